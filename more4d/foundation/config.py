@@ -1,0 +1,121 @@
+"""YAML and dotted overrides into frozen dataclasses; an unknown key is an error with a suggestion."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from more4d.foundation.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def load_config(kind: type[Config], path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file into the dataclass `kind`, then apply `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys, not a {type(values).__name__}")
+    for override in overrides or []:
+        _apply_override(values, override)
+    return from_mapping(kind, values, where=str(path))
+
+
+def from_mapping(kind: type[Config], values: dict[str, Any], *, where: str = "configuration") -> Config:
+    """Build the dataclass `kind` from nested mappings, checking every key and type."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    built = {}
+    for key, value in values.items():
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+        built[key] = _convert(hints[key], value, f"{where}: {key}")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in built
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where}: missing key '{missing[0]}'")
+    return kind(**built)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The inverse of `from_mapping`: plain nested dicts, lists and scalars."""
+    return {
+        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"'{override}' is not of the form key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"'{override}': '{parent}' holds no keys of its own")
+    values[last] = yaml.safe_load(text)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must hold keys, got {value!r}")
+        return from_mapping(hint, value, where=where)  # type: ignore[arg-type]
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        variadic = len(arguments) == 2 and arguments[1] is Ellipsis
+        if not variadic and len(value) != len(arguments):
+            raise ConfigError(f"{where} needs {len(arguments)} values, got {value!r}")
+        kinds = [arguments[0]] * len(value) if variadic else list(arguments)
+        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
+        return value
+    if origin is dict or hint is dict:
+        return dict(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError as error:
+            raise ConfigError(f"{where} must be a number, got {value!r}") from error
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path:
+        return Path(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,82 @@
+"""Dense 3-D point tracks: where every pixel of a photo goes over time."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.geometry.camera import Camera
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointTracks:
+    """One 3-D path per pixel of frame 0.
+
+    The world is the camera of the photo at frame 0: x right, y down, z forward, metres.
+
+    Attributes:
+        positions: float32 metres, [frames, height, width, 3].
+        colours: RGB of the photo in [0, 1], [height, width, 3].
+        visibility: whether the source camera sees the point in each frame, [frames, height, width].
+        camera: intrinsics of the photo.
+        fps: frames per second.
+        caption: what happens, in words.
+    """
+
+    positions: Float[Tensor, "frames height width 3"]
+    colours: Float[Tensor, "height width 3"]
+    visibility: Bool[Tensor, "frames height width"]
+    camera: Camera
+    fps: float = 12.0
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.positions.shape)
+        if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+            raise ValueError(f"positions must be frames x height x width x 3, got {shape}")
+        if tuple(self.colours.shape) != shape[1:]:
+            raise ValueError(f"colours must be {shape[1:]} like the positions, got {tuple(self.colours.shape)}")
+        if tuple(self.visibility.shape) != shape[:3]:
+            raise ValueError(f"visibility must be {shape[:3]} like the positions, got {tuple(self.visibility.shape)}")
+        if self.visibility.dtype != torch.bool:
+            raise ValueError(f"visibility must be boolean, got {self.visibility.dtype}")
+        if not bool(torch.isfinite(self.positions).all()):
+            raise ValueError("positions hold NaN or infinite coordinates")
+        if not bool(torch.isfinite(self.colours).all()) or self.colours.min() < 0 or self.colours.max() > 1:
+            raise ValueError("colours must lie in [0, 1]")
+        if not bool((self.positions[0, ..., 2] > 0).all()):
+            raise ValueError("every point must lie in front of the camera (z > 0) in frame 0")
+        if not self.fps > 0:
+            raise ValueError(f"fps must be positive, got {self.fps}")
+
+    @property
+    def frames(self) -> int:
+        return self.positions.shape[0]
+
+    @property
+    def height(self) -> int:
+        return self.positions.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.positions.shape[2]
+
+    @property
+    def depth_m(self) -> Float[Tensor, "height width"]:
+        """Depth of the photo: z in frame 0."""
+        return self.positions[0, ..., 2]
+
+    @property
+    def footprint_m(self) -> Float[Tensor, "height width"]:
+        """Side of the patch of surface that a source pixel covers: depth / focal length in pixels."""
+        fx_px, fy_px = self.camera.focal_px(width=self.width, height=self.height)
+        return self.depth_m / min(fx_px, fy_px)
+
+    def to(self, device: str | torch.device) -> "PointTracks":
+        return replace(
+            self,
+            positions=self.positions.to(device),
+            colours=self.colours.to(device),
+            visibility=self.visibility.to(device),
+        )
