@@ -1,0 +1,1 @@
+"""Floor 3: the networks. One screen each: configuration, constructor, forward."""

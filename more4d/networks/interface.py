@@ -1,0 +1,111 @@
+"""What a pipeline or a training task may ask of the networks, whichever preset they come from.
+
+Shapes: b batch, c channels, f latent frames, t video frames = 4 (f - 1) + 1, h w latent grid = height / 8, width / 8.
+Images and videos are in [-1, 1]; latents are normalised (about unit variance); depth is in metres.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+FRAME_STRIDE = 4
+PIXEL_STRIDE = 8
+
+
+def latent_frames(frames: int) -> int:
+    """Latent frames of a video of `frames` = 4 n + 1 frames."""
+    if frames < 1 or (frames - 1) % FRAME_STRIDE:
+        raise ValueError(f"a codec takes 4n + 1 frames, got {frames}")
+    return (frames - 1) // FRAME_STRIDE + 1
+
+
+class TrajectoryCodec(Protocol):
+    """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with it."""
+
+    def encode_motion(
+        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """Latents of normalised motion (geometry.motion): the mean, or a sample if standard normal `noise` is given."""
+        ...
+
+    def decode_motion(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        image: Float[Tensor, "b 3 height width"],
+        depth_m: Float[Tensor, "b 1 height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """The inverse of `encode_motion`; photo and depth may guide where motion has its edges."""
+        ...
+
+    def encode_image(
+        self, image: Float[Tensor, "b 3 height width"], frames: int
+    ) -> Float[Tensor, "b channels f h w"]:
+        """The photo, held for `frames` video frames, as conditioning channels."""
+        ...
+
+    def encode_depth(
+        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
+    ) -> Float[Tensor, "b channels f h w"]:
+        """The depth map, held for `frames` video frames, as conditioning channels."""
+        ...
+
+
+class VideoCodec(Protocol):
+    """Videos to latents and back."""
+
+    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]: ...
+
+    def decode_video(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        known: Float[Tensor, "b 3 t height width"],
+        coverage: Float[Tensor, "b 1 t height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """The inverse of `encode_video`; what is already known (coverage 1) may guide the decoder."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Prompts to a fixed-length sequence of vectors."""
+
+    def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
+        """Embeddings, zero beyond the end of each text."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Tensors that condition a transformer; `None` where a preset has no such path."""
+
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> "Conditions":
+        moved = {
+            field.name: value.to(device=device, dtype=dtype)
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class STraGConditions(Conditions):
+    """What 4D-STraG is told: photo, depth, reference tokens, text, CLIP vision and motion features."""
+
+    image_latents: Float[Tensor, "b image_channels f h w"]
+    depth_latents: Float[Tensor, "b depth_channels f h w"]
+    text: Float[Tensor, "b length text_dim"]
+    reference_latents: Float[Tensor, "b 16 h w"] | None = None
+    clip: Float[Tensor, "b tokens clip_dim"] | None = None
+    motion_features: Float[Tensor, "b feature_dim grid_h grid_w"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViSMConditions(Conditions):
+    """What 4D-ViSM is told: what the rasteriser saw, where it saw something, text and CLIP vision."""
+
+    known_latents: Float[Tensor, "b 16 f h w"]
+    known_mask: Float[Tensor, "b 4 f h w"]
+    text: Float[Tensor, "b length text_dim"]
+    clip: Float[Tensor, "b tokens clip_dim"] | None = None
