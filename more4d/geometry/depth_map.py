@@ -29,7 +29,9 @@ class DepthMap:
                 f"depth and valid must be height x width alike, got {tuple(self.depth_m.shape)} and {tuple(self.valid.shape)}"
             )
         if not bool((torch.isfinite(self.depth_m) & (self.depth_m > 0)).all()):
-            raise ValueError("depth must be finite and positive everywhere; use DepthMap.from_raw to fill gaps")
+            raise ValueError(
+                "depth must be finite and positive everywhere; use DepthMap.from_raw to fill gaps"
+            )
 
     @classmethod
     def from_raw(cls, depth_m: Float[Tensor, "height width"], camera: Camera) -> "DepthMap":
