@@ -1,0 +1,85 @@
+"""4D-ViSM, stage two of MoRe4D (arXiv 2512.05044): the velocity of a video's latents, told what is already known."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.interface import FRAME_STRIDE, ViSMConditions, latent_frames
+from more4d.networks.wan import WanConfig, WanTransformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViSMConfig:
+    """Channels of the input, in their order (noisy | mask | known), and the transformer that takes them."""
+
+    wan: WanConfig
+    latent_channels: int = 16
+    mask_channels: int = FRAME_STRIDE
+
+    def __post_init__(self) -> None:
+        parts = (self.latent_channels, self.mask_channels, self.latent_channels)
+        if sum(parts) != self.wan.in_channels:
+            raise ConfigError(
+                f"noisy | mask | known channels {' + '.join(map(str, parts))} = {sum(parts)}"
+                f" must equal wan.in_channels {self.wan.in_channels}"
+            )
+        if self.wan.out_channels != self.latent_channels:
+            raise ConfigError(
+                f"wan.out_channels {self.wan.out_channels} must equal latent_channels {self.latent_channels}"
+            )
+
+
+class ViSM(nn.Module):
+    """Noise level and conditions in, velocity of the video latents out."""
+
+    def __init__(self, config: ViSMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = WanTransformer(config.wan)
+
+    def forward(
+        self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: ViSMConditions
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """The velocity (noise - data) at noise level `sigma` in [0, 1].
+
+        Raises:
+            ValueError: sizes do not fit, or a condition does not belong to this configuration.
+        """
+        latents = torch.cat([noisy, conditions.known_mask, conditions.known_latents], dim=1)
+        velocity = self.transformer(latents, 1000.0 * sigma.float(), conditions.text, image=conditions.clip)
+        return velocity.to(noisy.dtype)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep only what enters each block; the rest is computed again on the way back."""
+        self.transformer.enable_gradient_checkpointing()
+
+
+def masked_video(
+    video: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
+) -> Float[Tensor, "b 3 t height width"]:
+    """What is known of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
+    return video * coverage
+
+
+def pack_mask(
+    coverage: Float[Tensor, "b 1 t height width"], grid: tuple[int, int]
+) -> Float[Tensor, "b 4 f h w"]:
+    """Coverage (1 = known) as mask channels: the four frames behind a latent frame, resized to its `grid` (h, w).
+
+    The first frame alone stands behind the first latent frame, so there it fills all four channels.
+
+    Raises:
+        ValueError: the number of frames is not 4n + 1.
+    """
+    latent_frames(coverage.shape[2])
+    first = repeat(coverage[:, :, :1], "b 1 1 h w -> b 1 t h w", t=FRAME_STRIDE)
+    grouped = rearrange(
+        torch.cat([first, coverage[:, :, 1:]], dim=2), "b 1 (f t) h w -> (b f) t h w", t=FRAME_STRIDE
+    )
+    packed = functional.interpolate(grouped, size=grid, mode="bilinear", align_corners=False)
+    return rearrange(packed, "(b f) t h w -> b t f h w", b=coverage.shape[0])
