@@ -36,8 +36,8 @@ def open_depth_estimator(
     """The estimator called `name`, with its weights loaded onto `device`.
 
     Args:
-        name: "small" (the project's own network), "unidepth" (UniDepthV2) or "transformers:MODEL", where MODEL
-            is a folder or an identifier of a depth model of the transformers library.
+        name: "small" (the project's own network), "unidepth" (UniDepthV2) or "transformers:MODEL", where
+            MODEL is a folder or an identifier of a depth model of the transformers library.
         weights: the network file of "small" (its bundled weights if absent), or the folder or identifier of
             the UniDepthV2 weights; "transformers:MODEL" names its weights itself.
         device: where the network runs.

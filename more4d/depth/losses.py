@@ -16,7 +16,7 @@ class DepthLossWeights:
         gradient: error of log-depth differences between neighbours, at `scales` sizes.
         metric: error of that scale.
         focal: error of the log focal length.
-        far_power: a pixel at depth z weighs z ** -far_power, so that what is near counts more than the distance.
+        far_power: a pixel at depth z weighs z ** -far_power, so that what is near counts more.
         scales: how many times the gradient term halves the image, plus one.
     """
 
@@ -38,9 +38,9 @@ def depth_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """The loss and its parts.
 
-    `log_depth` must already be for the true focal length: errors of the focal length belong to their own term.
-    Relative depth and gradients follow Eigen et al. (arXiv 1406.2283) and MegaDepth (arXiv 1804.00607), with
-    absolute in place of squared errors.
+    `log_depth` must already be for the true focal length: errors of the focal length have their own
+    term. Relative depth and gradients follow Eigen et al. (arXiv 1406.2283) and MegaDepth (arXiv 1804.00607),
+    with absolute in place of squared errors.
     """
     weight = torch.exp(-weights.far_power * true_log_depth) * valid
     error = torch.where(valid, log_depth - true_log_depth, 0.0)
@@ -90,7 +90,7 @@ def gradient_loss(
 def capped_log_depth(
     depth_m: Float[Tensor, "*shape"], near_m: float, far_m: float
 ) -> Float[Tensor, "*shape"]:
-    """Log depth within [near, far]; unknown depth (NaN, infinite, not positive) becomes far: it is mostly sky."""
+    """Log depth within [near, far]; unknown depth (NaN, infinite, not positive) is far: mostly sky."""
     known = torch.isfinite(depth_m) & (depth_m > 0)
     return torch.where(known, depth_m, far_m).clamp(near_m, far_m).log()
 

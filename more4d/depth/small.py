@@ -1,9 +1,9 @@
-"""The project's own depth network: about 1.5 M parameters, depth and field of view, tens of milliseconds on a CPU.
+"""The project's own depth network: 1.6 M parameters, depth and field of view, tens of milliseconds on a CPU.
 
-It predicts log(depth / focal length), with the focal length in image diagonals. An object of true size S metres
-that fills a share s of the diagonal stands at depth = focal * S / s, so depth / focal is what a picture can tell
-without knowing its camera; a known camera then gives metres by one multiplication (the canonical camera of
-Metric3D, arXiv 2307.10984), and an unknown one needs only the estimated focal length.
+It predicts log(depth / focal length), with the focal length in image diagonals. An object of true size S
+metres that fills a share s of the diagonal stands at depth = focal * S / s, so depth / focal is what a
+picture can tell without knowing its camera; a known camera then gives metres by one multiplication (the
+canonical camera of Metric3D, arXiv 2307.10984), and an unknown one needs only the estimated focal length.
 """
 
 import math
@@ -74,7 +74,7 @@ class DepthPrediction:
 
 
 class SmallDepth(nn.Module):
-    """U-shaped: residual 3x3 blocks down to 1/16, attention there, additive skips up to 1/2, pixel shuffle to 1."""
+    """A U: residual blocks down to 1/16, attention there, additive skips up to 1/2, then pixel shuffle."""
 
     def __init__(self, config: SmallDepthConfig) -> None:
         super().__init__()

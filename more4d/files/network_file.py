@@ -1,7 +1,6 @@
 """Network weights on disk: safetensors with what they are, the configuration that built them, and notes."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from more4d.files.atomic import atomic_write
 from more4d.foundation.errors import WeightsError
 
 FORMAT = "more4d-network"
@@ -43,11 +43,11 @@ def write_network_file(
     config: Mapping[str, Any],
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `state` with its configuration, atomically (a temporary name beside it, then a rename).
+    """Write `state` with its configuration, atomically.
 
     Raises:
         ValueError: a tensor is not finite: such a network must never be kept.
-        OSError: the folder cannot be written.
+        InputError: the folder cannot be written to.
     """
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -61,13 +61,8 @@ def write_network_file(
     }
     # Tied parameters are stored once each under their own name: clones share no memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:
