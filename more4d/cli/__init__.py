@@ -1,1 +1,1 @@
-"""Floor 6: the command line. Parsing, progress bars and one-line errors; everything else is called from below."""
+"""Floor 6: the command line: parsing, progress bars, one-line errors. The work is done below."""

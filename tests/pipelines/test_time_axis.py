@@ -4,7 +4,9 @@ import torch
 from more4d.pipelines.time_axis import resample_frames, resampling_matrix
 
 
-@pytest.mark.parametrize(("frames", "wanted"), [(1, 5), (2, 7), (13, 49), (13, 5), (49, 13), (13, 1), (13, 13)])
+@pytest.mark.parametrize(
+    ("frames", "wanted"), [(1, 5), (2, 7), (13, 49), (13, 5), (49, 13), (13, 1), (13, 13)]
+)
 def test_what_stands_still_stays_still(frames, wanted):
     values = torch.full((frames, 3, 2), 1.5)
     assert torch.allclose(resample_frames(values, wanted), torch.full((wanted, 3, 2), 1.5), atol=1e-6)

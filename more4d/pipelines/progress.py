@@ -1,0 +1,23 @@
+"""How a pipeline tells how far it is, whoever shows it."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""(stage, steps done, steps in all), called when a stage starts (with 0 steps done) and after each step."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def counter(progress: Progress, stage: str, total: int) -> Callable[[], None]:
+    """A function to call after each of `total` steps of a stage that starts now."""
+    done = 0
+    progress(stage, 0, total)
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(stage, done, total)
+
+    return step
