@@ -1,0 +1,67 @@
+"""The door to gsplat (Apache-2.0): points as gaussians, on a CUDA GPU."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.foundation.optional import require
+from more4d.geometry.camera_path import CameraPath
+from more4d.raster.fragments import NEAR_M
+from more4d.raster.interface import Rasteriser, Rendering
+from more4d.raster.splats import empty_frames, from_sums, no_rotations, require_gpu, round_scales
+
+
+class GsplatRasteriser(Rasteriser):
+    """Round gaussians of the footprint's size; patches are not used."""
+
+    name = "gsplat"
+
+    def __init__(self, device: str | torch.device = "cuda") -> None:
+        super().__init__(device)
+        require_gpu(self.name, self.device)
+        self._gsplat = require("gsplat", extra="gsplat")
+
+    def _render(
+        self,
+        positions: Tensor,
+        colours: Tensor,
+        footprint_m: Tensor,
+        camera_path: CameraPath,
+        size: tuple[int, int],
+        patches_m: Tensor | None,
+    ) -> Rendering:
+        if not len(colours):
+            return empty_frames(camera_path.frames, size, self.device)
+        height, width = size
+        scales = round_scales(footprint_m)
+        rotations = no_rotations(len(colours), self.device)
+        opacities = torch.ones_like(footprint_m)
+        views = camera_path.world_to_camera.to(self.device, torch.float32)
+        matrices = pixel_matrices(camera_path.intrinsics, height, width).to(self.device)
+        frames = []
+        for frame in range(camera_path.frames):
+            values, alpha, _ = self._gsplat.rasterization(
+                means=positions[frame if len(positions) > 1 else 0],
+                quats=rotations,
+                scales=scales,
+                opacities=opacities,
+                colors=colours,
+                viewmats=views[frame : frame + 1],
+                Ks=matrices[frame : frame + 1],
+                width=width,
+                height=height,
+                near_plane=NEAR_M,
+                render_mode="RGB+D",
+            )
+            frames.append(from_sums(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
+        return Rendering.join(frames)
+
+
+def pixel_matrices(
+    intrinsics: Float[Tensor, "frames 4"], height: int, width: int
+) -> Float[Tensor, "frames 3 3"]:
+    """Intrinsic matrices in pixels, whose origin is the corner of the image."""
+    fx, fy, cx, cy = intrinsics.float().unbind(1)
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    rows = [fx * width, zero, cx * width, zero, fy * height, cy * height, zero, zero, one]
+    return torch.stack(rows, 1).reshape(-1, 3, 3)

@@ -1,0 +1,210 @@
+"""What every rasteriser takes and gives, and how one is opened by name."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.tracks import PointTracks
+from more4d.raster.patches import surface_patches
+
+BACKENDS = ("reference", "numba", "torch", "gsplat", "diff-gaussian")
+COVERED = 0.5
+FRAMES_AT_ONCE = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """What a camera path sees.
+
+    Attributes:
+        colour: RGB in [0, 1] of what is there, not multiplied by coverage; 0 where nothing is.
+        depth_m: the z coordinate in the frame's camera in metres; infinite where nothing is.
+        coverage: how much of the pixel something covers, in [0, 1]; the z-buffers give 0 or 1.
+    """
+
+    colour: Float[Tensor, "frames height width 3"]
+    depth_m: Float[Tensor, "frames height width"]
+    coverage: Float[Tensor, "frames height width"]
+
+    @property
+    def holes(self) -> Bool[Tensor, "frames height width"]:
+        """Pixels in which the camera sees no point: less than half covered. Black points are no holes."""
+        return self.coverage < COVERED
+
+    @classmethod
+    def join(cls, parts: "list[Rendering]") -> "Rendering":
+        """One rendering of all frames, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            colour=torch.cat([part.colour for part in parts]),
+            depth_m=torch.cat([part.depth_m for part in parts]),
+            coverage=torch.cat([part.coverage for part in parts]),
+        )
+
+
+class Rasteriser(ABC):
+    """Draws points along a camera path.
+
+    The rules that the z-buffers share are those of `fragments.py`.
+    """
+
+    name: str
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def render(
+        self,
+        positions: Float[Tensor, "poses points 3"],
+        colours: Float[Tensor, "points 3"],
+        footprint_m: Float[Tensor, " points"],
+        camera_path: CameraPath,
+        height: int,
+        width: int,
+        *,
+        patches_m: Float[Tensor, "poses points 2 3"] | None = None,
+    ) -> Rendering:
+        """Draw every frame of the path.
+
+        Args:
+            positions: world points in metres for every frame of the path, or for one frame: a still scene.
+            colours: RGB in [0, 1].
+            footprint_m: side in metres of the square of surface that each point stands for, facing the
+                camera; 0 draws exactly the pixel the point falls in.
+            camera_path: moves the points into each frame's camera.
+            height: rows of the picture.
+            width: columns of the picture.
+            patches_m: the two edges of each point's surface patch, in the world, in metres; with them a
+                slanted patch is drawn as it lies instead of facing the camera (see `surface_patches`).
+
+        Raises:
+            ValueError: sizes do not agree.
+        """
+        poses, points = positions.shape[:2]
+        if poses not in (1, camera_path.frames):
+            raise ValueError(
+                f"positions hold {poses} frames and camera path '{camera_path.name}' {camera_path.frames}; "
+                "give as many, or 1 for a still scene"
+            )
+        if tuple(colours.shape) != (points, 3) or tuple(footprint_m.shape) != (points,):
+            raise ValueError(
+                f"{points} points need {points} colours and footprints, got {tuple(colours.shape)} "
+                f"and {tuple(footprint_m.shape)}"
+            )
+        if patches_m is not None and tuple(patches_m.shape) != (poses, points, 2, 3):
+            raise ValueError(f"patches must be {(poses, points, 2, 3)}, got {tuple(patches_m.shape)}")
+        if height < 1 or width < 1:
+            raise ValueError(f"a picture needs at least one pixel, got {height} x {width}")
+        return self._render(
+            self._ready(positions),
+            self._ready(colours),
+            self._ready(footprint_m),
+            camera_path,
+            (height, width),
+            None if patches_m is None else self._ready(patches_m),
+        )
+
+    def _ready(self, values: Tensor) -> Tensor:
+        return values.detach().to(self.device, torch.float32).contiguous()
+
+    @abstractmethod
+    def _render(
+        self,
+        positions: Tensor,
+        colours: Tensor,
+        footprint_m: Tensor,
+        camera_path: CameraPath,
+        size: tuple[int, int],
+        patches_m: Tensor | None,
+    ) -> Rendering:
+        """`render`, after the checks: contiguous float32 tensors on this rasteriser's device."""
+
+
+def open_rasteriser(name: str = "auto", device: str | torch.device = "cpu") -> Rasteriser:
+    """The rasteriser called `name`; "auto" takes numba on a CPU and torch on a GPU.
+
+    Raises:
+        InputError: the name is not known, or the backend cannot run on the device.
+        MissingPackageError: the backend's package is not installed.
+    """
+    chosen = name
+    if name == "auto":
+        chosen = "numba" if torch.device(device).type == "cpu" else "torch"
+        log.info("rasteriser: %s on %s", chosen, device)
+    Backend: type[Rasteriser]
+    if chosen == "reference":
+        from more4d.raster.zbuffer import ZBuffer as Backend
+    elif chosen == "numba":
+        from more4d.raster.numba_backend import NumbaRasteriser as Backend
+    elif chosen == "torch":
+        from more4d.raster.scatter_backend import ScatterRasteriser as Backend
+    elif chosen == "gsplat":
+        from more4d.raster.gsplat_backend import GsplatRasteriser as Backend
+    elif chosen == "diff-gaussian":
+        from more4d.raster.diff_gaussian_backend import DiffGaussianRasteriser as Backend
+    else:
+        raise InputError(f"unknown rasteriser '{name}'; choose one of auto, {', '.join(BACKENDS)}")
+    return Backend(device)
+
+
+def render_tracks(
+    tracks: PointTracks,
+    camera_path: CameraPath,
+    *,
+    height: int,
+    width: int,
+    backend: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Rendering:
+    """Film moving tracks along a camera path.
+
+    Every point is drawn as the patch of surface that its source pixel covers (`surface_patches`), so that
+    a surface seen from closer or more squarely has no cracks, and the view of the photo's own camera at
+    frame 0 gives the photo back.
+
+    Args:
+        progress: called with (frames done, frames in all).
+
+    Raises:
+        ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
+    """
+    if tracks.frames not in (1, camera_path.frames):
+        raise ValueError(
+            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' {camera_path.frames}; "
+            "sample the path at as many frames"
+        )
+    rasteriser = open_rasteriser(backend, tracks.positions.device)
+    footprint_m = tracks.footprint_m.flatten()
+    parts = []
+    for start in range(0, camera_path.frames, FRAMES_AT_ONCE):
+        stop = min(start + FRAMES_AT_ONCE, camera_path.frames)
+        poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)
+        positions = tracks.positions[poses]
+        parts.append(
+            rasteriser.render(
+                positions.flatten(1, 2),
+                tracks.colours.flatten(0, 1),
+                footprint_m,
+                CameraPath(
+                    name=camera_path.name,
+                    world_to_camera=camera_path.world_to_camera[start:stop],
+                    intrinsics=camera_path.intrinsics[start:stop],
+                ),
+                height,
+                width,
+                patches_m=surface_patches(positions, tracks.footprint_m).flatten(1, 2),
+            )
+        )
+        if progress is not None:
+            progress(stop, camera_path.frames)
+    return Rendering.join(parts)

@@ -1,0 +1,62 @@
+"""The specification of a z-buffer: list every fragment, sort, and let the first of each pixel win."""
+
+import torch
+from torch import Tensor
+
+from more4d.geometry.camera_path import CameraPath
+from more4d.raster.fragments import camera_numbers, depth_of, fragments_of
+from more4d.raster.interface import Rasteriser, Rendering
+
+
+class ZBuffer(Rasteriser):
+    """The slow, obvious rasteriser that the others are tested against."""
+
+    name = "reference"
+
+    def _render(
+        self,
+        positions: Tensor,
+        colours: Tensor,
+        footprint_m: Tensor,
+        camera_path: CameraPath,
+        size: tuple[int, int],
+        patches_m: Tensor | None,
+    ) -> Rendering:
+        frames = []
+        for frame, camera in enumerate(camera_numbers(camera_path, *size).to(self.device)):
+            pose = frame if len(positions) > 1 else 0
+            patches = None if patches_m is None else patches_m[pose]
+            pixel, winner = _winners(positions[pose], footprint_m, patches, camera, size)
+            frames.append(shade(positions[pose], colours, camera, size, pixel, winner))
+        return Rendering.join(frames)
+
+
+def _winners(
+    positions: Tensor, footprint_m: Tensor, patches_m: Tensor | None, camera: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    fragments = fragments_of(positions, footprint_m, patches_m, camera, size)
+    # Fragments come in the order of their points and the sorts are stable: the lowest index leads its equals.
+    by_depth = torch.argsort(fragments.depth_m, stable=True)
+    order = by_depth[torch.argsort(fragments.pixel[by_depth], stable=True)]
+    pixel, point = fragments.pixel[order], fragments.point[order]
+    first = torch.ones_like(pixel, dtype=torch.bool)
+    first[1:] = pixel[1:] != pixel[:-1]
+    return pixel[first], point[first]
+
+
+def shade(
+    positions: Tensor, colours: Tensor, camera: Tensor, size: tuple[int, int], pixel: Tensor, winner: Tensor
+) -> Rendering:
+    """One frame from the pixels that are covered and the point that won each."""
+    height, width = size
+    colour = positions.new_zeros(height * width, 3)
+    depth_m = positions.new_full((height * width,), torch.inf)
+    coverage = positions.new_zeros(height * width)
+    colour[pixel] = colours[winner]
+    depth_m[pixel] = depth_of(positions[winner], camera)
+    coverage[pixel] = 1
+    return Rendering(
+        colour=colour.reshape(1, height, width, 3),
+        depth_m=depth_m.reshape(1, height, width),
+        coverage=coverage.reshape(1, height, width),
+    )
