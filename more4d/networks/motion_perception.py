@@ -1,10 +1,9 @@
-"""The Motion Perception Module: features of the photo scale and shift the tokens of every transformer block.
+"""The Motion Perception Module: features of the photo scale and shift the tokens of every block.
 
-MoRe4D (arXiv 2512.05044), section on the Motion Perception Module. A frozen video-pretrained network looks at the
-photo; what it sees, one vector per cell of the token grid, modulates the tokens twice per block, just after the
-block's own modulated norms:
+MoRe4D (arXiv 2512.05044). A network pretrained on videos looks at the photo; what it sees, one vector per
+cell of the token grid, modulates the tokens twice per block, just after the block's own modulated norms:
 
-    tokens <- tokens (1 + scale g) + shift g        (scale, shift) = W SiLU(features),   g = a learned gate per channel
+    tokens <- tokens (1 + scale g) + shift g,    (scale, shift) = W SiLU(features),    g a gate per channel
 """
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional
 class MotionGuidance(nn.Module):
     """One modulation by motion features: of the tokens before self-attention, or before the feed-forward.
 
-    The gate starts at zero, so a new module is the identity; the linear layer does not, so the gate has a gradient.
+    The gate starts at zero, so a new module is the identity; the linear layer does not: the gate can learn.
     """
 
     def __init__(self, feature_dim: int, dim: int) -> None:
@@ -35,8 +34,8 @@ class MotionGuidance(nn.Module):
     ) -> Float[Tensor, "b tokens dim"]:
         """Modulate every frame of tokens by the same cells.
 
-        The first `reference_tokens` tokens are not of the video and are left as they are. The others are frames of
-        `cells` tokens; a single cell guides all tokens alike.
+        The first `reference_tokens` tokens are not of the video and are left as they are. The others are
+        frames of `cells` tokens; a single cell guides all tokens alike.
         """
         scale, shift = (self.linear(functional.silu(features)).unsqueeze(1)).chunk(2, dim=-1)
         frames = tokens[:, reference_tokens:].unflatten(1, (-1, features.shape[1]))

@@ -1,4 +1,4 @@
-"""4D-STraG, stage one of MoRe4D (arXiv 2512.05044): the velocity of trajectory latents, told photo, depth and text."""
+"""4D-STraG, stage one of MoRe4D (arXiv 2512.05044): how the photo's points move, as trajectory latents."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""4D-ViSM, stage two of MoRe4D (arXiv 2512.05044): the velocity of a video's latents, told what is already known."""
+"""4D-ViSM, stage two of MoRe4D (arXiv 2512.05044): the video of a new view, where part of it is known."""
 
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ def masked_video(
 def pack_mask(
     coverage: Float[Tensor, "b 1 t height width"], grid: tuple[int, int]
 ) -> Float[Tensor, "b 4 f h w"]:
-    """Coverage (1 = known) as mask channels: the four frames behind a latent frame, resized to its `grid` (h, w).
+    """Coverage (1 = known) as mask channels: the four frames behind a latent frame, resized to `grid` (h, w).
 
     The first frame alone stands behind the first latent frame, so there it fills all four channels.
 

@@ -1,15 +1,11 @@
-"""The Wan2.1 video transformer with what MoRe4D adds to it. The only module that imports diffusers' Wan classes.
+"""The Wan2.1 video transformer with what MoRe4D adds to it. The only module that imports diffusers' Wan.
 
-Added to diffusers' transformer: reference tokens in front of the video (Wan2.1-Fun V1.1 Control), a camera adapter
-(Wan2.1-Fun V1.1 Control-Camera), the Motion Perception Module inside the blocks (MoRe4D), any text length, and
-angles (timestep, rotary) that keep their precision whatever the type of the weights.
+Added to diffusers' transformer: reference tokens in front of the video (Wan2.1-Fun V1.1 Control), a camera
+adapter (Wan2.1-Fun V1.1 Control-Camera), the Motion Perception Module inside the blocks (MoRe4D), any text
+length, and angles (timestep, rotary) that keep their precision whatever the type of the weights.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -26,101 +22,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.foundation.errors import ConfigError
 from more4d.networks.motion_perception import MotionGuidance
+from more4d.networks.positions import PreciseTimesteps, rotary_table, rotate
+from more4d.networks.wan_config import WanConfig
 
 __all__ = ["AutoencoderKLWan", "WanConfig", "WanTransformer", "convert_wan_vae_to_diffusers"]
 
-CLIP_DIM = 1280
 CAMERA_CHANNELS = 24
 PIXEL_UNSHUFFLE = 8
 REFERENCE_CHANNELS = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class WanConfig:
-    """The numbers of a Wan transformer; the defaults are those all published ones share."""
-
-    in_channels: int
-    dim: int
-    ffn_dim: int
-    heads: int
-    layers: int
-    out_channels: int = 16
-    patch_size: tuple[int, int, int] = (1, 2, 2)
-    freq_dim: int = 256
-    text_dim: int = 4096
-    text_length: int = 512
-    image_dim: int | None = None
-    reference_tokens: bool = False
-    control_adapter: bool = False
-    motion_feature_dim: int | None = None
-    cross_attn_norm: bool = True
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.dim % self.heads or (self.dim // self.heads) % 2:
-            raise ConfigError(f"dim {self.dim} must be an even multiple of heads {self.heads}")
-        if self.dim // self.heads < 6:
-            raise ConfigError(f"dim {self.dim} / heads {self.heads} leaves no channels for three rotary axes")
-        if self.freq_dim % 2:
-            raise ConfigError(f"freq_dim must be even, got {self.freq_dim}")
-        if self.patch_size[0] != 1 and (self.reference_tokens or self.motion_feature_dim):
-            raise ConfigError(
-                f"reference tokens and motion features need a patch of 1 frame, got {self.patch_size}"
-            )
-
-    @classmethod
-    def from_published(
-        cls, config: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
-    ) -> "WanConfig":
-        """Read a published `config.json`; where `weights` (published key names) are given, their shapes decide.
-
-        Raises:
-            ConfigError: the file describes another kind of transformer, or lacks a number.
-        """
-        if not config.get("qk_norm", True):
-            raise ConfigError("a Wan transformer without query/key norm is not supported (qk_norm is false)")
-        try:
-            numbers = {
-                "in_channels": config.get("in_dim", config.get("in_channels")),
-                "dim": config.get("dim", config.get("hidden_size")),
-                "ffn_dim": config["ffn_dim"],
-                "heads": config["num_heads"],
-                "layers": config["num_layers"],
-            }
-        except KeyError as error:
-            raise ConfigError(f"the published transformer configuration has no {error}") from error
-        shared = {"freq_dim": 256, "text_dim": 4096, "text_len": 512, "out_dim": 16, "eps": 1e-6}
-        read = {key: config.get(key, default) for key, default in shared.items()}
-        image_dim = CLIP_DIM if config.get("model_type") == "i2v" else None
-        motion_dim = config.get("guidance_dim")
-        reference, camera = config.get("add_ref_conv", False), config.get("add_control_adapter", False)
-        if weights is not None:
-            numbers["in_channels"] = weights["patch_embedding.weight"].shape[1]
-            image_dim = (
-                weights["img_emb.proj.0.weight"].shape[0] if "img_emb.proj.0.weight" in weights else None
-            )
-            motion_dim = (
-                weights["feature_adapter.0.weight"].shape[0]
-                if "feature_adapter.0.weight" in weights
-                else None
-            )
-            reference, camera = "ref_conv.weight" in weights, "control_adapter.conv.weight" in weights
-        return cls(
-            **numbers,
-            out_channels=read["out_dim"],
-            patch_size=tuple(config.get("patch_size", (1, 2, 2))),
-            freq_dim=read["freq_dim"],
-            text_dim=read["text_dim"],
-            text_length=read["text_len"],
-            image_dim=image_dim,
-            reference_tokens=bool(reference),
-            control_adapter=bool(camera),
-            motion_feature_dim=motion_dim,
-            cross_attn_norm=config.get("cross_attn_norm", True),
-            eps=read["eps"],
-        )
 
 
 class WanTransformer(WanTransformer3DModel):
@@ -169,46 +79,59 @@ class WanTransformer(WanTransformer3DModel):
     ) -> Float[Tensor, "b out f h w"]:
         """The velocity of `latents` at `timestep` = 1000 sigma.
 
-        `text` is zero-padded to the configured length. `image` are CLIP features; `reference` the latents of a still
-        whose tokens stand in front of the video, at rotary time 0, and are dropped at the end; `motion` one feature
-        vector per cell of the token grid (or one for all); `camera` the camera's ray maps of four frames per latent
-        frame.
+        Args:
+            text: shorter texts are zero-padded to the configured length.
+            image: CLIP features.
+            reference: latents of a still; its tokens stand in front of the video, at rotary time 0, take part
+                in every block and are dropped at the end.
+            motion: one feature vector per cell of the token grid, for every frame; or one for all cells.
+            camera: the camera's ray maps, six channels for each of the four frames behind a latent frame.
 
         Raises:
             ValueError: a size is impossible, or a condition does not belong to this configuration.
         """
-        self._check(latents, text, image, reference, motion, camera)
+        self._check(latents, text, image=image, reference=reference, motion=motion, camera=camera)
         dtype = self.patch_embedding.weight.dtype
-        tokens = self.patch_embedding(latents.to(dtype))
-        if self.control_adapter is not None and camera is not None:
-            tokens = tokens + self.control_adapter(camera.to(dtype))
+        tokens = self._patches(latents.to(dtype), camera)
         frames, rows, columns = tokens.shape[2:]
         tokens = rearrange(tokens, "b c f h w -> b (f h w) c")
         in_front = 0
         if self.ref_conv is not None and reference is not None:
             still = rearrange(self.ref_conv(reference.to(dtype)), "b c h w -> b (h w) c")
             tokens, in_front = torch.cat([still, tokens], dim=1), rows * columns
-        rotary = rotary_table(
-            self.numbers.dim // self.numbers.heads, (frames + bool(in_front), rows, columns), tokens.device
-        )
 
         text = functional.pad(text, (0, 0, 0, self.numbers.text_length - text.shape[1]))
         time, modulation, text, image = self.condition_embedder(
             timestep, text.to(dtype), None if image is None else image.to(dtype)
         )
-        modulation = modulation.unflatten(1, (6, -1))
-        motion = None if motion is None else motion.to(dtype)
+        beside = BesideTokens(
+            modulation=modulation.unflatten(1, (6, -1)),
+            rotary=rotary_table(
+                self.numbers.dim // self.numbers.heads,
+                (frames + bool(in_front), rows, columns),
+                tokens.device,
+            ),
+            text=text,
+            image=image,
+            motion=None if motion is None else motion.to(dtype),
+            in_front=in_front,
+        )
         for block in self.blocks:
-            arguments = (tokens, modulation, rotary, text, image, motion, in_front)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, *arguments)
+                tokens = self._gradient_checkpointing_func(block, tokens, beside)
             else:
-                tokens = block(*arguments)
+                tokens = block(tokens, beside)
 
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
         tokens = tokens[:, in_front:]
         tokens = (self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
         return self._to_latents(self.proj_out(tokens), frames, rows, columns)
+
+    def _patches(self, latents: Tensor, camera: Tensor | None) -> Tensor:
+        patches = self.patch_embedding(latents)
+        if self.control_adapter is None or camera is None:
+            return patches
+        return patches + self.control_adapter(camera.to(latents.dtype))
 
     def _to_latents(self, tokens: Tensor, frames: int, rows: int, columns: int) -> Tensor:
         time, height, width = self.numbers.patch_size
@@ -222,6 +145,7 @@ class WanTransformer(WanTransformer3DModel):
         self,
         latents: Tensor,
         text: Tensor,
+        *,
         image: Tensor | None,
         reference: Tensor | None,
         motion: Tensor | None,
@@ -259,8 +183,20 @@ class WanTransformer(WanTransformer3DModel):
             )
 
 
+class BesideTokens(NamedTuple):
+    """What every block is told beside the tokens."""
+
+    modulation: Float[Tensor, "b 6 dim"]
+    rotary: tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]
+    text: Float[Tensor, "b length dim"]
+    image: Float[Tensor, "b image_tokens dim"] | None
+    motion: Float[Tensor, "b cells feature_dim"] | None
+    in_front: int
+    """Reference tokens, which stand in front of the video's and which motion features do not touch."""
+
+
 class WanBlock(WanTransformerBlock):
-    """Self-attention, cross-attention and feed-forward, modulated by time and, where configured, by motion features."""
+    """Self-attention, cross-attention and feed-forward, modulated by time and perhaps by motion features."""
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__(
@@ -279,39 +215,31 @@ class WanBlock(WanTransformerBlock):
             self.guide_ffn = MotionGuidance(config.motion_feature_dim, config.dim)
 
     def forward(
-        self,
-        tokens: Float[Tensor, "b tokens dim"],
-        modulation: Float[Tensor, "b 6 dim"],
-        rotary: tuple[Tensor, Tensor],
-        text: Float[Tensor, "b length dim"],
-        image: Float[Tensor, "b image_tokens dim"] | None,
-        motion: Float[Tensor, "b cells feature_dim"] | None,
-        in_front: int,
+        self, tokens: Float[Tensor, "b tokens dim"], beside: BesideTokens
     ) -> Float[Tensor, "b tokens dim"]:
-        """One block; the first `in_front` tokens are reference tokens, which motion features do not touch."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
-            self.scale_shift_table.float() + modulation.float()
+            self.scale_shift_table.float() + beside.modulation.float()
         ).chunk(6, dim=1)
         kind = tokens.dtype
 
         normed = (self.norm1(tokens.float()) * (1 + scale) + shift).to(kind)
-        if self.guide_attention is not None and motion is not None:
-            normed = self.guide_attention(normed, motion, in_front)
-        tokens = (tokens.float() + self.attn1(normed, rotary_emb=rotary) * gate).to(kind)
+        if self.guide_attention is not None and beside.motion is not None:
+            normed = self.guide_attention(normed, beside.motion, beside.in_front)
+        tokens = (tokens.float() + self.attn1(normed, rotary_emb=beside.rotary) * gate).to(kind)
 
         normed = self.norm2(tokens.float()).to(kind)
-        tokens = tokens + self.attn2(normed, text, image=image)
+        tokens = tokens + self.attn2(normed, beside.text, image=beside.image)
 
         normed = (self.norm3(tokens.float()) * (1 + ffn_scale) + ffn_shift).to(kind)
-        if self.guide_ffn is not None and motion is not None:
-            normed = self.guide_ffn(normed, motion, in_front)
+        if self.guide_ffn is not None and beside.motion is not None:
+            normed = self.guide_ffn(normed, beside.motion, beside.in_front)
         return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(kind)
 
 
 class WanAttentionProcessor(WanAttnProcessor):
-    """Attention of tokens among themselves (with rotary angles), or to text and, in a separate softmax, to an image."""
+    """Attention of tokens to each other (by rotary angles), or to text and, in a softmax apart, an image."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 (the order in which diffusers passes them)
         self,
         attn: WanAttention,
         hidden_states: Float[Tensor, "b tokens dim"],
@@ -325,33 +253,23 @@ class WanAttentionProcessor(WanAttnProcessor):
         def heads(values: Tensor) -> Tensor:
             return values.unflatten(2, (attn.heads, -1))
 
-        def attend(key: Tensor, value: Tensor) -> Tensor:
-            attended = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-            return attended.flatten(2, 3).type_as(hidden_states)
+        def normed(norm: nn.RMSNorm, values: Tensor) -> Tensor:
+            return heads(norm(values.to(norm.weight.dtype)))
 
-        query, key = heads(attn.norm_q(attn.to_q(hidden_states))), heads(attn.norm_k(attn.to_k(context)))
+        query, key = normed(attn.norm_q, attn.to_q(hidden_states)), normed(attn.norm_k, attn.to_k(context))
         value = heads(attn.to_v(context))
         if rotary_emb is not None:
             query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        attended = attend(key, value)
+        attended = self._attend(query, key, value)
         if image is not None:
-            key, value = heads(attn.norm_added_k(attn.add_k_proj(image))), heads(attn.add_v_proj(image))
-            attended = attended + attend(key, value)
+            key, value = normed(attn.norm_added_k, attn.add_k_proj(image)), heads(attn.add_v_proj(image))
+            attended = attended + self._attend(query, key, value)
         return attn.to_out[1](attn.to_out[0](attended))
 
-
-class PreciseTimesteps(nn.Module):
-    """Cosines, then sines, of a timestep at geometric frequencies; the angles in float64 as in the reference."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, timestep: Float[Tensor, "b"]) -> Float[Tensor, "b channels"]:
-        half = self.channels // 2
-        exponents = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
-        angles = timestep.double().unsqueeze(1) * 10000.0**-exponents
-        return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        kind = value.dtype  # under autocast, queries and keys leave their norms in float32
+        attended = dispatch_attention_fn(query.to(kind), key.to(kind), value, backend=self._attention_backend)
+        return attended.flatten(2, 3)
 
 
 class CameraAdapter(nn.Module):
@@ -371,40 +289,12 @@ class CameraAdapter(nn.Module):
         return rearrange(embedded, "(b f) c h w -> b c f h w", b=camera.shape[0])
 
 
-@lru_cache(maxsize=16)
-def rotary_table(
-    head_dim: int, grid: tuple[int, int, int], device: torch.device
-) -> tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]:
-    """Cosine and sine of the rotary angle of each pair of channels, for tokens in the order frame, row, column."""
-    side = 2 * (head_dim // 6)
-    angles = []
-    for axis, channels in enumerate((head_dim - 2 * side, side, side)):
-        exponents = torch.arange(0, channels, 2, dtype=torch.float64, device=device) / channels
-        positions = torch.arange(grid[axis], dtype=torch.float64, device=device)
-        along = torch.outer(positions, 10000.0**-exponents)
-        shape = [1, 1, 1, channels // 2]
-        shape[axis] = grid[axis]
-        angles.append(along.view(shape).expand(*grid, -1))
-    angle = torch.cat(angles, dim=-1).reshape(math.prod(grid), 1, head_dim // 2)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate(
-    vectors: Float[Tensor, "b tokens heads head_dim"], rotary: tuple[Tensor, Tensor]
-) -> Float[Tensor, "b tokens heads head_dim"]:
-    """Turn each pair of neighbouring channels by its rotary angle."""
-    cosine, sine = rotary
-    first, second = vectors.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-    return turned.flatten(-2).type_as(vectors)
-
-
 def _given(condition: Tensor | None) -> str:
     return "are missing" if condition is None else f"of shape {tuple(condition.shape)} were given"
 
 
 def _initialise(model: WanTransformer) -> None:
-    """Xavier for what multiplies tokens, small normals for the embeddings of text and time, a head of zeros."""
+    """Xavier for what multiplies tokens, small normals to embed text and time, a head of zeros."""
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
             continue
