@@ -34,6 +34,7 @@ def depth_loss(
     valid: Bool[Tensor, "b height width"],
     log_focal: Float[Tensor, " b"],
     true_log_focal: Float[Tensor, " b"],
+    *,
     weights: DepthLossWeights,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """The loss and its parts.
@@ -43,8 +44,9 @@ def depth_loss(
     with absolute in place of squared errors.
     """
     weight = torch.exp(-weights.far_power * true_log_depth) * valid
+    weight = weight / weight.sum((1, 2), keepdim=True).clamp_min(1e-6)  # every image counts the same
     error = torch.where(valid, log_depth - true_log_depth, 0.0)
-    scale_error = (error * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
+    scale_error = (error * weight).sum((1, 2))
     relative = _weighted_mean((error - scale_error[:, None, None]).abs(), weight)
     gradient = gradient_loss(error, valid, weight, weights.scales)
     metric = scale_error.abs().mean()

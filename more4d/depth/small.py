@@ -98,10 +98,10 @@ class SmallDepth(nn.Module):
         self.focal_head = nn.Sequential(
             nn.LayerNorm(2 * sixteenth), nn.Linear(2 * sixteenth, 64), nn.SiLU(), nn.Linear(64, 1)
         )
-        # Start as "everything is at the geometric middle of the range, seen by an ordinary camera".
         nn.init.zeros_(self.focal_head[-1].weight)
         nn.init.zeros_(self.focal_head[-1].bias)
-        nn.init.constant_(self.depth_head[-1].bias, 0.5 * math.log(config.near_m * config.far_m))
+        # The head speaks about differences from the middle of the range: small numbers, safe in bfloat16.
+        self.middle = 0.5 * math.log(config.near_m * config.far_m)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> DepthPrediction:
@@ -109,12 +109,12 @@ class SmallDepth(nn.Module):
         height, width = image.shape[-2:]
         skips = self._encode(image)
         x = self.globals(skips.pop())
-        log_focal = self.focal_head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0]
+        log_focal = self.focal_head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0].float()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = F.interpolate(up(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(x + skips.pop())
-        log_canonical = F.pixel_shuffle(self.depth_head(x), 2)[:, 0, :height, :width]
-        return DepthPrediction(log_canonical=log_canonical, log_focal=log_focal)
+        above_middle = F.pixel_shuffle(self.depth_head(x), 2)[:, 0, :height, :width]
+        return DepthPrediction(log_canonical=self.middle + above_middle.float(), log_focal=log_focal)
 
     def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b channels h w"]:
         """The encoder's features at 1/8 of the size of images in [-1, 1] (sides multiples of 8)."""
