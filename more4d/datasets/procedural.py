@@ -1,0 +1,91 @@
+"""Procedural scenes as an endless map-style data set: index in, clip out, always the same."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from more4d.datasets.batch import ClipBatch
+from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
+from more4d.geometry.motion import normalise_motion
+from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.library import sample_scene
+
+HELD_OUT_SEED = 10_000_000
+"""Scene seeds from here on are never trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProceduralOptions:
+    """Which scenes, and how they are seen.
+
+    Attributes:
+        shapes: (height, width) of the clips; all clips of one group have the same.
+        group: consecutive indices that share a shape: the batch size.
+        frames: video frames, 4n + 1.
+        worlds: how many different worlds there are; with fewer worlds than indices, a world returns with other motions.
+        hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its cost).
+        depth_noise: how often the depth map is degraded to resemble an estimated one.
+    """
+
+    shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
+    group: int = 16
+    frames: int = 13
+    worlds: int = HELD_OUT_SEED
+    hidden_weight: float = 1.0
+    depth_noise: float = 0.5
+
+
+class ProceduralClips(Dataset):
+    """Clips of procedural scenes, for the trajectory codec and 4D-STraG."""
+
+    def __init__(self, options: ProceduralOptions, *, seed: int, first_seed: int = 0) -> None:
+        self.options, self._seed, self._first = options, seed, first_seed
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        options = self.options
+        draw = numpy_generator("clip", self._seed, index)
+        shapes = options.shapes
+        height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
+        world = self._first + int(draw.integers(min(options.worlds, HELD_OUT_SEED)))
+        scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
+        visibility = "none" if options.hidden_weight == 1 else "exact"
+        clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
+        batch = clip_to_batch(clip, options.hidden_weight)
+        if draw.random() < options.depth_noise:
+            degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
+            batch = ClipBatch(**{**vars(batch), "depth_m": degraded})
+        return batch
+
+
+def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
+    """A captured scene in the layout that networks take, as a batch of one."""
+    tracks = clip.tracks
+    motion = normalise_motion(tracks.positions, tracks.camera)
+    weight = torch.where(tracks.visibility, 1.0, hidden_weight)
+    return ClipBatch(
+        image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
+        depth_m=clip.depth.depth_m[None, None],
+        motion=rearrange(motion, "t h w c -> 1 c t h w"),
+        weight=weight[None, None],
+        objects=(clip.object_ids > 0).float()[None, None],
+        captions=(clip.caption,),
+    )
+
+
+def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
+    """Depth as a network might guess it: blurred, with smooth errors in log depth and another scale."""
+    height, width = depth_m.shape[-2:]
+    log = depth_m.log()
+    radius = int(torch.randint(0, 3, (1,), generator=generator))
+    if radius:
+        padded = torch.nn.functional.pad(log, (radius,) * 4, mode="replicate")
+        log = torch.nn.functional.avg_pool2d(padded, 2 * radius + 1, 1)
+    grid = torch.randn(1, 1, 4, 5, generator=generator) * 0.12
+    wave = interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
+    stretch = 1 + 0.15 * float(torch.randn(1, generator=generator))
+    median = log.median()
+    return ((log - median) * stretch + median + wave).exp()

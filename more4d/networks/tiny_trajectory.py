@@ -1,0 +1,248 @@
+"""The trajectory codec of the tiny preset: learned in minutes on a CPU, behind the interface of the Wan one.
+
+Two facts about motion shape it. Motion is stored per pixel of the photo, so all frames of a clip share the photo's
+edges: the decoder finds coarse motion on a grid of 4x4 pixels and sharpens it once per clip, every pixel choosing
+among the nine coarse cells around it (convex upsampling, as in RAFT, Teed and Deng 2020). And frame 0 never moves, so
+the first latent frame is free: it tells which pixels move at all, and gates the rest to exact stillness.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+
+from more4d.networks.folded_blocks import ResidualBlock, TimeMixing, fold_frames, unfold_frames
+from more4d.networks.interface import FRAME_STRIDE, latent_frames
+
+COARSE = 4
+"""Pixels per cell of the decoder's coarse motion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyTrajectoryConfig:
+    """Sizes of the tiny trajectory codec.
+
+    Attributes:
+        latent_channels: channels of the motion latents.
+        image_channels: channels of the photo's condition.
+        depth_channels: channels of the depth map's condition.
+        width: channels inside encoder and decoder.
+        guide_width: channels of the network that sharpens coarse motion.
+        stem_width: channels of the network that reads the photo for the generator.
+        gain: motion enters as tanh(gain x / 2): 1 is the published squashing; small motions want more.
+        moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
+    """
+
+    latent_channels: int = 16
+    image_channels: int = 16
+    depth_channels: int = 16
+    width: int = 96
+    guide_width: int = 64
+    stem_width: int = 64
+    gain: float = 4.0
+    moving_threshold: float = 0.004
+
+
+class MotionEncoder(nn.Module):
+    """Squashed motion to latents; the moving mask and the whole path's mean go to the first latent frame."""
+
+    def __init__(self, config: TinyTrajectoryConfig) -> None:
+        super().__init__()
+        half, width = config.width // 2, config.width
+        self.first = nn.Conv2d(4 * COARSE**2, half, 1)
+        self.later = nn.Conv2d(3 * FRAME_STRIDE * COARSE**2, half, 1)
+        self.fine = ResidualBlock(half)
+        self.down = nn.Conv2d(half, width, 2, stride=2)
+        self.mix = TimeMixing(width)
+        self.coarse = ResidualBlock(width)
+        self.out = nn.Conv2d(width, config.latent_channels, 1)
+
+    def forward(
+        self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
+    ) -> Float[Tensor, "b 16 f h w"]:
+        summary = torch.cat([moving, motion.mean(2)], 1)
+        later = fold_frames(motion)
+        batch, groups = later.shape[:2]
+        x_first = self.first(pixel_unshuffle(summary, COARSE))[:, None]
+        x_later = self.later(pixel_unshuffle(later.flatten(0, 1), COARSE))
+        x = torch.cat([x_first, rearrange(x_later, "(b f) c h w -> b f c h w", b=batch)], 1).flatten(0, 1)
+        x = self.down(silu(self.fine(x)))
+        x = self.out(self.coarse(self.mix(x, groups + 1)))
+        return rearrange(x, "(b f) c h w -> b c f h w", b=batch)
+
+
+class MotionDecoder(nn.Module):
+    """Latents, photo and depth to squashed motion and the logit of 'this pixel moves'."""
+
+    def __init__(self, config: TinyTrajectoryConfig) -> None:
+        super().__init__()
+        width, guide = config.width, config.guide_width
+        self.inward = nn.Conv2d(config.latent_channels, width, 1)
+        self.mix = TimeMixing(width)
+        self.coarse = nn.ModuleList([ResidualBlock(width), ResidualBlock(width)])
+        self.up = nn.Conv2d(width, 4 * guide, 1)
+        self.fine = ResidualBlock(guide)
+        self.motion = nn.Conv2d(guide, 3 * FRAME_STRIDE, 3, padding=1)
+        self.guide_in = nn.Conv2d(5 * COARSE**2, guide, 1)
+        self.guide_blocks = nn.ModuleList([ResidualBlock(guide) for _ in range(3)])
+        self.guide_latent = nn.Conv2d(guide, guide, 1)
+        self.guide_out = nn.Conv2d(guide, (9 + 1) * COARSE**2, 3, padding=1)
+        nn.init.zeros_(self.motion.bias)
+        nn.init.normal_(self.motion.weight, std=1e-3)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        image: Float[Tensor, "b 3 height width"],
+        depth: Float[Tensor, "b 1 height width"],
+    ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
+        batch, frames = latents.shape[0], latents.shape[2]
+        x = self.inward(rearrange(latents, "b c f h w -> (b f) c h w"))
+        x = self.mix(x, frames)
+        for block in self.coarse:
+            x = block(x)
+        x = self.fine(pixel_shuffle(silu(self.up(x)), 2))
+        x = rearrange(x, "(b f) c h w -> b f c h w", b=batch)
+        cells = self.motion(x[:, 1:].flatten(0, 1))
+
+        guide = self.guide_in(pixel_unshuffle(torch.cat([image, depth, local_contrast(depth)], 1), COARSE))
+        guide = guide + self.guide_latent(x[:, 0])
+        for block in self.guide_blocks:
+            guide = block(guide)
+        weights, gate = self.guide_out(silu(guide)).split([9 * COARSE**2, COARSE**2], 1)
+        later = convex_upsample(rearrange(cells, "(b f) c h w -> b (f c) h w", b=batch), weights)
+        later = rearrange(later, "b (f c) h w -> b f c h w", f=frames - 1)
+        first = torch.zeros_like(later[:, 0, :3])[:, :, None]
+        return unfold_frames(later, first), pixel_shuffle(gate, COARSE)
+
+
+class PhotoStem(nn.Module):
+    """A picture to channels on the latent grid: the condition of the generator."""
+
+    def __init__(self, channels_in: int, width: int, channels_out: int, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels_in * 4, width // 2, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width // 2, width, 2, stride=2),
+            *[ResidualBlock(width) for _ in range(depth)],
+            nn.Conv2d(width, width * 3 // 2, 2, stride=2),
+            *[ResidualBlock(width * 3 // 2) for _ in range(depth)],
+            nn.GroupNorm(8, width * 3 // 2),
+            nn.SiLU(),
+            nn.Conv2d(width * 3 // 2, channels_out, 1),
+        )
+
+    def forward(self, picture: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c_out h w"]:
+        return self.layers(pixel_unshuffle(picture, 2))
+
+
+class TinyTrajectoryCodec(nn.Module):
+    """`interface.TrajectoryCodec` in small. Buffers hold the latent statistics of its training set."""
+
+    def __init__(self, config: TinyTrajectoryConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = MotionEncoder(config)
+        self.decoder = MotionDecoder(config)
+        self.image_stem = PhotoStem(3, config.stem_width, config.image_channels, 2)
+        self.depth_stem = PhotoStem(2, config.stem_width // 2, config.depth_channels, 1)
+        self.latent_mean: Tensor
+        self.latent_std: Tensor
+        # Statistics per latent frame kind (first, later): the first one means something else.
+        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(2, config.latent_channels))
+
+    def squash(self, motion: Tensor) -> Tensor:
+        """Normalised motion into (-1, 1); its inverse is `unsquash`."""
+        return torch.tanh(self.config.gain / 2 * motion)
+
+    def unsquash(self, squashed: Tensor) -> Tensor:
+        return torch.atanh(squashed.clamp(-0.9995, 0.9995)) * (2 / self.config.gain)
+
+    def moving_mask(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 1 height width"]:
+        """1 where a pixel ever leaves its place by more than the threshold."""
+        return (motion.norm(dim=1).amax(1, keepdim=True) > self.config.moving_threshold).to(motion.dtype)
+
+    def encode_raw(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+        """Latents before normalisation: what codec training sees."""
+        latent_frames(motion.shape[2])
+        return self.encoder(self.squash(motion), self.moving_mask(motion))
+
+    def decode_raw(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        image: Float[Tensor, "b 3 height width"],
+        depth_m: Float[Tensor, "b 1 height width"],
+    ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
+        """Squashed motion without the gate, and the gate's logit."""
+        return self.decoder(latents, image, scaled_log_depth(depth_m))
+
+    def encode_motion(
+        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.TrajectoryCodec`. This codec's posterior has no width, so noise changes nothing."""
+        mean, std = self.statistics(latent_frames(motion.shape[2]))
+        return (self.encode_raw(motion) - mean) / std
+
+    def decode_motion(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        image: Float[Tensor, "b 3 height width"],
+        depth_m: Float[Tensor, "b 1 height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """See `interface.TrajectoryCodec`; a pixel whose gate says 'still' does not move at all."""
+        mean, std = self.statistics(latents.shape[2])
+        squashed, gate = self.decode_raw(latents * std + mean, image, depth_m)
+        return self.unsquash(squashed) * soft_gate(gate)[:, :, None]
+
+    def encode_image(
+        self, image: Float[Tensor, "b 3 height width"], frames: int
+    ) -> Float[Tensor, "b channels f h w"]:
+        """See `interface.TrajectoryCodec`."""
+        return repeat(self.image_stem(image), "b c h w -> b c f h w", f=latent_frames(frames))
+
+    def encode_depth(
+        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
+    ) -> Float[Tensor, "b channels f h w"]:
+        """See `interface.TrajectoryCodec`."""
+        depth = scaled_log_depth(depth_m)
+        stem = self.depth_stem(torch.cat([depth, local_contrast(depth)], 1))
+        return repeat(stem, "b c h w -> b c f h w", f=latent_frames(frames))
+
+    def statistics(self, frames: int) -> tuple[Tensor, Tensor]:
+        kinds = [0] + [1] * (frames - 1)
+        shape = "f c -> 1 c f 1 1"
+        return rearrange(self.latent_mean[kinds], shape), rearrange(self.latent_std[kinds], shape)
+
+
+def soft_gate(logit: Tensor) -> Tensor:
+    """0 below probability 0.35, 1 above 0.65, smooth between: a leaky gate would let still pixels drift."""
+    return ((torch.sigmoid(logit) - 0.35) / 0.3).clamp(0, 1)
+
+
+def scaled_log_depth(depth_m: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
+    """Log depth relative to the picture's median, roughly in [-1, 1]; independent of the scene's scale."""
+    log = depth_m.log()
+    median = log.flatten(1).median(1).values.view(-1, 1, 1, 1)
+    return ((log - median) / 2).clamp(-2, 2)
+
+
+def local_contrast(depth: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
+    """Depth minus its surroundings (15 pixels): what stands out from its background."""
+    return 4 * (depth - nn.functional.avg_pool2d(depth, 15, 1, 7, count_include_pad=False))
+
+
+def convex_upsample(
+    cells: Float[Tensor, "b c h w"], logits: Float[Tensor, "b weights h w"]
+) -> Float[Tensor, "b c height width"]:
+    """Each of the COARSE^2 pixels of a cell takes a convex mixture of the 3x3 cells around it (RAFT)."""
+    height, width = cells.shape[-2:]
+    weights = rearrange(logits, "b (k p) h w -> b k p (h w)", k=9).float().softmax(1).to(cells.dtype)
+    padded = nn.functional.pad(cells, (1, 1, 1, 1), mode="replicate")
+    around = rearrange(nn.functional.unfold(padded, 3), "b (c k) n -> b n c k", k=9)
+    fine = around @ rearrange(weights, "b k p n -> b n k p")
+    return pixel_shuffle(rearrange(fine, "b (h w) c p -> b (c p) h w", h=height, w=width), COARSE)

@@ -1,0 +1,1 @@
+"""Floor 5: one loop for every task, and the tasks."""

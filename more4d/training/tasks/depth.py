@@ -1,0 +1,216 @@
+"""Train the small depth network on procedural scenes, and measure an estimator on unseen ones."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from more4d.datasets.photographic import photographic, repainted
+from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.losses import DepthLossWeights, capped_log_depth, depth_loss
+from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig, focal_in_diagonals
+from more4d.files.network_file import half_precision, write_network_file
+from more4d.foundation.config import to_mapping
+from more4d.foundation.seeding import derive_seed, torch_generator
+from more4d.metrics.depth import DepthErrors, depth_errors
+from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.library import sample_scene
+from more4d.training.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthData:
+    """Which pictures to train on.
+
+    Attributes:
+        shapes: (height, width) of the pictures; all of one group have the same. Sides are multiples of 16.
+        group: consecutive indices that share a shape: the batch size.
+        block: scenes held in memory at a time; a multiple of `group`.
+        visits: how often each scene is used, each time with another crop, flip and photographic variation.
+        margin: scenes are rendered larger than the pictures by this factor, so that crops stay sharp.
+        tightest: smallest share of the rendered picture's side that a crop keeps.
+        repaint: how often objects change colour.
+        studio: how often the surroundings become one plain backdrop behind the objects.
+    """
+
+    shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
+    group: int = 16
+    block: int = 1024
+    visits: int = 6
+    margin: float = 1.25
+    tightest: float = 0.6
+    repaint: float = 0.3
+    studio: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.block % self.group:
+            raise ValueError(f"block {self.block} must be a multiple of group {self.group}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthOptions:
+    """Options of the task."""
+
+    network: SmallDepthConfig = field(default_factory=SmallDepthConfig)
+    data: DepthData = field(default_factory=DepthData)
+    loss: DepthLossWeights = field(default_factory=DepthLossWeights)
+    seed: int = 0
+
+
+class Sight(NamedTuple):
+    """One rendered scene in few bytes: image 3 h w uint8, depth h w float16, object ids h w uint8."""
+
+    image: Tensor
+    depth_m: Tensor
+    object_ids: Tensor
+    focal_px: float
+
+
+class DepthPictures(Dataset):
+    """Pictures of procedural scenes with their depth; sample `index` is always the same.
+
+    Rendering a scene costs more than a training step on it, so each is visited `visits` times within one
+    block of scenes, which is kept in memory.
+    """
+
+    def __init__(self, data: DepthData, *, seed: int, near_m: float, far_m: float) -> None:
+        self.data, self._seed, self._near_m, self._far_m = data, seed, near_m, far_m
+        self._sights: dict[int, Sight] = {}
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        scene = self.scene_of(index)
+        if scene not in self._sights:
+            first = scene // self.data.block * self.data.block
+            self._sights = {number: sight for number, sight in self._sights.items() if number >= first}
+            self._sights[scene] = self._render(scene)
+        return self._vary(
+            self._sights[scene], self._shape(scene), torch_generator("depth", self._seed, index)
+        )
+
+    def scene_of(self, index: int) -> int:
+        """Which scene sample `index` shows."""
+        block, place = divmod(index, self.data.block * self.data.visits)
+        return block * self.data.block + place % self.data.block
+
+    def _shape(self, scene: int) -> tuple[int, int]:
+        shapes = self.data.shapes
+        return shapes[derive_seed("depth shape", self._seed, scene // self.data.group) % len(shapes)]
+
+    def _render(self, scene: int) -> Sight:
+        height, width = (round(side * self.data.margin) for side in self._shape(scene))
+        world = derive_seed("depth scene", self._seed, scene) % HELD_OUT_SEED
+        clip = capture_photo(world, height=height, width=width)
+        return Sight(
+            image=(clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8),
+            depth_m=capped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
+            object_ids=clip.object_ids.to(torch.uint8),
+            focal_px=focal_in_diagonals(clip.depth.camera, height=height, width=width)
+            * math.hypot(height, width),
+        )
+
+    def _vary(self, sight: Sight, shape: tuple[int, int], generator: torch.Generator) -> dict[str, Tensor]:
+        image, depth_m, object_ids = sight.image.float() / 255, sight.depth_m.float(), sight.object_ids.int()
+        draws = torch.rand(7, generator=generator).tolist()
+        window = _crop(image.shape[-2:], shape, draws[:3], self.data.tightest)
+        rows, columns, kept = *window, window[0].stop - window[0].start
+        focal = sight.focal_px * (shape[0] / kept) / math.hypot(*shape)
+        image = F.interpolate(image[None, :, rows, columns], shape, mode="bilinear", antialias=True)[0]
+        depth_m, object_ids = (
+            F.interpolate(x[None, None, rows, columns].float(), shape, mode="nearest-exact")[0, 0]
+            for x in (depth_m, object_ids)
+        )
+        things = object_ids > 0
+        if draws[3] < self.data.repaint:
+            image = repainted(image, object_ids.int(), generator)
+        if draws[4] < self.data.studio and 0.05 < float(things.float().mean()) < 0.8:
+            backdrop = torch.rand(3, 1, 1, generator=generator).lerp(
+                torch.full((3, 1, 1), float(round(draws[5]))), 0.7
+            )
+            image = torch.where(things, image, backdrop)
+            depth_m = torch.where(things, depth_m, (depth_m[things].max() * 1.5).clamp(max=self._far_m))
+        image = photographic(image, generator)
+        if draws[6] < 0.5:
+            image, depth_m = image.flip(-1), depth_m.flip(-1)
+        return {
+            "image": image * 2 - 1,
+            "log_depth": depth_m.log(),
+            "log_focal": torch.tensor(math.log(focal)),
+        }
+
+
+def _crop(
+    size: torch.Size, shape: tuple[int, int], draws: list[float], tightest: float
+) -> tuple[slice, slice]:
+    """A window (rows, columns) with the aspect of `shape`; its size and place follow three draws in [0, 1]."""
+    largest = min(size[0] / shape[0], size[1] / shape[1])
+    scale = largest * (tightest + (1 - tightest) * draws[0])
+    spans = [min(side, round(wanted * scale)) for side, wanted in zip(size, shape, strict=True)]
+    starts = [int((side - span) * draw) for side, span, draw in zip(size, spans, draws[1:], strict=True)]
+    rows, columns = (slice(start, start + span) for start, span in zip(starts, spans, strict=True))
+    return rows, columns
+
+
+class DepthTask(Task):
+    """Relative depth, edges, metres and the focal length of one picture."""
+
+    name = "depth"
+    options_type = DepthOptions
+
+    def __init__(self, options: DepthOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.network = SmallDepth(options.network)
+
+    def dataset(self) -> DepthPictures:
+        network = self.options.network
+        return DepthPictures(
+            self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
+        )
+
+    def collate(self, samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        prediction = self.network(batch["image"])
+        true_log_depth, true_log_focal = batch["log_depth"], batch["log_focal"]
+        loss, parts = depth_loss(
+            prediction.log_depth(true_log_focal),
+            true_log_depth,
+            torch.ones_like(true_log_depth, dtype=torch.bool),
+            prediction.log_focal,
+            true_log_focal,
+            weights=self.options.loss,
+        )
+        return {"loss": loss, **parts}
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        path = folder / "depth.safetensors"
+        config = to_mapping(self.options.network)
+        write_network_file(
+            path, half_precision(self.network.state_dict()), kind=KIND, config=config, notes=notes
+        )
+        return [path]
+
+
+def capture_photo(world: int, *, height: int, width: int) -> SceneClip:
+    """The first frame of a procedural world, nothing else."""
+    scene = sample_scene(world, aspect=width / height)
+    return capture(scene, height=height, width=width, frames=1, visibility="none")
+
+
+def scene_errors(
+    estimator: DepthEstimator, count: int, *, height: int = 96, width: int = 128, known_camera: bool = False
+) -> list[DepthErrors]:
+    """Errors on the first `count` held-out scenes, over everything nearer than 100 m."""
+    errors = []
+    for world in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
+        clip = capture_photo(world, height=height, width=width)
+        camera = clip.depth.camera if known_camera else None
+        errors.append(depth_errors(estimator.estimate(clip.tracks.colours, camera), clip.depth, far_m=100.0))
+    return errors

@@ -1,0 +1,176 @@
+"""Train 4D-STraG: flow matching on trajectory latents, told photo, depth, text and motion features."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
+
+from more4d.datasets.batch import ClipBatch
+from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.diffusion.flow_matching import denoise, interpolate, velocity_target
+from more4d.diffusion.timesteps import draw_sigmas
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions
+from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.registry import BUILDERS
+from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
+from more4d.networks.weights import load_network, save_network
+from more4d.training.task import Task
+from more4d.training.tasks import tiny_trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class STraGOptions:
+    """Options of the task.
+
+    Attributes:
+        codec: file of the trajectory codec; its motion half stays frozen, its picture stems are trained.
+        text: file of the text encoder, frozen.
+        timestep_shift: see diffusion.timesteps.shift_sigma.
+        timestep_density: see diffusion.timesteps.draw_sigmas.
+        text_dropout: how often the caption is replaced by the empty one, for guidance.
+        moving_weight: extra weight of latent cells in which something moves; most of a clip is still.
+        decoded_weight: weight of the loss on decoded motion.
+        decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
+        hint_weight: weight of the hints below.
+
+    Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards: motion
+    features and image latents must tell things from background.
+    """
+
+    network: STraGConfig
+    motion_features: OmniMAEConfig
+    codec: Path
+    text: Path
+    data: ProceduralOptions = field(default_factory=ProceduralOptions)
+    seed: int = 0
+    timestep_shift: float = 2.0
+    timestep_density: str = "uniform"
+    text_dropout: float = 0.1
+    moving_weight: float = 4.0
+    decoded_weight: float = 0.5
+    decoded_clips: int = 4
+    hint_weight: float = 0.2
+
+
+class STraGTask(Task):
+    """Everything that turns photo, depth and caption into trajectory latents, trained together."""
+
+    name = "strag"
+    options_type = STraGOptions
+
+    def __init__(self, options: STraGOptions) -> None:
+        super().__init__()
+        self.options = options
+        codec = load_network(options.codec, BUILDERS)
+        assert isinstance(codec, TinyTrajectoryCodec)
+        self.codec = codec
+        self.codec.encoder.requires_grad_(False)
+        self.codec.decoder.requires_grad_(False)
+        self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(False)
+        self.motion_features = OmniMAETrunk(options.motion_features)
+        self.strag = STraG(options.network)
+        image_channels = options.network.image_channels
+        self.feature_hint = nn.Conv2d(options.motion_features.dim, 1, 1)
+        self.image_hint = nn.Conv2d(image_channels, 1, 1)
+
+    def dataset(self) -> ProceduralClips:
+        return ProceduralClips(self.options.data, seed=self.options.seed)
+
+    def collate(self, samples: list[ClipBatch]) -> ClipBatch:
+        return ClipBatch.collate(samples)
+
+    def conditions(self, batch: ClipBatch, captions: list[str]) -> STraGConditions:
+        """What the pipeline gives the generator, from a batch."""
+        frames = batch.motion.shape[2]
+        image = self.codec.encode_image(batch.image, frames)
+        return STraGConditions(
+            image_latents=image,
+            depth_latents=self.codec.encode_depth(batch.depth_m, frames),
+            reference_latents=image[:, :, 0],
+            text=self.text_encoder.encode_text(captions),
+            motion_features=self.motion_features((batch.image + 1) / 2),
+        )
+
+    def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        options = self.options
+        with torch.no_grad():
+            clean = self.codec.encode_motion(batch.motion).float()
+        count = len(clean)
+        sigma = draw_sigmas(
+            count, shift=options.timestep_shift, density=options.timestep_density, generator=generator
+        ).to(clean.device)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        dropped = (torch.rand(count, generator=generator) < options.text_dropout).tolist()
+        captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
+        conditions = self.conditions(batch, captions)
+
+        noisy = interpolate(clean, noise, sigma)
+        velocity = self.strag(noisy, sigma, conditions).float()
+        moving = self.codec.moving_mask(batch.motion)
+        weight = self._cell_weight(batch, moving)
+        squared = (velocity - velocity_target(clean, noise)).square()
+        flow_loss = (weight * squared).sum() / (weight.sum() * squared.shape[1])
+        metrics = {"flow": flow_loss}
+        loss = flow_loss
+        if options.decoded_weight:
+            estimate = denoise(noisy, velocity, sigma)
+            metrics |= self._decoded_losses(estimate, batch, moving, options.decoded_clips)
+            loss = loss + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
+        if options.hint_weight:
+            metrics |= self._hints(conditions, batch)
+            loss = loss + options.hint_weight * (metrics["hint_features"] + metrics["hint_image"])
+        return {"loss": loss, **metrics}
+
+    def _cell_weight(self, batch: ClipBatch, moving: Tensor) -> Tensor:
+        """Weight per latent cell and frame: visibility of its pixels, more where something moves."""
+        visible = batch.weight[:, :, ::FRAME_STRIDE]
+        cells = adaptive_avg_pool2d(visible.flatten(0, 2)[:, None], self._grid(batch))
+        cells = cells.view(len(batch.weight), 1, -1, *cells.shape[-2:])
+        return cells * (1 + self.options.moving_weight * max_pool2d(moving, PIXEL_STRIDE)[:, :, None])
+
+    def _grid(self, batch: ClipBatch) -> tuple[int, int]:
+        return batch.image.shape[-2] // PIXEL_STRIDE, batch.image.shape[-1] // PIXEL_STRIDE
+
+    def _decoded_losses(
+        self, estimate: Tensor, batch: ClipBatch, moving: Tensor, clips: int
+    ) -> dict[str, Tensor]:
+        """Motion in pixels over moving points, and still-or-moving over all, of the first `clips` estimates."""
+        mean, std = self.codec.statistics(estimate.shape[2])
+        latents = estimate[:clips] * std + mean
+        squashed, gate = self.codec.decode_raw(latents, batch.image[:clips], batch.depth_m[:clips])
+        error = tiny_trajectory.pixel_error(self.codec, squashed.float(), batch.motion[:clips])
+        weight = (moving[:clips, :, None] + 0.02) * batch.weight[:clips]
+        return {
+            "decoded_px": (weight * error).sum() / weight.sum(),
+            "gate": binary_cross_entropy_with_logits(gate.float(), moving[:clips]),
+        }
+
+    def _hints(self, conditions: STraGConditions, batch: ClipBatch) -> dict[str, Tensor]:
+        assert conditions.motion_features is not None
+        features = conditions.motion_features.float()
+        image = conditions.image_latents[:, :, 0].float()
+        return {
+            "hint_features": objects_loss(self.feature_hint(features), batch.objects),
+            "hint_image": objects_loss(self.image_hint(image), batch.objects),
+        }
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        options = self.options
+        half = {"notes": notes, "dtype": torch.float16}
+        paths = [
+            folder / f"{name}.safetensors"
+            for name in ("trajectory_codec", "motion_features", "strag")
+        ]
+        save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
+        save_network(paths[1], self.motion_features, kind="omnimae", config=options.motion_features, **half)
+        save_network(paths[2], self.strag, kind="strag", config=options.network, **half)
+        return paths
+
+
+def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
+    """Cross-entropy of a coarse map of things against their share of each cell."""
+    share = adaptive_avg_pool2d(objects, logits.shape[-2:])
+    return binary_cross_entropy_with_logits(logits, share)

@@ -1,0 +1,107 @@
+"""Train the tiny preset's trajectory codec."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from more4d.datasets.batch import ClipBatch
+from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
+from more4d.networks.weights import save_network
+from more4d.training.task import Task
+
+KIND = "tiny-trajectory-codec"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyTrajectoryOptions:
+    """Options of the task.
+
+    Attributes:
+        latent_noise: deviation of the noise added to the latents, so that a generator's small errors do little harm.
+        latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
+        gate_weight: weight of the still-or-moving loss.
+        statistics_clips: clips over which the latent statistics are taken at the end.
+    """
+
+    network: TinyTrajectoryConfig = field(default_factory=TinyTrajectoryConfig)
+    data: ProceduralOptions = field(default_factory=ProceduralOptions)
+    seed: int = 0
+    latent_noise: float = 0.2
+    latent_penalty: float = 1e-3
+    gate_weight: float = 0.5
+    statistics_clips: int = 128
+
+
+class TinyTrajectoryTask(Task):
+    """Reconstruct motion: its size in pixels over moving pixels, its stillness elsewhere through the gate."""
+
+    name = "tiny-trajectory"
+    options_type = TinyTrajectoryOptions
+
+    def __init__(self, options: TinyTrajectoryOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.codec = TinyTrajectoryCodec(options.network)
+        self.codec.image_stem.requires_grad_(False)
+        self.codec.depth_stem.requires_grad_(False)
+
+    def dataset(self) -> ProceduralClips:
+        return ProceduralClips(self.options.data, seed=self.options.seed)
+
+    def collate(self, samples: list[ClipBatch]) -> ClipBatch:
+        return ClipBatch.collate(samples)
+
+    def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        latents = self.codec.encode_raw(batch.motion)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noisy = latents + self.options.latent_noise * noise
+        squashed, gate = self.codec.decode_raw(noisy, batch.image, batch.depth_m)
+        moving = self.codec.moving_mask(batch.motion)
+        error = pixel_error(self.codec, squashed.float(), batch.motion)
+        weight = (moving[:, :, None] + 0.02) * batch.weight
+        motion_loss = (weight * error).sum() / weight.sum()
+        gate_loss = binary_cross_entropy_with_logits(gate.float(), moving)
+        penalty = latents.float().square().mean()
+        loss = motion_loss / 8 + self.options.gate_weight * gate_loss + self.options.latent_penalty * penalty
+        return {"loss": loss, "motion_px": motion_loss, "gate": gate_loss, "latent_ms": penalty}
+
+    @torch.no_grad()
+    def measure_statistics(self) -> None:
+        """Store mean and deviation of the latents of moving clips with the codec.
+
+        The mean is the code of 'nothing moves', so that stillness is the origin; the deviation is the RMS over the
+        latent cells in which something moves, or the zeros of all others would set the scale.
+        """
+        data = ProceduralClips(self.options.data, seed=self.options.seed + 1)
+        sums, count = torch.zeros(2, self.options.network.latent_channels), torch.zeros(2, 1)
+        still = self.codec.encode_raw(torch.zeros_like(data[0].motion))
+        centre = torch.stack([still[0, :, 0].mean((1, 2)), still[0, :, 1:].mean((1, 2, 3))])
+        for index in range(self.options.statistics_clips):
+            motion = data[index].motion
+            latents = self.codec.encode_raw(motion)[0]
+            cells = torch.nn.functional.max_pool2d(self.codec.moving_mask(motion), 8)[0, 0] > 0
+            for kind, part in enumerate((latents[:, :1], latents[:, 1:])):
+                moved = part[:, :, cells] - centre[kind][:, None, None]
+                sums[kind] += moved.square().mean(1).sum(1)
+                count[kind] += moved.shape[-1]
+        self.codec.latent_mean.copy_(centre)
+        self.codec.latent_std.copy_((sums / count.clamp(min=1)).sqrt().clamp(min=1e-3))
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        self.measure_statistics()
+        path = folder / "trajectory_codec.safetensors"
+        save_network(
+            path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16
+        )
+        return [path]
+
+
+def pixel_error(codec: TinyTrajectoryCodec, squashed: Tensor, motion: Tensor) -> Tensor:
+    """Charbonnier distance of squashed and true motion per point, in pixels of the clip's larger side."""
+    scale = 2 / codec.config.gain * max(motion.shape[-2:])
+    difference = (squashed - codec.squash(motion)) * scale
+    return (difference.square().sum(1, keepdim=True) + 0.25).sqrt() - 0.5

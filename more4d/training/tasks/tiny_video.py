@@ -1,0 +1,84 @@
+"""Train the tiny preset's video codec."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from more4d.datasets.batch import ViewBatch
+from more4d.datasets.holes import HoleClips, HoleOptions
+from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
+from more4d.networks.weights import save_network
+from more4d.training.task import Task
+
+KIND = "tiny-video-codec"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyVideoOptions:
+    """Options of the task.
+
+    Attributes:
+        latent_noise: deviation of the noise added to the latents.
+        latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
+        unknown: how often a clip is decoded with nothing known, so that the latents must tell all of it.
+        statistics_clips: clips over which the latent statistics are taken at the end.
+    """
+
+    network: TinyVideoConfig = field(default_factory=TinyVideoConfig)
+    data: HoleOptions = field(default_factory=HoleOptions)
+    seed: int = 0
+    latent_noise: float = 0.2
+    latent_penalty: float = 1e-3
+    unknown: float = 0.3
+    statistics_clips: int = 64
+
+
+class TinyVideoTask(Task):
+    """Reconstruct videos, holes above all: what is known is copied anyway."""
+
+    name = "tiny-video"
+    options_type = TinyVideoOptions
+
+    def __init__(self, options: TinyVideoOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.codec = TinyVideoCodec(options.network)
+
+    def dataset(self) -> HoleClips:
+        return HoleClips(self.options.data, seed=self.options.seed)
+
+    def collate(self, samples: list[ViewBatch]) -> ViewBatch:
+        return ViewBatch.collate(samples)
+
+    def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        latents = self.codec.encode_video(batch.truth)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        shown = torch.rand(len(latents), generator=generator) >= self.options.unknown
+        coverage = batch.coverage * shown.to(batch.coverage).view(-1, 1, 1, 1, 1)
+        decoded = self.codec.decode_video(
+            latents + self.options.latent_noise * noise, batch.known * coverage, coverage
+        )
+        error = (decoded.float() - batch.truth).abs()
+        weight = (1 - coverage) + 0.1
+        colour_loss = (weight * error).sum() / (weight.sum() * 3)
+        steps = [(decoded.float().diff(dim=axis) - batch.truth.diff(dim=axis)).abs().mean() for axis in (-1, -2)]
+        edge_loss = sum(steps) / 2
+        penalty = latents.float().square().mean()
+        loss = colour_loss + edge_loss + self.options.latent_penalty * penalty
+        return {"loss": loss, "colour": colour_loss, "edge": edge_loss, "latent_ms": penalty}
+
+    @torch.no_grad()
+    def measure_statistics(self) -> None:
+        """Store mean and deviation of the training set's latents with the codec."""
+        data = self.dataset()
+        latents = torch.cat([self.codec.encode_video(data[i].truth).flatten(2) for i in range(self.options.statistics_clips)], 2)
+        self.codec.latent_mean.copy_(latents.mean((0, 2)))
+        self.codec.latent_std.copy_(latents.std((0, 2)))
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        self.measure_statistics()
+        path = folder / "video_codec.safetensors"
+        save_network(path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16)
+        return [path]
