@@ -1,0 +1,34 @@
+"""What a builder hands over: the model of one object with what a story needs to know of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from more4d.scenes.modelling import Model
+
+Nature = Literal["creature", "vehicle", "ball", "thing", "floater", "plant", "flag"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """An object before it is placed.
+
+    Attributes:
+        model: its parts and joints.
+        noun: what a caption calls it.
+        colour: name of its main colour.
+        nature: which motions suit it.
+        height_m: from the ground to its top.
+        radius_m: of the ball, or of the wheels; 0 for others.
+    """
+
+    model: Model
+    noun: str
+    colour: str
+    nature: Nature
+    height_m: float
+    radius_m: float = 0.0
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Names of the joints that can be driven."""
+        return frozenset(joint.role for joint in self.model.joints)

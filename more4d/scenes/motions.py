@@ -1,0 +1,122 @@
+"""Motions a caption can name, as functions of t in [0, 1]; all of them leave t = 0 untouched."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swing:
+    """What the joints of one role do: go to and fro, or turn steadily.
+
+    Attributes:
+        role: the joints it drives.
+        amplitude: radians to each side of the joint's rest.
+        cycles: swings over the clip.
+        turn: radians turned in all, besides the swing.
+    """
+
+    role: str
+    amplitude: float = 0.0
+    cycles: float = 0.0
+    turn: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turning:
+    """Rotation of a whole body about a fixed axis of the stage.
+
+    Attributes:
+        axis: unit vector.
+        pivot: a point of the axis at t = 0; it is carried along by the travel.
+        turn: radians turned over the clip.
+        swing: radians of rocking to each side.
+        cycles: rocks over the clip.
+    """
+
+    axis: Vector
+    pivot: Vector
+    turn: float = 0.0
+    swing: float = 0.0
+    cycles: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """Everything one body does during a clip.
+
+    Attributes:
+        verb: the kind of motion, a key of the caption's vocabulary.
+        direction: left, right, up, down, toward or away, as the camera sees it; None if it goes nowhere.
+        travel: metres moved over the clip, in the stage's axes.
+        eased: starts and stops softly instead of keeping a constant speed.
+        hop: (height in metres, hops over the clip).
+        turning: rotation of the whole body.
+        swings: what its joints do.
+        sheet_cycles: waves that run through its sheets over the clip.
+    """
+
+    verb: str = "still"
+    direction: str | None = None
+    travel: Vector = (0.0, 0.0, 0.0)
+    eased: bool = False
+    hop: tuple[float, float] = (0.0, 0.0)
+    turning: Turning | None = None
+    swings: tuple[Swing, ...] = ()
+    sheet_cycles: float = 0.0
+
+
+STILL = Motion()
+
+
+def progress(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]:
+    """How much of the travel is done."""
+    return times * times * (3 - 2 * times) if motion.eased else times
+
+
+def rotations(axis: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 3 3"]:
+    """Rodrigues' formula for one unit axis and many angles."""
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    sine, versine = np.sin(angles)[:, None, None], (1 - np.cos(angles))[:, None, None]
+    return np.eye(3) + sine * cross + versine * (cross @ cross)
+
+
+def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
+    """Rotations about an axis through `pivot`."""
+    matrices = np.zeros((len(angles), 4, 4))
+    matrices[:, :3, :3] = rotations(axis, angles)
+    centre = np.asarray(pivot)
+    matrices[:, :3, 3] = centre - matrices[:, :3, :3] @ centre
+    matrices[:, 3, 3] = 1
+    return matrices
+
+
+def body_poses(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
+    """Where the motion has carried the body, as stage-to-stage transforms; the identity at t = 0."""
+    done = progress(motion, times)
+    if motion.turning is None:
+        poses = np.tile(np.eye(4), (len(times), 1, 1))
+    else:
+        turning = motion.turning
+        angles = turning.turn * done + turning.swing * np.sin(2 * np.pi * turning.cycles * times)
+        poses = about(turning.axis, turning.pivot, angles)
+    poses[:, :3, 3] += done[:, None] * np.asarray(motion.travel)
+    height, hops = motion.hop
+    poses[:, 1, 3] -= height * np.abs(np.sin(np.pi * hops * times))
+    return poses
+
+
+def joint_angles(
+    motion: Motion, role: str, phase: float, times: Float[ndarray, " frames"]
+) -> Float[ndarray, " frames"] | None:
+    """Radians away from rest of a joint, zero at t = 0; None if nothing drives it."""
+    for swing in motion.swings:
+        if swing.role == role:
+            wave = np.sin(2 * np.pi * swing.cycles * times + phase) - np.sin(phase)
+            return swing.amplitude * wave + swing.turn * progress(motion, times)
+    return None

@@ -1,0 +1,164 @@
+"""Colour of what the rays met: texture, sun, shadow, sky light, fog."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from more4d.scenes.casting import SKY, Eye, shadowed
+from more4d.scenes.primitives import SHEET, normals
+from more4d.scenes.scene import Atmosphere, Part, Scene, Staging
+from more4d.scenes.textures import Material, sample
+
+
+def shade(
+    scene: Scene,
+    staging: Staging,
+    frame: int,
+    eye: Eye,
+    depth: Float[ndarray, "height width"],
+    owner: Int[ndarray, "height width"],
+) -> Float[ndarray, "height width 3"]:
+    """Linear RGB of every pixel."""
+    height, width = depth.shape
+    rays = eye.rays.reshape(3, -1)
+    points = eye.to_stage(rays * depth.reshape(-1))
+    air = scene.atmosphere
+    views = points - eye.centre.astype(np.float32)[:, None]
+    distance = np.sqrt((views * views).sum(0))
+    views /= distance
+    facing, albedo, gloss = _surfaces(
+        staging, frame, eye, points, views, depth.reshape(-1), owner.reshape(-1), width
+    )
+    solid = owner.reshape(-1) != SKY
+    to_sun = np.array(air.to_sun)
+    toward = to_sun.astype(np.float32) @ facing
+    lit = np.flatnonzero(solid & (toward > 0))
+    sun = np.zeros(height * width, np.float32)
+    lifted = points[:, lit] + facing[:, lit] * (2e-3 * depth.reshape(-1)[lit])
+    sun[lit] = 1 - shadowed(staging, frame, lifted, to_sun)
+    sun = _soften(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
+    half = to_sun.astype(np.float32)[:, None] - views
+    half /= np.sqrt((half * half).sum(0)) + 1e-6
+    shine = gloss * sun * np.maximum((half * facing).sum(0), 0) ** 24
+    upward = (0.5 - 0.5 * facing[1])[:, None]
+    light = (
+        sun[:, None] * np.float32(air.sun)
+        + upward * np.float32(air.ambient)
+        + (1 - upward) * np.float32(air.bounce)
+    )
+    colour = albedo * light * _contact(scene, staging, frame, points)[:, None] + shine[:, None] * np.float32(
+        air.sun
+    )
+    fog = np.exp(-distance / air.fog_m)[:, None]
+    colour = colour * fog + np.float32(air.horizon) * (1 - fog)
+    if not solid.all():
+        colour[~solid] = sky_colour(air, views[:, ~solid])
+    return colour.reshape(height, width, 3)
+
+
+def sky_colour(air: Atmosphere, views: Float[ndarray, "3 rays"]) -> Float[ndarray, "rays 3"]:
+    """A gradient from horizon to zenith, clouds, and a glow about the sun."""
+    up = np.maximum(-views[1], 0)
+    blend = (np.minimum(up * 1.6, 1) ** 0.6)[:, None]
+    colour = np.float32(air.horizon) * (1 - blend) + np.float32(air.zenith) * blend
+    flat = 1 / (up + 0.25)
+    u, v = views[0] * flat * 0.35 + air.cloud_shift[0], views[2] * flat * 0.35 + air.cloud_shift[1]
+    thick, wisps = sample("clouds", u, v, np.full(u.shape, 0.006, np.float32))
+    cover = np.clip((thick * 0.85 + wisps * 0.15 - 1 + air.clouds) * 4, 0, 1) * np.minimum(up * 6, 1)
+    colour += cover[:, None] * (np.float32(air.sun) * 0.35 + np.float32(air.ambient) * 0.8 - colour) * 0.9
+    glow = np.maximum(np.float32(air.to_sun) @ views, 0) ** 40
+    return colour + glow[:, None] * np.float32(air.sun) * 0.25
+
+
+def _surfaces(
+    staging: Staging,
+    frame: int,
+    eye: Eye,
+    points: ndarray,
+    views: ndarray,
+    depth: ndarray,
+    owner: ndarray,
+    width: int,
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Unit normals toward the camera, albedo and gloss of every pixel that is not sky."""
+    facing = np.zeros_like(points)
+    facing[1] = -1
+    albedo = np.zeros((points.shape[1], 3), np.float32)
+    gloss = np.zeros(points.shape[1], np.float32)
+    order = np.argsort(owner, kind="stable")
+    indices, starts = np.unique(owner[order], return_index=True)
+    pixel = 1 / (eye.camera.fx * width)
+    for index, pixels in zip(indices, np.split(order, starts[1:]), strict=True):
+        if index == SKY:
+            continue
+        part = staging.parts[index]
+        matrix = staging.to_stage[index, frame]
+        inverse = np.linalg.inv(matrix).astype(np.float32)
+        local = inverse[:3, :3] @ points[:, pixels] + inverse[:3, 3:]
+        own = normals(part.kind, staging.shape(int(index), frame), local)
+        normal = inverse[:3, :3].T @ own.astype(np.float32)
+        normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
+        slant = (normal * views[:, pixels]).sum(0)
+        normal *= np.where(slant > 0, np.float32(-1), np.float32(1))
+        facing[:, pixels] = normal
+        spread = depth[pixels] * pixel / np.sqrt(np.maximum(np.abs(slant), 0.05))
+        albedo[pixels] = _paint(part, local, own, spread)
+        gloss[pixels] = part.material.gloss
+    return facing, albedo, gloss
+
+
+def _paint(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
+    """Linear albedo at points of a part; `spread` is the size of a pixel on the surface in metres."""
+    material = part.material
+    scale = np.linalg.norm(part.rest[:3, :3], axis=0).astype(np.float32)
+    x, y, z = local * scale[:, None]
+    if part.kind == SHEET:
+        u, v = x, y
+    elif material.wrap == "ground":
+        u, v = x, z
+    elif material.wrap == "round":
+        u, v = np.arctan2(local[0], local[2]) * np.float32((scale[0] + scale[2]) / 2), y
+    else:
+        axis = np.abs(own / scale[:, None]).argmax(0)
+        u, v = np.where(axis == 0, z, x), np.where(axis == 1, z, y)
+    return tint(material, u, v, spread)
+
+
+def tint(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
+    """Colour of a material at surface coordinates in metres."""
+    cosine, sine = np.cos(material.turn) / material.tile_m, np.sin(material.turn) / material.tile_m
+    pattern, detail = sample(
+        material.pattern,
+        u * np.float32(cosine) - v * np.float32(sine) + np.float32(material.shift[0]),
+        u * np.float32(sine) + v * np.float32(cosine) + np.float32(material.shift[1]),
+        spread / material.tile_m,
+    )
+    first, second = np.float32(material.colours[0]), np.float32(material.colours[1])
+    colour = first + pattern[:, None] * (second - first)
+    return colour * (1 + material.grain * (2 * detail[:, None] - 1))
+
+
+def _contact(scene: Scene, staging: Staging, frame: int, points: ndarray) -> ndarray:
+    """Ambient darkening of the ground under objects that stand on it."""
+    shade = np.ones(points.shape[1], np.float32)
+    owners = np.array(staging.owners)
+    for index, body in enumerate(scene.bodies):
+        if not body.object_id:
+            continue
+        first = int(np.flatnonzero(owners == index)[0])
+        whole = staging.to_stage[first, frame] @ np.linalg.inv(staging.parts[first].rest)
+        root = whole if staging.parts[first].joint < 0 else body.placement
+        foot = root[:3, 3].astype(np.float32)
+        dx, dz = points[0] - foot[0], points[2] - foot[2]
+        dy = (points[1] - foot[1]) * 3
+        shade *= 1 - 0.4 * np.exp(-(dx * dx + dy * dy + dz * dz) / np.float32(body.reach_m**2))
+    return shade
+
+
+def _soften(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
+    """Repeated 3-tap blur with about this radius in pixels."""
+    for _ in range(min(round(radius * radius * 2), 6)):
+        padded = np.pad(values, 1, mode="edge")
+        rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
+        values = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
+    return values
