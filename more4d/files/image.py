@@ -1,0 +1,148 @@
+"""Pictures: read from any common file into upright RGB in [0, 1], and written. The only door to PIL."""
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from more4d.files.atomic import atomic_write, check_readable
+from more4d.foundation.errors import InputError
+
+MAX_PIXELS = 200_000_000
+WHAT = "a picture (png, jpg, webp, tiff, ...)"
+
+_log = logging.getLogger(__name__)
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
+    """Read a picture: RGB in [0, 1], upright by its EXIF orientation.
+
+    16-bit, grey, CMYK, palette and floating-point pictures are converted (colour profiles are ignored),
+    transparency is laid over white, of an animation the first frame is taken (with a warning in the log).
+
+    Args:
+        path: the file.
+        max_pixels: shrink a larger picture by the smallest whole factor (box average) that brings it to at
+            most this many pixels; keeps memory low when the caller will shrink it anyway.
+
+    Raises:
+        InputError: the file is missing, a folder, empty, not a picture, truncated, or larger than MAX_PIXELS.
+    """
+    return load_image_with_alpha(path, max_pixels=max_pixels)[0]
+
+
+def load_image_with_alpha(
+    path: Path, *, max_pixels: int | None = None
+) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+    """As `load_image`, and the opacity in [0, 1] (1 where the file has none).
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    path = Path(path)
+    check_readable(path, WHAT)
+    with _decoding(path), Image.open(path) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise _too_large(path)
+        frames = getattr(opened, "n_frames", 1)
+        if frames > 1 and opened.format != "MPO":
+            _log.warning("%s holds %d frames; the first is taken", path, frames)
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        array = _as_array(image)
+    height, width = array.shape[:2]
+    if not height or not width:
+        raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")
+    pixels = height * width
+    factor = 1 if max_pixels is None else max(1, int(np.ceil(np.sqrt(pixels / max_pixels))))
+    values = torch.from_numpy(_shrink(array, factor))
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{path} holds NaN or infinite values; give an ordinary picture")
+    alpha = values[..., 3] if values.shape[-1] == 4 else torch.ones(values.shape[:2])
+    return _over_white(values[..., :3], alpha), alpha
+
+
+def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
+    """Write RGB in [0, 1] (values outside are clipped) as an 8-bit picture of the kind the suffix names.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    with atomic_write(path) as temporary:
+        Image.fromarray(to_bytes(image).numpy()).save(temporary)
+
+
+def to_bytes(image: Float[Tensor, "*shape"]) -> Tensor:
+    """Values in [0, 1] to the nearest of 0 .. 255."""
+    return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn what PIL and its codecs raise on bad files into one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path) from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"{path} is not {WHAT}: its contents are of no format that can be read") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
+        raise InputError(
+            f"{path} is {state} and cannot be decoded ({reason}); get a whole copy of it"
+        ) from error
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    """Any PIL mode to height x width x (3 or 4): uint8, uint16, or float32 in [0, 1]."""
+    if image.mode.startswith("I;16"):
+        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, -1)
+    if image.mode in ("I", "F"):
+        grey = np.asarray(image, dtype=np.float64)
+        return np.repeat(_guess_unit(grey)[..., None], 3, -1)
+    if image.mode == "LAB":
+        image = image.convert("RGB")
+    transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _guess_unit(grey: np.ndarray) -> np.ndarray:
+    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all values, else the largest."""
+    top = float(grey.max(initial=0.0))
+    white = next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
+    return (grey.clip(min=0) / white).astype(np.float32)
+
+
+def _shrink(array: np.ndarray, factor: int) -> np.ndarray:
+    """To float32 in [0, 1], averaging blocks of factor x factor, strip by strip to spare memory."""
+    white = np.float32(np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1)
+    height, width, channels = array.shape
+    down, across = min(factor, height), min(factor, width)
+    rows, columns = height // down, width // across
+    result = np.empty((rows, columns, channels), np.float32)
+    for row in range(rows):
+        strip = array[row * down : (row + 1) * down, : columns * across].astype(np.float32)
+        result[row] = strip.reshape(down, columns, across, channels).mean((0, 2)) / white
+    return result
+
+
+def _over_white(colour: Tensor, alpha: Tensor) -> Tensor:
+    return colour * alpha[..., None] + (1 - alpha[..., None])

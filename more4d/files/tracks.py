@@ -1,0 +1,180 @@
+"""Track files: the house's own `tracks.safetensors`, and plain `.npz` from elsewhere.
+
+Format `more4d-tracks`, version 1 (safetensors):
+
+    depth       float32 [height, width]             metres, frame 0
+    motion      float16 [frames, height, width, 3]  normalised as in `geometry.motion`
+    colours     uint8   [height, width, 3]
+    visibility  uint8   [bytes]                     one bit per frame and pixel, most significant first
+    start       float32 [height, width, 3]          metres; only if frame 0 is off the rays of the pixel centres
+
+Its metadata holds `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and whatever the
+writer added (prompt, seed, model id).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from more4d.files.arrays import load_arrays
+from more4d.files.atomic import check_readable, write_bytes
+from more4d.files.image import to_bytes
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera
+from more4d.geometry.motion import denormalise_motion, normalise_motion
+from more4d.geometry.tracks import PointTracks
+
+FORMAT = "more4d-tracks"
+VERSION = 1
+WHAT = "a track file (.safetensors or .npz)"
+
+_OWN_KEYS = ("format", "version", "camera", "fps", "caption")
+_FLOAT16_LIMIT = 60_000.0
+
+
+def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
+    """Write tracks as safetensors; motion keeps float16's 11 significant bits in normalised units.
+
+    Args:
+        path: where to.
+        tracks: what.
+        metadata: more texts to keep, for example prompt, seed and model id.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        ValueError: `metadata` uses a name the format owns.
+    """
+    clash = set(metadata or {}) & set(_OWN_KEYS)
+    if clash:
+        raise ValueError(f"metadata must not use the format's own names: {sorted(clash)}")
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "camera": json.dumps(camera_to_json(tracks.camera)),
+        "fps": repr(tracks.fps),
+        "caption": tracks.caption,
+        **(metadata or {}),
+    }
+    write_bytes(Path(path), safetensors.torch.save(_to_tensors(tracks), header))
+
+
+def load_tracks(path: Path) -> PointTracks:
+    """Read a track file of either kind.
+
+    A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
+    [0, 1], and `intrinsics` (fx, fy, cx, cy normalised); `visibility`, `fps` and `caption` are optional.
+
+    Raises:
+        InputError: the file is missing, truncated, of another format or version, or holds impossible values.
+    """
+    path = Path(path)
+    check_readable(path, WHAT)
+    if path.suffix == ".safetensors":
+        return _load_own(path)
+    if path.suffix == ".npz":
+        return _load_npz(path)
+    raise InputError(f"{path} has the suffix '{path.suffix}'; give {WHAT}")
+
+
+def read_tracks_metadata(path: Path) -> dict[str, str]:
+    """The texts stored with a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
+
+    Raises:
+        InputError: the file is missing, truncated or not a track file.
+    """
+    path = Path(path)
+    check_readable(path, WHAT)
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is truncated or not a safetensors file ({error}); get a whole copy"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path} is a safetensors file but not a track file (its format is not '{FORMAT}')")
+    if header.get("version") != str(VERSION):
+        raise InputError(
+            f"{path} has version {header.get('version')} of the track format; only version {VERSION} is known"
+        )
+    return header
+
+
+def camera_to_json(camera: Camera) -> dict[str, float]:
+    """Intrinsics as plain numbers."""
+    return {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+
+
+def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:
+    tracks = tracks.to("cpu")
+    start = tracks.positions[0]
+    motion = normalise_motion(tracks.positions, tracks.camera)
+    if float(motion.abs().max()) < _FLOAT16_LIMIT:
+        motion = motion.half()
+    tensors = {
+        "depth": start[..., 2].float().contiguous(),
+        "motion": motion.contiguous(),
+        "colours": to_bytes(tracks.colours),
+        "visibility": torch.from_numpy(np.packbits(tracks.visibility.numpy().reshape(-1))),
+    }
+    on_rays = tracks.camera.unproject_depth(tensors["depth"])
+    if not torch.allclose(on_rays, start, rtol=0, atol=1e-4 * float(tracks.footprint_m.min())):
+        tensors["start"] = start.float().contiguous()
+    return tensors
+
+
+def _load_own(path: Path) -> PointTracks:
+    header = read_tracks_metadata(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+        camera = Camera(**json.loads(header["camera"]))
+        depth = tensors["depth"]
+        start = tensors.get("start", camera.unproject_depth(depth))
+        motion = tensors["motion"].float()
+        shape = motion.shape[:3]
+        bits = np.unpackbits(tensors["visibility"].numpy(), count=shape.numel())
+        return PointTracks(
+            positions=denormalise_motion(motion, start, camera),
+            colours=tensors["colours"].float() / 255,
+            visibility=torch.from_numpy(bits.astype(bool)).reshape(shape),
+            camera=camera,
+            fps=float(header["fps"]),
+            caption=header["caption"],
+        )
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise InputError(f"{path} is damaged or not a track file: {_one_line(error)}") from error
+
+
+def _load_npz(path: Path) -> PointTracks:
+    arrays = load_arrays(path)
+    missing = [name for name in ("positions", "colours", "intrinsics") if name not in arrays]
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}; tracks need positions, colours and intrinsics (it has: "
+            f"{', '.join(arrays) or 'nothing'})"
+        )
+    try:
+        fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"].reshape(-1))
+        positions = torch.from_numpy(arrays["positions"]).float()
+        colours = arrays["colours"]
+        white = 255.0 if colours.dtype == np.uint8 else 1.0
+        visibility = arrays.get("visibility", np.ones(positions.shape[:3], bool))
+        return PointTracks(
+            positions=positions,
+            colours=torch.from_numpy(colours).float() / white,
+            visibility=torch.from_numpy(visibility.astype(bool)),
+            camera=Camera(fx=fx, fy=fy, cx=cx, cy=cy),
+            fps=float(arrays["fps"]) if "fps" in arrays else 12.0,
+            caption=str(arrays["caption"]) if "caption" in arrays else "",
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold usable tracks: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,124 @@
+"""Videos: read through decord, written with PyAV. The only door to both."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import decord
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.image import to_bytes
+from more4d.foundation.errors import InputError
+
+WHAT = "a video (mp4, mkv, webm, ...)"
+
+
+class VideoWriter:
+    """Writes frames one by one; made by `open_video_writer`."""
+
+    def __init__(self, container: av.container.OutputContainer, fps: float) -> None:
+        self._container = container
+        self._rate = Fraction(fps).limit_denominator(1000)
+        self._stream: av.VideoStream | None = None
+        self._size = (0, 0)
+
+    def write(self, frame: Float[Tensor, "height width 3"]) -> None:
+        """Append a frame, RGB in [0, 1]; all frames must have one size."""
+        height, width = frame.shape[:2]
+        if self._stream is None:
+            self._stream = self._open_stream(height, width)
+        if (height, width) != self._size:
+            raise ValueError(f"frames must all be {self._size}, got {(height, width)}")
+        pixels = to_bytes(frame).numpy()
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        self._encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+
+    def finish(self) -> None:
+        """Flush the encoder. At least one frame must have been written."""
+        if self._stream is None:
+            raise ValueError("a video needs at least one frame")
+        self._encode(None)
+
+    def _open_stream(self, height: int, width: int) -> av.VideoStream:
+        self._size = (height, width)
+        stream = self._container.add_stream("libx264", rate=self._rate)
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "16", "preset": "medium"}
+        return stream
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+
+@contextmanager
+def open_video_writer(path: Path, *, fps: float) -> Iterator[VideoWriter]:
+    """A writer of H.264 (yuv420p, crf 16) that streams; the file appears when the block ends well.
+
+    H.264 needs even sides: a picture of odd width or height gets its last column or row doubled.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
+        writer = VideoWriter(container, fps)
+        yield writer
+        writer.finish()
+
+
+def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *, fps: float) -> None:
+    """Write RGB frames in [0, 1] (a tensor or any iterable of frames) as by `open_video_writer`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    with open_video_writer(path, fps=fps) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def read_video(
+    path: Path, *, frame_indices: Sequence[int] | None = None, max_frames: int | None = None
+) -> Float[Tensor, "frames height width 3"]:
+    """Frames in [0, 1]: the given indices, or all of them up to `max_frames`.
+
+    The reader is opened inside the call, so it may be called in worker processes.
+
+    Raises:
+        InputError: the file is missing, not a video, damaged, or has no frame of that index.
+    """
+    path = Path(path)
+    check_readable(path, WHAT)
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        count = len(reader)
+        if frame_indices is None:
+            frame_indices = range(count if max_frames is None else min(count, max_frames))
+        outside = [index for index in frame_indices if not 0 <= index < count]
+        if outside or not len(frame_indices):
+            raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
+        frames = reader.get_batch(list(frame_indices)).asnumpy()
+    except (decord.DECORDError, RuntimeError, OSError) as error:
+        raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
+    return torch.from_numpy(frames).float() / 255
+
+
+def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
+    """The first frame of a video.
+
+    Raises:
+        InputError: as `read_video`.
+    """
+    return read_video(path, frame_indices=[0])[0]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
