@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The main job: a photo and a prompt to a moving 4-D scene, filmed along camera paths. `bash infer.sh --help` explains.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
+prepare_environment requirements.txt
+exec "$MORE4D_PYTHON" -m more4d infer "$@"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Format, lint, floors and doors, then the tests. Arguments go to pytest: bash test.sh tests/geometry -m "not slow"
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
+prepare_environment requirements.txt requirements-dev.txt
+cd "$MORE4D_ROOT"
+
+# Two processes with one thread each: threads that wait by spinning would take the cores from those that work.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE
+export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-deterministic}"
+
+say() { echo "== $*"; }
+
+say "ruff format --check"
+"$MORE4D_PYTHON" -m ruff format --check --quiet . ||
+    { echo "error: the files above are not formatted; run: ruff format ." >&2; exit 1; }
+say "ruff check"
+"$MORE4D_PYTHON" -m ruff check --quiet .
+say "lint-imports"
+"$MORE4D_PYTHON" -c 'import importlinter.cli, sys; sys.argv = ["lint-imports"]; importlinter.cli.lint_imports_command()'
+say "pytest"
+"$MORE4D_PYTHON" -m pytest -q -n "${MORE4D_TEST_PROCESSES:-2}" --durations=15 "$@"
