@@ -73,7 +73,7 @@ class WanTransformer(WanTransformer3DModel):
         text: Float[Tensor, "b length text_dim"],
         *,
         image: Float[Tensor, "b image_tokens image_dim"] | None = None,
-        reference: Float[Tensor, "b 16 h w"] | None = None,
+        reference: Float[Tensor, "b 16 _ _"] | None = None,
         motion: Float[Tensor, "b cells feature_dim"] | None = None,
         camera: Float[Tensor, "b 24 f height width"] | None = None,
     ) -> Float[Tensor, "b out f h w"]:
@@ -82,8 +82,8 @@ class WanTransformer(WanTransformer3DModel):
         Args:
             text: shorter texts are zero-padded to the configured length.
             image: CLIP features.
-            reference: latents of a still; its tokens stand in front of the video, at rotary time 0, take part
-                in every block and are dropped at the end.
+            reference: latents of a still of the same size; its tokens stand in front of the video, at rotary
+                time 0, take part in every block and are dropped at the end.
             motion: one feature vector per cell of the token grid, for every frame; or one for all cells.
             camera: the camera's ray maps, six channels for each of the four frames behind a latent frame.
 
@@ -177,6 +177,11 @@ class WanTransformer(WanTransformer3DModel):
             )
         if motion is not None and numbers.motion_feature_dim is None:
             raise ValueError("motion features were given to a transformer without motion perception")
+        rows, columns = size[1] // patch[1], size[2] // patch[2]
+        if motion is not None and motion.shape[1] not in (1, rows * columns):
+            raise ValueError(
+                f"motion features of {motion.shape[1]} cells do not fit {rows} x {columns} tokens"
+            )
         if (camera is not None) != numbers.control_adapter:
             raise ValueError(
                 f"camera maps {_given(camera)}, but control_adapter is {numbers.control_adapter}"

@@ -1,0 +1,44 @@
+"""Reference outputs for tiny random weights in the published layouts."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """Configuration, weights by their published names, inputs, and what the reference computes for them."""
+
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    tolerance: float
+
+    def agrees(self, computed: Tensor, name: str) -> bool:
+        """Whether every element is within the tolerance of output `name`."""
+        expected = self.outputs[name]
+        assert computed.shape == expected.shape
+        return (computed - expected).abs().max().item() <= self.tolerance
+
+
+@pytest.fixture
+def conformance(shared: Path) -> Callable[[str], Conformance]:
+    """Loads the fixture of a name; the test is skipped where the real data is absent."""
+
+    def load(name: str) -> Conformance:
+        folder = shared / "conformance"
+        described = json.loads((folder / f"{name}_a.json").read_text())
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
+        for key, tensor in load_file(folder / f"{name}_a.safetensors").items():
+            part, _, rest = key.partition(".")
+            parts[part][rest] = tensor
+        return Conformance(config=described["config"], tolerance=described["tolerance"]["atol"], **parts)
+
+    return load

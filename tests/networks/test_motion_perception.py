@@ -1,0 +1,72 @@
+"""Laws of the Motion Perception Module."""
+
+import torch
+from torch.nn import functional
+
+from more4d.networks.motion_perception import MotionFeatureAdapter, MotionGuidance
+
+
+def opened(feature_dim: int = 6, dim: int = 8) -> MotionGuidance:
+    """A module whose gate is open."""
+    guidance = MotionGuidance(feature_dim, dim)
+    with torch.no_grad():
+        guidance.gate.normal_()
+        guidance.linear.bias.normal_()
+    return guidance
+
+
+def test_a_new_module_is_the_identity():
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 12, 8)
+    assert torch.equal(MotionGuidance(6, 8)(tokens, torch.randn(2, 4, 6), 0), tokens)
+
+
+def test_a_new_module_can_learn():
+    """Only one of gate and linear layer is zero: were both, neither would ever have a gradient."""
+    torch.manual_seed(0)
+    guidance, tokens, features = MotionGuidance(6, 8), torch.randn(2, 12, 8), torch.randn(2, 4, 6)
+    optimiser = torch.optim.SGD(guidance.parameters(), lr=0.1)
+    guidance(tokens, features, 0).square().sum().backward()
+    assert guidance.gate.grad is not None and guidance.gate.grad.abs().min() > 0
+    optimiser.step()
+    optimiser.zero_grad()
+    guidance(tokens, features, 0).square().sum().backward()
+    assert guidance.linear.weight.grad is not None and guidance.linear.weight.grad.abs().max() > 0
+
+
+def test_guidance_equals_the_formula_with_features_repeated_per_token():
+    """The slow twin: features repeated over frames, zero scale and shift for the tokens in front."""
+    torch.manual_seed(0)
+    guidance, frames, cells, in_front = opened(), 3, 4, 4
+    tokens, features = torch.randn(2, in_front + frames * cells, 8), torch.randn(2, cells, 6)
+    scale, shift = guidance.linear(functional.silu(features.repeat(1, frames, 1))).chunk(2, dim=-1)
+    scale, shift = (functional.pad(part, (0, 0, in_front, 0)) for part in (scale, shift))
+    expected = tokens * (1 + scale * guidance.gate) + shift * guidance.gate
+    assert torch.allclose(guidance(tokens, features, in_front), expected, atol=1e-6)
+
+
+def test_a_cell_guides_its_own_token_in_every_frame_and_no_other():
+    torch.manual_seed(0)
+    guidance, cells = opened(), 5
+    tokens, features = torch.randn(1, 4 * cells, 8), torch.randn(1, cells, 6)
+    changed = features.clone()
+    changed[:, 2] += 1
+    difference = (guidance(tokens, changed, cells) - guidance(tokens, features, cells)).abs().sum(dim=-1)[0]
+    assert set(difference.nonzero().flatten().tolist()) == {cells + 2, 2 * cells + 2, 3 * cells + 2}
+
+
+def test_one_cell_guides_all_tokens_alike():
+    torch.manual_seed(0)
+    guidance, tokens, feature = opened(), torch.randn(2, 9, 8), torch.randn(2, 1, 6)
+    alike = guidance(tokens, feature.expand(-1, 3, -1), 3)
+    assert torch.allclose(guidance(tokens, feature, 3), alike, atol=1e-6)
+
+
+def test_the_adapter_brings_features_to_the_token_grid_row_by_row():
+    torch.manual_seed(0)
+    adapter, features = MotionFeatureAdapter(6), torch.randn(2, 6, 7, 7)
+    cells = adapter(features, (3, 5))
+    adapted = adapter.second(functional.silu(adapter.first(features)))
+    expected = functional.interpolate(adapted, size=(3, 5), mode="bilinear", align_corners=False)
+    assert cells.shape == (2, 15, 6)
+    assert torch.allclose(cells[:, 5 + 3], expected[:, :, 1, 3], atol=1e-6)

@@ -1,0 +1,84 @@
+"""The trunk agrees with the reference, and works in other sizes."""
+
+import pytest
+import torch
+
+from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, load_published_trunk, sinusoid
+
+TINY = OmniMAEConfig(image_size=48, patch=8, dim=24, depth=2, heads=3)
+
+
+def published(reference) -> OmniMAEConfig:
+    numbers = reference.config
+    return OmniMAEConfig(dim=numbers["embed_dim"], depth=numbers["depth"], heads=numbers["num_heads"])
+
+
+def test_trunk_agrees_with_the_reference(conformance):
+    reference = conformance("omnimae_trunk")
+    trunk = OmniMAETrunk(published(reference))
+    load_published_trunk(trunk, reference.weights, where="fixture")
+    with torch.no_grad():
+        features = trunk(reference.inputs["image"])
+    assert features.shape[-2:] == (14, 14)
+    rows = features.flatten(2).transpose(1, 2)
+    assert reference.agrees(rows, "patch_features")
+    assert reference.agrees(rows[:, 0], "first_patch_feature")
+
+
+def test_positions_are_the_published_ones(conformance):
+    stored = conformance("omnimae_trunk").weights["trunk.pos_embed"][0]
+    assert torch.allclose(sinusoid(*stored.shape), stored, atol=1e-6)
+
+
+def test_a_missing_tensor_is_named(conformance):
+    reference = conformance("omnimae_trunk")
+    weights = dict(reference.weights)
+    del weights["trunk.blocks.1.attn.qkv.bias"]
+    with pytest.raises(WeightsError, match=r"blocks\.1\.qkv\.bias"):
+        load_published_trunk(OmniMAETrunk(published(reference)), weights, where="fixture")
+
+
+def test_other_positions_are_refused(conformance):
+    reference = conformance("omnimae_trunk")
+    weights = reference.weights | {"trunk.pos_embed": reference.weights["trunk.pos_embed"].roll(1, dims=1)}
+    with pytest.raises(WeightsError, match="sinusoid"):
+        load_published_trunk(OmniMAETrunk(published(reference)), weights, where="fixture")
+
+
+def test_features_form_a_map_in_the_order_of_the_image():
+    """Where the image changes, the features of that place change most."""
+    torch.manual_seed(0)
+    trunk = OmniMAETrunk(TINY)
+    image = torch.rand(1, 3, 48, 48)
+    changed = image.clone()
+    changed[..., 8:16, 32:40] = 1 - changed[..., 8:16, 32:40]
+    with torch.no_grad():
+        difference = (trunk(changed) - trunk(image)).abs().sum(dim=1)[0]
+    assert divmod(difference.argmax().item(), TINY.grid) == (1, 4)
+
+
+def test_both_frames_of_the_still_are_the_same_picture():
+    torch.manual_seed(0)
+    trunk = OmniMAETrunk(TINY)
+    image = torch.rand(2, 3, 48, 48)
+    before = trunk(image)
+    with torch.no_grad():
+        trunk.patch_embed.weight.copy_(trunk.patch_embed.weight.flip(2))
+    assert torch.allclose(trunk(image), before, atol=1e-5)
+
+
+def test_the_trunk_takes_any_size_and_learns():
+    torch.manual_seed(0)
+    trunk = OmniMAETrunk(TINY)
+    features = trunk(torch.rand(2, 3, 31, 77))
+    assert features.shape == (2, 24, 6, 6)
+    features.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in trunk.parameters())
+
+
+def test_impossible_sizes_are_refused_with_their_numbers():
+    with pytest.raises(ConfigError, match=r"100.*16"):
+        OmniMAEConfig(image_size=100)
+    with pytest.raises(ConfigError, match=r"50.*12"):
+        OmniMAEConfig(dim=50)

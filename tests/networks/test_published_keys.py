@@ -1,0 +1,67 @@
+"""Published names and ours are two names of the same tensors."""
+
+import pytest
+import torch
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+from more4d.foundation.errors import WeightsError
+from more4d.networks.published_keys import load_published, to_published, wan_names
+from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.vism import ViSM, ViSMConfig
+from more4d.networks.wan import WanConfig
+
+NUMBERS = {"dim": 32, "ffn_dim": 48, "heads": 2, "layers": 2, "text_dim": 12, "freq_dim": 16}
+FULL = STraGConfig(
+    wan=WanConfig(
+        **NUMBERS,
+        in_channels=64,
+        image_dim=20,
+        reference_tokens=True,
+        control_adapter=True,
+        motion_feature_dim=10,
+    )
+)
+
+
+def network(kind: str) -> STraG | ViSM:
+    if kind == "strag":
+        return STraG(FULL)
+    return ViSM(ViSMConfig(wan=WanConfig(**NUMBERS, in_channels=36, cross_attn_norm=False)))
+
+
+@pytest.mark.parametrize("kind", ["strag", "vism"])
+def test_published_names_round_trip(kind):
+    """Every tensor goes out, and comes back into another network."""
+    torch.manual_seed(0)
+    original, copy = network(kind), network(kind)
+    published = to_published(original)
+    assert len(published) == len(original.state_dict())
+    load_published(copy, published, where="test")
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("name", ["wan_fun_control", "wan_fun_inp"])
+def test_names_are_those_of_diffusers_converter(conformance, name):
+    reference = conformance(name)
+    config = WanConfig.from_published(reference.config, reference.weights)
+    converted = convert_wan_transformer_to_diffusers(dict(reference.weights))
+    ours = {new: reference.weights[old] for old, new in wan_names(config).items()}
+    assert ours.keys() == converted.keys()
+    assert all(torch.equal(tensor, converted[key]) for key, tensor in ours.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.1.ffn.2.bias", "blocks.0.spatial_guidance_ffn.gate", "ref_conv.bias"]
+)
+def test_a_missing_tensor_is_an_error_that_names_it(name):
+    published = to_published(network("strag"))
+    del published[name]
+    with pytest.raises(WeightsError, match=r"'transformer\..*' is missing"):
+        load_published(network("strag"), published, where="file.safetensors")
+
+
+def test_an_unknown_tensor_is_an_error_that_names_it():
+    published = to_published(network("vism")) | {"blocks.0.extra.weight": torch.zeros(1)}
+    with pytest.raises(WeightsError, match=r"file\.safetensors.*blocks\.0\.extra\.weight"):
+        load_published(network("vism"), published, where="file.safetensors")
