@@ -9,7 +9,7 @@ from torch import Tensor
 from more4d.foundation.optional import require
 from more4d.geometry.camera_path import CameraPath
 from more4d.raster.fragments import camera_numbers, depth_of
-from more4d.raster.interface import Rasteriser, Rendering
+from more4d.raster.interface import Points, Rasteriser, Rendering
 from more4d.raster.splats import empty_frames, from_sums, no_rotations, require_gpu, round_scales
 
 # The rasteriser drops whatever is nearer than 0.2 of its units: in millimetres that hides nothing.
@@ -20,7 +20,7 @@ NEAR_PLANE, FAR_PLANE = 1.0, 1e7
 class DiffGaussianRasteriser(Rasteriser):
     """Round gaussians of the footprint's size; patches are not used.
 
-    The package returns only a colour: a second drawing whose colours are (depth, 1, 0) gives depth and coverage.
+    The package returns only a colour: a second drawing in the colours (depth, 1, 0) gives depth and coverage.
     """
 
     name = "diff-gaussian"
@@ -31,26 +31,20 @@ class DiffGaussianRasteriser(Rasteriser):
         self._package = require("diff_gaussian_rasterization", extra="inria")
 
     def _render(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        camera_path: CameraPath,
-        size: tuple[int, int],
-        patches_m: Tensor | None,
+        self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
-        if not len(colours):
-            return empty_frames(camera_path.frames, size, self.device)
+        if not len(points.colours):
+            return Rendering.join([empty_frames(camera_path.frames, size, self.device)], out)
         shapes = {
-            "opacities": torch.ones_like(footprint_m)[:, None],
-            "scales": round_scales(footprint_m) * UNITS_PER_M,
-            "rotations": no_rotations(len(colours), self.device),
+            "opacities": torch.ones_like(points.footprint_m)[:, None],
+            "scales": round_scales(points.footprint_m) * UNITS_PER_M,
+            "rotations": no_rotations(len(points.colours), self.device),
         }
         cameras = camera_numbers(camera_path, *size).to(self.device)
         kind = self._package.GaussianRasterizationSettings
         frames = []
         for frame, camera in enumerate(cameras):
-            points = positions[frame if len(positions) > 1 else 0]
+            positions, _ = points.at(frame)
             settings = raster_settings(
                 camera_path.world_to_camera[frame],
                 camera_path.intrinsics[frame],
@@ -59,15 +53,15 @@ class DiffGaussianRasteriser(Rasteriser):
                 kind._fields,
             )
             draw = self._package.GaussianRasterizer(raster_settings=kind(**settings))
-            means = points * UNITS_PER_M
-            depth = depth_of(points, camera)
+            means = positions * UNITS_PER_M
+            depth = depth_of(positions, camera)
             measures = torch.stack([depth, torch.ones_like(depth), torch.zeros_like(depth)], 1)
             colour, measured = (
                 draw(means3D=means, means2D=torch.zeros_like(means), colors_precomp=values, **shapes)[0]
-                for values in (colours, measures)
+                for values in (points.colours, measures)
             )
             frames.append(from_sums(colour.permute(1, 2, 0), measured[0], measured[1]))
-        return Rendering.join(frames)
+        return Rendering.join(frames, out)
 
 
 def raster_settings(
@@ -104,7 +98,7 @@ def raster_settings(
 
 
 def projection_matrix(intrinsics: Float[Tensor, "4"]) -> Float[Tensor, "4 4"]:
-    """Camera to clip space: x / w and y / w run from -1 to 1 across the picture, z / w from 0 to 1 in depth."""
+    """Camera to clip space: x / w and y / w run from -1 to 1 across the picture, z / w from 0 to 1."""
     fx, fy, cx, cy = intrinsics.double().tolist()
     deep = FAR_PLANE / (FAR_PLANE - NEAR_PLANE)
     return torch.tensor(

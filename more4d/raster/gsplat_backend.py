@@ -7,7 +7,7 @@ from torch import Tensor
 from more4d.foundation.optional import require
 from more4d.geometry.camera_path import CameraPath
 from more4d.raster.fragments import NEAR_M
-from more4d.raster.interface import Rasteriser, Rendering
+from more4d.raster.interface import Points, Rasteriser, Rendering
 from more4d.raster.splats import empty_frames, from_sums, no_rotations, require_gpu, round_scales
 
 
@@ -22,30 +22,24 @@ class GsplatRasteriser(Rasteriser):
         self._gsplat = require("gsplat", extra="gsplat")
 
     def _render(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        camera_path: CameraPath,
-        size: tuple[int, int],
-        patches_m: Tensor | None,
+        self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
-        if not len(colours):
-            return empty_frames(camera_path.frames, size, self.device)
+        if not len(points.colours):
+            return Rendering.join([empty_frames(camera_path.frames, size, self.device)], out)
         height, width = size
-        scales = round_scales(footprint_m)
-        rotations = no_rotations(len(colours), self.device)
-        opacities = torch.ones_like(footprint_m)
+        scales = round_scales(points.footprint_m)
+        rotations = no_rotations(len(points.colours), self.device)
+        opacities = torch.ones_like(points.footprint_m)
         views = camera_path.world_to_camera.to(self.device, torch.float32)
         matrices = pixel_matrices(camera_path.intrinsics, height, width).to(self.device)
         frames = []
         for frame in range(camera_path.frames):
             values, alpha, _ = self._gsplat.rasterization(
-                means=positions[frame if len(positions) > 1 else 0],
+                means=points.at(frame)[0],
                 quats=rotations,
                 scales=scales,
                 opacities=opacities,
-                colors=colours,
+                colors=points.colours,
                 viewmats=views[frame : frame + 1],
                 Ks=matrices[frame : frame + 1],
                 width=width,
@@ -54,7 +48,7 @@ class GsplatRasteriser(Rasteriser):
                 render_mode="RGB+D",
             )
             frames.append(from_sums(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
-        return Rendering.join(frames)
+        return Rendering.join(frames, out)
 
 
 def pixel_matrices(

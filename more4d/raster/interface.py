@@ -41,15 +41,31 @@ class Rendering:
         return self.coverage < COVERED
 
     @classmethod
-    def join(cls, parts: "list[Rendering]") -> "Rendering":
-        """One rendering of all frames, in order."""
-        if len(parts) == 1:
+    def join(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
+        """One rendering of all frames, in order; in the memory of `out` where that is given."""
+        if len(parts) == 1 and out is None:
             return parts[0]
+        colour, depth_m, coverage = (out.colour, out.depth_m, out.coverage) if out else (None, None, None)
         return cls(
-            colour=torch.cat([part.colour for part in parts]),
-            depth_m=torch.cat([part.depth_m for part in parts]),
-            coverage=torch.cat([part.coverage for part in parts]),
+            colour=torch.cat([part.colour for part in parts], out=colour),
+            depth_m=torch.cat([part.depth_m for part in parts], out=depth_m),
+            coverage=torch.cat([part.coverage for part in parts], out=coverage),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """What is drawn: contiguous float32 tensors on one device, as `Rasteriser.render` describes them."""
+
+    positions: Float[Tensor, "poses points 3"]
+    colours: Float[Tensor, "points 3"]
+    footprint_m: Float[Tensor, " points"]
+    patches_m: Float[Tensor, "poses points 2 3"] | None
+
+    def at(self, frame: int) -> tuple[Tensor, Tensor | None]:
+        """Positions and patches of one frame; a still scene has one pose for all."""
+        pose = frame if len(self.positions) > 1 else 0
+        return self.positions[pose], None if self.patches_m is None else self.patches_m[pose]
 
 
 class Rasteriser(ABC):
@@ -63,7 +79,7 @@ class Rasteriser(ABC):
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
 
-    def render(
+    def render(  # noqa: PLR0917 - points and camera in the order everyone expects
         self,
         positions: Float[Tensor, "poses points 3"],
         colours: Float[Tensor, "points 3"],
@@ -73,6 +89,7 @@ class Rasteriser(ABC):
         width: int,
         *,
         patches_m: Float[Tensor, "poses points 2 3"] | None = None,
+        out: Rendering | None = None,
     ) -> Rendering:
         """Draw every frame of the path.
 
@@ -86,48 +103,57 @@ class Rasteriser(ABC):
             width: columns of the picture.
             patches_m: the two edges of each point's surface patch, in the world, in metres; with them a
                 slanted patch is drawn as it lies instead of facing the camera (see `surface_patches`).
+            out: an earlier rendering of this size, float32 on this device, to overwrite and return instead of
+                asking for new memory.
 
         Raises:
             ValueError: sizes do not agree.
         """
-        poses, points = positions.shape[:2]
+        poses, count = positions.shape[:2]
         if poses not in (1, camera_path.frames):
             raise ValueError(
                 f"positions hold {poses} frames and camera path '{camera_path.name}' {camera_path.frames}; "
                 "give as many, or 1 for a still scene"
             )
-        if tuple(colours.shape) != (points, 3) or tuple(footprint_m.shape) != (points,):
+        if tuple(colours.shape) != (count, 3) or tuple(footprint_m.shape) != (count,):
             raise ValueError(
-                f"{points} points need {points} colours and footprints, got {tuple(colours.shape)} "
+                f"{count} points need {count} colours and footprints, got {tuple(colours.shape)} "
                 f"and {tuple(footprint_m.shape)}"
             )
-        if patches_m is not None and tuple(patches_m.shape) != (poses, points, 2, 3):
-            raise ValueError(f"patches must be {(poses, points, 2, 3)}, got {tuple(patches_m.shape)}")
+        if patches_m is not None and tuple(patches_m.shape) != (poses, count, 2, 3):
+            raise ValueError(f"patches must be {(poses, count, 2, 3)}, got {tuple(patches_m.shape)}")
         if height < 1 or width < 1:
             raise ValueError(f"a picture needs at least one pixel, got {height} x {width}")
-        return self._render(
-            self._ready(positions),
-            self._ready(colours),
-            self._ready(footprint_m),
-            camera_path,
-            (height, width),
-            None if patches_m is None else self._ready(patches_m),
+        if out is not None:
+            self._check_reusable(out, (camera_path.frames, height, width))
+        points = Points(
+            positions=self._ready(positions),
+            colours=self._ready(colours),
+            footprint_m=self._ready(footprint_m),
+            patches_m=None if patches_m is None else self._ready(patches_m),
         )
+        return self._render(points, camera_path, (height, width), out)
+
+    def _check_reusable(self, out: Rendering, shape: tuple[int, int, int]) -> None:
+        for buffer, wanted in ((out.colour, (*shape, 3)), (out.depth_m, shape), (out.coverage, shape)):
+            if (
+                tuple(buffer.shape) != wanted
+                or buffer.dtype != torch.float32
+                or buffer.device.type != self.device.type
+                or not buffer.is_contiguous()
+            ):
+                raise ValueError(
+                    f"cannot draw {wanted} into {tuple(buffer.shape)} {buffer.dtype} on {buffer.device}"
+                )
 
     def _ready(self, values: Tensor) -> Tensor:
         return values.detach().to(self.device, torch.float32).contiguous()
 
     @abstractmethod
     def _render(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        camera_path: CameraPath,
-        size: tuple[int, int],
-        patches_m: Tensor | None,
+        self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
-        """`render`, after the checks: contiguous float32 tensors on this rasteriser's device."""
+        """`render`, after the checks."""
 
 
 def open_rasteriser(name: str = "auto", device: str | torch.device = "cpu") -> Rasteriser:
@@ -180,8 +206,8 @@ def render_tracks(
     """
     if tracks.frames not in (1, camera_path.frames):
         raise ValueError(
-            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' {camera_path.frames}; "
-            "sample the path at as many frames"
+            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
+            f"{camera_path.frames}; sample the path at as many frames"
         )
     rasteriser = open_rasteriser(backend, tracks.positions.device)
     footprint_m = tracks.footprint_m.flatten()
@@ -202,7 +228,7 @@ def render_tracks(
                 ),
                 height,
                 width,
-                patches_m=surface_patches(positions, tracks.footprint_m).flatten(1, 2),
+                patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
             )
         )
         if progress is not None:

@@ -1,11 +1,10 @@
 """The z-buffer for GPUs: one scatter-min over keys that pack depth and point index."""
 
 import torch
-from torch import Tensor
 
 from more4d.geometry.camera_path import CameraPath
 from more4d.raster.fragments import camera_numbers, fragments_of
-from more4d.raster.interface import Rasteriser, Rendering
+from more4d.raster.interface import Points, Rasteriser, Rendering
 from more4d.raster.zbuffer import shade
 
 NOTHING = torch.iinfo(torch.int64).max
@@ -18,23 +17,16 @@ class ScatterRasteriser(Rasteriser):
     name = "torch"
 
     def _render(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        camera_path: CameraPath,
-        size: tuple[int, int],
-        patches_m: Tensor | None,
+        self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         frames = []
         for frame, camera in enumerate(camera_numbers(camera_path, *size).to(self.device)):
-            pose = frame if len(positions) > 1 else 0
-            patches = None if patches_m is None else patches_m[pose]
-            fragments = fragments_of(positions[pose], footprint_m, patches, camera, size)
+            positions, patches_m = points.at(frame)
+            fragments = fragments_of(positions, points.footprint_m, patches_m, camera, size)
             keys = (fragments.depth_m.view(torch.int32).long() << INDEX_BITS) | fragments.point
             nearest = torch.full((size[0] * size[1],), NOTHING, device=self.device)
             nearest.scatter_reduce_(0, fragments.pixel, keys, "amin")
             pixel = torch.nonzero(nearest != NOTHING).squeeze(1)
             winner = nearest[pixel] & ((1 << INDEX_BITS) - 1)
-            frames.append(shade(positions[pose], colours, camera, size, pixel, winner))
-        return Rendering.join(frames)
+            frames.append(shade(positions, points.colours, camera, size, (pixel, winner)))
+        return Rendering.join(frames, out)

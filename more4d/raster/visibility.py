@@ -9,7 +9,7 @@ from more4d.raster.fragments import NEAR_M, camera_numbers, depth_of
 from more4d.raster.interface import open_rasteriser
 
 
-def visible_points(
+def visible_points(  # noqa: PLR0917 - as Rasteriser.render
     positions: Float[Tensor, "poses points 3"],
     footprint_m: Float[Tensor, " points"],
     camera_path: CameraPath,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from more4d.geometry.camera_path import CameraPath
 from more4d.raster.fragments import camera_numbers, depth_of, fragments_of
-from more4d.raster.interface import Rasteriser, Rendering
+from more4d.raster.interface import Points, Rasteriser, Rendering
 
 
 class ZBuffer(Rasteriser):
@@ -14,21 +14,14 @@ class ZBuffer(Rasteriser):
     name = "reference"
 
     def _render(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        camera_path: CameraPath,
-        size: tuple[int, int],
-        patches_m: Tensor | None,
+        self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         frames = []
         for frame, camera in enumerate(camera_numbers(camera_path, *size).to(self.device)):
-            pose = frame if len(positions) > 1 else 0
-            patches = None if patches_m is None else patches_m[pose]
-            pixel, winner = _winners(positions[pose], footprint_m, patches, camera, size)
-            frames.append(shade(positions[pose], colours, camera, size, pixel, winner))
-        return Rendering.join(frames)
+            positions, patches_m = points.at(frame)
+            pixel, winner = _winners(positions, points.footprint_m, patches_m, camera, size)
+            frames.append(shade(positions, points.colours, camera, size, (pixel, winner)))
+        return Rendering.join(frames, out)
 
 
 def _winners(
@@ -45,10 +38,10 @@ def _winners(
 
 
 def shade(
-    positions: Tensor, colours: Tensor, camera: Tensor, size: tuple[int, int], pixel: Tensor, winner: Tensor
+    positions: Tensor, colours: Tensor, camera: Tensor, size: tuple[int, int], won: tuple[Tensor, Tensor]
 ) -> Rendering:
     """One frame from the pixels that are covered and the point that won each."""
-    height, width = size
+    (height, width), (pixel, winner) = size, won
     colour = positions.new_zeros(height * width, 3)
     depth_m = positions.new_full((height * width,), torch.inf)
     coverage = positions.new_zeros(height * width)
