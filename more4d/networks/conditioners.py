@@ -1,0 +1,262 @@
+"""What conditions the transformers besides latents: prompts through umT5, photos through CLIP's vision tower.
+
+The only module of the networks that imports transformers.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+
+from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.weights import load_mapped
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BYTE_TOKENIZER = "byte"
+BYTE_VOCAB = 259
+PAD, END, BYTE_OFFSET = 0, 1, 3  # the numbering of ByT5: 2 is 'unknown', which bytes never are
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """Sizes of a umT5 encoder; the defaults are tiny's, `PUBLISHED_TEXT` is the one Wan2.1 was trained with.
+
+    Attributes:
+        length: tokens of the embedding sequence, the end mark included; longer prompts are cut.
+        tokenizer: "byte" (UTF-8 bytes, no files), or a folder of tokenizer files.
+    """
+
+    vocab: int = BYTE_VOCAB
+    dim: int = 64
+    layers: int = 3
+    heads: int = 4
+    head_dim: int = 16
+    ff: int = 128
+    length: int = 128
+    tokenizer: str = BYTE_TOKENIZER
+
+
+PUBLISHED_TEXT = TextEncoderConfig(
+    vocab=256384,
+    dim=4096,
+    layers=24,
+    heads=64,
+    head_dim=64,
+    ff=10240,
+    length=512,
+    tokenizer="google/umt5-xxl",
+)
+
+
+class UMT5TextEncoder(nn.Module):
+    """`interface.TextEncoder`: prompts to vectors. Trainable like any network."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__()
+        if config.tokenizer == BYTE_TOKENIZER and config.vocab < BYTE_VOCAB:
+            raise ConfigError(
+                f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}"
+            )
+        self.config = config
+        self.encoder = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=config.vocab,
+                d_model=config.dim,
+                d_kv=config.head_dim,
+                d_ff=config.ff,
+                num_layers=config.layers,
+                num_heads=config.heads,
+                feed_forward_proj="gated-gelu",
+                dropout_rate=0.0,
+            )
+        )
+        self._tokenize: Callable[[str], list[int]] | None = None
+
+    def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
+        """Embeddings, zero beyond the end of each text; longer prompts are cut, with a warning."""
+        tokens = self.tokenize(prompts)
+        device = self.encoder.shared.weight.device
+        return self.embed(tokens.to(device), (tokens != PAD).to(device))
+
+    def embed(
+        self, tokens: Int[Tensor, "b tokens"], valid: Bool[Tensor, "b tokens"]
+    ) -> Float[Tensor, "b length text_dim"]:
+        """Embeddings of token ids; `valid` says which belong to the text."""
+        hidden = self.encoder(input_ids=tokens, attention_mask=valid.long()).last_hidden_state
+        hidden = hidden * valid.unsqueeze(-1).to(hidden.dtype)
+        return pad(hidden, (0, 0, 0, self.config.length - tokens.shape[1]))
+
+    def tokenize(self, prompts: list[str]) -> Int[Tensor, "b tokens"]:
+        """Token ids, padded to the longest of the prompts only: what lies beyond influences nothing."""
+        if self._tokenize is None:
+            self._tokenize = _tokenizer(self.config.tokenizer)
+        rows = [self._cut(prompt, self._tokenize(" ".join(prompt.split()))) for prompt in prompts]
+        longest = max(len(row) for row in rows)
+        return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+
+    def _cut(self, prompt: str, ids: list[int]) -> list[int]:
+        if len(ids) <= self.config.length:
+            return ids
+        log.warning(
+            "the prompt '%.40s...' has %d tokens; all after the first %d are ignored",
+            prompt,
+            len(ids),
+            self.config.length,
+        )
+        return [*ids[: self.config.length - 1], END]
+
+
+def _tokenizer(name: str) -> Callable[[str], list[int]]:
+    """Text to token ids with the end mark."""
+    if name == BYTE_TOKENIZER:
+        return lambda text: [*(byte + BYTE_OFFSET for byte in text.encode()), END]
+    if not Path(name).is_dir():
+        raise WeightsError(
+            f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{name} does not hold a tokenizer ({reason}); fetch its files again") from error
+    return lambda text: list(tokenizer(text, add_special_tokens=True)["input_ids"])
+
+
+def load_published_text(encoder: UMT5TextEncoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Fill `encoder` from the layout of `models_t5_umt5-xxl-enc-bf16.pth`; `where` is the file, for messages.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape.
+    """
+    in_block = {
+        "norm1": "layer.0.layer_norm",
+        "norm2": "layer.1.layer_norm",
+        "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+        "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+        "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+        "ffn.fc2": "layer.1.DenseReluDense.wo",
+        **{f"attn.{letter}": f"layer.0.SelfAttention.{letter}" for letter in "qkvo"},
+    }
+    names = {
+        f"blocks.{block}.{published}.weight": f"encoder.block.{block}.{ours}.weight"
+        for block in range(encoder.config.layers)
+        for published, ours in in_block.items()
+    }
+    names |= {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+    load_mapped(encoder.encoder, tensors, names, where=where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipVisionConfig:
+    """Sizes of a CLIP vision tower; the defaults are the open-CLIP ViT-H/14 that Wan2.1 was trained with.
+
+    Attributes:
+        layers: as published; the last one is never computed, because its input is what is used.
+    """
+
+    dim: int = 1280
+    layers: int = 32
+    heads: int = 16
+    ff: int = 5120
+    patch: int = 14
+    image_size: int = 224
+
+
+class ClipVision(nn.Module):
+    """Photos to CLIP's penultimate hidden state: a class token and one token per patch."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ClipVisionConfig) -> None:
+        super().__init__()
+        if config.layers < 2:
+            raise ConfigError(
+                f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
+            )
+        self.config = config
+        self.vision = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=config.dim,
+                intermediate_size=config.ff,
+                num_hidden_layers=config.layers - 1,
+                num_attention_heads=config.heads,
+                patch_size=config.patch,
+                image_size=config.image_size,
+                hidden_act="gelu",
+                layer_norm_eps=1e-5,
+            )
+        )
+        self.vision.post_layernorm = nn.Identity()  # belongs to the state that is not used
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+
+    def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b tokens clip_dim"]:
+        """Features of pictures in [0, 1], of any size and shape: their aspect ratio is not kept."""
+        pixels = self.pixels(image).to(self.vision.embeddings.patch_embedding.weight.dtype)
+        return self.vision(pixel_values=pixels).last_hidden_state
+
+    def pixels(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 3 size size"]:
+        """The network's own input: resized without smoothing, as it was trained, and standardised."""
+        size = (self.config.image_size, self.config.image_size)
+        resized = interpolate(image, size, mode="bicubic", align_corners=False)
+        return (resized - self.mean) / self.std
+
+
+def load_published_clip(clip: ClipVision, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Fill `clip` from the layout of `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`.
+
+    The text tower, the last block and what follows it are left out. `where` is the file, for messages.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape.
+    """
+    last = clip.config.layers - 1
+    ignore = ("log_scale", "textual.", "visual.head", "visual.post_norm.", f"visual.transformer.{last}.")
+    names = {
+        "visual.cls_embedding": "embeddings.class_embedding",
+        "visual.pos_embedding": "embeddings.position_embedding.weight",
+        "visual.patch_embedding.weight": "embeddings.patch_embedding.weight",
+        "visual.pre_norm.weight": "pre_layrnorm.weight",
+        "visual.pre_norm.bias": "pre_layrnorm.bias",
+    }
+    in_block = {
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+        "attn.proj": "self_attn.out_proj",
+        "mlp.0": "mlp.fc1",
+        "mlp.2": "mlp.fc2",
+        **{f"attn.to_{letter}": f"self_attn.{letter}_proj" for letter in "qkv"},
+    }
+    for block in range(last):
+        for published, ours in in_block.items():
+            for kind in ("weight", "bias"):
+                names[f"visual.transformer.{block}.{published}.{kind}"] = (
+                    f"encoder.layers.{block}.{ours}.{kind}"
+                )
+    load_mapped(clip.vision, _apart(tensors), names, where=where, ignore=ignore)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The published tensors with query, key and value apart, and without axes of length one."""
+    apart = {}
+    for name, tensor in tensors.items():
+        if ".attn.to_qkv." in name:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                apart[name.replace("to_qkv", f"to_{letter}")] = part
+        elif name == "visual.cls_embedding":
+            apart[name] = tensor.flatten()
+        elif name == "visual.pos_embedding":
+            apart[name] = tensor.squeeze(0)
+        else:
+            apart[name] = tensor
+    return apart

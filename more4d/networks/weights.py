@@ -1,0 +1,269 @@
+"""Networks to and from files: ours with their configuration inside, published ones by tables of names."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from more4d.files.network_file import read_network_file, write_network_file
+from more4d.foundation.config import to_mapping
+from more4d.foundation.errors import ConfigError, WeightsError
+
+INDEX_SUFFIX = ".safetensors.index.json"
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".torch")
+
+Build = Callable[[dict[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkHeader:
+    """What a network file says about itself: its class, its configuration, how it was made."""
+
+    kind: str
+    config: dict[str, Any]
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def save_network(
+    path: Path,
+    network: nn.Module,
+    *,
+    kind: str,
+    config: Any,
+    notes: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write every parameter and persistent buffer of `network`, its configuration and notes to one file.
+
+    The write is atomic. A tensor that has several names (tied weights) is stored once.
+
+    Args:
+        kind: name of the class, the key by which `load_network` finds its constructor.
+        config: the dataclass (or mapping) that rebuilds the network.
+        notes: what else a reader should know: command, seed, step.
+        dtype: precision in which floating-point parameters are stored; buffers, such as latent statistics,
+            keep theirs.
+    """
+    parameters = {name for name, _ in network.named_parameters()}
+    state = {
+        name: tensor.detach().to(dtype)
+        if dtype is not None and name in parameters and tensor.is_floating_point()
+        else tensor.detach()
+        for name, tensor in _named_tensors(network).items()
+    }
+    mapping = to_mapping(config) if is_dataclass(config) else config
+    write_network_file(path, state, kind=kind, config=mapping, notes=notes)
+
+
+def read_network_header(path: Path) -> NetworkHeader:
+    """Kind, configuration and notes of a network file, without its tensors.
+
+    Raises:
+        WeightsError: the file is missing, truncated, foreign or written by a newer version.
+    """
+    stored = read_network_file(path)  # tensors are only mapped into memory, not read
+    return NetworkHeader(kind=stored.kind, config=stored.config, notes=stored.notes)
+
+
+def load_network(
+    path: Path,
+    kinds: Mapping[str, Build],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """Rebuild the network of a file and fill it, strictly; whatever precision is stored, `dtype` comes out.
+
+    Args:
+        kinds: constructor by kind; each is called with the stored configuration.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        WeightsError: the file cannot be used, is of another kind, or does not fit its own configuration.
+    """
+    stored = read_network_file(path)
+    if stored.kind not in kinds:
+        raise WeightsError(
+            f"{path} holds a '{stored.kind}', not a {' or '.join(sorted(kinds))}; give the path of one"
+        )
+    try:
+        with torch.device(device):
+            network = kinds[stored.kind](stored.config)
+    except ConfigError as error:
+        raise WeightsError(
+            f"{path}: its configuration does not fit this version of more4d ({error}); fetch the file again"
+        ) from error
+    fill_network(network.to(device=device, dtype=dtype), stored.tensors, where=str(path))
+    return network.eval()
+
+
+def load_mapped(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    rename: Mapping[str, str],
+    *,
+    where: str,
+    ignore: Collection[str] = (),
+) -> None:
+    """Fill `network` from published tensors through a table of names.
+
+    Args:
+        rename: published name -> name in `network`.
+        where: the file the tensors come from, for messages.
+        ignore: published names, or prefixes ending in a dot, that are left out on purpose.
+
+    Raises:
+        WeightsError: a tensor is in neither `rename` nor `ignore`, is missing, or has another shape.
+    """
+    prefixes = tuple(name for name in ignore if name.endswith("."))
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name in rename:
+            renamed[rename[name]] = tensor
+        elif name not in ignore and not (prefixes and name.startswith(prefixes)):
+            raise WeightsError(f"{where}: unknown tensor '{name}'; this is the file of another network")
+    fill_network(network, renamed, where=where)
+
+
+def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy `tensors` into the parameters and persistent buffers of the same names, all of them, exactly.
+
+    Raises:
+        WeightsError: a tensor is missing, unexpected or of another shape; nothing has been copied then.
+    """
+    expected = _named_tensors(network)
+    remedy = "fetch the file again, or use the configuration it was made with"
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        raise WeightsError(f"{where}: tensor '{missing[0]}' is missing{_more(missing)}; {remedy}")
+    names = network.state_dict().keys()  # with every name of a tied tensor
+    unexpected = [name for name in tensors if name not in names]
+    if unexpected:
+        raise WeightsError(f"{where}: tensor '{unexpected[0]}' is not expected{_more(unexpected)}; {remedy}")
+    for name, target in expected.items():
+        if tensors[name].shape != target.shape:
+            stored, needed = list(tensors[name].shape), list(target.shape)
+            raise WeightsError(
+                f"{where}: tensor '{name}' has shape {stored}, the network needs {needed}; {remedy}"
+            )
+    with torch.no_grad():
+        for name, target in expected.items():
+            target.copy_(tensors[name])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file, on the CPU: safetensors, a sharded index or its folder, or a PyTorch file.
+
+    PyTorch files (`.pth`, `.pt`, `.bin`, `.torch`) are read with PyTorch's restricted unpickler.
+
+    Raises:
+        WeightsError: the file is missing, truncated, or holds something else than tensors.
+    """
+    if path.is_dir():
+        path = _weights_file_in(path)
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_sharded(path)
+    if path.suffix in PICKLE_SUFFIXES:
+        return _read_pickled(path)
+    with _open_safetensors(path) as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, each once even if it has several names."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _open_safetensors(path: Path) -> Any:
+    """An open safetensors file, to be used in a `with` statement."""
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({_one_line(error)}); fetch it again"
+        ) from error
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"there is no weights file {path}; models/README.md says where to get it"
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights {path}: {_one_line(error)}; give the path of a readable file"
+        ) from error
+
+
+def _weights_file_in(folder: Path) -> Path:
+    candidates = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or sorted(folder.glob("*.safetensors"))
+    if len(candidates) != 1:
+        found = ", ".join(path.name for path in candidates) or "none"
+        raise WeightsError(f"{folder} must hold one .safetensors file or one index of shards, found {found}")
+    return candidates[0]
+
+
+def _read_sharded(index: Path) -> dict[str, Tensor]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    except OSError as error:
+        raise WeightsError(f"cannot read {index}: {_one_line(error)}; fetch it again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{index} is not an index of shards ({_one_line(error)}); fetch it again"
+        ) from error
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(places.values())):
+        tensors |= read_tensors(index.parent / shard)
+    absent = [name for name in places if name not in tensors]
+    if absent:
+        raise WeightsError(
+            f"{index}: tensor '{absent[0]}' is in none of its shards{_more(absent)}; fetch them again"
+        )
+    return {name: tensors[name] for name in places}
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"there is no weights file {path}; models/README.md says where to get it"
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read weights {path}: {_one_line(error)}; give the path of a readable file"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors, so it is not opened; save its state dict as safetensors instead"
+        ) from error
+    except (RuntimeError, EOFError, LookupError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is not a whole PyTorch file ({_one_line(error)}); fetch it again"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise WeightsError(
+            f"{path} does not hold a flat table of tensors; save its state dict as safetensors instead"
+        )
+    return loaded
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
