@@ -39,7 +39,7 @@ class MotionGuidance(nn.Module):
         """
         scale, shift = (self.linear(functional.silu(features)).unsqueeze(1)).chunk(2, dim=-1)
         frames = tokens[:, reference_tokens:].unflatten(1, (-1, features.shape[1]))
-        guided = (frames * (1 + scale * self.gate) + shift * self.gate).flatten(1, 2)
+        guided = torch.addcmul(shift * self.gate, frames, 1 + scale * self.gate).flatten(1, 2)
         if not reference_tokens:
             return guided
         return torch.cat([tokens[:, :reference_tokens], guided.type_as(tokens)], dim=1)

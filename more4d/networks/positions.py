@@ -8,7 +8,7 @@ import math
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 
@@ -29,8 +29,11 @@ class PreciseTimesteps(nn.Module):
 @lru_cache(maxsize=16)
 def rotary_table(
     head_dim: int, grid: tuple[int, int, int], device: torch.device
-) -> tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]:
-    """Cosine and sine of the rotary angle of each pair of channels; tokens go by frame, row, column."""
+) -> Complex[Tensor, "tokens 1 half"]:
+    """The rotation of each pair of channels as a complex number; tokens go by frame, row, column.
+
+    The axes share out the pairs: first time, with what thirds leave over, then height and width.
+    """
     side = 2 * (head_dim // 6)
     angles = []
     for axis, channels in enumerate((head_dim - 2 * side, side, side)):
@@ -41,14 +44,12 @@ def rotary_table(
         shape[axis] = grid[axis]
         angles.append(along.view(shape).expand(*grid, -1))
     angle = torch.cat(angles, dim=-1).reshape(math.prod(grid), 1, head_dim // 2)
-    return angle.cos().float(), angle.sin().float()
+    return torch.complex(angle.cos().float(), angle.sin().float())
 
 
 def rotate(
-    vectors: Float[Tensor, "b tokens heads head_dim"], rotary: tuple[Tensor, Tensor]
+    vectors: Float[Tensor, "b tokens heads head_dim"], rotary: Complex[Tensor, "tokens 1 half"]
 ) -> Float[Tensor, "b tokens heads head_dim"]:
     """Turn each pair of neighbouring channels by its rotary angle."""
-    cosine, sine = rotary
-    first, second = vectors.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
-    return turned.flatten(-2).type_as(vectors)
+    pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotary).flatten(-2).type_as(vectors)

@@ -18,7 +18,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformerBlock,
 )
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -192,7 +192,7 @@ class BesideTokens(NamedTuple):
     """What every block is told beside the tokens."""
 
     modulation: Float[Tensor, "b 6 dim"]
-    rotary: tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]
+    rotary: Complex[Tensor, "tokens 1 half"]
     text: Float[Tensor, "b length dim"]
     image: Float[Tensor, "b image_tokens dim"] | None
     motion: Float[Tensor, "b cells feature_dim"] | None
@@ -227,7 +227,7 @@ class WanBlock(WanTransformerBlock):
         ).chunk(6, dim=1)
         kind = tokens.dtype
 
-        normed = (self.norm1(tokens.float()) * (1 + scale) + shift).to(kind)
+        normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(kind)
         if self.guide_attention is not None and beside.motion is not None:
             normed = self.guide_attention(normed, beside.motion, beside.in_front)
         tokens = (tokens.float() + self.attn1(normed, rotary_emb=beside.rotary) * gate).to(kind)
@@ -235,7 +235,7 @@ class WanBlock(WanTransformerBlock):
         normed = self.norm2(tokens.float()).to(kind)
         tokens = tokens + self.attn2(normed, beside.text, image=beside.image)
 
-        normed = (self.norm3(tokens.float()) * (1 + ffn_scale) + ffn_shift).to(kind)
+        normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(kind)
         if self.guide_ffn is not None and beside.motion is not None:
             normed = self.guide_ffn(normed, beside.motion, beside.in_front)
         return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(kind)
@@ -250,7 +250,7 @@ class WanAttentionProcessor(WanAttnProcessor):
         hidden_states: Float[Tensor, "b tokens dim"],
         encoder_hidden_states: Float[Tensor, "b length dim"] | None = None,
         attention_mask: None = None,
-        rotary_emb: tuple[Tensor, Tensor] | None = None,
+        rotary_emb: Complex[Tensor, "tokens 1 half"] | None = None,
         image: Float[Tensor, "b image_tokens dim"] | None = None,
     ) -> Float[Tensor, "b tokens dim"]:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
