@@ -87,8 +87,8 @@ def load_published(network: STraG | ViSM, tensors: Mapping[str, Tensor], *, wher
 def load_control(network: STraG, tensors: Mapping[str, Tensor], *, where: str) -> None:
     """Start 4D-STraG from a Wan2.1-Fun Control transformer, which knows neither depth nor motion features.
 
-    Input channels beyond the file's get weights of zero, and what belongs to the Motion Perception Module stays
-    as it is: a new network then computes what the Control transformer does.
+    Input channels beyond the file's get weights of zero, and what belongs to the Motion Perception Module
+    stays as it is: a new network then computes what the Control transformer does.
 
     Raises:
         WeightsError: any other tensor is missing, unknown or of another shape.

@@ -7,8 +7,8 @@ import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 
 from more4d.foundation.errors import WeightsError
-from more4d.networks.published_keys import load_control, load_published, to_published, wan_names
 from more4d.networks.interface import STraGConditions
+from more4d.networks.published_keys import load_control, load_published, to_published, wan_names
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
