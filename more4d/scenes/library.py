@@ -124,7 +124,7 @@ def _build_world(rng: Random, seed: int, aspect: float) -> World:
             foot=(x, terrain.level(x, z), z), heading=_heading(rng), width_m=z / camera.fx, depth_m=z
         )
         objects.append((blueprint, place))
-    ground = terrain.level(0, 0)
+    ground = terrain.level(0.0, 0.0)
     stage_to_camera = turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye - ground, 0.0))
     indoors = "floor" in terrain.words or "tiles" in terrain.words or "carpet" in terrain.words
     return World(

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-Vector = tuple[float, float, float]
+Number = int | float
+Vector = tuple[Number, Number, Number]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,13 @@ SMALL = 1e-9
 SPHERE, BOX, FRUSTUM, CAPSULE, SHEET, PLANE = range(6)
 CONVEX = frozenset((SPHERE, BOX, FRUSTUM, CAPSULE))
 
-Rays = Float[ndarray, "3 rays"]
+Rays = Float[ndarray, "3 #rays"]
 Shape = tuple[float, ...]
 
 
 def intersect(
     kind: int, shape: Shape, origin: Rays, direction: Rays, after: float
-) -> Float[ndarray, " rays"]:
+) -> Float[ndarray, " #rays"]:
     """The smallest `t > after` at which each ray meets the surface; infinity where it does not.
 
     `shape` holds what is left of the form once the unit box is fixed: the taper of a frustum, the height of a

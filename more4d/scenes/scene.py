@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from more4d.geometry.camera import Camera
-from more4d.scenes.motions import STILL, Motion, about, body_poses, joint_angles
+from more4d.scenes.motions import STILL, Motion, Vector, about, body_poses, joint_angles
 from more4d.scenes.primitives import SHEET
 from more4d.scenes.textures import Colour, Material
 
@@ -69,8 +69,8 @@ class Joint:
 
     role: str
     parent: int = -1
-    pivot: tuple[float, float, float]
-    axis: tuple[float, float, float]
+    pivot: Vector
+    axis: Vector
     phase: float = 0.0
     rest: float = 0.0
 

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from more4d.foundation.seeding import numpy_generator
+from more4d.scenes.patterns import PATTERNS, SIZE
 
-SIZE = 256
-LEVELS = 9
+LEVELS = SIZE.bit_length()
 Colour = tuple[float, float, float]
 
 
@@ -19,7 +19,7 @@ class Material:
     """What a surface looks like.
 
     Attributes:
-        pattern: name of the texture table (see `PATTERNS`).
+        pattern: name of the texture table, a key of `patterns.PATTERNS`.
         colours: the two linear RGB colours the pattern runs between.
         tile_m: side of one repetition of the table, in metres.
         turn: rotation of the pattern on the surface, in radians.
@@ -39,131 +39,10 @@ class Material:
     wrap: str = "box"
 
 
-def fractal_noise(
-    generator: np.random.Generator, roughness: float, *, stretch: float = 1.0, lowest: float = 2.0
-) -> Float[ndarray, "size size"]:
-    """Tileable noise with spectrum 1 / frequency^roughness, uniform in [0, 1]; `stretch` > 1 draws it out along y."""
-    frequency = np.fft.fftfreq(SIZE) * SIZE
-    fy, fx = np.meshgrid(frequency * stretch, frequency, indexing="ij")
-    magnitude = np.maximum(np.hypot(fx, fy), lowest) ** -roughness
-    magnitude[0, 0] = 0
-    noise = np.fft.ifft2(np.fft.fft2(generator.standard_normal((SIZE, SIZE))) * magnitude).real
-    return flatten_histogram(noise)
-
-
-def flatten_histogram(values: ndarray) -> ndarray:
-    """Replace values by their ranks, spread evenly over [0, 1]."""
-    ranks = np.empty(values.size)
-    ranks[np.argsort(values, axis=None)] = np.linspace(0, 1, values.size)
-    return ranks.reshape(values.shape)
-
-
-def cells(generator: np.random.Generator, count: int) -> tuple[ndarray, ndarray, ndarray]:
-    """Tileable Voronoi cells: distance to the nearest and second nearest seed (in tiles) and a random value per cell."""
-    seeds = generator.random((count, 2)).astype(np.float32)
-    grid = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
-    first = np.full((SIZE, SIZE), 9.0, np.float32)
-    second = first.copy()
-    owner = np.zeros((SIZE, SIZE), np.int32)
-    for index, (x, y) in enumerate(seeds):
-        dx = np.abs(grid - x)
-        dy = np.abs(grid - y)
-        distance = np.hypot(np.minimum(dx, 1 - dx)[None], np.minimum(dy, 1 - dy)[:, None])
-        closer = distance < first
-        second = np.where(closer, first, np.minimum(second, distance))
-        owner = np.where(closer, index, owner)
-        first = np.where(closer, distance, first)
-    return first, second, generator.random(count).astype(np.float32)[owner]
-
-
-def _grid() -> tuple[ndarray, ndarray]:
-    axis = (np.arange(SIZE) + 0.5) / SIZE
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    return x, y
-
-
-def _blocks(generator: np.random.Generator, columns: int, rows: int, joint: float, offset: float) -> ndarray:
-    """Bricks, planks or tiles: a value per block, dark joints."""
-    x, y = _grid()
-    row = np.floor(y * rows).astype(int)
-    column_x = x * columns + offset * (row % 2)
-    value = generator.random((rows, columns))[row % rows, np.floor(column_x).astype(int) % columns]
-    edge_x = np.minimum(column_x % 1, 1 - column_x % 1) / columns
-    edge_y = np.minimum((y * rows) % 1, 1 - (y * rows) % 1) / rows
-    return np.where(np.minimum(edge_x, edge_y) < joint, 0.0, 0.35 + 0.65 * value)
-
-
-def _soft_step(values: ndarray, at: float, width: float) -> ndarray:
-    return np.clip((values - at) / width + 0.5, 0, 1)
-
-
-def _pattern(name: str, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-    """(pattern, detail) of one table, both in [0, 1]."""
-    x, y = _grid()
-    fine = fractal_noise(rng, 0.9, lowest=4)
-    rough = fractal_noise(rng, 1.7)
-    if name == "plain":
-        return 0.25 * rough, fine
-    if name == "clouds":
-        return fractal_noise(rng, 2.2, lowest=1), fine
-    if name == "earth":
-        return rough, fractal_noise(rng, 0.6, lowest=8)
-    if name == "grass":
-        blades = fractal_noise(rng, 0.8, stretch=0.35, lowest=6)
-        return 0.6 * rough + 0.4 * blades, blades
-    if name == "fur":
-        return 0.5 * rough + 0.5 * fine, fractal_noise(rng, 1.0, stretch=0.25, lowest=8)
-    if name == "checks":
-        return ((np.floor(x * 4) + np.floor(y * 4)) % 2), fine
-    if name == "stripes":
-        return _soft_step(np.abs((y * 4) % 1 - 0.5), 0.25, 0.06), fine
-    if name == "spots":
-        first, _, _ = cells(rng, 30)
-        return _soft_step(first, 0.07, 0.015), fine
-    if name == "patches":
-        return _soft_step(fractal_noise(rng, 2.4), 0.55, 0.08), fine
-    if name == "zebra":
-        return _soft_step(np.sin(2 * np.pi * (y * 6 + 1.3 * fractal_noise(rng, 2.6))), 0.0, 0.3), fine
-    if name == "marble":
-        return 0.5 + 0.5 * np.sin(2 * np.pi * (x * 2 + 2.0 * rough)), rough
-    if name == "wood":
-        rings = fractal_noise(rng, 1.9, stretch=0.1)
-        return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), fractal_noise(rng, 0.9, stretch=0.08, lowest=6)
-    if name == "planks":
-        boards = _blocks(rng, 6, 1, 0.006, 0.0)
-        return 0.7 * boards + 0.3 * fractal_noise(rng, 1.3, stretch=0.1), fractal_noise(rng, 0.9, stretch=0.1)
-    if name == "bricks":
-        return _blocks(rng, 4, 10, 0.009, 0.5), fine
-    if name == "tiles":
-        return _blocks(rng, 4, 4, 0.006, 0.0), rough
-    if name == "stones":
-        first, second, value = cells(rng, 60)
-        return np.clip((second - first) * 30, 0, 1) * (0.35 + 0.65 * value), 0.5 * fine + 0.5 * rough
-    if name == "gravel":
-        first, second, value = cells(rng, 500)
-        return np.clip((second - first) * 60, 0, 1) * value, fine
-    if name == "foliage":
-        first, second, value = cells(rng, 350)
-        return 0.55 * value + 0.45 * rough, np.clip((second - first) * 45, 0, 1) * (0.4 + 0.6 * rough)
-    if name == "plaid":
-        return 0.5 * (np.abs((y * 3) % 1 - 0.5) < 0.2) + 0.5 * (np.abs((x * 3) % 1 - 0.5) < 0.2), fine
-    if name == "ripples":
-        return 0.5 + 0.5 * np.sin(2 * np.pi * (y * 12 + 1.5 * rough)), fine
-    if name == "rust":
-        return _soft_step(fractal_noise(rng, 1.6), 0.7, 0.2), rough
-    raise ValueError(f"no texture is called '{name}'")
-
-
-PATTERNS = (
-    *("plain", "clouds", "earth", "grass", "fur", "checks", "stripes", "spots", "patches", "zebra", "marble"),
-    *("wood", "planks", "bricks", "tiles", "stones", "gravel", "foliage", "plaid", "ripples", "rust"),
-)
-
-
 @lru_cache(maxsize=64)
 def _table(name: str) -> Float[ndarray, "texels 2"]:
     """All mip levels of one texture, finest first, one after the other."""
-    level = np.stack(_pattern(name, numpy_generator("texture", name)), -1).astype(np.float32)
+    level = np.stack(PATTERNS[name](numpy_generator("texture", name)), -1).astype(np.float32)
     levels = [level.reshape(-1, 2)]
     while level.shape[0] > 1:
         half = level.shape[0] // 2

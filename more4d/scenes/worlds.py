@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z
+from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
 from more4d.scenes.palette import NAMED, linear, material, scale, vary
 from more4d.scenes.primitives import SPHERE
 from more4d.scenes.scene import Atmosphere, Body, Finish, Part
@@ -68,7 +68,8 @@ def build_terrain(rng: Random, subject_m: float) -> Terrain:
         wrap="ground",
         turned=pattern != "ripples",
     )
-    lay = turn_z(math.atan(slope_x)) @ turn_x(-math.atan(-slope_z))
+    lay = np.eye(4)
+    lay[1, 0], lay[1, 2] = slope_x, slope_z
     model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
     if place == "room":
         _add_room(model, rng, subject_m)
