@@ -1,1 +1,1 @@
-"""Everything the system reads or writes: one save/load pair per kind of value."""
+"""Floor 2: everything that is read or written. One save/load pair per kind of thing; writes are atomic."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
@@ -38,13 +38,16 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     Raises:
         InputError: the file is missing, a folder, empty, not a picture, truncated, or larger than MAX_PIXELS.
     """
-    return load_image_with_alpha(path, max_pixels=max_pixels)[0]
+    colour, alpha = load_image_with_alpha(path, max_pixels=max_pixels)
+    if float(alpha.min()) < 1:
+        colour = colour * alpha[..., None] + (1 - alpha[..., None])
+    return colour
 
 
 def load_image_with_alpha(
     path: Path, *, max_pixels: int | None = None
 ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
-    """As `load_image`, and the opacity in [0, 1] (1 where the file has none).
+    """As `load_image`, but the colours as stored, and the opacity in [0, 1] (1 where the file has none).
 
     Raises:
         InputError: as `load_image`.
@@ -59,7 +62,7 @@ def load_image_with_alpha(
             _log.warning("%s holds %d frames; the first is taken", path, frames)
         opened.load()
         image = ImageOps.exif_transpose(opened)
-        array = _as_array(image)
+        array = _as_array(image, opened.format, path)
     height, width = array.shape[:2]
     if not height or not width:
         raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")
@@ -68,8 +71,8 @@ def load_image_with_alpha(
     values = torch.from_numpy(_shrink(array, factor))
     if not bool(torch.isfinite(values).all()):
         raise InputError(f"{path} holds NaN or infinite values; give an ordinary picture")
-    alpha = values[..., 3] if values.shape[-1] == 4 else torch.ones(values.shape[:2])
-    return _over_white(values[..., :3], alpha), alpha
+    alpha = values[..., 3] if values.shape[-1] == 4 else torch.ones(()).expand(values.shape[:2])
+    return values[..., :3].contiguous(), alpha
 
 
 def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
@@ -111,24 +114,34 @@ def _decoding(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _as_array(image: Image.Image) -> np.ndarray:
-    """Any PIL mode to height x width x (3 or 4): uint8, uint16, or float32 in [0, 1]."""
+def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
+    """Any PIL mode to height x width x (3 or 4): uint8, or float32 in [0, 1]."""
     if image.mode.startswith("I;16"):
-        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, -1)
+        grey = np.asarray(image).astype(np.float32)
+        return np.repeat((grey / _white_16(grey, path))[..., None], 3, -1)
     if image.mode in ("I", "F"):
         grey = np.asarray(image, dtype=np.float64)
-        return np.repeat(_guess_unit(grey)[..., None], 3, -1)
+        white = 65535.0 if kind == "PPM" else _guess_white(grey)
+        return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
         image = image.convert("RGB")
     transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
     return np.asarray(image.convert("RGBA" if transparent else "RGB"))
 
 
-def _guess_unit(grey: np.ndarray) -> np.ndarray:
-    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all values, else the largest."""
+def _white_16(grey: np.ndarray, path: Path) -> float:
+    """Sensors write 10 or 12 bits into 16: what stays below a sixteenth is stretched."""
     top = float(grey.max(initial=0.0))
-    white = next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
-    return (grey.clip(min=0) / white).astype(np.float32)
+    if 0 < top < 65535 / 16:
+        _log.warning("%s is nearly black (largest 16-bit value %d); it is stretched to white", path, top)
+        return top
+    return 65535.0
+
+
+def _guess_white(grey: np.ndarray) -> float:
+    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all values, else their top."""
+    top = float(grey.max(initial=0.0))
+    return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 
 
 def _shrink(array: np.ndarray, factor: int) -> np.ndarray:
@@ -144,5 +157,28 @@ def _shrink(array: np.ndarray, factor: int) -> np.ndarray:
     return result
 
 
-def _over_white(colour: Tensor, alpha: Tensor) -> Tensor:
-    return colour * alpha[..., None] + (1 - alpha[..., None])
+def load_depth_picture(path: Path) -> Float[Tensor, "height width"]:
+    """The raw whole numbers of a 16-bit (or wider) grey picture, as written by depth sensors; upright.
+
+    Raises:
+        InputError: the file is no picture, or has 8 bits or colours.
+    """
+    path = Path(path)
+    check_readable(path, "a 16-bit grey .png of depth")
+    with _decoding(path), Image.open(path) as opened:
+        mode = opened.mode
+        array = np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32)
+    if not mode.startswith("I"):
+        raise InputError(
+            f"{path} is a picture of mode {mode}; depth must be a 16-bit grey .png, or .npy in metres"
+        )
+    return torch.from_numpy(array)
+
+
+def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
+    """A line of text as coverage in [0, 1]; lines of one size have one height."""
+    font = ImageFont.load_default(size)
+    ascent, descent = font.getmetrics()
+    canvas = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), ascent + descent))
+    ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
+    return torch.from_numpy(np.asarray(canvas).astype(np.float32) / 255)

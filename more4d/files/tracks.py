@@ -6,7 +6,7 @@ Format `more4d-tracks`, version 1 (safetensors):
     motion      float16 [frames, height, width, 3]  normalised as in `geometry.motion`
     colours     uint8   [height, width, 3]
     visibility  uint8   [bytes]                     one bit per frame and pixel, most significant first
-    start       float32 [height, width, 3]          metres; only if frame 0 is off the rays of the pixel centres
+    start       float32 [height, width, 3]          metres; only if frame 0 is off the pixels' rays
 
 Its metadata holds `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and whatever the
 writer added (prompt, seed, model id).
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from more4d.files.arrays import load_arrays
 from more4d.files.atomic import check_readable, write_bytes
+from more4d.files.cameras import camera_to_json
 from more4d.files.image import to_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -103,11 +104,6 @@ def read_tracks_metadata(path: Path) -> dict[str, str]:
             f"{path} has version {header.get('version')} of the track format; only version {VERSION} is known"
         )
     return header
-
-
-def camera_to_json(camera: Camera) -> dict[str, float]:
-    """Intrinsics as plain numbers."""
-    return {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
 
 
 def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import av
 import decord
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
@@ -24,7 +24,7 @@ class VideoWriter:
 
     def __init__(self, container: av.container.OutputContainer, fps: float) -> None:
         self._container = container
-        self._rate = Fraction(fps).limit_denominator(1000)
+        self._rate = _rate(fps)
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
 
@@ -122,3 +122,47 @@ def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__
+
+
+def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float) -> None:
+    """Write masks without loss: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        ValueError: there is no frame, or the suffix is not `.mkv`.
+    """
+    path = Path(path)
+    if path.suffix != ".mkv" or not len(masks):
+        raise ValueError(
+            f"a mask video is an .mkv of at least one frame, got {path.name}, {len(masks)} frames"
+        )
+    height, width = masks.shape[1:]
+    with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = container.add_stream("ffv1", rate=_rate(fps))
+        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+        for mask in masks.cpu().numpy():
+            frame = av.VideoFrame.from_ndarray(mask.astype(np.uint8) * 255, format="gray")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
+    """What `write_mask_video` wrote, exactly; of any other video, where it is lighter than middle grey.
+
+    Raises:
+        InputError: the file is missing or cannot be decoded.
+    """
+    path = Path(path)
+    check_readable(path, WHAT)
+    try:
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
+    if not frames:
+        raise InputError(f"{path} has no frames; get a whole copy of it")
+    return torch.from_numpy(np.stack(frames))
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1000)

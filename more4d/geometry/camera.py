@@ -38,7 +38,7 @@ class Camera:
     def from_pixels(
         cls, fx_px: float, fy_px: float, cx_px: float, cy_px: float, *, width: int, height: int
     ) -> "Camera":
-        """From focal lengths and principal point in pixels, the latter measured from the corner of the image."""
+        """From focal lengths and principal point in pixels, the latter from the corner of the image."""
         return cls(fx=fx_px / width, fy=fy_px / height, cx=cx_px / width, cy=cy_px / height)
 
     @classmethod

@@ -27,8 +27,8 @@ class CameraPath:
         frames = self.world_to_camera.shape[0]
         if self.world_to_camera.shape != (frames, 4, 4) or self.intrinsics.shape != (frames, 4) or not frames:
             raise ValueError(
-                f"need frames x 4 x 4 poses and frames x 4 intrinsics, got {tuple(self.world_to_camera.shape)} "
-                f"and {tuple(self.intrinsics.shape)}"
+                f"need frames x 4 x 4 poses and frames x 4 intrinsics, got "
+                f"{tuple(self.world_to_camera.shape)} and {tuple(self.intrinsics.shape)}"
             )
         if not bool(torch.isfinite(self.world_to_camera).all() & torch.isfinite(self.intrinsics).all()):
             raise ValueError(f"camera path '{self.name}' holds NaN or infinite numbers")

@@ -26,7 +26,8 @@ class DepthMap:
     def __post_init__(self) -> None:
         if self.depth_m.ndim != 2 or self.depth_m.shape != self.valid.shape:
             raise ValueError(
-                f"depth and valid must be height x width alike, got {tuple(self.depth_m.shape)} and {tuple(self.valid.shape)}"
+                f"depth and valid must be height x width alike, got {tuple(self.depth_m.shape)} "
+                f"and {tuple(self.valid.shape)}"
             )
         if not bool((torch.isfinite(self.depth_m) & (self.depth_m > 0)).all()):
             raise ValueError(

@@ -1,10 +1,10 @@
-"""Depth-guided motion normalisation and its exact inverse (MoRe4D, section "depth-guided motion normalisation").
+"""Depth-guided motion normalisation and its exact inverse (MoRe4D, arXiv 2512.05044).
 
 With (X_0, Y_0, Z_0) the point of a pixel in frame 0 and z0 = Z_0 its depth,
 
     dX~ = fx (X_t - X_0) / z0        dY~ = fy (Y_t - Y_0) / z0        dZ~ = (Z_t - Z_0) / z0
 
-so that (dX~, dY~) is, to first order, the displacement in image widths and heights, whatever the scene's scale.
+so that (dX~, dY~) is, to first order, the displacement in image widths and heights, whatever the scale.
 Both directions use the same camera: the scene's own.
 """
 

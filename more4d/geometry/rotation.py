@@ -134,11 +134,11 @@ def look_at(
     if bool((length == 0).any()) or not bool(down.norm() > 0):
         raise ValueError("cannot look from a point at itself, nor with an up direction of length 0")
     forward = forward / length
-    down = (down / down.norm()).expand_as(forward)
-    right = torch.linalg.cross(down, forward)
+    down = down / down.norm()
+    right = torch.linalg.cross(down.expand_as(forward), forward)
     sine = right.norm(dim=-1, keepdim=True)
     x_axis, z_axis = torch.eye(3, dtype=position.dtype, device=position.device)[[0, 2]]
-    spare = x_axis if abs(float(down.flatten(0, -2)[0, 0])) < 0.9 else z_axis
+    spare = x_axis if abs(float(down[0])) < 0.9 else z_axis
     spare = spare - (spare * forward).sum(-1, keepdim=True) * forward
     parallel = sine < 1e-6
     right = torch.where(parallel, spare, right)
@@ -159,3 +159,73 @@ def rigid(
     upper = torch.cat([rotation, translation[..., None]], -1)
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=upper.dtype, device=upper.device)
     return torch.cat([upper, last.expand(*upper.shape[:-2], 1, 4)], -2)
+
+
+def interpolate(
+    times: Float[Tensor, " keys"], values: Float[Tensor, "keys dim"], query: Float[Tensor, " samples"]
+) -> Float[Tensor, "samples dim"]:
+    """A smooth (C1) curve through `values` at strictly increasing `times`, read at `query` times.
+
+    Cubic Hermite pieces; slopes are those of the parabola through three keys, held back where they would
+    overshoot, so that two equal keys in a row are a rest. Outside the keys the curve keeps its end value.
+    """
+    slopes = _key_slopes(times, values.diff(dim=0))
+    piece, part, step = _locate(times, query)
+    start, change = values[piece], values[piece + 1] - values[piece]
+    return start + _hermite(part, change, slopes[piece] * step, slopes[piece + 1] * step)
+
+
+def interpolate_rigid(
+    times: Float[Tensor, " keys"], poses: Float[Tensor, "keys 4 4"], query: Float[Tensor, " samples"]
+) -> Float[Tensor, "samples 4 4"]:
+    """A smooth (C1) motion through rigid `poses` (for example camera-to-world) at increasing `times`.
+
+    Translations follow `interpolate`. Rotations are, between neighbours a and b, a exp(h(t)) with h a cubic
+    from 0 to log(a^-1 b) whose end slopes are given by one angular velocity per key, so that both sides of
+    a key turn alike.
+    """
+    rotations = poses[:, :3, :3]
+    relative = so3_log(rotations[:-1].mT @ rotations[1:])
+    velocity = _key_slopes(times, relative)
+    piece, part, step = _locate(times, query)
+    change = relative[piece]
+    arrive = (right_jacobian_inverse(change) @ velocity[piece + 1][..., None])[..., 0]
+    turn = _hermite(part, change, velocity[piece] * step, arrive * step)
+    return rigid(rotations[piece] @ so3_exp(turn), interpolate(times, poses[:, :3, 3], query))
+
+
+def _locate(times: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each query: the piece it lies in, the fraction of the piece passed, and the piece's duration."""
+    if len(times) < 2 or not bool((times.diff() > 0).all()):
+        raise ValueError(f"need at least two strictly increasing times, got {times.tolist()}")
+    piece = (torch.searchsorted(times, query, right=True) - 1).clamp(0, len(times) - 2)
+    step = times.diff()[piece]
+    return piece, ((query - times[piece]) / step).clamp(0, 1)[:, None], step[:, None]
+
+
+def _hermite(part: Tensor, change: Tensor, leave: Tensor, arrive: Tensor) -> Tensor:
+    """The cubic from 0 to `change` over part 0 to 1 with the given end slopes."""
+    square, cube = part**2, part**3
+    return (3 * square - 2 * cube) * change + (cube - 2 * square + part) * leave + (cube - square) * arrive
+
+
+def _key_slopes(times: Tensor, changes: Tensor) -> Tensor:
+    """Slope at every key from the changes between neighbours, limited to three times the slower side."""
+    step = times.diff()[:, None]
+    chord = changes / step
+    if len(chord) == 1:
+        return chord.repeat(2, 1)
+    middle = (step[1:] * chord[:-1] + step[:-1] * chord[1:]) / (step[1:] + step[:-1])
+    middle = _limit(middle, torch.minimum(_length(chord[:-1]), _length(chord[1:])))
+    first = _limit((3 * chord[:1] - middle[:1]) / 2, _length(chord[:1]))
+    last = _limit((3 * chord[-1:] - middle[-1:]) / 2, _length(chord[-1:]))
+    return torch.cat([first, middle, last])
+
+
+def _length(vectors: Tensor) -> Tensor:
+    return vectors.norm(dim=-1, keepdim=True)
+
+
+def _limit(slopes: Tensor, speed: Tensor) -> Tensor:
+    tiny = torch.finfo(slopes.dtype).tiny
+    return slopes * (3 * speed / _length(slopes).clamp(min=tiny)).clamp(max=1)

@@ -1,0 +1,192 @@
+"""Cameras and camera paths as JSON.
+
+A keyframe file, which a user writes:
+
+    {
+      "units": "scene",
+      "keyframes": [
+        {"time": 0, "position": [0, 0, 0],       "look_at": [0, 0, 1]},
+        {"time": 1, "position": [0.3, -0.1, 0],  "look_at": [0, 0, 1]},
+        {"time": 2, "position": [0, 0, 0.2],     "look_at": [0, 0, 1], "focal_factor": 1.3}
+      ]
+    }
+
+The world is the camera of the photo at frame 0: x right, y down, z forward. `units` is "scene" (the default:
+multiples of the scene's depth, so that [0, 0, 1] is about where the subject stands) or "metres". Instead of
+`look_at` a keyframe may have `rotation`, camera-to-world, as a quaternion [w, x, y, z] or three rows;
+with neither it looks straight ahead. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
+horizontal field of view. Times may be left out; then the keyframes are evenly spaced.
+
+A full path file, which `save_camera_path` writes, has `"format": "more4d-camera-path"`, `"version": 1`,
+`name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy, normalised).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from more4d.files.atomic import check_readable, write_bytes
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera
+from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.keyframes import keyframe_path, parse_keyframe
+from more4d.geometry.rotation import interpolate, interpolate_rigid, rigid_inverse
+
+CAMERA_FORMAT = "more4d-camera"
+PATH_FORMAT = "more4d-camera-path"
+VERSION = 1
+WHAT_PATH = "a camera path file (.json with keyframes)"
+WHAT_CAMERA = "a camera file (.json with fx, fy, cx, cy)"
+
+
+def camera_to_json(camera: Camera) -> dict[str, float]:
+    """Intrinsics as plain numbers."""
+    return {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+
+
+def save_camera(path: Path, camera: Camera) -> None:
+    """Write intrinsics as JSON.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    _write_json(path, {"format": CAMERA_FORMAT, "version": VERSION, **camera_to_json(camera)})
+
+
+def load_camera(path: Path) -> Camera:
+    """Read what `save_camera` wrote, or any JSON object with normalised fx, fy and optionally cx, cy.
+
+    Raises:
+        InputError: the file is missing, not JSON, or its numbers are impossible.
+    """
+    content = _read_json(path, WHAT_CAMERA)
+    try:
+        numbers = {key: float(content[key]) for key in ("fx", "fy", "cx", "cy") if key in content}
+        return Camera(**numbers)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold a usable camera: {error}") from error
+
+
+def save_camera_path(path: Path, camera_path: CameraPath) -> None:
+    """Write every frame's pose and intrinsics; `load_camera_path` reads the same numbers back.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    frames = [
+        {"world_to_camera": pose, "intrinsics": numbers}
+        for pose, numbers in zip(
+            camera_path.world_to_camera.tolist(), camera_path.intrinsics.tolist(), strict=True
+        )
+    ]
+    content = {"format": PATH_FORMAT, "version": VERSION, "name": camera_path.name, "frames": frames}
+    _write_json(path, content)
+
+
+def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: float) -> CameraPath:
+    """Read a keyframe file or a full path file (both described at the top of this module).
+
+    A full path of another number of frames is resampled smoothly.
+
+    Args:
+        path: the file; its stem names a keyframe path.
+        frames: how many frames the path shall have.
+        camera: the photo's intrinsics, which keyframes are relative to.
+        scene_depth_m: the length of the unit "scene".
+
+    Raises:
+        InputError: the file is missing, not JSON, of another format, or has impossible values.
+    """
+    path = Path(path)
+    content = _read_json(path, WHAT_PATH)
+    if content.get("format") == PATH_FORMAT:
+        return _resample(_full_path(path, content), frames)
+    listed = content.get("keyframes")
+    if not isinstance(listed, list) or not listed:
+        raise InputError(f"{path} has no list 'keyframes'; give {WHAT_PATH}")
+    units = content.get("units", "scene")
+    if units not in ("scene", "metres"):
+        raise InputError(f"{path}: 'units' must be 'scene' or 'metres', got {units!r}")
+    timed = sum(isinstance(values, dict) and "time" in values for values in listed)
+    if timed not in (0, len(listed)):
+        raise InputError(
+            f"{path}: {timed} of {len(listed)} keyframes have a 'time'; give it to all or to none"
+        )
+    try:
+        keyframes = [
+            parse_keyframe(values, number=number, camera=camera)
+            for number, values in enumerate(listed, start=1)
+        ]
+        return keyframe_path(
+            path.stem,
+            keyframes,
+            frames=frames,
+            camera=camera,
+            metres_per_unit=scene_depth_m if units == "scene" else 1.0,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path} has version {content.get('version')!r} of the path format; only {VERSION} is known"
+        )
+    try:
+        poses = torch.tensor([frame["world_to_camera"] for frame in content["frames"]], dtype=torch.float32)
+        numbers = torch.tensor([frame["intrinsics"] for frame in content["frames"]], dtype=torch.float32)
+        camera_path = CameraPath(
+            name=str(content.get("name", path.stem)), world_to_camera=poses, intrinsics=numbers
+        )
+        for frame in range(camera_path.frames):
+            camera_path.camera(frame)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is a damaged camera path: {reason}") from error
+    identity = torch.eye(3)
+    rotation = poses[:, :3, :3]
+    rigid = torch.allclose(rotation @ rotation.mT, identity.expand_as(rotation), atol=1e-3)
+    rigid = rigid and bool((torch.linalg.det(rotation) > 0).all())
+    if not rigid or not torch.equal(poses[:, 3], torch.tensor([0.0, 0, 0, 1]).expand(len(poses), 4)):
+        raise InputError(f"{path}: 'world_to_camera' must be a rotation and a translation in every frame")
+    return camera_path
+
+
+def _resample(camera_path: CameraPath, frames: int) -> CameraPath:
+    count = camera_path.frames
+    if count == frames:
+        return camera_path
+    if count == 1:
+        poses, numbers = camera_path.world_to_camera, camera_path.intrinsics
+        return CameraPath(
+            name=camera_path.name,
+            world_to_camera=poses.repeat(frames, 1, 1),
+            intrinsics=numbers.repeat(frames, 1),
+        )
+    times = torch.arange(count, dtype=torch.float64)
+    query = torch.linspace(0, count - 1, frames, dtype=torch.float64)
+    camera_to_world = rigid_inverse(camera_path.world_to_camera.double())
+    return CameraPath(
+        name=camera_path.name,
+        world_to_camera=rigid_inverse(interpolate_rigid(times, camera_to_world, query)).float(),
+        intrinsics=interpolate(times, camera_path.intrinsics.double(), query).float(),
+    )
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    path = Path(path)
+    check_readable(path, what)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); give {what}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(content).__name__}; give {what}")
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_bytes(Path(path), (json.dumps(content, indent=1) + "\n").encode())

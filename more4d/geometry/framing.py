@@ -1,0 +1,132 @@
+"""Resizing and cropping a picture together with its camera; the aspect ratio is kept."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.geometry.camera import Camera
+from more4d.geometry.depth_map import DepthMap
+
+MAX_ASPECT = 4.0
+
+
+def fit(
+    image: Float[Tensor, "height width channels"],
+    camera: Camera,
+    *,
+    height: int,
+    width: int,
+    mode: Literal["smooth", "nearest"] = "smooth",
+) -> tuple[Float[Tensor, "new_height new_width channels"], Camera]:
+    """Cut the largest centred window of the asked shape out of the picture and resize it to height x width.
+
+    The window has whole pixels, so its aspect ratio is the asked one to within half a source pixel; the
+    returned camera is exact all the same: a ray through the same content is the same before and after.
+
+    Args:
+        image: any channels; colours in [0, 1] for `smooth`.
+        camera: intrinsics of `image`.
+        height: rows wanted.
+        width: columns wanted.
+        mode: `smooth` is antialiased bicubic, clipped to the range of the input; `nearest` never mixes
+            values (depth, masks).
+
+    Raises:
+        ValueError: the wanted size is not positive.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"cannot fit a picture into {height} x {width} pixels")
+    source_height, source_width = image.shape[:2]
+    scale = max(height / source_height, width / source_width)
+    rows = min(source_height, max(1, round(height / scale)))
+    columns = min(source_width, max(1, round(width / scale)))
+    top, left = (source_height - rows) // 2, (source_width - columns) // 2
+    window = image[top : top + rows, left : left + columns]
+    cropped = crop_camera(
+        camera,
+        left=left / source_width,
+        top=top / source_height,
+        width=columns / source_width,
+        height=rows / source_height,
+    )
+    return _resize(window, height, width, mode), cropped
+
+
+def crop_camera(camera: Camera, *, left: float, top: float, width: float, height: float) -> Camera:
+    """Intrinsics of a window of the picture, given in fractions of the picture's width and height.
+
+    Resizing changes nothing: intrinsics are normalised.
+    """
+    return Camera(
+        fx=camera.fx / width,
+        fy=camera.fy / height,
+        cx=(camera.cx - left) / width,
+        cy=(camera.cy - top) / height,
+    )
+
+
+def fit_depth(depth_map: DepthMap, *, height: int, width: int) -> DepthMap:
+    """`fit` for a depth map: nearest values, so that no depth is invented between two surfaces."""
+    depth_m, camera = fit(
+        depth_map.depth_m[..., None], depth_map.camera, height=height, width=width, mode="nearest"
+    )
+    valid, _ = fit_mask(depth_map.valid, depth_map.camera, height=height, width=width)
+    return DepthMap(depth_m=depth_m[..., 0], valid=valid, camera=camera)
+
+
+def fit_mask(
+    mask: Bool[Tensor, "height width"], camera: Camera, *, height: int, width: int
+) -> tuple[Bool[Tensor, "new_height new_width"], Camera]:
+    """`fit` for a mask: nearest values."""
+    values, camera = fit(mask[..., None].float(), camera, height=height, width=width, mode="nearest")
+    return values[..., 0] > 0.5, camera
+
+
+def working_size(height: int, width: int, *, pixels: int, multiple: int = 16) -> tuple[int, int]:
+    """The size to work at: this shape, about this many pixels, both sides multiples of `multiple`.
+
+    Shapes beyond 4:1 and 1:4 are treated as 4:1 and 1:4 (`fit` then crops the ends off). Of the sizes near
+    the wanted number of pixels the one nearest in shape wins, so the number may be off by a step of a side.
+
+    Returns:
+        (height, width)
+
+    Raises:
+        ValueError: an argument is not positive.
+    """
+    if min(height, width, pixels, multiple) < 1:
+        raise ValueError(f"need positive numbers, got {height} x {width}, {pixels} pixels, step {multiple}")
+    aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
+    ideal_rows = math.sqrt(pixels / aspect) / multiple
+    ideal_columns = ideal_rows * aspect
+
+    def cost(size: tuple[int, int]) -> float:
+        rows, columns = size
+        shape = abs(math.log(columns / rows / aspect))
+        amount = abs(math.log(rows * columns / (ideal_rows * ideal_columns)))
+        return shape + 0.5 * amount
+
+    candidates = [
+        (rows, columns)
+        for rows in range(max(1, math.floor(ideal_rows) - 1), math.ceil(ideal_rows) + 2)
+        for columns in range(max(1, math.floor(ideal_columns) - 1), math.ceil(ideal_columns) + 2)
+    ]
+    rows, columns = min(candidates, key=cost)
+    return rows * multiple, columns * multiple
+
+
+def _resize(image: Tensor, height: int, width: int, mode: str) -> Tensor:
+    if image.shape[:2] == (height, width):
+        return image
+    planes = image.movedim(-1, 0)[None]
+    if mode == "nearest":
+        resized = torch.nn.functional.interpolate(planes, (height, width), mode="nearest-exact")
+    else:
+        resized = torch.nn.functional.interpolate(
+            planes, (height, width), mode="bicubic", align_corners=False, antialias=True
+        )
+        resized = resized.clamp(float(image.min()), float(image.max()))
+    return resized[0].movedim(0, -1).contiguous()
