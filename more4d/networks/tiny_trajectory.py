@@ -64,13 +64,12 @@ class MotionEncoder(nn.Module):
         self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
     ) -> Float[Tensor, "b 16 f h w"]:
         summary = torch.cat([moving, motion.mean(2)], 1)
-        later = fold_frames(motion)
-        batch, groups = later.shape[:2]
-        x_first = self.first(pixel_unshuffle(summary, COARSE))[:, None]
-        x_later = self.later(pixel_unshuffle(later.flatten(0, 1), COARSE))
-        x = torch.cat([x_first, rearrange(x_later, "(b f) c h w -> b f c h w", b=batch)], 1).flatten(0, 1)
-        x = self.down(silu(self.fine(x)))
-        x = self.out(self.coarse(self.mix(x, groups + 1)))
+        batch, frames = motion.shape[0], latent_frames(motion.shape[2])
+        first = self.first(pixel_unshuffle(summary, COARSE))[:, None]
+        later = self.later(pixel_unshuffle(fold_frames(motion).flatten(0, 1), COARSE))
+        x = torch.cat([first, rearrange(later, "(b f) c h w -> b f c h w", b=batch)], 1)
+        x = self.down(silu(self.fine(x.flatten(0, 1))))
+        x = self.out(self.coarse(self.mix(x, frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", b=batch)
 
 
@@ -168,8 +167,13 @@ class TinyTrajectoryCodec(nn.Module):
         return (motion.norm(dim=1).amax(1, keepdim=True) > self.config.moving_threshold).to(motion.dtype)
 
     def encode_raw(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
-        """Latents before normalisation: what codec training sees."""
-        latent_frames(motion.shape[2])
+        """Latents before normalisation: what codec training sees.
+
+        Raises:
+            ValueError: the clip has other than 4n + 1 frames, or only one: that has no motion.
+        """
+        if latent_frames(motion.shape[2]) < 2:
+            raise ValueError("motion needs at least 5 frames, got 1")
         return self.encoder(self.squash(motion), self.moving_mask(motion))
 
     def decode_raw(

@@ -70,15 +70,16 @@ def train(task: Task, config: LoopConfig, output: Path) -> None:
         generator = torch_generator("noise", config.seed, step, runtime.rank)
         with runtime.autocast():
             metrics = module(batch.to(runtime.device), generator)
-        if not bool(torch.isfinite(metrics["loss"])):
-            raise More4DError(f"the loss at step {step} is {float(metrics['loss'])}; nothing was updated")
+        loss = float(metrics["loss"].detach())
+        if not math.isfinite(loss):
+            raise More4DError(f"the loss at step {step} is {loss}; nothing was updated")
         runtime.backward(metrics["loss"])
         norm = runtime.clip_gradients(module, config.gradient_clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if average:
             average.update(task)
-        journal.note(step, {**{k: float(v) for k, v in metrics.items()}, "gradient": norm})
+        journal.note(step, {**{k: float(v.detach()) for k, v in metrics.items()}, "gradient": norm})
         done = step + 1
         if runtime.is_main and (done % config.save_every == 0 or done == config.steps):
             save_checkpoint(output, done, task, optimiser, average)

@@ -1,5 +1,6 @@
 """One training run, from a configuration file to exported weights."""
 
+import importlib
 import platform
 import time
 from pathlib import Path
@@ -11,17 +12,27 @@ from more4d.training.loop import train
 from more4d.training.task import Task
 
 
-def task_types() -> dict[str, type[Task]]:
-    """Every task by name."""
-    from more4d.training.tasks.depth import DepthTask
-    from more4d.training.tasks.strag import STraGTask
-    from more4d.training.tasks.text import TextTask
-    from more4d.training.tasks.tiny_trajectory import TinyTrajectoryTask
-    from more4d.training.tasks.tiny_video import TinyVideoTask
-    from more4d.training.tasks.vism import ViSMTask
+TASKS = {
+    "depth": "depth:DepthTask",
+    "text": "text:TextTask",
+    "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
+    "strag": "strag:STraGTask",
+    "tiny-video": "tiny_video:TinyVideoTask",
+    "vism": "vism:ViSMTask",
+}
+"""Where each task lives, under more4d.training.tasks; only the one asked for is imported."""
 
-    tasks = (DepthTask, TextTask, TinyTrajectoryTask, STraGTask, TinyVideoTask, ViSMTask)
-    return {task.name: task for task in tasks}
+
+def task_type(name: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        ConfigError: there is no such task; the message lists those there are.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
+    module, kind = TASKS[name].split(":")
+    return getattr(importlib.import_module(f"more4d.training.tasks.{module}"), kind)
 
 
 def run(config_path: Path, output: Path, overrides: list[str]) -> list[Path]:
@@ -36,10 +47,7 @@ def run(config_path: Path, output: Path, overrides: list[str]) -> list[Path]:
         ConfigError: an unknown task, or an option that does not exist.
     """
     config = load_config(TrainConfig, config_path, overrides)
-    types = task_types()
-    if config.task not in types:
-        raise ConfigError(f"{config_path}: unknown task '{config.task}'; known tasks: {', '.join(types)}")
-    kind = types[config.task]
+    kind = task_type(config.task)
     options = from_mapping(kind.options_type, config.options, where=f"{config_path}: options")
     task = kind(options)
     started = time.monotonic()

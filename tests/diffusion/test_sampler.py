@@ -45,7 +45,7 @@ def test_guidance_one_never_calls_the_unconditional_field():
     def forbidden(noisy, sigma):
         raise RuntimeError
 
-    velocity = guided(gaussian_velocity, forbidden, 1)
+    velocity = guided(gaussian_velocity, forbidden, 1.0)
     assert torch.equal(
         velocity(torch.ones(1, 1), torch.ones(1)), gaussian_velocity(torch.ones(1, 1), torch.ones(1))
     )

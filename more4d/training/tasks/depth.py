@@ -1,11 +1,12 @@
 """Train the small depth network on procedural scenes, and measure an estimator on unseen ones."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -42,7 +43,7 @@ class DepthData:
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
     group: int = 16
     block: int = 1024
-    visits: int = 6
+    visits: int = 3
     margin: float = 1.25
     tightest: float = 0.6
     repaint: float = 0.3
@@ -61,6 +62,24 @@ class DepthOptions:
     data: DepthData = field(default_factory=DepthData)
     loss: DepthLossWeights = field(default_factory=DepthLossWeights)
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthBatch:
+    """Pictures of equal size with their truth.
+
+    Attributes:
+        image: in [-1, 1].
+        log_depth: log of metres, within the network's range.
+        log_focal: log of the focal length in image diagonals.
+    """
+
+    image: Float[Tensor, "b 3 height width"]
+    log_depth: Float[Tensor, "b height width"]
+    log_focal: Float[Tensor, " b"]
+
+    def to(self, device: str | torch.device) -> "DepthBatch":
+        return DepthBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class Sight(NamedTuple):
@@ -83,7 +102,8 @@ class DepthPictures(Dataset):
         self.data, self._seed, self._near_m, self._far_m = data, seed, near_m, far_m
         self._sights: dict[int, Sight] = {}
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> DepthBatch:
+        """Sample `index` as a batch of one."""
         scene = self.scene_of(index)
         if scene not in self._sights:
             first = scene // self.data.block * self.data.block
@@ -114,7 +134,7 @@ class DepthPictures(Dataset):
             * math.hypot(height, width),
         )
 
-    def _vary(self, sight: Sight, shape: tuple[int, int], generator: torch.Generator) -> dict[str, Tensor]:
+    def _vary(self, sight: Sight, shape: tuple[int, int], generator: torch.Generator) -> DepthBatch:
         image, depth_m, object_ids = sight.image.float() / 255, sight.depth_m.float(), sight.object_ids.int()
         draws = torch.rand(7, generator=generator).tolist()
         window = _crop(image.shape[-2:], shape, draws[:3], self.data.tightest)
@@ -137,17 +157,17 @@ class DepthPictures(Dataset):
         image = photographic(image, generator)
         if draws[6] < 0.5:
             image, depth_m = image.flip(-1), depth_m.flip(-1)
-        return {
-            "image": image * 2 - 1,
-            "log_depth": depth_m.log(),
-            "log_focal": torch.tensor(math.log(focal)),
-        }
+        return DepthBatch(
+            image=image[None] * 2 - 1,
+            log_depth=depth_m.log()[None],
+            log_focal=torch.tensor([math.log(focal)]),
+        )
 
 
 def _crop(
     size: torch.Size, shape: tuple[int, int], draws: list[float], tightest: float
 ) -> tuple[slice, slice]:
-    """A window (rows, columns) with the aspect of `shape`; its size and place follow three draws in [0, 1]."""
+    """A window (rows, columns) with the aspect of `shape`; size and place follow three draws in [0, 1]."""
     largest = min(size[0] / shape[0], size[1] / shape[1])
     scale = largest * (tightest + (1 - tightest) * draws[0])
     spans = [min(side, round(wanted * scale)) for side, wanted in zip(size, shape, strict=True)]
@@ -165,7 +185,9 @@ class DepthTask(Task):
     def __init__(self, options: DepthOptions) -> None:
         super().__init__()
         self.options = options
-        self.network = SmallDepth(options.network)
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed("depth network", options.seed))
+            self.network = SmallDepth(options.network)
 
     def dataset(self) -> DepthPictures:
         network = self.options.network
@@ -173,18 +195,20 @@ class DepthTask(Task):
             self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
         )
 
-    def collate(self, samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+    def collate(self, samples: list[DepthBatch]) -> DepthBatch:
+        names = [field.name for field in fields(DepthBatch)]
+        return DepthBatch(
+            **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names}
+        )
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        prediction = self.network(batch["image"])
-        true_log_depth, true_log_focal = batch["log_depth"], batch["log_focal"]
+    def forward(self, batch: DepthBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        prediction = self.network(batch.image)
         loss, parts = depth_loss(
-            prediction.log_depth(true_log_focal),
-            true_log_depth,
-            torch.ones_like(true_log_depth, dtype=torch.bool),
+            prediction.log_depth(batch.log_focal),
+            batch.log_depth,
+            torch.ones_like(batch.log_depth, dtype=torch.bool),
             prediction.log_focal,
-            true_log_focal,
+            batch.log_focal,
             weights=self.options.loss,
         )
         return {"loss": loss, **parts}

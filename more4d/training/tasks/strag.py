@@ -17,6 +17,7 @@ from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import load_network, save_network
+from more4d.pipelines.conditions import strag_conditions
 from more4d.training.task import Task
 from more4d.training.tasks import tiny_trajectory
 
@@ -84,14 +85,16 @@ class STraGTask(Task):
 
     def conditions(self, batch: ClipBatch, captions: list[str]) -> STraGConditions:
         """What the pipeline gives the generator, from a batch."""
-        frames = batch.motion.shape[2]
-        image = self.codec.encode_image(batch.image, frames)
-        return STraGConditions(
-            image_latents=image,
-            depth_latents=self.codec.encode_depth(batch.depth_m, frames),
-            reference_latents=image[:, :, 0],
-            text=self.text_encoder.encode_text(captions),
-            motion_features=self.motion_features((batch.image + 1) / 2),
+        return strag_conditions(
+            self.options.network.wan,
+            self.codec,
+            self.text_encoder,
+            self.motion_features,
+            None,
+            image=batch.image,
+            depth_m=batch.depth_m,
+            prompts=captions,
+            frames=batch.motion.shape[2],
         )
 
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:

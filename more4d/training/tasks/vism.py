@@ -10,10 +10,10 @@ from more4d.datasets.batch import ViewBatch
 from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.diffusion.flow_matching import interpolate, velocity_target
 from more4d.diffusion.timesteps import draw_sigmas
-from more4d.networks.interface import ViSMConditions
 from more4d.networks.registry import BUILDERS
-from more4d.networks.vism import ViSM, ViSMConfig, masked_video, pack_mask
+from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.weights import load_network, save_network
+from more4d.pipelines.conditions import vism_conditions
 from more4d.training.task import Task
 
 
@@ -66,9 +66,16 @@ class ViSMTask(Task):
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
         with torch.no_grad():
             clean = self.codec.encode_video(batch.truth).float()
-            known = self.codec.encode_video(masked_video(batch.known, batch.coverage)).float()
-            text = self.text_encoder.encode_text(captions)
-        mask = pack_mask(batch.coverage, clean.shape[-2:])
+            conditions = vism_conditions(
+                options.network.wan,
+                self.codec,
+                self.text_encoder,
+                None,
+                rendering=batch.known,
+                coverage=batch.coverage,
+                photo=batch.truth[:, :, 0],
+                prompts=captions,
+            )
         sigma = draw_sigmas(
             len(clean),
             shift=options.timestep_shift,
@@ -76,10 +83,9 @@ class ViSMTask(Task):
             generator=generator,
         ).to(clean.device)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        conditions = ViSMConditions(known_latents=known, known_mask=mask, text=text)
         velocity = self.vism(interpolate(clean, noise, sigma), sigma, conditions).float()
         squared = (velocity - velocity_target(clean, noise)).square().mean(1, keepdim=True)
-        holes = 1 - mask.amin(1, keepdim=True)
+        holes = 1 - conditions.known_mask.amin(1, keepdim=True)
         weight = 1 + options.hole_weight * holes
         loss = (weight * squared).sum() / weight.sum()
         in_holes = (holes * squared).sum() / holes.sum().clamp(min=1)
