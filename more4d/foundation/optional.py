@@ -5,6 +5,12 @@ from types import ModuleType
 
 from more4d.foundation.errors import MissingPackageError
 
+# Packages that are in no index, by the extra that names them.
+INSTALL_LINES = {
+    "unidepth": "pip install '.[unidepth]'; pip install --no-deps git+https://github.com/lpiccinelli-eth/UniDepth",
+    "inria": "pip install --no-build-isolation git+https://github.com/graphdeco-inria/diff-gaussian-rasterization",
+}
+
 
 def require(module: str, *, extra: str) -> ModuleType:
     """Import `module`, which the optional dependency group `extra` brings.
@@ -17,6 +23,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0]:
             raise
+        line = INSTALL_LINES.get(extra, f"pip install '.[{extra}]'")
         raise MissingPackageError(
-            f"'{module}' is not installed; get it with: pip install 'more4d[{extra}]'"
+            f"'{module}' is not installed; get it, in the repository, with: {line}"
         ) from error

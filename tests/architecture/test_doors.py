@@ -1,0 +1,64 @@
+"""Every third-party package comes in by its own doors, and every optional one through `require`."""
+
+import fnmatch
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import imports, name, python_files, required
+
+# package -> the modules that may import it
+DOORS = {
+    "PIL": ("files/image.py", "metrics/*.py"),
+    "accelerate": ("training/runtime.py",),
+    "av": ("files/video.py",),
+    "decord": ("files/video.py",),
+    "deepspeed": ("training/runtime.py",),
+    "diffusers": ("networks/wan.py",),
+    "numba": ("raster/numba_backend.py",),
+    "peft": ("networks/lora.py",),
+    "plyfile": ("files/export.py",),
+    "safetensors": ("files/*.py", "networks/weights.py"),
+    "transformers": ("networks/conditioners.py", "depth/transformers_backend.py"),
+    "trimesh": ("files/export.py",),
+    "yaml": ("foundation/config.py",),
+}
+EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
+# optional package -> the modules that may require it
+OPTIONAL_DOORS = ("*/*_backend.py", "viewer/*.py")
+
+
+def package_files() -> list[Path]:
+    return list(python_files("more4d"))
+
+
+def opens(path: Path, doors: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name(path), f"more4d/{door}") for door in doors)
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_comes_in_by_its_own_doors(package: str) -> None:
+    elsewhere = [
+        name(path)
+        for path in package_files()
+        if package in {module.split(".")[0] for module in imports(path)} and not opens(path, DOORS[package])
+    ]
+    assert elsewhere == []
+
+
+def test_no_package_comes_in_without_a_door() -> None:
+    strangers = {
+        (name(path), package)
+        for path in package_files()
+        for package in {module.split(".")[0] for module in imports(path)}
+        if package not in sys.stdlib_module_names | DOORS.keys() | EVERYWHERE | {"more4d"}
+    }
+    assert strangers == set()
+
+
+def test_optional_packages_are_required_at_their_doors_only() -> None:
+    elsewhere = [
+        name(path) for path in package_files() if any(required(path)) and not opens(path, OPTIONAL_DOORS)
+    ]
+    assert elsewhere == []

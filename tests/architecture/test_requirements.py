@@ -1,0 +1,80 @@
+"""Pins, package description and imports agree: nothing unused is installed, nothing used is missing."""
+
+import re
+import sys
+
+import pytest
+
+from more4d.foundation import optional
+from tests.architecture.source import ROOT, imports, python_files, required
+
+# distribution -> the name it is imported by, where they differ
+IMPORT_NAMES = {"decord2": "decord", "pillow": "PIL", "PyYAML": "yaml", "import-linter": "importlinter"}
+# installed although no file imports it, and why
+NOT_IMPORTED = {
+    "deepspeed": "accelerate starts it when it is asked for (--use_deepspeed)",
+    "import-linter": "test.sh and test_floors.py start it",
+    "pytest-xdist": "a pytest plugin: test.sh -n",
+    "beartype": "the run-time checker that pyproject.toml names to jaxtyping",
+    "ruff": "a command: test.sh",
+}
+FILES = ("requirements.txt", "requirements-dev.txt")
+SECTION = re.compile(r"^\[project\.optional-dependencies\]$(.*?)^\[", re.MULTILINE | re.DOTALL)
+
+
+def pins(file: str) -> set[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
+
+
+def imported(*folders: str) -> set[str]:
+    return {module.split(".")[0] for path in python_files(*folders) for module in imports(path)}
+
+
+def own_modules() -> set[str]:
+    """What the project itself brings, local modules of tests and scripts included."""
+    return {"more4d", "tests", "scripts", "benchmarks"} | {path.stem for path in python_files()}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_line_is_an_exact_pin(file: str) -> None:
+    for line in (ROOT / file).read_text().splitlines():
+        assert (
+            not line
+            or line.startswith("#")
+            or re.match(r"[\w.-]+==[\w.]+(; \w+ (==|<|>=) \"[\w.]+\")?$", line)
+        ), line
+
+
+@pytest.mark.parametrize("distribution", sorted(set().union(*map(pins, FILES))))
+def test_every_pinned_package_is_used(distribution: str) -> None:
+    module = IMPORT_NAMES.get(distribution, distribution.replace("-", "_"))
+    assert module in imported() or distribution in NOT_IMPORTED
+
+
+def test_every_imported_package_is_pinned() -> None:
+    provided = {IMPORT_NAMES.get(pin, pin.replace("-", "_")) for file in FILES for pin in pins(file)}
+    assert imported() - provided - own_modules() - sys.stdlib_module_names == set()
+
+
+def test_the_package_needs_no_tool_of_the_tests() -> None:
+    provided = {IMPORT_NAMES.get(pin, pin.replace("-", "_")) for pin in pins("requirements.txt")}
+    assert imported("more4d") - provided - {"more4d"} - sys.stdlib_module_names == set()
+
+
+def test_every_core_dependency_is_pinned() -> None:
+    description = (ROOT / "pyproject.toml").read_text()
+    core = re.search(r"^dependencies = \[(.*?)^\]", description, re.MULTILINE | re.DOTALL)
+    train = re.search(r"^train = \[(.*)\]$", description, re.MULTILINE)
+    assert core is not None
+    assert train is not None
+    named = {pin.lower() for pin in re.findall(r"[\"']([\w-]+)(?=[<>=])", core[1] + train[1])}
+    assert named == {pin.lower() for pin in pins("requirements.txt")}
+
+
+def test_every_extra_that_a_message_names_exists() -> None:
+    section = SECTION.search((ROOT / "pyproject.toml").read_text())
+    assert section is not None
+    extras = set(re.findall(r"^(\w+) = \[", section[1], re.MULTILINE)) | optional.INSTALL_LINES.keys()
+    asked = {extra for path in python_files("more4d") for _, extra in required(path)}
+    assert asked - extras == set()
