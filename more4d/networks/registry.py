@@ -12,6 +12,7 @@ from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
+from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.weights import Build
 
@@ -33,5 +34,6 @@ BUILDERS: dict[str, Build] = {
     "omnimae": _builder(OmniMAETrunk, OmniMAEConfig),
     "tiny-trajectory-codec": _builder(TinyTrajectoryCodec, TinyTrajectoryConfig),
     "tiny-video-codec": _builder(TinyVideoCodec, TinyVideoConfig),
+    "wan-video-vae": _builder(WanVideoVae, WanVideoVaeConfig),
     "wan-trajectory-vae": _builder(WanTrajectoryVae, WanTrajectoryVaeConfig),
 }

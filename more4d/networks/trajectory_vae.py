@@ -1,0 +1,268 @@
+"""The trajectory codec of MoRe4D (arXiv 2512.05044): adapters between motion and pictures around a video VAE.
+
+Normalised motion becomes a motion image m = 2 E(x) - 1, which at initialisation is tanh(x / 2), then latents:
+
+    z = ((mu - mean) / std - trajectory_mean) / trajectory_std
+
+and back through both inverses, the VAE's decoder and the decoder adapter. All statistics live in the weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad, silu
+from torch.utils.checkpoint import checkpoint
+
+from more4d.foundation.errors import ConfigError
+from more4d.geometry.depth_map import robust_quantile
+from more4d.networks.video_vae import (
+    LatentStatistics,
+    WanVideoVae,
+    WanVideoVaeConfig,
+    load_published_video_vae,
+)
+from more4d.networks.weights import fill_network, read_tensors
+
+GROUPS = 32
+FRAMES_AT_ONCE = 4
+FARTHEST_M = 1e4
+NEAREST_M = 1e-5
+FLATTEST_LOG_RANGE = 0.05
+# Statistics of trajectory latents that the released 4D-STraG works in, after Wan's own.
+PUBLISHED_TRAJECTORY_MEAN = (
+    0.9336647, -1.5638999, 0.0971676, -0.0003718, -0.4085754, 2.2521055, -1.7826537, 1.4354854,
+    -0.9819669, -0.7372986, 1.0731527, -1.6012203, -1.4650977, -0.6404793, -0.2373897, -1.2528336,
+)  # fmt: skip
+PUBLISHED_TRAJECTORY_STD = (
+    0.4107, 0.5508, 0.2565, 0.3021, 0.2372, 0.5350, 0.3000, 0.4359,
+    0.2033, 0.4194, 0.2107, 0.3985, 0.3314, 0.4098, 0.3906, 0.2863,
+)  # fmt: skip
+
+DepthStyle = Literal["log", "linear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanTrajectoryVaeConfig:
+    """Sizes of the trajectory codec; the defaults are the published ones.
+
+    Attributes:
+        video: the video VAE inside.
+        adapter_width: channels inside the adapters, a multiple of 32.
+        depth_style: how a depth map becomes a picture: "log" (robust, ours) or "linear" (as published).
+    """
+
+    video: WanVideoVaeConfig = field(default_factory=WanVideoVaeConfig)
+    adapter_width: int = 128
+    depth_style: DepthStyle = "log"
+
+
+class AdapterBlock(nn.Module):
+    """Twice group norm, swish and convolution, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c height width"]) -> Float[Tensor, "n c height width"]:
+        return x + self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
+
+
+class AdapterStage(nn.Module):
+    """Blocks at one resolution. It exists for the published names (`down.0.block.0`, `up.0.block.1`)."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*[AdapterBlock(width) for _ in range(blocks)])
+
+    def forward(self, x: Float[Tensor, "n c height width"]) -> Float[Tensor, "n c height width"]:
+        return self.block(x)
+
+
+class EncoderAdapter(nn.Module):
+    """Normalised motion of single frames to pictures in (0, 1); at initialisation the plain sigmoid."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, width, 3, padding=1)
+        self.down = nn.Sequential(AdapterStage(width, 1))
+        self.norm_out = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, motion: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        x = self.down(self.conv_in(motion))
+        return torch.sigmoid(motion + self.conv_out(silu(self.norm_out(x))))
+
+
+class DecoderAdapter(nn.Module):
+    """Decoded motion pictures of single frames to normalised motion."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, width, 3, padding=1)
+        self.up = nn.Sequential(AdapterStage(width, 2))
+        self.norm_out = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        return self.conv_out(silu(self.norm_out(self.up(self.conv_in(picture)))))
+
+
+class WanTrajectoryVae(nn.Module):
+    """`interface.TrajectoryCodec` and `interface.VideoCodec` as published. Latents are float32.
+
+    To train the adapters, freeze the weights of `video`, not the graph: the encoder adapter learns through
+    it.
+    """
+
+    def __init__(self, config: WanTrajectoryVaeConfig) -> None:
+        super().__init__()
+        if config.adapter_width % GROUPS:
+            raise ConfigError(f"adapter_width must be a multiple of {GROUPS}, got {config.adapter_width}")
+        self.config = config
+        self.video = WanVideoVae(config.video)
+        self.encoder_adapter = EncoderAdapter(config.adapter_width)
+        self.decoder_adapter = DecoderAdapter(config.adapter_width)
+        self.trajectory_statistics = LatentStatistics.identity()
+
+    def encode_motion(
+        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.TrajectoryCodec`.
+
+        The sample is drawn, then normalised. (The reference normalises the mean and adds noise of the raw
+        width, which is 1.1 to 3.3 times too much.)
+        """
+        mean, log_variance = self.posterior(motion)
+        if noise is not None:
+            mean = mean + torch.exp(log_variance / 2) * noise
+        return self.trajectory_statistics.normalise(self.video.statistics.normalise(mean))
+
+    def posterior(
+        self, motion: Float[Tensor, "b 3 t height width"]
+    ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
+        """Mean and log-variance of the latents before any normalisation."""
+        return self.video.posterior(self.motion_image(motion))
+
+    def motion_image(
+        self, motion: Float[Tensor, "b 3 t height width"]
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """The picture of motion that the VAE sees, in (-1, 1)."""
+        return 2 * self._by_frames(self.encoder_adapter, motion) - 1
+
+    def decode_motion(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        image: Float[Tensor, "b 3 height width"],
+        depth_m: Float[Tensor, "b 1 height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """See `interface.TrajectoryCodec`. This decoder needs no guide: `image` and `depth_m` change nothing.
+
+        In training all frames are as decoded; otherwise frame 0, which cannot have moved, is exactly zero.
+        """
+        raw = self.video.statistics.denormalise(self.trajectory_statistics.denormalise(latents))
+        motion = self._by_frames(self.decoder_adapter, self.video.decode_raw(raw)).float()
+        return motion if self.training else pad(motion[:, :, 1:], (0, 0, 0, 0, 1, 0))
+
+    def encode_image(
+        self, image: Float[Tensor, "b 3 height width"], frames: int
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.TrajectoryCodec`; trajectory statistics are for motion only."""
+        return self.encode_video(repeat(image, "b c h w -> b c t h w", t=frames))
+
+    def encode_depth(
+        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
+    ) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.TrajectoryCodec`; the depth map enters the VAE as a grey picture."""
+        picture = depth_to_picture(depth_m, self.config.depth_style)
+        return self.encode_image(repeat(picture, "b 1 h w -> b 3 h w"), frames)
+
+    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.VideoCodec`."""
+        return self.video.encode_video(video)
+
+    def decode_video(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        known: Float[Tensor, "b 3 t height width"],
+        coverage: Float[Tensor, "b 1 t height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """See `interface.VideoCodec`."""
+        return self.video.decode_video(latents, known, coverage)
+
+    def _by_frames(
+        self, adapter: EncoderAdapter | DecoderAdapter, video: Float[Tensor, "b 3 t height width"]
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """Every frame through a picture network, a few at a time: their features are large."""
+        run: Callable[[Tensor], Tensor] = adapter
+        if self.video.recompute and torch.is_grad_enabled():
+            run = lambda few: checkpoint(adapter, few, use_reentrant=False)  # noqa: E731
+        pictures = rearrange(video, "b c t h w -> (b t) c h w").to(adapter.conv_in.weight.dtype)
+        done = torch.cat([run(few) for few in pictures.split(FRAMES_AT_ONCE)])
+        return rearrange(done, "(b t) c h w -> b c t h w", b=video.shape[0])
+
+
+def depth_to_picture(
+    depth_m: Float[Tensor, "b 1 height width"], style: DepthStyle
+) -> Float[Tensor, "b 1 height width"]:
+    """Depth as a picture in [-1, 1], near dark and far bright, each sample for itself.
+
+    "log": the logarithm of depth between its 2nd and 98th percentile; pixels without a depth are far.
+    "linear": between minimum and maximum, as published; one far pixel flattens the rest.
+
+    Raises:
+        ValueError: "log" finds no finite, positive depth in a sample.
+    """
+    pictures = [(_log_picture if style == "log" else _linear_picture)(sample) for sample in depth_m.float()]
+    return torch.stack(pictures)
+
+
+def _log_picture(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
+    known = torch.isfinite(depth_m) & (depth_m > 0)
+    if not bool(known.any()):
+        raise ValueError("no pixel has a finite, positive depth")
+    log = torch.where(known, depth_m, torch.ones_like(depth_m)).log()
+    near, far = robust_quantile(log[known], 0.02), robust_quantile(log[known], 0.98)
+    spread = (far - near).clamp_min(FLATTEST_LOG_RANGE)
+    picture = ((2 * log - near - far) / spread).clamp(-1, 1)
+    return torch.where(known, picture, torch.ones_like(picture))
+
+
+def _linear_picture(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
+    depth_m = depth_m.clamp(0, FARTHEST_M)
+    depth_m = torch.where(depth_m >= NEAREST_M, depth_m, torch.ones_like(depth_m))
+    near, far = depth_m.min(), depth_m.max()
+    return 2 * (depth_m - near) / (far - near + 1e-8) - 1
+
+
+def load_published_codec(codec: WanTrajectoryVae, folder: Path, *, released: bool = True) -> None:
+    """Fill `codec` from the three files that MoRe4D's codec training saves.
+
+    Args:
+        folder: holds `encoder_prompt`, `decoder_prompt` and `vae`, each with a `pytorch_model.bin`.
+        released: use the trajectory statistics of the released 4D-STraG; a codec that only the published
+            training script has seen goes with none.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or a tensor is missing, unknown or of another shape.
+    """
+    parts = {"encoder_prompt": codec.encoder_adapter, "decoder_prompt": codec.decoder_adapter}
+    for name, adapter in parts.items():
+        path = folder / name / "pytorch_model.bin"
+        fill_network(adapter, read_tensors(path), where=str(path))
+    path = folder / "vae" / "pytorch_model.bin"
+    load_published_video_vae(codec.video, read_tensors(path), where=str(path))
+    if released:
+        codec.trajectory_statistics.set(
+            torch.tensor(PUBLISHED_TRAJECTORY_MEAN), torch.tensor(PUBLISHED_TRAJECTORY_STD)
+        )

@@ -1,0 +1,178 @@
+"""The Wan2.1 video VAE with its latent statistics: videos to normalised latents and back.
+
+It is causal in time: the first frame is encoded alone, then groups of four, each seeing features of what came
+before. Those features stay in the autograd graph, so a gradient reaches every frame (the memory-saving form
+of the reference cuts it between groups); to save memory, groups are computed again on the way back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
+from more4d.networks.wan import AutoencoderKLWan, convert_wan_vae_to_diffusers
+from more4d.networks.weights import fill_network
+
+LATENT_CHANNELS = 16
+WAN_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+WAN_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+LOG_VARIANCE_RANGE = (-30.0, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanVideoVaeConfig:
+    """Sizes of the video VAE; the defaults are Wan2.1's.
+
+    Attributes:
+        base_dim: channels at full resolution.
+        dim_mult: multiples of `base_dim` at each of the four resolutions.
+        residual_blocks: blocks per resolution.
+    """
+
+    base_dim: int = 96
+    dim_mult: tuple[int, int, int, int] = (1, 2, 4, 4)
+    residual_blocks: int = 2
+
+
+class LatentStatistics(nn.Module):
+    """Mean and standard deviation per latent channel: stored with the weights, always in float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    @classmethod
+    def identity(cls) -> "LatentStatistics":
+        return cls((0.0,) * LATENT_CHANNELS, (1.0,) * LATENT_CHANNELS)
+
+    @torch.no_grad()
+    def set(self, mean: Float[Tensor, "channels"], std: Float[Tensor, "channels"]) -> None:
+        """Replace the statistics.
+
+        Raises:
+            ValueError: a standard deviation is not positive, or something is not finite.
+        """
+        if not bool((torch.isfinite(mean) & torch.isfinite(std) & (std > 0)).all()):
+            raise ValueError(f"latent statistics must be finite with std > 0, got mean {mean}, std {std}")
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def normalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        """To zero mean and unit variance, in float32."""
+        return (latents.float() - self.mean.view(-1, 1, 1, 1)) / self.std.view(-1, 1, 1, 1)
+
+    def denormalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        """The inverse of `normalise`, in float32."""
+        return latents.float() * self.std.view(-1, 1, 1, 1) + self.mean.view(-1, 1, 1, 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentStatistics":
+        """Follow the module to its device but not to its precision: bfloat16 would round the statistics."""
+        super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+        return self
+
+
+class WanVideoVae(nn.Module):
+    """`interface.VideoCodec` by the Wan2.1 VAE.
+
+    Attributes:
+        recompute: keep only what groups of frames hand on for the backward pass, and compute the rest again.
+    """
+
+    def __init__(self, config: WanVideoVaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recompute = False
+        self.vae = AutoencoderKLWan(
+            base_dim=config.base_dim,
+            dim_mult=list(config.dim_mult),
+            num_res_blocks=config.residual_blocks,
+            z_dim=LATENT_CHANNELS,
+        )
+        self.statistics = LatentStatistics(WAN_MEAN, WAN_STD)
+
+    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+        """See `interface.VideoCodec`: the posterior's mean."""
+        return self.statistics.normalise(self.posterior(video)[0])
+
+    def decode_video(
+        self,
+        latents: Float[Tensor, "b 16 f h w"],
+        known: Float[Tensor, "b 3 t height width"],
+        coverage: Float[Tensor, "b 1 t height width"],
+    ) -> Float[Tensor, "b 3 t height width"]:
+        """See `interface.VideoCodec`. This decoder needs no guide: `known` and `coverage` change nothing."""
+        return self.decode_raw(self.statistics.denormalise(latents))
+
+    def posterior(
+        self, video: Float[Tensor, "b 3 t height width"]
+    ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
+        """Mean and log-variance before normalisation.
+
+        Raises:
+            ValueError: the video does not have 4n + 1 frames, or its sides are not multiples of 8.
+        """
+        frames, height, width = video.shape[2:]
+        if height % PIXEL_STRIDE or width % PIXEL_STRIDE:
+            raise ValueError(
+                f"the codec takes sides that are multiples of {PIXEL_STRIDE}, got {height}x{width}"
+            )
+        lengths = [1] + [FRAME_STRIDE] * (latent_frames(frames) - 1)
+        groups = video.to(self.vae.quant_conv.weight.dtype).split(lengths, dim=2)
+        features = self._in_groups(self.vae.encoder, groups)
+        mean, log_variance = self.vae.quant_conv(features).chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+    def decode_raw(self, latents: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 3 t height width"]:
+        """The video of latents that are not normalised; clamped to [-1, 1] outside training only.
+
+        A clamp in training would stop the gradient of every pixel beyond it.
+        """
+        latents = self.vae.post_quant_conv(latents.to(self.vae.post_quant_conv.weight.dtype))
+        video = self._in_groups(self.vae.decoder, latents.split(1, dim=2), first_chunk=True)
+        return video if self.training else video.clamp(-1, 1)
+
+    def _in_groups(self, network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
+        """Run `network` over groups of frames, handing the features of each on to the next."""
+        memory: list[Any] = [None] * sum(1 for _ in network.modules())  # at least one place per convolution
+        results = []
+        for index, group in enumerate(groups):
+            options = first if index == 0 else {}
+            if self.recompute and torch.is_grad_enabled():
+                result, memory = checkpoint(_step, network, group, memory, options, use_reentrant=False)
+            else:
+                result, memory = _step(network, group, memory, options)
+            results.append(result)
+        return torch.cat(results, dim=2)
+
+
+def _step(
+    network: nn.Module, group: Tensor, memory: list[Any], options: dict[str, Any]
+) -> tuple[Tensor, list[Any]]:
+    """One group of frames; `memory` is left as it is, so that the step can be computed again."""
+    memory = list(memory)
+    return network(group, feat_cache=memory, feat_idx=[0], **options), memory
+
+
+def load_published_video_vae(video_vae: WanVideoVae, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Fill `video_vae` from the layout of `Wan2.1_VAE.pth`, or of MoRe4D's saved VAE (names begin `model.`).
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape.
+    """
+    plain = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    fill_network(video_vae.vae, convert_wan_vae_to_diffusers(plain), where=where)
