@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from more4d.scenes.modelling import Model
 
-Nature = Literal["creature", "vehicle", "ball", "thing", "floater", "plant", "flag"]
+Nature = Literal["creature", "person", "flyer", "vehicle", "ball", "thing", "floater", "plant", "flag"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +34,11 @@ class Blueprint:
     def roles(self) -> frozenset[str]:
         """Names of the joints that can be driven."""
         return frozenset(joint.role for joint in self.model.joints)
+
+    @property
+    def reach_m(self) -> float:
+        """Radius of the ground it covers, in metres."""
+        rests = [part.rest for part in self.model.parts]
+        return max(
+            float(np.abs(rest[[0, 2], :3]).sum(1).max() + np.abs(rest[[0, 2], 3]).max()) for rest in rests
+        )

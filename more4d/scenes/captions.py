@@ -24,10 +24,17 @@ VERB_WORDS: dict[str, tuple[str, ...]] = {
     "spin": ("spins", "turns around", "rotates", "is spinning"),
     "sway": ("sways", "sways in the wind", "bends in the wind", "is swaying"),
     "wave": ("waves", "waves in the wind", "flutters", "is waving"),
+    "run": ("runs", "runs", "is running", "gallops"),
+    "fly": ("flies", "flies", "is flying", "soars"),
+    "flap": ("flaps its wings", "flaps", "is flapping its wings"),
+    "greet": ("waves a hand", "waves", "raises an arm and waves", "is waving"),
+    "circle": ("circles around", "goes around in a circle", "orbits", "moves in a circle"),
+    "rock": ("rocks from side to side", "sways", "tilts to and fro", "is rocking"),
     "float": ("floats", "drifts", "is floating"),
     "nod": ("nods", "nods its head", "moves its head"),
     "still": ("stays still", "stands still", "does not move"),
 }
+PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
 ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
 
 
@@ -36,27 +43,50 @@ def word(rng: Random, choices: tuple[str, ...]) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def clause(rng: Random, action: Action) -> str:
-    """One action as a clause."""
+def name_of(rng: Random, action: Action) -> str:
+    """An object with or without its colour: "the red car", "a woman in red"."""
+    coloured = rng.random() < 0.6
     article = "the" if rng.random() < 0.7 else "a"
-    name = f"{action.colour} {action.noun}" if rng.random() < 0.6 else action.noun
+    if action.noun in PEOPLE:
+        return f"{article} {action.noun} in {action.colour}" if coloured else f"{article} {action.noun}"
+    name = f"{action.colour} {action.noun}" if coloured else action.noun
     if article == "a" and name[0] in "aeiou":
         article = "an"
-    doing = word(rng, VERB_WORDS[action.verb])
-    if action.direction:
-        doing = f"{doing} {word(rng, WAY_WORDS[action.direction])}"
-    return f"{article} {name} {doing}"
+    return f"{article} {name}"
+
+
+def clause(rng: Random, action: Action) -> str:
+    """One action as a clause, its parts in free order."""
+    name, doing = name_of(rng, action), word(rng, VERB_WORDS[action.verb])
+    if action.direction is None:
+        return f"{name} {doing}"
+    way = word(rng, WAY_WORDS[action.direction])
+    if rng.random() < 0.1 and not doing.startswith("is "):
+        return f"{way}, {name} {doing}"
+    return f"{name} {doing} {way}"
 
 
 def compose(rng: Random, actions: tuple[Action, ...], place: str) -> str:
-    """All actions in one sentence, in any order, with the place now and then."""
+    """All actions in one sentence, in any order, with the place and what is still now and then."""
     if not any(action.verb != "still" for action in actions):
         return word(rng, ALL_STILL)
-    order = rng.permutation(len(actions))
-    clauses = [clause(rng, actions[index]) for index in order]
-    if place and rng.random() < 0.3:
+    clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]
+    named = place and rng.random() < 0.35
+    if named and rng.random() < 0.7:
         clauses[-1] += f" {place}"
     sentence = clauses[0]
     for following in clauses[1:]:
-        sentence += word(rng, (" and ", " while ", ", and ", " as ")) + following
-    return sentence
+        sentence += word(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
+    if named and not sentence.endswith(place):
+        sentence = f"{place}, {sentence}"
+    choice = rng.random()
+    if choice < 0.06:
+        sentence += word(
+            rng, (", everything else stays still", " while the rest is still", ", nothing else moves")
+        )
+    elif choice < 0.12:
+        sentence = (
+            word(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
+            + sentence
+        )
+    return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

@@ -1,6 +1,7 @@
 """Scenes without end: a seed becomes a world, another seed what happens in it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,25 +13,43 @@ from more4d.scenes.captions import compose
 from more4d.scenes.creatures import animal
 from more4d.scenes.modelling import shift, turn_x, turn_y, turn_z
 from more4d.scenes.motions import STILL, Motion
+from more4d.scenes.people import bird, flying_bird, person, robot
+from more4d.scenes.props import cactus, chair, flower, hot_air_balloon, lamp, mushroom, rocket, snowman, vase
 from more4d.scenes.scene import Action, Atmosphere, Finish, Scene
 from more4d.scenes.stories import Place, invent_motion
 from more4d.scenes.things import ball, balloon, barrel, box, crate, flag, tree
-from more4d.scenes.vehicles import car, cart, truck
+from more4d.scenes.vehicles import bus, car, cart, train, truck
 from more4d.scenes.worlds import Terrain, build_atmosphere, build_finish, build_terrain
 
 Random = np.random.Generator
-CAST = (
-    (animal, 8.0),
+Builder = Callable[[Random], Blueprint]
+CAST: tuple[tuple[Builder, float], ...] = (
+    (animal, 9.0),
+    (person, 4.0),
+    (robot, 0.8),
+    (bird, 1.6),
+    (flying_bird, 1.4),
     (car, 2.0),
-    (truck, 2.0),
+    (truck, 1.5),
+    (bus, 0.8),
     (cart, 1.0),
-    (ball, 2.5),
+    (train, 0.5),
+    (ball, 2.0),
     (box, 1.0),
-    (crate, 1.0),
-    (barrel, 1.0),
-    (balloon, 1.5),
+    (crate, 0.7),
+    (barrel, 0.7),
+    (balloon, 1.4),
+    (hot_air_balloon, 0.8),
     (tree, 1.0),
-    (flag, 1.5),
+    (cactus, 0.3),
+    (flower, 0.6),
+    (flag, 1.2),
+    (lamp, 0.5),
+    (chair, 0.5),
+    (vase, 0.5),
+    (mushroom, 0.4),
+    (snowman, 0.4),
+    (rocket, 0.6),
 )
 
 
@@ -114,27 +133,44 @@ def _build_world(rng: Random, seed: int, aspect: float) -> World:
     sink = float(rng.uniform(-0.1, 0.12))
     pitch = math.atan2(eye - main.height_m / 2, depth) - math.atan(sink / camera.fy)
     roll = float(rng.normal(0, 0.02))
-    terrain = build_terrain(rng, depth)
-    objects: list[tuple[Blueprint, Place]] = []
-    for index, blueprint in enumerate(blueprints):
-        z = depth if index == 0 else depth * float(rng.uniform(0.8, 2.0))
-        u = float(rng.uniform(0.32, 0.68)) if index == 0 else float(rng.uniform(0.1, 0.9))
-        x = (u - 0.5) / camera.fx * z
-        place = Place(
-            foot=(x, terrain.level(x, z), z), heading=_heading(rng), width_m=z / camera.fx, depth_m=z
-        )
-        objects.append((blueprint, place))
+    depth = max(depth, main.reach_m * 1.3)
+    terrain = build_terrain(rng, depth + main.reach_m * 0.5)
+    objects = _place(rng, blueprints, camera, depth, terrain)
     ground = terrain.level(0.0, 0.0)
     stage_to_camera = turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye - ground, 0.0))
-    indoors = "floor" in terrain.words or "tiles" in terrain.words or "carpet" in terrain.words
     return World(
         camera=camera,
         stage_to_camera=stage_to_camera,
         terrain=terrain,
         objects=tuple(objects),
-        atmosphere=build_atmosphere(rng, indoors),
+        atmosphere=build_atmosphere(rng, terrain),
         finish=build_finish(rng, seed),
     )
+
+
+def _place(
+    rng: Random, blueprints: list[Blueprint], camera: Camera, depth: float, terrain: Terrain
+) -> list[tuple[Blueprint, Place]]:
+    """The first object large and near the middle, the others around it, clear of each other."""
+    objects: list[tuple[Blueprint, Place]] = []
+    taken: list[tuple[float, float, float]] = []
+    for index, blueprint in enumerate(blueprints):
+        reach = blueprint.reach_m
+        for _ in range(12):
+            z = depth if index == 0 else depth * float(rng.uniform(0.75, 2.2))
+            middle = 0.5 if index == 0 else 0.55
+            u = middle + float(rng.choice((-1, 1)) * rng.uniform(0, 0.2 if index == 0 else 0.42))
+            x = (u - 0.5) / camera.fx * z
+            clear = all(math.hypot(x - other[0], z - other[1]) > reach + other[2] for other in taken)
+            if clear and z - reach > 0.5 * depth:
+                break
+        else:
+            if index:
+                continue
+        taken.append((x, z, reach))
+        foot = (x, terrain.level(x, z), z)
+        objects.append((blueprint, Place(foot=foot, heading=_heading(rng), width_m=z / camera.fx, depth_m=z)))
+    return objects
 
 
 def _heading(rng: Random) -> float:

@@ -118,6 +118,7 @@ class Model:
         start_radius: float,
         end_radius: float,
         material: Material,
+        *,
         joint: int = -1,
     ) -> None:
         """A frustum with flat ends; equal radii make a cylinder."""

@@ -122,7 +122,7 @@ class Atmosphere:
         bounce: colour and strength of the light from below.
         zenith: colour of the sky overhead.
         horizon: colour of the sky at the horizon, and of the fog.
-        clouds: how much of the sky they cover, 0 to 1.
+        clouds: how much of the sky they cover, 0 to 1; negative for a plain backdrop without clouds or sun.
         cloud_shift: which clouds.
         fog_m: distance at which the fog has swallowed 63 %.
         dome_m: radius of the sky about the camera.

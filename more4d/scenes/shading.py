@@ -9,6 +9,9 @@ from more4d.scenes.primitives import SHEET, normals
 from more4d.scenes.scene import Atmosphere, Part, Scene, Staging
 from more4d.scenes.textures import Material, sample
 
+NEAR_TILE_M = 0.7
+GRIT = np.float32(2.7)
+
 
 def shade(
     scene: Scene,
@@ -61,6 +64,8 @@ def sky_colour(air: Atmosphere, views: Float[ndarray, "3 rays"]) -> Float[ndarra
     up = np.maximum(-views[1], 0)
     blend = (np.minimum(up * 1.6, 1) ** 0.6)[:, None]
     colour = np.float32(air.horizon) * (1 - blend) + np.float32(air.zenith) * blend
+    if air.clouds < 0:
+        return colour
     flat = 1 / (up + 0.25)
     u, v = views[0] * flat * 0.35 + air.cloud_shift[0], views[2] * flat * 0.35 + air.cloud_shift[1]
     thick, wisps = sample("clouds", u, v, np.full(u.shape, 0.006, np.float32))
@@ -133,6 +138,10 @@ def tint(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[n
         u * np.float32(sine) + v * np.float32(cosine) + np.float32(material.shift[1]),
         spread / material.tile_m,
     )
+    if material.tile_m > NEAR_TILE_M:
+        # a second, finer octave keeps what is close to the camera from looking smeared
+        _, close = sample(material.pattern, u * GRIT, v * GRIT, spread * GRIT)
+        detail = 0.5 * detail + 0.5 * close
     first, second = np.float32(material.colours[0]), np.float32(material.colours[1])
     colour = first + pattern[:, None] * (second - first)
     return colour * (1 + material.grain * (2 * detail[:, None] - 1))

@@ -61,29 +61,23 @@ def _travel(rng: Random, way: str, place: Place, terrain: Terrain, angle: float 
 def invent_motion(rng: Random, blueprint: Blueprint, place: Place, terrain: Terrain) -> Motion:
     """A motion that suits the object."""
     nature = blueprint.nature
-    if nature == "creature":
+    if nature in ("creature", "person"):
         return _creature(rng, blueprint, place, terrain)
+    if nature == "flyer":
+        return _flight(rng, place, terrain)
     if nature == "vehicle":
         return _vehicle(rng, blueprint, place, terrain)
     if nature == "plant":
-        return Motion(
-            verb="sway",
-            swings=(Swing(role="sway", amplitude=float(rng.uniform(0.08, 0.2)), cycles=_cycles(rng)),),
-        )
+        swing = Swing(role="sway", amplitude=float(rng.uniform(0.08, 0.2)), cycles=_cycles(rng))
+        return Motion(verb="sway", swings=(swing,))
     if nature == "flag":
         return Motion(verb="wave", sheet_cycles=float(rng.uniform(0.8, 2.0)))
     if nature == "floater":
-        return _translate(
-            rng, place, terrain, str(rng.choice(("up", "up", "down", "left", "right"))), "float"
-        )
+        way = str(rng.choice(("up", "up", "down", "down", "left", "right", "toward", "away")))
+        return _translate(rng, place, terrain, way, "float")
     if nature == "ball":
         return _ball(rng, blueprint, place, terrain)
     return _thing(rng, blueprint, place, terrain)
-
-
-def still_motion() -> Motion:
-    """Nothing at all."""
-    return STILL
 
 
 def _cycles(rng: Random) -> float:
@@ -110,32 +104,66 @@ def _hop(rng: Random, blueprint: Blueprint, verb: str) -> Motion:
     )
 
 
+def _walk(rng: Random, blueprint: Blueprint, place: Place, terrain: Terrain) -> Motion:
+    travel = _travel(rng, heading_way(place.heading), place, terrain, place.heading)
+    fast = rng.random() < 0.15
+    steps = math.hypot(travel[0], travel[2]) / (blueprint.height_m * (1.6 if fast else 0.9))
+    cycles = max(0.75, min(steps, 4.0))
+    swings = (
+        Swing(role="leg", amplitude=0.5 if fast else 0.32, cycles=cycles),
+        Swing(role="knee", amplitude=0.35 if fast else 0.2, cycles=cycles),
+        Swing(role="arm", amplitude=0.6 if fast else 0.35, cycles=cycles),
+        Swing(role="tail", amplitude=0.2, cycles=cycles),
+        Swing(role="neck", amplitude=0.05, cycles=2 * cycles),
+    )
+    hop = (0.03 * blueprint.height_m, 2 * cycles)
+    verb = "run" if fast else "walk"
+    return Motion(verb=verb, direction=heading_way(place.heading), travel=travel, swings=swings, hop=hop)
+
+
 def _creature(rng: Random, blueprint: Blueprint, place: Place, terrain: Terrain) -> Motion:
-    choice = rng.random()
-    if choice < 0.65:
-        travel = _travel(rng, heading_way(place.heading), place, terrain, place.heading)
-        cycles = max(0.75, math.hypot(travel[0], travel[2]) / (0.9 * blueprint.height_m))
-        swings = (
-            Swing(role="leg", amplitude=0.32, cycles=cycles),
-            Swing(role="knee", amplitude=0.2, cycles=cycles),
-            Swing(role="tail", amplitude=0.2, cycles=cycles),
-            Swing(role="neck", amplitude=0.05, cycles=2 * cycles),
-        )
-        return Motion(verb="walk", direction=heading_way(place.heading), travel=travel, swings=swings)
-    if choice < 0.75:
+    choice, roles = rng.random(), blueprint.roles
+    if choice < 0.6:
+        return _walk(rng, blueprint, place, terrain)
+    if choice < 0.68:
         return _hop(rng, blueprint, "jump")
-    if choice < 0.85:
-        return Motion(
-            verb="nod",
-            swings=(Swing(role="neck", amplitude=float(rng.uniform(0.25, 0.5)), cycles=_cycles(rng)),),
-        )
-    if choice < 0.92:
+    if choice < 0.75:
         return _spin(rng, blueprint, place)
-    return _translate(rng, place, terrain, _any_way(rng), "move")
+    if choice < 0.8:
+        return _circle(rng, place)
+    if choice < 0.88:
+        return _translate(rng, place, terrain, _any_way(rng), "move")
+    if "right arm" in roles and choice < 0.97:
+        raised = Swing(role="right arm", turn=float(rng.uniform(-2.6, -1.9)), amplitude=0.35, cycles=2.5)
+        return Motion(verb="greet", swings=(raised,))
+    if "wing" in roles:
+        return Motion(
+            verb="flap", swings=(Swing(role="wing", amplitude=0.9, cycles=float(rng.uniform(1.5, 3.0))),)
+        )
+    nod = Swing(role="neck", amplitude=float(rng.uniform(0.25, 0.5)), cycles=_cycles(rng))
+    return Motion(verb="nod", swings=(nod,))
+
+
+def _flight(rng: Random, place: Place, terrain: Terrain) -> Motion:
+    way = heading_way(place.heading) if rng.random() < 0.6 else str(rng.choice(("up", "down")))
+    travel = _travel(rng, way, place, terrain, None if way in ("up", "down") else place.heading)
+    flap = Swing(role="wing", amplitude=float(rng.uniform(0.35, 0.6)), cycles=float(rng.uniform(1.0, 2.5)))
+    return Motion(verb="fly", direction=way, travel=travel, swings=(flap,))
+
+
+def _circle(rng: Random, place: Place) -> Motion:
+    """An orbit about a point beside the object."""
+    angle, radius = float(rng.uniform(0, 2 * math.pi)), place.width_m * float(rng.uniform(0.06, 0.12))
+    x, y, z = place.foot
+    pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
+    turn = float(rng.choice((-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
+    return Motion(verb="circle", turning=Turning(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
 
 
 def _vehicle(rng: Random, blueprint: Blueprint, place: Place, terrain: Terrain) -> Motion:
-    backward = rng.random() < 0.15
+    if rng.random() < 0.1:
+        return _thing(rng, blueprint, place, terrain)
+    backward = rng.random() < 0.25
     heading = place.heading + (math.pi if backward else 0.0)
     travel = _travel(rng, heading_way(heading), place, terrain, heading)
     length = math.sqrt(sum(step * step for step in travel))
@@ -170,6 +198,17 @@ def _thing(rng: Random, blueprint: Blueprint, place: Place, terrain: Terrain) ->
     choice = rng.random()
     if choice < 0.65:
         return _translate(rng, place, terrain, _any_way(rng), "move")
-    if choice < 0.85:
+    if choice < 0.78:
         return _spin(rng, blueprint, place)
+    if choice < 0.84:
+        return _circle(rng, place)
+    if choice < 0.92:
+        return _rock(rng, place)
     return _hop(rng, blueprint, "jump")
+
+
+def _rock(rng: Random, place: Place) -> Motion:
+    """To and fro about the foot, sideways as the camera sees it."""
+    swing = float(rng.uniform(0.12, 0.35))
+    turning = Turning(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
+    return Motion(verb="rock", turning=turning)

@@ -107,13 +107,13 @@ def tree(rng: Random) -> Blueprint:
     foot = model.hinge("sway", (0, 0, 0), ALONG)
     lean = model.hinge("sway", (0, -0.35 * height, 0), ALONG, parent=foot)
     trunk = float(rng.uniform(0.06, 0.12)) * height / 3
-    model.cone((0, 0, 0), (0, -0.4 * height, 0), trunk * 1.4, trunk, wood, foot)
-    model.cone((0, -0.38 * height, 0), (0, -0.75 * height, 0), trunk, trunk * 0.6, wood, lean)
+    model.cone((0, 0, 0), (0, -0.4 * height, 0), trunk * 1.4, trunk, wood, joint=foot)
+    model.cone((0, -0.38 * height, 0), (0, -0.75 * height, 0), trunk, trunk * 0.6, wood, joint=lean)
     if rng.random() < 0.4:
         for level in range(4):
             low, wide = 0.3 + 0.16 * level, 0.26 - 0.05 * level
             start, end = (0.0, -low * height, 0.0), (0.0, -(low + 0.27) * height, 0.0)
-            model.cone(start, end, wide * height, 0.01, leaves, foot if level == 0 else lean)
+            model.cone(start, end, wide * height, 0.01, leaves, joint=foot if level == 0 else lean)
         return Blueprint(model=model, noun="fir tree", colour=name, nature="plant", height_m=height)
     for _ in range(int(rng.integers(3, 7))):
         x, z = rng.normal(0, 0.13, 2) * height

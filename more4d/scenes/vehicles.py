@@ -5,20 +5,25 @@ import numpy as np
 from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.modelling import Model
 from more4d.scenes.palette import material, scale
-from more4d.scenes.things import pick_colour
 from more4d.scenes.textures import Material
+from more4d.scenes.things import pick_colour
 
 Random = np.random.Generator
 
 
-def add_wheel(model: Model, rng: Random, x: float, z: float, radius: float, wide: float) -> None:
+def add_wheel(model: Model, rng: Random, x: float, z: float, *, radius: float, wide: float) -> None:
     """A tyre with a hub and spokes that show it turning."""
     rubber = material(rng, "plain", (0.12, 0.12, 0.12), (0.2, 0.2, 0.2), tile_m=0.5, wrap="round")
     metal = material(rng, "plain", (0.75, 0.75, 0.75), (0.6, 0.6, 0.6), tile_m=0.5, gloss=0.5)
     joint = model.hinge("wheel", (x, -radius, z))
-    model.cone((x, -radius, z - wide), (x, -radius, z + wide), radius, radius, rubber, joint)
+    model.cone((x, -radius, z - wide), (x, -radius, z + wide), radius, radius, rubber, joint=joint)
     model.cone(
-        (x, -radius, z - wide * 1.05), (x, -radius, z + wide * 1.05), radius * 0.6, radius * 0.6, metal, joint
+        (x, -radius, z - wide * 1.05),
+        (x, -radius, z + wide * 1.05),
+        radius * 0.6,
+        radius * 0.6,
+        metal,
+        joint=joint,
     )
     spoke = (radius * 0.52, radius * 0.1, wide * 1.1)
     for tilt in (0.0, np.pi / 2):
@@ -52,7 +57,7 @@ def car(rng: Random) -> Blueprint:
         model.ball((long, -deck * 0.78, z * wide), (0.05, 0.1, 0.13), lamp)
     for x in (-0.6, 0.62):
         for z in (-1, 1):
-            add_wheel(model, rng, x * long, z * wide * 0.92, wheel, 0.12)
+            add_wheel(model, rng, x * long, z * wide * 0.92, radius=wheel, wide=0.12)
     return Blueprint(model=model, noun="car", colour=name, nature="vehicle", height_m=roof, radius_m=wheel)
 
 
@@ -82,7 +87,7 @@ def truck(rng: Random) -> Blueprint:
     model.box((front + long * 0.06, -top * 0.62, 0), (long * 0.165, top * 0.12, wide * 0.96), glass)
     for x in (-0.7, -0.42, 0.72):
         for z in (-1, 1):
-            add_wheel(model, rng, x * long, z * wide * 0.88, wheel, 0.16)
+            add_wheel(model, rng, x * long, z * wide * 0.88, radius=wheel, wide=0.16)
     return Blueprint(
         model=model, noun="truck", colour=name, nature="vehicle", height_m=top + 0.1, radius_m=wheel
     )
@@ -106,6 +111,50 @@ def cart(rng: Random) -> Blueprint:
     model.limb((long, -floor, 0), (long * 1.8, -floor - 0.25, 0), 0.03, wood)
     for x in (-0.6, 0.6):
         for z in (-1, 1):
-            add_wheel(model, rng, x * long, z * wide * 1.12, wheel, 0.05)
+            add_wheel(model, rng, x * long, z * wide * 1.12, radius=wheel, wide=0.05)
     height = floor + 2 * side
     return Blueprint(model=model, noun="cart", colour=name, nature="vehicle", height_m=height, radius_m=wheel)
+
+
+def bus(rng: Random) -> Blueprint:
+    name, colour = pick_colour(rng)
+    long, wide, wheel, top = float(rng.uniform(3.0, 4.0)), 1.15, 0.45, float(rng.uniform(2.5, 3.1))
+    paint = material(rng, "plain", colour, scale(colour, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
+    trim = material(rng, "plain", (0.9, 0.9, 0.88), (0.8, 0.8, 0.8), tile_m=2.0)
+    glass = _glass(rng)
+    model = Model()
+    middle, half = -(top + wheel * 0.7) / 2, (top - wheel * 0.7) / 2
+    model.box((0, middle, 0), (long, half, wide), paint)
+    model.box((0, middle + half * 0.2, 0), (long * 1.002, half * 0.06, wide * 1.004), trim)
+    for window in range(6):
+        x = (window - 2.5) * long * 0.31
+        model.box((x, middle - half * 0.35, 0), (long * 0.13, half * 0.35, wide * 1.006), glass)
+    model.box((long * 0.99, middle - half * 0.3, 0), (0.06, half * 0.45, wide * 0.88), glass)
+    for x in (-0.6, 0.65):
+        for z in (-1, 1):
+            add_wheel(model, rng, x * long, z * wide * 0.92, radius=wheel, wide=0.15)
+    return Blueprint(model=model, noun="bus", colour=name, nature="vehicle", height_m=top, radius_m=wheel)
+
+
+def train(rng: Random) -> Blueprint:
+    name, colour = pick_colour(rng)
+    size = float(rng.choice((0.15, 0.3, 1.0))) * float(rng.uniform(0.8, 1.2))
+    paint = material(rng, "plain", colour, scale(colour, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
+    dark = material(rng, "plain", (0.12, 0.12, 0.13), (0.2, 0.2, 0.2), tile_m=size * 2)
+    wood = material(rng, "planks", scale(colour, 0.5), scale(colour, 0.9), tile_m=size)
+    model = Model()
+    wheel = 0.35 * size
+    model.box((0, -0.6 * size, 0), (2.0 * size, 0.1 * size, 0.6 * size), dark)
+    model.cone((-0.5 * size, -1.15 * size, 0), (1.9 * size, -1.15 * size, 0), 0.5 * size, 0.5 * size, paint)
+    model.box((-1.2 * size, -1.5 * size, 0), (0.75 * size, 0.85 * size, 0.7 * size), wood)
+    model.box((-1.2 * size, -2.4 * size, 0), (0.9 * size, 0.08 * size, 0.8 * size), dark)
+    model.box((-1.2 * size, -1.8 * size, 0), (0.4 * size, 0.3 * size, 0.72 * size), _glass(rng))
+    model.cone((1.4 * size, -1.6 * size, 0), (1.4 * size, -2.2 * size, 0), 0.16 * size, 0.28 * size, dark)
+    model.ball((0.4 * size, -1.65 * size, 0), (0.2 * size, 0.22 * size, 0.2 * size), paint)
+    for x in (-1.4, -0.6, 0.5, 1.4):
+        for z in (-1, 1):
+            add_wheel(model, rng, x * size, z * 0.6 * size, radius=wheel, wide=0.07 * size)
+    height = 2.48 * size
+    return Blueprint(
+        model=model, noun="train", colour=name, nature="vehicle", height_m=height, radius_m=wheel
+    )

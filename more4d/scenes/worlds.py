@@ -1,15 +1,15 @@
 """Where things happen: ground, walls, hills, light and air."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
+from more4d.scenes.landscape import add_landscape, add_room
+from more4d.scenes.modelling import Model, stretch
 from more4d.scenes.palette import NAMED, linear, material, scale, vary
-from more4d.scenes.primitives import SPHERE
-from more4d.scenes.scene import Atmosphere, Body, Finish, Part
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.scene import Atmosphere, Body, Finish
+from more4d.scenes.textures import Colour
 
 Random = np.random.Generator
 DOME_M = (60.0, 100.0)
@@ -21,12 +21,14 @@ class Terrain:
 
     Attributes:
         words: what a caption may say of the place, or "".
+        place: field, rocks, forest, street, room, studio or void.
         slope_x: metres of fall per metre to the right.
         slope_z: metres of fall per metre away from the camera.
         scenery: ground, walls, hills as one body.
     """
 
     words: str
+    place: str
     slope_x: float
     slope_z: float
     scenery: Body
@@ -36,113 +38,65 @@ class Terrain:
         return self.slope_x * x + self.slope_z * z
 
 
+# (words, pattern, place, darkest and lightest display colour, tile in metres)
 GROUNDS: tuple[tuple[str, str, str, Colour, Colour, float], ...] = (
-    ("on the grass", "grass", "field", (0.16, 0.26, 0.07), (0.42, 0.5, 0.17), 2.0),
-    ("across rocky terrain", "gravel", "rock", (0.3, 0.27, 0.24), (0.62, 0.58, 0.52), 1.8),
-    ("on the sand", "ripples", "field", (0.7, 0.58, 0.4), (0.82, 0.71, 0.53), 4.0),
-    ("on bare earth", "earth", "field", (0.3, 0.21, 0.13), (0.5, 0.39, 0.27), 2.5),
-    ("on the road", "plain", "street", (0.3, 0.3, 0.31), (0.42, 0.42, 0.42), 1.5),
-    ("on the pavement", "stones", "street", (0.36, 0.34, 0.32), (0.62, 0.6, 0.57), 2.0),
-    ("in the snow", "plain", "field", (0.8, 0.83, 0.88), (0.92, 0.93, 0.95), 3.0),
+    ("on the grass", "grass", "field", (0.13, 0.22, 0.05), (0.42, 0.5, 0.17), 2.0),
+    ("in the meadow", "foliage", "field", (0.14, 0.22, 0.06), (0.5, 0.55, 0.2), 1.6),
+    ("across rocky terrain", "gravel", "rocks", (0.3, 0.27, 0.24), (0.62, 0.58, 0.52), 1.8),
+    ("across rocky ground", "rock", "rocks", (0.25, 0.22, 0.2), (0.6, 0.55, 0.48), 2.5),
+    ("on the sand", "ripples", "field", (0.62, 0.5, 0.34), (0.85, 0.73, 0.54), 4.0),
+    ("in the yard", "earth", "field", (0.6, 0.52, 0.42), (0.82, 0.75, 0.65), 3.0),
+    ("on bare earth", "earth", "rocks", (0.25, 0.17, 0.11), (0.5, 0.39, 0.27), 2.5),
+    ("in the forest", "leaf litter", "forest", (0.2, 0.14, 0.08), (0.55, 0.38, 0.2), 1.5),
+    ("on the road", "earth", "street", (0.25, 0.25, 0.26), (0.42, 0.42, 0.42), 1.2),
+    ("on the pavement", "stones", "street", (0.3, 0.28, 0.27), (0.62, 0.6, 0.57), 2.0),
+    ("in the snow", "plain", "field", (0.78, 0.82, 0.88), (0.92, 0.93, 0.95), 3.0),
     ("on the wooden floor", "planks", "room", (0.36, 0.22, 0.12), (0.66, 0.46, 0.28), 1.2),
     ("on the tiles", "tiles", "room", (0.45, 0.44, 0.42), (0.85, 0.83, 0.78), 1.6),
-    ("on the carpet", "plaid", "room", (0.45, 0.2, 0.2), (0.6, 0.4, 0.3), 1.6),
+    ("on the carpet", "fur", "room", (0.35, 0.16, 0.16), (0.62, 0.4, 0.32), 0.8),
+    ("on the table", "wood", "room", (0.33, 0.2, 0.11), (0.6, 0.42, 0.26), 0.9),
+    ("", "plain", "studio", (0.85, 0.85, 0.85), (0.92, 0.92, 0.92), 3.0),
+    ("", "plain", "void", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0),
 )
-WALLS = ("bricks", "stones", "planks", "plain", "foliage", "tiles", "rust", "earth")
+CHANCES = np.array([7, 5, 6, 5, 5, 5, 5, 5, 5, 5, 3, 5, 4, 4, 3, 2.5, 2.5])
 
 
 def build_terrain(rng: Random, subject_m: float) -> Terrain:
     """A place whose subject stands `subject_m` metres from the camera."""
-    words, pattern, place, low, high, tile = GROUNDS[int(rng.integers(len(GROUNDS)))]
+    words, pattern, place, low, high, tile = GROUNDS[int(rng.choice(len(GROUNDS), p=CHANCES / CHANCES.sum()))]
     slope_x, slope_z = 0.0, 0.0
-    if place != "room" and rng.random() < 0.4:
-        slope_x, slope_z = float(rng.normal(0, 0.06)), float(rng.normal(-0.02, 0.04))
+    if place in ("field", "rocks", "forest", "street") and rng.random() < 0.45:
+        slope_x, slope_z = float(rng.normal(0, 0.06)), float(rng.normal(-0.03, 0.05))
     model = Model()
-    cover = material(
-        rng,
-        pattern,
-        vary(rng, low),
-        vary(rng, high),
-        tile_m=tile,
-        grain=0.45,
-        wrap="ground",
-        turned=pattern != "ripples",
-    )
+    tint = float(rng.normal(1, 0.12))
+    darkest, lightest = vary(rng, scale(low, tint), 0.04), vary(rng, scale(high, tint), 0.04)
+    if place == "studio":
+        darkest = vary(rng, NAMED[str(rng.choice(("white", "grey", "beige", "turquoise", "pink", "black")))])
+        lightest = scale(darkest, 1.1)
+    turned = pattern not in ("ripples", "planks", "tiles") or rng.random() < 0.3
+    cover = material(rng, pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
     lay = np.eye(4)
     lay[1, 0], lay[1, 2] = slope_x, slope_z
+    if place == "void":
+        cover = replace(cover, colours=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+        lay[1, 3] = 40.0  # a cut-out before nothing: the ground is out of sight, deep below
     model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
     if place == "room":
-        _add_room(model, rng, subject_m)
-    else:
-        if rng.random() < 0.5:
-            _add_backdrop(model, rng, subject_m)
-        if rng.random() < 0.6:
-            _add_hills(model, rng, subject_m)
+        add_room(model, rng, subject_m)
+    elif place == "studio":
+        wall = replace(cover, wrap="box")
+        model.box((0, 0, subject_m * float(rng.uniform(1.5, 2.5)) + 0.3), (80.0, 80.0, 0.3), wall)
+    elif place != "void":
+        add_landscape(model, rng, subject_m, place)
     scenery = model.body(0, "", "", np.eye(4))
-    return Terrain(words=words, slope_x=slope_x, slope_z=slope_z, scenery=scenery)
+    return Terrain(words=words, place=place, slope_x=slope_x, slope_z=slope_z, scenery=scenery)
 
 
-def _add_room(model: Model, rng: Random, subject_m: float) -> None:
-    depth, half, tall = (
-        subject_m * float(rng.uniform(1.5, 2.8)),
-        subject_m * float(rng.uniform(1.0, 2.0)),
-        8.0,
-    )
-    colour = vary(rng, NAMED[str(rng.choice(("white", "beige", "grey", "turquoise", "yellow", "pink")))])
-    paper = str(rng.choice(("plain", "plain", "bricks", "stripes", "tiles")))
-    coat = material(rng, paper, colour, scale(colour, 0.85), tile_m=2.0, grain=0.15)
-    model.box((0, -tall, depth + 0.5), (half * 3, tall * 1.2, 0.5), coat)
-    for side in (-1, 1):
-        model.box((side * (half + 0.5), -tall, depth / 2), (0.5, tall * 1.2, depth * 2), coat)
-
-
-def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
-    """A wall, fence, rock face or hedge behind the subject."""
-    distance, tall = subject_m * float(rng.uniform(1.5, 3.5)), subject_m * float(rng.uniform(0.3, 1.2))
-    pattern = str(rng.choice(WALLS))
-    base = vary(
-        rng, NAMED["green" if pattern == "foliage" else str(rng.choice(("brown", "grey", "beige", "white")))]
-    )
-    coat = material(rng, pattern, scale(base, 0.5), scale(base, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
-    yaw, half = float(rng.normal(0, 0.2)), subject_m * float(rng.uniform(0.8, 6.0))
-    model.box(
-        (float(rng.normal(0, 0.4)) * subject_m, -tall * 0.5, distance), (half, tall, 0.3), coat, yaw=yaw
-    )
-
-
-def _add_hills(model: Model, rng: Random, subject_m: float) -> None:
-    """Half-buried ellipsoids: hills in the distance, rocks and bushes nearer by."""
-    for _ in range(int(rng.integers(1, 5))):
-        distance = float(rng.uniform(25, 55))
-        wide, tall = float(rng.uniform(8, 25)), float(rng.uniform(1.5, 9))
-        base = vary(rng, NAMED[str(rng.choice(("green", "brown", "grey")))])
-        pattern = str(rng.choice(("foliage", "earth", "grass", "stones")))
-        coat = material(
-            rng, pattern, scale(base, 0.6), scale(base, 1.1), tile_m=10.0, grain=0.5, wrap="ground"
-        )
-        model.ball((float(rng.uniform(-1, 1)) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
-    for _ in range(int(rng.integers(0, 7))):
-        z = subject_m * float(rng.uniform(1.1, 3.0))
-        x = float(rng.choice((-1, 1))) * z * float(rng.uniform(0.15, 0.8))
-        size = subject_m * float(rng.uniform(0.03, 0.16))
-        base, pattern = (NAMED["green"], "foliage") if rng.random() < 0.4 else (NAMED["grey"], "earth")
-        base = vary(rng, base)
-        coat = material(
-            rng, pattern, scale(base, 0.5), scale(base, 1.2), tile_m=size * 2.5, grain=0.6, wrap="round"
-        )
-        half = size * rng.uniform(0.6, 1.3, 3)
-        model.parts.append(_rock(half, x, z, float(rng.uniform(0, 6)), coat))
-
-
-def _rock(half: np.ndarray, x: float, z: float, yaw: float, coat: Material) -> Part:
-    rest = (
-        shift((x, -float(half[1]) * 0.35, z)) @ turn_y(yaw) @ turn_z(0.2) @ stretch(tuple(map(float, half)))
-    )
-    return Part(kind=SPHERE, rest=rest, material=coat)
-
-
-def build_atmosphere(rng: Random, indoors: bool) -> Atmosphere:
+def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
     """Light from somewhere above, a sky of some weather, some haze."""
+    if terrain.place == "void":
+        return _darkness(rng)
+    indoors = terrain.place in ("room", "studio")
     azimuth, elevation = float(rng.uniform(0, 2 * np.pi)), math.radians(float(rng.uniform(25, 75)))
     flat = math.cos(elevation)
     overcast = float(rng.random() ** 1.5)
@@ -171,6 +125,27 @@ def build_atmosphere(rng: Random, indoors: bool) -> Atmosphere:
     )
 
 
+def _darkness(rng: Random) -> Atmosphere:
+    """A lit object before black, or another plain colour, as cut out of a photo."""
+    plain = linear(vary(rng, NAMED[str(rng.choice(("black", "black", "white", "grey")))], 0.03))
+    if rng.random() < 0.5:
+        plain = (0.0, 0.0, 0.0)
+    side, strength = float(rng.uniform(-0.7, 0.7)), float(rng.uniform(0.6, 1.0))
+    return Atmosphere(
+        to_sun=(side * 0.8, -0.6, -math.sqrt(0.64 - 0.64 * side * side)),
+        sun=(strength, strength, strength),
+        ambient=(0.5, 0.5, 0.52),
+        bounce=(0.25, 0.25, 0.25),
+        zenith=plain,
+        horizon=plain,
+        clouds=-1.0,
+        cloud_shift=(0.0, 0.0),
+        fog_m=1e4,
+        dome_m=float(rng.uniform(*DOME_M)),
+        softness=0.004,
+    )
+
+
 def build_finish(rng: Random, seed: int) -> Finish:
     """A camera of some quality."""
     return Finish(
@@ -179,7 +154,7 @@ def build_finish(rng: Random, seed: int) -> Finish:
         contrast=float(rng.uniform(0.9, 1.12)),
         tint=(float(rng.normal(1, 0.03)), 1.0, float(rng.normal(1, 0.03))),
         vignette=float(rng.uniform(0, 0.35)),
-        blur_widths=float(rng.choice((0.0, 0.0, 0.004, 0.007))),
-        noise=float(rng.choice((0.0, 0.006, 0.012, 0.025))),
+        blur_widths=float(rng.choice((0.0, 0.0, 0.0, 0.003, 0.005))),
+        noise=float(rng.choice((0.0, 0.004, 0.008, 0.018))),
         compression=float(rng.choice((0.0, 0.0, 0.5, 1.0))),
     )

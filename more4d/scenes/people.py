@@ -1,0 +1,215 @@
+"""People, robots and birds on two legs; they look along x."""
+
+import numpy as np
+
+from more4d.scenes.blueprint import Blueprint
+from more4d.scenes.creatures import add_leg
+from more4d.scenes.modelling import ALONG, Model
+from more4d.scenes.palette import NAMED, material, scale, vary
+from more4d.scenes.textures import Colour, Material
+from more4d.scenes.things import contrast_colour, pick_colour
+
+Random = np.random.Generator
+SKINS: tuple[Colour, ...] = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.6, 0.42, 0.3), (0.38, 0.26, 0.19))
+HAIR: tuple[Colour, ...] = (
+    (0.1, 0.08, 0.07),
+    (0.35, 0.22, 0.12),
+    (0.75, 0.58, 0.3),
+    (0.6, 0.6, 0.6),
+    (0.5, 0.2, 0.1),
+)
+
+
+def person(rng: Random) -> Blueprint:
+    """Somebody in coloured clothes, adult, child or toy figure, caught in the middle of a step."""
+    name, colour = pick_colour(rng)
+    noun, low, high, big = (
+        ("man", 1.65, 1.9, 1.0),
+        ("woman", 1.55, 1.75, 1.0),
+        ("boy", 1.0, 1.4, 1.25),
+        ("girl", 1.0, 1.4, 1.25),
+        ("toy figure", 0.2, 0.5, 1.9),
+    )[int(rng.integers(5))]
+    tall = float(rng.uniform(low, high))
+    cloth = str(rng.choice(("plain", "plain", "stripes", "plaid", "checks")))
+    second = scale(colour, 0.7) if cloth == "plain" else contrast_colour(rng, name)
+    shirt = material(rng, cloth, colour, second, tile_m=tall * 0.3, grain=0.25)
+    legs = contrast_colour(rng, name)
+    trousers = material(rng, "plain", legs, scale(legs, 0.7), tile_m=tall * 0.5, grain=0.3)
+    tone = vary(rng, SKINS[int(rng.integers(len(SKINS)))], 0.02)
+    flesh = material(rng, "plain", tone, scale(tone, 0.9), tile_m=tall, grain=0.1)
+    model = Model()
+    head = 0.07 * tall * big
+    hip, shoulder, wide = 0.48 * tall / big**0.5, tall - 2.4 * head, 0.1 * tall * big**0.5
+    phase, stride = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.05, 0.4))
+    shoe = material(rng, "plain", contrast_colour(rng, name), (0.1, 0.1, 0.1), tile_m=1.0)
+    for z, offset in ((-1, 0.0), (1, np.pi)):
+        radius = 0.036 * tall * big**0.5
+        place = (0.0, -hip, z * wide * 0.5)
+        add_leg(model, place, radius=radius, coat=trousers, phase=phase + offset, stride=stride, shoe=shoe)
+    model.ball((0, -hip, 0), (wide * 0.65, wide * 0.7, wide * 0.95), trousers)
+    model.cone((0, -hip, 0), (0, -shoulder, 0), wide * 0.68, wide * 0.85, shirt)
+    model.ball((0, -shoulder, 0), (wide * 0.7, wide * 0.5, wide * 1.1), shirt)
+    if noun in ("woman", "girl") and rng.random() < 0.5:
+        model.cone((0, -hip * 0.6, 0), (0, -hip * 1.15, 0), wide * 1.35, wide * 0.65, shirt)
+    for z, offset in ((-1, np.pi), (1, 0.0)):
+        _add_arm(model, (0.0, -shoulder, z * wide * 1.15), tall, (shirt, flesh), phase + offset, stride)
+    _add_face(model, rng, tall, head, flesh, (noun, name))
+    return Blueprint(model=model, noun=noun, colour=name, nature="person", height_m=tall)
+
+
+def _add_arm(
+    model: Model,
+    shoulder: tuple[float, float, float],
+    tall: float,
+    surfaces: tuple[Material, Material],
+    phase: float,
+    *stride: float,
+) -> None:
+    """An arm that swings to and fro and can be raised sideways; the one at z > 0 is the one that waves."""
+    x, y, z = shoulder
+    shirt, flesh = surfaces
+    role = "right arm" if z > 0 else "left arm"
+    lift = model.hinge(role, shoulder, ALONG, rest=0.12 if z < 0 else -0.12)
+    swing = model.hinge("arm", shoulder, parent=lift, phase=phase, rest=stride[0] * float(np.sin(phase)))
+    elbow, hand = (x, y + 0.16 * tall, z), (x + 0.03 * tall, y + 0.31 * tall, z)
+    fore = model.hinge("elbow", elbow, parent=swing, phase=phase, rest=-0.25)
+    model.limb(shoulder, elbow, 0.028 * tall, shirt, swing)
+    model.limb(elbow, hand, 0.023 * tall, flesh, fore)
+    model.ball((hand[0], hand[1] + 0.015 * tall, z), (0.03 * tall, 0.035 * tall, 0.022 * tall), flesh, fore)
+
+
+def _add_face(
+    model: Model, rng: Random, tall: float, head: float, flesh: Material, labels: tuple[str, str]
+) -> None:
+    """Head with hair, eyes, nose and sometimes a cap."""
+    noun, name = labels
+    tint = HAIR[int(rng.integers(len(HAIR)))]
+    hair = material(rng, "fur", tint, scale(tint, 0.5), tile_m=head * 3)
+    dark = material(rng, "plain", (0.06, 0.06, 0.06), (0.1, 0.1, 0.1), tile_m=1.0, gloss=0.5)
+    centre = -tall + head * 1.05
+    neck = model.hinge("neck", (0.0, -tall + 2.1 * head, 0.0))
+    model.cone((0, centre + 1.6 * head, 0), (0, centre, 0), head * 0.5, head * 0.4, flesh, joint=neck)
+    model.ball((0, centre, 0), (head * 0.9, head * 1.05, head * 0.82), flesh, neck)
+    model.ball((-head * 0.22, centre - head * 0.22, 0), (head * 0.85, head * 0.95, head * 0.88), hair, neck)
+    if noun in ("woman", "girl"):
+        model.ball((-head * 0.5, centre + head * 0.4, 0), (head * 0.5, head * 1.2, head * 0.8), hair, neck)
+    model.ball((head * 0.9, centre + head * 0.12, 0), (head * 0.16, head * 0.2, head * 0.13), flesh, neck)
+    for z in (-0.33, 0.33):
+        model.ball(
+            (head * 0.8, centre - head * 0.08, z * head), (head * 0.1, head * 0.13, head * 0.12), dark, neck
+        )
+    if rng.random() < 0.3:
+        colour = contrast_colour(rng, name)
+        cap = material(rng, "plain", colour, scale(colour, 0.8), tile_m=1.0)
+        model.ball((0, centre - head * 0.45, 0), (head * 1.05, head * 0.75, head * 0.98), cap, neck)
+        model.box((head * 0.95, centre - head * 0.4, 0), (head * 0.5, head * 0.07, head * 0.6), cap, neck)
+
+
+def robot(rng: Random) -> Blueprint:
+    """Boxes and tubes on two legs."""
+    name, colour = pick_colour(rng)
+    tall = float(rng.uniform(0.5, 1.6))
+    shell = material(
+        rng, str(rng.choice(("plain", "rust"))), colour, scale(colour, 0.6), tile_m=tall, gloss=0.6
+    )
+    steel = material(rng, "plain", (0.6, 0.62, 0.65), (0.45, 0.45, 0.5), tile_m=tall, gloss=0.6)
+    glow = material(rng, "plain", contrast_colour(rng, name), (0.9, 0.9, 0.9), tile_m=1.0)
+    model = Model()
+    phase, stride, wide = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.05, 0.35)), 0.17 * tall
+    for z, offset in ((-1, 0.0), (1, np.pi)):
+        hip = (0.0, -0.4 * tall, z * wide * 0.55)
+        add_leg(model, hip, radius=0.045 * tall, coat=steel, phase=phase + offset, stride=stride, shoe=shell)
+        _add_arm(
+            model, (0.0, -0.68 * tall, z * wide * 1.2), tall, (steel, shell), phase + np.pi + offset, stride
+        )
+    model.box((0, -0.56 * tall, 0), (wide * 0.7, 0.17 * tall, wide), shell)
+    model.box((wide * 0.7, -0.58 * tall, 0), (0.01 * tall, 0.08 * tall, wide * 0.6), steel)
+    neck = model.hinge("neck", (0.0, -0.73 * tall, 0.0))
+    model.cone((0, -0.73 * tall, 0), (0, -0.8 * tall, 0), 0.05 * tall, 0.05 * tall, steel, joint=neck)
+    model.box((0, -0.88 * tall, 0), (wide * 0.55, 0.09 * tall, wide * 0.7), shell, neck)
+    for z in (-0.3, 0.3):
+        model.ball((wide * 0.55, -0.9 * tall, z * wide), (0.02 * tall, 0.03 * tall, 0.03 * tall), glow, neck)
+    model.limb((0, -0.97 * tall, 0), (0, -1.02 * tall, 0), 0.008 * tall, steel, neck)
+    return Blueprint(model=model, noun="robot", colour=name, nature="person", height_m=tall)
+
+
+def bird(rng: Random) -> Blueprint:
+    """A bird that walks on two legs, or one on the wing."""
+    kinds = (
+        ("chicken", 0.2, 0.16, "brown white black", "orange"),
+        ("duck", 0.12, 0.14, "white yellow brown", "orange"),
+        ("penguin", 0.06, 0.04, "black", "orange"),
+        ("ostrich", 0.8, 0.75, "black brown grey", "pink"),
+        ("flamingo", 0.7, 0.55, "pink", "black"),
+    )
+    noun, leg, neck_length, colours, bill = kinds[int(rng.integers(len(kinds)))]
+    name, colour = pick_colour(rng, *colours.split())
+    size = float(rng.uniform(0.9, 1.2)) * {"ostrich": 1.1, "penguin": 0.9, "flamingo": 0.7}.get(noun, 0.6)
+    coat = material(rng, "fur", scale(colour, 1.15), scale(colour, 0.6), tile_m=size * 0.6, grain=0.4)
+    pale = material(rng, "fur", (0.9, 0.9, 0.88), (0.75, 0.75, 0.7), tile_m=size * 0.6)
+    beak = material(rng, "plain", vary(rng, NAMED[bill]), scale(NAMED[bill], 0.8), tile_m=1.0)
+    model = Model()
+    upright = noun == "penguin"
+    half = (0.17, 0.36, 0.17) if upright else (0.3, 0.19, 0.17)
+    long, deep, wide = (size * value for value in half)
+    body = -(leg * size + deep * 0.9)
+    _add_body(model, rng, (long, deep, wide), body, coat, pale if upright else coat)
+    phase = float(rng.uniform(0, 6.28))
+    for z, offset in ((-1, 0.0), (1, np.pi)):
+        hip = (0.0, body + deep * 0.7, z * wide * 0.45)
+        add_leg(model, hip, radius=0.022 * size, coat=beak, phase=phase + offset, stride=0.25)
+    front = (long * (0.2 if upright else 0.75), body - deep * (0.85 if upright else 0.4), 0.0)
+    neck = model.hinge("neck", front, rest=float(rng.uniform(-0.1, 0.2)))
+    top = (front[0] + 0.25 * neck_length * size, front[1] - neck_length * size, 0.0)
+    model.limb(front, top, 0.055 * size, coat, neck)
+    model.ball(top, (0.1 * size, 0.085 * size, 0.08 * size), coat, neck)
+    model.cone((top[0] + 0.07 * size, top[1], 0), (top[0] + 0.2 * size, top[1] + 0.02 * size, 0),
+               0.035 * size, 0.005, beak, joint=neck)  # fmt: skip
+    for z in (-1, 1):
+        model.ball(
+            (top[0] + 0.05 * size, top[1] - 0.02 * size, z * 0.07 * size), (0.015, 0.015, 0.015), beak, neck
+        )
+    height = -top[1] + 0.09 * size
+    return Blueprint(model=model, noun=noun, colour=name, nature="creature", height_m=height)
+
+
+def _add_body(
+    model: Model,
+    rng: Random,
+    half: tuple[float, float, float],
+    middle: float,
+    coat: Material,
+    belly: Material,
+) -> None:
+    """Trunk, wings and tail of a bird."""
+    long, deep, wide = half
+    model.ball((0, middle, 0), half, coat)
+    model.ball((long * 0.25, middle + deep * 0.05, 0), (long * 0.85, deep * 0.85, wide * 0.85), belly)
+    model.ball((-long * 1.05, middle - deep * 0.2, 0), (long * 0.35, deep * 0.2, wide * 0.5), coat, tilt=0.4)
+    for z in (-1, 1):
+        wing = model.hinge(
+            "wing", (0.0, middle - deep * 0.4, z * wide * 0.9), ALONG, phase=0.0 if z > 0 else np.pi
+        )
+        size = (long * 0.7, deep * 0.6, wide * 0.18)
+        model.ball((-long * 0.1, middle + deep * 0.05, z * wide * 1.0), size, coat, wing)
+
+
+def flying_bird(rng: Random) -> Blueprint:
+    """A bird on spread wings, high above the ground."""
+    name, colour = pick_colour(rng, "white", "black", "brown", "blue", "red", "grey")
+    size, lift = float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.8, 2.0))
+    coat = material(rng, "fur", scale(colour, 1.15), scale(colour, 0.6), tile_m=size, grain=0.4)
+    beak = material(rng, "plain", NAMED["orange"], NAMED["yellow"], tile_m=1.0)
+    model = Model()
+    model.ball((0, -lift, 0), (0.4 * size, 0.13 * size, 0.14 * size), coat)
+    model.ball((0.38 * size, -lift - 0.06 * size, 0), (0.13 * size, 0.11 * size, 0.1 * size), coat)
+    tip = (0.62 * size, -lift - 0.04 * size, 0.0)
+    model.cone((0.48 * size, -lift - 0.05 * size, 0), tip, 0.04 * size, 0.004, beak)
+    model.box((-0.45 * size, -lift, 0), (0.18 * size, 0.012 * size, 0.12 * size), coat)
+    phase = float(rng.uniform(0, 6.28))
+    for z in (-1, 1):
+        root = (0.0, -lift - 0.05 * size, z * 0.1 * size)
+        wing = model.hinge("wing", root, ALONG, phase=phase + (0.0 if z > 0 else np.pi), rest=-0.25 * z)
+        model.ball((0, root[1], z * 0.5 * size), (0.2 * size, 0.03 * size, 0.45 * size), coat, wing)
+    return Blueprint(model=model, noun="bird", colour=name, nature="flyer", height_m=lift + 0.2 * size)
