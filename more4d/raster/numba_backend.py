@@ -6,6 +6,7 @@ projected (both without branches, so that the compiler uses vector instructions)
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
 
+import inspect
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ def _compiled(function: Callable) -> Callable:
 
     No fast-math: the order of float32 operations is part of the specification.
     """
+    function = inspect.unwrap(function)  # shape checks wrap every function during tests
     options = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
