@@ -46,8 +46,8 @@ def load_depth(
     rows, columns = depth_m.shape
     if abs(columns * height / (rows * width) - 1) > SHAPE_TOLERANCE:
         raise InputError(
-            f"{path} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth of "
-            "the whole upright picture"
+            f"{path} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth "
+            "of the whole upright picture"
         )
     known = torch.isfinite(depth_m) & (depth_m > 0)
     if not bool(known.any()):

@@ -139,7 +139,7 @@ def _white_16(grey: np.ndarray, path: Path) -> float:
 
 
 def _guess_white(grey: np.ndarray) -> float:
-    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all values, else their top."""
+    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all, else the top."""
     top = float(grey.max(initial=0.0))
     return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 

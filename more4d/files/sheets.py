@@ -93,7 +93,7 @@ def _tile(picture: Tensor, height: int) -> Tensor:
     picture = picture.detach().cpu().float().clamp(0, 1)
     aspect = min(max(picture.shape[1] / picture.shape[0], 1 / MAX_TILE_ASPECT), MAX_TILE_ASPECT)
     enlarged = picture.shape[0] < height
-    camera = Camera(fx=1, fy=1)
+    camera = Camera(fx=1.0, fy=1.0)
     width = max(1, round(height * aspect))
     return fit(picture, camera, height=height, width=width, mode="nearest" if enlarged else "smooth")[0]
 
