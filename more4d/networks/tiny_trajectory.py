@@ -12,13 +12,17 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
 from more4d.networks.folded_blocks import ResidualBlock, TimeMixing, fold_frames, unfold_frames
-from more4d.networks.interface import FRAME_STRIDE, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
 
 COARSE = 4
 """Pixels per cell of the decoder's coarse motion."""
+
+MOTION_SCALE = 5.0
+OCCUPANCY_SCALE = 2.0
+"""Units of the untrained latents, so that typical ones are of order 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,12 @@ class TinyTrajectoryConfig:
 
 
 class MotionEncoder(nn.Module):
-    """Squashed motion to latents; the moving mask and the whole path's mean go to the first latent frame."""
+    """Squashed motion to latents: an average that needs no training, and a correction that is learned.
+
+    A latent cell stands for 8x8 pixels in four frames: twelve numbers of mean motion fit into its channels. The mean
+    is over the pixels that move, so that an object's edge does not halve its motion. The first latent frame holds how
+    much of each quarter of a cell moves, and the mean over the whole path.
+    """
 
     def __init__(self, config: TinyTrajectoryConfig) -> None:
         super().__init__()
@@ -59,18 +68,28 @@ class MotionEncoder(nn.Module):
         self.mix = TimeMixing(width)
         self.coarse = ResidualBlock(width)
         self.out = nn.Conv2d(width, config.latent_channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(
         self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
     ) -> Float[Tensor, "b 16 f h w"]:
-        summary = torch.cat([moving, motion.mean(2)], 1)
-        batch, frames = motion.shape[0], latent_frames(motion.shape[2])
-        first = self.first(pixel_unshuffle(summary, COARSE))[:, None]
-        later = self.later(pixel_unshuffle(fold_frames(motion).flatten(0, 1), COARSE))
+        path = motion.mean(2)
+        folded = fold_frames(motion)
+        batch, groups = folded.shape[:2]
+        first = self.first(pixel_unshuffle(torch.cat([moving, path], 1), COARSE))[:, None]
+        later = self.later(pixel_unshuffle(folded.flatten(0, 1), COARSE))
         x = torch.cat([first, rearrange(later, "(b f) c h w -> b f c h w", b=batch)], 1)
         x = self.down(silu(self.fine(x.flatten(0, 1))))
-        x = self.out(self.coarse(self.mix(x, frames)))
-        return rearrange(x, "(b f) c h w -> b c f h w", b=batch)
+        x = self.out(self.coarse(self.mix(x, groups + 1)))
+        learned = rearrange(x, "(b f) c h w -> b c f h w", b=batch)
+
+        quarters = pixel_unshuffle(avg_pool2d(moving, COARSE), 2)
+        summary = torch.cat([OCCUPANCY_SCALE * quarters, MOTION_SCALE * masked_mean(path, moving)], 1)
+        means = masked_mean(folded.flatten(1, 2), moving)
+        means = MOTION_SCALE * rearrange(means, "b (f c) h w -> b c f h w", f=groups)
+        averaged = torch.cat([widen(summary[:, :, None], learned), widen(means, learned)], 2)
+        return averaged + learned
 
 
 class MotionDecoder(nn.Module):
@@ -89,8 +108,9 @@ class MotionDecoder(nn.Module):
         self.guide_blocks = nn.ModuleList([ResidualBlock(guide) for _ in range(3)])
         self.guide_latent = nn.Conv2d(guide, guide, 1)
         self.guide_out = nn.Conv2d(guide, (9 + 1) * COARSE**2, 3, padding=1)
-        nn.init.zeros_(self.motion.bias)
-        nn.init.normal_(self.motion.weight, std=1e-3)
+        for layer in (self.motion, self.guide_out):
+            nn.init.zeros_(layer.bias)
+            nn.init.normal_(layer.weight, std=1e-3)
 
     def forward(
         self,
@@ -105,7 +125,8 @@ class MotionDecoder(nn.Module):
             x = block(x)
         x = self.fine(pixel_shuffle(silu(self.up(x)), 2))
         x = rearrange(x, "(b f) c h w -> b f c h w", b=batch)
-        cells = self.motion(x[:, 1:].flatten(0, 1))
+        averaged = rearrange(latents[:, : 3 * FRAME_STRIDE, 1:], "b c f h w -> (b f) c h w") / MOTION_SCALE
+        cells = interpolate(averaged, scale_factor=2.0, mode="nearest") + self.motion(x[:, 1:].flatten(0, 1))
 
         guide = self.guide_in(pixel_unshuffle(torch.cat([image, depth, local_contrast(depth)], 1), COARSE))
         guide = guide + self.guide_latent(x[:, 0])
@@ -115,7 +136,22 @@ class MotionDecoder(nn.Module):
         later = convex_upsample(rearrange(cells, "(b f) c h w -> b (f c) h w", b=batch), weights)
         later = rearrange(later, "b (f c) h w -> b f c h w", f=frames - 1)
         first = torch.zeros_like(later[:, 0, :3])[:, :, None]
+        occupancy = pixel_shuffle(latents[:, :4, 0], 2) / OCCUPANCY_SCALE
+        gate = gate + 8 * (occupancy - 0.5)
         return unfold_frames(later, first), pixel_shuffle(gate, COARSE)
+
+
+def masked_mean(
+    values: Float[Tensor, "b c height width"], mask: Float[Tensor, "b 1 height width"]
+) -> Float[Tensor, "b c h w"]:
+    """Mean over the pixels of each latent cell that `mask` holds; 0 where it holds none."""
+    share = avg_pool2d(mask, PIXEL_STRIDE)
+    return avg_pool2d(values * mask, PIXEL_STRIDE) / share.clamp(min=1 / PIXEL_STRIDE**2)
+
+
+def widen(few: Float[Tensor, "b few f h w"], like: Float[Tensor, "b c frames h w"]) -> Float[Tensor, "b c f h w"]:
+    """Zeros appended until there are as many channels as `like` has."""
+    return nn.functional.pad(few, (0, 0, 0, 0, 0, 0, 0, like.shape[1] - few.shape[1]))
 
 
 class PhotoStem(nn.Module):
@@ -237,7 +273,7 @@ def scaled_log_depth(depth_m: Float[Tensor, "b 1 height width"]) -> Float[Tensor
 
 def local_contrast(depth: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
     """Depth minus its surroundings (15 pixels): what stands out from its background."""
-    return 4 * (depth - nn.functional.avg_pool2d(depth, 15, 1, 7, count_include_pad=False))
+    return 4 * (depth - avg_pool2d(depth, 15, 1, 7, count_include_pad=False))
 
 
 def convex_upsample(

@@ -30,7 +30,7 @@ class TinyTrajectoryOptions:
     network: TinyTrajectoryConfig = field(default_factory=TinyTrajectoryConfig)
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     seed: int = 0
-    latent_noise: float = 0.2
+    latent_noise: float = 0.1
     latent_penalty: float = 1e-3
     gate_weight: float = 0.5
     statistics_clips: int = 128
