@@ -1,0 +1,159 @@
+"""The set-up of the environment: pins are compared exactly, and only a finished environment counts."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> ModuleType:
+    """scripts/environment.py, looking at an empty repository."""
+    specification = importlib.util.spec_from_file_location("environment", ROOT / "scripts/environment.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.ROOT, module.VENV = tmp_path, tmp_path / ".venv"
+    module.VENV_PYTHON = module.VENV / "bin/python"
+    module.STAMP, module.UNFINISHED = module.VENV / "stamp", module.VENV / "unfinished"
+    return module
+
+
+def requirement_file(folder: Path, text: str) -> Path:
+    file = folder / "requirements.txt"
+    file.write_text(text)
+    return file
+
+
+def finish(environment: ModuleType, requirements: Path) -> None:
+    """What a good set-up leaves behind."""
+    environment.VENV_PYTHON.parent.mkdir(parents=True)
+    environment.VENV_PYTHON.symlink_to(sys.executable)
+    environment.STAMP.write_text(environment.stamp_line(requirements) + "\n")
+
+
+def test_an_installed_version_satisfies_its_pin(environment: ModuleType, tmp_path: Path) -> None:
+    file = requirement_file(tmp_path, f"# a remark\n\npytest=={version('pytest')}\n")
+    assert environment.missing_pins([file]) == []
+    assert environment.find_environment([file]) == Path(sys.executable)
+
+
+def test_a_local_part_of_a_version_does_not_count(environment: ModuleType, tmp_path: Path) -> None:
+    environment.version = lambda name: "2.13.0+cpu"
+    assert environment.missing_pins([requirement_file(tmp_path, "torch==2.13.0\n")]) == []
+
+
+@pytest.mark.parametrize("pin", ["pytest==0.0.1", "a-package-nobody-has==1.0"])
+def test_another_version_or_none_is_missing(environment: ModuleType, tmp_path: Path, pin: str) -> None:
+    assert environment.missing_pins([requirement_file(tmp_path, pin + "\n")]) == [pin]
+
+
+@pytest.mark.parametrize(
+    ("marker", "counts"),
+    [
+        ('python_version >= "3.10"', True),
+        ('python_version < "3.10"', False),
+        ('python_version < "3.9"', False),
+        (f'sys_platform == "{sys.platform}"', True),
+        ('sys_platform == "another"', False),
+    ],
+)
+def test_a_line_counts_where_its_marker_says(
+    environment: ModuleType, tmp_path: Path, marker: str, counts: bool
+) -> None:
+    file = requirement_file(tmp_path, f"a-package-nobody-has==1.0; {marker}\n")
+    assert bool(environment.missing_pins([file])) == counts
+
+
+def test_every_line_of_the_requirements_is_understood(environment: ModuleType) -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith("#"):
+                pin = environment.PIN.fullmatch(line)
+                assert pin is not None, line
+                assert (pin[3] is not None) == (";" in line), line
+
+
+def test_a_finished_environment_is_ready_until_the_pins_change(
+    environment: ModuleType, tmp_path: Path
+) -> None:
+    file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
+    assert not environment.is_ready([file])
+    finish(environment, file)
+    assert environment.is_ready([file])
+    file.write_text("a-package-nobody-has==1.1\n")
+    assert not environment.is_ready([file])
+
+
+def test_an_environment_whose_python_is_gone_is_not_ready(environment: ModuleType, tmp_path: Path) -> None:
+    file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
+    finish(environment, file)
+    environment.VENV_PYTHON.unlink()
+    assert not environment.is_ready([file])
+
+
+def test_a_failed_pip_leaves_no_environment_that_counts(environment: ModuleType, tmp_path: Path) -> None:
+    file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
+
+    def fail(requirements: list[Path]) -> None:
+        raise environment.SetupError("no network")
+
+    environment.run_pip = fail
+    environment.create = lambda: (environment.VENV.mkdir(), environment.UNFINISHED.touch())
+    with pytest.raises(environment.SetupError):
+        environment.install([file])
+    assert environment.UNFINISHED.exists()
+    assert not environment.is_ready([file])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "disk is full",
+        ),
+        ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "network"),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "PIP_CERT"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python"),
+        ("something nobody expected", "more4d-pip.log"),
+    ],
+)
+def test_a_failed_pip_is_one_line_with_the_way_out(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    environment.VENV.mkdir()
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        Path(command[command.index("--log") + 1]).write_text(f"Collecting torch\n{said}\n")
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(environment.subprocess, "run", pip)
+    with pytest.raises(environment.SetupError) as raised:
+        environment.run_pip([])
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    started = subprocess.run(
+        ["bash", str(ROOT / "infer.sh")],
+        env={**os.environ, "PYTHON": str(old)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode == 1
+    assert started.stderr.startswith(f"error: PYTHON={old} is no Python 3.10")
+    assert started.stderr.count("\n") == 1
