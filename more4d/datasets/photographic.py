@@ -30,7 +30,7 @@ def photographic(image: Picture, generator: torch.Generator) -> Picture:
 def recoloured(image: Picture, generator: torch.Generator) -> Picture:
     """Random gamma, contrast, brightness, white balance and saturation; sometimes grey, or other channels."""
     image = image.clamp(1e-4, 1) ** math.exp(_uniform(-0.45, 0.45, generator))
-    if _chance(0.15, generator):
+    if _chance(0.1, generator):
         image = image[torch.randperm(3, generator=generator)]
     grey = torch.tensordot(torch.tensor(LUMA), image, 1)
     saturation = 0.0 if _chance(0.08, generator) else _uniform(0.3, 1.5, generator)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from more4d.geometry.depth_map import DepthMap
 TRANSFORMERS_PREFIX = "transformers:"
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """One photo to a depth map in metres and the camera that took it."""
 

@@ -57,7 +57,7 @@ def depth_loss(
         + weights.metric * metric
         + weights.focal * focal
     )
-    parts = {"relative": relative, "gradient": gradient, "metric": metric, "focal": focal}
+    parts = {"relative": relative, "edges": gradient, "metric": metric, "focal": focal}
     return total, {name: value.detach() for name, value in parts.items()}
 
 

@@ -40,7 +40,7 @@ class SmallDepthConfig:
         working_pixels: larger photos are reduced to about this many pixels first.
     """
 
-    widths: tuple[int, int, int, int] = (24, 48, 96, 144)
+    widths: tuple[int, int, int, int] = (16, 48, 96, 144)
     blocks: tuple[int, int, int, int] = (1, 2, 2, 1)
     global_blocks: int = 2
     heads: int = 4
@@ -95,11 +95,12 @@ class SmallDepth(nn.Module):
         )
         self.decoder = nn.ModuleList(_Residual(width) for width in (eighth, quarter, half))
         self.depth_head = nn.Sequential(nn.GroupNorm(8, half), nn.SiLU(), nn.Conv2d(half, 4, 3, padding=1))
-        self.focal_head = nn.Sequential(
-            nn.LayerNorm(2 * sixteenth), nn.Linear(2 * sixteenth, 64), nn.SiLU(), nn.Linear(64, 1)
+        # Focal length and overall scale are one number per picture, which group norms would erase.
+        self.global_head = nn.Sequential(
+            nn.LayerNorm(2 * sixteenth), nn.Linear(2 * sixteenth, 64), nn.SiLU(), nn.Linear(64, 2)
         )
-        nn.init.zeros_(self.focal_head[-1].weight)
-        nn.init.zeros_(self.focal_head[-1].bias)
+        nn.init.zeros_(self.global_head[-1].weight)
+        nn.init.zeros_(self.global_head[-1].bias)
         # The head speaks about differences from the middle of the range: small numbers, safe in bfloat16.
         self.middle = 0.5 * math.log(config.near_m * config.far_m)
         self.to(memory_format=torch.channels_last)
@@ -109,12 +110,15 @@ class SmallDepth(nn.Module):
         height, width = image.shape[-2:]
         skips = self._encode(image)
         x = self.globals(skips.pop())
-        log_focal = self.focal_head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0].float()
+        overall = self.global_head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)).float()
+        log_focal, log_scale = overall.unbind(1)
         for up, block in zip(self.up, self.decoder, strict=True):
             x = F.interpolate(up(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(x + skips.pop())
-        above_middle = F.pixel_shuffle(self.depth_head(x), 2)[:, 0, :height, :width]
-        return DepthPrediction(log_canonical=self.middle + above_middle.float(), log_focal=log_focal)
+        relative = F.pixel_shuffle(self.depth_head(x), 2)[:, 0, :height, :width].float()
+        return DepthPrediction(
+            log_canonical=self.middle + log_scale[:, None, None] + relative, log_focal=log_focal
+        )
 
     def features(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b channels h w"]:
         """The encoder's features at 1/8 of the size of images in [-1, 1] (sides multiples of 8)."""
@@ -135,14 +139,10 @@ class _Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.GroupNorm(8, width),
-            nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(8, width),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

@@ -43,10 +43,10 @@ class DepthData:
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
     group: int = 16
     block: int = 1024
-    visits: int = 3
+    visits: int = 4
     margin: float = 1.25
     tightest: float = 0.6
-    repaint: float = 0.3
+    repaint: float = 0.2
     studio: float = 0.05
 
     def __post_init__(self) -> None:
@@ -195,7 +195,8 @@ class DepthTask(Task):
             self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
         )
 
-    def collate(self, samples: list[DepthBatch]) -> DepthBatch:
+    @staticmethod
+    def collate(samples: list[DepthBatch]) -> DepthBatch:
         names = [field.name for field in fields(DepthBatch)]
         return DepthBatch(
             **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names}
