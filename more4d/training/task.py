@@ -23,9 +23,10 @@ class Task(nn.Module, ABC):
     def dataset(self) -> Dataset:
         """Map-style and endless in effect: any non-negative index gives a sample, always the same one."""
 
+    @staticmethod
     @abstractmethod
-    def collate(self, samples: list[Any]) -> Any:
-        """Samples to a batch: an object with `.to(device)`."""
+    def collate(samples: list[Any]) -> Any:
+        """Samples to a batch: an object with `.to(device)`. Static, for it is sent to the processes that make batches."""
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:

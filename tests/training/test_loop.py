@@ -42,7 +42,8 @@ class FitLine(Task):
     def dataset(self):
         return Line()
 
-    def collate(self, samples):
+    @staticmethod
+    def collate(samples):
         return Points(torch.stack(samples))
 
     def forward(self, batch, generator):

@@ -80,7 +80,8 @@ class STraGTask(Task):
     def dataset(self) -> ProceduralClips:
         return ProceduralClips(self.options.data, seed=self.options.seed)
 
-    def collate(self, samples: list[ClipBatch]) -> ClipBatch:
+    @staticmethod
+    def collate(samples: list[ClipBatch]) -> ClipBatch:
         return ClipBatch.collate(samples)
 
     def conditions(self, batch: ClipBatch, captions: list[str]) -> STraGConditions:

@@ -46,7 +46,8 @@ class TextTask(Task):
     def dataset(self) -> CaptionQuestions:
         return self.questions
 
-    def collate(self, samples: list[QuestionBatch]) -> QuestionBatch:
+    @staticmethod
+    def collate(samples: list[QuestionBatch]) -> QuestionBatch:
         return QuestionBatch.collate(samples)
 
     def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, Tensor]:

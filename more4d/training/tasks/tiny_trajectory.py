@@ -52,7 +52,8 @@ class TinyTrajectoryTask(Task):
     def dataset(self) -> ProceduralClips:
         return ProceduralClips(self.options.data, seed=self.options.seed)
 
-    def collate(self, samples: list[ClipBatch]) -> ClipBatch:
+    @staticmethod
+    def collate(samples: list[ClipBatch]) -> ClipBatch:
         return ClipBatch.collate(samples)
 
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -49,7 +49,8 @@ class TinyVideoTask(Task):
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
 
-    def collate(self, samples: list[ViewBatch]) -> ViewBatch:
+    @staticmethod
+    def collate(samples: list[ViewBatch]) -> ViewBatch:
         return ViewBatch.collate(samples)
 
     def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ class ViSMTask(Task):
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
 
-    def collate(self, samples: list[ViewBatch]) -> ViewBatch:
+    @staticmethod
+    def collate(samples: list[ViewBatch]) -> ViewBatch:
         return ViewBatch.collate(samples)
 
     def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
