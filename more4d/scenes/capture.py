@@ -120,7 +120,7 @@ def film(
     camera_path: CameraPath | None = None,
     finish: bool = True,
 ) -> Film:
-    """Film a scene, from the photo's camera or along another path; its frame 0 from the photo's camera is the photo.
+    """Film a scene from the photo's camera, or along another path; the first film begins with the photo.
 
     Raises:
         ValueError: the path has another number of frames.
@@ -150,7 +150,7 @@ def _frame(
 ) -> tuple[ndarray, ndarray, ndarray]:
     source = np.linalg.inv(scene.stage_to_camera)[:3, 3]
     depth, owner = cast(eye, staging, frame, source, scene.atmosphere.dome_m)
-    light = shade(scene, staging, frame, eye, depth, owner)
+    light = shade(scene, staging, frame, eye, depth=depth, owner=owner)
     return develop(light, owner, scene.finish if finish else None, frame), depth, owner
 
 
@@ -162,7 +162,7 @@ def _ids(staging: Staging, owner: ndarray) -> Int[ndarray, "height width"]:
 def follow(
     scene: Scene, staging: Staging, eye: Eye, depth: ndarray, owner: ndarray
 ) -> Float[ndarray, "frames height width 3"]:
-    """Positions in the photo's camera of every surface point of frame 0, float32; still points stay bitwise still."""
+    """Where every surface point of frame 0 goes, in the photo's camera; still points stay bitwise still."""
     frames = staging.to_stage.shape[1]
     height, width = depth.shape
     start = np.moveaxis(eye.rays * depth, 0, -1)

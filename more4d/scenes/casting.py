@@ -1,4 +1,4 @@
-"""Which surface every ray of a camera meets: part by part, each only where its bounding box is on the picture."""
+"""Which surface every ray of a camera meets: part by part, each only where its box is on the picture."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def from_camera(eye: Eye, staging: Staging, frame: int) -> tuple[Float[ndarray, 
 
 
 def bounds(to_camera: Float[ndarray, "parts 4 4"], camera: Camera) -> Float[ndarray, "parts 4"]:
-    """(left, top, right, bottom) of each part's box on the picture, normalised; empty if behind the camera."""
+    """(left, top, right, bottom) of each part's box on the picture, 0 to 1; empty if behind the camera."""
     corners = np.einsum("pij,cj->pci", to_camera[:, :3], CORNERS)
     depth = corners[..., 2]
     safe = np.maximum(depth, NEAR_M)
@@ -81,7 +81,7 @@ def pixel_window(box: ndarray, height: int, width: int) -> tuple[slice, slice] |
 def cast(
     eye: Eye, staging: Staging, frame: int, dome_centre: Float[ndarray, " 3"], dome_m: float
 ) -> tuple[Float[ndarray, "height width"], Int[ndarray, "height width"]]:
-    """(depth in metres, index of the part) of every pixel; the sky is part -1, on a sphere of radius `dome_m`."""
+    """(depth in metres, part) of every pixel; the sky is part -1, on a sphere of radius `dome_m`."""
     height, width = eye.rays.shape[1:]
     depth = dome_depth(eye, dome_centre, dome_m)
     owner = np.full((height, width), SKY, np.int16)
@@ -159,7 +159,7 @@ def shadowed(
 
 
 def _within(plane: ndarray, low: ndarray, high: ndarray) -> ndarray:
-    """Indices of points inside the box's shadow: within it across the light, and not beyond it toward the sun."""
+    """Indices of points in a box's shadow: within it across the light, not beyond it toward the sun."""
     return np.flatnonzero(
         (plane[0] > low[0])
         & (plane[0] < high[0])

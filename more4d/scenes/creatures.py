@@ -8,7 +8,6 @@ from more4d.scenes.modelling import UPRIGHT, Model
 from more4d.scenes.motions import Vector
 from more4d.scenes.palette import NAMED, material, scale, vary
 from more4d.scenes.textures import Material
-from more4d.scenes.things import pick_colour
 
 Random = np.random.Generator
 
@@ -37,7 +36,7 @@ def add_leg(
 
 def quadruped(rng: Random, breed: Breed) -> Blueprint:
     """An animal of some breed, caught in the middle of a step."""
-    name, colour = pick_colour(rng, *breed.colours)
+    name = str(rng.choice(breed.colours))
     size = float(rng.uniform(*breed.shoulder_m))
     dark = material(rng, "plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
     coat = _coat(rng, breed, name, size)

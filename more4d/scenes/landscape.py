@@ -59,7 +59,8 @@ def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
         pattern = str(rng.choice(WALLS))
         base = _pick(rng, "green") if pattern == "foliage" else _pick(rng, "brown", "grey", "beige", "white")
         coat = material(rng, pattern, scale(base, 0.4), scale(base, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
-        yaw, half = float(rng.normal(0, 0.15)), subject_m * float(rng.uniform(0.8, 6.0))
+        half = subject_m * float(rng.uniform(0.8, 6.0))
+        yaw = float(rng.uniform(-0.3, 0.3)) * min(1.0, subject_m / half)
         centre = (float(rng.normal(0, 0.6)) * subject_m, -tall * 0.3, distance)
         model.box(centre, (half, tall, 0.2), coat, yaw=yaw)
         distance, tall = (

@@ -127,7 +127,7 @@ def _build_world(rng: Random, seed: int, aspect: float) -> World:
     fov = math.radians(float(rng.uniform(35, 85)))
     longer = 0.5 / math.tan(fov / 2)
     camera = Camera(fx=longer * max(1, 1 / aspect), fy=longer * max(aspect, 1))
-    share = float(rng.uniform(0.25, 0.62)) if rng.random() < 0.85 else float(rng.uniform(0.1, 0.25))
+    share = float(rng.uniform(0.28, 0.72)) if rng.random() < 0.88 else float(rng.uniform(0.12, 0.28))
     depth = max(main.height_m * camera.fy / share, 0.9)
     eye = float(np.clip(main.height_m * rng.uniform(0.35, 1.3), 0.2, 4.0))
     sink = float(rng.uniform(-0.1, 0.12))

@@ -13,8 +13,9 @@ Pair = tuple[ndarray, ndarray]
 
 
 def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest: float = 2.0) -> Table:
-    """Tileable noise of spectrum 1 / frequency^roughness, uniform in [0, 1]; `stretch` < 1 draws it out along y.
+    """Tileable noise of spectrum 1 / frequency^roughness, uniform in [0, 1].
 
+    A `stretch` below 1 draws it out along y, one above 1 along x.
     Frequencies below `lowest` are held back, so that a tile does not show its repetition.
     """
     frequency = np.fft.fftfreq(SIZE) * SIZE

@@ -53,8 +53,15 @@ def person(rng: Random) -> Blueprint:
     if noun in ("woman", "girl") and rng.random() < 0.5:
         model.cone((0, -hip * 0.6, 0), (0, -hip * 1.15, 0), wide * 1.35, wide * 0.65, shirt)
     for z, offset in ((-1, np.pi), (1, 0.0)):
-        _add_arm(model, (0.0, -shoulder, z * wide * 1.15), tall, (shirt, flesh), phase + offset, stride)
-    _add_face(model, rng, tall, head, flesh, (noun, name))
+        _add_arm(
+            model,
+            (0.0, -shoulder, z * wide * 1.15),
+            tall,
+            (shirt, flesh),
+            phase=phase + offset,
+            stride=stride,
+        )
+    _add_face(model, rng, tall, head, flesh, labels=(noun, name))
     return Blueprint(model=model, noun=noun, colour=name, nature="person", height_m=tall)
 
 
@@ -63,15 +70,16 @@ def _add_arm(
     shoulder: tuple[float, float, float],
     tall: float,
     surfaces: tuple[Material, Material],
+    *,
     phase: float,
-    *stride: float,
+    stride: float,
 ) -> None:
     """An arm that swings to and fro and can be raised sideways; the one at z > 0 is the one that waves."""
     x, y, z = shoulder
     shirt, flesh = surfaces
     role = "right arm" if z > 0 else "left arm"
     lift = model.hinge(role, shoulder, ALONG, rest=0.12 if z < 0 else -0.12)
-    swing = model.hinge("arm", shoulder, parent=lift, phase=phase, rest=stride[0] * float(np.sin(phase)))
+    swing = model.hinge("arm", shoulder, parent=lift, phase=phase, rest=stride * float(np.sin(phase)))
     elbow, hand = (x, y + 0.16 * tall, z), (x + 0.03 * tall, y + 0.31 * tall, z)
     fore = model.hinge("elbow", elbow, parent=swing, phase=phase, rest=-0.25)
     model.limb(shoulder, elbow, 0.028 * tall, shirt, swing)
@@ -80,7 +88,7 @@ def _add_arm(
 
 
 def _add_face(
-    model: Model, rng: Random, tall: float, head: float, flesh: Material, labels: tuple[str, str]
+    model: Model, rng: Random, tall: float, head: float, flesh: Material, *, labels: tuple[str, str]
 ) -> None:
     """Head with hair, eyes, nose and sometimes a cap."""
     noun, name = labels
@@ -121,7 +129,12 @@ def robot(rng: Random) -> Blueprint:
         hip = (0.0, -0.4 * tall, z * wide * 0.55)
         add_leg(model, hip, radius=0.045 * tall, coat=steel, phase=phase + offset, stride=stride, shoe=shell)
         _add_arm(
-            model, (0.0, -0.68 * tall, z * wide * 1.2), tall, (steel, shell), phase + np.pi + offset, stride
+            model,
+            (0.0, -0.68 * tall, z * wide * 1.2),
+            tall,
+            (steel, shell),
+            phase=phase + np.pi + offset,
+            stride=stride,
         )
     model.box((0, -0.56 * tall, 0), (wide * 0.7, 0.17 * tall, wide), shell)
     model.box((wide * 0.7, -0.58 * tall, 0), (0.01 * tall, 0.08 * tall, wide * 0.6), steel)
@@ -154,7 +167,7 @@ def bird(rng: Random) -> Blueprint:
     half = (0.17, 0.36, 0.17) if upright else (0.3, 0.19, 0.17)
     long, deep, wide = (size * value for value in half)
     body = -(leg * size + deep * 0.9)
-    _add_body(model, rng, (long, deep, wide), body, coat, pale if upright else coat)
+    _add_body(model, (long, deep, wide), body, coat, pale if upright else coat)
     phase = float(rng.uniform(0, 6.28))
     for z, offset in ((-1, 0.0), (1, np.pi)):
         hip = (0.0, body + deep * 0.7, z * wide * 0.45)
@@ -176,7 +189,6 @@ def bird(rng: Random) -> Blueprint:
 
 def _add_body(
     model: Model,
-    rng: Random,
     half: tuple[float, float, float],
     middle: float,
     coat: Material,

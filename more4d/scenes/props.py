@@ -149,8 +149,8 @@ def snowman(rng: Random) -> Blueprint:
 def rocket(rng: Random) -> Blueprint:
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.6, 3.0))
-    hull = material(rng, str(rng.choice(("plain", "stripes", "checks"))), (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6,
-                    wrap="round", gloss=0.4)  # fmt: skip
+    print_on = str(rng.choice(("plain", "stripes", "checks")))
+    hull = material(rng, print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
     paint = material(rng, "plain", colour, scale(colour, 0.8), tile_m=tall, gloss=0.4)
     lift = float(rng.uniform(0.2, 0.9)) * tall
     model = Model()

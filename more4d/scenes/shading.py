@@ -18,6 +18,7 @@ def shade(
     staging: Staging,
     frame: int,
     eye: Eye,
+    *,
     depth: Float[ndarray, "height width"],
     owner: Int[ndarray, "height width"],
 ) -> Float[ndarray, "height width 3"]:
@@ -30,7 +31,14 @@ def shade(
     distance = np.sqrt((views * views).sum(0))
     views /= distance
     facing, albedo, gloss = _surfaces(
-        staging, frame, eye, points, views, depth.reshape(-1), owner.reshape(-1), width
+        staging,
+        frame,
+        eye,
+        points=points,
+        views=views,
+        depth=depth.reshape(-1),
+        owner=owner.reshape(-1),
+        width=width,
     )
     solid = owner.reshape(-1) != SKY
     to_sun = np.array(air.to_sun)
@@ -79,6 +87,7 @@ def _surfaces(
     staging: Staging,
     frame: int,
     eye: Eye,
+    *,
     points: ndarray,
     views: ndarray,
     depth: ndarray,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from more4d.scenes.blueprint import Blueprint
-from more4d.scenes.motions import STILL, Motion, Swing, Turning, Vector
+from more4d.scenes.motions import Motion, Swing, Turning, Vector
 from more4d.scenes.worlds import Terrain
 
 Random = np.random.Generator

@@ -58,7 +58,7 @@ _LEVEL_START = np.concatenate([[0], np.cumsum(_LEVEL_SIZE**2)[:-1]]).astype(np.i
 def sample(
     name: str, u: Float[ndarray, " n"], v: Float[ndarray, " n"], footprint: Float[ndarray, " n"]
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
-    """(pattern, detail) at texture coordinates in tiles, from the mip level that fits a pixel of `footprint` tiles."""
+    """(pattern, detail) at coordinates in tiles, from the mip level for pixels of `footprint` tiles."""
     table = _table(name)
     level = np.clip(np.log2(np.maximum(footprint, 1e-6) * SIZE) + 0.5, 0, LEVELS - 1).astype(np.int32)
     size, start = _LEVEL_SIZE[level], _LEVEL_START[level]

@@ -22,14 +22,14 @@ def contrast_colour(rng: Random, name: str) -> Colour:
     return vary(rng, NAMED[str(rng.choice(others))])
 
 
-def skin(rng: Random, colour: Colour, second: Colour, size: float, **kind: float) -> Material:
+def skin(rng: Random, colour: Colour, second: Colour, size: float, *, wrap: str = "box") -> Material:
     """A painted or printed surface: plain, or with a bold pattern."""
     pattern = str(
         rng.choice(("plain", "plain", "stripes", "checks", "spots", "patches", "plaid", "marble", "rust"))
     )
     second = scale(colour, 0.75) if pattern in ("plain", "rust", "marble") else second
     return material(
-        rng, pattern, colour, second, tile_m=size, gloss=float(rng.choice((0.0, 0.2, 0.5))), **kind
+        rng, pattern, colour, second, tile_m=size, gloss=float(rng.choice((0.0, 0.2, 0.5))), wrap=wrap
     )
 
 

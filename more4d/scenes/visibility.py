@@ -45,7 +45,7 @@ def visible(
             points = positions[frame].reshape(-1, 3)[movers].T
             flat = seen[frame].reshape(-1)
             flat[movers] = _first_hits(
-                staging, frame, eye, points, owner.reshape(-1)[movers], boxes, from_eye
+                staging, frame, eye, points, owner=owner.reshape(-1)[movers], boxes=boxes, from_eye=from_eye
             )
     return seen
 
@@ -55,6 +55,7 @@ def _first_hits(
     frame: int,
     eye: Eye,
     points: Float[ndarray, "3 points"],
+    *,
     owner: Int[ndarray, " points"],
     boxes: Float[ndarray, "parts 4"],
     from_eye: Float[ndarray, "parts 4 4"],

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from more4d.geometry.camera_path import CameraPath
 from more4d.scenes.capture import SceneClip, capture, film
 from more4d.scenes.casting import NEAR_M, Eye
@@ -102,7 +103,11 @@ def nearest(
     for index, part in enumerate(staging.parts):
         inverse = np.linalg.inv(to_camera[index])
         t = intersect(
-            part.kind, staging.shape(index, frame), inverse[:3, 3:], inverse[:3, :3] @ rays.astype(float), NEAR_M
+            part.kind,
+            staging.shape(index, frame),
+            inverse[:3, 3:],
+            inverse[:3, :3] @ rays.astype(float),
+            NEAR_M,
         )
         owner, depth = np.where(t < depth, index, owner), np.minimum(depth, t)
     return depth, owner

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from more4d.scenes.captions import VERB_WORDS, WAY_WORDS
 from more4d.scenes.capture import SceneClip, capture
 from more4d.scenes.library import sample_scene
@@ -72,7 +73,9 @@ def test_motion_seeds_tell_different_stories() -> None:
 
 
 def test_seeds_make_different_worlds() -> None:
-    pictures = [capture(sample_scene(seed), height=12, width=16, frames=1).tracks.colours for seed in range(10)]
+    pictures = [
+        capture(sample_scene(seed), height=12, width=16, frames=1).tracks.colours for seed in range(10)
+    ]
     for index, picture in enumerate(pictures):
         for other in pictures[index + 1 :]:
             assert (picture - other).abs().mean() > 0.01
