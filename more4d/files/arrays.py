@@ -21,10 +21,10 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     path = Path(path)
     check_readable(path, WHAT)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
             return {name: loaded[name] for name in loaded.files}
     except ValueError as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():

@@ -22,7 +22,7 @@ WHAT = "a video (mp4, mkv, webm, ...)"
 class VideoWriter:
     """Writes frames one by one; made by `open_video_writer`."""
 
-    def __init__(self, container: av.container.OutputContainer, fps: float) -> None:
+    def __init__(self, container: av.container.OutputContainer, fps: float | int) -> None:
         self._container = container
         self._rate = _rate(fps)
         self._stream: av.VideoStream | None = None
@@ -59,7 +59,7 @@ class VideoWriter:
 
 
 @contextmanager
-def open_video_writer(path: Path, *, fps: float) -> Iterator[VideoWriter]:
+def open_video_writer(path: Path, *, fps: float | int) -> Iterator[VideoWriter]:
     """A writer of H.264 (yuv420p, crf 16) that streams; the file appears when the block ends well.
 
     H.264 needs even sides: a picture of odd width or height gets its last column or row doubled.
@@ -73,7 +73,7 @@ def open_video_writer(path: Path, *, fps: float) -> Iterator[VideoWriter]:
         writer.finish()
 
 
-def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *, fps: float) -> None:
+def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *, fps: float | int) -> None:
     """Write RGB frames in [0, 1] (a tensor or any iterable of frames) as by `open_video_writer`.
 
     Raises:
@@ -104,7 +104,7 @@ def read_video(
         outside = [index for index in frame_indices if not 0 <= index < count]
         if outside or not len(frame_indices):
             raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
-        frames = reader.get_batch(list(frame_indices)).asnumpy()
+        frames = np.stack([_without_padding(reader[index].asnumpy()) for index in frame_indices])
     except (decord.DECORDError, RuntimeError, OSError) as error:
         raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
     return torch.from_numpy(frames).float() / 255
@@ -119,12 +119,22 @@ def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
     return read_video(path, frame_indices=[0])[0]
 
 
+def _without_padding(frame: np.ndarray) -> np.ndarray:
+    """Undo how decord hands out some narrow frames: rows padded for alignment, counted as more channels.
+
+    (A frame of 16 x 96 arrives as 16 x 96 x 4, each row 288 bytes of pixels and 96 of padding.) Its reading
+    of several frames at once fails on these, so frames are read one by one.
+    """
+    height, width = frame.shape[:2]
+    return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
+
+
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__
 
 
-def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float) -> None:
+def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float | int) -> None:
     """Write masks without loss: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
 
     Raises:
@@ -164,5 +174,5 @@ def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
     return torch.from_numpy(np.stack(frames))
 
 
-def _rate(fps: float) -> Fraction:
+def _rate(fps: float | int) -> Fraction:
     return Fraction(fps).limit_denominator(1000)

@@ -39,7 +39,7 @@ class Keyframe:
     focal_factor: float = 1.0
 
 
-def parse_keyframe(values: Mapping[str, Any], *, number: int, camera: Camera) -> Keyframe:
+def parse_keyframe(values: Any, *, number: int, camera: Camera) -> Keyframe:
     """Check one keyframe as a user writes it.
 
     Args:

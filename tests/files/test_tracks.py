@@ -1,0 +1,165 @@
+"""Tracks come back as they were saved; foreign and broken files are refused in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from more4d.files.tracks import load_tracks, read_tracks_metadata, save_tracks
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera
+from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks
+
+CAMERA = Camera(fx=1.1, fy=1.4, cx=0.48, cy=0.53)
+
+
+def make_tracks(scale: float = 1.0, *, on_rays: bool = True) -> PointTracks:
+    generator = torch.Generator().manual_seed(0)
+    depth = scale * (1 + 3 * torch.rand(9, 13, generator=generator))
+    steps = 0.2 * scale * torch.randn(5, 9, 13, 3, generator=generator)
+    steps[0] = 0 if on_rays else steps[0].clone() * 0.3
+    return PointTracks(
+        positions=CAMERA.unproject_depth(depth) + steps,
+        colours=torch.rand(9, 13, 3, generator=generator),
+        visibility=torch.rand(5, 9, 13, generator=generator) > 0.4,
+        camera=CAMERA,
+        fps=11.5,
+        caption="ein Bär läuft",
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("on_rays", [True, False])
+def test_tracks_round_trip(tmp_path: Path, scale: float, on_rays: bool) -> None:
+    tracks = make_tracks(scale, on_rays=on_rays)
+    path = tmp_path / "tracks.safetensors"
+    save_tracks(path, tracks, metadata={"prompt": "a bear walks", "seed": "7"})
+    again = load_tracks(path)
+    motion = normalise_motion(tracks.positions, CAMERA)
+    motion_again = normalise_motion(again.positions, CAMERA)
+    torch.testing.assert_close(motion_again, motion, rtol=2**-11, atol=2e-5)
+    torch.testing.assert_close(again.positions[0], tracks.positions[0], rtol=0, atol=1e-5 * scale)
+    assert torch.equal(again.visibility, tracks.visibility)
+    torch.testing.assert_close(again.colours, tracks.colours, rtol=0, atol=0.5 / 255 + 1e-6)
+    assert (again.camera, again.fps, again.caption) == (CAMERA, 11.5, "ein Bär läuft")
+    header = read_tracks_metadata(path)
+    assert (header["prompt"], header["seed"], header["version"]) == ("a bear walks", "7", "1")
+
+
+def test_saving_what_was_loaded_changes_nothing(tmp_path: Path) -> None:
+    save_tracks(tmp_path / "one.safetensors", make_tracks())
+    once = load_tracks(tmp_path / "one.safetensors")
+    save_tracks(tmp_path / "two.safetensors", once)
+    twice = load_tracks(tmp_path / "two.safetensors")
+    torch.testing.assert_close(twice.positions, once.positions, rtol=1e-3, atol=1e-5)
+    assert torch.equal(twice.colours, once.colours)
+
+
+def test_huge_motion_is_kept_in_full(tmp_path: Path) -> None:
+    tracks = make_tracks()
+    tracks.positions[2, 3, 4] = torch.tensor([1e6, 0.0, 1e6])
+    save_tracks(tmp_path / "huge.safetensors", tracks)
+    torch.testing.assert_close(load_tracks(tmp_path / "huge.safetensors").positions, tracks.positions)
+
+
+def test_metadata_may_not_replace_the_formats_own(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="camera"):
+        save_tracks(tmp_path / "t.safetensors", make_tracks(), metadata={"camera": "mine"})
+
+
+def test_plain_npz_loads(tmp_path: Path) -> None:
+    tracks = make_tracks()
+    np.savez(
+        tmp_path / "t.npz",
+        positions=tracks.positions.double().numpy(),
+        colours=(tracks.colours * 255).round().byte().numpy(),
+        visibility=tracks.visibility.numpy().astype(np.uint8),
+        intrinsics=np.array([1.1, 1.4, 0.48, 0.53]),
+        fps=11.5,
+    )
+    again = load_tracks(tmp_path / "t.npz")
+    assert torch.equal(again.positions, tracks.positions)
+    assert torch.equal(again.visibility, tracks.visibility)
+    assert (again.camera, again.fps) == (CAMERA, 11.5)
+
+
+def plain_arrays() -> dict[str, np.ndarray]:
+    tracks = make_tracks()
+    intrinsics = np.array([1.1, 1.4, 0.48, 0.53])
+    return {
+        "positions": tracks.positions.numpy(),
+        "colours": tracks.colours.numpy(),
+        "intrinsics": intrinsics,
+    }
+
+
+def broken_npz(path: Path, case: str) -> None:
+    arrays = plain_arrays()
+    changes = {
+        "npz pickle": {"intrinsics": np.array([object()], dtype=object)},
+        "npz shape": {"positions": np.ones((2, 3))},
+        "npz nan": {"positions": arrays["positions"] * np.nan},
+        "npz intrinsics": {"intrinsics": np.array([-1.0, 1, 0.5, 0.5])},
+    }
+    arrays |= changes.get(case, {})
+    if case == "npz lacks":
+        del arrays["intrinsics"]
+    np.savez(path, **arrays)
+    if case == "npz cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif case == "npz text":
+        path.write_text("these are no tracks")
+
+
+def broken_safetensors(path: Path, case: str) -> None:
+    header = {"format": "more4d-tracks", "version": "1", "camera": "{}", "fps": "1", "caption": ""}
+    ones = {"depth": torch.ones(2, 2)}
+    save_tracks(path, make_tracks())
+    if case == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif case in ("text", "empty"):
+        path.write_text("these are no tracks" if case == "text" else "")
+    elif case in ("missing", "folder"):
+        path.unlink()
+        if case == "folder":
+            path.mkdir()
+    elif case == "weights":
+        safetensors.torch.save_file(ones, path)
+    elif case == "version":
+        safetensors.torch.save_file(ones, path, header | {"version": "9"})
+    elif case == "tensors":
+        safetensors.torch.save_file(ones, path, header)
+
+
+CASES = {
+    "cut": "truncated",
+    "text": "not a safetensors file",
+    "empty": "empty",
+    "missing": "No such file",
+    "folder": "is a folder",
+    "suffix": "suffix '.pkl'",
+    "weights": "not a track file",
+    "version": "version 9",
+    "tensors": "damaged",
+    "npz cut": "truncated",
+    "npz text": "not a plain numpy file",
+    "npz pickle": "pickle",
+    "npz lacks": "lacks intrinsics",
+    "npz shape": "usable tracks",
+    "npz nan": "NaN",
+    "npz intrinsics": "positive",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_track_files_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
+    path = tmp_path / {"npz": "t.npz", "suf": "t.pkl"}.get(case[:3], "t.safetensors")
+    (broken_npz if "npz" in case else broken_safetensors)(path, case)
+    with pytest.raises(InputError) as caught:
+        load_tracks(path)
+    assert str(path) in str(caught.value)
+    assert CASES[case] in str(caught.value)
+    assert "\n" not in str(caught.value)

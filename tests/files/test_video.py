@@ -1,0 +1,97 @@
+"""Videos come back as they were written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from more4d.files.video import (
+    open_video_writer,
+    read_first_frame,
+    read_mask_video,
+    read_video,
+    write_mask_video,
+    write_video,
+)
+from more4d.foundation.errors import InputError
+
+
+def gradient(frames: int, height: int, width: int) -> torch.Tensor:
+    """A smooth picture that brightens over time."""
+    ramp = torch.linspace(0.1, 0.9, width).expand(height, width)
+    return torch.stack([(ramp * (0.5 + 0.5 * t / frames))[..., None].repeat(1, 1, 3) for t in range(frames)])
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63), (2, 2)])
+def test_videos_round_trip(tmp_path: Path, height: int, width: int) -> None:
+    video = gradient(9, height, width)
+    write_video(tmp_path / "new" / "video.mp4", video, fps=12)
+    again = read_video(tmp_path / "new" / "video.mp4")
+    assert again.shape == (9, height + height % 2, width + width % 2, 3)
+    assert float((again[:, :height, :width] - video).abs().mean()) < 0.01
+    assert float((again[:, :height, :width] - video).abs().max()) < 0.1
+
+
+def test_frames_can_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, iter(gradient(9, 32, 32)), fps=23.976)
+    whole = read_video(path)
+    assert torch.equal(read_video(path, frame_indices=[7, 2]), whole[[7, 2]])
+    assert torch.equal(read_video(path, max_frames=4), whole[:4])
+    assert torch.equal(read_video(path, max_frames=400), whole)
+    assert torch.equal(read_first_frame(path), whole[0])
+    with pytest.raises(InputError, match=r"has 9 frames; frames \[9\]"):
+        read_video(path, frame_indices=[9])
+
+
+def test_frames_of_two_sizes_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="must all be"),
+        open_video_writer(tmp_path / "v.mp4", fps=12) as writer,
+    ):
+        writer.write(torch.rand(8, 8, 3))
+        writer.write(torch.rand(8, 10, 3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_video_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one frame"):
+        write_video(tmp_path / "v.mp4", torch.rand(0, 8, 8, 3), fps=12)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63), (1, 1)])
+def test_masks_round_trip_exactly(tmp_path: Path, height: int, width: int) -> None:
+    masks = torch.rand(5, height, width, generator=torch.Generator().manual_seed(0)) > 0.5
+    write_mask_video(tmp_path / "mask.mkv", masks, fps=12)
+    assert torch.equal(read_mask_video(tmp_path / "mask.mkv"), masks)
+
+
+def test_a_mask_video_is_an_mkv(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.mkv"):
+        write_mask_video(tmp_path / "mask.mp4", torch.ones(1, 2, 2, dtype=torch.bool), fps=12)
+
+
+def test_real_videos_load(shared: Path) -> None:
+    video = read_video(shared / "data" / "more4d-bear" / "4D-ViSM_output" / "1.mp4", max_frames=3)
+    assert video.shape[0] == 3
+    assert float(video.std()) > 0.05
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no video\n", b"\0" * 4000])
+@pytest.mark.parametrize("read", [read_video, read_mask_video, read_first_frame])
+def test_bad_videos_are_refused_in_one_line(tmp_path: Path, content: bytes | None, read: object) -> None:
+    path = tmp_path / "video.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_half_a_video_is_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "whole.mp4", torch.rand(9, 64, 64, 3), fps=12)
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"half\.mp4"):
+        read_video(tmp_path / "half.mp4")
