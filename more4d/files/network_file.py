@@ -77,7 +77,9 @@ def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise WeightsError(f"{path} is a safetensors file, but not one of this project's networks")
+                raise WeightsError(
+                    f"{path} is a safetensors file, but not one of this project's networks; give one"
+                )
             if int(metadata["version"]) > VERSION:
                 raise WeightsError(
                     f"{path} has version {metadata['version']}, newer than {VERSION}; update more4d"

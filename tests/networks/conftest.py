@@ -38,7 +38,7 @@ def conformance(shared: Path) -> Callable[[str], Conformance]:
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
         for key, tensor in load_file(folder / f"{name}_a.safetensors").items():
             part, _, rest = key.partition(".")
-            parts[part][rest] = tensor
+            parts.get(part, parts["weights"])[rest] = tensor  # a LoRA's weights have a prefix of their own
         return Conformance(config=described["config"], tolerance=described["tolerance"]["atol"], **parts)
 
     return load
