@@ -19,7 +19,7 @@ from more4d.networks.weights import save_network
 
 
 def write_random_preset(folder: Path, codecs: str) -> None:
-    """A complete preset of random networks: 5 frames of 48 x 64 pixels or the like, output at twice the size."""
+    """A complete preset of random networks: 5 frames of about 48 x 64 pixels, output at twice that."""
 
     small = {
         "dim": 24,

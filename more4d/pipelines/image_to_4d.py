@@ -6,6 +6,7 @@ same files as one that went through.
 
 import platform
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import more4d
 from more4d.files.cameras import load_camera, save_camera, save_camera_path
 from more4d.files.depth import load_depth, save_depth
 from more4d.files.export import export_tracks
+from more4d.files.image import save_image
 from more4d.files.previews import draw_tracks
 from more4d.files.tracks import load_tracks, save_tracks
 from more4d.files.video import write_mask_video, write_video
@@ -51,9 +53,11 @@ class Result:
         folder: of the item.
         files: relative to the folder.
         stages_run: how many stages had something to do.
+        identity: a short name for everything the result was made from.
     """
 
     folder: Path
+    identity: str
     files: tuple[str, ...]
     stages_run: int
 
@@ -69,8 +73,8 @@ def run_job(models: Models, job: Job, folder: Path, *, progress: Progress = sile
     try:
         return run.everything()
     except BaseException as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        run.record.fail(reason)
+        with suppress(InputError):  # a full disk must not hide why the run failed
+            run.record.fail(" ".join(str(error).split()) or type(error).__name__)
         raise
 
 
@@ -134,13 +138,14 @@ class _Run:
                 lambda report, kind=kind: export_tracks(self._tracks(), self.folder, kind),
             )
         title = self.job.prompt or self._tracks().caption or self.job.name
-        self._stage(
+        identity = self._stage(
             "sheet",
             [made, title, list(cameras)],
             ["sheet.png"],
-            lambda report: save_item_sheet(self.folder, self._picture(), list(cameras), title),
+            lambda report: save_item_sheet(self.folder, list(cameras), title),
         )
-        return Result(folder=self.folder, files=tuple(self.record.files()), stages_run=self.stages_run)
+        files = tuple(self.record.files())
+        return Result(folder=self.folder, identity=identity, files=files, stages_run=self.stages_run)
 
     def _depth_stage(self) -> str:
         job = self.job
@@ -156,8 +161,9 @@ class _Run:
             depth = self._estimate_depth()
             save_depth(self.folder / "depth.npy", torch.where(depth.valid, depth.depth_m, torch.nan))
             save_camera(self.folder / "camera.json", depth.camera)
+            save_image(self.folder / "photo.png", self._picture())
 
-        return self._stage("depth", made_from, ["depth.npy", "depth.png", "camera.json"], make)
+        return self._stage("depth", made_from, ["photo.png", "depth.npy", "depth.png", "camera.json"], make)
 
     def _estimate_depth(self) -> DepthMap:
         if self.job.tracks is not None:

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from more4d.files.image import load_image
 from more4d.files.sheets import save_sheet
@@ -15,14 +13,12 @@ COLUMNS = 5
 HOLE_COLOUR = (0.86, 0.16, 0.42)
 
 
-def save_item_sheet(
-    folder: Path, photo: Float[Tensor, "height width 3"], cameras: list[str], title: str
-) -> None:
+def save_item_sheet(folder: Path, cameras: list[str], title: str) -> None:
     """Write `sheet.png`: photo, depth and tracks; for each camera frames of rendering and view.
 
     Holes are marked in the renderings by a colour of their own.
     """
-    depth = load_image(folder / "depth.png")
+    photo, depth = load_image(folder / "photo.png"), load_image(folder / "depth.png")
     moments = _moments(load_tracks(folder / "tracks.safetensors").frames)
     tracks = read_video(folder / "tracks.mp4", frame_indices=moments[-3:])
     rows = [[photo, depth, *tracks]]

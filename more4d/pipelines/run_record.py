@@ -37,7 +37,7 @@ class RunRecord:
         """
         self.folder = folder
         self._stages: dict[str, dict[str, Any]] = _read_stages(folder / NAME)
-        self._about = about
+        self.about = about
         self._asked: list[str] = []
         self._notes: list[str] = []
         self._failure: str | None = None
@@ -100,7 +100,7 @@ class RunRecord:
             "format": FORMAT,
             "version": VERSION,
             "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **self._about,
+            **self.about,
             "state": "failed" if self._failure else "running",
             "failure": self._failure,
             "notes": self._notes,

@@ -1,0 +1,191 @@
+"""`more4d infer`: photos and prompts to 4-D scenes and videos. The job of `bash infer.sh`."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from more4d.pipelines.job import Job
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLES = ROOT / "examples" / "samples.jsonl"
+WEIGHTS = ROOT / "models" / "tiny"
+
+EXAMPLES = """\
+examples:
+  bash infer.sh                                            the sample photos, all that there is to see
+  bash infer.sh dog.jpg --prompt "the dog runs to the left"
+  bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
+  bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
+  bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
+  bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
+
+camera paths: bash infer.sh --list-cameras
+exit codes: 0 done, 1 an input could not be used or an item of a list failed, 2 wrong arguments,
+            70 a fault in more4d, 130 interrupted (run the same command again to go on)
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser(
+        "infer",
+        help="a photo and a prompt to a moving 4-D scene and its videos",
+        description="Turns a photo and a prompt into a moving 4-D scene and films it along camera paths. "
+        "What an earlier run with the same settings has finished is not made again.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("what to make")
+    what.add_argument(
+        "photo", nargs="?", type=Path, metavar="PHOTO", help="a picture, or a video (its first frame)"
+    )
+    what.add_argument("--prompt", metavar="TEXT", help="what happens")
+    what.add_argument(
+        "--camera",
+        action="append",
+        metavar="PATH",
+        help="name of a camera path or a .json file of keyframes; repeat for more (default: three paths)",
+    )
+    what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
+    what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
+    what.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another seed is another motion (default 0)"
+    )
+    known = parser.add_argument_group("what you know already")
+    known.add_argument(
+        "--depth", type=Path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
+    )
+    known.add_argument(
+        "--intrinsics",
+        type=_intrinsics,
+        metavar="FX,FY,CX,CY",
+        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
+    )
+    known.add_argument("--tracks", type=Path, metavar="FILE", help="film these tracks (.safetensors or .npz)")
+    many = parser.add_argument_group("many at once")
+    many.add_argument(
+        "--list", type=Path, metavar="FILE", help="items, one per line: .jsonl, .csv or .txt (image | prompt)"
+    )
+    many.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help="with --list captions.txt: pictures or videos, line by line",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER", help="default: output")
+    out.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="ply, npz or glb of the tracks; repeat for more",
+    )
+    out.add_argument("--quiet", action="store_true", help="show errors and the result only")
+    out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="a preset's weights (default: tiny)"
+    )
+    how.add_argument(
+        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything, then make every item; 1 if one of them failed."""
+    if options.list_cameras:
+        from more4d.geometry.camera_paths import describe_camera_paths
+
+        print(describe_camera_paths())
+        return 0
+    from more4d.cli.batch import run_batch
+    from more4d.cli.device import open_device
+    from more4d.pipelines.models import Models
+
+    logging.getLogger().setLevel(logging.ERROR if options.quiet else logging.WARNING)
+    jobs = jobs_of(options)
+    device = open_device(options.device)
+    return run_batch(Models.open(options.weights, device), jobs, options.output, show=not options.quiet)
+
+
+def jobs_of(options: argparse.Namespace) -> list["Job"]:
+    """What the arguments ask for, checked.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    from more4d.cli.job_lists import read_list, unique_names
+    from more4d.foundation.errors import InputError
+    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera
+
+    for camera in options.camera or ():
+        try:
+            check_camera(camera)
+        except InputError as error:
+            options.parser.error(f"argument --camera: {error}")
+    job = Job(
+        name="item",
+        image=options.photo,
+        prompt=options.prompt or "",
+        cameras=tuple(dict.fromkeys(options.camera or DEFAULT_CAMERAS)),
+        depth=options.depth,
+        intrinsics=options.intrinsics,
+        tracks=options.tracks,
+        seed=options.seed,
+        frames=options.frames,
+        fps=options.fps,
+        exports=tuple(dict.fromkeys(options.export)),
+    )
+    source = options.photo or options.tracks
+    listed = options.list or (None if source else SAMPLES)
+    if options.pictures and not options.list:
+        options.parser.error("--pictures goes with --list captions.txt")
+    if source is None or options.list:
+        _refuse_beside_list(options)
+        return read_list(listed, options.pictures, job)
+    if options.prompt is None and options.tracks is None:
+        options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
+    check(job)
+    return unique_names([_named(job, source)])
+
+
+def _named(job: "Job", source: Path) -> "Job":
+    from dataclasses import replace
+
+    return replace(job, name=source.stem)
+
+
+def _refuse_beside_list(options: argparse.Namespace) -> None:
+    beside = {
+        "PHOTO": options.photo,
+        "--prompt": options.prompt,
+        "--depth": options.depth,
+        "--intrinsics": options.intrinsics,
+        "--tracks": options.tracks,
+    }
+    given = [name for name, value in beside.items() if value is not None]
+    if given and options.list:
+        options.parser.error(f"{given[0]} does not go with --list; put it into the list")
+    if given:
+        options.parser.error(f"{given[0]} needs a photo to go with: bash infer.sh PHOTO {given[0]} ...")
+
+
+def _intrinsics(text: str) -> tuple[float, float, float, float]:
+    from more4d.cli.job_lists import parse_intrinsics
+
+    try:
+        return parse_intrinsics(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+
+
+def parse_device(text: str) -> str:
+    """The name of a device, for argparse."""
+    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
+        return text
+    raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")

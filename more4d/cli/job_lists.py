@@ -1,0 +1,247 @@
+"""Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a pictures file."""
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from more4d.foundation.errors import InputError
+from more4d.pipelines.job import Job, check
+
+COLUMNS = (
+    "image",
+    "prompt",
+    "camera",
+    "depth",
+    "intrinsics",
+    "tracks",
+    "seed",
+    "frames",
+    "fps",
+    "name",
+)
+FORMATS = ".jsonl, .csv or .txt"
+_NAME_LENGTH = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a list, as written.
+
+    Attributes:
+        where: file and line, for messages.
+        folder: what relative paths start from.
+        values: by column; only what is given.
+    """
+
+    where: str
+    folder: Path
+    values: Mapping[str, Any]
+
+
+def read_list(path: Path, pictures: Path | None, defaults: Job) -> list[Job]:
+    """The jobs of a list; what a line does not say is taken from `defaults`.
+
+    Args:
+        path: .jsonl (an object per line), .csv (with a header) or .txt (`image | prompt`, or captions if
+            `pictures` is given). Paths in it are relative to its folder.
+        pictures: a text file with a picture or video per line, in the order of the captions.
+
+    Raises:
+        InputError: names the file and the line, and what is wrong there.
+    """
+    rows = list(_pair(path, pictures) if pictures is not None else _rows(path))
+    if not rows:
+        raise InputError(f"{path} lists nothing; give one item per line")
+    return unique_names([_job(row, defaults) for row in rows])
+
+
+def unique_names(jobs: list[Job]) -> list[Job]:
+    """The jobs with names that can be folders, each once: a repeated name gets a number."""
+    named: list[Job] = []
+    taken: set[str] = set()
+    for job in jobs:
+        name, count = folder_name(job.name), 1
+        while name in taken:
+            count += 1
+            name = f"{folder_name(job.name)}-{count}"
+        taken.add(name)
+        named.append(replace(job, name=name))
+    return named
+
+
+def folder_name(name: str) -> str:
+    """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"
+
+
+def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
+    """Four numbers fx,fy,cx,cy.
+
+    Raises:
+        ValueError: there are not four numbers.
+    """
+    numbers = [float(part) for part in text.split(",")]
+    if len(numbers) != 4:
+        raise ValueError(f"{len(numbers)} numbers")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    readers = {".jsonl": _json_values, ".csv": _csv_values, ".txt": _text_values}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path} has the suffix '{path.suffix}'; a list is a {FORMATS} file")
+    for number, values in readers[path.suffix.lower()](path, _lines(path)):
+        where = f"{path} line {number}"
+        _check_columns(where, values)
+        given = {key: value for key, value in values.items() if value not in (None, "")}
+        # What is written but empty is wrong where it must not be.
+        given |= {key: "" for key in ("prompt",) if values.get(key) == ""}
+        yield Row(where=where, folder=path.parent, values=given)
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines without their ends; none of them blank."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
+    except OSError as error:
+        raise InputError(f"cannot read list {path}: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise InputError(f"{path} line {number} is blank; remove it, each line is one item")
+    return lines
+
+
+def _json_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path} line {number} is not JSON ({error.msg}); give one object per line"
+            ) from error
+        if not isinstance(values, dict):
+            raise InputError(
+                f'{path} line {number} is not a JSON object; write {{"image": ..., "prompt": ...}}'
+            )
+        yield number, values
+
+
+def _csv_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_columns(f"{path} line 1", dict.fromkeys(header))
+        for cells in reader:
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{path} line {reader.line_num} has {len(cells)} values for {len(header)} columns; "
+                    "put a value that holds a comma into double quotes"
+                )
+            yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num} is not CSV: {error}") from error
+
+
+def _text_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        image, separator, prompt = line.partition("|")
+        if not separator:
+            raise InputError(
+                f"{path} line {number} has no '|'; write image | prompt, or name a list of --pictures"
+            )
+        yield number, {"image": image.strip(), "prompt": prompt.strip()}
+
+
+def _pair(captions: Path, pictures: Path) -> Iterator[Row]:
+    texts, paths = _lines(captions), _lines(pictures)
+    if len(texts) != len(paths):
+        raise InputError(
+            f"{captions} has {len(texts)} lines and {pictures} has {len(paths)}; they must match line by line"
+        )
+    for number, (text, path) in enumerate(zip(texts, paths, strict=True), start=1):
+        values = {"image": path.strip(), "prompt": text.strip()}
+        yield Row(where=f"{pictures} line {number}", folder=pictures.parent, values=values)
+
+
+def _check_columns(where: str, values: Mapping[str, Any]) -> None:
+    for column in values:
+        if column not in COLUMNS:
+            close = difflib.get_close_matches(str(column), COLUMNS, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise InputError(f"{where}: unknown column '{column}'; {hint}known columns: {', '.join(COLUMNS)}")
+
+
+def _job(row: Row, defaults: Job) -> Job:
+    values, folder = row.values, row.folder
+    paths = {key: folder / _text(row, key) if key in values else None for key in ("image", "depth", "tracks")}
+    source = paths["image"] or paths["tracks"]
+    job = replace(
+        defaults,
+        **paths,
+        name=_text(row, "name") if "name" in values else source.stem if source else "item",
+        prompt=_text(row, "prompt") if "prompt" in values else "",
+        cameras=_cameras(row, defaults.cameras),
+        intrinsics=_intrinsics(row),
+        seed=_number(row, "seed", int, defaults.seed),
+        frames=_number(row, "frames", int, None if paths["tracks"] else defaults.frames),
+        fps=_number(row, "fps", float, defaults.fps),
+    )
+    try:
+        check(job)
+    except InputError as error:
+        raise InputError(f"{row.where}: {error}") from error
+    return job
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.values[column]
+    if not isinstance(value, str):
+        raise InputError(f"{row.where}: '{column}' must be text, got {value!r}")
+    return value
+
+
+def _number(row: Row, column: str, kind: type, default: Any) -> Any:
+    value = row.values.get(column, default)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = kind(value)
+        if number != float(value):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        what = "a whole number" if kind is int else "a number"
+        raise InputError(f"{row.where}: '{column}' must be {what}, got {value!r}") from error
+    return number
+
+
+def _cameras(row: Row, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = row.values.get("camera")
+    if value is None:
+        return default
+    listed = value.split(";") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
+        raise InputError(
+            f"{row.where}: 'camera' must be names separated by ';', or a list of names, got {value!r}"
+        )
+    names = [name.strip() for name in listed]
+    return tuple(str(row.folder / name) if name.endswith(".json") else name for name in names)
+
+
+def _intrinsics(row: Row) -> tuple[float, float, float, float] | None:
+    value = row.values.get("intrinsics")
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
+    try:
+        return parse_intrinsics(text.replace(";", ","))
+    except ValueError as error:
+        raise InputError(f"{row.where}: 'intrinsics' must be fx,fy,cx,cy, got {value!r}") from error

@@ -1,0 +1,82 @@
+"""The `more4d` command: picks a subcommand, and turns what goes wrong into one line and an exit code.
+
+Nothing heavy is imported before a subcommand runs, so that `--help` answers at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from more4d import __version__
+from more4d.cli import infer, train, vae
+from more4d.foundation.errors import More4DError
+
+DONE, FAILED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+DEBUG = "MORE4D_DEBUG"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and leave with the exit code of wrong usage."""
+        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = Parser(prog="more4d", description="One photo and a prompt to a moving 4-D scene.")
+    parser.add_argument("--version", action="version", version=f"more4d {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for module in (infer, vae, train):
+        module.add_command(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code.
+
+    0: done. 1: an input, weights or an item of a batch could not be used. 2: wrong arguments. 70: a fault of
+    this program. 130: interrupted.
+    """
+    _use_all_cores()
+    logging.basicConfig(level=logging.WARNING, format="note: %(message)s")
+    try:
+        options = build_parser().parse_args(arguments)
+        return options.run(options)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except More4DError as error:
+        return _failed(str(error), FAILED)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _failed(f"{error.strerror or error}{where}", FAILED)
+    except MemoryError:
+        return _failed("out of memory; ask for fewer --frames or close other programs", FAILED)
+    except Exception as error:  # noqa: BLE001 - the last door: whatever it is, one line and an exit code
+        text = " ".join(str(error).split())
+        return _failed(
+            f"{type(error).__name__}: {text}; this is a fault in more4d (set {DEBUG}=1 for details)", BUG
+        )
+
+
+def _failed(message: str, code: int) -> int:
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    _say(f"error: {' '.join(message.split())}")
+    return code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _use_all_cores() -> None:
+    """Threads that spin while waiting take the cores from those that work; set before torch loads."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")

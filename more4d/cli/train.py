@@ -1,0 +1,32 @@
+"""`more4d train`: one training run from a configuration file."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("train", help="train a network from a configuration file")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="for example config/tiny/strag.yaml"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="of the checkpoint; default runs/NAME OF THE CONFIG"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, or go on training, and export the networks."""
+    from more4d.training.run import run as train
+
+    logging.getLogger("more4d").setLevel(logging.INFO)
+    output = options.output or Path("runs") / options.config.stem
+    for path in train(options.config, output, options.overrides):
+        print(path)
+    return 0

@@ -1,0 +1,125 @@
+"""`more4d vae`: the trajectory codec alone, to train or debug it. The job of `bash infer_vae.sh`."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from more4d.geometry.tracks import PointTracks
+    from more4d.pipelines.preset import Preset
+
+from more4d.cli.infer import WEIGHTS, parse_device
+
+SCENE = "scene:"
+EXAMPLES = """\
+examples:
+  bash infer_vae.sh                         a procedural scene
+  bash infer_vae.sh scene:7                 the procedural scene of seed 7
+  bash infer_vae.sh output/dog/tracks.safetensors
+  bash infer_vae.sh my_tracks.npz --output check
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser(
+        "vae",
+        help="encode and decode tracks, and report the error",
+        description="Sends tracks through the trajectory codec and reports the error in pixels and metres.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        nargs="?",
+        default=f"{SCENE}1",
+        metavar="SCENE_OR_TRACKS",
+        help="scene:SEED, .safetensors or .npz",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="a preset's weights (default: tiny)"
+    )
+    parser.add_argument(
+        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
+    from more4d.cli.device import open_device
+    from more4d.pipelines.codec_check import compare, side_by_side, through_codec
+    from more4d.pipelines.models import Models
+    from more4d.pipelines.run_lock import locked
+    from more4d.pipelines.run_record import RunRecord
+
+    models = Models.open(options.weights, open_device(options.device))
+    original = _tracks(options.source, models.preset)
+    with locked(options.output):
+        decoded = through_codec(models, original)
+        report = compare(original, decoded)
+        about = {"source": options.source, "weights": models.identity("trajectory_codec")}
+        record = RunRecord(options.output, {"kind": "codec", **about})
+        record.stage(
+            "codec",
+            [about, original.caption, report.as_dict()],
+            ["metrics.json", "side_by_side.mp4", "sheet.png"],
+            lambda: _write(
+                options.output, about, report.as_dict(), side_by_side(original, decoded), original
+            ),
+        )
+    print(f"{options.source}: {original.caption}")
+    print(f"moving pixels: {100 * report.moving_share:.1f} %")
+    print(
+        f"error of moving points: {report.moving_error_px:.2f} px of {report.motion_px:.2f} px of motion, "
+        f"{report.moving_error_m:.3f} m of {report.motion_m:.3f} m"
+    )
+    print(f"error of still points: {report.still_error_px:.2f} px, {report.still_error_m:.3f} m")
+    print(f"{options.output}/side_by_side.mp4  {options.output}/sheet.png  {options.output}/metrics.json")
+    return 0
+
+
+def _tracks(source: str, preset: "Preset") -> "PointTracks":
+    from more4d.files.tracks import load_tracks
+    from more4d.foundation.errors import InputError
+    from more4d.geometry.framing import working_size
+    from more4d.pipelines.codec_check import to_native_size
+    from more4d.scenes.capture import capture
+    from more4d.scenes.library import sample_scene
+
+    if not source.startswith(SCENE):
+        if not Path(source).exists():
+            raise InputError(f"there is no file {source}; give a track file or {SCENE}SEED")
+        return to_native_size(load_tracks(Path(source)), preset)
+    seed = source.removeprefix(SCENE)
+    if not seed.isdigit():
+        raise InputError(f"'{source}' names no scene; write {SCENE} and a whole number, for example {SCENE}7")
+    height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
+    scene = sample_scene(int(seed), aspect=width / height)
+    return capture(scene, height=height, width=width, frames=preset.frames).tracks
+
+
+def _write(
+    output: Path, about: dict[str, str], numbers: dict[str, float], video: Any, original: "PointTracks"
+) -> None:
+    import json
+    import math
+
+    from more4d.files.atomic import write_bytes
+    from more4d.files.sheets import save_sheet
+    from more4d.files.video import write_video
+
+    clean = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    write_bytes(output / "metrics.json", (json.dumps({**about, **clean}, indent=2) + "\n").encode())
+    write_video(output / "side_by_side.mp4", video, fps=original.fps)
+    moments = [round(part * (len(video) - 1)) for part in (0.33, 0.67, 1)]
+    save_sheet(
+        output / "sheet.png",
+        [[*video[moment].chunk(3, 1)] for moment in moments],
+        captions=[[f"original, frame {moment}", "decoded", "error, pale is 8 px"] for moment in moments],
+        title=original.caption or "tracks through the codec",
+        tile_height=240,
+    )

@@ -1,0 +1,124 @@
+"""The trajectory codec alone: what becomes of tracks that are encoded and decoded."""
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.files.previews import colour_ramp, draw_tracks
+from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.framing import fit, fit_mask, working_size
+from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks
+from more4d.metrics.tracks import image_error_px, moving_pixels
+from more4d.pipelines.image_to_tracks import positions_from_motion
+from more4d.pipelines.models import Models
+from more4d.pipelines.preset import Preset
+from more4d.pipelines.time_axis import resample_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecReport:
+    """Errors of decoded tracks, means over visible points of all frames but the first.
+
+    Attributes:
+        moving_error_px: of points that ever move by half a pixel or more, in pixels of the native size.
+        still_error_px: of all others: what leaks onto what should stand still.
+        motion_px: how far moving points are from their start: the error of a codec that says nothing moves.
+        moving_error_m: as `moving_error_px`, in metres in space.
+        still_error_m: as `still_error_px`, in metres in space.
+        motion_m: as `motion_px`, in metres in space.
+        moving_share: how many of the pixels move.
+    """
+
+    moving_error_px: float
+    still_error_px: float
+    motion_px: float
+    moving_error_m: float
+    still_error_m: float
+    motion_m: float
+    moving_share: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers; NaN where there is no such point."""
+        return asdict(self)
+
+
+def to_native_size(tracks: PointTracks, preset: Preset) -> PointTracks:
+    """The tracks at the size and number of frames the preset's networks work at; no position is invented."""
+    height, width = working_size(tracks.height, tracks.width, pixels=preset.pixels, multiple=preset.multiple)
+    frames = tracks.frames
+    packed = rearrange(tracks.positions, "t h w xyz -> h w (t xyz)")
+    positions, camera = fit(packed, tracks.camera, height=height, width=width, mode="nearest")
+    colours, _ = fit(tracks.colours, tracks.camera, height=height, width=width)
+    seen = [fit_mask(mask, tracks.camera, height=height, width=width)[0] for mask in tracks.visibility]
+    nearest = torch.linspace(0, frames - 1, preset.frames).round().long()
+    return replace(
+        tracks,
+        positions=resample_frames(rearrange(positions, "h w (t xyz) -> t h w xyz", t=frames), preset.frames),
+        colours=colours,
+        visibility=torch.stack(seen)[nearest],
+        camera=camera,
+        fps=tracks.fps * preset.frames / frames,
+    )
+
+
+@torch.inference_mode()
+def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
+    """Tracks of the native size (see `to_native_size`), encoded and decoded.
+
+    Raises:
+        WeightsError: the codec's file cannot be used.
+    """
+    with models.released():
+        codec = models.network("trajectory_codec")
+        motion = rearrange(normalise_motion(tracks.positions, tracks.camera), "t h w xyz -> 1 xyz t h w")
+        image = rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1
+        motion, image, depth_m = (
+            value.to(models.device, models.dtype) for value in (motion, image, tracks.depth_m[None, None])
+        )
+        decoded = codec.decode_motion(codec.encode_motion(motion), image, depth_m)[0].float().cpu()
+    known = torch.ones_like(tracks.depth_m, dtype=torch.bool)
+    start = DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)
+    decoded = rearrange(decoded - decoded[:, :1], "xyz t h w -> t h w xyz")
+    return replace(tracks, positions=positions_from_motion(decoded, start))
+
+
+def compare(original: PointTracks, decoded: PointTracks) -> CodecReport:
+    """The errors of `decoded`."""
+    moving = moving_pixels(original.positions, original.camera)
+    seen = original.visibility[1:]
+
+    def mean(values: Tensor, where: Tensor) -> float:
+        return float(values[1:][seen & where].mean())
+
+    still_world = original.positions[:1].expand_as(original.positions)
+    error_px, motion_px = (
+        image_error_px(positions, original.positions, original.camera)
+        for positions in (decoded.positions, still_world)
+    )
+    error_m, motion_m = (
+        (positions - original.positions).norm(dim=-1) for positions in (decoded.positions, still_world)
+    )
+    return CodecReport(
+        moving_error_px=mean(error_px, moving),
+        still_error_px=mean(error_px, ~moving),
+        motion_px=mean(motion_px, moving),
+        moving_error_m=mean(error_m, moving),
+        still_error_m=mean(error_m, ~moving),
+        motion_m=mean(motion_m, moving),
+        moving_share=float(moving.float().mean()),
+    )
+
+
+def side_by_side(
+    original: PointTracks, decoded: PointTracks, *, full_px: float = 8.0
+) -> Float[Tensor, "frames height width 3"]:
+    """A video of both tracks and of the error in every pixel: dark is none, pale is `full_px` or more."""
+    left, right = draw_tracks(original), draw_tracks(decoded)
+    error = image_error_px(decoded.positions, original.positions, original.camera)
+    factor = left.shape[1] // original.height
+    picture = colour_ramp(error / full_px).repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return torch.cat([left, right, picture], 2)
