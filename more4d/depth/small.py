@@ -82,15 +82,16 @@ class SmallDepth(nn.Module):
         half, quarter, eighth, sixteenth = config.widths
         self.stem = nn.Conv2d(3 * 4 + 2, half, 3, padding=1)
         self.encoder = nn.ModuleList(_blocks(w, n) for w, n in zip(config.widths, config.blocks, strict=True))
+        # Each size starts from normalised values; else they grow from size to size and drown what is added.
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+            nn.Sequential(nn.GroupNorm(8, fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1))
             for fine, coarse in ((half, quarter), (quarter, eighth), (eighth, sixteenth))
         )
         self.globals = nn.Sequential(
             *(_GlobalBlock(sixteenth, config.heads) for _ in range(config.global_blocks))
         )
         self.up = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1)
+            nn.Sequential(nn.GroupNorm(8, coarse), nn.Conv2d(coarse, fine, 1))
             for coarse, fine in ((sixteenth, eighth), (eighth, quarter), (quarter, half))
         )
         self.decoder = nn.ModuleList(_Residual(width) for width in (eighth, quarter, half))
@@ -143,6 +144,8 @@ class _Residual(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
+        nn.init.zeros_(self.body[-1].weight)
+        nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
