@@ -1,6 +1,6 @@
 """What a builder hands over: the model of one object with what a story needs to know of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ class Blueprint:
         nature: which motions suit it.
         height_m: from the ground to its top.
         radius_m: of the ball, or of the wheels; 0 for others.
+        size: factor on the model; height and radius hold it already.
     """
 
     model: Model
@@ -29,6 +30,7 @@ class Blueprint:
     nature: Nature
     height_m: float
     radius_m: float = 0.0
+    size: float = 1.0
 
     @property
     def roles(self) -> frozenset[str]:
@@ -41,4 +43,10 @@ class Blueprint:
         rests = [part.rest for part in self.model.parts]
         return max(
             float(np.abs(rest[[0, 2], :3]).sum(1).max() + np.abs(rest[[0, 2], 3]).max()) for rest in rests
+        )
+
+    def resized(self, factor: float) -> "Blueprint":
+        """A larger or smaller one."""
+        return replace(
+            self, height_m=self.height_m * factor, radius_m=self.radius_m * factor, size=self.size * factor
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,25 +10,27 @@ from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera import Camera
 from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.captions import compose
+from more4d.scenes.casting import Eye, cast
 from more4d.scenes.creatures import animal
-from more4d.scenes.modelling import shift, turn_x, turn_y, turn_z
+from more4d.scenes.modelling import shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import STILL, Motion
 from more4d.scenes.people import bird, flying_bird, person, robot
 from more4d.scenes.props import cactus, chair, flower, hot_air_balloon, lamp, mushroom, rocket, snowman, vase
-from more4d.scenes.scene import Action, Atmosphere, Finish, Scene
+from more4d.scenes.scene import Action, Atmosphere, Body, Finish, Scene, stage_bodies
 from more4d.scenes.stories import Place, invent_motion
 from more4d.scenes.things import ball, balloon, barrel, box, crate, flag, tree
 from more4d.scenes.vehicles import bus, car, cart, train, truck
 from more4d.scenes.worlds import Terrain, build_atmosphere, build_finish, build_terrain
 
 Random = np.random.Generator
+PROBE, LEAST_SHARE = 36, 0.004  # pixels of the probe's side, share of them an object must cover
 Builder = Callable[[Random], Blueprint]
 CAST: tuple[tuple[Builder, float], ...] = (
     (animal, 9.0),
     (person, 4.0),
     (robot, 0.8),
     (bird, 1.6),
-    (flying_bird, 1.4),
+    (flying_bird, 1.8),
     (car, 2.0),
     (truck, 1.5),
     (bus, 0.8),
@@ -38,7 +40,7 @@ CAST: tuple[tuple[Builder, float], ...] = (
     (box, 1.0),
     (crate, 0.7),
     (barrel, 0.7),
-    (balloon, 1.4),
+    (balloon, 1.8),
     (hot_air_balloon, 0.8),
     (tree, 1.0),
     (cactus, 0.3),
@@ -85,9 +87,7 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     movers = _choose_movers(rng, len(world.objects))
     for index, (blueprint, place) in enumerate(world.objects):
         motion: Motion = invent_motion(rng, blueprint, place, world.terrain) if index in movers else STILL
-        placement = shift(place.foot) @ turn_y(place.heading)
-        body = blueprint.model.body(index + 1, blueprint.noun, blueprint.colour, placement, motion)
-        bodies.append(body)
+        bodies.append(_body(index + 1, blueprint, place, motion))
         if motion is not STILL or rng.random() < 0.15:
             action = Action(
                 object_id=index + 1,
@@ -109,6 +109,25 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     )
 
 
+def _body(object_id: int, blueprint: Blueprint, place: Place, motion: Motion) -> Body:
+    size = blueprint.size
+    placement = shift(place.foot) @ turn_y(place.heading) @ stretch((size, size, size))
+    return blueprint.model.body(object_id, blueprint.noun, blueprint.colour, placement, motion)
+
+
+def _only_seen(world: World) -> World:
+    """The world without the objects that the photo hardly shows: a caption must not speak of them."""
+    bodies = [_body(index + 1, *pair, STILL) for index, pair in enumerate(world.objects)]
+    staging = stage_bodies((world.terrain.scenery, *bodies), np.zeros(1))
+    eye = Eye.look(world.stage_to_camera, world.camera, PROBE, PROBE)
+    _, owner = cast(eye, staging, 0, eye.centre, world.atmosphere.dome_m)
+    ids = np.array([*staging.object_ids, 0])[owner]
+    counts = np.bincount(ids.reshape(-1), minlength=len(bodies) + 1)[1:]
+    seen = [index for index, count in enumerate(counts) if count >= LEAST_SHARE * PROBE * PROBE]
+    kept = seen or [int(counts.argmax())]
+    return replace(world, objects=tuple(world.objects[index] for index in kept))
+
+
 def _choose_movers(rng: Random, count: int) -> set[int]:
     """Mostly the main object, often others as well, sometimes nobody."""
     if rng.random() < 0.05:
@@ -120,7 +139,7 @@ def _choose_movers(rng: Random, count: int) -> set[int]:
 def _build_world(rng: Random, seed: int, aspect: float) -> World:
     builders, weights = zip(*CAST, strict=True)
     chances = np.array(weights) / sum(weights)
-    many = rng.random() < 0.3
+    many = rng.random() < 0.45
     count = int(rng.integers(2, 5)) if many else 1
     blueprints = [builders[index](rng) for index in rng.choice(len(builders), count, p=chances)]
     main = blueprints[0]
@@ -138,7 +157,7 @@ def _build_world(rng: Random, seed: int, aspect: float) -> World:
     objects = _place(rng, blueprints, camera, depth, terrain)
     ground = terrain.level(0.0, 0.0)
     stage_to_camera = turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye - ground, 0.0))
-    return World(
+    world = World(
         camera=camera,
         stage_to_camera=stage_to_camera,
         terrain=terrain,
@@ -146,6 +165,7 @@ def _build_world(rng: Random, seed: int, aspect: float) -> World:
         atmosphere=build_atmosphere(rng, terrain),
         finish=build_finish(rng, seed),
     )
+    return _only_seen(world)
 
 
 def _place(
@@ -154,23 +174,30 @@ def _place(
     """The first object large and near the middle, the others around it, clear of each other."""
     objects: list[tuple[Blueprint, Place]] = []
     taken: list[tuple[float, float, float]] = []
-    for index, blueprint in enumerate(blueprints):
-        reach = blueprint.reach_m
+    for index, original in enumerate(blueprints):
+        blueprint = original
         for _ in range(12):
-            z = depth if index == 0 else depth * float(rng.uniform(0.75, 2.2))
-            middle = 0.5 if index == 0 else 0.55
-            u = middle + float(rng.choice((-1, 1)) * rng.uniform(0, 0.2 if index == 0 else 0.42))
-            x = (u - 0.5) / camera.fx * z
-            clear = all(math.hypot(x - other[0], z - other[1]) > reach + other[2] for other in taken)
-            if clear and z - reach > 0.5 * depth:
-                break
-        else:
+            z, spread = (depth, 0.2) if index == 0 else (depth * float(rng.uniform(0.8, 1.35)), 0.42)
             if index:
-                continue
-        taken.append((x, z, reach))
-        foot = (x, terrain.level(x, z), z)
-        objects.append((blueprint, Place(foot=foot, heading=_heading(rng), width_m=z / camera.fx, depth_m=z)))
+                blueprint = _fitted(rng, original, z / camera.fy)
+            u = 0.5 + spread * float(rng.uniform(-1, 1))
+            x = float(np.clip((u - 0.5) / camera.fx * z, -0.8 * depth, 0.8 * depth))
+            reach = blueprint.reach_m
+            if all(math.hypot(x - other[0], z - other[1]) > reach + other[2] for other in taken):
+                taken.append((x, z, reach))
+                foot = (x, terrain.level(x, z), z)
+                place = Place(foot=foot, heading=_heading(rng), width_m=z / camera.fx, depth_m=z)
+                objects.append((blueprint, place))
+                break
     return objects
+
+
+def _fitted(rng: Random, blueprint: Blueprint, picture_m: float) -> Blueprint:
+    """The object if it fills a fair share of a picture of this height, else a toy or a giant of it."""
+    share = blueprint.height_m / picture_m
+    if 0.14 < share < 0.6:
+        return blueprint
+    return blueprint.resized(float(rng.uniform(0.16, 0.5)) / share)
 
 
 def _heading(rng: Random) -> float:

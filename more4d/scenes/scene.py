@@ -223,12 +223,17 @@ class Staging:
 
 def stage(scene: Scene, times: Float[ndarray, " frames"]) -> Staging:
     """Where every part of the scene is at `times` (each in [0, 1])."""
+    return stage_bodies(scene.bodies, times)
+
+
+def stage_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> Staging:
+    """Where every part of some bodies is at `times`."""
     parts: list[Part] = []
     owners: list[int] = []
     matrices: list[ndarray] = []
     phases: list[ndarray] = []
     moving: list[bool] = []
-    for owner, body in enumerate(scene.bodies):
+    for owner, body in enumerate(bodies):
         motion = body.motion
         whole = motion.travel != (0.0, 0.0, 0.0) or motion.hop[0] != 0 or motion.turning is not None
         root = (body_poses(motion, times) if whole else np.eye(4)[None]) @ body.placement
@@ -244,7 +249,7 @@ def stage(scene: Scene, times: Float[ndarray, " frames"]) -> Staging:
     return Staging(
         parts=tuple(parts),
         owners=tuple(owners),
-        object_ids=tuple(scene.bodies[owner].object_id for owner in owners),
+        object_ids=tuple(bodies[owner].object_id for owner in owners),
         to_stage=np.stack(matrices),
         phases=np.stack(phases),
         moving=tuple(moving),

@@ -169,7 +169,10 @@ def _contact(scene: Scene, staging: Staging, frame: int, points: ndarray) -> nda
         foot = root[:3, 3].astype(np.float32)
         dx, dz = points[0] - foot[0], points[2] - foot[2]
         dy = (points[1] - foot[1]) * 3
-        shade *= 1 - 0.4 * np.exp(-(dx * dx + dy * dy + dz * dz) / np.float32(body.reach_m**2))
+        shade *= 1 - 0.4 * np.exp(
+            -(dx * dx + dy * dy + dz * dz)
+            / np.float32((body.reach_m * np.linalg.norm(body.placement[:3, 0])) ** 2)
+        )
     return shade
 
 

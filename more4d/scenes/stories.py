@@ -73,7 +73,7 @@ def invent_motion(rng: Random, blueprint: Blueprint, place: Place, terrain: Terr
     if nature == "flag":
         return Motion(verb="wave", sheet_cycles=float(rng.uniform(0.8, 2.0)))
     if nature == "floater":
-        way = str(rng.choice(("up", "up", "down", "down", "left", "right", "toward", "away")))
+        way = str(rng.choice(("up", "up", "down", "down", "down", "left", "right", "toward", "away")))
         return _translate(rng, place, terrain, way, "float")
     if nature == "ball":
         return _ball(rng, blueprint, place, terrain)

