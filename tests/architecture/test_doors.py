@@ -17,7 +17,6 @@ DOORS = {
     "deepspeed": ("training/runtime.py",),
     "diffusers": ("networks/wan.py",),
     "numba": ("raster/numba_backend.py",),
-    "peft": ("networks/lora.py",),
     "plyfile": ("files/export.py",),
     "safetensors": ("files/*.py", "networks/weights.py"),
     "transformers": ("networks/conditioners.py", "depth/transformers_backend.py"),
