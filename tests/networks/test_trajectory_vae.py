@@ -65,8 +65,9 @@ def test_shapes_survive_encoding_and_decoding(frames: int):
 def test_frame_zero_never_moves_outside_training():
     network = codec()
     image, depth_m = photo_and_depth()
-    latents = torch.randn(1, 16, 2, 2, 3)
+    latents = torch.randn(1, 16, 2, 2, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
+        network.video.vae.decoder.conv_out.weight *= 0.01  # stays inside the clamp, which training leaves out
         as_used = network.decode_motion(latents, image, depth_m)
         as_trained = network.train().decode_motion(latents, image, depth_m)
     assert not as_used[:, :, 0].any()
