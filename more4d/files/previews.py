@@ -81,13 +81,14 @@ def draw_tracks(
     frames = []
     for frame in range(tracks.frames):
         picture = background.clone()
-        first = max(0, frame - tail)
-        for earlier in range(first, frame):
-            age = (earlier - first + 1) / (frame - first)
+        steps = range(max(0, frame - tail), frame)
+        lines = []
+        for earlier in steps:
             seen = shown[earlier] & shown[earlier + 1]
-            line = _between(place[earlier][seen], place[earlier + 1][seen], radius)
-            _stamp(picture, line, colour_ramp(torch.tensor(0.3 + 0.6 * age)), 0.7 * radius)
-        _stamp(picture, place[frame][shown[frame]], torch.ones(3), 1.3 * radius)
+            lines.append(_between(place[earlier][seen], place[earlier + 1][seen], radius))
+        ages = colour_ramp(0.3 + 0.6 * torch.arange(1, len(lines) + 1) / max(1, len(lines)))
+        _paint(picture, lines, ages, 0.7 * radius)
+        _paint(picture, [place[frame][shown[frame]]], torch.ones(1, 3), 1.3 * radius)
         frames.append(picture)
     return torch.stack(frames)
 
@@ -102,19 +103,31 @@ def _between(start: Tensor, end: Tensor, spacing: float) -> Tensor:
     return (start + part * (end - start)).flatten(0, 1)
 
 
-def _stamp(picture: Tensor, centres: Tensor, colour: Tensor, radius: float) -> None:
-    """Draw antialiased discs of one colour into `picture`, in place; overlaps count once."""
+def _paint(picture: Tensor, groups: list[Tensor], colours: Tensor, radius: float) -> None:
+    """Draw antialiased discs at the points of each group, in place; a later group covers an earlier one.
+
+    One maximum per pixel decides: a disc of group g that covers the share c of a pixel offers g + c.
+    """
+    if not groups:
+        return
     height, width = picture.shape[:2]
     reach = math.ceil(radius + 0.5)
-    inside = ((centres > -reach) & (centres < torch.tensor([width + reach, height + reach]))).all(-1)
-    centres = centres[inside]
-    corner = centres.floor().long()
-    coverage = torch.zeros(height * width)
-    for down in range(-reach, reach + 1):
-        for across in range(-reach, reach + 1):
-            x, y = corner[:, 0] + across, corner[:, 1] + down
-            distance = (torch.stack([x, y], -1) + 0.5 - centres).norm(dim=-1)
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            cover = (radius + 0.5 - distance).clamp(0, 1)
-            coverage.scatter_reduce_(0, (y * width + x)[inside], cover[inside], reduce="amax")
-    picture.lerp_(colour.to(picture), coverage.view(height, width, 1))
+    centres = torch.cat(groups)
+    group = torch.repeat_interleave(torch.tensor([len(points) for points in groups]))
+    near = ((centres > -reach) & (centres < torch.tensor([width + reach, height + reach]))).all(-1)
+    centres, group = centres[near], group[near]
+    offsets = torch.arange(-reach, reach + 1)
+    x = (centres[:, 0].floor().long()[:, None] + offsets)[:, None, :]
+    y = (centres[:, 1].floor().long()[:, None] + offsets)[:, :, None]
+    distance = torch.hypot(x + 0.5 - centres[:, 0, None, None], y + 0.5 - centres[:, 1, None, None])
+    cover = (radius + 0.5 - distance).clamp(0, 1)
+    drawn = (cover > 0.02) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    offer = (group[:, None, None] + 0.999 * cover)[drawn]
+    best = torch.full((height * width,), -1.0).scatter_reduce_(
+        0, (y * width + x)[drawn], offer, reduce="amax"
+    )
+    touched = best >= 0
+    winner = best[touched].long()
+    share = ((best[touched] - winner) / 0.999)[:, None]
+    flat = picture.view(-1, 3)
+    flat[touched] = torch.lerp(flat[touched], colours.to(picture)[winner], share)
