@@ -28,7 +28,8 @@ class STraGOptions:
 
     Attributes:
         codec: file of the trajectory codec; its motion half stays frozen, its picture stems are trained.
-        text: file of the text encoder, frozen.
+        text: file of the text encoder.
+        train_text: whether the text encoder goes on learning here; a pretrained one had better not.
         timestep_shift: see diffusion.timesteps.shift_sigma.
         timestep_density: see diffusion.timesteps.draw_sigmas.
         text_dropout: how often the caption is replaced by the empty one, for guidance.
@@ -45,6 +46,7 @@ class STraGOptions:
     motion_features: OmniMAEConfig
     codec: Path
     text: Path
+    train_text: bool = False
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     seed: int = 0
     timestep_shift: float = 2.0
@@ -70,7 +72,7 @@ class STraGTask(Task):
         self.codec = codec
         self.codec.encoder.requires_grad_(False)
         self.codec.decoder.requires_grad_(False)
-        self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(False)
+        self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(options.train_text)
         self.motion_features = OmniMAETrunk(options.motion_features)
         self.strag = STraG(options.network)
         image_channels = options.network.image_channels
@@ -170,6 +172,10 @@ class STraGTask(Task):
         ]
         save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
         save_network(paths[1], self.motion_features, kind="omnimae", config=options.motion_features, **half)
+        if options.train_text:
+            paths.append(folder / "text_encoder.safetensors")
+            config = self.text_encoder.config
+            save_network(paths[3], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
         save_network(paths[2], self.strag, kind="strag", config=options.network, **half)
         return paths
 

@@ -14,6 +14,8 @@ from more4d.networks.weights import save_network
 from more4d.training.task import Task
 
 KIND = "tiny-trajectory-codec"
+LEAST_STD = 0.5
+"""Channels that hardly vary are not blown up to unit variance: a generator would waste itself on their noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class TinyTrajectoryTask(Task):
                 sums[kind] += moved.square().mean(1).sum(1)
                 count[kind] += moved.shape[-1]
         self.codec.latent_mean.copy_(centre)
-        self.codec.latent_std.copy_((sums / count.clamp(min=1)).sqrt().clamp(min=1e-3))
+        self.codec.latent_std.copy_((sums / count.clamp(min=1)).sqrt().clamp(min=LEAST_STD))
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()

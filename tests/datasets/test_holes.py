@@ -1,0 +1,42 @@
+"""Laws of the pairs of rendering and truth."""
+
+from dataclasses import replace
+
+import torch
+
+from more4d.datasets.batch import ViewBatch
+from more4d.datasets.holes import HoleClips, HoleOptions, load_view, save_view
+
+SMALL = HoleOptions(shapes=((48, 64),), group=1, frames=5, pairs=4)
+
+
+def test_what_is_known_agrees_with_the_truth():
+    for index in range(4):
+        view = HoleClips(SMALL, seed=0).make(index)
+        known = view.coverage.expand_as(view.truth) == 1
+        assert (view.known - view.truth)[known].abs().median() < 0.06
+
+
+def test_holes_are_grey_and_some_exist():
+    views = [HoleClips(SMALL, seed=0).make(index) for index in range(4)]
+    for view in views:
+        assert (view.known[view.coverage.expand_as(view.known) == 0] == 0).all()
+    assert min(float(view.coverage.mean()) for view in views) < 0.98
+
+
+def test_a_saved_pair_comes_back(tmp_path):
+    view = HoleClips(SMALL, seed=0).make(1)
+    save_view(tmp_path / "view.npz", view)
+    loaded = load_view(tmp_path / "view.npz")
+    assert loaded.captions == view.captions
+    assert torch.equal(loaded.coverage, view.coverage)
+    assert (loaded.truth - view.truth).abs().max() <= 1 / 127.5
+    assert (loaded.known - view.known).abs().max() <= 1 / 127.5
+
+
+def test_the_cache_changes_nothing_and_is_used(tmp_path):
+    cached = HoleClips(replace(SMALL, cache=tmp_path), seed=0)
+    first, second = cached[2], cached[2 + SMALL.pairs]
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    assert (first.truth - second.truth).abs().max() <= 1 / 127.5
+    assert ViewBatch.collate([first, second]).truth.shape == (2, 3, 5, 48, 64)

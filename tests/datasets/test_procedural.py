@@ -1,0 +1,60 @@
+"""Laws of the procedural data set."""
+
+import pytest
+import torch
+
+from more4d.datasets.batch import ClipBatch
+from more4d.datasets.procedural import ProceduralClips, ProceduralOptions, degrade_depth
+
+SMALL = ProceduralOptions(shapes=((32, 48), (48, 32)), group=2, frames=5)
+
+
+def test_an_index_is_always_the_same_clip():
+    first, second = (ProceduralClips(SMALL, seed=3)[5] for _ in range(2))
+    assert torch.equal(first.motion, second.motion)
+    assert torch.equal(first.depth_m, second.depth_m)
+    assert first.captions == second.captions
+
+
+def test_a_group_shares_its_shape_and_can_be_joined():
+    clips = ProceduralClips(SMALL, seed=3)
+    batch = ClipBatch.collate([clips[6], clips[7]])
+    assert batch.motion.shape[:3] == (2, 3, 5)
+    assert batch.image.shape[-2:] == batch.motion.shape[-2:]
+    assert len(batch.captions) == 2
+
+
+def test_ranges_are_those_of_networks():
+    batch = ProceduralClips(SMALL, seed=3)[0]
+    assert batch.image.min() >= -1
+    assert batch.image.max() <= 1
+    assert batch.motion[:, :, 0].abs().max() == 0
+    assert (batch.depth_m > 0).all()
+    assert set(batch.objects.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_hidden_points_weigh_less():
+    from dataclasses import replace
+
+    options = replace(SMALL, frames=13, hidden_weight=0.25)
+    weights = torch.cat([ProceduralClips(options, seed=3)[i].weight.flatten() for i in range(6)])
+    assert set(weights.unique().tolist()) == {0.25, 1.0}
+
+
+def test_degrading_depth_keeps_it_positive_and_near():
+    depth = ProceduralClips(SMALL, seed=3)[0].depth_m
+    degraded = degrade_depth(depth, torch.Generator().manual_seed(0))
+    assert (degraded > 0).all()
+    assert not torch.equal(degraded, depth)
+    assert float((degraded.log() - depth.log()).abs().median()) < 0.7
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_worlds_return_with_other_motions(count):
+    from dataclasses import replace
+
+    clips = ProceduralClips(replace(SMALL, worlds=count, shapes=((32, 48),)), seed=1)
+    pictures = {clips[i].image.sum().item() for i in range(6)}
+    captions = {clips[i].captions for i in range(6)}
+    assert len(pictures) <= count
+    assert len(captions) > count
