@@ -200,21 +200,29 @@ def create() -> None:
 
 def run_pip(requirements: list[Path]) -> None:
     """pip with its progress on standard error; a failure becomes one line with the way out."""
-    log = VENV / "more4d-pip.log"
-    log.unlink(missing_ok=True)
-    command = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--log", str(log)]
+    command = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     for file in requirements:
         command += ["-r", str(file)]
     environment = {**os.environ, "DS_BUILD_OPS": "0", "PIP_USER": "0"}
     environment.pop("PYTHONPATH", None)
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, check=False)
-    if ended.returncode == 0:
+    complaints = []
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as pip:
+        for line in pip.stderr or ():
+            sys.stderr.write(line)
+            complaints.append(line)
+    if pip.returncode == 0:
         return
-    said = log.read_text(errors="replace") if log.exists() else ""
     for pattern, remedy in REMEDIES:
-        if re.search(pattern, said):
+        if re.search(pattern, "".join(complaints)):
             raise SetupError(remedy.format(root=ROOT, python=PYTHON_VERSION))
-    raise SetupError(f"pip failed; what it said stands above and in {log}")
+    raise SetupError(f"pip failed with status {pip.returncode}; what it said stands above")
 
 
 def say(text: str) -> None:

@@ -124,19 +124,16 @@ def test_a_failed_pip_leaves_no_environment_that_counts(environment: ModuleType,
         ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "network"),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "PIP_CERT"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python"),
-        ("something nobody expected", "more4d-pip.log"),
+        ("something nobody expected", "stands above"),
     ],
 )
 def test_a_failed_pip_is_one_line_with_the_way_out(
-    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+    environment: ModuleType, tmp_path: Path, said: str, told: str
 ) -> None:
-    environment.VENV.mkdir()
-
-    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        Path(command[command.index("--log") + 1]).write_text(f"Collecting torch\n{said}\n")
-        return subprocess.CompletedProcess(command, 1)
-
-    monkeypatch.setattr(environment.subprocess, "run", pip)
+    pip = tmp_path / "pip"
+    pip.write_text(f"#!/bin/sh\necho Collecting torch\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    pip.chmod(0o755)
+    environment.VENV_PYTHON = pip
     with pytest.raises(environment.SetupError) as raised:
         environment.run_pip([])
     assert told in str(raised.value)
