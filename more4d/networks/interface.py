@@ -5,7 +5,7 @@ Images and videos are in [-1, 1]; latents are normalised (about unit variance); 
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // FRAME_STRIDE + 1
 
 
+@runtime_checkable
 class TrajectoryCodec(Protocol):
     """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with it."""
 
@@ -53,6 +54,7 @@ class TrajectoryCodec(Protocol):
         ...
 
 
+@runtime_checkable
 class VideoCodec(Protocol):
     """Videos to latents and back."""
 
@@ -68,6 +70,7 @@ class VideoCodec(Protocol):
         ...
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Prompts to a fixed-length sequence of vectors."""
 

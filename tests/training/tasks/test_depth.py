@@ -51,7 +51,7 @@ def test_a_batch_has_one_shape_and_a_plausible_truth() -> None:
     batch = task.collate([data[0], data[1]])
     assert batch.image.shape[0] == 2 and batch.image.shape[-2:] in {(48, 64), (64, 48)}
     assert batch.log_depth.shape == (2, *batch.image.shape[-2:])
-    assert -1 <= float(batch.image.min()) and float(batch.image.max()) <= 1
+    assert float(batch.image.min()) >= -1 and float(batch.image.max()) <= 1
     depth = batch.log_depth.exp()
     assert 0.29 < float(depth.min()) < float(depth.max()) < 100.1
     assert bool((batch.log_focal.exp() > 0.3).all()) and bool((batch.log_focal.exp() < 6).all())
