@@ -24,7 +24,7 @@ VERB_WORDS: dict[str, tuple[str, ...]] = {
     "spin": ("spins", "turns around", "rotates", "is spinning"),
     "sway": ("sways", "sways in the wind", "bends in the wind", "is swaying"),
     "wave": ("waves", "waves in the wind", "flutters", "is waving"),
-    "run": ("runs", "runs", "is running", "gallops"),
+    "run": ("runs", "runs", "is running"),
     "fly": ("flies", "flies", "is flying", "soars"),
     "flap": ("flaps its wings", "flaps", "is flapping its wings"),
     "greet": ("waves a hand", "waves", "raises an arm and waves", "is waving"),
