@@ -154,3 +154,12 @@ def test_a_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
     assert started.returncode == 1
     assert started.stderr.startswith(f"error: PYTHON={old} is no Python 3.10")
     assert started.stderr.count("\n") == 1
+
+
+def test_a_python_that_cannot_make_environments_says_how_it_learns(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(environment.SetupError, match=r"sudo apt install python3\.\d+-venv"):
+        environment.create()
+    assert not environment.VENV.exists()
