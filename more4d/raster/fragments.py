@@ -13,8 +13,10 @@ it lay `SAME_SURFACE` footprints farther away, so a margin never overrides the c
 does hide what is behind it. Since a margin reaches less than a pixel beyond a box of one pixel, the camera
 that took the photo sees every point in exactly its own pixel.
 
-Boxes are half open, (x - half, x + half]. Points nearer than `NEAR_M` are not drawn. No box is larger than
-`LARGEST_BOX` of the longer side of the picture: a point almost at the camera shall not hide the scene.
+Boxes are half open, (x - half, x + half]. Points nearer than `NEAR_M` or infinitely far are not drawn. No box is
+larger than `LARGEST_BOX` of the longer side of the picture: a point almost at the camera shall not hide the
+scene.
+
 All arithmetic is float32 in the order written here; every z-buffer follows it to the bit.
 """
 
@@ -121,7 +123,7 @@ def _pixels(centre: Tensor, half: Tensor, length: int) -> tuple[Tensor, Tensor]:
 def _spread(z: Tensor, footprint_m: Tensor, ranges: list[tuple[Tensor, Tensor]], width: int) -> Fragments:
     (core_left, core_right), (core_top, core_bottom), (left, right), (top, bottom) = ranges
     columns = right - left
-    count = torch.where(z > NEAR_M, columns * (bottom - top), 0)
+    count = torch.where((z > NEAR_M) & torch.isfinite(z), columns * (bottom - top), 0)
     point = torch.repeat_interleave(torch.arange(len(z), device=z.device), count)
     start = (count.cumsum(0) - count)[point]
     within = torch.arange(len(point), device=z.device) - start

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -39,6 +40,27 @@ class Rendering:
     def holes(self) -> Bool[Tensor, "frames height width"]:
         """Pixels in which the camera sees no point: less than half covered. Black points are no holes."""
         return self.coverage < COVERED
+
+    @classmethod
+    def blank(cls, frames: int, height: int, width: int, device: str | torch.device = "cpu") -> "Rendering":
+        """Memory to draw into; its content is arbitrary."""
+
+        def memory(*shape: int) -> Tensor:
+            if torch.device(device).type != "cpu":
+                return torch.empty(shape, device=device)
+            # numpy asks the system for large pages, torch does not: the first write then costs far less.
+            return torch.from_numpy(np.empty(shape, np.float32))
+
+        size = (frames, height, width)
+        return cls(colour=memory(*size, 3), depth_m=memory(*size), coverage=memory(*size))
+
+    def part(self, start: int, stop: int) -> "Rendering":
+        """Frames `start` to `stop`, in the same memory."""
+        return Rendering(
+            colour=self.colour[start:stop],
+            depth_m=self.depth_m[start:stop],
+            coverage=self.coverage[start:stop],
+        )
 
     @classmethod
     def join(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
@@ -211,26 +233,25 @@ def render_tracks(
         )
     rasteriser = open_rasteriser(backend, tracks.positions.device)
     footprint_m = tracks.footprint_m.flatten()
-    parts = []
+    rendering = Rendering.blank(camera_path.frames, height, width, tracks.positions.device)
     for start in range(0, camera_path.frames, FRAMES_AT_ONCE):
         stop = min(start + FRAMES_AT_ONCE, camera_path.frames)
         poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)
         positions = tracks.positions[poses]
-        parts.append(
-            rasteriser.render(
-                positions.flatten(1, 2),
-                tracks.colours.flatten(0, 1),
-                footprint_m,
-                CameraPath(
-                    name=camera_path.name,
-                    world_to_camera=camera_path.world_to_camera[start:stop],
-                    intrinsics=camera_path.intrinsics[start:stop],
-                ),
-                height,
-                width,
-                patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
-            )
+        rasteriser.render(
+            positions.flatten(1, 2),
+            tracks.colours.flatten(0, 1),
+            footprint_m,
+            CameraPath(
+                name=camera_path.name,
+                world_to_camera=camera_path.world_to_camera[start:stop],
+                intrinsics=camera_path.intrinsics[start:stop],
+            ),
+            height,
+            width,
+            patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
+            out=rendering.part(start, stop),
         )
         if progress is not None:
             progress(stop, camera_path.frames)
-    return Rendering.join(parts)
+    return rendering

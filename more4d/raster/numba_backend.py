@@ -1,7 +1,8 @@
 """The z-buffer for CPUs: compiled loops over a frame's points; threads share the frames.
 
 Points are taken in blocks that stay in the cache: first their coordinates are split into planes, then
-projected (both without branches, so that the compiler uses vector instructions), then drawn one by one.
+projected (both without branches, with vector instructions), then drawn one by one: a pixel keeps the
+smallest key, the depth's bits above the point's index. Last, every pixel fetches its winner's colour.
 """
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
@@ -14,6 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_path import CameraPath
@@ -23,7 +27,10 @@ from more4d.raster.interface import Points, Rasteriser, Rendering
 log = logging.getLogger(__name__)
 
 BLOCK = 512
+LANES = 16
 NO_PATCHES = np.zeros((0, 6), np.float32)
+NO_DEPTH = 0x7F800000 << 32  # the bits of an infinite float32
+INDEX = 0xFFFFFFFF
 
 NEAR = np.float32(NEAR_M)
 WIDEN = np.float32(MARGIN)
@@ -64,26 +71,30 @@ class NumbaRasteriser(Rasteriser):
         self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         frames, (height, width) = camera_path.frames, size
-        rendering = _blank(frames, height, width) if out is None else out
+        rendering = Rendering.blank(frames, height, width, self.device) if out is None else out
         colour = rendering.colour.numpy().reshape(frames, -1, 3)
         depth_m = rendering.depth_m.numpy().reshape(frames, -1)
         coverage = rendering.coverage.numpy().reshape(frames, -1)
         cameras = camera_numbers(camera_path, height, width).numpy()
-        paint, footprint = points.colours.numpy(), points.footprint_m.numpy()
+        footprint = points.footprint_m.numpy()
         dots = points.patches_m is None and not footprint.any()
         limit = np.float32(largest_half(height, width))
+        paint = np.zeros((len(footprint) + 1, 4), np.float32)  # the last row is the colour of nothing
+        paint[:-1, :3] = points.colours.numpy()
 
         def draw(part: range) -> None:
-            winner = np.empty(0 if dots else height * width, np.int32)
+            keys = np.empty(height * width, np.int64)
             for frame in part:
                 positions, patches_m = points.at(frame)
-                scene, camera, buffers = positions.numpy(), cameras[frame], (depth_m[frame], colour[frame])
+                scene, camera = positions.numpy(), cameras[frame]
                 if dots:
-                    _draw_dots(scene, paint, camera, height, width, *buffers, coverage[frame])
+                    _draw_dots(scene, camera, height, width, keys)
+                    _depths_from_keys(keys, depth_m[frame])
                 else:
                     patches = NO_PATCHES if patches_m is None else patches_m.flatten(1).numpy()
-                    _draw_boxes(scene, footprint, patches, camera, height, width, limit, buffers[0], winner)
-                    _shade(scene, paint, camera, winner, *buffers, coverage[frame])
+                    _draw_boxes(scene, footprint, patches, camera, height, width, limit, keys)
+                    _depths_from_points(scene, camera, keys, depth_m[frame])
+                _shade(keys, paint, depth_m[frame], colour[frame], coverage[frame])
 
         workers = max(1, min(torch.get_num_threads(), frames))
         parts = [range(start, frames, workers) for start in range(workers)]
@@ -95,25 +106,68 @@ class NumbaRasteriser(Rasteriser):
         return rendering
 
 
-def _blank(frames: int, height: int, width: int) -> Rendering:
-    # numpy asks the system for large pages, torch does not: the first write to memory then costs far less.
-    return Rendering(
-        colour=torch.from_numpy(np.empty((frames, height, width, 3), np.float32)),
-        depth_m=torch.from_numpy(np.empty((frames, height, width), np.float32)),
-        coverage=torch.from_numpy(np.empty((frames, height, width), np.float32)),
-    )
+def _vector(context, builder, kind, array, index, lanes):
+    """Address of `lanes` float32 that start at element `index` of an array's memory."""
+    start = builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+    return builder.bitcast(start, ir.VectorType(ir.FloatType(), lanes).as_pointer())
+
+
+def _mask(numbers):
+    lane = ir.IntType(32)
+    return ir.Constant(ir.VectorType(lane, len(numbers)), [ir.Constant(lane, number) for number in numbers])
+
+
+@intrinsic
+def _split_lanes(_, rows, first, planes, place):
+    """Rows `first` and on of [points, 3] to columns `place` and on of planes 0 to 2 of [planes, BLOCK]."""
+
+    def generate(context, builder, signature, arguments):
+        source, row, target, column = arguments
+        number = context.get_value_type(types.intp)
+        address = _vector(context, builder, signature.args[0], source, builder.mul(row, number(3)), 3 * LANES)
+        together = builder.load(address, align=4)
+        for k in range(3):
+            plane = builder.shuffle_vector(together, together, _mask([3 * lane + k for lane in range(LANES)]))
+            at = builder.add(column, number(k * BLOCK))
+            builder.store(plane, _vector(context, builder, signature.args[2], target, at, LANES), align=4)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, planes, types.intp), generate
+
+
+@intrinsic
+def _fetch_four(_, paint, one, two, three, four, colour, pixel):
+    """Four rows of [points, 4], their first three numbers, to rows `pixel` and on of [pixels, 3]."""
+
+    def generate(context, builder, signature, arguments):
+        number = context.get_value_type(types.intp)
+        rows = [
+            builder.load(
+                _vector(context, builder, signature.args[0], arguments[0], builder.mul(row, number(4)), 4),
+                align=4,
+            )
+            for row in arguments[1:5]
+        ]
+        start = builder.mul(arguments[6], number(3))
+        for k, lanes in enumerate(([0, 1, 2, 4], [1, 2, 4, 5], [2, 4, 5, 6])):
+            packed = builder.shuffle_vector(rows[k], rows[k + 1], _mask(lanes))
+            at = builder.add(start, number(4 * k))
+            builder.store(packed, _vector(context, builder, signature.args[5], arguments[5], at, 4), align=4)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(paint, index, index, index, index, colour, index), generate
 
 
 @_compiled
-def _turn(x, y, z, camera, row):
-    return (camera[3 * row] * x + camera[3 * row + 1] * y) + camera[3 * row + 2] * z
-
-
-@_compiled
-def _split(rows, planes):
+def _split(points, start, count, planes):
     """Coordinates of a block of points side by side to one plane per coordinate."""
-    for n in range(rows.shape[0]):
-        planes[0, n], planes[1, n], planes[2, n] = rows[n, 0], rows[n, 1], rows[n, 2]
+    whole = count - count % LANES
+    for n in range(0, whole, LANES):
+        _split_lanes(points, start + n, planes, n)
+    for n in range(whole, count):
+        for k in range(3):
+            planes[k, n] = points[start + n, k]
 
 
 @_compiled
@@ -143,36 +197,34 @@ def _cells(count, camera, height, width, planes, cells):
     for n in range(count):
         x = planes[0, n] * camera[12] + camera[14]
         y = planes[1, n] * camera[13] + camera[15]
-        inside = (planes[2, n] > NEAR) & (x >= ZERO) & (x < right) & (y >= ZERO) & (y < bottom)
+        inside = (
+            (planes[2, n] > NEAR)
+            & (planes[2, n] < FAR)
+            & (x >= ZERO)
+            & (x < right)
+            & (y >= ZERO)
+            & (y < bottom)
+        )
         cell = np.int32(y) * columns + np.int32(x)
         cells[n] = cell if inside else np.int32(-1)
 
 
 @_compiled
-def _draw_dots(points, paint, camera, height, width, depth_m, colour, coverage):
-    """Every point in the one pixel it falls in, straight into the picture."""
-    depth_m[:] = FAR
+def _draw_dots(points, camera, height, width, keys):
+    """Every point in the one pixel it falls in: the smallest key per pixel."""
+    keys[:] = NO_DEPTH | points.shape[0]
     planes = np.empty((4, BLOCK), np.float32)
+    depth_bits = planes[2].view(np.int32)
     cells = np.empty(BLOCK, np.int32)
     for start in range(0, points.shape[0], BLOCK):
         count = min(BLOCK, points.shape[0] - start)
-        _split(points[start : start + count], planes)
+        _split(points, start, count, planes)
         _slopes(count, camera, planes)
         _cells(count, camera, height, width, planes, cells)
         for n in range(count):
             cell = cells[n]
             if cell >= 0:
-                z = planes[2, n]
-                if z < depth_m[cell]:
-                    depth_m[cell] = z
-                    for channel in range(3):
-                        colour[cell, channel] = paint[start + n, channel]
-    for pixel in range(depth_m.shape[0]):
-        coverage[pixel] = ONE if depth_m[pixel] < FAR else ZERO
-    for pixel in range(depth_m.shape[0]):
-        if coverage[pixel] == ZERO:
-            for channel in range(3):
-                colour[pixel, channel] = ZERO
+                keys[cell] = min(keys[cell], (np.int64(depth_bits[n]) << 32) | (start + n))
 
 
 @_compiled
@@ -217,7 +269,7 @@ def _boxes(count, camera, height, width, limit, planes, halves, boxes):
         x = planes[0, n] * camera[12] + camera[14]
         y = planes[1, n] * camera[13] + camera[15]
         half_x, half_y = halves[0, n], halves[1, n]
-        drawn = (planes[2, n] > NEAR) & (half_x >= ZERO) & (half_y >= ZERO)
+        drawn = (planes[2, n] > NEAR) & (planes[2, n] < FAR) & (half_x >= ZERO) & (half_y >= ZERO)
         drawn = drawn & (x > -reach) & (x < right + reach) & (y > -reach) & (y < bottom + reach)
         x, y = (x if drawn else ZERO), (y if drawn else ZERO)
         half_x = min(half_x, limit) if drawn else ZERO
@@ -230,18 +282,20 @@ def _boxes(count, camera, height, width, limit, planes, halves, boxes):
 
 
 @_compiled
-def _draw_boxes(points, footprint, patches, camera, height, width, limit, key, winner):
-    """Every point in its core and margin: the index of the nearest point per pixel, -1 for none."""
-    key[:] = FAR
-    winner[:] = -1
-    planes = np.empty((4, BLOCK), np.float32)
+def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
+    """Every point in its core and margin: the smallest key per pixel."""
+    keys[:] = NO_DEPTH | points.shape[0]
+    planes = np.empty((5, BLOCK), np.float32)
+    depth_bits, behind_bits = planes[2].view(np.int32), planes[4].view(np.int32)
     edges = np.empty((6, BLOCK), np.float32)
     halves = np.empty((2, BLOCK), np.float32)
     boxes = np.empty((8, BLOCK), np.int32)
     for start in range(0, points.shape[0], BLOCK):
         count = min(BLOCK, points.shape[0] - start)
-        _split(points[start : start + count], planes)
+        _split(points, start, count, planes)
         _slopes(count, camera, planes)
+        for n in range(count):
+            planes[4, n] = planes[2, n] + BEHIND * footprint[start + n]
         if patches.shape[0] == 0:
             _facing_halves(count, footprint[start : start + count], camera, planes, halves)
         else:
@@ -249,30 +303,45 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, key, w
             _patch_halves(count, edges, camera, planes, halves)
         _boxes(count, camera, height, width, limit, planes, halves, boxes)
         for n in range(count):
-            z = planes[2, n]
-            behind = z + BEHIND * footprint[start + n]
-            core_left, core_right, core_top, core_bottom = boxes[0, n], boxes[1, n], boxes[2, n], boxes[3, n]
+            core_key = (np.int64(depth_bits[n]) << 32) | (start + n)
+            margin_key = (np.int64(behind_bits[n]) << 32) | (start + n)
             for row in range(boxes[6, n], boxes[7, n]):
-                core_row = (row >= core_top) & (row < core_bottom)
+                core_row = (row >= boxes[2, n]) & (row < boxes[3, n])
                 for column in range(boxes[4, n], boxes[5, n]):
-                    core = core_row & (column >= core_left) & (column < core_right)
-                    depth = z if core else behind
+                    core = core_row & (column >= boxes[0, n]) & (column < boxes[1, n])
                     pixel = row * width + column
-                    nearer = depth < key[pixel]
-                    key[pixel] = depth if nearer else key[pixel]
-                    winner[pixel] = start + n if nearer else winner[pixel]
+                    keys[pixel] = min(keys[pixel], core_key if core else margin_key)
 
 
 @_compiled
-def _shade(points, paint, camera, winner, depth_m, colour, coverage):
-    """Colour, depth and coverage of every pixel from the point that won it."""
-    for pixel in range(winner.shape[0]):
-        n = winner[pixel]
-        if n < 0:
-            colour[pixel, 0] = colour[pixel, 1] = colour[pixel, 2] = ZERO
-            depth_m[pixel] = FAR
-            coverage[pixel] = ZERO
-        else:
-            colour[pixel, 0], colour[pixel, 1], colour[pixel, 2] = paint[n, 0], paint[n, 1], paint[n, 2]
+def _depths_from_keys(keys, depth_m):
+    bits = depth_m.view(np.int32)
+    for pixel in range(keys.shape[0]):
+        bits[pixel] = np.int32(keys[pixel] >> 32)
+
+
+@_compiled
+def _depths_from_points(points, camera, keys, depth_m):
+    """The winners' own depths: a key may hold that of a margin."""
+    for pixel in range(keys.shape[0]):
+        n = keys[pixel] & INDEX
+        if n < points.shape[0]:
             depth_m[pixel] = _turn(points[n, 0], points[n, 1], points[n, 2], camera, 2) + camera[11]
-            coverage[pixel] = ONE
+        else:
+            depth_m[pixel] = FAR
+
+
+@_compiled
+def _shade(keys, paint, depth_m, colour, coverage):
+    """Colour and coverage of every pixel; the colour of nothing is the last row of `paint`."""
+    pixels = keys.shape[0]
+    whole = pixels - pixels % 4
+    for p in range(0, whole, 4):
+        _fetch_four(
+            paint, keys[p] & INDEX, keys[p + 1] & INDEX, keys[p + 2] & INDEX, keys[p + 3] & INDEX, colour, p
+        )
+    for p in range(whole, pixels):
+        for k in range(3):
+            colour[p, k] = paint[keys[p] & INDEX, k]
+    for p in range(pixels):
+        coverage[p] = ONE if depth_m[p] < FAR else ZERO
