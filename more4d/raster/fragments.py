@@ -13,9 +13,9 @@ it lay `SAME_SURFACE` footprints farther away, so a margin never overrides the c
 does hide what is behind it. Since a margin reaches less than a pixel beyond a box of one pixel, the camera
 that took the photo sees every point in exactly its own pixel.
 
-Boxes are half open, (x - half, x + half]. Points nearer than `NEAR_M` or infinitely far are not drawn. No box is
-larger than `LARGEST_BOX` of the longer side of the picture: a point almost at the camera shall not hide the
-scene.
+Boxes are half open, (x - half, x + half]. Points nearer than `NEAR_M` or infinitely far are not drawn. No box
+is larger than `LARGEST_BOX` of the longer side of the picture: a point almost at the camera shall not hide
+the scene.
 
 All arithmetic is float32 in the order written here; every z-buffer follows it to the bit.
 """

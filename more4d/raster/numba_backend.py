@@ -106,6 +106,11 @@ class NumbaRasteriser(Rasteriser):
         return rendering
 
 
+@_compiled
+def _turn(x, y, z, camera, row):
+    return (camera[3 * row] * x + camera[3 * row + 1] * y) + camera[3 * row + 2] * z
+
+
 def _vector(context, builder, kind, array, index, lanes):
     """Address of `lanes` float32 that start at element `index` of an array's memory."""
     start = builder.gep(context.make_array(kind)(context, builder, array).data, [index])
