@@ -8,6 +8,7 @@ from more4d.geometry.camera import Camera
 
 LONGEST_EDGE = 12.0
 DEEPEST_EDGE = 0.2
+GREATEST_STRETCH = 3.0
 
 
 def surface_patches(
@@ -18,6 +19,8 @@ def surface_patches(
     Of the two neighbours along an axis the farther one counts (measured depth comes in stairs), unless the
     surface tears there: a step longer than `LONGEST_EDGE` pixels' worth of metres (a surface seen at less
     than 5 degrees), or whose depth changes by more than `DEEPEST_EDGE` of itself, leads to another surface.
+    So does one that has grown to more than `GREATEST_STRETCH` times its length in the photo: there a thing
+    has moved away from what it hid, and the gap is a hole, not rubber.
     A point without neighbours on its surface stands for one pixel's worth, facing the photo.
 
     Args:
@@ -26,19 +29,24 @@ def surface_patches(
         camera: the photo's.
     """
     fx_px, fy_px = camera.focal_px(width=depth_m.shape[1], height=depth_m.shape[0])
-    right = _step(positions, 2, depth_m / fx_px, torch.tensor([1.0, 0.0, 0.0]))
-    down = _step(positions, 1, depth_m / fy_px, torch.tensor([0.0, 1.0, 0.0]))
+    start = camera.unproject_depth(depth_m)[None]
+    right = _step(positions, start, 2, depth_m / fx_px, torch.tensor([1.0, 0.0, 0.0]))
+    down = _step(positions, start, 1, depth_m / fy_px, torch.tensor([0.0, 1.0, 0.0]))
     return torch.stack([right, down], -2)
 
 
-def _step(positions: Tensor, axis: int, pixel_m: Tensor, facing: Tensor) -> Tensor:
+def _step(positions: Tensor, start: Tensor, axis: int, pixel_m: Tensor, facing: Tensor) -> Tensor:
     steps = positions.diff(dim=axis)
     none = torch.zeros_like(positions.narrow(axis, 0, 1))
+    longest_now = GREATEST_STRETCH**2 * start.diff(dim=axis).square().sum(-1)
+    beyond = torch.zeros_like(start[..., 0].narrow(axis, 0, 1))
     longest = torch.zeros_like(positions)
     length = torch.zeros_like(positions[..., 0])
-    for step in (torch.cat([steps, none], axis), torch.cat([none, steps], axis)):
+    for order in (1, -1):
+        step = torch.cat([steps, none][::order], axis)
+        limit = torch.cat([longest_now, beyond][::order], axis)
         square = step.square().sum(-1)
-        whole = (square <= (LONGEST_EDGE * pixel_m).square()) & (
+        whole = (square <= torch.minimum(limit, (LONGEST_EDGE * pixel_m).square())) & (
             step[..., 2].abs() <= DEEPEST_EDGE * positions[..., 2].abs()
         )
         better = whole & (square > length)

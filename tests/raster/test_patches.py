@@ -44,6 +44,15 @@ def test_patches_follow_a_surface_that_turns_and_stretches() -> None:
     assert torch.allclose(patches[1, ..., 1, 1], 2 * patches[0, ..., 1, 1], atol=1e-5)
 
 
+def test_what_moves_away_tears_off_and_leaves_a_hole() -> None:
+    depth_m = torch.full((6, 10), 2.0)
+    start = CAMERA.unproject_depth(depth_m)
+    gone = start.clone()
+    gone[:, 5:, 0] += 9 * 2.0 / (0.9 * 10)  # nine pixels to the right: within LONGEST_EDGE, but torn
+    patches = surface_patches(torch.stack([start, gone]), depth_m, CAMERA)
+    assert torch.allclose(patches[1, ..., 0, :], patches[0, ..., 0, :], atol=1e-5)
+
+
 @pytest.mark.parametrize("slope", [-1.0, -2.5, -4.0])
 def test_ground_seen_from_above_has_no_cracks(slope: float) -> None:
     """A plane that the photo sees at a grazing angle, looked at from higher up."""
