@@ -19,7 +19,7 @@ from more4d.networks.weights import save_network
 
 
 def write_random_preset(folder: Path, codecs: str) -> None:
-    """A complete preset of random networks: 5 frames of about 48 x 64 pixels, output at twice that."""
+    """A complete preset of random networks: 5 frames of about 32 x 48 pixels, output at twice that."""
 
     small = {
         "dim": 24,
@@ -66,10 +66,10 @@ def write_random_preset(folder: Path, codecs: str) -> None:
     preset = {
         "name": f"random-{codecs}",
         "frames": 5,
-        "pixels": 48 * 64,
+        "pixels": 32 * 48,
         "output_scale": 2,
-        "tracks": {"steps": 2, "guidance": 1.5},
-        "views": {"steps": 2},
+        "tracks": {"steps": 1, "guidance": 1.5},
+        "views": {"steps": 1},
         "parts": {part: f"{part}.safetensors" for part in networks},
     }
     (folder / "preset.yaml").write_text(yaml.safe_dump(preset))

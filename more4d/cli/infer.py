@@ -107,7 +107,8 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.device import open_device
     from more4d.pipelines.models import Models
 
-    logging.getLogger().setLevel(logging.ERROR if options.quiet else logging.WARNING)
+    if options.quiet:
+        logging.getLogger("more4d").setLevel(logging.ERROR)
     jobs = jobs_of(options)
     device = open_device(options.device)
     return run_batch(Models.open(options.weights, device), jobs, options.output, show=not options.quiet)

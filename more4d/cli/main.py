@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from more4d import __version__
@@ -44,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     this program. 130: interrupted.
     """
     _use_all_cores()
-    logging.basicConfig(level=logging.WARNING, format="note: %(message)s")
     try:
-        options = build_parser().parse_args(arguments)
-        return options.run(options)
+        with _notes():
+            options = build_parser().parse_args(arguments)
+            return options.run(options)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         return INTERRUPTED
@@ -63,6 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(
             f"{type(error).__name__}: {text}; this is a fault in more4d (set {DEBUG}=1 for details)", BUG
         )
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """What the package logs, on standard error."""
+    log, handler = logging.getLogger("more4d"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    log.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _failed(message: str, code: int) -> int:

@@ -38,7 +38,7 @@ class BatchProgress:
             if done == total:
                 self._line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
-        with logging_redirect_tqdm(loggers=[logging.getLogger()]):
+        with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
             yield report
         self._stages_before += stages
         self._bar.update(max(0.0, self._stages_before - self._bar.n))

@@ -54,7 +54,7 @@ def vism_conditions(
     *,
     rendering: Float[Tensor, "b 3 t height width"],
     coverage: Float[Tensor, "b 1 t height width"],
-    photo: Float[Tensor, "b 3 height width"],
+    photo: Float[Tensor, "b 3 photo_height photo_width"],
     prompts: list[str],
 ) -> ViSMConditions:
     """Conditions of 4D-ViSM with configuration `wan`: the rendering, grey in its holes; where these are."""

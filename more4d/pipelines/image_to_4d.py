@@ -121,6 +121,7 @@ class _Run:
         self.record = RunRecord(folder, _about(models, job))
         self.stages_run = 0
         self._image: Tensor | None = None
+        self._loaded_tracks: PointTracks | None = None
 
     def everything(self) -> Result:
         cameras = camera_folders(self.job)
@@ -290,7 +291,10 @@ class _Run:
         return load_own_tracks(self.job)
 
     def _tracks(self) -> PointTracks:
-        return load_tracks(self.folder / "tracks.safetensors")
+        """As the file has them, whether just written or found there; only after their stage."""
+        if self._loaded_tracks is None:
+            self._loaded_tracks = load_tracks(self.folder / "tracks.safetensors")
+        return self._loaded_tracks
 
     def _size(self) -> tuple[int, int]:
         return output_size(*self._picture().shape[:2], self.models.preset)

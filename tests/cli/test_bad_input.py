@@ -1,0 +1,330 @@
+"""What a user can get wrong: one line that names the value and the way out, and nothing is overwritten."""
+
+import errno
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from more4d.cli.device import open_device
+from more4d.files.network_file import read_network_file, write_network_file
+from more4d.foundation.errors import InputError
+
+SAY = ("--prompt", "the ball rolls", "--camera", "static", "--frames", "2")
+
+
+def refuses(ran, *words: str, code: int = 1) -> None:
+    errors = [line for line in ran.err.splitlines() if line.startswith("error:")]
+    assert ran.code == code, ran.err
+    assert len(errors) == 1, ran.err
+    assert "Traceback" not in ran.err
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+def no_output(folder: Path) -> bool:
+    return not any(path.is_file() and path.name != "run.json" for path in folder.rglob("*"))
+
+
+def text_named_png(path: Path) -> None:
+    path.write_text("this is no picture")
+
+
+def truncated_jpeg(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+def empty_file(path: Path) -> None:
+    path.touch()
+
+
+def one_pixel(path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(path)
+
+
+def very_long(path: Path) -> None:
+    Image.new("RGB", (12000, 200)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "word"),
+    [
+        ("text.png", text_named_png, "not a picture"),
+        ("cut.jpg", truncated_jpeg, "truncated"),
+        ("empty.png", empty_file, "empty"),
+        ("dot.png", one_pixel, "1 x 1"),
+        ("long.png", very_long, "12000 x 200"),
+    ],
+)
+def test_an_unusable_picture_is_refused(command, tmp_path, name, make, word):
+    path = tmp_path / name
+    make(path)
+    refuses(command(path, *SAY), str(path), word)
+    assert no_output(tmp_path / "out")
+
+
+def test_a_missing_picture_and_a_folder_are_refused(command, tmp_path):
+    refuses(command(tmp_path / "nowhere.png", *SAY), "nowhere.png", "no file")
+    refuses(command(tmp_path, *SAY), "folder")
+    assert not (tmp_path / "out").exists()
+
+
+def grey(path: Path) -> None:
+    Image.new("L", (64, 48), 90).save(path)
+
+
+def sixteen_bit(path: Path) -> None:
+    Image.fromarray(np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)).save(path)
+
+
+def cmyk(path: Path) -> None:
+    Image.new("CMYK", (64, 48), (10, 90, 0, 30)).save(path)
+
+
+def palette(path: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 10, 40)).quantize(4).save(path)
+
+
+def alpha(path: Path) -> None:
+    Image.new("RGBA", (64, 48), (200, 10, 40, 90)).save(path)
+
+
+def animated(path: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), (value, 0, 0)) for value in (0, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("grey.png", grey),
+        ("sixteen.png", sixteen_bit),
+        ("cmyk.jpg", cmyk),
+        ("palette.png", palette),
+        ("alpha.png", alpha),
+        ("animated.gif", animated),
+        ("animated.png", animated),
+    ],
+)
+def test_an_odd_picture_works(command, tmp_path, name, make):
+    make(tmp_path / name)
+    ran = command(tmp_path / name, *SAY)
+    assert ran.code == 0, ran.err
+    assert ("frames; the first is taken" in ran.err) == (make is animated)
+    assert (tmp_path / "out" / name.split(".")[0] / "static" / "view.mp4").is_file()
+
+
+@pytest.mark.slow
+def test_real_odd_pictures_work_or_are_refused_in_one_line(command, shared, tmp_path):
+    worked = 0
+    for path in sorted((shared / "data/odd-images-a").rglob("*")):
+        if path.is_file() and path.name != "SOURCE.txt":
+            ran = command(path, *SAY, output=tmp_path / path.name)
+            worked += ran.code == 0
+            if ran.code:
+                refuses(ran, path.name)
+    assert worked >= 9
+
+
+@pytest.mark.parametrize("prompt", ["", "   "])
+def test_an_empty_prompt_is_refused(command, picture, prompt):
+    refuses(command(picture, "--prompt", prompt), "prompt is empty")
+
+
+def test_no_prompt_is_wrong_usage(command, picture):
+    refuses(command(picture), "--prompt", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--camera", "orbitt"), ("orbitt", "did you mean 'orbit'", "surrounding")),
+        (("--camera", "nowhere.json"), ("nowhere.json",)),
+        (("--device", "tpu"), ("tpu", "cuda")),
+        (("--intrinsics", "1,2,3"), ("1,2,3", "fx,fy,cx,cy")),
+        (("--frames", "many"), ("many",)),
+        (("--no-such-option",), ("--no-such-option",)),
+        (("--pictures", "videos.txt"), ("--list",)),
+        (("--list", "jobs.csv"), ("--list",)),
+    ],
+)
+def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
+    ran = command(picture, "--prompt", "the ball rolls", *arguments)
+    refuses(ran, *words, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--frames", "0"), ("got 0",)),
+        (("--frames", "-3"), ("got -3",)),
+        (("--frames", "100000"), ("got 100000", "400")),
+        (("--fps", "0"), ("got 0",)),
+        (("--export", "obj"), ("obj", "ply, npz, glb")),
+        (("--intrinsics", "0,1,0.5,0.5"), ("0,1,0.5,0.5", "positive")),
+        (("--intrinsics", "nan,1,0.5,0.5"), ("finite",)),
+        (("--intrinsics", "500,1,0.5,0.5"), ("both",)),
+        (("--intrinsics", "500,500,4000,30"), ("4000", "80 x 60")),
+        (("--intrinsics", "0.01,0.01,0.5,0.5"), ("0.01", "169")),
+        (("--depth", "nowhere.npy"), ("nowhere.npy",)),
+        (("--tracks", "nowhere.npz"), ("nowhere.npz",)),
+    ],
+)
+def test_impossible_values_are_refused(command, picture, tmp_path, arguments, words):
+    refuses(command(picture, "--prompt", "the ball rolls", *arguments), *words)
+    assert no_output(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("depth", "word"),
+    [
+        (np.ones((60, 40)), "40 x 60"),
+        (np.full((60, 80), np.nan), "no pixel"),
+        (np.zeros((60, 80)), "no pixel"),
+        (np.ones(80), "height x width"),
+    ],
+)
+def test_unusable_depth_is_refused(command, picture, tmp_path, depth, word):
+    np.save(tmp_path / "depth.npy", depth)
+    refuses(command(picture, *SAY, "--depth", tmp_path / "depth.npy"), "depth.npy", word)
+    assert no_output(tmp_path / "out")
+
+
+def test_depth_with_gaps_works_and_says_so(command, picture, tmp_path):
+    depth = np.full((60, 80), 3.0, np.float32)
+    depth[:20] = np.nan
+    np.save(tmp_path / "depth.npy", depth)
+    ran = command(picture, *SAY, "--depth", tmp_path / "depth.npy")
+    assert ran.code == 0 and "33.3 % of the depth is unknown" in ran.err
+    kept = np.load(tmp_path / "out/ball/depth.npy")
+    assert np.isnan(kept[:30]).all() and np.allclose(kept[40:], 3.0)
+
+
+def test_an_output_that_is_a_file_is_refused(command, picture, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    refuses(command(picture, *SAY), "out", "file, not a folder")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")],
+)
+def test_a_folder_that_cannot_be_written_is_refused(command, picture, monkeypatch, code, word):
+    def refuse(path, data):
+        raise OSError(code, "refused", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    refuses(command(picture, *SAY), word)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(command, picture, tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def fill_up(path, data):
+        if "tracks" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    refuses(command(picture, *SAY), "tracks.safetensors", "disk is full")
+    assert {path.name for path in (tmp_path / "out/ball").iterdir()} == {
+        "photo.png", "depth.npy", "depth.png", "camera.json", "run.json"
+    }  # fmt: skip
+    monkeypatch.undo()
+    assert command(picture, *SAY).code == 0
+
+
+def test_foreign_files_are_never_deleted_or_overwritten(command, picture, tmp_path):
+    foreign = tmp_path / "out" / "ball" / "tracks.mp4"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("precious")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    refuses(command(picture, *SAY), str(foreign), "another --output")
+    assert foreign.read_text() == "precious"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def preset_with(folder: Path, source: Path, part: str, change) -> Path:
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    change(folder / f"{part}.safetensors")
+    return folder
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def reshape(path: Path) -> None:
+    file = read_network_file(path)
+    name = max(file.tensors, key=lambda key: file.tensors[key].numel())
+    changed = {**file.tensors, name: file.tensors[name].flatten()}
+    write_network_file(path, changed, kind=file.kind, config=file.config)
+
+
+def drop(path: Path) -> None:
+    file = read_network_file(path)
+    tensors = dict(list(file.tensors.items())[1:])
+    write_network_file(path, tensors, kind=file.kind, config=file.config)
+
+
+def another_kind(path: Path) -> None:
+    path.write_bytes((path.parent / "text.safetensors").read_bytes())
+
+
+def foreign_header(path: Path) -> None:
+    path.write_bytes(struct.pack("<Q", 2) + b"{}")
+
+
+@pytest.mark.parametrize("part", ["depth", "strag", "vism"])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (Path.unlink, "missing"),
+        (truncate, "truncated"),
+        (reshape, "shape"),
+        (drop, "missing"),
+        (another_kind, "umt5-text-encoder"),
+        (foreign_header, "not"),
+    ],
+)
+def test_unusable_weights_are_refused(broken_preset, part, change, word):
+    refuses(broken_preset(part, change), f"{part}.safetensors", word)
+
+
+@pytest.fixture
+def broken_preset(command, picture, tmp_path, random_preset):
+    """Runs the command with one weight file changed."""
+
+    def run(part: str, change):
+        (tmp_path / "weights").mkdir()
+        weights = preset_with(tmp_path / "weights", random_preset, part, change)
+        arguments = (picture, "--prompt", "the ball rolls", "--camera", "x_moving", "--frames", "3")
+        return command(*arguments, weights=weights)
+
+    return run
+
+
+def test_a_folder_without_a_preset_is_refused(command, picture, tmp_path):
+    refuses(command(picture, *SAY, weights=tmp_path / "nowhere"), "nowhere")
+    refuses(command(picture, *SAY, weights=tmp_path), "preset.yaml")
+
+
+def test_a_preset_with_a_wrong_key_is_refused(command, picture, tmp_path, random_preset):
+    (tmp_path / "weights").mkdir()
+    weights = preset_with(tmp_path / "weights", random_preset, "text", lambda path: None)
+    preset = weights / "preset.yaml"
+    preset.write_text(preset.read_text().replace("output_scale", "output_scle"))
+    refuses(command(picture, *SAY, weights=weights), "output_scle", "did you mean 'output_scale'")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"no CUDA GPU .* --device cpu"):
+        open_device("cuda")

@@ -1,0 +1,159 @@
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from more4d.cli import infer
+from more4d.files.image import save_image
+from more4d.files.video import write_video
+
+
+def test_a_photo_becomes_a_scene_and_videos(command, picture, tmp_path):
+    ran = command(
+        picture, "--prompt", "the ball rolls", "--camera", "orbit", "--frames", "3", "--export", "ply"
+    )
+    assert ran.code == 0, ran.err
+    item = tmp_path / "out" / "ball"
+    for file in (
+        "tracks.safetensors",
+        "tracks.mp4",
+        "depth.npy",
+        "depth.png",
+        "sheet.png",
+        "scene.ply",
+        "run.json",
+    ):
+        assert (item / file).is_file(), file
+    for file in ("render.mp4", "coverage.mkv", "view.mp4", "camera_path.json"):
+        assert (item / "orbit" / file).is_file(), file
+    assert "1 of 1 items" in ran.out and str(item / "sheet.png") in ran.out
+    assert "ball: tracks (" in ran.err  # progress, as lines where there is no terminal
+
+
+def test_quiet_shows_the_result_only(command, picture):
+    ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2", "--quiet")
+    assert ran.code == 0 and ran.err == "" and "1 of 1 items" in ran.out
+
+
+def test_a_second_run_does_nothing_again(command, picture, tmp_path):
+    arguments = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    command(*arguments)
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "out/ball").rglob("*.*")
+        if path.name != "run.json"
+    }
+    assert command(*arguments).code == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["items"][0]["stages_run"] == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    frames = torch.rand(3, 48, 64, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / "clip.mp4", frames, fps=4)
+    (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit flickers\n")
+    (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nclip.mp4\n")
+    ran = command(
+        "--list",
+        tmp_path / "captions.txt",
+        "--pictures",
+        tmp_path / "videos.txt",
+        "--camera",
+        "static",
+        "--frames",
+        "2",
+    )
+    assert ran.code == 1
+    assert "2 of 3 items" in ran.out
+    assert ran.err.splitlines()[-1].startswith("error: bad: ") and "bad.png is not a picture" in ran.err
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert [item["state"] for item in record["items"]] == ["finished", "failed", "finished"]
+    assert record["state"] == "failed" and "bad.png" in record["failure"]
+    for name in ("ball", "clip"):
+        assert (tmp_path / "out" / name / "static/view.mp4").is_file()
+    assert (tmp_path / "out/sheet.png").is_file()
+
+
+def test_without_arguments_the_samples_are_made(command, tmp_path, monkeypatch):
+    save_image(tmp_path / "sample.png", torch.rand(32, 48, 3, generator=torch.Generator().manual_seed(0)))
+    line = {"image": "sample.png", "prompt": "it rolls", "camera": "static", "frames": 2}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(line) + "\n")
+    monkeypatch.setattr(infer, "SAMPLES", tmp_path / "samples.jsonl")
+    assert command().code == 0
+    assert (tmp_path / "out/sample/sheet.png").is_file()
+
+
+def test_own_tracks_need_no_photo(command, picture, tmp_path):
+    command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    tracks = tmp_path / "out/ball/tracks.safetensors"
+    ran = command("--tracks", tracks, "--camera", "zoom-in", output=tmp_path / "again")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "again/tracks/zoom-in/view.mp4").is_file()
+
+
+@pytest.mark.parametrize("option", [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5")])
+def test_what_belongs_to_a_photo_needs_one(command, option):
+    ran = command(*option)
+    assert ran.code == 2 and f"{option[0]} needs a photo" in ran.err
+
+
+def test_the_camera_paths_are_described(command):
+    ran = command("--list-cameras")
+    assert ran.code == 0 and "orbit" in ran.out and "anti-surrounding" in ran.out
+
+
+def test_two_runs_into_one_folder_do_not_mix(command, picture, tmp_path):
+    from more4d.pipelines.run_lock import locked
+
+    with locked(tmp_path / "out"):
+        ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    assert ran.code == 1 and "another run is writing" in ran.err
+
+
+def test_an_interrupt_leaves_whole_files_and_130(command, picture, tmp_path, monkeypatch):
+    from more4d.pipelines import image_to_4d
+
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_to_4d, "image_to_tracks", interrupt)
+    arguments = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    ran = command(*arguments)
+    assert ran.code == 130 and ran.err.splitlines()[-1].startswith("interrupted")
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert names == {"photo.png", "depth.npy", "depth.png", "camera.json", "run.json"}
+    monkeypatch.undo()
+    assert command(*arguments).code == 0
+
+
+@dataclass
+class Terminal:
+    """Standard error that says it is a terminal."""
+
+    text: str = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_on_a_terminal_a_bar_names_the_stage_and_the_time_left(monkeypatch):
+    from more4d.cli import progress_bar
+
+    terminal = Terminal()
+    monkeypatch.setattr(progress_bar.sys, "stderr", terminal)
+    progress = progress_bar.BatchProgress(2, show=True)
+    with progress.item("ball", 2) as report:
+        for stage in ("depth", "tracks"):
+            report(stage, 0, 2)
+            report(stage, 1, 2)
+            report(stage, 2, 2)
+    progress.close()
+    assert "ball: tracks" in terminal.text and "left" in terminal.text and "100%" in terminal.text

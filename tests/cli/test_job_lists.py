@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from more4d.cli.job_lists import folder_name, parse_intrinsics, read_list, unique_names
+from more4d.files.image import save_image
+from more4d.foundation.errors import InputError
+from more4d.pipelines.job import Job
+
+DEFAULTS = Job(name="item", image=None, prompt="", cameras=("orbit",), seed=4, frames=9)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("dog", "cat"):
+        save_image(tmp_path / f"{name}.png", torch.zeros(32, 32, 3))
+    (tmp_path / "path.json").write_text('{"keyframes": [{"position": [0, 0, 0]}]}')
+    return tmp_path
+
+
+def jobs_from(folder: Path, name: str, text: str, pictures: Path | None = None) -> list[Job]:
+    (folder / name).write_text(text)
+    return read_list(folder / name, pictures, DEFAULTS)
+
+
+def test_json_lines_say_everything(folder):
+    first = {
+        "image": "dog.png",
+        "prompt": "it runs",
+        "camera": "orbit;path.json",
+        "seed": 7,
+        "name": "my dog",
+    }
+    second = {
+        "image": "cat.png",
+        "prompt": "it sits",
+        "camera": ["static"],
+        "intrinsics": [1, 1, 0.5, 0.5],
+        "frames": 3,
+    }
+    one, two = jobs_from(folder, "jobs.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert (one.name, one.prompt, one.seed, one.frames) == ("my_dog", "it runs", 7, 9)
+    assert one.cameras == ("orbit", str(folder / "path.json")) and one.image == folder / "dog.png"
+    assert (two.name, two.seed, two.cameras, two.frames) == ("cat", 4, ("static",), 3)
+    assert two.intrinsics == (1, 1, 0.5, 0.5)
+
+
+def test_csv_has_a_header(folder):
+    text = 'image,prompt,seed,intrinsics\ndog.png,"it runs, and jumps",3,\ncat.png,it sits,,"1,1,0.5,0.5"\n'
+    one, two = jobs_from(folder, "jobs.csv", text)
+    assert (one.prompt, one.seed, one.intrinsics) == ("it runs, and jumps", 3, None)
+    assert (two.prompt, two.seed, two.intrinsics) == ("it sits", 4, (1, 1, 0.5, 0.5))
+
+
+def test_text_lines_and_pairs_of_files_are_the_same(folder):
+    lines = jobs_from(folder, "jobs.txt", "dog.png | it runs\ncat.png | it sits\n")
+    (folder / "videos.txt").write_text("dog.png\ncat.png\n")
+    assert jobs_from(folder, "captions.txt", "it runs\nit sits\n", folder / "videos.txt") == lines
+    assert [job.prompt for job in lines] == ["it runs", "it sits"]
+
+
+def test_a_windows_list_is_read_too(folder):
+    jobs = jobs_from(folder, "jobs.txt", "\ufeffdog.png | it runs\r\ncat.png | it sits\r\n")
+    assert [job.image for job in jobs] == [folder / "dog.png", folder / "cat.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "a.jsonl",
+            '{"image": "dog.png", "prompt": "x"}\n\n{"image": "cat.png", "prompt": "x"}\n',
+            ("line 2", "blank"),
+        ),
+        ("a.csv", "image,prompt\ndog.png,x\n\n", ("line 3", "blank")),
+        ("a.txt", "dog.png | x\n\ncat.png | x\n", ("line 2", "blank")),
+        ("a.jsonl", '{"image": "dog.png", "promt": "x"}\n', ("line 1", "'promt'", "'prompt'")),
+        ("a.csv", "image,caption\ndog.png,x\n", ("line 1", "'caption'", "image, prompt")),
+        ("a.csv", "image,prompt\ndog.png,x,y\n", ("line 2", "3 values for 2 columns")),
+        ("a.jsonl", "dog.png\n", ("line 1", "not JSON")),
+        ("a.jsonl", "[1]\n", ("line 1", "object")),
+        ("a.jsonl", '{"image": "dog.png", "prompt": 5}\n', ("line 1", "'prompt'", "5")),
+        ("a.jsonl", '{"image": "dog.png", "prompt": "x", "seed": 1.5}\n', ("line 1", "'seed'", "1.5")),
+        ("a.jsonl", '{"image": "dog.png", "prompt": "x", "camera": {}}\n', ("line 1", "'camera'")),
+        (
+            "a.jsonl",
+            '{"image": "dog.png", "prompt": "x", "camera": "orbitt"}\n',
+            ("line 1", "orbitt", "orbit"),
+        ),
+        ("a.csv", 'image,prompt,intrinsics\ndog.png,x,"1,2"\n', ("line 2", "fx,fy,cx,cy")),
+        ("a.csv", "image,prompt\ndog.png,\n", ("line 2", "prompt is empty")),
+        ("a.csv", "image,prompt\nnowhere.png,x\n", ("line 2", "nowhere.png")),
+        ("a.txt", "dog.png\n", ("line 1", "image | prompt")),
+        ("a.txt", "", ("lists nothing",)),
+        ("a.xml", "x\n", (".xml", ".jsonl")),
+    ],
+)
+def test_a_wrong_line_is_named(folder, name, text, words):
+    with pytest.raises(InputError) as caught:
+        jobs_from(folder, name, text)
+    message = str(caught.value)
+    assert name in message and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("captions", "pictures", "words"),
+    [
+        ("it runs\n\nit sits\n", "dog.png\ncat.png\n", ("captions.txt line 2", "blank")),
+        ("it runs\nit sits\n", "dog.png\n", ("2 lines", "1")),
+        ("it runs\nit sits\n", "dog.png\nnowhere.png\n", ("videos.txt line 2", "nowhere.png")),
+    ],
+)
+def test_a_pair_that_does_not_match_is_refused(folder, captions, pictures, words):
+    (folder / "videos.txt").write_text(pictures)
+    with pytest.raises(InputError) as caught:
+        jobs_from(folder, "captions.txt", captions, folder / "videos.txt")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_names_are_folders_and_differ():
+    jobs = [Job(name=name, image=None, prompt="x") for name in ("a/b", "a b", "..", "é-1.x", "a_b-2")]
+    assert [job.name for job in unique_names(jobs)] == ["a_b", "a_b-2", "item", "é-1.x", "a_b-2-2"]
+    assert folder_name("x" * 300) == "x" * 80
+
+
+def test_intrinsics_are_four_numbers():
+    assert parse_intrinsics("1, 2,3 ,4.5") == (1, 2, 3, 4.5)
+    for text in ("1,2,3", "1,2,3,4,5", "a,b,c,d", ""):
+        with pytest.raises(ValueError, match=r"."):
+            parse_intrinsics(text)

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from more4d.cli import infer
+from more4d.cli.main import build_parser, main
+from more4d.foundation.errors import InputError
+
+
+def run_with(monkeypatch, error):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(infer, "run", fail)
+    return main(["infer"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("the picture\nis broken"), 1, "error: the picture is broken"),
+        (OSError(28, "No space left on device", "x.png"), 1, "error: No space left on device (x.png)"),
+        (MemoryError(), 1, "error: out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            ZeroDivisionError("division by zero"),
+            70,
+            "error: ZeroDivisionError: division by zero; this is a fault",
+        ),
+    ],
+)
+def test_every_failure_is_one_line_and_a_code(monkeypatch, capsys, error, code, line):
+    monkeypatch.delenv("MORE4D_DEBUG", raising=False)
+    assert run_with(monkeypatch, error) == code
+    err = capsys.readouterr().err
+    assert err.startswith(line) and err.count("\n") == 1
+
+
+def test_debug_shows_where_it_happened(monkeypatch, capsys):
+    monkeypatch.setenv("MORE4D_DEBUG", "1")
+    assert run_with(monkeypatch, ZeroDivisionError("x")) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["infer", "a", "b"], ["fly"], ["infer", "--seed", "x"]])
+def test_wrong_usage_is_one_line_and_two(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["infer", "--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and "bash infer.sh dog.jpg --prompt" in out
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from more4d.cli.main import build_parser; build_parser(); print(sorted(sys.modules))"
+    started = time.process_time()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert time.process_time() - started < 1
+    assert not {"torch", "numpy", "diffusers", "PIL"} & {name.strip("'\n []") for name in loaded.split(",")}
+
+
+def test_the_options_are_these():
+    """A new option is a decision: a variant belongs into a preset or a configuration file."""
+    commands = build_parser()._subparsers._group_actions[0].choices
+    options = {
+        name: " ".join(sorted(option[2:] for action in parser._actions for option in action.option_strings))
+        for name, parser in commands.items()
+    }
+    assert options == {
+        "infer": " camera depth device export fps frames help intrinsics list list-cameras output pictures prompt"
+        " quiet seed tracks weights",
+        "train": " config help output",
+        "vae": " device help output weights",
+    }

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from more4d.pipelines.conditions import strag_conditions, vism_conditions
+from more4d.pipelines.models import Models
+
+
+@pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
+def test_conditions_fit_the_transformers(preset, request):
+    models = Models.open(request.getfixturevalue(preset))
+    strag, vism = models.network("strag"), models.network("vism")
+    image = torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.inference_mode():
+        told = strag_conditions(
+            strag.config.wan,
+            models.network("trajectory_codec"),
+            models.network("text"),
+            models.network("motion_features"),
+            None,
+            image=image,
+            depth_m=torch.rand(1, 1, 32, 48) + 1,
+            prompts=["it rolls"],
+            frames=5,
+        )
+        noisy = torch.randn(1, 16, 2, 4, 6)
+        assert strag(noisy, torch.tensor([0.5]), told).shape == noisy.shape
+        coverage = torch.ones(1, 1, 5, 32, 48)
+        seen = vism_conditions(
+            vism.config.wan,
+            models.network("video_codec"),
+            models.network("text"),
+            None,
+            rendering=image[:, :, None].repeat(1, 1, 5, 1, 1),
+            coverage=coverage,
+            photo=image,
+            prompts=["it rolls"],
+        )
+        assert vism(noisy, torch.tensor([0.5]), seen).shape == noisy.shape
+    assert (told.reference_latents is not None) == strag.config.wan.reference_tokens
+    assert told.motion_features is not None and told.clip is None and seen.clip is None
+    assert torch.equal(seen.known_mask, torch.ones(1, 4, 2, 4, 6))
+
+
+def test_what_the_transformer_does_not_take_is_left_out(random_preset):
+    models = Models.open(random_preset)
+    wan = replace(models.network("strag").config.wan, motion_feature_dim=None)
+    told = strag_conditions(
+        wan,
+        models.network("trajectory_codec"),
+        models.network("text"),
+        models.network("motion_features"),
+        None,
+        image=torch.zeros(1, 3, 32, 48),
+        depth_m=torch.ones(1, 1, 32, 48),
+        prompts=["it rolls"],
+        frames=5,
+    )
+    assert told.motion_features is None
+
+
+def test_what_lies_in_a_hole_is_not_told(random_preset):
+    models = Models.open(random_preset)
+    vism = models.network("vism")
+    coverage = torch.ones(1, 1, 5, 32, 48)
+    coverage[..., 8:24, 8:24] = 0
+    latents = []
+    for value in (-1.0, 1.0):
+        rendering = torch.where(coverage > 0, 0.3, value).expand(1, 3, 5, 32, 48)
+        told = vism_conditions(
+            vism.config.wan,
+            models.network("video_codec"),
+            models.network("text"),
+            None,
+            rendering=rendering,
+            coverage=coverage,
+            photo=torch.zeros(1, 3, 32, 48),
+            prompts=["it rolls"],
+        )
+        latents.append(told.known_latents)
+    assert torch.equal(*latents)

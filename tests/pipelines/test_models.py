@@ -1,0 +1,68 @@
+import shutil
+
+import pytest
+import torch
+
+from more4d.foundation.errors import WeightsError
+from more4d.pipelines.models import KINDS, Models
+
+
+def copy_of(preset, folder):
+    shutil.copytree(preset, folder)
+    return folder
+
+
+def test_nothing_is_loaded_before_it_is_asked_for(random_preset, tmp_path):
+    folder = copy_of(random_preset, tmp_path / "weights")
+    models = Models.open(folder)
+    for file in folder.glob("*.safetensors"):
+        if file.stem != "text":
+            file.unlink()
+    assert models.network("text").encode_text(["a"]).shape[0] == 1
+    with pytest.raises(WeightsError, match="strag"):
+        models.network("strag")
+
+
+def test_networks_stay_or_go_as_the_preset_says(random_preset, tmp_path):
+    folder = copy_of(random_preset, tmp_path / "weights")
+    for keep in (True, False):
+        preset = folder / "preset.yaml"
+        preset.write_text((random_preset / "preset.yaml").read_text() + f"keep_loaded: {str(keep).lower()}\n")
+        models = Models.open(folder)
+        with models.released():
+            before = models.network("text")
+            assert models.network("text") is before
+        assert (models.network("text") is before) == keep
+
+
+def test_the_identity_follows_the_content_of_the_files(random_preset, tmp_path):
+    folder = copy_of(random_preset, tmp_path / "weights")
+    before = Models.open(folder)
+    assert before.identity("text", "vism") == Models.open(random_preset).identity("text", "vism")
+    path = folder / "text.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    after = Models.open(folder)
+    assert after.identity("text", "vism") != before.identity("text", "vism")
+    assert after.identity("vism") == before.identity("vism")
+    assert after.identity("clip") == before.identity("clip")  # a part the preset does not have
+
+
+def test_a_part_the_preset_lacks_is_a_mistake_of_the_caller(random_preset):
+    models = Models.open(random_preset)
+    assert not models.has("clip")
+    with pytest.raises(ValueError, match="no clip"):
+        models.network("clip")
+
+
+def test_a_cpu_computes_in_single_precision(random_preset):
+    models = Models.open(random_preset)
+    assert models.dtype == torch.float32
+    assert next(models.network("strag").parameters()).dtype == torch.float32
+
+
+def test_every_kind_can_be_built():
+    from more4d.networks.registry import BUILDERS
+
+    assert {kind for kinds in KINDS.values() for kind in kinds} <= set(BUILDERS)
