@@ -12,10 +12,10 @@ export HYPOTHESIS_PROFILE="${HYPOTHESIS_PROFILE:-deterministic}"
 say() { echo "== $*"; }
 
 say "ruff format --check"
-"$MORE4D_PYTHON" -m ruff format --check --quiet . ||
+"$MORE4D_PYTHON" -m ruff format --check --quiet --output-format concise . ||
     { echo "error: the files above are not formatted; run: ruff format ." >&2; exit 1; }
 say "ruff check"
-"$MORE4D_PYTHON" -m ruff check --quiet .
+"$MORE4D_PYTHON" -m ruff check --quiet --output-format concise .
 say "lint-imports"
 "$MORE4D_PYTHON" -c 'import importlinter.cli, sys; sys.argv = ["lint-imports"]; importlinter.cli.lint_imports_command()'
 say "pytest"

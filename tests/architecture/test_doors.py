@@ -16,6 +16,7 @@ DOORS = {
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py",),
     "diffusers": ("networks/wan.py",),
+    "llvmlite": ("raster/numba_backend.py",),
     "numba": ("raster/numba_backend.py",),
     "plyfile": ("files/export.py",),
     "safetensors": ("files/*.py", "networks/weights.py"),
