@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.previews import colour_ramp, draw_tracks
-from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.framing import fit, fit_mask, working_size
 from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks
@@ -80,10 +79,8 @@ def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
             value.to(models.device, models.dtype) for value in (motion, image, tracks.depth_m[None, None])
         )
         decoded = codec.decode_motion(codec.encode_motion(motion), image, depth_m)[0].float().cpu()
-    known = torch.ones_like(tracks.depth_m, dtype=torch.bool)
-    start = DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)
     decoded = rearrange(decoded - decoded[:, :1], "xyz t h w -> t h w xyz")
-    return replace(tracks, positions=positions_from_motion(decoded, start))
+    return replace(tracks, positions=positions_from_motion(decoded, tracks.positions[0], tracks.camera))
 
 
 def compare(original: PointTracks, decoded: PointTracks) -> CodecReport:

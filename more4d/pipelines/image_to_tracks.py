@@ -64,7 +64,7 @@ def image_to_tracks(
     motion = generate_motion(models, small, prompt, seed=seed, progress=progress)
     motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
     motion = rearrange(upsample_guided(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
-    positions = positions_from_motion(resample_frames(motion, frames), depth)
+    positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
     return PointTracks(
         positions=positions,
         colours=image,
@@ -139,11 +139,10 @@ def shrink(scene: Guide, factor: int) -> Guide:
 
 
 def positions_from_motion(
-    motion: Float[Tensor, "frames height width 3"], depth: DepthMap
+    motion: Float[Tensor, "frames height width 3"], start: Float[Tensor, "height width 3"], camera: Camera
 ) -> Float[Tensor, "frames height width 3"]:
     """Metres from normalised motion; z stays above `NEAREST` of its start: no point passes the camera."""
-    start = depth.points
-    positions = denormalise_motion(motion, start, depth.camera)
+    positions = denormalise_motion(motion, start, camera)
     positions[..., 2] = torch.maximum(positions[..., 2], NEAREST * start[..., 2])
     return positions
 

@@ -54,10 +54,9 @@ def test_scenes_go_through_the_codec(preset, request):
     assert video.shape[0] == 5 and video.shape[2] == 3 * (video.shape[1] * 48 // 32)
 
 
-def test_native_size_keeps_motion_and_camera_together():
+def test_native_size_keeps_motion_and_camera_together(random_preset):
     original = sliding(96, 128, 9)
-    preset = type("Preset", (), {"pixels": 48 * 64, "multiple": 16, "frames": 5})()
-    small = to_native_size(original, preset)
+    small = to_native_size(original, replace(Models.open(random_preset).preset, pixels=48 * 64))
     position, _ = small.camera.project(small.positions[-1])
     expected, _ = original.camera.project(original.positions[-1])
     assert torch.allclose(position[10, 10], expected[21, 21], atol=1e-5)

@@ -57,7 +57,7 @@ def test_positions_undo_normalisation():
     _, depth = a_scene()
     motion = 0.2 * torch.randn(3, 96, 128, 3, generator=torch.Generator().manual_seed(1))
     motion[0] = 0
-    again = normalise_motion(positions_from_motion(motion, depth), CAMERA)
+    again = normalise_motion(positions_from_motion(motion, depth.points, CAMERA), CAMERA)
     assert torch.allclose(again, motion, atol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_no_point_passes_the_camera():
     _, depth = a_scene()
     motion = torch.zeros(2, 96, 128, 3)
     motion[1, ..., 2] = -3
-    z = positions_from_motion(motion, depth)[1, ..., 2]
+    z = positions_from_motion(motion, depth.points, CAMERA)[1, ..., 2]
     assert torch.allclose(z, NEAREST * depth.depth_m)
 
 
