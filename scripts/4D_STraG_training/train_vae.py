@@ -1,0 +1,8 @@
+"""Train the motion-sensitive VAE (trajectory codec); arguments as of `python -m more4d train`."""
+
+import sys
+
+from more4d.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", "--config", "config/tiny/trajectory_codec.yaml", *sys.argv[1:]]))

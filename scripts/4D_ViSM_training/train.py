@@ -1,0 +1,8 @@
+"""Train 4D-ViSM; arguments as of `python -m more4d train`."""
+
+import sys
+
+from more4d.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", "--config", "config/tiny/vism.yaml", *sys.argv[1:]]))
