@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from more4d.foundation.config import from_mapping
-from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
+from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
@@ -31,6 +31,7 @@ BUILDERS: dict[str, Build] = {
     "strag": _builder(STraG, STraGConfig),
     "vism": _builder(ViSM, ViSMConfig),
     "umt5-text-encoder": _builder(UMT5TextEncoder, TextEncoderConfig),
+    "clip-vision": _builder(ClipVision, ClipVisionConfig),
     "omnimae": _builder(OmniMAETrunk, OmniMAEConfig),
     "tiny-trajectory-codec": _builder(TinyTrajectoryCodec, TinyTrajectoryConfig),
     "tiny-video-codec": _builder(TinyVideoCodec, TinyVideoConfig),

@@ -71,12 +71,14 @@ def test_the_options_are_these():
     """A new option is a decision: a variant belongs into a preset or a configuration file."""
     commands = build_parser()._subparsers._group_actions[0].choices
     options = {
-        name: " ".join(sorted(option[2:] for action in parser._actions for option in action.option_strings))
+        name: " ".join(
+            sorted(option.lstrip("-") for action in parser._actions for option in action.option_strings)
+        )
         for name, parser in commands.items()
     }
     assert options == {
-        "infer": " camera depth device export fps frames help intrinsics list list-cameras output pictures prompt"
-        " quiet seed tracks weights",
-        "train": " config help output",
-        "vae": " device help output weights",
+        "infer": "camera depth device export fps frames h help intrinsics list list-cameras output pictures"
+        " prompt quiet seed tracks weights",
+        "train": "config h help output",
+        "vae": "device h help output weights",
     }

@@ -23,12 +23,11 @@ def a_rendering(frames: int, *, holes: bool = True) -> Rendering:
     return Rendering(colour=colour, depth_m=depth, coverage=coverage)
 
 
-def test_without_holes_nothing_is_generated(tmp_path):
-    class NoModels:
-        preset = None
-
+def test_without_holes_nothing_is_generated(random_preset):
+    models = Models.open(random_preset)
+    models.network = None  # would fail if asked
     rendering = a_rendering(3, holes=False)
-    assert torch.equal(finish_video(NoModels(), rendering, PHOTO, "", seed=0), rendering.colour)
+    assert torch.equal(finish_video(models, rendering, PHOTO, "", seed=0), rendering.colour)
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
