@@ -61,22 +61,23 @@ def turning_path() -> CameraPath:
 def reference_algorithm(positions: Tensor, colours: Tensor, camera_path: CameraPath) -> None:
     """Our own rendition of what the reference implementation computes per frame.
 
-    Project; number the cell of each point; nearest depth per cell by unique and an index reduction; the
-    points at exactly that depth win; their colours are averaged.
+    Project; number the cell of each point (in floating point, as published); nearest depth per cell by unique
+    and an index reduction; the points at exactly that depth win; their colours are averaged.
     """
     for frame in range(FRAMES):
         position, depth = camera_path.camera(frame).project(camera_path.to_camera(frame, positions[frame]))
         u, v = position.unbind(-1)
         inside = (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1) & (depth >= 0)
         u, v, depth, paint = u[inside], v[inside], depth[inside], colours[inside]
-        column = (u * WIDTH).floor().long().clamp(max=WIDTH - 1)
-        row = (v * HEIGHT).floor().long().clamp(max=HEIGHT - 1)
+        column = (u * WIDTH).floor().clamp(max=WIDTH - 1)
+        row = (v * HEIGHT).floor().clamp(max=HEIGHT - 1)
         cells, place = torch.unique(column * HEIGHT + row, return_inverse=True)
         nearest = torch.full((len(cells),), torch.inf).index_reduce(0, place, depth, "amin")
         won = depth == nearest[place]
         total = torch.zeros(len(cells), 3).index_add(0, place[won], paint[won] * 255)
         count = torch.zeros(len(cells)).index_add(0, place[won], torch.ones(int(won.sum())))
         picture = torch.zeros(HEIGHT, WIDTH, 3, dtype=torch.uint8)
+        cells = cells.long()
         picture[cells % HEIGHT, cells // HEIGHT] = (total / count[:, None]).to(torch.uint8)
 
 

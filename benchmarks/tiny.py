@@ -2,9 +2,10 @@
 
     python benchmarks/tiny.py --scenes 100 --pairs 24 --output benchmarks/results/tiny.json
 
-Tracks: does the acting object go the way the prompt says; how far do still pixels drift; how far are moving pixels
-from the truth (predicting no motion at all is the yardstick). Views: peak signal-to-noise ratio of filled holes,
-against pull-push and mid grey. Depth is the scene's own, or with --estimated-depth the preset's estimate.
+Tracks: does the acting object go the way the prompt says; how far do still pixels drift; how far are moving
+pixels from the truth (predicting no motion at all is the yardstick). Views: peak signal-to-noise ratio of
+filled holes, against pull-push and mid grey. Depth is the scene's own, or with --estimated-depth the
+preset's estimate.
 """
 
 import argparse
@@ -81,7 +82,9 @@ def measure_tracks(models: Models, count: int, estimated_depth: bool) -> dict[st
 
 
 def measure_views(models: Models, count: int) -> dict[str, float]:
-    """Quality of filled holes over `count` unseen pairs: decibels over all hole pixels of a pair, averaged."""
+    """Quality of filled holes over `count` unseen pairs: decibels over all hole pixels of a pair,
+    averaged.
+    """
     pairs = HoleClips(HoleOptions(shapes=((96, 128),)), seed=0, first_seed=HELD_OUT_SEED)
     scores = defaultdict(list)
     for index in tqdm(range(count), desc="views"):
@@ -100,7 +103,9 @@ def measure_views(models: Models, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", type=Path, default=Path("models/tiny"))
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=24)

@@ -15,7 +15,8 @@ class ClipBatch:
         image: the photo in [-1, 1].
         depth_m: its depth in metres.
         motion: normalised motion (geometry.motion) of every pixel.
-        weight: how much each pixel counts in each frame: 1 where the camera sees the point, less where it is hidden.
+        weight: how much each pixel counts in each frame: 1 where the camera sees the point, less where it
+            is hidden.
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
     """
@@ -72,5 +73,7 @@ class ViewBatch:
     @classmethod
     def collate(cls, views: list["ViewBatch"]) -> "ViewBatch":
         """Join batches (of one video each, usually) along the first axis."""
-        joined = {name: torch.cat([getattr(v, name) for v in views]) for name in ("truth", "known", "coverage")}
+        joined = {
+            name: torch.cat([getattr(v, name) for v in views]) for name in ("truth", "known", "coverage")
+        }
         return cls(captions=tuple(text for view in views for text in view.captions), **joined)

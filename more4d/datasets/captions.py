@@ -1,4 +1,6 @@
-"""Captions of procedural scenes with the facts they state: what a text encoder is trained on before anything is drawn."""
+"""Captions of procedural scenes with the facts they state: what a text encoder is trained on before
+anything is drawn.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -41,7 +43,9 @@ class QuestionBatch:
 
     @classmethod
     def collate(cls, questions: list["QuestionBatch"]) -> "QuestionBatch":
-        joined = {name: torch.cat([getattr(q, name) for q in questions]) for name in ("noun", "verb", "direction")}
+        joined = {
+            name: torch.cat([getattr(q, name) for q in questions]) for name in ("noun", "verb", "direction")
+        }
         return cls(captions=tuple(text for q in questions for text in q.captions), **joined)
 
 

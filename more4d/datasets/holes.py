@@ -1,7 +1,8 @@
-"""Training pairs for 4D-ViSM: exact tracks rendered along a second camera path, and what that camera really saw.
+"""Training pairs for 4D-ViSM: exact tracks rendered along a second camera path, and what that camera
+really saw.
 
-The reference implementation only ever shows the source viewpoint; here holes come from parallax as well as from
-moving objects, as they do when a user moves the camera.
+The reference implementation only ever shows the source viewpoint; here holes come from parallax as well as
+from moving objects, as they do when a user moves the camera.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from einops import rearrange
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ViewBatch
-from more4d.files.atomic import atomic_write
 from more4d.files.arrays import load_arrays
+from more4d.files.atomic import atomic_write
 from more4d.foundation.seeding import derive_seed, numpy_generator
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.raster.interface import render_tracks
@@ -81,7 +82,9 @@ class HoleClips(Dataset):
         draw = numpy_generator("holes", self._seed, index)
         shapes = options.shapes
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        scene = sample_scene(self._first + index, motion_seed=int(draw.integers(2**31)), aspect=width / height)
+        scene = sample_scene(
+            self._first + index, motion_seed=int(draw.integers(2**31)), aspect=width / height
+        )
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility="none")
         path = named_camera_path(
             PATHS[int(draw.integers(len(PATHS)))],

@@ -26,8 +26,10 @@ class ProceduralOptions:
         shapes: (height, width) of the clips; all clips of one group have the same.
         group: consecutive indices that share a shape: the batch size.
         frames: video frames, 4n + 1.
-        worlds: how many different worlds there are; with fewer worlds than indices, a world returns with other motions.
-        hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its cost).
+        worlds: how many different worlds there are; with fewer worlds than indices, a world returns with
+            other motions.
+        hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
+            cost).
         depth_noise: how often the depth map is degraded to resemble an estimated one.
     """
 

@@ -1,11 +1,11 @@
-"""Rectified flow: the line between data and noise, its velocity, and the way back (Lipman et al. 2023; MoRe4D eq. for z_sigma).
+"""Rectified flow: the line between data and noise, its velocity, and the way back (Lipman et al. 2023;
+MoRe4D eq. for z_sigma).
 
     z_sigma = (1 - sigma) z + sigma eps        v = d z_sigma / d sigma = eps - z
 
 sigma runs from 0 (data) to 1 (noise) and stays float32 whatever the latents are.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

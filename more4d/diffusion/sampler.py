@@ -1,6 +1,7 @@
 """Samplers: plain functions of a velocity field, a start and a list of noise levels."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ def euler(
     """
     _check(sigmas)
     latents = noise
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         level = sigma.expand(len(latents)).to(latents.device)
         latents = latents + (following - sigma).to(latents.device) * velocity(latents, level)
         if on_step:
@@ -40,10 +41,12 @@ def heun(
     sigmas: Float[Tensor, "levels"],
     on_step: Callable[[], None] | None = None,
 ) -> Float[Tensor, "b *shape"]:
-    """As `euler`, second order: average the velocity of both ends of a step (one call more per step but the last)."""
+    """As `euler`, second order: average the velocity of both ends of a step (one call more per step but
+    the last).
+    """
     _check(sigmas)
     latents = noise
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         step = (following - sigma).to(latents.device)
         here = velocity(latents, sigma.expand(len(latents)).to(latents.device))
         if following > 0:

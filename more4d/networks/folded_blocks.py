@@ -1,7 +1,8 @@
-"""Building bricks of the small codecs: 2-D convolutions over single latent frames, mixed along time by 1x1 maps.
+"""Building bricks of the small codecs: 2-D convolutions over single latent frames, mixed along time by 1x1
+maps.
 
-A small Wan VAE spends its time in 3-D convolutions and did not train on a CPU; folding the four video frames of a
-latent frame into channels does.
+A small Wan VAE spends its time in 3-D convolutions and did not train on a CPU; folding the four video
+frames of a latent frame into channels does.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """What a pipeline or a training task may ask of the networks, whichever preset they come from.
 
-Shapes: b batch, c channels, f latent frames, t video frames = 4 (f - 1) + 1, h w latent grid = height / 8, width / 8.
-Images and videos are in [-1, 1]; latents are normalised (about unit variance); depth is in metres.
+Shapes: b batch, c channels, f latent frames, t video frames = 4 (f - 1) + 1, h w latent grid = height / 8,
+width / 8. Images and videos are in [-1, 1]; latents are normalised (about unit variance); depth is in metres.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -24,12 +24,16 @@ def latent_frames(frames: int) -> int:
 
 @runtime_checkable
 class TrajectoryCodec(Protocol):
-    """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with it."""
+    """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with
+    it.
+    """
 
     def encode_motion(
         self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
     ) -> Float[Tensor, "b 16 f h w"]:
-        """Latents of normalised motion (geometry.motion): the mean, or a sample if standard normal `noise` is given."""
+        """Latents of normalised motion (geometry.motion): the mean, or a sample if standard normal `noise`
+        is given.
+        """
         ...
 
     def decode_motion(

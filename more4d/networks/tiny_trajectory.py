@@ -1,9 +1,10 @@
 """The trajectory codec of the tiny preset: learned in minutes on a CPU, behind the interface of the Wan one.
 
-Two facts about motion shape it. Motion is stored per pixel of the photo, so all frames of a clip share the photo's
-edges: the decoder finds coarse motion on a grid of 4x4 pixels and sharpens it once per clip, every pixel choosing
-among the nine coarse cells around it (convex upsampling, as in RAFT, Teed and Deng 2020). And frame 0 never moves, so
-the first latent frame is free: it tells which pixels move at all, and gates the rest to exact stillness.
+Two facts about motion shape it. Motion is stored per pixel of the photo, so all frames of a clip share the
+photo's edges: the decoder finds coarse motion on a grid of 4x4 pixels and sharpens it once per clip, every
+pixel choosing among the nine coarse cells around it (convex upsampling, as in RAFT, Teed and Deng 2020). And
+frame 0 never moves, so the first latent frame is free: it tells which pixels move at all, and gates the rest
+to exact stillness.
 """
 
 from dataclasses import dataclass
@@ -53,9 +54,9 @@ class TinyTrajectoryConfig:
 class MotionEncoder(nn.Module):
     """Squashed motion to latents: an average that needs no training, and a correction that is learned.
 
-    A latent cell stands for 8x8 pixels in four frames: twelve numbers of mean motion fit into its channels. The mean
-    is over the pixels that move, so that an object's edge does not halve its motion. The first latent frame holds how
-    much of each quarter of a cell moves, and the mean over the whole path.
+    A latent cell stands for 8x8 pixels in four frames: twelve numbers of mean motion fit into its channels.
+    The mean is over the pixels that move, so that an object's edge does not halve its motion. The first
+    latent frame holds how much of each quarter of a cell moves, and the mean over the whole path.
     """
 
     def __init__(self, config: TinyTrajectoryConfig) -> None:
@@ -149,7 +150,9 @@ def masked_mean(
     return avg_pool2d(values * mask, PIXEL_STRIDE) / share.clamp(min=1 / PIXEL_STRIDE**2)
 
 
-def widen(few: Float[Tensor, "b few f h w"], like: Float[Tensor, "b c frames h w"]) -> Float[Tensor, "b c f h w"]:
+def widen(
+    few: Float[Tensor, "b few f h w"], like: Float[Tensor, "b c frames h w"]
+) -> Float[Tensor, "b c f h w"]:
     """Zeros appended until there are as many channels as `like` has."""
     return nn.functional.pad(few, (0, 0, 0, 0, 0, 0, 0, like.shape[1] - few.shape[1]))
 

@@ -1,7 +1,7 @@
 """The video codec of the tiny preset: RGB video to latents and back, sharpened by what is already known.
 
-4D-ViSM only has to invent what the camera cannot see. So this decoder is handed the known pixels (as inpainting
-decoders are): it copies them, and takes the latents' word where there are holes.
+4D-ViSM only has to invent what the camera cannot see. So this decoder is handed the known pixels (as
+inpainting decoders are): it copies them, and takes the latents' word where there are holes.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,9 @@ class VideoDecoder(nn.Module):
         x = pixel_shuffle(self.up(silu(x)), 2)
         given = torch.cat([filled, coverage], 1)
         # The first latent frame stands for frame 0 alone; it fills all four slots.
-        padded = torch.cat([repeat(given[:, :, 0], "b c h w -> b c k h w", k=FRAME_STRIDE), given[:, :, 1:]], 2)
+        padded = torch.cat(
+            [repeat(given[:, :, 0], "b c h w -> b c k h w", k=FRAME_STRIDE), given[:, :, 1:]], 2
+        )
         slots = rearrange(padded, "b c (f k) h w -> (b f) (k c) h w", k=FRAME_STRIDE)
         x = x + self.known(pixel_unshuffle(slots, COARSE))
         for block in self.fine:
@@ -137,7 +139,9 @@ class TinyVideoCodec(nn.Module):
 def fill_smoothly(
     known: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
 ) -> Float[Tensor, "b 3 t height width"]:
-    """Fill holes by pull-push (Gortler et al. 1996): averages of what is known, from fine to coarse and back."""
+    """Fill holes by pull-push (Gortler et al. 1996): averages of what is known, from fine to coarse and
+    back.
+    """
     frames = known.shape[2]
     colour = rearrange(known * coverage, "b c t h w -> (b t) c h w")
     weight = rearrange(coverage, "b c t h w -> (b t) c h w")

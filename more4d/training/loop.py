@@ -1,6 +1,7 @@
 """The training loop. It knows nothing of 4-D: a task gives data, loss and files.
 
-Data order and noise are functions of (seed, step, rank), so that a run that stops and starts again is the same run.
+Data order and noise are functions of (seed, step, rank), so that a run that stops and starts again is the
+same run.
 """
 
 import logging
@@ -9,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -93,7 +93,9 @@ class Journal:
 
     def __init__(self, config: LoopConfig, start: int, *, show: bool) -> None:
         self._config, self._sums, self._count = config, {}, 0
-        self._bar = tqdm(total=config.steps, initial=start, desc="training", unit="step", disable=not show or None)
+        self._bar = tqdm(
+            total=config.steps, initial=start, desc="training", unit="step", disable=not show or None
+        )
         self._clock = time.monotonic()
 
     def note(self, step: int, metrics: dict[str, float]) -> None:
@@ -111,4 +113,3 @@ class Journal:
 
     def close(self) -> None:
         self._bar.close()
-

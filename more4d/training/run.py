@@ -11,7 +11,6 @@ from more4d.training.config import TrainConfig
 from more4d.training.loop import train
 from more4d.training.task import Task
 
-
 TASKS = {
     "depth": "depth:DepthTask",
     "text": "text:TextTask",

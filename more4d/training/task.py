@@ -1,4 +1,6 @@
-"""What the loop asks of a task. The task is a module, so that whatever wraps modules (DDP, ZeRO) wraps its loss."""
+"""What the loop asks of a task. The task is a module, so that whatever wraps modules (DDP, ZeRO) wraps its
+loss.
+"""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -26,7 +28,9 @@ class Task(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def collate(samples: list[Any]) -> Any:
-        """Samples to a batch: an object with `.to(device)`. Static, for it is sent to the processes that make batches."""
+        """Samples to a batch: an object with `.to(device)`. Static, for it is sent to the processes that
+        make batches.
+        """
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Laws of the training loop, on a task that takes microseconds."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -120,5 +121,5 @@ def test_the_learning_rate_rises_then_falls():
     rates = [learning_rate(step, config) for step in range(100)]
     assert rates[9] == max(rates) == config.learning_rate
     assert rates[-1] < 0.06 * config.learning_rate
-    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(a > b for a, b in zip(rates[10:-1], rates[11:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:10]))
+    assert all(a > b for a, b in pairwise(rates[10:]))

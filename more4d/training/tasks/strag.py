@@ -38,8 +38,8 @@ class STraGOptions:
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hints below.
 
-    Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards: motion
-    features and image latents must tell things from background.
+    Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards:
+    motion features and image latents must tell things from background.
     """
 
     network: STraGConfig
@@ -143,7 +143,9 @@ class STraGTask(Task):
     def _decoded_losses(
         self, estimate: Tensor, batch: ClipBatch, moving: Tensor, clips: int
     ) -> dict[str, Tensor]:
-        """Motion in pixels over moving points, and still-or-moving over all, of the first `clips` estimates."""
+        """Motion in pixels over moving points, and still-or-moving over all, of the first `clips`
+        estimates.
+        """
         mean, std = self.codec.statistics(estimate.shape[2])
         latents = estimate[:clips] * std + mean
         squashed, gate = self.codec.decode_raw(latents, batch.image[:clips], batch.depth_m[:clips])
@@ -166,10 +168,7 @@ class STraGTask(Task):
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         options = self.options
         half = {"notes": notes, "dtype": torch.float16}
-        paths = [
-            folder / f"{name}.safetensors"
-            for name in ("trajectory_codec", "motion_features", "strag")
-        ]
+        paths = [folder / f"{name}.safetensors" for name in ("trajectory_codec", "motion_features", "strag")]
         save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
         save_network(paths[1], self.motion_features, kind="omnimae", config=options.motion_features, **half)
         if options.train_text:

@@ -1,7 +1,7 @@
 """Train the tiny preset's text encoder, before and apart from the networks that listen to it.
 
-It must answer questions about a caption - what does the truck do, and whither? - by attending to its vectors, which
-is how a transformer's image tokens will read them.
+It must answer questions about a caption - what does the truck do, and whither? - by attending to its
+vectors, which is how a transformer's image tokens will read them.
 """
 
 from dataclasses import dataclass

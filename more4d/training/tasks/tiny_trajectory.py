@@ -15,7 +15,9 @@ from more4d.training.task import Task
 
 KIND = "tiny-trajectory-codec"
 LEAST_STD = 0.5
-"""Channels that hardly vary are not blown up to unit variance: a generator would waste itself on their noise."""
+"""Channels that hardly vary are not blown up to unit variance: a generator would waste itself on their
+noise.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class TinyTrajectoryOptions:
     """Options of the task.
 
     Attributes:
-        latent_noise: deviation of the noise added to the latents, so that a generator's small errors do little harm.
+        latent_noise: deviation of the noise added to the latents, so that a generator's small errors do
+            little harm.
         latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
         gate_weight: weight of the still-or-moving loss.
         statistics_clips: clips over which the latent statistics are taken at the end.
@@ -76,8 +79,8 @@ class TinyTrajectoryTask(Task):
     def measure_statistics(self) -> None:
         """Store mean and deviation of the latents of moving clips with the codec.
 
-        The mean is the code of 'nothing moves', so that stillness is the origin; the deviation is the RMS over the
-        latent cells in which something moves, or the zeros of all others would set the scale.
+        The mean is the code of 'nothing moves', so that stillness is the origin; the deviation is the RMS
+        over the latent cells in which something moves, or the zeros of all others would set the scale.
         """
         data = ProceduralClips(self.options.data, seed=self.options.seed + 1)
         sums, count = torch.zeros(2, self.options.network.latent_channels), torch.zeros(2, 1)

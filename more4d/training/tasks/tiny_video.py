@@ -64,7 +64,9 @@ class TinyVideoTask(Task):
         error = (decoded.float() - batch.truth).abs()
         weight = (1 - coverage) + 0.1
         colour_loss = (weight * error).sum() / (weight.sum() * 3)
-        steps = [(decoded.float().diff(dim=axis) - batch.truth.diff(dim=axis)).abs().mean() for axis in (-1, -2)]
+        steps = [
+            (decoded.float().diff(dim=axis) - batch.truth.diff(dim=axis)).abs().mean() for axis in (-1, -2)
+        ]
         edge_loss = sum(steps) / 2
         penalty = latents.float().square().mean()
         loss = colour_loss + edge_loss + self.options.latent_penalty * penalty
@@ -74,12 +76,17 @@ class TinyVideoTask(Task):
     def measure_statistics(self) -> None:
         """Store mean and deviation of the training set's latents with the codec."""
         data = self.dataset()
-        latents = torch.cat([self.codec.encode_video(data[i].truth).flatten(2) for i in range(self.options.statistics_clips)], 2)
+        latents = torch.cat(
+            [self.codec.encode_video(data[i].truth).flatten(2) for i in range(self.options.statistics_clips)],
+            2,
+        )
         self.codec.latent_mean.copy_(latents.mean((0, 2)))
         self.codec.latent_std.copy_(latents.std((0, 2)))
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()
         path = folder / "video_codec.safetensors"
-        save_network(path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16)
+        save_network(
+            path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16
+        )
         return [path]
