@@ -29,6 +29,7 @@ from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.framing import fit, fit_depth, working_size
 from more4d.geometry.tracks import PointTracks
+from more4d.pipelines.depth_edges import follow_colour_edges
 from more4d.pipelines.fingerprint import file_fingerprint
 from more4d.pipelines.image_to_tracks import image_to_tracks
 from more4d.pipelines.item_sheet import save_item_sheet
@@ -156,6 +157,7 @@ class _Run:
             "intrinsics": job.intrinsics,
             "size": [self.models.preset.pixels, self.models.preset.multiple, self.models.preset.output_scale],
             "weights": self.models.identity("depth") if needs_network else None,
+            "sharpen": self.models.preset.sharpen_depth,
         }
 
         def make(report: Progress) -> None:
@@ -178,6 +180,8 @@ class _Run:
             return fit_depth(depth_from_raw(photo.depth_m, photo.camera), height=height, width=width)
         with self.models.released():
             estimate = self.models.depth_estimator().estimate(image, camera)
+        if photo.depth_m is None and self.models.preset.sharpen_depth:
+            return replace(estimate, depth_m=follow_colour_edges(estimate.depth_m, image))
         if photo.depth_m is None:
             return estimate
         own = fit_depth(depth_from_raw(photo.depth_m, Camera(fx=1.0, fy=1.0)), height=height, width=width)

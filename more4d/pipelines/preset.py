@@ -75,6 +75,7 @@ class Preset:
         output_scale: sides of the output in native sides, a whole number.
         multiple: what the sides of the native size must divide by.
         depth_estimator: a name for `open_depth_estimator`.
+        sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32.
     """
@@ -88,6 +89,7 @@ class Preset:
     parts: Parts
     multiple: int = 16
     depth_estimator: str = "small"
+    sharpen_depth: bool = True
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 

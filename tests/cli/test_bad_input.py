@@ -202,7 +202,7 @@ def test_depth_with_gaps_works_and_says_so(command, picture, tmp_path):
     ran = command(picture, *SAY, "--depth", tmp_path / "depth.npy")
     assert ran.code == 0 and "33.3 % of the depth is unknown" in ran.err
     kept = np.load(tmp_path / "out/ball/depth.npy")
-    assert np.isnan(kept[:30]).all() and np.allclose(kept[40:], 3.0)
+    assert np.isnan(kept[:15]).all() and np.allclose(kept[24:], 3.0)
 
 
 def test_an_output_that_is_a_file_is_refused(command, picture, tmp_path):
