@@ -1,8 +1,8 @@
 """Estimated depth made to change where colours do.
 
 A depth network blurs outlines over several pixels; seen from the side, such a ramp is a smear between object
-and background. A median weighted by likeness of colour (Ma et al. 2013) turns ramps at colour edges into steps.
-It only ever picks depths that are there, and leaves slopes of one colour as they are.
+and background. A median weighted by likeness of colour (Ma et al. 2013) turns ramps at colour edges into
+steps. It only ever picks depths that are there, and leaves slopes of one colour as they are.
 """
 
 import torch
@@ -37,8 +37,8 @@ def weighted_median(
 ) -> Float[Tensor, "height width"]:
     """Of every square window of (2 radius + 1)^2 pixels, the value that splits the weights in half.
 
-    A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values that
-    split alike the smaller is taken. Windows end at the border of the picture.
+    A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
+    that split alike the smaller is taken. Windows end at the border of the picture.
     """
     around = _windows(values[None], radius)
     colours = _windows(image.permute(2, 0, 1), radius)

@@ -1,4 +1,4 @@
-"""What the bundled weights can do at least, on a few unseen scenes; benchmarks/tiny.py measures it on many."""
+"""What the bundled weights can do at least, on a few unseen scenes; benchmarks/tiny.py measures many."""
 
 import importlib.util
 from pathlib import Path
