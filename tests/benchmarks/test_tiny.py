@@ -37,6 +37,6 @@ def test_prompts_are_followed_and_still_things_stay(benchmark, models):
 
 
 def test_filled_holes_beat_pull_push(benchmark, models):
-    result = benchmark.measure_views(models, 6)
+    result = benchmark.measure_views(models, 16)
     assert result["filled_psnr_db"] > result["pull_push_psnr_db"]
     assert result["pull_push_psnr_db"] > result["grey_psnr_db"]
