@@ -6,12 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from more4d.cli.device import open_device
 from more4d.files.network_file import read_network_file, write_network_file
-from more4d.foundation.errors import InputError
 
 SAY = ("--prompt", "the ball rolls", "--camera", "static", "--frames", "2")
 
@@ -322,9 +319,3 @@ def test_a_preset_with_a_wrong_key_is_refused(command, picture, tmp_path, random
     preset = weights / "preset.yaml"
     preset.write_text(preset.read_text().replace("output_scale", "output_scle"))
     refuses(command(picture, *SAY, weights=weights), "output_scle", "did you mean 'output_scale'")
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"no CUDA GPU .* --device cpu"):
-        open_device("cuda")

@@ -1,12 +1,10 @@
 import json
-from dataclasses import dataclass
 
 import pytest
 import torch
 
 from more4d.cli import infer
 from more4d.files.image import save_image
-from more4d.files.video import write_video
 
 
 def test_a_photo_becomes_a_scene_and_videos(command, picture, tmp_path):
@@ -49,33 +47,6 @@ def test_a_second_run_does_nothing_again(command, picture, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_path):
-    (tmp_path / "bad.png").write_text("no picture")
-    frames = torch.rand(3, 48, 64, 3, generator=torch.Generator().manual_seed(0))
-    write_video(tmp_path / "clip.mp4", frames, fps=4)
-    (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit flickers\n")
-    (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nclip.mp4\n")
-    ran = command(
-        "--list",
-        tmp_path / "captions.txt",
-        "--pictures",
-        tmp_path / "videos.txt",
-        "--camera",
-        "static",
-        "--frames",
-        "2",
-    )
-    assert ran.code == 1
-    assert "2 of 3 items" in ran.out
-    assert ran.err.splitlines()[-1].startswith("error: bad: ") and "bad.png is not a picture" in ran.err
-    record = json.loads((tmp_path / "out/run.json").read_text())
-    assert [item["state"] for item in record["items"]] == ["finished", "failed", "finished"]
-    assert record["state"] == "failed" and "bad.png" in record["failure"]
-    for name in ("ball", "clip"):
-        assert (tmp_path / "out" / name / "static/view.mp4").is_file()
-    assert (tmp_path / "out/sheet.png").is_file()
-
-
 def test_without_arguments_the_samples_are_made(command, tmp_path, monkeypatch):
     save_image(tmp_path / "sample.png", torch.rand(32, 48, 3, generator=torch.Generator().manual_seed(0)))
     line = {"image": "sample.png", "prompt": "it rolls", "camera": "static", "frames": 2}
@@ -104,14 +75,6 @@ def test_the_camera_paths_are_described(command):
     assert ran.code == 0 and "orbit" in ran.out and "anti-surrounding" in ran.out
 
 
-def test_two_runs_into_one_folder_do_not_mix(command, picture, tmp_path):
-    from more4d.pipelines.run_lock import locked
-
-    with locked(tmp_path / "out"):
-        ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
-    assert ran.code == 1 and "another run is writing" in ran.err
-
-
 def test_an_interrupt_leaves_whole_files_and_130(command, picture, tmp_path, monkeypatch):
     from more4d.pipelines import image_to_4d
 
@@ -126,34 +89,3 @@ def test_an_interrupt_leaves_whole_files_and_130(command, picture, tmp_path, mon
     assert names == {"photo.png", "depth.npy", "depth.png", "camera.json", "run.json"}
     monkeypatch.undo()
     assert command(*arguments).code == 0
-
-
-@dataclass
-class Terminal:
-    """Standard error that says it is a terminal."""
-
-    text: str = ""
-
-    def isatty(self) -> bool:
-        return True
-
-    def write(self, text: str) -> None:
-        self.text += text
-
-    def flush(self) -> None:
-        pass
-
-
-def test_on_a_terminal_a_bar_names_the_stage_and_the_time_left(monkeypatch):
-    from more4d.cli import progress_bar
-
-    terminal = Terminal()
-    monkeypatch.setattr(progress_bar.sys, "stderr", terminal)
-    progress = progress_bar.BatchProgress(2, show=True)
-    with progress.item("ball", 2) as report:
-        for stage in ("depth", "tracks"):
-            report(stage, 0, 2)
-            report(stage, 1, 2)
-            report(stage, 2, 2)
-    progress.close()
-    assert "ball: tracks" in terminal.text and "left" in terminal.text and "100%" in terminal.text

@@ -1,0 +1,53 @@
+import json
+import shutil
+
+import torch
+
+from more4d.files.network_file import read_network_file, write_network_file
+from more4d.files.video import write_video
+from more4d.pipelines.run_lock import locked
+
+
+def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    frames = torch.rand(3, 48, 64, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / "clip.mp4", frames, fps=4)
+    (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit flickers\n")
+    (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nclip.mp4\n")
+    ran = command(
+        "--list",
+        tmp_path / "captions.txt",
+        "--pictures",
+        tmp_path / "videos.txt",
+        "--camera",
+        "static",
+        "--frames",
+        "2",
+    )
+    assert ran.code == 1
+    assert "2 of 3 items" in ran.out
+    assert ran.err.splitlines()[-1].startswith("error: bad: ") and "bad.png is not a picture" in ran.err
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert [item["state"] for item in record["items"]] == ["finished", "failed", "finished"]
+    assert record["state"] == "failed" and "bad.png" in record["failure"]
+    for name in ("ball", "clip"):
+        assert (tmp_path / "out" / name / "static/view.mp4").is_file()
+    assert (tmp_path / "out/sheet.png").is_file()
+
+
+def test_two_runs_into_one_folder_do_not_mix(command, picture, tmp_path):
+    with locked(tmp_path / "out"):
+        ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    assert ran.code == 1 and "another run is writing" in ran.err
+
+
+def test_weights_that_cannot_be_loaded_stop_the_batch(command, picture, tmp_path, random_preset):
+    """Every other item would fail of them too."""
+    weights = tmp_path / "weights"
+    shutil.copytree(random_preset, weights)
+    file = read_network_file(weights / "depth.safetensors")
+    tensors = dict(list(file.tensors.items())[1:])
+    write_network_file(weights / "depth.safetensors", tensors, kind=file.kind, config=file.config)
+    (tmp_path / "jobs.txt").write_text("ball.png | it rolls\nball.png | it jumps\n")
+    ran = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
+    assert ran.code == 1 and ran.err.count("error:") == 1 and "depth.safetensors" in ran.err
