@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from more4d import __version__
 from more4d.cli import infer, train, vae
+from more4d.cli.interrupts import listening
 from more4d.foundation.errors import More4DError
 
 DONE, FAILED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _use_all_cores()
     try:
-        with _notes():
+        with _notes(), listening():
             options = build_parser().parse_args(arguments)
             return options.run(options)
     except KeyboardInterrupt:

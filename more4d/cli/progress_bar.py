@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from more4d.cli.interrupts import stop_if_interrupted
 from more4d.pipelines.progress import Progress
 
 _FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
@@ -30,6 +31,7 @@ class BatchProgress:
         seen: dict[str, float] = {}
 
         def report(stage: str, done: int, total: int) -> None:
+            stop_if_interrupted()
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
                 self._bar.set_description_str(f"{label}: {stage}")

@@ -1,0 +1,43 @@
+import signal
+
+import pytest
+
+from more4d.cli.interrupts import listening, stop_if_interrupted
+
+
+def test_a_swallowed_interrupt_is_not_lost():
+    with listening():
+        stop_if_interrupted()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            swallowed = True
+        assert swallowed
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_interrupted()
+
+
+def test_an_earlier_interrupt_does_not_count():
+    with pytest.raises(KeyboardInterrupt), listening():
+        signal.raise_signal(signal.SIGINT)
+    with listening():
+        stop_if_interrupted()
+
+
+def test_the_usual_handler_comes_back():
+    usual = signal.getsignal(signal.SIGINT)
+    with listening():
+        assert signal.getsignal(signal.SIGINT) is not usual
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_another_handler_is_left_in_place():
+    heard = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        with listening():
+            signal.raise_signal(signal.SIGINT)
+            stop_if_interrupted()
+        assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, usual)
