@@ -1,14 +1,38 @@
 """One batch of clips, whatever data set it comes from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SomeBatch = TypeVar("SomeBatch", bound="Batch")
+
+
+class Batch:
+    """A dataclass of tensors, whose first axis counts samples, and of tuples with an entry per sample."""
+
+    def to(self: SomeBatch, device: str | torch.device) -> SomeBatch:
+        """The same batch with its tensors on `device`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: v.to(device) for n, v in values.items() if isinstance(v, Tensor)})
+
+    @classmethod
+    def collate(cls: type[SomeBatch], batches: Sequence[SomeBatch]) -> SomeBatch:
+        """Join batches (of one sample each, usually) along the first axis."""
+        columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
+        return cls(
+            **{
+                name: torch.cat(column) if isinstance(column[0], Tensor) else sum(column, ())
+                for name, column in columns.items()
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class ClipBatch:
+class ClipBatch(Batch):
     """Clips of equal size, in the layout that networks take.
 
     Attributes:
@@ -28,26 +52,9 @@ class ClipBatch:
     objects: Float[Tensor, "b 1 height width"]
     captions: tuple[str, ...]
 
-    def to(self, device: str | torch.device) -> "ClipBatch":
-        moved = {
-            field.name: value.to(device)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
-
-    @classmethod
-    def collate(cls, clips: list["ClipBatch"]) -> "ClipBatch":
-        """Join batches (of one clip each, usually) along the first axis."""
-        joined = {
-            name: torch.cat([getattr(clip, name) for clip in clips])
-            for name in ("image", "depth_m", "motion", "weight", "objects")
-        }
-        return cls(captions=tuple(text for clip in clips for text in clip.captions), **joined)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ViewBatch:
+class ViewBatch(Batch):
     """Videos along a second camera path: what the rasteriser saw of the point tracks, and the truth.
 
     Attributes:
@@ -61,19 +68,3 @@ class ViewBatch:
     known: Float[Tensor, "b 3 t height width"]
     coverage: Float[Tensor, "b 1 t height width"]
     captions: tuple[str, ...]
-
-    def to(self, device: str | torch.device) -> "ViewBatch":
-        return replace(
-            self,
-            truth=self.truth.to(device),
-            known=self.known.to(device),
-            coverage=self.coverage.to(device),
-        )
-
-    @classmethod
-    def collate(cls, views: list["ViewBatch"]) -> "ViewBatch":
-        """Join batches (of one video each, usually) along the first axis."""
-        joined = {
-            name: torch.cat([getattr(v, name) for v in views]) for name in ("truth", "known", "coverage")
-        }
-        return cls(captions=tuple(text for view in views for text in view.captions), **joined)

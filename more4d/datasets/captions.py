@@ -2,79 +2,107 @@
 anything is drawn.
 """
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.datasets.batch import Batch
+from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.foundation.seeding import derive_seed, numpy_generator
 from more4d.scenes.library import sample_scene
 
 DIRECTIONS = ("none", "left", "right", "up", "down", "toward", "away")
 SURVEY = 1500
 """Scenes whose words make up the vocabulary of answers."""
+WORLDS, STORIES = 512, 16
+"""Worlds in use at a time, and stories told of each: another story costs next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionBatch:
-    """A caption, a noun, and what the caption's scene says that thing does.
+class QuestionBatch(Batch):
+    """Captions, and for each of them nouns with what the caption's scene says that these things do.
 
     Attributes:
-        captions: one per question.
+        captions: any number.
+        caption: index into `captions`, one per question.
         noun: class of the noun asked about.
         verb: class of its verb; the last class means 'no such thing here'.
         direction: index into DIRECTIONS, or one beyond for 'no such thing here'.
     """
 
     captions: tuple[str, ...]
-    noun: Int[Tensor, "b"]
-    verb: Int[Tensor, "b"]
-    direction: Int[Tensor, "b"]
-
-    def to(self, device: str | torch.device) -> "QuestionBatch":
-        return replace(
-            self,
-            noun=self.noun.to(device),
-            verb=self.verb.to(device),
-            direction=self.direction.to(device),
-        )
+    caption: Int[Tensor, " q"]
+    noun: Int[Tensor, " q"]
+    verb: Int[Tensor, " q"]
+    direction: Int[Tensor, " q"]
 
     @classmethod
-    def collate(cls, questions: list["QuestionBatch"]) -> "QuestionBatch":
-        joined = {
-            name: torch.cat([getattr(q, name) for q in questions]) for name in ("noun", "verb", "direction")
-        }
-        return cls(captions=tuple(text for q in questions for text in q.captions), **joined)
+    def collate(cls, batches: Sequence["QuestionBatch"]) -> "QuestionBatch":
+        starts = [sum(len(b.captions) for b in batches[:index]) for index in range(len(batches))]
+        return cls(
+            captions=tuple(text for batch in batches for text in batch.captions),
+            caption=torch.cat([batch.caption + start for batch, start in zip(batches, starts, strict=True)]),
+            noun=torch.cat([batch.noun for batch in batches]),
+            verb=torch.cat([batch.verb for batch in batches]),
+            direction=torch.cat([batch.direction for batch in batches]),
+        )
+
+    def by_length(self, size: int) -> list["QuestionBatch"]:
+        """Parts of at most `size` captions each, of similar length, so that little of a part is padding."""
+        order = sorted(range(len(self.captions)), key=lambda index: len(self.captions[index].encode()))
+        return [self._part(order[start : start + size]) for start in range(0, len(order), size)]
+
+    def _part(self, captions: list[int]) -> "QuestionBatch":
+        place = torch.full((len(self.captions),), -1).index_copy(
+            0, torch.tensor(captions), torch.arange(len(captions))
+        )
+        place = place.to(self.caption.device)[self.caption]
+        kept = place >= 0
+        return QuestionBatch(
+            captions=tuple(self.captions[index] for index in captions),
+            caption=place[kept],
+            noun=self.noun[kept],
+            verb=self.verb[kept],
+            direction=self.direction[kept],
+        )
 
 
 class CaptionQuestions(Dataset):
-    """One question per scene; a quarter of them about something that is not there."""
+    """One caption a sample, with a question for each thing it speaks of and one about a thing it does not.
 
-    def __init__(self, *, seed: int) -> None:
-        self._seed = seed
+    Of two things with one name the caption does not say which is meant: nothing is asked about them.
+    """
+
+    def __init__(self, *, seed: int, first_seed: int = 0) -> None:
+        self._seed, self._first = seed, first_seed
         surveyed = [action for index in range(SURVEY) for action in sample_scene(index).actions]
         self.nouns = sorted({action.noun for action in surveyed})
         self.verbs = sorted({action.verb for action in surveyed})
 
     def __getitem__(self, index: int) -> QuestionBatch:
         draw = numpy_generator("question", self._seed, index)
-        scene = sample_scene(int(draw.integers(1_000_000)), motion_seed=int(draw.integers(2**31)))
-        actions = [a for a in scene.actions if a.noun in self.nouns and a.verb in self.verbs]
-        if not actions or draw.random() < 0.25:
-            present = {action.noun for action in scene.actions}
-            noun = next(n for n in draw.permutation(self.nouns) if n not in present)
-            verb, direction = len(self.verbs), len(DIRECTIONS)
-        else:
-            # Two things of one name may do different things: ask only about the first of a name.
-            action = actions[int(draw.integers(len(actions)))]
-            action = next(a for a in actions if a.noun == action.noun)
-            noun, verb = action.noun, self.verbs.index(action.verb)
-            direction = DIRECTIONS.index(action.direction or "none")
+        block, place = divmod(index, WORLDS * STORIES)
+        number = block * WORLDS + place % WORLDS
+        world = self._first + derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
+        scene = sample_scene(world, motion_seed=int(draw.integers(2**31)))
+        names = Counter(action.noun for action in scene.actions)
+        asked = [
+            (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
+            for a in scene.actions
+            if names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
+        ]
+        absent = next(noun for noun in draw.permutation(self.nouns) if noun not in names)
+        asked.append((self.nouns.index(absent), len(self.verbs), len(DIRECTIONS)))
+        noun, verb, direction = torch.tensor(asked).unbind(1)
         return QuestionBatch(
             captions=(scene.caption,),
-            noun=torch.tensor([self.nouns.index(noun)]),
-            verb=torch.tensor([verb]),
-            direction=torch.tensor([direction]),
+            caption=torch.zeros_like(noun),
+            noun=noun,
+            verb=verb,
+            direction=direction,
         )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     """
     if not (math.isfinite(aspect) and aspect > 0):
         raise ValueError(f"aspect must be positive, got {aspect}")
-    world = _build_world(numpy_generator("scene", seed, "world"), seed, aspect)
+    world = _build_world(seed, aspect)
     rng = numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed)
     bodies, actions = [world.terrain.scenery], []
     movers = _choose_movers(rng, len(world.objects))
@@ -136,7 +137,10 @@ def _choose_movers(rng: Random, count: int) -> set[int]:
     return movers or {int(rng.integers(count))}
 
 
-def _build_world(rng: Random, seed: int, aspect: float) -> World:
+@lru_cache(maxsize=1024)
+def _build_world(seed: int, aspect: float) -> World:
+    """Remembered, because a world costs a hundred times what a story in it costs. 11 kB each."""
+    rng = numpy_generator("scene", seed, "world")
     builders, weights = zip(*CAST, strict=True)
     chances = np.array(weights) / sum(weights)
     many = rng.random() < 0.45

@@ -26,11 +26,11 @@ class Task(nn.Module, ABC):
         """Map-style and endless in effect: any non-negative index gives a sample, always the same one."""
 
     @staticmethod
-    @abstractmethod
     def collate(samples: list[Any]) -> Any:
-        """Samples to a batch: an object with `.to(device)`. Static, for it is sent to the processes that
-        make batches.
+        """Samples to a batch with `.to(device)`, as the samples' class does it. Static, for it is sent to
+        the processes that make batches.
         """
+        return type(samples[0]).collate(samples)
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,25 +1,50 @@
 """Laws of the questions about captions."""
 
+import pytest
+import torch
+
 from more4d.datasets import captions
 from more4d.datasets.captions import DIRECTIONS, CaptionQuestions, QuestionBatch
 
 
-def test_questions_are_answered_by_their_scene(monkeypatch):
-    monkeypatch.setattr(captions, "SURVEY", 60)
-    questions = CaptionQuestions(seed=0)
+@pytest.fixture(scope="module")
+def questions():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captions, "SURVEY", 60)
+        yield CaptionQuestions(seed=0)
+
+
+def test_questions_are_answered_by_their_scene(questions):
     batch = QuestionBatch.collate([questions[i] for i in range(40)])
     absent = batch.verb == len(questions.verbs)
-    assert 0 < int(absent.sum()) < 40
+    assert int(absent.sum()) == 40 < len(absent)
     assert ((batch.direction == len(DIRECTIONS)) == absent).all()
-    for index in range(40):
-        if not absent[index]:
-            direction = int(batch.direction[index])
-            assert 0 <= direction < len(DIRECTIONS)
-            assert 0 <= int(batch.verb[index]) < len(questions.verbs)
+    for index, caption in enumerate(batch.caption.tolist()):
+        named = questions.nouns[int(batch.noun[index])] in batch.captions[caption].lower()
+        assert named or bool(absent[index])
 
 
-def test_a_question_is_always_the_same(monkeypatch):
-    monkeypatch.setattr(captions, "SURVEY", 60)
-    questions = CaptionQuestions(seed=0)
-    assert questions[7].captions == questions[7].captions
-    assert int(questions[7].noun) == int(questions[7].noun)
+def test_a_question_is_always_the_same(questions):
+    first, again = questions[7], questions[7]
+    assert first.captions == again.captions
+    assert torch.equal(first.noun, again.noun)
+
+
+def test_stories_of_one_world_differ(questions):
+    told = {questions[captions.WORLDS * story].captions for story in range(captions.STORIES)}
+    assert len(told) > captions.STORIES // 2
+
+
+def test_parts_by_length_hold_every_question_once(questions):
+    batch = QuestionBatch.collate([questions[i] for i in range(21)])
+
+    def facts(some):
+        columns = (some.caption, some.noun, some.verb, some.direction)
+        rows = torch.stack(columns, 1).tolist()
+        return sorted((some.captions[caption], *rest) for caption, *rest in rows)
+
+    parts = batch.by_length(8)
+    assert [len(part.captions) for part in parts] == [8, 8, 5]
+    assert sorted(fact for part in parts for fact in facts(part)) == facts(batch)
+    lengths = [max(map(len, part.captions)) for part in parts]
+    assert lengths == sorted(lengths)

@@ -1,7 +1,7 @@
 """Train the small depth network on procedural scenes, and measure an estimator on unseen ones."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from more4d.datasets.batch import Batch
 from more4d.datasets.photographic import photographic, repainted
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
@@ -65,7 +66,7 @@ class DepthOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthBatch:
+class DepthBatch(Batch):
     """Pictures of equal size with their truth.
 
     Attributes:
@@ -77,9 +78,6 @@ class DepthBatch:
     image: Float[Tensor, "b 3 height width"]
     log_depth: Float[Tensor, "b height width"]
     log_focal: Float[Tensor, " b"]
-
-    def to(self, device: str | torch.device) -> "DepthBatch":
-        return DepthBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class Sight(NamedTuple):
@@ -193,13 +191,6 @@ class DepthTask(Task):
         network = self.options.network
         return DepthPictures(
             self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
-        )
-
-    @staticmethod
-    def collate(samples: list[DepthBatch]) -> DepthBatch:
-        names = [field.name for field in fields(DepthBatch)]
-        return DepthBatch(
-            **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names}
         )
 
     def forward(self, batch: DepthBatch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -9,8 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_l
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
-from more4d.diffusion.flow_matching import denoise, interpolate, velocity_target
-from more4d.diffusion.timesteps import draw_sigmas
+from more4d.diffusion.flow_matching import denoise
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.registry import BUILDERS
@@ -18,6 +17,7 @@ from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import load_network, save_network
 from more4d.pipelines.conditions import strag_conditions
+from more4d.training.flow import FlowOptions, noised, some_dropped
 from more4d.training.task import Task
 from more4d.training.tasks import tiny_trajectory
 
@@ -30,9 +30,6 @@ class STraGOptions:
         codec: file of the trajectory codec; its motion half stays frozen, its picture stems are trained.
         text: file of the text encoder.
         train_text: whether the text encoder goes on learning here; a pretrained one had better not.
-        timestep_shift: see diffusion.timesteps.shift_sigma.
-        timestep_density: see diffusion.timesteps.draw_sigmas.
-        text_dropout: how often the caption is replaced by the empty one, for guidance.
         moving_weight: extra weight of latent cells in which something moves; most of a clip is still.
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
@@ -49,9 +46,7 @@ class STraGOptions:
     train_text: bool = False
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     seed: int = 0
-    timestep_shift: float = 2.0
-    timestep_density: str = "uniform"
-    text_dropout: float = 0.1
+    flow: FlowOptions = field(default_factory=FlowOptions)
     moving_weight: float = 4.0
     decoded_weight: float = 0.5
     decoded_clips: int = 4
@@ -82,10 +77,6 @@ class STraGTask(Task):
     def dataset(self) -> ProceduralClips:
         return ProceduralClips(self.options.data, seed=self.options.seed)
 
-    @staticmethod
-    def collate(samples: list[ClipBatch]) -> ClipBatch:
-        return ClipBatch.collate(samples)
-
     def conditions(self, batch: ClipBatch, captions: list[str]) -> STraGConditions:
         """What the pipeline gives the generator, from a batch."""
         return strag_conditions(
@@ -104,25 +95,17 @@ class STraGTask(Task):
         options = self.options
         with torch.no_grad():
             clean = self.codec.encode_motion(batch.motion).float()
-        count = len(clean)
-        sigma = draw_sigmas(
-            count, shift=options.timestep_shift, density=options.timestep_density, generator=generator
-        ).to(clean.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        dropped = (torch.rand(count, generator=generator) < options.text_dropout).tolist()
-        captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
-        conditions = self.conditions(batch, captions)
-
-        noisy = interpolate(clean, noise, sigma)
-        velocity = self.strag(noisy, sigma, conditions).float()
+        start = noised(clean, options.flow, generator)
+        conditions = self.conditions(batch, some_dropped(batch.captions, options.flow, generator))
+        velocity = self.strag(start.noisy, start.sigma, conditions).float()
         moving = self.codec.moving_mask(batch.motion)
         weight = self._cell_weight(batch, moving)
-        squared = (velocity - velocity_target(clean, noise)).square()
+        squared = (velocity - start.target).square()
         flow_loss = (weight * squared).sum() / (weight.sum() * squared.shape[1])
         metrics = {"flow": flow_loss}
         loss = flow_loss
         if options.decoded_weight:
-            estimate = denoise(noisy, velocity, sigma)
+            estimate = denoise(start.noisy, velocity, start.sigma)
             metrics |= self._decoded_losses(estimate, batch, moving, options.decoded_clips)
             loss = loss + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
         if options.hint_weight:

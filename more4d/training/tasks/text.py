@@ -19,11 +19,17 @@ from more4d.training.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """Options of the task."""
+    """Options of the task.
+
+    Attributes:
+        heads: of the attention that asks.
+        captions_at_once: captions encoded together, of similar length; a batch is cut into such parts.
+    """
 
     network: TextEncoderConfig
     seed: int = 0
     heads: int = 4
+    captions_at_once: int = 32
 
 
 class TextTask(Task):
@@ -46,21 +52,26 @@ class TextTask(Task):
     def dataset(self) -> CaptionQuestions:
         return self.questions
 
-    @staticmethod
-    def collate(samples: list[QuestionBatch]) -> QuestionBatch:
-        return QuestionBatch.collate(samples)
-
     def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        parts = [self._answer(part) for part in batch.by_length(self.options.captions_at_once)]
+        verb, direction = (torch.cat([part[index] for part in parts]) for index in range(2))
+        right_verb, right_direction = (torch.cat([part[index] for part in parts]) for index in (2, 3))
+        present = right_direction < len(DIRECTIONS)
+        return {
+            "loss": cross_entropy(verb, right_verb) + cross_entropy(direction, right_direction),
+            "verb_right": (verb.argmax(1) == right_verb)[present].float().mean(),
+            "direction_right": (direction.argmax(1) == right_direction)[present].float().mean(),
+        }
+
+    def _answer(self, batch: QuestionBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits of verbs and directions [q, classes], and the true classes [q]."""
         text = self.text_encoder.encode_text(list(batch.captions))
+        longest = int((text.detach().abs().sum(-1) > 0).sum(1).max())
+        text = text[batch.caption, :longest]
         padding = text.abs().sum(-1) == 0
         answer, _ = self.attention(self.noun(batch.noun)[:, None], text, text, key_padding_mask=padding)
         verb, direction = self.verb(answer[:, 0]).float(), self.direction(answer[:, 0]).float()
-        loss = cross_entropy(verb, batch.verb) + cross_entropy(direction, batch.direction)
-        return {
-            "loss": loss,
-            "verb_right": (verb.argmax(1) == batch.verb).float().mean(),
-            "direction_right": (direction.argmax(1) == batch.direction).float().mean(),
-        }
+        return verb, direction, batch.verb, batch.direction
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         path = folder / "text_encoder.safetensors"

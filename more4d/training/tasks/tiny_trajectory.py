@@ -57,10 +57,6 @@ class TinyTrajectoryTask(Task):
     def dataset(self) -> ProceduralClips:
         return ProceduralClips(self.options.data, seed=self.options.seed)
 
-    @staticmethod
-    def collate(samples: list[ClipBatch]) -> ClipBatch:
-        return ClipBatch.collate(samples)
-
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.codec.encode_raw(batch.motion)
         noise = torch.randn(latents.shape, generator=generator).to(latents)

@@ -49,10 +49,6 @@ class TinyVideoTask(Task):
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
 
-    @staticmethod
-    def collate(samples: list[ViewBatch]) -> ViewBatch:
-        return ViewBatch.collate(samples)
-
     def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.codec.encode_video(batch.truth)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
