@@ -13,7 +13,10 @@ def add_command(commands: Any) -> None:
         "--config", type=Path, required=True, metavar="FILE", help="for example config/tiny/strag.yaml"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="of the checkpoint; default runs/NAME OF THE CONFIG"
+        "--output", type=Path, metavar="FOLDER", help="of the checkpoints; default runs/NAME OF THE CONFIG"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build everything, take one step, print the plan, keep nothing"
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"
@@ -27,6 +30,6 @@ def run(options: argparse.Namespace) -> int:
 
     logging.getLogger("more4d").setLevel(logging.INFO)
     output = options.output or Path("runs") / options.config.stem
-    for path in train(options.config, output, options.overrides):
+    for path in train(options.config, output, options.overrides, dry=options.dry_run):
         print(path)
     return 0

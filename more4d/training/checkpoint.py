@@ -1,73 +1,136 @@
-"""Training state on disk: written to a temporary name, then renamed, so that it is whole or absent."""
+"""The training state to and from checkpoints that any number of processes can go on from.
+
+Tensors are stored by name: `weight/...` and `buffer/...` of the module, `average/...`, and
+`optimiser/.../exp_avg` and so on.
+"""
 
 import logging
-import os
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from more4d.files.checkpoints import Checkpoint, CheckpointFolder
 from more4d.foundation.errors import WeightsError
 from more4d.training.ema import ExponentialMovingAverage
+from more4d.training.layout import Layout
+from more4d.training.runtime import Runtime
 
 log = logging.getLogger(__name__)
-NAME = "checkpoint.pt"
 
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: ExponentialMovingAverage | None,
-) -> None:
-    """Everything that a run needs to go on after `step` steps, in one file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        "step": step,
-        "module": trainable_state(module),
-        "optimiser": optimiser.state_dict(),
-        "average": average.state_dict() if average else None,
-    }
-    temporary = folder / f".{NAME}.{os.getpid()}"
-    with temporary.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(folder / NAME)
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What changes from step to step, and how it lies in memory."""
+
+    module: nn.Module
+    layout: Layout
+    average: ExponentialMovingAverage | None
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Trained parameters, in the same order on every process."""
+        return ((name, p) for name, p in self.module.named_parameters() if p.requires_grad)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Buffers that belong to the module's state."""
+        parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
+        return {name: t for name, t in self.module.state_dict().items() if name not in parameters}
 
 
-def load_checkpoint(
-    folder: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: ExponentialMovingAverage | None,
-) -> int:
-    """Restore what `save_checkpoint` wrote; returns the steps already taken, 0 where there is no checkpoint.
+def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, runtime: Runtime) -> None:
+    """Store everything that a run needs to go on after `step` steps. Every process calls this, and writes
+    every n-th parameter, n being their number.
+    """
+    if runtime.is_main:
+        folder.begin(step)
+    runtime.wait()
+    mine: dict[str, Tensor] = {}
+    for index, (name, parameter) in enumerate(state.trained()):
+        tensors = {f"weight/{name}": state.layout.weight(parameter)}
+        if state.average:
+            tensors[f"average/{name}"] = state.average.whole(name, parameter)
+        for key, value in state.layout.moments(parameter).items():
+            tensors[f"optimiser/{name}/{key}"] = value
+        if index % runtime.processes == runtime.rank:
+            mine |= tensors
+    if runtime.is_main:
+        mine |= {f"buffer/{name}": value.detach().cpu() for name, value in state.buffers().items()}
+    folder.write_part(step, runtime.rank, runtime.processes, mine)
+    runtime.wait()
+    if runtime.is_main:
+        updates = state.average.updates if state.average else 0
+        folder.commit(step, {"processes": runtime.processes, "average_updates": updates})
+    runtime.wait()
+
+
+def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Runtime) -> int:
+    """Restore what `save_checkpoint` wrote, whatever the number of processes then and now.
+
+    Returns the steps already taken; 0 where there is no checkpoint.
 
     Raises:
-        WeightsError: the checkpoint is unreadable or belongs to another network.
+        WeightsError: all checkpoints are broken, or the newest belongs to another network.
     """
-    path = folder / NAME
-    if not path.exists():
+    checkpoint = folder.newest()
+    if runtime.agreed(checkpoint.step if checkpoint else 0) is None:
+        raise WeightsError(f"the processes see different checkpoints in {folder.folder}; it must be shared")
+    if checkpoint is None:
         return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"cannot read checkpoint {path}; delete it to start over") from error
-    expected = trainable_state(module)
-    if state["module"].keys() != expected.keys():
-        odd = sorted(state["module"].keys() ^ expected.keys())[0]
-        raise WeightsError(f"checkpoint {path} is of another network ('{odd}'); use another output folder")
-    module.load_state_dict(state["module"], strict=False)
-    optimiser.load_state_dict(state["optimiser"])
-    if average:
-        average.load_state_dict(state["average"])
-    log.info("resumed from %s after %d steps", path, state["step"])
-    return int(state["step"])
+    stored = dict(checkpoint.tensors())
+    _check(checkpoint, stored, state, folder)
+    for name, parameter in state.trained():
+        state.layout.set_weight(parameter, stored[f"weight/{name}"])
+        if state.average:
+            state.average.set_whole(name, parameter, stored[f"average/{name}"])
+        prefix = f"optimiser/{name}/"
+        moments = {key.removeprefix(prefix): t for key, t in stored.items() if key.startswith(prefix)}
+        if moments:
+            state.layout.set_moments(parameter, moments)
+    with torch.no_grad():
+        for name, buffer in state.buffers().items():
+            buffer.copy_(stored[f"buffer/{name}"])
+    if state.average:
+        state.average.updates = checkpoint.facts["average_updates"]
+    log.info("going on from step %d in %s", checkpoint.step, folder.folder)
+    return checkpoint.step
 
 
-def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that are trained, and buffers of the modules that hold one."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
+    """Fill a newly built, unwrapped task with what the newest checkpoint learned: averages, where kept.
+
+    Returns the checkpoint's step.
+
+    Raises:
+        WeightsError: there is no whole checkpoint, or it is of another network.
+    """
+    checkpoint = folder.newest()
+    if checkpoint is None:
+        raise WeightsError(f"there is no checkpoint in {folder.folder}")
+    stored = dict(checkpoint.tensors())
+    learned = {
+        name.removeprefix(f"{kind}/"): tensor
+        for kind in ("buffer", "weight", "average")
+        for name, tensor in stored.items()
+        if name.startswith(f"{kind}/")
+    }
+    wanted = {name for name, p in task.named_parameters() if p.requires_grad}
+    if not wanted <= learned.keys():
+        odd = min(wanted - learned.keys())
+        raise WeightsError(f"the checkpoints in {folder.folder} are of another network ('{odd}' is missing)")
+    task.load_state_dict(learned, strict=False)
+    return checkpoint.step
+
+
+def _check(
+    checkpoint: Checkpoint, stored: dict[str, Tensor], state: TrainingState, folder: CheckpointFolder
+) -> None:
+    wanted = {f"weight/{name}" for name, _ in state.trained()} | {f"buffer/{n}" for n in state.buffers()}
+    wanted |= {f"average/{name}" for name, _ in state.trained()} if state.average else set()
+    found = {name for name in stored if not name.startswith("optimiser/")}
+    if wanted != found:
+        odd = min(wanted ^ found)
+        raise WeightsError(
+            f"the checkpoint of step {checkpoint.step} in {folder.folder} is of another network or of other"
+            f" settings ('{odd}'); name another output folder"
+        )

@@ -1,4 +1,4 @@
-"""Options of the training loop; each task adds its own under `task`."""
+"""Options of the training loop; each task adds its own under `options`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,15 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps in all.
-        batch_size: samples per step and process.
+        batch_size: samples per process, and per part of a step where a step has several.
+        accumulate: parts of a step, whose gradients are averaged.
         learning_rate: peak learning rate of AdamW.
+        rates: multiples of it for the parameters whose names begin so; the longest that fits counts.
+        schedule: what follows the warm-up: "cosine" or "linear" down to `final_fraction`, or "constant".
         warmup_steps: linear rise from 0.
-        final_fraction: learning rate at the last step, as a fraction of the peak (cosine decay).
+        final_fraction: learning rate at the last step, as a fraction of the peak.
+        betas: of AdamW.
+        epsilon: of AdamW.
         weight_decay: of AdamW, on matrices only.
         gradient_clip: largest norm of the gradient.
         ema_decay: of the exponential moving average of the weights; 0 switches it off.
@@ -22,15 +27,22 @@ class LoopConfig:
         workers: processes that make batches; 0 makes them in the training process.
         threads: torch threads of the training process; 0 leaves torch's default.
         save_every: steps between checkpoints.
+        keep_last: newest checkpoints that stay.
+        keep_every: checkpoints at multiples of it stay for good; 0: none does.
         log_every: steps between log lines.
         seed: of data order and noise.
     """
 
     steps: int
     batch_size: int = 16
+    accumulate: int = 1
     learning_rate: float = 1e-3
+    rates: dict[str, float] = field(default_factory=dict)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 50
     final_fraction: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+    epsilon: float = 1e-8
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
@@ -38,8 +50,17 @@ class LoopConfig:
     workers: int = 1
     threads: int = 0
     save_every: int = 100
+    keep_last: int = 2
+    keep_every: int = 0
     log_every: int = 10
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "save_every", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)

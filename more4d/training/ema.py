@@ -3,20 +3,22 @@
 import torch
 from torch import Tensor, nn
 
+from more4d.training.layout import Layout
+
 
 class ExponentialMovingAverage:
     """Averages kept in float32, with a decay that starts low so that early weights are forgotten.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)).
+    The decay at step n is min(decay, (1 + n) / (10 + n)). Each process averages its own part of a weight.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, layout: Layout, decay: float) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
-        self.decay = decay
+        self.decay, self._layout = decay, layout
         self.updates = 0
         self.average = {
-            name: parameter.detach().float().clone()
+            name: layout.local(parameter).detach().float().clone()
             for name, parameter in module.named_parameters()
             if parameter.requires_grad
         }
@@ -27,21 +29,12 @@ class ExponentialMovingAverage:
         self.updates += 1
         for name, parameter in module.named_parameters():
             if name in self.average:
-                self.average[name].lerp_(parameter.detach().float(), 1 - decay)
+                self.average[name].lerp_(self._layout.local(parameter).detach().float(), 1 - decay)
 
-    @torch.no_grad()
-    def swap(self, module: nn.Module) -> None:
-        """Exchange the averages with the module's weights; calling it twice changes nothing."""
-        for name, parameter in module.named_parameters():
-            if name in self.average:
-                live = parameter.detach().float().clone()
-                parameter.copy_(self.average[name])
-                self.average[name] = live
+    def whole(self, name: str, parameter: nn.Parameter) -> Tensor:
+        """The average of a whole weight, on the CPU; collective."""
+        return self._layout.whole(parameter, self.average[name])
 
-    def state_dict(self) -> dict[str, Tensor | int]:
-        return {"updates": self.updates, **{f"average.{k}": v for k, v in self.average.items()}}
-
-    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        self.updates = int(state["updates"])
-        for name, average in self.average.items():
-            average.copy_(state[f"average.{name}"])
+    def set_whole(self, name: str, parameter: nn.Parameter, average: Tensor) -> None:
+        """The inverse of `whole`."""
+        self.average[name] = self._layout.part(parameter, average).float().clone()

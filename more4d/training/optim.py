@@ -1,29 +1,60 @@
 """The optimiser and its learning-rate schedule."""
 
 import math
+from collections import defaultdict
 
 import torch
 from torch import nn
 
+from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
+
+RATE = "rate"
+"""Key of a parameter group's multiple of the learning rate."""
 
 
 def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW over what requires a gradient; biases, norms and other vectors are not decayed."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """AdamW over what requires a gradient; biases, norms and other vectors are not decayed.
+
+    Raises:
+        ConfigError: nothing requires a gradient, or a prefix of `rates` fits no such parameter.
+    """
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not trainable:
-        raise ValueError("nothing to train: every parameter is frozen")
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+        raise ConfigError("nothing to train: every parameter is frozen")
+    for prefix in config.rates:
+        if not any(name.startswith(prefix) for name in trainable):
+            raise ConfigError(
+                f"rates: no trained parameter begins with '{prefix}'; there are"
+                f" {', '.join(sorted({name.split('.')[0] for name in trainable}))}"
+            )
+    groups = defaultdict(list)
+    for name, parameter in trainable.items():
+        fitting = [prefix for prefix in config.rates if name.startswith(prefix)]
+        rate = config.rates[max(fitting, key=len)] if fitting else 1.0
+        groups[rate, config.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, RATE: rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+    )
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then a cosine down to `final_fraction` at the last step."""
+    """Linear warm-up, then as `schedule` says, to `final_fraction` at the last step."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * cosine)
+    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    left = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "linear": 1 - progress,
+        "constant": 1.0,
+    }[config.schedule]
+    return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * left)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, step: int, config: LoopConfig) -> None:
+    """The learning rate of `step` for every group, times the group's multiple."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(step, config) * group[RATE]

@@ -5,10 +5,13 @@ import platform
 import time
 from pathlib import Path
 
+from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.config import from_mapping, load_config
 from more4d.foundation.errors import ConfigError
+from more4d.training.checkpoint import load_trained
 from more4d.training.config import TrainConfig
-from more4d.training.loop import train
+from more4d.training.loop import rehearse, train
+from more4d.training.runtime import Runtime, peak_memory_gib
 from more4d.training.task import Task
 
 TASKS = {
@@ -34,13 +37,14 @@ def task_type(name: str) -> type[Task]:
     return getattr(importlib.import_module(f"more4d.training.tasks.{module}"), kind)
 
 
-def run(config_path: Path, output: Path, overrides: list[str]) -> list[Path]:
-    """Train what the configuration says; returns the exported files.
+def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = False) -> list[Path]:
+    """Train what the configuration says; returns the exported files, none if training was stopped before.
 
     Args:
         config_path: YAML of a `TrainConfig`.
-        output: folder of the checkpoint; the same command goes on from it.
+        output: folder of the checkpoints; the same command goes on from the newest.
         overrides: `key.sub=value`, applied over the file.
+        dry: print the plan, take one step, keep nothing.
 
     Raises:
         ConfigError: an unknown task, or an option that does not exist.
@@ -48,16 +52,50 @@ def run(config_path: Path, output: Path, overrides: list[str]) -> list[Path]:
     config = load_config(TrainConfig, config_path, overrides)
     kind = task_type(config.task)
     options = from_mapping(kind.options_type, config.options, where=f"{config_path}: options")
-    task = kind(options)
-    started = time.monotonic()
-    train(task, config.loop, output)
-    notes = {
-        "configuration": str(config_path),
-        "overrides": " ".join(overrides),
-        "steps": str(config.loop.steps),
-        "seed": str(config.loop.seed),
-        "seconds_of_last_start": f"{time.monotonic() - started:.0f}",
-        "hardware": platform.processor() or platform.machine(),
-    }
-    config.export.mkdir(parents=True, exist_ok=True)
-    return task.export(config.export, notes)
+    task, runtime = kind(options), Runtime(config.loop)
+    try:
+        if dry:
+            print_plan(task, config, runtime)
+            return []
+        started = time.monotonic()
+        finished = train(task, config.loop, output, runtime)
+        if not (finished and runtime.is_main):
+            return []
+        notes = {
+            "configuration": str(config_path),
+            "overrides": " ".join(overrides),
+            "steps": str(config.loop.steps),
+            "seed": str(config.loop.seed),
+            "seconds_of_last_start": f"{time.monotonic() - started:.0f}",
+            "hardware": platform.processor() or platform.machine(),
+        }
+        learned = kind(options)  # this one is whole, wherever the trained one's parts lie
+        load_trained(CheckpointFolder(output), learned)
+        config.export.mkdir(parents=True, exist_ok=True)
+        return learned.export(config.export, notes)
+    finally:
+        runtime.close()
+
+
+def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
+    """What would be trained, and what one step of it takes. The step is really taken, and forgotten."""
+    loop = config.loop
+    rows = [("network", "trained", "frozen")]
+    for name, network in task.named_children():
+        counts = [sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False)]
+        rows.append((name, *(f"{count:,}" for count in counts)))
+    lines = [f"  {row[0]:24} {row[1]:>14} {row[2]:>14}" for row in rows]
+    seconds, metrics = rehearse(task, loop, runtime)
+    per_step = loop.batch_size * loop.accumulate * runtime.processes
+    if runtime.is_main:
+        print(f"task {config.task}, {runtime.kind} on {runtime.device}, precision {loop.precision}")
+        print("\n".join(lines))
+        print(
+            f"{loop.steps} steps of {per_step} samples ({runtime.processes} processes x {loop.accumulate}"
+            f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"
+        )
+        print("one step: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        print(
+            f"it took {seconds:.2f} s, so all take about {seconds * loop.steps / 3600:.1f} h;"
+            f" most memory {peak_memory_gib(runtime.device):.2f} GiB per process"
+        )

@@ -1,12 +1,23 @@
-"""The only door to accelerate: devices, precision, processes."""
+"""The only door to accelerate: devices, precision, processes.
 
-from contextlib import AbstractContextManager
+Plain, DDP, ZeRO and FSDP runs differ in how accelerate is launched, not here.
+"""
+
+import importlib
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
+from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
+from more4d.training.layout import Layout, TensorLayout, ZeroLayout
 
 
 class Runtime:
@@ -15,7 +26,22 @@ class Runtime:
     def __init__(self, config: LoopConfig) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        self._accelerator = Accelerator(mixed_precision=config.precision)
+        self._config = config
+        without_gpu = not torch.cuda.is_available()
+        zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+        if zero and without_gpu:  # or DeepSpeed would compile an operation of its own
+            importlib.import_module("deepspeed.ops").__compatible_ops__["deepspeed_shm_comm"] = False
+        distributed = zero or "RANK" in os.environ
+        self._accelerator = Accelerator(
+            cpu=without_gpu and not zero,  # with DeepSpeed it would switch that off
+            mixed_precision=config.precision,
+            gradient_accumulation_steps=config.accumulate,
+            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if without_gpu and distributed else [],
+        )
+        kind = self._accelerator.distributed_type
+        self._zero, self._fsdp = kind == DistributedType.DEEPSPEED, kind == DistributedType.FSDP
+        if self._fsdp and not self._accelerator.is_fsdp2:
+            raise ConfigError("FSDP of version 1 flattens parameters; launch with fsdp_version: 2")
 
     @property
     def device(self) -> torch.device:
@@ -33,18 +59,97 @@ class Runtime:
     def is_main(self) -> bool:
         return self._accelerator.is_main_process
 
+    @property
+    def kind(self) -> str:
+        """How the processes share the work, for people."""
+        kind = self._accelerator.distributed_type.value.lower()
+        if self._zero:
+            return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
+        return "ddp" if kind.startswith("multi") else "one process" if kind == "no" else kind
+
     def prepare(
         self, module: nn.Module, optimiser: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wrap the module and its optimiser for the chosen devices and processes."""
+        if self._zero:
+            self._fill_zero_settings(module)
         return self._accelerator.prepare(module, optimiser)
 
-    def autocast(self) -> AbstractContextManager:
-        return self._accelerator.autocast()
+    def _fill_zero_settings(self, module: nn.Module) -> None:
+        """What the run decides, and what accelerate would look up in the configuration of a transformers
+        model.
+        """
+        config, settings = self._config, self._accelerator.state.deepspeed_plugin.deepspeed_config
+        settings["train_micro_batch_size_per_gpu"] = config.batch_size
+        settings["gradient_accumulation_steps"] = config.accumulate
+        # accelerate leaves clipping to DeepSpeed, which clips only where its configuration says so
+        settings["gradient_clipping"] = config.gradient_clip
+        zero = settings["zero_optimization"]
+        width = max((min(p.shape[:2]) for p in module.parameters() if p.ndim > 1), default=1)
+        sizes = {
+            "reduce_bucket_size": width * width,
+            "stage3_prefetch_bucket_size": int(0.9 * width * width),
+            "stage3_param_persistence_threshold": 10 * width,
+        }
+        zero |= {name: size for name, size in sizes.items() if zero.get(name) == "auto"}
+
+    def layout(self, optimiser: torch.optim.Optimizer) -> Layout:
+        """Where the prepared optimiser and its parameters keep what."""
+        inner = optimiser.optimizer
+        return ZeroLayout(inner) if self._zero else TensorLayout(inner)
+
+    @contextmanager
+    def part_of_step(self, module: nn.Module) -> Iterator[None]:
+        """Around forward and backward of one part of a step; gradients are exchanged with the last."""
+        lowered = self._config.precision == "bf16"
+        with (
+            self._accelerator.accumulate(module),
+            # DeepSpeed lowers the weights themselves and leaves the inputs as they are
+            torch.autocast(self.device.type, torch.bfloat16, enabled=lowered),
+        ):
+            yield
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
 
     def clip_gradients(self, module: nn.Module, norm: float) -> float:
         """Scale the gradients down to `norm`; returns their norm before that."""
-        return float(self._accelerator.clip_grad_norm_(module.parameters(), norm))
+        return float(self._accelerator.clip_grad_norm_(module.parameters(), norm) or 0.0)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so on any process."""
+        if self.processes == 1:
+            return mine
+        flag = torch.tensor([float(mine)], device=self.device)
+        return bool(self._accelerator.reduce(flag, "sum") > 0)
+
+    def mean(self, value: float) -> float:
+        """Over all processes."""
+        if self.processes == 1:
+            return value
+        return float(self._accelerator.reduce(torch.tensor([value], device=self.device), "mean"))
+
+    def agreed(self, number: int) -> int | None:
+        """The number, if all processes have the same, else None."""
+        if self.processes == 1:
+            return number
+        numbers = self._accelerator.gather(torch.tensor([number], device=self.device))
+        return number if bool((numbers == number).all()) else None
+
+    def close(self) -> None:
+        """Give back what connects the processes."""
+        self._accelerator.end_training()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Most memory this process has held, on the device where that can be told, else in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,72 +1,33 @@
 """Laws of the training loop, on a task that takes microseconds."""
 
-from dataclasses import dataclass, replace
+import os
+import signal
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import Dataset
 
-from more4d.foundation.errors import More4DError, WeightsError
-from more4d.training.checkpoint import NAME
-from more4d.training.config import LoopConfig
+from more4d.files.checkpoints import CheckpointFolder
+from more4d.foundation.errors import ConfigError, More4DError, WeightsError
+from more4d.training.checkpoint import load_trained
 from more4d.training.loop import StepSampler, train
-from more4d.training.optim import learning_rate
-from more4d.training.task import Task
-
-LOOP = LoopConfig(steps=8, batch_size=2, workers=0, save_every=3, log_every=2, precision="no", warmup_steps=2)
-
-
-@dataclass(frozen=True)
-class Points:
-    values: torch.Tensor
-
-    def to(self, device):
-        return Points(self.values.to(device))
-
-
-class Line(Dataset):
-    def __getitem__(self, index):
-        return torch.tensor([float(index % 7) / 7])
-
-
-class FitLine(Task):
-    name = "fit-line"
-
-    def __init__(self, scale=1.0):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = nn.Linear(1, 1)
-        self.scale = scale
-
-    def dataset(self):
-        return Line()
-
-    @staticmethod
-    def collate(samples):
-        return Points(torch.stack(samples))
-
-    def forward(self, batch, generator):
-        noise = 0.1 * torch.randn(batch.values.shape, generator=generator)
-        return {"loss": self.scale * (self.layer(batch.values) - 2 * batch.values - noise).square().mean()}
-
-    def export(self, folder, notes):
-        return []
+from more4d.training.optim import build_optimiser, learning_rate, set_learning_rate
+from tests.training.fit_line import LOOP, FitLine, Points, learned
 
 
 def trained(folder, config=LOOP):
-    task = FitLine()
-    train(task, config, folder)
-    return torch.cat([p.detach().flatten() for p in task.parameters()])
+    assert train(FitLine(), config, folder)
+    return torch.cat([p.flatten() for p in learned(folder).values()])
 
 
 def test_training_lowers_the_loss(tmp_path):
-    task = FitLine()
-    before = task(Points(torch.ones(4, 1)), torch.Generator().manual_seed(0))["loss"]
-    train(task, replace(LOOP, steps=300, learning_rate=0.05, save_every=300), tmp_path)
-    after = task(Points(torch.ones(4, 1)), torch.Generator().manual_seed(0))["loss"]
-    assert after < 0.2 * before
+    task = FitLine().eval()
+    batch, seed = Points(torch.linspace(0, 1, 8)[:, None]), torch.Generator()
+    before = task(batch, seed.manual_seed(0))["loss"]
+    train(FitLine(), replace(LOOP, steps=300, learning_rate=0.05, save_every=300), tmp_path)
+    load_trained(CheckpointFolder(tmp_path), task)
+    assert task(batch, seed.manual_seed(0))["loss"] < 0.2 * before
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
@@ -91,35 +52,117 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert torch.equal(trained(tmp_path / "parts"), whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(tmp_path, monkeypatch, number):
+    whole = trained(tmp_path / "whole")
+    forward = FitLine.forward
+    calls = []
+
+    def asked(self, batch, generator):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), number)
+        return forward(self, batch, generator)
+
+    monkeypatch.setattr(FitLine, "forward", asked)
+    before = signal.getsignal(number)
+    assert not train(FitLine(), LOOP, tmp_path / "parts")
+    assert signal.getsignal(number) == before
+    assert CheckpointFolder(tmp_path / "parts").steps() == [3, 5]
+    monkeypatch.setattr(FitLine, "forward", forward)
+    assert torch.equal(trained(tmp_path / "parts"), whole)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = trained(tmp_path)
-    stamp = (tmp_path / NAME).stat().st_mtime_ns
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert torch.equal(trained(tmp_path), first)
-    assert (tmp_path / NAME).stat().st_mtime_ns == stamp
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
+    task = FitLine(scale=float("nan"))
+    before = [p.clone() for p in task.parameters()]
     with pytest.raises(More4DError, match="step 0 is nan"):
-        train(FitLine(scale=float("nan")), LOOP, tmp_path)
+        train(task, LOOP, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
+    assert not CheckpointFolder(tmp_path).steps()
 
 
-def test_a_broken_checkpoint_is_named(tmp_path):
+def test_a_broken_newest_checkpoint_costs_only_its_steps(tmp_path):
+    whole = trained(tmp_path)
+    newest = max(tmp_path.glob("step-*"))
+    (part,) = newest.glob("part-*")
+    part.write_bytes(part.read_bytes()[:200])
+    assert torch.equal(trained(tmp_path), whole)
+
+
+def test_a_run_never_starts_over_because_all_its_checkpoints_are_broken(tmp_path):
     trained(tmp_path)
-    (tmp_path / NAME).write_bytes((tmp_path / NAME).read_bytes()[:200])
-    with pytest.raises(WeightsError, match="cannot read checkpoint"):
+    for facts in tmp_path.glob("step-*/state.json"):
+        facts.unlink()
+    with pytest.raises(WeightsError, match="none of the 2 checkpoints"):
         trained(tmp_path)
 
 
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(WeightsError, match="another output folder"):
+        trained(tmp_path, replace(LOOP, ema_decay=0.0))
+
+
+def test_without_an_average_the_weights_themselves_are_kept(tmp_path):
+    with_average = trained(tmp_path / "with")
+    without = trained(tmp_path / "without", replace(LOOP, ema_decay=0.0))
+    assert not torch.equal(with_average, without)
+
+
+def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path):
+    """Two parts of one sample take the step that one part of two samples takes, noise and dropout aside."""
+
+    class Plain(FitLine):
+        def forward(self, batch, generator):
+            self.layer.eval()
+            return {"loss": (self.layer(batch.values) - 2 * batch.values).square().mean()}
+
+    weights = []
+    for parts in (1, 2):
+        folder = tmp_path / str(parts)
+        train(Plain(), replace(LOOP, steps=3, batch_size=2 // parts, accumulate=parts), folder)
+        weights.append(torch.cat([p.flatten() for p in learned(folder).values()]))
+    assert torch.allclose(*weights, atol=1e-6)
+
+
 def test_ranks_share_the_batches_of_a_step_without_overlap():
-    batches = [list(StepSampler(LOOP, 2, rank, 3)) for rank in range(3)]
+    config = replace(LOOP, accumulate=2)
+    batches = [list(StepSampler(config, 2, rank, 3)) for rank in range(3)]
+    assert {len(rank) for rank in batches} == {len(StepSampler(config, 2, 0, 3))} == {(8 - 2) * 2}
     seen = [index for rank in batches for batch in rank for index in batch]
-    assert sorted(seen) == list(range(2 * 3 * 2, 8 * 3 * 2))
+    per_step = 2 * 3 * config.batch_size
+    assert sorted(seen) == list(range(2 * per_step, 8 * per_step))
 
 
-def test_the_learning_rate_rises_then_falls():
-    config = replace(LOOP, steps=100, warmup_steps=10)
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_learning_rate_rises_then_falls(schedule):
+    config = replace(LOOP, steps=100, warmup_steps=10, schedule=schedule)
     rates = [learning_rate(step, config) for step in range(100)]
     assert rates[9] == max(rates) == config.learning_rate
-    assert rates[-1] < 0.06 * config.learning_rate
+    assert rates[-1] < 0.07 * config.learning_rate
     assert all(a < b for a, b in pairwise(rates[:10]))
     assert all(a > b for a, b in pairwise(rates[10:]))
+
+
+def test_modules_learn_at_their_own_rates_and_biases_are_not_decayed():
+    config = replace(LOOP, rates={"layer": 0.5, "layer.3": 0.1}, schedule="constant", weight_decay=0.3)
+    task = FitLine()
+    optimiser = build_optimiser(task, config)
+    set_learning_rate(optimiser, 5, config)
+    found = {p: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]}
+    assert found[task.layer[0].weight] == (pytest.approx(5e-4), 0.3)
+    assert found[task.layer[3].bias] == (pytest.approx(1e-4), 0.0)
+    assert task.frozen.weight not in found
+
+
+def test_a_rate_for_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"begins with 'decoder'; there are layer"):
+        build_optimiser(FitLine(), replace(LOOP, rates={"decoder": 2.0}))

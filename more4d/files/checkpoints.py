@@ -1,0 +1,164 @@
+"""Checkpoints on disk: one folder per kept step, whole and verified, or not there.
+
+    FOLDER/step-00000100/state.json                    facts, and size and checksum of every part
+    FOLDER/step-00000100/part-00000-of-00002.safetensors   tensors by name, written by process 0 of 2
+
+Every process writes its part into a hidden folder; when all are on disk, one process adds `state.json` and
+renames the folder. A process killed at any moment leaves at most a hidden folder, which nobody reads.
+A part holds whole tensors, so that any number of processes can read what any other number wrote.
+"""
+
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from more4d.foundation.errors import WeightsError
+
+log = logging.getLogger(__name__)
+FORMAT, VERSION = "more4d-checkpoint", 1
+FACTS = "state.json"
+PREFIX = "step-"
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A whole checkpoint.
+
+    Attributes:
+        step: steps that had been taken.
+        facts: what else was stored, as JSON.
+        parts: its files.
+    """
+
+    step: int
+    facts: dict[str, Any]
+    parts: tuple[Path, ...]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors by name, read one at a time."""
+        for part in self.parts:
+            with safetensors.safe_open(part, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    yield name, file.get_tensor(name)
+
+
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    Args:
+        folder: holds them, and nothing else whose name begins with "step-".
+        keep_last: how many of the newest stay.
+        keep_every: steps that are multiples of it stay for good; 0: none.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_every: int = 0) -> None:
+        if keep_last < 1:
+            raise ValueError(f"at least the newest checkpoint is kept, got keep_last {keep_last}")
+        self.folder, self._keep_last, self._keep_every = folder, keep_last, keep_every
+
+    def begin(self, step: int) -> None:
+        """Make room for the parts of a checkpoint. One process calls this, the others wait for it."""
+        for leftover in self.folder.glob(f".{PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._pending(step).mkdir(parents=True)
+
+    def write_part(self, step: int, rank: int, processes: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the tensors that process `rank` answers for; every process calls this."""
+        path = self._pending(step) / f"part-{rank:05d}-of-{processes:05d}.safetensors"
+        safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+        _sync(path)
+
+    def commit(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Make the checkpoint appear, when all parts are written; then drop those no longer kept."""
+        pending, final = self._pending(step), self._final(step)
+        parts = {path.name: _fingerprint(path) for path in sorted(pending.glob("part-*"))}
+        whole = {"format": FORMAT, "version": VERSION, "step": step, "parts": parts, "facts": dict(facts)}
+        (pending / FACTS).write_text(json.dumps(whole, indent=1))
+        _sync(pending / FACTS)
+        _sync(pending)
+        if final.exists():  # of this step, but broken: or training would have gone on from it
+            final.rename(self.folder / f".{final.name}.broken")
+        pending.rename(final)
+        _sync(self.folder)
+        self._drop_old()
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None if there never was one.
+
+        A broken one is named in a warning, and the one before it is taken.
+
+        Raises:
+            WeightsError: there are checkpoints, and all are broken.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self._read(step)
+            except WeightsError as error:
+                log.warning("%s; trying the one before it", error)
+        if steps:
+            raise WeightsError(
+                f"none of the {len(steps)} checkpoints in {self.folder} is whole; delete them to start over"
+            )
+        return None
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints, whole or not, in order."""
+        names = [path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*")]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _read(self, step: int) -> Checkpoint:
+        folder = self._final(step)
+        try:
+            whole = json.loads((folder / FACTS).read_text())
+            if whole["format"] != FORMAT or whole["version"] > VERSION:
+                raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
+            for name, fingerprint in whole["parts"].items():
+                if _fingerprint(folder / name) != fingerprint:
+                    raise WeightsError(f"checkpoint {folder} is broken: {name} is not what was written")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"checkpoint {folder} is broken: {error}") from error
+        parts = tuple(folder / name for name in whole["parts"])
+        return Checkpoint(step=whole["step"], facts=whole["facts"], parts=parts)
+
+    def _drop_old(self) -> None:
+        for step in self.steps()[: -self._keep_last]:
+            if not (self._keep_every and step % self._keep_every == 0):
+                hidden = self.folder / f".{PREFIX}{step:08d}.old"
+                self._final(step).rename(hidden)  # so that a kill half way leaves no broken checkpoint
+                shutil.rmtree(hidden)
+
+    def _pending(self, step: int) -> Path:
+        return self.folder / f".{PREFIX}{step:08d}.partial"
+
+    def _final(self, step: int) -> Path:
+        return self.folder / f"{PREFIX}{step:08d}"
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Size and CRC-32 of a file."""
+    checksum = size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
+    return [size, checksum]
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's contents, or a folder's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

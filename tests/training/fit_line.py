@@ -1,0 +1,99 @@
+"""A task that takes microseconds; run as a script it trains, so that tests can launch and kill it."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from more4d.files.checkpoints import CheckpointFolder
+from more4d.training.checkpoint import load_trained
+from more4d.training.config import LoopConfig
+from more4d.training.loop import train
+from more4d.training.runtime import Runtime
+from more4d.training.task import Task
+
+LOOP = LoopConfig(steps=8, batch_size=2, workers=0, save_every=3, log_every=2, precision="no", warmup_steps=2)
+
+
+class Points:
+    """A batch of numbers."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to(self, device):
+        return Points(self.values.to(device))
+
+    @staticmethod
+    def collate(samples):
+        return Points(torch.cat([sample.values for sample in samples]))
+
+
+class Line(Dataset):
+    def __getitem__(self, index):
+        return Points(torch.tensor([[float(index % 7) / 7]]))
+
+
+class FitLine(Task):
+    name = "fit-line"
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Dropout(0.1), nn.Linear(6, 1))
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(1))
+        self.scale = scale
+
+    def dataset(self):
+        return Line()
+
+    def forward(self, batch, generator):
+        noise = 0.1 * torch.randn(batch.values.shape, generator=generator)
+        error = self.layer(batch.values.to(self.layer[0].weight.dtype)).float() - 2 * batch.values - noise
+        return {"loss": self.scale * error.square().mean()}
+
+    def export(self, folder, notes):
+        return []
+
+
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    """What the newest checkpoint in `folder` has learned."""
+    task = FitLine()
+    load_trained(CheckpointFolder(folder), task)
+    return {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--precision", default="no")
+    parser.add_argument("--save-every", type=int, default=3)
+    parser.add_argument("--accumulate", type=int, default=1)
+    options = parser.parse_args()
+    config = replace(
+        LOOP,
+        steps=options.steps,
+        precision=options.precision,
+        save_every=options.save_every,
+        accumulate=options.accumulate,
+        learning_rate=0.02,
+        schedule="constant",
+    )
+    torch.set_num_threads(1)
+    runtime = Runtime(config)
+    print(f"{runtime.kind}, {runtime.processes} processes, pid {os.getpid()}", file=sys.stderr)
+    finished = train(FitLine(), config, options.folder, runtime)
+    runtime.close()
+    sys.exit(0 if finished else 3)
+
+
+if __name__ == "__main__":
+    main()
