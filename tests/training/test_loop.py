@@ -157,7 +157,9 @@ def test_modules_learn_at_their_own_rates_and_biases_are_not_decayed():
     task = FitLine()
     optimiser = build_optimiser(task, config)
     set_learning_rate(optimiser, 5, config)
-    found = {p: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]}
+    found = {
+        p: (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
+    }
     assert found[task.layer[0].weight] == (pytest.approx(5e-4), 0.3)
     assert found[task.layer[3].bias] == (pytest.approx(1e-4), 0.0)
     assert task.frozen.weight not in found

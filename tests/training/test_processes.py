@@ -20,12 +20,15 @@ def launch_line(kind: str, processes: int, precision: str) -> list[str]:
     if kind == "ddp":
         return [*TORCHRUN, str(processes)]
     shared = [*ACCELERATE, "--main_process_port", "0", "--num_processes", str(processes)]
-    settings = ROOT / "config" / f"zero_stage{kind.removeprefix('zero-')}_config.json"
+    stage, _, rest = kind.removeprefix("zero-").partition("_")
+    settings = ROOT / "config" / f"zero_stage{stage}_config{rest and '_' + rest}.json"
     zero = ["--use_deepspeed", "--deepspeed_config_file", str(settings)]
     return [*shared, "--mixed_precision", precision, *zero]
 
 
-def train(folder: Path, kind: str, processes: int, steps: int, precision: str = "no") -> dict[str, torch.Tensor]:
+def train(
+    folder: Path, kind: str, processes: int, steps: int, precision: str = "no"
+) -> dict[str, torch.Tensor]:
     """Train in processes of their own; returns what was learned."""
     line = [sys.executable, "-m", *launch_line(kind, processes, precision), "-m", "tests.training.fit_line"]
     done = subprocess.run(
@@ -38,8 +41,8 @@ def train(folder: Path, kind: str, processes: int, steps: int, precision: str = 
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    named = kind.removesuffix("_cpu_offload").removesuffix("_offload")
-    assert len(re.findall(rf"^{named[:6]}.*, {processes} processes", done.stderr, re.MULTILINE)) == processes
+    named = "one process" if (kind, processes) == ("ddp", 1) else kind.partition("_")[0]
+    assert len(re.findall(rf"^{named}, {processes} processes", done.stderr, re.MULTILINE)) == processes
     return learned(folder)
 
 
