@@ -36,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield temporary
+            with kept_mode(temporary):
+                yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -47,6 +48,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if reason is None:
             raise
         raise InputError(f"cannot write {path.name} into {path.parent}: {reason}") from error
+
+
+@contextmanager
+def kept_mode(path: Path) -> Iterator[None]:
+    """Around the writing of a new file by a library that lets nobody else read what it writes (safetensors
+    does): afterwards its permissions are those of any new file.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    yield
+    path.chmod(mode)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from more4d.files.atomic import kept_mode
 from more4d.foundation.errors import WeightsError
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class CheckpointFolder:
     def write_part(self, step: int, rank: int, processes: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the tensors that process `rank` answers for; every process calls this."""
         path = self._pending(step) / f"part-{rank:05d}-of-{processes:05d}.safetensors"
-        safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+        with kept_mode(path):
+            safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, path)
         _sync(path)
 
     def commit(self, step: int, facts: Mapping[str, Any]) -> None:

@@ -93,3 +93,11 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             check_readable(path, "a picture")
+
+
+def test_a_file_gets_the_permissions_of_any_new_file_however_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    with atomic_write(tmp_path / "private") as temporary:
+        temporary.write_bytes(b"x")
+        temporary.chmod(0o600)
+    assert (tmp_path / "private").stat().st_mode == (tmp_path / "any").stat().st_mode
