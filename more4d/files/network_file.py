@@ -65,6 +65,21 @@ def write_network_file(
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+    """Write tensors by name, atomically, in a layout that is not ours: notes are all that is added.
+
+    Raises:
+        ValueError: a tensor is not finite.
+        InputError: the folder cannot be written to.
+    """
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"'{broken[0]}' is not finite and will not be written to {path}")
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(whole, temporary, metadata=dict(notes))
+
+
 def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:
     """The inverse of `write_network_file`; `kind`, if given, must be what the file says it is.
 

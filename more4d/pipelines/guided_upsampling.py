@@ -1,5 +1,6 @@
-"""Small maps brought to a larger size so that their edges follow the edges of a guide (Kopf et al. 2007)."""
+"""Maps made larger or smoother so that their edges follow the edges of a guide (Kopf et al. 2007)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -45,14 +46,39 @@ def upsample_guided(
         raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {(small_h, small_w)}")
     if (small_h, small_w) == (height, width):
         return values
+    return _mean_of_alike(values, small, large, SPATIAL_SIGMA_PX, RADIUS)
+
+
+def smooth_guided(
+    values: Float[Tensor, "channels height width"], guide: Guide, *, sigma_px: float, rounds: int = 2
+) -> Float[Tensor, "channels height width"]:
+    """`values` made even within what looks alike, sharp where `guide` has an edge; 0 changes nothing.
+
+    Each round, a pixel takes the mean of the pixels up to 2 `sigma_px` away, weighted as in
+    `upsample_guided`.
+
+    Raises:
+        ValueError: `sigma_px` is negative, or `values` and `guide` differ in size.
+    """
+    if not sigma_px >= 0:
+        raise ValueError(f"sigma_px must not be negative, got {sigma_px}")
+    if values.shape[1:] != guide.depth_m.shape:
+        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {tuple(guide.depth_m.shape)}")
+    for _ in range(rounds if sigma_px else 0):
+        values = _mean_of_alike(values, guide, guide, sigma_px, math.ceil(2 * sigma_px))
+    return values
+
+
+def _mean_of_alike(values: Tensor, small: Guide, large: Guide, sigma_px: float, radius: int) -> Tensor:
+    (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
     y, x = _positions(height, small_h), _positions(width, small_w)
     near, far = small.features(), large.features()
     total = torch.zeros(values.shape[0], height, width)
     weight_sum = torch.zeros(height, width)
-    for dy in range(-RADIUS, RADIUS + 1):
-        rows, row_weight = _tap(y, dy, small_h)
-        for dx in range(-RADIUS, RADIUS + 1):
-            columns, column_weight = _tap(x, dx, small_w)
+    for dy in range(-radius, radius + 1):
+        rows, row_weight = _tap(y, dy, small_h, sigma_px)
+        for dx in range(-radius, radius + 1):
+            columns, column_weight = _tap(x, dx, small_w, sigma_px)
             unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
             weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
             weight_sum += weight
@@ -65,9 +91,9 @@ def _positions(large: int, small: int) -> Float[Tensor, "large"]:
     return (torch.arange(large) + 0.5) * (small / large) - 0.5
 
 
-def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
+def _tap(positions: Tensor, offset: int, size: int, sigma_px: float) -> tuple[Tensor, Tensor]:
     """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
     index = positions.round() + offset
-    weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
+    weight = torch.exp(-0.5 * ((positions - index) / sigma_px).square())
     inside = (index >= 0) & (index < size)
     return index.clamp(0, size - 1).long(), weight * inside

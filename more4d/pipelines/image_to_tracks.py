@@ -15,7 +15,7 @@ from more4d.geometry.motion import denormalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.conditions import strag_conditions
-from more4d.pipelines.guided_upsampling import Guide, upsample_guided
+from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_guided
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
 from more4d.pipelines.sampling import draw, standard_noise
@@ -122,7 +122,9 @@ def generate_motion(
         )
         motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
-    return (motion - motion[:, :1]).clone()
+    maps = rearrange(motion - motion[:, :1], "xyz t h w -> (xyz t) h w")
+    even = smooth_guided(maps, scene, sigma_px=preset.smooth_motion_px)
+    return rearrange(even, "(xyz t) h w -> xyz t h w", xyz=3).clone()
 
 
 def shrink(scene: Guide, factor: int) -> Guide:

@@ -76,6 +76,8 @@ class Preset:
         multiple: what the sides of the native size must divide by.
         depth_estimator: a name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
+        smooth_motion_px: how far generated motion is evened out within what looks alike, in native pixels; 0
+            leaves it as it is.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32.
     """
@@ -90,6 +92,7 @@ class Preset:
     multiple: int = 16
     depth_estimator: str = "small"
     sharpen_depth: bool = True
+    smooth_motion_px: float = 0.0
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
@@ -101,6 +104,8 @@ class Preset:
                 f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
                 f"got {self.output_scale} and {self.pixels}"
             )
+        if not self.smooth_motion_px >= 0:
+            raise ConfigError(f"smooth_motion_px must not be negative, got {self.smooth_motion_px}")
 
 
 def load_preset(folder: Path) -> Preset:

@@ -5,7 +5,6 @@ of flat buffers. A checkpoint holds whole tensors, so that what one layout saved
 Reading and writing a tensor is collective: every process calls with the same parameter in the same order.
 """
 
-import importlib
 from abc import ABC, abstractmethod
 
 import torch
@@ -82,10 +81,12 @@ class TensorLayout(Layout):
 
 
 class ZeroLayout(Layout):
-    """DeepSpeed's ZeRO stages 1 to 3; the only door to deepspeed."""
+    """DeepSpeed's ZeRO stages 1 to 3."""
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
-        self._tools = importlib.import_module("deepspeed.utils")
+        from deepspeed import utils  # here, for it takes seconds and is not on every system
+
+        self._tools = utils
         self._zero = optimiser
         self._base = optimiser.optimizer  # the optimiser that was asked for; ZeRO's own wraps it
         self._sharded = hasattr(optimiser, "fp32_partitioned_groups_flat")  # stage 3: weights, too

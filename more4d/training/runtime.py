@@ -3,7 +3,6 @@
 Plain, DDP, ZeRO and FSDP runs differ in how accelerate is launched, not here.
 """
 
-import importlib
 import os
 import resource
 import sys
@@ -30,7 +29,9 @@ class Runtime:
         without_gpu = not torch.cuda.is_available()
         zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
         if zero and without_gpu:  # or DeepSpeed would compile an operation of its own
-            importlib.import_module("deepspeed.ops").__compatible_ops__["deepspeed_shm_comm"] = False
+            from deepspeed import ops
+
+            ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
         self._accelerator = Accelerator(
             cpu=without_gpu and not zero,  # with DeepSpeed it would switch that off

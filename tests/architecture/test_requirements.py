@@ -12,7 +12,6 @@ from tests.architecture.source import ROOT, imports, python_files, required
 IMPORT_NAMES = {"decord2": "decord", "pillow": "PIL", "PyYAML": "yaml", "import-linter": "importlinter"}
 # installed although no file imports it, and why
 NOT_IMPORTED = {
-    "deepspeed": "accelerate starts it when it is asked for (--use_deepspeed)",
     "import-linter": "test.sh and test_floors.py start it",
     "pytest-xdist": "a pytest plugin: test.sh -n",
     "beartype": "the run-time checker that pyproject.toml names to jaxtyping",

@@ -13,11 +13,12 @@ from more4d.diffusion.flow_matching import denoise
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.registry import BUILDERS
-from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.strag import STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import load_network, save_network
 from more4d.pipelines.conditions import strag_conditions
 from more4d.training.flow import FlowOptions, noised, some_dropped
+from more4d.training.generator import StartOptions, TrainedGenerator
 from more4d.training.task import Task
 from more4d.training.tasks import tiny_trajectory
 
@@ -29,6 +30,8 @@ class STraGOptions:
     Attributes:
         codec: file of the trajectory codec; its motion half stays frozen, its picture stems are trained.
         text: file of the text encoder.
+        motion_features: sizes of the trunk that feeds the motion perception module.
+        motion_features_weights: file of a trained one to go on from.
         train_text: whether the text encoder goes on learning here; a pretrained one had better not.
         moving_weight: extra weight of latent cells in which something moves; most of a clip is still.
         decoded_weight: weight of the loss on decoded motion.
@@ -43,9 +46,11 @@ class STraGOptions:
     motion_features: OmniMAEConfig
     codec: Path
     text: Path
+    motion_features_weights: Path | None = None
     train_text: bool = False
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     seed: int = 0
+    start: StartOptions = field(default_factory=StartOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     moving_weight: float = 4.0
     decoded_weight: float = 0.5
@@ -68,11 +73,18 @@ class STraGTask(Task):
         self.codec.encoder.requires_grad_(False)
         self.codec.decoder.requires_grad_(False)
         self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(options.train_text)
-        self.motion_features = OmniMAETrunk(options.motion_features)
-        self.strag = STraG(options.network)
+        trained = options.motion_features_weights
+        self.motion_features = (
+            load_network(trained, BUILDERS) if trained else OmniMAETrunk(options.motion_features)
+        )
+        self._generator = TrainedGenerator("strag", options.network, options.start)
+        self.strag = self._generator.network
         image_channels = options.network.image_channels
-        self.feature_hint = nn.Conv2d(options.motion_features.dim, 1, 1)
+        self.feature_hint = nn.Conv2d(self.motion_features.config.dim, 1, 1)
         self.image_hint = nn.Conv2d(image_channels, 1, 1)
+        if options.start.lora:  # what surrounds the generator stays as it is
+            for network in (self.codec, self.motion_features, self.feature_hint, self.image_hint):
+                network.requires_grad_(False)
 
     def dataset(self) -> ProceduralClips:
         return ProceduralClips(self.options.data, seed=self.options.seed)
@@ -149,17 +161,19 @@ class STraGTask(Task):
         }
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        if self.options.start.lora:
+            return [self._generator.export(folder, notes)]
         options = self.options
         half = {"notes": notes, "dtype": torch.float16}
-        paths = [folder / f"{name}.safetensors" for name in ("trajectory_codec", "motion_features", "strag")]
+        paths = [folder / f"{name}.safetensors" for name in ("trajectory_codec", "motion_features")]
         save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
-        save_network(paths[1], self.motion_features, kind="omnimae", config=options.motion_features, **half)
+        trunk = self.motion_features
+        save_network(paths[1], trunk, kind="omnimae", config=trunk.config, **half)
         if options.train_text:
             paths.append(folder / "text_encoder.safetensors")
             config = self.text_encoder.config
-            save_network(paths[3], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
-        save_network(paths[2], self.strag, kind="strag", config=options.network, **half)
-        return paths
+            save_network(paths[2], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
+        return [*paths, self._generator.export(folder, notes)]
 
 
 def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from torch import Tensor
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.networks.registry import BUILDERS
-from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.weights import load_network, save_network
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.weights import load_network
 from more4d.pipelines.conditions import vism_conditions
 from more4d.training.flow import FlowOptions, noised, some_dropped
+from more4d.training.generator import StartOptions, TrainedGenerator
 from more4d.training.task import Task
 
 
@@ -31,6 +32,7 @@ class ViSMOptions:
     text: Path
     data: HoleOptions = field(default_factory=HoleOptions)
     seed: int = 0
+    start: StartOptions = field(default_factory=StartOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     hole_weight: float = 3.0
 
@@ -46,7 +48,8 @@ class ViSMTask(Task):
         self.options = options
         self.codec = load_network(options.codec, BUILDERS).requires_grad_(False)
         self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(False)
-        self.vism = ViSM(options.network)
+        self._generator = TrainedGenerator("vism", options.network, options.start)
+        self.vism = self._generator.network
 
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
@@ -75,8 +78,4 @@ class ViSMTask(Task):
         return {"loss": loss, "in_holes": in_holes}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        path = folder / "vism.safetensors"
-        save_network(
-            path, self.vism, kind="vism", config=self.options.network, notes=notes, dtype=torch.float16
-        )
-        return [path]
+        return [self._generator.export(folder, notes)]

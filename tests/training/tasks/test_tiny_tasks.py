@@ -3,6 +3,7 @@ again.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.holes import HoleOptions
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.foundation.errors import ConfigError
+from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
+from more4d.networks.lora import merge_lora
 from more4d.networks.omnimae import OmniMAEConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
@@ -20,7 +23,8 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.networks.weights import load_network
+from more4d.networks.weights import load_network, read_tensors
+from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 from more4d.training.tasks.text import TextOptions, TextTask
@@ -122,6 +126,68 @@ def test_vism_trains_itself_only(folder):
     assert all(name.startswith("vism.") for name in changed)
     for path in task.export(folder / "out", {}):
         load_network(path, BUILDERS)
+
+
+@pytest.fixture
+def trained_vism(folder):
+    options = ViSMOptions(
+        network=ViSMConfig(wan=WanConfig(in_channels=36, **WAN)),
+        codec=folder / "video_codec.safetensors",
+        text=folder / "text_encoder.safetensors",
+        data=VIEWS,
+    )
+    ViSMTask(options).export(folder, {})
+    return replace(options, start=StartOptions(weights=folder / "vism.safetensors"))
+
+
+def test_a_lora_of_vism_trains_only_its_updates_and_merges_into_the_weights_it_started_from(
+    trained_vism, folder
+):
+    options = replace(trained_vism, start=replace(trained_vism.start, lora=LoraOptions(rank=2, alpha=2.0)))
+    task = ViSMTask(options)
+    losses(task, 3)
+    (path,) = task.export(folder / "out", {})
+    assert path.name == "vism_lora.safetensors"
+    plain = load_network(folder / "vism.safetensors", BUILDERS)
+    before = {name: p.clone() for name, p in plain.named_parameters()}
+    merge_lora(plain, read_tensors(path), 1.0, where=str(path))
+    changed = {name for name, p in plain.named_parameters() if not torch.equal(p, before[name])}
+    assert changed and all(name.endswith("weight") for name in changed)
+
+
+def test_training_goes_on_from_weights_and_refuses_those_of_another_network(trained_vism, folder):
+    task = ViSMTask(trained_vism)
+    stored = load_network(folder / "vism.safetensors", BUILDERS).state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in task.vism.state_dict().items())
+    wider = ViSMConfig(wan=WanConfig(in_channels=36, **{**WAN, "layers": 2}))
+    with pytest.raises(ConfigError, match=r"not the network that .*vism\.safetensors holds"):
+        ViSMTask(replace(trained_vism, network=wider))
+
+
+def test_a_lora_of_nothing_is_refused(trained_vism):
+    with pytest.raises(ConfigError, match=r"set options\.start\.weights"):
+        ViSMTask(replace(trained_vism, start=StartOptions(lora=LoraOptions(rank=2))))
+
+
+def test_a_lora_of_strag_leaves_what_surrounds_it_alone(folder):
+    options = STraGOptions(
+        network=STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=16, **WAN), start_channels=0),
+        motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+        codec=folder / "trajectory_codec.safetensors",
+        text=folder / "text_encoder.safetensors",
+        data=CLIPS,
+        decoded_clips=1,
+    )
+    STraGTask(options).export(folder, {})
+    start = StartOptions(weights=folder / "strag.safetensors", lora=LoraOptions(rank=2, alpha=1.0))
+    task = STraGTask(
+        replace(options, start=start, motion_features_weights=folder / "motion_features.safetensors")
+    )
+    trained = {name for name, p in task.named_parameters() if p.requires_grad}
+    assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
+    losses(task, 2)
+    (path,) = task.export(folder / "out", {})
+    merge_lora(load_network(folder / "strag.safetensors", BUILDERS), read_tensors(path), 1.0, where="lora")
 
 
 def test_batches_of_views_are_joined_in_order():
