@@ -30,6 +30,8 @@ class LoopConfig:
         keep_last: newest checkpoints that stay.
         keep_every: checkpoints at multiples of it stay for good; 0: none does.
         log_every: steps between log lines.
+        tensorboard: also write the journal for tensorboard, into the run's folder.
+        wandb: also send the journal to this project of Weights & Biases; empty: do not.
         seed: of data order and noise.
     """
 
@@ -53,6 +55,8 @@ class LoopConfig:
     keep_last: int = 2
     keep_every: int = 0
     log_every: int = 10
+    tensorboard: bool = False
+    wandb: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:

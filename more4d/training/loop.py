@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.errors import More4DError
@@ -26,6 +25,7 @@ from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from more4d.training.config import LoopConfig
 from more4d.training.ema import ExponentialMovingAverage
+from more4d.training.journal import Journal
 from more4d.training.optim import build_optimiser, set_learning_rate
 from more4d.training.runtime import Runtime
 from more4d.training.task import Task
@@ -70,13 +70,14 @@ def train(task: Task, config: LoopConfig, output: Path, runtime: Runtime | None 
     batches = iter(_loader(task, config, start, runtime))
     module.train()
     updates = Updates(runtime=runtime, module=module, optimiser=optimiser, config=config)
-    journal = Journal(config, start, show=runtime.is_main)
+    samples = config.batch_size * config.accumulate * runtime.processes
+    journal = Journal(config, output, start, samples=samples, show=runtime.is_main)
     with _requests_to_stop() as asked:
         for step in range(start, config.steps):
             metrics = updates.take(batches, step)
             if average:
                 average.update(task)
-            journal.note(step, metrics)
+            journal.note(step, metrics, runtime.peak_memory_gib())
             done = step + 1
             stop = runtime.any(bool(asked))
             if stop or done % config.save_every == 0 or done == config.steps:
@@ -184,30 +185,3 @@ def _requests_to_stop() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Journal:
-    """Running means of the metrics, in a progress bar and in log lines."""
-
-    def __init__(self, config: LoopConfig, start: int, *, show: bool) -> None:
-        self._config, self._sums, self._count, self._show = config, {}, 0, show
-        self._bar = tqdm(
-            total=config.steps, initial=start, desc="training", unit="step", disable=not show or None
-        )
-        self._clock = time.monotonic()
-
-    def note(self, step: int, metrics: dict[str, float]) -> None:
-        for key, value in metrics.items():
-            self._sums[key] = self._sums.get(key, 0.0) + (value if math.isfinite(value) else 0.0)
-        self._count += 1
-        self._bar.update()
-        if self._show and (step + 1) % self._config.log_every == 0:
-            means = {key: value / self._count for key, value in self._sums.items()}
-            seconds = (time.monotonic() - self._clock) / self._count
-            text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-            self._bar.set_postfix_str(text)
-            log.info("step %d  %s  %.3f s/step", step + 1, text, seconds)
-            self._sums, self._count, self._clock = {}, 0, time.monotonic()
-
-    def close(self) -> None:
-        self._bar.close()

@@ -11,7 +11,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.training.checkpoint import load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import rehearse, train
-from more4d.training.runtime import Runtime, peak_memory_gib
+from more4d.training.runtime import Runtime
 from more4d.training.task import Task
 
 TASKS = {
@@ -97,5 +97,5 @@ def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
         print("one step: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         print(
             f"it took {seconds:.2f} s, so all take about {seconds * loop.steps / 3600:.1f} h;"
-            f" most memory {peak_memory_gib(runtime.device):.2f} GiB per process"
+            f" most memory {runtime.peak_memory_gib():.2f} GiB per process"
         )

@@ -141,16 +141,15 @@ class Runtime:
         numbers = self._accelerator.gather(torch.tensor([number], device=self.device))
         return number if bool((numbers == number).all()) else None
 
+    def peak_memory_gib(self) -> float:
+        """Most memory this process has held, on the device where that can be told, else in all."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**30 if sys.platform == "darwin" else 2**20)
+
     def close(self) -> None:
         """Give back what connects the processes."""
         self._accelerator.end_training()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """Most memory this process has held, on the device where that can be told, else in all."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**30 if sys.platform == "darwin" else 2**20)

@@ -27,7 +27,7 @@ DOORS = {
 }
 EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
 # optional package -> the modules that may require it
-OPTIONAL_DOORS = ("*/*_backend.py", "viewer/*.py")
+OPTIONAL_DOORS = ("*/*_backend.py", "viewer/*.py", "training/journal.py")
 
 
 def package_files() -> list[Path]:
