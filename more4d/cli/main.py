@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _use_all_cores()
     try:
         with _notes(), listening():
-            options = build_parser().parse_args(arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            options = build_parser().parse_args(train.settings_last(given))
             return options.run(options)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")

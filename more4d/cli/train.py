@@ -2,8 +2,30 @@
 
 import argparse
 import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+WITH_VALUE = ("--config", "--output")
+
+
+def settings_last(arguments: Sequence[str]) -> list[str]:
+    """Arguments of `train` with settings (key=value) behind the options, wherever they stood: argparse takes
+    them in one place only.
+    """
+    arguments = list(arguments)
+    if arguments[:1] != ["train"]:
+        return arguments
+    before = [None, *arguments]
+    settings = [
+        index
+        for index, argument in enumerate(arguments)
+        if SETTING.match(argument) and before[index] not in WITH_VALUE
+    ]
+    options = [argument for index, argument in enumerate(arguments) if index not in settings]
+    return options + [arguments[index] for index in settings]
 
 
 def add_command(commands: Any) -> None:

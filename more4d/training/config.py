@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from more4d.foundation.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
@@ -62,9 +64,9 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "save_every", "keep_last", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfigError(f"loop: {name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+            raise ConfigError(f"loop: ema_decay must lie in [0, 1), got {self.ema_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)

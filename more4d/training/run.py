@@ -38,7 +38,7 @@ def task_type(name: str) -> type[Task]:
 
 
 def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = False) -> list[Path]:
-    """Train what the configuration says; returns the exported files, none if training was stopped before.
+    """Train what the configuration says; returns the exported files, on the main process.
 
     Args:
         config_path: YAML of a `TrainConfig`.
@@ -48,6 +48,7 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
 
     Raises:
         ConfigError: an unknown task, or an option that does not exist.
+        KeyboardInterrupt: training was asked to stop, and has saved where it stands.
     """
     config = load_config(TrainConfig, config_path, overrides)
     kind = task_type(config.task)
@@ -58,8 +59,9 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             print_plan(task, config, runtime)
             return []
         started = time.monotonic()
-        finished = train(task, config.loop, output, runtime)
-        if not (finished and runtime.is_main):
+        if not train(task, config.loop, output, runtime):
+            raise KeyboardInterrupt
+        if not runtime.is_main:
             return []
         notes = {
             "configuration": str(config_path),
