@@ -91,10 +91,11 @@ class CaptionQuestions(Dataset):
         world = self._first + derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)))
         names = Counter(action.noun for action in scene.actions)
+        told = any(action.verb != "still" for action in scene.actions)  # or "nothing moves" is all it says
         asked = [
             (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
             for a in scene.actions
-            if names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
+            if told and names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
         ]
         absent = next(noun for noun in draw.permutation(self.nouns) if noun not in names)
         asked.append((self.nouns.index(absent), len(self.verbs), len(DIRECTIONS)))

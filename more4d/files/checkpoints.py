@@ -14,6 +14,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,28 @@ class Checkpoint:
     facts: dict[str, Any]
     parts: tuple[Path, ...]
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All tensors by name, read one at a time."""
-        for part in self.parts:
-            with safetensors.safe_open(part, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    yield name, file.get_tensor(name)
+    @contextmanager
+    def opened(self) -> Iterator["StoredTensors"]:
+        """The tensors by name; each is read when it is asked for."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(safetensors.safe_open(part, "pt")) for part in self.parts]
+            yield StoredTensors(files)
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors that stay on disk until they are asked for."""
+
+    def __init__(self, files: list[Any]) -> None:
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 class CheckpointFolder:
@@ -106,7 +123,7 @@ class CheckpointFolder:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return self._read(step)
+                return self.at(step, verify=True)
             except WeightsError as error:
                 log.warning("%s; trying the one before it", error)
         if steps:
@@ -120,14 +137,19 @@ class CheckpointFolder:
         names = [path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*")]
         return sorted(int(name) for name in names if name.isdigit())
 
-    def _read(self, step: int) -> Checkpoint:
+    def at(self, step: int, *, verify: bool) -> Checkpoint:
+        """The checkpoint of a step; to verify it, all of it is read.
+
+        Raises:
+            WeightsError: it is not there, or not whole.
+        """
         folder = self._final(step)
         try:
             whole = json.loads((folder / FACTS).read_text())
             if whole["format"] != FORMAT or whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
             for name, fingerprint in whole["parts"].items():
-                if _fingerprint(folder / name) != fingerprint:
+                if verify and _fingerprint(folder / name) != fingerprint:
                     raise WeightsError(f"checkpoint {folder} is broken: {name} is not what was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"checkpoint {folder} is broken: {error}") from error

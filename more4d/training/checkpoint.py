@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoints import Checkpoint, CheckpointFolder
+from more4d.files.checkpoints import Checkpoint, CheckpointFolder, StoredTensors
 from more4d.foundation.errors import WeightsError
 from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.layout import Layout
+from more4d.training.layout import MOMENTS, STEP, Layout
 from more4d.training.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -72,24 +72,23 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
     Raises:
         WeightsError: all checkpoints are broken, or the newest belongs to another network.
     """
-    checkpoint = folder.newest()
-    if runtime.agreed(checkpoint.step if checkpoint else 0) is None:
-        raise WeightsError(f"the processes see different checkpoints in {folder.folder}; it must be shared")
-    if checkpoint is None:
+    newest = folder.newest() if runtime.is_main else None  # the others need not verify it again
+    step = runtime.told_by_main(newest.step if newest else 0)
+    if step == 0:
         return 0
-    stored = dict(checkpoint.tensors())
-    _check(checkpoint, stored, state, folder)
-    for name, parameter in state.trained():
-        state.layout.set_weight(parameter, stored[f"weight/{name}"])
-        if state.average:
-            state.average.set_whole(name, parameter, stored[f"average/{name}"])
-        prefix = f"optimiser/{name}/"
-        moments = {key.removeprefix(prefix): t for key, t in stored.items() if key.startswith(prefix)}
-        if moments:
-            state.layout.set_moments(parameter, moments)
-    with torch.no_grad():
-        for name, buffer in state.buffers().items():
-            buffer.copy_(stored[f"buffer/{name}"])
+    checkpoint = newest or folder.at(step, verify=False)
+    with checkpoint.opened() as stored:
+        _check(checkpoint, stored, state, folder)
+        for name, parameter in state.trained():
+            state.layout.set_weight(parameter, stored[f"weight/{name}"])
+            if state.average:
+                state.average.set_whole(name, parameter, stored[f"average/{name}"])
+            moments = {key: f"optimiser/{name}/{key}" for key in (*MOMENTS, STEP)}
+            if all(place in stored for place in moments.values()):
+                state.layout.set_moments(parameter, {key: stored[place] for key, place in moments.items()})
+        with torch.no_grad():
+            for name, buffer in state.buffers().items():
+                buffer.copy_(stored[f"buffer/{name}"])
     if state.average:
         state.average.updates = checkpoint.facts["average_updates"]
     log.info("going on from step %d in %s", checkpoint.step, folder.folder)
@@ -107,13 +106,13 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
     checkpoint = folder.newest()
     if checkpoint is None:
         raise WeightsError(f"there is no checkpoint in {folder.folder}")
-    stored = dict(checkpoint.tensors())
-    learned = {
-        name.removeprefix(f"{kind}/"): tensor
-        for kind in ("buffer", "weight", "average")
-        for name, tensor in stored.items()
-        if name.startswith(f"{kind}/")
-    }
+    with checkpoint.opened() as stored:
+        learned = {
+            name.removeprefix(f"{kind}/"): stored[name]
+            for kind in ("buffer", "weight", "average")
+            for name in stored
+            if name.startswith(f"{kind}/")
+        }
     wanted = {name for name, p in task.named_parameters() if p.requires_grad}
     if not wanted <= learned.keys():
         odd = min(wanted - learned.keys())
@@ -123,7 +122,7 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
 
 
 def _check(
-    checkpoint: Checkpoint, stored: dict[str, Tensor], state: TrainingState, folder: CheckpointFolder
+    checkpoint: Checkpoint, stored: StoredTensors, state: TrainingState, folder: CheckpointFolder
 ) -> None:
     wanted = {f"weight/{name}" for name, _ in state.trained()} | {f"buffer/{n}" for n in state.buffers()}
     wanted |= {f"average/{name}" for name, _ in state.trained()} if state.average else set()

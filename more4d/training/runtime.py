@@ -128,18 +128,11 @@ class Runtime:
         flag = torch.tensor([float(mine)], device=self.device)
         return bool(self._accelerator.reduce(flag, "sum") > 0)
 
-    def mean(self, value: float) -> float:
-        """Over all processes."""
-        if self.processes == 1:
-            return value
-        return float(self._accelerator.reduce(torch.tensor([value], device=self.device), "mean"))
-
-    def agreed(self, number: int) -> int | None:
-        """The number, if all processes have the same, else None."""
+    def told_by_main(self, number: int) -> int:
+        """The main process's number, on every process."""
         if self.processes == 1:
             return number
-        numbers = self._accelerator.gather(torch.tensor([number], device=self.device))
-        return number if bool((numbers == number).all()) else None
+        return int(self._accelerator.gather(torch.tensor([number], device=self.device))[0])
 
     def peak_memory_gib(self) -> float:
         """Most memory this process has held, on the device where that can be told, else in all."""

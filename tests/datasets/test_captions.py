@@ -5,6 +5,7 @@ import torch
 
 from more4d.datasets import captions
 from more4d.datasets.captions import DIRECTIONS, CaptionQuestions, QuestionBatch
+from more4d.scenes.captions import ALL_STILL
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,11 @@ def test_questions_are_answered_by_their_scene(questions):
     for index, caption in enumerate(batch.caption.tolist()):
         named = questions.nouns[int(batch.noun[index])] in batch.captions[caption].lower()
         assert named or bool(absent[index])
+
+
+def test_where_nothing_moves_nothing_that_stands_there_is_asked_about(questions):
+    still = [sample for sample in map(questions.__getitem__, range(250)) if sample.captions[0] in ALL_STILL]
+    assert still and all(len(sample.noun) == 1 for sample in still)
 
 
 def test_a_question_is_always_the_same(questions):
