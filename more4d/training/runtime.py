@@ -42,9 +42,7 @@ class Runtime:
         kind = self._accelerator.distributed_type
         self._zero, self._fsdp = kind == DistributedType.DEEPSPEED, kind == DistributedType.FSDP
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self._fsdp:
-            raise ConfigError(
-                "accelerate runs FSDP on GPUs only; without one launch plain or with ZeRO"
-            )
+            raise ConfigError("accelerate runs FSDP on GPUs only; without one launch plain or with ZeRO")
         if self._fsdp and not self._accelerator.is_fsdp2:
             raise ConfigError("FSDP of version 1 flattens parameters; launch with fsdp_version: 2")
 
