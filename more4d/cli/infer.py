@@ -122,7 +122,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     """
     from more4d.cli.job_lists import read_list, unique_names
     from more4d.foundation.errors import InputError
-    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera
+    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files
 
     for camera in options.camera or ():
         try:
@@ -152,6 +152,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     if options.prompt is None and options.tracks is None:
         options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
     check(job)
+    check_files(job)
     return unique_names([_named(job, source)])
 
 

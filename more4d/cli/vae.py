@@ -15,6 +15,7 @@ EXAMPLES = """\
 examples:
   bash infer_vae.sh                         a procedural scene
   bash infer_vae.sh scene:7                 the procedural scene of seed 7
+  bash infer_vae.sh output/dog              the tracks of an item
   bash infer_vae.sh output/dog/tracks.safetensors
   bash infer_vae.sh my_tracks.npz --output check
 """
@@ -34,7 +35,7 @@ def add_command(commands: Any) -> None:
         nargs="?",
         default=f"{SCENE}1",
         metavar="SCENE_OR_TRACKS",
-        help="scene:SEED, .safetensors or .npz",
+        help="scene:SEED, .safetensors, .npz or the folder of an item",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
@@ -91,9 +92,10 @@ def _tracks(source: str, preset: "Preset") -> "PointTracks":
     from more4d.scenes.library import sample_scene
 
     if not source.startswith(SCENE):
-        if not Path(source).exists():
-            raise InputError(f"there is no file {source}; give a track file or {SCENE}SEED")
-        return to_native_size(load_tracks(Path(source)), preset)
+        path = Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
+        if not path.exists():
+            raise InputError(f"there is no file {path}; give a track file, an item's folder or {SCENE}SEED")
+        return to_native_size(load_tracks(path), preset)
     seed = source.removeprefix(SCENE)
     if not seed.isdigit():
         raise InputError(f"'{source}' names no scene; write {SCENE} and a whole number, for example {SCENE}7")

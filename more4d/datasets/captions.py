@@ -78,8 +78,8 @@ class CaptionQuestions(Dataset):
     Of two things with one name the caption does not say which is meant: nothing is asked about them.
     """
 
-    def __init__(self, *, seed: int, first_seed: int = 0) -> None:
-        self._seed, self._first = seed, first_seed
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
         surveyed = [action for index in range(SURVEY) for action in sample_scene(index).actions]
         self.nouns = sorted({action.noun for action in surveyed})
         self.verbs = sorted({action.verb for action in surveyed})
@@ -88,7 +88,7 @@ class CaptionQuestions(Dataset):
         draw = numpy_generator("question", self._seed, index)
         block, place = divmod(index, WORLDS * STORIES)
         number = block * WORLDS + place % WORLDS
-        world = self._first + derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
+        world = derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)))
         names = Counter(action.noun for action in scene.actions)
         told = any(action.verb != "still" for action in scene.actions)  # or "nothing moves" is all it says

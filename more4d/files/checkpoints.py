@@ -11,6 +11,7 @@ A part holds whole tensors, so that any number of processes can read what any ot
 import json
 import logging
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -64,11 +65,19 @@ class StoredTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self._files[name].get_tensor(name)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return tuple(self._files[name].get_slice(name).get_shape())
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+class BrokenCheckpoint(WeightsError):
+    """A checkpoint that is not what was written."""
 
 
 class CheckpointFolder:
@@ -115,20 +124,23 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; None if there never was one.
 
-        A broken one is named in a warning, and the one before it is taken.
+        A broken one is named in a warning and put aside, so that it takes nobody's place among those that
+        are kept; the one before it is taken.
 
         Raises:
-            WeightsError: there are checkpoints, and all are broken.
+            WeightsError: there are checkpoints, and all are broken; or the newest is of a newer format.
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return self.at(step, verify=True)
-            except WeightsError as error:
-                log.warning("%s; trying the one before it", error)
-        if steps:
+            except BrokenCheckpoint as error:
+                log.warning("%s; it is put aside, and the one before it is tried", error)
+                self._final(step).rename(self.folder / f"broken-{step:08d}-{secrets.token_hex(4)}")
+        put_aside = len(list(self.folder.glob("broken-*"))) if self.folder.is_dir() else 0
+        if put_aside:
             raise WeightsError(
-                f"none of the {len(steps)} checkpoints in {self.folder} is whole; delete them to start over"
+                f"none of the {put_aside} checkpoints in {self.folder} is whole; delete them to start over"
             )
         return None
 
@@ -146,15 +158,17 @@ class CheckpointFolder:
         folder = self._final(step)
         try:
             whole = json.loads((folder / FACTS).read_text())
-            if whole["format"] != FORMAT or whole["version"] > VERSION:
+            if whole["format"] != FORMAT:
+                raise BrokenCheckpoint(f"checkpoint {folder} is not one of this project's")
+            if whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
+            facts, parts = whole["facts"], tuple(folder / name for name in whole["parts"])
             for name, fingerprint in whole["parts"].items():
                 if verify and _fingerprint(folder / name) != fingerprint:
-                    raise WeightsError(f"checkpoint {folder} is broken: {name} is not what was written")
+                    raise BrokenCheckpoint(f"checkpoint {folder} is broken: {name} is not what was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WeightsError(f"checkpoint {folder} is broken: {error}") from error
-        parts = tuple(folder / name for name in whole["parts"])
-        return Checkpoint(step=whole["step"], facts=whole["facts"], parts=parts)
+            raise BrokenCheckpoint(f"checkpoint {folder} is broken: {error}") from error
+        return Checkpoint(step=step, facts=facts, parts=parts)
 
     def _drop_old(self) -> None:
         for step in self.steps()[: -self._keep_last]:

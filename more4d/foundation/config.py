@@ -24,6 +24,8 @@ def load_config(kind: type[Config], path: Path, overrides: list[str] | None = No
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file; give the path of a YAML file") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -78,7 +80,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"'{override}': '{parent}' holds no keys of its own")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{override}': the value is not valid YAML; quote it?") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -87,9 +92,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if (dataclasses.is_dataclass(hint) or origin is dict or hint is dict) and not isinstance(value, dict):
+        raise ConfigError(f"{where} must hold keys, got {value!r}")
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where} must hold keys, got {value!r}")
         return from_mapping(hint, value, where=where)  # type: ignore[arg-type]
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

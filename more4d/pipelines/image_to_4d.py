@@ -33,7 +33,7 @@ from more4d.pipelines.depth_edges import follow_colour_edges
 from more4d.pipelines.fingerprint import file_fingerprint
 from more4d.pipelines.image_to_tracks import image_to_tracks
 from more4d.pipelines.item_sheet import save_item_sheet
-from more4d.pipelines.job import Job, camera_path_of, depth_from_raw, load_own_tracks, load_photo
+from more4d.pipelines.job import Job, camera_path_of, check_files, depth_from_raw, load_own_tracks, load_photo
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.progress import Progress, silent
@@ -72,6 +72,7 @@ def run_job(models: Models, job: Job, folder: Path, *, progress: Progress = sile
     """
     run = _Run(models, job, folder, progress)
     try:
+        check_files(job)
         return run.everything()
     except BaseException as error:
         with suppress(InputError):  # a full disk must not hide why the run failed

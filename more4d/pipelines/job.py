@@ -77,7 +77,7 @@ class Photo:
 
 
 def check(job: Job) -> None:
-    """Refuse a job that cannot work, by everything but the contents of its picture and depth files.
+    """Refuse a job that cannot work, by everything but its files: those are one item's own matter.
 
     Raises:
         InputError: one line that names the value and the way out.
@@ -88,11 +88,6 @@ def check(job: Job) -> None:
         raise InputError(
             "the prompt is empty; say what shall happen, for example --prompt 'the dog runs to the left'"
         )
-    for path in (job.image, job.depth, job.tracks):
-        if path is not None and not path.is_file():
-            raise InputError(
-                f"there is no file {path}; check the path" if not path.exists() else f"{path} is a folder"
-            )
     if job.tracks is not None:
         _check_alone(job)
     if job.frames is not None and not 1 <= job.frames <= MAX_FRAMES:
@@ -105,6 +100,21 @@ def check(job: Job) -> None:
         check_export_kind(kind)
     if job.intrinsics is not None:
         _check_numbers(job.intrinsics)
+
+
+def check_files(job: Job) -> None:
+    """Refuse a job whose files are not there.
+
+    Raises:
+        InputError: names the file.
+    """
+    for path in (job.image, job.depth, job.tracks):
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"{path} is a folder; give the file itself (or a --list of many)"
+                if path.exists()
+                else f"there is no file {path}; check the path"
+            )
 
 
 def check_camera(camera: str) -> None:

@@ -76,10 +76,6 @@ class RunRecord:
         self.save()
         return identity, True
 
-    def is_finished(self, name: str, made_from: Any, outputs: Iterable[str]) -> bool:
-        """Whether `stage` with the same arguments would have nothing to do."""
-        return self._finished(name, fingerprint([name, VERSION, made_from]), list(outputs))
-
     def note(self, text: str) -> None:
         """Keep a remark for whoever reads the record."""
         if text not in self._notes:

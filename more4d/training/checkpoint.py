@@ -6,13 +6,14 @@ Tensors are stored by name: `weight/...` and `buffer/...` of the module, `averag
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from more4d.files.checkpoints import Checkpoint, CheckpointFolder, StoredTensors
-from more4d.foundation.errors import WeightsError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.ema import ExponentialMovingAverage
 from more4d.training.layout import MOMENTS, STEP, Layout
 from more4d.training.runtime import Runtime
@@ -22,11 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """What changes from step to step, and how it lies in memory."""
+    """What changes from step to step, how it lies in memory, and the settings that it depends on."""
 
     module: nn.Module
     layout: Layout
     average: ExponentialMovingAverage | None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trained parameters, in the same order on every process."""
@@ -60,7 +62,8 @@ def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, r
     runtime.wait()
     if runtime.is_main:
         updates = state.average.updates if state.average else 0
-        folder.commit(step, {"processes": runtime.processes, "average_updates": updates})
+        facts = {"processes": runtime.processes, "average_updates": updates, "settings": state.settings}
+        folder.commit(step, facts)
     runtime.wait()
 
 
@@ -127,9 +130,26 @@ def _check(
     wanted = {f"weight/{name}" for name, _ in state.trained()} | {f"buffer/{n}" for n in state.buffers()}
     wanted |= {f"average/{name}" for name, _ in state.trained()} if state.average else set()
     found = {name for name in stored if not name.startswith("optimiser/")}
+    before = checkpoint.facts["settings"]
+    changed = sorted(
+        k for k in before.keys() | state.settings.keys() if before.get(k) != state.settings.get(k)
+    )
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"{folder.folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
+            " old value, or another --output"
+        )
     if wanted != found:
         odd = min(wanted ^ found)
         raise WeightsError(
             f"the checkpoint of step {checkpoint.step} in {folder.folder} is of another network or of other"
             f" settings ('{odd}'); name another output folder"
         )
+    for name, parameter in state.trained():
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        if stored.shape(f"weight/{name}") != tuple(shape):
+            raise WeightsError(
+                f"the checkpoint of step {checkpoint.step} in {folder.folder} has '{name}' with shape"
+                f" {stored.shape(f'weight/{name}')}, not {tuple(shape)}; name another output folder"
+            )

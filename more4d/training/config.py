@@ -65,6 +65,12 @@ class LoopConfig:
         for name in ("steps", "batch_size", "accumulate", "save_every", "keep_last", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"loop: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("workers", "threads", "keep_every", "warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loop: {name} must not be negative, got {getattr(self, name)}")
+        for name in ("learning_rate", "gradient_clip", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"loop: {name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"loop: ema_decay must lie in [0, 1), got {self.ema_decay}")
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from more4d.files.checkpoints import CheckpointFolder
-from more4d.foundation.errors import More4DError
+from more4d.foundation.errors import ConfigError, More4DError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from more4d.training.config import LoopConfig
@@ -49,12 +49,19 @@ class StepSampler:
             yield list(range(first, first + size))
 
 
-def train(task: Task, config: LoopConfig, output: Path, runtime: Runtime | None = None) -> bool:
+def train(
+    task: Task,
+    config: LoopConfig,
+    output: Path,
+    runtime: Runtime | None = None,
+    *,
+    settings: dict[str, Any] | None = None,
+) -> bool:
     """Train `task`, checkpointing into `output`; run again, it goes on where it stopped.
 
     Returns whether it came to the end: asked to stop (SIGTERM, Ctrl-C), it saves and returns False. What was
     learned is in the checkpoints (`checkpoint.load_trained`); the task's own weights may be spread over
-    processes by then.
+    processes by then. `settings` are what the result depends on: a run goes on only with the same.
 
     Raises:
         More4DError: the loss is not finite.
@@ -64,9 +71,11 @@ def train(task: Task, config: LoopConfig, output: Path, runtime: Runtime | None 
     module, optimiser = runtime.prepare(task, build_optimiser(task, config))
     layout = runtime.layout(optimiser)
     average = ExponentialMovingAverage(task, layout, config.ema_decay) if config.ema_decay else None
-    state = TrainingState(module=task, layout=layout, average=average)
+    state = TrainingState(module=task, layout=layout, average=average, settings=settings or {})
     folder = CheckpointFolder(output, keep_last=config.keep_last, keep_every=config.keep_every)
     start = load_checkpoint(folder, state, runtime)
+    if start > config.steps:
+        raise ConfigError(f"{output} stands at step {start} already, beyond loop.steps={config.steps}")
     batches = iter(_loader(task, config, start, runtime))
     module.train()
     updates = Updates(runtime=runtime, module=module, optimiser=optimiser, config=config)
@@ -123,6 +132,11 @@ class Updates:
             for name, value in self._part(next(batches), step, part).items():
                 totals[name] += float(value.detach()) / self.config.accumulate
         totals["gradient"] = self.runtime.clip_gradients(self.module, self.config.gradient_clip)
+        if self.runtime.any(not math.isfinite(totals["gradient"])):
+            raise More4DError(
+                f"the gradient at step {step} is {totals['gradient']}; nothing was saved since the last"
+                " checkpoint: lower learning_rate or gradient_clip and start again from there"
+            )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return totals

@@ -4,9 +4,10 @@ import importlib
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from more4d.files.checkpoints import CheckpointFolder
-from more4d.foundation.config import from_mapping, load_config
+from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.training.checkpoint import load_trained
 from more4d.training.config import TrainConfig
@@ -23,6 +24,18 @@ TASKS = {
     "vism": "vism:ViSMTask",
 }
 """Where each task lives, under more4d.training.tasks; only the one asked for is imported."""
+
+
+FREE = frozenset(
+    f"loop.{name}"
+    for name in (
+        *("steps", "workers", "threads", "save_every", "keep_last", "keep_every", "log_every"),
+        *("tensorboard", "wandb"),
+    )
+)
+"""Settings with which a run may go on differently than it began; another number of steps bends the learning
+rate.
+"""
 
 
 def task_type(name: str) -> type[Task]:
@@ -59,7 +72,7 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             print_plan(task, config, runtime)
             return []
         started = time.monotonic()
-        if not train(task, config.loop, output, runtime):
+        if not train(task, config.loop, output, runtime, settings=_settings(config)):
             raise KeyboardInterrupt
         if not runtime.is_main:
             return []
@@ -77,6 +90,22 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
         return learned.export(config.export, notes)
     finally:
         runtime.close()
+
+
+def _settings(config: TrainConfig) -> dict[str, str]:
+    """What the weights after a step depend on, flat: `loop.seed`, `options.flow.shift` and so on."""
+    flat: dict[str, str] = {"task": config.task}
+
+    def add(prefix: str, values: dict[str, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                add(f"{prefix}.{key}", value)
+            elif f"{prefix}.{key}" not in FREE:
+                flat[f"{prefix}.{key}"] = str(value)
+
+    add("loop", to_mapping(config.loop))
+    add("options", config.options)
+    return flat
 
 
 def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:

@@ -17,7 +17,6 @@ class Task(nn.Module, ABC):
     Frozen networks are submodules with `requires_grad` off; only the others are optimised and checkpointed.
     """
 
-    name: str
     options_type: type
     """The dataclass of the task's options; the constructor takes one."""
 

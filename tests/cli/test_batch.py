@@ -12,8 +12,8 @@ def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_p
     (tmp_path / "bad.png").write_text("no picture")
     frames = torch.rand(3, 48, 64, 3, generator=torch.Generator().manual_seed(0))
     write_video(tmp_path / "clip.mp4", frames, fps=4)
-    (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit flickers\n")
-    (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nclip.mp4\n")
+    (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit is not there\nit flickers\n")
+    (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nnowhere.png\nclip.mp4\n")
     ran = command(
         "--list",
         tmp_path / "captions.txt",
@@ -25,10 +25,12 @@ def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_p
         "2",
     )
     assert ran.code == 1
-    assert "2 of 3 items" in ran.out
-    assert ran.err.splitlines()[-1].startswith("error: bad: ") and "bad.png is not a picture" in ran.err
+    assert "2 of 4 items" in ran.out
+    told = ran.err.splitlines()[-2:]
+    assert told[0].startswith("error: bad: ") and "bad.png is not a picture" in told[0]
+    assert told[1].startswith("error: nowhere: ") and "there is no file" in told[1]
     record = json.loads((tmp_path / "out/run.json").read_text())
-    assert [item["state"] for item in record["items"]] == ["finished", "failed", "finished"]
+    assert [item["state"] for item in record["items"]] == ["finished", "failed", "failed", "finished"]
     assert record["state"] == "failed" and "bad.png" in record["failure"]
     for name in ("ball", "clip"):
         assert (tmp_path / "out" / name / "static/view.mp4").is_file()

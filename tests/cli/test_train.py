@@ -42,6 +42,27 @@ def test_an_impossible_value_is_refused(text_config, capsys):
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("loop.learning_rate=-1", "learning_rate must be positive, got -1"),
+        ("loop.workers=-1", "workers must not be negative"),
+        ("loop.rates={a", "'loop.rates={a'"),
+        ("options=5", "options must hold keys, got 5"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(text_config, capsys, setting, words):
+    assert main(["train", "--config", str(text_config), setting]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+def test_weights_in_place_of_a_configuration_are_refused(tmp_path, capsys):
+    (tmp_path / "x.safetensors").write_bytes(bytes(range(128, 256)))
+    assert main(["train", "--config", str(tmp_path / "x.safetensors")]) == 1
+    assert "is not a text file" in capsys.readouterr().err
+
+
 def test_settings_may_stand_anywhere_among_the_options():
     given = [
         "train",

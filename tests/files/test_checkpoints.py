@@ -40,7 +40,9 @@ def test_what_was_not_committed_is_not_there_and_is_cleared_away(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
 
 
-@pytest.mark.parametrize("harm", ["shorter", "flipped", "gone", "no facts", "half facts"])
+@pytest.mark.parametrize(
+    "harm", ["shorter", "flipped", "gone", "no facts", "half facts", "other facts", "other format"]
+)
 def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, harm):
     folder = CheckpointFolder(tmp_path)
     save(folder, 1)
@@ -56,9 +58,13 @@ def test_a_broken_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, har
         part.unlink()
     elif harm == "no facts":
         facts.unlink()
-    else:
+    elif harm == "half facts":
         facts.write_text(facts.read_text()[:20])
+    else:
+        key = {"other facts": "facts", "other format": "format"}[harm]
+        facts.write_text(facts.read_text().replace(f'"{key}"', '"something"'))
     assert folder.newest().step == 1
+    assert folder.steps() == [1]  # the broken one takes nobody's place
     assert "step-00000002" in caplog.text
     save(folder, 2)  # and it can be written again
     assert folder.newest().step == 2
@@ -77,8 +83,9 @@ def test_a_newer_format_is_not_guessed_at(tmp_path):
     save(folder, 1)
     facts = tmp_path / "step-00000001" / FACTS
     facts.write_text(json.dumps({**json.loads(facts.read_text()), "version": 99}))
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="newer version"):
         folder.newest()
+    assert folder.steps() == [1]
 
 
 def test_the_last_few_and_every_nth_stay(tmp_path):

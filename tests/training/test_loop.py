@@ -105,10 +105,41 @@ def test_a_run_never_starts_over_because_all_its_checkpoints_are_broken(tmp_path
         trained(tmp_path)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+def test_a_checkpoint_without_an_average_is_not_gone_on_from_with_one(tmp_path):
     trained(tmp_path)
     with pytest.raises(WeightsError, match="another output folder"):
         trained(tmp_path, replace(LOOP, ema_decay=0.0))
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(tmp_path):
+    trained(tmp_path)
+    task = FitLine()
+    task.layer[3] = torch.nn.Linear(6, 2)
+    with pytest.raises(WeightsError, match=r"shape \(1, 6\), not \(2, 6\)"):
+        train(task, LOOP, tmp_path)
+
+
+def test_changed_settings_are_noticed(tmp_path):
+    train(FitLine(), LOOP, tmp_path, settings={"loop.seed": "0"})
+    with pytest.raises(ConfigError, match=r"begun with loop\.seed=0, not 9"):
+        train(FitLine(), LOOP, tmp_path, settings={"loop.seed": "9"})
+
+
+def test_fewer_steps_than_were_taken_are_refused(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(ConfigError, match=r"step 8 already, beyond loop\.steps=5"):
+        trained(tmp_path, replace(LOOP, steps=5))
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path):
+    class Steep(FitLine):
+        def forward(self, batch, generator):
+            loss = super().forward(batch, generator)["loss"]
+            return {"loss": loss + torch.sqrt(0 * self.layer[0].weight).sum()}  # 0, with an infinite slope
+
+    with pytest.raises(More4DError, match="gradient at step 0 is"):
+        train(Steep(), LOOP, tmp_path)
+    assert not CheckpointFolder(tmp_path).steps()
 
 
 def test_without_an_average_the_weights_themselves_are_kept(tmp_path):

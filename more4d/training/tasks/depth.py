@@ -19,6 +19,7 @@ from more4d.depth.losses import DepthLossWeights, capped_log_depth, depth_loss
 from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig, focal_in_diagonals
 from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
+from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.metrics.depth import DepthErrors, depth_errors
 from more4d.scenes.capture import SceneClip, capture
@@ -52,7 +53,7 @@ class DepthData:
 
     def __post_init__(self) -> None:
         if self.block % self.group:
-            raise ValueError(f"block {self.block} must be a multiple of group {self.group}")
+            raise ConfigError(f"options.data: block {self.block} must be a multiple of group {self.group}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,6 @@ def _crop(
 class DepthTask(Task):
     """Relative depth, edges, metres and the focal length of one picture."""
 
-    name = "depth"
     options_type = DepthOptions
 
     def __init__(self, options: DepthOptions) -> None:

@@ -22,6 +22,8 @@ from more4d.training.generator import StartOptions, TrainedGenerator
 from more4d.training.task import Task
 from more4d.training.tasks import tiny_trajectory
 
+TEXT = {"umt5-text-encoder": BUILDERS["umt5-text-encoder"]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class STraGOptions:
@@ -61,18 +63,16 @@ class STraGOptions:
 class STraGTask(Task):
     """Everything that turns photo, depth and caption into trajectory latents, trained together."""
 
-    name = "strag"
     options_type = STraGOptions
 
     def __init__(self, options: STraGOptions) -> None:
         super().__init__()
         self.options = options
-        codec = load_network(options.codec, BUILDERS)
-        assert isinstance(codec, TinyTrajectoryCodec)
-        self.codec = codec
+        kind = tiny_trajectory.KIND
+        self.codec: TinyTrajectoryCodec = load_network(options.codec, {kind: BUILDERS[kind]})
         self.codec.encoder.requires_grad_(False)
         self.codec.decoder.requires_grad_(False)
-        self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(options.train_text)
+        self.text_encoder = load_network(options.text, TEXT).requires_grad_(options.train_text)
         trained = options.motion_features_weights
         self.motion_features = (
             load_network(trained, BUILDERS) if trained else OmniMAETrunk(options.motion_features)

@@ -35,7 +35,6 @@ class TextOptions:
 class TextTask(Task):
     """Answer by attention: a noun asks, the caption's vectors answer with verb and direction."""
 
-    name = "text"
     options_type = TextOptions
 
     def __init__(self, options: TextOptions) -> None:

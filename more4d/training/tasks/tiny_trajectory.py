@@ -44,7 +44,6 @@ class TinyTrajectoryOptions:
 class TinyTrajectoryTask(Task):
     """Reconstruct motion: its size in pixels over moving pixels, its stillness elsewhere through the gate."""
 
-    name = "tiny-trajectory"
     options_type = TinyTrajectoryOptions
 
     def __init__(self, options: TinyTrajectoryOptions) -> None:

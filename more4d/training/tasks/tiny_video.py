@@ -38,7 +38,6 @@ class TinyVideoOptions:
 class TinyVideoTask(Task):
     """Reconstruct videos, holes above all: what is known is copied anyway."""
 
-    name = "tiny-video"
     options_type = TinyVideoOptions
 
     def __init__(self, options: TinyVideoOptions) -> None:

@@ -16,6 +16,9 @@ from more4d.training.flow import FlowOptions, noised, some_dropped
 from more4d.training.generator import StartOptions, TrainedGenerator
 from more4d.training.task import Task
 
+CODECS = {kind: BUILDERS[kind] for kind in ("tiny-video-codec", "wan-video-vae")}
+TEXT = {"umt5-text-encoder": BUILDERS["umt5-text-encoder"]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViSMOptions:
@@ -40,14 +43,13 @@ class ViSMOptions:
 class ViSMTask(Task):
     """The velocity of the true video's latents."""
 
-    name = "vism"
     options_type = ViSMOptions
 
     def __init__(self, options: ViSMOptions) -> None:
         super().__init__()
         self.options = options
-        self.codec = load_network(options.codec, BUILDERS).requires_grad_(False)
-        self.text_encoder = load_network(options.text, BUILDERS).requires_grad_(False)
+        self.codec = load_network(options.codec, CODECS).requires_grad_(False)
+        self.text_encoder = load_network(options.text, TEXT).requires_grad_(False)
         self._generator = TrainedGenerator("vism", options.network, options.start)
         self.vism = self._generator.network
 

@@ -12,7 +12,7 @@ from more4d.datasets import captions
 from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.holes import HoleOptions
 from more4d.datasets.procedural import ProceduralOptions
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.lora import merge_lora
@@ -188,6 +188,11 @@ def test_a_lora_of_strag_leaves_what_surrounds_it_alone(folder):
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
     merge_lora(load_network(folder / "strag.safetensors", BUILDERS), read_tensors(path), 1.0, where="lora")
+
+
+def test_a_codec_of_the_wrong_kind_is_refused(trained_vism, folder):
+    with pytest.raises(WeightsError, match="tiny-trajectory-codec"):
+        ViSMTask(replace(trained_vism, codec=folder / "trajectory_codec.safetensors"))
 
 
 def test_batches_of_views_are_joined_in_order():
