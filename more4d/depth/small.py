@@ -235,13 +235,15 @@ class SmallDepthEstimator:
         batch = image.to(self.device, torch.float32).permute(2, 0, 1)[None] * 2 - 1
         if size != (height, width):
             batch = F.interpolate(batch, size, mode="bilinear", antialias=True, align_corners=False)
-        prediction = self.network(batch)
+        # The photo and its mirror image err differently: their mean is nearer to the truth than either.
+        prediction = self.network(torch.cat([batch, batch.flip(-1)]))
         if camera is None:
             # A diagonal field of view of 14 to 127 degrees: outside, the estimate is a mistake.
-            focal = float(prediction.log_focal.exp().clamp(0.25, 4.0))
+            focal = float(prediction.log_focal.mean().exp().clamp(0.25, 4.0))
             camera = camera_from_focal(focal, height=height, width=width)
         log_focal = math.log(focal_in_diagonals(camera, height=height, width=width))
-        log_depth = prediction.log_depth(prediction.log_focal.new_tensor([log_focal]))[None]
+        both = prediction.log_depth(prediction.log_focal.new_tensor([log_focal, log_focal]))
+        log_depth = (both[:1] + both[1:].flip(-1))[None] / 2
         if size != (height, width):
             log_depth = F.interpolate(log_depth, (height, width), mode="bilinear", align_corners=False)
         depth_m = log_depth[0, 0].exp().clamp(config.near_m, config.far_m).cpu()
