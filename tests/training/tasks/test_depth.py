@@ -123,7 +123,7 @@ def test_scene_errors_are_of_held_out_scenes_and_a_known_camera_has_no_error() -
 
 def test_the_bundled_network_sees_depth_in_unseen_scenes() -> None:
     errors = mean_errors(scene_errors(open_depth_estimator("small"), 24))
-    # Measured: 0.651, 0.743 and 12.0; a network that has not been trained reaches 0.287, 0.210 and 13.4.
-    assert errors.scaled_delta1 >= 0.64
-    assert errors.affine_log_delta1 >= 0.73
+    # Measured: 0.727, 0.782 and 11.3; a network that has not been trained reaches 0.287, 0.210 and 13.4.
+    assert errors.scaled_delta1 >= 0.70
+    assert errors.affine_log_delta1 >= 0.76
     assert errors.fov_error_deg < 15
