@@ -79,6 +79,6 @@ def test_the_options_are_these():
     assert options == {
         "infer": "camera depth device export fps frames h help intrinsics list list-cameras output pictures"
         " prompt quiet seed tracks weights",
-        "train": "config h help output",
+        "train": "config dry-run h help output",
         "vae": "device h help output weights",
     }

@@ -9,7 +9,15 @@ from more4d.files.image import save_image
 from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.pipelines.job import Job, camera_from_numbers, camera_path_of, check, depth_from_raw, load_photo
+from more4d.pipelines.job import (
+    Job,
+    camera_from_numbers,
+    camera_path_of,
+    check,
+    check_files,
+    depth_from_raw,
+    load_photo,
+)
 
 
 @pytest.fixture
@@ -43,7 +51,6 @@ def test_a_job_needs_something_to_start_from_and_to_do(photo):
     for job, word in [
         (a_job(), "nothing to start from"),
         (a_job(image=photo, prompt=" "), "prompt is empty"),
-        (a_job(image=photo.parent), "folder"),
         (a_job(image=photo, tracks=photo), "already holds a photo"),
         (a_job(tracks=photo, frames=3), "already holds a number of frames"),
         (a_job(image=photo, cameras=("nowhere",)), "nowhere"),
@@ -51,6 +58,13 @@ def test_a_job_needs_something_to_start_from_and_to_do(photo):
     ]:
         with pytest.raises(InputError, match=word):
             check(job)
+
+
+def test_files_that_are_not_there_are_one_item_s_own_matter(photo):
+    for path, word in [(photo.parent, "is a folder"), (photo.with_name("nowhere.png"), "no file .*nowhere")]:
+        check(a_job(image=path))
+        with pytest.raises(InputError, match=word):
+            check_files(a_job(image=path))
 
 
 def test_of_a_video_the_first_frame_is_taken(tmp_path):

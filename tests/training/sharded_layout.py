@@ -50,6 +50,7 @@ def main() -> None:
         assert average.whole(name, shard).shape == whole.shape
         for key, value in plain_layout.moments(whole).items():
             torch.testing.assert_close(layout.moments(shard)[key], value)
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
@@ -33,9 +32,8 @@ def test_what_is_read_is_set_again():
     assert torch.equal(layers[0].weight, layers[1].weight)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_shards_of_fsdp_are_read_and_set_as_whole_tensors(processes):
-    line = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def test_shards_of_fsdp_are_read_and_set_as_whole_tensors():
+    line = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [sys.executable, *line, "-m", "tests.training.sharded_layout"],
         cwd=ROOT,

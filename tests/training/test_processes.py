@@ -41,7 +41,7 @@ def train(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    named = "one process" if (kind, processes) == ("ddp", 1) else kind.partition("_")[0]
+    named = "(?:ddp|one process)" if kind == "ddp" else kind.partition("_")[0]
     assert len(re.findall(rf"^{named}, {processes} processes", done.stderr, re.MULTILINE)) == processes
     return learned(folder)
 

@@ -8,6 +8,7 @@ from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import open_depth_estimator
 from more4d.depth.small import SmallDepthConfig, SmallDepthEstimator, focal_in_diagonals, load_small_depth
 from more4d.files.network_file import read_network_file
+from more4d.foundation.errors import ConfigError
 from more4d.metrics.depth import mean_errors
 from more4d.training.tasks.depth import (
     DepthData,
@@ -80,7 +81,7 @@ def test_a_studio_puts_one_backdrop_behind_the_objects() -> None:
 
 
 def test_blocks_that_groups_do_not_fill_are_refused() -> None:
-    with pytest.raises(ValueError, match="block 10 must be a multiple of group 4"):
+    with pytest.raises(ConfigError, match="block 10 must be a multiple of group 4"):
         DepthData(block=10, group=4)
 
 
