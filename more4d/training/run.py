@@ -78,7 +78,8 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             return []
         notes = {
             "configuration": str(config_path),
-            "overrides": " ".join(overrides),
+            # Where the weights were written first says nothing about them, but much about somebody's machine.
+            "overrides": " ".join(text for text in overrides if not text.startswith("export=")),
             "steps": str(config.loop.steps),
             "seed": str(config.loop.seed),
             "seconds_of_last_start": f"{time.monotonic() - started:.0f}",
