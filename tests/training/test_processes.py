@@ -42,7 +42,7 @@ def train(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     named = "(?:ddp|one process)" if kind == "ddp" else kind.partition("_")[0]
-    assert len(re.findall(rf"^{named}, {processes} processes", done.stderr, re.MULTILINE)) == processes
+    assert len(re.findall(rf"{named}, {processes} processes", done.stderr)) == processes
     return learned(folder)
 
 
