@@ -38,7 +38,9 @@ def add_command(commands: Any) -> None:
         "--output", type=Path, metavar="FOLDER", help="of the checkpoints; default runs/NAME OF THE CONFIG"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="build everything, take one step, print the plan, keep nothing"
+        "--dry-run",
+        action="store_true",
+        help="build everything, take a step or two, print the plan, keep no weights",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"

@@ -57,7 +57,7 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
         config_path: YAML of a `TrainConfig`.
         output: folder of the checkpoints; the same command goes on from the newest.
         overrides: `key.sub=value`, applied over the file.
-        dry: print the plan, take one step, keep nothing.
+        dry: print the plan, take a step or two, keep no weights.
 
     Raises:
         ConfigError: an unknown task, or an option that does not exist.
@@ -110,7 +110,7 @@ def _settings(config: TrainConfig) -> dict[str, str]:
 
 
 def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
-    """What would be trained, and what one step of it takes. The step is really taken, and forgotten."""
+    """What would be trained, and what one warm step of it takes. Steps are really taken, and forgotten."""
     loop = config.loop
     rows = [("network", "trained", "frozen")]
     for name, network in task.named_children():
