@@ -9,13 +9,22 @@ from more4d.foundation import optional
 from tests.architecture.source import ROOT, imports, python_files, required
 
 # distribution -> the name it is imported by, where they differ
-IMPORT_NAMES = {"decord2": "decord", "pillow": "PIL", "PyYAML": "yaml", "import-linter": "importlinter"}
+IMPORT_NAMES = {
+    "decord2": "decord",
+    "pillow": "PIL",
+    "PyYAML": "yaml",
+    "import-linter": "importlinter",
+    "opencv-python-headless": "cv2",
+}
 # installed although no file imports it, and why
 NOT_IMPORTED = {
     "import-linter": "test.sh and test_floors.py start it",
     "pytest-xdist": "a pytest plugin: test.sh -n",
     "beartype": "the run-time checker that pyproject.toml names to jaxtyping",
     "ruff": "a command: test.sh",
+    "ray": "required by the backend that the extra 'ray' is for; its tests start it",
+    "pandas": "ray's data sets need it",
+    "pyarrow": "ray's data sets need it",
 }
 FILES = ("requirements.txt", "requirements-dev.txt")
 SECTION = re.compile(r"^\[project\.optional-dependencies\]$(.*?)^\[", re.MULTILINE | re.DOTALL)
