@@ -16,7 +16,7 @@ from more4d.datasets.photographic import photographic, repainted
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, capped_log_depth, depth_loss
-from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig, focal_in_diagonals
+from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig, focal_in_diagonals, load_small_depth
 from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
@@ -58,9 +58,14 @@ class DepthData:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthOptions:
-    """Options of the task."""
+    """Options of the task.
+
+    Attributes:
+        weights: a network file to go on from; None starts from nothing.
+    """
 
     network: SmallDepthConfig = field(default_factory=SmallDepthConfig)
+    weights: Path | None = None
     data: DepthData = field(default_factory=DepthData)
     loss: DepthLossWeights = field(default_factory=DepthLossWeights)
     seed: int = 0
@@ -186,6 +191,8 @@ class DepthTask(Task):
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed("depth network", options.seed))
             self.network = SmallDepth(options.network)
+        if options.weights:
+            self.network.load_state_dict(load_small_depth(options.weights).state_dict())
 
     def dataset(self) -> DepthPictures:
         network = self.options.network
