@@ -1,5 +1,6 @@
 """Pictures: read from any common file into upright RGB in [0, 1], and written. The only door to PIL."""
 
+import io
 import logging
 import struct
 import warnings
@@ -83,6 +84,13 @@ def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
     """
     with atomic_write(path) as temporary:
         Image.fromarray(to_bytes(image).numpy()).save(temporary)
+
+
+def encode_jpeg(image: Float[Tensor, "height width 3"], *, quality: int = 80) -> bytes:
+    """RGB in [0, 1] (values outside are clipped) as the contents of a JPEG file."""
+    contents = io.BytesIO()
+    Image.fromarray(to_bytes(image).numpy()).save(contents, format="JPEG", quality=quality)
+    return contents.getvalue()
 
 
 def to_bytes(image: Float[Tensor, "*shape"]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import av
 import decord
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
@@ -94,20 +95,78 @@ def read_video(
     Raises:
         InputError: the file is missing, not a video, damaged, or has no frame of that index.
     """
-    path = Path(path)
-    check_readable(path, WHAT)
-    try:
-        reader = decord.VideoReader(str(path), num_threads=1)
+    frames = list(stream_video(path, frame_indices=frame_indices, max_frames=max_frames))
+    return torch.stack(frames).float() / 255
+
+
+def stream_video(
+    path: Path,
+    *,
+    frame_indices: Sequence[int] | None = None,
+    max_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> Iterator[UInt8[Tensor, "height width 3"]]:
+    """Frames one by one, in 0 .. 255: the given indices, or all of them up to `max_frames`.
+
+    Args:
+        path: the file.
+        frame_indices: which frames, in which order; rising is fastest.
+        max_frames: at most so many, where no indices are given.
+        size: (height, width) to which the decoder shrinks or stretches each frame; default as they are.
+
+    Raises:
+        InputError: as `read_video`.
+    """
+    with _decoding(path, size) as reader:
         count = len(reader)
         if frame_indices is None:
             frame_indices = range(count if max_frames is None else min(count, max_frames))
         outside = [index for index in frame_indices if not 0 <= index < count]
         if outside or not len(frame_indices):
             raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
-        frames = np.stack([_without_padding(reader[index].asnumpy()) for index in frame_indices])
+        for index in frame_indices:
+            yield torch.from_numpy(_without_padding(reader[index].asnumpy()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts:
+    """What is known of a video before it is read.
+
+    Attributes:
+        height: pixels of the upright frame.
+        width: pixels of the upright frame.
+        times_s: when each frame begins, in seconds.
+    """
+
+    height: int
+    width: int
+    times_s: Float[Tensor, " frames"]
+
+
+def read_video_facts(path: Path) -> VideoFacts:
+    """Size and moments of a video; only its first frame is decoded.
+
+    Raises:
+        InputError: as `read_video`.
+    """
+    with _decoding(path) as reader:
+        if not len(reader):
+            raise InputError(f"{path} has no frames; get a whole copy of it")
+        times_s = torch.from_numpy(reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float32))
+        height, width = reader[0].shape[:2]
+    return VideoFacts(height=height, width=width, times_s=times_s)
+
+
+@contextmanager
+def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
+    """A reader of the file; what it raises becomes one line."""
+    path = Path(path)
+    check_readable(path, WHAT)
+    height, width = size or (-1, -1)
+    try:
+        yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
     except (decord.DECORDError, RuntimeError, OSError) as error:
         raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
-    return torch.from_numpy(frames).float() / 255
 
 
 def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:

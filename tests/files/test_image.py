@@ -10,6 +10,7 @@ from PIL import Image
 
 from more4d.files import image as image_module
 from more4d.files.image import (
+    encode_jpeg,
     load_depth_picture,
     load_image,
     load_image_with_alpha,
@@ -206,3 +207,9 @@ def test_text_is_drawn() -> None:
     assert short.shape[1] < long.shape[1]
     assert float(long.max()) > 0.9
     assert text_mask("", size=14).shape[1] == 1
+
+
+def test_a_jpeg_in_memory_is_the_picture(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 40).expand(32, 40)[..., None].repeat(1, 1, 3)
+    (tmp_path / "ramp.jpg").write_bytes(encode_jpeg(ramp, quality=95))
+    assert float((load_image(tmp_path / "ramp.jpg") - ramp).abs().max()) < 0.02

@@ -10,6 +10,8 @@ from more4d.files.video import (
     read_first_frame,
     read_mask_video,
     read_video,
+    read_video_facts,
+    stream_video,
     write_mask_video,
     write_video,
 )
@@ -42,6 +44,25 @@ def test_frames_can_be_chosen(tmp_path: Path) -> None:
     assert torch.equal(read_first_frame(path), whole[0])
     with pytest.raises(InputError, match=r"has 9 frames; frames \[9\]"):
         read_video(path, frame_indices=[9])
+
+
+def test_a_stream_is_the_video_frame_by_frame(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, gradient(9, 48, 64), fps=12)
+    whole = read_video(path)
+    for index, frame in enumerate(stream_video(path)):
+        assert torch.equal(frame.float() / 255, whole[index])
+    small = torch.stack(list(stream_video(path, frame_indices=[1, 4], size=(12, 20)))).float() / 255
+    assert small.shape == (2, 12, 20, 3)
+    assert torch.allclose(small.mean((1, 2)), whole[[1, 4]].mean((1, 2)), atol=0.02)
+
+
+def test_facts_tell_size_and_moments(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, gradient(7, 32, 48), fps=12.5)
+    facts = read_video_facts(path)
+    assert (facts.height, facts.width) == (32, 48)
+    assert torch.allclose(facts.times_s, torch.arange(7) * 0.08, atol=1e-4)
 
 
 def test_frames_of_two_sizes_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
