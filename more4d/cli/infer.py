@@ -93,6 +93,13 @@ def add_command(commands: Any) -> None:
     how.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
+    for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
+        how.add_argument(
+            f"--{part}-lora",
+            type=_lora,
+            metavar="FILE[:STRENGTH]",
+            help=f"low-rank updates of {network} that you trained; strength 1 by default",
+        )
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -105,13 +112,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     from more4d.cli.batch import run_batch
     from more4d.cli.device import open_device
-    from more4d.pipelines.models import Models
+    from more4d.pipelines.models import Lora, Models
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
     jobs = jobs_of(options)
     device = open_device(options.device)
-    return run_batch(Models.open(options.weights, device), jobs, options.output, show=not options.quiet)
+    given = {"strag": options.strag_lora, "vism": options.vism_lora}
+    loras = {part: Lora(path=lora[0], strength=lora[1]) for part, lora in given.items() if lora}
+    models = Models.open(options.weights, device, loras=loras)
+    return run_batch(models, jobs, options.output, show=not options.quiet)
 
 
 def jobs_of(options: argparse.Namespace) -> list["Job"]:
@@ -184,6 +194,20 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
         return parse_intrinsics(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """FILE or FILE:STRENGTH."""
+    file, separator, strength = text.rpartition(":")
+    if not separator:
+        return Path(text), 1.0
+    try:
+        value = float(strength)
+    except ValueError:
+        return Path(text), 1.0  # a colon in the path
+    if not -10 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"the strength must lie between -10 and 10, got {strength}")
+    return Path(file), value
 
 
 def parse_device(text: str) -> str:

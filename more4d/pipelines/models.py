@@ -1,8 +1,9 @@
 """The networks of a preset, each loaded when its stage needs it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 
 from more4d.depth.interface import DepthEstimator, open_depth_estimator
 from more4d.foundation.errors import WeightsError
+from more4d.networks.lora import merge_lora
 from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_network_header
+from more4d.networks.weights import load_network, read_network_header, read_tensors
 from more4d.pipelines.fingerprint import file_fingerprint, fingerprint
 from more4d.pipelines.preset import NAME, Preset, load_preset
 
@@ -29,6 +31,19 @@ KINDS: dict[str, tuple[str, ...]] = {
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
+
+    Attributes:
+        path: of the file.
+        strength: 1 for what was trained, less or more for less or more of it.
+    """
+
+    path: Path
+    strength: float = 1.0
+
+
 class Models:
     """Networks by the part they play; see `preset.Parts` for the names.
 
@@ -36,20 +51,39 @@ class Models:
     unless the preset keeps them.
     """
 
-    def __init__(self, folder: Path, preset: Preset, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        preset: Preset,
+        device: str | torch.device = "cpu",
+        loras: Mapping[str, Lora] | None = None,
+    ) -> None:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
+        self.loras = dict(loras or {})
         self._loaded: dict[str, Any] = {}
         self._identities: dict[str, str] = {}
 
     @classmethod
-    def open(cls, folder: Path, device: str | torch.device = "cpu") -> "Models":
+    def open(
+        cls,
+        folder: Path,
+        device: str | torch.device = "cpu",
+        *,
+        loras: Mapping[str, Lora] | None = None,
+    ) -> "Models":
         """The models of a preset's folder; of the files only the headers are read here.
+
+        Args:
+            loras: updates to merge into "strag", "vism" or both.
 
         Raises:
             WeightsError: a file is missing, truncated, or of another kind than its part needs.
             ConfigError: `preset.yaml` has an unknown key or an impossible value.
         """
-        models = cls(folder, load_preset(folder), device)
+        models = cls(folder, load_preset(folder), device, loras)
+        for lora in models.loras.values():
+            if not lora.path.is_file():
+                raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
         for part, kinds in KINDS.items():
             if models.has(part):
                 found = read_network_header(models._path(part)).kind
@@ -74,7 +108,12 @@ class Models:
             path = self._path(part)
             _log.info("loading %s from %s", part, path)
             kinds = {kind: BUILDERS[kind] for kind in KINDS[part]}
-            self._loaded[part] = load_network(path, kinds, device=self.device, dtype=self.dtype)
+            network = load_network(path, kinds, device=self.device, dtype=self.dtype)
+            if part in self.loras:
+                lora = self.loras[part]
+                _log.info("merging %s into %s", lora.path, part)
+                merge_lora(network, read_tensors(lora.path), lora.strength, where=str(lora.path))
+            self._loaded[part] = network
         return self._loaded[part]
 
     def depth_estimator(self) -> DepthEstimator:
@@ -96,7 +135,11 @@ class Models:
         for part in parts:
             if part not in self._identities:
                 content = file_fingerprint(self._path(part)) if self.has(part) else None
-                self._identities[part] = fingerprint([part, content, self.preset.depth_estimator])
+                named = [part, content, self.preset.depth_estimator]
+                if part in self.loras:
+                    lora = self.loras[part]
+                    named += [file_fingerprint(lora.path), lora.strength]
+                self._identities[part] = fingerprint(named)
         return fingerprint([self._identities[part] for part in parts])
 
     @property

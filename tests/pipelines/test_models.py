@@ -3,8 +3,12 @@ import shutil
 import pytest
 import torch
 
+from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
-from more4d.pipelines.models import KINDS, Models
+from more4d.networks.lora import lora_names
+from more4d.networks.registry import BUILDERS
+from more4d.networks.weights import load_network
+from more4d.pipelines.models import KINDS, Lora, Models
 
 
 def copy_of(preset, folder):
@@ -66,3 +70,33 @@ def test_every_kind_can_be_built():
     from more4d.networks.registry import BUILDERS
 
     assert {kind for kinds in KINDS.values() for kind in kinds} <= set(BUILDERS)
+
+
+@pytest.fixture
+def lora(random_preset, tmp_path):
+    """Updates of one module of the preset's 4D-ViSM."""
+    network = load_network(random_preset / "vism.safetensors", BUILDERS)
+    name, module = next(iter(lora_names(network).items()))
+    rows, columns = network.get_submodule(module).weight.shape
+    updates = {"lora_down.weight": torch.ones(2, columns), "lora_up.weight": torch.ones(rows, 2)}
+    path = tmp_path / "lora.safetensors"
+    tensors = {f"{name}.{part}": tensor for part, tensor in updates.items()}
+    write_tensors(path, tensors | {f"{name}.alpha": torch.tensor(2.0)}, {})
+    return path, module
+
+
+def test_a_lora_is_merged_at_its_strength_and_changes_the_identity(random_preset, lora):
+    path, module = lora
+    plain = Models.open(random_preset)
+    merged = Models.open(random_preset, loras={"vism": Lora(path=path, strength=0.5)})
+    before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
+    torch.testing.assert_close(after, before + 0.5 * 2)  # strength * alpha / rank * (1 1) (1 1)^T
+    assert merged.identity("vism") != plain.identity("vism")
+    assert merged.identity("strag") == plain.identity("strag")
+    stronger = Models.open(random_preset, loras={"vism": Lora(path=path)})
+    assert stronger.identity("vism") != merged.identity("vism")
+
+
+def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_path):
+    with pytest.raises(WeightsError, match=r"no LoRA file .*none"):
+        Models.open(random_preset, loras={"vism": Lora(path=tmp_path / "none.safetensors")})
