@@ -1,0 +1,115 @@
+"""Pictures of what a network can do while it is still being trained, made by the pipeline that users call."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from more4d.foundation.errors import ConfigError
+from more4d.pipelines.image_to_4d import run_job
+from more4d.pipelines.job import Job, check, check_files
+from more4d.pipelines.models import Lora, Models
+from more4d.pipelines.preset import Parts, load_preset
+from more4d.training.task import Task
+
+PARTS = {"text_encoder": "text"}
+"""Names of exported files that differ from the part of a preset they play."""
+LORA = "_lora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewPhoto:
+    """A photo, and what shall happen in it."""
+
+    image: Path
+    prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions:
+    """Which pictures, and how often.
+
+    Attributes:
+        photos: what the pictures are made from, always with the same seed.
+        every: checkpoints between previews; the last step always has one.
+        weights: folder of the preset whose other networks are used.
+        cameras: camera paths.
+        seed: of everything random in them.
+    """
+
+    photos: tuple[PreviewPhoto, ...]
+    every: int = 1
+    weights: Path = Path("models/tiny")
+    cameras: tuple[str, ...] = ("orbit",)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.photos or self.every < 1:
+            raise ConfigError("preview: name at least one photo, and every must be at least 1")
+
+    def jobs(self) -> list[Job]:
+        """What is made.
+
+        Raises:
+            InputError: a photo is missing, or a camera path unknown.
+        """
+        frames = load_preset(self.weights).frames
+        jobs = [
+            Job(
+                name=f"{number}_{photo.image.stem}",
+                image=photo.image,
+                prompt=photo.prompt,
+                cameras=self.cameras,
+                seed=self.seed,
+                frames=frames,
+            )
+            for number, photo in enumerate(self.photos, 1)
+        ]
+        for job in jobs:
+            check(job)
+            check_files(job)
+        return jobs
+
+
+def make_preview(
+    task: Task, options: PreviewOptions, folder: Path, step: int, device: str | torch.device = "cpu"
+) -> list[Path]:
+    """One sheet per photo, `step-000100_1_goat.png`, made with the networks of `task` as they are now.
+
+    Raises:
+        InputError: a photo cannot be used, or the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sheets = []
+    with tempfile.TemporaryDirectory(prefix="preview", dir=folder) as temporary:
+        exported = task.export(Path(temporary), {"step": str(step)})
+        models = models_with(exported, options.weights, device)
+        for job in options.jobs():
+            made = Path(temporary) / job.name
+            run_job(models, job, made)
+            sheets.append(folder / f"step-{step:06d}_{job.name}.png")
+            shutil.move(made / "sheet.png", sheets[-1])
+    return sheets
+
+
+def models_with(exported: list[Path], weights: Path, device: str | torch.device = "cpu") -> Models:
+    """The networks of a preset, some of them replaced by exported ones.
+
+    Raises:
+        ConfigError: no part of a preset goes by the name of an exported file.
+    """
+    preset = load_preset(weights)
+    parts = {name: file and str((weights / file).resolve()) for name, file in vars(preset.parts).items()}
+    loras = {}
+    for path in exported:
+        name = path.stem.removesuffix(LORA)
+        part = PARTS.get(name, name)
+        if part not in parts:
+            raise ConfigError(f"no preset has a part '{part}', so {path.name} cannot be previewed")
+        if path.stem.endswith(LORA):
+            loras[part] = Lora(path=path)
+        else:
+            parts[part] = str(path.resolve())
+    return Models(weights, replace(preset, parts=Parts(**parts)), device, loras)
