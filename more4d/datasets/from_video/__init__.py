@@ -1,0 +1,1 @@
+"""From raw videos to clips with depth, tracks and captions."""

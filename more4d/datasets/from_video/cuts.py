@@ -1,0 +1,128 @@
+"""Where a video changes its scene: no clip may reach across a cut, a fade or a dissolve.
+
+All is measured on thumbnails of about 64 x 36 pixels.
+
+A *cut* is a pair of neighbouring frames whose difference no motion explains (every block of the later frame
+is looked for in the earlier one, within a fifth of the picture), and that by far exceeds what is left
+unexplained in the pairs around, so that the threshold follows how lively the video is. Where the scene of
+before is back soon after, it was a flash of light and no cut.
+
+A *gradual change* is told by being linear in time: in a fade or a dissolve every frame is a mixture of the
+frames at both ends, and motion explains no more of it than of a cut.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from itertools import pairwise
+from statistics import median
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+LONG_SIDE, SHORT_SIDE = 64, 36
+REACH, BLOCK = 12, 6
+MOST_OF_A_BLOCK = 0.1
+"""So much a block may add at most: a thing that comes in changes few blocks much, a cut changes most."""
+NEIGHBOURS = 4
+UNEXPLAINED = 0.02
+"""Mean difference, of values in [0, 1], that motion leaves unexplained and from which on it can be a cut."""
+SPIKE = 2.5
+"""How many times a cut's unexplained difference is that of the pairs around it."""
+FADE_SPANS = (8, 16, 32)
+FADE_DIFFERENCE = 0.08
+FADE_UNEXPLAINED = 0.04
+FADE_BEND = 0.2
+"""How far, relative to the change, a frame inside a fade may be from the mixture of its ends."""
+
+
+def thumbnail_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the thumbnails in which cuts are looked for, upright or across as the video is."""
+    return (SHORT_SIDE, LONG_SIDE) if width >= height else (LONG_SIDE, SHORT_SIDE)
+
+
+def find_shots(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[range]:
+    """Spans of frames between cuts, in order; frames of a gradual change belong to none."""
+    frames = len(thumbnails)
+    starts = {0, *find_cuts(thumbnails)}
+    fading = find_gradual_changes(thumbnails)
+    shots, begin = [], 0
+    for frame in range(frames + 1):
+        ends = frame == frames or frame in starts or frame in fading
+        if ends:
+            if frame > begin:
+                shots.append(range(begin, frame))
+            begin = frame + 1 if frame in fading else frame
+    return shots
+
+
+def find_cuts(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[int]:
+    """First frames of new scenes."""
+    plain = [_plain_difference(before, after) for before, after in pairwise(thumbnails)]
+
+    @cache
+    def leftover(pair: int) -> float:
+        return unexplained_difference(*thumbnails[pair : pair + 2])
+
+    def is_cut(pair: int) -> bool:
+        # The search for motion is what takes time: it is left out where a look says enough.
+        if plain[pair] < max(UNEXPLAINED, _median(plain[other] for other in around(pair))):
+            return False
+        if leftover(pair) < UNEXPLAINED:
+            return False
+        usual = _median(min(plain[other], leftover(other)) for other in around(pair))
+        return leftover(pair) > SPIKE * usual and not _is_flash(thumbnails, pair)
+
+    def around(pair: int) -> list[int]:
+        near = range(max(0, pair - NEIGHBOURS), min(len(plain), pair + NEIGHBOURS + 1))
+        return [other for other in near if other != pair]
+
+    return [pair + 1 for pair in range(len(plain)) if is_cut(pair)]
+
+
+def find_gradual_changes(thumbnails: UInt8[Tensor, "frames height width 3"]) -> set[int]:
+    """Frames inside fades (also to and from black) and dissolves."""
+    found: set[int] = set()
+    for span in FADE_SPANS:
+        for start in range(0, len(thumbnails) - span, max(1, span // 8)):
+            first, *between, last = thumbnails[start : start + span + 1 : span // 4].float() / 255
+            change = float((last - first).abs().mean())
+            bends = [
+                float((frame - torch.lerp(first, last, quarter / 4)).abs().mean())
+                for quarter, frame in enumerate(between, start=1)
+            ]
+            linear = change > FADE_DIFFERENCE and max(bends) < FADE_BEND * change
+            if linear and unexplained_difference(*thumbnails[[start, start + span]]) > FADE_UNEXPLAINED:
+                found.update(range(start, start + span + 1))
+    return found
+
+
+def unexplained_difference(
+    before: UInt8[Tensor, "height width 3"], after: UInt8[Tensor, "height width 3"]
+) -> float:
+    """Mean difference, of values in [0, 1], that is left when each block of `after` is taken from where
+    in `before`, nearby, it looks most alike.
+    """
+    first, second = torch.stack([before, after]).movedim(-1, 1).float() / 255
+    height, width = second.shape[-2:]
+    around = pad(first[None], (REACH,) * 4, mode="replicate")[0]
+    moved = around.unfold(1, height, 1).unfold(2, width, 1)
+    errors = (moved - second[:, None, None]).abs_().mean(0).flatten(0, 1)
+    return float(avg_pool2d(errors, BLOCK).amin(0).clamp(max=MOST_OF_A_BLOCK).mean())
+
+
+def _plain_difference(before: Tensor, after: Tensor) -> float:
+    return float((after.float() - before.float()).abs().mean()) / 255
+
+
+def _median(values: Iterable[float]) -> float:
+    listed = list(values)
+    return median(listed) if listed else 0.0
+
+
+def _is_flash(thumbnails: Tensor, pair: int) -> bool:
+    """Whether the scene before the pair is back at most three frames later."""
+    before = thumbnails[max(0, pair - 1) : pair + 1]
+    later = thumbnails[pair + 2 : pair + 5]
+    return any(unexplained_difference(a, b) < UNEXPLAINED / 2 for a in before for b in later)
