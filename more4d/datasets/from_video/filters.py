@@ -1,0 +1,213 @@
+"""What makes a clip good enough: small functions, each with a number and, if out of bounds, a reason.
+
+The first ones look at the pictures alone and cost little; the others need depth and tracks. All numbers are
+written into the report, whether a clip is kept or not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from more4d.datasets.from_video.options import Bounds
+from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks
+from more4d.metrics.pictures import ssim
+
+SSIM_PIXELS = 16_384
+SSIM_FRAMES = 5
+OUTLIER_PX = 1.0
+OUTLIER_SHARE = 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one filter says of one clip.
+
+    Attributes:
+        name: of the filter.
+        value: its number.
+        reason: why the clip is discarded, in words; empty if it is not.
+    """
+
+    name: str
+    value: float
+    reason: str = ""
+
+
+def picture_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> list[Verdict]:
+    """All that can be said of a clip in [0, 1] by looking at it."""
+    return [
+        blackness(video, bounds),
+        contrast(video, bounds),
+        sharpness(video, bounds),
+        likeness(video, bounds),
+    ]
+
+
+def blackness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+    """Brightness that the brightest twentieth of the darkest frame exceeds."""
+    value = min(float(robust_quantile(frame.mean(-1), 0.95)) for frame in video)
+    bad = value < bounds.darkest
+    return _verdict("brightness", value, bad, f"a frame is black (brightness {value:.2f})")
+
+
+def contrast(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+    """Standard deviation of brightness in the flattest frame."""
+    value = float(video.mean(-1).flatten(1).std(1).min())
+    bad = value < bounds.least_contrast
+    return _verdict("contrast", value, bad, f"a frame is blank (contrast {value:.3f})")
+
+
+def sharpness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+    """Contrast of the finest detail over the contrast of detail twice as coarse, of the median frame.
+
+    Half of natural pictures' contrast is lost from one size to the next finer one; of blurred ones' far more.
+    """
+    grey = video.mean(-1)[:, None]
+    half = avg_pool2d(grey, 2)
+    values = _detail(grey) / _detail(half).clamp_min(1e-6)
+    value = float(values.median())
+    bad = value < bounds.least_sharpness
+    return _verdict("sharpness", value, bad, f"the pictures are blurred (sharpness {value:.2f})")
+
+
+def likeness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+    """Mean SSIM of some frames, evenly spread, to the first one, at about 128 x 128 pixels."""
+    scale = min(1.0, (SSIM_PIXELS / (video.shape[1] * video.shape[2])) ** 0.5)
+    chosen = video[torch.linspace(0, len(video) - 1, min(SSIM_FRAMES, len(video))).round().long()]
+    if scale < 1:
+        size = [round(side * scale) for side in chosen.shape[1:3]]
+        planes = interpolate(chosen.movedim(-1, 1), size, mode="bilinear", antialias=True)
+        chosen = planes.movedim(1, -1).clamp(0, 1)
+    value = float(ssim(chosen[:1].expand_as(chosen[1:]), chosen[1:]).mean())
+    reason = f"nothing happens (SSIM to the first frame {value:.2f})"
+    if value < bounds.least_alike:
+        reason = f"too much changes (SSIM to the first frame {value:.2f})"
+    return _verdict(
+        "SSIM to first frame", value, not bounds.least_alike <= value <= bounds.most_alike, reason
+    )
+
+
+def depth_verdicts(depth_m: Float[Tensor, "frames height width"], bounds: Bounds) -> list[Verdict]:
+    """What can be said of the estimated depth alone."""
+    median = float(robust_quantile(depth_m[0], 0.5))
+    near, far = (float(robust_quantile(depth_m[0], q)) for q in (0.02, 0.98))
+    ratio = far / near
+    return [
+        _verdict(
+            "median depth (m)",
+            median,
+            median > bounds.farthest_m,
+            f"all is far away (median depth {median:.0f} m)",
+        ),
+        _verdict(
+            "far to near depth",
+            ratio,
+            ratio < bounds.least_depth_range,
+            f"the depth is flat (far is {ratio:.2f} times near)",
+        ),
+    ]
+
+
+def flicker(jumps: Float[Tensor, " pairs"], bounds: Bounds) -> Verdict:
+    """Largest jump of the depth of the same points as a whole, |log ratio|, from frame to frame."""
+    value = float(jumps.abs().max())
+    bad = value > bounds.most_flicker
+    return _verdict("depth flicker", value, bad, f"the estimated depth flickers (by {value:.0%})")
+
+
+def track_verdicts(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
+    """What can be said of finished tracks."""
+    return [visible_at_the_end(tracks, bounds), coherence(tracks, bounds), *motion(tracks, bounds)]
+
+
+def visible_at_the_end(tracks: PointTracks, bounds: Bounds) -> Verdict:
+    """Share of points that are still seen in the last frame."""
+    value = float(tracks.visibility[-1].float().mean())
+    bad = value < bounds.least_visible
+    return _verdict("seen at the end", value, bad, f"most points are lost ({value:.0%} seen at the end)")
+
+
+def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
+    """Share of the points seen in the middle and at the end that move in the picture like their neighbours:
+    within a pixel, or 15 % of the motion, of the median of the points around.
+    """
+    worst = 1.0
+    size = torch.tensor([tracks.width, tracks.height])
+    start = tracks.camera.project(tracks.positions[0])[0]
+    for frame in {(tracks.frames - 1) // 2, tracks.frames - 1}:
+        place, depth = tracks.camera.project(tracks.positions[frame])
+        seen = tracks.visibility[frame] & tracks.visibility[0] & (depth > 0)
+        moved = ((place - start) * size).masked_fill(~seen[..., None], torch.nan)
+        usual = _neighbours(moved).nanmedian(-2).values
+        off = (moved - usual).norm(dim=-1)
+        allowed = OUTLIER_PX + OUTLIER_SHARE * usual.norm(dim=-1)
+        if bool(seen.any()):
+            worst = min(worst, float((off <= allowed)[seen].float().mean()))
+    bad = worst < bounds.least_coherent
+    return _verdict("coherence", worst, bad, f"tracks are torn ({worst:.0%} move like their neighbours)")
+
+
+def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
+    """How far the fastest fiftieth, and nine tenths, of the seen points go in the picture, normalised."""
+    far = normalise_motion(tracks.positions, tracks.camera)[..., :2].norm(dim=-1)
+    far = far.masked_fill(~tracks.visibility, 0).amax(0).flatten()
+    fast, most = (float(robust_quantile(far, q)) for q in (0.98, 0.9))
+    return [
+        _verdict(
+            "motion of the fastest", fast, fast < bounds.least_motion, f"nothing moves by itself ({fast:.3f})"
+        ),
+        _verdict("motion of most", most, most > bounds.most_motion, f"motion is implausible ({most:.2f})"),
+    ]
+
+
+def agreement(share: float, bounds: Bounds) -> Verdict:
+    """Share of points that agree with one motion of the camera."""
+    bad = share < bounds.least_agreement
+    return _verdict(
+        "camera agreement", share, bad, f"the camera's motion is unclear ({share:.0%} agree with it)"
+    )
+
+
+def camera_shift(
+    tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"], bounds: Bounds, *, must_stand: bool
+) -> Verdict:
+    """How far the camera's motion moves what stands still, in picture widths: median point, worst frame."""
+    points = tracks.positions[0].flatten(0, 1)
+    start = tracks.camera.project(points)[0]
+    shifts = []
+    for pose in world_to_camera:
+        place, depth = tracks.camera.project(points @ pose[:3, :3].T + pose[:3, 3])
+        ahead = depth > 0
+        shifts.append(
+            (place - start)[ahead].norm(dim=-1).median() if bool(ahead.any()) else torch.tensor(torch.inf)
+        )
+    value = float(torch.stack(shifts).max())
+    bad = must_stand and value > bounds.most_camera_shift
+    return _verdict("camera shift", value, bad, f"the camera moves (by {value:.3f} picture widths)")
+
+
+def _verdict(name: str, value: float, bad: bool, reason: str) -> Verdict:
+    return Verdict(name=name, value=value, reason=reason if bad else "")
+
+
+def _detail(grey: Tensor) -> Float[Tensor, " frames"]:
+    """Contrast between pixels and the mean of 2 x 2 of them."""
+    rows, columns = (side // 2 * 2 for side in grey.shape[-2:])
+    grey = grey[..., :rows, :columns]
+    coarse = interpolate(avg_pool2d(grey, 2), scale_factor=2.0, mode="nearest")
+    return (grey - coarse).flatten(1).std(1)
+
+
+def _neighbours(values: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 9 2"]:
+    """Each pixel's 3 x 3 surroundings; NaN outside."""
+    height, width = values.shape[:2]
+    padded = torch.full((height + 2, width + 2, 2), torch.nan)
+    padded[1:-1, 1:-1] = values
+    return torch.stack(
+        [padded[down : down + height, right : right + width] for down in range(3) for right in range(3)], 2
+    )

@@ -1,0 +1,108 @@
+"""What clips are wanted, and which of those that a video gives are good enough."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from more4d.foundation.errors import ConfigError
+
+CAMERA_WAYS = ("remove", "static", "keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Where a clip is discarded. Every number is one that the report shows.
+
+    Attributes:
+        most_alike: discard above this mean SSIM of the frames to the first one: nothing happens.
+        least_alike: discard below: too much happens, or a cut was missed. Both as Diffusion4D (arXiv
+            2405.16645) chooses its clips.
+        darkest: brightness, in [0, 1], that the brightest twentieth of every frame must exceed.
+        least_contrast: standard deviation of brightness that every frame must exceed.
+        least_sharpness: how much of the finest detail's contrast the clip must have; see
+            `filters.sharpness`.
+        farthest_m: discard where the median depth of frame 0 lies beyond.
+        least_depth_range: ratio of far to near depth (98th and 2nd percentile of frame 0) that must be
+            exceeded: less is a wall, or depth that failed.
+        most_flicker: how much, relatively, the depth of the same points may jump as a whole from frame to
+            frame.
+        least_coherent: share of seen points that must move like their neighbours.
+        least_visible: share of points that must still be seen in the last frame.
+        least_motion: normalised motion in the picture (see docs/conventions.md) that the fastest fiftieth of
+            the seen points must reach: otherwise nothing moves by itself.
+        most_motion: normalised motion that nine tenths of the seen points must stay below.
+        least_agreement: share of points that must agree with one motion of the camera (`camera` other than
+            "keep").
+        most_camera_shift: how far, in picture widths, the camera's own motion may move a static scene
+            (`camera` "static").
+    """
+
+    most_alike: float = 0.95
+    least_alike: float = 0.4
+    darkest: float = 0.08
+    least_contrast: float = 0.02
+    least_sharpness: float = 0.05
+    farthest_m: float = 60.0
+    least_depth_range: float = 1.1
+    most_flicker: float = 0.15
+    least_coherent: float = 0.8
+    least_visible: float = 0.3
+    least_motion: float = 0.01
+    most_motion: float = 1.0
+    least_agreement: float = 0.3
+    most_camera_shift: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that decides what clips come out of a video.
+
+    Attributes:
+        fps: frames per second wanted; a clip takes every n-th frame of its video, so that its own rate is
+            the nearest the video has.
+        frames: of a clip, 4n + 1.
+        stride: frames of a clip from the start of one to the start of the next; 0 for as many as it has.
+        pixels: about so many in a frame; the shape of the video is kept.
+        depth: name of a depth estimator; see `depth.interface.open_depth_estimator`.
+        tracker: name of a point tracker; see `tracking.interface.open_tracker`.
+        camera: "remove" takes the camera's motion out of the tracks, "static" drops clips whose camera
+            moves, "keep" leaves each frame in its own camera.
+        captioner: folder or identifier of a vision-language model that writes the captions that are missing.
+        allow_empty_caption: keep clips that nobody captioned.
+        bounds: what is good enough.
+    """
+
+    fps: float = 12.0
+    frames: int = 25
+    stride: int = 0
+    pixels: int = 12_288
+    depth: str = "small"
+    tracker: str = "optical-flow"
+    camera: Literal["remove", "static", "keep"] = "remove"
+    captioner: str = ""
+    allow_empty_caption: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
+
+    def __post_init__(self) -> None:
+        if self.frames < 5 or self.frames % 4 != 1:
+            near = max(5, round((self.frames - 1) / 4) * 4 + 1)
+            raise ConfigError(f"frames must be 4n + 1 and at least 5, got {self.frames}; take {near}")
+        if not 0 < self.fps <= 1000:
+            raise ConfigError(f"fps must lie between 0 and 1000, got {self.fps}")
+        if self.pixels < 1024:
+            raise ConfigError(f"pixels must be at least 1024, got {self.pixels}")
+        if self.stride < 0:
+            raise ConfigError(
+                f"the stride must be positive, or 0 for as many as a clip has, got {self.stride}"
+            )
+        if self.camera not in CAMERA_WAYS:
+            raise ConfigError(f"camera must be one of {', '.join(CAMERA_WAYS)}, got '{self.camera}'")
+        if not -1 <= self.bounds.least_alike < self.bounds.most_alike <= 1:
+            raise ConfigError(
+                "SSIM bounds must be -1 <= least < most <= 1, got "
+                f"{self.bounds.least_alike} and {self.bounds.most_alike}"
+            )
+
+    @property
+    def step(self) -> int:
+        """Frames of a clip from the start of one to the start of the next."""
+        return self.stride or self.frames

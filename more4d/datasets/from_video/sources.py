@@ -1,0 +1,123 @@
+"""The videos of a folder, and what is written about each of them."""
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from more4d.foundation.errors import InputError
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
+LISTS = ("captions.jsonl", "captions.csv")
+_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A video and its caption.
+
+    Attributes:
+        path: the file.
+        name: its path below the folder, with slashes; what it is called in messages and reports.
+        caption: what happens, or empty.
+        size: bytes of the file.
+        modified_ns: when the file was last changed, in nanoseconds.
+    """
+
+    path: Path
+    name: str
+    caption: str
+    size: int
+    modified_ns: int
+
+    @property
+    def identifier(self) -> str:
+        """A name for files: letters, digits, `-` and `_`, another one for every video of the folder."""
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(self.name).stem).strip("_")[:_NAME_LENGTH]
+        return (
+            f"{plain or 'video'}-{hashlib.sha256(self.name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        )
+
+
+def find_sources(folder: Path) -> list[Source]:
+    """Every video in the folder and the folders in it, by name, hidden ones left out.
+
+    The caption of `walk.mp4` is the text in `walk.txt` beside it, or else the `text` of the line whose `file`
+    is `walk.mp4` (a path below the folder) in `captions.jsonl` or `captions.csv`.
+
+    Raises:
+        InputError: it is no folder, it holds no video, or a caption file cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one that holds videos")
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not paths:
+        raise InputError(f"{folder} holds no video ({', '.join(SUFFIXES)})")
+    captions = read_captions(folder)
+    names = {path.relative_to(folder).as_posix() for path in paths}
+    strangers = [name for name in captions if name not in names]
+    if strangers and not names & captions.keys():
+        raise InputError(f"the captions of {folder} name no video in it, but for example '{strangers[0]}'")
+    return [_source(path, path.relative_to(folder).as_posix(), captions) for path in paths]
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """Captions by file, from `captions.jsonl` or `captions.csv`; none where there is no such file.
+
+    Raises:
+        InputError: a line cannot be read; names the file and the line.
+    """
+    captions: dict[str, str] = {}
+    for path in (folder / name for name in LISTS):
+        for number, values in _lines(path) if path.exists() else ():
+            file, text = values.get("file"), values.get("text")
+            if not isinstance(file, str) or not isinstance(text, str):
+                raise InputError(f"{path} line {number} has no 'file' and 'text'; write both as texts")
+            captions[Path(file.strip()).as_posix()] = " ".join(text.split())
+    return captions
+
+
+def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
+    beside = path.with_suffix(".txt")
+    caption = " ".join(_text(beside).split()) if beside.is_file() else captions.get(name, "")
+    facts = path.stat()
+    return Source(path=path, name=name, caption=caption, size=facts.st_size, modified_ns=facts.st_mtime_ns)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = _text(path).splitlines()
+    if path.suffix == ".csv":
+        reader = csv.DictReader(lines, skipinitialspace=True)
+        if not {"file", "text"} <= set(reader.fieldnames or ()):
+            raise InputError(f"{path} line 1 must name the columns file and text, got {reader.fieldnames}")
+        yield from ((reader.line_num, row) for row in reader)
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} line {number} is not JSON ({error.msg})") from error
+        if not isinstance(values, dict):
+            raise InputError(f'{path} line {number} is no object; write {{"file": ..., "text": ...}}')
+        yield number, values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
