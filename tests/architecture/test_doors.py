@@ -18,12 +18,16 @@ DOORS = {
     "deepspeed": ("training/runtime.py", "training/layout.py"),
     "diffusers": ("networks/wan.py",),
     "llvmlite": ("raster/numba_backend.py",),
-    "numcodecs": ("files/clips.py",),
+    "numcodecs": ("files/packing.py",),
     "numba": ("raster/numba_backend.py",),
     "peft": ("networks/adapters.py",),
     "plyfile": ("files/export.py",),
     "safetensors": ("files/*.py", "networks/weights.py"),
-    "transformers": ("networks/conditioners.py", "depth/transformers_backend.py"),
+    "transformers": (
+        "networks/conditioners.py",
+        "networks/captioner_backend.py",
+        "depth/transformers_backend.py",
+    ),
     "trimesh": ("files/export.py",),
     "yaml": ("foundation/config.py",),
 }
