@@ -1,5 +1,6 @@
 """Videos: read through decord, written with PyAV. The only door to both."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,6 +168,37 @@ def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decor
         yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
     except (decord.DECORDError, RuntimeError, OSError) as error:
         raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
+
+
+def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:
+    """Frames in 0 .. 255 as the bytes of an mp4, encoded as by `open_video_writer`.
+
+    Raises:
+        ValueError: there is no frame.
+    """
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mp4") as container:
+        writer = VideoWriter(container, fps)
+        for frame in frames:
+            writer.write(frame.float() / 255)
+        writer.finish()
+    return memory.getvalue()
+
+
+def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
+    """All frames of a video in memory, in 0 .. 255; of odd sides, with the doubled row or column.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
+    try:
+        reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        frames = [_without_padding(reader[index].asnumpy()) for index in range(len(reader))]
+    except (decord.DECORDError, RuntimeError, OSError) as error:
+        raise InputError(f"not {WHAT} that can be decoded: {_first_line(error)}") from error
+    if not frames:
+        raise InputError("a video without frames")
+    return torch.from_numpy(np.stack(frames))
 
 
 def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:

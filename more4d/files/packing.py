@@ -1,0 +1,183 @@
+"""Arrays of whole numbers and of bits as few bytes. The only door to numcodecs.
+
+A packed member is one line of JSON - format, version, and of each array its type, shape, step, differenced
+axes, place and size - and behind it the arrays, compressed with zstd. What changes little along an axis
+becomes small numbers by differences along it; which axes, and whether bytes or bits are grouped before
+compression, is tried out on a strip of each array. Everything here is exact.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numcodecs
+import numcodecs.blosc
+import numpy as np
+from numpy import ndarray
+
+from more4d.foundation.errors import InputError
+
+FORMAT = "more4d-arrays"
+VERSION = 1
+
+# Threads of its own would fight with the worker processes that read.
+numcodecs.blosc.use_threads = False
+
+_AXES = ((), (0,), (1,), (0, 0), (0, 1))
+_SHUFFLES = (numcodecs.Blosc.SHUFFLE, numcodecs.Blosc.BITSHUFFLE)
+_KINDS = {"int16": np.int16, "int32": np.int32, "uint8": np.uint8, "bits": np.bool_}
+_LEVEL = 5
+_STRIP = 1 << 19
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Whole multiples of a step.
+
+    Attributes:
+        levels: int16, int32, uint8 or bool.
+        step: what one level is worth.
+    """
+
+    levels: ndarray
+    step: float = 1.0
+
+    def values(self, dtype: type = np.float32) -> ndarray:
+        """The numbers themselves."""
+        return self.levels * dtype(self.step)
+
+
+def pack_arrays(arrays: Mapping[str, Levels]) -> bytes:
+    """Arrays of int16, int32, uint8 or bool as bytes; `unpack_arrays` undoes it exactly.
+
+    Raises:
+        ValueError: an array is of another type.
+    """
+    header, blobs, place = {}, [], 0
+    for name, array in arrays.items():
+        kind = "bits" if array.levels.dtype == np.bool_ else str(array.levels.dtype)
+        if kind not in _KINDS:
+            raise ValueError(f"array '{name}' is of type {kind}; only {', '.join(_KINDS)} can be packed")
+        axes, blob = _encode_bits(array.levels) if kind == "bits" else _encode_numbers(array.levels)
+        header[name] = {
+            "type": kind,
+            "shape": list(array.levels.shape),
+            "step": array.step,
+            "axes": list(axes),
+            "place": place,
+            "size": len(blob),
+        }
+        blobs.append(blob)
+        place += len(blob)
+    line = json.dumps({"format": FORMAT, "version": VERSION, "arrays": header})
+    return b"".join([line.encode(), b"\n", *blobs])
+
+
+def unpack_arrays(packed: bytes) -> dict[str, Levels]:
+    """The inverse of `pack_arrays`.
+
+    Raises:
+        InputError: another format, or a newer version of it.
+        KeyError, TypeError, ValueError, RuntimeError: damaged.
+    """
+    line, separator, blobs = packed.partition(b"\n")
+    if not separator:
+        raise ValueError("packed arrays without their first line")
+    header = json.loads(line)
+    check_version(header, FORMAT, VERSION)
+    return {name: _decode(facts, blobs) for name, facts in header["arrays"].items()}
+
+
+def check_version(header: Any, expected: str, latest: int) -> None:
+    """Refuse a header of another format, or of a version that this more4d does not know yet.
+
+    Raises:
+        InputError: it is one.
+    """
+    if not isinstance(header, dict) or header.get("format") != expected:
+        raise InputError(f"not of the format '{expected}'")
+    version = header.get("version")
+    if not isinstance(version, int) or not 1 <= version <= latest:
+        raise InputError(
+            f"version {version} of the format '{expected}' is not known (the latest known is {latest}); "
+            "use a newer more4d"
+        )
+
+
+def _encode_bits(bits: ndarray) -> tuple[tuple[int, ...], bytes]:
+    packed = np.packbits(bits.reshape(len(bits), -1), axis=1)
+    packed[1:] ^= packed[:-1].copy()
+    return (0,), numcodecs.Blosc("zstd", _LEVEL, numcodecs.Blosc.NOSHUFFLE).encode(packed)
+
+
+def _encode_numbers(levels: ndarray) -> tuple[tuple[int, ...], bytes]:
+    if levels.dtype == np.uint8:
+        levels = levels.astype(np.int16)
+    strip = _strip(levels)
+    tried = [
+        (len(_compress(_differences(strip, axes), shuffle)), axes, shuffle)
+        for axes in _AXES
+        if max(axes, default=0) < levels.ndim
+        for shuffle in _SHUFFLES
+    ]
+    _, axes, shuffle = min(tried)
+    return axes, _compress(_differences(levels, axes), shuffle)
+
+
+def _strip(levels: ndarray) -> ndarray:
+    """What the ways to encode are tried out on: the middle of the second axis, half a million numbers."""
+    if levels.size <= _STRIP or levels.ndim < 2:
+        return levels
+    count = max(1, levels.shape[1] * _STRIP // levels.size)
+    start = (levels.shape[1] - count) // 2
+    return levels[:, start : start + count]
+
+
+def _compress(levels: ndarray, shuffle: int) -> bytes:
+    """Zigzag (0, -1, 1, -2, ... become 0, 1, 2, 3, ...), so that small numbers have empty high bytes."""
+    sign = levels >> (8 * levels.itemsize - 1)
+    folded = (levels << 1) ^ sign
+    return numcodecs.Blosc("zstd", _LEVEL, shuffle).encode(np.ascontiguousarray(folded))
+
+
+def _differences(levels: ndarray, axes: tuple[int, ...]) -> ndarray:
+    """Differences along axes, the first entry kept; they wrap round, so that sums undo them exactly."""
+    for axis in axes:
+        moved = np.moveaxis(levels, axis, 0)
+        steps = moved.copy()
+        np.subtract(moved[1:], moved[:-1], out=steps[1:])
+        levels = np.moveaxis(steps, 0, axis)
+    return levels
+
+
+def _sums(levels: ndarray, axes: list[int]) -> None:
+    """The inverse of `_differences`, in place; row by row, which is far faster than cumsum."""
+    for axis in axes:
+        moved = np.moveaxis(levels, axis, 0)
+        for index in range(1, len(moved)):
+            np.add(moved[index], moved[index - 1], out=moved[index])
+
+
+def _decode(facts: Mapping[str, Any], blobs: bytes) -> Levels:
+    shape, kind, axes = tuple(facts["shape"]), facts["type"], facts["axes"]
+    if not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise ValueError(f"impossible shape {shape}")
+    start = facts["place"]
+    blob = blobs[start : start + facts["size"]]
+    dtype = np.dtype({"bits": np.uint8, "uint8": np.int16}.get(kind, _KINDS[kind]))
+    stored = (shape[0], -(-math.prod(shape[1:]) // 8)) if kind == "bits" else shape
+    expected = math.prod(stored) * dtype.itemsize
+    # A Blosc frame says at byte 4 how much it unpacks to, and at byte 12 how long it is itself.
+    unpacked, length = (int.from_bytes(blob[byte : byte + 4], "little") for byte in (4, 12))
+    if (unpacked, length) != (expected, len(blob)):
+        raise ValueError("a packed array is cut off or of another size than its first line says")
+    values = np.frombuffer(bytearray(numcodecs.Blosc().decode(blob)), dtype).reshape(stored)
+    if kind == "bits":
+        np.bitwise_xor.accumulate(values, axis=0, out=values)
+        bits = np.unpackbits(values, axis=1, count=math.prod(shape[1:]))
+        return Levels(levels=bits.astype(np.bool_).reshape(shape), step=float(facts["step"]))
+    values = ((values >> 1) & np.iinfo(dtype).max) ^ -(values & 1)
+    _sums(values, axes)
+    return Levels(levels=values.astype(_KINDS[kind], copy=False), step=float(facts["step"]))
