@@ -12,7 +12,9 @@ SomeBatch = TypeVar("SomeBatch", bound="Batch")
 
 
 class Batch:
-    """A dataclass of tensors, whose first axis counts samples, and of tuples with an entry per sample."""
+    """A dataclass of tensors, whose first axis counts samples, and of tuples with an entry per sample; None
+    stands for what no sample of the batch has.
+    """
 
     def to(self: SomeBatch, device: str | torch.device) -> SomeBatch:
         """The same batch with its tensors on `device`."""
@@ -23,12 +25,14 @@ class Batch:
     def collate(cls: type[SomeBatch], batches: Sequence[SomeBatch]) -> SomeBatch:
         """Join batches (of one sample each, usually) along the first axis."""
         columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
-        return cls(
-            **{
-                name: torch.cat(column) if isinstance(column[0], Tensor) else sum(column, ())
-                for name, column in columns.items()
-            }
-        )
+        return cls(**{name: joined(column) for name, column in columns.items()})
+
+
+def joined(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
+    """The values of one field, one after the other."""
+    if column[0] is None:
+        return None
+    return torch.cat(list(column)) if isinstance(column[0], Tensor) else sum(column, ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class ClipBatch(Batch):
         depth_m: its depth in metres.
         motion: normalised motion (geometry.motion) of every pixel.
         weight: how much each pixel counts in each frame: 1 where the camera sees the point, less where it
-            is hidden.
+            is hidden, 0 in frames that only pad a short clip.
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
     """
@@ -62,9 +66,11 @@ class ViewBatch(Batch):
         known: the rendering in [-1, 1], 0 where nothing was seen.
         coverage: 1 where the rendering saw something, else 0.
         captions: one per clip.
+        real: 1 for frames of the clip, 0 for frames that only pad a short one; None: all are real.
     """
 
     truth: Float[Tensor, "b 3 t height width"]
     known: Float[Tensor, "b 3 t height width"]
     coverage: Float[Tensor, "b 1 t height width"]
     captions: tuple[str, ...]
+    real: Float[Tensor, "b t"] | None = None

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
+from more4d.geometry.framing import crop_camera, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +85,41 @@ class PointTracks:
             colours=self.colours.to(device),
             visibility=self.visibility.to(device),
         )
+
+
+def crop_tracks(tracks: PointTracks, rows: slice, columns: slice, *, height: int, width: int) -> PointTracks:
+    """The tracks of a window of the photo, seen through the camera of that window, as height x width points.
+
+    Paths are taken, never mixed: a mean of two surfaces' paths is nobody's path. Colours are averaged.
+    """
+    spans = (rows.stop - rows.start, columns.stop - columns.start)
+    taken_rows, taken_columns = (
+        start.start + ((torch.arange(count) + 0.5) * span / count).long()
+        for start, span, count in zip((rows, columns), spans, (height, width), strict=True)
+    )
+    camera = crop_camera(
+        tracks.camera,
+        left=columns.start / tracks.width,
+        top=rows.start / tracks.height,
+        width=spans[1] / tracks.width,
+        height=spans[0] / tracks.height,
+    )
+    window, _ = fit(tracks.colours[rows, columns], camera, height=height, width=width)
+    return replace(
+        tracks,
+        positions=tracks.positions[:, taken_rows][:, :, taken_columns],
+        visibility=tracks.visibility[:, taken_rows][:, :, taken_columns],
+        colours=window,
+        camera=camera,
+    )
+
+
+def mirror_tracks(tracks: PointTracks) -> PointTracks:
+    """The same scene in a mirror: left and right change places. Its own inverse."""
+    return replace(
+        tracks,
+        positions=tracks.positions.flip(2) * tracks.positions.new_tensor([-1.0, 1.0, 1.0]),
+        visibility=tracks.visibility.flip(2),
+        colours=tracks.colours.flip(1),
+        camera=replace(tracks.camera, cx=1 - tracks.camera.cx),
+    )

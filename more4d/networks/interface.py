@@ -22,6 +22,13 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // FRAME_STRIDE + 1
 
 
+def moving_mask(
+    motion: Float[Tensor, "b 3 t height width"], threshold: float
+) -> Float[Tensor, "b 1 height width"]:
+    """1 where normalised motion ever exceeds `threshold` (in image widths, about), else 0."""
+    return (motion.norm(dim=1).amax(1, keepdim=True) > threshold).to(motion.dtype)
+
+
 @runtime_checkable
 class TrajectoryCodec(Protocol):
     """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with

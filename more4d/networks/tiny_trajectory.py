@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
 from more4d.networks.folded_blocks import ResidualBlock, TimeMixing, fold_frames, unfold_frames
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames, moving_mask
 
 COARSE = 4
 """Pixels per cell of the decoder's coarse motion."""
@@ -203,7 +203,7 @@ class TinyTrajectoryCodec(nn.Module):
 
     def moving_mask(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 1 height width"]:
         """1 where a pixel ever leaves its place by more than the threshold."""
-        return (motion.norm(dim=1).amax(1, keepdim=True) > self.config.moving_threshold).to(motion.dtype)
+        return moving_mask(motion, self.config.moving_threshold)
 
     def encode_raw(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
         """Latents before normalisation: what codec training sees.

@@ -1,10 +1,18 @@
-"""What the tasks of both generators share: where training starts, what of a network is trained and kept."""
+"""What the tasks of both generators share: where training starts, what they are told, what is kept."""
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from more4d.datasets.latent_cache import LatentClips
+from more4d.datasets.latents import LatentBatch, lengthened
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError
 from more4d.networks.adapters import LoraOptions, add_lora, lora_tensors
@@ -12,6 +20,9 @@ from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.weights import load_network, save_network
+from more4d.pipelines.fingerprint import file_fingerprint
+from more4d.training.flow import FlowOptions, chosen
+from more4d.training.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +36,28 @@ class StartOptions:
 
     weights: Path | None = None
     lora: LoraOptions | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Options of both generators' tasks.
+
+    Attributes:
+        codec: file of the codec, frozen.
+        text: file of the text encoder, frozen.
+        clip: file of CLIP's vision tower, for transformers that take its view of the photo.
+        cache: folder of a latent cache to train from, instead of `data` or `clips`.
+        gradient_checkpointing: keep only what enters each block, and compute the rest again on the way back.
+    """
+
+    codec: Path
+    text: Path
+    clip: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+    start: StartOptions = field(default_factory=StartOptions)
+    flow: FlowOptions = field(default_factory=FlowOptions)
+    gradient_checkpointing: bool = False
 
 
 class TrainedGenerator:
@@ -53,3 +86,74 @@ class TrainedGenerator:
         config = self.network.config
         save_network(path, self.network, kind=self.kind, config=config, notes=notes, dtype=torch.float16)
         return path
+
+
+class GeneratorTask(Task):
+    """Flow matching on latents, which come from pixels through frozen encoders, or from a cache of them."""
+
+    latents: type[LatentBatch]
+    """What the generator is trained on."""
+
+    def __init__(self, kind: str, options: GeneratorOptions, network: STraGConfig | ViSMConfig) -> None:
+        super().__init__()
+        self.options = options
+        self._generator = TrainedGenerator(kind, network, options.start)
+        if options.gradient_checkpointing:
+            self._generator.network.enable_gradient_checkpointing()
+        if options.cache:
+            self._cache = LatentClips(options.cache, seed=options.seed)
+            self._check_cache(options.cache)
+            self.register_buffer("empty_text", self._cache.constants()["empty_text"], persistent=False)
+
+    @abstractmethod
+    def pixels(self) -> Dataset:
+        """The data set of pixels."""
+
+    @abstractmethod
+    def encode(self, batch: Any) -> LatentBatch:
+        """What frozen (or trained) encoders make of a batch of pixels; a cache holds just this."""
+
+    @abstractmethod
+    def encoder_files(self) -> dict[str, Path]:
+        """What `encode` depends on."""
+
+    def dataset(self) -> Dataset:
+        return self._cache if self.options.cache else self.pixels()
+
+    def encoded(self, batch: Any) -> LatentBatch:
+        """The batch, encoded unless it comes from a cache."""
+        return batch if isinstance(batch, self.latents) else self.encode(batch)
+
+    @torch.no_grad()
+    def constants(self) -> dict[str, Tensor]:
+        """What a cache holds beside its samples."""
+        return {"empty_text": self.text_encoder.encode_text([""])[0].float().cpu().contiguous()}
+
+    def frozen(self, path: Path, kinds: Mapping[str, Any]) -> nn.Module | None:
+        """A frozen encoder; None if a cache stands in for it."""
+        return None if self.options.cache else load_network(path, kinds).requires_grad_(False)
+
+    def some_dropped(
+        self, text: Float[Tensor, "b length dim"], generator: torch.Generator
+    ) -> Float[Tensor, "b longer dim"]:
+        """Embeddings of captions, some of them replaced by that of the empty one, at random."""
+        hit = chosen(len(text), self.options.flow.text_dropout, generator)
+        if not bool(hit.any()):
+            return text
+        empty = self.empty_text[None] if self.options.cache else self.text_encoder.encode_text([""])
+        length = max(text.shape[1], empty.shape[1])
+        text, empty = lengthened(text, length), lengthened(empty.to(text), length)
+        return torch.where(hit.to(text.device)[:, None, None], empty, text)
+
+    def _check_cache(self, folder: Path) -> None:
+        header = self._cache.header
+        if header.kind != self.latents.kind:
+            raise ConfigError(f"{folder} holds {header.kind}; this task is trained on {self.latents.kind}")
+        for name, path in self.encoder_files().items():
+            if path.exists() and header.made_of.get(name) != file_fingerprint(path):
+                raise ConfigError(
+                    f"the cache in {folder} was not made with {path}; make it again with: more4d data cache"
+                )
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        return [self._generator.export(folder, notes)]

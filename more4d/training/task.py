@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+NOISE_LEVELS = "noise_levels"
+"""Key of the one entry of a task's metrics that is no scalar: what `noise_levels` returns."""
 
 
 class Task(nn.Module, ABC):
@@ -33,8 +37,26 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss under "loss", and what else is worth logging, each a scalar."""
+        """The loss under "loss", and what else is worth logging, each a scalar; flow-matching tasks add
+        `noise_levels` of the batch under NOISE_LEVELS.
+        """
 
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """Write the trained networks as files a pipeline loads; returns them."""
+
+
+def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
+    """The noise level in [0, 1] of every sample beside its loss, for the journal to sort by noise level.
+
+    A tensor, so that it passes through whatever wraps the task.
+    """
+    return torch.stack([sigma.detach().float(), loss.detach().float()], 1)
+
+
+def mean_per_sample(
+    values: Float[Tensor, "b *axes"], weight: Float[Tensor, "#b *#axes"]
+) -> Float[Tensor, " b"]:
+    """Weighted mean of each sample's values; the weight broadcasts. 0 where all weights are."""
+    weight = weight.expand_as(values).flatten(1)
+    return (weight * values.flatten(1)).sum(1) / weight.sum(1).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train 4D-ViSM, on the tiny preset unless --config names another. Paths start at the repository.
+# Train a LoRA of 4D-ViSM, on the tiny preset unless --config names another. Paths start at the repository.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
 prepare_environment requirements.txt
 cd "$MORE4D_ROOT"
-exec "$MORE4D_PYTHON" scripts/4D_ViSM_training/train.py "$@"
+train_with scripts/4D_ViSM_training/train.py "$@"

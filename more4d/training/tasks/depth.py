@@ -21,6 +21,7 @@ from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, torch_generator
+from more4d.geometry.framing import window
 from more4d.metrics.depth import DepthErrors, depth_errors
 from more4d.scenes.capture import SceneClip, capture
 from more4d.scenes.library import sample_scene
@@ -141,8 +142,8 @@ class DepthPictures(Dataset):
     def _vary(self, sight: Sight, shape: tuple[int, int], generator: torch.Generator) -> DepthBatch:
         image, depth_m, object_ids = sight.image.float() / 255, sight.depth_m.float(), sight.object_ids.int()
         draws = torch.rand(7, generator=generator).tolist()
-        window = _crop(image.shape[-2:], shape, draws[:3], self.data.tightest)
-        rows, columns, kept = *window, window[0].stop - window[0].start
+        rows, columns = window(tuple(image.shape[-2:]), shape, draws[:3], tightest=self.data.tightest)
+        kept = rows.stop - rows.start
         focal = sight.focal_px * (shape[0] / kept) / math.hypot(*shape)
         image = F.interpolate(image[None, :, rows, columns], shape, mode="bilinear", antialias=True)[0]
         depth_m, object_ids = (
@@ -168,18 +169,6 @@ class DepthPictures(Dataset):
         )
 
 
-def _crop(
-    size: torch.Size, shape: tuple[int, int], draws: list[float], tightest: float
-) -> tuple[slice, slice]:
-    """A window (rows, columns) with the aspect of `shape`; size and place follow three draws in [0, 1]."""
-    largest = min(size[0] / shape[0], size[1] / shape[1])
-    scale = largest * (tightest + (1 - tightest) * draws[0])
-    spans = [min(side, round(wanted * scale)) for side, wanted in zip(size, shape, strict=True)]
-    starts = [int((side - span) * draw) for side, span, draw in zip(size, spans, draws[1:], strict=True)]
-    rows, columns = (slice(start, start + span) for start, span in zip(starts, spans, strict=True))
-    return rows, columns
-
-
 class DepthTask(Task):
     """Relative depth, edges, metres and the focal length of one picture."""
 
@@ -188,9 +177,7 @@ class DepthTask(Task):
     def __init__(self, options: DepthOptions) -> None:
         super().__init__()
         self.options = options
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed("depth network", options.seed))
-            self.network = SmallDepth(options.network)
+        self.network = SmallDepth(options.network)
         if options.weights:
             self.network.load_state_dict(load_small_depth(options.weights).state_dict())
 

@@ -4,80 +4,107 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from einops import reduce
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.holes import HoleClips, HoleOptions
+from more4d.datasets.file_views import FileViewOptions, open_views
+from more4d.datasets.holes import HoleOptions
+from more4d.datasets.latents import ViSMLatents
+from more4d.networks.interface import FRAME_STRIDE, TextEncoder, VideoCodec, ViSMConditions
 from more4d.networks.registry import BUILDERS
-from more4d.networks.vism import ViSMConfig
-from more4d.networks.weights import load_network
+from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.conditions import vism_conditions
-from more4d.training.flow import FlowOptions, noised, some_dropped
-from more4d.training.generator import StartOptions, TrainedGenerator
-from more4d.training.task import Task
+from more4d.training.flow import chosen, flow_losses, levels_of, noised, without
+from more4d.training.generator import GeneratorOptions, GeneratorTask
 
-CODECS = {kind: BUILDERS[kind] for kind in ("tiny-video-codec", "wan-video-vae")}
+CODECS = {kind: BUILDERS[kind] for kind in ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae")}
 TEXT = {"umt5-text-encoder": BUILDERS["umt5-text-encoder"]}
+CLIP = {"clip-vision": BUILDERS["clip-vision"]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViSMOptions:
+class ViSMOptions(GeneratorOptions):
     """Options of the task.
 
     Attributes:
-        codec: file of the video codec, frozen.
-        text: file of the text encoder, frozen.
+        data: procedural scenes filmed along camera paths, unless `clips` names a data set.
+        clips: a data set from files (`more4d data import`, `more4d data from-video`).
         hole_weight: extra weight of latent cells with holes.
     """
 
     network: ViSMConfig
-    codec: Path
-    text: Path
     data: HoleOptions = field(default_factory=HoleOptions)
-    seed: int = 0
-    start: StartOptions = field(default_factory=StartOptions)
-    flow: FlowOptions = field(default_factory=FlowOptions)
+    clips: FileViewOptions | None = None
     hole_weight: float = 3.0
 
 
-class ViSMTask(Task):
+class ViSMTask(GeneratorTask):
     """The velocity of the true video's latents."""
 
     options_type = ViSMOptions
+    latents = ViSMLatents
+    options: ViSMOptions
 
     def __init__(self, options: ViSMOptions) -> None:
-        super().__init__()
-        self.options = options
-        self.codec = load_network(options.codec, CODECS).requires_grad_(False)
-        self.text_encoder = load_network(options.text, TEXT).requires_grad_(False)
-        self._generator = TrainedGenerator("vism", options.network, options.start)
-        self.vism = self._generator.network
+        super().__init__("vism", options, options.network)
+        self.vism: ViSM = self._generator.network
+        self.codec: VideoCodec = self.frozen(options.codec, CODECS)
+        self.text_encoder: TextEncoder = self.frozen(options.text, TEXT)
+        self.clip = self.frozen(options.clip, CLIP) if options.clip else None
 
-    def dataset(self) -> HoleClips:
-        return HoleClips(self.options.data, seed=self.options.seed)
+    def pixels(self) -> Dataset:
+        return open_views(self.options.clips, self.options.data, seed=self.options.seed)
 
-    def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        options = self.options
-        with torch.no_grad():
-            clean = self.codec.encode_video(batch.truth).float()
-            conditions = vism_conditions(
-                options.network.wan,
-                self.codec,
-                self.text_encoder,
-                None,
-                rendering=batch.known,
-                coverage=batch.coverage,
-                photo=batch.truth[:, :, 0],
-                prompts=some_dropped(batch.captions, options.flow, generator),
-            )
-        start = noised(clean, options.flow, generator)
+    def encoder_files(self) -> dict[str, Path]:
+        files = {"codec": self.options.codec, "text": self.options.text}
+        return files | ({"clip": self.options.clip} if self.options.clip else {})
+
+    @torch.no_grad()
+    def encode(self, batch: ViewBatch) -> ViSMLatents:
+        told = vism_conditions(
+            self.options.network.wan,
+            self.codec,
+            self.text_encoder,
+            self.clip,
+            rendering=batch.known,
+            coverage=batch.coverage,
+            photo=batch.truth[:, :, 0],
+            prompts=list(batch.captions),
+        )
+        video = self.codec.encode_video(batch.truth).float()
+        real = torch.ones_like(video[:, 0, :, 0, 0]) if batch.real is None else latent_share(batch.real)
+        return ViSMLatents(
+            video=video,
+            known=told.known_latents,
+            mask=told.known_mask,
+            text=told.text,
+            clip=told.clip,
+            real=real,
+            captions=batch.captions,
+        )
+
+    def forward(self, batch: ViewBatch | ViSMLatents, generator: torch.Generator) -> dict[str, Tensor]:
+        latents, flow = self.encoded(batch), self.options.flow
+        start = noised(latents.video, flow, generator)
+        photo = chosen(len(latents.captions), flow.image_dropout, generator)
+        conditions = ViSMConditions(
+            known_latents=latents.known,
+            known_mask=latents.mask,
+            text=self.some_dropped(latents.text, generator),
+            clip=None if latents.clip is None else without(latents.clip, photo),
+        )
         velocity = self.vism(start.noisy, start.sigma, conditions).float()
-        squared = (velocity - start.target).square().mean(1, keepdim=True)
-        holes = 1 - conditions.known_mask.amin(1, keepdim=True)
-        weight = 1 + options.hole_weight * holes
-        loss = (weight * squared).sum() / weight.sum()
-        in_holes = (holes * squared).sum() / holes.sum().clamp(min=1)
-        return {"loss": loss, "in_holes": in_holes}
+        holes = (1 - latents.mask.amin(1, keepdim=True)) * latents.real[:, None, :, None, None]
+        weight = latents.real[:, None, :, None, None] + self.options.hole_weight * holes
+        losses = flow_losses(velocity, start.target, weight, flow.difference)
+        in_holes = flow_losses(velocity.detach(), start.target, holes, 0.0)
+        metrics = {"loss": losses.mean(), "in_holes": in_holes.mean()}
+        return {**metrics, **levels_of(start, velocity, weight)}
 
-    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        return [self._generator.export(folder, notes)]
+
+def latent_share(real: Tensor) -> Tensor:
+    """How much of each latent frame is real: the first frame stands alone, the others go in fours."""
+    later = reduce(real[:, 1:], "b (f k) -> b f", "mean", k=FRAME_STRIDE)
+    return torch.cat([real[:, :1], later], 1)

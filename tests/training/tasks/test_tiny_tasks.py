@@ -11,7 +11,7 @@ import torch
 from more4d.datasets import captions
 from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.holes import HoleOptions
-from more4d.datasets.procedural import ProceduralOptions
+from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
@@ -26,8 +26,9 @@ from more4d.networks.wan import WanConfig
 from more4d.networks.weights import load_network, read_tensors
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
-from more4d.training.tasks.strag import STraGOptions, STraGTask
+from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
 from more4d.training.tasks.text import TextOptions, TextTask
+from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
@@ -72,7 +73,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_strag_trains_all_but_the_motion_codec(folder):
-    options = STraGOptions(
+    options = TinySTraGOptions(
         network=STraGConfig(
             wan=WanConfig(in_channels=48, reference_tokens=True, motion_feature_dim=16, **WAN),
             start_channels=0,
@@ -84,7 +85,7 @@ def test_strag_trains_all_but_the_motion_codec(folder):
         data=CLIPS,
         decoded_clips=1,
     )
-    task = STraGTask(options)
+    task = TinySTraGTask(options)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     losses(task, 3)
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
@@ -95,20 +96,15 @@ def test_strag_trains_all_but_the_motion_codec(folder):
         load_network(path, BUILDERS)
 
 
-def test_a_still_clip_weighs_every_cell_alike(folder):
-    options = STraGOptions(
-        network=STraGConfig(wan=WanConfig(in_channels=48, **WAN), start_channels=0),
-        motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
-        codec=folder / "trajectory_codec.safetensors",
-        text=folder / "text_encoder.safetensors",
-        data=CLIPS,
-    )
-    task = STraGTask(options)
-    clip = task.dataset()[0]
-    still = ClipBatch(**{**vars(clip), "motion": torch.zeros_like(clip.motion)})
-    weight = task._cell_weight(still, task.codec.moving_mask(still.motion))
-    assert weight.shape == (1, 1, 2, 4, 6)
-    assert (weight == 1).all()
+def test_clips_weigh_as_much_as_is_seen_of_them():
+    clip = ProceduralClips(CLIPS, seed=0)[0]
+    seen = ClipBatch(**{**vars(clip), "weight": torch.ones_like(clip.weight)})
+    assert visible_cells(seen).shape == (1, 1, 2, 4, 6)
+    assert (visible_cells(seen) == 1).all()
+    hidden = seen.weight.clone()
+    hidden[..., -1, :8, :4] = 0  # half of a cell, in the last frame
+    cells = visible_cells(ClipBatch(**{**vars(clip), "weight": hidden}))
+    assert cells[0, 0, 1, 0, 0] == 0.5 and float(cells.sum()) == 47.5
 
 
 def test_vism_trains_itself_only(folder):
@@ -169,8 +165,10 @@ def test_a_lora_of_nothing_is_refused(trained_vism):
         ViSMTask(replace(trained_vism, start=StartOptions(lora=LoraOptions(rank=2))))
 
 
-def test_a_lora_of_strag_leaves_what_surrounds_it_alone(folder):
-    options = STraGOptions(
+@pytest.fixture
+def trained_strag(folder):
+    """Options of the task, with everything it needs in files."""
+    options = TinySTraGOptions(
         network=STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=16, **WAN), start_channels=0),
         motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
         codec=folder / "trajectory_codec.safetensors",
@@ -178,16 +176,63 @@ def test_a_lora_of_strag_leaves_what_surrounds_it_alone(folder):
         data=CLIPS,
         decoded_clips=1,
     )
-    STraGTask(options).export(folder, {})
-    start = StartOptions(weights=folder / "strag.safetensors", lora=LoraOptions(rank=2, alpha=1.0))
-    task = STraGTask(
-        replace(options, start=start, motion_features_weights=folder / "motion_features.safetensors")
+    TinySTraGTask(options).export(folder, {})
+    return STraGOptions(
+        network=options.network,
+        codec=options.codec,
+        text=options.text,
+        motion_features_weights=folder / "motion_features.safetensors",
+        start=StartOptions(weights=folder / "strag.safetensors"),
+        data=CLIPS,
     )
+
+
+def test_strag_trains_the_generator_only(trained_strag):
+    task = STraGTask(trained_strag)
+    trained = {name for name, p in task.named_parameters() if p.requires_grad}
+    assert trained and all(name.startswith("strag.") for name in trained)
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    losses(task)
+    changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and changed <= trained
+
+
+def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
+    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0))
+    task = STraGTask(replace(trained_strag, start=start))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
     merge_lora(load_network(folder / "strag.safetensors", BUILDERS), read_tensors(path), 1.0, where="lora")
+
+
+def test_recomputed_blocks_learn_the_same(trained_strag):
+    slopes = []
+    for again in (False, True):
+        task = STraGTask(replace(trained_strag, gradient_checkpointing=again))
+        data = task.dataset()
+        task(task.collate([data[0], data[1]]), torch.Generator().manual_seed(0))["loss"].backward()
+        slopes.append({name: p.grad for name, p in task.named_parameters() if p.grad is not None})
+    assert slopes[0].keys() == slopes[1].keys()
+    for name, slope in slopes[0].items():
+        torch.testing.assert_close(slopes[1][name], slope)
+
+
+def test_padding_frames_and_dropped_pictures_do_not_count(trained_strag):
+    task = STraGTask(trained_strag)
+    clip = task.dataset()[0]
+    weight = clip.weight.clone()
+    weight[:, :, 1:] = 0  # all later frames only pad
+    padded = ClipBatch(**{**vars(clip), "weight": weight})
+    wild = ClipBatch(**{**vars(padded), "motion": padded.motion * 3})
+    latents = task.encode(wild)
+    assert float(latents.weight[:, :, 1:].sum()) == 0
+    dropped = replace(trained_strag.flow, image_dropout=1.0, depth_dropout=1.0)
+    bare = STraGTask(replace(trained_strag, flow=dropped))
+    conditions = bare.conditions(latents, torch.Generator())
+    assert float(conditions.image_latents.detach().abs().sum()) == 0
+    assert float(conditions.depth_latents.detach().abs().sum()) == 0
 
 
 def test_a_codec_of_the_wrong_kind_is_refused(trained_vism, folder):

@@ -1,0 +1,82 @@
+"""`more4d data cache`: everything frozen looks at a data set once, and training never waits for it again."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from more4d.cli.interrupts import stop_if_interrupted
+
+EXAMPLES = """\
+examples:
+  more4d data cache --config config/tiny/strag_lora.yaml --output runs/cache --samples 512 --workers 2
+  more4d data cache --config config/tiny/strag_lora.yaml --output runs/cache --variations 4 \\
+      options.clips.folder=data/mine
+then train from it:
+  more4d train --config config/tiny/strag_lora.yaml options.cache=runs/cache
+"""
+
+
+def add_command(ways: Any) -> None:
+    """Add the subcommand to the parser of `more4d data`."""
+    parser = ways.add_parser(
+        "cache",
+        help="encode a data set once: latents, text and motion features",
+        description=(
+            "Sends the data of a training configuration (tasks strag and vism) through its frozen encoders, "
+            "and keeps what they say. Stopped and started again, it goes on."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="of the training")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the cache")
+    parser.add_argument(
+        "--samples", type=_positive, default=0, metavar="N", help="default: every clip, --variations times"
+    )
+    parser.add_argument(
+        "--variations", type=_positive, default=1, metavar="N", help="crops and mirrorings of each clip"
+    )
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--per-file", type=_positive, default=64, metavar="N", help="samples in a file")
+    parser.add_argument(
+        "--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of what is stored"
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="as of `more4d train`")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the cache, or go on making it."""
+    from more4d.training.cache import CacheOptions, make_cache
+
+    job = CacheOptions(
+        config=options.config,
+        overrides=tuple(options.overrides),
+        output=options.output,
+        samples=options.samples,
+        variations=options.variations,
+        workers=options.workers,
+        per_file=options.per_file,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    with tqdm(desc="encoding", unit=" samples", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        for done, total in make_cache(job):
+            stop_if_interrupted()
+            bar.total = total
+            bar.update(done - bar.n)
+    size = sum(path.stat().st_size for path in options.output.iterdir())
+    print(f"{options.output}: {total} samples, {size / 2**20:.1f} MiB ({size / total / 1024:.0f} KiB each)")
+    print(f"train from it: more4d train --config {options.config} options.cache={options.output}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value

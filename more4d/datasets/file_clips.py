@@ -1,0 +1,226 @@
+"""Clips from shards (`files.shards`) as an endless map-style data set, in the layout that networks take."""
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from more4d.datasets.batch import ClipBatch
+from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.files.clips import Clip, decode_tracks
+from more4d.files.shards import ShardFolder
+from more4d.foundation.errors import ConfigError, InputError
+from more4d.foundation.seeding import numpy_generator
+from more4d.geometry.framing import window
+from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
+
+SIDES = re.compile(r"\b(left|right)(?=\b|ward|most)", re.IGNORECASE)
+OPPOSITE = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileClipOptions:
+    """Which data set, and how its clips are cut.
+
+    Attributes:
+        folder: of the shards.
+        shapes: (height, width) the clips are brought to, each to the one nearest in aspect; multiples of 16.
+        group: consecutive indices that share a shape: the batch size.
+        frames: video frames, 4n + 1. Shorter clips are padded by frames that count nothing.
+        stride: every how many frames of a clip one is taken.
+        tightest: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
+        flip: how often a clip is mirrored, and left and right in its caption with it.
+        hidden_weight: weight of points that the camera does not see.
+        largest_motion: normalised motion (image widths) beyond which a point is taken for a tracker's mistake
+            and counts nothing.
+    """
+
+    folder: Path
+    shapes: tuple[tuple[int, int], ...] = ((96, 128), (128, 96), (112, 112))
+    group: int = 8
+    frames: int = 13
+    stride: int = 1
+    tightest: float = 0.8
+    flip: float = 0.5
+    hidden_weight: float = 0.1
+    largest_motion: float = 4.0
+
+    def __post_init__(self) -> None:
+        if any(side % 16 or side < 16 for shape in self.shapes for side in shape) or not self.shapes:
+            raise ConfigError(f"clips: shapes must be multiples of 16, got {self.shapes}")
+        if self.frames < 5 or self.frames % 4 != 1:
+            raise ConfigError(f"clips: frames must be 4n + 1 and at least 5, got {self.frames}")
+        if min(self.group, self.stride) < 1 or not 0 < self.tightest <= 1 or not 0 <= self.flip <= 1:
+            raise ConfigError(
+                "clips: group and stride must be at least 1, tightest in (0, 1], flip in [0, 1]"
+            )
+
+
+class Order:
+    """Which clip an index shows: every epoch all clips, in groups of one shape, in an order of its own.
+
+    The last group of a shape is filled up with further clips of that shape, so that no clip is left out.
+    """
+
+    def __init__(self, shape_of: list[int], group: int, seed: int) -> None:
+        self._members: dict[int, list[int]] = defaultdict(list)
+        for clip, shape in enumerate(shape_of):
+            self._members[shape].append(clip)
+        self._group, self._seed = group, seed
+        self.groups = sum(math.ceil(len(members) / group) for members in self._members.values())
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return self.groups * self._group
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        """(clip, shape) of an index."""
+        epoch, place = divmod(index, len(self))
+        number, within = divmod(place, self._group)
+        shape, start = self._order(epoch)[number]
+        members = self._shuffled(epoch, shape)
+        return members[(start + within) % len(members)], shape
+
+    def _order(self, epoch: int) -> list[tuple[int, int]]:
+        groups = [
+            (shape, start)
+            for shape, members in self._members.items()
+            for start in range(0, len(members), self._group)
+        ]
+        order = numpy_generator("groups", self._seed, epoch).permutation(len(groups))
+        return [groups[number] for number in order]
+
+    def _shuffled(self, epoch: int, shape: int) -> list[int]:
+        members = self._members[shape]
+        return [
+            members[i] for i in numpy_generator("clips", self._seed, epoch, shape).permutation(len(members))
+        ]
+
+
+class FileClips(Dataset):
+    """Clips of a folder of shards; sample `index` is always the same.
+
+    Raises:
+        InputError: the folder holds no shards.
+    """
+
+    def __init__(self, options: FileClipOptions, *, seed: int) -> None:
+        self.options, self._seed = options, seed
+        self.shards = ShardFolder(options.folder)
+        facts = [self.shards.facts(number) for number in range(len(self.shards))]
+        shapes = options.shapes
+        nearest = [
+            min(
+                range(len(shapes)),
+                key=lambda s: abs(math.log(shapes[s][1] / shapes[s][0] * f.height / f.width)),
+            )
+            for f in facts
+        ]
+        self.order = Order(nearest, options.group, seed)
+
+    def __len__(self) -> int:
+        """Samples in an epoch; later indices go on with the next one."""
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        """Sample `index` as a batch of one.
+
+        Raises:
+            InputError: its clip is damaged.
+        """
+        clip = self.cut(index, films=False)
+        return clip_batch(clip.tracks, self.options, name=clip.name)
+
+    def cut(self, index: int, *, films: bool) -> Clip:
+        """The clip of an index as it is cut, thinned and perhaps mirrored for it, with or without its
+        videos.
+        """
+        number, shape = self.order(index)
+        if films:
+            clip = self.shards.read(number)
+        else:
+            name = self.shards.names[number]
+            clip = Clip(name=name, tracks=decode_tracks(name, self.shards.members(number)))
+        draw = numpy_generator("cut", self._seed, index)
+        return cut_clip(clip, self.options, self.options.shapes[shape], draw)
+
+
+def open_clips(files: FileClipOptions | None, scenes: ProceduralOptions, *, seed: int) -> Dataset:
+    """The data set of files if there is one, else procedural scenes."""
+    return FileClips(files, seed=seed) if files else ProceduralClips(scenes, seed=seed)
+
+
+def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], draw: np.random.Generator) -> Clip:
+    """The clip as training sees it: a random window, every `stride`-th frame, perhaps mirrored.
+
+    Its tracks come at `shape`, its videos at the size of the window.
+    """
+    tracks = clip.tracks
+    draws = draw.random(4).tolist()
+    if options.tightest == 1:
+        draws[1:3] = [0.5, 0.5]
+    rows, columns = window((tracks.height, tracks.width), shape, draws[:3], tightest=options.tightest)
+    taken = slice(0, options.frames * options.stride, options.stride)
+    tracks = replace(
+        tracks,
+        positions=tracks.positions[taken],
+        visibility=tracks.visibility[taken],
+        fps=tracks.fps / options.stride,
+    )
+    tracks = crop_tracks(tracks, rows, columns, height=shape[0], width=shape[1])
+    video, rendering, coverage = (
+        None if film is None else film[taken][:, rows, columns]
+        for film in (clip.video, clip.rendering, clip.coverage)
+    )
+    if draws[3] < options.flip:
+        tracks = replace(mirror_tracks(tracks), caption=mirrored_caption(tracks.caption))
+        video, rendering, coverage = (
+            None if film is None else film.flip(2) for film in (video, rendering, coverage)
+        )
+    return replace(clip, tracks=tracks, video=video, rendering=rendering, coverage=coverage)
+
+
+def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> ClipBatch:
+    """Cut tracks as a batch of one."""
+    motion = normalise_motion(tracks.positions, tracks.camera)
+    sane = motion.abs().amax(-1) <= options.largest_motion
+    if not bool(sane[0].any()) or float(sane.float().mean()) < 0.5:
+        raise InputError(
+            f"clip '{name}': most of its points move more than {options.largest_motion} image widths"
+        )
+    weight = torch.where(tracks.visibility, 1.0, options.hidden_weight) * sane
+    motion = motion * sane[..., None]
+    missing = options.frames - tracks.frames
+    return ClipBatch(
+        image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
+        depth_m=tracks.depth_m[None, None],
+        motion=rearrange(lengthened(motion, missing), "t h w c -> 1 c t h w").contiguous(),
+        weight=torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, missing))[None, None],
+        objects=torch.zeros(1, 1, tracks.height, tracks.width),
+        captions=(tracks.caption,),
+    )
+
+
+def lengthened(frames: Tensor, missing: int) -> Tensor:
+    """Frames with the last one repeated `missing` times behind it."""
+    return frames if missing <= 0 else torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])])
+
+
+def mirrored_caption(caption: str) -> str:
+    """The caption of the mirrored clip: left becomes right and right becomes left, as whole words."""
+
+    def other(match: re.Match[str]) -> str:
+        word = OPPOSITE[match[0].lower()]
+        if match[0].isupper():
+            return word.upper()
+        return word.capitalize() if match[0][0].isupper() else word
+
+    return SIDES.sub(other, caption)

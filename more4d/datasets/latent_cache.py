@@ -1,0 +1,232 @@
+"""Encoded samples on disk: what frozen encoders say of a data set, written once, read in every epoch.
+
+A cache is a folder:
+
+    cache.json                    format, version, kind, samples, group, dtype, and what made it
+    constants.safetensors         tensors that belong to no sample, such as the embedding of the empty prompt
+    latents-000000.safetensors    samples 0 to `per_file` - 1: tensors `0/motion`, `0/text`, ...; texts in the
+                                  metadata
+
+Every file is written whole or not at all, so an interrupted cache is gone on with. Samples are read one by
+one from wherever they lie in a file: nothing else of it is loaded.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import get_type_hints
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from more4d.datasets.latents import LatentBatch, STraGLatents, ViSMLatents, shortened
+from more4d.files.atomic import atomic_write, write_bytes
+from more4d.foundation.errors import InputError
+from more4d.foundation.seeding import torch_generator
+
+FORMAT, VERSION = "more4d-latent-cache", 1
+HEADER, CONSTANTS = "cache.json", "constants.safetensors"
+KINDS: dict[str, type[LatentBatch]] = {kind.kind: kind for kind in (STraGLatents, ViSMLatents)}
+OPEN_FILES = 32
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheHeader:
+    """What a cache holds and what made it.
+
+    Attributes:
+        kind: of the samples: `LatentBatch.kind`.
+        samples: how many there are when it is complete.
+        group: consecutive samples that have one shape.
+        per_file: samples in a file.
+        dtype: precision of the stored tensors.
+        made_of: names of encoder files to fingerprints of their contents.
+        settings: of the data: whatever the samples depend on.
+    """
+
+    kind: str
+    samples: int
+    group: int
+    per_file: int
+    dtype: str = "float16"
+    made_of: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.dtype not in DTYPES:
+            raise InputError(f"a cache of '{self.kind}' in {self.dtype} is not known to this version")
+        if min(self.samples, self.group, self.per_file) < 1 or self.samples % self.group:
+            raise InputError(
+                f"a cache holds whole groups: {self.samples} samples in groups of {self.group},"
+                f" {self.per_file} in a file"
+            )
+
+    @property
+    def files(self) -> int:
+        return -(-self.samples // self.per_file)
+
+    def part(self, number: int) -> range:
+        """Samples of a file."""
+        return range(number * self.per_file, min((number + 1) * self.per_file, self.samples))
+
+
+class LatentCache:
+    """A cache that is being made. `LatentClips` reads what is done."""
+
+    def __init__(self, folder: Path, header: CacheHeader) -> None:
+        self.folder, self.header = folder, header
+
+    @classmethod
+    def begin(cls, folder: Path, header: CacheHeader, constants: Mapping[str, Tensor]) -> "LatentCache":
+        """Start a cache, or go on with one that was begun in the same way.
+
+        Raises:
+            InputError: the folder holds a cache that was made of something else.
+        """
+        cache = cls(folder, header)
+        if (folder / HEADER).exists():
+            other = read_header(folder)
+            differing = [f.name for f in fields(header) if getattr(other, f.name) != getattr(header, f.name)]
+            if differing:
+                name = differing[0]
+                raise InputError(
+                    f"{folder} holds a cache with another {name}: {getattr(other, name)}, not"
+                    f" {getattr(header, name)}; give another folder, or delete that one"
+                )
+            return cache
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / CONSTANTS, safetensors.torch.save(dict(constants)))
+        text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(header)}, indent=1)
+        write_bytes(folder / HEADER, text.encode())
+        return cache
+
+    def missing(self) -> list[int]:
+        """Numbers of the files that are still to be made."""
+        return [number for number in range(self.header.files) if not file_of(self.folder, number).exists()]
+
+    def write(self, number: int, samples: list[LatentBatch]) -> None:
+        """Write file `number`; `samples` are batches of one, in order.
+
+        Raises:
+            InputError: a value does not fit the precision of the cache.
+        """
+        dtype = DTYPES[self.header.dtype]
+        tensors, texts = {}, {}
+        for place, sample in zip(self.header.part(number), samples, strict=True):
+            for name, value in vars(sample.with_text(shortened(sample.text))).items():
+                if isinstance(value, Tensor):
+                    stored = value[0].detach().cpu().to(dtype).contiguous()
+                    if not bool(torch.isfinite(stored).all()):
+                        raise InputError(
+                            f"sample {place}: its {name} does not fit into {self.header.dtype};"
+                            " make the cache with --dtype bfloat16 or float32"
+                        )
+                    tensors[f"{place}/{name}"] = stored
+                elif value is not None:
+                    texts[f"{place}/{name}"] = json.dumps(list(value))
+        with atomic_write(file_of(self.folder, number)) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata=texts)
+
+
+class LatentClips(Dataset):
+    """The samples of a complete cache, in another order of groups in every epoch. Tensors are float32.
+
+    Raises:
+        InputError: there is no cache, or it is not complete.
+    """
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        self.folder, self._seed = folder, seed
+        self.header = read_header(folder)
+        missing = LatentCache(folder, self.header).missing()
+        if missing:
+            raise InputError(
+                f"the cache in {folder} lacks {len(missing)} of {self.header.files} files; run the command"
+                " that makes it again, it goes on where it stopped"
+            )
+        self._kind = KINDS[self.header.kind]
+        self._files: dict[int, safetensors.safe_open] = {}
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_files": {}}  # open files stay in the process that opened them
+
+    def __getitem__(self, index: int) -> LatentBatch:
+        """Sample `index` as a batch of one."""
+        return self.sample(self.place(index))
+
+    def place(self, index: int) -> int:
+        """Which stored sample `index` is: whole groups are shuffled, so that a batch has one shape."""
+        group, within = divmod(index, self.header.group)
+        epoch, turn = divmod(group, self.header.samples // self.header.group)
+        order = torch.randperm(
+            self.header.samples // self.header.group,
+            generator=torch_generator("cache order", self._seed, epoch),
+        )
+        return int(order[turn]) * self.header.group + within
+
+    def sample(self, place: int) -> LatentBatch:
+        """Stored sample `place`.
+
+        Raises:
+            InputError: its file is damaged.
+        """
+        number = place // self.header.per_file
+        path = file_of(self.folder, number)
+        try:
+            if number not in self._files:
+                if len(self._files) >= OPEN_FILES:
+                    self._files.clear()
+                self._files[number] = safetensors.safe_open(str(path), framework="pt")
+            opened = self._files[number]
+            texts = opened.metadata() or {}
+            stored = {key for key in opened.keys() if key.startswith(f"{place}/")}  # noqa: SIM118
+            values = {key.partition("/")[2]: opened.get_tensor(key)[None].float() for key in stored}
+            values |= {
+                key.partition("/")[2]: tuple(json.loads(text))
+                for key, text in texts.items()
+                if key.startswith(f"{place}/")
+            }
+            return self._kind(**values)
+        except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(
+                f"{path} is damaged ({reason}); delete it and run the command that makes the cache again"
+            ) from error
+
+    def constants(self) -> dict[str, Tensor]:
+        """Tensors that belong to no sample."""
+        return safetensors.torch.load_file(self.folder / CONSTANTS)
+
+
+def file_of(folder: Path, number: int) -> Path:
+    return folder / f"latents-{number:06d}.safetensors"
+
+
+def read_header(folder: Path) -> CacheHeader:
+    """What the cache in `folder` holds.
+
+    Raises:
+        InputError: there is none, or another version wrote it.
+    """
+    path = folder / HEADER
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no latent cache in {folder}; make one with: more4d data cache") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
+        raise InputError(f"{path} is not of format {FORMAT} version {VERSION}; make the cache again")
+    known = get_type_hints(CacheHeader)
+    try:
+        return CacheHeader(**{name: value for name, value in values.items() if name in known})
+    except TypeError as error:
+        raise InputError(f"{path} is damaged: {error}; make the cache again") from error

@@ -1,0 +1,192 @@
+"""Encode a task's data set once, in parallel processes, into a latent cache (`datasets.latent_cache`)."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import torch
+
+from more4d.datasets.latent_cache import CacheHeader, LatentCache
+from more4d.datasets.latents import LatentBatch
+from more4d.foundation.config import from_mapping, load_config, to_mapping
+from more4d.foundation.errors import ConfigError, More4DError
+from more4d.pipelines.fingerprint import file_fingerprint
+from more4d.training.config import TrainConfig
+from more4d.training.generator import GeneratorTask
+from more4d.training.run import task_type
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """How a cache is made.
+
+    Attributes:
+        config: the training configuration whose task and data are encoded.
+        overrides: `key.sub=value`, applied over the file.
+        output: folder of the cache.
+        samples: how many samples of the data set; 0: an epoch of it, `variations` times.
+        variations: how many crops and mirrorings of each clip, where `samples` is 0.
+        workers: processes.
+        per_file: samples in a file.
+        dtype: precision of what is stored.
+        device: where the encoders run.
+    """
+
+    config: Path
+    output: Path
+    overrides: tuple[str, ...] = ()
+    samples: int = 0
+    variations: int = 1
+    workers: int = 1
+    per_file: int = 64
+    dtype: str = "float16"
+    device: str = "cpu"
+
+
+def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
+    """Make a cache, or go on making it; yields (samples done, samples in all) after each file.
+
+    Raises:
+        ConfigError: the task cannot be trained from a cache, or the data set does not say how long it is.
+        InputError: the folder holds another cache, or a sample cannot be read.
+    """
+    config = load_config(TrainConfig, options.config, list(options.overrides))
+    task = open_task(options)
+    data, plain = task.pixels(), to_mapping(task.options)
+    group = plain["clips"]["group"] if plain.get("clips") else plain["data"]["group"]
+    samples = options.samples or _epoch(data) * options.variations
+    header = CacheHeader(
+        kind=task.latents.kind,
+        samples=-(-samples // group) * group,
+        group=group,
+        per_file=options.per_file,
+        dtype=options.dtype,
+        made_of={name: file_fingerprint(path) for name, path in task.encoder_files().items()},
+        settings={
+            name: str(plain[name])
+            for name in ("data", "clips", "seed", "moving_threshold")
+            if plain.get(name) is not None
+        }
+        | {"task": config.task},
+    )
+    cache = LatentCache.begin(options.output, header, task.constants())
+    missing = cache.missing()
+    done = header.samples - sum(len(header.part(number)) for number in missing)
+    yield done, header.samples
+    for number in _encode(options, cache, task, missing):
+        done += len(header.part(number))
+        yield done, header.samples
+
+
+def open_task(options: CacheOptions) -> GeneratorTask:
+    """The task whose encoders are asked, without what is trained from its cache."""
+    config = load_config(TrainConfig, options.config, list(options.overrides))
+    kind = task_type(config.task)
+    if not issubclass(kind, GeneratorTask):
+        raise ConfigError(f"task '{config.task}' is trained from pixels only; strag and vism have caches")
+    values = {**config.options, "cache": None}
+    task = kind(from_mapping(kind.options_type, values, where=f"{options.config}: options"))
+    trained = [name for name in ("codec", "text_encoder", "motion_features", "clip") if _learns(task, name)]
+    if trained:
+        raise ConfigError(
+            f"task '{config.task}' trains its {trained[0]}, so its latents change with every step;"
+            " a cache is for tasks strag and vism"
+        )
+    return task.to(options.device).eval()
+
+
+def _learns(task: GeneratorTask, name: str) -> bool:
+    part = getattr(task, name, None)
+    return part is not None and any(p.requires_grad for p in part.parameters())
+
+
+def _epoch(data: object) -> int:
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError("procedural scenes never end: say how many with --samples") from error
+
+
+def _encode(
+    options: CacheOptions, cache: LatentCache, task: GeneratorTask, missing: list[int]
+) -> Iterator[int]:
+    """Make the missing files; yields the number of each as it is done."""
+    if options.workers <= 1:
+        for number in missing:
+            write_part(cache, task, number, options.device)
+            yield number
+        return
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(options.workers, context, initializer=_start, initargs=(options,)) as pool:
+        waiting = [pool.submit(_write_part, options.output, cache.header, number) for number in missing]
+        try:
+            for future in as_completed(waiting):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise More4DError(
+                "a process that encodes was killed, most likely for lack of memory; start again with fewer"
+                " --workers, it goes on where it stopped"
+            ) from error
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            for process in active_children():  # a file takes minutes: nobody waits for it after Ctrl-C
+                process.terminate()
+            raise
+
+
+@torch.no_grad()
+def write_part(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> None:
+    """Encode and write one file of a cache."""
+    data, part = task.pixels(), cache.header.part(number)
+    samples: list[LatentBatch] = []
+    for start in range(part.start, part.stop, AT_ONCE):
+        indices = range(start, min(start + AT_ONCE, part.stop))
+        # Shapes change between groups, and whatever is encoded together must have one.
+        for batch in _of_one_shape([data[index] for index in indices]):
+            encoded = task.encode(task.collate(batch).to(device))
+            samples += [_sample(encoded, place) for place in range(len(batch))]
+    cache.write(number, samples)
+
+
+def _of_one_shape(batches: list) -> list[list]:
+    runs: list[list] = []
+    for batch in batches:
+        shape = next(value.shape for value in vars(batch).values() if isinstance(value, torch.Tensor))
+        if not runs or shape != runs[-1][1]:
+            runs.append([[], shape])
+        runs[-1][0].append(batch)
+    return [run for run, _ in runs]
+
+
+def _sample(batch: LatentBatch, place: int) -> LatentBatch:
+    return type(batch)(
+        **{name: None if value is None else value[place : place + 1] for name, value in vars(batch).items()}
+    )
+
+
+_task: GeneratorTask | None = None
+_device = "cpu"
+
+
+def _start(options: CacheOptions) -> None:
+    """In a new process: open the encoders once, for all files this process will make."""
+    global _task, _device
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes; the first one ends the others
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
+    _task, _device = open_task(options), options.device
+
+
+def _write_part(folder: Path, header: CacheHeader, number: int) -> int:
+    assert _task is not None
+    write_part(LatentCache(folder, header), _task, number, _device)
+    return number

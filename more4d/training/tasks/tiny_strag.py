@@ -1,0 +1,129 @@
+"""Train 4D-STraG of the tiny preset with what it is told by: motion features, picture stems, text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
+
+from more4d.datasets.batch import ClipBatch
+from more4d.diffusion.flow_matching import denoise
+from more4d.foundation.errors import ConfigError
+from more4d.networks.interface import STraGConditions
+from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
+from more4d.networks.weights import load_network, save_network
+from more4d.training.flow import FlowStart
+from more4d.training.tasks import tiny_trajectory
+from more4d.training.tasks.strag import FEATURES, STraGOptions, STraGTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinySTraGOptions(STraGOptions):
+    """Options of the task.
+
+    Attributes:
+        motion_features: sizes of the trunk that feeds the motion perception module.
+        train_text: whether the text encoder goes on learning here; a pretrained one had better not.
+        decoded_weight: weight of the loss on decoded motion.
+        decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
+        hint_weight: weight of the hints below.
+
+    Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards:
+    motion features and image latents must tell things from background.
+    """
+
+    motion_features: OmniMAEConfig
+    train_text: bool = False
+    decoded_weight: float = 0.5
+    decoded_clips: int = 4
+    hint_weight: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.cache or self.start.lora:
+            raise ConfigError(
+                "task tiny-strag trains what a cache or a LoRA takes for fixed (picture stems, motion"
+                " features); use task: strag"
+            )
+        if self.clips and self.hint_weight:
+            raise ConfigError(
+                "clips from files do not say which pixels are objects: set options.hint_weight=0"
+            )
+
+
+class TinySTraGTask(STraGTask):
+    """Everything that turns photo, depth and caption into trajectory latents, trained together."""
+
+    options_type = TinySTraGOptions
+    options: TinySTraGOptions
+    codec: TinyTrajectoryCodec
+
+    def __init__(self, options: TinySTraGOptions) -> None:
+        super().__init__(options)
+        if not isinstance(self.codec, TinyTrajectoryCodec):
+            raise ConfigError(f"{options.codec} holds no tiny trajectory codec; use task: strag")
+        for stem in (self.codec.image_stem, self.codec.depth_stem):
+            stem.requires_grad_(True)
+        self.text_encoder.requires_grad_(options.train_text)
+        self.feature_hint = nn.Conv2d(self.motion_features.config.dim, 1, 1)
+        self.image_hint = nn.Conv2d(options.network.image_channels, 1, 1)
+
+    def _motion_features(self) -> nn.Module:
+        path = self.options.motion_features_weights
+        return load_network(path, FEATURES) if path else OmniMAETrunk(self.options.motion_features)
+
+    def further_losses(
+        self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch
+    ) -> dict[str, Tensor]:
+        options, metrics, further = self.options, {}, torch.zeros(())
+        if options.decoded_weight:
+            estimate = denoise(start.noisy, velocity, start.sigma)
+            metrics |= self._decoded_losses(estimate, batch, options.decoded_clips)
+            further = further + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
+        if options.hint_weight:
+            metrics |= self._hints(conditions, batch)
+            further = further + options.hint_weight * (metrics["hint_features"] + metrics["hint_image"])
+        return {"further": further.to(velocity.device), **metrics}
+
+    def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
+        """Motion in pixels over moving points, and still-or-moving over all, of the first `clips`
+        estimates.
+        """
+        mean, std = self.codec.statistics(estimate.shape[2])
+        moving = self.codec.moving_mask(batch.motion[:clips])
+        latents = estimate[:clips] * std + mean
+        squashed, gate = self.codec.decode_raw(latents, batch.image[:clips], batch.depth_m[:clips])
+        error = tiny_trajectory.pixel_error(self.codec, squashed.float(), batch.motion[:clips])
+        weight = (moving[:, :, None] + 0.02) * batch.weight[:clips]
+        return {
+            "decoded_px": (weight * error).sum() / weight.sum(),
+            "gate": binary_cross_entropy_with_logits(gate.float(), moving),
+        }
+
+    def _hints(self, conditions: STraGConditions, batch: ClipBatch) -> dict[str, Tensor]:
+        assert conditions.motion_features is not None
+        features = conditions.motion_features.float()
+        image = conditions.image_latents[:, :, 0].float()
+        return {
+            "hint_features": objects_loss(self.feature_hint(features), batch.objects),
+            "hint_image": objects_loss(self.image_hint(image), batch.objects),
+        }
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        half = {"notes": notes, "dtype": torch.float16}
+        paths = [folder / f"{name}.safetensors" for name in ("trajectory_codec", "motion_features")]
+        save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
+        trunk = self.motion_features
+        save_network(paths[1], trunk, kind="omnimae", config=trunk.config, **half)
+        if self.options.train_text:
+            paths.append(folder / "text_encoder.safetensors")
+            config = self.text_encoder.config
+            save_network(paths[2], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
+        return [*paths, *super().export(folder, notes)]
+
+
+def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
+    """Cross-entropy of a coarse map of things against their share of each cell."""
+    share = adaptive_avg_pool2d(objects, logits.shape[-2:])
+    return binary_cross_entropy_with_logits(logits, share)

@@ -1,0 +1,26 @@
+"""Every configuration that is shipped is one that its task takes."""
+
+from pathlib import Path
+
+import pytest
+
+from more4d.foundation.config import from_mapping, load_config
+from more4d.training.config import TrainConfig
+from more4d.training.run import task_type
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "config").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_a_shipped_configuration_fits_its_task(path):
+    config = load_config(TrainConfig, ROOT / path)
+    options = from_mapping(task_type(config.task).options_type, config.options)
+    data = getattr(options, "clips", None) or getattr(options, "data", None)
+    # A batch has one shape only if it is a group.
+    assert getattr(data, "group", config.loop.batch_size) % config.loop.batch_size == 0
+
+
+def test_there_is_a_configuration_for_each_published_network():
+    assert {f"config/wan/strag_{size}.yaml" for size in ("1.3b", "14b")} < set(CONFIGS)
+    assert {f"config/wan/vism_{size}_lora.yaml" for size in ("1.3b", "14b")} < set(CONFIGS)
