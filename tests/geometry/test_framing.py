@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.framing import fit, fit_depth, fit_mask, working_size
+from more4d.geometry.framing import fit, fit_depth, fit_mask, window, working_size
 
 sizes = st.integers(1, 90)
 
@@ -121,3 +121,21 @@ def test_working_size_keeps_the_shape(height: int, width: int, expected: tuple[i
 def test_working_size_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="positive"):
         working_size(0, 10, pixels=100)
+
+
+@given(sizes, sizes, sizes, sizes, st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(0.2, 1))
+def test_a_window_lies_in_the_picture_and_has_the_asked_shape(  # noqa: PLR0917
+    height: int, width: int, rows: int, columns: int, draws: list[float], tightest: float
+) -> None:
+    down, across = window((height, width), (rows, columns), draws, tightest=tightest)
+    assert 0 <= down.start < down.stop <= height
+    assert 0 <= across.start < across.stop <= width
+    spans = (down.stop - down.start, across.stop - across.start)
+    scale = min(height / rows, width / columns)
+    # Both sides are the shape's, at one scale between the tightest and the largest, to within a pixel.
+    scales = [(max(tightest * scale * side, 0), scale * side) for side in (rows, columns)]
+    assert all(low - 1 <= span <= max(high, 0) + 1 for span, (low, high) in zip(spans, scales, strict=True))
+
+
+def test_the_largest_window_in_the_middle_is_the_one_that_fits() -> None:
+    assert window((90, 120), (2, 4), (1.0, 0.5, 0.5), tightest=0.3) == (slice(15, 75), slice(0, 120))

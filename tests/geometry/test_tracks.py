@@ -8,7 +8,8 @@ import torch
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
 
 CAMERA = Camera(fx=0.5, fy=1.0)
 
@@ -90,3 +91,52 @@ def test_a_camera_path_moves_points_into_its_frames() -> None:
     torch.testing.assert_close(path.to_camera(0, points), points)
     torch.testing.assert_close(path.to_camera(1, points), points - torch.tensor([0.0, 0.0, 1.0]))
     assert path.camera(1).cy == pytest.approx(0.4)
+
+
+def on_rays(height: int, width: int) -> PointTracks:
+    """Tracks whose frame 0 lies on the rays of its pixels, before a camera that is off the middle."""
+    made = fields()
+    camera = Camera(fx=0.7, fy=1.1, cx=0.4, cy=0.6)
+    depth = 1 + torch.rand(height, width, generator=torch.Generator().manual_seed(1))
+    start = camera.unproject_depth(depth)
+    steps = torch.randn(3, height, width, 3, generator=torch.Generator().manual_seed(2)) * 0.05
+    return PointTracks(
+        **{
+            **made,
+            "positions": start + steps * torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1, 1),
+            "colours": torch.rand(height, width, 3),
+            "visibility": torch.rand(3, height, width) > 0.3,
+            "camera": camera,
+        }
+    )
+
+
+def test_a_mirror_shown_to_a_mirror_shows_the_scene() -> None:
+    tracks = on_rays(4, 6)
+    twice = mirror_tracks(mirror_tracks(tracks))
+    assert torch.equal(twice.positions, tracks.positions)
+    assert torch.equal(twice.visibility, tracks.visibility)
+    assert twice.camera.cx == pytest.approx(tracks.camera.cx)
+
+
+def test_a_mirrored_scene_lies_on_the_rays_of_its_camera() -> None:
+    mirrored = mirror_tracks(on_rays(4, 6))
+    torch.testing.assert_close(mirrored.camera.unproject_depth(mirrored.depth_m), mirrored.positions[0])
+
+
+def test_a_window_at_its_own_size_keeps_every_point_on_its_ray() -> None:
+    tracks = on_rays(8, 12)
+    rows, columns = slice(2, 8), slice(3, 11)
+    cut = crop_tracks(tracks, rows, columns, height=6, width=8)
+    assert torch.equal(cut.positions, tracks.positions[:, rows, columns])
+    assert torch.equal(cut.visibility, tracks.visibility[:, rows, columns])
+    torch.testing.assert_close(cut.camera.unproject_depth(cut.depth_m), cut.positions[0])
+    whole = normalise_motion(tracks.positions, tracks.camera)[:, rows, columns]
+    larger = torch.tensor([12 / 8, 8 / 6, 1.0])  # motion is told in widths and heights of the window
+    torch.testing.assert_close(normalise_motion(cut.positions, cut.camera), whole * larger)
+
+
+def test_paths_of_a_resized_window_are_those_of_its_points() -> None:
+    tracks = on_rays(8, 12)
+    cut = crop_tracks(tracks, slice(0, 8), slice(0, 12), height=4, width=6)
+    assert torch.equal(cut.positions, tracks.positions[:, 1::2, 1::2])
