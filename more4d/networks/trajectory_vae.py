@@ -100,8 +100,11 @@ class EncoderAdapter(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, motion: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-        x = self.down(self.conv_in(motion))
-        return torch.sigmoid(motion + self.conv_out(silu(self.norm_out(x))))
+        """In float32 whatever the weights are: near one half, where all small motion lies, bfloat16 has
+        steps of a hundredth of a picture.
+        """
+        x = self.down(self.conv_in(motion.to(self.conv_in.weight.dtype)))
+        return torch.sigmoid(motion.float() + self.conv_out(silu(self.norm_out(x))).float())
 
 
 class DecoderAdapter(nn.Module):
@@ -115,7 +118,8 @@ class DecoderAdapter(nn.Module):
         self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-        return self.conv_out(silu(self.norm_out(self.up(self.conv_in(picture)))))
+        x = self.up(self.conv_in(picture.to(self.conv_in.weight.dtype)))
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class WanTrajectoryVae(nn.Module):
@@ -144,15 +148,17 @@ class WanTrajectoryVae(nn.Module):
         width, which is 1.1 to 3.3 times too much.)
         """
         mean, log_variance = self.posterior(motion)
-        if noise is not None:
-            mean = mean + torch.exp(log_variance / 2) * noise
-        return self.trajectory_statistics.normalise(self.video.statistics.normalise(mean))
+        return self.normalised(mean if noise is None else drawn(mean, log_variance, noise))
 
     def posterior(
         self, motion: Float[Tensor, "b 3 t height width"]
     ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
         """Mean and log-variance of the latents before any normalisation."""
         return self.video.posterior(self.motion_image(motion))
+
+    def normalised(self, raw: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 16 f h w"]:
+        """Latents as a generator knows them, of latents as the VAE makes them."""
+        return self.trajectory_statistics.normalise(self.video.statistics.normalise(raw))
 
     def motion_image(
         self, motion: Float[Tensor, "b 3 t height width"]
@@ -207,9 +213,18 @@ class WanTrajectoryVae(nn.Module):
         run: Callable[[Tensor], Tensor] = adapter
         if self.video.recompute and torch.is_grad_enabled():
             run = lambda few: checkpoint(adapter, few, use_reentrant=False)  # noqa: E731
-        pictures = rearrange(video, "b c t h w -> (b t) c h w").to(adapter.conv_in.weight.dtype)
+        pictures = rearrange(video, "b c t h w -> (b t) c h w")
         done = torch.cat([run(few) for few in pictures.split(FRAMES_AT_ONCE)])
         return rearrange(done, "(b t) c h w -> b c t h w", b=video.shape[0])
+
+
+def drawn(
+    mean: Float[Tensor, "b 16 f h w"],
+    log_variance: Float[Tensor, "b 16 f h w"],
+    noise: Float[Tensor, "b 16 f h w"],
+) -> Float[Tensor, "b 16 f h w"]:
+    """A sample of a posterior, in float32, from standard normal `noise`."""
+    return mean.float() + torch.exp(log_variance.float() / 2) * noise
 
 
 def depth_to_picture(

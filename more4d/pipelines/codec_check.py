@@ -1,5 +1,6 @@
 """The trajectory codec alone: what becomes of tracks that are encoded and decoded."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from more4d.geometry.framing import fit, fit_mask, working_size
 from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import image_error_px, moving_pixels
+from more4d.networks.interface import TrajectoryCodec
 from more4d.pipelines.image_to_tracks import positions_from_motion
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Preset
@@ -64,7 +66,6 @@ def to_native_size(tracks: PointTracks, preset: Preset) -> PointTracks:
     )
 
 
-@torch.inference_mode()
 def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
     """Tracks of the native size (see `to_native_size`), encoded and decoded.
 
@@ -73,12 +74,30 @@ def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
     """
     with models.released():
         codec = models.network("trajectory_codec")
-        motion = rearrange(normalise_motion(tracks.positions, tracks.camera), "t h w xyz -> 1 xyz t h w")
-        image = rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1
-        motion, image, depth_m = (
-            value.to(models.device, models.dtype) for value in (motion, image, tracks.depth_m[None, None])
-        )
-        decoded = codec.decode_motion(codec.encode_motion(motion), image, depth_m)[0].float().cpu()
+        return round_trip(codec, tracks, device=models.device, dtype=models.dtype)
+
+
+@torch.inference_mode()
+def round_trip(
+    codec: TrajectoryCodec,
+    tracks: PointTracks,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> PointTracks:
+    """Tracks of 4n + 1 frames, with sides that the codec takes, encoded and decoded.
+
+    Args:
+        codec: in evaluation mode.
+        device: where the codec is.
+        dtype: what its weights are in.
+    """
+    motion = rearrange(normalise_motion(tracks.positions, tracks.camera), "t h w xyz -> 1 xyz t h w")
+    image = rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1
+    motion, image, depth_m = (
+        value.to(device, dtype) for value in (motion, image, tracks.depth_m[None, None])
+    )
+    decoded = codec.decode_motion(codec.encode_motion(motion), image, depth_m)[0].float().cpu()
     decoded = rearrange(decoded - decoded[:, :1], "xyz t h w -> t h w xyz")
     return replace(tracks, positions=positions_from_motion(decoded, tracks.positions[0], tracks.camera))
 
@@ -108,6 +127,18 @@ def compare(original: PointTracks, decoded: PointTracks) -> CodecReport:
         motion_m=mean(motion_m, moving),
         moving_share=float(moving.float().mean()),
     )
+
+
+def mean_report(reports: Sequence[CodecReport]) -> CodecReport:
+    """The mean over clips of each number, of those clips that have it.
+
+    Raises:
+        ValueError: there is no report.
+    """
+    if not reports:
+        raise ValueError("a mean needs at least 1 report, got 0")
+    table = torch.tensor([list(report.as_dict().values()) for report in reports], dtype=torch.float64)
+    return CodecReport(**dict(zip(reports[0].as_dict(), table.nanmean(0).tolist(), strict=True)))
 
 
 def side_by_side(

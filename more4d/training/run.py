@@ -21,6 +21,7 @@ TASKS = {
     "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
     "strag": "strag:STraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
+    "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",
     "vism": "vism:ViSMTask",
 }
 """Where each task lives, under more4d.training.tasks; only the one asked for is imported."""

@@ -1,0 +1,310 @@
+"""Train the motion-sensitive VAE in its published shape: adapters around Wan's video VAE."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import max_pool3d
+from torch.utils.data import Dataset
+
+from more4d.datasets.batch import ClipBatch
+from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralClips, ProceduralOptions
+from more4d.foundation.errors import ConfigError
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
+from more4d.networks.registry import BUILDERS
+from more4d.networks.trajectory_vae import (
+    WanTrajectoryVae,
+    WanTrajectoryVaeConfig,
+    drawn,
+    load_published_codec,
+)
+from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVae, load_published_video_vae
+from more4d.networks.weights import PICKLE_SUFFIXES, load_network, read_tensors, save_network
+from more4d.pipelines.codec_check import CodecReport, compare, mean_report, round_trip
+from more4d.scenes.capture import capture
+from more4d.scenes.library import sample_scene
+from more4d.training.task import Task
+
+KIND = "wan-trajectory-vae"
+START_KINDS = {kind: BUILDERS[kind] for kind in (KIND, "wan-video-vae")}
+TRAINED = {
+    "adapters": ("encoder_adapter", "decoder_adapter"),
+    "decoder": ("encoder_adapter", "decoder_adapter", "video.vae.decoder"),
+    "all": ("encoder_adapter", "decoder_adapter", "video.vae"),
+}
+MOVING_PX = 0.5
+"""A point moves if it is ever further from its start than so many pixels, as in metrics.tracks."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecStart:
+    """Where training starts.
+
+    Attributes:
+        weights: of a whole codec (a wan-trajectory-vae file, or the folder that the published training
+            saves), or of the video VAE alone (a wan-video-vae file, or the published `Wan2.1_VAE.pth`), the
+            adapters then being new. None starts from nothing.
+    """
+
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryVaeOptions:
+    """Options of the task.
+
+    Attributes:
+        train: which weights learn: "adapters"; "decoder": the VAE's decoder, too (the published choice,
+            whose encoder adapter got no gradient, though); "all": the whole VAE.
+        gradient_checkpointing: compute groups of frames again on the way back instead of keeping them.
+        loss: distance of decoded and true motion.
+        moving_weight: extra weight of points that ever move; most of a clip stands still. Published: 0.
+        difference_weight: weight of the same distance between changes from frame to frame.
+        kl_weight: weight of the KL divergence per element of the latents. The published one, 1e-6 of sums,
+            is 2e-8 of means.
+        statistics_clips: training clips over which the trajectory statistics are taken at the end.
+        statistics_scale: over which latent cells deviations are taken; see `measure_statistics`.
+        check_clips: held-out procedural scenes that the exported codec is measured on; 0: none.
+    """
+
+    network: WanTrajectoryVaeConfig = field(default_factory=WanTrajectoryVaeConfig)
+    data: ProceduralOptions = field(default_factory=ProceduralOptions)
+    seed: int = 0
+    start: CodecStart = field(default_factory=CodecStart)
+    train: Literal["adapters", "decoder", "all"] = "decoder"
+    gradient_checkpointing: bool = False
+    loss: Literal["l1", "l2"] = "l1"
+    moving_weight: float = 0.0
+    difference_weight: float = 0.0
+    kl_weight: float = 1e-6
+    statistics_clips: int = 64
+    statistics_scale: Literal["moving", "all"] = "moving"
+    check_clips: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("moving_weight", "difference_weight", "kl_weight", "check_clips"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"options: {name} must not be negative, got {getattr(self, name)}")
+        if self.statistics_clips < 1:
+            raise ConfigError(f"options: statistics_clips must be at least 1, got {self.statistics_clips}")
+        if self.start.weights is None and self.train != "all":
+            raise ConfigError(
+                f"options: train={self.train} leaves the VAE's encoder untrained, and nothing has trained it;"
+                " set options.start.weights to a video VAE or a codec, or options.train=all"
+            )
+
+
+class TrajectoryVaeTask(Task):
+    """Motion through a posterior sample and back. Frozen weights still pass gradients on, or the encoder
+    adapter would learn nothing.
+    """
+
+    options_type = TrajectoryVaeOptions
+
+    def __init__(self, options: TrajectoryVaeOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.codec = WanTrajectoryVae(options.network)
+        if options.start.weights is not None:
+            begin_from(self.codec, options.start.weights)
+        for name, parameter in self.codec.named_parameters():
+            parameter.requires_grad_(name.startswith(TRAINED[options.train]))
+        self.codec.video.recompute = options.gradient_checkpointing
+
+    def dataset(self) -> Dataset:
+        return ProceduralClips(self.options.data, seed=self.options.seed)
+
+    def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        options = self.options
+        mean, log_variance = (value.float() for value in self.codec.posterior(batch.motion))
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        latents = self.codec.normalised(drawn(mean, log_variance, noise))
+        decoded = self.codec.decode_motion(latents, batch.image, batch.depth_m)
+        moving = moving_points(batch.motion)
+        weight = batch.weight * (1 + options.moving_weight * moving[:, :, None])
+        distance = weighted_distance(decoded, batch.motion, weight, options.loss)
+        kl = weighted_mean(kl_divergence(mean, log_variance), latent_cells(batch.weight))
+        metrics = {options.loss: distance, "kl": kl}
+        loss = distance + options.kl_weight * kl
+        if options.difference_weight:
+            changes = (value.diff(dim=2) for value in (decoded, batch.motion))
+            both = weight[:, :, 1:] * (weight[:, :, :-1] > 0)
+            metrics["difference"] = weighted_distance(*changes, both, options.loss)
+            loss = loss + options.difference_weight * metrics["difference"]
+        return {"loss": loss, **metrics, **errors_px(decoded.detach(), batch, moving)}
+
+    @torch.no_grad()
+    def measure_statistics(self) -> None:
+        """Take the trajectory statistics over training clips and store them in the codec.
+
+        The mean is over all latent cells that show a visible point; nearly all are still, so stillness lies
+        near the origin. The deviation from that mean is the RMS over the cells in which something has moved
+        ("moving": the still ones would set the scale otherwise) or over all. It includes the posterior's own
+        variance: a channel that says nothing is not blown up to unit variance.
+
+        Raises:
+            ConfigError: nothing moves in the clips, or nothing is visible.
+        """
+        options, data = self.options, self.dataset()
+        wan, device = self.codec.video.statistics, next(self.codec.parameters()).device
+        total, scaled = (CellSums.of_nothing(device) for _ in range(2))
+        for index in range(options.statistics_clips):
+            clip = data[index].to(device)
+            mean, log_variance = (value.float() for value in self.codec.posterior(clip.motion))
+            latents = wan.normalise(mean)
+            variance = log_variance.exp() / wan.std.view(-1, 1, 1, 1).square()
+            total.add(latents, variance, latent_cells(clip.weight))
+            moved = (clip.motion.norm(dim=1, keepdim=True) * clip.motion.shape[-1] > MOVING_PX).float()
+            chosen = clip.weight * (moved if options.statistics_scale == "moving" else 1)
+            scaled.add(latents, variance, latent_cells(chosen))
+        if not total.cells or not scaled.cells:
+            raise ConfigError(
+                f"nothing visible moves in {options.statistics_clips} clips, so latents have no scale; give"
+                " clips with motion, or set options.statistics_scale=all"
+            )
+        mean = total.first / total.cells
+        spread = scaled.second / scaled.cells - 2 * mean * scaled.first / scaled.cells + mean.square()
+        self.codec.trajectory_statistics.set(mean.float(), spread.sqrt().float())
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        self.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.measure_statistics()
+        if self.options.check_clips:
+            size = self.dataset()[0].motion.shape[2:]
+            report = held_out_report(self.codec, tuple(size), self.options.check_clips)
+            told = (
+                f"moving points {report.moving_error_px:.2f} px of {report.motion_px:.2f} px,"
+                f" {report.moving_error_m:.4f} m of {report.motion_m:.4f} m;"
+                f" still points {report.still_error_px:.2f} px, {report.still_error_m:.4f} m"
+            )
+            log.info("error in %d held-out scenes: %s", self.options.check_clips, told)
+            notes = {**notes, "held_out_error": told}
+        path = folder / "trajectory_codec.safetensors"
+        save_network(path, self.codec, kind=KIND, config=self.codec.config, notes=notes)
+        return [path]
+
+
+def begin_from(codec: WanTrajectoryVae, path: Path) -> None:
+    """Fill `codec`, or its video VAE alone; see `CodecStart`.
+
+    Raises:
+        WeightsError: the file is missing, damaged, of another kind, or does not fit.
+        ConfigError: its network has other sizes than `codec`.
+    """
+    if path.is_dir():
+        return load_published_codec(codec, path)
+    if path.suffix in PICKLE_SUFFIXES:
+        return load_published_video_vae(codec.video, read_tensors(path), where=str(path))
+    stored = load_network(path, START_KINDS)
+    part = codec.video if isinstance(stored, WanVideoVae) else codec
+    if stored.config != part.config:
+        raise ConfigError(f"options.network is not the network that {path} holds: {stored.config}")
+    part.load_state_dict(stored.state_dict())
+
+
+def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: int) -> CodecReport:
+    """Mean errors in pixels and metres over procedural scenes that are never trained on.
+
+    Args:
+        codec: in evaluation mode.
+        size: frames, height and width of the clips.
+        clips: how many scenes.
+    """
+    frames, height, width = size
+    device = next(codec.parameters()).device
+    reports = []
+    for index in range(clips):
+        scene = sample_scene(HELD_OUT_SEED + index, aspect=width / height)
+        tracks = capture(scene, height=height, width=width, frames=frames).tracks
+        reports.append(compare(tracks, round_trip(codec, tracks, device=device)))
+    return mean_report(reports)
+
+
+def weighted_mean(
+    values: Float[Tensor, "b c *axes"], weight: Float[Tensor, "b 1 *axes"]
+) -> Float[Tensor, ""]:
+    """Mean over all channels and over the rest as `weight` says; 0 where all weights are."""
+    return (weight * values).sum() / (weight.sum() * values.shape[1]).clamp(min=1e-6)
+
+
+def weighted_distance(
+    decoded: Float[Tensor, "b c *axes"],
+    truth: Float[Tensor, "b c *axes"],
+    weight: Float[Tensor, "b 1 *axes"],
+    kind: Literal["l1", "l2"],
+) -> Float[Tensor, ""]:
+    """Mean absolute or squared difference, in float32."""
+    difference = decoded.float() - truth.float()
+    return weighted_mean(difference.abs() if kind == "l1" else difference.square(), weight)
+
+
+def kl_divergence(
+    mean: Float[Tensor, "b c f h w"], log_variance: Float[Tensor, "b c f h w"]
+) -> Float[Tensor, "b c f h w"]:
+    """Of each element's posterior from the standard normal distribution, in nats."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+
+def latent_cells(weight: Float[Tensor, "b 1 t height width"]) -> Float[Tensor, "b 1 f h w"]:
+    """1 for latent cells with a point that counts; the first frame has a latent frame to itself."""
+    counts = (weight > 0).float()
+    alone = counts[:, :, :1].expand(-1, -1, FRAME_STRIDE - 1, -1, -1)
+    return max_pool3d(torch.cat([alone, counts], 2), (FRAME_STRIDE, PIXEL_STRIDE, PIXEL_STRIDE))
+
+
+def moving_points(motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 1 height width"]:
+    """1 where normalised motion ever exceeds MOVING_PX pixels (depth counted like width), else 0."""
+    return (motion.norm(dim=1).amax(1, keepdim=True) * motion.shape[-1] > MOVING_PX).float()
+
+
+def errors_px(
+    decoded: Float[Tensor, "b 3 t height width"], batch: ClipBatch, moving: Float[Tensor, "b 1 height width"]
+) -> dict[str, Tensor]:
+    """Errors of moving points and drift of still ones after frame 0, where there are such.
+
+    In pixels to first order, that is as if depth did not change; `held_out_report` is exact.
+    """
+    height, width = batch.motion.shape[-2:]
+    size = decoded.new_tensor([width, height]).view(1, 2, 1, 1, 1)
+    error = ((decoded - batch.motion)[:, :2, 1:] * size).norm(dim=1, keepdim=True)
+    weights = {
+        "moving_px": moving[:, :, None] * batch.weight,
+        "still_px": (1 - moving[:, :, None]) * batch.weight,
+    }
+    return {
+        name: weighted_mean(error, weight[:, :, 1:])
+        for name, weight in weights.items()
+        if bool(weight[:, :, 1:].any())
+    }
+
+
+@dataclass
+class CellSums:
+    """Sums over latent cells, per channel, of the first and second moment of posteriors."""
+
+    first: Float[Tensor, " channels"]
+    second: Float[Tensor, " channels"]
+    cells: float = 0.0
+
+    @classmethod
+    def of_nothing(cls, device: torch.device) -> "CellSums":
+        zeros = torch.zeros(LATENT_CHANNELS, dtype=torch.float64, device=device)
+        return cls(zeros, zeros.clone())
+
+    def add(
+        self,
+        mean: Float[Tensor, "b c f h w"],
+        variance: Float[Tensor, "b c f h w"],
+        cells: Float[Tensor, "b 1 f h w"],
+    ) -> None:
+        """Count the posteriors of the cells that are 1."""
+        mean, variance = mean.double(), variance.double()
+        self.first += (cells * mean).sum((0, 2, 3, 4))
+        self.second += (cells * (mean.square() + variance)).sum((0, 2, 3, 4))
+        self.cells += float(cells.sum())
