@@ -37,4 +37,5 @@ def denormalise_motion(
     motion: Float[Tensor, "frames *grid 3"], start: Float[Tensor, "*grid 3"], camera: Camera
 ) -> Float[Tensor, "frames *grid 3"]:
     """The inverse of `normalise_motion`, given the points of frame 0."""
-    return start + motion * motion_scale(start[..., 2], camera)
+    # One pass over memory: motion of a whole clip is large.
+    return torch.addcmul(start, motion, motion_scale(start[..., 2], camera))

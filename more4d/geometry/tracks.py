@@ -46,7 +46,8 @@ class PointTracks:
             )
         if self.visibility.dtype != torch.bool:
             raise ValueError(f"visibility must be boolean, got {self.visibility.dtype}")
-        if not bool(torch.isfinite(self.positions).all()):
+        # The extremes of what holds a NaN are NaN; isfinite would take memory for all positions twice more.
+        if not all(bool(torch.isfinite(extreme)) for extreme in self.positions.aminmax()):
             raise ValueError("positions hold NaN or infinite coordinates")
         if not bool(torch.isfinite(self.colours).all()) or self.colours.min() < 0 or self.colours.max() > 1:
             raise ValueError("colours must lie in [0, 1]")

@@ -5,7 +5,13 @@ import torch
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.motion import denormalise_motion
-from more4d.metrics.tracks import DIRECTION_AXES, follows_direction, image_error_px, moving_pixels
+from more4d.metrics.tracks import (
+    DIRECTION_AXES,
+    follows_direction,
+    image_error_px,
+    moving_pixels,
+    position_errors,
+)
 
 CAMERA = Camera(fx=1.0, fy=4 / 3)
 
@@ -46,3 +52,23 @@ def test_an_unknown_direction_and_an_empty_mask_are_refused():
         follows_direction(still, torch.ones(6, 8, dtype=torch.bool), "sideways", CAMERA)
     with pytest.raises(ValueError, match="empty"):
         follows_direction(still, torch.zeros(6, 8, dtype=torch.bool), "left", CAMERA)
+
+
+def test_position_errors_are_pixels_millimetres_and_shares_of_the_depth() -> None:
+    camera = Camera(fx=1.0, fy=1.0)
+    truth = camera.unproject_depth(torch.full((8, 16), 2.0)).expand(3, 8, 16, 3)
+    stored = truth.clone()
+    stored[1, 4, 5] += torch.tensor([0.5, 0.0, 0.0])
+    errors = position_errors(stored, truth, camera)
+    assert errors.largest_px == pytest.approx(0.5 / 2 * 16)
+    assert errors.mean_px == pytest.approx(4 / (3 * 8 * 16))
+    assert errors.mean_mm == pytest.approx(500 / (3 * 8 * 16))
+    assert errors.largest_of_depth == pytest.approx(0.25)
+
+
+def test_position_errors_pass_over_pixels_of_points_at_the_camera() -> None:
+    camera = Camera(fx=1.0, fy=1.0)
+    truth = camera.unproject_depth(torch.full((4, 4), 2.0)).repeat(2, 1, 1, 1)
+    truth[1, 0, 0, 2] = 1e-6
+    stored = truth + 1e-4
+    assert position_errors(stored, truth, camera).largest_px < 0.01
