@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.pipelines.codec_check import compare, side_by_side, through_codec, to_native_size
+from more4d.pipelines.codec_check import compare, mean_report, side_by_side, through_codec, to_native_size
 from more4d.pipelines.models import Models
 from more4d.scenes.capture import capture
 from more4d.scenes.library import sample_scene
@@ -21,6 +22,11 @@ def sliding(height: int = 48, width: int = 64, frames: int = 5) -> PointTracks:
     return PointTracks(
         positions=positions, colours=torch.full((height, width, 3), 0.5), visibility=seen, camera=camera
     )
+
+
+def still_wall() -> PointTracks:
+    wall = sliding()
+    return replace(wall, positions=wall.positions[:1].expand_as(wall.positions))
 
 
 def test_a_perfect_codec_has_no_error():
@@ -39,6 +45,16 @@ def test_an_error_is_counted_where_it_is():
     assert report.moving_error_px == pytest.approx(0, abs=1e-4)
     assert report.still_error_px == pytest.approx(1, abs=1e-3)
     assert report.still_error_m == pytest.approx(2 / 64, abs=1e-5)
+
+
+def test_a_mean_over_clips_leaves_out_those_without_such_points():
+    moving, still = compare(sliding(), sliding()), compare(still_wall(), still_wall())
+    assert math.isnan(still.moving_error_px)
+    mean = mean_report([moving, still])
+    assert mean.motion_px == pytest.approx(moving.motion_px)
+    assert mean.moving_share == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="at least 1"):
+        mean_report([])
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
