@@ -27,6 +27,7 @@ class PreciseTimesteps(nn.Module):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # the table is kept, and whoever asks next may be training
 def rotary_table(
     head_dim: int, grid: tuple[int, int, int], device: torch.device
 ) -> Complex[Tensor, "tokens 1 half"]:

@@ -39,3 +39,12 @@ def test_timesteps_are_cosines_then_sines():
     assert embedded[0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     angles = 937.5 / 10000 ** (torch.arange(4, dtype=torch.float64) / 4)
     assert torch.equal(embedded[1], torch.cat([angles.cos(), angles.sin()]).float())
+
+
+def test_a_table_that_inference_asked_for_first_serves_training():
+    grid = (2, 3, 5)  # asked for by no other test
+    with torch.inference_mode():
+        rotary_table(12, grid, torch.device("cpu"))
+    vectors = torch.randn(1, 30, 1, 12, requires_grad=True)
+    rotate(vectors, rotary_table(12, grid, torch.device("cpu"))).square().sum().backward()
+    assert vectors.grad is not None
