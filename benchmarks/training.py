@@ -5,14 +5,15 @@
     python benchmarks/training.py scripts --output benchmarks/results/training_scripts.json
 
 `cache` takes steps of 4D-STraG with the codec, motion features and channels of their published sizes (random
-weights), from pixels and from the latent cache of the same clips, in one process. The text encoder is a small one:
-the published one needs more memory than most machines have, and a cache would save its time, too.
+weights), from pixels and from the latent cache of the same clips, in one process. The text encoder is a small
+one: the published one needs more memory than most machines have, and a cache would save its time, too.
 
-`scripts` runs the three training scripts as they stand, 50 steps each of the tiny preset: in one process, in two
-(DDP), and in two with ZeRO-2 and ZeRO-3.
+`scripts` runs the three training scripts as they stand, 50 steps each of the tiny preset: in one process, in
+two (DDP), and in two with ZeRO-2 and ZeRO-3.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -28,12 +29,13 @@ from typing import Any
 import torch
 import yaml
 
+from more4d.datasets.procedural import ProceduralOptions
 from more4d.files.atomic import write_bytes
-from more4d.foundation.config import to_mapping
+from more4d.foundation.config import from_mapping, to_mapping
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
-from more4d.networks.strag import STraGConfig
+from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.networks.weights import save_network
@@ -141,8 +143,6 @@ def seconds_per_step(folder: Path, generator: str, cache: Path | None, steps: in
     if generator != "tiny":
         weights = folder / "strag.safetensors"
         if not weights.exists():
-            from more4d.networks.strag import STraG
-
             save_network(weights, STraG(config), kind="strag", config=config, dtype=torch.bfloat16)
         start = StartOptions(weights=weights, lora=LoraOptions(rank=16, alpha=16.0))
     values = yaml.safe_load((folder / "strag.yaml").read_text())["options"]
@@ -153,12 +153,16 @@ def seconds_per_step(folder: Path, generator: str, cache: Path | None, steps: in
         motion_features_weights=Path(values["motion_features_weights"]),
         cache=cache,
         start=start,
-        data=STraGOptions.__dataclass_fields__["data"].default_factory().__class__(
-            shapes=tuple(tuple(s) for s in values["data"]["shapes"]), group=1, frames=values["data"]["frames"]
-        ),
+        data=from_mapping(ProceduralOptions, values["data"]),
     )
     loop = LoopConfig(
-        steps=steps + 1, batch_size=1, workers=0, ema_decay=0.0, log_every=1, save_every=10**6, precision="bf16"
+        steps=steps + 1,
+        batch_size=1,
+        workers=0,
+        ema_decay=0.0,
+        log_every=1,
+        save_every=10**6,
+        precision="bf16",
     )
     task = STraGTask(options)
     moments: list[float] = []
@@ -168,45 +172,70 @@ def seconds_per_step(folder: Path, generator: str, cache: Path | None, steps: in
     train(task, loop, output)
     moments.append(time.monotonic())
     shutil.rmtree(output)
-    spans = sorted(after - before for before, after in zip(moments[1:-1], moments[2:], strict=True))
+    spans = sorted(after - before for before, after in itertools.pairwise(moments[1:]))
     return spans[len(spans) // 2] if spans else time.monotonic() - started
+
+
+def run_script(script: str, how: str, steps: int, batch: int, folder: Path) -> list[dict[str, Any]]:
+    """The lines of the journal of a script that trains into `folder`.
+
+    Raises:
+        RuntimeError: it did not come to its end.
+    """
+    path, more = SCRIPTS[script]
+    launch = LAUNCHES[how]
+    settings = {
+        "loop.steps": steps,
+        "loop.batch_size": batch,
+        "options.data.group": batch,
+        "loop.workers": 0,
+        "loop.precision": "no",
+        "loop.log_every": 1,
+        "preview": "null",
+        "export": folder / "weights",
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, *(("-m", *launch) if launch else ()), f"scripts/{path}"),
+            *(f"{name}={value}" for name, value in settings.items()),
+            *(*more, "--output", str(folder / "run")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_BUILD_OPS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script}, {how}: {done.stderr[-3000:]}")
+    return [json.loads(row) for row in (folder / "run" / "journal.jsonl").read_text().splitlines()]
 
 
 def measure_scripts(steps: int, batch: int) -> Iterator[dict[str, Any]]:
     """Every script under every way to share the work; the loss at its start and end."""
-    for script, (path, more) in SCRIPTS.items():
-        for name, launch in LAUNCHES.items():
+    for script in SCRIPTS:
+        for how in LAUNCHES:
+            started = time.monotonic()
             with tempfile.TemporaryDirectory() as temporary:
-                line = [sys.executable, *(("-m", *launch) if launch else ()), f"scripts/{path}"]
-                settings = [f"loop.steps={steps}", f"loop.batch_size={batch}", "loop.workers=0", *more]
-                settings += ["loop.precision=no", "loop.log_every=1", f"export={temporary}/weights"]
-                started = time.monotonic()
-                done = subprocess.run(
-                    [*line, *settings, "--output", f"{temporary}/run"],
-                    cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_BUILD_OPS": "0"},
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode:
-                    raise SystemExit(f"{script}, {name}: {done.stderr[-2000:]}")
-                rows = [json.loads(row) for row in Path(f"{temporary}/run/journal.jsonl").read_text().splitlines()]
-                losses = [row["loss"] for row in rows if "loss" in row]
-                speeds = sorted(row["samples_per_s"] for row in rows)
-                yield {
-                    "script": script,
-                    "how": name,
-                    "steps": len(losses),
-                    "samples_per_second": round(speeds[len(speeds) // 2], 2),
-                    "first_5_losses": round(sum(losses[:5]) / 5, 4),
-                    "last_5_losses": round(sum(losses[-5:]) / 5, 4),
-                    "seconds_in_all": round(time.monotonic() - started, 1),
-                }
+                rows = run_script(script, how, steps, batch, Path(temporary))
+            losses = [row["loss"] for row in rows]
+            speeds = sorted(row["samples_per_s"] for row in rows)
+            yield {
+                "script": script,
+                "how": how,
+                "steps": len(losses),
+                "samples_per_second": round(speeds[len(speeds) // 2], 2),
+                "first_5_losses": round(sum(losses[:5]) / 5, 4),
+                "last_5_losses": round(sum(losses[-5:]) / 5, 4),
+                "seconds_in_all": round(time.monotonic() - started, 1),
+            }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("cache", "scripts"))
     parser.add_argument("--generator", choices=tuple(GENERATORS), default="tiny")
     parser.add_argument("--frames", type=int, default=9)
@@ -222,7 +251,8 @@ def main() -> None:
         for row in measure_scripts(arguments.steps, arguments.batch):
             print(row, flush=True)
             rows.append(row)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
     result = {"commit": commit.stdout.strip(), "processor": platform.processor() or platform.machine()}
     result |= {"cores": os.cpu_count(), "torch": torch.__version__, "rows": rows}
     print(json.dumps(result, indent=1))

@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import get_type_hints
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from more4d.datasets.latents import LatentBatch, STraGLatents, ViSMLatents, shortened
-from more4d.files.atomic import atomic_write, write_bytes
+from more4d.files.atomic import write_bytes
+from more4d.files.sample_file import SampleFile, read_constants, write_constants, write_samples
 from more4d.foundation.errors import InputError
 from more4d.foundation.seeding import torch_generator
 
@@ -103,7 +102,7 @@ class LatentCache:
                 )
             return cache
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / CONSTANTS, safetensors.torch.save(dict(constants)))
+        write_constants(folder / CONSTANTS, constants)
         text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(header)}, indent=1)
         write_bytes(folder / HEADER, text.encode())
         return cache
@@ -119,21 +118,20 @@ class LatentCache:
             InputError: a value does not fit the precision of the cache.
         """
         dtype = DTYPES[self.header.dtype]
-        tensors, texts = {}, {}
+        stored: dict[int, dict[str, Tensor | list[str]]] = {}
         for place, sample in zip(self.header.part(number), samples, strict=True):
+            stored[place] = {}
             for name, value in vars(sample.with_text(shortened(sample.text))).items():
                 if isinstance(value, Tensor):
-                    stored = value[0].detach().cpu().to(dtype).contiguous()
-                    if not bool(torch.isfinite(stored).all()):
+                    stored[place][name] = lowered = value[0].detach().cpu().to(dtype)
+                    if not bool(torch.isfinite(lowered).all()):
                         raise InputError(
                             f"sample {place}: its {name} does not fit into {self.header.dtype};"
                             " make the cache with --dtype bfloat16 or float32"
                         )
-                    tensors[f"{place}/{name}"] = stored
                 elif value is not None:
-                    texts[f"{place}/{name}"] = json.dumps(list(value))
-        with atomic_write(file_of(self.folder, number)) as temporary:
-            safetensors.torch.save_file(tensors, temporary, metadata=texts)
+                    stored[place][name] = list(value)
+        write_samples(file_of(self.folder, number), stored)
 
 
 class LatentClips(Dataset):
@@ -153,7 +151,7 @@ class LatentClips(Dataset):
                 " that makes it again, it goes on where it stopped"
             )
         self._kind = KINDS[self.header.kind]
-        self._files: dict[int, safetensors.safe_open] = {}
+        self._files: dict[int, SampleFile] = {}
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_files": {}}  # open files stay in the process that opened them
@@ -179,31 +177,23 @@ class LatentClips(Dataset):
             InputError: its file is damaged.
         """
         number = place // self.header.per_file
-        path = file_of(self.folder, number)
+        if number not in self._files:
+            if len(self._files) >= OPEN_FILES:
+                self._files.clear()
+            self._files[number] = SampleFile(file_of(self.folder, number))
+        stored = self._files[number].read(place)
         try:
-            if number not in self._files:
-                if len(self._files) >= OPEN_FILES:
-                    self._files.clear()
-                self._files[number] = safetensors.safe_open(str(path), framework="pt")
-            opened = self._files[number]
-            texts = opened.metadata() or {}
-            stored = {key for key in opened.keys() if key.startswith(f"{place}/")}  # noqa: SIM118
-            values = {key.partition("/")[2]: opened.get_tensor(key)[None].float() for key in stored}
-            values |= {
-                key.partition("/")[2]: tuple(json.loads(text))
-                for key, text in texts.items()
-                if key.startswith(f"{place}/")
-            }
-            return self._kind(**values)
-        except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
+            return self._kind(
+                **{n: v[None].float() if isinstance(v, Tensor) else tuple(v) for n, v in stored.items()}
+            )
+        except TypeError as error:
             raise InputError(
-                f"{path} is damaged ({reason}); delete it and run the command that makes the cache again"
+                f"sample {place} of {self.folder} is not whole: {error}; make it again"
             ) from error
 
     def constants(self) -> dict[str, Tensor]:
         """Tensors that belong to no sample."""
-        return safetensors.torch.load_file(self.folder / CONSTANTS)
+        return read_constants(self.folder / CONSTANTS)
 
 
 def file_of(folder: Path, number: int) -> Path:

@@ -105,6 +105,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         kinds = [arguments[0]] * len(value) if variadic else list(arguments)
         return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
     if origin is typing.Literal:
+        if value is False and "no" in arguments:  # YAML reads no as false
+            value = "no"
         if value not in arguments:
             raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
         return value

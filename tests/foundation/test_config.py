@@ -73,3 +73,16 @@ def test_a_missing_file_and_a_bad_override_are_refused(tmp_path):
         load_config(Outer, path, ["steps"])
     with pytest.raises(ConfigError, match="no keys of its own"):
         load_config(Outer, path, ["steps.x=1"])
+
+
+def test_a_no_that_yaml_takes_for_false_is_the_word_where_the_word_is_allowed(tmp_path):
+    @dataclass(frozen=True)
+    class Choice:
+        precision: Literal["no", "bf16"] = "bf16"
+        other: Literal["yes", "bf16"] = "bf16"
+
+    path = tmp_path / "choice.yaml"
+    path.write_text("precision: no\n")
+    assert load_config(Choice, path).precision == "no"
+    with pytest.raises(ConfigError, match="other must be one of yes, bf16"):
+        load_config(Choice, path, ["other=no"])

@@ -1,0 +1,38 @@
+"""Laws of files of samples."""
+
+import pytest
+import torch
+
+from more4d.files.sample_file import SampleFile, read_constants, write_constants, write_samples
+from more4d.foundation.errors import InputError
+
+
+def test_samples_come_back_one_by_one(tmp_path):
+    path = tmp_path / "samples.safetensors"
+    samples = {
+        number: {"picture": torch.randn(2, number), "captions": [f'ä "{number}"']} for number in (3, 7, 12)
+    }
+    write_samples(path, samples)
+    stored = SampleFile(path)
+    for number, sample in samples.items():
+        read = stored.read(number)
+        assert read.keys() == sample.keys()
+        assert torch.equal(read["picture"], sample["picture"])
+        assert read["captions"] == sample["captions"]
+
+
+def test_constants_come_back(tmp_path):
+    write_constants(tmp_path / "constants.safetensors", {"one": torch.ones(3)})
+    assert torch.equal(read_constants(tmp_path / "constants.safetensors")["one"], torch.ones(3))
+
+
+def test_a_sample_that_is_not_there_and_a_damaged_file_are_named(tmp_path):
+    path = tmp_path / "samples.safetensors"
+    write_samples(path, {1: {"a": torch.ones(2)}})
+    with pytest.raises(InputError, match="has no sample 2"):
+        SampleFile(path).read(2)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(InputError, match="is damaged"):
+        SampleFile(path)
+    with pytest.raises(InputError, match="none"):
+        SampleFile(tmp_path / "none.safetensors")
