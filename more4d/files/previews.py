@@ -1,6 +1,7 @@
 """Pictures of things that are not pictures: depth as colours, tracks as moving points with tails."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -58,8 +59,13 @@ def colourise_depth(
 
 
 def draw_tracks(
-    tracks: PointTracks, *, points_across: int = 32, tail: int = 12, min_height: int = 320
-) -> Float[Tensor, "frames new_height new_width 3"]:
+    tracks: PointTracks,
+    *,
+    points_across: int = 32,
+    tail: int = 12,
+    min_height: int = 320,
+    frames: Sequence[int] | None = None,
+) -> Float[Tensor, "drawn new_height new_width 3"]:
     """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to light.
 
     Args:
@@ -67,6 +73,7 @@ def draw_tracks(
         points_across: points drawn along the width.
         tail: frames of history drawn behind a point.
         min_height: smaller photos are enlarged by a whole factor to at least this height.
+        frames: which frames to draw, counted from the end if negative; default all.
     """
     factor = max(1, math.ceil(min_height / tracks.height))
     photo = tracks.colours.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
@@ -78,8 +85,8 @@ def draw_tracks(
     place = (position * torch.tensor([width, height])).flatten(1, 2)
     shown = (tracks.visibility[:, rows, columns] & (depth > 0) & torch.isfinite(position).all(-1)).flatten(1)
     radius = max(1.0, height / 320)
-    frames = []
-    for frame in range(tracks.frames):
+    pictures = []
+    for frame in range(tracks.frames) if frames is None else [index % tracks.frames for index in frames]:
         picture = background.clone()
         steps = range(max(0, frame - tail), frame)
         lines = []
@@ -89,8 +96,8 @@ def draw_tracks(
         ages = colour_ramp(0.3 + 0.6 * torch.arange(1, len(lines) + 1) / max(1, len(lines)))
         _paint(picture, lines, ages, 0.7 * radius)
         _paint(picture, [place[frame][shown[frame]]], torch.ones(1, 3), 1.3 * radius)
-        frames.append(picture)
-    return torch.stack(frames)
+        pictures.append(picture)
+    return torch.stack(pictures)
 
 
 def _between(start: Tensor, end: Tensor, spacing: float) -> Tensor:

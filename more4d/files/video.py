@@ -20,6 +20,8 @@ from more4d.foundation.errors import InputError
 
 WHAT = "a video (mp4, mkv, webm, ...)"
 
+decord.logging.set_level(decord.logging.QUIET)  # what is wrong with a file is told by the error
+
 
 class VideoWriter:
     """Writes frames one by one; made by `open_video_writer`."""

@@ -67,6 +67,12 @@ def test_tracks_are_drawn_where_the_points_are() -> None:
     assert float(pictures[4, 9, (9 + moved) // 2].max()) > 0.3, "a tail lies behind the point"
 
 
+def test_single_frames_can_be_drawn() -> None:
+    whole = draw_tracks(moving_tracks(), points_across=4, min_height=48)
+    some = draw_tracks(moving_tracks(), points_across=4, min_height=48, frames=[-1, 2])
+    assert torch.equal(some, whole[[4, 2]])
+
+
 def test_hidden_points_are_not_drawn() -> None:
     pictures = draw_tracks(moving_tracks(), points_across=4, min_height=48)
     assert float(pictures[0, 30:].max()) > 0.9

@@ -18,8 +18,7 @@ class Bounds:
             2405.16645) chooses its clips.
         darkest: brightness, in [0, 1], that the brightest twentieth of every frame must exceed.
         least_contrast: standard deviation of brightness that every frame must exceed.
-        least_sharpness: how much of the finest detail's contrast the clip must have; see
-            `filters.sharpness`.
+        least_sharpness: of the pictures; see `filters.sharpness`.
         farthest_m: discard where the median depth of frame 0 lies beyond.
         least_depth_range: ratio of far to near depth (98th and 2nd percentile of frame 0) that must be
             exceeded: less is a wall, or depth that failed.
@@ -32,15 +31,16 @@ class Bounds:
         most_motion: normalised motion that nine tenths of the seen points must stay below.
         least_agreement: share of points that must agree with one motion of the camera (`camera` other than
             "keep").
-        most_camera_shift: how far, in picture widths, the camera's own motion may move a static scene
-            (`camera` "static").
+        most_camera_shift: how far, in picture widths, the camera's motion may move what stands still: more
+            is dropped where the camera is to be "static", and where its motion is taken out the clip is kept
+            without its film, which no longer shows what the tracks do.
     """
 
     most_alike: float = 0.95
     least_alike: float = 0.4
     darkest: float = 0.08
     least_contrast: float = 0.02
-    least_sharpness: float = 0.05
+    least_sharpness: float = 0.1
     farthest_m: float = 60.0
     least_depth_range: float = 1.1
     most_flicker: float = 0.15
@@ -49,7 +49,7 @@ class Bounds:
     least_motion: float = 0.01
     most_motion: float = 1.0
     least_agreement: float = 0.3
-    most_camera_shift: float = 0.02
+    most_camera_shift: float = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)

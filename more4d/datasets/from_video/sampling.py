@@ -27,7 +27,7 @@ def frames_per_second(times_s: Float[Tensor, " frames"]) -> float:
     if len(times_s) < 2:
         return 0.0
     between = float(times_s.double().diff().median())
-    return 1 / between if between > 0 else 0.0
+    return round(1 / between, 3) if between > 0 else 0.0  # moments are known to about a millisecond
 
 
 def find_windows(
@@ -61,7 +61,9 @@ def find_windows(
             if int(picked.diff().min()) > 0:
                 indices = tuple(shot.start + int(index) for index in picked)
                 windows.append(
-                    Window(frame_indices=indices, start_s=float(times_s[indices[0]]), fps=rate / every)
+                    Window(
+                        frame_indices=indices, start_s=float(times_s[indices[0]]), fps=round(rate / every, 3)
+                    )
                 )
     return windows
 

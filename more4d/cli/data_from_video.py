@@ -1,0 +1,234 @@
+"""`more4d data from-video`: a folder of raw videos to training clips with depth, tracks and captions."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from more4d.cli.infer import parse_device
+
+if TYPE_CHECKING:
+    from more4d.datasets.from_video.options import Options
+    from more4d.datasets.from_video.outcome import VideoOutcome
+    from more4d.datasets.from_video.running import Runner
+
+EXAMPLES = """\
+captions: the text in walk.txt beside walk.mp4, or lines of captions.jsonl {"file": "walk.mp4", "text": "..."}
+          or of captions.csv (file,text) in the folder, or --captioner
+
+examples:
+  more4d data from-video videos --output data/mine
+  more4d data from-video videos --output data/mine --frames 49 --pixels 188416 --depth unidepth --device cuda
+  more4d data from-video videos --output data/mine --camera static --most-alike 0.98
+  more4d data from-video videos --output data/mine --captioner Qwen/Qwen2.5-VL-3B-Instruct --device cuda
+  more4d data from-video videos --output data/mine --ray --workers 16
+
+look at data/mine/report.html, then train:
+  more4d train --config config/tiny/strag_lora.yaml options.clips.folder=data/mine
+"""
+
+
+def add_command(ways: Any) -> None:
+    """Add the subcommand to the parser of `more4d data`."""
+    parser = ways.add_parser(
+        "from-video",
+        help="raw videos to clips with depth, tracks and captions",
+        description="Cuts videos into clips that no scene change crosses, estimates depth and point tracks, "
+        "and keeps what is good enough; report.html beside the clips shows what was kept, what was dropped "
+        "and why. What an earlier run has finished is not made again.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of videos, in folders of any depth")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the clips")
+    clips = parser.add_argument_group("clips")
+    clips.add_argument("--fps", type=float, default=12.0, metavar="N", help="about so many frames per second")
+    clips.add_argument("--frames", type=int, default=25, metavar="N", help="of a clip, 4n + 1 (default 25)")
+    clips.add_argument(
+        "--stride-clips", type=int, default=0, metavar="N", help="frames from clip to clip (default --frames)"
+    )
+    clips.add_argument(
+        "--pixels", type=int, default=12_288, metavar="N", help="about so many in a frame (default 12288)"
+    )
+    clips.add_argument(
+        "--camera",
+        choices=("remove", "static", "keep"),
+        default="remove",
+        help="take its motion out of the tracks (default), drop clips in which it moves, or leave it",
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--depth", default="small", metavar="NAME", help="small (default), unidepth or transformers:MODEL"
+    )
+    how.add_argument(
+        "--tracker", default="optical-flow", metavar="NAME", help="optical-flow (default), cotracker or delta"
+    )
+    how.add_argument(
+        "--captioner",
+        default="",
+        metavar="MODEL",
+        help="vision-language model of transformers, for missing captions",
+    )
+    how.add_argument(
+        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+    how.add_argument(
+        "--workers",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="processes; 0 for none but this (default: by the cores)",
+    )
+    how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
+    good = parser.add_argument_group("what is good enough (more in report.html)")
+    good.add_argument(
+        "--most-alike",
+        type=float,
+        default=0.95,
+        metavar="SSIM",
+        help="to the first frame; above, nothing happens",
+    )
+    good.add_argument(
+        "--least-alike",
+        type=float,
+        default=0.4,
+        metavar="SSIM",
+        help="to the first frame; below, too much changes",
+    )
+    good.add_argument("--allow-empty-caption", action="store_true", help="keep clips that nobody captioned")
+    good.add_argument(
+        "--max_bad_fraction",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of videos that cannot be read, above which to stop (default 0.5)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the clips that are missing; 1 if a video could not be used."""
+    from more4d.cli.device import open_device
+    from more4d.datasets.from_video.dataset import make_dataset
+    from more4d.datasets.from_video.report import PAGE
+    from more4d.foundation.errors import InputError
+
+    if options.quiet:
+        logging.getLogger("more4d").setLevel(logging.ERROR)
+    if not 0 <= options.max_bad_fraction <= 1:
+        raise InputError(f"--max_bad_fraction must lie in [0, 1], got {options.max_bad_fraction}")
+    wanted = wanted_clips(options)
+    device = str(open_device(options.device))
+    bar = VideoProgress(show=not options.quiet)
+    try:
+        summary = make_dataset(
+            options.folder,
+            options.output,
+            wanted,
+            runner(options, wanted, device),
+            max_bad_fraction=options.max_bad_fraction,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    if summary.skipped:
+        print(f"{summary.skipped} of {summary.videos} videos were done before")
+    print(
+        f"{summary.made} clips made, {summary.dropped} dropped, {summary.clips} in {options.output}; "
+        f"see {options.output / PAGE}"
+    )
+    for name, reason in summary.failures.items():
+        print(f"error: {name}: {reason}", file=sys.stderr)
+    return 1 if summary.failures else 0
+
+
+def wanted_clips(options: argparse.Namespace) -> "Options":
+    """The arguments as settings.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    from more4d.datasets.from_video.options import Bounds, Options
+
+    return Options(
+        fps=options.fps,
+        frames=options.frames,
+        stride=options.stride_clips,
+        pixels=options.pixels,
+        depth=options.depth,
+        tracker=options.tracker,
+        camera=options.camera,
+        captioner=options.captioner,
+        allow_empty_caption=options.allow_empty_caption,
+        bounds=Bounds(most_alike=options.most_alike, least_alike=options.least_alike),
+    )
+
+
+def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runner":
+    """What sends videos through `make_clips`: this process, several, or Ray.
+
+    Raises:
+        MissingPackageError: Ray is wanted and not installed.
+    """
+    from functools import partial
+
+    from more4d.cli.device import usable_cores
+    from more4d.datasets.from_video.running import run_here, run_in_processes
+
+    cores = usable_cores()
+    workers = options.workers if options.workers >= 0 else cores if device == "cpu" else 1
+    if options.ray:
+        from more4d.datasets.from_video.ray_backend import run_with_ray
+
+        workers = max(1, workers)
+        return partial(
+            run_with_ray, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
+        )
+    if workers == 0:
+        return partial(run_here, options=wanted, device=device)
+    return partial(
+        run_in_processes, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
+    )
+
+
+class VideoProgress:
+    """A bar with the time left, or a line per video where there is no terminal."""
+
+    def __init__(self, *, show: bool) -> None:
+        from tqdm import tqdm
+
+        self._show, self._kept, self._dropped = show, 0, 0
+        self._bar = tqdm(
+            bar_format="{desc}{percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left",
+            file=sys.stderr,
+            disable=not (show and sys.stderr.isatty()),
+        )
+
+    def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
+        """As `dataset.Progress`; raises KeyboardInterrupt if there was a Ctrl-C that a library swallowed."""
+        from more4d.cli.interrupts import stop_if_interrupted
+
+        stop_if_interrupted()
+        if outcome is None:
+            self._bar.reset(total)
+            self._bar.initial = self._bar.n = done
+            self._bar.refresh()
+            return
+        kept = sum(report.kept for report in outcome.reports)
+        self._kept += kept
+        self._dropped += len(outcome.reports) - kept
+        self._bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped ")
+        self._bar.update(done - self._bar.n)
+        if self._show and self._bar.disable:
+            what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
+            print(
+                f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

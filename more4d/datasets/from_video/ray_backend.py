@@ -1,0 +1,96 @@
+"""Many videos through `make_clips` by Ray Data: on this machine, or on a cluster that Ray is told of.
+
+On a cluster (RAY_ADDRESS, or a Ray that is connected already) every machine must see the videos at the same
+path and have this package; clips come back to the process that asked, which alone writes.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from more4d.datasets.from_video.options import Options
+from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.running import attempt
+from more4d.datasets.from_video.sources import Source
+from more4d.datasets.from_video.tools import use_threads
+from more4d.foundation.errors import More4DError
+from more4d.foundation.optional import require
+
+MOST_BLOCKS = 4096
+
+
+def run_with_ray(
+    sources: Sequence[Source], options: Options, *, device: str = "cpu", workers: int, threads: int = 1
+) -> Iterator[VideoOutcome]:
+    """As `running.run_in_processes`, by Ray.
+
+    Args:
+        sources: the videos.
+        options: what is wanted.
+        device: where networks run; a GPU is reserved for each worker unless it is "cpu".
+        workers: that work at a time.
+        threads: that each of them computes with; as many CPUs are reserved for it.
+
+    Raises:
+        InputError, WeightsError, MissingPackageError: Ray is not installed, or as `running.attempt`.
+    """
+    ray = require("ray", extra="ray")
+    data = require("ray.data", extra="ray")
+    connected = ray.is_initialized()
+    if not connected:
+        _connect(ray, workers * threads, device)
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+
+    def work(row: dict[str, Any]) -> dict[str, Any]:
+        use_threads(threads)
+        try:
+            return {"outcome": attempt(_source(row["source"]), options, device)}
+        except More4DError as error:  # Ray would wrap it into many lines
+            return {"outcome": error}
+
+    try:
+        data.DataContext.get_current().enable_progress_bars = False
+        rows = data.from_items(
+            [{"source": _text(source)} for source in sources],
+            override_num_blocks=min(len(sources), MOST_BLOCKS),
+        )
+        gpus = {} if device == "cpu" else {"num_gpus": 1}
+        made = rows.map(work, num_cpus=threads, compute=data.TaskPoolStrategy(size=workers), **gpus)
+        for row in made.iter_rows():
+            if isinstance(row["outcome"], More4DError):
+                raise row["outcome"]
+            yield row["outcome"]
+    finally:
+        log.setLevel(level)
+        if not connected:
+            ray.shutdown()
+
+
+def _text(source: Source) -> str:
+    """A source as Ray's tables can hold it."""
+    return json.dumps(asdict(source) | {"path": str(source.path.resolve())})
+
+
+def _source(text: str) -> Source:
+    values = json.loads(text)
+    return Source(**{**values, "path": Path(values["path"])})
+
+
+def _connect(ray: Any, cpus: int, device: str) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+        return
+    ray.init(
+        num_cpus=cpus,
+        num_gpus=0 if device == "cpu" else None,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=True,
+        logging_level="ERROR",
+    )
