@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 SETTING = re.compile(r"[A-Za-z_][\w.]*=")
-WITH_VALUE = ("--config", "--output")
+WITH_VALUE = ("--config", "--output", "--max_bad_fraction")
 
 
 def settings_last(arguments: Sequence[str]) -> list[str]:
-    """Arguments of `train` with settings (key=value) behind the options, wherever they stood: argparse takes
-    them in one place only.
+    """Arguments of `train` (and of `data cache`) with settings (key=value) behind the options, wherever they
+    stood: argparse takes them in one place only.
     """
     arguments = list(arguments)
-    if arguments[:1] != ["train"]:
+    if arguments[:1] != ["train"] and arguments[:2] != ["data", "cache"]:
         return arguments
     before = [None, *arguments]
     settings = [
@@ -43,6 +43,13 @@ def add_command(commands: Any) -> None:
         help="build everything, take a step or two, print the plan, keep no weights",
     )
     parser.add_argument(
+        "--max_bad_fraction",
+        type=float,
+        metavar="F",
+        help="go on without unusable samples until they are more than this share of all;"
+        " the same as loop.max_bad_fraction=F (default 0: the first one stops the run)",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"
     )
     parser.set_defaults(run=run)
@@ -53,7 +60,12 @@ def run(options: argparse.Namespace) -> int:
     from more4d.training.run import run as train
 
     logging.getLogger("more4d").setLevel(logging.INFO)
+    for quiet in ("raster", "pipelines"):  # which files a preview loads is nobody's news
+        logging.getLogger(f"more4d.{quiet}").setLevel(logging.WARNING)
     output = options.output or Path("runs") / options.config.stem
-    for path in train(options.config, output, options.overrides, dry=options.dry_run):
+    overrides = list(options.overrides)
+    if options.max_bad_fraction is not None:
+        overrides.append(f"loop.max_bad_fraction={options.max_bad_fraction}")
+    for path in train(options.config, output, overrides, dry=options.dry_run):
         print(path)
     return 0

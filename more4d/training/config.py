@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from more4d.foundation.errors import ConfigError
+from more4d.training.preview import PreviewOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,9 @@ class LoopConfig:
         log_every: steps between log lines.
         tensorboard: also write the journal for tensorboard, into the run's folder.
         wandb: also send the journal to this project of Weights & Biases; empty: do not.
-        seed: of data order and noise.
+        seed: of initial weights, data order and noise.
+        max_bad_fraction: share of the samples that may be unusable (each is named, and another stands in);
+            a run with more stops. 0: the first one stops it. See training.intake for the first samples.
     """
 
     steps: int
@@ -60,6 +63,7 @@ class LoopConfig:
     tensorboard: bool = False
     wandb: str = ""
     seed: int = 0
+    max_bad_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "save_every", "keep_last", "log_every"):
@@ -73,13 +77,18 @@ class LoopConfig:
                 raise ConfigError(f"loop: {name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"loop: ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not 0 <= self.max_bad_fraction < 1:
+            raise ConfigError(f"loop: max_bad_fraction must lie in [0, 1), got {self.max_bad_fraction}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: which task, its options, the loop's, and where the weights go when it is done."""
+    """A training run: which task, its options, the loop's, where the weights go when it is done, and what
+    pictures are made on the way.
+    """
 
     task: str
     loop: LoopConfig
     export: Path
     options: dict = field(default_factory=dict)
+    preview: PreviewOptions | None = None

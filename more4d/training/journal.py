@@ -1,100 +1,148 @@
-"""What is seen of a training: progress bar, log lines, a file of means; tensorboard or wandb on demand."""
+"""What is seen of a training: a bar or lines, a file of means, pictures; tensorboard or wandb on demand."""
 
-import json
 import logging
-import math
 import time
-from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.files.atomic import write_bytes
+from more4d.files.json_lines import append_line, keep_lines, read_lines
 from more4d.foundation.optional import require
 from more4d.training.config import LoopConfig
+from more4d.training.curves import draw_curves
+from more4d.training.optim import learning_rate
+from more4d.training.window import Measured, Window
 
 log = logging.getLogger(__name__)
 NAME = "journal.jsonl"
+DRAW_SECONDS = 60
+BAR = "{desc} {percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt}, {elapsed}, {remaining} left{postfix}"
 
 
 class Journal:
-    """Means of the metrics over `log_every` steps each, one line of `journal.jsonl` per mean.
+    """Means over `log_every` steps and all processes, one line of `journal.jsonl` each.
+
+    A line holds the step, the mean of every metric over its finite values, NAME_not_finite where it had
+    others, learning_rate, samples_per_s, memory_gib (of the process that held most), bad_samples so far,
+    and of tasks that tell noise levels loss_per_noise_level and samples_per_noise_level, in
+    `window.BINS` equal parts of 0 .. 1.
+
+    On a terminal there is a bar; elsewhere every line is logged.
 
     Args:
         start: steps already taken; what the file says beyond them is of a run that was cut off, and goes.
         samples: per step, over all processes.
         show: whether this process is the one that tells; the others only count.
+        gather: every process's window, in any order; called by all processes at the same steps.
     """
 
-    def __init__(self, config: LoopConfig, folder: Path, start: int, *, samples: int, show: bool) -> None:
-        self._config, self._path, self._samples, self._show = config, folder / NAME, samples, show
-        self._sums: dict[str, float] = defaultdict(float)
-        self._count, self._clock = 0, time.monotonic()
-        self._bar = tqdm(
-            total=config.steps, initial=start, desc="training", unit="step", disable=not show or None
-        )
+    def __init__(
+        self,
+        config: LoopConfig,
+        folder: Path,
+        start: int,
+        *,
+        samples: int,
+        show: bool,
+        gather: Callable[[Window], list[Window]],
+    ) -> None:
+        self._config, self._folder, self._samples = config, folder, samples
+        self._show, self._gather, self._start = show, gather, start
+        self._window = Window()
+        self._began = self._clock = self._drawn = time.monotonic()
         self._board = self._run = None
         if show:
-            _keep_until(self._path, start)
+            keep_lines(folder / NAME, lambda line: line["step"] <= start)
             self._board = _tensorboard(folder, start) if config.tensorboard else None
             self._run = require("wandb", extra="wandb").init(project=config.wandb) if config.wandb else None
-
-    def note(self, step: int, metrics: dict[str, float], memory_gib: float) -> None:
-        """Count the metrics of a step; every `log_every` steps, tell their means."""
-        for name, value in metrics.items():
-            self._sums[name] += value if math.isfinite(value) else 0.0
-        self._count += 1
-        self._bar.update()
-        if (step + 1) % self._config.log_every == 0:
-            if self._show:
-                self._tell(step + 1, memory_gib)
-            self._sums.clear()
-            self._count, self._clock = 0, time.monotonic()
-
-    def _tell(self, step: int, memory_gib: float) -> None:
-        seconds = (time.monotonic() - self._clock) / self._count
-        means = {name: value / self._count for name, value in self._sums.items()}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        self._bar.set_postfix_str(text)
-        log.info(
-            "step %d  %s  %.3f s/step  %.1f samples/s  %.2f GiB",
-            *(step, text, seconds, self._samples / seconds, memory_gib),
+        self._open = ExitStack()
+        self._bar = tqdm(
+            total=config.steps,
+            initial=start,
+            desc="training",
+            bar_format=BAR,
+            dynamic_ncols=True,
+            disable=None if show else True,  # None: there is a bar on terminals only
         )
-        speed = {"samples_per_s": self._samples / seconds, "memory_gib": memory_gib}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **means, **speed}) + "\n")
-        for name, value in {**means, **speed}.items():
+        if not self._bar.disable:
+            self._open.enter_context(logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]))
+
+    def note(self, step: int, measured: Measured, *, memory_gib: float, bad: int) -> None:
+        """Count a step; every `log_every` steps and after the last, tell their means. Collective."""
+        self._window.add(measured, memory_gib)
+        self._bar.update()
+        if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.steps:
+            whole = Window.joined(self._gather(self._window))
+            if self._show:
+                self._tell(step + 1, whole, bad)
+            self._window, self._clock = Window(), time.monotonic()
+
+    def _tell(self, step: int, window: Window, bad: int) -> None:
+        now = time.monotonic()
+        seconds = (now - self._clock) / window.steps
+        means, odd = window.means(), window.not_finite()
+        facts: dict[str, int | float] = {
+            **{f"{name}_not_finite": count for name, count in odd.items()},
+            "learning_rate": learning_rate(step - 1, self._config),
+            "samples_per_s": self._samples / seconds,
+            "memory_gib": window.memory_gib,
+            "bad_samples": bad,
+        }
+        levels = {
+            "loss_per_noise_level": window.loss_per_noise_level(),
+            "samples_per_noise_level": window.bin_counts,
+        }
+        known = levels if any(window.bin_counts) else {}
+        append_line(self._folder / NAME, {"step": step, **means, **facts, **known})
+        left = (now - self._began) / (step - self._start) * (self._config.steps - step)
+        self._say(step, means, facts, left)
+        for name, value in {**means, **facts}.items():
             if self._board:
                 self._board.add_scalar(name, value, step)
         if self._run:
-            self._run.log({**means, **speed}, step=step)
+            self._run.log({**means, **facts}, step=step)
+
+    def _say(self, step: int, means: dict[str, float], facts: dict[str, int | float], left: float) -> None:
+        """The bar's words, or a line; `left` is the time left in seconds."""
+        odd = [f"{name} {value}" for name, value in facts.items() if name.endswith("_not_finite")]
+        bad = [f"{facts['bad_samples']} bad samples"] if facts["bad_samples"] else []
+        speed = f"{facts['samples_per_s']:.1f} samples/s"
+        memory = f"{facts['memory_gib']:.2f} GiB"
+        if self._bar.disable:
+            words = [f"{name} {value:.4g}" for name, value in means.items()]
+            words += [*odd, *bad, f"learning rate {facts['learning_rate']:.2e}", speed, memory]
+            words += [f"{tqdm.format_interval(int(left))} left"]
+            log.info("step %d of %d  %s", step, self._config.steps, "  ".join(words))
+        else:
+            words = [f"{name} {means[name]:.4g}" for name in ("loss", "gradient") if name in means]
+            self._bar.set_postfix_str(", ".join([*words, *odd, *bad, speed, memory]))
+
+    def draw(self, *, last: bool) -> None:
+        """Draw the curves of the run so far into its folder; unless it is the last time, once a minute at
+        most.
+        """
+        now = time.monotonic()
+        if self._show and (last or now - self._drawn >= DRAW_SECONDS):
+            self._drawn = now
+            draw_curves(self._folder, read_journal(self._folder))
 
     def close(self) -> None:
         """Leave everything written."""
         self._bar.close()
+        self._open.close()
         if self._board:
             self._board.close()
         if self._run:
             self._run.finish()
 
 
-def read_journal(folder: Path) -> list[dict[str, int | float]]:
+def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's journal; a last line that a kill cut short is left out."""
-    path = folder / NAME
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            log.warning("%s: a line is cut short and left out", path)
-    return lines
-
-
-def _keep_until(path: Path, step: int) -> None:
-    kept = "".join(json.dumps(line) + "\n" for line in read_journal(path.parent) if line["step"] <= step)
-    if not path.exists() or path.read_text() != kept:
-        write_bytes(path, kept.encode())
+    return read_lines(folder / NAME)
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

@@ -41,6 +41,11 @@ def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     )
 
 
+def optimiser_bytes(module: nn.Module) -> int:
+    """What AdamW keeps of the trained parameters: two moments of each number, in float32."""
+    return sum(2 * 4 * p.numel() for p in module.parameters() if p.requires_grad)
+
+
 def learning_rate(step: int, config: LoopConfig) -> float:
     """Linear warm-up, then as `schedule` says, to `final_fraction` at the last step."""
     if step < config.warmup_steps:

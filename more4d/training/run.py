@@ -1,25 +1,34 @@
 """One training run, from a configuration file to exported weights."""
 
 import importlib
+import logging
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
+from more4d.foundation.seeding import derive_seed
 from more4d.training.checkpoint import load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import rehearse, train
+from more4d.training.optim import optimiser_bytes
+from more4d.training.preview import make_preview
 from more4d.training.runtime import Runtime
 from more4d.training.task import Task
+
+log = logging.getLogger(__name__)
 
 TASKS = {
     "depth": "depth:DepthTask",
     "text": "text:TextTask",
     "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
     "strag": "strag:STraGTask",
+    "tiny-strag": "tiny_strag:TinySTraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
     "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",
     "vism": "vism:ViSMTask",
@@ -31,7 +40,7 @@ FREE = frozenset(
     f"loop.{name}"
     for name in (
         *("steps", "workers", "threads", "save_every", "keep_last", "keep_every", "log_every"),
-        *("tensorboard", "wandb"),
+        *("tensorboard", "wandb", "max_bad_fraction"),
     )
 )
 """Settings with which a run may go on differently than it began; another number of steps bends the learning
@@ -67,13 +76,33 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
     config = load_config(TrainConfig, config_path, overrides)
     kind = task_type(config.task)
     options = from_mapping(kind.options_type, config.options, where=f"{config_path}: options")
-    task, runtime = kind(options), Runtime(config.loop)
+    if config.preview:
+        config.preview.jobs()  # what is wrong with them is better known now than at the first checkpoint
+    task, runtime = build_task(kind, options, config.loop.seed), Runtime(config.loop)
+
+    def learned() -> Task:
+        """What is learned so far. The trained task may lie in parts all over the processes; this is whole."""
+        whole = build_task(kind, options, config.loop.seed)
+        load_trained(CheckpointFolder(output), whole)
+        return whole
+
+    def preview(step: int) -> None:
+        every = config.loop.save_every * config.preview.every if config.preview else 0
+        if not config.preview or (step % every and step != config.loop.steps):
+            return
+        if runtime.is_main:
+            state = torch.get_rng_state()
+            sheets = make_preview(learned(), config.preview, output / "previews", step, runtime.device)
+            torch.set_rng_state(state)
+            log.info("previews: %s", ", ".join(map(str, sheets)))
+        runtime.wait()
+
     try:
         if dry:
             print_plan(task, config, runtime)
             return []
         started = time.monotonic()
-        if not train(task, config.loop, output, runtime, settings=_settings(config)):
+        if not train(task, config.loop, output, runtime, settings=_settings(config), saved=preview):
             raise KeyboardInterrupt
         if not runtime.is_main:
             return []
@@ -86,12 +115,16 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             "seconds_of_last_start": f"{time.monotonic() - started:.0f}",
             "hardware": platform.processor() or platform.machine(),
         }
-        learned = kind(options)  # this one is whole, wherever the trained one's parts lie
-        load_trained(CheckpointFolder(output), learned)
         config.export.mkdir(parents=True, exist_ok=True)
-        return learned.export(config.export, notes)
+        return learned().export(config.export, notes)
     finally:
         runtime.close()
+
+
+def build_task(kind: type[Task], options: Any, seed: int) -> Task:
+    """A task whose initial weights, trained and frozen, are a function of the seed."""
+    torch.manual_seed(derive_seed("start", seed))
+    return kind(options)
 
 
 def _settings(config: TrainConfig) -> dict[str, str]:
@@ -118,17 +151,29 @@ def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
         counts = [sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False)]
         rows.append((name, *(f"{count:,}" for count in counts)))
     lines = [f"  {row[0]:24} {row[1]:>14} {row[2]:>14}" for row in rows]
-    seconds, metrics = rehearse(task, loop, runtime)
     per_step = loop.batch_size * loop.accumulate * runtime.processes
-    if runtime.is_main:
+    if runtime.is_main:  # before the steps, which may need more memory than there is
         print(f"task {config.task}, {runtime.kind} on {runtime.device}, precision {loop.precision}")
         print("\n".join(lines))
         print(
             f"{loop.steps} steps of {per_step} samples ({runtime.processes} processes x {loop.accumulate}"
             f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"
         )
+        whole = optimiser_bytes(task)
+        mine = whole // (runtime.processes if runtime.shares_optimiser else 1)
+        print(
+            f"the optimiser's state takes about {_size(mine)} of memory per process, and every checkpoint"
+            f" {_size(whole)} of disk for it"
+        )
+    seconds, metrics = rehearse(task, loop, runtime)
+    if runtime.is_main:
         print("one step: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         print(
             f"it took {seconds:.2f} s, so all take about {seconds * loop.steps / 3600:.1f} h;"
             f" most memory {runtime.peak_memory_gib():.2f} GiB per process"
         )
+
+
+def _size(count: int) -> str:
+    """A number of bytes, for people."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
 from more4d.training.layout import Layout, TensorLayout, ZeroLayout
+
+Value = TypeVar("Value")
 
 
 class Runtime:
@@ -69,6 +72,11 @@ class Runtime:
         if self._zero:
             return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
         return "ddp" if kind.startswith("multi") else "one process" if kind == "no" else kind
+
+    @property
+    def shares_optimiser(self) -> bool:
+        """Whether each process keeps only its part of the optimiser's state, or all of it."""
+        return self._zero or self._fsdp
 
     def prepare(
         self, module: nn.Module, optimiser: torch.optim.Optimizer
@@ -129,6 +137,14 @@ class Runtime:
             return mine
         flag = torch.tensor([float(mine)], device=self.device)
         return bool(self._accelerator.reduce(flag, "sum") > 0)
+
+    def told_by_all(self, value: Value) -> list[Value]:
+        """Every process's value (anything that can be pickled), in the order of ranks. Slower than `any`."""
+        if self.processes == 1:
+            return [value]
+        values: list = [None] * self.processes
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def told_by_main(self, number: int) -> int:
         """The main process's number, on every process."""

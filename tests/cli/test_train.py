@@ -87,7 +87,13 @@ def test_a_dry_run_tells_the_plan_and_keeps_nothing(text_config, tmp_path, capsy
     assert main(["train", "--config", str(text_config), "--output", str(output), "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "text_encoder" in told and "3 steps of 2 samples" in told and "one step: loss" in told
+    assert "the optimiser's state takes about 0.1 MiB of memory per process" in told  # 2 x 4 x 7992 bytes
     assert not output.exists() and not (tmp_path / "weights").exists()
+
+
+def test_the_share_of_bad_samples_is_a_setting_of_the_loop(text_config, capsys):
+    assert main(["train", "--config", str(text_config), "--max_bad_fraction", "1.5", "--dry-run"]) == 1
+    assert "loop: max_bad_fraction must lie in [0, 1), got 1.5" in capsys.readouterr().err
 
 
 def test_a_run_that_is_stopped_says_so_and_the_same_command_goes_on(

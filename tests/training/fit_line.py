@@ -11,11 +11,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from more4d.files.checkpoints import CheckpointFolder
+from more4d.foundation.errors import InputError, More4DError
 from more4d.training.checkpoint import load_trained
 from more4d.training.config import LoopConfig
 from more4d.training.loop import train
 from more4d.training.runtime import Runtime
-from more4d.training.task import Task
+from more4d.training.task import NOISE_LEVELS, Task, noise_levels
 
 LOOP = LoopConfig(steps=8, batch_size=2, workers=0, save_every=3, log_every=2, precision="no", warmup_steps=2)
 
@@ -35,15 +36,23 @@ class Points:
 
 
 class Line(Dataset):
+    """Endless; of samples in `bad` the files are damaged."""
+
+    def __init__(self, bad=()):
+        self.bad = bad
+
     def __getitem__(self, index):
+        if index in self.bad:
+            raise InputError(f"point-{index}.txt is damaged")
         return Points(torch.tensor([[float(index % 7) / 7]]))
 
 
 class FitLine(Task):
     name = "fit-line"
 
-    def __init__(self, scale=1.0):
+    def __init__(self, scale=1.0, bad=()):
         super().__init__()
+        self.bad = bad
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.layer = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Dropout(0.1), nn.Linear(6, 1))
@@ -52,12 +61,13 @@ class FitLine(Task):
         self.scale = scale
 
     def dataset(self):
-        return Line()
+        return Line(self.bad)
 
     def forward(self, batch, generator):
         noise = 0.1 * torch.randn(batch.values.shape, generator=generator)
         error = self.layer(batch.values.to(self.layer[0].weight.dtype)).float() - 2 * batch.values - noise
-        return {"loss": self.scale * error.square().mean()}
+        loss = self.scale * error.square().mean(1)
+        return {"loss": loss.mean(), NOISE_LEVELS: noise_levels(batch.values[:, 0], loss)}
 
     def export(self, folder, notes):
         return []
@@ -77,6 +87,8 @@ def main() -> None:
     parser.add_argument("--precision", default="no")
     parser.add_argument("--save-every", type=int, default=3)
     parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--bad", type=int, nargs="*", default=[])
+    parser.add_argument("--max-bad-fraction", type=float, default=0.0)
     options = parser.parse_args()
     config = replace(
         LOOP,
@@ -86,11 +98,16 @@ def main() -> None:
         accumulate=options.accumulate,
         learning_rate=0.02,
         schedule="constant",
+        max_bad_fraction=options.max_bad_fraction,
     )
     torch.set_num_threads(1)
     runtime = Runtime(config)
     print(f"{runtime.kind}, {runtime.processes} processes, pid {os.getpid()}", file=sys.stderr)
-    finished = train(FitLine(), config, options.folder, runtime)
+    try:
+        finished = train(FitLine(bad=options.bad), config, options.folder, runtime)
+    except More4DError as error:
+        print(f"rank {runtime.rank}: {error}", file=sys.stderr)
+        finished = False
     runtime.close()
     sys.exit(0 if finished else 3)
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from more4d.files.checkpoints import CheckpointFolder
+from more4d.files.image import load_image
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.training.checkpoint import load_trained
-from more4d.training.loop import StepSampler, train
+from more4d.training.intake import StepSampler
+from more4d.training.loop import train
 from more4d.training.optim import build_optimiser, learning_rate, set_learning_rate
 from tests.training.fit_line import LOOP, FitLine, Points, learned
 
@@ -71,6 +73,12 @@ def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(tmp_pat
     assert CheckpointFolder(tmp_path / "parts").steps() == [3, 5]
     monkeypatch.setattr(FitLine, "forward", forward)
     assert torch.equal(trained(tmp_path / "parts"), whole)
+
+
+def test_a_run_leaves_its_curves_beside_its_checkpoints(tmp_path):
+    trained(tmp_path)
+    for name in ("loss.png", "loss_per_noise_level.png"):
+        assert float(load_image(tmp_path / name).min()) < 0.3
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from more4d.files.json_lines import read_lines
+from more4d.training.intake import BAD_SAMPLES
+from more4d.training.journal import read_journal
 from tests.training.fit_line import learned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,13 +29,13 @@ def launch_line(kind: str, processes: int, precision: str) -> list[str]:
     return [*shared, "--mixed_precision", precision, *zero]
 
 
-def train(
-    folder: Path, kind: str, processes: int, steps: int, precision: str = "no"
-) -> dict[str, torch.Tensor]:
-    """Train in processes of their own; returns what was learned."""
+def start(
+    folder: Path, kind: str, processes: int, steps: int, precision: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Train in processes of their own, to whatever end."""
     line = [sys.executable, "-m", *launch_line(kind, processes, precision), "-m", "tests.training.fit_line"]
-    done = subprocess.run(
-        [*line, str(folder), "--steps", str(steps), "--precision", precision],
+    return subprocess.run(
+        [*line, str(folder), "--steps", str(steps), "--precision", precision, *options],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_BUILD_OPS": "0"},
         capture_output=True,
@@ -40,6 +43,13 @@ def train(
         timeout=300,
         check=False,
     )
+
+
+def train(
+    folder: Path, kind: str, processes: int, steps: int, precision: str = "no"
+) -> dict[str, torch.Tensor]:
+    """Train in processes of their own; returns what was learned."""
+    done = start(folder, kind, processes, steps, precision)
     assert done.returncode == 0, done.stderr[-3000:]
     named = "(?:ddp|one process)" if kind == "ddp" else kind.partition("_")[0]
     assert len(re.findall(rf"{named}, {processes} processes", done.stderr)) == processes
@@ -78,3 +88,27 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way_to_share
 def test_lowered_precision_trains_under_zero(tmp_path, kind):
     lowered = train(tmp_path / "bf16", kind, 2, 5, precision="bf16")
     assert_close(lowered, train(tmp_path / "float32", "ddp", 2, 5), 0.02)
+
+
+def test_processes_count_bad_samples_together_and_stop_together(tmp_path):
+    """Of two processes with two samples a step, samples 2, 3, 6, 7 and so on are the second one's."""
+    bad = ["--bad", "2", "7", "--max-bad-fraction"]
+    done = start(tmp_path / "borne", "ddp", 2, 4, "no", *bad, "0.002")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line["bad_samples"] for line in read_journal(tmp_path / "borne")] == [2, 2]
+    named = [line["sample"] for line in read_lines(tmp_path / "borne" / BAD_SAMPLES)]
+    assert named == [f"sample {index}: point-{index}.txt is damaged" for index in (2, 7)]
+    done = start(tmp_path / "stopped", "ddp", 2, 4, "no", *bad, "0.001")
+    assert done.returncode != 0
+    for rank in (0, 1):
+        assert re.search(rf"rank {rank}: step 1: 2 of 8 samples are bad.*point-2.*point-7", done.stderr)
+
+
+def test_the_journal_tells_the_means_of_all_processes(tmp_path):
+    """Each process has two of a step's four samples; their noise levels are 0, 1/7, 2/7 and so on."""
+    train(tmp_path, "ddp", 2, 2)
+    (line,) = read_journal(tmp_path)
+    counts = line["samples_per_noise_level"]
+    assert counts == [2, 1, 1, 0, 1, 1, 0, 1, 1, 0]
+    sums = [count * loss for count, loss in zip(counts, line["loss_per_noise_level"], strict=True) if count]
+    assert line["loss"] == pytest.approx(sum(sums) / 8)

@@ -96,12 +96,6 @@ def test_the_loss_reaches_every_parameter() -> None:
     assert not missing
 
 
-def test_two_tasks_of_one_seed_start_alike() -> None:
-    first, second, other = DepthTask(OPTIONS), DepthTask(OPTIONS), DepthTask(replace(OPTIONS, seed=1))
-    assert torch.equal(first.network.stem.weight, second.network.stem.weight)
-    assert not torch.equal(first.network.stem.weight, other.network.stem.weight)
-
-
 def test_an_exported_network_opens_as_an_estimator(tmp_path: Path) -> None:
     (path,) = DepthTask(OPTIONS).export(tmp_path, {"steps": "0"})
     assert path == tmp_path / "depth.safetensors"
