@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
-from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.datasets.file_clips import FileClipOptions, open_clips
+from more4d.datasets.procedural import ProceduralOptions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.weights import save_network
 from more4d.training.task import Task
@@ -25,6 +27,8 @@ class TinyTrajectoryOptions:
     """Options of the task.
 
     Attributes:
+        data: procedural scenes to train on, unless `clips` names a data set.
+        clips: a data set from files (`more4d data import`, `more4d data from-video`).
         latent_noise: deviation of the noise added to the latents, so that a generator's small errors do
             little harm.
         latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
@@ -34,6 +38,7 @@ class TinyTrajectoryOptions:
 
     network: TinyTrajectoryConfig = field(default_factory=TinyTrajectoryConfig)
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
+    clips: FileClipOptions | None = None
     seed: int = 0
     latent_noise: float = 0.1
     latent_penalty: float = 1e-3
@@ -53,8 +58,8 @@ class TinyTrajectoryTask(Task):
         self.codec.image_stem.requires_grad_(False)
         self.codec.depth_stem.requires_grad_(False)
 
-    def dataset(self) -> ProceduralClips:
-        return ProceduralClips(self.options.data, seed=self.options.seed)
+    def dataset(self) -> Dataset:
+        return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
 
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.codec.encode_raw(batch.motion)
@@ -77,7 +82,7 @@ class TinyTrajectoryTask(Task):
         The mean is the code of 'nothing moves', so that stillness is the origin; the deviation is the RMS
         over the latent cells in which something moves, or the zeros of all others would set the scale.
         """
-        data = ProceduralClips(self.options.data, seed=self.options.seed + 1)
+        data = open_clips(self.options.clips, self.options.data, seed=self.options.seed + 1)
         sums, count = torch.zeros(2, self.options.network.latent_channels), torch.zeros(2, 1)
         still = self.codec.encode_raw(torch.zeros_like(data[0].motion))
         centre = torch.stack([still[0, :, 0].mean((1, 2)), still[0, :, 1:].mean((1, 2, 3))])

@@ -12,7 +12,8 @@ from torch.nn.functional import max_pool3d
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
-from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralClips, ProceduralOptions
+from more4d.datasets.file_clips import FileClipOptions, open_clips
+from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralOptions
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.registry import BUILDERS
@@ -60,6 +61,8 @@ class TrajectoryVaeOptions:
     """Options of the task.
 
     Attributes:
+        data: procedural scenes to train on, unless `clips` names a data set.
+        clips: a data set from files (`more4d data import`, `more4d data from-video`).
         train: which weights learn: "adapters"; "decoder": the VAE's decoder, too (the published choice,
             whose encoder adapter got no gradient, though); "all": the whole VAE.
         gradient_checkpointing: compute groups of frames again on the way back instead of keeping them.
@@ -75,6 +78,7 @@ class TrajectoryVaeOptions:
 
     network: WanTrajectoryVaeConfig = field(default_factory=WanTrajectoryVaeConfig)
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
+    clips: FileClipOptions | None = None
     seed: int = 0
     start: CodecStart = field(default_factory=CodecStart)
     train: Literal["adapters", "decoder", "all"] = "decoder"
@@ -118,7 +122,7 @@ class TrajectoryVaeTask(Task):
         self.codec.video.recompute = options.gradient_checkpointing
 
     def dataset(self) -> Dataset:
-        return ProceduralClips(self.options.data, seed=self.options.seed)
+        return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
 
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> dict[str, Tensor]:
         options = self.options

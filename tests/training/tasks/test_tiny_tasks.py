@@ -10,6 +10,8 @@ import torch
 
 from more4d.datasets import captions
 from more4d.datasets.batch import ClipBatch, ViewBatch
+from more4d.datasets.file_clips import FileClipOptions
+from more4d.datasets.file_views import FileViewOptions
 from more4d.datasets.holes import HoleOptions
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
 from more4d.foundation.errors import ConfigError, WeightsError
@@ -32,6 +34,7 @@ from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
+from tests.datasets.clip_files import write_scenes
 
 CLIPS = ProceduralOptions(shapes=((32, 48),), group=2, frames=5)
 VIEWS = HoleOptions(shapes=((32, 48),), group=2, frames=5, pairs=2)
@@ -249,3 +252,29 @@ def test_batches_of_views_are_joined_in_order():
 def test_an_unknown_task_lists_those_there_are():
     with pytest.raises(ConfigError, match="strag"):
         task_type("poetry")
+
+
+def test_every_task_trains_on_clips_from_files(folder, trained_strag, trained_vism, tmp_path):
+    write_scenes(tmp_path, [(32, 48), (36, 48), (34, 50)], frames=5)
+    cut = {"folder": tmp_path, "shapes": ((32, 48),), "group": 2, "frames": 5}
+    small = TinyTrajectoryConfig(width=32, guide_width=16, stem_width=32)
+    clips = FileClipOptions(**cut)
+    codec = TinyTrajectoryOptions(network=small, clips=clips, statistics_clips=2)
+    for task in (
+        TinyTrajectoryTask(codec),
+        STraGTask(replace(trained_strag, clips=clips)),
+        ViSMTask(replace(trained_vism, clips=FileViewOptions(**cut))),
+    ):
+        losses(task, 2)
+        task.export(tmp_path / "out", {})
+
+
+def test_hints_on_objects_are_refused_where_nobody_knows_them(folder, tmp_path):
+    with pytest.raises(ConfigError, match="hint_weight=0"):
+        TinySTraGOptions(
+            network=STraGConfig(wan=WanConfig(in_channels=48, **WAN), start_channels=0),
+            motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+            codec=folder / "trajectory_codec.safetensors",
+            text=folder / "text_encoder.safetensors",
+            clips=FileClipOptions(folder=tmp_path),
+        )
