@@ -26,14 +26,14 @@ from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import Tools, tools_of
 from more4d.files.clips import Clip, ClipFacts, encode_clip
 from more4d.files.image import to_bytes
-from more4d.files.video import read_video_facts, stream_video
+from more4d.files.video import VideoFacts, read_video_facts, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.framing import fit, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import camera_travel, estimate_camera_motion, remove_camera_motion
 
-CAMERA_FRAMES = 5
+CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_PICTURES = 3
 NO_CAPTION = "nobody captioned it"
 
@@ -43,6 +43,7 @@ class Bench:
     """What all clips of a video share: where they come from, its camera, what is wanted, and the tools."""
 
     source: Source
+    facts: VideoFacts
     camera: Camera
     options: Options
     tools: Tools
@@ -83,11 +84,12 @@ def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOu
 
 
 def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
-    windows = find_clips(source, options)
+    facts = read_video_facts(source.path)
+    windows = find_clips(source, facts, options)
     if isinstance(windows, str):
         return VideoOutcome(video=source.name, note=windows)
-    camera = usual_camera(source, windows, tools)
-    bench = Bench(source=source, camera=camera, options=options, tools=tools)
+    camera = usual_camera(source, facts, windows, tools)
+    bench = Bench(source=source, facts=facts, camera=camera, options=options, tools=tools)
     made = [_make_clip(bench, number, window) for number, window in enumerate(windows)]
     return VideoOutcome(
         video=source.name,
@@ -96,13 +98,12 @@ def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
     )
 
 
-def find_clips(source: Source, options: Options) -> list[Window] | str:
+def find_clips(source: Source, facts: VideoFacts, options: Options) -> list[Window] | str:
     """Which frames of a video make clips, or in words why none do.
 
     Raises:
         InputError: it is no video, is damaged, or has one frame only.
     """
-    facts = read_video_facts(source.path)
     rate = frames_per_second(facts.times_s)
     if not rate:
         raise InputError(f"{source.path} has one frame only, or no times; give a video of a moment")
@@ -115,15 +116,14 @@ def find_clips(source: Source, options: Options) -> list[Window] | str:
     )
 
 
-def usual_camera(source: Source, windows: list[Window], tools: Tools) -> Camera:
+def usual_camera(source: Source, facts: VideoFacts, windows: list[Window], tools: Tools) -> Camera:
     """The camera of a whole video: of what is estimated for a few frames the median, number by number."""
     frames = sorted({frame for window in windows for frame in window.frame_indices})
-    chosen = [
-        frames[round(place * (len(frames) - 1) / (CAMERA_FRAMES - 1))] for place in range(CAMERA_FRAMES)
-    ]
+    places = [step * (len(frames) - 1) / (CAMERA_FRAMES - 1) for step in range(CAMERA_FRAMES)]
+    size = reduced_size(facts, CAMERA_SIDE / max(facts.height, facts.width))
     cameras = [
         tools.depth.estimate(frame.float() / 255).camera
-        for frame in stream_video(source.path, frame_indices=chosen)
+        for frame in stream_video(source.path, frame_indices=[frames[round(p)] for p in places], size=size)
     ]
     numbers = torch.tensor([[c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=torch.float64)
     fx, fy, cx, cy = numbers.median(0).values.tolist()
@@ -132,7 +132,7 @@ def usual_camera(source: Source, windows: list[Window], tools: Tools) -> Camera:
 
 def _make_clip(bench: Bench, number: int, window: Window) -> tuple[ClipReport, EncodedClip | None]:
     source, options = bench.source, bench.options
-    film, camera = read_film(source, window, bench.camera, options)
+    film, camera = read_film(source, bench.facts, window, bench.camera, options)
     report = ClipReport(
         name=f"{source.identifier}-{number:04d}",
         start_s=window.start_s,
@@ -165,18 +165,29 @@ def _make_clip(bench: Bench, number: int, window: Window) -> tuple[ClipReport, E
 
 
 def read_film(
-    source: Source, window: Window, camera: Camera, options: Options
+    source: Source, facts: VideoFacts, window: Window, camera: Camera, options: Options
 ) -> tuple[Float[Tensor, "frames height width 3"], Camera]:
     """The frames of a clip at working size, and the camera that belongs to them.
 
-    Frames are shrunk one by one: a clip of full size would not fit into memory beside its neighbours.
+    The decoder shrinks to about twice that size, which is fast, and `fit` does the rest.
     """
+    height, width = working_size(facts.height, facts.width, pixels=options.pixels)
+    size = reduced_size(facts, 2 * max(height / facts.height, width / facts.width))
     film = []
-    for frame in stream_video(source.path, frame_indices=window.frame_indices):
-        height, width = working_size(*frame.shape[:2], pixels=options.pixels)
+    for frame in stream_video(source.path, frame_indices=window.frame_indices, size=size):
         small, fitted = fit(frame.float() / 255, camera, height=height, width=width)
         film.append(small)
     return torch.stack(film), fitted
+
+
+def reduced_size(facts: VideoFacts, scale: float) -> tuple[int, int] | None:
+    """(height, width) of the frames of a video at a scale; None where that would enlarge them.
+
+    Whole frames are resized, so that a camera, whose numbers are shares of the picture, stays the same.
+    """
+    if scale >= 1:
+        return None
+    return max(1, round(facts.height * scale)), max(1, round(facts.width * scale))
 
 
 def _captioned(report: ClipReport, film: Tensor, bench: Bench) -> ClipReport:

@@ -47,13 +47,6 @@ def run_with_ray(
     level = log.level
     log.setLevel(logging.ERROR)
 
-    def work(row: dict[str, Any]) -> dict[str, Any]:
-        use_threads(threads)
-        try:
-            return {"outcome": attempt(_source(row["source"]), options, device)}
-        except More4DError as error:  # Ray would wrap it into many lines
-            return {"outcome": error}
-
     try:
         data.DataContext.get_current().enable_progress_bars = False
         rows = data.from_items(
@@ -61,7 +54,13 @@ def run_with_ray(
             override_num_blocks=min(len(sources), MOST_BLOCKS),
         )
         gpus = {} if device == "cpu" else {"num_gpus": 1}
-        made = rows.map(work, num_cpus=threads, compute=data.TaskPoolStrategy(size=workers), **gpus)
+        made = rows.map(
+            _work,
+            fn_kwargs={"options": options, "device": device, "threads": threads},
+            compute=data.TaskPoolStrategy(size=workers),
+            num_cpus=threads,
+            **gpus,
+        )
         for row in made.iter_rows():
             if isinstance(row["outcome"], More4DError):
                 raise row["outcome"]
@@ -70,6 +69,14 @@ def run_with_ray(
         log.setLevel(level)
         if not connected:
             ray.shutdown()
+
+
+def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -> dict[str, Any]:
+    use_threads(threads)
+    try:
+        return {"outcome": attempt(_source(row["source"]), options, device)}
+    except More4DError as error:  # Ray would wrap it into many lines
+        return {"outcome": error}
 
 
 def _text(source: Source) -> str:

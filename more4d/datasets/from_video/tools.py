@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from more4d.depth.interface import DepthEstimator, open_depth_estimator
 from more4d.tracking.interface import PointTracker, open_tracker
 
 
+@runtime_checkable
 class Captioner(Protocol):
     """A few pictures of one event to a line of text."""
 
