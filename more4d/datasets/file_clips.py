@@ -1,5 +1,6 @@
 """Clips from shards (`files.shards`) as an endless map-style data set, in the layout that networks take."""
 
+import logging
 import math
 import re
 from collections import defaultdict
@@ -22,6 +23,7 @@ from more4d.geometry.framing import window
 from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
 
+log = logging.getLogger(__name__)
 SIDES = re.compile(r"\b(left|right)(?=\b|ward|most)", re.IGNORECASE)
 OPPOSITE = {"left": "right", "right": "left"}
 
@@ -106,16 +108,22 @@ class Order:
 
 
 class FileClips(Dataset):
-    """Clips of a folder of shards; sample `index` is always the same.
+    """Clips of a folder of shards, perhaps only those with a video; sample `index` is always the same.
 
     Raises:
-        InputError: the folder holds no shards.
+        InputError: the folder holds no shards, or none of its clips has a video.
     """
 
-    def __init__(self, options: FileClipOptions, *, seed: int) -> None:
+    def __init__(self, options: FileClipOptions, *, seed: int, only_with_video: bool = False) -> None:
         self.options, self._seed = options, seed
         self.shards = ShardFolder(options.folder)
-        facts = [self.shards.facts(number) for number in range(len(self.shards))]
+        count = len(self.shards)
+        self._chosen = [n for n in range(count) if not only_with_video or self.shards.facts(n).video]
+        if not self._chosen:
+            raise InputError(f"none of the {count} clips in {options.folder} has a video")
+        if len(self._chosen) < count:
+            log.warning("%d of %d clips in %s have a video", len(self._chosen), count, options.folder)
+        facts = [self.shards.facts(number) for number in self._chosen]
         shapes = options.shapes
         nearest = [
             min(
@@ -143,7 +151,8 @@ class FileClips(Dataset):
         """The clip of an index as it is cut, thinned and perhaps mirrored for it, with or without its
         videos.
         """
-        number, shape = self.order(index)
+        place, shape = self.order(index)
+        number = self._chosen[place]
         if films:
             clip = self.shards.read(number)
         else:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.file_clips import FileClipOptions, FileClips, lengthened
 from more4d.datasets.holes import PATHS, HoleClips, HoleOptions
-from more4d.foundation.errors import ConfigError, InputError
+from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
@@ -54,12 +54,12 @@ class FileViews(Dataset):
     """Pairs of rendering and video; sample `index` is always the same.
 
     Raises:
-        InputError: the folder holds no shards.
+        InputError: the folder holds no shards, or none of its clips has a video.
     """
 
     def __init__(self, options: FileViewOptions, *, seed: int) -> None:
         self.options, self._seed = options, seed
-        self.clips = FileClips(options, seed=seed)
+        self.clips = FileClips(options, seed=seed, only_with_video=True)
 
     def __len__(self) -> int:
         """Samples in an epoch; later indices go on with the next one."""
@@ -69,12 +69,11 @@ class FileViews(Dataset):
         """Sample `index` as a batch of one.
 
         Raises:
-            InputError: its clip is damaged, or has no video.
+            InputError: its clip is damaged.
         """
         clip = self.clips.cut(index, films=True)
         tracks = clip.tracks
-        if clip.video is None:
-            raise InputError(f"clip '{clip.name}' has no video; 4D-ViSM cannot be trained on it")
+        assert clip.video is not None  # the others were left out
         draw = numpy_generator("view", self._seed, index)
         size = (tracks.height, tracks.width)
         if clip.rendering is not None and clip.coverage is not None and draw.random() < self.options.given:

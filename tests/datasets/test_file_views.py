@@ -81,11 +81,16 @@ def test_a_given_rendering_is_used_when_asked_for(tmp_path):
     torch.testing.assert_close(pair.known[..., 32:], pair.truth[..., 32:], atol=0.2, rtol=0)
 
 
-def test_a_clip_without_a_video_is_refused_by_name(tmp_path):
+def test_clips_without_a_video_are_left_out(tmp_path):
     with ShardWriter(tmp_path) as writer:
         writer.add(replace(scene_clip(3, 48, 64, 5), video=None))
-    with pytest.raises(InputError, match="'scene_3' has no video"):
-        FileViews(options(tmp_path), seed=0)[0]
+    with pytest.raises(InputError, match="none of the 1 clips"):
+        FileViews(options(tmp_path), seed=0)
+    with ShardWriter(tmp_path) as writer:
+        writer.add(scene_clip(4, 48, 64, 5))
+    data = FileViews(options(tmp_path), seed=0)
+    assert len(data) == 1
+    assert data[0].captions == (scene_clip(4, 48, 64, 5).tracks.caption,)
 
 
 def test_films_are_resized_within_their_range():
