@@ -8,6 +8,11 @@ from more4d.foundation.errors import MissingPackageError
 # Packages that are in no index, by the extra that names them.
 INSTALL_LINES = {
     "unidepth": "pip install '.[unidepth]'; pip install --no-deps git+https://github.com/lpiccinelli-eth/UniDepth",
+    "cotracker": "pip install git+https://github.com/facebookresearch/co-tracker",
+    "delta": (
+        "git clone https://github.com/snap-research/DELTA_densetrack3d "
+        "&& export PYTHONPATH=$PWD/DELTA_densetrack3d (it has no installer)"
+    ),
     "inria": "pip install --no-build-isolation git+https://github.com/graphdeco-inria/diff-gaussian-rasterization",
 }
 

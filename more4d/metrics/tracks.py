@@ -8,6 +8,7 @@ from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import PointTracks
 
 DIRECTION_AXES = {
     "left": (0, -1.0),
@@ -18,6 +19,95 @@ DIRECTION_AXES = {
     "away": (2, 1.0),
 }
 """Axis and sign of each direction a caption can name, in the camera's frame (x right, y down, z forward)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackErrors:
+    """How far a tracker's answer is from the truth, over the frames after the first.
+
+    All but the last three are over points that are truly seen, and NaN where there are none.
+
+    Attributes:
+        error_px: mean end-point error in pixels of the picture.
+        median_px: its median.
+        moving_px: mean over the points that move.
+        moving_median_px: median over those.
+        still_px: mean over the points that do not.
+        within_1px: share of points at most 1 pixel off.
+        moving_within_1px: the same of the points that move.
+        error_m: mean end-point error in space, in metres.
+        relative: mean of that error divided by the point's true depth in that frame.
+        moving_relative: the same over the points that move.
+        motion: mean error of (X_t - X_0) / Z_0: right up to the scale of the depth is right.
+        moving_motion: the same over the points that move.
+        visible_precision: share of the points called visible that are.
+        visible_recall: share of the visible points that are called so.
+        visible_accuracy: share of all points whose visibility is right.
+    """
+
+    error_px: float
+    median_px: float
+    moving_px: float
+    moving_median_px: float
+    still_px: float
+    within_1px: float
+    moving_within_1px: float
+    error_m: float
+    relative: float
+    moving_relative: float
+    motion: float
+    moving_motion: float
+    visible_precision: float
+    visible_recall: float
+    visible_accuracy: float
+
+
+def track_errors(
+    predicted: PointTracks, truth: PointTracks, *, moving: Bool[Tensor, "height width"] | None = None
+) -> TrackErrors:
+    """Every error of `TrackErrors`; both tracks are in each frame's own camera, or both in the world.
+
+    Args:
+        predicted: what the tracker says.
+        truth: what is so; its visibility says which points count.
+        moving: which pixels count as moving; by default `moving_pixels`, which in tracks of a camera that
+            moves calls everything moving.
+
+    Raises:
+        ValueError: the tracks differ in shape or have a single frame.
+    """
+    if predicted.positions.shape != truth.positions.shape or truth.frames < 2:
+        raise ValueError(
+            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
+            f"and {tuple(truth.positions.shape)}"
+        )
+    if moving is None:
+        moving = moving_pixels(truth.positions, truth.camera)
+    seen, called = truth.visibility[1:], predicted.visibility[1:]
+    moving = moving.expand_as(seen) & seen
+    image = image_error_px(predicted.positions, truth.positions, truth.camera)[1:]
+    space = (predicted.positions - truth.positions)[1:].norm(dim=-1)
+    relative = space / truth.positions[1:, ..., 2]
+    shifts = [(t.positions - t.positions[0])[1:] / t.depth_m[..., None] for t in (predicted, truth)]
+    motion = (shifts[0] - shifts[1]).norm(dim=-1)
+    both = (seen & called).sum()
+    return TrackErrors(
+        error_px=float(image[seen].mean()),
+        median_px=float(image[seen].nanmedian()),
+        moving_px=float(image[moving].mean()),
+        moving_median_px=float(image[moving].nanmedian()),
+        still_px=float(image[seen & ~moving].mean()),
+        within_1px=float((image[seen] <= 1).float().mean()),
+        moving_within_1px=float((image[moving] <= 1).float().mean()),
+        error_m=float(space[seen].mean()),
+        relative=float(relative[seen].mean()),
+        moving_relative=float(relative[moving].mean()),
+        motion=float(motion[seen].mean()),
+        moving_motion=float(motion[moving].mean()),
+        visible_precision=float(both / called.sum()),
+        visible_recall=float(both / seen.sum()),
+        visible_accuracy=float((seen == called).float().mean()),
+    )
 
 
 def image_error_px(

@@ -1,12 +1,17 @@
 """What every point tracker promises, and how one is opened by name."""
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
+
+TRACKERS = ("optical-flow", "cotracker", "delta")
 
 
 @runtime_checkable
@@ -29,3 +34,57 @@ class PointTracker(Protocol):
             ValueError: video and depth do not fit each other.
         """
         ...
+
+
+def open_tracker(
+    name: str, *, weights: Path | None = None, device: str | torch.device = "cpu"
+) -> PointTracker:
+    """The tracker called `name`, with its weights loaded onto `device`.
+
+    Args:
+        name: "optical-flow" (built in, needs no weights and runs on the CPU), "cotracker" (CoTracker3) or
+            "delta" (DELTA, also called DenseTrack3D).
+        weights: the file of "delta", which has to be given, or of "cotracker" (the published ones if absent).
+        device: where the network runs.
+
+    Raises:
+        InputError: the name is unknown, or `weights` is given to a tracker that has none.
+        MissingPackageError: the tracker needs an optional package.
+        WeightsError: its weights cannot be loaded.
+    """
+    # Each tracker is imported when it is asked for: the optional ones bring large packages.
+    if name == "optical-flow":
+        from more4d.tracking.optical_flow import OpticalFlowTracker
+
+        if weights is not None:
+            raise InputError(f"the tracker 'optical-flow' has no weights; leave out {weights}")
+        return OpticalFlowTracker()
+    if name == "cotracker":
+        from more4d.tracking.cotracker_backend import CoTrackerTracker
+
+        return CoTrackerTracker.open(weights, device=device)
+    if name == "delta":
+        from more4d.tracking.delta_backend import DeltaTracker
+
+        return DeltaTracker.open(weights, device=device)
+    raise InputError(f"unknown point tracker '{name}'; known: {', '.join(TRACKERS)}")
+
+
+def check_clip(
+    video: Float[Tensor, "frames height width 3"], depth_m: Float[Tensor, "frames height width"]
+) -> None:
+    """Refuse what no tracker can use.
+
+    Raises:
+        ValueError: the shapes differ, there is no pixel, colours leave [0, 1], or depth is not finite and
+            positive.
+    """
+    if video.ndim != 4 or video.shape[-1] != 3 or tuple(depth_m.shape) != tuple(video.shape[:3]):
+        raise ValueError(
+            f"need a video frames x height x width x 3 and its depth, got {tuple(video.shape)} "
+            f"and {tuple(depth_m.shape)}"
+        )
+    if not video.numel() or not (float(video.min()) >= 0 and float(video.max()) <= 1):
+        raise ValueError("a video has at least one pixel, and its values lie in [0, 1]")
+    if not bool((torch.isfinite(depth_m) & (depth_m > 0)).all()):
+        raise ValueError("depth must be finite and positive everywhere; DepthMap.from_raw fills gaps")

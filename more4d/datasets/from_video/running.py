@@ -1,14 +1,18 @@
 """Many videos through `make_clips`: in this process, or in several of this machine."""
 
-import logging
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
 
 from more4d.datasets.from_video.making import make_clips
 from more4d.datasets.from_video.options import Options
@@ -20,8 +24,7 @@ Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
 """Makes clips of all these videos and gives what came of each, in any order."""
 
 DIED = "the process that worked on it died: out of memory, or a fault in the decoder"
-_WAIT_S = 0.5
-_log = logging.getLogger(__name__)
+_WAIT_S, _PATIENCE_S = 0.5, 10.0
 
 
 def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
@@ -99,14 +102,39 @@ def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end(set(multiprocessing.active_children()) - before)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _end(children: Iterable[BaseProcess]) -> None:
+    """Let processes drop their work and tidy up; who does not in time is killed."""
+    children, until = list(children), time.monotonic() + _PATIENCE_S
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(max(0.0, until - time.monotonic()))
+        child.kill()
+
+
 def _begin(threads: int) -> None:
     """Of a worker: Ctrl-C reaches every process of a terminal, but the one that started them decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Drop the work, but end as usual: a lock of a library that is not put away is told of as a leak."""
+    raise SystemExit
