@@ -1,0 +1,183 @@
+"""`more4d data import`: TrajScene-60K, or anything in its layout, into shards of clips."""
+
+import argparse
+import re
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from more4d.cli.interrupts import stop_if_interrupted
+from more4d.cli.job_lists import parse_intrinsics
+
+if TYPE_CHECKING:
+    from more4d.datasets.trajscene_import import ImportReport
+
+EXAMPLES = """\
+examples:
+  more4d data import TrajScene-60K/ --output data/trajscene
+      a folder of archives (<range>.tar.gz), or of unpacked samples, or .../videos with .../dt3d_render beside
+  more4d data import 00001-00050.tar.gz --output data/trajscene --frames 49 --workers 4
+  more4d data import set/ --output data/set --captions prompts.txt videos.txt
+  more4d data import set/ --output data/set --captions metadata.csv --intrinsics 1,1.33,0.5,0.5
+then train from it:
+  more4d train --config config/tiny/strag.yaml options.clips.folder=data/trajscene
+"""
+LISTED = 50
+
+
+def add_command(ways: Any) -> None:
+    """Add the subcommand to the parser of `more4d data`."""
+    parser = ways.add_parser(
+        "import",
+        help="bring TrajScene-60K into clips",
+        description=(
+            "Reads videos with dense 3-D tracks in the layout of TrajScene-60K and writes them as shards of "
+            "clips. No pickle is run: they are read as data. Stopped and started again, it goes on; bad "
+            "samples are listed and left out."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders and archives")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the shards")
+    parser.add_argument(
+        "--captions",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="a .csv or .json with file_path and text, or a text file and its list of videos, line by line",
+    )
+    parser.add_argument(
+        "--clips-per-shard", type=_positive, default=64, metavar="N", help="clips in a tar (default: 64)"
+    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--max_bad_fraction",
+        "--max-bad-fraction",
+        type=_share,
+        default=0.05,
+        metavar="F",
+        help="stop when more than this share of the samples is bad (default: 0.05)",
+    )
+    parser.add_argument("--frames", type=_positive, metavar="N", help="keep at most the first N frames")
+    parser.add_argument(
+        "--stride",
+        type=_positive,
+        metavar="N",
+        help="the tracker took every N-th frame of the video (default: 2 where it is long enough, else 1)",
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="rows x columns of the tracker's grid, if no file says"
+    )
+    parser.add_argument(
+        "--intrinsics",
+        type=_intrinsics,
+        metavar="fx,fy,cx,cy",
+        help="normalised, of the tracker's camera (default: its own, 1,W/H,0.5,0.5)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Import, or go on importing; the exit code is 1 if anything was bad."""
+    from more4d.cli.device import usable_cores
+    from more4d.datasets.trajscene import TrajSceneOptions
+    from more4d.datasets.trajscene_import import ImportOptions, ImportReport, import_trajscene
+    from more4d.datasets.trajscene_samples import read_captions
+    from more4d.foundation.errors import InputError
+    from more4d.geometry.camera import Camera
+
+    if options.captions and len(options.captions) > 2:
+        raise InputError(f"--captions takes one or two files, got {len(options.captions)}")
+    job = ImportOptions(
+        sources=tuple(options.sources),
+        output=options.output,
+        captions=read_captions(*options.captions) if options.captions else None,
+        reading=TrajSceneOptions(
+            frames=options.frames,
+            stride=options.stride,
+            size=options.size,
+            camera=Camera(**dict(zip(("fx", "fy", "cx", "cy"), options.intrinsics, strict=True)))
+            if options.intrinsics
+            else None,
+        ),
+        clips_per_shard=options.clips_per_shard,
+        workers=options.workers or usable_cores(),
+        max_bad_fraction=options.max_bad_fraction,
+    )
+    report = ImportReport()
+    try:
+        # closing: what is written must be finished before this process goes, whatever ends it
+        with (
+            tqdm(desc="importing", unit=" clips", file=sys.stderr, disable=not sys.stderr.isatty()) as bar,
+            closing(import_trajscene(job)) as states,
+        ):
+            for report in states:
+                stop_if_interrupted()
+                bar.total = report.total
+                bar.set_postfix(bad=len(report.bad), refresh=False)
+                bar.update(report.seen - bar.n)
+    finally:
+        if report.seen:
+            _print(report, options.output)
+    return 1 if report.bad else 0
+
+
+def _print(report: "ImportReport", output: Path) -> None:
+    for reason in report.bad[:LISTED]:
+        print(f"bad: {reason}", file=sys.stderr)
+    if len(report.bad) > LISTED:
+        print(f"bad: and {len(report.bad) - LISTED} more", file=sys.stderr)
+    print(
+        f"{output}: {report.imported} clips imported, {report.present} were there, {len(report.bad)} bad; "
+        f"{report.captioned} of the imported have a caption"
+    )
+    if not report.imported:
+        return
+    ratio = report.pickle_bytes / report.tracks_bytes
+    print(
+        f"{report.stored_bytes / 2**20:.1f} MiB ({report.stored_bytes / report.imported / 2**20:.2f} each), "
+        f"of that tracks {report.tracks_bytes / 2**20:.1f} MiB; their pickles have "
+        f"{report.pickle_bytes / 2**20:.1f} MiB ({ratio:.0f} times as much)"
+    )
+    mean_px = sum(errors.mean_px for errors in report.errors) / len(report.errors)
+    mean_mm = sum(errors.mean_mm for errors in report.errors) / len(report.errors)
+    print(
+        f"positions moved by {mean_px:.3f} px and {mean_mm:.2f} mm on average, at most by "
+        f"{max(errors.largest_px for errors in report.errors):.3f} px and "
+        f"{max(errors.largest_of_depth for errors in report.errors):.3%} of the depth"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1], got {value:g}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be ROWSxCOLUMNS, for example 384x512, got '{text}'")
+    return int(match[1]), int(match[2])
+
+
+def _intrinsics(text: str) -> tuple[float, float, float, float]:
+    try:
+        numbers = parse_intrinsics(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be fx,fy,cx,cy, got '{text}'") from error
+    if not (numbers[0] > 0 and numbers[1] > 0):
+        raise argparse.ArgumentTypeError(f"focal lengths must be positive, got '{text}'")
+    return numbers

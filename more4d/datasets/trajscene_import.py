@@ -1,0 +1,298 @@
+"""TrajScene-60K into the project's own shards: every sample once, in parallel, and what is bad is listed.
+
+Samples that are in the shards already are passed over, so an interrupted import goes on when it is started
+again.
+"""
+
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from more4d.datasets.trajscene import TrajSceneOptions, read_sample
+from more4d.datasets.trajscene_samples import (
+    Captions,
+    Sample,
+    archive_samples,
+    archive_stem,
+    folder_samples,
+)
+from more4d.files.clips import ClipFacts, decode_tracks, encode_clip
+from more4d.files.shards import ShardWriter
+from more4d.foundation.errors import InputError, More4DError
+from more4d.metrics.tracks import PositionErrors, position_errors
+
+SCRATCH = ".import-"
+ENOUGH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What is imported, and how.
+
+    Attributes:
+        sources: folders and archives; the archives of a folder count, too.
+        output: the folder of the shards.
+        captions: for samples, by their video; else a sample's own text.
+        reading: how a sample is read.
+        clips_per_shard: of the shards.
+        workers: processes; 1 works in this one.
+        max_bad_fraction: share of bad samples beyond which the import stops, tested once there are a hundred
+            samples, and at the end.
+    """
+
+    sources: tuple[Path, ...]
+    output: Path
+    captions: Captions | None = None
+    reading: TrajSceneOptions = field(default_factory=TrajSceneOptions)
+    clips_per_shard: int = 64
+    workers: int = 1
+    max_bad_fraction: float = 0.05
+
+
+@dataclass(kw_only=True)
+class ImportReport:
+    """What an import did so far.
+
+    Attributes:
+        imported: clips.
+        present: samples that were in the shards before.
+        bad: what could not be imported, and why.
+        total: samples, as far as they are known; those of archives are counted as they come.
+        captioned: imported clips that have a caption.
+        pickle_bytes: of the track files of what was imported.
+        tracks_bytes: of the same tracks as stored.
+        stored_bytes: of whole clips as stored.
+        errors: how far the positions of each clip moved by being stored.
+    """
+
+    imported: int = 0
+    present: int = 0
+    bad: list[str] = field(default_factory=list)
+    total: int = 0
+    captioned: int = 0
+    pickle_bytes: int = 0
+    tracks_bytes: int = 0
+    stored_bytes: int = 0
+    errors: list[PositionErrors] = field(default_factory=list)
+
+    @property
+    def seen(self) -> int:
+        """Samples that are done with."""
+        return self.imported + self.present + len(self.bad)
+
+    def has_too_many_bad(self, allowed: float, *, at_least: int) -> bool:
+        """Whether more than the allowed share is bad, of at least so many samples."""
+        return len(self.bad) > allowed * max(self.seen, at_least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoded:
+    """A sample as a worker hands it back."""
+
+    facts: ClipFacts
+    members: dict[str, bytes]
+    pickle_bytes: int
+    errors: PositionErrors
+
+
+def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
+    """Import everything; yields the same report, brought up to date, at the start and after each sample.
+
+    Raises:
+        InputError: there is nothing to import, the output cannot be written to, or too much is bad; what was
+            good until then is kept.
+    """
+    report = ImportReport()
+    for source in options.sources:
+        if not source.exists():
+            raise InputError(f"{source} does not exist; give a folder or an archive of samples")
+    with (
+        ShardWriter(options.output, clips_per_shard=options.clips_per_shard) as writer,
+        _scratch(options.output) as scratch,
+        _workers(options.workers) as submit,
+    ):
+        yield report
+        waiting: deque[tuple[Sample, Future[_Encoded]]] = deque()
+        for sample in _samples(options, writer, scratch, report):
+            if _is_known(sample, writer, waiting, report):
+                _clean(sample)
+            else:
+                waiting.append((sample, submit(sample, options)))
+            while len(waiting) > 2 * options.workers or (waiting and options.workers == 1):
+                _finish(*waiting.popleft(), writer, report)
+            yield report
+            _check_bad(report, options, at_least=ENOUGH)
+        while waiting:
+            _finish(*waiting.popleft(), writer, report)
+            yield report
+    if not report.seen:
+        sources = ", ".join(map(str, options.sources))
+        raise InputError(f"no samples in {sources}; `more4d data import --help` describes the layout")
+    _check_bad(report, options, at_least=1)
+
+
+def _check_bad(report: ImportReport, options: ImportOptions, *, at_least: int) -> None:
+    if report.has_too_many_bad(options.max_bad_fraction, at_least=at_least):
+        raise InputError(
+            f"{len(report.bad)} of {report.seen} samples are bad, more than --max_bad_fraction "
+            f"{options.max_bad_fraction:g}; what is good so far is kept in {options.output}"
+        )
+
+
+def _samples(
+    options: ImportOptions, writer: ShardWriter, scratch: Path, report: ImportReport
+) -> Iterator[Sample]:
+    """The samples of all sources; a source that cannot be read is listed as bad, and the others go on."""
+    archives = [path for source in options.sources for path in _archives(source)]
+    for source in options.sources:
+        if source.is_dir():
+            try:
+                samples = folder_samples(source)
+            except InputError as error:
+                report.bad.append(str(error))
+                continue
+            report.total += len(samples)
+            yield from samples
+    for archive in archives:
+        try:
+            for sample in archive_samples(archive, scratch, wanted=lambda name: name not in writer.sources):
+                report.total += 1
+                yield sample
+        except InputError as error:
+            report.total += 1
+            report.bad.append(str(error))
+
+
+def _archives(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(path for path in source.rglob("*") if archive_stem(path) and path.is_file())
+    return [source]
+
+
+def _is_known(
+    sample: Sample, writer: ShardWriter, waiting: deque[tuple[Sample, Future]], report: ImportReport
+) -> bool:
+    """Whether there is a clip of that name: of the same sample from an earlier run, or of another."""
+    origins = {other.name: other.origin for other, _ in waiting}
+    if sample.name in writer.sources:
+        origins[sample.name] = writer.sources[sample.name].get("sample", "elsewhere")
+    if sample.name not in origins:
+        return False
+    if origins[sample.name] == sample.origin:
+        report.present += 1
+    else:
+        report.bad.append(
+            f"{sample.where}: there is a clip '{sample.name}' from {origins[sample.name]} already; rename "
+            "one of the two folders or archives"
+        )
+    return True
+
+
+def _finish(sample: Sample, future: "Future[_Encoded]", writer: ShardWriter, report: ImportReport) -> None:
+    try:
+        encoded = future.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a worker process was ended from outside at about {sample.where}, perhaps for want of memory; "
+            "use fewer --workers"
+        ) from error
+    except More4DError as error:
+        report.bad.append(str(error))
+        return
+    finally:
+        _clean(sample)
+    report.stored_bytes += writer.add_encoded(sample.name, encoded.facts, encoded.members)
+    report.imported += 1
+    report.captioned += bool(encoded.facts.caption)
+    report.pickle_bytes += encoded.pickle_bytes
+    report.tracks_bytes += len(encoded.members["tracks"])
+    report.errors.append(encoded.errors)
+
+
+def _clean(sample: Sample) -> None:
+    if sample.scratch is not None:
+        shutil.rmtree(sample.scratch, ignore_errors=True)
+
+
+def _encode(sample: Sample, options: ImportOptions, caption: str | None) -> _Encoded:
+    """Read and encode a sample, and measure what that did to its positions."""
+    try:
+        clip = read_sample(sample, options.reading, caption)
+        members = encode_clip(clip)
+        stored = decode_tracks(clip.name, members)
+    except (MemoryError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{sample.where}: {type(error).__name__} {reason}") from error
+    return _Encoded(
+        facts=ClipFacts.of(clip),
+        members=members,
+        pickle_bytes=sample.parts["tracks"].stat().st_size,
+        errors=position_errors(stored.positions, clip.tracks.positions, clip.tracks.camera),
+    )
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """A folder for what archives unpack to, on the disk of the output; those of killed runs are removed."""
+    for left in output.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=SCRATCH, dir=output) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Callable[[Sample, ImportOptions], "Future[_Encoded]"]]:
+    """A function that encodes a sample, here or in one of `count` processes."""
+
+    def caption_of(sample: Sample, options: ImportOptions) -> str | None:
+        return options.captions(sample.path) if options.captions else None
+
+    def here(sample: Sample, options: ImportOptions) -> "Future[_Encoded]":
+        future: Future[_Encoded] = Future()
+        try:
+            future.set_result(_encode(sample, options, caption_of(sample, options)))
+        except More4DError as error:
+            future.set_exception(error)
+        return future
+
+    if count == 1:
+        yield here
+        return
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare_worker)
+
+    def elsewhere(sample: Sample, options: ImportOptions) -> "Future[_Encoded]":
+        try:
+            caption = caption_of(sample, options)
+        except InputError as error:
+            future: Future[_Encoded] = Future()
+            future.set_exception(error)
+            return future
+        return pool.submit(_encode, sample, _without_captions(options), caption)
+
+    try:
+        yield elsewhere
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _without_captions(options: ImportOptions) -> ImportOptions:
+    """What a worker needs: the captions of 60 000 clips are not sent along with each."""
+    return ImportOptions(sources=(), output=options.output, reading=options.reading)
+
+
+def _prepare_worker() -> None:
+    """Ctrl-C is for the process that writes; and as many threads as there are workers are enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)

@@ -1,0 +1,274 @@
+"""Which samples folders and archives in the layout of TrajScene-60K hold, and what their captions are.
+
+A sample `<id>` is up to six files: `<id>.mp4` (the video), `<id>_dt3d_pred.pkl` (the tracks), `<id>.txt`
+(the caption), `<id>_dt3d_render.mp4` (the tracks rendered), `<id>_mask_render.mp4` and
+`<id>_mask_render_binary.npy` (where that rendering has holes). They lie side by side, also inside `.tar.gz`
+archives; or the video lies in `.../videos/...` and the rest in the same place with the last `videos` of the
+path replaced by `dt3d_render`.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from more4d.foundation.errors import InputError
+
+VIDEOS, TRACKS = "videos", "dt3d_render"
+PARTS = {
+    "_dt3d_pred.pkl": "tracks",
+    "_dt3d_render.mp4": "rendering",
+    "_mask_render.mp4": "mask_video",
+    "_mask_render_binary.npy": "mask_array",
+    ".mp4": "video",
+    ".txt": "caption",
+}
+ARCHIVES = (".tar.gz", ".tgz", ".tar")
+MAX_MEMBER_BYTES = 8 << 30
+_NAME_LENGTH = 140
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The files of a sample.
+
+    Attributes:
+        name: of the clip it becomes.
+        origin: where it comes from, the same wherever the data set lies.
+        where: the same for messages, with the whole path.
+        parts: its files by what they hold (the values of PARTS).
+        path: of its video in the layout, without suffix; captions are found by it.
+        scratch: a folder of its own to remove when it is done with.
+    """
+
+    name: str
+    origin: str
+    where: str
+    parts: dict[str, Path] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    scratch: Path | None = None
+
+
+Wanted = Callable[[str], bool]
+
+
+def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]:
+    """The samples of a folder and all folders in it, sorted.
+
+    Args:
+        folder: the data set, or a part of it.
+        tracks_folder: what stands in place of `videos` in the paths of tracks.
+
+    Raises:
+        InputError: the folder cannot be listed.
+    """
+    groups: dict[tuple[str, ...], dict[str, Path]] = {}
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    for place, _, files in os.walk(folder, onerror=refuse):
+        inside = _with_videos(Path(place).relative_to(folder).parts, tracks_folder)
+        for file in files:
+            stem, part = _part(file)
+            if part:
+                groups.setdefault((*inside, stem), {})[part] = Path(place) / file
+    root = folder.resolve().name
+    return [
+        Sample(
+            name=_name(path),
+            origin="/".join((root, *path)),
+            where=str(folder.joinpath(*path)),
+            parts=groups[path],
+            path=path,
+        )
+        for path in sorted(groups)
+        if groups[path].keys() - {"caption"}
+    ]
+
+
+def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator[Sample]:
+    """The samples of an archive, read once from start to end.
+
+    A sample comes as soon as its six files have been seen, or at the end of the archive. Files are written
+    under names of our own into a folder of their own in `scratch`, whatever the archive calls them; links
+    and devices are passed over.
+
+    Args:
+        archive: a tar, compressed or not.
+        scratch: where files are put; takes at most the size of the unpacked archive.
+        wanted: tells from a sample's name whether its files are needed at all.
+
+    Raises:
+        InputError: the archive is missing, cut off or damaged, or names a file outside itself.
+    """
+    stem = archive_stem(archive)
+    groups: dict[tuple[str, ...], Sample] = {}
+    seen: dict[tuple[str, ...], set[str]] = {}
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise InputError(f"{archive} names a file outside itself ('{member.name[:80]}')")
+                file, part = _part(path.name)
+                if not member.isreg() or not part:
+                    continue
+                inside = tuple(name for name in _with_videos(path.parts[:-1], TRACKS) if name != stem)
+                key = (*inside, file)
+                if key not in groups:
+                    groups[key] = _archived(archive, stem, key, scratch)
+                    seen[key] = set()
+                seen[key].add(part)
+                if wanted(groups[key].name):
+                    _unpack(tar, member, groups[key], part)
+                if len(seen[key]) == len(PARTS):
+                    yield groups.pop(key)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise InputError(f"{archive} is cut off or no archive ({error}); get a whole copy of it") from error
+    except OSError as error:
+        raise InputError(f"cannot read {archive}: {error.strerror or error}") from error
+    yield from (sample for key, sample in groups.items() if seen[key] - {"caption"})
+
+
+def _archived(archive: Path, stem: str, key: tuple[str, ...], scratch: Path) -> Sample:
+    name = _name((stem, *key))
+    origin = "/".join((archive.name, *key))
+    where = f"{archive}: {'/'.join(key)}"
+    return Sample(name=name, origin=origin, where=where, path=key, scratch=scratch / name)
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part: str) -> None:
+    if member.size > MAX_MEMBER_BYTES:
+        raise InputError(f"{sample.where}: '{part}' claims {member.size / 2**30:.0f} GiB")
+    content = tar.extractfile(member)
+    if content is None or sample.scratch is None:
+        return
+    sample.scratch.mkdir(parents=True, exist_ok=True)
+    suffix = next(suffix for suffix, known in PARTS.items() if known == part)
+    sample.parts[part] = sample.scratch / f"sample{suffix}"
+    with sample.parts[part].open("wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
+def archive_stem(path: Path) -> str:
+    """The name of an archive without its suffix; "" if it is none."""
+    return next((path.name[: -len(suffix)] for suffix in ARCHIVES if path.name.endswith(suffix)), "")
+
+
+def _part(file: str) -> tuple[str, str]:
+    """The id and what the file holds; of other files what it holds is ""."""
+    for suffix, part in PARTS.items():
+        if file.endswith(suffix) and len(file) > len(suffix):
+            return file[: -len(suffix)], part
+    return file, ""
+
+
+def _with_videos(parts: tuple[str, ...], tracks_folder: str) -> tuple[str, ...]:
+    """A path with its last `videos`, or what stands in its place, called `videos`: that of the video.
+
+    Only whole components count: a folder called `my_videos` is none.
+    """
+    for index in range(len(parts) - 1, -1, -1):
+        if parts[index] in (VIDEOS, tracks_folder):
+            return (*parts[:index], VIDEOS, *parts[index + 1 :])
+    return parts
+
+
+def _name(path: tuple[str, ...]) -> str:
+    """A clip's name; where a letter had to be replaced, a checksum keeps different samples apart."""
+    whole = "-".join(part for part in path if part != VIDEOS)
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", whole)
+    if plain == whole and len(plain) <= _NAME_LENGTH:
+        return plain
+    return f"{plain[:_NAME_LENGTH]}-{zlib.crc32(whole.encode(errors='surrogateescape')):08x}"
+
+
+class Captions:
+    """Captions of a list, by the paths of videos."""
+
+    def __init__(self, rows: list[tuple[str, str]]) -> None:
+        self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for path, text in rows:
+            if path.strip():
+                parts = PurePosixPath(path.strip().replace("\\", "/")).with_suffix("").parts
+                self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
+
+    def __call__(self, path: tuple[str, ...]) -> str | None:
+        """The caption of the video of this path: that of the same id, of several the one whose path agrees
+        furthest from the end. None if there is none.
+
+        Raises:
+            InputError: two different captions fit equally well.
+        """
+        fitting = [(_agreement(parts, path), text) for parts, text in self._by_id.get(path[-1], [])]
+        best = max((agreement for agreement, _ in fitting), default=0)
+        texts = {text for agreement, text in fitting if agreement == best}
+        if len(texts) > 1:
+            raise InputError(f"the captions name {'/'.join(path)} {len(texts)} times, with different texts")
+        return texts.pop() if texts else None
+
+
+def read_captions(path: Path, videos: Path | None = None) -> Captions:
+    """Read a list of captions.
+
+    Args:
+        path: .csv or .json (a list of objects) with `file_path` and `text`, or a text file with a caption
+            per line, which needs a list of videos.
+        videos: a video's path per line. By default the list that MoRe4D's training expects beside the
+            captions: `videos_...` beside `prompt_...`, else `videos_clean_normalized.txt`.
+
+    Raises:
+        InputError: a file is missing or of another form, or the two do not have as many lines.
+    """
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
+        return Captions(_pairs(path, rows))
+    if path.suffix == ".json":
+        try:
+            return Captions(_pairs(path, json.loads(_text(path))))
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}") from error
+    if videos is None:
+        beside = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
+        videos = path.with_name(beside or "videos_clean_normalized.txt")
+        if not videos.exists():
+            raise InputError(
+                f"{path} needs a list of videos: there is no {videos}; give --captions both files"
+            )
+    captions, paths = (_text(file).removesuffix("\n").split("\n") for file in (path, videos))
+    if len(captions) != len(paths):
+        raise InputError(
+            f"{path} has {len(captions)} lines and {videos} has {len(paths)}; they must match line by line"
+        )
+    return Captions(list(zip(paths, captions, strict=True)))
+
+
+def _pairs(path: Path, rows: object) -> list[tuple[str, str]]:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} must be a list of objects with file_path and text")
+    for number, row in enumerate(rows, start=1):
+        if not all(isinstance(row.get(key), str) for key in ("file_path", "text")):
+            raise InputError(f"{path}, row {number}: file_path and text must both be there, as texts")
+    return [(row["file_path"], row["text"]) for row in rows]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _agreement(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
