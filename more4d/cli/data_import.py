@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from more4d.cli.interrupts import stop_if_interrupted
-from more4d.cli.job_lists import parse_intrinsics
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -23,7 +22,7 @@ examples:
   more4d data import set/ --output data/set --captions prompts.txt videos.txt
   more4d data import set/ --output data/set --captions metadata.csv --intrinsics 1,1.33,0.5,0.5
 then train from it:
-  more4d train --config config/tiny/strag.yaml options.clips.folder=data/trajscene
+  more4d train --config config/tiny/strag_lora.yaml options.clips.folder=data/trajscene
 """
 LISTED = 50
 
@@ -174,6 +173,8 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _intrinsics(text: str) -> tuple[float, float, float, float]:
+    from more4d.cli.job_lists import parse_intrinsics
+
     try:
         numbers = parse_intrinsics(text)
     except ValueError as error:

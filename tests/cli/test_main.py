@@ -69,16 +69,27 @@ def test_help_loads_nothing_heavy():
 
 def test_the_options_are_these():
     """A new option is a decision: a variant belongs into a preset or a configuration file."""
-    commands = build_parser()._subparsers._group_actions[0].choices
+    commands = choices(build_parser())
+    ways = {f"data {name}": parser for name, parser in choices(commands.pop("data")).items()}
     options = {
         name: " ".join(
             sorted(option.lstrip("-") for action in parser._actions for option in action.option_strings)
         )
-        for name, parser in commands.items()
+        for name, parser in {**commands, **ways}.items()
     }
     assert options == {
         "infer": "camera depth device export fps frames h help intrinsics list list-cameras output pictures"
-        " prompt quiet seed tracks weights",
-        "train": "config dry-run h help output",
+        " prompt quiet seed strag-lora tracks vism-lora weights",
+        "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output weights",
+        "data cache": "config device dtype h help output per-file samples variations workers",
+        "data import": "captions clips-per-shard frames h help intrinsics max-bad-fraction max_bad_fraction"
+        " output size stride workers",
+        "data from-video": "allow-empty-caption camera captioner depth device fps frames h help least-alike"
+        " max_bad_fraction most-alike output pixels quiet ray stride-clips tracker workers",
     }
+
+
+def choices(parser):
+    """The commands of a parser, by name."""
+    return dict(parser._subparsers._group_actions[0].choices)
