@@ -1,7 +1,6 @@
 """What the tasks of both generators share: where training starts, what they are told, what is kept."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,11 +92,16 @@ class GeneratorTask(Task):
 
     latents: type[LatentBatch]
     """What the generator is trained on."""
+    codecs: tuple[str, ...]
+    """Kinds of codec that may encode it."""
 
     def __init__(self, kind: str, options: GeneratorOptions, network: STraGConfig | ViSMConfig) -> None:
         super().__init__()
         self.options = options
         self._generator = TrainedGenerator(kind, network, options.start)
+        self.codec = self.frozen(options.codec, *self.codecs)
+        self.text_encoder = self.frozen(options.text, "umt5-text-encoder")
+        self.clip = self.frozen(options.clip, "clip-vision")
         if options.gradient_checkpointing:
             self._generator.network.enable_gradient_checkpointing()
         if options.cache:
@@ -113,9 +117,11 @@ class GeneratorTask(Task):
     def encode(self, batch: Any) -> LatentBatch:
         """What frozen (or trained) encoders make of a batch of pixels; a cache holds just this."""
 
-    @abstractmethod
     def encoder_files(self) -> dict[str, Path]:
         """What `encode` depends on."""
+        options = self.options
+        files = {"codec": options.codec, "text": options.text, "clip": options.clip}
+        return {name: path for name, path in files.items() if path}
 
     def dataset(self) -> Dataset:
         return self._cache if self.options.cache else self.pixels()
@@ -129,9 +135,11 @@ class GeneratorTask(Task):
         """What a cache holds beside its samples."""
         return {"empty_text": self.text_encoder.encode_text([""])[0].float().cpu().contiguous()}
 
-    def frozen(self, path: Path, kinds: Mapping[str, Any]) -> nn.Module | None:
-        """A frozen encoder; None if a cache stands in for it."""
-        return None if self.options.cache else load_network(path, kinds).requires_grad_(False)
+    def frozen(self, path: Path | None, *kinds: str) -> nn.Module | None:
+        """A frozen encoder; None if there is no file of it, or a cache stands in for it."""
+        if path is None or self.options.cache:
+            return None
+        return load_network(path, {kind: BUILDERS[kind] for kind in kinds}).requires_grad_(False)
 
     def some_dropped(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator

@@ -19,20 +19,12 @@ from more4d.networks.interface import (
     FRAME_STRIDE,
     PIXEL_STRIDE,
     STraGConditions,
-    TextEncoder,
-    TrajectoryCodec,
     moving_mask,
 )
-from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.conditions import strag_conditions
 from more4d.training.flow import FlowStart, chosen, flow_losses, levels_of, noised, without
 from more4d.training.generator import GeneratorOptions, GeneratorTask
-
-CODECS = {kind: BUILDERS[kind] for kind in ("tiny-trajectory-codec", "wan-trajectory-vae")}
-TEXT = {"umt5-text-encoder": BUILDERS["umt5-text-encoder"]}
-FEATURES = {"omnimae": BUILDERS["omnimae"]}
-CLIP = {"clip-vision": BUILDERS["clip-vision"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +52,23 @@ class STraGTask(GeneratorTask):
 
     options_type = STraGOptions
     latents = STraGLatents
+    codecs = ("tiny-trajectory-codec", "wan-trajectory-vae")
     options: STraGOptions
 
     def __init__(self, options: STraGOptions) -> None:
         super().__init__("strag", options, options.network)
         self.strag: STraG = self._generator.network
-        self.codec: TrajectoryCodec = self.frozen(options.codec, CODECS)
-        self.text_encoder: TextEncoder = self.frozen(options.text, TEXT)
-        self.clip = self.frozen(options.clip, CLIP) if options.clip else None
         self.motion_features = self._motion_features()
 
     def _motion_features(self) -> nn.Module | None:
-        path = self.options.motion_features_weights
-        return self.frozen(path, FEATURES) if path else None
+        return self.frozen(self.options.motion_features_weights, "omnimae")
 
     def pixels(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
 
     def encoder_files(self) -> dict[str, Path]:
-        options = self.options
-        files = {"codec": options.codec, "text": options.text}
-        more = {"motion_features": options.motion_features_weights, "clip": options.clip}
-        return files | {name: path for name, path in more.items() if path}
+        features = self.options.motion_features_weights
+        return super().encoder_files() | ({"motion_features": features} if features else {})
 
     def encode(self, batch: ClipBatch) -> STraGLatents:
         with torch.no_grad():

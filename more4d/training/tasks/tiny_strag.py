@@ -12,11 +12,12 @@ from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.registry import BUILDERS
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import load_network, save_network
 from more4d.training.flow import FlowStart
 from more4d.training.tasks import tiny_trajectory
-from more4d.training.tasks.strag import FEATURES, STraGOptions, STraGTask
+from more4d.training.tasks.strag import STraGOptions, STraGTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,11 @@ class TinySTraGTask(STraGTask):
 
     def _motion_features(self) -> nn.Module:
         path = self.options.motion_features_weights
-        return load_network(path, FEATURES) if path else OmniMAETrunk(self.options.motion_features)
+        return (
+            load_network(path, {"omnimae": BUILDERS["omnimae"]})
+            if path
+            else OmniMAETrunk(self.options.motion_features)
+        )
 
     def further_losses(
         self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch

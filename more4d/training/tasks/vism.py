@@ -1,7 +1,6 @@
 """Train 4D-ViSM: flow matching on video latents, told what the rasteriser saw."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from einops import reduce
@@ -12,16 +11,11 @@ from more4d.datasets.batch import ViewBatch
 from more4d.datasets.file_views import FileViewOptions, open_views
 from more4d.datasets.holes import HoleOptions
 from more4d.datasets.latents import ViSMLatents
-from more4d.networks.interface import FRAME_STRIDE, TextEncoder, VideoCodec, ViSMConditions
-from more4d.networks.registry import BUILDERS
+from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.conditions import vism_conditions
 from more4d.training.flow import chosen, flow_losses, levels_of, noised, without
 from more4d.training.generator import GeneratorOptions, GeneratorTask
-
-CODECS = {kind: BUILDERS[kind] for kind in ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae")}
-TEXT = {"umt5-text-encoder": BUILDERS["umt5-text-encoder"]}
-CLIP = {"clip-vision": BUILDERS["clip-vision"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +39,15 @@ class ViSMTask(GeneratorTask):
 
     options_type = ViSMOptions
     latents = ViSMLatents
+    codecs = ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae")
     options: ViSMOptions
 
     def __init__(self, options: ViSMOptions) -> None:
         super().__init__("vism", options, options.network)
         self.vism: ViSM = self._generator.network
-        self.codec: VideoCodec = self.frozen(options.codec, CODECS)
-        self.text_encoder: TextEncoder = self.frozen(options.text, TEXT)
-        self.clip = self.frozen(options.clip, CLIP) if options.clip else None
 
     def pixels(self) -> Dataset:
         return open_views(self.options.clips, self.options.data, seed=self.options.seed)
-
-    def encoder_files(self) -> dict[str, Path]:
-        files = {"codec": self.options.codec, "text": self.options.text}
-        return files | ({"clip": self.options.clip} if self.options.clip else {})
 
     @torch.no_grad()
     def encode(self, batch: ViewBatch) -> ViSMLatents:
