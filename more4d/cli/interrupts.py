@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost.
+"""Ctrl-C that is not lost, and the SIGTERM of whoever ends a job, which is treated alike.
 
 Python raises KeyboardInterrupt wherever it happens to be; inside a finaliser or a callback of a library it is
 swallowed, and the program goes on. So the signal is also remembered, and asked for between steps.
@@ -15,7 +15,7 @@ _heard = threading.Event()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Remember Ctrl-C, besides raising KeyboardInterrupt as ever, until the block ends."""
+    """Remember Ctrl-C and SIGTERM, besides raising KeyboardInterrupt, until the block ends."""
     _heard.clear()
     usual = signal.getsignal(signal.SIGINT)
     if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -27,10 +27,12 @@ def listening() -> Iterator[None]:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, hear)
+    ended = signal.signal(signal.SIGTERM, hear)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGTERM, ended)
 
 
 def stop_if_interrupted() -> None:

@@ -5,11 +5,12 @@ import pytest
 from more4d.cli.interrupts import listening, stop_if_interrupted
 
 
-def test_a_swallowed_interrupt_is_not_lost():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_swallowed_interrupt_is_not_lost(number):
     with listening():
         stop_if_interrupted()
         try:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         except KeyboardInterrupt:
             swallowed = True
         assert swallowed
@@ -24,11 +25,12 @@ def test_an_earlier_interrupt_does_not_count():
         stop_if_interrupted()
 
 
-def test_the_usual_handler_comes_back():
-    usual = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_usual_handler_comes_back(number):
+    usual = signal.getsignal(number)
     with listening():
-        assert signal.getsignal(signal.SIGINT) is not usual
-    assert signal.getsignal(signal.SIGINT) is usual
+        assert signal.getsignal(number) is not usual
+    assert signal.getsignal(number) is usual
 
 
 def test_another_handler_is_left_in_place():
