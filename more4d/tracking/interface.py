@@ -70,10 +70,8 @@ def open_tracker(
     raise InputError(f"unknown point tracker '{name}'; known: {', '.join(TRACKERS)}")
 
 
-def check_clip(
-    video: Float[Tensor, "frames height width 3"], depth_m: Float[Tensor, "frames height width"]
-) -> None:
-    """Refuse what no tracker can use.
+def check_clip(video: Float[Tensor, "..."], depth_m: Float[Tensor, "..."]) -> None:
+    """Refuse what no tracker can use: anything but a video and the depth of its every pixel.
 
     Raises:
         ValueError: the shapes differ, there is no pixel, colours leave [0, 1], or depth is not finite and

@@ -1,0 +1,202 @@
+"""From paths in the picture to paths in space: depth along the way, without mixing surfaces."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.geometry.camera import Camera, pixel_centres
+from more4d.geometry.tracks import PointTracks
+from more4d.tracking.camera_motion import CameraMotion, motion_from_positions
+from more4d.tracking.edge_aware import SurfaceFilter
+
+SAME_SURFACE = 0.05
+MIN_ALIGNED = 50
+MAX_CONTRAST = 1.25
+UNSEEN_WEIGHT = 0.03
+
+
+def sample_depth(
+    depth_m: Float[Tensor, "height width"],
+    position: Float[Tensor, "*grid 2"],
+    expected_m: Float[Tensor, "*grid"] | None = None,
+) -> Float[Tensor, "*grid"]:
+    """Depth in metres at normalised image positions, from one surface only.
+
+    Of the four pixels round a position the one nearest in depth to `expected_m` (else the nearest in the
+    picture) says which surface is meant; those within `SAME_SURFACE` (in log depth) of it are interpolated.
+    Positions outside take the border's depth.
+    """
+    height, width = depth_m.shape
+    x = (position[..., 0] * width - 0.5).clamp(0, width - 1)
+    y = (position[..., 1] * height - 0.5).clamp(0, height - 1)
+    left, top = x.floor().long().clamp(max=max(width - 2, 0)), y.floor().long().clamp(max=max(height - 2, 0))
+    corners, weights = [], []
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = (top + down).clamp(max=height - 1), (left + right).clamp(max=width - 1)
+            corners.append(depth_m[row, column].log())
+            weights.append((1 - (x - column).abs()).clamp(min=0) * (1 - (y - row).abs()).clamp(min=0))
+    log_depth, weight = torch.stack(corners), torch.stack(weights)
+    # A corner with no weight may not decide: it is on the far side of a pixel that was hit exactly.
+    fitness = weight if expected_m is None else -(log_depth - expected_m.log()).abs()
+    chosen = torch.where(weight > 1e-3, fitness, -torch.inf).argmax(0, keepdim=True)
+    surface = log_depth.gather(0, chosen)
+    weight = weight * ((log_depth - surface).abs() <= SAME_SURFACE)
+    return ((weight * log_depth).sum(0) / weight.sum(0)).exp()
+
+
+def align_depths(
+    depth_m: Float[Tensor, "frames height width"],
+    position: Float[Tensor, "frames height width 2"],
+    visibility: Bool[Tensor, "frames height width"],
+    camera: Camera,
+    motion: CameraMotion,
+) -> Float[Tensor, "frames height width"]:
+    """Depth whose scale and contrast no longer jump from frame to frame.
+
+    Estimates from single pictures differ by a factor, and by contrast, from frame to frame. What stands still
+    in the scene tells them: the points of frame 0, moved by the camera's `motion`, have a depth that frame t
+    ought to give where they are seen. log depth of frame t is replaced by a log depth + b, with a and b
+    fitted to that robustly; things that move are few and pull little. Frame 0 is not changed. A frame in
+    which fewer than `MIN_ALIGNED` points are seen takes the fit of the frame before.
+    """
+    start = camera.unproject_depth(depth_m[0])
+    aligned, fit = [depth_m[0]], (1.0, 0.0)
+    for frame in range(1, len(depth_m)):
+        expected = motion.to_camera(frame, start)[..., 2]
+        seen = visibility[frame] & (expected > 0)
+        if int(seen.sum()) >= MIN_ALIGNED:
+            given = sample_depth(depth_m[frame], position[frame][seen]).log().double()
+            fit = _robust_line(given, expected[seen].log().double())
+        aligned.append((fit[0] * depth_m[frame].double().log() + fit[1]).exp().to(depth_m.dtype))
+    return torch.stack(aligned)
+
+
+def lift_tracks(
+    video: Float[Tensor, "frames height width 3"],
+    depth_m: Float[Tensor, "frames height width"],
+    camera: Camera,
+    position: Float[Tensor, "frames height width 2"],
+    visibility: Bool[Tensor, "frames height width"],
+    *,
+    still: Bool[Tensor, "frames height width"] | None = None,
+    motion: CameraMotion | None = None,
+) -> PointTracks:
+    """Tracks in each frame's own camera, from normalised image positions and per-frame depth.
+
+    Where a point is seen its depth is sampled on the surface it was last seen on; where it is not, its
+    position is guessed (`guess_hidden`). Frame 0 is the depth map itself.
+
+    Args:
+        video: colours in [0, 1]; those of frame 0 become the tracks' own.
+        depth_m: of every frame.
+        camera: intrinsics of all frames.
+        position: where the pixels of frame 0 are.
+        visibility: where they are seen.
+        still: points known to stand still in a frame; with the camera's `motion` that says where they are,
+            and no jitter of the depth moves them.
+        motion: of the camera.
+    """
+    seen = visibility.clone()
+    seen[0] = True
+    start = camera.unproject_depth(depth_m[0])
+    known, positions = depth_m[0], [start]
+    for frame in range(1, len(seen)):
+        depth = sample_depth(depth_m[frame], position[frame], known)
+        points = camera.unproject(position[frame], torch.where(seen[frame], depth, known))
+        if still is not None and motion is not None:
+            points = torch.where(still[frame, ..., None], motion.to_camera(frame, start), points)
+        known = torch.where(seen[frame], points[..., 2], known)
+        positions.append(points)
+    points = guess_hidden(torch.stack(positions), seen, video[0])
+    return PointTracks(positions=points, colours=video[0], visibility=seen, camera=camera)
+
+
+def lift_aligned(
+    video: Float[Tensor, "frames height width 3"],
+    depth_m: Float[Tensor, "frames height width"],
+    camera: Camera,
+    position: Float[Tensor, "frames height width 2"],
+    visibility: Bool[Tensor, "frames height width"],
+) -> PointTracks:
+    """`lift_tracks` after `align_depths`, with the camera's motion told from the positions themselves."""
+    motion = motion_from_positions(camera.unproject_depth(depth_m[0]), position, visibility, camera)
+    return lift_tracks(
+        video, align_depths(depth_m, position, visibility, camera, motion), camera, position, visibility
+    )
+
+
+def guess_hidden(
+    positions: Float[Tensor, "frames height width 3"],
+    visibility: Bool[Tensor, "frames height width"],
+    colours: Float[Tensor, "height width 3"],
+) -> Float[Tensor, "frames height width 3"]:
+    """Positions with those of unseen points replaced by a guess.
+
+    An unseen point moves as the seen points of its surface do, or if there are next to none, as the given
+    positions of the unseen ones do. What it was off from them when it was last seen, and is when it is seen
+    again, is added, linear in time in between and constant after the last time. All points must be seen in
+    frame 0.
+    """
+    if bool(visibility.all()):
+        return positions
+    start = positions[0]
+    on_surface = SurfaceFilter(colours.numpy(), start[..., 2].numpy())
+    scale = start[..., 2:].numpy()
+    carried = []
+    for now, seen in zip(positions, visibility, strict=True):
+        weight = np.where(seen.numpy(), 1.0, UNSEEN_WEIGHT).astype(np.float32)
+        motion = on_surface.fill((now - start).numpy() / scale, weight)
+        carried.append(start + torch.from_numpy(motion * scale))
+    away = _between_sightings(positions - torch.stack(carried), visibility)
+    return torch.where(visibility[..., None], positions, torch.stack(carried) + away)
+
+
+def inside_picture(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
+    """Whether normalised positions lie in the picture."""
+    return ((position >= 0) & (position < 1)).all(-1)
+
+
+def start_positions(height: int, width: int) -> Float[Tensor, "height width 2"]:
+    """Where the pixels of frame 0 are in frame 0."""
+    return pixel_centres(height, width)
+
+
+def _between_sightings(values: Tensor, seen: Tensor) -> Tensor:
+    """Values of unseen frames, linear in time between the seen ones; constant after the last one."""
+    frames = len(values)
+    before, after = torch.empty(seen.shape, dtype=torch.long), torch.empty(seen.shape, dtype=torch.long)
+    last = torch.zeros(seen.shape[1:], dtype=torch.long)
+    for frame in range(frames):
+        last = torch.where(seen[frame], frame, last)
+        before[frame] = last
+    following = torch.full(seen.shape[1:], -1, dtype=torch.long)
+    for frame in reversed(range(frames)):
+        following = torch.where(seen[frame], frame, following)
+        after[frame] = following
+    after = torch.where(after < 0, before, after)
+    time = torch.arange(frames).view(-1, *[1] * (seen.ndim - 1))
+    part = (time - before) / (after - before).clamp(min=1)
+
+    def at(index: Tensor) -> Tensor:
+        return values.gather(0, index[..., None].expand_as(values))
+
+    return torch.lerp(at(before), at(after), part[..., None].to(values))
+
+
+def _robust_line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy)."""
+    middle = x.median()
+    slope, offset = torch.ones((), dtype=x.dtype), (y - x).median()
+    for _ in range(5):
+        left = y - slope * (x - middle) - middle - offset
+        spread = left.abs().median().clamp(min=1e-4) * 1.5
+        weight = 1 / (1 + (left / spread).square())
+        mean_x, mean_y = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
+        variance = (weight * (x - mean_x).square()).sum() / weight.sum()
+        if float(variance) > 1e-4:
+            slope = (weight * (x - mean_x) * (y - mean_y)).sum() / weight.sum() / variance
+            slope = slope.clamp(1 / MAX_CONTRAST, MAX_CONTRAST)
+        offset = mean_y - slope * (mean_x - middle) - middle
+    return float(slope), float(offset + middle - slope * middle)

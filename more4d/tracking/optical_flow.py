@@ -1,0 +1,273 @@
+"""The built-in tracker: dense optical flow (DIS, Kroeger et al., arXiv 1603.03590), no weights.
+
+Chained flow drifts and loses points for good; flow straight from frame 0 does not reach far. So the flow from
+frame 0 to frame t is computed straight, but started from what was found for frame t - 1. Where a surface has
+no texture the flow wanders; there the motion of the still scene is better: the camera's pose is fitted to the
+flow that can be trusted, and each pixel chooses between flow and still scene by which of both finds its own
+colours again, averaged along its surface so that a panel without texture follows its rim.
+"""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from more4d.geometry.camera import Camera
+from more4d.geometry.tracks import PointTracks
+from more4d.tracking.camera_motion import CameraMotion, CameraMotionOptions, fit_pose
+from more4d.tracking.edge_aware import SurfaceFilter
+from more4d.tracking.interface import check_clip
+from more4d.tracking.lifting import (
+    align_depths,
+    inside_picture,
+    lift_tracks,
+    sample_depth,
+    start_positions,
+)
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+PATCH = [(dx, dy) for dy in (-2, 0, 2) for dx in (-2, 0, 2)]
+PATCH_COLOUR_STEP, PATCH_LOG_DEPTH_STEP = 0.1, 0.15
+LEAST_GRADIENT = 0.005
+WORST_COST = 0.1
+SMALLEST_SIDE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpticalFlowOptions:
+    """When a point counts as seen, and which motion it takes.
+
+    Attributes:
+        trusted_px: flow that comes back to where it started within this many pixels tells the camera's
+            motion.
+        consistent_px: a point is seen if the flow back from where it went ends this near to where it started,
+        consistent_share: plus this share of how far it went.
+        still_advantage: colour difference by which flow must beat the still scene to be taken.
+        still_cost: largest colour difference at which a point of the still scene counts as seen.
+        depth_tolerance: a surface nearer than a point by more than this, in log depth, hides it.
+        align_depth: whether each frame's depth is first fitted to that of frame 0; leave it out where depth
+            is measured or comes from one model of the whole video.
+        camera: when a point counts as standing still.
+    """
+
+    trusted_px: float = 0.5
+    consistent_px: float = 1.0
+    consistent_share: float = 0.05
+    still_advantage: float = 0.003
+    still_cost: float = 0.06
+    depth_tolerance: float = 0.1
+    align_depth: bool = True
+    camera: CameraMotionOptions = field(default_factory=CameraMotionOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowPaths:
+    """Where the pixels of frame 0 are in every frame, before depth is looked at.
+
+    Attributes:
+        position: normalised.
+        still: whether the pixel moves with the still scene.
+        agrees: whether colours, or the flow back, agree that it is the same point, and it is in the picture.
+        motion: of the camera, from flow.
+    """
+
+    position: Float[Tensor, "frames height width 2"]
+    still: Bool[Tensor, "frames height width"]
+    agrees: Bool[Tensor, "frames height width"]
+    motion: CameraMotion
+
+
+class OpticalFlowTracker:
+    """Optical flow behind `PointTracker`; runs on the CPU, some tenths of a second per frame."""
+
+    def __init__(self, options: OpticalFlowOptions | None = None) -> None:
+        self.options = options or OpticalFlowOptions()
+
+    def track(
+        self,
+        video: Float[Tensor, "frames height width 3"],
+        depth_m: Float[Tensor, "frames height width"],
+        camera: Camera,
+    ) -> PointTracks:
+        """See `PointTracker.track`."""
+        check_clip(video, depth_m)
+        video, depth_m = video.cpu().float(), depth_m.cpu().float()
+        paths = follow(video, depth_m, camera, self.options)
+        if self.options.align_depth:
+            depth_m = align_depths(depth_m, paths.position, paths.agrees, camera, paths.motion)
+        visibility = _not_hidden(paths, depth_m, camera, self.options.depth_tolerance)
+        return lift_tracks(
+            video, depth_m, camera, paths.position, visibility, still=paths.still, motion=paths.motion
+        )
+
+
+def follow(
+    video: Float[Tensor, "frames height width 3"],
+    depth_m: Float[Tensor, "frames height width"],
+    camera: Camera,
+    options: OpticalFlowOptions,
+) -> FlowPaths:
+    """Follow every pixel of frame 0 through a video in [0, 1].
+
+    Raises:
+        ValueError: the picture is smaller than the flow can work on.
+    """
+    frames, height, width = video.shape[:3]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"optical flow needs at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, got {height} x {width}"
+        )
+    matcher = _Matcher(video[0].numpy(), depth_m[0].numpy())
+    flow = _Flow(video[0].numpy())
+    points = camera.unproject_depth(depth_m[0])
+    start = start_positions(height, width)
+    size = torch.tensor([width, height])
+    position, still, agrees = [start], [torch.ones(height, width, dtype=torch.bool)], [inside_picture(start)]
+    poses, shares = [torch.eye(4)], [1.0]
+    for frame in range(1, frames):
+        picture = video[frame].numpy()
+        moved = start + torch.from_numpy(flow.forth(picture, ((position[-1] - start) * size).numpy())) / size
+        missed = torch.from_numpy(flow.round_trip(moved.numpy())).float()
+        trusted = (missed < options.trusted_px) & inside_picture(moved) & matcher.textured
+        pose, share = fit_pose(points[trusted], moved[trusted], camera, (height, width), options.camera)
+        resting = CameraMotion(world_to_camera=pose[None], inlier_share=torch.tensor([share]))
+        projected, depth = camera.project(resting.to_camera(0, points))
+        rest = start if torch.equal(pose, torch.eye(4)) else projected
+        rest = torch.where((depth > 0)[..., None], rest, -1.0)
+        cost_moved, cost_rest = matcher.cost(picture, moved.numpy()), matcher.cost(picture, rest.numpy())
+        rests = torch.from_numpy(matcher.gain(cost_rest, cost_moved) <= options.still_advantage) & (depth > 0)
+        rests &= ~_uncovered(depth_m[frame], rest, depth, options.depth_tolerance)
+        here = torch.where(rests[..., None], rest, moved)
+        limit = options.consistent_px + options.consistent_share * ((here - start) * size).norm(dim=-1)
+        found = torch.where(rests, torch.from_numpy(cost_rest) < options.still_cost, missed < limit)
+        position.append(here)
+        still.append(rests)
+        agrees.append(found & inside_picture(here))
+        poses.append(pose)
+        shares.append(share)
+    return FlowPaths(
+        position=torch.stack(position),
+        still=torch.stack(still),
+        agrees=torch.stack(agrees),
+        motion=CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares)),
+    )
+
+
+def _uncovered(depth_m: Tensor, rest: Tensor, expected_m: Tensor, tolerance: float) -> Tensor:
+    """Where what was to rest is gone and something farther is seen, whatever the scale of the depth."""
+    expected_m = expected_m.clamp(min=1e-3)
+    farther = (sample_depth(depth_m, rest, expected_m) / expected_m).log()
+    return farther - farther[inside_picture(rest)].median().nan_to_num() > tolerance
+
+
+def _not_hidden(paths: FlowPaths, depth_m: Tensor, camera: Camera, tolerance: float) -> Tensor:
+    """Which of the points that agree are also where the depth map says that something of their depth is."""
+    points = camera.unproject_depth(depth_m[0])
+    known, seen = depth_m[0], [paths.agrees[0]]
+    for frame in range(1, len(depth_m)):
+        resting = paths.motion.to_camera(frame, points)[..., 2].clamp(min=1e-3)
+        expected = torch.where(paths.still[frame], resting, known)
+        given = sample_depth(depth_m[frame], paths.position[frame], expected)
+        farther = (given / expected).log()
+        # What moves may come nearer or go away between sightings; what stands still may not do either.
+        hidden = torch.where(paths.still[frame], farther.abs() > tolerance, farther < -tolerance)
+        seen.append(paths.agrees[frame] & ~hidden)
+        known = torch.where(seen[-1], given, known)
+    return torch.stack(seen)
+
+
+class _Flow:
+    """Optical flow between frame 0 and others, in pixels."""
+
+    def __init__(self, first: Float[ndarray, "height width 3"]) -> None:
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setFinestScale(0)
+        self._first = _grey_bytes(first)
+        self._back: ndarray | None = None
+
+    def forth(
+        self, picture: Float[ndarray, "height width 3"], guess_px: Float[ndarray, "height width 2"]
+    ) -> Float[ndarray, "height width 2"]:
+        """Flow from frame 0 to `picture`, searched from a guess; the flow back is kept."""
+        now = _grey_bytes(picture)
+        known = None if self._back is None else self._back.copy()
+        self._back = self._dis.calc(now, self._first, known)
+        return self._dis.calc(self._first, now, np.ascontiguousarray(guess_px, np.float32))
+
+    def round_trip(self, position: Float[ndarray, "height width 2"]) -> Float[ndarray, "height width"]:
+        """How many pixels from its start each pixel of frame 0 ends when the flow back is followed."""
+        if self._back is None:
+            raise ValueError("the flow back is known only after the flow forth")
+        height, width = self._first.shape
+        there = position * np.array([width, height], np.float32)
+        back = _look_up(self._back, there)
+        start = start_positions(height, width).numpy() * np.array([width, height], np.float32)
+        return np.linalg.norm(there + back - start, axis=-1)
+
+
+class _Matcher:
+    """How well the surroundings of every pixel of frame 0 are found again elsewhere."""
+
+    def __init__(
+        self, first: Float[ndarray, "height width 3"], depth_m: Float[ndarray, "height width"]
+    ) -> None:
+        self._first = _calm(first)
+        grey = self._first @ GREY
+        slopes = [cv2.Sobel(grey, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
+        self.textured = torch.from_numpy(np.hypot(*slopes) > LEAST_GRADIENT)
+        log_depth = np.log(depth_m)
+        weights = []
+        for offset in PATCH:
+            step = np.abs(_shifted(log_depth, offset) - log_depth) / PATCH_LOG_DEPTH_STEP
+            step += np.abs(_shifted(self._first, offset) - self._first).mean(-1) / PATCH_COLOUR_STEP
+            weights.append(np.exp(-step))
+        # A patch counts only as far as it lies on the surface of its middle.
+        self._weights = np.stack(weights).astype(np.float32)
+        self._weights /= self._weights.sum(0)
+        self._along_surface = SurfaceFilter(self._first, depth_m)
+
+    def cost(
+        self, picture: Float[ndarray, "height width 3"], position: Float[ndarray, "height width 2"]
+    ) -> Float[ndarray, "height width"]:
+        """Mean colour difference between each pixel's patch and the picture at its new position."""
+        height, width = self._first.shape[:2]
+        there = (position * np.array([width, height])).astype(np.float32)
+        picture = _calm(picture)
+        cost = np.zeros((height, width), np.float32)
+        for offset, weight in zip(PATCH, self._weights, strict=True):
+            found = _look_up(picture, there + np.array(offset, np.float32))
+            cost += weight * np.abs(found - _shifted(self._first, offset)).mean(-1)
+        return cost
+
+    def gain(
+        self, cost_rest: Float[ndarray, "height width"], cost_moved: Float[ndarray, "height width"]
+    ) -> Float[ndarray, "height width"]:
+        """By how much moving beats resting, averaged along surfaces."""
+        gain = np.minimum(cost_rest, WORST_COST) - np.minimum(cost_moved, WORST_COST)
+        return self._along_surface(gain[..., None])[..., 0]
+
+
+def _grey_bytes(picture: ndarray) -> ndarray:
+    return np.round(picture.astype(np.float32) @ GREY * 255).astype(np.uint8)
+
+
+def _calm(picture: ndarray) -> ndarray:
+    """With the camera's noise smoothed."""
+    return cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.8)
+
+
+def _shifted(values: ndarray, offset: tuple[int, int]) -> ndarray:
+    """Each pixel gets what is `offset` (x, y) away from it; borders are doubled."""
+    rows = np.clip(np.arange(values.shape[0]) + offset[1], 0, values.shape[0] - 1)
+    columns = np.clip(np.arange(values.shape[1]) + offset[0], 0, values.shape[1] - 1)
+    return values[rows][:, columns]
+
+
+def _look_up(values: ndarray, place_px: ndarray) -> ndarray:
+    """Bilinear values at places counted from the corner of the image; OpenCV counts from the first centre."""
+    x, y = (np.ascontiguousarray(place_px[..., axis] - 0.5, np.float32) for axis in (0, 1))
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
