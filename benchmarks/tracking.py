@@ -125,28 +125,28 @@ def estimate_depths(estimator: DepthEstimator, video: Tensor, camera: Camera) ->
 def camera_errors(clip: FilmedClip, tracked: PointTracks) -> dict[str, float]:
     """How wrong the estimated camera motion is, in the frame where it is worst.
 
-    `camera_still_px` is how far it displaces the median point of the scene; `camera_turn_deg` and
-    `camera_shift` (in scene depths) are its own errors, the latter as wrong as the depth.
+    `camera_still_px`: how far it displaces the median point of the scene in the picture, the points of frame
+    0 being where the tracker's depth puts them. `camera_turn_deg`: error of the rotation. `camera_shift`:
+    error of the translation, each in scene depths of its own.
     """
     motion = estimate_camera_motion(tracked)
     true = clip.camera_path.world_to_camera if clip.camera_path else torch.eye(4).expand(FRAMES, 4, 4)
-    off = motion.world_to_camera.double() @ rigid_inverse(true.double())
-    scene_depth = float(torch.quantile(clip.depth_m[0], 0.3))
-    start = clip.tracks.positions[0].double()
     size = torch.tensor([clip.tracks.width, clip.tracks.height])
-    worst = []
-    for estimated, really in zip(motion.world_to_camera.double(), true.double(), strict=True):
-        seen = [clip.tracks.camera.project(start @ p[:3, :3].T + p[:3, 3]) for p in (estimated, really)]
-        inside = (seen[1][1] > 0) & (seen[1][0] >= 0).all(-1) & (seen[1][0] < 1).all(-1)
-        error = ((seen[0][0] - seen[1][0]) * size).norm(dim=-1)[inside]
-        worst.append(float(error.median()) if error.numel() else 0.0)
+    poses, places, shifts = [motion.world_to_camera.double(), true.double()], [], []
+    for pose, tracks in zip(poses, (tracked, clip.tracks), strict=True):
+        start = tracks.positions[0].double()
+        moved = torch.einsum("fij,hwj->fhwi", pose[:, :3, :3], start) + pose[:, None, None, :3, 3]
+        places.append(clip.tracks.camera.project(moved)[0] * size)
+        shifts.append(rigid_inverse(pose)[:, :3, 3] / torch.quantile(tracks.depth_m.double(), 0.3))
+    inside = ((places[1] >= 0) & (places[1] < size)).all(-1)
+    error = (places[0] - places[1]).norm(dim=-1)
+    turn = poses[0][:, :3, :3] @ poses[1][:, :3, :3].mT
     in_world = remove_camera_motion(tracked, motion.world_to_camera)
-    truth = remove_camera_motion(clip.tracks, true)
-    errors = track_errors(in_world, truth, moving=clip.moving)
+    errors = track_errors(in_world, remove_camera_motion(clip.tracks, true), moving=clip.moving)
     return {
-        "camera_still_px": max(worst),
-        "camera_turn_deg": math.degrees(float(so3_log(off[:, :3, :3]).norm(dim=-1).max())),
-        "camera_shift": float(off[:, :3, 3].norm(dim=-1).max()) / scene_depth,
+        "camera_still_px": max(float(e[i].median()) for e, i in zip(error, inside, strict=True) if i.any()),
+        "camera_turn_deg": math.degrees(float(so3_log(turn).norm(dim=-1).max())),
+        "camera_shift": float((shifts[0] - shifts[1]).norm(dim=-1).max()),
         "camera_inliers": float(motion.inlier_share.mean()),
         "world_motion": errors.motion,
     }

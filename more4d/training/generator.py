@@ -107,7 +107,8 @@ class GeneratorTask(Task):
         if options.cache:
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)
-            self.register_buffer("empty_text", self._cache.constants()["empty_text"], persistent=False)
+        constants = self._cache.constants() if options.cache else self.constants()
+        self.register_buffer("empty_text", constants["empty_text"], persistent=False)
 
     @abstractmethod
     def pixels(self) -> Dataset:
@@ -144,14 +145,20 @@ class GeneratorTask(Task):
     def some_dropped(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
     ) -> Float[Tensor, "b longer dim"]:
-        """Embeddings of captions, some of them replaced by that of the empty one, at random."""
+        """Embeddings of captions, some of them replaced by that of the empty one, at random.
+
+        No network is asked only because a caption was hit: under ZeRO-3 all processes gather the weights of
+        a network together, and chance strikes them differently.
+        """
         hit = chosen(len(text), self.options.flow.text_dropout, generator)
-        if not bool(hit.any()):
-            return text
-        empty = self.empty_text[None] if self.options.cache else self.text_encoder.encode_text([""])
+        empty = self.of_nothing()
         length = max(text.shape[1], empty.shape[1])
         text, empty = lengthened(text, length), lengthened(empty.to(text), length)
         return torch.where(hit.to(text.device)[:, None, None], empty, text)
+
+    def of_nothing(self) -> Float[Tensor, "1 length dim"]:
+        """The embedding of the empty caption."""
+        return self.empty_text[None]
 
     def _check_cache(self, folder: Path) -> None:
         header = self._cache.header

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.training import run_script
 
-RUNS = [("train_vae", "one process"), ("train_wan", "2 processes, ZeRO-2"), ("train", "one process")]
+RUNS = [("train_vae", "one process"), ("train_wan", "2 processes, ZeRO-3"), ("train", "one process")]
 
 
 @pytest.mark.slow

@@ -78,6 +78,10 @@ class TinySTraGTask(STraGTask):
             else OmniMAETrunk(self.options.motion_features)
         )
 
+    def of_nothing(self) -> Tensor:
+        """See `GeneratorTask`; a text encoder that learns is asked in every step."""
+        return self.text_encoder.encode_text([""]) if self.options.train_text else super().of_nothing()
+
     def further_losses(
         self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch
     ) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
 from more4d.networks.weights import load_network, read_tensors
+from more4d.training.flow import FlowOptions
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
@@ -97,6 +98,31 @@ def test_strag_trains_all_but_the_motion_codec(folder):
         assert any(name.startswith(part) for name in changed), part
     for path in task.export(folder / "out", {}):
         load_network(path, BUILDERS)
+
+
+@pytest.mark.parametrize("train_text", [False, True])
+def test_chance_does_not_decide_how_often_a_network_is_asked(folder, train_text):
+    """Processes that share a network's weights must ask it equally often, or they wait for ever."""
+    asked = {}
+    for dropout in (0.0, 1.0):
+        task = TinySTraGTask(
+            TinySTraGOptions(
+                network=STraGConfig(
+                    wan=WanConfig(in_channels=48, motion_feature_dim=16, **WAN), start_channels=0
+                ),
+                motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+                codec=folder / "trajectory_codec.safetensors",
+                text=folder / "text_encoder.safetensors",
+                train_text=train_text,
+                flow=FlowOptions(text_dropout=dropout, image_dropout=dropout, depth_dropout=dropout),
+                data=CLIPS,
+            )
+        )
+        count = asked[dropout] = []
+        for module in task.modules():
+            module.register_forward_hook(lambda module, *_, count=count: count.append(type(module)))
+        task(task.collate([task.dataset()[0]]), torch.Generator().manual_seed(0))
+    assert asked[0.0] == asked[1.0]
 
 
 def test_clips_weigh_as_much_as_is_seen_of_them():
