@@ -59,10 +59,16 @@ def add_command(ways: Any) -> None:
     )
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--depth", default="small", metavar="NAME", help="small (default), unidepth or transformers:MODEL"
+        "--depth",
+        default="small",
+        metavar="NAME",
+        help="small (default), unidepth[:WEIGHTS] or transformers:MODEL",
     )
     how.add_argument(
-        "--tracker", default="optical-flow", metavar="NAME", help="optical-flow (default), cotracker or delta"
+        "--tracker",
+        default="optical-flow",
+        metavar="NAME",
+        help="optical-flow (default), cotracker[:WEIGHTS] or delta:WEIGHTS",
     )
     how.add_argument(
         "--captioner",

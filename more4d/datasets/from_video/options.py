@@ -62,8 +62,8 @@ class Options:
         frames: of a clip, 4n + 1.
         stride: frames of a clip from the start of one to the start of the next; 0 for as many as it has.
         pixels: about so many in a frame; the shape of the video is kept.
-        depth: name of a depth estimator; see `depth.interface.open_depth_estimator`.
-        tracker: name of a point tracker; see `tracking.interface.open_tracker`.
+        depth: NAME or NAME:WEIGHTS of a depth estimator; see `depth.interface.open_depth_estimator`.
+        tracker: NAME or NAME:WEIGHTS of a point tracker; see `tracking.interface.open_tracker`.
         camera: "remove" takes the camera's motion out of the tracks, "static" drops clips whose camera
             moves, "keep" leaves each frame in its own camera.
         captioner: folder or identifier of a vision-language model that writes the captions that are missing.
