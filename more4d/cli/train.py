@@ -47,7 +47,8 @@ def add_command(commands: Any) -> None:
         type=float,
         metavar="F",
         help="go on without unusable samples until they are more than this share of all;"
-        " the same as loop.max_bad_fraction=F (default 0: the first one stops the run)",
+        " the same as loop.max_bad_fraction=F; taken of at least 1000 samples (default 0: the first one stops"
+        " the run)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"

@@ -47,6 +47,7 @@ class ClipBatch(Batch):
             is hidden, 0 in frames that only pad a short clip.
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
+        names: of the clips, for messages.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -55,6 +56,7 @@ class ClipBatch(Batch):
     weight: Float[Tensor, "b 1 t height width"]
     objects: Float[Tensor, "b 1 height width"]
     captions: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class ViewBatch(Batch):
         known: the rendering in [-1, 1], 0 where nothing was seen.
         coverage: 1 where the rendering saw something, else 0.
         captions: one per clip.
+        names: of the clips, for messages.
         real: 1 for frames of the clip, 0 for frames that only pad a short one; None: all are real.
     """
 
@@ -73,4 +76,5 @@ class ViewBatch(Batch):
     known: Float[Tensor, "b 3 t height width"]
     coverage: Float[Tensor, "b 1 t height width"]
     captions: tuple[str, ...]
+    names: tuple[str, ...] = ()
     real: Float[Tensor, "b t"] | None = None

@@ -24,7 +24,14 @@ from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
 
 log = logging.getLogger(__name__)
-SIDES = re.compile(r"\b(left|right)(?=\b|ward|most)", re.IGNORECASE)
+SIDES = re.compile(r"(?:\b([\w-]+)\s+)?\b(left|right)(wards?|most)?\b", re.IGNORECASE)
+BEFORE_SIDES = frozenset(
+    "the to on at from its his her their my your our far upper lower top bottom front rear back and or facing"
+    " moves move moving goes go walks walk walking runs run running drives drive driving turns turn turning"
+    " slides slide sliding rolls roll rolling drifts drift flies fly flying looks look looking steps leans"
+    " pans veers swings jumps hops swims sails".split()
+)
+"""Words after which "left" and "right" are sides: "has left", "all right" and "right away" are not."""
 OPPOSITE = {"left": "right", "right": "left"}
 
 
@@ -39,7 +46,8 @@ class FileClipOptions:
         frames: video frames, 4n + 1. Shorter clips are padded by frames that count nothing.
         stride: every how many frames of a clip one is taken.
         tightest: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
-        flip: how often a clip is mirrored, and left and right in its caption with it.
+        flip: how often a clip is mirrored, and left and right in its caption with it; one whose caption has
+            these words in another sense never is.
         hidden_weight: weight of points that the camera does not see.
         largest_motion: normalised motion (image widths) beyond which a point is taken for a tracker's mistake
             and counts nothing.
@@ -138,6 +146,11 @@ class FileClips(Dataset):
         """Samples in an epoch; later indices go on with the next one."""
         return len(self.order)
 
+    @property
+    def group(self) -> int | None:
+        """So many consecutive samples have one shape; None: all have."""
+        return self.options.group if len(self.options.shapes) > 1 else None
+
     def __getitem__(self, index: int) -> ClipBatch:
         """Sample `index` as a batch of one.
 
@@ -189,7 +202,7 @@ def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], draw:
         None if film is None else film[taken][:, rows, columns]
         for film in (clip.video, clip.rendering, clip.coverage)
     )
-    if draws[3] < options.flip:
+    if draws[3] < options.flip and mirrorable(tracks.caption):
         tracks = replace(mirror_tracks(tracks), caption=mirrored_caption(tracks.caption))
         video, rendering, coverage = (
             None if film is None else film.flip(2) for film in (video, rendering, coverage)
@@ -215,6 +228,7 @@ def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> C
         weight=torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, missing))[None, None],
         objects=torch.zeros(1, 1, tracks.height, tracks.width),
         captions=(tracks.caption,),
+        names=(name,),
     )
 
 
@@ -223,13 +237,21 @@ def lengthened(frames: Tensor, missing: int) -> Tensor:
     return frames if missing <= 0 else torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])])
 
 
+def mirrorable(caption: str) -> bool:
+    """Whether every "left" and "right" in a caption is surely a side; else its clip is not mirrored."""
+    return all(
+        match[3] or (match[1] or "").lower() in BEFORE_SIDES or match.start(2) == 0
+        for match in SIDES.finditer(caption)
+    )
+
+
 def mirrored_caption(caption: str) -> str:
-    """The caption of the mirrored clip: left becomes right and right becomes left, as whole words."""
+    """The caption of the mirrored clip: left becomes right and right becomes left."""
 
     def other(match: re.Match[str]) -> str:
-        word = OPPOSITE[match[0].lower()]
-        if match[0].isupper():
-            return word.upper()
-        return word.capitalize() if match[0][0].isupper() else word
+        word, start = match[2], match.start(2) - match.start()
+        side = OPPOSITE[word.lower()]
+        side = side.upper() if word.isupper() else side.capitalize() if word[0].isupper() else side
+        return match[0][:start] + side + (match[3] or "")
 
     return SIDES.sub(other, caption)

@@ -65,6 +65,11 @@ class FileViews(Dataset):
         """Samples in an epoch; later indices go on with the next one."""
         return len(self.clips)
 
+    @property
+    def group(self) -> int | None:
+        """So many consecutive samples have one shape; None: all have."""
+        return self.clips.group
+
     def __getitem__(self, index: int) -> ViewBatch:
         """Sample `index` as a batch of one.
 
@@ -92,6 +97,7 @@ class FileViews(Dataset):
             known=known * coverage,
             coverage=coverage,
             captions=(tracks.caption,),
+            names=(clip.name,),
             real=real[None].float(),
         )
 

@@ -5,7 +5,7 @@ The reference implementation only ever shows the source viewpoint; here holes co
 from moving objects, as they do when a user moves the camera.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,16 @@ class HoleClips(Dataset):
     def __init__(self, options: HoleOptions, *, seed: int, first_seed: int = 0) -> None:
         self.options, self._seed, self._first = options, seed, first_seed
 
+    @property
+    def group(self) -> int | None:
+        """So many consecutive samples have one shape; None: all have."""
+        return self.options.group if len(set(self.options.shapes)) > 1 else None
+
     def __getitem__(self, index: int) -> ViewBatch:
         index %= self.options.pairs
+        return replace(self._pair(index), names=(f"pair {index}",))
+
+    def _pair(self, index: int) -> ViewBatch:
         if self.options.cache is None:
             return self.make(index)
         path = self.options.cache / f"{self._seed}_{self._first}_{index:06d}.npz"

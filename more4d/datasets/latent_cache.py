@@ -160,6 +160,11 @@ class LatentClips(Dataset):
         """Sample `index` as a batch of one."""
         return self.sample(self.place(index))
 
+    @property
+    def group(self) -> int:
+        """So many consecutive samples have one shape."""
+        return self.header.group
+
     def place(self, index: int) -> int:
         """Which stored sample `index` is: whole groups are shuffled, so that a batch has one shape."""
         group, within = divmod(index, self.header.group)

@@ -57,6 +57,7 @@ class STraGLatents(LatentBatch):
         weight: how much of each cell is really seen, and no padding.
         moving: 1 where something in the cell moves.
         captions: the captions themselves, for messages.
+        names: of the clips, for messages.
     """
 
     kind: ClassVar[str] = "strag-latents"
@@ -70,6 +71,7 @@ class STraGLatents(LatentBatch):
     weight: Float[Tensor, "b 1 f h w"]
     moving: Float[Tensor, "b 1 h w"]
     captions: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ class ViSMLatents(LatentBatch):
         clip: CLIP's view of the photo.
         real: how much of each latent frame is no padding.
         captions: the captions themselves, for messages.
+        names: of the clips, for messages.
     """
 
     kind: ClassVar[str] = "vism-latents"
@@ -95,3 +98,4 @@ class ViSMLatents(LatentBatch):
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
     real: Float[Tensor, "b f"]
     captions: tuple[str, ...]
+    names: tuple[str, ...] = ()

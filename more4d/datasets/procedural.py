@@ -1,6 +1,6 @@
 """Procedural scenes as an endless map-style data set: index in, clip out, always the same."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -47,6 +47,11 @@ class ProceduralClips(Dataset):
     def __init__(self, options: ProceduralOptions, *, seed: int, first_seed: int = 0) -> None:
         self.options, self._seed, self._first = options, seed, first_seed
 
+    @property
+    def group(self) -> int | None:
+        """So many consecutive samples have one shape; None: all have."""
+        return self.options.group if len(set(self.options.shapes)) > 1 else None
+
     def __getitem__(self, index: int) -> ClipBatch:
         options = self.options
         draw = numpy_generator("clip", self._seed, index)
@@ -56,10 +61,10 @@ class ProceduralClips(Dataset):
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
-        batch = clip_to_batch(clip, options.hidden_weight)
+        batch = replace(clip_to_batch(clip, options.hidden_weight), names=(f"scene {world}",))
         if draw.random() < options.depth_noise:
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
-            batch = ClipBatch(**{**vars(batch), "depth_m": degraded})
+            batch = replace(batch, depth_m=degraded)
         return batch
 
 

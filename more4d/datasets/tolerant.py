@@ -2,7 +2,7 @@
 travels with the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,26 @@ class Tolerant(Dataset):
                 return Delivered(content=other.content, bad=bad)
         place = derive_seed("stand-in", self._seed, index, "same batch")
         return Delivered(content=good[place % len(good)].content if good else None, bad=bad)
+
+
+def good_samples(dataset: Dataset, count: int) -> Iterator[Any]:
+    """The first `count` samples that can be used.
+
+    Raises:
+        InputError: more than `count` samples before that cannot; the last one's message.
+    """
+    found = bad = index = 0
+    while found < count:
+        try:
+            sample = dataset[index]
+        except InputError:
+            bad += 1
+            if bad > count:
+                raise
+        else:
+            found += 1
+            yield sample
+        index += 1
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"'{override}': the value is not valid YAML; quote it?") from error
 
 
+def _one_of(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is False and "no" in arguments:  # YAML reads no as false
+        return "no"
+    if value not in arguments:
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
+    return value
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -105,11 +113,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         kinds = [arguments[0]] * len(value) if variadic else list(arguments)
         return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
     if origin is typing.Literal:
-        if value is False and "no" in arguments:  # YAML reads no as false
-            value = "no"
-        if value not in arguments:
-            raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
-        return value
+        return _one_of(arguments, value, where)
     if origin is dict or hint is dict:
         return dict(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text

@@ -53,7 +53,7 @@ def fit(
         width=columns / source_width,
         height=rows / source_height,
     )
-    return _resize(window, height, width, mode), cropped
+    return resize(window, height, width, mode), cropped
 
 
 def window(
@@ -138,7 +138,13 @@ def working_size(height: int, width: int, *, pixels: int, multiple: int = 16) ->
     return rows * multiple, columns * multiple
 
 
-def _resize(image: Tensor, height: int, width: int, mode: str) -> Tensor:
+def resize(
+    image: Float[Tensor, "height width channels"],
+    height: int,
+    width: int,
+    mode: Literal["smooth", "nearest"] = "smooth",
+) -> Float[Tensor, "new_height new_width channels"]:
+    """All of a picture at another size, even if that stretches it; see `fit` for the modes."""
     if image.shape[:2] == (height, width):
         return image
     planes = image.movedim(-1, 0)[None]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.framing import crop_camera, fit
+from more4d.geometry.framing import crop_camera, resize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ def crop_tracks(tracks: PointTracks, rows: slice, columns: slice, *, height: int
         width=spans[1] / tracks.width,
         height=spans[0] / tracks.height,
     )
-    window, _ = fit(tracks.colours[rows, columns], camera, height=height, width=width)
+    # All of the window: cut once more to the exact shape, the photo would no longer lie on its points.
     return replace(
         tracks,
         positions=tracks.positions[:, taken_rows][:, :, taken_columns],
         visibility=tracks.visibility[:, taken_rows][:, :, taken_columns],
-        colours=window,
+        colours=resize(tracks.colours[rows, columns], height, width),
         camera=camera,
     )
 

@@ -1,5 +1,6 @@
 """Encode a task's data set once, in parallel processes, into a latent cache (`datasets.latent_cache`)."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ import torch
 
 from more4d.datasets.latent_cache import CacheHeader, LatentCache
 from more4d.datasets.latents import LatentBatch
+from more4d.datasets.tolerant import Tolerant
 from more4d.foundation.config import from_mapping, load_config, to_mapping
-from more4d.foundation.errors import ConfigError, More4DError
+from more4d.foundation.errors import ConfigError, InputError, More4DError
 from more4d.pipelines.fingerprint import file_fingerprint
 from more4d.training.config import TrainConfig
-from more4d.training.generator import GeneratorTask
+from more4d.training.generator import GeneratorTask, source_settings
 from more4d.training.run import task_type
+from more4d.training.tasks.tiny_strag import TinySTraGOptions
 
-AT_ONCE = 8
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,45 +69,45 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
         group=group,
-        per_file=options.per_file,
+        per_file=-(-options.per_file // group) * group,
         dtype=options.dtype,
         made_of={name: file_fingerprint(path) for name, path in task.encoder_files().items()},
-        settings={
-            name: str(plain[name])
-            for name in ("data", "clips", "seed", "moving_threshold")
-            if plain.get(name) is not None
-        }
-        | {"task": config.task},
+        settings={**source_settings(task.options), "seed": str(task.options.seed)},
     )
     cache = LatentCache.begin(options.output, header, task.constants())
     missing = cache.missing()
     done = header.samples - sum(len(header.part(number)) for number in missing)
     yield done, header.samples
-    for number in _encode(options, cache, task, missing):
+    bad: list[str] = []
+    for number, told in _encode(options, cache, task, missing):
+        for line in told:
+            log.warning("bad %s", line)
+        bad += told
+        if len(bad) > config.loop.max_bad_fraction * header.samples:
+            raise InputError(
+                f"{len(bad)} samples are bad, more than loop.max_bad_fraction"
+                f" {config.loop.max_bad_fraction:g} allows; mend or remove them, or allow more; the last:"
+                f" {bad[-1]}"
+            )
         done += len(header.part(number))
         yield done, header.samples
 
 
 def open_task(options: CacheOptions) -> GeneratorTask:
-    """The task whose encoders are asked, without what is trained from its cache."""
+    """The task whose encoders are asked, without the generator that is trained on what they say."""
     config = load_config(TrainConfig, options.config, list(options.overrides))
     kind = task_type(config.task)
     if not issubclass(kind, GeneratorTask):
         raise ConfigError(f"task '{config.task}' is trained from pixels only; strag and vism have caches")
     values = {**config.options, "cache": None}
-    task = kind(from_mapping(kind.options_type, values, where=f"{options.config}: options"))
-    trained = [name for name in ("codec", "text_encoder", "motion_features", "clip") if _learns(task, name)]
-    if trained:
+    described = from_mapping(kind.options_type, values, where=f"{options.config}: options")
+    if isinstance(described, TinySTraGOptions):
         raise ConfigError(
-            f"task '{config.task}' trains its {trained[0]}, so its latents change with every step;"
-            " a cache is for tasks strag and vism"
+            f"task '{config.task}' trains its picture stems and motion features, so its latents change with"
+            " every step; a cache is for tasks strag and vism"
         )
+    task = kind(described, generator=False)
     return task.to(options.device).eval()
-
-
-def _learns(task: GeneratorTask, name: str) -> bool:
-    part = getattr(task, name, None)
-    return part is not None and any(p.requires_grad for p in part.parameters())
 
 
 def _epoch(data: object) -> int:
@@ -116,12 +119,11 @@ def _epoch(data: object) -> int:
 
 def _encode(
     options: CacheOptions, cache: LatentCache, task: GeneratorTask, missing: list[int]
-) -> Iterator[int]:
-    """Make the missing files; yields the number of each as it is done."""
+) -> Iterator[tuple[int, list[str]]]:
+    """Make the missing files; yields the number of each as it is done, and its bad samples."""
     if options.workers <= 1:
         for number in missing:
-            write_part(cache, task, number, options.device)
-            yield number
+            yield number, write_part(cache, task, number, options.device)
         return
     context = get_context("forkserver")
     with ProcessPoolExecutor(options.workers, context, initializer=_start, initargs=(options,)) as pool:
@@ -143,27 +145,25 @@ def _encode(
 
 
 @torch.no_grad()
-def write_part(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> None:
-    """Encode and write one file of a cache."""
-    data, part = task.pixels(), cache.header.part(number)
+def write_part(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> list[str]:
+    """Encode and write one file of a cache, group by group; returns what was said of bad samples, for each of
+    which another stands in.
+
+    Raises:
+        InputError: nothing could stand in for a bad sample.
+    """
+    data, header = Tolerant(task.pixels(), task.options.seed), cache.header
     samples: list[LatentBatch] = []
-    for start in range(part.start, part.stop, AT_ONCE):
-        indices = range(start, min(start + AT_ONCE, part.stop))
-        # Shapes change between groups, and whatever is encoded together must have one.
-        for batch in _of_one_shape([data[index] for index in indices]):
-            encoded = task.encode(task.collate(batch).to(device))
-            samples += [_sample(encoded, place) for place in range(len(batch))]
+    bad: list[str] = []
+    for start in range(header.part(number).start, header.part(number).stop, header.group):
+        delivered = data.__getitems__(range(start, start + header.group))
+        bad += [line for one in delivered for line in one.bad]
+        if any(one.content is None for one in delivered):
+            raise InputError(f"no sample could stand in for bad ones: {'; '.join(bad)}")
+        encoded = task.encode(task.collate([one.content for one in delivered]).to(device))
+        samples += [_sample(encoded, place) for place in range(header.group)]
     cache.write(number, samples)
-
-
-def _of_one_shape(batches: list) -> list[list]:
-    runs: list[list] = []
-    for batch in batches:
-        shape = next(value.shape for value in vars(batch).values() if isinstance(value, torch.Tensor))
-        if not runs or shape != runs[-1][1]:
-            runs.append([[], shape])
-        runs[-1][0].append(batch)
-    return [run for run, _ in runs]
+    return bad
 
 
 def _sample(batch: LatentBatch, place: int) -> LatentBatch:
@@ -186,7 +186,6 @@ def _start(options: CacheOptions) -> None:
     _task, _device = open_task(options), options.device
 
 
-def _write_part(folder: Path, header: CacheHeader, number: int) -> int:
+def _write_part(folder: Path, header: CacheHeader, number: int) -> tuple[int, list[str]]:
     assert _task is not None
-    write_part(LatentCache(folder, header), _task, number, _device)
-    return number
+    return number, write_part(LatentCache(folder, header), _task, number, _device)

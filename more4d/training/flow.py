@@ -23,7 +23,7 @@ class FlowOptions:
         shift: see diffusion.timesteps.shift_sigma; more than 1 dwells on high noise.
         density: see diffusion.timesteps.draw_sigmas.
         text_dropout: how often a caption is replaced by the empty one, for guidance.
-        image_dropout: how often all that the photo gives is zeroed; published: 0.02.
+        image_dropout: how often the photo's latents, and CLIP's view of it, are zeroed; published: 0.02.
         depth_dropout: how often the depth map's latents are zeroed.
         difference: share of the loss that is of differences between neighbouring latent frames; published: 0
             or 0.25.

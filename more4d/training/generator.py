@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.latent_cache import LatentClips
 from more4d.datasets.latents import LatentBatch, lengthened
 from more4d.files.network_file import write_tensors
+from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.adapters import LoraOptions, add_lora, lora_tensors
 from more4d.networks.registry import BUILDERS
@@ -95,14 +96,17 @@ class GeneratorTask(Task):
     codecs: tuple[str, ...]
     """Kinds of codec that may encode it."""
 
-    def __init__(self, kind: str, options: GeneratorOptions, network: STraGConfig | ViSMConfig) -> None:
+    def __init__(
+        self, kind: str, options: GeneratorOptions, network: STraGConfig | ViSMConfig, *, generator: bool
+    ) -> None:
+        """`generator` is whether there is one: to encode a cache none is needed, and it may be large."""
         super().__init__()
         self.options = options
-        self._generator = TrainedGenerator(kind, network, options.start)
+        self._generator = TrainedGenerator(kind, network, options.start) if generator else None
         self.codec = self.frozen(options.codec, *self.codecs)
         self.text_encoder = self.frozen(options.text, "umt5-text-encoder")
         self.clip = self.frozen(options.clip, "clip-vision")
-        if options.gradient_checkpointing:
+        if options.gradient_checkpointing and self._generator:
             self._generator.network.enable_gradient_checkpointing()
         if options.cache:
             self._cache = LatentClips(options.cache, seed=options.seed)
@@ -169,6 +173,29 @@ class GeneratorTask(Task):
                 raise ConfigError(
                     f"the cache in {folder} was not made with {path}; make it again with: more4d data cache"
                 )
+        mine, theirs = source_settings(self.options), header.settings
+        if self.options.clips is None and "clips" in theirs:  # the clips were named when the cache was made
+            mine = {name: value for name, value in mine.items() if not name.startswith("data")}
+        for name, value in mine.items():
+            if name != "clips" and theirs.get(name) != value:
+                raise ConfigError(
+                    f"the cache in {folder} was made with {name}={theirs.get(name)}, and options.{name} is"
+                    f" {value}; change the option, or make the cache again"
+                )
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        assert self._generator is not None
         return [self._generator.export(folder, notes)]
+
+
+def source_settings(options: GeneratorOptions) -> dict[str, str]:
+    """What encoded samples depend on besides the encoders: `clips.frames` and so on; not where they lie."""
+    plain = to_mapping(options)
+    source = "clips" if plain.get("clips") else "data"
+    settings = {
+        f"{source}.{name}": str(value)
+        for name, value in plain[source].items()
+        if name not in {"folder", "cache", "group"}
+    }
+    settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
+    return settings | {name: str(plain[name]) for name in ("moving_threshold",) if name in plain}

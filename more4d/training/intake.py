@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from more4d.datasets.tolerant import CollateDelivered, Delivered, Tolerant
 from more4d.files.json_lines import append_line, keep_lines, read_lines
-from more4d.foundation.errors import More4DError
+from more4d.foundation.errors import ConfigError, More4DError
 from more4d.training.config import LoopConfig
 from more4d.training.runtime import Runtime
 from more4d.training.task import Task
@@ -105,24 +105,36 @@ class Intake:
         return read_lines(self._path)
 
 
-def describe(batch: Any, most: int = 8) -> str:
+def describe(batch: Any) -> str:
     """What a batch holds, as far as it says so: names or captions."""
-    told = getattr(batch, "names", None) or getattr(batch, "captions", None) or ()
-    return "; ".join(map(str, told[:most])) or type(batch).__name__
+    told = [str(text) for text in getattr(batch, "names", None) or getattr(batch, "captions", None) or ()]
+    return "; ".join(text or "(no caption)" for text in told) or type(batch).__name__
 
 
 def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> DataLoader:
+    data = task.dataset()
+    group = getattr(data, "group", None)
+    if group is not None and group % config.batch_size:
+        raise ConfigError(
+            f"loop.batch_size {config.batch_size} does not divide the {group} consecutive samples that have"
+            f" one shape; set group of options.data or options.clips to {config.batch_size} (of a cache, make"
+            " it again), or loop.batch_size to a divisor"
+        )
     return DataLoader(
-        Tolerant(task.dataset(), config.seed),
+        Tolerant(data, config.seed),
         batch_sampler=StepSampler(config, start, runtime.rank, runtime.processes),
         collate_fn=CollateDelivered(task.collate),
         num_workers=config.workers,
-        multiprocessing_context="forkserver" if config.workers else None,
+        # A server that forks would hear signals, too, and its end would be taken for that of the workers.
+        multiprocessing_context="spawn" if config.workers else None,
         prefetch_factor=4 if config.workers else None,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal, but only the training process saves and ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal and a cluster's SIGTERM every process of a job, but only the
+    training process saves and ends the others.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

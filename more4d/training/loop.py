@@ -112,8 +112,8 @@ class Updates:
         """Update the weights once; returns what the step measured on this process.
 
         Raises:
-            More4DError: the loss or the gradient is not finite, or too many samples are bad; nothing was
-                updated.
+            More4DError: the loss or the gradient is not finite, or too many samples are bad. Nothing was
+                updated, unless DeepSpeed did so with a gradient that was not finite; nothing is saved.
         """
         set_learning_rate(self.optimiser, step, self.config)
         seen = measured([self._part(intake.take(step), step, part) for part in range(self.config.accumulate)])
@@ -134,10 +134,13 @@ class Updates:
             metrics = self.module(batch.to(self.runtime.device), torch_generator("noise", *place))
             loss = float(metrics["loss"].detach())
             if self.runtime.any(not math.isfinite(loss)):
-                raise More4DError(
-                    f"the loss at step {step} is {loss} on process {self.runtime.rank}; nothing was updated."
-                    f" The batch: {describe(batch)}"
-                )
+                told = self.runtime.told_by_all((self.runtime.rank, loss, describe(batch)))
+                odd = [
+                    f"{value} on process {rank}, whose batch was: {batch}"
+                    for rank, value, batch in told
+                    if not math.isfinite(value)
+                ]
+                raise More4DError(f"the loss at step {step} is {'; '.join(odd)}. Nothing was updated")
             self.runtime.backward(metrics["loss"])
         return {name: value.detach() for name, value in metrics.items()}
 

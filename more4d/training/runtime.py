@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -36,11 +37,14 @@ class Runtime:
 
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
+        # While the main process makes a preview or exports, the others wait for it.
+        patience = timedelta(hours=3)
+        group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=patience)
         self._accelerator = Accelerator(
             cpu=without_gpu and not zero,  # with DeepSpeed it would switch that off
             mixed_precision=config.precision,
             gradient_accumulation_steps=config.accumulate,
-            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if without_gpu and distributed else [],
+            kwargs_handlers=[group] if distributed else [],
         )
         kind = self._accelerator.distributed_type
         self._zero, self._fsdp = kind == DistributedType.DEEPSPEED, kind == DistributedType.FSDP

@@ -1,4 +1,4 @@
-"""Train a LoRA of 4D-ViSM (all of it: --config config/tiny/vism.yaml); arguments as of `python -m more4d train`."""
+"""Train a LoRA of 4D-ViSM (--config config/tiny/vism.yaml: all of it); arguments as of `more4d train`."""
 
 import sys
 

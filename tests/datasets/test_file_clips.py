@@ -12,6 +12,7 @@ from more4d.datasets.file_clips import (
     Order,
     clip_batch,
     cut_clip,
+    mirrorable,
     mirrored_caption,
 )
 from more4d.files.clips import Clip
@@ -94,6 +95,22 @@ def test_mirroring_turns_motion_and_caption_round(folder):
     torch.testing.assert_close(motions[1].flip(2) * torch.tensor([-1.0, 1.0, 1.0]), motions[0])
     assert torch.equal(mirrored.video.flip(2), straight.video)
     assert mirrored.tracks.caption == "The ball rolls to the right, leftmost of all"
+
+
+@pytest.mark.parametrize(
+    ("caption", "sure"),
+    [
+        ("the ball slides rightward", True),
+        ("A dog turns left, then to the right", True),
+        ("Left of the post a bus drives leftwards", True),
+        ("a man left the room right away", False),
+        ("the bird has left", False),
+        ("an upright post in a brightly lit cleft", True),
+        ("", True),
+    ],
+)
+def test_only_captions_whose_sides_are_sure_are_mirrored(caption, sure):
+    assert mirrorable(caption) == sure
 
 
 @pytest.mark.parametrize("caption", ["Left of the upright post, a brightly lit cleft", "LEFT! right?"])

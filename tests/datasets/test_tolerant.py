@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from more4d.datasets.batch import Batch
-from more4d.datasets.tolerant import SPAN, CollateDelivered, Delivered, Tolerant
+from more4d.datasets.tolerant import SPAN, CollateDelivered, Delivered, Tolerant, good_samples
 from more4d.foundation.errors import InputError
 
 
@@ -102,3 +102,10 @@ def test_only_errors_of_the_input_are_tolerated():
 
     with pytest.raises(ValueError, match="a fault of the program"):
         Tolerant(Faulty(), 0)[0]
+
+
+def test_the_first_good_samples_are_taken_and_too_many_bad_ones_are_an_error():
+    taken = [int(sample.value[0, 0]) for sample in good_samples(Halting(bad=(0, 2)), 3)]
+    assert taken == [1, 3, 4]
+    with pytest.raises(InputError, match="file-3"):
+        list(good_samples(Halting(bad=range(5)), 3))

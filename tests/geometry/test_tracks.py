@@ -1,6 +1,7 @@
 """What point tracks promise and refuse."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,3 +141,18 @@ def test_paths_of_a_resized_window_are_those_of_its_points() -> None:
     tracks = on_rays(8, 12)
     cut = crop_tracks(tracks, slice(0, 8), slice(0, 12), height=4, width=6)
     assert torch.equal(cut.positions, tracks.positions[:, 1::2, 1::2])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(slice(3, 50), slice(1, 40)), (slice(0, 41), slice(7, 60))])
+def test_the_photo_of_a_window_lies_on_its_points(rows: slice, columns: slice) -> None:
+    """Whatever the window's shape, colours and points are of the same places."""
+    height, width = 60, 64
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    places = torch.stack([u / width, v / height, torch.zeros_like(u)], -1)
+    tracks = replace(on_rays(height, width), colours=places)
+    cut = crop_tracks(tracks, rows, columns, height=32, width=48)
+    spans = (rows.stop - rows.start, columns.stop - columns.start)
+    j, i = torch.meshgrid((torch.arange(32) + 0.5) / 32, (torch.arange(48) + 0.5) / 48, indexing="ij")
+    expected = torch.stack([(columns.start + i * spans[1]) / width, (rows.start + j * spans[0]) / height], -1)
+    inner = (slice(3, -3), slice(3, -3))  # at the border the filter sees less
+    torch.testing.assert_close(cut.colours[inner][..., :2], expected[inner], atol=2e-3, rtol=0)

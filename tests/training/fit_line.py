@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +37,13 @@ class Points:
 
 
 class Line(Dataset):
-    """Endless; of samples in `bad` the files are damaged."""
+    """Endless; of samples in `bad` the files are damaged, and each takes some seconds."""
 
-    def __init__(self, bad=()):
-        self.bad = bad
+    def __init__(self, bad=(), seconds=0.0):
+        self.bad, self.seconds = bad, seconds
 
     def __getitem__(self, index):
+        time.sleep(self.seconds)
         if index in self.bad:
             raise InputError(f"point-{index}.txt is damaged")
         return Points(torch.tensor([[float(index % 7) / 7]]))
@@ -50,9 +52,9 @@ class Line(Dataset):
 class FitLine(Task):
     name = "fit-line"
 
-    def __init__(self, scale=1.0, bad=()):
+    def __init__(self, scale=1.0, bad=(), seconds=0.0):
         super().__init__()
-        self.bad = bad
+        self.bad, self.seconds = bad, seconds
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.layer = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Dropout(0.1), nn.Linear(6, 1))
@@ -61,7 +63,7 @@ class FitLine(Task):
         self.scale = scale
 
     def dataset(self):
-        return Line(self.bad)
+        return Line(self.bad, self.seconds)
 
     def forward(self, batch, generator):
         noise = 0.1 * torch.randn(batch.values.shape, generator=generator)
@@ -89,6 +91,8 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--bad", type=int, nargs="*", default=[])
     parser.add_argument("--max-bad-fraction", type=float, default=0.0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0.0, help="that a sample takes")
     options = parser.parse_args()
     config = replace(
         LOOP,
@@ -99,12 +103,13 @@ def main() -> None:
         learning_rate=0.02,
         schedule="constant",
         max_bad_fraction=options.max_bad_fraction,
+        workers=options.workers,
     )
     torch.set_num_threads(1)
     runtime = Runtime(config)
     print(f"{runtime.kind}, {runtime.processes} processes, pid {os.getpid()}", file=sys.stderr)
     try:
-        finished = train(FitLine(bad=options.bad), config, options.folder, runtime)
+        finished = train(FitLine(bad=options.bad, seconds=options.seconds), config, options.folder, runtime)
     except More4DError as error:
         print(f"rank {runtime.rank}: {error}", file=sys.stderr)
         finished = False

@@ -1,15 +1,18 @@
 """Laws of training from a latent cache: the same loss as from pixels, made in pieces, by many, once."""
 
+import json
+
 import pytest
 import torch
 import yaml
 
 from more4d.datasets.latent_cache import LatentClips, read_header
 from more4d.foundation.config import from_mapping
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.errors import ConfigError, InputError
 from more4d.networks.weights import read_network_header
-from more4d.training.cache import CacheOptions, make_cache
+from more4d.training.cache import CacheOptions, make_cache, open_task
 from more4d.training.run import task_type
+from tests.datasets.clip_files import write_scenes
 from tests.presets import write_random_preset
 
 SHAPE = {"shapes": [[32, 48]], "group": 2, "frames": 5}
@@ -51,7 +54,7 @@ def written(folder, weights, task, **options):
 
 
 def made(config, output, **options):
-    job = CacheOptions(config=config, output=output, samples=4, per_file=3, **options)
+    job = CacheOptions(config=config, output=output, samples=4, per_file=2, **options)
     return [done for done, _ in make_cache(job)]
 
 
@@ -71,7 +74,7 @@ def loss_and_gradient(task, batch):
 @pytest.mark.parametrize("name", ["strag", "vism"])
 def test_a_cache_trains_as_pixels_do(weights, tmp_path, name):
     config = written(tmp_path, weights, name)
-    assert made(config, tmp_path / "cache", dtype="float32") == [0, 3, 4]
+    assert made(config, tmp_path / "cache", dtype="float32") == [0, 2, 4]
     pixels = task_of(config)
     latents = task_of(config, cache=str(tmp_path / "cache"))
     assert latents.codec is None  # nobody encodes any more
@@ -117,10 +120,10 @@ def tiny(tmp_path_factory):
 def test_an_interrupted_cache_is_gone_on_with_and_comes_out_the_same(tiny, tmp_path):
     config = written(tmp_path, tiny, "strag")
     made(config, tmp_path / "once")
-    job = make_cache(CacheOptions(config=config, output=tmp_path / "twice", samples=4, per_file=3))
+    job = make_cache(CacheOptions(config=config, output=tmp_path / "twice", samples=4, per_file=2))
     next(job), next(job)
     job.close()
-    assert made(config, tmp_path / "twice") == [3, 4]
+    assert made(config, tmp_path / "twice") == [2, 4]
     assert made(config, tmp_path / "twice") == [4]
     assert_equal(tmp_path / "once", tmp_path / "twice")
 
@@ -168,4 +171,42 @@ def test_the_header_says_what_the_cache_was_made_of(tiny, tmp_path):
     header = read_header(tmp_path / "cache")
     assert header.kind == "vism-latents"
     assert header.made_of.keys() == {"codec", "text"}
-    assert "32, 48" in header.settings["data"]
+    assert header.settings["data.shapes"] == "[[32, 48]]"
+    assert header.settings["seed"] == "0"
+
+
+def test_options_that_the_cache_was_not_made_with_are_refused(tiny, tmp_path):
+    config = written(tmp_path, tiny, "strag")
+    made(config, tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"data\.frames=5, and options\.data\.frames is 9"):
+        task_of(config, cache=str(tmp_path / "cache"), data={**SHAPE, "frames": 9})
+    with pytest.raises(ConfigError, match="moving_threshold"):
+        task_of(config, cache=str(tmp_path / "cache"), moving_threshold=0.1)
+    clips = {"folder": str(tmp_path), **SHAPE}
+    with pytest.raises(ConfigError, match=r"clips\.\w+=None"):
+        task_of(config, cache=str(tmp_path / "cache"), clips=clips)
+
+
+def test_bad_clips_are_counted_and_bounded(tiny, tmp_path):
+    write_scenes(tmp_path / "clips", [(32, 48)] * 4, frames=5)
+    shard = tmp_path / "clips" / "clips-000000.tar"
+    clips = {"folder": str(tmp_path / "clips"), **SHAPE, "flip": 0.0}
+    config = written(tmp_path, tiny, "strag", clips=clips)
+    index = json.loads(shard.with_suffix(".json").read_text())
+    place = index["clips"][1]["members"]["tracks"]["offset"]
+    data = bytearray(shard.read_bytes())
+    data[place + 40] ^= 1
+    shard.write_bytes(bytes(data))
+    job = CacheOptions(config=config, output=tmp_path / "cache")
+    with pytest.raises(InputError, match="1 samples are bad"):
+        list(make_cache(job))
+    allowed = CacheOptions(config=config, output=tmp_path / "more", overrides=("loop.max_bad_fraction=0.5",))
+    assert list(make_cache(allowed))[-1] == (4, 4)
+    stored = LatentClips(tmp_path / "more", seed=0)
+    assert "scene_1" not in {name for place in range(4) for name in stored.sample(place).names}
+
+
+def test_no_generator_is_built_to_encode(tiny, tmp_path):
+    config = written(tmp_path, tiny, "strag")
+    task = open_task(CacheOptions(config=config, output=tmp_path / "cache"))
+    assert task.strag is None and not any(name.startswith("strag") for name, _ in task.named_parameters())

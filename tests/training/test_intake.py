@@ -8,8 +8,8 @@ import torch
 
 from more4d.files.checkpoints import CheckpointFolder
 from more4d.files.json_lines import read_lines
-from more4d.foundation.errors import More4DError
-from more4d.training.intake import BAD_SAMPLES, LEAST_SEEN, NAMED
+from more4d.foundation.errors import ConfigError, More4DError
+from more4d.training.intake import BAD_SAMPLES, LEAST_SEEN, NAMED, describe
 from more4d.training.journal import read_journal
 from more4d.training.loop import train
 from tests.training.fit_line import LOOP, FitLine, Line, learned
@@ -104,3 +104,26 @@ def test_other_errors_of_a_data_set_are_not_tolerated(tmp_path, monkeypatch):
     monkeypatch.setattr(Line, "__getitem__", faulty)
     with pytest.raises(ValueError, match="a fault of the program"):
         train(FitLine(), replace(LOOP, max_bad_fraction=0.5), tmp_path)
+
+
+def test_a_batch_size_that_does_not_fit_the_groups_of_the_data_is_refused(tmp_path):
+    class Grouped(Line):
+        group = 3
+
+    class Task(FitLine):
+        def dataset(self):
+            return Grouped()
+
+    with pytest.raises(ConfigError, match="batch_size 2 does not divide the 3"):
+        train(Task(), LOOP, tmp_path)
+    assert train(Task(), replace(LOOP, batch_size=3, steps=2), tmp_path)
+
+
+def test_a_batch_is_described_by_names_before_captions():
+    class Told:
+        names, captions = (), ("a dog runs", "")
+
+    assert describe(Told()) == "a dog runs; (no caption)"
+    Told.names = ("clip-1", "clip-2")
+    assert describe(Told()) == "clip-1; clip-2"
+    assert describe(object()) == "object"

@@ -1,12 +1,15 @@
 """The law of lost nothing: whenever a run is killed, saving included, it ends as if it had not been."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 
+from more4d.files.checkpoints import CheckpointFolder
 from tests.training.fit_line import learned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,3 +35,25 @@ def test_thirty_kills_change_no_bit_of_what_is_learned(tmp_path):
     killed, while_saving = end_of(tmp_path / "killed", 30)
     assert while_saving >= 3
     assert all(torch.equal(killed[name], tensor) for name, tensor in whole.items())
+
+
+def test_a_signal_to_the_whole_job_saves_though_its_workers_hear_it_too(tmp_path):
+    """A cluster ends all processes of a job at once, those that make batches among them."""
+    line = [sys.executable, "-m", "tests.training.fit_line", str(tmp_path / "run"), "--steps", "20"]
+    slow = ["--workers", "1", "--seconds", "0.15", "--save-every", "100"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen([*line, *slow], cwd=ROOT, env=environment, start_new_session=True)
+    journal = tmp_path / "run" / "journal.jsonl"
+    patience = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count("\n") >= 2):
+        assert job.poll() is None and time.monotonic() < patience
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(60) == 3
+    (stopped,) = CheckpointFolder(tmp_path / "run").steps()
+    assert 4 <= stopped < 20
+    subprocess.run([*line, "--save-every", "100"], cwd=ROOT, env=environment, check=True)
+    whole = [*line[:3], str(tmp_path / "whole"), *line[4:], "--save-every", "100"]
+    subprocess.run(whole, cwd=ROOT, env=environment, check=True)
+    for name, tensor in learned(tmp_path / "whole").items():
+        assert torch.equal(tensor, learned(tmp_path / "run")[name])

@@ -55,9 +55,9 @@ class STraGTask(GeneratorTask):
     codecs = ("tiny-trajectory-codec", "wan-trajectory-vae")
     options: STraGOptions
 
-    def __init__(self, options: STraGOptions) -> None:
-        super().__init__("strag", options, options.network)
-        self.strag: STraG = self._generator.network
+    def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
+        super().__init__("strag", options, options.network, generator=generator)
+        self.strag: STraG | None = self._generator.network if self._generator else None
         self.motion_features = self._motion_features()
 
     def _motion_features(self) -> nn.Module | None:
@@ -94,6 +94,7 @@ class STraGTask(GeneratorTask):
             weight=visible_cells(batch),
             moving=max_pool2d(moving_mask(batch.motion, self.options.moving_threshold), PIXEL_STRIDE),
             captions=batch.captions,
+            names=batch.names,
         )
 
     def conditions(self, latents: STraGLatents, generator: torch.Generator) -> STraGConditions:

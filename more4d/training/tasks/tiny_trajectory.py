@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
+from more4d.datasets.tolerant import good_samples
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.weights import save_network
 from more4d.training.task import Task
@@ -84,10 +85,10 @@ class TinyTrajectoryTask(Task):
         """
         data = open_clips(self.options.clips, self.options.data, seed=self.options.seed + 1)
         sums, count = torch.zeros(2, self.options.network.latent_channels), torch.zeros(2, 1)
-        still = self.codec.encode_raw(torch.zeros_like(data[0].motion))
+        clips = [clip.motion for clip in good_samples(data, self.options.statistics_clips)]
+        still = self.codec.encode_raw(torch.zeros_like(clips[0]))
         centre = torch.stack([still[0, :, 0].mean((1, 2)), still[0, :, 1:].mean((1, 2, 3))])
-        for index in range(self.options.statistics_clips):
-            motion = data[index].motion
+        for motion in clips:
             latents = self.codec.encode_raw(motion)[0]
             cells = torch.nn.functional.max_pool2d(self.codec.moving_mask(motion), 8)[0, 0] > 0
             for kind, part in enumerate((latents[:, :1], latents[:, 1:])):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralOptions
+from more4d.datasets.tolerant import good_samples
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.registry import BUILDERS
@@ -158,8 +159,8 @@ class TrajectoryVaeTask(Task):
         options, data = self.options, self.dataset()
         wan, device = self.codec.video.statistics, next(self.codec.parameters()).device
         total, scaled = (CellSums.of_nothing(device) for _ in range(2))
-        for index in range(options.statistics_clips):
-            clip = data[index].to(device)
+        for sample in good_samples(data, options.statistics_clips):
+            clip = sample.to(device)
             mean, log_variance = (value.float() for value in self.codec.posterior(clip.motion))
             latents = wan.normalise(mean)
             variance = log_variance.exp() / wan.std.view(-1, 1, 1, 1).square()
@@ -180,7 +181,7 @@ class TrajectoryVaeTask(Task):
         self.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.measure_statistics()
         if self.options.check_clips:
-            size = self.dataset()[0].motion.shape[2:]
+            size = next(good_samples(self.dataset(), 1)).motion.shape[2:]
             report = held_out_report(self.codec, tuple(size), self.options.check_clips)
             told = (
                 f"moving points {report.moving_error_px:.2f} px of {report.motion_px:.2f} px,"

@@ -42,9 +42,9 @@ class ViSMTask(GeneratorTask):
     codecs = ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae")
     options: ViSMOptions
 
-    def __init__(self, options: ViSMOptions) -> None:
-        super().__init__("vism", options, options.network)
-        self.vism: ViSM = self._generator.network
+    def __init__(self, options: ViSMOptions, *, generator: bool = True) -> None:
+        super().__init__("vism", options, options.network, generator=generator)
+        self.vism: ViSM | None = self._generator.network if self._generator else None
 
     def pixels(self) -> Dataset:
         return open_views(self.options.clips, self.options.data, seed=self.options.seed)
@@ -71,6 +71,7 @@ class ViSMTask(GeneratorTask):
             clip=told.clip,
             real=real,
             captions=batch.captions,
+            names=batch.names,
         )
 
     def forward(self, batch: ViewBatch | ViSMLatents, generator: torch.Generator) -> dict[str, Tensor]:
