@@ -1,7 +1,8 @@
 """Both formats of torch.save, read by the machine of `files.pickle_machine` instead of torch's own.
 
 torch takes the sizes of storages from the pickle, asks for that much memory, and where the old format lists
-none of them returns it unfilled. Here a storage takes no memory before the file is known to hold it.
+none of them returns it unfilled. Here storages take no more memory than the file has bytes, and one that
+the file does not fill is refused.
 
     zip     an archive, uncompressed: `<any>/data.pkl`, and every storage in `<any>/data/<key>`
     legacy  five pickles: a magic number, a version, facts of the machine, the content, the keys of the
