@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tarfile
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,8 +32,18 @@ PARTS = {
     ".txt": "caption",
 }
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
-MAX_MEMBER_BYTES = 8 << 30
+MAX_SAMPLE_BYTES = 8 << 30
+MAX_HEADER_BYTES = 1 << 20
+UNPACKED_PER_BYTE, UNPACKED_BESIDES = 200, 64 << 20
+KEEP_FREE = 64 << 20
 _NAME_LENGTH = 140
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +110,8 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator
 
     A sample comes as soon as its six files have been seen, or at the end of the archive. Files are written
     under names of our own into a folder of their own in `scratch`, whatever the archive calls them; links
-    and devices are passed over.
+    and devices are passed over. What unpacks to more than 200 times the archive's own bytes and 64 MiB is
+    taken for an attack.
 
     Args:
         archive: a tar, compressed or not.
@@ -107,51 +119,90 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator
         wanted: tells from a sample's name whether its files are needed at all.
 
     Raises:
-        InputError: the archive is missing, cut off or damaged, or names a file outside itself.
+        InputError: the archive is missing, cut off or damaged, names a file outside itself, holds a sparse
+            file, or unpacks to more than is sane or the disk has room for.
     """
-    stem = archive_stem(archive)
+    stem, run = archive_stem(archive), uuid.uuid4().hex
     groups: dict[tuple[str, ...], Sample] = {}
     seen: dict[tuple[str, ...], set[str]] = {}
+    samples = 0
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        left = UNPACKED_PER_BYTE * archive.stat().st_size + UNPACKED_BESIDES
+        with tarfile.open(archive, "r|*", tarinfo=_Member) as tar:
             for member in tar:
+                left -= tarfile.BLOCKSIZE + abs(member.size)
+                _check_member(archive, member, left)
                 path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise InputError(f"{archive} names a file outside itself ('{member.name[:80]}')")
                 file, part = _part(path.name)
                 if not member.isreg() or not part:
                     continue
                 inside = tuple(name for name in _with_videos(path.parts[:-1], TRACKS) if name != stem)
                 key = (*inside, file)
                 if key not in groups:
-                    groups[key] = _archived(archive, stem, key, scratch)
+                    groups[key] = _archived(archive, stem, key, scratch / f"{run}-{samples}")
                     seen[key] = set()
+                    samples += 1
                 seen[key].add(part)
                 if wanted(groups[key].name):
                     _unpack(tar, member, groups[key], part)
                 if len(seen[key]) == len(PARTS):
                     yield groups.pop(key)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{archive} is cut off or no archive ({error}); get a whole copy of it") from error
     except OSError as error:
         raise InputError(f"cannot read {archive}: {error.strerror or error}") from error
     yield from (sample for key, sample in groups.items() if seen[key] - {"caption"})
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose long name, or what else stands before it, is read only if it is short."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {member.size >> 20} MiB")
+        return member
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo, left: int) -> None:
+    """`left`: bytes that the archive may still unpack to behind this member."""
+    name, path = member.name[:80], PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{archive} names a file outside itself ('{name}')")
+    if member.issparse():  # a few bytes of it can unpack to any size
+        raise InputError(f"{archive} holds '{name}' as a sparse file; pack it anew, without --sparse")
+    if left < 0:
+        raise InputError(
+            f"{archive} unpacks, at '{name}', to more than {UNPACKED_PER_BYTE} times its own size; it is "
+            "damaged or an attack, leave it out"
+        )
+
+
 def _archived(archive: Path, stem: str, key: tuple[str, ...], scratch: Path) -> Sample:
     name = _name((stem, *key))
     origin = "/".join((archive.name, *key))
     where = f"{archive}: {'/'.join(key)}"
-    return Sample(name=name, origin=origin, where=where, path=key, scratch=scratch / name)
+    return Sample(name=name, origin=origin, where=where, path=key, scratch=scratch)
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part: str) -> None:
-    if member.size > MAX_MEMBER_BYTES:
-        raise InputError(f"{sample.where}: '{part}' claims {member.size / 2**30:.0f} GiB")
+    size = member.size + sum(file.stat().st_size for file in sample.parts.values())
+    if size > MAX_SAMPLE_BYTES:
+        raise InputError(
+            f"{sample.where}: with '{member.name[:80]}' it has {size / 2**30:.1f} GiB; at most "
+            f"{MAX_SAMPLE_BYTES >> 30} are read"
+        )
     content = tar.extractfile(member)
     if content is None or sample.scratch is None:
         return
     sample.scratch.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(sample.scratch).free
+    if member.size > free - KEEP_FREE:
+        raise InputError(
+            f"{sample.where}: '{member.name[:80]}' needs {member.size >> 20} MiB and {sample.scratch.parent} "
+            f"has {free >> 20} MiB free; make room"
+        )
     suffix = next(suffix for suffix, known in PARTS.items() if known == part)
     sample.parts[part] = sample.scratch / f"sample{suffix}"
     with sample.parts[part].open("wb") as file:
@@ -198,7 +249,7 @@ class Captions:
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         for path, text in rows:
             if path.strip():
-                parts = PurePosixPath(path.strip().replace("\\", "/")).with_suffix("").parts
+                parts = _video_path(path).with_suffix("").parts
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
 
     def __call__(self, path: tuple[str, ...]) -> str | None:
@@ -229,13 +280,14 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         InputError: a file is missing or of another form, or the two do not have as many lines.
     """
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
-        return Captions(_pairs(path, rows))
+        return Captions(_pairs(path, _csv_rows(path)))
     if path.suffix == ".json":
         try:
             return Captions(_pairs(path, json.loads(_text(path))))
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}") from error
+        except RecursionError as error:
+            raise InputError(f"{path} is nested too deeply; write a list of objects") from error
     if videos is None:
         beside = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
         videos = path.with_name(beside or "videos_clean_normalized.txt")
@@ -248,7 +300,18 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         raise InputError(
             f"{path} has {len(captions)} lines and {videos} has {len(paths)}; they must match line by line"
         )
-    return Captions(list(zip(paths, captions, strict=True)))
+    rows = [{"file_path": file, "text": text} for file, text in zip(paths, captions, strict=True)]
+    return Captions(_pairs(videos, rows))
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    rows: list[dict[str, str]] = []
+    try:
+        rows.extend(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}, row {len(rows) + 1}: not CSV ({error})") from error
+    return rows
 
 
 def _pairs(path: Path, rows: object) -> list[tuple[str, str]]:
@@ -257,7 +320,13 @@ def _pairs(path: Path, rows: object) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, start=1):
         if not all(isinstance(row.get(key), str) for key in ("file_path", "text")):
             raise InputError(f"{path}, row {number}: file_path and text must both be there, as texts")
+        if row["file_path"].strip() and not _video_path(row["file_path"]).name:
+            raise InputError(f"{path}, row {number}: '{row['file_path'][:80]}' is no path of a video")
     return [(row["file_path"], row["text"]) for row in rows]
+
+
+def _video_path(text: str) -> PurePosixPath:
+    return PurePosixPath(text.strip().replace("\\", "/"))
 
 
 def _text(path: Path) -> str:

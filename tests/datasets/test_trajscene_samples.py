@@ -30,6 +30,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def archive(path: Path, names: list[str], *, kind: bytes = tarfile.REGTYPE) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for name in names:
             member = tarfile.TarInfo(name)
@@ -109,7 +110,20 @@ def test_samples_come_as_soon_as_they_are_whole(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.tar.gz", names)
     first = next(archive_samples(path, tmp_path / "scratch", wanted=lambda name: True))
     assert first.name == "a-1"
-    assert [folder.name for folder in (tmp_path / "scratch").iterdir()] == ["a-1"]
+    assert list((tmp_path / "scratch").iterdir()) == [first.scratch]
+
+
+def test_samples_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar.gz", ["x-y/z.mp4", "x/y-z.mp4"])
+    again = archive(tmp_path / "b" / "a.tar.gz", ["x-y/z.mp4"])
+    samples = unpacked(path, tmp_path / "s") + unpacked(again, tmp_path / "s")
+    assert {sample.name for sample in samples} == {"a-x-y-z"}
+    assert len({sample.scratch for sample in samples}) == 3
+    assert [sample.parts["video"].read_text() for sample in samples] == [
+        "x-y/z.mp4",
+        "x/y-z.mp4",
+        "x-y/z.mp4",
+    ]
 
 
 def test_a_folder_in_the_archive_is_part_of_the_name(tmp_path: Path) -> None:
@@ -136,6 +150,86 @@ def test_names_outside_the_archive_are_refused(tmp_path: Path, name: str) -> Non
 def test_links_and_devices_are_passed_over(tmp_path: Path, kind: bytes) -> None:
     path = archive(tmp_path / "a.tar.gz", ["1.mp4"], kind=kind)
     assert unpacked(path, tmp_path / "scratch") == []
+
+
+def sparse(path: Path, name: str, *, size: int) -> Path:
+    """An archive of one file of which only the last eight bytes are there, as GNU tar writes it."""
+    header = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"%011o\x00" % 8
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\x00" % (size - 8) + b"%011o\x00" % 8
+    header[483:495] = b"%011o\x00" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\x00 " % sum(header)
+    path.write_bytes(bytes(header) + b"12345678".ljust(512, b"\x00") + bytes(1024))
+    return path
+
+
+def test_sparse_files_are_refused(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "a.tar", "1.mp4", size=4 << 20)
+    with tarfile.open(path) as tar:
+        (member,) = tar
+        assert member.issparse()
+        assert member.isreg()
+        assert member.size == 4 << 20
+    with pytest.raises(InputError, match=r"a\.tar holds '1\.mp4' as a sparse file"):
+        unpacked(path, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def zeros(path: Path, *names: str, size: int) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = size
+            tar.addfile(member, io.BytesIO(bytes(size)))
+    return path
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_archives_that_unpack_to_far_more_than_they_are_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    path = zeros(tmp_path / "a.tar.gz", "1.mp4", "2.mp4", "3.mp4", size=1 << 20)
+    assert len(unpacked(path, tmp_path / "s")) == 3
+    monkeypatch.setattr("more4d.datasets.trajscene_samples.UNPACKED_BESIDES", 1 << 20)
+    assert 200 * path.stat().st_size < 2 << 20
+    with pytest.raises(InputError, match=r"a\.tar\.gz unpacks, at '[23]\.mp4', to more than 200 times"):
+        list(archive_samples(path, tmp_path / "s", wanted=lambda name: wanted))
+
+
+def test_a_sample_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zeros(tmp_path / "a.tar.gz", "1.mp4", "1_dt3d_pred.pkl", size=1000)
+    monkeypatch.setattr("more4d.datasets.trajscene_samples.MAX_SAMPLE_BYTES", 1999)
+    with pytest.raises(InputError, match=r"a\.tar\.gz: 1: with '1_dt3d_pred\.pkl'"):
+        unpacked(path, tmp_path / "s")
+
+
+def test_a_disk_that_is_full_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zeros(tmp_path / "a.tar.gz", "1.mp4", size=1 << 20)
+    monkeypatch.setattr("more4d.datasets.trajscene_samples.KEEP_FREE", 1 << 62)
+    with pytest.raises(InputError, match=r"a\.tar\.gz: 1: '1\.mp4' needs 1 MiB .* make room"):
+        unpacked(path, tmp_path / "s")
+    assert not list((tmp_path / "s").rglob("*.mp4"))
+
+
+def test_a_name_without_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("x" * (2 << 20) + ".mp4"))
+    with pytest.raises(InputError, match=r"a\.tar\.gz .* header of 2 MiB"):
+        unpacked(path, tmp_path / "s")
+
+
+@pytest.mark.parametrize("value", ["x", "1"])
+def test_odd_facts_in_a_header_are_damage(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("1.mp4")
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": value}
+        tar.addfile(member)
+    with pytest.raises(InputError, match=r"a\.tar"):
+        unpacked(path, tmp_path / "s")
 
 
 def test_an_archive_that_is_cut_off_gives_what_was_whole(tmp_path: Path) -> None:
@@ -201,6 +295,12 @@ BAD = {
     "binary": ("c.csv", b"\xff\xfe\x00", "UTF-8"),
     "missing": ("c.csv", None, "cannot read"),
     "no videos": ("alone.txt", "one\n", "list of videos"),
+    "long": ("c.csv", f"file_path,text\na.mp4,x\nb.mp4,{'x' * 140_000}\n", r"c\.csv, row 2: not CSV"),
+    "no name": ("c.csv", "file_path,text\na.mp4,x\n.,x\n", r"c\.csv, row 2: '\.' is no path"),
+    "root": ("c.json", '[{"file_path": "/", "text": "x"}]', r"c\.json, row 1: '/' is no path"),
+    "deep": ("c.json", "[" * 100_000, r"c\.json is nested too deeply"),
+    "number": ("c.json", f"[{'1' * 5000}]", r"c\.json is not JSON"),
+    "no name, lines": ("d.txt", "one\n", r"v\.txt, row 1: '\./' is no path"),
 }
 
 
@@ -210,8 +310,8 @@ def test_bad_lists_are_refused(tmp_path: Path, case: str) -> None:
     path = tmp_path / name
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    videos = tmp_path / "v.txt" if case == "lines" else None
+    videos = tmp_path / "v.txt" if "lines" in case else None
     if videos:
-        videos.write_text("1.mp4\n")
+        videos.write_text("1.mp4\n" if case == "lines" else "./\n")
     with pytest.raises(InputError, match=expected):
         read_captions(path, videos)

@@ -98,17 +98,24 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = _text(path).splitlines()
     if path.suffix == ".csv":
         reader = csv.DictReader(lines, skipinitialspace=True)
-        if not {"file", "text"} <= set(reader.fieldnames or ()):
-            raise InputError(f"{path} line 1 must name the columns file and text, got {reader.fieldnames}")
-        yield from ((reader.line_num, row) for row in reader)
+        try:
+            if not {"file", "text"} <= set(reader.fieldnames or ()):
+                raise InputError(
+                    f"{path} line 1 must name the columns file and text, got {reader.fieldnames}"
+                )
+            yield from ((reader.line_num, row) for row in reader)
+        except csv.Error as error:
+            raise InputError(f"{path} line {reader.line_num + 1} is not CSV ({error})") from error
         return
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} line {number} is not JSON ({error.msg})") from error
+        except ValueError as error:
+            raise InputError(f"{path} line {number} is not JSON ({error})") from error
+        except RecursionError as error:
+            raise InputError(f"{path} line {number} is nested too deeply") from error
         if not isinstance(values, dict):
             raise InputError(f'{path} line {number} is no object; write {{"file": ..., "text": ...}}')
         yield number, values

@@ -53,6 +53,10 @@ def test_captions_come_from_beside_or_from_a_list(tmp_path):
         ("captions.jsonl", '{"file": "other.mp4", "text": "x"}', "name no video in it.*other.mp4"),
         ("captions.csv", "name,caption\na.mp4,x\n", "must name the columns file and text"),
         ("captions.csv", "file,text\na.mp4\n", "line 2 has no 'file' and 'text'"),
+        ("captions.csv", f"file,text\na.mp4,x\na.mp4,{'x' * 140_000}\n", r"captions\.csv line 3 is not CSV"),
+        ("captions.csv", f"file,{'x' * 140_000}\n", r"captions\.csv line 1 is not CSV"),
+        ("captions.jsonl", "[" * 100_000, r"captions\.jsonl line 1 is nested too deeply"),
+        ("captions.jsonl", "1" * 5000, r"captions\.jsonl line 1 is not JSON"),
     ],
 )
 def test_bad_caption_lists_are_refused_by_line(tmp_path, file, text, message):
