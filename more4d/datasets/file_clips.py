@@ -170,7 +170,8 @@ class FileClips(Dataset):
             clip = self.shards.read(number)
         else:
             name = self.shards.names[number]
-            clip = Clip(name=name, tracks=decode_tracks(name, self.shards.members(number)))
+            members = self.shards.members(number, only=("json", "tracks"))
+            clip = Clip(name=name, tracks=decode_tracks(name, members))
         draw = numpy_generator("cut", self._seed, index)
         return cut_clip(clip, self.options, self.options.shapes[shape], draw)
 

@@ -20,7 +20,8 @@ zero, what moves evenly becomes zeros by differences, and the error is known bef
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -202,7 +203,7 @@ def decode_clip(name: str, members: Mapping[str, bytes]) -> Clip:
     Raises:
         InputError: a member is missing, damaged, or of a newer version of the format.
     """
-    try:
+    with _damage_named(name):
         facts = read_facts(members["json"])
         tracks = _tracks_of(unpack_arrays(members["tracks"]), facts)
         coverage = unpack_arrays(members["coverage"])["coverage"].levels if facts.rendering else None
@@ -214,11 +215,6 @@ def decode_clip(name: str, members: Mapping[str, bytes]) -> Clip:
             coverage=None if coverage is None else torch.from_numpy(coverage),
             source=facts.source,
         )
-    except InputError as error:
-        raise InputError(f"clip '{name}': {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"clip '{name}' is damaged ({reason}); get a whole copy of it") from error
 
 
 def decode_tracks(name: str, members: Mapping[str, bytes]) -> PointTracks:
@@ -227,8 +223,19 @@ def decode_tracks(name: str, members: Mapping[str, bytes]) -> PointTracks:
     Raises:
         InputError: as `decode_clip`.
     """
-    facts = json.loads(members["json"]) | {"video": False, "rendering": False}
-    return decode_clip(name, {"json": json.dumps(facts).encode(), "tracks": members["tracks"]}).tracks
+    with _damage_named(name):
+        return _tracks_of(unpack_arrays(members["tracks"]), read_facts(members["json"]))
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"clip '{name}': {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"clip '{name}' is damaged ({reason[:200]}); get a whole copy of it") from error
 
 
 def read_facts(member: bytes) -> ClipFacts:
@@ -236,7 +243,7 @@ def read_facts(member: bytes) -> ClipFacts:
 
     Raises:
         InputError: it is of another format or a newer version.
-        KeyError, TypeError, ValueError: a fact is missing or of another type.
+        KeyError, TypeError, ValueError, ...: a fact is missing or of another type.
     """
     content = json.loads(member)
     check_version(content, FORMAT, VERSION)
@@ -273,9 +280,12 @@ def _tracks_of(arrays: dict[str, Levels], facts: ClipFacts) -> PointTracks:
         offset = [torch.from_numpy(arrays[f"offset_{axis}"].values()) for axis in "xy"]
         offset.append(torch.zeros_like(depth_m))
         start = denormalise_motion(torch.stack(offset, -1)[None], start, camera)[0]
-    motion = np.empty((facts.frames, *size, 3), np.float32)
-    for index, axis in enumerate("xyz"):
-        levels = arrays[f"motion_{axis}"]
+    motions = [arrays[f"motion_{axis}"] for axis in "xyz"]
+    shape = (facts.frames, *size)
+    if any(levels.levels.shape != shape for levels in motions):
+        raise ValueError(f"motion of {motions[0].levels.shape} in place of {shape} frames, rows and columns")
+    motion = np.empty((*shape, 3), np.float32)
+    for index, levels in enumerate(motions):
         np.multiply(levels.levels, np.float32(levels.step), out=motion[..., index])
     return PointTracks(
         positions=denormalise_motion(torch.from_numpy(motion), start, camera),

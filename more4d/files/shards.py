@@ -18,7 +18,7 @@ import re
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +96,8 @@ class ShardFolder:
         """Size, frames, caption, ... of a clip, without reading it."""
         return self._entries[index].facts
 
-    def members(self, index: int) -> dict[str, bytes]:
-        """A clip as it is stored: its members by their suffix.
+    def members(self, index: int, only: Collection[str] | None = None) -> dict[str, bytes]:
+        """A clip as it is stored: its members by their suffix. Given `only`, the others are not read.
 
         Raises:
             InputError: the shard is missing, cut off or damaged; the message names it and the clip.
@@ -108,6 +108,8 @@ class ShardFolder:
         try:
             with entry.shard.open("rb") as file:
                 for suffix, member in entry.members.items():
+                    if only is not None and suffix not in only:
+                        continue
                     file.seek(member.offset)
                     data = file.read(member.size)
                     if len(data) != member.size or zlib.crc32(data) != member.crc:
@@ -282,7 +284,7 @@ def read_index(shard: Path) -> list[Entry]:
         content = json.loads(index.read_bytes())
         check_version(content, FORMAT, VERSION)
         if content["size"] == shard.stat().st_size:
-            return [_entry(shard, clip) for clip in content["clips"]]
+            return [_entry(shard, clip, content["size"]) for clip in content["clips"]]
         reason = "is of another tar"
     except FileNotFoundError:
         reason = "is missing"
@@ -290,14 +292,14 @@ def read_index(shard: Path) -> list[Entry]:
         raise InputError(f"{index}: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read the index of {shard}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         reason = "is damaged"
     _log.warning("the index of %s %s; the shard is scanned", shard, reason)
     return list(_scan(shard))
 
 
-def _entry(shard: Path, clip: Mapping[str, Any]) -> Entry:
-    return Entry(
+def _entry(shard: Path, clip: Mapping[str, Any], shard_size: int) -> Entry:
+    entry = Entry(
         shard=shard,
         name=str(clip["name"]),
         facts=ClipFacts.from_json(clip["facts"]),
@@ -306,6 +308,12 @@ def _entry(shard: Path, clip: Mapping[str, Any]) -> Entry:
             for suffix, (offset, size, crc) in clip["members"].items()
         },
     )
+    for member in entry.members.values():
+        if min(member.offset, member.size) < 0 or member.offset + member.size > shard_size:
+            raise ValueError(f"clip '{entry.name}' lies outside its shard")
+    if entry.facts.suffixes - entry.members.keys():
+        raise ValueError(f"clip '{entry.name}' lacks members")
+    return entry
 
 
 def _scan(shard: Path) -> Iterator[Entry]:
@@ -331,7 +339,17 @@ def _scan(shard: Path) -> Iterator[Entry]:
             yield Entry(shard=shard, name=name, facts=facts[name], members=places)
     except InputError as error:
         raise InputError(f"{shard}, clip '{name}': {error}") from error
-    except (tarfile.TarError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{shard} is cut off or damaged at or behind clip '{name}' ({reason}); get a whole copy"

@@ -128,6 +128,21 @@ def damaged(case: str) -> dict[str, bytes]:
         members["json"] = b'{"a": 1}'
     elif case == "no json":
         members["json"] = b"not json"
+    elif case == "list":
+        members["json"] = b"[1]"
+    elif case == "deep":
+        members["json"] = b"[" * 100_000
+    elif case == "camera list":
+        members["json"] = json.dumps(facts | {"camera": [1, 1, 0, 0]}).encode()
+    elif case == "no facts":
+        del members["json"]
+    elif case == "endless":
+        members["json"] = json.dumps(facts).replace(f'"frames": {FRAMES}', '"frames": 1e999').encode()
+    elif case == "many":
+        members["json"] = json.dumps(facts | {"frames": 10**12}).encode()
+    elif case == "arrays list":
+        header, _, blobs = members["tracks"].partition(b"\n")
+        members["tracks"] = json.dumps(json.loads(header) | {"arrays": []}).encode() + b"\n" + blobs
     elif case == "lacks":
         del members["tracks"]
     elif case == "cut":
@@ -141,8 +156,23 @@ def damaged(case: str) -> dict[str, bytes]:
     return members
 
 
-@pytest.mark.parametrize("case", ["newer", "foreign", "no json", "lacks", "cut", "video", "size", "camera"])
+OF_TRACKS = ["newer", "foreign", "no json", "list", "deep", "camera list", "no facts", "endless", "many"]
+OF_TRACKS += ["arrays list", "lacks", "cut", "size", "camera"]
+
+
+@pytest.mark.parametrize("case", [*OF_TRACKS, "video"])
 def test_damaged_clips_are_refused_in_one_line(case: str) -> None:
     with pytest.raises(InputError, match="clip 'a'") as caught:
         decode_clip("a", damaged(case))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", OF_TRACKS)
+def test_damaged_tracks_are_refused_in_one_line(case: str) -> None:
+    with pytest.raises(InputError, match="clip 'a'") as caught:
+        decode_tracks("a", damaged(case))
+    assert "\n" not in str(caught.value)
+
+
+def test_tracks_alone_do_not_look_at_the_videos() -> None:
+    assert torch.equal(decode_tracks("a", damaged("video")).colours, sample_clip().tracks.colours)

@@ -147,6 +147,54 @@ def test_an_index_of_no_use_is_made_anew(tmp_path: Path, case: str, caplog: pyte
     assert again.members(1) == before.members(1)
 
 
+ABSURD = {
+    "behind the end": [10**15, 8, 0],
+    "longer than the shard": [0, 10**15, 0],
+    "before the start": [-1, 8, 0],
+    "negative": [0, -1, 0],
+    "endless": [float("inf"), 8, 0],
+}
+
+
+@pytest.mark.parametrize("case", [*ABSURD, "missing", "list", "deep"])
+def test_an_index_of_impossible_places_is_made_anew(
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, 2)
+    index = tmp_path / "clips-000000.json"
+    before = ShardFolder(tmp_path)
+    content = json.loads(index.read_text())
+    if case == "missing":
+        del content["clips"][1]["members"]["tracks"]
+    elif case == "list":
+        content["clips"][1] = []
+    else:
+        content["clips"][1]["members"]["tracks"] = ABSURD.get(case)
+    index.write_text("[" * 100_000 if case == "deep" else json.dumps(content))
+    again = ShardFolder(tmp_path)
+    assert "is damaged" in caplog.text
+    assert again.members(1) == before.members(1)
+
+
+def test_only_some_members_are_read(tmp_path: Path) -> None:
+    """A video that is damaged is no hindrance to who reads the tracks, so it is neither read nor checked."""
+    write(tmp_path, 1)
+    places = json.loads((tmp_path / "clips-000000.json").read_text())["clips"][0]["members"]
+    shard = tmp_path / "clips-000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[places["mp4"][0] + 100] ^= 0xFF
+    shard.write_bytes(content)
+    folder = ShardFolder(tmp_path)
+    assert list(folder.members(0, only=("json", "tracks"))) == ["json", "tracks"]
+    assert folder.members(0, only=()) == {}
+    with pytest.raises(InputError, match="'mp4'"):
+        folder.members(0)
+    content[places["tracks"][0] + 100] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match="'tracks'"):
+        folder.members(0, only=("json", "tracks"))
+
+
 def test_a_newer_index_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 1)
     index = tmp_path / "clips-000000.json"
