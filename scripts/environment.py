@@ -168,6 +168,7 @@ def install(requirements: list[Path]) -> None:
             UNFINISHED.touch()
             STAMP.unlink()
         run_pip(requirements)
+        write_command()
         partial = STAMP.with_suffix(".part")
         partial.write_text("".join(stamp_line(file) + "\n" for file in requirements))
         partial.replace(STAMP)
@@ -175,6 +176,16 @@ def install(requirements: list[Path]) -> None:
     except OSError as error:
         raise SetupError(f"cannot set up {VENV}: {error.strerror or error}") from error
     say(f"set up in {time.monotonic() - began:.0f} s")
+
+
+def write_command() -> None:
+    """`more4d` in the environment, for those who activate it; it finds the repository by its own place."""
+    command = VENV / "bin" / "more4d"
+    command.write_text(
+        '#!/bin/sh\nhere="$(cd "$(dirname "$0")" && pwd)"\n'
+        'PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}" exec "$here/python" -m more4d "$@"\n'
+    )
+    command.chmod(0o755)
 
 
 def create() -> None:

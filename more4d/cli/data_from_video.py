@@ -87,6 +87,12 @@ def add_command(ways: Any) -> None:
         help="processes; 0 for none but this (default: by the cores)",
     )
     how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
+    _add_bounds(parser)
+    parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
+    parser.set_defaults(run=run)
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
     good = parser.add_argument_group("what is good enough (more in report.html)")
     good.add_argument(
         "--most-alike",
@@ -108,10 +114,9 @@ def add_command(ways: Any) -> None:
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="of videos that cannot be read, above which to stop (default 0.5)",
+        help="of videos that cannot be read, above which to stop (default 0.5); the exit code is 1 if any"
+        " cannot",
     )
-    parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -147,7 +152,13 @@ def run(options: argparse.Namespace) -> int:
     )
     for name, reason in summary.failures.items():
         print(f"error: {name}: {reason}", file=sys.stderr)
-    return 1 if summary.failures else 0
+    if not summary.clips and not summary.failures:
+        print(
+            f"error: no clip was good enough; {options.output / PAGE} says why (a clip needs a caption:"
+            " NAME.txt beside NAME.mp4)",
+            file=sys.stderr,
+        )
+    return 1 if summary.failures or not summary.clips else 0
 
 
 def wanted_clips(options: argparse.Namespace) -> "Options":

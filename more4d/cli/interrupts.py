@@ -17,22 +17,21 @@ _heard = threading.Event()
 def listening() -> Iterator[None]:
     """Remember Ctrl-C and SIGTERM, besides raising KeyboardInterrupt, until the block ends."""
     _heard.clear()
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield  # somebody else decides what Ctrl-C does
-        return
 
     def hear(number: int, frame: FrameType | None) -> None:
         _heard.set()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, hear)
-    ended = signal.signal(signal.SIGTERM, hear)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is usual:  # else somebody else decides what the signal does
+                before[number] = signal.signal(number, hear)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
-        signal.signal(signal.SIGTERM, ended)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_if_interrupted() -> None:

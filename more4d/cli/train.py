@@ -47,7 +47,7 @@ def add_command(commands: Any) -> None:
         type=float,
         metavar="F",
         help="go on without unusable samples until they are more than this share of all;"
-        " the same as loop.max_bad_fraction=F; taken of at least 1000 samples (default 0: the first one stops"
+        " the same as loop.max_bad_fraction=F; taken of at least 100 samples (default 0: the first one stops"
         " the run)",
     )
     parser.add_argument(

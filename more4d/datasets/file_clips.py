@@ -44,6 +44,8 @@ class FileClipOptions:
         shapes: (height, width) the clips are brought to, each to the one nearest in aspect; multiples of 16.
         group: consecutive indices that share a shape: the batch size.
         frames: video frames, 4n + 1. Shorter clips are padded by frames that count nothing.
+        passes: how often an epoch shows every clip, each time cut anew; 0: `group` times, which comes out
+            even.
         stride: every how many frames of a clip one is taken.
         tightest: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
         flip: how often a clip is mirrored, and left and right in its caption with it; one whose caption has
@@ -57,6 +59,7 @@ class FileClipOptions:
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (128, 96), (112, 112))
     group: int = 8
     frames: int = 13
+    passes: int = 0
     stride: int = 1
     tightest: float = 0.8
     flip: float = 0.5
@@ -68,24 +71,31 @@ class FileClipOptions:
             raise ConfigError(f"clips: shapes must be multiples of 16, got {self.shapes}")
         if self.frames < 5 or self.frames % 4 != 1:
             raise ConfigError(f"clips: frames must be 4n + 1 and at least 5, got {self.frames}")
-        if min(self.group, self.stride) < 1 or not 0 < self.tightest <= 1 or not 0 <= self.flip <= 1:
+        if (
+            min(self.group, self.stride) < 1
+            or self.passes < 0
+            or not 0 < self.tightest <= 1
+            or not 0 <= self.flip <= 1
+        ):
             raise ConfigError(
                 "clips: group and stride must be at least 1, tightest in (0, 1], flip in [0, 1]"
             )
 
 
 class Order:
-    """Which clip an index shows: every epoch all clips, in groups of one shape, in an order of its own.
+    """Which clip an index shows: in an epoch every clip so many times, in groups of one shape, in an order of
+    its own.
 
-    The last group of a shape is filled up with further clips of that shape, so that no clip is left out.
+    Where the clips of a shape do not fill their last group, further ones of that shape do. As many passes as
+    a group has samples come out even: then no shape is shown more often than it has clips.
     """
 
-    def __init__(self, shape_of: list[int], group: int, seed: int) -> None:
+    def __init__(self, shape_of: list[int], group: int, seed: int, passes: int = 1) -> None:
         self._members: dict[int, list[int]] = defaultdict(list)
         for clip, shape in enumerate(shape_of):
             self._members[shape].append(clip)
-        self._group, self._seed = group, seed
-        self.groups = sum(math.ceil(len(members) / group) for members in self._members.values())
+        self._group, self._seed, self._passes = group, seed, passes
+        self.groups = sum(self._groups_of(shape) for shape in self._members)
 
     def __len__(self) -> int:
         """Samples in an epoch."""
@@ -96,23 +106,22 @@ class Order:
         epoch, place = divmod(index, len(self))
         number, within = divmod(place, self._group)
         shape, start = self._order(epoch)[number]
-        members = self._shuffled(epoch, shape)
-        return members[(start + within) % len(members)], shape
+        members = self._members[shape]
+        turn, place = divmod(start + within, len(members))
+        draw = numpy_generator("clips", self._seed, epoch, shape, turn)
+        return members[draw.permutation(len(members))[place]], shape
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         groups = [
             (shape, start)
-            for shape, members in self._members.items()
-            for start in range(0, len(members), self._group)
+            for shape in self._members
+            for start in range(0, self._groups_of(shape) * self._group, self._group)
         ]
         order = numpy_generator("groups", self._seed, epoch).permutation(len(groups))
         return [groups[number] for number in order]
 
-    def _shuffled(self, epoch: int, shape: int) -> list[int]:
-        members = self._members[shape]
-        return [
-            members[i] for i in numpy_generator("clips", self._seed, epoch, shape).permutation(len(members))
-        ]
+    def _groups_of(self, shape: int) -> int:
+        return math.ceil(len(self._members[shape]) * self._passes / self._group)
 
 
 class FileClips(Dataset):
@@ -140,7 +149,7 @@ class FileClips(Dataset):
             )
             for f in facts
         ]
-        self.order = Order(nearest, options.group, seed)
+        self.order = Order(nearest, options.group, seed, options.passes or options.group)
 
     def __len__(self) -> int:
         """Samples in an epoch; later indices go on with the next one."""

@@ -1,10 +1,11 @@
 """Many samples in one file: the tensors and texts of each, written together, read one sample at a time.
 
 A safetensors file whose tensors are called `<sample>/<name>`; texts are JSON in its metadata, under names
-like those of the tensors.
+like those of the tensors, and so is the CRC-32 of each sample's tensors.
 """
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,23 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
 from more4d.foundation.errors import InputError
 
+CHECKSUM = ".crc32"
 WHAT = "a file of samples (.safetensors)"
+
+
+def checksum(sample: Mapping[str, Tensor | list[str]]) -> int:
+    """CRC-32 of a sample's tensors, in the order of their names."""
+    value = 0
+    for name in sorted(sample):
+        if isinstance(tensor := sample[name], Tensor):
+            value = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), value)
+    return value
 
 
 def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[str]]]) -> None:
@@ -31,6 +43,7 @@ def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[s
     }
     tensors = {key: value.contiguous() for key, value in values.items() if isinstance(value, Tensor)}
     texts = {key: json.dumps(value) for key, value in values.items() if not isinstance(value, Tensor)}
+    texts |= {f"{number}/{CHECKSUM}": str(checksum(sample)) for number, sample in samples.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=texts)
 
@@ -64,9 +77,14 @@ class SampleFile:
         if number not in self._names:
             raise InputError(f"{self.path} has no sample {number}; make it again")
         try:
-            return {name: self._value(f"{number}/{name}") for name in self._names[number]}
+            sample = {name: self._value(f"{number}/{name}") for name in self._names[number]}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from error
+        if sample.pop(CHECKSUM, None) != checksum(sample):
+            raise InputError(
+                f"sample {number} of {self.path} is not what was written; delete it and make it again"
+            )
+        return sample
 
     def _value(self, key: str) -> Any:
         return json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)

@@ -326,6 +326,9 @@ def _about(models: Models, job: Job) -> dict[str, Any]:
         "weights": {
             part: models.identity(part) for part in dict.fromkeys(("depth", *TRACK_PARTS, *VIEW_PARTS))
         },
+        "loras": {
+            part: {"file": str(lora.path), "strength": lora.strength} for part, lora in models.loras.items()
+        },
         "device": str(models.device),
         "software": {
             "more4d": more4d.__version__,

@@ -64,7 +64,7 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
     task = open_task(options)
     data, plain = task.pixels(), to_mapping(task.options)
     group = plain["clips"]["group"] if plain.get("clips") else plain["data"]["group"]
-    samples = options.samples or _epoch(data) * options.variations
+    samples = options.samples or _epoch(data)
     header = CacheHeader(
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
@@ -100,6 +100,8 @@ def open_task(options: CacheOptions) -> GeneratorTask:
     if not issubclass(kind, GeneratorTask):
         raise ConfigError(f"task '{config.task}' is trained from pixels only; strag and vism have caches")
     values = {**config.options, "cache": None}
+    if values.get("clips"):
+        values["clips"] = {**values["clips"], "passes": options.variations}
     described = from_mapping(kind.options_type, values, where=f"{options.config}: options")
     if isinstance(described, TinySTraGOptions):
         raise ConfigError(

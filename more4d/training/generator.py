@@ -195,7 +195,7 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
     settings = {
         f"{source}.{name}": str(value)
         for name, value in plain[source].items()
-        if name not in {"folder", "cache", "group"}
+        if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
     return settings | {name: str(plain[name]) for name in ("moving_threshold",) if name in plain}

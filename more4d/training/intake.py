@@ -17,7 +17,7 @@ from more4d.training.task import Task
 
 log = logging.getLogger(__name__)
 BAD_SAMPLES = "bad_samples.jsonl"
-LEAST_SEEN = 1000
+LEAST_SEEN = 100
 """The fraction of bad samples is taken as if at least so many had been seen, or the first bad one would end
 every run.
 """

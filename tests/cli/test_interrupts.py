@@ -5,6 +5,21 @@ import pytest
 from more4d.cli.interrupts import listening, stop_if_interrupted
 
 
+@pytest.fixture(autouse=True)
+def as_a_shell_starts_programs():
+    """Whoever runs the tests in the background may have had them ignore Ctrl-C."""
+    before = [
+        (number, signal.signal(number, handler))
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        )
+    ]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_swallowed_interrupt_is_not_lost(number):
     with listening():
@@ -43,3 +58,10 @@ def test_another_handler_is_left_in_place():
         assert heard == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+def test_sigterm_is_heard_where_ctrl_c_is_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), listening():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def options(folder, **changes):
-    values = {"shapes": ((32, 48), (48, 32)), "group": 2, "frames": 5}
+    values = {"shapes": ((32, 48), (48, 32)), "group": 2, "frames": 5, "passes": 1}
     return FileClipOptions(folder=folder, **{**values, **changes})
 
 
@@ -52,6 +52,14 @@ def test_a_group_that_is_not_full_is_filled_with_clips_of_its_shape():
     shown = [order(place) for place in range(6)]
     assert sorted(clip for clip, shape in shown if shape == 1) == [3, 3]
     assert {clip for clip, shape in shown if shape == 0} == {0, 1, 2}
+
+
+def test_as_many_passes_as_a_group_has_samples_show_no_shape_more_often_than_its_clips():
+    order = Order([0, 0, 0, 0, 1], group=4, seed=2, passes=4)
+    assert len(order) == 20
+    shown = [order(place) for place in range(20)]
+    assert all(sum(clip == seen for clip, _ in shown) == 4 for seen in range(5))
+    assert all(len({shape for _, shape in shown[start : start + 4]}) == 1 for start in range(0, 20, 4))
 
 
 def test_a_sample_is_always_the_same_and_later_epochs_cut_otherwise(folder):

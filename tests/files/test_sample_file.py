@@ -36,3 +36,19 @@ def test_a_sample_that_is_not_there_and_a_damaged_file_are_named(tmp_path):
         SampleFile(path)
     with pytest.raises(InputError, match="none"):
         SampleFile(tmp_path / "none.safetensors")
+
+
+def test_a_bit_that_changed_on_disk_is_noticed(tmp_path):
+    path = tmp_path / "samples.safetensors"
+    write_samples(path, {number: {"a": torch.full((64,), float(number))} for number in (1, 2)})
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # of the last tensor
+    path.write_bytes(bytes(data))
+    stored, bad = SampleFile(path), 0
+    for number in (1, 2):
+        try:
+            stored.read(number)
+        except InputError as error:
+            assert "not what was written" in str(error)
+            bad += 1
+    assert bad == 1

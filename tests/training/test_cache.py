@@ -193,7 +193,7 @@ def test_bad_clips_are_counted_and_bounded(tiny, tmp_path):
     clips = {"folder": str(tmp_path / "clips"), **SHAPE, "flip": 0.0}
     config = written(tmp_path, tiny, "strag", clips=clips)
     index = json.loads(shard.with_suffix(".json").read_text())
-    place = index["clips"][1]["members"]["tracks"]["offset"]
+    place = index["clips"][1]["members"]["tracks"][0]
     data = bytearray(shard.read_bytes())
     data[place + 40] ^= 1
     shard.write_bytes(bytes(data))

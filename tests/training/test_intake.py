@@ -43,7 +43,7 @@ def test_some_bad_samples_are_borne_named_once_and_told_in_the_journal(tmp_path,
 
 def test_one_bad_sample_too_many_stops_the_run_and_the_last_are_named(tmp_path):
     bad = (0, 2, 3, 9)
-    with pytest.raises(More4DError, match=r"step 4: 4 of 10 samples.*0\.003") as raised:
+    with pytest.raises(More4DError, match=r"step 4: 4 of 10 samples.*0\.03") as raised:
         train(FitLine(bad=bad), SOME, tmp_path)
     assert all(f"point-{index}.txt" in str(raised.value) for index in bad)
     with pytest.raises(More4DError) as raised:

@@ -43,8 +43,8 @@ class ProgressRecord:
         self._output, self._folder = output, output / FOLDER
         wanted = {"version": VERSION, "settings": to_mapping(options)}
         path = self._folder / SETTINGS
+        self._wanted = json.dumps(wanted, indent=1).encode()
         if not path.exists():
-            write_bytes(path, json.dumps(wanted, indent=1).encode())
             return
         found = _read(path)
         if found.get("version") != VERSION:
@@ -73,6 +73,9 @@ class ProgressRecord:
 
     def finish(self, source: Source, outcome: VideoOutcome) -> None:
         """Note that a video is done. Its clips must have been handed to the writer."""
+        settings = self._folder / SETTINGS  # with the first video: what never began binds nobody
+        if not settings.exists():
+            write_bytes(settings, self._wanted)
         content = {
             "video": outcome.video,
             "fingerprint": _fingerprint(source),
