@@ -89,8 +89,8 @@ class Tolerant(Dataset):
         return Delivered(content=good[place % len(good)].content if good else None, bad=bad)
 
 
-def good_samples(dataset: Dataset, count: int) -> Iterator[Any]:
-    """The first `count` samples that can be used.
+def good_samples(dataset: Any, count: int) -> Iterator[Any]:
+    """The first `count` samples of a map-style data set that can be used.
 
     Raises:
         InputError: more than `count` samples before that cannot; the last one's message.

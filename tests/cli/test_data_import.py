@@ -218,7 +218,7 @@ def test_an_interrupted_import_goes_on(importer: Importer, flat: Path, tmp_path:
     first = importer.output / "clips-000000.json"
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "interrupted; the same command goes on from here" in err
