@@ -93,12 +93,12 @@ def test_lowered_precision_trains_under_zero(tmp_path, kind):
 def test_processes_count_bad_samples_together_and_stop_together(tmp_path):
     """Of two processes with two samples a step, samples 2, 3, 6, 7 and so on are the second one's."""
     bad = ["--bad", "2", "7", "--max-bad-fraction"]
-    done = start(tmp_path / "borne", "ddp", 2, 4, "no", *bad, "0.002")
+    done = start(tmp_path / "borne", "ddp", 2, 4, "no", *bad, "0.02")
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line["bad_samples"] for line in read_journal(tmp_path / "borne")] == [2, 2]
     named = [line["sample"] for line in read_lines(tmp_path / "borne" / BAD_SAMPLES)]
     assert named == [f"sample {index}: point-{index}.txt is damaged" for index in (2, 7)]
-    done = start(tmp_path / "stopped", "ddp", 2, 4, "no", *bad, "0.001")
+    done = start(tmp_path / "stopped", "ddp", 2, 4, "no", *bad, "0.01")
     assert done.returncode != 0
     for rank in (0, 1):
         assert re.search(rf"rank {rank}: step 1: 2 of 8 samples are bad.*point-2.*point-7", done.stderr)

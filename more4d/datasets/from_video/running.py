@@ -117,6 +117,7 @@ def _end(children: Iterable[BaseProcess]) -> None:
     for child in children:
         child.join(max(0.0, until - time.monotonic()))
         child.kill()
+        child.join()  # a kill takes a moment, too
 
 
 def _begin(threads: int) -> None:

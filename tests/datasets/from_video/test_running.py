@@ -57,11 +57,13 @@ def test_a_process_that_dies_takes_no_other_video_with_it(videos):
 
 @pytest.mark.slow
 def test_a_run_that_is_left_leaves_no_process(videos):
+    others = set(multiprocessing.active_children())  # of tests before this one
     sources = find_sources(videos) * 3
     outcomes = run_in_processes(sources, OPTIONS, workers=2)
     next(outcomes)
+    assert set(multiprocessing.active_children()) - others
     outcomes.close()
-    assert not multiprocessing.active_children()
+    assert not set(multiprocessing.active_children()) - others
 
 
 def test_what_one_video_causes_is_its_failure(videos, monkeypatch):
