@@ -86,6 +86,22 @@ class WanConfig:
         return published if weights is None else _corrected(published, weights)
 
 
+_SMALL = {"dim": 1536, "ffn_dim": 8960, "heads": 12, "layers": 30, "image_dim": CLIP_DIM}
+_LARGE = {"dim": 5120, "ffn_dim": 13824, "heads": 40, "layers": 40, "image_dim": CLIP_DIM}
+_STRAG = {"in_channels": 64, "reference_tokens": True, "motion_feature_dim": 768}
+
+PUBLISHED: dict[str, WanConfig] = {
+    f"{kind}-{size}": WanConfig(**numbers, **channels)
+    for size, numbers in (("1.3b", _SMALL), ("14b", _LARGE))
+    for kind, channels in (
+        ("control", {"in_channels": 48, "reference_tokens": True}),
+        ("inp", {"in_channels": 36}),
+        ("strag", _STRAG),
+    )
+}
+"""Wan2.1-Fun V1.1 Control and InP, and Control as 4D-STraG has it: with depth and motion features."""
+
+
 def _corrected(config: WanConfig, weights: Mapping[str, Tensor]) -> WanConfig:
     """The configuration with what the weights know better."""
 
