@@ -6,11 +6,27 @@ cell of the token grid, modulates the tokens twice per block, just after the blo
     tokens <- tokens (1 + scale g) + shift g,    (scale, shift) = W SiLU(features),    g a gate per channel
 """
 
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+class GuidedTokens(NamedTuple):
+    """Which of the tokens at hand the features guide: `start` to `stop`, the first of them by cell `cell`."""
+
+    start: int
+    stop: int
+    cell: int = 0
+
+    def within(self, start: int, stop: int, cells: int) -> "GuidedTokens":
+        """The same for who has only the tokens `start` to `stop` at hand."""
+        first = min(max(self.start, start), stop)
+        last = max(min(self.stop, stop), first)
+        return GuidedTokens(first - start, last - start, (self.cell + first - self.start) % cells)
 
 
 class MotionGuidance(nn.Module):
@@ -30,19 +46,26 @@ class MotionGuidance(nn.Module):
         self,
         tokens: Float[Tensor, "b tokens dim"],
         features: Float[Tensor, "b cells feature_dim"],
-        reference_tokens: int,
+        guided: GuidedTokens,
     ) -> Float[Tensor, "b tokens dim"]:
         """Modulate every frame of tokens by the same cells.
 
-        The first `reference_tokens` tokens are not of the video and are left as they are. The others are
-        frames of `cells` tokens; a single cell guides all tokens alike.
+        The guided tokens are frames of `cells` tokens, the first and the last perhaps not whole; the others
+        are left as they are. A single cell guides all of them alike.
         """
         scale, shift = (self.linear(functional.silu(features)).unsqueeze(1)).chunk(2, dim=-1)
-        frames = tokens[:, reference_tokens:].unflatten(1, (-1, features.shape[1]))
-        guided = torch.addcmul(shift * self.gate, frames, 1 + scale * self.gate).flatten(1, 2)
-        if not reference_tokens:
-            return guided
-        return torch.cat([tokens[:, :reference_tokens], guided.type_as(tokens)], dim=1)
+        scale, shift = 1 + scale * self.gate, shift * self.gate
+        start, stop, cell = guided
+        if cell:
+            scale, shift = scale.roll(-cell, dims=2), shift.roll(-cell, dims=2)
+        frames, rest = divmod(stop - start, features.shape[1])
+        whole = tokens[:, start : stop - rest].unflatten(1, (frames, features.shape[1]))
+        parts = [tokens[:, :start], torch.addcmul(shift, whole, scale).flatten(1, 2), tokens[:, stop:]]
+        if rest:
+            cut = torch.addcmul(shift[:, 0, :rest], tokens[:, stop - rest : stop], scale[:, 0, :rest])
+            parts.insert(2, cut)
+        parts = [part.type_as(tokens) for part in parts if part.shape[1]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class MotionFeatureAdapter(nn.Module):

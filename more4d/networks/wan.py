@@ -22,7 +22,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.networks.motion_perception import MotionGuidance
+from more4d.networks.motion_perception import GuidedTokens, MotionGuidance
 from more4d.networks.positions import PreciseTimesteps, rotary_table, rotate
 from more4d.networks.wan_config import WanConfig
 
@@ -114,7 +114,7 @@ class WanTransformer(WanTransformer3DModel):
             text=text,
             image=image,
             motion=None if motion is None else motion.to(dtype),
-            in_front=in_front,
+            guided=self._guided(tokens.shape[1], in_front),
         )
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -126,6 +126,11 @@ class WanTransformer(WanTransformer3DModel):
         tokens = tokens[:, in_front:]
         tokens = (self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
         return self._to_latents(self.proj_out(tokens), frames, rows, columns)
+
+    def _guided(self, tokens: int, in_front: int) -> GuidedTokens:
+        if self.numbers.guidance_alignment == "published":
+            return GuidedTokens(0, tokens - in_front)
+        return GuidedTokens(in_front, tokens)
 
     def _patches(self, latents: Tensor, camera: Tensor | None) -> Tensor:
         patches = self.patch_embedding(latents)
@@ -196,8 +201,8 @@ class BesideTokens(NamedTuple):
     text: Float[Tensor, "b length dim"]
     image: Float[Tensor, "b image_tokens dim"] | None
     motion: Float[Tensor, "b cells feature_dim"] | None
-    in_front: int
-    """Reference tokens, which stand in front of the video's and which motion features do not touch."""
+    guided: GuidedTokens
+    """Tokens that motion features touch: not the reference tokens, which stand in front of the video's."""
 
 
 class WanBlock(WanTransformerBlock):
@@ -229,7 +234,7 @@ class WanBlock(WanTransformerBlock):
 
         normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(kind)
         if self.guide_attention is not None and beside.motion is not None:
-            normed = self.guide_attention(normed, beside.motion, beside.in_front)
+            normed = self.guide_attention(normed, beside.motion, beside.guided)
         tokens = (tokens.float() + self.attn1(normed, rotary_emb=beside.rotary) * gate).to(kind)
 
         normed = self.norm2(tokens.float()).to(kind)
@@ -237,7 +242,7 @@ class WanBlock(WanTransformerBlock):
 
         normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(kind)
         if self.guide_ffn is not None and beside.motion is not None:
-            normed = self.guide_ffn(normed, beside.motion, beside.in_front)
+            normed = self.guide_ffn(normed, beside.motion, beside.guided)
         return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(kind)
 
 

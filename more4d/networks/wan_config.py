@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -13,7 +13,13 @@ CLIP_DIM = 1280
 
 @dataclass(frozen=True, kw_only=True)
 class WanConfig:
-    """The numbers of a Wan transformer; the defaults are those all published ones share."""
+    """The numbers of a Wan transformer; the defaults are those all published ones share.
+
+    `guidance_alignment` says which tokens motion features guide where reference tokens stand in front: with
+    "front" those of the video, each by its own cell; with "published" the same number of tokens from the very
+    first on, so that a frame's guidance lands on the frame before it and the last frame has none. The latter
+    is how the reference implementation computes, and what weights trained with it have learned to expect.
+    """
 
     in_channels: int
     dim: int
@@ -29,6 +35,7 @@ class WanConfig:
     reference_tokens: bool = False
     control_adapter: bool = False
     motion_feature_dim: int | None = None
+    guidance_alignment: Literal["front", "published"] = "front"
     cross_attn_norm: bool = True
     eps: float = 1e-6
 

@@ -1,9 +1,14 @@
 """Laws of the Motion Perception Module."""
 
+from itertools import pairwise
+
+import pytest
 import torch
 from torch.nn import functional
 
-from more4d.networks.motion_perception import MotionFeatureAdapter, MotionGuidance
+from more4d.networks.motion_perception import GuidedTokens, MotionFeatureAdapter, MotionGuidance
+
+ALL = GuidedTokens(0, 12)
 
 
 def opened(feature_dim: int = 6, dim: int = 8) -> MotionGuidance:
@@ -18,7 +23,7 @@ def opened(feature_dim: int = 6, dim: int = 8) -> MotionGuidance:
 def test_a_new_module_is_the_identity():
     torch.manual_seed(0)
     tokens = torch.randn(2, 12, 8)
-    assert torch.equal(MotionGuidance(6, 8)(tokens, torch.randn(2, 4, 6), 0), tokens)
+    assert torch.equal(MotionGuidance(6, 8)(tokens, torch.randn(2, 4, 6), ALL), tokens)
 
 
 def test_a_new_module_can_learn():
@@ -26,11 +31,11 @@ def test_a_new_module_can_learn():
     torch.manual_seed(0)
     guidance, tokens, features = MotionGuidance(6, 8), torch.randn(2, 12, 8), torch.randn(2, 4, 6)
     optimiser = torch.optim.SGD(guidance.parameters(), lr=0.1)
-    guidance(tokens, features, 0).square().sum().backward()
+    guidance(tokens, features, ALL).square().sum().backward()
     assert guidance.gate.grad is not None and guidance.gate.grad.abs().min() > 0
     optimiser.step()
     optimiser.zero_grad()
-    guidance(tokens, features, 0).square().sum().backward()
+    guidance(tokens, features, ALL).square().sum().backward()
     assert guidance.linear.weight.grad is not None and guidance.linear.weight.grad.abs().max() > 0
 
 
@@ -42,7 +47,9 @@ def test_guidance_equals_the_formula_with_features_repeated_per_token():
     scale, shift = guidance.linear(functional.silu(features.repeat(1, frames, 1))).chunk(2, dim=-1)
     scale, shift = (functional.pad(part, (0, 0, in_front, 0)) for part in (scale, shift))
     expected = tokens * (1 + scale * guidance.gate) + shift * guidance.gate
-    assert torch.allclose(guidance(tokens, features, in_front), expected, atol=1e-6)
+    assert torch.allclose(
+        guidance(tokens, features, GuidedTokens(in_front, tokens.shape[1])), expected, atol=1e-6
+    )
 
 
 def test_a_cell_guides_its_own_token_in_every_frame_and_no_other():
@@ -51,15 +58,33 @@ def test_a_cell_guides_its_own_token_in_every_frame_and_no_other():
     tokens, features = torch.randn(1, 4 * cells, 8), torch.randn(1, cells, 6)
     changed = features.clone()
     changed[:, 2] += 1
-    difference = (guidance(tokens, changed, cells) - guidance(tokens, features, cells)).abs().sum(dim=-1)[0]
+    video = GuidedTokens(cells, 4 * cells)
+    difference = (guidance(tokens, changed, video) - guidance(tokens, features, video)).abs().sum(dim=-1)[0]
     assert set(difference.nonzero().flatten().tolist()) == {cells + 2, 2 * cells + 2, 3 * cells + 2}
 
 
 def test_one_cell_guides_all_tokens_alike():
     torch.manual_seed(0)
     guidance, tokens, feature = opened(), torch.randn(2, 9, 8), torch.randn(2, 1, 6)
-    alike = guidance(tokens, feature.expand(-1, 3, -1), 3)
-    assert torch.allclose(guidance(tokens, feature, 3), alike, atol=1e-6)
+    video = GuidedTokens(3, 9)
+    alike = guidance(tokens, feature.expand(-1, 3, -1), video)
+    assert torch.allclose(guidance(tokens, feature, video), alike, atol=1e-6)
+
+
+@pytest.mark.parametrize("guided", [GuidedTokens(5, 20), GuidedTokens(0, 15)], ids=["front", "published"])
+@pytest.mark.parametrize("cells", [1, 5])
+def test_guidance_of_pieces_is_pieces_of_the_guidance(guided, cells):
+    """Wherever the tokens are cut: within a frame, at its end, within what is not guided."""
+    torch.manual_seed(0)
+    guidance, tokens, features = opened(), torch.randn(2, 20, 8), torch.randn(2, cells, 6)
+    whole = guidance(tokens, features, guided)
+    assert (whole - tokens).abs().amax(dim=(0, 2)).gt(0.01).sum() == guided.stop - guided.start
+    for cuts in ([7, 13], [5, 10, 15], [1, 2, 19], [17], [4]):
+        pieces = [
+            guidance(tokens[:, start:stop], features, guided.within(start, stop, cells))
+            for start, stop in pairwise([0, *cuts, 20])
+        ]
+        assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-6)
 
 
 def test_the_adapter_brings_features_to_the_token_grid_row_by_row():

@@ -1,15 +1,14 @@
 """4D-STraG: agreement with the reference, and laws of its conditions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
-from more4d.networks.motion_perception import MotionGuidance
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, load_published_trunk
 from more4d.networks.published_keys import OMNIMAE_PREFIX, load_published
 from more4d.networks.strag import STraG, STraGConfig
@@ -62,9 +61,9 @@ class Published:
     taken as more channels of the image.
     """
 
-    def __init__(self, reference: Any) -> None:
+    def __init__(self, reference: Any, **changes: Any) -> None:
         self.reference, self.given = reference, reference.inputs
-        wan = WanConfig.from_published(reference.config, reference.weights)
+        wan = replace(WanConfig.from_published(reference.config, reference.weights), **changes)
         self.network = STraG(STraGConfig(wan=wan, image_channels=32, start_channels=0)).eval()
         load_published(self.network, reference.weights, where="fixture")
 
@@ -114,17 +113,11 @@ def test_strag_agrees_with_the_reference_where_guidance_lines_up(published):
 
 
 @torch.no_grad()
-def test_the_only_difference_to_the_reference_is_the_side_of_the_padding(published, monkeypatch):
-    def guidance_one_frame_off(self, tokens, features, reference_tokens):
-        frames = (tokens.shape[1] - reference_tokens) // features.shape[1]
-        scale, shift = self.linear(functional.silu(features.repeat(1, frames, 1))).chunk(2, dim=-1)
-        scale, shift = (functional.pad(part, (0, 0, 0, reference_tokens)) for part in (scale, shift))
-        return tokens * (1 + scale * self.gate) + shift * self.gate
-
-    monkeypatch.setattr(MotionGuidance, "forward", guidance_one_frame_off)
-    velocity = published.velocity()
-    assert published.reference.agrees(velocity, "output_reference_alignment")
-    assert not published.reference.agrees(velocity, "output_corrected_alignment")
+def test_strag_agrees_with_the_reference_where_guidance_comes_a_frame_early(published):
+    shifted = Published(published.reference, guidance_alignment="published")
+    assert shifted.reference.agrees(shifted.velocity(), "output_reference_alignment")
+    assert not shifted.reference.agrees(shifted.velocity(), "output_corrected_alignment")
+    assert shifted.reference.agrees(shifted.velocity(reference_latents=None), "output_without_ref")
 
 
 @torch.no_grad()
@@ -140,9 +133,11 @@ def test_motion_features_agree_with_the_reference(published):
 
 
 @torch.no_grad()
-def test_one_feature_vector_for_all_tokens_agrees_with_the_reference(published):
+@pytest.mark.parametrize(("alignment", "named"), [("front", "corrected"), ("published", "reference")])
+def test_one_feature_vector_for_all_tokens_agrees_with_the_reference(published, alignment, named):
+    network = Published(published.reference, guidance_alignment=alignment).network
     given, conditions = published.given, published.conditions()
-    velocity = published.network.transformer(
+    velocity = network.transformer(
         torch.cat([given["x"], given["y"]], dim=1),
         given["t"],
         conditions.text,
@@ -150,7 +145,7 @@ def test_one_feature_vector_for_all_tokens_agrees_with_the_reference(published):
         reference=conditions.reference_latents,
         motion=conditions.motion_features[:, :, 0, 0].unsqueeze(1),
     )
-    assert published.reference.agrees(velocity, "output_use_cls_token_corrected_alignment")
+    assert published.reference.agrees(velocity, f"output_use_cls_token_{named}_alignment")
 
 
 def test_the_channels_are_noisy_image_start_depth_in_this_order():
