@@ -12,10 +12,8 @@ from more4d.datasets.batch import ClipBatch
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
 from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.library import sample_scene
-
-HELD_OUT_SEED = 10_000_000
-"""Scene seeds from here on are never trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)

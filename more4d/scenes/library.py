@@ -13,6 +13,7 @@ from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.captions import compose
 from more4d.scenes.casting import Eye, cast
 from more4d.scenes.creatures import animal
+from more4d.scenes.held_out import is_held_out_colour, is_held_out_motion, may_be_trained_on
 from more4d.scenes.modelling import shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import STILL, Motion
 from more4d.scenes.people import bird, flying_bird, person, robot
@@ -69,7 +70,7 @@ class World:
 
 
 def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4 / 3) -> Scene:
-    """A scene that depends on nothing but its arguments.
+    """A scene that depends on nothing but its arguments; `held_out` says what training scenes never show.
 
     Args:
         seed: of the world: objects, places, light, camera.
@@ -87,7 +88,7 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     bodies, actions = [world.terrain.scenery], []
     movers = _choose_movers(rng, len(world.objects))
     for index, (blueprint, place) in enumerate(world.objects):
-        motion: Motion = invent_motion(rng, blueprint, place, world.terrain) if index in movers else STILL
+        motion = _motion(rng, seed, blueprint, place, world.terrain) if index in movers else STILL
         bodies.append(_body(index + 1, blueprint, place, motion))
         if motion is not STILL or rng.random() < 0.15:
             action = Action(
@@ -108,6 +109,22 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
         finish=world.finish,
         seed=seed,
     )
+
+
+def _blueprint(rng: Random, seed: int, builder: Builder) -> Blueprint:
+    """An object in a colour that the world of this seed may show it in."""
+    blueprint = builder(rng)
+    while may_be_trained_on(seed) and is_held_out_colour(blueprint.noun, blueprint.colour):
+        blueprint = builder(rng)
+    return blueprint
+
+
+def _motion(rng: Random, seed: int, blueprint: Blueprint, place: Place, terrain: Terrain) -> Motion:
+    """A motion that suits the object and that the world of this seed may show it with."""
+    motion = invent_motion(rng, blueprint, place, terrain)
+    while may_be_trained_on(seed) and is_held_out_motion(blueprint.noun, motion.verb, motion.direction):
+        motion = invent_motion(rng, blueprint, place, terrain)
+    return motion
 
 
 def _body(object_id: int, blueprint: Blueprint, place: Place, motion: Motion) -> Body:
@@ -145,7 +162,8 @@ def _build_world(seed: int, aspect: float) -> World:
     chances = np.array(weights) / sum(weights)
     many = rng.random() < 0.45
     count = int(rng.integers(2, 5)) if many else 1
-    blueprints = [builders[index](rng) for index in rng.choice(len(builders), count, p=chances)]
+    chosen = rng.choice(len(builders), count, p=chances)
+    blueprints = [_blueprint(rng, seed, builders[index]) for index in chosen]
     main = blueprints[0]
     fov = math.radians(float(rng.uniform(35, 85)))
     longer = 0.5 / math.tan(fov / 2)

@@ -1,0 +1,128 @@
+"""What training never sees: worlds from a seed on, and in the others one colour and one motion per object.
+
+Two tables, and no chance. An object of a world that may be trained on is drawn again as long as it has the
+colour that `COLOURS` keeps from it, and its motion as long as it is the one that `MOTIONS` keeps from it.
+Worlds from `HELD_OUT_SEED` on are drawn freely: some of them show what was never seen together, such as
+purple balloons and jumping bears. Every colour and every motion is seen with other objects, so only the pair
+is new.
+"""
+
+from more4d.scenes.scene import Action
+
+HELD_OUT_SEED = 10_000_000
+"""World seeds from here on are never trained on."""
+
+COLOURS: dict[str, str] = {
+    "ball": "orange",
+    "balloon": "purple",
+    "barrel": "black",
+    "bear": "white",
+    "bird": "red",
+    "box": "pink",
+    "boy": "red",
+    "bus": "green",
+    "car": "turquoise",
+    "cart": "blue",
+    "cat": "black",
+    "chair": "beige",
+    "chicken": "white",
+    "cow": "brown",
+    "cube": "red",
+    "dog": "beige",
+    "duck": "white",
+    "flag": "brown",
+    "flower": "white",
+    "girl": "blue",
+    "goat": "brown",
+    "horse": "black",
+    "hot-air balloon": "black",
+    "lamp": "turquoise",
+    "man": "green",
+    "mushroom": "orange",
+    "robot": "orange",
+    "rocket": "blue",
+    "sphere": "white",
+    "toy figure": "white",
+    "train": "red",
+    "tree": "yellow",
+    "truck": "yellow",
+    "vase": "grey",
+    "wolf": "white",
+    "woman": "yellow",
+}
+"""Noun to the colour that training never shows it in; nouns of a single colour are not in it."""
+
+MOTIONS: dict[str, tuple[str, str | None]] = {
+    "ball": ("roll", "away"),
+    "balloon": ("float", "left"),
+    "barrel": ("move", "right"),
+    "bear": ("jump", None),
+    "bird": ("fly", "up"),
+    "box": ("move", "toward"),
+    "boy": ("jump", None),
+    "bus": ("drive", "away"),
+    "camel": ("walk", "away"),
+    "car": ("reverse", "left"),
+    "cart": ("drive", "toward"),
+    "cat": ("walk", "away"),
+    "chair": ("move", "left"),
+    "chicken": ("walk", "away"),
+    "cow": ("nod", None),
+    "crate": ("move", "up"),
+    "deer": ("walk", "left"),
+    "dog": ("jump", None),
+    "donkey": ("nod", None),
+    "duck": ("walk", "left"),
+    "elephant": ("walk", "away"),
+    "flamingo": ("walk", "away"),
+    "fox": ("walk", "left"),
+    "giraffe": ("walk", "right"),
+    "girl": ("circle", None),
+    "goat": ("walk", "away"),
+    "horse": ("jump", None),
+    "hot-air balloon": ("float", "toward"),
+    "lamp": ("move", "away"),
+    "leopard": ("walk", "right"),
+    "man": ("walk", "away"),
+    "mushroom": ("move", "left"),
+    "ostrich": ("walk", "right"),
+    "penguin": ("walk", "right"),
+    "pig": ("walk", "toward"),
+    "robot": ("walk", "toward"),
+    "rocket": ("float", "right"),
+    "sheep": ("nod", None),
+    "snowman": ("move", "away"),
+    "sphere": ("roll", "left"),
+    "toy figure": ("spin", None),
+    "train": ("reverse", "right"),
+    "truck": ("reverse", "toward"),
+    "vase": ("spin", None),
+    "wolf": ("walk", "left"),
+    "woman": ("walk", "toward"),
+    "zebra": ("walk", "away"),
+}
+"""Noun to the verb and direction that training never shows it with; plants and flags have one motion only."""
+
+
+def may_be_trained_on(seed: int) -> bool:
+    """Whether the world of this seed belongs to training."""
+    return seed < HELD_OUT_SEED
+
+
+def is_held_out_colour(noun: str, colour: str) -> bool:
+    """Whether training never shows the object in this colour."""
+    return COLOURS.get(noun) == colour
+
+
+def is_held_out_motion(noun: str, verb: str, direction: str | None) -> bool:
+    """Whether training never shows the object with this motion."""
+    return MOTIONS.get(noun) == (verb, direction)
+
+
+def is_held_out(action: Action) -> bool:
+    """Whether the object moves, in a colour or with a motion that training never shows it with."""
+    if action.verb == "still":
+        return False
+    return is_held_out_colour(action.noun, action.colour) or is_held_out_motion(
+        action.noun, action.verb, action.direction
+    )
