@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "examples" / "samples.jsonl"
-WEIGHTS = ROOT / "models" / "tiny"
 
 EXAMPLES = """\
 examples:
@@ -21,6 +20,7 @@ examples:
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
+  bash infer.sh dog.jpg --prompt "the dog runs" --preset fun-1.3b          your weights: see docs/weights.md
 
 camera paths: bash infer.sh --list-cameras
 exit codes: 0 done, 1 an input could not be used or an item of a list failed, 2 wrong arguments,
@@ -87,18 +87,18 @@ def add_command(commands: Any) -> None:
     out.add_argument("--quiet", action="store_true", help="show errors and the result only")
     out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
     how = parser.add_argument_group("how")
-    how.add_argument(
-        "--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="a preset's weights (default: tiny)"
-    )
+    add_weights_options(how)
     how.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
     for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
         how.add_argument(
             f"--{part}-lora",
+            action="append",
+            default=[],
             type=_lora,
             metavar="FILE[:STRENGTH]",
-            help=f"low-rank updates of {network} that you trained; strength 1 by default",
+            help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
         )
     parser.set_defaults(run=run, parser=parser)
 
@@ -119,9 +119,37 @@ def run(options: argparse.Namespace) -> int:
     jobs = jobs_of(options)
     device = open_device(options.device)
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
-    loras = {part: Lora(path=lora[0], strength=lora[1]) for part, lora in given.items() if lora}
-    models = Models.open(options.weights, device, loras=loras)
+    loras = {
+        part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
+    }
+    models = Models.open(
+        options.weights, device, preset=options.preset, parts=dict(options.part), loras=loras
+    )
     return run_batch(models, jobs, options.output, show=not options.quiet)
+
+
+def add_weights_options(group: Any) -> None:
+    """The arguments that say which networks are used: `--preset`, `--weights` and `--part`."""
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="tiny (default), fun-1.3b, fun-14b, moge4d, or a .yaml of your own; see docs/weights.md",
+    )
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="where the preset's files lie (default: models); a folder with a preset.yaml needs no --preset",
+    )
+    group.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        type=_part,
+        metavar="PART=FILE",
+        help="another file for a part of the preset, such as strag=runs/weights/strag.safetensors or "
+        "depth=transformers:FOLDER; repeat for more",
+    )
 
 
 def jobs_of(options: argparse.Namespace) -> list["Job"]:
@@ -194,6 +222,14 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
         return parse_intrinsics(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+
+
+def _part(text: str) -> tuple[str, str]:
+    """PART=FILE; `pipelines.preset.with_part` knows what is allowed."""
+    part, separator, file = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
+    return part, file
 
 
 def _lora(text: str) -> tuple[Path, float]:

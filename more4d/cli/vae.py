@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
-from more4d.cli.infer import WEIGHTS, parse_device
+from more4d.cli.infer import add_weights_options, parse_device
 
 SCENE = "scene:"
 EXAMPLES = """\
@@ -40,9 +40,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
     )
-    parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="a preset's weights (default: tiny)"
-    )
+    add_weights_options(parser)
     parser.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
@@ -57,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.run_lock import locked
     from more4d.pipelines.run_record import RunRecord
 
-    models = Models.open(options.weights, open_device(options.device))
+    models = Models.open(
+        options.weights, open_device(options.device), preset=options.preset, parts=dict(options.part)
+    )
     original = _tracks(options.source, models.preset)
     with locked(options.output):
         decoded = through_codec(models, original)

@@ -94,12 +94,19 @@ def _one_of(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     return value
 
 
+def _alternative(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Which of a union's kinds is meant: a dataclass if keys were given, else the first that is none."""
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    wanted = [kind for kind in kinds if dataclasses.is_dataclass(kind) == isinstance(value, dict)]
+    return (wanted or kinds)[0]
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _convert(_alternative(arguments, value), value, where)
     if (dataclasses.is_dataclass(hint) or origin is dict or hint is dict) and not isinstance(value, dict):
         raise ConfigError(f"{where} must hold keys, got {value!r}")
     if dataclasses.is_dataclass(hint):

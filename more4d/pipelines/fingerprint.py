@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 WHOLE_BYTES = 256 << 20
+HOLD_WEIGHTS = (".safetensors", ".bin", ".json")
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
@@ -32,3 +33,11 @@ def file_fingerprint(path: Path) -> str:
                 file.seek(index * (size - _SAMPLE_BYTES) // _SAMPLES)
                 digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def path_fingerprint(path: Path) -> str:
+    """Of a file's contents; of a folder's, those of the files in it that hold tensors or configurations."""
+    if path.is_file():
+        return file_fingerprint(path)
+    files = sorted(file for file in path.rglob("*") if file.suffix in HOLD_WEIGHTS and file.is_file())
+    return fingerprint([[file.relative_to(path).as_posix(), file_fingerprint(file)] for file in files])

@@ -327,7 +327,8 @@ def _about(models: Models, job: Job) -> dict[str, Any]:
             part: models.identity(part) for part in dict.fromkeys(("depth", *TRACK_PARTS, *VIEW_PARTS))
         },
         "loras": {
-            part: {"file": str(lora.path), "strength": lora.strength} for part, lora in models.loras.items()
+            part: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
+            for part, each in models.loras.items()
         },
         "device": str(models.device),
         "software": {

@@ -1,21 +1,29 @@
 """The networks of a preset, each loaded when its stage needs it."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from more4d.depth.interface import DepthEstimator, open_depth_estimator
-from more4d.foundation.errors import WeightsError
+from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
+from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
 from more4d.networks.lora import merge_lora
 from more4d.networks.registry import BUILDERS
 from more4d.networks.weights import load_network, read_network_header, read_tensors
-from more4d.pipelines.fingerprint import file_fingerprint, fingerprint
-from more4d.pipelines.preset import NAME, Preset, load_preset
+from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
+from more4d.pipelines.preset import (
+    GUIDE,
+    Loras,
+    PartFile,
+    Preset,
+    check_files,
+    find_preset,
+    with_part,
+)
 
 KINDS: dict[str, tuple[str, ...]] = {
     "trajectory_codec": ("tiny-trajectory-codec", "wan-trajectory-vae"),
@@ -27,6 +35,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "clip": ("clip-vision",),
 }
 """Which kinds of network file can play which part; `networks.registry` builds them."""
+
+INSTEAD_OF_DEPTH = (
+    "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY), or choose another estimator: "
+    "--part depth=small (bundled), --part depth=transformers:FOLDER"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -56,47 +69,78 @@ class Models:
         folder: Path,
         preset: Preset,
         device: str | torch.device = "cpu",
-        loras: Mapping[str, Lora] | None = None,
+        loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> None:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
-        self.loras = dict(loras or {})
+        self.loras = _all_loras(folder, preset.loras, loras or {})
         self._loaded: dict[str, Any] = {}
+        self._recognised: dict[str, str] = {}
         self._identities: dict[str, str] = {}
 
     @classmethod
     def open(
         cls,
-        folder: Path,
+        folder: Path | None = None,
         device: str | torch.device = "cpu",
         *,
-        loras: Mapping[str, Lora] | None = None,
+        preset: str | None = None,
+        parts: Mapping[str, str] | None = None,
+        loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> "Models":
-        """The models of a preset's folder; of the files only the headers are read here.
+        """The models of a preset; of the files only the headers are read here.
 
         Args:
-            loras: updates to merge into "strag", "vism" or both.
+            folder: where the preset's files lie; see `find_preset`.
+            preset: its name; see `find_preset`.
+            parts: other files for some of its parts; see `with_part`.
+            loras: updates to merge into "strag", "vism" or both, after the preset's own.
 
         Raises:
             WeightsError: a file is missing, truncated, or of another kind than its part needs.
-            ConfigError: `preset.yaml` has an unknown key or an impossible value.
+            ConfigError: there is no such preset or part, or the preset has an unknown key or an impossible
+                value.
         """
-        models = cls(folder, load_preset(folder), device, loras)
-        for lora in models.loras.values():
+        found, folder = find_preset(preset, folder)
+        for part, file in (parts or {}).items():
+            found = with_part(found, part, file)
+        check_files(found, folder)
+        models = cls(folder, found, device, loras)
+        models.check()
+        return models
+
+    def check(self) -> None:
+        """Look at every file's header, and refuse what cannot play its part.
+
+        Raises:
+            WeightsError: one line about the first such file.
+        """
+        for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.is_file():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
-        for part, kinds in KINDS.items():
-            if models.has(part):
-                found = read_network_header(models._path(part)).kind
-                if found not in kinds:
-                    raise WeightsError(
-                        f"{models._path(part)} holds a '{found}', and {part} needs {' or '.join(kinds)}; "
-                        f"correct {folder / NAME}"
-                    )
-        return models
+        for part in KINDS:
+            if self.has(part):
+                self.recognised(part)
 
     def has(self, part: str) -> bool:
         """Whether the preset has a network for this part."""
-        return getattr(self.preset.parts, part) is not None
+        return self.preset.parts.of(part) is not None
+
+    def recognised(self, part: str) -> str:
+        """The kind of a part's network, by its header.
+
+        Raises:
+            WeightsError: it is truncated, or cannot play this part.
+        """
+        if part not in self._recognised:
+            path = self._path(part)
+            found = read_network_header(path).kind
+            if found not in KINDS[part]:
+                raise WeightsError(
+                    f"{path} holds a '{found}', and {part} needs {' or '.join(KINDS[part])}; "
+                    f"give another file with --part {part}=FILE"
+                )
+            self._recognised[part] = found
+        return self._recognised[part]
 
     def network(self, part: str) -> Any:
         """The network that plays `part`, behind the protocol of `networks.interface` that belongs to it.
@@ -105,16 +149,17 @@ class Models:
             WeightsError: its file is missing, truncated, of another kind, or does not fit its configuration.
         """
         if part not in self._loaded:
-            path = self._path(part)
-            _log.info("loading %s from %s", part, path)
-            kinds = {kind: BUILDERS[kind] for kind in KINDS[part]}
-            network = load_network(path, kinds, device=self.device, dtype=self.dtype)
-            if part in self.loras:
-                lora = self.loras[part]
-                _log.info("merging %s into %s", lora.path, part)
-                merge_lora(network, read_tensors(lora.path), lora.strength, where=str(lora.path))
-            self._loaded[part] = network
+            _log.info("loading %s from %s", part, self._path(part))
+            self._loaded[part] = self._open(part)
         return self._loaded[part]
+
+    def _open(self, part: str) -> Any:
+        kinds = {kind: BUILDERS[kind] for kind in KINDS[part]}
+        network = load_network(self._path(part), kinds, device=self.device, dtype=self.dtype)
+        for lora in self.loras.get(part, ()):
+            _log.info("merging %s into %s", lora.path, part)
+            merge_lora(network, read_tensors(lora.path), lora.strength, where=str(lora.path))
+        return network
 
     def depth_estimator(self) -> DepthEstimator:
         """The estimator of depth and field of view.
@@ -124,23 +169,42 @@ class Models:
             MissingPackageError: the preset's estimator needs an optional package.
         """
         if "depth" not in self._loaded:
-            weights = self._path("depth") if self.has("depth") else None
-            self._loaded["depth"] = open_depth_estimator(
-                self.preset.depth_estimator, weights=weights, device=self.device
-            )
+            self._loaded["depth"] = self._open_depth()
         return self._loaded["depth"]
+
+    def _open_depth(self) -> DepthEstimator:
+        name, path = self.preset.depth_estimator, self._path("depth") if self.has("depth") else None
+        if path is not None and not path.exists():
+            raise WeightsError(
+                f"{path}, the weights of the depth estimator '{name}', is missing ({GUIDE} says where to get "
+                f"it); {INSTEAD_OF_DEPTH}"
+            )
+        if name == TRANSFORMERS_PREFIX.rstrip(":"):
+            if path is None:
+                raise ConfigError(f"'{name}' needs a model; say --part depth={TRANSFORMERS_PREFIX}FOLDER")
+            name, path = f"{TRANSFORMERS_PREFIX}{path}", None
+        try:
+            return open_depth_estimator(name, weights=path, device=self.device)
+        except MissingPackageError as error:
+            raise MissingPackageError(f"{error}; or {INSTEAD_OF_DEPTH}") from error
 
     def identity(self, *parts: str) -> str:
         """A short name for the weights of these parts, which changes with their content."""
         for part in parts:
             if part not in self._identities:
-                content = file_fingerprint(self._path(part)) if self.has(part) else None
-                named = [part, content, self.preset.depth_estimator]
-                if part in self.loras:
-                    lora = self.loras[part]
-                    named += [file_fingerprint(lora.path), lora.strength]
-                self._identities[part] = fingerprint(named)
+                self._identities[part] = fingerprint(self._identity(part))
         return fingerprint([self._identities[part] for part in parts])
+
+    def _identity(self, part: str) -> list[Any]:
+        content = None
+        if self.has(part) and (part != "depth" or self._path(part).exists()):
+            content = path_fingerprint(self._path(part))
+        named = [part, content, self.preset.depth_estimator]
+        if self.has(part) and (options := self.preset.parts.of(part).options):
+            named.append(options)
+        for lora in self.loras.get(part, ()):
+            named += [path_fingerprint(lora.path), lora.strength]
+        return named
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,8 +222,22 @@ class Models:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _path(self, part: str) -> Path:
-        file = getattr(self.preset.parts, part)
+    def _file(self, part: str) -> PartFile:
+        file = self.preset.parts.of(part)
         if file is None:
             raise ValueError(f"preset '{self.preset.name}' has no {part}")
-        return self.folder / file
+        return file
+
+    def _path(self, part: str) -> Path:
+        return self.folder / self._file(part).file
+
+
+def _all_loras(folder: Path, own: Loras, given: Mapping[str, Sequence[Lora]]) -> dict[str, tuple[Lora, ...]]:
+    """The updates of each generator: the preset's own, then those that were given."""
+    found = {}
+    for part in (field.name for field in fields(Loras)):
+        named = getattr(own, part)
+        first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
+        if each := (*first, *given.get(part, ())):
+            found[part] = each
+    return found

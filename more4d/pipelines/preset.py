@@ -1,8 +1,8 @@
-"""What a folder of weights holds and how it wants to be run: `preset.yaml`."""
+"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.foundation.config import load_config
@@ -10,6 +10,14 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.interface import FRAME_STRIDE
 
 NAME = "preset.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "models"
+PRESETS = ROOT / "config" / "presets"
+DEFAULT = "tiny"
+GUIDE = "docs/weights.md"
+TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
+"""The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
+ESTIMATORS = ("small", "unidepth", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +48,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Weight files, relative to the preset's folder; `None` where the preset has no such network.
+class PartFile:
+    """A network's file, and how to read it where the file does not say.
 
     Attributes:
-        depth: file for the depth estimator.
+        file: of our format, or as published (`networks.layouts`); a folder where that is the layout.
+        options: fields of the network's configuration, by name. A file of our format has its own.
+    """
+
+    file: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Weight files, relative to the folder of weights; `None` where the preset has no such network.
+
+    Attributes:
+        depth: file (or folder) for the depth estimator.
         trajectory_codec: normalised motion to latents and back.
         strag: 4D-STraG.
         text: text encoder.
@@ -54,14 +75,35 @@ class Parts:
         clip: CLIP vision encoder.
     """
 
-    trajectory_codec: str
-    strag: str
-    text: str
-    video_codec: str
-    vism: str
-    depth: str | None = None
-    motion_features: str | None = None
-    clip: str | None = None
+    trajectory_codec: str | PartFile
+    strag: str | PartFile
+    text: str | PartFile
+    video_codec: str | PartFile
+    vism: str | PartFile
+    depth: str | PartFile | None = None
+    motion_features: str | PartFile | None = None
+    clip: str | PartFile | None = None
+
+    def of(self, part: str) -> PartFile | None:
+        """The file of a part, with its options."""
+        named = getattr(self, part)
+        return PartFile(file=named) if isinstance(named, str) else named
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraFile:
+    """Low-rank updates that belong to a preset; strength 1 is what was trained."""
+
+    file: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loras:
+    """The low-rank updates of each generator."""
+
+    strag: LoraFile | None = None
+    vism: LoraFile | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +116,16 @@ class Preset:
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
         output_scale: sides of the output in native sides, a whole number.
         multiple: what the sides of the native size must divide by.
-        depth_estimator: a name for `open_depth_estimator`.
+        depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
+            model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         smooth_motion_px: how far generated motion is evened out within what looks alike, in native pixels; 0
             leaves it as it is.
+        clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
+            trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32.
+        loras: low-rank updates that are merged into the generators.
     """
 
     name: str
@@ -93,8 +139,10 @@ class Preset:
     depth_estimator: str = "small"
     sharpen_depth: bool = True
     smooth_motion_px: float = 0.0
+    clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    loras: Loras = field(default_factory=Loras)
 
     def __post_init__(self) -> None:
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
@@ -108,24 +156,117 @@ class Preset:
             raise ConfigError(f"smooth_motion_px must not be negative, got {self.smooth_motion_px}")
 
 
+def preset_names() -> list[str]:
+    """The presets that can be asked for by name."""
+    return [DEFAULT, *sorted(path.stem for path in PRESETS.glob("*.yaml"))]
+
+
+def read_preset(name: str) -> Preset:
+    """A preset by its name, or by the path of its YAML file; its weights need not be there.
+
+    Raises:
+        ConfigError: there is no such preset, or it has an unknown key or an impossible value.
+    """
+    return load_config(Preset, _place(name)[0])
+
+
+def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[Preset, Path]:
+    """A preset and the folder its files are relative to.
+
+    Args:
+        name: as for `read_preset`. None: what the folder `weights` says of itself, or the default preset.
+        weights: where the files lie; None: `models/` for the presets of `config/presets`, and the folder of
+            the YAML file itself where that is a `preset.yaml`.
+
+    Raises:
+        ConfigError: as `read_preset`.
+        WeightsError: the folder is missing, or should say which preset it is and does not.
+    """
+    if weights is not None and not weights.is_dir():
+        raise WeightsError(f"no folder of weights at {weights}; {GUIDE} says what goes into one")
+    if name is None and weights is not None:
+        path = weights / NAME
+        if not path.is_file():
+            known = ", ".join(preset_names())
+            raise WeightsError(f"{weights} holds no {NAME}; say what it holds with --preset: {known}")
+        return load_config(Preset, path), weights
+    path, folder = _place(name or DEFAULT)
+    return load_config(Preset, path), weights or folder
+
+
 def load_preset(folder: Path) -> Preset:
-    """Read a preset and check that its files are there, without opening them.
+    """The preset that a folder says it is; its files are there, which are not opened.
 
     Raises:
         WeightsError: the folder, its `preset.yaml` or a weight file is missing.
         ConfigError: `preset.yaml` has an unknown key or an impossible value.
     """
-    if not folder.is_dir():
-        raise WeightsError(f"no folder of weights at {folder}; give one that holds {NAME} with --weights")
-    path = folder / NAME
-    if not path.is_file():
-        raise WeightsError(f"{folder} holds no {NAME}; give a folder of weights that does")
-    preset = load_config(Preset, path)
-    for field in fields(preset.parts):
-        file = getattr(preset.parts, field.name)
-        if file is not None and not (folder / file).exists():
-            raise WeightsError(
-                f"{path} names {file} for {field.name}, and {folder / file} is missing; "
-                "fetch it again or correct the name"
-            )
+    preset, folder = find_preset(weights=folder)
+    check_files(preset, folder)
     return preset
+
+
+def check_files(preset: Preset, folder: Path) -> None:
+    """Refuse a preset of which a file is missing. Depth may be given by hand, so its network is not asked
+    for here, unless it is our own.
+
+    Raises:
+        WeightsError: names the first that is missing, and how many more.
+    """
+    named = {part.name: preset.parts.of(part.name) for part in fields(preset.parts)}
+    if preset.depth_estimator != "small":
+        del named["depth"]
+    named |= {f"{part.name} LoRA": getattr(preset.loras, part.name) for part in fields(preset.loras)}
+    paths = [(part, folder / file.file) for part, file in named.items() if file]
+    options = options_of(preset.parts.of("text"), folder)
+    if options.get(TOKENIZER, WITHOUT_FILES) != WITHOUT_FILES:
+        paths.append((TOKENIZER, Path(options[TOKENIZER])))
+    missing = [(part, path) for part, path in paths if not path.exists()]
+    if missing:
+        part, path = missing[0]
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise WeightsError(
+            f"preset '{preset.name}': {path} is missing{more}, its {part}; {GUIDE} says where to get it"
+        )
+
+
+def with_part(preset: Preset, part: str, value: str) -> Preset:
+    """The preset with another file for a part; what the preset says about reading it stays.
+
+    Args:
+        part: a field of `Parts`.
+        value: a file, relative to the working directory. For depth also an estimator: `small`, `unidepth`,
+            `unidepth:FOLDER` or `transformers:FOLDER`.
+
+    Raises:
+        ConfigError: there is no such part, or the file is empty.
+        WeightsError: the file is missing.
+    """
+    known = [each.name for each in fields(Parts)]
+    if part not in known or not value:
+        raise ConfigError(f"'{part}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}")
+    estimator, _, file = value.partition(":")
+    if part == "depth" and estimator in ESTIMATORS:
+        preset, value = replace(preset, depth_estimator=estimator), file
+    if value and not Path(value).exists():
+        raise WeightsError(f"there is no file {value} for {part}; check the path")
+    before = preset.parts.of(part)
+    options = before.options if before else {}
+    now = PartFile(file=str(Path(value).resolve()), options=options) if value else None
+    return replace(preset, parts=replace(preset.parts, **{part: now}))
+
+
+def options_of(file: PartFile, folder: Path) -> dict[str, Any]:
+    """The options of a part, with a folder that they name found beside the weights."""
+    named = file.options.get(TOKENIZER, WITHOUT_FILES)
+    return file.options if named == WITHOUT_FILES else {**file.options, TOKENIZER: str(folder / named)}
+
+
+def _place(name: str) -> tuple[Path, Path]:
+    """The YAML file of a preset, and where its weights lie if nobody says otherwise."""
+    if name == DEFAULT:
+        return WEIGHTS / DEFAULT / NAME, WEIGHTS / DEFAULT
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no preset '{name}'; known: {', '.join(preset_names())}, or a YAML file")
+    return path, path.parent if path.name == NAME else WEIGHTS

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.pipelines.image_to_4d import run_job
 from more4d.pipelines.job import Job, check, check_files
 from more4d.pipelines.models import Lora, Models
-from more4d.pipelines.preset import Parts, load_preset
+from more4d.pipelines.preset import Parts, load_preset, with_part
 from more4d.training.task import Task
 
 PARTS = {"text_encoder": "text"}
@@ -100,16 +100,14 @@ def models_with(exported: list[Path], weights: Path, device: str | torch.device 
     Raises:
         ConfigError: no part of a preset goes by the name of an exported file.
     """
-    preset = load_preset(weights)
-    parts = {name: file and str((weights / file).resolve()) for name, file in vars(preset.parts).items()}
-    loras = {}
+    preset, loras = load_preset(weights), {}
     for path in exported:
         name = path.stem.removesuffix(LORA)
         part = PARTS.get(name, name)
-        if part not in parts:
+        if part not in {field.name for field in fields(Parts)}:
             raise ConfigError(f"no preset has a part '{part}', so {path.name} cannot be previewed")
         if path.stem.endswith(LORA):
-            loras[part] = Lora(path=path)
+            loras[part] = [Lora(path=path)]
         else:
-            parts[part] = str(path.resolve())
-    return Models(weights, replace(preset, parts=Parts(**parts)), device, loras)
+            preset = with_part(preset, part, str(path))
+    return Models(weights, preset, device, loras)

@@ -88,15 +88,15 @@ def lora(random_preset, tmp_path):
 def test_a_lora_is_merged_at_its_strength_and_changes_the_identity(random_preset, lora):
     path, module = lora
     plain = Models.open(random_preset)
-    merged = Models.open(random_preset, loras={"vism": Lora(path=path, strength=0.5)})
+    merged = Models.open(random_preset, loras={"vism": [Lora(path=path, strength=0.5)]})
     before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
     torch.testing.assert_close(after, before + 0.5 * 2)  # strength * alpha / rank * (1 1) (1 1)^T
     assert merged.identity("vism") != plain.identity("vism")
     assert merged.identity("strag") == plain.identity("strag")
-    stronger = Models.open(random_preset, loras={"vism": Lora(path=path)})
+    stronger = Models.open(random_preset, loras={"vism": [Lora(path=path)]})
     assert stronger.identity("vism") != merged.identity("vism")
 
 
 def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_path):
     with pytest.raises(WeightsError, match=r"no LoRA file .*none"):
-        Models.open(random_preset, loras={"vism": Lora(path=tmp_path / "none.safetensors")})
+        Models.open(random_preset, loras={"vism": [Lora(path=tmp_path / "none.safetensors")]})

@@ -9,7 +9,11 @@ from more4d.training.config import TrainConfig
 from more4d.training.run import task_type
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "config").glob("*/*.yaml"))
+CONFIGS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "config").glob("*/*.yaml")
+    if path.parent.name != "presets"
+)
 
 
 @pytest.mark.parametrize("path", CONFIGS)
