@@ -1,0 +1,236 @@
+"""How good generated motion is: how far off, does the right thing move, is the rest still, is it smooth.
+
+Everything is told in pixels of the picture that the motion belongs to, except where metres are named. Motion in
+depth counts like motion sideways: a pixel of motion is 1 / width of normalised motion (geometry.motion). A pixel
+**moves** if it is ever more than `MOVING_PX` away from where it began; all others are **still**.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from more4d.geometry.camera import Camera
+from more4d.geometry.motion import normalise_motion
+from more4d.metrics.tracks import image_error_px
+
+MOVING_PX = 1.0
+LEAST_SHARE = 0.005
+"""Objects that cover less of the picture than this are not asked about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionErrors:
+    """One generated motion against the true one; NaN where no pixel of the kind is there.
+
+    Distances are means over the frames after the first, in the picture, hidden points included.
+
+    Attributes:
+        moving_px: mean over the pixels that truly move.
+        moving_median_px: median over these pixels and the frames.
+        no_motion_px: what predicting no motion would have for `moving_px`.
+        no_motion_median_px: and for `moving_median_px`.
+        moving_m: mean distance in space of the pixels that move, in metres.
+        no_motion_m: what predicting no motion would have.
+        drift_px: mean over the still pixels: how far they are taken.
+        leak: share of the still pixels that move.
+        iou: of the pixels that move with those that truly move: their intersection over their union.
+        extent: how far the moving pixels are taken, as a share of how far they truly go.
+    """
+
+    moving_px: float
+    moving_median_px: float
+    no_motion_px: float
+    no_motion_median_px: float
+    moving_m: float
+    no_motion_m: float
+    drift_px: float
+    leak: float
+    iou: float
+    extent: float
+
+
+def motion_px(
+    positions: Float[Tensor, "frames height width 3"], camera: Camera
+) -> Float[Tensor, "frames height width 3"]:
+    """Normalised motion in pixels: all three axes in units of 1 / width."""
+    return normalise_motion(positions, camera) * positions.shape[2]
+
+
+def farthest_px(
+    positions: Float[Tensor, "frames height width 3"], camera: Camera
+) -> Float[Tensor, "height width"]:
+    """How far each pixel ever is from where it began."""
+    return motion_px(positions, camera).norm(dim=-1).amax(0)
+
+
+def moves(
+    positions: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = MOVING_PX
+) -> Bool[Tensor, "height width"]:
+    """The pixels that ever are more than `threshold_px` from where they began."""
+    return farthest_px(positions, camera) > threshold_px
+
+
+def motion_errors(
+    predicted: Float[Tensor, "frames height width 3"],
+    truth: Float[Tensor, "frames height width 3"],
+    camera: Camera,
+) -> MotionErrors:
+    """Every error of `MotionErrors`; both are in the photo's camera and start at the same points.
+
+    Raises:
+        ValueError: the shapes differ, or there is a single frame.
+    """
+    if predicted.shape != truth.shape or len(truth) < 2:
+        raise ValueError(
+            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.shape)} "
+            f"and {tuple(truth.shape)}"
+        )
+    unmoved = truth[:1].expand_as(truth)
+    off, gone = (image_error_px(tracks, truth, camera)[1:] for tracks in (predicted, unmoved))
+    taken = image_error_px(predicted, unmoved, camera)[1:]
+    moving, called = moves(truth, camera), moves(predicted, camera)
+    distance_m, way_m = (
+        (tracks - truth)[1:].norm(dim=-1)[:, moving].mean() for tracks in (predicted, unmoved)
+    )
+    return MotionErrors(
+        moving_px=float(off[:, moving].mean()),
+        moving_median_px=float(off[:, moving].nanmedian()),
+        no_motion_px=float(gone[:, moving].mean()),
+        no_motion_median_px=float(gone[:, moving].nanmedian()),
+        moving_m=float(distance_m),
+        no_motion_m=float(way_m),
+        drift_px=float(off[:, ~moving].mean()),
+        leak=float(called[~moving].float().mean()),
+        iou=float((moving & called).sum() / (moving | called).sum()),
+        extent=float(taken[:, moving].mean() / gone[:, moving].mean()),
+    )
+
+
+def object_motion_px(
+    positions: Float[Tensor, "frames height width 3"],
+    object_ids: Int[Tensor, "height width"],
+    camera: Camera,
+    *,
+    least_share: float = LEAST_SHARE,
+) -> dict[int, float]:
+    """Per object that is large enough: the mean over its pixels of how far each ever is from its beginning."""
+    farthest = farthest_px(positions, camera)
+    return {
+        number: float(farthest[object_ids == number].mean())
+        for number in object_ids.unique().tolist()
+        if number > 0 and float((object_ids == number).float().mean()) >= least_share
+    }
+
+
+def moves_what_was_asked(
+    predicted_px: Mapping[int, float], truth_px: Mapping[int, float], asked: Iterable[int]
+) -> tuple[bool, bool] | None:
+    """(the asked objects move and no other does so much, and the others are still); None where the question
+    does not arise: nobody is asked, or everybody.
+
+    An object that was asked moves if it goes `MOVING_PX`, or half of its true way where that is short (a nod).
+    The others do not move so much if none goes half as far as the one asked that goes least; they are still if
+    none goes `MOVING_PX`.
+
+    Args:
+        predicted_px: what `object_motion_px` says of the generated motion.
+        truth_px: what it says of the true one.
+        asked: the objects that the prompt lets move; those that are too small are left out.
+    """
+    asked = set(asked) & predicted_px.keys()
+    others = [way for number, way in predicted_px.items() if number not in asked]
+    if not asked or not others:
+        return None
+    going = all(predicted_px[number] >= min(MOVING_PX, truth_px[number] / 2) for number in asked)
+    weakest = min(predicted_px[number] for number in asked)
+    return going and max(others) < weakest / 2, max(others) < MOVING_PX
+
+
+def diversity(
+    predictions: Sequence[Float[Tensor, "frames height width 3"]],
+    truth: Float[Tensor, "frames height width 3"],
+    camera: Camera,
+) -> float:
+    """How unlike several predictions for one prompt are: the mean distance of two of them where the truth
+    moves, as a share of the true way. 0: all are one.
+
+    Raises:
+        ValueError: there is only one prediction.
+    """
+    if len(predictions) < 2:
+        raise ValueError(f"diversity needs at least 2 predictions, got {len(predictions)}")
+    moving = moves(truth, camera)
+    way = image_error_px(truth[:1].expand_as(truth), truth, camera)[1:, moving].mean()
+    apart = [
+        image_error_px(first, second, camera)[1:, moving].mean()
+        for index, first in enumerate(predictions)
+        for second in predictions[index + 1 :]
+    ]
+    return float(torch.stack(apart).mean() / way)
+
+
+def jerk_px(
+    positions: Float[Tensor, "frames height width 3"], camera: Camera, where: Bool[Tensor, "height width"]
+) -> float:
+    """Mean length of the third difference in time, in pixels per frame cubed; NaN where there is no pixel.
+
+    Raises:
+        ValueError: there are fewer than 4 frames.
+    """
+    if len(positions) < 4:
+        raise ValueError(f"jerk needs at least 4 frames, got {len(positions)}")
+    return float(motion_px(positions, camera)[:, where].diff(n=3, dim=0).norm(dim=-1).mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeJumps:
+    """Jumps of motion between neighbouring pixels of one thing: means over those that straddle the border of
+    two cells of the latent grid, and over all others. Equal ones say that no cell shows.
+
+    Attributes:
+        border_px: mean jump across borders, in pixels of motion.
+        inside_px: mean jump elsewhere.
+    """
+
+    border_px: float
+    inside_px: float
+
+
+def edge_jumps(
+    positions: Float[Tensor, "frames height width 3"],
+    object_ids: Int[Tensor, "height width"],
+    camera: Camera,
+    *,
+    cell: int = 8,
+) -> EdgeJumps:
+    """Jumps of motion across the borders of cells of `cell` pixels and within them; outlines of objects do not
+    count, since there motion does jump.
+    """
+    motion = motion_px(positions, camera)[1:]
+    border, inside = [], []
+    for axis in (0, 1):
+        jump = motion.diff(dim=axis + 1).norm(dim=-1).mean(0)
+        same = object_ids.narrow(axis, 1, object_ids.shape[axis] - 1) == object_ids.narrow(
+            axis, 0, object_ids.shape[axis] - 1
+        )
+        at_border = (torch.arange(1, object_ids.shape[axis]) % cell == 0).view(
+            (-1, 1) if axis == 0 else (1, -1)
+        )
+        border.append(jump[same & at_border])
+        inside.append(jump[same & ~at_border])
+    return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))
+
+
+def round_trip_error(
+    decoded: Float[Tensor, "frames height width 3"],
+    truth: Float[Tensor, "frames height width 3"],
+    camera: Camera,
+) -> tuple[float, float]:
+    """What a codec loses: (median error of the moving pixels over the median of their motion, over the frames
+    after the first; mean error of the still pixels in pixels).
+    """
+    errors = motion_errors(decoded, truth, camera)
+    return errors.moving_median_px / errors.no_motion_median_px, errors.drift_px
