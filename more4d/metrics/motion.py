@@ -1,8 +1,9 @@
 """How good generated motion is: how far off, does the right thing move, is the rest still, is it smooth.
 
-Everything is told in pixels of the picture that the motion belongs to, except where metres are named. Motion in
-depth counts like motion sideways: a pixel of motion is 1 / width of normalised motion (geometry.motion). A pixel
-**moves** if it is ever more than `MOVING_PX` away from where it began; all others are **still**.
+Everything is told in pixels of the picture that the motion belongs to, except where metres are named.
+Motion in depth counts like motion sideways: a pixel of motion is 1 / width of normalised motion
+(geometry.motion). A pixel **moves** if it is ever more than `MOVING_PX` away from where it began; all others
+are **still**.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,7 +117,7 @@ def object_motion_px(
     *,
     least_share: float = LEAST_SHARE,
 ) -> dict[int, float]:
-    """Per object that is large enough: the mean over its pixels of how far each ever is from its beginning."""
+    """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
     farthest = farthest_px(positions, camera)
     return {
         number: float(farthest[object_ids == number].mean())
@@ -131,9 +132,9 @@ def moves_what_was_asked(
     """(the asked objects move and no other does so much, and the others are still); None where the question
     does not arise: nobody is asked, or everybody.
 
-    An object that was asked moves if it goes `MOVING_PX`, or half of its true way where that is short (a nod).
-    The others do not move so much if none goes half as far as the one asked that goes least; they are still if
-    none goes `MOVING_PX`.
+    An object that was asked moves if it goes `MOVING_PX`, or half of its true way where that is short (a
+    nod). The others do not move so much if none goes half as far as the one asked that goes least; they are
+    still if none goes `MOVING_PX`.
 
     Args:
         predicted_px: what `object_motion_px` says of the generated motion.
@@ -206,19 +207,17 @@ def edge_jumps(
     *,
     cell: int = 8,
 ) -> EdgeJumps:
-    """Jumps of motion across the borders of cells of `cell` pixels and within them; outlines of objects do not
-    count, since there motion does jump.
+    """Jumps of motion across the borders of cells of `cell` pixels and within them; outlines of objects do
+    not count, since there motion does jump.
     """
     motion = motion_px(positions, camera)[1:]
     border, inside = [], []
     for axis in (0, 1):
         jump = motion.diff(dim=axis + 1).norm(dim=-1).mean(0)
-        same = object_ids.narrow(axis, 1, object_ids.shape[axis] - 1) == object_ids.narrow(
-            axis, 0, object_ids.shape[axis] - 1
-        )
-        at_border = (torch.arange(1, object_ids.shape[axis]) % cell == 0).view(
-            (-1, 1) if axis == 0 else (1, -1)
-        )
+        length = object_ids.shape[axis]
+        same = object_ids.narrow(axis, 1, length - 1) == object_ids.narrow(axis, 0, length - 1)
+        at_border = torch.arange(1, length) % cell == 0
+        at_border = at_border.view((-1, 1) if axis == 0 else (1, -1))
         border.append(jump[same & at_border])
         inside.append(jump[same & ~at_border])
     return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))

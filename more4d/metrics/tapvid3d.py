@@ -1,8 +1,8 @@
 """The measures of TAPVid-3D (Koppula et al., arXiv 2407.05921): 3D-AJ, APD and OA.
 
-A point is within delta pixels if it is nearer to the truth than the length that delta pixels have at the true
-depth: delta Z / f, with f the geometric mean of the focal lengths in pixels of a picture of 256 x 256, and delta
-1, 2, 4, 8 and 16.
+A point is within delta pixels if it is nearer to the truth than the length that delta pixels have at the
+true depth: delta Z / f, with f the geometric mean of the focal lengths in pixels of a picture of 256 x 256,
+and delta 1, 2, 4, 8 and 16.
 """
 
 import math

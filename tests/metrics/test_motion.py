@@ -118,10 +118,9 @@ def test_diversity_is_the_distance_of_predictions_over_the_true_way():
 
 def test_the_jerk_of_a_cubic_is_six_times_its_cube_and_that_of_a_parabola_nothing():
     step = 1 / (FRAMES - 1)
-    assert jerk_px(tracks([8.0, 0.0, 0.0], power=3), CAMERA, RIGHT_HALF) == pytest.approx(
-        8 * 6 * step**3, rel=1e-3
-    )
-    assert jerk_px(tracks([8.0, 0.0, 0.0], power=2), CAMERA, RIGHT_HALF) == pytest.approx(0, abs=1e-4)
+    cubic, parabola = (tracks([8.0, 0.0, 0.0], power=power) for power in (3, 2))
+    assert jerk_px(cubic, CAMERA, RIGHT_HALF) == pytest.approx(8 * 6 * step**3, rel=1e-3)
+    assert jerk_px(parabola, CAMERA, RIGHT_HALF) == pytest.approx(0, abs=1e-4)
     with pytest.raises(ValueError, match="at least 4"):
         jerk_px(tracks([8.0, 0.0, 0.0])[:3], CAMERA, RIGHT_HALF)
 
