@@ -55,11 +55,17 @@ class WanTrajectoryVaeConfig:
         video: the video VAE inside.
         adapter_width: channels inside the adapters, a multiple of 32.
         depth_style: how a depth map becomes a picture: "log" (robust, ours) or "linear" (as published).
+        motion_units: the unit of each axis of motion inside the codec, in units of `geometry.motion`.
     """
 
     video: WanVideoVaeConfig = field(default_factory=WanVideoVaeConfig)
     adapter_width: int = 128
     depth_style: DepthStyle = "log"
+    motion_units: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not all(0 < unit < float("inf") for unit in self.motion_units):
+            raise ConfigError(f"motion_units must be positive and finite, got {list(self.motion_units)}")
 
 
 class AdapterBlock(nn.Module):
@@ -164,7 +170,7 @@ class WanTrajectoryVae(nn.Module):
         self, motion: Float[Tensor, "b 3 t height width"]
     ) -> Float[Tensor, "b 3 t height width"]:
         """The picture of motion that the VAE sees, in (-1, 1)."""
-        return 2 * self._by_frames(self.encoder_adapter, motion) - 1
+        return 2 * self._by_frames(self.encoder_adapter, motion / self._units(motion)) - 1
 
     def decode_motion(
         self,
@@ -178,6 +184,7 @@ class WanTrajectoryVae(nn.Module):
         """
         raw = self.video.statistics.denormalise(self.trajectory_statistics.denormalise(latents))
         motion = self._by_frames(self.decoder_adapter, self.video.decode_raw(raw)).float()
+        motion = motion * self._units(motion)
         return motion if self.training else pad(motion[:, :, 1:], (0, 0, 0, 0, 1, 0))
 
     def encode_image(
@@ -205,6 +212,9 @@ class WanTrajectoryVae(nn.Module):
     ) -> Float[Tensor, "b 3 t height width"]:
         """See `interface.VideoCodec`."""
         return self.video.decode_video(latents, known, coverage)
+
+    def _units(self, motion: Tensor) -> Float[Tensor, "3 1 1 1"]:
+        return motion.new_tensor(self.config.motion_units).view(3, 1, 1, 1)
 
     def _by_frames(
         self, adapter: EncoderAdapter | DecoderAdapter, video: Float[Tensor, "b 3 t height width"]

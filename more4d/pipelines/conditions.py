@@ -3,6 +3,9 @@
 Everything here runs on the device of its inputs, in the layout of networks: images and videos in [-1, 1].
 """
 
+from typing import Literal
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,6 +20,10 @@ from more4d.networks.interface import (
 from more4d.networks.vism import masked_video, pack_mask
 from more4d.networks.wan_config import WanConfig
 
+ClipImage = Literal["photo", "grey"]
+GREY = 127 / 255
+"""Of the picture that the published 4D-STraG was trained and shown with."""
+
 
 def strag_conditions(
     wan: WanConfig,
@@ -29,20 +36,23 @@ def strag_conditions(
     depth_m: Float[Tensor, "b 1 height width"],
     prompts: list[str],
     frames: int,
+    clip_image: ClipImage = "photo",
 ) -> STraGConditions:
     """Conditions of 4D-STraG with configuration `wan` for `frames` video frames.
 
-    The reference tokens are the photo's first latent frame; CLIP and motion features see the photo itself.
+    The reference tokens are the photo's first latent frame; motion features see the photo itself, and so does
+    CLIP, if it is not shown a grey picture.
     """
     image_latents = codec.encode_image(image, frames)
     photo = (image + 1) / 2
+    shown = torch.full_like(photo, GREY) if clip_image == "grey" else photo
     return STraGConditions(
         image_latents=image_latents,
         depth_latents=codec.encode_depth(depth_m, frames),
         reference_latents=image_latents[:, :, 0] if wan.reference_tokens else None,
         text=text_encoder.encode_text(prompts),
         motion_features=motion_features(photo) if motion_features and wan.motion_feature_dim else None,
-        clip=clip.encode_image(photo) if clip and wan.image_dim else None,
+        clip=clip.encode_image(shown) if clip and wan.image_dim else None,
     )
 
 

@@ -99,6 +99,7 @@ def generate_motion(
             depth_m=depth_m,
             prompts=[prompt],
             frames=preset.frames,
+            clip_image=preset.clip_image,
         )
         height, width = scene.depth_m.shape
         noise = standard_noise(

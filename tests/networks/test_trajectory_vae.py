@@ -1,5 +1,6 @@
 """Motion goes through the codec as the reference computes it, and the encoder adapter can learn."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_statistics_and_depth_style_come_back_with_the_weights(tmp_path: Path):
     assert loaded.config == network.config
     assert torch.equal(loaded.trajectory_statistics.mean, network.trajectory_statistics.mean)
     assert torch.equal(loaded.trajectory_statistics.std, network.trajectory_statistics.std)
+
+
+def test_motion_in_other_units_is_the_same_motion_to_the_codec_inside():
+    units = (0.5, 2.0, 3.0)
+    ours, theirs = codec(), codec(replace(TINY, motion_units=units))
+    scale = torch.tensor(units).view(3, 1, 1, 1)
+    motion = random_motion(5)
+    with torch.no_grad():
+        latents = theirs.encode_motion(motion)
+        torch.testing.assert_close(latents, ours.encode_motion(motion / scale))
+        decoded = theirs.decode_motion(latents, *photo_and_depth())
+        torch.testing.assert_close(decoded, scale * ours.decode_motion(latents, *photo_and_depth()))
+    with pytest.raises(ConfigError, match="motion_units"):
+        replace(TINY, motion_units=(1.0, 0.0, 1.0))
 
 
 def test_an_adapter_width_that_groups_do_not_divide_is_refused():

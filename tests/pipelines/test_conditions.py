@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from more4d.pipelines.conditions import strag_conditions, vism_conditions
+from more4d.networks.conditioners import ClipVision, ClipVisionConfig
+from more4d.pipelines.conditions import GREY, strag_conditions, vism_conditions
 from more4d.pipelines.models import Models
 
 
@@ -80,3 +81,29 @@ def test_what_lies_in_a_hole_is_not_told(random_preset):
         )
         latents.append(told.known_latents)
     assert torch.equal(*latents)
+
+
+def test_clip_is_shown_the_photo_or_a_grey_picture(random_preset):
+    models = Models.open(random_preset)
+    torch.manual_seed(0)
+    clip = ClipVision(ClipVisionConfig(dim=16, layers=2, heads=2, ff=16, patch=8, image_size=16)).eval()
+    wan, image = replace(models.network("strag").config.wan, image_dim=16), torch.rand(1, 3, 32, 48) * 2 - 1
+    told = {}
+    with torch.inference_mode():
+        for shown in ("photo", "grey"):
+            told[shown] = strag_conditions(
+                wan,
+                models.network("trajectory_codec"),
+                models.network("text"),
+                models.network("motion_features"),
+                clip,
+                image=image,
+                depth_m=torch.ones(1, 1, 32, 48),
+                prompts=["it rolls"],
+                frames=5,
+                clip_image=shown,
+            )
+        assert torch.equal(told["photo"].clip, clip.encode_image((image + 1) / 2))
+        assert torch.equal(told["grey"].clip, clip.encode_image(torch.full((1, 3, 9, 9), GREY)))
+    assert torch.equal(told["grey"].image_latents, told["photo"].image_latents)
+    assert torch.equal(told["grey"].motion_features, told["photo"].motion_features)
