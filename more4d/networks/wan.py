@@ -22,6 +22,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from more4d.networks.context_parallel import ContextParallel, TokenShare
 from more4d.networks.motion_perception import GuidedTokens, MotionGuidance
 from more4d.networks.positions import PreciseTimesteps, rotary_table, rotate
 from more4d.networks.wan_config import WanConfig
@@ -34,7 +35,11 @@ REFERENCE_CHANNELS = 16
 
 
 class WanTransformer(WanTransformer3DModel):
-    """Tokens of noisy latents, conditions beside them, blocks, and back to a velocity."""
+    """Tokens of noisy latents, conditions beside them, blocks, and back to a velocity.
+
+    Attributes:
+        context_parallel: the processes that share the tokens of every call, if several do.
+    """
 
     _no_split_modules = ["WanBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanBlock"]  # noqa: RUF012
@@ -54,6 +59,7 @@ class WanTransformer(WanTransformer3DModel):
             image_dim=config.image_dim,
         )
         self.numbers = config
+        self.context_parallel: ContextParallel | None = None
         self.blocks = nn.ModuleList([WanBlock(config) for _ in range(config.layers)])
         self.rope = None
         self.condition_embedder.timesteps_proj = PreciseTimesteps(config.freq_dim)
@@ -116,6 +122,10 @@ class WanTransformer(WanTransformer3DModel):
             motion=None if motion is None else motion.to(dtype),
             guided=self._guided(tokens.shape[1], in_front),
         )
+        share = None
+        if self.context_parallel is not None:
+            share = self.context_parallel.share(tokens.shape[1], self.numbers.heads)
+            tokens, beside = tokens[:, share.start : share.stop], beside.within(share)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 tokens = self._gradient_checkpointing_func(block, tokens, beside)
@@ -123,9 +133,10 @@ class WanTransformer(WanTransformer3DModel):
                 tokens = block(tokens, beside)
 
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
-        tokens = tokens[:, in_front:]
-        tokens = (self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
-        return self._to_latents(self.proj_out(tokens), frames, rows, columns)
+        tokens = tokens if share else tokens[:, in_front:]
+        tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        tokens = share.gather(tokens)[:, in_front:] if share else tokens
+        return self._to_latents(tokens, frames, rows, columns)
 
     def _guided(self, tokens: int, in_front: int) -> GuidedTokens:
         if self.numbers.guidance_alignment == "published":
@@ -203,6 +214,15 @@ class BesideTokens(NamedTuple):
     motion: Float[Tensor, "b cells feature_dim"] | None
     guided: GuidedTokens
     """Tokens that motion features touch: not the reference tokens, which stand in front of the video's."""
+    share: TokenShare | None = None
+    """Which of the sequence's tokens are at hand, if not all."""
+
+    def within(self, share: TokenShare) -> "BesideTokens":
+        """The same for who has only a share of the tokens."""
+        start, stop = share.start, share.stop
+        cells = 1 if self.motion is None else self.motion.shape[1]
+        guided = self.guided.within(start, stop, cells)
+        return self._replace(rotary=self.rotary[start:stop], guided=guided, share=share)
 
 
 class WanBlock(WanTransformerBlock):
@@ -235,7 +255,8 @@ class WanBlock(WanTransformerBlock):
         normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(kind)
         if self.guide_attention is not None and beside.motion is not None:
             normed = self.guide_attention(normed, beside.motion, beside.guided)
-        tokens = (tokens.float() + self.attn1(normed, rotary_emb=beside.rotary) * gate).to(kind)
+        attended = self.attn1(normed, rotary_emb=beside.rotary, share=beside.share)
+        tokens = (tokens.float() + attended * gate).to(kind)
 
         normed = self.norm2(tokens.float()).to(kind)
         tokens = tokens + self.attn2(normed, beside.text, image=beside.image)
@@ -257,6 +278,7 @@ class WanAttentionProcessor(WanAttnProcessor):
         attention_mask: None = None,
         rotary_emb: Complex[Tensor, "tokens 1 half"] | None = None,
         image: Float[Tensor, "b image_tokens dim"] | None = None,
+        share: TokenShare | None = None,
     ) -> Float[Tensor, "b tokens dim"]:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
 
@@ -270,15 +292,20 @@ class WanAttentionProcessor(WanAttnProcessor):
         value = heads(attn.to_v(context))
         if rotary_emb is not None:
             query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        attended = self._attend(query, key, value)
+        attended = self._attend(query, key, value, share)
         if image is not None:
             key, value = normed(attn.norm_added_k, attn.add_k_proj(image)), heads(attn.add_v_proj(image))
             attended = attended + self._attend(query, key, value)
         return attn.to_out[1](attn.to_out[0](attended))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, share: TokenShare | None = None) -> Tensor:
         kind = value.dtype  # under autocast, queries and keys leave their norms in float32
-        attended = dispatch_attention_fn(query.to(kind), key.to(kind), value, backend=self._attention_backend)
+        query, key = query.to(kind), key.to(kind)
+        if share is not None:
+            query, key, value = share.tokens_for_heads(query, key, value)
+        attended = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        if share is not None:
+            attended = share.heads_for_tokens(attended)
         return attended.flatten(2, 3)
 
 

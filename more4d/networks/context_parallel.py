@@ -1,0 +1,116 @@
+"""The tokens of one sample shared by several processes (Ulysses: Jacobs et al. 2023, arXiv 2309.14509).
+
+Every process has a run of the tokens, and all weights. Most of a transformer looks at one token at a time;
+self-attention looks at all of them, but at one head at a time. So around it the processes trade: each hands
+out its tokens of all heads and gets all tokens of some heads, and afterwards the other way round.
+
+diffusers' own context parallelism does the same trade. It wants equal shares, or else asks all processes for
+their lengths at every attention; and it cuts tensors by the name of an argument, where our blocks must also
+be told which tokens they have, to guide each by its own cell. Its attention backends are used as they are.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class ContextParallel:
+    """The processes that share every sample; all of them must call the network with the same inputs.
+
+    Attributes:
+        group: over which they talk: NCCL for tensors on GPUs, gloo for a CPU.
+    """
+
+    group: distributed.ProcessGroup
+
+    def share(self, tokens: int, heads: int) -> "TokenShare":
+        """What this process has of a sequence.
+
+        Raises:
+            ValueError: more processes than tokens or heads, or gradients are wanted, which are not traded.
+        """
+        processes = self.group.size()
+        if torch.is_grad_enabled():
+            raise ValueError("context parallelism computes no gradients; call the network under no_grad")
+        if processes > min(tokens, heads):
+            raise ValueError(f"{processes} processes cannot share {tokens} tokens of {heads} heads")
+        return TokenShare(
+            group=self.group,
+            rank=self.group.rank(),
+            sizes=evenly(tokens, processes),
+            heads=evenly(heads, processes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShare:
+    """One process's run of a sequence of tokens, and the heads it attends with.
+
+    Attributes:
+        rank: of this process in the group.
+        sizes: how many tokens each process has, in the order of the sequence.
+        heads: how many heads each process takes.
+    """
+
+    group: distributed.ProcessGroup
+    rank: int
+    sizes: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    @property
+    def start(self) -> int:
+        """First token of this process."""
+        return list(accumulate(self.sizes, initial=0))[self.rank]
+
+    @property
+    def stop(self) -> int:
+        """First token after those of this process."""
+        return self.start + self.sizes[self.rank]
+
+    def tokens_for_heads(
+        self, *vectors: Float[Tensor, "b mine heads head_dim"]
+    ) -> tuple[Float[Tensor, "b all few head_dim"], ...]:
+        """From some tokens of all heads to all tokens of some heads; several tensors in one exchange."""
+        stacked = torch.stack(vectors)
+        count, batch, _, _, width = stacked.shape
+        few = self.heads[self.rank]
+        shapes = [(count, batch, tokens, few, width) for tokens in self.sizes]
+        return self._trade(stacked.split(self.heads, dim=3), shapes, dim=2).unbind(0)
+
+    def heads_for_tokens(
+        self, attended: Float[Tensor, "b all few head_dim"]
+    ) -> Float[Tensor, "b mine heads head_dim"]:
+        """Back from all tokens of some heads to some tokens of all heads."""
+        batch, _, _, width = attended.shape
+        shapes = [(batch, self.sizes[self.rank], few, width) for few in self.heads]
+        return self._trade(attended.split(self.sizes, dim=1), shapes, dim=2)
+
+    def gather(self, tokens: Float[Tensor, "b mine channels"]) -> Float[Tensor, "b all channels"]:
+        """Every process's tokens, on every process."""
+        longest = max(self.sizes)
+        padded = tokens.new_zeros(tokens.shape[0], longest, tokens.shape[2])
+        padded[:, : tokens.shape[1]] = tokens
+        gathered = tokens.new_empty(len(self.sizes) * tokens.shape[0], longest, tokens.shape[2])
+        distributed.all_gather_into_tensor(gathered, padded, group=self.group)
+        pieces = gathered.split(tokens.shape[0])
+        return torch.cat([piece[:, :size] for piece, size in zip(pieces, self.sizes, strict=True)], dim=1)
+
+    def _trade(self, parts: tuple[Tensor, ...], shapes: list[tuple[int, ...]], dim: int) -> Tensor:
+        """Send part i to process i, and join what comes back, of these shapes, along `dim`."""
+        sent = torch.cat([part.reshape(-1) for part in parts])
+        lengths = [torch.Size(shape).numel() for shape in shapes]
+        received = sent.new_empty(sum(lengths))
+        distributed.all_to_all_single(received, sent, lengths, [part.numel() for part in parts], self.group)
+        return torch.cat(
+            [piece.view(shape) for piece, shape in zip(received.split(lengths), shapes, strict=True)], dim
+        )
+
+
+def evenly(things: int, shares: int) -> tuple[int, ...]:
+    """Share out `things`; the first shares have one more where they do not divide."""
+    each, rest = divmod(things, shares)
+    return tuple(each + (share < rest) for share in range(shares))
