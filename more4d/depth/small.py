@@ -144,6 +144,9 @@ class _Residual(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
+        self.start_as_identity()
+
+    def start_as_identity(self) -> None:
         nn.init.zeros_(self.body[-1].weight)
         nn.init.zeros_(self.body[-1].bias)
 
@@ -161,6 +164,11 @@ class _GlobalBlock(nn.Module):
         self.channels = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
+
+    def start_as_identity(self) -> None:
+        for last in (self.mixed, self.channels[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, width, rows, columns = x.shape

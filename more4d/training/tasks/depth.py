@@ -24,6 +24,7 @@ from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.geometry.framing import window
 from more4d.metrics.depth import DepthErrors, depth_errors
 from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.interiors import sample_interior
 from more4d.scenes.library import sample_scene
 from more4d.training.task import Task
 
@@ -41,6 +42,7 @@ class DepthData:
         tightest: smallest share of the rendered picture's side that a crop keeps.
         repaint: how often objects change colour.
         studio: how often the surroundings become one plain backdrop behind the objects.
+        interiors: share of the scenes that are rooms seen from inside.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
@@ -51,6 +53,7 @@ class DepthData:
     tightest: float = 0.6
     repaint: float = 0.2
     studio: float = 0.05
+    interiors: float = 0.0
 
     def __post_init__(self) -> None:
         if self.block % self.group:
@@ -62,7 +65,8 @@ class DepthOptions:
     """Options of the task.
 
     Attributes:
-        weights: a network file to go on from; None starts from nothing.
+        weights: a network file to go on from; None starts from nothing. It may have fewer blocks than
+            `network`: a new block starts as the identity.
     """
 
     network: SmallDepthConfig = field(default_factory=SmallDepthConfig)
@@ -130,7 +134,8 @@ class DepthPictures(Dataset):
     def _render(self, scene: int) -> Sight:
         height, width = (round(side * self.data.margin) for side in self._shape(scene))
         world = derive_seed("depth scene", self._seed, scene) % HELD_OUT_SEED
-        clip = capture_photo(world, height=height, width=width)
+        inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interiors
+        clip = capture_photo(world, height=height, width=width, inside=inside)
         return Sight(
             image=(clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8),
             depth_m=capped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
@@ -179,7 +184,7 @@ class DepthTask(Task):
         self.options = options
         self.network = SmallDepth(options.network)
         if options.weights:
-            self.network.load_state_dict(load_small_depth(options.weights).state_dict())
+            grow(self.network, load_small_depth(options.weights))
 
     def dataset(self) -> DepthPictures:
         network = self.options.network
@@ -208,9 +213,29 @@ class DepthTask(Task):
         return [path]
 
 
-def capture_photo(world: int, *, height: int, width: int) -> SceneClip:
-    """The first frame of a procedural world, nothing else."""
-    scene = sample_scene(world, aspect=width / height)
+def grow(network: SmallDepth, smaller: SmallDepth) -> None:
+    """Fill `network` from one of the same widths with as many blocks or fewer; it then computes the same.
+
+    Raises:
+        ConfigError: the widths differ, or `smaller` has blocks that `network` lacks.
+    """
+    larger, state = network.state_dict(), smaller.state_dict()
+    misfits = [name for name in state if name not in larger or larger[name].shape != state[name].shape]
+    if misfits:
+        raise ConfigError(
+            f"options.weights do not fit options.network ('{misfits[0]}' and {len(misfits) - 1} more):"
+            " widths must be equal, and blocks as many or more"
+        )
+    for block in (block for level in network.encoder for block in level):
+        block.start_as_identity()
+    for block in network.globals:
+        block.start_as_identity()
+    network.load_state_dict(network.state_dict() | state)
+
+
+def capture_photo(world: int, *, height: int, width: int, inside: bool = False) -> SceneClip:
+    """The first frame of a procedural world, or of a room from inside, nothing else."""
+    scene = (sample_interior if inside else sample_scene)(world, aspect=width / height)
     return capture(scene, height=height, width=width, frames=1, visibility="none")
 
 

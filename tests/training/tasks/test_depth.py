@@ -47,6 +47,31 @@ def test_visits_of_one_scene_differ() -> None:
     assert not torch.equal(data[0].image, data[4].image)
 
 
+def test_rooms_come_in_their_share() -> None:
+    none, all_of_them = pictures(), pictures(replace(DATA, interiors=1.0))
+    assert not torch.equal(none[0].image, all_of_them[0].image)
+    some = pictures(replace(DATA, interiors=0.5))
+    inside = [torch.equal(some[index].image, all_of_them[index].image) for index in range(4)]
+    outside = [torch.equal(some[index].image, none[index].image) for index in range(4)]
+    assert all(one != other for one, other in zip(inside, outside, strict=True))
+
+
+def test_a_network_grows_without_forgetting(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small = DepthTask(OPTIONS)
+    for parameter in small.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    small.export(tmp_path, {})
+    larger = replace(TINY, blocks=(1, 2, 1, 3), global_blocks=3)
+    weights = tmp_path / "depth.safetensors"
+    grown = DepthTask(replace(OPTIONS, network=larger, weights=weights))
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    told = load_small_depth(weights)(image)
+    assert torch.allclose(grown.network(image).log_canonical, told.log_canonical, atol=1e-5)
+    with pytest.raises(ConfigError, match="widths must be equal"):
+        DepthTask(replace(OPTIONS, network=replace(TINY, widths=(8, 8, 16, 32)), weights=weights))
+
+
 def test_a_batch_has_one_shape_and_a_plausible_truth() -> None:
     task, data = DepthTask(OPTIONS), pictures()
     batch = task.collate([data[0], data[1]])
