@@ -91,13 +91,9 @@ class TokenShare:
 
     def gather(self, tokens: Float[Tensor, "b mine channels"]) -> Float[Tensor, "b all channels"]:
         """Every process's tokens, on every process."""
-        longest = max(self.sizes)
-        padded = tokens.new_zeros(tokens.shape[0], longest, tokens.shape[2])
-        padded[:, : tokens.shape[1]] = tokens
-        gathered = tokens.new_empty(len(self.sizes) * tokens.shape[0], longest, tokens.shape[2])
-        distributed.all_gather_into_tensor(gathered, padded, group=self.group)
-        pieces = gathered.split(tokens.shape[0])
-        return torch.cat([piece[:, :size] for piece, size in zip(pieces, self.sizes, strict=True)], dim=1)
+        batch, _, channels = tokens.shape
+        shapes = [(batch, size, channels) for size in self.sizes]
+        return self._trade((tokens,) * len(shapes), shapes, dim=1)
 
     def _trade(self, parts: tuple[Tensor, ...], shapes: list[tuple[int, ...]], dim: int) -> Tensor:
         """Send part i to process i, and join what comes back, of these shapes, along `dim`."""
