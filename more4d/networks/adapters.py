@@ -1,16 +1,16 @@
 """Low-rank updates (LoRA, arXiv 2106.09685) while they are trained. The only door to peft.
 
-`networks.lora` merges what `lora_tensors` gives.
+`networks.lora` merges what `trained_lora` gives.
 """
 
 from dataclasses import dataclass
 
-import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch import Tensor
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.lora import lora_names
+from more4d.networks.lora_keys import Style
+from more4d.networks.lora_reading import LoraUpdates, LowRank
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 
@@ -24,36 +24,37 @@ class LoraOptions:
     Attributes:
         rank: of every update.
         alpha: an update counts alpha / rank.
+        style: how the exported file names them; `networks.lora_keys` lists the styles.
     """
 
     rank: int = 128
     alpha: float = 64.0
+    style: Style = "kohya"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
             raise ConfigError(f"a LoRA needs rank >= 1 and alpha > 0, got {self.rank} and {self.alpha}")
 
 
-def add_lora(network: STraG | ViSM, options: LoraOptions) -> dict[str, str]:
+def add_lora(network: STraG | ViSM, options: LoraOptions) -> list[str]:
     """Freeze `network` and give every linear module a trainable update, which starts at zero.
 
-    Returns name in a file -> name in `network`, of what was updated: `lora_tensors` asks for it.
+    Returns the names of these modules: `trained_lora` asks for them.
     """
-    table = lora_names(network)
-    settings = LoraConfig(
-        r=options.rank, lora_alpha=options.alpha, target_modules=list(table.values()), lora_dropout=0.0
-    )
+    modules = list(lora_names(network).values())
+    settings = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=modules, lora_dropout=0.0)
     network.requires_grad_(False)
     inject_adapter_in_model(settings, network)
-    return table
+    return modules
 
 
-def lora_tensors(network: STraG | ViSM, table: dict[str, str], options: LoraOptions) -> dict[str, Tensor]:
-    """The updates in the published (kohya) layout, in float32 on the CPU."""
-    tensors = {}
-    for name, module in table.items():
+def trained_lora(network: STraG | ViSM, modules: list[str], options: LoraOptions) -> LoraUpdates:
+    """The updates as they are now, in float32 on the CPU."""
+    updates = {}
+    for module in modules:
         layer = network.get_submodule(module)
-        for part, factor in (("lora_down", layer.lora_A), ("lora_up", layer.lora_B)):
-            tensors[f"{name}.{part}.weight"] = factor[ADAPTER].weight.detach().float().cpu().clone()
-        tensors[f"{name}.alpha"] = torch.tensor(float(options.alpha))
-    return tensors
+        down, up = (
+            factor[ADAPTER].weight.detach().float().cpu().clone() for factor in (layer.lora_A, layer.lora_B)
+        )
+        updates[f"{module}.weight"] = LowRank(down=down, up=up, alpha=options.alpha, key=module)
+    return LoraUpdates(where="what was trained", by_parameter=updates)

@@ -1,88 +1,101 @@
-"""Published low-rank updates (LoRA) of the Wan transformer: found by module name, merged and taken out again.
+"""Low-rank updates (LoRA, arXiv 2106.09685) merged into networks, several at once, and taken out exactly.
 
-The files follow the kohya style: `lora_unet__<path>.{lora_down.weight, lora_up.weight, alpha}`, `_` for dots.
-A path cannot be split again at its underscores, so the table is built from the network's modules instead.
+`networks.lora_reading` reads their files; `networks.adapters` trains them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from more4d.foundation.errors import WeightsError
+from more4d.networks.lora_keys import KOHYA_PREFIX
+from more4d.networks.lora_reading import LoraUpdates
 from more4d.networks.published_keys import network_names
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 
-PREFIX = "lora_unet__"
-PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
+Keep = Literal["on the host", "in place", "nothing"]
 
 
-def merge_lora(
-    network: STraG | ViSM, tensors: Mapping[str, Tensor], multiplier: float, *, where: str
-) -> None:
-    """Add `multiplier * (alpha / rank) * up @ down` to the weight of every module that `tensors` names.
+def merge_loras(
+    network: STraG | ViSM, loras: Sequence[tuple[LoraUpdates, float]], *, keep: Keep = "on the host"
+) -> dict[str, Tensor]:
+    """Add every LoRA at its strength (1 is what was trained) to the weights it updates.
 
-    MoRe4D's 4D-ViSM is merged at 0.55 by the reference, although it was trained at 1. `where` is the file,
-    for messages.
+    All are added in float32 to what the network holds, and rounded to its precision once. A parameter in
+    float8 stays within what that can hold.
+
+    Args:
+        keep: where the weights that are changed are kept as they were: in the memory of the host, on the
+            device they are on, or nowhere, for who never unmerges or has them in a file.
+
+    Returns:
+        Those weights by the name of their parameter, bit for bit, for `unmerge_loras`; {} if nothing is kept.
 
     Raises:
-        WeightsError: a tensor names no linear module of `network`, a part of an update is missing, or a shape
-            does not fit; nothing has been changed then.
+        WeightsError: a LoRA updates what `network` has not, or has in another shape; nothing has been changed
+            then.
     """
-    updates = _updates(lora_names(network), tensors, where)
-    weights = {name: network.get_parameter(f"{name}.weight") for name in updates}
-    for name, (down, up, _) in updates.items():
-        if (up.shape[0], down.shape[1]) != weights[name].shape or up.shape[1] != down.shape[0]:
-            raise WeightsError(
-                f"{where}: update {list(up.shape)} x {list(down.shape)} does not fit '{name}' of shape"
-                f" {list(weights[name].shape)}; this LoRA is for another network"
-            )
+    parameters = dict(network.named_parameters())
+    for lora, _ in loras:
+        _check(lora, parameters)
+    originals = {}
     with torch.no_grad():
-        for name, (down, up, scale) in updates.items():
-            weight = weights[name]
-            delta = up.to(weight.device, torch.float32) @ down.to(weight.device, torch.float32)
-            weight.copy_(weight.float() + multiplier * scale * delta)
+        for name in dict.fromkeys(name for lora, _ in loras for name in lora.by_parameter):
+            parameter = parameters[name]
+            if keep != "nothing":
+                device = "cpu" if keep == "on the host" else parameter.device
+                originals[name] = parameter.detach().to(device, copy=True)
+            merged = parameter.to(torch.float32)
+            for lora, strength in loras:
+                if name in lora.by_parameter:
+                    merged = merged + strength * lora.by_parameter[name].difference(parameter.device)
+            if parameter.dtype.itemsize == 1:
+                merged = merged.clamp(*_limits(parameter.dtype))  # beyond them a float8 is NaN, not large
+            parameter.copy_(merged)
+    return originals
 
 
-def unmerge_lora(
-    network: STraG | ViSM, tensors: Mapping[str, Tensor], multiplier: float, *, where: str
-) -> None:
-    """The inverse of `merge_lora`, up to rounding."""
-    merge_lora(network, tensors, -multiplier, where=where)
+def unmerge_loras(network: STraG | ViSM, originals: Mapping[str, Tensor]) -> None:
+    """Put back what was there before `merge_loras`, exactly: what it returned, or the same read again.
+
+    Raises:
+        WeightsError: `originals` are of another network; nothing has been changed then.
+    """
+    parameters = dict(network.named_parameters())
+    for name, original in originals.items():
+        if name not in parameters or parameters[name].shape != original.shape:
+            raise WeightsError(f"'{name}' to be put back is of another network; load that again instead")
+    with torch.no_grad():
+        for name, original in originals.items():
+            parameters[name].copy_(original)
 
 
 def lora_names(network: STraG | ViSM) -> dict[str, str]:
-    """Name in a file -> name in `network`, of every linear module."""
+    """Name in the published files -> name in `network`, of every linear module: what training updates."""
     table = {}
     for published, ours in network_names(network).items():
         module = ours.removesuffix(".weight")
         if module != ours and isinstance(network.get_submodule(module), nn.Linear):
-            table[PREFIX + published.removesuffix(".weight").replace(".", "_")] = module
+            table[KOHYA_PREFIX + published.removesuffix(".weight").replace(".", "_")] = module
     return table
 
 
-def _updates(
-    table: Mapping[str, str], tensors: Mapping[str, Tensor], where: str
-) -> dict[str, tuple[Tensor, Tensor, float]]:
-    """Module -> down, up, alpha / rank; every tensor is used once, or an error names it."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, part = key.partition(".")
-        if name not in table or part not in PARTS:
-            raise WeightsError(f"{where}: '{key}' names no linear module; this LoRA is for another network")
-        found.setdefault(name, {})[part] = tensor
-    if not found:
-        raise WeightsError(f"{where} holds no LoRA; give the file that training saved")
-    updates = {}
-    for name, parts in found.items():
-        missing = [part for part in PARTS if part not in parts]
-        if missing:
-            raise WeightsError(f"{where}: '{name}.{missing[0]}' is missing; fetch the file again")
-        down, up, alpha = (parts[part] for part in PARTS)
-        if down.ndim != 2 or up.ndim != 2 or alpha.numel() != 1:
+def _check(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> None:
+    for name, update in lora.by_parameter.items():
+        if name not in parameters:
             raise WeightsError(
-                f"{where}: '{name}' is not the update of a linear module; fetch the file again"
+                f"{lora.where}: '{update.key}' updates what this network lacks; this LoRA is for another"
             )
-        updates[table[name]] = down, up, float(alpha) / up.shape[1]
-    return updates
+        needed = tuple(parameters[name].shape)
+        if update.shape != needed:
+            raise WeightsError(
+                f"{lora.where}: '{update.key}' is an update of shape {list(update.shape)}, and the weight has"
+                f" {list(needed)}; this LoRA is for another network"
+            )
+
+
+def _limits(dtype: torch.dtype) -> tuple[float, float]:
+    return torch.finfo(dtype).min, torch.finfo(dtype).max

@@ -11,9 +11,10 @@ import torch
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
-from more4d.networks.lora import merge_lora
+from more4d.networks.lora import merge_loras
+from more4d.networks.lora_reading import read_lora
 from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_network_header, read_tensors
+from more4d.networks.weights import load_network, read_network_header
 from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
 from more4d.pipelines.preset import (
     GUIDE,
@@ -115,7 +116,7 @@ class Models:
             WeightsError: one line about the first such file.
         """
         for lora in (lora for each in self.loras.values() for lora in each):
-            if not lora.path.is_file():
+            if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
         for part in KINDS:
             if self.has(part):
@@ -156,9 +157,12 @@ class Models:
     def _open(self, part: str) -> Any:
         kinds = {kind: BUILDERS[kind] for kind in KINDS[part]}
         network = load_network(self._path(part), kinds, device=self.device, dtype=self.dtype)
-        for lora in self.loras.get(part, ()):
-            _log.info("merging %s into %s", lora.path, part)
-            merge_lora(network, read_tensors(lora.path), lora.strength, where=str(lora.path))
+        loras = self.loras.get(part, ())
+        for lora in loras:
+            _log.info("merging %s into %s at strength %g", lora.path, part, lora.strength)
+        updates = [(read_lora(lora.path), lora.strength) for lora in loras]
+        if updates:  # before a memory mode changes how weights are stored
+            merge_loras(network, updates, keep="nothing")
         return network
 
     def depth_estimator(self) -> DepthEstimator:

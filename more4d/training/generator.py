@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.latent_cache import LatentClips
 from more4d.datasets.latents import LatentBatch, lengthened
-from more4d.files.network_file import write_tensors
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
-from more4d.networks.adapters import LoraOptions, add_lora, lora_tensors
+from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
+from more4d.networks.lora_writing import write_lora
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
@@ -74,13 +74,14 @@ class TrainedGenerator:
             self.network = load_network(start.weights, {kind: BUILDERS[kind]})
             if self.network.config != config:
                 raise ConfigError(f"options.network is not the network that {start.weights} holds")
-        self._updated = add_lora(self.network, start.lora) if start.lora else {}
+        self._updated = add_lora(self.network, start.lora) if start.lora else []
 
     def export(self, folder: Path, notes: dict[str, str]) -> Path:
-        """Write the network, or the updates alone, in the published layout of LoRA files."""
+        """Write the network, or the updates alone, as LoRA files name them in the style asked for."""
         if self.start.lora:
             path = folder / f"{self.kind}_lora.safetensors"
-            write_tensors(path, lora_tensors(self.network, self._updated, self.start.lora), notes)
+            updates = trained_lora(self.network, self._updated, self.start.lora)
+            write_lora(path, updates, self.start.lora.style, notes)
             return path
         path = folder / f"{self.kind}.safetensors"
         config = self.network.config

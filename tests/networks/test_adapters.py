@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.adapters import LoraOptions, add_lora, lora_tensors
+from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.lora import merge_lora
+from more4d.networks.lora import merge_loras
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
 
@@ -35,16 +35,16 @@ def test_a_new_update_changes_nothing_and_only_it_is_trained():
     network = vism()
     with torch.no_grad():
         before = velocity(network)
-        table = add_lora(network, OPTIONS)
+        modules = add_lora(network, OPTIONS)
         assert torch.equal(velocity(network), before)
     trained = [name for name, p in network.named_parameters() if p.requires_grad]
     assert trained and all("lora_" in name for name in trained)
-    assert len(trained) == 2 * len(table)
+    assert len(trained) == 2 * len(modules)
 
 
 def test_what_was_trained_merges_into_the_plain_network_as_it_was_trained():
     network, plain = vism(), vism()
-    table = add_lora(network, OPTIONS)
+    modules = add_lora(network, OPTIONS)
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
         optimiser.zero_grad()
@@ -52,7 +52,7 @@ def test_what_was_trained_merges_into_the_plain_network_as_it_was_trained():
         optimiser.step()
     with torch.no_grad():
         untrained = velocity(plain)
-        merge_lora(plain, lora_tensors(network, table, OPTIONS), 1.0, where="lora")
+        merge_loras(plain, [(trained_lora(network, modules, OPTIONS), 1.0)])
         assert not torch.allclose(velocity(plain), untrained, atol=1e-3)
         torch.testing.assert_close(velocity(plain), velocity(network), atol=1e-5, rtol=1e-4)
 

@@ -1,35 +1,55 @@
-"""Every tensor of a LoRA is used once, on the module it was trained for, and can be taken out again."""
+"""Every update of a LoRA reaches the weight it was trained for, and can be taken out again exactly."""
 
 from typing import Any
 
 import pytest
 import torch
+from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.lora import PREFIX, lora_names, merge_lora, unmerge_lora
+from more4d.networks.lora import lora_names, merge_loras, unmerge_loras
+from more4d.networks.lora_keys import KOHYA_PREFIX
+from more4d.networks.lora_reading import LoraUpdates, parse_lora
 from more4d.networks.published_keys import load_published, to_published
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
 
 NUMBERS = {"dim": 32, "ffn_dim": 48, "heads": 2, "layers": 2, "text_dim": 12, "freq_dim": 16}
+HEAD = f"{KOHYA_PREFIX}head_head"
 
 
-def vism() -> ViSM:
+def vism(dtype: torch.dtype = torch.float32) -> ViSM:
     torch.manual_seed(0)
-    return ViSM(ViSMConfig(wan=WanConfig(**NUMBERS, in_channels=36, image_dim=20)))
+    return ViSM(ViSMConfig(wan=WanConfig(**NUMBERS, in_channels=36, image_dim=20))).to(dtype)
 
 
-def random_lora(network: ViSM, rank: int = 3) -> dict[str, Tensor]:
-    tensors = {}
+def random_tensors(network: ViSM, rank: int = 3, seed: int = 1) -> dict[str, Tensor]:
+    random, tensors = torch.Generator().manual_seed(seed), {}
     for name, module in lora_names(network).items():
-        out_dim, in_dim = network.get_parameter(f"{module}.weight").shape
-        tensors[f"{name}.lora_down.weight"] = torch.randn(rank, in_dim) / 10
-        tensors[f"{name}.lora_up.weight"] = torch.randn(out_dim, rank) / 10
+        rows, columns = network.get_parameter(f"{module}.weight").shape
+        tensors[f"{name}.lora_down.weight"] = torch.randn(rank, columns, generator=random) / 10
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, rank, generator=random) / 10
         tensors[f"{name}.alpha"] = torch.tensor(float(rank) / 2)
     return tensors
+
+
+def lora(network: ViSM, rank: int = 3, seed: int = 1) -> LoraUpdates:
+    return parse_lora(random_tensors(network, rank, seed), where="lora.safetensors")
+
+
+def snapshot(network: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and torch.equal(one[name].view(torch.uint8), other[name].view(torch.uint8))
+        for name in one
+    )
 
 
 @pytest.mark.parametrize("kind", ["vism", "strag"])
@@ -42,27 +62,91 @@ def test_the_table_has_every_linear_module_once(kind: str):
     table = lora_names(network)
     assert set(table.values()) == linear
     assert len(table) == len(linear)
-    assert table[f"{PREFIX}blocks_1_cross_attn_k_img"] == "transformer.blocks.1.attn2.add_k_proj"
+    assert table[f"{KOHYA_PREFIX}blocks_1_cross_attn_k_img"] == "transformer.blocks.1.attn2.add_k_proj"
 
 
 def test_merging_is_the_formula_on_one_module():
+    network, tensors = vism(), random_tensors(vism())
+    before = network.transformer.proj_out.weight.detach().clone()
+    merge_loras(network, [(parse_lora(tensors, where="lora"), 0.55)])
+    delta = tensors[f"{HEAD}.lora_up.weight"] @ tensors[f"{HEAD}.lora_down.weight"]
+    torch.testing.assert_close(network.transformer.proj_out.weight, before + 0.55 * 0.5 * delta)
+
+
+@pytest.mark.parametrize("keep", ["on the host", "in place"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_unmerging_undoes_merging_bit_for_bit(dtype: torch.dtype, keep: Any):
+    network = vism(dtype)
+    before = snapshot(network)
+    originals = merge_loras(network, [(lora(network), 0.8), (lora(network, rank=5, seed=2), -1.7)], keep=keep)
+    assert set(originals) == {f"{module}.weight" for module in lora_names(network).values()}
+    assert not any(torch.equal(network.get_parameter(name), before[name]) for name in originals)
+    unmerge_loras(network, originals)
+    assert same_bits(snapshot(network), before)
+
+
+def test_weights_stored_in_float8_take_an_update_and_give_it_back():
+    network = vism().eval()
+    apply_layerwise_casting(network.transformer.blocks, torch.float8_e4m3fn, torch.float32)
+    weight = network.transformer.blocks[0].ffn.net[2].weight
+    assert weight.dtype == torch.float8_e4m3fn
+    before, update = snapshot(network), lora(network)
+    expected = weight.float() + update.by_parameter["transformer.blocks.0.ffn.net.2.weight"].difference(
+        torch.device("cpu")
+    )
+    plain = velocity(network)
+    originals = merge_loras(network, [(update, 1.0)])
+    assert torch.equal(weight.float(), expected.to(torch.float8_e4m3fn).float())
+    assert not torch.equal(velocity(network), plain)
+    unmerge_loras(network, originals)
+    assert same_bits(snapshot(network), before)
+    assert torch.equal(velocity(network), plain)
+
+
+def test_what_float8_cannot_hold_stops_at_its_end():
     network = vism()
-    tensors = random_lora(network)
-    module = lora_names(network)[f"{PREFIX}blocks_0_ffn_0"]
-    before = network.get_parameter(f"{module}.weight").detach().clone()
-    merge_lora(network, tensors, 0.55, where="lora")
-    down, up = (tensors[f"{PREFIX}blocks_0_ffn_0.lora_{part}.weight"] for part in ("down", "up"))
-    torch.testing.assert_close(network.get_parameter(f"{module}.weight"), before + 0.55 * 0.5 * up @ down)
+    network.transformer.proj_out.to(torch.float8_e4m3fn)
+    merge_loras(network, [(lora(network), 1e6)])
+    merged = network.transformer.proj_out.weight.float()
+    assert merged.abs().max() == 448
+    assert merged.isfinite().all()
 
 
-def test_unmerging_undoes_merging():
-    network, original = vism(), vism()
-    tensors = random_lora(network)
-    merge_lora(network, tensors, 0.8, where="lora")
-    assert not torch.allclose(network.transformer.proj_out.weight, original.transformer.proj_out.weight)
-    unmerge_lora(network, tensors, 0.8, where="lora")
-    for name, tensor in original.state_dict().items():
-        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=1e-6)
+def test_weights_can_be_read_again_instead_of_kept():
+    network = vism(torch.bfloat16)
+    file, before = snapshot(vism()), snapshot(network)
+    assert merge_loras(network, [(lora(network), 1.0)], keep="nothing") == {}
+    unmerge_loras(network, file)
+    assert same_bits(snapshot(network), before)
+
+
+def test_strengths_add():
+    once, twice, both, apart = vism(), vism(), vism(), vism()
+    first, second = lora(once), lora(once, rank=4, seed=2)
+    merge_loras(once, [(first, 1.0)])
+    merge_loras(twice, [(first, 0.3), (first, 0.7)])
+    for name, weight in twice.named_parameters():
+        torch.testing.assert_close(weight, once.get_parameter(name))
+    merge_loras(both, [(first, 0.5), (second, 2.0)])
+    merge_loras(apart, [(second, 2.0)])
+    merge_loras(apart, [(first, 0.5)])
+    for name, weight in both.named_parameters():
+        torch.testing.assert_close(weight, apart.get_parameter(name))
+
+
+def test_several_are_rounded_once():
+    """Two halves of a step too small for bfloat16 are together a step."""
+    network = vism(torch.bfloat16)
+    with torch.no_grad():
+        network.transformer.proj_out.weight.fill_(1.0)
+    tensors = {
+        f"{HEAD}.lora_down.weight": torch.ones(1, 32),
+        f"{HEAD}.lora_up.weight": torch.full((64, 1), 2**-8 * 1.1),
+        f"{HEAD}.alpha": torch.tensor(1.0),
+    }
+    half = parse_lora(tensors, where="lora")
+    merge_loras(network, [(half, 0.7), (half, 0.7)])
+    assert (network.transformer.proj_out.weight == 1 + 2**-7).all()
 
 
 def without(tensors: dict[str, Tensor], key: str) -> dict[str, Tensor]:
@@ -72,41 +156,54 @@ def without(tensors: dict[str, Tensor], key: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: without(t, f"{PREFIX}head_head.alpha"), "head_head.alpha' is missing"),
-        (lambda t: t | {f"{PREFIX}blocks_9_ffn_0.alpha": torch.ones(())}, "blocks_9_ffn_0"),
-        (lambda t: t | {"lora_unet_head_head.alpha": torch.ones(())}, "lora_unet_head_head"),
-        (lambda t: t | {f"{PREFIX}head_head.dora": torch.ones(())}, "head_head.dora"),
-        (lambda t: t | {f"{PREFIX}head_head.lora_down.weight": torch.ones(3, 7)}, r"\[3, 7\]"),
-        (lambda t: t | {f"{PREFIX}head_head.lora_down.weight": torch.ones(2, 32)}, r"\[2, 32\]"),
-        (lambda t: t | {f"{PREFIX}head_head.lora_up.weight": torch.ones(3)}, "head_head"),
-        (lambda _: {}, "no LoRA"),
+        (
+            lambda t: {f"{KOHYA_PREFIX}blocks_9_ffn_0.diff_b": torch.ones(48)},
+            "'lora_unet__blocks_9_ffn_0.diff_b'",
+        ),
+        (lambda t: t | {f"{HEAD}.lora_down.weight": torch.ones(3, 7)}, r"head_head.lora_down.*\[64, 7\]"),
+        (lambda t: t | {f"{HEAD}.diff_b": torch.ones(3)}, r"head_head.diff_b.*\[3\].*\[64\]"),
     ],
 )
-def test_what_does_not_fit_is_named_and_changes_nothing(change: Any, words: str):
-    network, original = vism(), vism()
-    with pytest.raises(WeightsError, match=words) as error:
-        merge_lora(network, change(random_lora(network)), 1.0, where="lora.safetensors")
+def test_a_lora_for_another_network_is_named_by_its_first_key_and_changes_nothing(change: Any, words: str):
+    network = vism()
+    before = snapshot(network)
+    updates = parse_lora(change(random_tensors(network)), where="lora.safetensors")
+    with pytest.raises(WeightsError, match=rf"^lora.safetensors: .*{words}.*another") as error:
+        merge_loras(network, [(lora(network), 1.0), (updates, 1.0)])
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith("lora.safetensors")
-    for name, tensor in original.state_dict().items():
-        assert torch.equal(network.state_dict()[name], tensor), name
+    assert same_bits(snapshot(network), before)
 
 
-def test_half_precision_weights_take_the_update_in_single_precision():
-    network = vism().to(torch.bfloat16)
-    before = network.transformer.proj_out.weight.float()
-    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in random_lora(network).items()}
-    merge_lora(network, tensors, 1.0, where="lora")
-    key = f"{PREFIX}head_head.lora_"
-    delta = 0.5 * tensors[f"{key}up.weight"].float() @ tensors[f"{key}down.weight"].float()
-    assert torch.equal(network.transformer.proj_out.weight, (before + delta).to(torch.bfloat16))
+def test_weights_of_another_network_are_not_put_back():
+    network = vism()
+    before = snapshot(network)
+    originals = merge_loras(network, [(lora(network), 1.0)])
+    merged = snapshot(network)
+    for wrong in ({"transformer.elsewhere": torch.ones(3)}, {"transformer.proj_out.weight": torch.ones(3)}):
+        with pytest.raises(WeightsError, match="another network"):
+            unmerge_loras(network, originals | wrong)
+    assert same_bits(snapshot(network), merged)
+    unmerge_loras(network, originals)
+    assert same_bits(snapshot(network), before)
+
+
+def velocity(network: ViSM) -> Tensor:
+    seed = torch.Generator().manual_seed(1)
+    conditions = ViSMConditions(
+        text=torch.randn(1, 512, 12, generator=seed),
+        known_mask=torch.ones(1, 4, 2, 4, 4),
+        known_latents=torch.randn(1, 16, 2, 4, 4, generator=seed),
+        clip=torch.randn(1, 5, 20, generator=seed),
+    )
+    with torch.no_grad():
+        return network(torch.randn(1, 16, 2, 4, 4, generator=seed), torch.tensor([0.5]), conditions)
 
 
 def test_published_lora_agrees_with_the_reference(conformance):
     base, lora = conformance("wan_fun_inp"), conformance("vism_lora")
     network = ViSM(ViSMConfig(wan=WanConfig.from_published(base.config, base.weights)))
     load_published(network, base.weights, where="base")
-    merge_lora(network, lora.weights, lora.config["multiplier"], where="lora")
+    merge_loras(network, [(parse_lora(lora.weights, where="lora"), lora.config["multiplier"])])
     merged = to_published(network)
     names = [name for name in lora.outputs if name.startswith("merged_weight.")]
     assert len(names) == 5

@@ -17,7 +17,8 @@ from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
-from more4d.networks.lora import merge_lora
+from more4d.networks.lora import merge_loras
+from more4d.networks.lora_reading import read_lora
 from more4d.networks.omnimae import OmniMAEConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
@@ -25,7 +26,7 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.networks.weights import load_network, read_tensors
+from more4d.networks.weights import load_network
 from more4d.training.flow import FlowOptions
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
@@ -175,7 +176,7 @@ def test_a_lora_of_vism_trains_only_its_updates_and_merges_into_the_weights_it_s
     assert path.name == "vism_lora.safetensors"
     plain = load_network(folder / "vism.safetensors", BUILDERS)
     before = {name: p.clone() for name, p in plain.named_parameters()}
-    merge_lora(plain, read_tensors(path), 1.0, where=str(path))
+    merge_loras(plain, [(read_lora(path), 1.0)])
     changed = {name for name, p in plain.named_parameters() if not torch.equal(p, before[name])}
     assert changed and all(name.endswith("weight") for name in changed)
 
@@ -233,7 +234,7 @@ def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
-    merge_lora(load_network(folder / "strag.safetensors", BUILDERS), read_tensors(path), 1.0, where="lora")
+    merge_loras(load_network(folder / "strag.safetensors", BUILDERS), [(read_lora(path), 1.0)])
 
 
 def test_recomputed_blocks_learn_the_same(trained_strag):
