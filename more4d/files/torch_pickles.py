@@ -13,6 +13,8 @@ import io
 import pickle
 import struct
 import zipfile
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from more4d.files.pickle_machine import MAX_SIDE, DataUnpickler, Known, counted
 ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
+PICKLES_AT_MOST = 1 << 26  # bytes in front of the storages of the old format; a million names take less
 
 _DTYPES = {
     "torch.storage.UntypedStorage": torch.uint8,
@@ -48,6 +51,18 @@ def load_torch(data: bytes) -> Any:
         Exception: damage, as one of the kinds that `files.restricted_pickle` turns into its own.
     """
     return _load_zip(data) if data.startswith(ZIP) else _load_legacy(data)
+
+
+def legacy_shapes(path: Path) -> Any:
+    """What a file in the old format holds, its storages without memory; only what is in front of them is read.
+
+    Raises:
+        Refused: it asks for something that is not data.
+        Exception: damage, as in `load_torch`; a file whose storages are not whole is damaged, too.
+    """
+    with path.open("rb") as file:
+        machine = _ShapesUnpickler(file.read(PICKLES_AT_MOST), file_bytes=path.stat().st_size)
+    return _legacy_content(machine)
 
 
 class _TorchUnpickler(DataUnpickler):
@@ -101,9 +116,9 @@ class _ZipUnpickler(_TorchUnpickler):
 class _LegacyUnpickler(_TorchUnpickler):
     """Reads one pickle after the other; storages are filled at the end."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, file_bytes=len(data))
-        self._unclaimed = len(data)
+    def __init__(self, data: bytes, *, file_bytes: int) -> None:
+        super().__init__(data, file_bytes=file_bytes)
+        self._file_bytes = self._unclaimed = file_bytes
 
     def next(self) -> Any:
         self.memo.clear()
@@ -112,14 +127,17 @@ class _LegacyUnpickler(_TorchUnpickler):
     def claimed(self, key: str, size: int) -> Tensor:
         self._unclaimed -= size
         if self._unclaimed < 0:
-            raise MemoryError(f"its storages claim more bytes than the file's {self._size}")
+            raise MemoryError(f"its storages claim more bytes than the file's {self._file_bytes}")
         return torch.empty(size, dtype=torch.uint8)
 
-    def fill_storages(self, keys: Any) -> None:
+    def check_keys(self, keys: Any) -> None:
         if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
             raise ValueError("no list of the keys of storages")
         if sorted(keys) != sorted(self.storages):
             raise ValueError("storages that are named are not those that are there")
+
+    def fill_storages(self, keys: Any) -> None:
+        self.check_keys(keys)
         for key in keys:
             storage = self.storages[key]
             (count,) = struct.unpack("<q", self._file.read(8))
@@ -129,7 +147,30 @@ class _LegacyUnpickler(_TorchUnpickler):
             storage.numpy()[:] = np.frombuffer(content, np.uint8)
 
 
+class _ShapesUnpickler(_LegacyUnpickler):
+    """Reads the pickles alone, and holds the size of the file against what they announce."""
+
+    def claimed(self, key: str, size: int) -> Tensor:
+        return super().claimed(key, 0).new_empty(size, device="meta")
+
+    def fill_storages(self, keys: Any) -> None:
+        self.check_keys(keys)
+        announced = self._file.tell() + sum(8 + len(storage) for storage in self.storages.values())
+        if announced != self._file_bytes:
+            raise ValueError(f"{self._file_bytes} of {announced} bytes are there")
+
+    def fill_dict_facts(self) -> None:
+        """Facts that a state dict carries as attributes of its dict, which are not needed, and any other."""
+        if isinstance(self.stack[-2], OrderedDict) and isinstance(self.stack[-1], dict):
+            self.stack.pop()
+        else:
+            self.fill()
+
+
 _TorchUnpickler.dispatch = DataUnpickler.dispatch | {pickle.BINPERSID[0]: counted(_TorchUnpickler.stored)}
+_ShapesUnpickler.dispatch = _TorchUnpickler.dispatch | {
+    pickle.BUILD[0]: counted(_ShapesUnpickler.fill_dict_facts)
+}
 
 
 def _load_zip(data: bytes) -> Any:
@@ -150,7 +191,10 @@ def _load_zip(data: bytes) -> Any:
 
 
 def _load_legacy(data: bytes) -> Any:
-    machine = _LegacyUnpickler(data)
+    return _legacy_content(_LegacyUnpickler(data, file_bytes=len(data)))
+
+
+def _legacy_content(machine: _LegacyUnpickler) -> Any:
     magic, version, facts = machine.next(), machine.next(), machine.next()
     if magic != MAGIC or version != VERSION:
         raise ValueError("no file of torch.save, or one of another version")

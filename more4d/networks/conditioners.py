@@ -137,6 +137,11 @@ def load_published_text(encoder: UMT5TextEncoder, tensors: Mapping[str, Tensor],
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
     """
+    load_mapped(encoder.encoder, tensors, published_text_names(encoder.config.layers), where=where)
+
+
+def published_text_names(layers: int) -> dict[str, str]:
+    """Published name -> name in `UMT5TextEncoder.encoder`."""
     in_block = {
         "norm1": "layer.0.layer_norm",
         "norm2": "layer.1.layer_norm",
@@ -148,11 +153,13 @@ def load_published_text(encoder: UMT5TextEncoder, tensors: Mapping[str, Tensor],
     }
     names = {
         f"blocks.{block}.{published}.weight": f"encoder.block.{block}.{ours}.weight"
-        for block in range(encoder.config.layers)
+        for block in range(layers)
         for published, ours in in_block.items()
     }
-    names |= {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
-    load_mapped(encoder.encoder, tensors, names, where=where)
+    return names | {
+        "token_embedding.weight": "shared.weight",
+        "norm.weight": "encoder.final_layer_norm.weight",
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +228,18 @@ def load_published_clip(clip: ClipVision, tensors: Mapping[str, Tensor], *, wher
         WeightsError: a tensor is missing, unknown or of another shape.
     """
     last = clip.config.layers - 1
-    ignore = ("log_scale", "textual.", "visual.head", "visual.post_norm.", f"visual.transformer.{last}.")
+    load_mapped(
+        clip.vision, _apart(tensors), published_clip_names(last), where=where, ignore=unused_clip_names(last)
+    )
+
+
+def unused_clip_names(last: int) -> tuple[str, ...]:
+    """Published names, or prefixes ending in a dot, of what is not needed if `last` is the last block."""
+    return ("log_scale", "textual.", "visual.head", "visual.post_norm.", f"visual.transformer.{last}.")
+
+
+def published_clip_names(layers: int) -> dict[str, str]:
+    """Published name, query, key and value apart, -> name in `ClipVision.vision`, of the first `layers`."""
     names = {
         "visual.cls_embedding": "embeddings.class_embedding",
         "visual.pos_embedding": "embeddings.position_embedding.weight",
@@ -237,13 +255,13 @@ def load_published_clip(clip: ClipVision, tensors: Mapping[str, Tensor], *, wher
         "mlp.2": "mlp.fc2",
         **{f"attn.to_{letter}": f"self_attn.{letter}_proj" for letter in "qkv"},
     }
-    for block in range(last):
+    for block in range(layers):
         for published, ours in in_block.items():
             for kind in ("weight", "bias"):
                 names[f"visual.transformer.{block}.{published}.{kind}"] = (
                     f"encoder.layers.{block}.{ours}.{kind}"
                 )
-    load_mapped(clip.vision, _apart(tensors), names, where=where, ignore=ignore)
+    return names
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

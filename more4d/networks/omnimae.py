@@ -120,11 +120,12 @@ def load_published_trunk(trunk: OmniMAETrunk, tensors: Mapping[str, Tensor], *, 
                 f"{where}: trunk.pos_embed is not the fixed sinusoid; this is another network's file"
             )
     load_mapped(
-        trunk, tensors, _published_names(trunk.config), where=where, ignore=(*UNUSED, "trunk.pos_embed")
+        trunk, tensors, published_trunk_names(trunk.config), where=where, ignore=(*UNUSED, "trunk.pos_embed")
     )
 
 
-def _published_names(config: OmniMAEConfig) -> dict[str, str]:
+def published_trunk_names(config: OmniMAEConfig) -> dict[str, str]:
+    """Published name -> name in `OmniMAETrunk`."""
     modules = {"trunk.patch_embed.proj.1": "patch_embed", "trunk.norm": "norm"}
     for block in range(config.depth):
         for published, ours in {

@@ -66,13 +66,24 @@ def wan_names(config: WanConfig) -> dict[str, str]:
     return names
 
 
-def network_names(network: STraG | ViSM) -> dict[str, str]:
-    """Published name -> name in `network`."""
-    names = {published: f"transformer.{ours}" for published, ours in wan_names(network.config.wan).items()}
-    if isinstance(network, STraG) and network.motion_adapter is not None:
+def strag_names(config: WanConfig) -> dict[str, str]:
+    """Published name -> name in `STraG`."""
+    names = {published: f"transformer.{ours}" for published, ours in wan_names(config).items()}
+    if config.motion_feature_dim is not None:
         modules = {"feature_adapter.0": "motion_adapter.first", "feature_adapter.2": "motion_adapter.second"}
         names |= _weights_and_biases(modules)
     return names
+
+
+def vism_names(config: WanConfig) -> dict[str, str]:
+    """Published name -> name in `ViSM`."""
+    return {published: f"transformer.{ours}" for published, ours in wan_names(config).items()}
+
+
+def network_names(network: STraG | ViSM) -> dict[str, str]:
+    """Published name -> name in `network`."""
+    table = strag_names if isinstance(network, STraG) else vism_names
+    return table(network.config.wan)
 
 
 def load_published(network: STraG | ViSM, tensors: Mapping[str, Tensor], *, where: str) -> None:

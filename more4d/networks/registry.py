@@ -27,14 +27,29 @@ def _builder(network: type[nn.Module], config: type) -> Build:
     return build
 
 
-BUILDERS: dict[str, Build] = {
-    "strag": _builder(STraG, STraGConfig),
-    "vism": _builder(ViSM, ViSMConfig),
-    "umt5-text-encoder": _builder(UMT5TextEncoder, TextEncoderConfig),
-    "clip-vision": _builder(ClipVision, ClipVisionConfig),
-    "omnimae": _builder(OmniMAETrunk, OmniMAEConfig),
-    "tiny-trajectory-codec": _builder(TinyTrajectoryCodec, TinyTrajectoryConfig),
-    "tiny-video-codec": _builder(TinyVideoCodec, TinyVideoConfig),
-    "wan-video-vae": _builder(WanVideoVae, WanVideoVaeConfig),
-    "wan-trajectory-vae": _builder(WanTrajectoryVae, WanTrajectoryVaeConfig),
+NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
+    "strag": (STraG, STraGConfig),
+    "vism": (ViSM, ViSMConfig),
+    "umt5-text-encoder": (UMT5TextEncoder, TextEncoderConfig),
+    "clip-vision": (ClipVision, ClipVisionConfig),
+    "omnimae": (OmniMAETrunk, OmniMAEConfig),
+    "tiny-trajectory-codec": (TinyTrajectoryCodec, TinyTrajectoryConfig),
+    "tiny-video-codec": (TinyVideoCodec, TinyVideoConfig),
+    "wan-video-vae": (WanVideoVae, WanVideoVaeConfig),
+    "wan-trajectory-vae": (WanTrajectoryVae, WanTrajectoryVaeConfig),
 }
+"""Class and configuration by kind."""
+
+BUILDERS: dict[str, Build] = {kind: _builder(*classes) for kind, classes in NETWORKS.items()}
+"""What builds a network from its plain configuration, by kind."""
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "trajectory_codec": ("tiny-trajectory-codec", "wan-trajectory-vae"),
+    "strag": ("strag",),
+    "text": ("umt5-text-encoder",),
+    "video_codec": ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae"),
+    "vism": ("vism",),
+    "motion_features": ("omnimae",),
+    "clip": ("clip-vision",),
+}
+"""Which kinds of network can play which part of a preset."""

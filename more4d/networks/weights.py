@@ -56,7 +56,7 @@ def save_network(
         name: tensor.detach().to(dtype)
         if dtype is not None and name in parameters and tensor.is_floating_point()
         else tensor.detach()
-        for name, tensor in _named_tensors(network).items()
+        for name, tensor in named_tensors(network).items()
     }
     mapping = to_mapping(config) if is_dataclass(config) else config
     write_network_file(path, state, kind=kind, config=mapping, notes=notes)
@@ -140,7 +140,7 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, where: st
     Raises:
         WeightsError: a tensor is missing, unexpected or of another shape; nothing has been copied then.
     """
-    expected = _named_tensors(network)
+    expected = named_tensors(network)
     remedy = "fetch the file again, or use the configuration it was made with"
     missing = [name for name in expected if name not in tensors]
     if missing:
@@ -178,7 +178,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
+def named_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name, each once even if it has several names."""
     seen: set[int] = set()
     unique = {}

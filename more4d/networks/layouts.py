@@ -1,0 +1,160 @@
+"""What a file or folder of weights is, and the network in it: published files and ours through one door.
+
+Nothing but headers is read to recognise weights. A network is built without memory and filled tensor by tensor.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from more4d.files.tensor_headers import TensorHeaders, read_headers
+from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.conditioners import BYTE_TOKENIZER
+from more4d.networks.materialise import fill, mismatches, without_memory
+from more4d.networks.published.becoming import Becoming, Found, described_beside
+from more4d.networks.published.ours import own_file
+from more4d.networks.published.transformers import diffusers_transformer, published_transformer
+from more4d.networks.registry import NETWORKS, ROLES
+
+UNKNOWN = "unknown"
+LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
+    own_file,
+    published_transformer,
+    diffusers_transformer,
+)
+"""Asked in this order; the first that knows the names answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """What weights are.
+
+    Attributes:
+        layout: names of the tensors: "more4d", "wan-fun-control", "wan-vae", ... or "unknown".
+        kind: of the network it becomes, a key of `networks.registry.BUILDERS`, or "lora"; "" for none.
+        config: of the network; None where it cannot be told.
+        about: one line for people.
+        parameters: numbers in the file.
+        bytes: of all its files.
+        new: names of modules that the network has and the file has not; they start without any effect.
+        problems: why it cannot be used, each in one line; () if it can.
+    """
+
+    layout: str
+    kind: str
+    config: Any
+    about: str
+    parameters: int
+    bytes: int
+    new: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def recognise(path: Path, *, role: str | None = None, options: Mapping[str, Any] | None = None) -> Recognised:
+    """Tell what a file, an index of shards or a folder holds, from headers alone.
+
+    Args:
+        role: part of a preset that it shall play (a key of `networks.registry.ROLES`), where it can play several.
+        options: fields of the network's configuration that the user sets.
+
+    Raises:
+        WeightsError: there is nothing at `path`, or a folder holds no one set of weights.
+        ConfigError: an option names no field of the network's configuration, or its value is impossible.
+    """
+    return _examined(path, role, options or {})[0]
+
+
+def open_network(
+    path: Path,
+    *,
+    role: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = torch.float32,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The network that plays `role`, filled strictly; there is never more than one copy of it in memory.
+
+    Args:
+        dtype: precision of its parameters; None keeps what is stored. Latent statistics are always float32.
+        options: fields of the configuration to set, such as {"depth_style": "linear"}.
+
+    Raises:
+        WeightsError: there is nothing at `path`, or it is damaged, incomplete or another network.
+        ConfigError: an option names no field of the network's configuration, or its value is impossible.
+    """
+    found, becoming, headers = _examined(path, role, options or {})
+    if found.problems or becoming.plan is None:
+        raise unusable(path, found)
+    _check_tokenizer(path, found.config)
+    network = without_memory(found.kind, found.config)
+    with headers.opened() as read:
+        return fill(network, becoming.plan, read, device=device, dtype=dtype)
+
+
+def unusable(path: Path, found: Recognised) -> WeightsError:
+    """The error of weights that cannot be used, in one line."""
+    problems = found.problems or (f"{found.about} is no network of a preset",)
+    rest = f" (and {len(problems) - 1} more such findings)" if len(problems) > 1 else ""
+    return WeightsError(f"{path} {_sentence(problems[0])}{rest}; fetch it again, or give the right file")
+
+
+def _examined(
+    path: Path, role: str | None, options: Mapping[str, Any]
+) -> tuple[Recognised, Becoming, TensorHeaders]:
+    if role is not None and role not in ROLES:
+        raise ConfigError(f"there is no role '{role}'; known: {', '.join(ROLES)}")
+    headers = read_headers(path)
+    found = Found(path=path, headers=headers, described=described_beside(path), role=role, options=options)
+    becoming = _becoming(found)
+    problems = [*headers.problems, *becoming.problems]
+    if becoming.plan is not None and becoming.config is not None:
+        try:
+            network = without_memory(becoming.kind, becoming.config)
+        except ConfigError as error:
+            problems.append(f"describes an impossible network ({error})")
+        else:
+            problems += mismatches(network, becoming.plan, found.shapes)
+    if role is not None and not problems and becoming.kind not in ROLES[role]:
+        wanted = " or ".join(ROLES[role])
+        problems.append(f"holds a '{becoming.kind}' ({becoming.about}), and {role} needs a {wanted}")
+    recognised = Recognised(
+        layout=becoming.layout,
+        kind=becoming.kind,
+        config=becoming.config,
+        about=becoming.about,
+        parameters=headers.parameters,
+        bytes=headers.bytes,
+        new=tuple(becoming.plan.new) if becoming.plan else (),
+        problems=tuple(problems),
+    )
+    return recognised, becoming, headers
+
+
+def _becoming(found: Found) -> Becoming:
+    for layout in LAYOUTS:
+        becoming = layout(found)
+        if becoming is not None:
+            return becoming
+    problems = () if found.headers.problems else ("holds tensors of no network that is known here",)
+    return Becoming(layout=UNKNOWN, about="not recognised", problems=problems)
+
+
+def _sentence(problem: str) -> str:
+    """Problems begin with a verb whose subject is the file, or are sentences of their own."""
+    return problem if problem.split()[0] in ("is", "holds", "has", "does", "describes") else f": {problem}"
+
+
+def _check_tokenizer(path: Path, config: Any) -> None:
+    """Told before gigabytes are read, not when the first prompt comes."""
+    tokenizer = getattr(config, "tokenizer", BYTE_TOKENIZER)
+    if tokenizer != BYTE_TOKENIZER and not Path(tokenizer).is_dir():
+        raise WeightsError(
+            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to get it"
+        )
+
+
+__all__ = ["NETWORKS", "ROLES", "Recognised", "open_network", "recognise", "unusable"]

@@ -1,0 +1,231 @@
+"""Networks built without memory and filled tensor by tensor, so that there is never more than one copy of them.
+
+A plan says of every tensor of a network where it comes from: a name in a file (perhaps reshaped), a constant, or
+a new module that no file knows. It is checked against shapes before anything is read.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from more4d.foundation.config import to_mapping
+from more4d.foundation.errors import WeightsError
+from more4d.foundation.seeding import derive_seed
+from more4d.networks.registry import BUILDERS
+from more4d.networks.weights import named_tensors
+
+NAMED_AT_MOST = 3
+_building = threading.RLock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A tensor of a file, and what has to be done to its shape."""
+
+    name: str
+    change: Callable[[Tensor], Tensor] | None = None
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The tensor in the network's shape."""
+        return tensor if self.change is None else self.change(tensor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Where all tensors of a network come from.
+
+    Attributes:
+        sources: by name in the network.
+        constants: by name in the network, of what is not in the file.
+        new: by the name of a module in the network, what makes a new one; its values are always the same.
+        ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
+    """
+
+    sources: Mapping[str, Source]
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    def is_new(self, name: str) -> bool:
+        """Whether a tensor of the network belongs to a new module."""
+        return any(name.startswith(f"{module}.") for module in self.new)
+
+
+def without_memory(kind: str, config: Any) -> nn.Module:
+    """The network of a kind and configuration, its parameters on the meta device, its buffers real.
+
+    Raises:
+        ConfigError: the configuration is impossible.
+    """
+    with _parameters_on_meta():
+        return BUILDERS[kind](to_mapping(config))
+
+
+def mismatches(network: nn.Module, plan: Plan, shapes: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """What a file lacks, has too much or has in another shape, each in one line; () if it fits.
+
+    Args:
+        network: as `without_memory` builds it.
+        shapes: tensors of the file by name; their values are not looked at.
+    """
+    targets, problems = named_tensors(network), []
+    used = {source.name for source in plan.sources.values()}
+    prefixes = tuple(name for name in plan.ignored if name.endswith("."))
+    missing = [name for name in dict.fromkeys(s.name for s in plan.sources.values()) if name not in shapes]
+    unexpected = [
+        name
+        for name in shapes
+        if name not in used and name not in plan.ignored and not (prefixes and name.startswith(prefixes))
+    ]
+    if missing:
+        problems.append(f"{listed('tensor', missing)} missing")
+    if unexpected:
+        problems.append(f"{listed('tensor', unexpected)} not expected")
+    misshapen = {}
+    for name, source in plan.sources.items():
+        if name in targets and source.name in shapes:
+            needed, stored = targets[name].shape, shapes[source.name]
+            if _changed_shape(source, stored) != needed:
+                misshapen[source.name] = f"has shape {list(stored.shape)}, the network needs {list(needed)}"
+    if misshapen:
+        first = next(iter(misshapen))
+        rest = f"; so have {len(misshapen) - 1} more" if len(misshapen) > 1 else ""
+        problems.append(f"tensor '{first}' {misshapen[first]}{rest}")
+    unknown = [name for name in plan.sources if name not in targets]
+    if unknown:
+        problems.append(f"the network has no '{unknown[0]}'{_and_more(unknown)}")
+    _check_complete(targets, plan, network)
+    return tuple(problems)
+
+
+@torch.no_grad()
+def fill(
+    network: nn.Module,
+    plan: Plan,
+    read: Callable[[str], Tensor],
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+) -> nn.Module:
+    """Give a network without memory its tensors, one after the other.
+
+    Args:
+        network: as `without_memory` builds it; it must fit, see `mismatches`.
+        read: tensors of the file by name, on the CPU.
+        dtype: precision of floating-point parameters; None keeps what is stored.
+
+    Returns:
+        The same network, on `device`, in evaluation mode.
+    """
+    shared = _places(network)
+    for name, target in named_tensors(network).items():
+        if name in plan.sources:
+            value = plan.sources[name].of(read(plan.sources[name].name))
+        elif name in plan.constants:
+            value = plan.constants[name]
+        else:
+            continue
+        _put(network, shared[id(target)], value, target, device=device, dtype=dtype)
+    for module, make in plan.new.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("new module", module))
+            fresh = make()
+        for name, value in fresh.state_dict().items():
+            target = network.get_parameter(f"{module}.{name}")
+            _put(network, [f"{module}.{name}"], value, target, device=device, dtype=dtype)
+    moved = network.to(device) if dtype is None else network.to(device=device, dtype=dtype)  # buffers, by now
+    return moved.eval()
+
+
+def listed(what: str, names: Sequence[str]) -> str:
+    """The first names and how many come after, with the verb: "tensors 'a', 'b', 'c' and 4 more are"."""
+    quoted = [f"'{name}'" for name in names[:NAMED_AT_MOST]]
+    if len(names) == 1:
+        return f"{what} {quoted[0]} is"
+    if len(names) > NAMED_AT_MOST:
+        quoted.append(f"{len(names) - NAMED_AT_MOST} more")
+    return f"{what}s {', '.join(quoted[:-1])} and {quoted[-1]} are"
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _changed_shape(source: Source, stored: Tensor) -> torch.Size | None:
+    try:
+        return source.of(stored.to("meta")).shape
+    except (RuntimeError, IndexError, ValueError):
+        return None
+
+
+def _check_complete(targets: Mapping[str, Tensor], plan: Plan, network: nn.Module) -> None:
+    """A parameter that no plan knows of is a fault of this program, not of a file."""
+    parameters = {name for name, _ in network.named_parameters()}
+    forgotten = [
+        name
+        for name in targets
+        if name in parameters
+        and name not in plan.sources
+        and name not in plan.constants
+        and not plan.is_new(name)
+    ]
+    if forgotten:
+        raise ValueError(f"no plan for '{forgotten[0]}'{_and_more(forgotten)}")
+
+
+def _places(network: nn.Module) -> dict[int, list[str]]:
+    """Names by identity of the tensor: a tied one has several."""
+    places: dict[int, list[str]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        places.setdefault(id(tensor), []).append(name)
+    return places
+
+
+def _put(
+    network: nn.Module,
+    names: Sequence[str],
+    value: Tensor,
+    target: Tensor,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+) -> None:
+    if not isinstance(target, nn.Parameter):
+        target.copy_(value)
+        return
+    wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    # A copy even where nothing changes: the tensor may be a window into its file, or a part of a larger one.
+    kept = torch.empty(value.shape, device=device, dtype=wanted).copy_(value)
+    filled = nn.Parameter(kept, requires_grad=target.requires_grad)
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        network.get_submodule(module)._parameters[leaf] = filled
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Modules built inside have parameters without memory; what initialises them does nothing."""
+    register, here = nn.Module.register_parameter, threading.get_ident()
+
+    def register_on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta and threading.get_ident() == here:
+            param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+        register(self, name, param)
+
+    with _building:
+        nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def unusable(where: str, problems: Sequence[str]) -> WeightsError:
+    """The error of a file that cannot be used, in one line."""
+    rest = f" (and {len(problems) - 1} other problems)" if len(problems) > 1 else ""
+    return WeightsError(f"{where}: {problems[0]}{rest}; fetch the file again, or name the right one")

@@ -1,0 +1,100 @@
+"""What a layout is given, and what it answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from more4d.files.tensor_headers import TensorHeaders
+from more4d.foundation.config import from_mapping
+from more4d.foundation.errors import ConfigError
+from more4d.networks.materialise import Plan
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Weights as they were found.
+
+    Attributes:
+        path: what was named: a file, an index or a folder.
+        headers: its tensors.
+        described: the `config.json` beside them; empty if there is none.
+        role: which part of a preset is asked for; None if nobody asked.
+        options: fields of the configuration, by name, that the user sets.
+    """
+
+    path: Path
+    headers: TensorHeaders
+    described: Mapping[str, Any] = field(default_factory=dict)
+    role: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Mapping[str, Tensor]:
+        return self.headers.shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Becoming:
+    """What weights become. Without a plan they become nothing, and `problems` says why.
+
+    Attributes:
+        layout: name of the layout.
+        kind: of the network, a key of `networks.registry.BUILDERS`, or "lora".
+        config: its configuration.
+        about: one line for people.
+        plan: where its tensors come from.
+        problems: what speaks against it, besides the tensors themselves.
+    """
+
+    layout: str
+    kind: str = ""
+    config: Any = None
+    about: str
+    plan: Plan | None = None
+    problems: tuple[str, ...] = ()
+
+
+def described_beside(path: Path) -> dict[str, Any]:
+    """The `config.json` in the folder of weights; {} if there is none that can be read."""
+    beside = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        content = json.loads(beside.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def configured(
+    kind: type[Config], values: Mapping[str, Any], options: Mapping[str, Any], inner: str | None = None
+) -> Config:
+    """A configuration from what shapes say and what the user sets.
+
+    Args:
+        inner: the field that holds another configuration, whose fields can be set by their name, too.
+
+    Raises:
+        ConfigError: an option names no field, or a value is impossible.
+    """
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    merged = dict(values)
+    for name, value in options.items():
+        if name in fields:
+            merged[name] = value
+        elif inner is not None and name in fields[inner].type.__dataclass_fields__:
+            merged[inner] = {**merged.get(inner, {}), name: value}
+        else:
+            known = ", ".join(fields)
+            raise ConfigError(f"option '{name}' is no field of {kind.__name__}; known: {known}")
+    return from_mapping(kind, merged, where="configuration of the weights")
+
+
+def numbered(shapes: Mapping[str, Any], prefix: str) -> int:
+    """How many there are of what is numbered after `prefix`."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
+    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)

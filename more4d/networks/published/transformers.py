@@ -1,0 +1,225 @@
+"""Video transformers: Wan2.1-Fun Control and InP, MoGe4D's 4D-STraG, and the same in diffusers' names."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.materialise import Plan, Source
+from more4d.networks.motion_perception import MotionFeatureAdapter, MotionGuidance
+from more4d.networks.published.becoming import Becoming, Found, configured, numbered
+from more4d.networks.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
+from more4d.networks.strag import STraGConfig
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import WanConfig
+
+HEAD_DIM = 128
+MOTION_FEATURES = 768
+CONTROL, INPAINTING, STRAG, TEXT_ONLY, CAMERA = 48, 36, 64, 16, 32
+SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
+PATCHES = "patch_embedding.weight"
+
+
+def published_transformer(found: Found) -> Becoming | None:
+    """A file with the names of the original Wan2.1 code; None if this is none."""
+    if not {PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight"} <= found.shapes.keys():
+        return None
+    return _becoming(found, {name: name for name in found.shapes}, diffusers=False)
+
+
+def diffusers_transformer(found: Found) -> Becoming | None:
+    """A folder with diffusers' names (WanTransformer3DModel), perhaps with ours beside; None if this is none."""
+    if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= found.shapes.keys():
+        return None
+    everything = replace(_EVERYTHING, layers=numbered(found.shapes, "blocks."))
+    published = {ours: name for name, ours in strag_names(everything).items()}
+    places = {}
+    for name in found.shapes:
+        ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
+        places[published.get(ours, name)] = name
+    return _becoming(found, places, diffusers=True)
+
+
+def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Becoming:
+    """`places`: published name -> name in the file."""
+    shapes = {published: found.shapes[name] for published, name in places.items()}
+    channels = shapes[PATCHES].shape[1]
+    layout = "diffusers-transformer" if diffusers else _layout(channels, shapes)
+    kind = _kind(channels, shapes)
+    problems = []
+    if kind is None:
+        return Becoming(
+            layout=layout,
+            about=_about(channels, shapes, found),
+            problems=(
+                f"a transformer of {channels} input channels is neither Control (48), InP (36) nor 4D-STraG (64)",
+            ),
+        )
+    try:
+        wan = wan_values(found.described, shapes)
+        config = _configured(found, kind, wan, shapes)
+    except ConfigError as error:
+        if found.options and "option" in str(error):
+            raise
+        return Becoming(
+            layout=layout, kind=kind, about=_about(channels, shapes, found), problems=(str(error),)
+        )
+    problems = list(_contradictions(found.described, shapes))
+    plan = _plan(kind, config, places, shapes)
+    about = _about(channels, shapes, found)
+    if kind == "strag" and channels < config.wan.in_channels:
+        about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
+    if plan.new:
+        about += ", Motion Perception new"
+    return Becoming(layout=layout, kind=kind, config=config, about=about, plan=plan, problems=tuple(problems))
+
+
+def wan_values(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of `WanConfig`, from shapes by published names, and what shapes do not tell from `config.json`."""
+
+    def side(name: str, axis: int, default: int) -> int:
+        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else default
+
+    patches = shapes[PATCHES]
+    dim, patch = patches.shape[0], tuple(patches.shape[2:])
+    values: dict[str, Any] = {
+        "in_channels": patches.shape[1],
+        "dim": dim,
+        "ffn_dim": side("blocks.0.ffn.0.weight", 0, 4 * dim),
+        "layers": numbered(shapes, "blocks."),
+        "out_channels": side("head.head.weight", 0, 16 * _product(patch)) // _product(patch),
+        "patch_size": patch,
+        "freq_dim": side("time_embedding.0.weight", 1, 256),
+        "text_dim": side("text_embedding.0.weight", 1, 4096),
+        "image_dim": side("img_emb.proj.0.weight", 0, 0) or None,
+        "reference_tokens": "ref_conv.weight" in shapes,
+        "control_adapter": "control_adapter.conv.weight" in shapes,
+        "motion_feature_dim": _motion_features(shapes),
+        "cross_attn_norm": "blocks.0.norm3.weight" in shapes,
+        "text_length": described.get("text_len", 512),
+        "eps": described.get("eps", 1e-6),
+    }
+    heads = described.get("num_heads") or described.get("num_attention_heads")
+    if heads is None and dim % HEAD_DIM == 0:
+        heads = dim // HEAD_DIM
+    return values if heads is None else values | {"heads": heads}
+
+
+def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
+    name = "blocks.0.spatial_guidance_self.spatial_guide.1.weight"
+    return shapes[name].shape[1] if name in shapes else None
+
+
+def _configured(
+    found: Found, kind: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
+) -> STraGConfig | ViSMConfig:
+    if "heads" not in wan and "heads" not in found.options:
+        raise ConfigError(
+            f"the number of attention heads of a transformer of width {wan['dim']} cannot be seen from its tensors;"
+            " put its config.json beside it"
+        )
+    if kind == "vism":
+        return configured(ViSMConfig, {"wan": wan}, found.options, "wan")
+    if wan["in_channels"] == CONTROL:
+        wan["in_channels"] = STRAG
+        if wan["motion_feature_dim"] is None and found.role == "strag":
+            wan["motion_feature_dim"] = MOTION_FEATURES
+    return configured(STraGConfig, {"wan": wan}, found.options, "wan")
+
+
+def _plan(
+    kind: str, config: STraGConfig | ViSMConfig, places: Mapping[str, str], shapes: Mapping[str, Tensor]
+) -> Plan:
+    wan = config.wan
+    names = (strag_names if kind == "strag" else vism_names)(wan)
+    new: dict[str, Any] = {}
+    width = wan.motion_feature_dim
+    if width is not None and _motion_features(shapes) is None:
+        new["motion_adapter"] = lambda: MotionFeatureAdapter(width)
+        for block in range(wan.layers):
+            for guide in ("guide_attention", "guide_ffn"):
+                new[f"transformer.blocks.{block}.{guide}"] = lambda: MotionGuidance(width, wan.dim)
+    sources = {
+        ours: Source(name=places.get(published, published))
+        for published, ours in names.items()
+        if not any(ours.startswith(f"{module}.") for module in new)
+    }
+    more_channels = wan.in_channels - shapes[PATCHES].shape[1]
+    if more_channels > 0:
+        sources[f"transformer.{PATCHES}"] = Source(
+            name=places[PATCHES],
+            change=lambda weight: functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, more_channels)),
+        )
+    return Plan(sources=sources, new=new, ignored=(OMNIMAE_PREFIX,))
+
+
+def _contradictions(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[str]:
+    """Where the `config.json` is that of another network. Its channels are not asked: 4D-STraG's are old."""
+    theirs = {
+        "dim": shapes[PATCHES].shape[0],
+        "ffn_dim": shapes["blocks.0.ffn.0.weight"].shape[0] if "blocks.0.ffn.0.weight" in shapes else None,
+        "num_layers": numbered(shapes, "blocks."),
+    }
+    return [
+        f"the config.json beside it says {name} {described[name]}, its tensors say {value}; one is another network's"
+        for name, value in theirs.items()
+        if value is not None and described.get(name) not in (None, value)
+    ]
+
+
+def _kind(channels: int, shapes: Mapping[str, Tensor]) -> str | None:
+    if channels in (CONTROL, STRAG):
+        return "strag"
+    return "vism" if channels == INPAINTING else None
+
+
+def _layout(channels: int, shapes: Mapping[str, Tensor]) -> str:
+    if _motion_features(shapes) is not None or channels == STRAG:
+        return "moge4d-strag"
+    known = {
+        CONTROL: "wan-fun-control",
+        INPAINTING: "wan-fun-inp",
+        TEXT_ONLY: "wan-t2v",
+        CAMERA: "wan-fun-camera",
+    }
+    return known.get(channels, "wan-transformer")
+
+
+def _about(channels: int, shapes: Mapping[str, Tensor], found: Found) -> str:
+    dim, layers = shapes[PATCHES].shape[0], numbered(shapes, "blocks.")
+    names = {
+        CONTROL: "Wan2.1-Fun Control transformer",
+        INPAINTING: "Wan2.1-Fun InP transformer",
+        STRAG: "4D-STraG transformer",
+        TEXT_ONLY: "Wan2.1 text-to-video transformer",
+        CAMERA: "Wan2.1-Fun Control-Camera transformer",
+    }
+    size = SIZES.get((dim, layers), f"width {dim}, {layers} layers")
+    told = [names.get(channels, "Wan transformer"), size, f"{channels} channels"]
+    told += ["reference tokens"] if "ref_conv.weight" in shapes else []
+    told += ["Motion Perception"] if _motion_features(shapes) is not None else []
+    told += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
+    return ", ".join(told)
+
+
+def _product(sides: tuple[int, ...]) -> int:
+    product = 1
+    for side in sides:
+        product *= side
+    return product
+
+
+_EVERYTHING = WanConfig(
+    in_channels=STRAG,
+    dim=HEAD_DIM,
+    ffn_dim=1,
+    heads=1,
+    layers=0,
+    image_dim=1,
+    reference_tokens=True,
+    control_adapter=True,
+    motion_feature_dim=1,
+)
