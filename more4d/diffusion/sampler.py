@@ -1,14 +1,14 @@
 """Samplers: plain functions of a velocity field, a start and a list of noise levels."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(noisy latents [b, ...], sigma [b]) -> velocity [b, ...]"""
+from more4d.diffusion.field import Velocity, check_levels
+from more4d.diffusion.unipc import unipc
 
 
 def euler(
@@ -25,7 +25,7 @@ def euler(
         sigmas: decreasing noise levels, float32.
         on_step: called after each step, for a progress bar.
     """
-    _check(sigmas)
+    check_levels(sigmas)
     latents = noise
     for sigma, following in pairwise(sigmas):
         level = sigma.expand(len(latents)).to(latents.device)
@@ -44,7 +44,7 @@ def heun(
     """As `euler`, second order: average the velocity of both ends of a step (one call more per step but
     the last).
     """
-    _check(sigmas)
+    check_levels(sigmas)
     latents = noise
     for sigma, following in pairwise(sigmas):
         step = (following - sigma).to(latents.device)
@@ -58,9 +58,21 @@ def heun(
     return latents
 
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun}
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """An integrator and what it costs.
+
+    Attributes:
+        integrate: as `euler`.
+        calls: how often the field is asked in so many steps that end at noise level 0.
+    """
+
+    integrate: Callable[..., Tensor]
+    calls: Callable[[int], int]
 
 
-def _check(sigmas: Tensor) -> None:
-    if sigmas.ndim != 1 or len(sigmas) < 2 or not bool((torch.diff(sigmas) < 0).all()):
-        raise ValueError(f"noise levels must be at least two, strictly decreasing; got {sigmas.tolist()}")
+SAMPLERS: dict[str, Sampler] = {
+    "euler": Sampler(integrate=euler, calls=lambda steps: steps),
+    "heun": Sampler(integrate=heun, calls=lambda steps: 2 * steps - 1),
+    "unipc": Sampler(integrate=unipc, calls=lambda steps: steps),
+}

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.acceleration import ATTENTION
 from more4d.networks.interface import FRAME_STRIDE
+from more4d.networks.step_cache import StepCacheConfig
 
 NAME = "preset.yaml"
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +32,12 @@ class Sampling:
         shift: see `diffusion.timesteps.shift_sigma`.
         sampler: a name of `diffusion.sampler.SAMPLERS`.
         schedule: "even", or "published" for the doubly shifted one that released weights were shown with.
+        guidance_passes: "two" asks with the prompt and without it one after the other; "one" asks both at
+            once, which takes more memory, and less time where weights must travel or the GPU is not busy.
+        guidance_skip: share of the steps, at the end, that do without guidance.
+        cache: steps that are reused, see `networks.step_cache`; by default none.
+        attention: a name of `networks.acceleration.ATTENTION`.
+        compile: whether torch.compile makes a program of the blocks; the first call then takes minutes.
     """
 
     steps: int
@@ -37,8 +45,17 @@ class Sampling:
     shift: float = 1.0
     sampler: str = "euler"
     schedule: Literal["even", "published"] = "even"
+    guidance_passes: Literal["one", "two"] = "two"
+    guidance_skip: float = 0.0
+    cache: StepCacheConfig | None = None
+    attention: str = "best"
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.guidance_skip <= 1:
+            raise ConfigError(f"guidance_skip is a share of the steps, 0 to 1; got {self.guidance_skip}")
+        if self.attention not in ATTENTION:
+            raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
         if self.steps < 1:
             raise ConfigError(f"sampling needs at least one step, got {self.steps}")
         if self.guidance < 0 or self.shift <= 0:

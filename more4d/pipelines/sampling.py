@@ -1,16 +1,25 @@
 """Latents drawn from a network by the settings of a preset."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from more4d.diffusion.guidance import guided
-from more4d.diffusion.sampler import SAMPLERS, Velocity
+from more4d.diffusion.field import Velocity
+from more4d.diffusion.guidance import guidance_floor, guided, guided_at_once
+from more4d.diffusion.sampler import SAMPLERS
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
+from more4d.foundation.errors import ConfigError
+from more4d.networks.acceleration import attention_kernel, compile_blocks
 from more4d.networks.interface import Conditions
+from more4d.networks.step_cache import Enter, no_cache, step_cache
 from more4d.pipelines.preset import Sampling
+
+Told = TypeVar("Told", bound=Conditions)
 
 
 def sigmas_of(settings: Sampling) -> Float[Tensor, " levels"]:
@@ -28,23 +37,66 @@ def draw(
     unconditional: Callable[[], Conditions],
     on_step: Callable[[], None] | None = None,
 ) -> Float[Tensor, "b 16 f h w"]:
-    """Clean latents from `noise`.
+    """Clean latents from `noise`, of its type; in between they are float32, so that small steps are not lost.
 
     Args:
         network: velocity of (noisy, sigma, conditions).
         unconditional: makes the conditions without the prompt; called only where guidance needs them.
         on_step: called after each step.
+
+    Raises:
+        ConfigError: a setting does not go with this network or its device.
     """
+    sampler, sigmas = SAMPLERS[settings.sampler], sigmas_of(settings)
+    if settings.compile:
+        compile_blocks(network.transformer)
+    with attention_kernel(settings.attention, noise.device), _cache(network, settings) as enter:
 
-    def field(conditions: Conditions) -> Velocity:
-        def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-            return network(noisy, sigma, conditions)
+        def field(name: str, conditions: Conditions) -> Velocity:
+            def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
+                with enter(name):
+                    return network(noisy, sigma, conditions)
 
-        return velocity
+            return velocity
 
-    without = field(conditional) if settings.guidance == 1 else field(unconditional())
-    velocity = guided(field(conditional), without, settings.guidance)
-    return SAMPLERS[settings.sampler](velocity, noise, sigmas_of(settings), on_step)
+        told = field("conditional", conditional)
+        floor = guidance_floor(sigmas, settings.guidance_skip)
+        if settings.guidance == 1:
+            velocity = told
+        elif settings.guidance_passes == "one":
+            both = field("both", joined(unconditional(), conditional))
+            velocity = guided_at_once(both, told, settings.guidance, down_to=floor)
+        else:
+            velocity = guided(told, field("unconditional", unconditional()), settings.guidance, down_to=floor)
+        return sampler.integrate(velocity, noise.float(), sigmas, on_step).to(noise.dtype)
+
+
+def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Enter]:
+    """The step cache that `settings` ask for."""
+    if settings.cache is None:
+        return no_cache()
+    if settings.cache.kind == "first-block" and network.transformer.context_parallel is not None:
+        raise ConfigError(
+            "first-block does not go with context parallelism: processes that see other tokens could skip "
+            "other steps; take teacache, magcache or taylorseer"
+        )
+    calls = SAMPLERS[settings.sampler].calls(settings.steps)
+    return step_cache(network.transformer, settings.cache, calls=calls)
+
+
+def joined(first: Told, second: Told) -> Told:
+    """The conditions of both batches, one after the other.
+
+    Raises:
+        ValueError: one of them has a condition that the other lacks.
+    """
+    parts = {}
+    for field in fields(first):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if (one is None) != (other is None):
+            raise ValueError(f"{field.name} is given for one batch of conditions and not for the other")
+        parts[field.name] = None if one is None else torch.cat([one, other])
+    return replace(first, **parts)
 
 
 def standard_noise(*shape: int, generator: torch.Generator, like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from more4d.diffusion.guidance import guided
+from more4d.diffusion.guidance import guidance_floor, guided, guided_at_once
 from more4d.diffusion.sampler import SAMPLERS, euler, heun
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
 
@@ -18,7 +18,7 @@ def gaussian_velocity(noisy, sigma):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_straight_field_is_solved_in_one_step(name):
     noise, clean = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
-    result = SAMPLERS[name](lambda z, s: noise - clean, noise, sampling_sigmas(1, shift=5.0))
+    result = SAMPLERS[name].integrate(lambda z, s: noise - clean, noise, sampling_sigmas(1, shift=5.0))
     assert torch.allclose(result, clean, atol=1e-6)
 
 
@@ -49,6 +49,51 @@ def test_guidance_one_never_calls_the_unconditional_field():
     assert torch.equal(
         velocity(torch.ones(1, 1), torch.ones(1)), gaussian_velocity(torch.ones(1, 1), torch.ones(1))
     )
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_field_is_asked_as_often_as_said(name):
+    calls = []
+
+    def counted(noisy, sigma):
+        calls.append(sigma)
+        return gaussian_velocity(noisy, sigma)
+
+    SAMPLERS[name].integrate(counted, torch.ones(1, 1), sampling_sigmas(6, shift=3.0))
+    assert len(calls) == SAMPLERS[name].calls(6)
+
+
+def test_guidance_at_once_is_guidance_one_after_the_other():
+    def told(noisy, sigma):
+        return noisy * sigma.view(-1, 1) + 1
+
+    def untold(noisy, sigma):
+        return noisy - sigma.view(-1, 1)
+
+    def both(noisy, sigma):
+        half = len(noisy) // 2
+        return torch.cat([untold(noisy[:half], sigma[:half]), told(noisy[half:], sigma[half:])])
+
+    noisy, sigma = (
+        torch.randn(3, 2, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0.2, 0.5, 0.9]),
+    )
+    apart, together = guided(told, untold, 6.0), guided_at_once(both, told, 6.0)
+    assert torch.equal(apart(noisy, sigma), together(noisy, sigma))
+
+
+@pytest.mark.parametrize(("share", "guided_steps"), [(0.0, 10), (0.25, 8), (0.3, 7), (1.0, 0)])
+def test_the_last_share_of_the_steps_goes_without_guidance(share, guided_steps):
+    levels = sampling_sigmas(10, shift=5.0)
+    asked = []
+
+    def untold(noisy, sigma):
+        asked.append(sigma)
+        return torch.zeros_like(noisy)
+
+    field = guided(gaussian_velocity, untold, 2.0, down_to=guidance_floor(levels, share))
+    euler(field, torch.ones(1, 1), levels)
+    assert torch.equal(torch.tensor([float(s) for s in asked]), levels[:guided_steps])
 
 
 def test_guided_euler_agrees_with_the_reference(shared):

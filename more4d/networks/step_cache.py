@@ -1,0 +1,336 @@
+"""Sampling steps that reuse what an earlier step computed, instead of asking every block again.
+
+Neighbouring steps ask a transformer almost the same question. Four ways to notice, all around the blocks:
+
+* "first-block" (diffusers): compute the first block; if its residual is near the last one, reuse the rest.
+* "teacache" (Liu et al. 2024, arXiv 2411.19108): a polynomial of the change of the time modulation foretells
+  the change of the result; the foretold changes add up to the threshold, then a step is computed.
+* "magcache" (diffusers): as before, foretold by ratios of magnitudes that were measured once.
+* "taylorseer" (diffusers, lite): compute every n-th step; extend the result by its differences in between.
+
+What is kept belongs to one pass (conditional, unconditional) of one sample and never outlives it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from diffusers.hooks import (
+    FirstBlockCacheConfig,
+    HookRegistry,
+    MagCacheConfig,
+    ModelHook,
+    TaylorSeerCacheConfig,
+)
+from diffusers.hooks._helpers import TransformerBlockRegistry
+from diffusers.hooks.hooks import BaseState, StateManager
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.wan import BesideTokens, WanBlock, WanTransformer
+from more4d.networks.wan_config import WanConfig
+
+COEFFICIENTS: dict[str, tuple[float, ...]] = {
+    "1.3b": (-5.21862437e4, 9.23041404e3, -5.28275948e2, 1.36987616e1, -4.99875664e-2),
+    "t2v-14b": (-3.03318725e5, 4.90537029e4, -2.65530556e3, 58.7365115, -0.315583525),
+    "i2v-14b-480p": (2.57151496e5, -3.54229917e4, 1402.86849, -13.5890334, 0.132517977),
+    "fun-14b": (8107.0546, 2133.93892, -372.934672, 16.6203073, -0.0417769401),
+}
+"""Polynomials of TeaCache for published transformers, highest power first; "fun-14b" is I2V at 720p, too."""
+
+THRESHOLDS = {"first-block": 0.05, "teacache": 0.10, "magcache": 0.06, "taylorseer": 0.0}
+FIRST = {"first-block": 1, "teacache": 5, "magcache": 4, "taylorseer": 3}
+CALIBRATE = "python benchmarks/sampler.py --calibrate"
+
+Kind = Literal["first-block", "teacache", "magcache", "taylorseer"]
+Enter = Callable[[str], AbstractContextManager[Any]]
+"""Opens the pass of a name, in which the transformer is then called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCacheConfig:
+    """Which steps are reused.
+
+    Attributes:
+        kind: see the module.
+        threshold: change that is let pass; 0 computes every step. None: what is usual for the kind.
+            Not for "taylorseer".
+        interval: "taylorseer" computes every so many steps; 1 computes all.
+        first: steps at the start that are always computed. None: what is usual for the kind.
+        coefficients: of "teacache", highest power first; by default those of the transformer's size.
+        coefficients_of: name in `COEFFICIENTS`, for a transformer of another size or kind.
+        ratios: of "magcache": how the magnitude of the blocks' residual changes from step to step.
+    """
+
+    kind: Kind
+    threshold: float | None = None
+    interval: int = 3
+    first: int | None = None
+    coefficients: tuple[float, ...] = ()
+    coefficients_of: str | None = None
+    ratios: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not self.threshold >= 0:
+            raise ConfigError(f"the threshold of a step cache must not be negative, got {self.threshold}")
+        if self.interval < 1 or (self.first is not None and self.first < 0):
+            raise ConfigError(
+                f"a step cache needs interval >= 1 and first >= 0, got {self.interval} and {self.first}"
+            )
+        if self.coefficients_of is not None and self.coefficients_of not in COEFFICIENTS:
+            raise ConfigError(
+                f"no TeaCache coefficients of '{self.coefficients_of}'; known: {', '.join(COEFFICIENTS)}"
+            )
+        if self.kind == "magcache" and not self.ratios:
+            raise ConfigError(f"magcache needs cache.ratios of the network; measure them with {CALIBRATE}")
+
+    @property
+    def tolerated(self) -> float:
+        return THRESHOLDS[self.kind] if self.threshold is None else self.threshold
+
+    @property
+    def always(self) -> int:
+        return FIRST[self.kind] if self.first is None else self.first
+
+
+@contextmanager
+def step_cache(transformer: WanTransformer, config: StepCacheConfig, *, calls: int) -> Iterator[Enter]:
+    """Cache the steps of one sample. Every call of the transformer inside belongs into a pass:
+
+        with step_cache(transformer, config, calls=20) as enter:
+            with enter("conditional"):
+                transformer(...)
+
+    At the end everything kept is dropped and the transformer is as before.
+
+    Args:
+        calls: of the transformer in each pass.
+
+    Raises:
+        ConfigError: the cache knows nothing about a transformer of this size.
+    """
+    if len(transformer.blocks) < 2:
+        raise ConfigError(
+            f"a step cache needs at least 2 blocks, the transformer has {len(transformer.blocks)}"
+        )
+    if config.kind == "teacache":
+        remove = _add_teacache(transformer, config)
+    else:
+        if WanBlock not in TransformerBlockRegistry._registry:
+            TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
+        transformer.enable_cache(_published_config(config, calls))
+        remove = transformer.disable_cache
+    try:
+        yield transformer.cache_context
+    finally:
+        remove()
+
+
+def no_cache() -> AbstractContextManager[Enter]:
+    """In place of `step_cache`: passes that keep nothing."""
+    return nullcontext(lambda name: nullcontext())
+
+
+def teacache_coefficients(wan: WanConfig, config: StepCacheConfig) -> tuple[float, ...]:
+    """The polynomial of `config`, or else the one measured for a transformer of this size.
+
+    Raises:
+        ConfigError: nobody has measured one.
+    """
+    if config.coefficients:
+        return config.coefficients
+    fourteen = "t2v-14b" if wan.image_dim is None else "fun-14b"
+    name = config.coefficients_of or {(1536, 30): "1.3b", (5120, 40): fourteen}.get((wan.dim, wan.layers))
+    if name is None:
+        raise ConfigError(
+            f"there are no TeaCache coefficients for {wan.layers} layers of width {wan.dim}, only for "
+            f"{', '.join(COEFFICIENTS)}; give cache.coefficients (measure them with {CALIBRATE}) "
+            "or cache.coefficients_of"
+        )
+    return COEFFICIENTS[name]
+
+
+def _published_config(
+    config: StepCacheConfig, calls: int
+) -> FirstBlockCacheConfig | MagCacheConfig | TaylorSeerCacheConfig:
+    """What diffusers calls this cache."""
+    if config.kind == "first-block":
+        return FirstBlockCacheConfig(threshold=config.tolerated)
+    if config.kind == "magcache":
+        return MagCacheConfig(
+            threshold=config.tolerated,
+            max_skip_steps=3 if config.tolerated else 0,
+            retention_ratio=min(config.always / calls, 1.0),
+            num_inference_steps=calls,
+            mag_ratios=list(config.ratios),
+        )
+    # Lite: only what leaves the transformer is kept and extended. Every attention would be 17 GB at 14B.
+    return TaylorSeerCacheConfig(
+        cache_interval=config.interval,
+        disable_cache_before_step=config.always,
+        taylor_factors_dtype=torch.float32,
+        use_lite_mode=True,
+    )
+
+
+class _BlockMetadata:
+    """Tells diffusers' caches where a block finds its tokens: first, by whatever name they ask for them."""
+
+    hidden_states_argument_name = "tokens"
+    return_hidden_states_index = None
+    return_encoder_hidden_states_index = None
+
+    def _get_parameter_from_args_kwargs(
+        self, identifier: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if args else (kwargs or {})[self.hidden_states_argument_name]
+
+
+class _TeaState(BaseState):
+    """What one pass remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        self.calls, self.foretold = 0, 0.0
+        self.modulation: Tensor | None = None
+        self.entered: Tensor | None = None
+        self.residual: Tensor | None = None
+        self.reusing = False
+
+
+TEACACHE_HOOK = "more4d_teacache"
+
+
+class _TeaHook(ModelHook):
+    """One block's part: the first decides, all are skipped together, the last keeps the blocks' residual."""
+
+    _is_stateful = True
+
+    def __init__(
+        self, states: StateManager, place: Literal["first", "between", "last"], decide: Callable[..., bool]
+    ) -> None:
+        super().__init__()
+        self.states, self.place, self.decide = states, place, decide
+
+    def new_forward(self, module: nn.Module, tokens: Tensor, beside: BesideTokens) -> Tensor:
+        state = self.states.get_state()
+        if self.place == "first":
+            state.reusing = self.decide(state, beside.modulation)
+            state.entered = tokens
+        if state.reusing:
+            return tokens + state.residual if self.place == "last" else tokens
+        tokens = self.fn_ref.original_forward(tokens, beside)
+        if self.place == "last":
+            state.residual = tokens - state.entered
+        return tokens
+
+    def reset_state(self, module: nn.Module) -> nn.Module:
+        self.states.reset()
+        return module
+
+
+def _add_teacache(transformer: WanTransformer, config: StepCacheConfig) -> Callable[[], None]:
+    """Add the hooks; the result takes them away again."""
+    coefficients = teacache_coefficients(transformer.numbers, config)
+
+    def decide(state: _TeaState, modulation: Tensor) -> bool:
+        before, state.modulation = state.modulation, modulation
+        state.calls += 1
+        if before is None or state.calls <= config.always:
+            return False
+        state.foretold += foretold_change(relative_change(modulation, before), coefficients)
+        if state.residual is not None and state.foretold < config.tolerated:
+            return True
+        state.foretold = 0.0
+        return False
+
+    states, last = StateManager(_TeaState), len(transformer.blocks) - 1
+    for index, block in enumerate(transformer.blocks):
+        place = "first" if index == 0 else "last" if index == last else "between"
+        hook = _TeaHook(states, place, decide)
+        HookRegistry.check_if_exists_or_initialize(block).register_hook(hook, TEACACHE_HOOK)
+    registry = HookRegistry.check_if_exists_or_initialize(transformer)
+    registry.invalidate_child_registries_cache()
+
+    def remove() -> None:
+        registry.remove_hook(TEACACHE_HOOK, recurse=True)
+        registry.invalidate_child_registries_cache()
+
+    return remove
+
+
+def relative_change(now: Tensor, before: Tensor) -> float:
+    """Mean absolute difference, in mean absolute values of what was before."""
+    difference = (now.float() - before.float()).abs().mean()
+    return float(difference / before.float().abs().mean().clamp(min=1e-12))
+
+
+def foretold_change(change: float, coefficients: Sequence[float]) -> float:
+    """The polynomial at `change`; at least 0, below which it may fall outside the range it was fitted in."""
+    value = 0.0
+    for coefficient in coefficients:
+        value = value * change + coefficient
+    return max(value, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One call of a transformer: what it was told of the time, and what its blocks added to the tokens."""
+
+    modulation: Float[Tensor, "b 6 dim"]
+    residual: Float[Tensor, "b tokens dim"]
+
+
+@contextmanager
+def recording(transformer: WanTransformer) -> Iterator[list[StepRecord]]:
+    """Everything that `magnitude_ratios` and `change_pairs` need, on the CPU, one record per call inside."""
+    records: list[StepRecord] = []
+    entered: list[tuple[Tensor, Tensor]] = []
+
+    def note_input(block: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tokens, beside = inputs
+        entered.append((tokens, beside.modulation))
+
+    def note_output(block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tokens, modulation = entered.pop()
+        records.append(
+            StepRecord(modulation=modulation.float().cpu(), residual=(output - tokens).float().cpu())
+        )
+
+    handles = [
+        transformer.blocks[0].register_forward_pre_hook(note_input),
+        transformer.blocks[-1].register_forward_hook(note_output),
+    ]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def magnitude_ratios(records: Sequence[StepRecord]) -> tuple[float, ...]:
+    """`StepCacheConfig.ratios` of the steps of one pass: mean over tokens; 1 for the first step."""
+    ratios = [1.0]
+    for before, now in pairwise(records):
+        size, old = (record.residual.norm(dim=-1) for record in (now, before))
+        ratios.append(float((size / old.clamp(min=1e-8)).mean()))
+    return tuple(ratios)
+
+
+def change_pairs(records: Sequence[StepRecord], *, reach: int = 3) -> list[tuple[float, float]]:
+    """(change of the modulation, change of the blocks' residual) between steps up to `reach` apart.
+
+    A polynomial through them (numpy.polyfit) makes `StepCacheConfig.coefficients`.
+    """
+    return [
+        (relative_change(now.modulation, before.modulation), relative_change(now.residual, before.residual))
+        for distance in range(1, reach + 1)
+        for before, now in zip(records, records[distance:], strict=False)
+    ]
