@@ -23,8 +23,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure a preset on scenes and pictures it has never seen",
-        description="Measures tracks, depth and views of a preset beside baselines; prints JSON, and writes a "
-        "table and a page with pictures.",
+        description="Measures tracks, depth and views of a preset beside baselines; prints JSON, and writes "
+        "a table and a page with pictures.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -46,7 +46,7 @@ def moved_by_the_mean(clip: SceneClip, means: MeanMotion) -> Float[Tensor, "fram
 def nearest_colour(
     known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
 ) -> Float[Tensor, "frames height width 3"]:
-    """Each hole pixel takes the colour of the nearest known pixel of its frame; grey where nothing is known."""
+    """Each hole pixel takes the colour of the nearest known one of its frame; grey where nothing is known."""
     filled = torch.full_like(known, 0.5)
     for frame, (picture, covered) in enumerate(zip(known, coverage > 0.5, strict=True)):
         if bool(covered.any()):

@@ -4,7 +4,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,8 @@ from more4d.pipelines.evaluation.tracks import (
 )
 from more4d.pipelines.evaluation.unseen import Split, unseen_scene
 from more4d.pipelines.fingerprint import file_fingerprint, fingerprint
-from more4d.pipelines.models import KINDS, Models
+from more4d.pipelines.models import Models
+from more4d.pipelines.preset import Parts
 from more4d.pipelines.progress import Progress, silent
 
 Section = Literal["tracks"]
@@ -72,7 +73,7 @@ def evaluate(
 
 def about(models: Models, options: EvaluationOptions) -> dict[str, Any]:
     """When, where and of what."""
-    parts = [*(part for part in KINDS if models.has(part)), "depth"]
+    parts = all_parts(models)
     return {
         "preset": models.preset.name,
         "weights": models.identity(*parts),
@@ -120,7 +121,12 @@ def made_from(models: Models) -> list[Any]:
     code = fingerprint([file_fingerprint(path) for path in files])
     preset = asdict(models.preset)
     del preset["parts"], preset["loras"]
-    return [code, preset, models.identity(*(part for part in KINDS if models.has(part)), "depth")]
+    return [code, preset, models.identity(*all_parts(models))]
+
+
+def all_parts(models: Models) -> list[str]:
+    """The parts that the preset has, depth always among them: an estimator may need no file."""
+    return [part.name for part in fields(Parts) if part.name == "depth" or models.has(part.name)]
 
 
 def _hardware(models: Models) -> str:

@@ -171,7 +171,8 @@ def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positio
     versions = {"truth": tracks.positions}
     versions |= {f"seed {index}": each for index, each in enumerate(ours[:2])}
     versions["truth through codec"] = codec
-    full = float(farthest_px(tracks.positions, tracks.camera).quantile(0.98).clamp(min=4))
+    true_way = farthest_px(tracks.positions, tracks.camera)
+    full = float(true_way[true_way > 0].quantile(0.9).clamp(min=4))
     drawn = [draw_tracks(replace(tracks, positions=each), frames=[-1])[0] for each in versions.values()]
     ways = [colour_ramp(farthest_px(each, tracks.camera) / full) for each in versions.values()]
     save_sheet(
