@@ -11,10 +11,10 @@ import torch
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
+from more4d.networks.layouts import Recognised, open_network, recognise, unusable
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_reading import read_lora
-from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_network_header
+from more4d.networks.registry import ROLES
 from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
 from more4d.pipelines.preset import (
     GUIDE,
@@ -23,19 +23,15 @@ from more4d.pipelines.preset import (
     Preset,
     check_files,
     find_preset,
+    options_of,
     with_part,
 )
 
-KINDS: dict[str, tuple[str, ...]] = {
-    "trajectory_codec": ("tiny-trajectory-codec", "wan-trajectory-vae"),
-    "strag": ("strag",),
-    "text": ("umt5-text-encoder",),
-    "video_codec": ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae"),
-    "vism": ("vism",),
-    "motion_features": ("omnimae",),
-    "clip": ("clip-vision",),
-}
-"""Which kinds of network file can play which part; `networks.registry` builds them."""
+OURS = "more4d"
+"""The layout of files that this project writes; they carry their configuration."""
+
+UNTRAINED = ("wan-fun-control",)
+"""Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
 
 INSTEAD_OF_DEPTH = (
     "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY), or choose another estimator: "
@@ -75,7 +71,7 @@ class Models:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
         self.loras = _all_loras(folder, preset.loras, loras or {})
         self._loaded: dict[str, Any] = {}
-        self._recognised: dict[str, str] = {}
+        self._recognised: dict[str, Recognised] = {}
         self._identities: dict[str, str] = {}
 
     @classmethod
@@ -118,28 +114,34 @@ class Models:
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
-        for part in KINDS:
+        for part in ROLES:
             if self.has(part):
                 self.recognised(part)
+        if self.recognised("strag").layout in UNTRAINED:
+            _log.warning(
+                "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
+                "with scripts/4D_STraG_training, then give --part strag=FILE",
+                self._path("strag"),
+            )
 
     def has(self, part: str) -> bool:
         """Whether the preset has a network for this part."""
         return self.preset.parts.of(part) is not None
 
-    def recognised(self, part: str) -> str:
-        """The kind of a part's network, by its header.
+    def recognised(self, part: str) -> Recognised:
+        """What the file of a part is, by its header.
 
         Raises:
-            WeightsError: it is truncated, or cannot play this part.
+            WeightsError: it is truncated, its tensors do not fit together, or it cannot play this part.
+            ConfigError: the preset sets an option that its network does not have.
         """
         if part not in self._recognised:
             path = self._path(part)
-            found = read_network_header(path).kind
-            if found not in KINDS[part]:
-                raise WeightsError(
-                    f"{path} holds a '{found}', and {part} needs {' or '.join(KINDS[part])}; "
-                    f"give another file with --part {part}=FILE"
-                )
+            found = recognise(path, role=part)
+            if found.layout != OURS and (options := self._options(part)):
+                found = recognise(path, role=part, options=options)
+            if found.problems:
+                raise unusable(path, found)
             self._recognised[part] = found
         return self._recognised[part]
 
@@ -155,8 +157,14 @@ class Models:
         return self._loaded[part]
 
     def _open(self, part: str) -> Any:
-        kinds = {kind: BUILDERS[kind] for kind in KINDS[part]}
-        network = load_network(self._path(part), kinds, device=self.device, dtype=self.dtype)
+        own = self.recognised(part).layout == OURS
+        network = open_network(
+            self._path(part),
+            role=part,
+            device=self.device,
+            dtype=self.dtype,
+            options={} if own else self._options(part),
+        )
         loras = self.loras.get(part, ())
         for lora in loras:
             _log.info("merging %s into %s at strength %g", lora.path, part, lora.strength)
@@ -225,6 +233,10 @@ class Models:
                 self._loaded.clear()
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _options(self, part: str) -> dict[str, Any]:
+        """What the preset says about reading a part's file; a file of our own format says it itself."""
+        return options_of(self._file(part), self.folder)
 
     def _file(self, part: str) -> PartFile:
         file = self.preset.parts.of(part)
