@@ -26,10 +26,11 @@ def read_lora_settings(path: Path) -> dict[str, Any]:
         WeightsError: the settings cannot be read.
     """
     folder = path if path.is_dir() else path.parent
-    if path.suffix == ".safetensors" and path.is_file():
-        text = _header(path).get(HEADER_KEY)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) == 1 and files[0].suffix == ".safetensors":
+        text = _header(files[0]).get(HEADER_KEY)
         if text is not None:
-            return _parsed(text, f"{path}: its settings")
+            return _parsed(text, f"{files[0]}: its settings")
     beside = folder / PEFT_SETTINGS
     if path.is_dir() or path.name in {PEFT_TENSORS, "adapter_model.bin"}:
         try:

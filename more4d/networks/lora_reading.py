@@ -191,7 +191,7 @@ class _Alphas:
         try:
             special = (value for pattern, value in self.patterns.items() if _matches(pattern, parts.name))
             alpha = next(special, self.alpha)
-            alpha = rank if alpha is None else float(alpha)
+            alpha = float(rank if alpha is None else alpha)
         except (TypeError, ValueError, AttributeError, re.error) as error:
             raise WeightsError(
                 f"{self.where}: its settings of alpha cannot be read ({error}); fetch the file again"

@@ -1,0 +1,62 @@
+"""PEFT's settings are found where PEFT and diffusers leave them."""
+
+import json
+
+import pytest
+import torch
+
+from more4d.files.lora_settings import (
+    HEADER_KEY,
+    PEFT_SETTINGS,
+    PEFT_TENSORS,
+    read_lora_settings,
+    write_lora_settings,
+)
+from more4d.files.network_file import write_tensors
+from more4d.foundation.errors import WeightsError
+
+TENSORS = {"x": torch.ones(2)}
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    write_lora_settings(tmp_path / "new", {"r": 4, "lora_alpha": 2.5})
+    assert read_lora_settings(tmp_path / "new") == {"r": 4, "lora_alpha": 2.5}
+
+
+def test_the_header_counts_before_the_file_beside_it(tmp_path):
+    path = tmp_path / PEFT_TENSORS
+    write_lora_settings(tmp_path, {"r": 1})
+    write_tensors(path, TENSORS, {})
+    assert read_lora_settings(path) == {"r": 1}
+    write_tensors(path, TENSORS, {HEADER_KEY: json.dumps({"r": 2})})
+    assert read_lora_settings(path) == {"r": 2}
+
+
+def test_settings_of_another_file_in_the_folder_do_not_count(tmp_path):
+    write_lora_settings(tmp_path, {"r": 1})
+    write_tensors(tmp_path / "other.safetensors", TENSORS, {})
+    assert read_lora_settings(tmp_path / "other.safetensors") == {}
+
+
+def test_no_settings_are_none(tmp_path):
+    write_tensors(tmp_path / PEFT_TENSORS, TENSORS, {})
+    assert read_lora_settings(tmp_path / PEFT_TENSORS) == {}
+    assert read_lora_settings(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xfe"])
+def test_settings_that_cannot_be_read_are_one_line(tmp_path, text):
+    (tmp_path / PEFT_SETTINGS).write_bytes(text)
+    with pytest.raises(WeightsError, match=PEFT_SETTINGS) as error:
+        read_lora_settings(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"no header")
+    with pytest.raises(WeightsError, match=r"x\.safetensors is not a whole safetensors file"):
+        read_lora_settings(path)
+    write_tensors(path, TENSORS, {HEADER_KEY: "{"})
+    with pytest.raises(WeightsError, match=r"x\.safetensors: its settings cannot be read"):
+        read_lora_settings(path)
