@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from more4d.cli.progress_bar import BatchProgress
-from more4d.foundation.errors import More4DError, WeightsError
+from more4d.foundation.errors import More4DError, ProcessesError, WeightsError
 from more4d.pipelines.batch_sheet import save_batch_sheet
 from more4d.pipelines.image_to_4d import Result, camera_folders, run_job, stage_names
 from more4d.pipelines.job import Job
@@ -23,12 +23,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one item ended; `failure` is the reason if it did not end well."""
+    """How one item ended; `failure` is the reason if it did not end well.
+
+    `process` made it, where several share the work.
+    """
 
     job: Job
     seconds: float
     result: Result | None = None
     failure: str | None = None
+    process: int | None = None
 
 
 def run_batch(models: Models, jobs: list[Job], output: Path, *, show: bool) -> int:
@@ -44,51 +48,66 @@ def run_batch(models: Models, jobs: list[Job], output: Path, *, show: bool) -> i
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
-        outcomes = _run_all(models, jobs, output, show)
-        record.about["items"] = [_described(outcome) for outcome in outcomes]
-        good = [outcome for outcome in outcomes if outcome.result is not None]
-        sheet = _sheet(record, good, output) if len(good) > 1 else None
-        failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
-        if failures:
-            record.fail("; ".join(failures))
-        else:
-            record.save()
-    seconds = time.monotonic() - started
+        progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
+        outcomes = []
+        try:
+            for number, job in enumerate(jobs, start=1):
+                label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
+                outcomes.append(make_item(models, job, output, progress, label))
+        finally:
+            progress.close()
+        return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
+
+
+def make_item(models: Models, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
+    """Make one item, and say how that ended.
+
+    Raises:
+        WeightsError: a network cannot be loaded, so that all other items would fail too.
+        ProcessesError: processes that work on the item together have lost each other.
+    """
+    started = time.monotonic()
+    result, failure = None, None
+    with progress.item(label, len(stage_names(job))) as report:
+        # What one item can cause: bad input, files, memory, sizes that a network refuses.
+        try:
+            result = run_job(models, job, output / job.name, progress=report)
+        except (WeightsError, ProcessesError):
+            raise
+        except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
+            failure = _one_line(error)
+            _log.debug("%s failed", job.name, exc_info=True)
+            if os.environ.get("MORE4D_DEBUG"):
+                raise
+    return Outcome(job=job, seconds=time.monotonic() - started, result=result, failure=failure)
+
+
+def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, memory_mib: int) -> int:
+    """Write the record and the sheet of a whole run and tell its end; returns the exit code.
+
+    Args:
+        outcomes: one per item, in the order of the list.
+        started: by `time.monotonic`.
+        memory_mib: the most that a process has held.
+    """
+    record.about["items"] = [_described(outcome) for outcome in outcomes]
+    good = [outcome for outcome in outcomes if outcome.result is not None]
+    sheet = _sheet(record, good, record.folder) if len(good) > 1 else None
+    failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
+    if failures:
+        record.fail("; ".join(failures))
+    else:
+        record.save()
     for outcome in good:
         print(f"{outcome.job.name}: {outcome.result.folder}/sheet.png")
+    seconds = time.monotonic() - started
     print(
-        f"{len(good)} of {len(jobs)} items in {seconds:.0f} s, at most {peak_memory_mib()} MiB of memory: "
-        f"{sheet or output}"
+        f"{len(good)} of {len(outcomes)} items in {seconds:.0f} s, at most {memory_mib} MiB of memory: "
+        f"{sheet or record.folder}"
     )
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _run_all(models: Models, jobs: list[Job], output: Path, show: bool) -> list[Outcome]:
-    outcomes = []
-    progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
-    try:
-        for number, job in enumerate(jobs, start=1):
-            label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
-            started = time.monotonic()
-            result, failure = None, None
-            with progress.item(label, len(stage_names(job))) as report:
-                # What one item can cause: bad input, files, memory, sizes that a network refuses.
-                try:
-                    result = run_job(models, job, output / job.name, progress=report)
-                except WeightsError:
-                    raise  # the other items would fail of it too
-                except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
-                    failure = _one_line(error)
-                    _log.debug("%s failed", job.name, exc_info=True)
-                    if os.environ.get("MORE4D_DEBUG"):
-                        raise
-            seconds = time.monotonic() - started
-            outcomes.append(Outcome(job=job, seconds=seconds, result=result, failure=failure))
-    finally:
-        progress.close()
-    return outcomes
 
 
 def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
@@ -105,6 +124,7 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
 def _described(outcome: Outcome) -> dict[str, object]:
     return {
         "name": outcome.job.name,
+        **({} if outcome.process is None else {"process": outcome.process}),
         "state": "failed" if outcome.failure else "finished",
         "failure": outcome.failure,
         "seconds": round(outcome.seconds, 2),

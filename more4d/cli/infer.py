@@ -112,12 +112,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     from more4d.cli.batch import run_batch
     from more4d.cli.device import open_device
+    from more4d.cli.processes import Processes
+    from more4d.cli.shared_batch import run_shared_batch
     from more4d.pipelines.models import Lora, Models
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
     jobs = jobs_of(options)
-    device = open_device(options.device)
+    processes = Processes.launched()
+    device = open_device(processes.device(options.device))
+    processes.share_cores()
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
@@ -125,6 +129,8 @@ def run(options: argparse.Namespace) -> int:
     models = Models.open(
         options.weights, device, preset=options.preset, parts=dict(options.part), loras=loras
     )
+    if processes.are_several:
+        return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
     return run_batch(models, jobs, options.output, show=not options.quiet)
 
 

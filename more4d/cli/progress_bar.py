@@ -16,13 +16,19 @@ _FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
 
 
 class BatchProgress:
-    """Counts the stages of all items; every stage counts alike."""
+    """Counts the stages of all items; every stage counts alike.
 
-    def __init__(self, stages: int, *, show: bool) -> None:
+    With `lines` there is no bar even on a terminal, which several processes could not share.
+    """
+
+    def __init__(self, stages: int, *, show: bool, lines: bool = False) -> None:
         self._show = show
         self._stages_before = 0.0
         self._bar = tqdm(
-            total=stages, bar_format=_FORMAT, file=sys.stderr, disable=not (show and sys.stderr.isatty())
+            total=stages,
+            bar_format=_FORMAT,
+            file=sys.stderr,
+            disable=lines or not (show and sys.stderr.isatty()),
         )
 
     @contextmanager

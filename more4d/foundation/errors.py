@@ -19,3 +19,7 @@ class WeightsError(More4DError):
 
 class MissingPackageError(More4DError):
     """An optional package is needed; the message holds the line that installs it."""
+
+
+class ProcessesError(More4DError):
+    """Of the processes that work together, one is gone, or they cannot go on together."""
