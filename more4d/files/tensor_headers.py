@@ -1,4 +1,4 @@
-"""What files of weights hold, without reading it: names, shapes and types; and each tensor when it is asked for.
+"""What files of weights hold, without reading it: names, shapes and types; each tensor when it is asked for.
 
 One set of tensors may be one file or many: safetensors (single, sharded with or without an index) or files of
 torch.save. Shapes and types come as tensors on the meta device, which have no memory.

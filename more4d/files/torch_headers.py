@@ -1,8 +1,8 @@
-"""Files of torch.save as tables of tensors: their shapes alone, or tensors that stay on disk until they are used.
+"""Files of torch.save as tables of tensors: their shapes alone, or tensors that stay on disk until used.
 
 Archives (torch 1.6 and later) are mapped into memory by torch's restricted unpickler, which reads no storage.
-In the old format storages lie behind the pickles; there the machine of `files.torch_pickles` reads the pickles,
-and the size of the file says whether the storages are whole.
+In the old format storages lie behind the pickles; there the machine of `files.torch_pickles` reads these, and
+the size of the file says whether the storages are whole.
 """
 
 import pickle

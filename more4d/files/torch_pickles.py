@@ -54,7 +54,7 @@ def load_torch(data: bytes) -> Any:
 
 
 def legacy_shapes(path: Path) -> Any:
-    """What a file in the old format holds, its storages without memory; only what is in front of them is read.
+    """What a file in the old format holds, its storages without memory: only what is before them is read.
 
     Raises:
         Refused: it asks for something that is not data.

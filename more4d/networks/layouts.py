@@ -1,10 +1,10 @@
 """What a file or folder of weights is, and the network in it: published files and ours through one door.
 
-Nothing but headers is read to recognise weights. A network is built without memory and filled tensor by tensor.
+To recognise weights only headers are read. A network is built without memory and filled tensor by tensor.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,15 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import BYTE_TOKENIZER
 from more4d.networks.materialise import fill, mismatches, without_memory
 from more4d.networks.published.becoming import Becoming, Found, described_beside
+from more4d.networks.published.codecs import codec_headers, diffusers_vae, published_codec, published_vae
+from more4d.networks.published.encoders import (
+    omnimae,
+    published_clip,
+    published_text,
+    transformers_clip,
+    transformers_text,
+)
+from more4d.networks.published.loras import lora
 from more4d.networks.published.ours import own_file
 from more4d.networks.published.transformers import diffusers_transformer, published_transformer
 from more4d.networks.registry import NETWORKS, ROLES
@@ -23,8 +32,17 @@ from more4d.networks.registry import NETWORKS, ROLES
 UNKNOWN = "unknown"
 LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
     own_file,
+    omnimae,
     published_transformer,
     diffusers_transformer,
+    published_codec,
+    published_vae,
+    diffusers_vae,
+    published_text,
+    transformers_text,
+    published_clip,
+    transformers_clip,
+    lora,
 )
 """Asked in this order; the first that knows the names answers."""
 
@@ -58,7 +76,7 @@ def recognise(path: Path, *, role: str | None = None, options: Mapping[str, Any]
     """Tell what a file, an index of shards or a folder holds, from headers alone.
 
     Args:
-        role: part of a preset that it shall play (a key of `networks.registry.ROLES`), where it can play several.
+        role: part of a preset that it shall play, a key of `networks.registry.ROLES`; it may play several.
         options: fields of the network's configuration that the user sets.
 
     Raises:
@@ -92,6 +110,10 @@ def open_network(
     _check_tokenizer(path, found.config)
     network = without_memory(found.kind, found.config)
     with headers.opened() as read:
+        for name, check in becoming.plan.checks.items():
+            problem = check(read(name)) if name in headers.shapes else None
+            if problem is not None:
+                raise unusable(path, replace(found, problems=(problem,)))
         return fill(network, becoming.plan, read, device=device, dtype=dtype)
 
 
@@ -107,7 +129,7 @@ def _examined(
 ) -> tuple[Recognised, Becoming, TensorHeaders]:
     if role is not None and role not in ROLES:
         raise ConfigError(f"there is no role '{role}'; known: {', '.join(ROLES)}")
-    headers = read_headers(path)
+    headers = (codec_headers(path) if path.is_dir() else None) or read_headers(path)
     found = Found(path=path, headers=headers, described=described_beside(path), role=role, options=options)
     becoming = _becoming(found)
     problems = [*headers.problems, *becoming.problems]
@@ -153,7 +175,8 @@ def _check_tokenizer(path: Path, config: Any) -> None:
     tokenizer = getattr(config, "tokenizer", BYTE_TOKENIZER)
     if tokenizer != BYTE_TOKENIZER and not Path(tokenizer).is_dir():
         raise WeightsError(
-            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to get it"
+            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to"
+            " get it"
         )
 
 

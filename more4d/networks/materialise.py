@@ -1,7 +1,7 @@
-"""Networks built without memory and filled tensor by tensor, so that there is never more than one copy of them.
+"""Networks built without memory and filled tensor by tensor: there is never more than one copy of them.
 
-A plan says of every tensor of a network where it comes from: a name in a file (perhaps reshaped), a constant, or
-a new module that no file knows. It is checked against shapes before anything is read.
+A plan says of every tensor of a network where it comes from: a name in a file (perhaps reshaped), a constant,
+or a new module that no file knows. It is checked against shapes before anything is read.
 """
 
 import threading
@@ -43,12 +43,14 @@ class Plan:
         sources: by name in the network.
         constants: by name in the network, of what is not in the file.
         new: by the name of a module in the network, what makes a new one; its values are always the same.
+        checks: by name in the file, what tells why a tensor's values cannot be right, or None.
         ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
     """
 
     sources: Mapping[str, Source]
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    checks: Mapping[str, Callable[[Tensor], str | None]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
     def is_new(self, name: str) -> bool:

@@ -7,6 +7,7 @@ Normalised motion becomes a motion image m = 2 E(x) - 1, which at initialisation
 and back through both inverses, the VAE's decoder and the decoder adapter. All statistics live in the weights.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ FRAMES_AT_ONCE = 4
 FARTHEST_M = 1e4
 NEAREST_M = 1e-5
 FLATTEST_LOG_RANGE = 0.05
+LARGEST_MOTION = 6.0  # of normalised motion; its picture is 0.995, and beyond it small errors become large
 # Statistics of trajectory latents that the released 4D-STraG works in, after Wan's own.
 PUBLISHED_TRAJECTORY_MEAN = (
     0.9336647, -1.5638999, 0.0971676, -0.0003718, -0.4085754, 2.2521055, -1.7826537, 1.4354854,
@@ -54,12 +56,15 @@ class WanTrajectoryVaeConfig:
     Attributes:
         video: the video VAE inside.
         adapter_width: channels inside the adapters, a multiple of 32.
+        adapters: "learned", or "closed": motion x is the picture tanh(x / 2), as where the encoder adapter
+            begins, and comes back by the inverse. That needs no training.
         depth_style: how a depth map becomes a picture: "log" (robust, ours) or "linear" (as published).
         motion_units: the unit of each axis of motion inside the codec, in units of `geometry.motion`.
     """
 
     video: WanVideoVaeConfig = field(default_factory=WanVideoVaeConfig)
     adapter_width: int = 128
+    adapters: Literal["learned", "closed"] = "learned"
     depth_style: DepthStyle = "log"
     motion_units: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -128,6 +133,21 @@ class DecoderAdapter(nn.Module):
         return self.conv_out(silu(self.norm_out(x)))
 
 
+class ClosedEncoder(nn.Module):
+    """The encoder adapter as it is at initialisation, without weights."""
+
+    def forward(self, motion: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        return torch.sigmoid(motion.float())
+
+
+class ClosedDecoder(nn.Module):
+    """The inverse of `ClosedEncoder`, of pictures in [-1, 1]; motion beyond `LARGEST_MOTION` is cut."""
+
+    def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        widest = math.tanh(LARGEST_MOTION / 2)
+        return 2 * torch.atanh(picture.float().clamp(-widest, widest))
+
+
 class WanTrajectoryVae(nn.Module):
     """`interface.TrajectoryCodec` and `interface.VideoCodec` as published. Latents are float32.
 
@@ -141,8 +161,9 @@ class WanTrajectoryVae(nn.Module):
             raise ConfigError(f"adapter_width must be a multiple of {GROUPS}, got {config.adapter_width}")
         self.config = config
         self.video = WanVideoVae(config.video)
-        self.encoder_adapter = EncoderAdapter(config.adapter_width)
-        self.decoder_adapter = DecoderAdapter(config.adapter_width)
+        closed, width = config.adapters == "closed", config.adapter_width
+        self.encoder_adapter = ClosedEncoder() if closed else EncoderAdapter(width)
+        self.decoder_adapter = ClosedDecoder() if closed else DecoderAdapter(width)
         self.trajectory_statistics = LatentStatistics.identity()
 
     def encode_motion(
@@ -217,7 +238,7 @@ class WanTrajectoryVae(nn.Module):
         return motion.new_tensor(self.config.motion_units).view(3, 1, 1, 1)
 
     def _by_frames(
-        self, adapter: EncoderAdapter | DecoderAdapter, video: Float[Tensor, "b 3 t height width"]
+        self, adapter: nn.Module, video: Float[Tensor, "b 3 t height width"]
     ) -> Float[Tensor, "b 3 t height width"]:
         """Every frame through a picture network, a few at a time: their features are large."""
         run: Callable[[Tensor], Tensor] = adapter

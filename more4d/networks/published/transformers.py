@@ -31,7 +31,7 @@ def published_transformer(found: Found) -> Becoming | None:
 
 
 def diffusers_transformer(found: Found) -> Becoming | None:
-    """A folder with diffusers' names (WanTransformer3DModel), perhaps with ours beside; None if this is none."""
+    """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
     if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= found.shapes.keys():
         return None
     everything = replace(_EVERYTHING, layers=numbered(found.shapes, "blocks."))
@@ -55,14 +55,14 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
             layout=layout,
             about=_about(channels, shapes, found),
             problems=(
-                f"a transformer of {channels} input channels is neither Control (48), InP (36) nor 4D-STraG (64)",
+                f"holds a transformer of {channels} input channels; Control has 48, InP 36, 4D-STraG 64",
             ),
         )
     try:
         wan = wan_values(found.described, shapes)
         config = _configured(found, kind, wan, shapes)
     except ConfigError as error:
-        if found.options and "option" in str(error):
+        if found.options:
             raise
         return Becoming(
             layout=layout, kind=kind, about=_about(channels, shapes, found), problems=(str(error),)
@@ -78,7 +78,7 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
 
 
 def wan_values(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of `WanConfig`, from shapes by published names, and what shapes do not tell from `config.json`."""
+    """Fields of `WanConfig`, from shapes by published names; what they do not tell is from `config.json`."""
 
     def side(name: str, axis: int, default: int) -> int:
         return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else default
@@ -118,7 +118,7 @@ def _configured(
 ) -> STraGConfig | ViSMConfig:
     if "heads" not in wan and "heads" not in found.options:
         raise ConfigError(
-            f"the number of attention heads of a transformer of width {wan['dim']} cannot be seen from its tensors;"
+            f"has a transformer of width {wan['dim']}, whose attention heads cannot be counted from tensors;"
             " put its config.json beside it"
         )
     if kind == "vism":
@@ -164,7 +164,7 @@ def _contradictions(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) 
         "num_layers": numbered(shapes, "blocks."),
     }
     return [
-        f"the config.json beside it says {name} {described[name]}, its tensors say {value}; one is another network's"
+        f"has {name} {value}, and the config.json beside it says {described[name]}: of another network"
         for name, value in theirs.items()
         if value is not None and described.get(name) not in (None, value)
     ]
