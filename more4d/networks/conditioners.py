@@ -92,7 +92,7 @@ class UMT5TextEncoder(nn.Module):
     ) -> Float[Tensor, "b length text_dim"]:
         """Embeddings of token ids; `valid` says which belong to the text."""
         hidden = self.encoder(input_ids=tokens, attention_mask=valid.long()).last_hidden_state
-        hidden = hidden * valid.unsqueeze(-1).to(hidden.dtype)
+        hidden = hidden * valid.unsqueeze(-1).to(hidden)  # its device, too: blocks may travel there
         return pad(hidden, (0, 0, 0, self.config.length - tokens.shape[1]))
 
     def tokenize(self, prompts: list[str]) -> Int[Tensor, "b tokens"]:

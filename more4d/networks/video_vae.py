@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
+from more4d.networks.vae_tiles import FIRST_UP, FirstHalf, SecondHalf, tiles
 from more4d.networks.wan import AutoencoderKLWan, convert_wan_vae_to_diffusers
 from more4d.networks.weights import fill_network
 
@@ -91,12 +92,15 @@ class WanVideoVae(nn.Module):
 
     Attributes:
         recompute: keep only what groups of frames hand on for the backward pass, and compute the rest again.
+        tile_px: longest side of the tiles that pictures are decoded in, without gradients; None decodes them
+            whole. Tiles cost memory of their size instead of the picture's, more work, and no precision.
     """
 
     def __init__(self, config: WanVideoVaeConfig) -> None:
         super().__init__()
         self.config = config
         self.recompute = False
+        self.tile_px: int | None = None
         self.vae = AutoencoderKLWan(
             base_dim=config.base_dim,
             dim_mult=list(config.dim_mult),
@@ -140,11 +144,30 @@ class WanVideoVae(nn.Module):
     def decode_raw(self, latents: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 3 t height width"]:
         """The video of latents that are not normalised; clamped to [-1, 1] outside training only.
 
-        A clamp in training would stop the gradient of every pixel beyond it.
+        A clamp in training would stop the gradient of every pixel beyond it. Latent frames are decoded one by
+        one, each with what it needs of those before.
         """
         latents = self.vae.post_quant_conv(latents.to(self.vae.post_quant_conv.weight.dtype))
-        video = self._in_groups(self.vae.decoder, latents.split(1, dim=2), first_chunk=True)
+        longest = PIXEL_STRIDE * max(latents.shape[-2:])
+        if self.tile_px is not None and longest > self.tile_px and not torch.is_grad_enabled():
+            video = self._decode_in_tiles(latents, self.tile_px)
+        else:
+            video = self._in_groups(self.vae.decoder, latents.split(1, dim=2), first_chunk=True)
         return video if self.training else video.clamp(-1, 1)
+
+    def _decode_in_tiles(self, latents: Tensor, tile_px: int) -> Tensor:
+        """As the decoder, up to rounding; a tile passes through all of time before the next."""
+        first, second = FirstHalf(self.vae.decoder), SecondHalf(self.vae.decoder)
+        features = self._in_groups(first, latents.split(1, dim=2), first_chunk=True)
+        lengths = [1] + [FIRST_UP] * (latents.shape[2] - 1)
+        batch, _, frames, height, width = latents.shape
+        size = (FRAME_STRIDE * (frames - 1) + 1, PIXEL_STRIDE * height, PIXEL_STRIDE * width)
+        video = latents.new_empty(batch, 3, *size)
+        for tile in tiles(features.shape[-2:], tile_px, second.margin):
+            groups = features[(..., *tile.read)].split(lengths, dim=2)
+            part = self._in_groups(second, groups, first_chunk=True)
+            video[(..., *tile.place)] = part[(..., *tile.keep)]
+        return video
 
     def _in_groups(self, network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
         """Run `network` over groups of frames, handing the features of each on to the next."""

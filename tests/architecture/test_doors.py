@@ -16,7 +16,7 @@ DOORS = {
     "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py"),
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py", "training/layout.py"),
-    "diffusers": ("networks/wan.py", "networks/step_cache.py"),
+    "diffusers": ("networks/wan.py", "networks/offload.py", "networks/step_cache.py"),
     "llvmlite": ("raster/numba_backend.py",),
     "numcodecs": ("files/packing.py",),
     "numba": ("raster/numba_backend.py",),

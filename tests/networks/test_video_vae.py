@@ -5,6 +5,7 @@ import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
+from more4d.networks.vae_tiles import CELL_PX, FirstHalf, SecondHalf
 from more4d.networks.video_vae import (
     WAN_MEAN,
     WAN_STD,
@@ -139,3 +140,46 @@ def test_published_weights_are_strict(conformance, name: str):
     with pytest.raises(WeightsError, match="surprise"):
         tensors = reference.weights | {"encoder.surprise": torch.ones(1)}
         load_published_video_vae(codec, tensors, where="vae.pth")
+
+
+@pytest.mark.parametrize("tile_px", [24, 40])
+def test_tiles_are_the_whole_picture(tile_px: int):
+    codec = video_vae()
+    latents = torch.randn(1, 16, 2, 7, 9, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        whole = codec.decode_raw(latents)
+        codec.tile_px = tile_px
+        assert codec.decode_raw(latents).sub(whole).abs().max() < 1e-5
+
+
+def test_a_margin_less_wide_would_be_seen():
+    codec = video_vae()
+    latents = torch.randn(1, 16, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        features = FirstHalf(codec.vae.decoder)(latents, feat_cache=[None] * 99, feat_idx=[0])
+    second = SecondHalf(codec.vae.decoder)
+
+    def seen_from_the_last_cell(start: int) -> torch.Tensor:
+        with torch.no_grad():
+            part = second(features[..., start:], feat_cache=[None] * 99, feat_idx=[0])
+        return part[..., -CELL_PX:]
+
+    last = features.shape[-1] - 1
+    whole = seen_from_the_last_cell(0)
+    torch.testing.assert_close(seen_from_the_last_cell(last - second.margin), whole)
+    assert (seen_from_the_last_cell(last - second.margin + 1) - whole).abs().max() > 0
+
+
+def test_tiles_are_only_for_what_needs_no_gradient():
+    codec = video_vae()
+    codec.tile_px = 16
+    latents = torch.randn(1, 16, 2, 4, 4, requires_grad=True)
+    codec.decode_raw(latents)[:, :, -1].square().sum().backward()
+    assert latents.grad is not None and latents.grad.abs().max() > 0
+
+
+def test_what_is_decoded_later_changes_nothing_before():
+    codec = video_vae()
+    latents = torch.randn(1, 16, 4, 2, 3, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        assert torch.equal(codec.decode_raw(latents)[:, :, :9], codec.decode_raw(latents[:, :, :3]))
