@@ -175,7 +175,7 @@ def weight_files_in(folder: Path) -> list[Path]:
     )
 
 
-def size_text(size: float) -> str:
+def size_text(size: int | float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "KB", "MB"):
         if size < 1000:

@@ -4,14 +4,16 @@
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from more4d.files.tensor_headers import read_headers
 from more4d.foundation.errors import WeightsError
 from more4d.networks.lora_keys import KOHYA_PREFIX
-from more4d.networks.lora_reading import LoraUpdates
+from more4d.networks.lora_reading import LoraUpdates, parse_lora
 from more4d.networks.published_keys import network_names
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
@@ -71,6 +73,18 @@ def unmerge_loras(network: STraG | ViSM, originals: Mapping[str, Tensor]) -> Non
     with torch.no_grad():
         for name, original in originals.items():
             parameters[name].copy_(original)
+
+
+def check_lora(path: Path, network: STraG | ViSM) -> None:
+    """Look at the header of a LoRA's file, and refuse it if it is not for `network`, which may be on meta.
+
+    Raises:
+        WeightsError: one line about the first key that does not fit, or about what is broken.
+    """
+    headers = read_headers(path)
+    if headers.problems:
+        raise WeightsError(f"{path} {headers.problems[0]}; fetch it again")
+    _check(parse_lora(headers.shapes, where=str(path)), dict(network.named_parameters()))
 
 
 def lora_names(network: STraG | ViSM) -> dict[str, str]:

@@ -130,6 +130,7 @@ def parse_lora(
     """Updates by parameter; every tensor is used once, or an error names it.
 
     Args:
+        tensors: by key; on the meta device only their names and shapes are looked at.
         settings: PEFT's, with `lora_alpha` and so on. Where neither they nor tensors called `alpha` say what
             alpha is, it is the rank, as in diffusers; only kohya's files must say it.
         where: the file, for messages.
@@ -143,7 +144,7 @@ def parse_lora(
         target = None if part is None else _target(name, part)
         if part is None or target is None:
             raise WeightsError(f"{where}: {_unknown(key)}")
-        if not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{where}: '{key}' is not finite; this LoRA is damaged, fetch it again")
         parts = found.setdefault(target, _Parts(name=name))
         if part in parts.tensors:
@@ -181,6 +182,8 @@ class _Alphas:
         """Alpha such that the update counts alpha / rank."""
         told = parts.tensors.get("alpha")
         if told is not None:
+            if told.numel() == 1 and told.is_meta:
+                return float(rank)
             if told.numel() != 1 or not float(told):
                 raise WeightsError(
                     f"{self.where}: '{parts.keys['alpha']}' must be one number, not 0; fetch the file again"

@@ -12,9 +12,11 @@ import torch
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
 from more4d.networks.layouts import Recognised, open_network, recognise, unusable
-from more4d.networks.lora import merge_loras
+from more4d.networks.lora import check_lora, merge_loras
 from more4d.networks.lora_reading import read_lora
+from more4d.networks.materialise import without_memory
 from more4d.networks.registry import ROLES
+from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
 from more4d.pipelines.preset import (
     GUIDE,
@@ -59,6 +61,9 @@ class Models:
 
     Nothing is loaded before it is asked for. Networks asked for inside `released()` are dropped at its end
     unless the preset keeps them.
+
+    Attributes:
+        fellows: the processes that draw every sample together, if several do; see `pipelines.together`.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Models:
     ) -> None:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
         self.loras = _all_loras(folder, preset.loras, loras or {})
+        self.fellows: Fellows | None = None
         self._loaded: dict[str, Any] = {}
         self._recognised: dict[str, Recognised] = {}
         self._identities: dict[str, str] = {}
@@ -117,6 +123,10 @@ class Models:
         for part in ROLES:
             if self.has(part):
                 self.recognised(part)
+        for part, loras in self.loras.items():
+            network = without_memory(self.recognised(part).kind, self.recognised(part).config)
+            for lora in loras:
+                check_lora(lora.path, network)
         if self.recognised("strag").layout in UNTRAINED:
             _log.warning(
                 "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "

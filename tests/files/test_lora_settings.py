@@ -20,6 +20,7 @@ TENSORS = {"x": torch.ones(2)}
 
 def test_what_is_written_is_read_again(tmp_path):
     write_lora_settings(tmp_path / "new", {"r": 4, "lora_alpha": 2.5})
+    write_tensors(tmp_path / "new" / PEFT_TENSORS, TENSORS, {})
     assert read_lora_settings(tmp_path / "new") == {"r": 4, "lora_alpha": 2.5}
 
 
@@ -47,16 +48,14 @@ def test_no_settings_are_none(tmp_path):
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xfe"])
 def test_settings_that_cannot_be_read_are_one_line(tmp_path, text):
     (tmp_path / PEFT_SETTINGS).write_bytes(text)
+    write_tensors(tmp_path / PEFT_TENSORS, TENSORS, {})
     with pytest.raises(WeightsError, match=PEFT_SETTINGS) as error:
         read_lora_settings(tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_file_is_one_line(tmp_path):
+def test_a_damaged_header_is_one_line(tmp_path):
     path = tmp_path / "x.safetensors"
-    path.write_bytes(b"no header")
-    with pytest.raises(WeightsError, match=r"x\.safetensors is not a whole safetensors file"):
-        read_lora_settings(path)
     write_tensors(path, TENSORS, {HEADER_KEY: "{"})
     with pytest.raises(WeightsError, match=r"x\.safetensors: its settings cannot be read"):
         read_lora_settings(path)

@@ -7,11 +7,13 @@ import torch
 from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
+from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.lora import lora_names, merge_loras, unmerge_loras
+from more4d.networks.lora import check_lora, lora_names, merge_loras, unmerge_loras
 from more4d.networks.lora_keys import KOHYA_PREFIX
 from more4d.networks.lora_reading import LoraUpdates, parse_lora
+from more4d.networks.materialise import without_memory
 from more4d.networks.published_keys import load_published, to_published
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
@@ -172,6 +174,24 @@ def test_a_lora_for_another_network_is_named_by_its_first_key_and_changes_nothin
         merge_loras(network, [(lora(network), 1.0), (updates, 1.0)])
     assert "\n" not in str(error.value)
     assert same_bits(snapshot(network), before)
+
+
+def test_a_file_is_checked_by_its_header_alone(tmp_path):
+    path, config = tmp_path / "lora.safetensors", vism().config
+    fits = random_tensors(vism())
+    write_tensors(path, fits, {})
+    network = without_memory("vism", config)
+    assert next(network.parameters()).is_meta
+    check_lora(path, network)
+    write_tensors(path, fits | {f"{HEAD}.lora_down.weight": torch.ones(3, 7)}, {})
+    with pytest.raises(WeightsError, match=r"head_head.lora_down.*another network"):
+        check_lora(path, network)
+    write_tensors(path, {"blocks.0.ffn.0.weight": torch.ones(3, 7)}, {})
+    with pytest.raises(WeightsError, match=r"'blocks.0.ffn.0.weight' updates nothing"):
+        check_lora(path, network)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match=r"lora\.safetensors is truncated"):
+        check_lora(path, network)
 
 
 def test_weights_of_another_network_are_not_put_back():

@@ -6,8 +6,9 @@ import torch
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
 from more4d.networks.lora import lora_names
+from more4d.networks.lora_writing import convert_lora
 from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network
+from more4d.networks.weights import load_network, read_tensors
 from more4d.pipelines.models import Lora, Models
 
 
@@ -89,6 +90,30 @@ def test_a_lora_is_merged_at_its_strength_and_changes_the_identity(random_preset
     assert merged.identity("strag") == plain.identity("strag")
     stronger = Models.open(random_preset, loras={"vism": [Lora(path=path)]})
     assert stronger.identity("vism") != merged.identity("vism")
+
+
+def test_several_loras_of_any_style_are_merged_together(random_preset, lora, tmp_path):
+    path, module = lora
+    convert_lora(path, tmp_path / "folder", "peft")
+    convert_lora(path, tmp_path / "diffusers.safetensors", "diffusers")
+    several = [Lora(path=path, strength=0.5), Lora(path=tmp_path / "folder", strength=-0.25)]
+    several.append(Lora(path=tmp_path / "diffusers.safetensors"))
+    plain, merged = Models.open(random_preset), Models.open(random_preset, loras={"vism": several})
+    before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
+    torch.testing.assert_close(after, before + 1.25 * 2)
+    assert merged.identity("vism") != Models.open(random_preset, loras={"vism": several[1:]}).identity("vism")
+
+
+def test_a_lora_of_another_network_is_known_before_anything_is_loaded(random_preset, lora, tmp_path):
+    path, _ = lora
+    tensors = {
+        name.replace("lora_unet__", "lora_unet__no_"): tensor for name, tensor in read_tensors(path).items()
+    }
+    write_tensors(tmp_path / "flux.safetensors", tensors, {})
+    with pytest.raises(WeightsError, match=r"flux\.safetensors: 'lora_unet__no_.* updates nothing"):
+        Models.open(random_preset, loras={"vism": [Lora(path=tmp_path / "flux.safetensors")]})
+    with pytest.raises(WeightsError, match=r"updates nothing"):
+        Models.open(random_preset, loras={"vism": [Lora(path=random_preset / "vism.safetensors")]})
 
 
 def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_path):
