@@ -18,9 +18,7 @@ from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
 
 STEPS = 8
-CONFIG = WanConfig(
-    in_channels=16, dim=24, ffn_dim=48, heads=2, layers=3, freq_dim=16, text_dim=8, text_length=6
-)
+SMALL = {"dim": 24, "ffn_dim": 48, "heads": 2, "layers": 3, "freq_dim": 16, "text_dim": 8, "text_length": 6}
 FALLING = tuple(0.98 for _ in range(STEPS))
 EXACT = {
     "first-block": StepCacheConfig(kind="first-block", threshold=0.0),
