@@ -77,6 +77,10 @@ def make_item(models: Models, job: Job, output: Path, progress: BatchProgress, l
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
             failure = _one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
+            if models.fellows is not None and models.fellows.out_of_step:
+                raise ProcessesError(
+                    f"{job.name}: {failure}; the processes that share it must stop"
+                ) from error
             if os.environ.get("MORE4D_DEBUG"):
                 raise
     return Outcome(job=job, seconds=time.monotonic() - started, result=result, failure=failure)

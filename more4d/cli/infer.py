@@ -91,6 +91,11 @@ def add_command(commands: Any) -> None:
     how.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
+    how.add_argument(
+        "--context-parallel",
+        action="store_true",
+        help="let all launched processes share each sample, instead of sharing out the items",
+    )
     for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
         how.add_argument(
             f"--{part}-lora",
@@ -114,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.device import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
+    from more4d.cli.shared_sample import run_together
     from more4d.pipelines.models import Lora, Models
 
     if options.quiet:
@@ -129,6 +135,10 @@ def run(options: argparse.Namespace) -> int:
     models = Models.open(
         options.weights, device, preset=options.preset, parts=dict(options.part), loras=loras
     )
+    if options.context_parallel:
+        return run_together(
+            models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
+        )
     if processes.are_several:
         return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
     return run_batch(models, jobs, options.output, show=not options.quiet)

@@ -9,10 +9,13 @@ from torch import distributed
 
 from more4d.cli.device import usable_cores
 from more4d.foundation.errors import InputError, ProcessesError
+from more4d.pipelines.fellows import Fellows
 
 TO_MEET = timedelta(minutes=10)
 TO_WAIT = timedelta(days=30)
-"""As long as an item may take: whoever is gone is noticed by the connection, which its end closes."""
+"""As long as nothing may need to be said: whoever is gone is noticed by the connection that it closes."""
+TO_LOAD = timedelta(hours=1)
+"""As long as one process may take to load a network that another has loaded."""
 
 LAUNCH = "MORE4D_LAUNCH='torchrun --nproc-per-node 2' bash infer.sh"
 
@@ -97,6 +100,17 @@ class Processes:
         said = [word]
         distributed.broadcast_object_list(said, src=0)
         return bool(said[0])
+
+    def fellows(self, device: torch.device) -> Fellows:
+        """What the processes share samples over, after `meet`."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return Fellows(
+            words=distributed.new_group(backend="gloo", timeout=TO_WAIT),
+            tensors=distributed.new_group(
+                backend="nccl" if device.type == "cuda" else "gloo", timeout=TO_LOAD
+            ),
+        )
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -18,8 +18,9 @@ from more4d.pipelines.conditions import strag_conditions
 from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_guided
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
-from more4d.pipelines.sampling import draw, standard_noise
+from more4d.pipelines.sampling import standard_noise
 from more4d.pipelines.time_axis import resample_frames
+from more4d.pipelines.together import draw_part
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 
@@ -113,8 +114,9 @@ def generate_motion(
             generator=torch_generator("tracks", seed),
             like=picture,
         )
-        latents = draw(
-            strag,
+        latents = draw_part(
+            models,
+            "strag",
             preset.tracks,
             noise,
             conditional=conditional,

@@ -15,7 +15,8 @@ from more4d.networks.vism import masked_video
 from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
-from more4d.pipelines.sampling import draw, standard_noise
+from more4d.pipelines.sampling import standard_noise
+from more4d.pipelines.together import draw_part
 from more4d.raster.interface import COVERED, Rendering
 
 LATENT_CHANNELS = 16
@@ -144,8 +145,9 @@ def _fill_window(
         generator=generator,
         like=rendering,
     )
-    latents = draw(
-        vism,
+    latents = draw_part(
+        models,
+        "vism",
         models.preset.views,
         noise,
         conditional=conditional,
