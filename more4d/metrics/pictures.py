@@ -25,7 +25,7 @@ def psnr_db(
     Raises:
         ValueError: the pictures are not alike in shape.
     """
-    _check(first, second, least=1)
+    check_alike(first, second, least=1)
     return -10 * torch.log10((first - second).square().mean((-3, -2, -1)))
 
 
@@ -38,7 +38,7 @@ def ssim(
     Raises:
         ValueError: the pictures are not alike in shape, or smaller than the window of 11 x 11 pixels.
     """
-    _check(first, second, least=WINDOW)
+    check_alike(first, second, least=WINDOW)
     mean_a, mean_b = _windowed(first), _windowed(second)
     variances = _windowed(first.square()) - mean_a.square() + _windowed(second.square()) - mean_b.square()
     covariance = _windowed(first * second) - mean_a * mean_b
@@ -58,7 +58,12 @@ def _windowed(values: Tensor) -> Tensor:
     return flat.reshape(*planes.shape[:-2], *flat.shape[-2:])
 
 
-def _check(first: Tensor, second: Tensor, *, least: int) -> None:
+def check_alike(first: Tensor, second: Tensor, *, least: int) -> None:
+    """Refuse pictures that cannot be compared, or have less than `least` pixels to a side.
+
+    Raises:
+        ValueError: they are not alike in shape, or too small.
+    """
     if first.shape != second.shape:
         raise ValueError(
             f"pictures must be alike in shape, got {tuple(first.shape)} and {tuple(second.shape)}"
