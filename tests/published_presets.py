@@ -83,7 +83,7 @@ def write_moge4d(models: Path) -> None:
 def write_small_preset(path: Path, name: str, **changes: object) -> Path:
     """A shipped preset with smaller numbers; what shapes cannot say is said, all else stays as it is."""
     preset = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
-    preset |= {"frames": 5, "pixels": 32 * 48} | changes
+    preset |= {"frames": 5, "pixels": 32 * 48, "keep_loaded": True} | changes
     for stage in ("tracks", "views"):
         preset[stage]["steps"] = 2
     heads = {"strag": HEADS, "clip": HEADS, "motion_features": HEADS}
@@ -326,3 +326,14 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         places |= dict.fromkeys(some, file)
     index = {"metadata": {"total_size": 0}, "weight_map": places}
     (folder / f"{TRANSFORMER}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def write_everything(folder: Path) -> None:
+    """`models/` with all published files, and a small copy of each preset beside it."""
+    models = folder / "models"
+    write_fun(models)
+    write_fun(models, LARGE_FUN)
+    write_omnimae(models)
+    write_moge4d(models)
+    for name in ("fun-1.3b", "fun-14b", "moge4d"):
+        write_small_preset(folder / f"{name}.yaml", name)

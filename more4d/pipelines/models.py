@@ -1,13 +1,15 @@
-"""The networks of a preset, each loaded when its stage needs it."""
+"""The networks of a preset, each loaded when its stage needs it, and at work where its memory mode says."""
 
+import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
@@ -15,6 +17,7 @@ from more4d.networks.layouts import Recognised, open_network, recognise, unusabl
 from more4d.networks.lora import check_lora, merge_loras
 from more4d.networks.lora_reading import read_lora
 from more4d.networks.materialise import without_memory
+from more4d.networks.offload import HOME, Memory, Placed
 from more4d.networks.registry import ROLES
 from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
@@ -28,6 +31,14 @@ from more4d.pipelines.preset import (
     options_of,
     with_part,
 )
+from more4d.pipelines.prompts import EncodedPrompts
+
+ENCODERS = ("text", "clip", "motion_features")
+"""Parts that are done as soon as the conditions are made."""
+
+GENERATORS = ("strag", "vism")
+
+REMEMBERED_PROMPTS = 64
 
 OURS = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
@@ -60,7 +71,8 @@ class Models:
     """Networks by the part they play; see `preset.Parts` for the names.
 
     Nothing is loaded before it is asked for. Networks asked for inside `released()` are dropped at its end
-    unless the preset keeps them.
+    unless the preset keeps them. They compute inside `at_work`, and wait where `preset.memory` says
+    (`networks.offload`): in all modes but full, the GPU holds the networks of one such block and no others.
 
     Attributes:
         fellows: the processes that draw every sample together, if several do; see `pipelines.together`.
@@ -76,7 +88,9 @@ class Models:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
         self.loras = _all_loras(folder, preset.loras, loras or {})
         self.fellows: Fellows | None = None
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, Placed] = {}
+        self._depth: DepthEstimator | None = None
+        self._prompts: dict[str, Tensor] = {}
         self._recognised: dict[str, Recognised] = {}
         self._identities: dict[str, str] = {}
 
@@ -89,6 +103,7 @@ class Models:
         preset: str | None = None,
         parts: Mapping[str, str] | None = None,
         loras: Mapping[str, Sequence[Lora]] | None = None,
+        memory: Memory | None = None,
     ) -> "Models":
         """The models of a preset; of the files only the headers are read here.
 
@@ -97,6 +112,7 @@ class Models:
             preset: its name; see `find_preset`.
             parts: other files for some of its parts; see `with_part`.
             loras: updates to merge into "strag", "vism" or both, after the preset's own.
+            memory: where weights are; by default as the preset says.
 
         Raises:
             WeightsError: a file is missing, truncated, or of another kind than its part needs.
@@ -106,6 +122,8 @@ class Models:
         found, folder = find_preset(preset, folder)
         for part, file in (parts or {}).items():
             found = with_part(found, part, file)
+        if memory:
+            found = replace(found, memory=memory)
         check_files(found, folder)
         models = cls(folder, found, device, loras)
         models.check()
@@ -148,22 +166,68 @@ class Models:
         if part not in self._recognised:
             path = self._path(part)
             found = recognise(path, role=part)
-            if found.layout != OURS and (options := self._options(part)):
+            if found.kind in ROLES[part] and found.layout != OURS and (options := self._options(part)):
                 found = recognise(path, role=part, options=options)
             if found.problems:
                 raise unusable(path, found)
             self._recognised[part] = found
         return self._recognised[part]
 
+    def config(self, part: str) -> Any:
+        """The configuration of the network that plays `part`, without loading it.
+
+        Raises:
+            WeightsError, ConfigError: as `recognised`.
+        """
+        return self.recognised(part).config
+
+    @contextmanager
+    def at_work(self, *parts: str) -> Iterator[tuple[Any, ...]]:
+        """The networks that play `parts`, able to compute until the block ends; None where there is none.
+
+        Unless the preset keeps networks loaded, encoders are dropped at the end: they have said their part.
+
+        Raises:
+            WeightsError: as `network`.
+        """
+        try:
+            with ExitStack() as stack:
+                yield tuple(
+                    stack.enter_context(self._placed(part).at_work()) if self.has(part) else None
+                    for part in parts
+                )
+        finally:
+            self._drop([] if self.preset.keep_loaded else [part for part in parts if part in ENCODERS])
+
+    def prompts(self, *prompts: str) -> EncodedPrompts:
+        """The embeddings of these prompts. Each is encoded once, all that are new in one go.
+
+        Raises:
+            WeightsError: as `network`.
+        """
+        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]:
+            with self.at_work("text") as (text,), torch.inference_mode():
+                self._prompts |= {prompt: text.encode_text([prompt]) for prompt in new}
+        found = {prompt: self._prompts[prompt] for prompt in prompts}
+        while len(self._prompts) > REMEMBERED_PROMPTS:
+            del self._prompts[next(iter(self._prompts))]
+        return EncodedPrompts(found)
+
     def network(self, part: str) -> Any:
         """The network that plays `part`, behind the protocol of `networks.interface` that belongs to it.
+
+        It can compute here in memory mode full only; in the others, inside `at_work`.
 
         Raises:
             WeightsError: its file is missing, truncated, of another kind, or does not fit its configuration.
         """
+        return self._placed(part).network
+
+    def _placed(self, part: str) -> Placed:
         if part not in self._loaded:
             _log.info("loading %s from %s", part, self._path(part))
-            self._loaded[part] = self._open(part)
+            network = self._open(part)
+            self._loaded[part] = Placed(network, self.preset.memory, device=self.device, dtype=self.dtype)
         return self._loaded[part]
 
     def _open(self, part: str) -> Any:
@@ -171,7 +235,7 @@ class Models:
         network = open_network(
             self._path(part),
             role=part,
-            device=self.device,
+            device=self.device if self.preset.memory == "full" else HOME,
             dtype=self.dtype,
             options={} if own else self._options(part),
         )
@@ -190,9 +254,9 @@ class Models:
             WeightsError: its file is missing, truncated, or does not fit.
             MissingPackageError: the preset's estimator needs an optional package.
         """
-        if "depth" not in self._loaded:
-            self._loaded["depth"] = self._open_depth()
-        return self._loaded["depth"]
+        if self._depth is None:
+            self._depth = self._open_depth()
+        return self._depth
 
     def _open_depth(self) -> DepthEstimator:
         name, path = self.preset.depth_estimator, self._path("depth") if self.has("depth") else None
@@ -226,6 +290,8 @@ class Models:
             named.append(options)
         for lora in self.loras.get(part, ()):
             named += [path_fingerprint(lora.path), lora.strength]
+        if self.preset.memory == "fp8" and part in GENERATORS:  # no other mode changes a result
+            named.append(self.preset.memory)
         return named
 
     @property
@@ -239,10 +305,18 @@ class Models:
         try:
             yield
         finally:
-            if not self.preset.keep_loaded:
-                self._loaded.clear()
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            if not self.preset.keep_loaded or self.preset.memory != "full":
+                self._depth = None  # it cannot wait elsewhere than on the device
+            self._drop([] if self.preset.keep_loaded else list(self._loaded))
+
+    def _drop(self, parts: Sequence[str]) -> None:
+        """Forget these networks, and give the device back what nothing uses any more."""
+        for part in parts:
+            self._loaded.pop(part, None)
+        if parts:
+            gc.collect()  # hooks refer to their modules, and these to them
+        if self.device.type == "cuda" and (parts or self.preset.memory != "full"):
+            torch.cuda.empty_cache()
 
     def _options(self, part: str) -> dict[str, Any]:
         """What the preset says about reading a part's file; a file of our own format says it itself."""
