@@ -1,0 +1,96 @@
+"""What pictures and videos look like to published networks: CLIP for likeness, VideoMAE for FVD-style
+distances.
+
+Both are folders of the transformers library that the user provides; nothing is fetched. FVD as published
+uses a network (I3D) whose weights come as a program or a pickle; a distance of VideoMAE features has the
+same form and other numbers, so it can be compared with itself only.
+"""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import CLIPVisionModelWithProjection, VideoMAEModel
+
+from more4d.foundation.errors import WeightsError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Video = Float[Tensor, "frames height width 3"]
+
+
+class ClipLikeness:
+    """How alike pictures are to CLIP."""
+
+    def __init__(self, model: CLIPVisionModelWithProjection, device: str | torch.device = "cpu") -> None:
+        self._model, self._device = model.to(device).eval(), device
+
+    @classmethod
+    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "ClipLikeness":
+        """Load a CLIP model (its vision tower and projection) from a folder.
+
+        Raises:
+            WeightsError: nothing loadable is there.
+        """
+        return cls(_open(CLIPVisionModelWithProjection, folder, "a CLIP model"), device)
+
+    @torch.inference_mode()
+    def embed(self, pictures: Video) -> Float[Tensor, "frames dim"]:
+        """Unit vectors of pictures in [0, 1], squeezed to CLIP's square."""
+        size = self._model.config.image_size
+        pixels = _pixels(pictures, size, CLIP_MEAN, CLIP_STD).to(self._device)
+        return torch.nn.functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1).cpu()
+
+    def likeness(self, video: Video, truth: Video) -> float:
+        """Mean cosine of each frame with the true one. Diffusion4D's CLIP-F along the photo's own camera, and
+        its CLIP-O along an orbit.
+        """
+        return float((self.embed(video) * self.embed(truth)).sum(-1).mean())
+
+
+class VideoFeatures:
+    """What a video is to VideoMAE: the mean of its tokens."""
+
+    def __init__(self, model: VideoMAEModel, device: str | torch.device = "cpu") -> None:
+        self._model, self._device = model.to(device).eval(), device
+
+    @classmethod
+    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "VideoFeatures":
+        """Load a VideoMAE model from a folder.
+
+        Raises:
+            WeightsError: nothing loadable is there.
+        """
+        return cls(_open(VideoMAEModel, folder, "a VideoMAE model"), device)
+
+    @torch.inference_mode()
+    def embed(self, video: Video) -> Float[Tensor, " dim"]:
+        """Features of a video in [0, 1]; frames are picked or repeated evenly to the number it was trained
+        with.
+        """
+        config = self._model.config
+        picked = torch.linspace(0, len(video) - 1, config.num_frames).round().long()
+        pixels = _pixels(video[picked], config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+        return self._model(pixel_values=pixels[None].to(self._device)).last_hidden_state[0].mean(0).cpu()
+
+
+def _open(kind: type, folder: Path, what: str) -> torch.nn.Module:
+    """A model of transformers; safetensors only, since other weight files are pickles, which can run code."""
+    try:
+        return kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"cannot load {what} from {folder} ({reason})") from error
+
+
+def _pixels(pictures: Video, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    resized = interpolate(
+        pictures.permute(0, 3, 1, 2), (size, size), mode="bicubic", align_corners=False, antialias=True
+    ).clamp(0, 1)
+    middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (resized - middle) / spread
