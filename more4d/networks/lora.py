@@ -50,12 +50,12 @@ def merge_loras(
             if keep != "nothing":
                 device = "cpu" if keep == "on the host" else parameter.device
                 originals[name] = parameter.detach().to(device, copy=True)
-            merged = parameter.to(torch.float32)
+            merged = parameter.to(torch.float32, copy=True)
             for lora, strength in loras:
                 if name in lora.by_parameter:
-                    merged = merged + strength * lora.by_parameter[name].difference(parameter.device)
+                    merged.add_(lora.by_parameter[name].difference(parameter.device), alpha=strength)
             if parameter.dtype.itemsize == 1:
-                merged = merged.clamp(*_limits(parameter.dtype))  # beyond them a float8 is NaN, not large
+                merged.clamp_(*_limits(parameter.dtype))  # beyond them a float8 is NaN, not large
             parameter.copy_(merged)
     return originals
 

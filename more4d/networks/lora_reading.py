@@ -69,7 +69,7 @@ class LowRank:
     def difference(self, device: torch.device) -> Float[Tensor, "..."]:
         """What is added at strength 1, in float32."""
         up, down = (factor.to(device, torch.float32).flatten(1) for factor in (self.up, self.down))
-        return (self.scale * (up @ down)).view(self.shape)
+        return (up @ down).mul_(self.scale).view(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
 from more4d.files.network_file import write_tensors
@@ -14,6 +13,7 @@ from more4d.networks.lora import check_lora, lora_names, merge_loras, unmerge_lo
 from more4d.networks.lora_keys import KOHYA_PREFIX
 from more4d.networks.lora_reading import LoraUpdates, parse_lora
 from more4d.networks.materialise import without_memory
+from more4d.networks.offload import Memory, Placed
 from more4d.networks.published_keys import load_published, to_published
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
@@ -40,6 +40,10 @@ def random_tensors(network: ViSM, rank: int = 3, seed: int = 1) -> dict[str, Ten
 
 def lora(network: ViSM, rank: int = 3, seed: int = 1) -> LoraUpdates:
     return parse_lora(random_tensors(network, rank, seed), where="lora.safetensors")
+
+
+def on_cpu(network: ViSM, memory: Memory = "full") -> Placed:
+    return Placed(network.eval(), memory, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
@@ -88,21 +92,32 @@ def test_unmerging_undoes_merging_bit_for_bit(dtype: torch.dtype, keep: Any):
 
 
 def test_weights_stored_in_float8_take_an_update_and_give_it_back():
-    network = vism().eval()
-    apply_layerwise_casting(network.transformer.blocks, torch.float8_e4m3fn, torch.float32)
+    network = vism()
+    placed = on_cpu(network, "fp8")
     weight = network.transformer.blocks[0].ffn.net[2].weight
     assert weight.dtype == torch.float8_e4m3fn
-    before, update = snapshot(network), lora(network)
-    expected = weight.float() + update.by_parameter["transformer.blocks.0.ffn.net.2.weight"].difference(
-        torch.device("cpu")
-    )
-    plain = velocity(network)
+    before, update, plain = snapshot(network), lora(network), velocity(placed)
+    added = update.by_parameter["transformer.blocks.0.ffn.net.2.weight"].difference(torch.device("cpu"))
+    expected = (weight.float() + added).to(torch.float8_e4m3fn)
     originals = merge_loras(network, [(update, 1.0)])
-    assert torch.equal(weight.float(), expected.to(torch.float8_e4m3fn).float())
-    assert not torch.equal(velocity(network), plain)
+    assert torch.equal(weight.float(), expected.float())
+    assert not torch.equal(velocity(placed), plain)
     unmerge_loras(network, originals)
     assert same_bits(snapshot(network), before)
-    assert torch.equal(velocity(network), plain)
+    assert torch.equal(velocity(placed), plain)
+
+
+@pytest.mark.parametrize("memory", ["full", "model", "group", "sequential"])
+def test_weights_on_their_travels_take_an_update_and_give_it_back(memory: Any):
+    network, merged = vism(), vism()
+    plain = velocity(on_cpu(vism()))
+    merge_loras(merged, [(lora(merged), 1.0)])
+    placed = on_cpu(network, memory)
+    originals = merge_loras(network, [(lora(network), 1.0)])
+    assert torch.equal(velocity(placed), velocity(on_cpu(merged)))
+    unmerge_loras(network, originals)
+    assert torch.equal(velocity(placed), plain)
+    assert same_bits(snapshot(network), snapshot(vism()))
 
 
 def test_what_float8_cannot_hold_stops_at_its_end():
@@ -207,15 +222,15 @@ def test_weights_of_another_network_are_not_put_back():
     assert same_bits(snapshot(network), before)
 
 
-def velocity(network: ViSM) -> Tensor:
+def velocity(placed: Placed) -> Tensor:
     seed = torch.Generator().manual_seed(1)
     conditions = ViSMConditions(
-        text=torch.randn(1, 512, 12, generator=seed),
+        text=torch.randn(1, 7, 12, generator=seed),
         known_mask=torch.ones(1, 4, 2, 4, 4),
         known_latents=torch.randn(1, 16, 2, 4, 4, generator=seed),
         clip=torch.randn(1, 5, 20, generator=seed),
     )
-    with torch.no_grad():
+    with torch.no_grad(), placed.at_work() as network:
         return network(torch.randn(1, 16, 2, 4, 4, generator=seed), torch.tensor([0.5]), conditions)
 
 
