@@ -175,6 +175,12 @@ def weight_files_in(folder: Path) -> list[Path]:
     )
 
 
+def of_path(path: Path, problem: str) -> str:
+    """A sentence about a file: problems begin with a verb, or are sentences of their own."""
+    verb = problem.split()[0] in {"is", "has", "holds", "does", "describes"}
+    return f"{path} {problem}" if verb else f"{path}: {problem}"
+
+
 def size_text(size: int | float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "KB", "MB"):

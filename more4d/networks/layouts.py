@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from more4d.files.tensor_headers import TensorHeaders, read_headers
+from more4d.files.tensor_headers import TensorHeaders, of_path, read_headers
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import BYTE_TOKENIZER
-from more4d.networks.materialise import fill, mismatches, without_memory
+from more4d.networks.materialise import Plan, fill, mismatches, without_memory
 from more4d.networks.published.becoming import Becoming, Found, described_beside
 from more4d.networks.published.codecs import codec_headers, diffusers_vae, published_codec, published_vae
+from more4d.networks.published.diffusers_names import own_folder
 from more4d.networks.published.encoders import (
     omnimae,
     published_clip,
@@ -32,6 +33,7 @@ from more4d.networks.registry import NETWORKS, ROLES
 UNKNOWN = "unknown"
 LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
     own_file,
+    own_folder,
     omnimae,
     published_transformer,
     diffusers_transformer,
@@ -83,7 +85,7 @@ def recognise(path: Path, *, role: str | None = None, options: Mapping[str, Any]
         WeightsError: there is nothing at `path`, or a folder holds no one set of weights.
         ConfigError: an option names no field of the network's configuration, or its value is impossible.
     """
-    return _examined(path, role, options or {})[0]
+    return planned(path, role=role, options=options)[0]
 
 
 def open_network(
@@ -104,29 +106,31 @@ def open_network(
         WeightsError: there is nothing at `path`, or it is damaged, incomplete or another network.
         ConfigError: an option names no field of the network's configuration, or its value is impossible.
     """
-    found, becoming, headers = _examined(path, role, options or {})
-    if found.problems or becoming.plan is None:
+    found, plan, headers = planned(path, role=role, options=options)
+    if found.problems or plan is None:
         raise unusable(path, found)
     _check_tokenizer(path, found.config)
     network = without_memory(found.kind, found.config)
     with headers.opened() as read:
-        for name, check in becoming.plan.checks.items():
+        for name, check in plan.checks.items():
             problem = check(read(name)) if name in headers.shapes else None
             if problem is not None:
                 raise unusable(path, replace(found, problems=(problem,)))
-        return fill(network, becoming.plan, read, device=device, dtype=dtype)
+        return fill(network, plan, read, device=device, dtype=dtype)
 
 
 def unusable(path: Path, found: Recognised) -> WeightsError:
     """The error of weights that cannot be used, in one line."""
-    problems = found.problems or (f"{found.about} is no network of a preset",)
+    problems = found.problems or (f"holds a {found.kind} ({found.about}), which is no network to open here",)
     rest = f" (and {len(problems) - 1} more such findings)" if len(problems) > 1 else ""
-    return WeightsError(f"{path} {_sentence(problems[0])}{rest}; fetch it again, or give the right file")
+    return WeightsError(f"{of_path(path, problems[0])}{rest}; fetch it again, or give the right file")
 
 
-def _examined(
-    path: Path, role: str | None, options: Mapping[str, Any]
-) -> tuple[Recognised, Becoming, TensorHeaders]:
+def planned(
+    path: Path, *, role: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[Recognised, Plan | None, TensorHeaders]:
+    """As `recognise`, with the tensors and where each belongs; there is no plan for what is no network."""
+    options = options or {}
     if role is not None and role not in ROLES:
         raise ConfigError(f"there is no role '{role}'; known: {', '.join(ROLES)}")
     headers = (codec_headers(path) if path.is_dir() else None) or read_headers(path)
@@ -153,7 +157,7 @@ def _examined(
         new=tuple(becoming.plan.new) if becoming.plan else (),
         problems=tuple(problems),
     )
-    return recognised, becoming, headers
+    return recognised, becoming.plan, headers
 
 
 def _becoming(found: Found) -> Becoming:
@@ -163,11 +167,6 @@ def _becoming(found: Found) -> Becoming:
             return becoming
     problems = () if found.headers.problems else ("holds tensors of no network that is known here",)
     return Becoming(layout=UNKNOWN, about="not recognised", problems=problems)
-
-
-def _sentence(problem: str) -> str:
-    """Problems begin with a verb whose subject is the file, or are sentences of their own."""
-    return problem if problem.split()[0] in ("is", "holds", "has", "does", "describes") else f": {problem}"
 
 
 def _check_tokenizer(path: Path, config: Any) -> None:

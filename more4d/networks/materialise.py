@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from more4d.foundation.config import to_mapping
-from more4d.foundation.errors import WeightsError
 from more4d.foundation.seeding import derive_seed
 from more4d.networks.registry import BUILDERS
 from more4d.networks.weights import named_tensors
@@ -124,24 +124,43 @@ def fill(
     Returns:
         The same network, on `device`, in evaluation mode.
     """
-    shared = _places(network)
-    for name, target in named_tensors(network).items():
-        if name in plan.sources:
-            value = plan.sources[name].of(read(plan.sources[name].name))
-        elif name in plan.constants:
-            value = plan.constants[name]
-        else:
-            continue
-        _put(network, shared[id(target)], value, target, device=device, dtype=dtype)
-    for module, make in plan.new.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("new module", module))
-            fresh = make()
-        for name, value in fresh.state_dict().items():
-            target = network.get_parameter(f"{module}.{name}")
-            _put(network, [f"{module}.{name}"], value, target, device=device, dtype=dtype)
+    shared, targets = _places(network), named_tensors(network)
+    for name, value in tensors_of(network, plan, read).items():
+        _put(network, shared[id(targets[name])], value(), targets[name], device=device, dtype=dtype)
     moved = network.to(device) if dtype is None else network.to(device=device, dtype=dtype)  # buffers, by now
     return moved.eval()
+
+
+def tensors_of(
+    network: nn.Module, plan: Plan, read: Callable[[str], Tensor]
+) -> dict[str, Callable[[], Tensor]]:
+    """What makes or reads every tensor of a network, by name in the network's order, each when it is called.
+
+    For the arguments see `fill`.
+    """
+    made: dict[str, Callable[[], Tensor]] = {}
+    for name, target in named_tensors(network).items():
+        if name in plan.sources:
+            made[name] = partial(_read, plan.sources[name], read)
+        elif name in plan.constants:
+            made[name] = partial(plan.constants.__getitem__, name)
+        elif plan.is_new(name):
+            module = next(module for module in plan.new if name.startswith(f"{module}."))
+            made[name] = partial(_fresh, plan.new[module], module, name.removeprefix(f"{module}."))
+        else:
+            made[name] = target.detach  # a buffer that the file does not have
+    return made
+
+
+def _read(source: Source, read: Callable[[str], Tensor]) -> Tensor:
+    return source.of(read(source.name))
+
+
+def _fresh(make: Callable[[], nn.Module], module: str, name: str) -> Tensor:
+    """A tensor of a new module, which is the same module whenever and for whichever tensor it is made."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed("new module", module))
+        return make().state_dict()[name]
 
 
 def listed(what: str, names: Sequence[str]) -> str:
@@ -225,9 +244,3 @@ def _parameters_on_meta() -> Iterator[None]:
             yield
         finally:
             nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def unusable(where: str, problems: Sequence[str]) -> WeightsError:
-    """The error of a file that cannot be used, in one line."""
-    rest = f" (and {len(problems) - 1} other problems)" if len(problems) > 1 else ""
-    return WeightsError(f"{where}: {problems[0]}{rest}; fetch the file again, or name the right one")

@@ -1,23 +1,17 @@
 """Networks to and from files: ours with their configuration inside, published ones by tables of names."""
 
-import json
-import pickle
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from more4d.files.network_file import read_network_file, write_network_file
+from more4d.files.tensor_headers import of_path, read_headers
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError, WeightsError
-
-INDEX_SUFFIX = ".safetensors.index.json"
-PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".torch")
 
 Build = Callable[[dict[str, Any]], nn.Module]
 
@@ -168,14 +162,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing, truncated, or holds something else than tensors.
     """
-    if path.is_dir():
-        path = _weights_file_in(path)
-    if path.name.endswith(INDEX_SUFFIX):
-        return _read_sharded(path)
-    if path.suffix in PICKLE_SUFFIXES:
-        return _read_pickled(path)
-    with _open_safetensors(path) as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    headers = read_headers(path)
+    if headers.problems:
+        raise WeightsError(
+            f"{of_path(path, headers.problems[0])}; fetch it again, or save its tensors as safetensors"
+        )
+    with headers.opened() as read:
+        return {name: read(name) for name in headers.places}
 
 
 def named_tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -191,79 +184,3 @@ def named_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _open_safetensors(path: Path) -> Any:
-    """An open safetensors file, to be used in a `with` statement."""
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path} is not a whole safetensors file ({_one_line(error)}); fetch it again"
-        ) from error
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"there is no weights file {path}; models/README.md says where to get it"
-        ) from error
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read weights {path}: {_one_line(error)}; give the path of a readable file"
-        ) from error
-
-
-def _weights_file_in(folder: Path) -> Path:
-    candidates = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or sorted(folder.glob("*.safetensors"))
-    if len(candidates) != 1:
-        found = ", ".join(path.name for path in candidates) or "none"
-        raise WeightsError(f"{folder} must hold one .safetensors file or one index of shards, found {found}")
-    return candidates[0]
-
-
-def _read_sharded(index: Path) -> dict[str, Tensor]:
-    try:
-        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    except OSError as error:
-        raise WeightsError(f"cannot read {index}: {_one_line(error)}; fetch it again") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{index} is not an index of shards ({_one_line(error)}); fetch it again"
-        ) from error
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(places.values())):
-        tensors |= read_tensors(index.parent / shard)
-    absent = [name for name in places if name not in tensors]
-    if absent:
-        raise WeightsError(
-            f"{index}: tensor '{absent[0]}' is in none of its shards{_more(absent)}; fetch them again"
-        )
-    return {name: tensors[name] for name in places}
-
-
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"there is no weights file {path}; models/README.md says where to get it"
-        ) from error
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read weights {path}: {_one_line(error)}; give the path of a readable file"
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, so it is not opened; save its state dict as safetensors instead"
-        ) from error
-    except (RuntimeError, EOFError, LookupError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is not a whole PyTorch file ({_one_line(error)}); fetch it again"
-        ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(
-            f"{path} does not hold a flat table of tensors; save its state dict as safetensors instead"
-        )
-    return loaded
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -22,11 +22,12 @@ DOORS = {
     "numba": ("raster/numba_backend.py",),
     "peft": ("networks/adapters.py",),
     "plyfile": ("files/export.py",),
-    "safetensors": ("files/*.py", "networks/weights.py"),
+    "safetensors": ("files/*.py",),
     "transformers": (
         "networks/conditioners.py",
         "networks/captioner_backend.py",
         "depth/transformers_backend.py",
+        "metrics/features_backend.py",
     ),
     "trimesh": ("files/export.py",),
     "yaml": ("foundation/config.py",),

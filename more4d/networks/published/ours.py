@@ -29,21 +29,22 @@ def own_file(found: Found) -> Becoming | None:
         return Becoming(layout="more4d", kind=kind, about=told, problems=(newer,))
     if kind not in NETWORKS:
         return Becoming(layout="more4d", kind=kind, config=values, about=told)
-    return own_network(found, "more4d", kind, values, about=told)
+    config, problem = own_config(found, kind, values)
+    if problem is not None:
+        return Becoming(layout="more4d", kind=kind, about=told, problems=(problem,))
+    plan = Plan(sources={name: Source(name=name) for name in found.shapes})
+    return Becoming(layout="more4d", kind=kind, config=config, about=told, plan=plan)
 
 
-def own_network(
-    found: Found, layout: str, kind: str, values: Mapping[str, Any], *, about: str, cut: str = ""
-) -> Becoming:
-    """A network whose configuration is known, its tensors under our names, perhaps without a prefix `cut`."""
+def own_config(found: Found, kind: str, values: Mapping[str, Any]) -> tuple[Any, str | None]:
+    """The configuration that was stored, with the options of the user; or why it cannot be had.
+
+    Raises:
+        ConfigError: an option names no field, or its value is impossible.
+    """
     form = NETWORKS[kind][1]
     try:
         stored = to_mapping(from_mapping(form, dict(values)))
     except ConfigError as error:
-        problem = f"its configuration does not fit this version of more4d ({error})"
-        return Becoming(layout=layout, kind=kind, about=about, problems=(problem,))
-    config = configured(form, stored, found.options, INNER.get(kind))
-    sources = {
-        name if name.startswith("motion_adapter.") else cut + name: Source(name=name) for name in found.shapes
-    }
-    return Becoming(layout=layout, kind=kind, config=config, about=about, plan=Plan(sources=sources))
+        return None, f"has a configuration that does not fit this version of more4d ({error})"
+    return configured(form, stored, found.options, INNER.get(kind)), None

@@ -15,6 +15,7 @@ from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralOptions
 from more4d.datasets.tolerant import good_samples
+from more4d.files.tensor_headers import PICKLE_SUFFIXES
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.registry import BUILDERS
@@ -25,7 +26,7 @@ from more4d.networks.trajectory_vae import (
     load_published_codec,
 )
 from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVae, load_published_video_vae
-from more4d.networks.weights import PICKLE_SUFFIXES, load_network, read_tensors, save_network
+from more4d.networks.weights import load_network, read_tensors, save_network
 from more4d.pipelines.codec_check import CodecReport, compare, mean_report, round_trip
 from more4d.scenes.capture import capture
 from more4d.scenes.library import sample_scene
