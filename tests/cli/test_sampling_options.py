@@ -1,0 +1,92 @@
+"""What is given replaces what the preset says, for both stages or for each, and nothing else."""
+
+import argparse
+
+import pytest
+
+from more4d.cli.sampling_options import add_sampling_options, with_sampling
+from more4d.foundation.errors import ConfigError
+from more4d.networks.step_cache import StepCacheConfig
+from more4d.pipelines.preset import Parts, Preset, Sampling
+
+PARTS = Parts(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
+MAGCACHE = StepCacheConfig(kind="magcache", ratios=(1.0, 0.98))
+
+
+def preset() -> Preset:
+    return Preset(
+        name="some",
+        frames=13,
+        pixels=12288,
+        output_scale=1,
+        tracks=Sampling(steps=2, guidance=1.5, shift=4.0),
+        views=Sampling(steps=4, cache=MAGCACHE),
+        parts=PARTS,
+    )
+
+
+def changed(*arguments: str) -> Preset:
+    parser = argparse.ArgumentParser()
+    add_sampling_options(parser)
+    return with_sampling(preset(), parser.parse_args(arguments))
+
+
+def test_nothing_given_changes_nothing():
+    assert changed() == preset()
+
+
+def test_one_value_is_for_both_stages_and_two_are_for_each():
+    both, each = changed("--steps", "20"), changed("--steps", "20,30", "--guidance", "6,1")
+    assert (both.tracks.steps, both.views.steps) == (20, 20)
+    assert (each.tracks.steps, each.views.steps) == (20, 30)
+    assert (each.tracks.guidance, each.views.guidance) == (6, 1)
+    assert each.tracks.shift == 4
+
+
+def test_sampler_shift_skip_and_compile_arrive():
+    made = changed("--sampler", "unipc", "--shift", "3", "--guidance-skip", "0.25,0", "--compile")
+    for stage in (made.tracks, made.views):
+        assert (stage.sampler, stage.shift, stage.compile) == ("unipc", 3, True)
+    assert (made.tracks.guidance_skip, made.views.guidance_skip) == (0.25, 0)
+
+
+def test_a_cache_is_chosen_by_kind_and_amount():
+    made = changed("--cache", "teacache:0.2,taylorseer:4")
+    assert made.tracks.cache == StepCacheConfig(kind="teacache", threshold=0.2)
+    assert made.views.cache == StepCacheConfig(kind="taylorseer", interval=4)
+    assert changed("--cache", "none").views.cache is None
+
+
+def test_what_the_preset_measured_is_kept():
+    made = changed("--cache", "none,magcache:0.2").views.cache
+    assert made == StepCacheConfig(kind="magcache", threshold=0.2, ratios=MAGCACHE.ratios)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--steps", "0"), "at least one step"),
+        (("--sampler", "magic"), "euler, heun, unipc"),
+        (("--shift", "0"), "shift"),
+        (("--guidance", "nan"), "guidance"),
+        (("--guidance-skip", "2"), "0 to 1"),
+        (("--cache", "magic"), "first-block"),
+        (("--cache", "magcache"), "ratios"),
+        (("--cache", "taylorseer:1.5"), "interval must be int"),
+        (("--cache", "teacache:-1"), "threshold"),
+    ],
+)
+def test_an_impossible_value_is_one_line(arguments, word):
+    with pytest.raises(ConfigError, match=word) as refused:
+        changed(*arguments)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--steps", "2,3,4"), ("--steps", "few"), ("--guidance", "6,"), ("--cache", "teacache:x")],
+)
+def test_what_is_no_value_is_a_wrong_argument(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        changed(*arguments)
+    assert ended.value.code == 2 and arguments[0] in capsys.readouterr().err
