@@ -1,0 +1,201 @@
+"""What one pass of 4D-STraG or 4D-ViSM needs, found by running it without content on the meta device.
+
+Blocks are alike, so a network of few of them tells of any number: operations and what training keeps grow by
+the same amount with every block, and inference never holds more than one block's.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from more4d.networks.dry_run import tensor_bytes, watched
+from more4d.networks.interface import Conditions, STraGConditions, ViSMConditions
+from more4d.networks.positions import rotary_table
+from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.vism import ViSM, ViSMConfig
+
+GeneratorConfig = STraGConfig | ViSMConfig
+Precision = Literal["float32", "autocast", "bfloat16"]
+Prepare = Callable[[nn.Module], Any]
+IMAGE_TOKENS = 257
+"""A class token and 16 x 16 patches of CLIP ViT-H/14."""
+FEATURE_GRID = 14
+"""Rows and columns of OmniMAE's patches."""
+FEW = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSize:
+    """How many samples there are, and latent frames, rows and columns of each."""
+
+    batch: int = 1
+    frames: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassCost:
+    """Operations of a pass, the most bytes of what it makes that are alive at once, and bytes of its inputs."""
+
+    flops: int
+    activation_bytes: int
+    input_bytes: int
+
+
+def inference_cost(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> PassCost:
+    """One pass of a network of type `dtype`, without gradients."""
+
+    def run(network: nn.Module, given: tuple) -> None:
+        with torch.inference_mode():
+            network.eval()(*given)
+
+    with torch.device("meta"):
+        fewer, few = (_measured(config, size, layers, dtype, run) for layers in (FEW - 1, FEW))
+    flops = _further(fewer.flops, few.flops, config.wan.layers)
+    return replace(few if config.wan.layers >= FEW else fewer, flops=flops)
+
+
+def training_cost(
+    config: GeneratorConfig,
+    size: LatentSize,
+    *,
+    checkpointing: bool,
+    precision: Precision = "autocast",
+    prepare: Prepare = lambda network: None,
+) -> PassCost:
+    """One pass and the way back, without the gradients of the weights themselves.
+
+    Args:
+        checkpointing: keep only what enters each block, and compute the rest again on the way back.
+        precision: "autocast" has weights in float32, of which it makes copies in bfloat16, which count here;
+            "bfloat16" has weights of that type, as under ZeRO.
+        prepare: what is done with the network first: low-rank updates added.
+    """
+
+    def run(network: nn.Module, given: tuple) -> None:
+        prepare(network)
+        network.train()
+        if checkpointing:
+            network.enable_gradient_checkpointing()
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(_forget_gradient)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            (network(*given).float() ** 2).mean().backward()
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    with _without_content(autocast=precision == "autocast"):
+        fewer, few = (_measured(config, size, layers, dtype, run) for layers in (FEW, FEW + 1))
+    layers = config.wan.layers - FEW + 1
+    return PassCost(
+        flops=_further(fewer.flops, few.flops, layers),
+        activation_bytes=_further(fewer.activation_bytes, few.activation_bytes, layers),
+        input_bytes=few.input_bytes,
+    )
+
+
+def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: None) -> tuple[int, int]:
+    """How many numbers a network holds, and how many of them are trained after `prepare`."""
+    counts = []
+    for layers in (1, 2):
+        with torch.device("meta"):
+            network = _network(config, layers)
+            prepare(network)
+        sizes = [(p.numel(), p.numel() * p.requires_grad) for p in network.parameters()]
+        counts.append(tuple(sum(column) for column in zip(*sizes, strict=True)))
+    fewer, few = counts
+    total, trained = (_further(one, two, config.wan.layers) for one, two in zip(fewer, few, strict=True))
+    return total, trained
+
+
+def network_of(config: GeneratorConfig) -> STraG | ViSM:
+    """The network, without content."""
+    with torch.device("meta"):
+        return _network(config, config.wan.layers)
+
+
+def _network(config: GeneratorConfig, layers: int) -> STraG | ViSM:
+    config = replace(config, wan=replace(config.wan, layers=layers))
+    return STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
+
+
+def _measured(
+    config: GeneratorConfig,
+    size: LatentSize,
+    layers: int,
+    dtype: torch.dtype,
+    run: Callable[[nn.Module, tuple], None],
+) -> PassCost:
+    network = _network(config, layers)
+    if dtype != torch.float32:
+        network = network.to(dtype)
+    given = told(config, size, dtype)
+    with watched() as watch:
+        run(network, given)
+    noisy, sigma, conditions = given
+    return PassCost(
+        flops=watch.flops,
+        activation_bytes=watch.peak_bytes,
+        input_bytes=tensor_bytes(noisy, sigma, *vars(conditions).values()),
+    )
+
+
+def told(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> tuple[Tensor, Tensor, Conditions]:
+    """Noisy latents, their noise level, and conditions, without content."""
+    wan = config.wan
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(size.batch, *shape, dtype=dtype)
+
+    grid = (size.frames, size.rows, size.columns)
+    clip = None if wan.image_dim is None else empty(IMAGE_TOKENS, wan.image_dim)
+    text = empty(wan.text_length, wan.text_dim)
+    conditions: Conditions
+    if isinstance(config, STraGConfig):
+        features = wan.motion_feature_dim
+        conditions = STraGConditions(
+            image_latents=empty(config.image_channels, *grid),
+            depth_latents=empty(config.depth_channels, *grid),
+            text=text,
+            reference_latents=empty(config.latent_channels, *grid[1:]) if wan.reference_tokens else None,
+            clip=clip,
+            motion_features=None if features is None else empty(features, FEATURE_GRID, FEATURE_GRID),
+        )
+    else:
+        conditions = ViSMConditions(
+            known_latents=empty(config.latent_channels, *grid),
+            known_mask=empty(config.mask_channels, *grid),
+            text=text,
+            clip=clip,
+        )
+    return empty(config.latent_channels, *grid).float(), torch.empty(size.batch), conditions
+
+
+def _forget_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+@contextmanager
+def _without_content(*, autocast: bool) -> Iterator[None]:
+    """Tensors without content. Autocast does not know the meta device; it knows tensors that claim a CPU."""
+    if not autocast:
+        with torch.device("meta"):
+            yield
+        return
+    rotary_table.cache_clear()  # of tables with content
+    try:
+        with FakeTensorMode(), torch.device("cpu"):
+            yield
+    finally:
+        rotary_table.cache_clear()
+
+
+def _further(one_less: int, here: int, layers: int) -> int:
+    """Value for `layers` of what is `one_less` for one and `here` for two, and goes on like that."""
+    return one_less + (layers - 1) * (here - one_less)
