@@ -41,7 +41,7 @@ class LatentSize:
 
 @dataclass(frozen=True, kw_only=True)
 class PassCost:
-    """Operations of a pass, the most bytes of what it makes that are alive at once, and bytes of its inputs."""
+    """Operations of a pass, the most bytes of what it makes that live at once, and bytes of its inputs."""
 
     flops: int
     activation_bytes: int
