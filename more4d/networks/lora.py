@@ -101,7 +101,7 @@ def _check(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> None:
     for name, update in lora.by_parameter.items():
         if name not in parameters:
             raise WeightsError(
-                f"{lora.where}: '{update.key}' updates what this network lacks; this LoRA is for another"
+                f"{lora.where}: '{update.key}' has nothing to update here; this LoRA is for another network"
             )
         needed = tuple(parameters[name].shape)
         if update.shape != needed:

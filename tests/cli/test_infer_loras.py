@@ -1,0 +1,56 @@
+"""LoRAs on the command line: several for a network, each at its strength, in any style of file."""
+
+import json
+
+import pytest
+import torch
+
+from more4d.files.network_file import write_tensors
+from more4d.networks.lora import lora_names
+from more4d.networks.lora_writing import convert_lora
+from more4d.networks.registry import BUILDERS
+from more4d.networks.weights import load_network
+
+
+@pytest.fixture
+def lora(random_preset, tmp_path):
+    """A file that updates everything in the preset's 4D-STraG."""
+    network = load_network(random_preset / "strag.safetensors", BUILDERS)
+    tensors, random = {}, torch.Generator().manual_seed(0)
+    for name, module in lora_names(network).items():
+        rows, columns = network.get_submodule(module).weight.shape
+        tensors[f"{name}.lora_down.weight"] = torch.randn(2, columns, generator=random)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 2, generator=random)
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    write_tensors(tmp_path / "lora.safetensors", tensors, {})
+    return tmp_path / "lora.safetensors"
+
+
+def test_loras_are_merged_and_recorded(command, picture, lora, tmp_path):
+    convert_lora(lora, tmp_path / "folder", "peft")
+    job = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "5")
+    plain = command(*job)
+    ran = command(
+        *job, "--strag-lora", f"{lora}:0.5", "--strag-lora", tmp_path / "folder", output=tmp_path / "two"
+    )
+    assert plain.code == ran.code == 0, ran.err
+    assert (tmp_path / "two/ball/tracks.safetensors").read_bytes() != (
+        tmp_path / "out/ball/tracks.safetensors"
+    ).read_bytes()
+    recorded = json.loads((tmp_path / "two/ball/run.json").read_text())
+    assert recorded["loras"]["strag"] == [
+        {"file": str(lora), "strength": 0.5},
+        {"file": str(tmp_path / "folder"), "strength": 1.0},
+    ]
+
+
+def test_a_lora_of_another_network_is_one_line(command, picture, lora):
+    ran = command(picture, "--prompt", "it rolls", "--vism-lora", lora)
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "lora.safetensors: 'lora_unet__" in ran.err and "another network" in ran.err
+
+
+def test_an_impossible_strength_is_refused(command, picture):
+    ran = command(picture, "--prompt", "it rolls", "--vism-lora", "lora.safetensors:1000")
+    assert ran.code == 2 and "strength must lie between" in ran.err
