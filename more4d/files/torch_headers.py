@@ -26,7 +26,10 @@ def torch_headers(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             does not name the file.
     """
     with path.open("rb") as file:
-        zipped = file.read(len(ZIP)) == ZIP
+        first = file.read(len(ZIP))
+    if not first:
+        raise WeightsError("is empty")
+    zipped = first == ZIP
     if zipped and not zipfile.is_zipfile(path):
         raise WeightsError("is truncated: the end of a PyTorch file is not there")
     try:

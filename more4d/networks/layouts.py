@@ -31,6 +31,7 @@ from more4d.networks.published.transformers import diffusers_transformer, publis
 from more4d.networks.registry import NETWORKS, ROLES
 
 UNKNOWN = "unknown"
+NOT_KNOWN = "holds tensors of no network that is known here"
 LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
     own_file,
     own_folder,
@@ -60,6 +61,7 @@ class Recognised:
         about: one line for people.
         parameters: numbers in the file.
         bytes: of all its files.
+        precision: types of its numbers, the most common first.
         new: names of modules that the network has and the file has not; they start without any effect.
         problems: why it cannot be used, each in one line; () if it can.
     """
@@ -70,6 +72,7 @@ class Recognised:
     about: str
     parameters: int
     bytes: int
+    precision: str = ""
     new: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -154,6 +157,7 @@ def planned(
         about=becoming.about,
         parameters=headers.parameters,
         bytes=headers.bytes,
+        precision=headers.precision,
         new=tuple(becoming.plan.new) if becoming.plan else (),
         problems=tuple(problems),
     )
@@ -165,7 +169,7 @@ def _becoming(found: Found) -> Becoming:
         becoming = layout(found)
         if becoming is not None:
             return becoming
-    problems = () if found.headers.problems else ("holds tensors of no network that is known here",)
+    problems = () if found.headers.problems else (NOT_KNOWN,)
     return Becoming(layout=UNKNOWN, about="not recognised", problems=problems)
 
 

@@ -1,0 +1,167 @@
+"""`more4d weights`: what files of weights are, what presets lack, and other layouts of them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from more4d.pipelines.weights_check import FileState, PresetState
+
+CHECK_EXAMPLES = """\
+examples:
+  more4d weights check                                  models/, and all presets
+  more4d weights check --preset fun-1.3b                only what this preset needs must be there
+  more4d weights check /data/weights --preset moge4d    another folder
+  more4d weights check some.safetensors other.pth       files
+
+Exit code 1: a file is broken, or a preset lacks something.
+"""
+CONVERT_EXAMPLES = """\
+examples:
+  more4d weights convert models/Wan2.1-Fun-V1.1-1.3B-InP converted/transformer
+  more4d weights convert models/Wan2.1-Fun-V1.1-1.3B-Control/Wan2.1_VAE.pth converted/vae
+  more4d weights convert runs/weights/vism_lora.safetensors lora.safetensors --as diffusers
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("weights", help="check and convert files of weights")
+    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY", parser_class=type(parser))
+    _add_check(ways)
+    _add_convert(ways)
+
+
+def _add_check(ways: Any) -> None:
+    parser = ways.add_parser(
+        "check",
+        help="say what files of weights are, and what presets lack",
+        description="Reads the headers of files of weights, never their numbers. Says of each what it is, "
+        "and of each preset what is missing and where it comes from.",
+        epilog=CHECK_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
+    parser.add_argument(
+        "--preset", action="append", metavar="NAME", help="only this preset must be complete; repeat"
+    )
+    parser.set_defaults(run=check, parser=parser)
+
+
+def _add_convert(ways: Any) -> None:
+    parser = ways.add_parser(
+        "convert",
+        help="write weights as diffusers and transformers lay them out",
+        description="Writes weights that more4d can open as a folder with config.json and safetensors, or a "
+        "LoRA in another style. The numbers keep their bits.",
+        epilog=CONVERT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or a folder of weights")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="a folder; of a LoRA, a file")
+    parser.add_argument(
+        "--role",
+        metavar="PART",
+        help="which part of a preset it shall play, where it can play several: strag, trajectory_codec, ...",
+    )
+    parser.add_argument(
+        "--as", dest="style", metavar="STYLE", help="of a LoRA: kohya, peft, diffusers or original"
+    )
+    parser.set_defaults(run=convert, parser=parser)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print what every file is and what every preset lacks; 1 if something is broken or missing."""
+    from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
+    from more4d.pipelines.weights_check import file_states, preset_state, presets_at
+
+    names = options.preset or [name for name in preset_names() if name != DEFAULT]
+    failed = False
+    for place in options.places or [_short(WEIGHTS)]:
+        presets = presets_at(place, names) if place.is_dir() else {}
+        files = list(file_states(place, presets))
+        for file in files:
+            print(_line(file))
+        failed |= any(file.state == "broken" for file in files)
+        states = [preset_state(name, *presets[name]) for name in presets]
+        if not files and place.is_dir():
+            print(f"{place} holds no weights")
+        asked = options.preset or not options.places or any(state.present for state in states)
+        for state in states if asked else []:
+            print("\n".join(_lines(state)))
+            failed |= bool(state.lacks)
+        if states and not asked:
+            print(f"no preset's files lie in {place} where presets look for them (--preset NAME lists them)")
+    return int(failed)
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Convert, and print what was written."""
+    from more4d.foundation.errors import WeightsError
+    from more4d.networks.diffusers_layout import convert as to_diffusers
+    from more4d.networks.layouts import recognise
+    from more4d.networks.lora_writing import convert_lora
+
+    found = recognise(options.source, role=options.role)
+    if found.kind == "lora":
+        if options.style is None:
+            raise WeightsError(
+                f"{options.source} is a {found.about}; say how to write it with --as: "
+                "kohya, peft, diffusers or original"
+            )
+        convert_lora(options.source, options.target, options.style)
+        print(options.target)
+        return 0
+    if options.style is not None:
+        raise WeightsError(f"{options.source} holds no LoRA, which --as is for, but {found.about}")
+    for path in to_diffusers(options.source, options.target, role=options.role):
+        print(path)
+    return 0
+
+
+def _short(folder: Path) -> Path:
+    """A folder relative to where we are, if it lies below."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _line(file: "FileState") -> str:
+    from more4d.files.tensor_headers import size_text
+
+    found = file.found
+    roles = f"; {', '.join(file.roles)}" if file.roles else ""
+    if file.state != "ok":
+        more = f" (and {len(found.problems) - 1} more findings)" if len(found.problems) > 1 else ""
+        what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
+        return f"{file.state:8}{file.path}: {what}{_without(found.problems[0], file.path)}{more}{roles}"
+    size = f"{_counted(found.parameters)} parameters, {found.precision}, {size_text(found.bytes)}"
+    return f"ok      {file.path}: {found.about} ({found.layout}; {size}){roles}"
+
+
+def _lines(state: "PresetState") -> list[str]:
+    from more4d.pipelines.preset import GUIDE
+
+    total = state.present + len(state.lacks)
+    lines = [f"preset {state.name}: {state.present} of {total} parts are there"]
+    for source in dict.fromkeys(lack.source for lack in state.lacks if lack.problem is None):
+        lines.append(f"  missing, from {source} ({GUIDE}):")
+        missing = [lack for lack in state.lacks if lack.source == source and lack.problem is None]
+        for path in dict.fromkeys(lack.path for lack in missing):
+            parts = ", ".join(lack.part for lack in missing if lack.path == path)
+            lines.append(f"    {path}  for {parts}")
+    for lack in state.lacks:
+        if lack.problem is not None:
+            lines.append(f"  unusable {lack.part}: {lack.path}: {_without(lack.problem, lack.path)}")
+    return lines
+
+
+def _without(problem: str, path: Path) -> str:
+    """A problem that names its file, without the name."""
+    return problem.removeprefix(f"{path} ").removeprefix(f"{path}: ")
+
+
+def _counted(parameters: int) -> str:
+    for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if parameters >= size:
+            return f"{parameters / size:.3g} {unit}"
+    return str(parameters)
