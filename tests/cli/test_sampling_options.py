@@ -7,6 +7,7 @@ import pytest
 from more4d.cli.sampling_options import add_sampling_options, with_sampling
 from more4d.foundation.errors import ConfigError
 from more4d.networks.step_cache import StepCacheConfig
+from more4d.pipelines import together
 from more4d.pipelines.preset import Parts, Preset, Sampling
 
 PARTS = Parts(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
@@ -90,3 +91,22 @@ def test_what_is_no_value_is_a_wrong_argument(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         changed(*arguments)
     assert ended.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_more4d_infer_draws_as_told(command, picture, monkeypatch):
+    drawn = []
+    draw = together.draw
+
+    def noted(network, settings, *arguments, **named):
+        drawn.append(settings)
+        return draw(network, settings, *arguments, **named)
+
+    monkeypatch.setattr(together, "draw", noted)
+    told = ("--steps", "4,3", "--sampler", "unipc", "--cache", "taylorseer:2,none")
+    ran = command(picture, "--prompt", "it rolls", "--camera", "orbit", "--frames", "3", *told)
+    assert ran.code == 0, ran.err
+    tracks, views = drawn
+    assert (tracks.steps, tracks.sampler, tracks.cache.interval) == (4, "unipc", 2)
+    assert (views.steps, views.sampler, views.cache) == (3, "unipc", None)
+    unknown = command(picture, "--prompt", "it rolls", "--frames", "3", "--cache", "teacache")
+    assert unknown.code == 1 and "TeaCache coefficients" in unknown.err and "Traceback" not in unknown.err
