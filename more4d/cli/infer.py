@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.sampling_options import add_sampling_options, with_sampling
+
 if TYPE_CHECKING:
     from more4d.pipelines.job import Job
 
@@ -105,6 +107,7 @@ def add_command(commands: Any) -> None:
             metavar="FILE[:STRENGTH]",
             help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
         )
+    add_sampling_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -135,6 +138,7 @@ def run(options: argparse.Namespace) -> int:
     models = Models.open(
         options.weights, device, preset=options.preset, parts=dict(options.part), loras=loras
     )
+    models.preset = with_sampling(models.preset, options)
     if options.context_parallel:
         return run_together(
             models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)

@@ -1,5 +1,6 @@
 """Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +59,7 @@ class Sampling:
             raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
         if self.steps < 1:
             raise ConfigError(f"sampling needs at least one step, got {self.steps}")
-        if self.guidance < 0 or self.shift <= 0:
+        if not (0 <= self.guidance < math.inf and 0 < self.shift < math.inf):
             raise ConfigError(f"need guidance >= 0 and shift > 0, got {self.guidance} and {self.shift}")
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"unknown sampler '{self.sampler}'; known: {', '.join(SAMPLERS)}")
