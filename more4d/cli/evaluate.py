@@ -7,7 +7,8 @@ from typing import Any
 
 from more4d.cli.infer import parse_device
 
-SECTIONS = ("tracks",)
+SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
+SHARED = Path("../shared/data")
 EXAMPLES = """\
 examples:
   more4d evaluate                                         everything, about 20 minutes on two cores
@@ -40,8 +41,14 @@ def add_command(commands: Any) -> None:
         metavar="SECTION",
         help=f"of {', '.join(SECTIONS)}; repeat",
     )
-    parser.add_argument("--scenes", type=int, default=200, metavar="N", help="of the test set (default 200)")
-    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="motions per scene (default 4)")
+    for name, default, what in (
+        ("scenes", 200, "scenes of the test set, for tracks and for depth"),
+        ("seeds", 4, "motions per scene"),
+        ("pairs", 64, "scenes that are filmed along a second path"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})"
+        )
     parser.add_argument(
         "--set",
         dest="split",
@@ -56,6 +63,17 @@ def add_command(commands: Any) -> None:
         help="default: output/evaluation/PRESET",
     )
     parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help=f"real photos and RGB-D frames (default: {SHARED} where it is there)",
+    )
+    parser.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model, for CLIP-F and CLIP-O")
+    parser.add_argument(
+        "--video-features", type=Path, metavar="FOLDER", help="a VideoMAE model, for a distance like FVD's"
+    )
+    parser.add_argument("--lpips", action="store_true", help="measure LPIPS too; needs the extra 'evaluate'")
+    parser.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -67,30 +85,45 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from more4d.cli.device import open_device
-    from more4d.pipelines.evaluation.running import EvaluationOptions, evaluate
+    from more4d.pipelines.evaluation.perception import PerceptionOptions
+    from more4d.pipelines.evaluation.running import evaluate
+    from more4d.pipelines.evaluation.sections import EvaluationOptions
     from more4d.pipelines.models import Models
 
-    for name, least in (("scenes", 1), ("seeds", 1)):
-        if getattr(options, name) < least:
-            options.parser.error(f"argument --{name}: must be at least {least}")
-    parts = {}
-    for text in options.part:
-        part, equals, file = text.partition("=")
-        if not equals:
-            options.parser.error(f"argument --part: write NAME=FILE, got '{text}'")
-        parts[part] = file
-    models = Models.open(options.weights, open_device(options.device), preset=options.preset, parts=parts)
+    for name in ("scenes", "seeds", "pairs"):
+        if getattr(options, name) < 1:
+            options.parser.error(f"argument --{name}: must be at least 1")
+    if options.data is not None and not options.data.is_dir():
+        options.parser.error(f"argument --data: there is no folder {options.data}")
+    models = Models.open(
+        options.weights, open_device(options.device), preset=options.preset, parts=_parts(options)
+    )
     output = options.output or Path("output") / "evaluation" / models.preset.name
     wanted = EvaluationOptions(
-        sections=tuple(options.only or SECTIONS),
+        sections=tuple(dict.fromkeys(options.only or SECTIONS[:-1])),
         scenes=options.scenes,
         seeds=options.seeds,
+        pairs=options.pairs,
         split=options.split,
+        data=options.data or (SHARED if SHARED.is_dir() else None),
+        perception=PerceptionOptions(
+            clip=options.clip, video_features=options.video_features, lpips=options.lpips
+        ),
     )
     bar = _Bar(show=not options.quiet)
     results = evaluate(models, wanted, output, progress=bar)
     print(json.dumps(results, indent=1))
     return 0
+
+
+def _parts(options: argparse.Namespace) -> dict[str, str]:
+    found = {}
+    for text in options.part:
+        part, equals, file = text.partition("=")
+        if not equals:
+            options.parser.error(f"argument --part: write NAME=FILE, got '{text}'")
+        found[part] = file
+    return found
 
 
 class _Bar:
