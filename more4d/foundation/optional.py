@@ -13,6 +13,7 @@ INSTALL_LINES = {
         "git clone https://github.com/snap-research/DELTA_densetrack3d "
         "&& export PYTHONPATH=$PWD/DELTA_densetrack3d (it has no installer)"
     ),
+    "vbench": "pip install vbench (in an environment of its own: it asks for other versions of much)",
     "inria": "pip install --no-build-isolation git+https://github.com/graphdeco-inria/diff-gaussian-rasterization",
 }
 

@@ -96,9 +96,12 @@ def measure_tracks(
         MEAN_MOTION: [_about(by_mean, clip)],
         "diversity": diversity(ours, truth, camera) if len(ours) > 1 else None,
         "truth": _shape(truth, clip),
-        "codec": dict(
-            zip(("relative", "still_px"), round_trip_error(codec.positions, truth, camera), strict=True)
-        ),
+        "codec": {
+            **dict(
+                zip(("relative", "still_px"), round_trip_error(codec.positions, truth, camera), strict=True)
+            ),
+            "jerk_px": jerk_px(codec.positions, camera, where),
+        },
         "tapvid3d": {
             name: tapvid3d(_with_visibility(clip.tracks, positions), clip.tracks)
             for name, positions in ((OURS, ours[0]), (NO_MOTION, still), (MEAN_MOTION, by_mean))
@@ -203,6 +206,10 @@ def summarise_tracks(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "relative_error": mean(each["codec"]["relative"] for each in results),
             "relative_error_median": median(each["codec"]["relative"] for each in results),
             "still_px": mean(each["codec"]["still_px"] for each in results),
+            "jerk_of_truth": ratio(
+                mean(each["codec"]["jerk_px"] for each in results),
+                mean(each["truth"]["jerk_px"] for each in results),
+            ),
         },
     }
 
