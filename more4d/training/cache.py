@@ -17,9 +17,9 @@ from more4d.datasets.latents import LatentBatch
 from more4d.datasets.tolerant import Tolerant
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError, InputError, More4DError
-from more4d.pipelines.fingerprint import file_fingerprint
 from more4d.training.config import TrainConfig
 from more4d.training.generator import GeneratorTask, source_settings
+from more4d.training.networks import content_of
 from more4d.training.run import task_type
 from more4d.training.tasks.tiny_strag import TinySTraGOptions
 
@@ -71,7 +71,7 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
         group=group,
         per_file=-(-options.per_file // group) * group,
         dtype=options.dtype,
-        made_of={name: file_fingerprint(path) for name, path in task.encoder_files().items()},
+        made_of={name: content_of(file) for name, file in task.encoder_files().items()},
         settings={**source_settings(task.options), "seed": str(task.options.seed)},
     )
     cache = LatentCache.begin(options.output, header, task.constants())

@@ -1,9 +1,9 @@
 """What the tasks of both generators share: where training starts, what they are told, what is kept."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,27 @@ from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
 from more4d.networks.lora_writing import write_lora
-from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.weights import load_network, save_network
-from more4d.pipelines.fingerprint import file_fingerprint
+from more4d.networks.weights import save_network
+from more4d.pipelines.preset import LoraFile
 from more4d.training.flow import FlowOptions, chosen
+from more4d.training.networks import (
+    NetworkFile,
+    PresetNetworks,
+    completed,
+    config_of,
+    content_of,
+    needed,
+    open_named,
+    path_of,
+    preset_file,
+    preset_loras,
+)
 from more4d.training.task import Task
+
+UNSAID = {"clip_image": "photo"}
+"""What a cache was made with that does not say so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +44,22 @@ class StartOptions:
     """Where training starts.
 
     Attributes:
-        weights: a network file to go on from; None starts from nothing.
+        weights: a network to go on from; None starts from the preset's, or from nothing without a preset.
+        loras: low-rank updates that are merged into these weights first; with the preset's weights, its own.
         lora: train low-rank updates of these sizes instead of all weights.
     """
 
-    weights: Path | None = None
+    weights: NetworkFile | None = None
+    loras: tuple[LoraFile, ...] = ()
     lora: LoraOptions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions:
-    """Options of both generators' tasks.
+class GeneratorOptions(PresetNetworks):
+    """Options of both generators' tasks. Files are ours or as published; a preset names all of them at once.
 
     Attributes:
+        network: sizes of the generator; None: those of the weights that it starts from.
         codec: file of the codec, frozen.
         text: file of the text encoder, frozen.
         clip: file of CLIP's vision tower, for transformers that take its view of the photo.
@@ -50,14 +67,33 @@ class GeneratorOptions:
         gradient_checkpointing: keep only what enters each block, and compute the rest again on the way back.
     """
 
-    codec: Path
-    text: Path
-    clip: Path | None = None
+    network: Any = None
+    codec: NetworkFile | None = None
+    text: NetworkFile | None = None
+    clip: NetworkFile | None = None
     cache: Path | None = None
     seed: int = 0
     start: StartOptions = field(default_factory=StartOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     gradient_checkpointing: bool = False
+
+
+def started(options: GeneratorOptions, kind: str) -> GeneratorOptions:
+    """The options with where training starts, if that is the preset's generator, and with its sizes.
+
+    Raises:
+        ConfigError: there are neither sizes nor weights.
+    """
+    start, network = options.start, options.network
+    if start.weights is None and (file := preset_file(options, kind)) is not None:
+        start = replace(start, weights=file, loras=(*preset_loras(options, kind), *start.loras))
+    if network is None and start.weights is None:
+        raise ConfigError(
+            "options: network is missing; give its sizes, or weights to start from, or a preset"
+        )
+    if network is None:
+        network = config_of(start.weights, kind)
+    return replace(options, start=start, network=network)
 
 
 class TrainedGenerator:
@@ -71,9 +107,9 @@ class TrainedGenerator:
                 raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
             self.network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
         else:
-            self.network = load_network(start.weights, {kind: BUILDERS[kind]})
+            self.network = open_named(start.weights, kind, start.loras)
             if self.network.config != config:
-                raise ConfigError(f"options.network is not the network that {start.weights} holds")
+                raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
         self._updated = add_lora(self.network, start.lora) if start.lora else []
 
     def export(self, folder: Path, notes: dict[str, str]) -> Path:
@@ -94,19 +130,18 @@ class GeneratorTask(Task):
 
     latents: type[LatentBatch]
     """What the generator is trained on."""
-    codecs: tuple[str, ...]
-    """Kinds of codec that may encode it."""
+    parts: ClassVar[dict[str, str]]
+    """Which part of a preset each option that names a file is for; that of the codec is its own."""
 
-    def __init__(
-        self, kind: str, options: GeneratorOptions, network: STraGConfig | ViSMConfig, *, generator: bool
-    ) -> None:
+    def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
         """`generator` is whether there is one: to encode a cache none is needed, and it may be large."""
         super().__init__()
-        self.options = options
-        self._generator = TrainedGenerator(kind, network, options.start) if generator else None
-        self.codec = self.frozen(options.codec, *self.codecs)
-        self.text_encoder = self.frozen(options.text, "umt5-text-encoder")
-        self.clip = self.frozen(options.clip, "clip-vision")
+        self.options = options = started(completed(options, self.parts), kind)
+        needed(options, "codec", "text")
+        self._generator = TrainedGenerator(kind, options.network, options.start) if generator else None
+        self.codec = self.frozen("codec")
+        self.text_encoder = self.frozen("text")
+        self.clip = self.frozen("clip")
         if options.gradient_checkpointing and self._generator:
             self._generator.network.enable_gradient_checkpointing()
         if options.cache:
@@ -123,11 +158,10 @@ class GeneratorTask(Task):
     def encode(self, batch: Any) -> LatentBatch:
         """What frozen (or trained) encoders make of a batch of pixels; a cache holds just this."""
 
-    def encoder_files(self) -> dict[str, Path]:
+    def encoder_files(self) -> dict[str, NetworkFile]:
         """What `encode` depends on."""
-        options = self.options
-        files = {"codec": options.codec, "text": options.text, "clip": options.clip}
-        return {name: path for name, path in files.items() if path}
+        files = {name: getattr(self.options, name) for name in ("codec", "text", "clip")}
+        return {name: file for name, file in files.items() if file}
 
     def dataset(self) -> Dataset:
         return self._cache if self.options.cache else self.pixels()
@@ -141,11 +175,12 @@ class GeneratorTask(Task):
         """What a cache holds beside its samples."""
         return {"empty_text": self.text_encoder.encode_text([""])[0].float().cpu().contiguous()}
 
-    def frozen(self, path: Path | None, *kinds: str) -> nn.Module | None:
-        """A frozen encoder; None if there is no file of it, or a cache stands in for it."""
-        if path is None or self.options.cache:
+    def frozen(self, name: str) -> nn.Module | None:
+        """The frozen encoder that an option names; None if it names none, or a cache stands in for it."""
+        named = getattr(self.options, name)
+        if named is None or self.options.cache:
             return None
-        return load_network(path, {kind: BUILDERS[kind] for kind in kinds}).requires_grad_(False)
+        return open_named(named, self.parts[name]).requires_grad_(False)
 
     def some_dropped(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
@@ -169,16 +204,17 @@ class GeneratorTask(Task):
         header = self._cache.header
         if header.kind != self.latents.kind:
             raise ConfigError(f"{folder} holds {header.kind}; this task is trained on {self.latents.kind}")
-        for name, path in self.encoder_files().items():
-            if path.exists() and header.made_of.get(name) != file_fingerprint(path):
+        for name, file in self.encoder_files().items():
+            if path_of(file).exists() and header.made_of.get(name) != content_of(file):
                 raise ConfigError(
-                    f"the cache in {folder} was not made with {path}; make it again with: more4d data cache"
+                    f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
+                    "more4d data cache"
                 )
         mine, theirs = source_settings(self.options), header.settings
         if self.options.clips is None and "clips" in theirs:  # the clips were named when the cache was made
             mine = {name: value for name, value in mine.items() if not name.startswith("data")}
         for name, value in mine.items():
-            if name != "clips" and theirs.get(name) != value:
+            if name != "clips" and theirs.get(name, UNSAID.get(name)) != value:
                 raise ConfigError(
                     f"the cache in {folder} was made with {name}={theirs.get(name)}, and options.{name} is"
                     f" {value}; change the option, or make the cache again"
@@ -199,4 +235,4 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
         if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
-    return settings | {name: str(plain[name]) for name in ("moving_threshold",) if name in plain}
+    return settings | {name: str(plain[name]) for name in ("moving_threshold", "clip_image") if name in plain}

@@ -3,8 +3,8 @@
 Everything around the generator is frozen. `tiny_strag` trains it all together.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,11 @@ from more4d.networks.interface import (
     moving_mask,
 )
 from more4d.networks.strag import STraG, STraGConfig
-from more4d.pipelines.conditions import strag_conditions
+from more4d.pipelines.conditions import ClipImage, strag_conditions
+from more4d.pipelines.preset import find_preset
 from more4d.training.flow import FlowStart, chosen, flow_losses, levels_of, noised, without
 from more4d.training.generator import GeneratorOptions, GeneratorTask
+from more4d.training.networks import NetworkFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,16 @@ class STraGOptions(GeneratorOptions):
 
     Attributes:
         motion_features_weights: file of the network that feeds the motion perception module, frozen.
+        clip_image: what CLIP shows, see `pipelines.preset.Preset`; None: as the preset has it, or the photo.
         data: procedural scenes to train on, unless `clips` names a data set.
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
         moving_weight: extra weight of latent cells in which something moves; most of a clip is still.
         moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
     """
 
-    network: STraGConfig
-    motion_features_weights: Path | None = None
+    network: STraGConfig | None = None
+    motion_features_weights: NetworkFile | None = None
+    clip_image: ClipImage | None = None
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     clips: FileClipOptions | None = None
     moving_weight: float = 4.0
@@ -52,21 +56,26 @@ class STraGTask(GeneratorTask):
 
     options_type = STraGOptions
     latents = STraGLatents
-    codecs = ("tiny-trajectory-codec", "wan-trajectory-vae")
+    parts: ClassVar[dict[str, str]] = {
+        "codec": "trajectory_codec",
+        "text": "text",
+        "clip": "clip",
+        "motion_features_weights": "motion_features",
+    }
     options: STraGOptions
 
     def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
-        super().__init__("strag", options, options.network, generator=generator)
+        super().__init__("strag", shown_by_preset(options), generator=generator)
         self.strag: STraG | None = self._generator.network if self._generator else None
         self.motion_features = self._motion_features()
 
     def _motion_features(self) -> nn.Module | None:
-        return self.frozen(self.options.motion_features_weights, "omnimae")
+        return self.frozen("motion_features_weights")
 
     def pixels(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
 
-    def encoder_files(self) -> dict[str, Path]:
+    def encoder_files(self) -> dict[str, NetworkFile]:
         features = self.options.motion_features_weights
         return super().encoder_files() | ({"motion_features": features} if features else {})
 
@@ -83,6 +92,7 @@ class STraGTask(GeneratorTask):
             depth_m=batch.depth_m,
             prompts=list(batch.captions),
             frames=batch.motion.shape[2],
+            clip_image=self.options.clip_image,
         )
         return STraGLatents(
             motion=motion,
@@ -130,6 +140,15 @@ class STraGTask(GeneratorTask):
     ) -> dict[str, Tensor]:
         """What is added to the loss under "further", and other metrics; nothing here."""
         return {}
+
+
+def shown_by_preset(options: STraGOptions) -> STraGOptions:
+    """The options with what CLIP shows, where they leave that to the preset."""
+    if options.clip_image is not None:
+        return options
+    named = options.preset is not None or options.weights is not None
+    shown = find_preset(options.preset, options.weights)[0].clip_image if named else "photo"
+    return replace(options, clip_image=shown)
 
 
 def visible_cells(batch: ClipBatch) -> Tensor:

@@ -12,10 +12,10 @@ from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
-from more4d.networks.registry import BUILDERS
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
-from more4d.networks.weights import load_network, save_network
+from more4d.networks.weights import save_network
 from more4d.training.flow import FlowStart
+from more4d.training.networks import open_named
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 
@@ -68,15 +68,11 @@ class TinySTraGTask(STraGTask):
             stem.requires_grad_(True)
         self.text_encoder.requires_grad_(options.train_text)
         self.feature_hint = nn.Conv2d(self.motion_features.config.dim, 1, 1)
-        self.image_hint = nn.Conv2d(options.network.image_channels, 1, 1)
+        self.image_hint = nn.Conv2d(self.options.network.image_channels, 1, 1)
 
     def _motion_features(self) -> nn.Module:
-        path = self.options.motion_features_weights
-        return (
-            load_network(path, {"omnimae": BUILDERS["omnimae"]})
-            if path
-            else OmniMAETrunk(self.options.motion_features)
-        )
+        named = self.options.motion_features_weights
+        return open_named(named, "motion_features") if named else OmniMAETrunk(self.options.motion_features)
 
     def of_nothing(self) -> Tensor:
         """See `GeneratorTask`; a text encoder that learns is asked in every step."""

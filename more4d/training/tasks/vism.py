@@ -1,6 +1,7 @@
 """Train 4D-ViSM: flow matching on video latents, told what the rasteriser saw."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from einops import reduce
@@ -28,7 +29,7 @@ class ViSMOptions(GeneratorOptions):
         hole_weight: extra weight of latent cells with holes.
     """
 
-    network: ViSMConfig
+    network: ViSMConfig | None = None
     data: HoleOptions = field(default_factory=HoleOptions)
     clips: FileViewOptions | None = None
     hole_weight: float = 3.0
@@ -39,11 +40,11 @@ class ViSMTask(GeneratorTask):
 
     options_type = ViSMOptions
     latents = ViSMLatents
-    codecs = ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae")
+    parts: ClassVar[dict[str, str]] = {"codec": "video_codec", "text": "text", "clip": "clip"}
     options: ViSMOptions
 
     def __init__(self, options: ViSMOptions, *, generator: bool = True) -> None:
-        super().__init__("vism", options, options.network, generator=generator)
+        super().__init__("vism", options, generator=generator)
         self.vism: ViSM | None = self._generator.network if self._generator else None
 
     def pixels(self) -> Dataset:
