@@ -44,7 +44,7 @@ COEFFICIENTS: dict[str, tuple[float, ...]] = {
 
 THRESHOLDS = {"first-block": 0.05, "teacache": 0.10, "magcache": 0.06, "taylorseer": 0.0}
 FIRST = {"first-block": 1, "teacache": 5, "magcache": 4, "taylorseer": 3}
-CALIBRATE = "python benchmarks/sampler.py --calibrate"
+CALIBRATE = "python benchmarks/step_caches.py --calibrate"
 
 Kind = Literal["first-block", "teacache", "magcache", "taylorseer"]
 Enter = Callable[[str], AbstractContextManager[Any]]
