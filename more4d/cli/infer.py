@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "examples" / "samples.jsonl"
+MEMORY = ("full", "model", "group", "fp8", "sequential")  # MEMORY_MODES, whose module takes seconds to import
 
 EXAMPLES = """\
 examples:
@@ -94,6 +95,12 @@ def add_command(commands: Any) -> None:
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
     how.add_argument(
+        "--memory",
+        choices=MEMORY,
+        help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
+        "(default: as the preset says); more4d plan tells what fits",
+    )
+    how.add_argument(
         "--context-parallel",
         action="store_true",
         help="let all launched processes share each sample, instead of sharing out the items",
@@ -136,7 +143,12 @@ def run(options: argparse.Namespace) -> int:
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
     models = Models.open(
-        options.weights, device, preset=options.preset, parts=dict(options.part), loras=loras
+        options.weights,
+        device,
+        preset=options.preset,
+        parts=dict(options.part),
+        loras=loras,
+        memory=options.memory,
     )
     models.preset = with_sampling(models.preset, options)
     if options.context_parallel:

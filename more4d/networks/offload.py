@@ -21,6 +21,7 @@ import torch
 from diffusers.hooks import apply_group_offloading, apply_layerwise_casting
 from torch import Tensor, nn
 
+from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
 
 Memory = Literal["full", "model", "group", "fp8", "sequential"]
@@ -61,6 +62,9 @@ class Placed:
             dtype: what it computes in; its weights are of this type.
         """
         self.network, self.memory, self.device = network, memory, device
+        for module in network.modules():
+            if isinstance(module, WanVideoVae):
+                module.tile_px = TILE_PX[memory]
         if memory == "fp8":
             for blocks in eight_bit_stacks(network):
                 apply_layerwise_casting(blocks, EIGHT_BITS, dtype, skip_modules_pattern=KEPT_EXACT)

@@ -72,8 +72,7 @@ def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
     Raises:
         WeightsError: the codec's file cannot be used.
     """
-    with models.released():
-        codec = models.network("trajectory_codec")
+    with models.released(), models.at_work("trajectory_codec") as (codec,):
         return round_trip(codec, tracks, device=models.device, dtype=models.dtype)
 
 

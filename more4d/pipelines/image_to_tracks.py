@@ -18,6 +18,7 @@ from more4d.pipelines.conditions import strag_conditions
 from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_guided
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
+from more4d.pipelines.prompts import NOTHING, compared_with
 from more4d.pipelines.sampling import standard_noise
 from more4d.pipelines.time_axis import resample_frames
 from more4d.pipelines.together import draw_part
@@ -83,25 +84,22 @@ def generate_motion(
     """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero."""
     preset = models.preset
     with models.released():
-        strag, codec = models.network("strag"), models.network("trajectory_codec")
-        text = models.network("text")
-        extractor = models.network("motion_features") if models.has("motion_features") else None
-        clip = models.network("clip") if models.has("clip") else None
         picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, models.dtype) * 2 - 1
         depth_m = scene.depth_m[None, None].to(models.device, models.dtype)
-
-        conditional = strag_conditions(
-            strag.config.wan,
-            codec,
-            text,
-            extractor,
-            clip,
-            image=picture,
-            depth_m=depth_m,
-            prompts=[prompt],
-            frames=preset.frames,
-            clip_image=preset.clip_image,
-        )
+        text = models.prompts(prompt, *compared_with(preset.tracks))
+        with models.at_work("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
+            conditional = strag_conditions(
+                models.config("strag").wan,
+                codec,
+                text,
+                extractor,
+                clip,
+                image=picture,
+                depth_m=depth_m,
+                prompts=[prompt],
+                frames=preset.frames,
+                clip_image=preset.clip_image,
+            )
         height, width = scene.depth_m.shape
         noise = standard_noise(
             *(
@@ -114,16 +112,18 @@ def generate_motion(
             generator=torch_generator("tracks", seed),
             like=picture,
         )
-        latents = draw_part(
-            models,
-            "strag",
-            preset.tracks,
-            noise,
-            conditional=conditional,
-            unconditional=lambda: replace(conditional, text=text.encode_text([""])),
-            on_step=counter(progress, "tracks", preset.tracks.steps),
-        )
-        motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
+        with models.at_work("strag"):
+            latents = draw_part(
+                models,
+                "strag",
+                preset.tracks,
+                noise,
+                conditional=conditional,
+                unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
+                on_step=counter(progress, "tracks", preset.tracks.steps),
+            )
+        with models.at_work("trajectory_codec") as (codec,):
+            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> (xyz t) h w")
     even = smooth_guided(maps, scene, sigma_px=preset.smooth_motion_px)

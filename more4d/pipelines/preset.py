@@ -10,6 +10,7 @@ from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.acceleration import ATTENTION
 from more4d.networks.interface import FRAME_STRIDE
+from more4d.networks.offload import Memory
 from more4d.networks.step_cache import StepCacheConfig
 
 NAME = "preset.yaml"
@@ -143,6 +144,7 @@ class Preset:
             trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32.
+        memory: where weights are while their network works and while it waits, see `networks.offload`.
         loras: low-rank updates that are merged into the generators.
     """
 
@@ -160,6 +162,7 @@ class Preset:
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    memory: Memory = "full"
     loras: Loras = field(default_factory=Loras)
 
     def __post_init__(self) -> None:

@@ -85,13 +85,13 @@ def help_to_draw(models: Models) -> int:
                 held.close()
                 held.enter_context(models.released())
                 holding = part
-            network = models.network(part)
-            network.transformer.context_parallel = ContextParallel(fellows.tensors)
-            draw(
-                network,
-                settings,
-                noise.to(models.device),
-                conditional=conditional.to(models.device),
-                unconditional=lambda without=without: without.to(models.device),
-            )
+            with models.at_work(part) as (network,):
+                network.transformer.context_parallel = ContextParallel(fellows.tensors)
+                draw(
+                    network,
+                    settings,
+                    noise.to(models.device),
+                    conditional=conditional.to(models.device),
+                    unconditional=lambda without=without: without.to(models.device),
+                )
     return heard

@@ -15,6 +15,7 @@ from more4d.networks.vism import masked_video
 from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
+from more4d.pipelines.prompts import NOTHING, compared_with
 from more4d.pipelines.sampling import standard_noise
 from more4d.pipelines.together import draw_part
 from more4d.raster.interface import COVERED, Rendering
@@ -132,29 +133,38 @@ def _fill_window(
     on_step: Callable[[], None],
 ) -> Float[Tensor, "frames height width 3"]:
     """What 4D-ViSM makes of 4n + 1 frames."""
-    vism, codec, text = models.network("vism"), models.network("video_codec"), models.network("text")
-    clip = models.network("clip") if models.has("clip") else None
     rendering = rearrange(known, "t h w c -> 1 c t h w").to(models.device, models.dtype) * 2 - 1
     mask = rearrange(coverage, "t h w -> 1 1 t h w").to(models.device, models.dtype)
-    conditional = vism_conditions(
-        vism.config.wan, codec, text, clip, rendering=rendering, coverage=mask, photo=photo, prompts=[prompt]
-    )
+    text = models.prompts(prompt, *compared_with(models.preset.views))
+    with models.at_work("video_codec", "clip") as (codec, clip):
+        conditional = vism_conditions(
+            models.config("vism").wan,
+            codec,
+            text,
+            clip,
+            rendering=rendering,
+            coverage=mask,
+            photo=photo,
+            prompts=[prompt],
+        )
     frames, height, width = coverage.shape
     noise = standard_noise(
         *(1, LATENT_CHANNELS, latent_frames(frames), height // PIXEL_STRIDE, width // PIXEL_STRIDE),
         generator=generator,
         like=rendering,
     )
-    latents = draw_part(
-        models,
-        "vism",
-        models.preset.views,
-        noise,
-        conditional=conditional,
-        unconditional=lambda: replace(conditional, text=text.encode_text([""])),
-        on_step=on_step,
-    )
-    video = codec.decode_video(latents, masked_video(rendering, mask), mask)[0].float().cpu()
+    with models.at_work("vism"):
+        latents = draw_part(
+            models,
+            "vism",
+            models.preset.views,
+            noise,
+            conditional=conditional,
+            unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
+            on_step=on_step,
+        )
+    with models.at_work("video_codec") as (codec,):
+        video = codec.decode_video(latents, masked_video(rendering, mask), mask)[0].float().cpu()
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
 
 

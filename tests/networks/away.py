@@ -4,15 +4,12 @@ What a memory mode computes must not change when everything that it has sent hom
 can be counted.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from diffusers.hooks.group_offloading import ModuleGroup
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from more4d.networks import offload
 from more4d.networks.offload import Memory, Placed
@@ -22,44 +19,34 @@ class FarDevice:
     """Replaces the moves of `networks.offload` and of diffusers' groups by such that leave nothing behind.
 
     Attributes:
-        peak_bytes: the most weight bytes that were there at any operation inside `watching`.
+        peak_bytes: the most weight bytes that were there at once.
     """
 
     def __init__(self) -> None:
         self.peak_bytes = 0
+        self._there: dict[int, int] = {}
         self._homes: dict[int, Tensor] = {}
 
     def send_home(self, tensor: Tensor) -> None:
         if tensor.is_floating_point() and not is_away(tensor):
             self._homes[id(tensor)] = tensor.data.clone()
             tensor.data = torch.tensor(float("nan")).to(tensor.dtype).expand(tensor.shape)
+            self._there.pop(id(tensor), None)
 
     def fetch(self, tensor: Tensor) -> None:
         if is_away(tensor):
             tensor.data = self._homes[id(tensor)].clone()
+            self.count(tensor)
 
-    def placed(self, network: nn.Module, memory: Memory) -> Placed:
-        """The network in a memory mode; nothing is there yet, but in mode full."""
-        placed = Placed(network, memory, device=torch.device("cpu"), dtype=torch.float32)
-        for tensor in placed._whole:
-            self.send_home(tensor)
-        return placed
+    def count(self, tensor: Tensor) -> None:
+        if id(tensor) not in self._there:
+            self._there[id(tensor)] = tensor.nbytes
+            self.peak_bytes = max(self.peak_bytes, sum(self._there.values()))
 
-    @contextmanager
-    def watching(self, *networks: nn.Module) -> Iterator[None]:
-        with _Watch(self, [tensor for network in networks for tensor in tensors_of(network)]):
-            yield
-
-
-class _Watch(TorchDispatchMode):
-    def __init__(self, far: FarDevice, tensors: list[Tensor]) -> None:
-        super().__init__()
-        self.far, self.tensors = far, tensors
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        there = sum(tensor.untyped_storage().nbytes() for tensor in self.tensors if not is_away(tensor))
-        self.far.peak_bytes = max(self.far.peak_bytes, there)
-        return func(*args, **(kwargs or {}))
+    def forget(self) -> None:
+        """Count again from nothing, for other networks."""
+        self.peak_bytes = 0
+        self._there.clear()
 
 
 def tensors_of(network: nn.Module) -> list[Tensor]:
@@ -86,6 +73,16 @@ def far_device(monkeypatch: pytest.MonkeyPatch) -> FarDevice:
         for tensor in of_group(group):
             far.send_home(tensor)
 
+    place = Placed.__init__
+
+    def place_far(self: Placed, network: nn.Module, memory: Memory, **where: Any) -> None:
+        place(self, network, memory, **where)
+        for tensor in self._whole:
+            far.send_home(tensor)
+        for tensor in tensors_of(network) if memory == "full" else ():
+            far.count(tensor)
+
+    monkeypatch.setattr(Placed, "__init__", place_far)
     monkeypatch.setattr(ModuleGroup, "onload_", onload)
     monkeypatch.setattr(ModuleGroup, "offload_", go_home)
     monkeypatch.setattr(offload, "arrive", lambda tensor, device: far.fetch(tensor))

@@ -88,6 +88,10 @@ def made(name: str) -> nn.Module:
     return NETWORKS[name][0]().eval()
 
 
+def placed_in(memory: Memory, name: str = "strag") -> Placed:
+    return Placed(made(name), memory, device=torch.device("cpu"), dtype=torch.float32)
+
+
 @torch.inference_mode()
 def used(placed: Placed, name: str) -> Tensor:
     """What it computes, the second time it comes to work and the second time it is asked there."""
@@ -103,23 +107,22 @@ def used(placed: Placed, name: str) -> Tensor:
 def test_no_weight_is_used_that_is_not_there(name: str, memory: Memory, far_device: FarDevice):
     with torch.inference_mode():
         expected = NETWORKS[name][1](made(name))
-    placed = far_device.placed(made(name), memory)
+    placed = placed_in(memory, name)
     assert torch.equal(used(placed, name), expected)
     assert all(is_away(tensor) for tensor in tensors_of(placed.network) if tensor.is_floating_point())
 
 
 @torch.inference_mode()
 def test_a_network_at_home_computes_nothing_of_use(far_device: FarDevice):
-    placed = far_device.placed(made("strag"), "model")
+    placed = placed_in("model")
     assert velocity(placed.network).isnan().all()  # so the laws of this file can fail
 
 
 @pytest.mark.parametrize("memory", AWAY)
 @pytest.mark.parametrize("name", ["strag", "text"])
 def test_the_bytes_there_are_those_that_a_plan_counts(name: str, memory: Memory, far_device: FarDevice):
-    placed = far_device.placed(made(name), memory)
-    with far_device.watching(placed.network):
-        used(placed, name)
+    placed = placed_in(memory, name)
+    used(placed, name)
     with torch.device("meta"):
         counted = weight_bytes(NETWORKS[name][0](), memory, torch.float32)
     # Counted are a layer that works and one that arrives, as on a GPU; without streams there is only one. And
@@ -146,7 +149,7 @@ def test_group_and_sequential_need_less_than_the_whole():
 
 
 def test_fp8_stores_the_linear_layers_of_blocks_and_nothing_else_in_eight_bits():
-    placed = Placed(made("strag"), "fp8", device=torch.device("cpu"), dtype=torch.float32)
+    placed = placed_in("fp8")
     with torch.inference_mode(), placed.at_work() as network:
         velocity(network)
     eight = {name for name, tensor in placed.network.named_parameters() if tensor.dtype == EIGHT_BITS}
@@ -161,7 +164,7 @@ def test_fp8_stores_the_linear_layers_of_blocks_and_nothing_else_in_eight_bits()
 
 
 def test_fp8_changes_a_velocity_by_little():
-    placed = Placed(made("strag"), "fp8", device=torch.device("cpu"), dtype=torch.float32)
+    placed = placed_in("fp8")
     with torch.inference_mode():
         exact = velocity(made("strag"))
     error = (used(placed, "strag") - exact).norm() / exact.norm()
@@ -173,7 +176,7 @@ def test_fp8_leaves_networks_without_a_video_transformer_as_they_are():
         assert eight_bit_stacks(made(name)) == []
     with torch.inference_mode():
         plain = NETWORKS["text"][1](made("text"))
-    placed = Placed(made("text"), "fp8", device=torch.device("cpu"), dtype=torch.float32)
+    placed = placed_in("fp8", "text")
     assert torch.equal(used(placed, "text"), plain)
 
 
@@ -183,14 +186,14 @@ def test_codecs_are_moved_whole():
 
 
 def test_a_network_that_fails_at_work_goes_home(far_device: FarDevice):
-    placed = far_device.placed(made("strag"), "model")
+    placed = placed_in("model")
     with pytest.raises(RuntimeError, match="stop"), placed.at_work():
         raise RuntimeError("stop")
     assert all(is_away(tensor) for tensor in placed.network.parameters())
 
 
 def test_a_network_may_be_asked_for_while_it_works(far_device: FarDevice):
-    placed = far_device.placed(made("strag"), "model")
+    placed = placed_in("model")
     with placed.at_work():
         with placed.at_work():
             pass

@@ -1,0 +1,138 @@
+"""The pipelines in every memory mode: the same tracks and videos, with fewer weights on the device."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from more4d.networks.offload import MEMORY_MODES, TILE_PX, Memory, weight_bytes
+from more4d.pipelines.guided_upsampling import Guide
+from more4d.pipelines.image_to_tracks import generate_motion
+from more4d.pipelines.models import Models
+from more4d.pipelines.preset import load_preset
+from more4d.pipelines.tracks_to_video import fill_holes
+from tests.networks.away import FarDevice, far_device
+
+__all__ = ["far_device"]
+
+EXACT: tuple[Memory, ...] = ("model", "group", "sequential")
+
+
+class Awake(Models):
+    """Random generators whose heads, which begin at zero, say something."""
+
+    def _open(self, part: str) -> Any:
+        network = super()._open(part)
+        if part in ("strag", "vism"):
+            head = network.transformer.proj_out.weight
+            with torch.no_grad():
+                head.copy_(0.1 * torch.randn(head.shape, generator=torch.Generator().manual_seed(0)))
+        return network
+
+
+def opened(folder: Path, memory: Memory = "full", *, keep_loaded: bool = True) -> Models:
+    preset = replace(load_preset(folder), memory=memory, keep_loaded=keep_loaded)
+    return Awake(folder, preset)
+
+
+def motion(models: Models) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    scene = Guide(
+        colours=torch.rand(32, 48, 3, generator=generator),
+        depth_m=1 + torch.rand(32, 48, generator=generator),
+    )
+    return generate_motion(models, scene, "it rolls", seed=1)
+
+
+def video(models: Models, frames: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    known = torch.rand(frames, 32, 48, 3, generator=generator)
+    coverage = (torch.rand(frames, 32, 48, generator=generator) > 0.3).float()
+    return fill_holes(models, known, coverage, known[0], "it rolls", seed=1)
+
+
+def made(models: Models) -> tuple[Tensor, Tensor]:
+    """Motion and a video in two windows."""
+    return motion(models), video(models, 9)
+
+
+@pytest.fixture(scope="module")
+def expected(random_wan_preset) -> tuple[Tensor, Tensor]:
+    return made(opened(random_wan_preset))
+
+
+def test_fp8_changes_results_by_little(random_wan_preset, expected):
+    for exact, found in zip(expected, made(opened(random_wan_preset, "fp8")), strict=True):
+        assert 0 < (found - exact).norm() < 0.05 * exact.norm()
+
+
+def test_other_modes_change_no_result_and_need_ever_less_on_the_device(
+    random_wan_preset,
+    expected,
+    far_device: FarDevice,
+):
+    peaks = {}
+    for memory in ("full", *EXACT):
+        models = opened(random_wan_preset, memory, keep_loaded=memory != "group")
+        found = made(models)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True)), memory
+        peaks[memory] = far_device.peak_bytes
+        far_device.forget()
+    assert peaks["full"] > peaks["model"] >= peaks["group"] >= peaks["sequential"]
+    blocks = (["text"], ["trajectory_codec", "motion_features"], ["strag"], ["video_codec"], ["vism"])
+    assert peaks["model"] == max(
+        sum(weight_bytes(models.network(part), "model", torch.float32).at_work for part in together)
+        for together in blocks
+    )
+
+
+def test_encoders_are_forgotten_before_the_generator_is_loaded(random_preset, monkeypatch):
+    models = opened(random_preset, keep_loaded=False)
+    loaded_before: dict[str, set[str]] = {}
+    load = Models._open
+
+    def noted(self: Models, part: str):
+        loaded_before[part] = set(self._loaded)
+        return load(self, part)
+
+    monkeypatch.setattr(Models, "_open", noted)
+    motion(models)
+    video(models, 5)
+    assert loaded_before["strag"] == {"trajectory_codec"}
+    assert loaded_before["vism"] == {"video_codec"}
+    assert not models._loaded
+
+
+def test_a_prompt_is_encoded_once(random_preset, monkeypatch):
+    models = opened(random_preset, keep_loaded=False)
+    opened_parts = []
+    load = Models._open
+    monkeypatch.setattr(Models, "_open", lambda self, part: opened_parts.append(part) or load(self, part))
+    assert torch.equal(motion(models), motion(models))
+    assert opened_parts.count("text") == 1 and opened_parts.count("strag") == 2
+
+
+def test_what_guidance_compares_with_is_encoded_only_where_it_is_needed(random_preset):
+    models = opened(random_preset)
+    assert models.preset.tracks.guidance != 1 and models.preset.views.guidance == 1
+    video(models, 5)
+    assert set(models._prompts) == {"it rolls"}
+    motion(models)
+    assert set(models._prompts) == {"it rolls", ""}
+
+
+def test_modes_that_save_memory_decode_in_tiles(random_wan_preset):
+    for memory in MEMORY_MODES:
+        models = opened(random_wan_preset, memory)
+        assert models.network("video_codec").tile_px == TILE_PX[memory]
+        assert models.network("trajectory_codec").video.tile_px == TILE_PX[memory]
+
+
+def test_only_fp8_makes_other_weights_of_a_generator(random_preset):
+    names = {memory: opened(random_preset, memory).identity("strag") for memory in MEMORY_MODES}
+    assert len(set(names.values())) == 2 and names["fp8"] != names["full"]
+    codecs = {opened(random_preset, memory).identity("video_codec", "text") for memory in MEMORY_MODES}
+    assert len(codecs) == 1
