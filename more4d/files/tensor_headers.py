@@ -5,21 +5,19 @@ torch.save. Shapes and types come as tensors on the meta device, which have no m
 """
 
 import json
-import math
 import re
 import struct
-import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
-import safetensors
 import torch
 from torch import Tensor
 
-from more4d.files.torch_headers import torch_headers, torch_tensors
+from more4d.files.torch_headers import torch_headers
 from more4d.foundation.errors import WeightsError
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -29,6 +27,11 @@ SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safeten
 LARGEST_HEADER = 100_000_000
 NOWHERE = "models/README.md says where to get it"
 
+_USUAL = {
+    stem + suffix
+    for stem in ("diffusion_pytorch_model", "model", "pytorch_model")
+    for suffix in (INDEX_SUFFIX, *SUFFIXES)
+}
 _DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -46,19 +49,28 @@ _DTYPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the numbers of a tensor are: file and first byte; and their strides, if not the usual ones."""
+
+    path: Path
+    start: int
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TensorHeaders:
     """The tensors of one or more files.
 
     Attributes:
         shapes: by name, a tensor without memory that has the shape and the type.
-        places: by name, the file and the name inside it.
+        places: by name, where its numbers are.
         metadata: what a safetensors file says about itself.
         bytes: size of all files.
         problems: what is broken, each in one line; () if all tensors can be read.
     """
 
     shapes: dict[str, Tensor] = field(default_factory=dict)
-    places: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
     problems: tuple[str, ...] = ()
@@ -67,6 +79,14 @@ class TensorHeaders:
     def parameters(self) -> int:
         """How many numbers there are."""
         return sum(tensor.numel() for tensor in self.shapes.values())
+
+    @property
+    def precision(self) -> str:
+        """The types of the numbers, the most common first."""
+        counts: Counter[str] = Counter()
+        for tensor in self.shapes.values():
+            counts[str(tensor.dtype).removeprefix("torch.")] += max(tensor.numel(), 1)
+        return ", ".join(name for name, _ in counts.most_common())
 
     def prefixed(self, prefix: str) -> "TensorHeaders":
         """The same with longer names, so that several sets can be one."""
@@ -96,41 +116,38 @@ class TensorHeaders:
             WeightsError: a file cannot be opened any more.
         """
         with ExitStack() as stack:
-            yield TensorReader(self.places, stack)
-
-
-class _Opened(Protocol):
-    def get_tensor(self, name: str) -> Tensor: ...
+            yield TensorReader(self, stack)
 
 
 class TensorReader:
-    """Tensors on the CPU, by name. They may share memory with the file: copy what is to be kept."""
+    """Tensors on the CPU, by name, each in memory of its own.
 
-    def __init__(self, places: Mapping[str, tuple[Path, str]], stack: ExitStack) -> None:
-        self._places, self._stack = places, stack
-        self._files: dict[Path, _Opened] = {}
+    Files are read, not mapped into memory: a map of a whole file, which torch and safetensors make, counts as
+    memory where the system does not promise more than it has.
+    """
+
+    def __init__(self, headers: TensorHeaders, stack: ExitStack) -> None:
+        self._headers, self._stack = headers, stack
+        self._files: dict[Path, BinaryIO] = {}
 
     def __call__(self, name: str) -> Tensor:
-        path, inside = self._places[name]
-        if path not in self._files:
-            self._files[path] = self._open(path)
-        return self._files[path].get_tensor(inside)
-
-    def _open(self, path: Path) -> Any:
-        if path.suffix in PICKLE_SUFFIXES:
-            return _Loaded(torch_tensors(path))
+        place, shape = self._headers.places[name], self._headers.shapes[name]
+        numbers = 0
+        if shape.numel():
+            strides = zip(shape.shape, place.strides or shape.stride(), strict=True)
+            numbers = 1 + sum((side - 1) * step for side, step in strides)
+        content = torch.empty(numbers * shape.element_size(), dtype=torch.uint8)
         try:
-            return self._stack.enter_context(safetensors.safe_open(path, framework="pt", device="cpu"))
-        except (safetensors.SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} cannot be read ({one_line(error)}); fetch it again") from error
-
-
-class _Loaded:
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self._tensors = tensors
-
-    def get_tensor(self, name: str) -> Tensor:
-        return self._tensors[name]
+            if place.path not in self._files:
+                self._files[place.path] = self._stack.enter_context(place.path.open("rb"))
+            file = self._files[place.path]
+            file.seek(place.start)
+            read = file.readinto(memoryview(content.numpy())) if numbers else 0
+        except OSError as error:
+            raise WeightsError(f"{place.path} cannot be read ({one_line(error)}); fetch it again") from error
+        if read != len(content):
+            raise WeightsError(f"{place.path} has become shorter while it was read; fetch it again")
+        return content.view(shape.dtype).as_strided(shape.shape, place.strides or shape.stride())
 
 
 def read_headers(path: Path) -> TensorHeaders:
@@ -155,20 +172,16 @@ def weight_files_in(folder: Path) -> list[Path]:
         WeightsError: there is none, or there are several and none has a usual name.
     """
     indices = sorted(folder.glob(f"*{INDEX_SUFFIX}"))
-    if len(indices) == 1:
-        return indices
     files = sorted(path for path in folder.glob("*.safetensors"))
     shards = {match["stem"] for path in files if (match := SHARD.match(path.name))}
     if not indices and len(shards) == 1 and all(SHARD.match(path.name) for path in files):
         return files
     pickled = sorted(path for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
-    for candidates in (files, pickled):
-        usual = [
-            path for path in candidates if path.stem in ("diffusion_pytorch_model", "model", "pytorch_model")
-        ]
-        for chosen in (candidates, usual):
-            if len(chosen) == 1 and not indices:
-                return chosen
+    candidates = indices or files or pickled
+    usual = [path for path in candidates if path.name in _USUAL]
+    for chosen in (candidates, usual):
+        if len(chosen) == 1:
+            return chosen
     found = ", ".join(path.name for path in (*indices, *files, *pickled)) or "none"
     raise WeightsError(
         f"{folder} must hold one file of weights or one index of shards, found {found}; give the path of one"
@@ -199,30 +212,28 @@ def _of_file(path: Path) -> TensorHeaders:
     try:
         size = path.stat().st_size
         if path.suffix in PICKLE_SUFFIXES:
-            shapes, metadata, problem = (*torch_headers(path), None)
-        else:
-            shapes, metadata, problem = _safetensors(path, size)
-    except zipfile.BadZipFile as error:
-        return TensorHeaders(bytes=size, problems=(f"is not a whole PyTorch file ({one_line(error)})",))
-    except _Broken as error:
-        return TensorHeaders(bytes=size, problems=(str(error),))
+            return _of_torch(path, size)
+        return _of_safetensors(path, size)
     except WeightsError as error:
         return TensorHeaders(bytes=size, problems=(str(error),))
     except OSError as error:
         raise WeightsError(
             f"cannot read weights {path}: {one_line(error)}; give the path of a readable file"
         ) from error
-    return TensorHeaders(
-        shapes=shapes,
-        places={name: (path, name) for name in shapes},
-        metadata=metadata,
-        bytes=size,
-        problems=() if problem is None else (problem,),
-    )
+
+
+def _of_torch(path: Path, size: int) -> TensorHeaders:
+    found = torch_headers(path)
+    shapes = {name: torch.empty_like(tensor).contiguous() for name, (tensor, _) in found.items()}
+    places = {
+        name: Place(path=path, start=start, strides=None if tensor.is_contiguous() else tensor.stride())
+        for name, (tensor, start) in found.items()
+    }
+    return TensorHeaders(shapes=shapes, places=places, bytes=size)
 
 
 def _of_files(paths: list[Path]) -> TensorHeaders:
-    if len(paths) == 1:
+    if len(paths) == 1 and not SHARD.match(paths[0].name):
         return read_headers(paths[0])
     joined = TensorHeaders()
     for path in paths:
@@ -267,20 +278,16 @@ def more(names: list[Any]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-class _Broken(Exception):
-    """Why a file is not what its name says."""
-
-
-def _safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, str], str | None]:
-    """Shapes, metadata and what is wrong, from the header of a safetensors file."""
+def _of_safetensors(path: Path, size: int) -> TensorHeaders:
     with path.open("rb") as file:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
         if not 2 <= length <= LARGEST_HEADER:
-            raise _Broken("is empty" if not first else "is no safetensors file")
+            raise WeightsError("is no safetensors file" if first else "is empty")
         text = file.read(length)
     if len(text) < length:
-        raise _Broken("is truncated inside its header" if text.startswith(b"{") else "is no safetensors file")
+        begun = text.startswith(b"{")
+        raise WeightsError("is truncated inside its header" if begun else "is no safetensors file")
     try:
         header: dict[str, Any] = json.loads(text)
         metadata = header.pop("__metadata__", None) or {}
@@ -288,19 +295,28 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str, st
             name: torch.empty(about["shape"], dtype=_DTYPES[about["dtype"]], device="meta")
             for name, about in header.items()
         }
-        ends = {name: tuple(about["data_offsets"]) for name, about in header.items()}
-        whole = all(
-            math.prod(t.shape) * t.element_size() == ends[n][1] - ends[n][0] for n, t in shapes.items()
-        )
+        spans = {name: (int(start), int(end)) for name, (start, end) in _offsets(header)}
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-        raise _Broken(f"is no safetensors file (its header has {one_line(error)})") from error
-    if not whole:
-        raise _Broken("is no safetensors file (sizes in its header contradict each other)")
-    announced = 8 + length + max((end for _, end in ends.values()), default=0)
+        raise WeightsError(f"is no safetensors file (its header has {one_line(error)})") from error
+    if any(spans[n][0] < 0 or spans[n][1] - spans[n][0] != tensor.nbytes for n, tensor in shapes.items()):
+        raise WeightsError("is no safetensors file (sizes in its header contradict each other)")
+    begin = 8 + length
+    places = {name: Place(path=path, start=begin + start) for name, (start, _) in spans.items()}
+    problem = _size_problem(size, begin + max((end for _, end in spans.values()), default=0))
+    return TensorHeaders(shapes=shapes, places=places, metadata=metadata, bytes=size, problems=problem)
+
+
+def _offsets(header: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, about in header.items():
+        yield name, about["data_offsets"]
+
+
+def _size_problem(size: int, announced: int) -> tuple[str, ...]:
     if size == announced:
-        return shapes, metadata, None
+        return ()
+    if size > announced:
+        return ("is longer than its header says",)
     told = f"{size_text(size)} of {size_text(announced)}"
     if size_text(size) == size_text(announced):
         told = f"{size} of {announced} bytes"
-    problem = f"is truncated: {told} are there" if size < announced else "is longer than its header says"
-    return shapes, metadata, problem
+    return (f"is truncated: {told} are there",)

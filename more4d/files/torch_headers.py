@@ -1,56 +1,138 @@
-"""Files of torch.save as tables of tensors: their shapes alone, or tensors that stay on disk until used.
+"""Files of torch.save as tables of tensors without numbers, and where in the file the numbers of each are.
 
-Archives (torch 1.6 and later) are mapped into memory by torch's restricted unpickler, which reads no storage.
-In the old format storages lie behind the pickles; there the machine of `files.torch_pickles` reads these, and
-the size of the file says whether the storages are whole.
+The machine of `files.torch_pickles` reads the pickles; storages are never read, only held against the file.
 """
 
+import os
 import pickle
+import struct
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from more4d.files.pickle_machine import Refused
-from more4d.files.torch_pickles import ZIP, legacy_shapes
+from more4d.files.pickle_machine import Refused, counted
+from more4d.files.torch_pickles import (
+    ZIP,
+    LegacyUnpickler,
+    TorchUnpickler,
+    legacy_content,
+    torch_folder,
+)
 from more4d.foundation.errors import WeightsError
 
+PICKLES_AT_MOST = 1 << 26  # bytes in front of the storages of the old format; a million names take less
+LOCAL_HEADER = 30
 
-def torch_headers(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Shapes and types by name, on the meta device; no metadata, which this format has not.
+
+def torch_headers(path: Path) -> dict[str, tuple[Tensor, int]]:
+    """By name, a tensor on the meta device with its strides, and where in the file its first number is.
 
     Raises:
         WeightsError: the file is damaged, or holds something else than a flat table of tensors. The message
             does not name the file.
+        OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        first = file.read(len(ZIP))
-    if not first:
-        raise WeightsError("is empty")
-    zipped = first == ZIP
-    if zipped and not zipfile.is_zipfile(path):
-        raise WeightsError("is truncated: the end of a PyTorch file is not there")
     try:
-        if zipped:
-            content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-        else:
-            content = legacy_shapes(path)
-    except (pickle.UnpicklingError, Refused) as error:
-        raise WeightsError("holds more than tensors, so it is not opened") from error
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise WeightsError(f"is not a whole PyTorch file ({reason})") from error
-    return {name: tensor.to("meta") for name, tensor in _table(content).items()}, {}
-
-
-def torch_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file whose headers were read without complaint, on the CPU."""
-    return _table(torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)))
-
-
-def _table(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        with path.open("rb") as file:
+            first = file.read(len(ZIP))
+            if not first:
+                raise WeightsError("is empty")
+            machine = _ZipShapes(path, file) if first == ZIP else _LegacyShapes(path, file)
+            table = machine.table()
+    except Refused as error:
+        raise WeightsError(f"holds more than tensors ({error}), so it is not opened") from error
+    except zipfile.BadZipFile as error:
+        raise WeightsError("is truncated: the end of a PyTorch file is not there") from error
+    except (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, struct.error) as error:
+        raise WeightsError(f"is not a whole PyTorch file ({_short(error)})") from error
+    except (RuntimeError, AttributeError, MemoryError, OverflowError) as error:
+        raise WeightsError(f"is not a whole PyTorch file ({_short(error)})") from error
+    if not isinstance(table, dict) or not all(isinstance(value, Tensor) for value in table.values()):
         raise WeightsError("does not hold a flat table of tensors")
-    return {str(name): tensor.detach() for name, tensor in content.items()}
+    starts = machine.starts_by_storage()
+    return {str(name): (tensor, _start(tensor, starts)) for name, tensor in table.items()}
+
+
+def _start(tensor: Tensor, starts: dict[int, int]) -> int:
+    return starts[_identity(tensor)] + tensor.storage_offset() * tensor.element_size()
+
+
+def _identity(tensor: Tensor) -> int:
+    """Equal for tensors in one storage, as long as it lives."""
+    return tensor.untyped_storage()._cdata
+
+
+class _Shapes(TorchUnpickler):
+    """The machine, whose storages have no memory, but a place in the file."""
+
+    def __init__(self, data: bytes, *, file_bytes: int) -> None:
+        super().__init__(data, file_bytes=file_bytes)
+        self.starts: dict[str, int] = {}
+
+    def starts_by_storage(self) -> dict[int, int]:
+        """Where in the file the numbers of each storage begin."""
+        return {_identity(storage): self.starts[key] for key, storage in self.storages.items()}
+
+    def pass_over_facts(self) -> None:
+        """A state dict carries facts about its modules as attributes of the dict; they are not needed."""
+        if isinstance(self.stack[-2], OrderedDict) and isinstance(self.stack[-1], dict):
+            self.stack.pop()
+        else:
+            self.fill()
+
+
+class _ZipShapes(_Shapes):
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._bytes, self._archived = path.stat().st_size, file
+        self._archive = zipfile.ZipFile(path)
+        self._folder = torch_folder(self._archive, self._bytes)
+        super().__init__(self._archive.read(f"{self._folder}/data.pkl"), file_bytes=self._bytes)
+
+    def table(self) -> Any:
+        with self._archive:
+            return self.load()
+
+    def claimed(self, key: str, size: int) -> Tensor:
+        entry = self._archive.getinfo(f"{self._folder}/data/{key}")
+        self._archived.seek(entry.header_offset)
+        name, extra = struct.unpack("<HH", self._archived.read(LOCAL_HEADER)[-4:])
+        self.starts[key] = entry.header_offset + LOCAL_HEADER + name + extra
+        if entry.file_size != size or self.starts[key] + size > self._bytes:
+            raise ValueError(f"storage '{key[:40]}' claims {size} bytes and has {entry.file_size}")
+        return torch.empty(size, dtype=torch.uint8, device="meta")
+
+
+class _LegacyShapes(LegacyUnpickler, _Shapes):
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        file.seek(0, os.SEEK_SET)
+        super().__init__(file.read(PICKLES_AT_MOST), file_bytes=path.stat().st_size)
+        self.starts = {}
+
+    def table(self) -> Any:
+        return legacy_content(self)
+
+    def claimed(self, key: str, size: int) -> Tensor:
+        super().claimed(key, 0)
+        return torch.empty(size, dtype=torch.uint8, device="meta")
+
+    def fill_storages(self, keys: Any) -> None:
+        """The numbers of each storage follow, each after their count; that they do is all that is asked."""
+        self.check_keys(keys)
+        end = self._file.tell()
+        for key in keys:
+            self.starts[key] = end + 8
+            end += 8 + len(self.storages[key])
+        if end != self._file_bytes:
+            raise ValueError(f"{self._file_bytes} of {end} bytes are there")
+
+
+for _machine in (_ZipShapes, _LegacyShapes):
+    _machine.dispatch = TorchUnpickler.dispatch | {pickle.BUILD[0]: counted(_Shapes.pass_over_facts)}
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

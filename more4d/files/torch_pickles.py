@@ -13,8 +13,6 @@ import io
 import pickle
 import struct
 import zipfile
-from collections import OrderedDict
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +24,6 @@ from more4d.files.pickle_machine import MAX_SIDE, DataUnpickler, Known, counted
 ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
-PICKLES_AT_MOST = 1 << 26  # bytes in front of the storages of the old format; a million names take less
 
 _DTYPES = {
     "torch.storage.UntypedStorage": torch.uint8,
@@ -53,19 +50,7 @@ def load_torch(data: bytes) -> Any:
     return _load_zip(data) if data.startswith(ZIP) else _load_legacy(data)
 
 
-def legacy_shapes(path: Path) -> Any:
-    """What a file in the old format holds, its storages without memory: only what is before them is read.
-
-    Raises:
-        Refused: it asks for something that is not data.
-        Exception: damage, as in `load_torch`; a file whose storages are not whole is damaged, too.
-    """
-    with path.open("rb") as file:
-        machine = _ShapesUnpickler(file.read(PICKLES_AT_MOST), file_bytes=path.stat().st_size)
-    return _legacy_content(machine)
-
-
-class _TorchUnpickler(DataUnpickler):
+class TorchUnpickler(DataUnpickler):
     """The machine with one more instruction: a storage, by its key."""
 
     known: ClassVar[dict[str, Known]] = DataUnpickler.known | {name: Known(name, None) for name in _DTYPES}
@@ -99,7 +84,7 @@ class _TorchUnpickler(DataUnpickler):
         raise ValueError(f"storage '{key[:40]}' where none may be, of {size} bytes")
 
 
-class _ZipUnpickler(_TorchUnpickler):
+class _ZipUnpickler(TorchUnpickler):
     def __init__(self, archive: zipfile.ZipFile, folder: str, *, file_bytes: int) -> None:
         super().__init__(archive.read(f"{folder}/data.pkl"), file_bytes=file_bytes)
         self._archive, self._folder = archive, folder
@@ -113,7 +98,7 @@ class _ZipUnpickler(_TorchUnpickler):
         return storage
 
 
-class _LegacyUnpickler(_TorchUnpickler):
+class LegacyUnpickler(TorchUnpickler):
     """Reads one pickle after the other; storages are filled at the end."""
 
     def __init__(self, data: bytes, *, file_bytes: int) -> None:
@@ -147,54 +132,41 @@ class _LegacyUnpickler(_TorchUnpickler):
             storage.numpy()[:] = np.frombuffer(content, np.uint8)
 
 
-class _ShapesUnpickler(_LegacyUnpickler):
-    """Reads the pickles alone, and holds the size of the file against what they announce."""
-
-    def claimed(self, key: str, size: int) -> Tensor:
-        return super().claimed(key, 0).new_empty(size, device="meta")
-
-    def fill_storages(self, keys: Any) -> None:
-        self.check_keys(keys)
-        announced = self._file.tell() + sum(8 + len(storage) for storage in self.storages.values())
-        if announced != self._file_bytes:
-            raise ValueError(f"{self._file_bytes} of {announced} bytes are there")
-
-    def fill_dict_facts(self) -> None:
-        """Facts that a state dict carries as attributes of its dict, which are not needed, and any other."""
-        if isinstance(self.stack[-2], OrderedDict) and isinstance(self.stack[-1], dict):
-            self.stack.pop()
-        else:
-            self.fill()
-
-
-_TorchUnpickler.dispatch = DataUnpickler.dispatch | {pickle.BINPERSID[0]: counted(_TorchUnpickler.stored)}
-_ShapesUnpickler.dispatch = _TorchUnpickler.dispatch | {
-    pickle.BUILD[0]: counted(_ShapesUnpickler.fill_dict_facts)
-}
+TorchUnpickler.dispatch = DataUnpickler.dispatch | {pickle.BINPERSID[0]: counted(TorchUnpickler.stored)}
 
 
 def _load_zip(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        if packed or sum(entry.file_size for entry in entries) > len(data):
-            raise ValueError("a zip with compressed entries, which torch does not write")
-        names = [entry.filename for entry in entries]
-        paths = [name.split("/") for name in names]
-        folders = [path[0] for path in paths if len(path) == 2 and path[1] == "data.pkl"]
-        if len(folders) != 1:
-            raise ValueError("a zip without one data.pkl, which torch does not write")
-        order = f"{folders[0]}/byteorder"
-        if order in names and archive.read(order) != b"little":
-            raise ValueError("a file of a machine with another byte order")
-        return _ZipUnpickler(archive, folders[0], file_bytes=len(data)).load()
+        return _ZipUnpickler(archive, torch_folder(archive, len(data)), file_bytes=len(data)).load()
+
+
+def torch_folder(archive: zipfile.ZipFile, file_bytes: int) -> str:
+    """The folder in an archive that holds everything.
+
+    Raises:
+        ValueError: torch did not write this archive, or wrote it on another kind of machine.
+    """
+    entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > file_bytes:
+        raise ValueError("a zip with compressed entries, which torch does not write")
+    names = [entry.filename for entry in entries]
+    paths = [name.split("/") for name in names]
+    folders = [path[0] for path in paths if len(path) == 2 and path[1] == "data.pkl"]
+    if len(folders) != 1:
+        raise ValueError("a zip without one data.pkl, which torch does not write")
+    order = f"{folders[0]}/byteorder"
+    if order in names and archive.read(order) != b"little":
+        raise ValueError("a file of a machine with another byte order")
+    return folders[0]
 
 
 def _load_legacy(data: bytes) -> Any:
-    return _legacy_content(_LegacyUnpickler(data, file_bytes=len(data)))
+    return legacy_content(LegacyUnpickler(data, file_bytes=len(data)))
 
 
-def _legacy_content(machine: _LegacyUnpickler) -> Any:
+def legacy_content(machine: LegacyUnpickler) -> Any:
+    """What the pickles of the old format hold, one after the other."""
     magic, version, facts = machine.next(), machine.next(), machine.next()
     if magic != MAGIC or version != VERSION:
         raise ValueError("no file of torch.save, or one of another version")

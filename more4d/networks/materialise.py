@@ -220,8 +220,9 @@ def _put(
         target.copy_(value)
         return
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
-    # A copy even where nothing changes: the tensor may be a window into its file, or a part of a larger one.
-    kept = torch.empty(value.shape, device=device, dtype=wanted).copy_(value)
+    kept = value.to(device=device, dtype=wanted)
+    if kept.is_set_to(target) or kept.untyped_storage().nbytes() != kept.nbytes:
+        kept = kept.clone()  # a part of a larger tensor would keep all of it
     filled = nn.Parameter(kept, requires_grad=target.requires_grad)
     for name in names:
         module, _, leaf = name.rpartition(".")

@@ -1,0 +1,48 @@
+"""Files as large as published ones that take no disk: headers and ends are there, the numbers are holes."""
+
+import json
+import struct
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from more4d.networks.materialise import without_memory
+from more4d.networks.published_keys import wan_names
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import WanConfig
+
+LARGE = WanConfig(
+    in_channels=36, dim=5120, ffn_dim=13824, heads=40, layers=40, image_dim=1280, reference_tokens=False
+)
+
+
+def inp_shapes() -> dict[str, Tensor]:
+    """Tensors of Wan2.1-Fun-14B-InP by their published names, without memory, in bfloat16."""
+    tensors = without_memory("vism", ViSMConfig(wan=LARGE)).bfloat16().state_dict()
+    return {published: tensors[f"transformer.{ours}"] for published, ours in wan_names(LARGE).items()}
+
+
+def write_huge_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file of bfloat16 tensors with a hole for the numbers."""
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + tensor.nbytes],
+        }
+        end += tensor.nbytes
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+def write_huge_torch(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A file of torch.save with holes for the numbers."""
+    with FakeTensorMode():
+        fakes = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    with torch.serialization.skip_data(materialize_fake_tensors=True):
+        torch.save(fakes, path)
