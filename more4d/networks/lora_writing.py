@@ -11,6 +11,7 @@ from torch import Tensor
 
 from more4d.files.lora_settings import HEADER_KEY, PEFT_TENSORS, write_lora_settings
 from more4d.files.network_file import write_tensors
+from more4d.files.tensor_headers import read_headers
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.lora_keys import (
     DIFFUSERS_PREFIX,
@@ -22,6 +23,10 @@ from more4d.networks.lora_keys import (
     spelt,
 )
 from more4d.networks.lora_reading import Difference, LoraUpdates, LowRank, read_lora
+
+
+OF_A_STYLE = (HEADER_KEY, "format")
+"""What a header says about the style of its file, and would be wrong in another."""
 
 
 def lora_tensors_of(updates: LoraUpdates, style: Style) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,7 +73,7 @@ def write_lora(
 
 
 def convert_lora(path: Path, target: Path, style: str) -> None:
-    """Write the LoRA in `path` to `target` in another style; the factors keep their bits.
+    """Write the LoRA in `path` to `target` in another style; the factors keep their bits, and notes stay.
 
     Args:
         path: a file of any style, or the folder of one.
@@ -85,7 +90,8 @@ def convert_lora(path: Path, target: Path, style: str) -> None:
     if target.suffix != ".safetensors" and (style != "peft" or target.suffix):
         folder = ", or of a folder" if style == "peft" else ""
         raise ConfigError(f"cannot write a LoRA to {target}; give the name of a .safetensors file{folder}")
-    write_lora(target, read_lora(path), style)
+    notes = {name: text for name, text in read_headers(path).metadata.items() if name not in OF_A_STYLE}
+    write_lora(target, read_lora(path), style, notes)
 
 
 def _difference_key(parameter: str, update: Difference, style: Style, where: str) -> str:

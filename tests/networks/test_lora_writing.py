@@ -8,6 +8,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor
 
+from more4d.files.lora_settings import HEADER_KEY
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_keys import STYLES, spelt
@@ -69,9 +70,12 @@ def test_what_is_written_is_read_again(style, tmp_path):
 @pytest.mark.parametrize("before", STYLES)
 def test_converting_keeps_every_bit(before, style, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    write_lora(first, updates(), before)
+    write_lora(first, updates(), before, {"step": "7"})
     convert_lora(first, second, style)
     assert same(read_lora(second), updates())
+    with safe_open(second, "pt") as opened:
+        assert opened.metadata()["step"] == "7"
+        assert (HEADER_KEY in opened.metadata()) == (style in {"peft", "diffusers"})
 
 
 def run(transformer: torch.nn.Module) -> Tensor:

@@ -18,7 +18,7 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.lora import merge_loras
-from more4d.networks.lora_reading import read_lora
+from more4d.networks.lora_reading import lora_style, read_lora
 from more4d.networks.omnimae import OmniMAEConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
@@ -26,7 +26,7 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.networks.weights import load_network
+from more4d.networks.weights import load_network, read_tensors
 from more4d.training.flow import FlowOptions
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
@@ -228,12 +228,13 @@ def test_strag_trains_the_generator_only(trained_strag):
 
 
 def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
-    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0))
+    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="diffusers"))
     task = STraGTask(replace(trained_strag, start=start))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
+    assert lora_style(read_tensors(path)) == "diffusers"
     merge_loras(load_network(folder / "strag.safetensors", BUILDERS), [(read_lora(path), 1.0)])
 
 
