@@ -24,7 +24,6 @@ from more4d.networks.lora_keys import (
 )
 from more4d.networks.lora_reading import Difference, LoraUpdates, LowRank, read_lora
 
-
 OF_A_STYLE = (HEADER_KEY, "format")
 """What a header says about the style of its file, and would be wrong in another."""
 
