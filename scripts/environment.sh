@@ -33,11 +33,11 @@ prepare_environment() {
     export PYTHONPATH="$MORE4D_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 
-# train_with SCRIPT ARGUMENTS...: in one process, or as MORE4D_LAUNCH says, for example
+# launch SCRIPT|-m MODULE ARGUMENTS...: in one process, or as MORE4D_LAUNCH says, for example
 # MORE4D_LAUNCH="torchrun --nproc-per-node 2" or MORE4D_LAUNCH="accelerate launch --use_deepspeed --zero_stage 2"
-train_with() {
-    local launch
+launch() {
+    local launcher
     [ -n "${MORE4D_LAUNCH:-}" ] || exec "$MORE4D_PYTHON" "$@"
-    read -r -a launch <<<"$MORE4D_LAUNCH"
-    PATH="$(dirname "$MORE4D_PYTHON"):$PATH" exec "${launch[@]}" "$@"
+    read -r -a launcher <<<"$MORE4D_LAUNCH"
+    PATH="$(dirname "$MORE4D_PYTHON"):$PATH" exec "${launcher[@]}" "$@"
 }

@@ -4,4 +4,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
 prepare_environment requirements.txt
 cd "$MORE4D_ROOT"
-train_with scripts/4D_STraG_training/train_wan.py "$@"
+launch scripts/4D_STraG_training/train_wan.py "$@"

@@ -4,4 +4,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
 prepare_environment requirements.txt
 cd "$MORE4D_ROOT"
-train_with scripts/4D_ViSM_training/train.py "$@"
+launch scripts/4D_ViSM_training/train.py "$@"
