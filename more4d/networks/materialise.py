@@ -221,7 +221,7 @@ def _put(
         return
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
     kept = value.to(device=device, dtype=wanted)
-    if kept.is_set_to(target) or kept.untyped_storage().nbytes() != kept.nbytes:
+    if kept.untyped_storage().nbytes() != kept.nbytes:
         kept = kept.clone()  # a part of a larger tensor would keep all of it
     filled = nn.Parameter(kept, requires_grad=target.requires_grad)
     for name in names:
