@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
+from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
 from more4d.scenes.capture import SceneClip, capture
@@ -26,6 +27,8 @@ class ProceduralOptions:
         frames: video frames, 4n + 1.
         worlds: how many different worlds there are; with fewer worlds than indices, a world returns with
             other motions.
+        stories: so many consecutive clips show one world with different motions and captions, so that a batch
+            holds what only the caption tells apart; a divisor of `group`.
         hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
             cost).
         depth_noise: how often the depth map is degraded to resemble an estimated one.
@@ -35,8 +38,13 @@ class ProceduralOptions:
     group: int = 16
     frames: int = 13
     worlds: int = HELD_OUT_SEED
+    stories: int = 1
     hidden_weight: float = 1.0
     depth_noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.stories < 1 or self.group % self.stories:
+            raise ConfigError(f"data: stories {self.stories} must be a divisor of group {self.group}")
 
 
 class ProceduralClips(Dataset):
@@ -55,7 +63,10 @@ class ProceduralClips(Dataset):
         draw = numpy_generator("clip", self._seed, index)
         shapes = options.shapes
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        world = self._first + int(draw.integers(min(options.worlds, HELD_OUT_SEED)))
+        shown = (
+            draw if options.stories == 1 else numpy_generator("world", self._seed, index // options.stories)
+        )
+        world = self._first + int(shown.integers(min(options.worlds, HELD_OUT_SEED)))
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)

@@ -5,6 +5,7 @@ import torch
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions, degrade_depth
+from more4d.foundation.errors import ConfigError
 
 SMALL = ProceduralOptions(shapes=((32, 48), (48, 32)), group=2, frames=5)
 
@@ -58,3 +59,19 @@ def test_few_worlds_return_with_other_motions(count):
     captions = {clips[i].captions for i in range(6)}
     assert len(pictures) <= count
     assert len(captions) > count
+
+
+def test_stories_of_one_world_share_its_picture_and_not_its_motion():
+    from dataclasses import replace
+
+    told = ProceduralClips(replace(SMALL, stories=2, depth_noise=0.0), seed=3)
+    pairs = [(told[index], told[index + 1]) for index in range(0, 6, 2)]
+    assert all(torch.equal(one.image, other.image) for one, other in pairs)
+    assert all(one.captions != other.captions for one, other in pairs)
+    assert not torch.equal(pairs[0][0].image, pairs[1][0].image)
+
+
+@pytest.mark.parametrize("stories", [0, 3])
+def test_stories_must_fill_groups(stories):
+    with pytest.raises(ConfigError, match="divisor of group 2"):
+        ProceduralOptions(group=2, stories=stories)

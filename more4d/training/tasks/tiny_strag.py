@@ -30,6 +30,7 @@ class TinySTraGOptions(STraGOptions):
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hints below.
+        fresh_stems: whether the codec's picture stems start anew instead of as its file has them.
 
     Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards:
     motion features and image latents must tell things from background.
@@ -40,6 +41,7 @@ class TinySTraGOptions(STraGOptions):
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
+    fresh_stems: bool = False
 
     def __post_init__(self) -> None:
         if self.cache or self.start.lora:
@@ -64,6 +66,9 @@ class TinySTraGTask(STraGTask):
         super().__init__(options)
         if not isinstance(self.codec, TinyTrajectoryCodec):
             raise ConfigError(f"{options.codec} holds no tiny trajectory codec; use task: strag")
+        if options.fresh_stems:
+            new = TinyTrajectoryCodec(self.codec.config)
+            self.codec.image_stem, self.codec.depth_stem = new.image_stem, new.depth_stem
         for stem in (self.codec.image_stem, self.codec.depth_stem):
             stem.requires_grad_(True)
         self.text_encoder.requires_grad_(options.train_text)
