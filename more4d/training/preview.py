@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from more4d.foundation.errors import ConfigError
+from more4d.pipelines import preset as presets
 from more4d.pipelines.image_to_4d import run_job
 from more4d.pipelines.job import Job, check, check_files
 from more4d.pipelines.models import Lora, Models
-from more4d.pipelines.preset import Parts, load_preset, with_part
+from more4d.pipelines.preset import Parts, find_preset, with_part
 from more4d.training.task import Task
 
 PARTS = {"text_encoder": "text"}
@@ -34,14 +35,16 @@ class PreviewOptions:
     Attributes:
         photos: what the pictures are made from, always with the same seed.
         every: checkpoints between previews; the last step always has one.
-        weights: folder of the preset whose other networks are used.
+        preset: whose other networks are used, by name; see `pipelines.preset.find_preset`.
+        weights: where the preset's files lie, or a folder that says which preset it is.
         cameras: camera paths.
         seed: of everything random in them.
     """
 
     photos: tuple[PreviewPhoto, ...]
     every: int = 1
-    weights: Path = Path("models/tiny")
+    preset: str | None = None
+    weights: Path | None = None
     cameras: tuple[str, ...] = ("orbit",)
     seed: int = 0
 
@@ -55,7 +58,7 @@ class PreviewOptions:
         Raises:
             InputError: a photo is missing, or a camera path unknown.
         """
-        frames = load_preset(self.weights).frames
+        frames = find_preset(self.preset, self.weights)[0].frames
         jobs = [
             Job(
                 name=f"{number}_{photo.image.stem}",
@@ -85,7 +88,7 @@ def make_preview(
     sheets = []
     with tempfile.TemporaryDirectory(prefix="preview", dir=folder) as temporary:
         exported = task.export(Path(temporary), {"step": str(step)})
-        models = models_with(exported, options.weights, device)
+        models = models_with(exported, options.weights, device, preset=options.preset)
         for job in options.jobs():
             made = Path(temporary) / job.name
             run_job(models, job, made)
@@ -94,13 +97,22 @@ def make_preview(
     return sheets
 
 
-def models_with(exported: list[Path], weights: Path, device: str | torch.device = "cpu") -> Models:
-    """The networks of a preset, some of them replaced by exported ones.
+def models_with(
+    exported: list[Path],
+    weights: Path | None,
+    device: str | torch.device = "cpu",
+    *,
+    preset: str | None = None,
+) -> Models:
+    """The networks of a preset (see `find_preset`), some of them replaced by exported ones.
 
     Raises:
         ConfigError: no part of a preset goes by the name of an exported file.
+        WeightsError: a file of the preset is missing.
     """
-    preset, loras = load_preset(weights), {}
+    found, folder = find_preset(preset, weights)
+    presets.check_files(found, folder)
+    loras: dict[str, list[Lora]] = {}
     for path in exported:
         name = path.stem.removesuffix(LORA)
         part = PARTS.get(name, name)
@@ -109,5 +121,5 @@ def models_with(exported: list[Path], weights: Path, device: str | torch.device 
         if path.stem.endswith(LORA):
             loras[part] = [Lora(path=path)]
         else:
-            preset = with_part(preset, part, str(path))
-    return Models(weights, preset, device, loras)
+            found = with_part(found, part, str(path))
+    return Models(folder, found, device, loras)

@@ -15,25 +15,19 @@ from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralOptions
 from more4d.datasets.tolerant import good_samples
-from more4d.files.tensor_headers import PICKLE_SUFFIXES
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
-from more4d.networks.registry import BUILDERS
-from more4d.networks.trajectory_vae import (
-    WanTrajectoryVae,
-    WanTrajectoryVaeConfig,
-    drawn,
-    load_published_codec,
-)
-from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVae, load_published_video_vae
-from more4d.networks.weights import load_network, read_tensors, save_network
+from more4d.networks.layouts import open_network, recognise
+from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig, drawn
+from more4d.networks.video_vae import LATENT_CHANNELS
+from more4d.networks.weights import save_network
 from more4d.pipelines.codec_check import CodecReport, compare, mean_report, round_trip
 from more4d.scenes.capture import capture
 from more4d.scenes.library import sample_scene
 from more4d.training.task import Task
 
 KIND = "wan-trajectory-vae"
-START_KINDS = {kind: BUILDERS[kind] for kind in (KIND, "wan-video-vae")}
+OURS = "more4d"
 TRAINED = {
     "adapters": ("encoder_adapter", "decoder_adapter"),
     "decoder": ("encoder_adapter", "decoder_adapter", "video.vae.decoder"),
@@ -51,8 +45,8 @@ class CodecStart:
 
     Attributes:
         weights: of a whole codec (a wan-trajectory-vae file, or the folder that the published training
-            saves), or of the video VAE alone (a wan-video-vae file, or the published `Wan2.1_VAE.pth`), the
-            adapters then being new. None starts from nothing.
+            saves), or of the video VAE alone (a wan-video-vae file, the published `Wan2.1_VAE.pth`, a folder
+            of diffusers), the adapters then being new. None starts from nothing.
     """
 
     weights: Path | None = None
@@ -203,12 +197,16 @@ def begin_from(codec: WanTrajectoryVae, path: Path) -> None:
         WeightsError: the file is missing, damaged, of another kind, or does not fit.
         ConfigError: its network has other sizes than `codec`.
     """
-    if path.is_dir():
-        return load_published_codec(codec, path)
-    if path.suffix in PICKLE_SUFFIXES:
-        return load_published_video_vae(codec.video, read_tensors(path), where=str(path))
-    stored = load_network(path, START_KINDS)
-    part = codec.video if isinstance(stored, WanVideoVae) else codec
+    config = codec.config
+    options = {"depth_style": config.depth_style, "motion_units": config.motion_units}
+    found = recognise(path, role="trajectory_codec")
+    if found.layout == OURS or found.kind != KIND:
+        options = {}
+    whole = not found.problems and found.config.adapters == config.adapters
+    stored = open_network(
+        path, role="trajectory_codec" if whole else "video_codec", options=options if whole else {}
+    )
+    part = codec if whole else codec.video
     if stored.config != part.config:
         raise ConfigError(f"options.network is not the network that {path} holds: {stored.config}")
     part.load_state_dict(stored.state_dict())
