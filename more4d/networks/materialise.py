@@ -76,13 +76,14 @@ def mismatches(network: nn.Module, plan: Plan, shapes: Mapping[str, Tensor]) -> 
         shapes: tensors of the file by name; their values are not looked at.
     """
     targets, problems = named_tensors(network), []
-    used = {source.name for source in plan.sources.values()}
+    known = {source.name for name, source in plan.sources.items() if name in targets}
     prefixes = tuple(name for name in plan.ignored if name.endswith("."))
     missing = [name for name in dict.fromkeys(s.name for s in plan.sources.values()) if name not in shapes]
+    missing += _without_source(network, targets, plan)
     unexpected = [
         name
         for name in shapes
-        if name not in used and name not in plan.ignored and not (prefixes and name.startswith(prefixes))
+        if name not in known and name not in plan.ignored and not (prefixes and name.startswith(prefixes))
     ]
     if missing:
         problems.append(f"{listed('tensor', missing)} missing")
@@ -98,10 +99,6 @@ def mismatches(network: nn.Module, plan: Plan, shapes: Mapping[str, Tensor]) -> 
         first = next(iter(misshapen))
         rest = f"; so have {len(misshapen) - 1} more" if len(misshapen) > 1 else ""
         problems.append(f"tensor '{first}' {misshapen[first]}{rest}")
-    unknown = [name for name in plan.sources if name not in targets]
-    if unknown:
-        problems.append(f"the network has no '{unknown[0]}'{_and_more(unknown)}")
-    _check_complete(targets, plan, network)
     return tuple(problems)
 
 
@@ -173,10 +170,6 @@ def listed(what: str, names: Sequence[str]) -> str:
     return f"{what}s {', '.join(quoted[:-1])} and {quoted[-1]} are"
 
 
-def _and_more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
 def _changed_shape(source: Source, stored: Tensor) -> torch.Size | None:
     try:
         return source.of(stored.to("meta")).shape
@@ -184,10 +177,10 @@ def _changed_shape(source: Source, stored: Tensor) -> torch.Size | None:
         return None
 
 
-def _check_complete(targets: Mapping[str, Tensor], plan: Plan, network: nn.Module) -> None:
-    """A parameter that no plan knows of is a fault of this program, not of a file."""
+def _without_source(network: nn.Module, targets: Mapping[str, Tensor], plan: Plan) -> list[str]:
+    """Parameters that a file should hold and does not even name, where its names are made into ours."""
     parameters = {name for name, _ in network.named_parameters()}
-    forgotten = [
+    return [
         name
         for name in targets
         if name in parameters
@@ -195,8 +188,6 @@ def _check_complete(targets: Mapping[str, Tensor], plan: Plan, network: nn.Modul
         and name not in plan.constants
         and not plan.is_new(name)
     ]
-    if forgotten:
-        raise ValueError(f"no plan for '{forgotten[0]}'{_and_more(forgotten)}")
 
 
 def _places(network: nn.Module) -> dict[int, list[str]]:
