@@ -18,10 +18,10 @@ MeanMotion = dict[str | None, Float[Tensor, "frames 3"]]
 """By the direction that the prompt names; None for motions that go nowhere."""
 
 
-def mean_motion(frames: int, *, worlds: int = SURVEYED) -> MeanMotion:
+def mean_motion(frames: int) -> MeanMotion:
     """The mean normalised motion of a thing that moves, by its direction, over the first training worlds."""
     found: dict[str | None, list[Tensor]] = defaultdict(list)
-    for seed in range(worlds):
+    for seed in range(SURVEYED):
         clip = capture(sample_scene(seed), height=24, width=32, frames=frames, visibility="none")
         motion = normalise_motion(clip.tracks.positions, clip.tracks.camera)
         for action in clip.actions:

@@ -23,7 +23,7 @@ from more4d.metrics.magnitude import motion_magnitude
 from more4d.metrics.motion import edge_jumps, farthest_px, jerk_px, moves
 from more4d.metrics.tracks import follows_direction
 from more4d.pipelines.depth_edges import follow_colour_edges
-from more4d.pipelines.evaluation.record import mean, ratio
+from more4d.pipelines.evaluation.record import mean
 from more4d.pipelines.image_to_tracks import image_to_tracks
 from more4d.pipelines.models import Models
 from more4d.pipelines.tracks_to_video import finish_video
@@ -151,7 +151,7 @@ def summarise_photos(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     still = [each for each in results if each["still"]]
     return {
         "photos": len(results),
-        "something_moves": ratio(sum(each["moving_share"] > 0 for each in moving), len(moving)),
+        "something_moves": mean(each["moving_share"] > 0 for each in moving),
         "goes_where_asked": mean(each["goes_there"] for each in moving),
         "moving_share": mean(each["moving_share"] for each in moving),
         "moving_share_of_still_prompts": mean(each["moving_share"] for each in still),

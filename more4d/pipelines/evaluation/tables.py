@@ -83,14 +83,14 @@ TARGETS = (
         label="field of view, median error, measured frames",
         path=(*MEASURED, "fov_error_median_deg"),
         sense="at most",
-        limit=10,
+        limit=10.0,
         form="{:.1f} deg",
     ),
     Target(
         label="holes: above a nearest-colour fill",
         path=("views", "ahead_in_holes_db", "nearest colour"),
         sense="at least",
-        limit=3,
+        limit=3.0,
         form=DB,
     ),
     Target(
