@@ -18,6 +18,7 @@ from more4d.networks.weights import load_network, read_network_header, save_netw
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 
 
 def write_lively_preset(folder: Path) -> None:
@@ -171,7 +172,6 @@ def test_a_lone_process_is_told_how_to_launch_more(ended):
     assert told["nobody"]["codes"] == [1] and "MORE4D_LAUNCH" in told["nobody"]["err"][0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_the_main_job_runs_under_a_launcher(tmp_path, ended, launcher):
     folder, _ = ended
