@@ -7,6 +7,7 @@ from torch import nn
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
+from more4d.networks.offload import Placed
 from more4d.networks.step_cache import StepCacheConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
@@ -130,6 +131,26 @@ def test_drawing_twice_with_a_cache_is_the_same_twice():
     first = drawn_by(vism, cached)
     assert torch.equal(drawn_by(vism, cached), first)
     assert 0 < float((first - drawn_by(vism, GUIDED)).abs().max()) < 1
+
+
+@pytest.mark.parametrize("memory", ["group", "sequential"])
+@pytest.mark.parametrize(
+    "cache",
+    [
+        StepCacheConfig(kind="first-block", threshold=0.5),
+        StepCacheConfig(kind="teacache", threshold=0.3, first=1, coefficients=(0.0, 0.1)),
+        StepCacheConfig(kind="magcache", threshold=0.2, first=1, ratios=(1.0, 0.98)),
+        StepCacheConfig(kind="taylorseer", interval=3, first=2),
+    ],
+    ids=lambda cache: cache.kind,
+)
+def test_weights_that_travel_may_stay_away_where_steps_are_reused(cache, memory):
+    cached = replace(GUIDED, cache=cache)
+    at_home = drawn_by(small_vism(), cached)
+    placed = Placed(small_vism(), memory, device=torch.device("cpu"), dtype=torch.float32)
+    with placed.at_work() as travelling:
+        assert torch.equal(drawn_by(travelling, cached), at_home)
+        assert torch.equal(drawn_by(travelling, GUIDED), drawn_by(small_vism(), GUIDED))
 
 
 def test_small_steps_are_not_lost_in_half_precision():
