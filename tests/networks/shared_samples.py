@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 
 from more4d.networks.context_parallel import ContextParallel
+from more4d.networks.step_cache import StepCacheConfig, step_cache
 from more4d.networks.wan import WanConfig, WanTransformer
 
 PROCESSES = 3
@@ -81,6 +82,41 @@ def differences(group: distributed.ProcessGroup) -> Iterator[tuple[str, float]]:
             yield case, (alone - together).abs().max().item()
 
 
+CACHES = {
+    "teacache": StepCacheConfig(kind="teacache", threshold=0.5, first=1, coefficients=(0.1, 0.1)),
+    "magcache": StepCacheConfig(kind="magcache", threshold=0.2, first=1, ratios=(1.0,) * 4 + (0.9,) * 4),
+    "taylorseer": StepCacheConfig(kind="taylorseer", interval=2, first=2),
+}
+
+
+@torch.no_grad()
+def differences_with_caches(group: distributed.ProcessGroup) -> Iterator[tuple[str, float]]:
+    """The last of eight steps, of which some are reused: all processes must reuse the same ones."""
+    torch.manual_seed(0)
+    transformer = WanTransformer(BASE)
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    asked = given(BASE, SIZES["uneven"])
+    for name, config in CACHES.items():
+        ends, counts = [], []
+        for context_parallel in (None, ContextParallel(group)):
+            transformer.context_parallel = context_parallel
+            computed = []
+            counting = transformer.blocks[1].attn1.register_forward_hook(
+                lambda *_, seen=computed: seen.append(1)
+            )
+            with step_cache(transformer, config, calls=8) as enter:
+                for step in range(8):
+                    with enter("conditional"):
+                        end = transformer(**asked | {"timestep": torch.full((2,), 900.0 - 20 * step)})
+            counting.remove()
+            ends.append(end)
+            counts.append(len(computed))
+        if counts[0] != counts[1] or counts[0] > 7:
+            raise ValueError(f"{name}: {counts} of 8 steps were computed")
+        yield name, (ends[0] - ends[1]).abs().max().item()
+
+
 @torch.no_grad()
 def difference_to_diffusers(rank: int, processes: int, group: distributed.ProcessGroup) -> float:
     """Attention of equal shares by our trade and by diffusers'."""
@@ -110,6 +146,7 @@ def work(rank: int, folder: Path) -> None:
         group = distributed.new_group(list(range(processes)))
         if rank < processes:
             found |= {f"{processes} processes, {case}": value for case, value in differences(group)}
+    found |= differences_with_caches(distributed.group.WORLD)
     found["diffusers"] = difference_to_diffusers(rank, PROCESSES, distributed.group.WORLD)
     (folder / f"{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()
