@@ -53,9 +53,9 @@ def measured_frames(data: Path) -> list[MeasuredFrame]:
     `tsdf-7scenes-rgbd` and `slambook-rgbd` are; none where these are not.
     """
     sets: tuple[tuple[str, str, Callable[[Path], Path], float, Camera], ...] = (
-        ("NYU Depth v2", "metric3d-nyu/rgb/*.jpg", _nyu_depth, 1000, NYU),
-        ("7-Scenes", "tsdf-7scenes-rgbd/*.color.jpg", _seven_scenes_depth, 1000, SEVEN_SCENES),
-        ("ICL-NUIM", "slambook-rgbd/color/*.png", _icl_depth, 5000, ICL_NUIM),
+        ("NYU Depth v2", "metric3d-nyu/rgb/*.jpg", _nyu_depth, 1000.0, NYU),
+        ("7-Scenes", "tsdf-7scenes-rgbd/*.color.jpg", _seven_scenes_depth, 1000.0, SEVEN_SCENES),
+        ("ICL-NUIM", "slambook-rgbd/color/*.png", _icl_depth, 5000.0, ICL_NUIM),
     )
     return [
         MeasuredFrame(group=group, photo=photo, depth=depth_of(photo), units_per_m=units, camera=camera)

@@ -38,7 +38,7 @@ def test_every_section_is_measured_and_shown(models, tmp_path, photographs):
     assert results == json.loads((tmp_path / "out" / "results.json").read_text())
     tracks = results["tracks"]
     assert tracks["no motion"]["share_of_no_motion"] == pytest.approx(1)
-    assert tracks["no motion"]["still_drift_px"] == 0 and tracks["mean motion"]["direction_accuracy"] == 1
+    assert tracks["no motion"]["still_drift_px"] == 0 and tracks["mean motion"]["leak"] == 0
     assert tracks["ours"]["scenes"] == 2 and tracks["ours"]["diversity"] is not None
     assert results["depth"]["procedural"]["ours, true camera"]["fov_error_deg"] == pytest.approx(0, abs=1e-4)
     assert results["views"]["ours"]["hole_psnr_db"] > 0
