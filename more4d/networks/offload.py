@@ -35,6 +35,8 @@ STACKS = ("blocks", "block", "layers")
 """How the lists of blocks are called in the transformer, in umT5, and in CLIP; no codec has one."""
 LAYERS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """What moves by itself in mode sequential; other weights (norms, gates, tables) move with what holds them."""
+GROUP_HOOK = "group_offloading"
+"""What diffusers calls the hook that moves a group of weights."""
 AHEAD = 2
 """Blocks, or layers, on the device at once: one works, the next one arrives."""
 TILE_PX: dict[Memory, int | None] = {
@@ -89,6 +91,9 @@ class Placed:
             self._at_work -= 1
             for tensor, home in gone:
                 leave(tensor, home)
+            if not self._at_work and self.memory in {"group", "sequential"}:
+                for owner in stack_owners(self.network):
+                    _send_travellers_home(owner)
 
 
 def arrive(tensor: Tensor, device: torch.device) -> None:
@@ -193,6 +198,15 @@ def _let_blocks_travel(owner: nn.Module, memory: Memory, device: torch.device) -
         num_blocks_per_group=1 if by_block else None,
         use_stream=cuda,
     )
+
+
+def _send_travellers_home(owner: nn.Module) -> None:
+    """Who has computed has left; who failed, or was fetched and then skipped by a step cache, leaves here."""
+    for module in owner.modules():
+        if registry := getattr(module, "_diffusers_hook", None):
+            hook = registry.get_hook(GROUP_HOOK)
+            if hook is not None:
+                hook.group.offload_()
 
 
 def _moved_as_one(network: nn.Module, memory: Memory) -> Iterator[Tensor]:

@@ -185,10 +185,16 @@ def test_codecs_are_moved_whole():
     assert stack_owners(TinyTrajectoryCodec(TinyTrajectoryConfig())) == []
 
 
-def test_a_network_that_fails_at_work_goes_home(far_device: FarDevice):
-    placed = placed_in("model")
-    with pytest.raises(RuntimeError, match="stop"), placed.at_work():
+@pytest.mark.parametrize("memory", AWAY)
+def test_a_network_that_fails_at_work_goes_home(memory: Memory, far_device: FarDevice, monkeypatch):
+    placed = placed_in(memory)
+
+    def stop(*_: Any) -> Tensor:
         raise RuntimeError("stop")
+
+    monkeypatch.setattr(placed.network.transformer.blocks[1].ffn, "forward", stop)
+    with pytest.raises(RuntimeError, match="stop"), torch.inference_mode(), placed.at_work() as network:
+        velocity(network)
     assert all(is_away(tensor) for tensor in placed.network.parameters())
 
 
