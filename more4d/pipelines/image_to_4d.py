@@ -202,6 +202,7 @@ class _Run:
                 weights,
                 preset.frames,
                 asdict(preset.tracks),
+                [preset.smooth_motion_px, preset.smooth_motion_passes, preset.motion_units],
             ]
 
         def make(report: Progress) -> None:

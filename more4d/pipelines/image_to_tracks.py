@@ -20,7 +20,7 @@ from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
 from more4d.pipelines.prompts import NOTHING, compared_with
 from more4d.pipelines.sampling import standard_noise
-from more4d.pipelines.time_axis import resample_frames
+from more4d.pipelines.time_axis import resample_frames, smooth_in_time
 from more4d.pipelines.together import draw_part
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
@@ -127,7 +127,8 @@ def generate_motion(
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> (xyz t) h w")
     even = smooth_guided(maps, scene, sigma_px=preset.smooth_motion_px)
-    return rearrange(even, "(xyz t) h w -> xyz t h w", xyz=3).clone()
+    steady = smooth_in_time(rearrange(even, "(xyz t) h w -> t xyz h w", xyz=3), preset.smooth_motion_passes)
+    return rearrange(steady, "t xyz h w -> xyz t h w").clone()
 
 
 def shrink(scene: Guide, factor: int) -> Guide:

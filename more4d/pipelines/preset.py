@@ -140,6 +140,7 @@ class Preset:
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         smooth_motion_px: how far generated motion is evened out within what looks alike, in native pixels; 0
             leaves it as it is.
+        smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
@@ -159,6 +160,7 @@ class Preset:
     depth_estimator: str = "small"
     sharpen_depth: bool = True
     smooth_motion_px: float = 0.0
+    smooth_motion_passes: int = 0
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -175,6 +177,8 @@ class Preset:
             )
         if not self.smooth_motion_px >= 0:
             raise ConfigError(f"smooth_motion_px must not be negative, got {self.smooth_motion_px}")
+        if self.smooth_motion_passes < 0:
+            raise ConfigError(f"smooth_motion_passes must not be negative, got {self.smooth_motion_passes}")
 
 
 def preset_names() -> list[str]:

@@ -35,3 +35,16 @@ def resample_frames(values: Float[Tensor, "frames *rest"], wanted: int) -> Float
         return values
     matrix = resampling_matrix(frames, wanted).to(values)
     return (matrix @ values.reshape(frames, -1)).reshape(wanted, *values.shape[1:])
+
+
+def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[Tensor, "frames *rest"]:
+    """Each frame a quarter its neighbours' each and half its own, `passes` times over.
+
+    Beyond the ends motion goes on uniformly: first and last frame, and whatever moves uniformly, stay.
+    """
+    if values.shape[0] < 3:
+        return values
+    for _ in range(passes):
+        between = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+        values = torch.cat([values[:1], between, values[-1:]])
+    return values

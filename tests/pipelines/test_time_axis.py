@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from more4d.pipelines.time_axis import resample_frames, resampling_matrix
+from more4d.pipelines.time_axis import resample_frames, resampling_matrix, smooth_in_time
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,25 @@ def test_a_smooth_curve_is_followed_between_its_samples():
 def test_no_frames_are_refused():
     with pytest.raises(ValueError, match="positive"):
         resampling_matrix(13, 0)
+
+
+def test_smoothing_leaves_uniform_motion_and_both_ends():
+    uniform = torch.linspace(0, 3, 13)[:, None]
+    assert torch.allclose(smooth_in_time(uniform, 5), uniform, atol=1e-6)
+    shaken = torch.randn(13, 4, generator=torch.Generator().manual_seed(0))
+    smooth = smooth_in_time(shaken, 3)
+    assert torch.equal(smooth[0], shaken[0])
+    assert torch.equal(smooth[-1], shaken[-1])
+
+
+def test_every_pass_smooths_more():
+    shaken = torch.randn(13, 50, generator=torch.Generator().manual_seed(0))
+    jerks = [float(smooth_in_time(shaken, passes).diff(3, dim=0).norm()) for passes in range(4)]
+    assert jerks == sorted(jerks, reverse=True)
+    assert jerks[1] < jerks[0] / 2
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_there_is_nothing_to_smooth_in_two_frames(frames):
+    values = torch.randn(frames, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(smooth_in_time(values, 2), values)
