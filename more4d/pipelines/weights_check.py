@@ -9,11 +9,12 @@ from typing import Any, Literal
 from more4d.files.tensor_headers import INDEX_SUFFIX, SHARD, SUFFIXES, weight_files_in
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.layouts import NOT_KNOWN, Recognised, recognise
+from more4d.networks.published.becoming import UNTOLD_HEADS
 from more4d.networks.published.codecs import CODEC_FOLDERS
 from more4d.networks.registry import ROLES
 from more4d.pipelines.preset import NAME, TOKENIZER, WITHOUT_FILES, Preset, find_preset, options_of
 
-_OF_OTHERS = (NOT_KNOWN, "holds more than tensors", "does not hold a flat table")
+_WHOLE = (NOT_KNOWN, UNTOLD_HEADS, "holds more than tensors", "does not hold a flat table")
 _REPOSITORIES = {
     "Wan2.1-Fun-": "the repository {name} (Hugging Face, ModelScope)",
     "MoGe4D": "Yanran21/MoGe4D on Hugging Face, YanranZhang/MoGe4D on ModelScope",
@@ -38,10 +39,10 @@ class FileState:
 
     @property
     def state(self) -> Literal["ok", "unknown", "broken"]:
-        """Whole files of other programs are unknown, not broken."""
+        """Whole files of other programs, or of sizes that nobody tells, are unknown, not broken."""
         if not self.found.problems:
             return "ok"
-        return "unknown" if self.found.problems[0].startswith(_OF_OTHERS) else "broken"
+        return "unknown" if self.found.problems[0].startswith(_WHOLE) else "broken"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
@@ -42,3 +43,29 @@ def conformance(shared: Path) -> Callable[[str], Conformance]:
         return Conformance(config=described["config"], tolerance=described["tolerance"]["atol"], **parts)
 
     return load
+
+
+@pytest.fixture
+def published_folder(conformance, tmp_path: Path):
+    """A folder with a transformer of a fixture, as it is published."""
+
+    def make(name: str) -> Path:
+        reference = conformance(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(reference.weights, folder / "diffusion_pytorch_model.safetensors")
+        (folder / "config.json").write_text(json.dumps(reference.config))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def pth(conformance, tmp_path: Path):
+    """The weights of a fixture as a file of torch.save."""
+
+    def make(name: str) -> Path:
+        torch.save(conformance(name).weights, tmp_path / f"{name}.pth")
+        return tmp_path / f"{name}.pth"
+
+    return make

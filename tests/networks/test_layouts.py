@@ -13,24 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from more4d.files.tensor_headers import TensorReader
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.conditioners import (
-    ClipVision,
-    ClipVisionConfig,
-    UMT5TextEncoder,
-    load_published_clip,
-    load_published_text,
-)
 from more4d.networks.layouts import open_network, recognise
-from more4d.networks.omnimae import OmniMAETrunk, load_published_trunk
-from more4d.networks.published_keys import load_control, load_published
 from more4d.networks.registry import BUILDERS
-from more4d.networks.strag import STraG
-from more4d.networks.trajectory_vae import WanTrajectoryVae, load_published_codec
-from more4d.networks.video_vae import WanVideoVae, load_published_video_vae
-from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.wan import WanConfig
 from more4d.networks.weights import load_network, save_network
 from tests import published_presets as published
+from tests.networks.agreement import one_line, same
 from tests.networks.huge_files import inp_shapes, write_huge_safetensors, write_huge_torch
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny"
@@ -45,52 +32,12 @@ ROLES = {
 }
 
 
-@pytest.fixture
-def published_folder(conformance, tmp_path: Path):
-    """A folder with a transformer of a fixture, as it is published."""
-
-    def make(name: str) -> Path:
-        reference = conformance(name)
-        folder = tmp_path / name
-        folder.mkdir()
-        save_file(reference.weights, folder / TRANSFORMER)
-        (folder / "config.json").write_text(json.dumps(reference.config))
-        return folder
-
-    return make
-
-
-@pytest.fixture
-def pth(conformance, tmp_path: Path):
-    """The weights of a fixture as a file of torch.save."""
-
-    def make(name: str) -> Path:
-        torch.save(conformance(name).weights, tmp_path / f"{name}.pth")
-        return tmp_path / f"{name}.pth"
-
-    return make
-
-
 @pytest.fixture(scope="module")
 def fun(tmp_path_factory) -> Path:
     """Random Wan2.1-Fun folders. Not to be changed: they are shared."""
     folder = tmp_path_factory.mktemp("fun")
     published.write_fun(folder)
     return folder
-
-
-def same(one: torch.nn.Module, other: torch.nn.Module) -> None:
-    assert one.state_dict().keys() == other.state_dict().keys()
-    for name, tensor in one.state_dict().items():
-        assert torch.equal(tensor, other.state_dict()[name]), name
-    buffers = dict(other.named_buffers())
-    assert all(torch.equal(tensor, buffers[name]) for name, tensor in one.named_buffers())
-
-
-def one_line(error: pytest.ExceptionInfo[Exception], *words: str) -> None:
-    assert "\n" not in str(error.value)
-    for word in words:
-        assert word in str(error.value)
 
 
 @pytest.mark.parametrize(("file", "role"), ROLES.items())
@@ -111,173 +58,6 @@ def test_a_network_can_be_opened_in_another_precision_but_its_statistics_cannot(
     kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     assert kinds == {name: tensor.dtype for name, tensor in loaded.state_dict().items()}
     assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
-
-
-def test_a_control_transformer_becomes_strag(conformance, published_folder):
-    reference, path = conformance("wan_fun_control"), published_folder("wan_fun_control")
-    found = recognise(path, role="strag")
-    assert (found.layout, found.kind, found.problems) == ("wan-fun-control", "strag", ())
-    assert found.config.wan.in_channels == 64
-    assert found.config.wan.motion_feature_dim == 768
-    opened = open_network(path, role="strag")
-    expected = STraG(found.config)
-    load_control(expected, reference.weights, where="fixture")
-    for name, tensor in expected.state_dict().items():
-        if not name.startswith(found.new):
-            assert torch.equal(tensor, opened.state_dict()[name]), name
-        elif name.endswith("gate"):
-            assert not opened.state_dict()[name].any()
-        else:
-            assert opened.state_dict()[name].any() == tensor.any(), name
-
-
-def test_new_modules_are_the_same_every_time(published_folder):
-    path = published_folder("wan_fun_control")
-    same(open_network(path, role="strag"), open_network(path, role="strag"))
-
-
-def test_motion_perception_can_be_left_out(published_folder):
-    path = published_folder("wan_fun_control")
-    network = open_network(path, role="strag", options={"motion_feature_dim": None})
-    assert network.motion_adapter is None
-    assert recognise(path, role="strag", options={"motion_feature_dim": None}).new == ()
-
-
-def test_an_inpainting_transformer_becomes_vism(conformance, published_folder):
-    reference, path = conformance("wan_fun_inp"), published_folder("wan_fun_inp")
-    found = recognise(path)
-    assert (found.layout, found.kind, found.problems) == ("wan-fun-inp", "vism", ())
-    expected = ViSM(ViSMConfig(wan=WanConfig.from_published(reference.config, reference.weights)))
-    load_published(expected, reference.weights, where="fixture")
-    same(open_network(path, role="vism"), expected)
-
-
-def test_the_released_strag_is_loaded_with_all_it_has(conformance, published_folder):
-    reference, path = conformance("strag"), published_folder("strag")
-    found = recognise(path, role="strag")
-    assert (found.layout, found.kind, found.problems, found.new) == ("moge4d-strag", "strag", (), ())
-    expected = STraG(found.config)
-    load_published(expected, reference.weights, where="fixture")
-    same(open_network(path, role="strag"), expected)
-
-
-def test_the_motion_features_inside_strag_are_found(conformance, published_folder):
-    reference, path = conformance("strag"), published_folder("strag")
-    heads = {"heads": reference.config["omnimae"]["num_heads"]}
-    network = open_network(path, role="motion_features", options=heads)
-    inside = {
-        name.removeprefix("omnimae_extractor."): tensor
-        for name, tensor in reference.weights.items()
-        if name.startswith("omnimae_extractor.")
-    }
-    expected = OmniMAETrunk(network.config)
-    load_published_trunk(expected, inside, where="fixture")
-    same(network, expected)
-
-
-def test_the_published_trunk_is_recognised(conformance, pth):
-    reference, path = conformance("omnimae_trunk"), pth("omnimae_trunk")
-    network = open_network(path, role="motion_features", options={"heads": reference.config["num_heads"]})
-    assert reference.agrees(network(reference.inputs["image"]).flatten(2).transpose(1, 2), "patch_features")
-
-
-def test_positions_that_are_not_the_sinusoid_are_refused(conformance, tmp_path: Path):
-    weights = dict(conformance("omnimae_trunk").weights)
-    weights["trunk.pos_embed"] = weights["trunk.pos_embed"] + 1
-    torch.save(weights, tmp_path / "w.torch")
-    with pytest.raises(WeightsError) as error:
-        open_network(tmp_path / "w.torch", role="motion_features", options={"heads": 4})
-    one_line(error, "sinusoid", "w.torch")
-
-
-def test_the_published_text_encoder_is_recognised(conformance, pth, tmp_path: Path):
-    (tmp_path / "google" / "umt5-xxl").mkdir(parents=True)
-    path = pth("t5_encoder")
-    found = recognise(path, role="text")
-    assert (found.layout, found.kind, found.problems) == ("umt5", "umt5-text-encoder", ())
-    assert found.config.tokenizer == str(tmp_path / "google" / "umt5-xxl")
-    expected = UMT5TextEncoder(found.config)
-    load_published_text(expected, conformance("t5_encoder").weights, where="fixture")
-    same(open_network(path, role="text"), expected)
-
-
-def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_read(pth, monkeypatch):
-    monkeypatch.setattr(TensorReader, "__call__", lambda *_: pytest.fail("a tensor was read"))
-    with pytest.raises(WeightsError) as error:
-        open_network(pth("t5_encoder"), role="text")
-    one_line(error, "tokenizer", "google/umt5-xxl")
-
-
-def test_the_published_vision_tower_is_recognised(conformance, pth):
-    reference, path = conformance("clip_visual"), pth("clip_visual")
-    options = {"heads": reference.config["vision_heads"]}
-    found = recognise(path, role="clip", options=options)
-    assert (found.layout, found.kind, found.problems) == ("clip-vision", "clip-vision", ())
-    assert found.config == ClipVisionConfig(dim=32, layers=4, heads=4, ff=128, patch=14, image_size=56)
-    expected = ClipVision(found.config)
-    load_published_clip(expected, reference.weights, where="fixture")
-    same(open_network(path, role="clip", options=options), expected)
-
-
-def test_heads_that_no_tensor_tells_are_asked_for(pth):
-    (problem,) = recognise(pth("clip_visual"), role="clip").problems
-    assert "heads" in problem
-
-
-def test_the_published_video_vae_is_recognised(conformance, pth):
-    path = pth("wan_vae")
-    found = recognise(path, role="video_codec")
-    assert (found.layout, found.kind, found.problems) == ("wan-vae", "wan-video-vae", ())
-    assert (found.config.base_dim, found.config.dim_mult) == (6, (1, 2, 4, 4))
-    expected = WanVideoVae(found.config)
-    load_published_video_vae(expected, conformance("wan_vae").weights, where="fixture")
-    same(open_network(path, role="video_codec"), expected)
-
-
-def test_a_video_vae_alone_is_a_trajectory_codec_in_closed_form(conformance, pth):
-    path = pth("wan_vae")
-    network = open_network(path, role="trajectory_codec", options={"depth_style": "linear"})
-    assert (network.config.adapters, network.config.depth_style) == ("closed", "linear")
-    assert {name.partition(".")[0] for name, _ in network.named_parameters()} == {"video"}
-    same(network.video, open_network(path, role="video_codec"))
-
-
-@pytest.fixture
-def codec_folder(conformance, tmp_path: Path) -> Path:
-    """MoGe4D's three files."""
-    adapters = conformance("trajectory_adapters").weights
-    for folder in ("encoder_prompt", "decoder_prompt", "vae"):
-        (tmp_path / "VAE" / folder).mkdir(parents=True)
-        tensors = {
-            name.removeprefix(f"{folder}."): tensor
-            for name, tensor in adapters.items()
-            if name.startswith(f"{folder}.")
-        }
-        vae = {f"model.{name}": tensor for name, tensor in conformance("wan_vae").weights.items()}
-        torch.save(tensors or vae, tmp_path / "VAE" / folder / "pytorch_model.bin")
-    return tmp_path / "VAE"
-
-
-@pytest.mark.parametrize("statistics", ["released", "none"])
-def test_the_released_codec_is_recognised(codec_folder, statistics):
-    options = {} if statistics == "released" else {"trajectory_statistics": "none"}
-    found = recognise(codec_folder, role="trajectory_codec", options=options)
-    assert (found.layout, found.kind, found.problems) == ("moge4d-codec", "wan-trajectory-vae", ())
-    expected = WanTrajectoryVae(found.config)
-    load_published_codec(expected, codec_folder, released=statistics == "released")
-    same(open_network(codec_folder, role="trajectory_codec", options=options), expected)
-
-
-def test_a_codec_folder_that_lacks_a_file_or_a_tensor_is_one_line(codec_folder):
-    path = codec_folder / "decoder_prompt" / "pytorch_model.bin"
-    tensors = torch.load(path, weights_only=True)
-    torch.save({name: tensor for name, tensor in tensors.items() if name != "conv_out.bias"}, path)
-    (problem,) = recognise(codec_folder).problems
-    assert problem == "tensor 'decoder_adapter.conv_out.bias' is missing"
-    path.unlink()
-    with pytest.raises(WeightsError) as error:
-        open_network(codec_folder, role="trajectory_codec")
-    one_line(error, "decoder_prompt")
 
 
 def test_a_lora_is_recognised_but_not_opened_as_a_network(tmp_path: Path):

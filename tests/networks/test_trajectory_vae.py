@@ -11,7 +11,9 @@ from torch import Tensor
 from more4d.foundation.config import from_mapping
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.interface import latent_frames
+from more4d.networks.registry import BUILDERS
 from more4d.networks.trajectory_vae import (
+    LARGEST_MOTION,
     PUBLISHED_TRAJECTORY_MEAN,
     PUBLISHED_TRAJECTORY_STD,
     DecoderAdapter,
@@ -266,3 +268,48 @@ def test_a_published_codec_without_a_part_is_one_line(published: Path):
     with pytest.raises(WeightsError, match="decoder_prompt") as error:
         load_published_codec(network, published)
     assert "\n" not in str(error.value)
+
+
+def closed_codec() -> WanTrajectoryVae:
+    return codec(replace(TINY, adapters="closed"))
+
+
+def test_closed_adapters_have_no_weights_and_begin_where_learned_ones_do():
+    closed = closed_codec()
+    assert list(closed.encoder_adapter.parameters()) == list(closed.decoder_adapter.parameters()) == []
+    motion = 3 * torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(closed.encoder_adapter(motion), EncoderAdapter(32)(motion))
+    torch.testing.assert_close(2 * closed.encoder_adapter(motion) - 1, torch.tanh(motion / 2))
+
+
+def test_closed_adapters_undo_each_other_within_the_motion_they_can_carry():
+    closed = closed_codec()
+    motion = torch.linspace(-LARGEST_MOTION, LARGEST_MOTION, 3 * 401).view(1, 3, 401, 1)
+    picture = 2 * closed.encoder_adapter(motion) - 1
+    torch.testing.assert_close(closed.decoder_adapter(picture), motion, atol=2e-4, rtol=0)
+    far = closed.decoder_adapter(2 * closed.encoder_adapter(100 * torch.ones(1, 3, 1, 1)) - 1)
+    torch.testing.assert_close(far, torch.full((1, 3, 1, 1), LARGEST_MOTION))
+
+
+def test_closed_adapters_decode_the_ends_of_the_range_to_finite_motion_with_finite_gradients():
+    picture = torch.tensor([-1.0, 1.0, 0.5]).view(1, 3, 1, 1).requires_grad_()
+    motion = closed_codec().decoder_adapter(picture)
+    motion.sum().backward()
+    assert torch.isfinite(motion).all()
+    assert torch.isfinite(picture.grad).all()
+
+
+def test_a_codec_with_closed_adapters_is_saved_without_adapters_and_comes_back(tmp_path: Path):
+    closed = closed_codec()
+    path = tmp_path / "codec.safetensors"
+    save_network(path, closed, kind="wan-trajectory-vae", config=closed.config)
+    loaded = load_network(path, BUILDERS)
+    assert loaded.config == closed.config
+    motion = torch.zeros(1, 3, 5, 16, 16)
+    with torch.no_grad():
+        latents = closed.encode_motion(motion)
+        torch.testing.assert_close(loaded.encode_motion(motion), latents)
+        image, depth_m = torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+        decoded = loaded.decode_motion(latents, image, depth_m)
+    assert decoded.shape == motion.shape
+    assert not decoded[:, :, 0].any()

@@ -14,6 +14,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.materialise import Plan
 
 Config = TypeVar("Config")
+UNTOLD_HEADS = "does not tell how many attention heads"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +99,11 @@ def numbered(shapes: Mapping[str, Any], prefix: str) -> int:
     """How many there are of what is numbered after `prefix`."""
     numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+
+def untold_heads(what: str, dim: int) -> str:
+    """The problem of a network of unusual width: nothing in a shape says how attention is shared out."""
+    return (
+        f"{UNTOLD_HEADS} its {what} of width {dim} has: put its config.json beside it, or set options: "
+        "{heads: N} in the preset"
+    )

@@ -18,7 +18,7 @@ from more4d.networks.conditioners import (
 )
 from more4d.networks.materialise import Plan, Source
 from more4d.networks.omnimae import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
-from more4d.networks.published.becoming import Becoming, Found, configured, numbered
+from more4d.networks.published.becoming import Becoming, Found, configured, numbered, untold_heads
 from more4d.networks.published_keys import OMNIMAE_PREFIX
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "tokenizer", "../tokenizer")
@@ -163,7 +163,7 @@ def _clip(
             layout=layout,
             kind="clip-vision",
             about=about,
-            problems=(_untold_heads("vision tower", values["dim"]),),
+            problems=(untold_heads("vision tower", values["dim"]),),
         )
     return Becoming(
         layout=layout,
@@ -219,7 +219,7 @@ def omnimae(found: Found) -> Becoming | None:
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
     if "heads" not in values and "heads" not in found.options:
-        problem = _untold_heads("trunk", dim)
+        problem = untold_heads("trunk", dim)
         return Becoming(layout=layout, kind="omnimae", about=about, problems=(problem,))
     config = configured(OmniMAEConfig, values, found.options)
     others = {name.partition(".")[0] + "." for name in found.shapes if not name.startswith(start)}
@@ -236,10 +236,3 @@ def _not_sinusoid(stored: Tensor) -> str | None:
     if torch.allclose(stored[0].float(), expected, atol=1e-3):
         return None
     return "has positions that are not the fixed sinusoid; this is another network's file"
-
-
-def _untold_heads(what: str, dim: int) -> str:
-    return (
-        f"has a {what} of width {dim}, whose number of attention heads its tensors do not tell; set it in the"
-        " preset (options: {heads: N})"
-    )

@@ -10,7 +10,7 @@ from torch.nn import functional
 from more4d.foundation.errors import ConfigError
 from more4d.networks.materialise import Plan, Source
 from more4d.networks.motion_perception import MotionFeatureAdapter, MotionGuidance
-from more4d.networks.published.becoming import Becoming, Found, configured, numbered
+from more4d.networks.published.becoming import Becoming, Found, configured, numbered, untold_heads
 from more4d.networks.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
@@ -117,10 +117,7 @@ def _configured(
     found: Found, kind: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
 ) -> STraGConfig | ViSMConfig:
     if "heads" not in wan and "heads" not in found.options:
-        raise ConfigError(
-            f"has a transformer of width {wan['dim']}, whose attention heads cannot be counted from tensors;"
-            " put its config.json beside it"
-        )
+        raise ConfigError(untold_heads("transformer", wan["dim"]))
     if kind == "vism":
         return configured(ViSMConfig, {"wan": wan}, found.options, "wan")
     if wan["in_channels"] == CONTROL:

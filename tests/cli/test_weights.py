@@ -1,0 +1,168 @@
+"""`more4d weights` says what files are, what presets lack and where to get it, and converts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from more4d.cli.main import main
+from more4d.networks.layouts import open_network, recognise
+from more4d.pipelines import preset, weights_check
+from tests import published_presets as published
+
+NAMES = ("fun-1.3b", "moge4d")
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch) -> Path:
+    """A user's `models/`, whole but for depth, and smaller presets of the same names."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "presets").mkdir()
+    published.write_fun(folder)
+    published.write_fun(folder, published.LARGE_FUN)
+    published.write_omnimae(folder)
+    published.write_moge4d(folder)
+    for name in NAMES:
+        published.write_small_preset(tmp_path / "presets" / f"{name}.yaml", name)
+    monkeypatch.setattr(preset, "PRESETS", tmp_path / "presets")
+    return folder
+
+
+@pytest.fixture
+def whole(models: Path) -> Path:
+    """The same with a depth network, which is of another program."""
+    (models / "unidepth-v2-vitl14").mkdir()
+    save_file({"pixel_encoder.weight": torch.ones(3)}, models / "unidepth-v2-vitl14" / "model.safetensors")
+    return models
+
+
+def told(capsys, *arguments: object) -> tuple[int, list[str]]:
+    code = main(["weights", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert captured.err == "" or code == 1
+    return code, (captured.out + captured.err).splitlines()
+
+
+def line_of(lines: list[str], *words: str) -> str:
+    (found,) = [line for line in lines if all(word in line for word in words)]
+    return found
+
+
+def test_a_whole_folder_is_fine(whole, capsys):
+    code, lines = told(capsys, "check", whole)
+    assert code == 0
+    assert not [line for line in lines if line.startswith("broken")]
+    assert "preset fun-1.3b: 9 of 9 parts are there" in lines
+    assert "preset moge4d: 10 of 10 parts are there" in lines
+    control = line_of(lines, "1.3B-Control", "index.json")
+    assert control.startswith("ok ")
+    for word in ("wan-fun-control", "48 channels", "float32", "KB", "fun-1.3b strag"):
+        assert word in control
+    assert "bfloat16" in line_of(lines, "1.3B-Control", "models_t5", "ok ")
+    assert "kohya-lora" in line_of(lines, "4D-ViSM", "moge4d vism LoRA")
+    assert line_of(lines, "unidepth").startswith("unknown")
+    assert len([line for line in lines if "MoGe4D/VAE" in line]) == 1  # three files are one codec
+
+
+def test_every_missing_part_is_told_with_its_place_and_where_it_comes_from(models, capsys):
+    code, lines = told(capsys, "check", models, "--preset", "fun-1.3b")
+    assert code == 1
+    assert "preset fun-1.3b: 8 of 9 parts are there" in lines
+    assert "UniDepth" in line_of(lines, "  missing")
+    assert str(models / "unidepth-v2-vitl14") in line_of(lines, "for depth")
+    assert not [line for line in lines if "preset moge4d" in line]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "wrong kind"])
+def test_a_damaged_file_is_told_and_fails(whole, capsys, damage):
+    path = whole / published.FUN[1] / f"{published.TRANSFORMER}.safetensors"
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "remove":
+        path.unlink()
+    else:
+        save_file(published.random(published.transformer(16), seed=1), path)
+    code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    assert code == 1
+    assert "preset fun-1.3b: 8 of 9 parts are there" in lines
+    if damage == "truncate":
+        assert "is truncated" in line_of(lines, "broken", str(path))
+        assert "is truncated" in line_of(lines, "unusable vism")
+    elif damage == "wrong kind":
+        assert "16 input channels" in line_of(lines, "unusable vism")
+
+
+def test_files_can_be_asked_for_alone(whole, capsys):
+    clip, vae = (whole / published.FUN[0] / name for name in (published.CLIP_FILE, published.VAE_FILE))
+    code, lines = told(capsys, "check", vae)
+    assert (code, len(lines)) == (0, 1)
+    assert "wan-vae" in lines[0]
+    code, lines = told(capsys, "check", clip)  # heads of such a size are told by a preset only
+    assert code == 0
+    assert lines[0].startswith("unknown")
+    assert "heads" in lines[0]
+
+
+def test_a_folder_that_no_preset_looks_into_is_judged_by_its_files(whole, capsys):
+    code, lines = told(capsys, "check", whole / "MoGe4D" / "VAE")
+    assert code == 0
+    assert "no preset's files lie in" in lines[-1]
+
+
+def test_an_empty_folder_and_nothing_are_told(tmp_path: Path, capsys):
+    code, lines = told(capsys, "check", tmp_path)
+    assert any("holds no weights" in line for line in lines)
+    code, lines = told(capsys, "check", tmp_path / "absent")
+    assert code == 1
+    assert len(lines) == 1
+
+
+def test_a_folder_with_its_own_preset_is_checked_against_it(capsys):
+    tiny = Path(__file__).resolve().parents[2] / "models" / "tiny"
+    _, lines = told(capsys, "check", tiny)
+    assert "preset tiny: 7 of 7 parts are there" in lines
+
+
+def test_links_in_a_circle_end(whole, capsys):
+    (whole / "again").symlink_to(whole)
+    assert told(capsys, "check", whole)[0] == 0
+
+
+def test_what_has_no_place_says_who_made_the_preset():
+    assert weights_check.source_of(Path("mine/a.safetensors")) == "whoever made the preset"
+    assert "Yanran21/MoGe4D" in weights_check.source_of(Path("MoGe4D/VAE"))
+    assert "Wan2.1-Fun-V1.1-14B-InP" in weights_check.source_of(Path("Wan2.1-Fun-V1.1-14B-InP/x.pth"))
+
+
+def test_weights_are_converted(whole, tmp_path: Path, capsys):
+    source, target = whole / published.FUN[1], tmp_path / "transformer"
+    code, lines = told(capsys, "convert", source, target)
+    assert (code, sorted(lines)) == (0, sorted(map(str, target.iterdir())))
+    one, other = open_network(source, role="vism"), open_network(target, role="vism")
+    assert all(torch.equal(t, other.state_dict()[name]) for name, t in one.state_dict().items())
+
+
+def test_a_role_is_what_weights_are_converted_for(whole, tmp_path: Path, capsys):
+    source = whole / published.FUN[0] / published.VAE_FILE
+    assert told(capsys, "convert", source, tmp_path / "codec", "--role", "trajectory_codec")[0] == 0
+    assert recognise(tmp_path / "codec").kind == "wan-trajectory-vae"
+
+
+def test_a_lora_is_converted_to_another_style(whole, tmp_path: Path, capsys):
+    source = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
+    target = tmp_path / "lora.safetensors"
+    assert told(capsys, "convert", source, target, "--as", "diffusers") == (0, [str(target)])
+    assert recognise(target).layout == "diffusers-lora"
+    code, lines = told(capsys, "convert", source, target)
+    assert (code, len(lines)) == (1, 1)
+    assert "--as" in lines[0]
+
+
+def test_what_cannot_be_converted_is_one_line(whole, tmp_path: Path, capsys):
+    source = whole / published.FUN[1]
+    for arguments in ((source, tmp_path / "a", "--as", "peft"), (tmp_path / "absent.pth", tmp_path / "b")):
+        code, lines = told(capsys, "convert", *arguments)
+        assert (code, len(lines)) == (1, 1)
+        assert lines[0].startswith("error: ")

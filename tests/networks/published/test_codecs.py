@@ -1,0 +1,68 @@
+"""Published codecs become ours as the loaders that agree with the reference make them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from more4d.foundation.errors import WeightsError
+from more4d.networks.layouts import open_network, recognise
+from more4d.networks.trajectory_vae import WanTrajectoryVae, load_published_codec
+from more4d.networks.video_vae import WanVideoVae, load_published_video_vae
+from tests.networks.agreement import one_line, same
+
+
+def test_the_published_video_vae_is_recognised(conformance, pth):
+    path = pth("wan_vae")
+    found = recognise(path, role="video_codec")
+    assert (found.layout, found.kind, found.problems) == ("wan-vae", "wan-video-vae", ())
+    assert (found.config.base_dim, found.config.dim_mult) == (6, (1, 2, 4, 4))
+    expected = WanVideoVae(found.config)
+    load_published_video_vae(expected, conformance("wan_vae").weights, where="fixture")
+    same(open_network(path, role="video_codec"), expected)
+
+
+def test_a_video_vae_alone_is_a_trajectory_codec_in_closed_form(conformance, pth):
+    path = pth("wan_vae")
+    network = open_network(path, role="trajectory_codec", options={"depth_style": "linear"})
+    assert (network.config.adapters, network.config.depth_style) == ("closed", "linear")
+    assert {name.partition(".")[0] for name, _ in network.named_parameters()} == {"video"}
+    same(network.video, open_network(path, role="video_codec"))
+
+
+@pytest.fixture
+def codec_folder(conformance, tmp_path: Path) -> Path:
+    """MoGe4D's three files."""
+    adapters = conformance("trajectory_adapters").weights
+    for folder in ("encoder_prompt", "decoder_prompt", "vae"):
+        (tmp_path / "VAE" / folder).mkdir(parents=True)
+        tensors = {
+            name.removeprefix(f"{folder}."): tensor
+            for name, tensor in adapters.items()
+            if name.startswith(f"{folder}.")
+        }
+        vae = {f"model.{name}": tensor for name, tensor in conformance("wan_vae").weights.items()}
+        torch.save(tensors or vae, tmp_path / "VAE" / folder / "pytorch_model.bin")
+    return tmp_path / "VAE"
+
+
+@pytest.mark.parametrize("statistics", ["released", "none"])
+def test_the_released_codec_is_recognised(codec_folder, statistics):
+    options = {} if statistics == "released" else {"trajectory_statistics": "none"}
+    found = recognise(codec_folder, role="trajectory_codec", options=options)
+    assert (found.layout, found.kind, found.problems) == ("moge4d-codec", "wan-trajectory-vae", ())
+    expected = WanTrajectoryVae(found.config)
+    load_published_codec(expected, codec_folder, released=statistics == "released")
+    same(open_network(codec_folder, role="trajectory_codec", options=options), expected)
+
+
+def test_a_codec_folder_that_lacks_a_file_or_a_tensor_is_one_line(codec_folder):
+    path = codec_folder / "decoder_prompt" / "pytorch_model.bin"
+    tensors = torch.load(path, weights_only=True)
+    torch.save({name: tensor for name, tensor in tensors.items() if name != "conv_out.bias"}, path)
+    (problem,) = recognise(codec_folder).problems
+    assert problem == "tensor 'decoder_adapter.conv_out.bias' is missing"
+    path.unlink()
+    with pytest.raises(WeightsError) as error:
+        open_network(codec_folder, role="trajectory_codec")
+    one_line(error, "decoder_prompt")
