@@ -38,7 +38,7 @@ class MotionErrors:
         drift_px: mean over the still pixels: how far they are taken.
         leak: share of the still pixels that move.
         iou: of the pixels that move with those that truly move: their intersection over their union.
-        extent: how far the moving pixels are taken, as a share of how far they truly go.
+        taken_px: how far the moving pixels are taken; `no_motion_px` is how far they truly go.
     """
 
     moving_px: float
@@ -50,7 +50,7 @@ class MotionErrors:
     drift_px: float
     leak: float
     iou: float
-    extent: float
+    taken_px: float
 
 
 def motion_px(
@@ -106,7 +106,7 @@ def motion_errors(
         drift_px=float(off[:, ~moving].mean()),
         leak=float(called[~moving].float().mean()),
         iou=float((moving & called).sum() / (moving | called).sum()),
-        extent=float(taken[:, moving].mean() / gone[:, moving].mean()),
+        taken_px=float(taken[:, moving].mean()),
     )
 
 
@@ -221,15 +221,3 @@ def edge_jumps(
         border.append(jump[same & at_border])
         inside.append(jump[same & ~at_border])
     return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))
-
-
-def round_trip_error(
-    decoded: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> tuple[float, float]:
-    """What a codec loses: (median error of the moving pixels over the median of their motion, over the frames
-    after the first; mean error of the still pixels in pixels).
-    """
-    errors = motion_errors(decoded, truth, camera)
-    return errors.moving_median_px / errors.no_motion_median_px, errors.drift_px

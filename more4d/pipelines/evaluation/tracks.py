@@ -23,7 +23,6 @@ from more4d.metrics.motion import (
     moves,
     moves_what_was_asked,
     object_motion_px,
-    round_trip_error,
 )
 from more4d.metrics.tapvid3d import tapvid3d
 from more4d.metrics.tracks import follows_direction
@@ -97,9 +96,7 @@ def measure_tracks(
         "diversity": diversity(ours, truth, camera) if len(ours) > 1 else None,
         "truth": _shape(truth, clip),
         "codec": {
-            **dict(
-                zip(("relative", "still_px"), round_trip_error(codec.positions, truth, camera), strict=True)
-            ),
+            "errors": motion_errors(codec.positions, truth, camera),
             "jerk_px": jerk_px(codec.positions, camera, where),
         },
         "tapvid3d": {
@@ -202,15 +199,7 @@ def summarise_tracks(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seeds": len(results[0][OURS]) if results else 0,
         **{name: _summary(results, name) for name in names},
         "parts": {name: _summary(each, OURS) for name, each in parts.items() if each},
-        "codec": {
-            "relative_error": mean(each["codec"]["relative"] for each in results),
-            "relative_error_median": median(each["codec"]["relative"] for each in results),
-            "still_px": mean(each["codec"]["still_px"] for each in results),
-            "jerk_of_truth": ratio(
-                mean(each["codec"]["jerk_px"] for each in results),
-                mean(each["truth"]["jerk_px"] for each in results),
-            ),
-        },
+        "codec": _codec_summary(results),
     }
 
 
@@ -242,7 +231,7 @@ def _summary(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "motion_iou": over("iou"),
         "leak": over("leak"),
         "still_drift_px": over("drift_px"),
-        "extent": over("extent"),
+        "extent": ratio(over("taken_px"), over("no_motion_px")),
         "direction_accuracy": mean(right for _, right in directions),
         "directions": {
             way: mean(right for each, right in directions if each == way)
@@ -257,6 +246,21 @@ def _summary(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "average_jaccard_3d": mean(each["average_jaccard"] for each in tapvid),
         "average_points_within": mean(each["average_within"] for each in tapvid),
         "visibility_accuracy": mean(each["occlusion_accuracy"] for each in tapvid),
+    }
+
+
+def _codec_summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median errors of the moving pixels over the medians of their motion: of all scenes, and of each."""
+    errors = [each["codec"]["errors"] for each in results]
+    off, gone = ([each[key] for each in errors] for key in ("moving_median_px", "no_motion_median_px"))
+    return {
+        "relative_error": ratio(mean(off), mean(gone)),
+        "relative_error_median_scene": median(map(ratio, off, gone)),
+        "still_px": mean(each["drift_px"] for each in errors),
+        "jerk_of_truth": ratio(
+            mean(each["codec"]["jerk_px"] for each in results),
+            mean(each["truth"]["jerk_px"] for each in results),
+        ),
     }
 
 
