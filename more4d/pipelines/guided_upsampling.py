@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 SPATIAL_SIGMA_PX = 0.8
 LOG_DEPTH_SIGMA = 0.06
@@ -75,14 +76,21 @@ def _mean_of_alike(values: Tensor, small: Guide, large: Guide, sigma_px: float, 
     near, far = small.features(), large.features()
     total = torch.zeros(values.shape[0], height, width)
     weight_sum = torch.zeros(height, width)
+    shifted = (small_h, small_w) == (height, width)
+    if shifted:  # a tap is a shift: slices give the same numbers ten times faster than indices
+        near, values = (pad(maps, (radius,) * 4, mode="replicate") for maps in (near, values))
     for dy in range(-radius, radius + 1):
         rows, row_weight = _tap(y, dy, small_h, sigma_px)
         for dx in range(-radius, radius + 1):
             columns, column_weight = _tap(x, dx, small_w, sigma_px)
-            unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
+            there = (slice(None), rows[:, None], columns)
+            if shifted:
+                top, left = radius + dy, radius + dx
+                there = (slice(None), slice(top, top + height), slice(left, left + width))
+            unlike = (near[there] - far).square().sum(0)
             weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
             weight_sum += weight
-            total.addcmul_(values[:, rows[:, None], columns], weight.expand_as(total))
+            total.addcmul_(values[there], weight.expand_as(total))
     return total / weight_sum
 
 
