@@ -89,31 +89,7 @@ def add_command(commands: Any) -> None:
     )
     out.add_argument("--quiet", action="store_true", help="show errors and the result only")
     out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
-    how = parser.add_argument_group("how")
-    add_weights_options(how)
-    how.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
-    how.add_argument(
-        "--memory",
-        choices=MEMORY,
-        help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
-        "(default: as the preset says); more4d plan tells what fits",
-    )
-    how.add_argument(
-        "--context-parallel",
-        action="store_true",
-        help="let all launched processes share each sample, instead of sharing out the items",
-    )
-    for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
-        how.add_argument(
-            f"--{part}-lora",
-            action="append",
-            default=[],
-            type=_lora,
-            metavar="FILE[:STRENGTH]",
-            help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
-        )
+    _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -158,6 +134,34 @@ def run(options: argparse.Namespace) -> int:
     if processes.are_several:
         return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
     return run_batch(models, jobs, options.output, show=not options.quiet)
+
+
+def _add_how(group: Any) -> None:
+    """Networks, device, memory, low-rank updates."""
+    add_weights_options(group)
+    group.add_argument(
+        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+    group.add_argument(
+        "--memory",
+        choices=MEMORY,
+        help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
+        "(default: as the preset says); more4d plan tells what fits",
+    )
+    group.add_argument(
+        "--context-parallel",
+        action="store_true",
+        help="let all launched processes share each sample, instead of sharing out the items",
+    )
+    for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
+        group.add_argument(
+            f"--{part}-lora",
+            action="append",
+            default=[],
+            type=_lora,
+            metavar="FILE[:STRENGTH]",
+            help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
+        )
 
 
 def add_weights_options(group: Any) -> None:

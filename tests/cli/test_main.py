@@ -70,7 +70,11 @@ def test_help_loads_nothing_heavy():
 def test_the_options_are_these():
     """A new option is a decision: a variant belongs into a preset or a configuration file."""
     commands = choices(build_parser())
-    ways = {f"data {name}": parser for name, parser in choices(commands.pop("data")).items()}
+    ways = {
+        f"{command} {name}": parser
+        for command in ("data", "weights")
+        for name, parser in choices(commands.pop(command)).items()
+    }
     options = {
         name: " ".join(
             sorted(option.lstrip("-") for action in parser._actions for option in action.option_strings)
@@ -78,10 +82,16 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "camera depth device export fps frames h help intrinsics list list-cameras output pictures"
-        " prompt quiet seed strag-lora tracks vism-lora weights",
+        "infer": "cache camera compile context-parallel depth device export fps frames guidance guidance-skip"
+        " h help intrinsics list list-cameras memory output part pictures preset prompt quiet sampler seed"
+        " shift steps strag-lora tracks vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
-        "vae": "device h help output weights",
+        "vae": "device h help output part preset weights",
+        "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"
+        " part preset quiet sampler scenes seeds set shift steps video-features weights",
+        "plan": "frames gpus h help json lora-rank memory preset size task weights",
+        "weights check": "h help preset",
+        "weights convert": "as h help role",
         "data cache": "config device dtype h help output per-file samples variations workers",
         "data import": "captions clips-per-shard frames h help intrinsics max-bad-fraction max_bad_fraction"
         " output size stride workers",

@@ -2,7 +2,17 @@ import pytest
 import yaml
 
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.pipelines.preset import load_preset
+from more4d.geometry.framing import working_size
+from more4d.pipelines.preset import (
+    WEIGHTS,
+    PartFile,
+    find_preset,
+    load_preset,
+    options_of,
+    preset_names,
+    read_preset,
+    with_part,
+)
 
 PARTS = ("trajectory_codec", "strag", "text", "video_codec", "vism")
 
@@ -55,3 +65,69 @@ def test_what_is_missing_is_named(tmp_path):
     (write(tmp_path) / "vism.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"vism\.safetensors is missing"):
         load_preset(tmp_path)
+
+
+def test_a_preset_is_found_by_name_by_file_or_by_its_folder(tmp_path):
+    folder = write(tmp_path)
+    assert find_preset(weights=folder) == (load_preset(folder), folder)
+    assert find_preset(str(folder / "preset.yaml")) == (load_preset(folder), folder)
+    assert find_preset() == find_preset("tiny") == (read_preset("tiny"), WEIGHTS / "tiny")
+    for name in ("fun-1.3b", "fun-14b", "moge4d"):
+        assert name in preset_names()
+        assert find_preset(name)[1] == WEIGHTS and find_preset(name, folder)[1] == folder
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((folder / "preset.yaml").read_text())
+    assert find_preset(str(mine))[1] == WEIGHTS and find_preset(str(mine), folder)[1] == folder
+    with pytest.raises(ConfigError, match=r"no preset 'fun-7b'; known: tiny, fun-1\.3b"):
+        find_preset("fun-7b")
+
+
+def test_large_presets_are_told_what_the_release_was_shown_with():
+    release = read_preset("moge4d")
+    assert (release.frames, working_size(23, 32, pixels=release.pixels, multiple=16)) == (49, (368, 512))
+    for stage in (release.tracks, release.views):
+        assert (stage.sampler, stage.steps, stage.guidance, stage.shift) == ("euler", 50, 6.0, 5.0)
+        assert stage.schedule == "published"
+    assert release.clip_image == "grey" and release.loras.vism.strength == 1.0
+    assert read_preset("fun-1.3b").clip_image == "photo" and read_preset("fun-1.3b").loras.vism is None
+    small, large = (read_preset(f"fun-{size}").parts for size in ("1.3b", "14b"))
+    assert {str(part).replace("1.3B", "14B") for part in vars(small).values()} == {
+        str(part) for part in vars(large).values()
+    }
+
+
+def test_a_part_is_replaced_with_what_is_said_about_reading_it(tmp_path):
+    file = tmp_path / "other.safetensors"
+    file.touch()
+    release = read_preset("moge4d")
+    changed = with_part(release, "strag", str(file))
+    assert changed.parts.of("strag") == PartFile(file=str(file), options=release.parts.of("strag").options)
+    assert changed.parts.vism == release.parts.vism
+    assert with_part(release, "clip", str(file)).parts.of("clip").file == str(file)
+    with pytest.raises(ConfigError, match=r"stragg.*trajectory_codec"):
+        with_part(release, "stragg", str(file))
+    with pytest.raises(WeightsError, match="no file nowhere"):
+        with_part(release, "strag", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "estimator", "keeps_a_file"),
+    [("small", "small", False), ("unidepth", "unidepth", False), ("transformers:.", "transformers", True)],
+)
+def test_another_estimator_of_depth_is_named_like_a_file(value, estimator, keeps_a_file):
+    changed = with_part(read_preset("moge4d"), "depth", value)
+    assert changed.depth_estimator == estimator
+    assert (changed.parts.depth is not None) == keeps_a_file
+
+
+def test_a_tokenizer_lies_beside_the_weights(tmp_path):
+    told = PartFile(file="text.pth", options={"tokenizer": "google/umt5-xxl", "heads": 2})
+    expected = {"tokenizer": str(tmp_path / "google/umt5-xxl"), "heads": 2}
+    assert options_of(told, tmp_path) == expected
+    assert options_of(PartFile(file="text.pth", options={"tokenizer": "byte"}), tmp_path) == {
+        "tokenizer": "byte"
+    }
+    parts = {part: f"{part}.safetensors" for part in PARTS}
+    text = {"file": "text.safetensors", "options": {"tokenizer": "google/umt5-xxl"}}
+    with pytest.raises(WeightsError, match=r"umt5-xxl is missing, its tokenizer"):
+        load_preset(write(tmp_path, parts=parts | {"text": text}))
