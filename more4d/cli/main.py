@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from more4d import __version__
-from more4d.cli import data, evaluate, infer, train, vae, weights
+from more4d.cli import data, evaluate, infer, plan, train, vae, weights
 from more4d.cli.interrupts import listening
 from more4d.foundation.errors import More4DError
 
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="more4d", description="One photo and a prompt to a moving 4-D scene.")
     parser.add_argument("--version", action="version", version=f"more4d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for module in (infer, vae, train, data, evaluate, weights):
+    for module in (infer, vae, train, data, evaluate, weights, plan):
         module.add_command(commands)
     return parser
 

@@ -5,7 +5,7 @@ the same amount with every block, and inference never holds more than one block'
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -50,13 +50,12 @@ class PassCost:
 
 def inference_cost(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> PassCost:
     """One pass of a network of type `dtype`, without gradients."""
-
-    def run(network: nn.Module, given: tuple) -> None:
+    costs = []
+    for layers in (FEW - 1, FEW):
+        network, given = _network(config, layers).to(dtype).eval(), told(config, size, dtype)
         with torch.inference_mode():
-            network.eval()(*given)
-
-    with torch.device("meta"):
-        fewer, few = (_measured(config, size, layers, dtype, run) for layers in (FEW - 1, FEW))
+            costs.append(_measured(network, given, lambda network, given: network(*given)))
+    fewer, few = costs
     flops = _further(fewer.flops, few.flops, config.wan.layers)
     return replace(few if config.wan.layers >= FEW else fewer, flops=flops)
 
@@ -77,21 +76,27 @@ def training_cost(
             "bfloat16" has weights of that type, as under ZeRO.
         prepare: what is done with the network first: low-rank updates added.
     """
+    autocast = precision == "autocast"
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def run(network: nn.Module, given: tuple) -> None:
-        prepare(network)
-        network.train()
-        if checkpointing:
-            network.enable_gradient_checkpointing()
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(_forget_gradient)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+    def step(network: nn.Module, given: tuple) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             (network(*given).float() ** 2).mean().backward()
 
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    with _without_content(autocast=precision == "autocast"):
-        fewer, few = (_measured(config, size, layers, dtype, run) for layers in (FEW, FEW + 1))
+    costs = []
+    for layers in (FEW, FEW + 1):
+        network = _network(config, layers)
+        prepare(network)
+        network.to(dtype).train()
+        if checkpointing:
+            network.enable_gradient_checkpointing()
+        with _pretending(network) if autocast else nullcontext():
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(_forget_gradient)
+            device = "cpu" if autocast else "meta"
+            costs.append(_measured(network, told(config, size, dtype, device=device), step))
+    fewer, few = costs
     layers = config.wan.layers - FEW + 1
     return PassCost(
         flops=_further(fewer.flops, few.flops, layers),
@@ -104,9 +109,8 @@ def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: No
     """How many numbers a network holds, and how many of them are trained after `prepare`."""
     counts = []
     for layers in (1, 2):
-        with torch.device("meta"):
-            network = _network(config, layers)
-            prepare(network)
+        network = _network(config, layers)
+        prepare(network)
         sizes = [(p.numel(), p.numel() * p.requires_grad) for p in network.parameters()]
         counts.append(tuple(sum(column) for column in zip(*sizes, strict=True)))
     fewer, few = counts
@@ -116,26 +120,16 @@ def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: No
 
 def network_of(config: GeneratorConfig) -> STraG | ViSM:
     """The network, without content."""
-    with torch.device("meta"):
-        return _network(config, config.wan.layers)
+    return _network(config, config.wan.layers)
 
 
 def _network(config: GeneratorConfig, layers: int) -> STraG | ViSM:
     config = replace(config, wan=replace(config.wan, layers=layers))
-    return STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
+    with torch.device("meta"):
+        return STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
 
 
-def _measured(
-    config: GeneratorConfig,
-    size: LatentSize,
-    layers: int,
-    dtype: torch.dtype,
-    run: Callable[[nn.Module, tuple], None],
-) -> PassCost:
-    network = _network(config, layers)
-    if dtype != torch.float32:
-        network = network.to(dtype)
-    given = told(config, size, dtype)
+def _measured(network: nn.Module, given: tuple, run: Callable[[nn.Module, tuple], object]) -> PassCost:
     with watched() as watch:
         run(network, given)
     noisy, sigma, conditions = given
@@ -146,12 +140,14 @@ def _measured(
     )
 
 
-def told(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> tuple[Tensor, Tensor, Conditions]:
+def told(
+    config: GeneratorConfig, size: LatentSize, dtype: torch.dtype, *, device: str = "meta"
+) -> tuple[Tensor, Tensor, Conditions]:
     """Noisy latents, their noise level, and conditions, without content."""
     wan = config.wan
 
     def empty(*shape: int) -> Tensor:
-        return torch.empty(size.batch, *shape, dtype=dtype)
+        return torch.empty(size.batch, *shape, dtype=dtype, device=device)
 
     grid = (size.frames, size.rows, size.columns)
     clip = None if wan.image_dim is None else empty(IMAGE_TOKENS, wan.image_dim)
@@ -174,7 +170,7 @@ def told(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> tuple
             text=text,
             clip=clip,
         )
-    return empty(config.latent_channels, *grid).float(), torch.empty(size.batch), conditions
+    return empty(config.latent_channels, *grid).float(), torch.empty(size.batch, device=device), conditions
 
 
 def _forget_gradient(parameter: Tensor) -> None:
@@ -182,15 +178,16 @@ def _forget_gradient(parameter: Tensor) -> None:
 
 
 @contextmanager
-def _without_content(*, autocast: bool) -> Iterator[None]:
-    """Tensors without content. Autocast does not know the meta device; it knows tensors that claim a CPU."""
-    if not autocast:
-        with torch.device("meta"):
-            yield
-        return
+def _pretending(network: nn.Module) -> Iterator[None]:
+    """Tensors without content that claim to be on a CPU: autocast does not know the meta device."""
     rotary_table.cache_clear()  # of tables with content
     try:
-        with FakeTensorMode(), torch.device("cpu"):
+        with FakeTensorMode():
+            for module in network.modules():
+                for name, parameter in module._parameters.items():
+                    if parameter is not None:
+                        empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
+                        module._parameters[name] = nn.Parameter(empty, parameter.requires_grad)
             yield
     finally:
         rotary_table.cache_clear()

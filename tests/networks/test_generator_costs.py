@@ -1,12 +1,10 @@
 """What is planned without content, against what PyTorch's allocator gave out while real networks ran."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from more4d.networks.adapters import LoraOptions, add_lora
 from more4d.networks.costs import transformer_flops, transformer_parameters
@@ -22,6 +20,7 @@ from more4d.networks.generator_costs import (
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED, WanConfig
+from tests.allocations import allocated_peak
 
 AGREEMENT = 0.1
 """How far a plan may be from a measurement; what is seen is 4 %, and under 1 % but for checkpointing."""
@@ -41,26 +40,13 @@ VISM = ViSMConfig(wan=replace(PUBLISHED["inp-1.3b"], **FEW))
 SIZE = LatentSize(frames=2, rows=16, columns=16)
 
 
-def allocated_peak(run: Callable[[], object]) -> int:
-    """The most bytes that the allocator of the CPU had given out since the start of `run`."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    given, most = 0, 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        given += event.nbytes()
-        most = max(most, given)
-    return most
-
-
 def real(config: GeneratorConfig, size: LatentSize) -> tuple[nn.Module, tuple]:
     """A network with content, and what it is told; what the content is costs nothing."""
     network = network_of(config).to_empty(device="cpu")
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.01)
         parameter.register_post_accumulate_grad_hook(forget)
-    with torch.device("cpu"):
-        noisy, sigma, conditions = told(config, size, torch.float32)
+    noisy, sigma, conditions = told(config, size, torch.float32, device="cpu")
     filled = {name: torch.ones_like(t) for name, t in vars(conditions).items() if t is not None}
     return network, (torch.ones_like(noisy), torch.ones_like(sigma), replace(conditions, **filled))
 
@@ -144,6 +130,20 @@ def test_low_rank_updates_train_little() -> None:
     total, trained = parameters_of(TINY, lambda network: add_lora(network, LoraOptions(rank=rank, alpha=8.0)))
     assert trained < total / 4
     assert parameters_of(TINY)[0] == total - trained
+
+
+def test_low_rank_updates_keep_less_for_the_way_back_than_all_weights_do_with_their_copies() -> None:
+    cost = {
+        rank: training_cost(
+            TINY,
+            TINY_SIZE,
+            checkpointing=True,
+            prepare=lambda network, rank=rank: add_lora(network, LoraOptions(rank=rank)) if rank else None,
+        )
+        for rank in (0, 4)
+    }
+    assert cost[4].activation_bytes < cost[0].activation_bytes
+    assert cost[4].flops < cost[0].flops
 
 
 def test_planning_leaves_no_tensors_without_content_behind() -> None:

@@ -1,0 +1,111 @@
+"""`more4d plan`: what a preset needs, before anything is fetched or loaded."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from more4d.networks.offload import Memory
+
+MODES = ("full", "model", "group", "fp8", "sequential")
+EXAMPLES = """\
+examples:
+  more4d plan --preset fun-14b                               every memory mode, on GPUs of 24 to 141 GB
+  more4d plan --preset moge4d --size 368x512 --memory 22     the modes that need at most 22 GiB
+  more4d plan --preset fun-14b --task train --gpus 8         training, shared by eight GPUs
+
+No weights are loaded, and those of fun-1.3b, fun-14b and moge4d need not be there. Bytes and operations are
+counted on the networks themselves, without content; times are expectations, see the last lines of the answer.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser(
+        "plan",
+        help="what a preset needs: weights, memory, operations and time, without loading anything",
+        description="Tells what a preset needs in each memory mode and on which GPUs it runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="tiny (default), fun-1.3b, fun-14b, moge4d, or a YAML file"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the preset's files lie")
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="frames generated at once, 4n + 1 (default: the preset's)"
+    )
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        metavar="HxW",
+        help="size of what is generated (default: the preset's, for a photo of 4:3)",
+    )
+    parser.add_argument(
+        "--gpus", type=parse_count, default=1, metavar="N", help="that share one sample, or train together"
+    )
+    parser.add_argument(
+        "--memory",
+        type=parse_memory,
+        metavar="MODE|GiB",
+        help=f"one of {', '.join(MODES)}; or GiB that a GPU has, for the modes that fit",
+    )
+    parser.add_argument("--task", choices=("infer", "train"), default="infer", help="default: infer")
+    parser.add_argument(
+        "--lora-rank", type=parse_count, default=128, metavar="N", help="for training (default 128)"
+    )
+    parser.add_argument("--json", action="store_true", help="numbers for programs")
+    parser.set_defaults(run=run)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width."""
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
+    return int(height), int(width)
+
+
+def parse_count(text: str) -> int:
+    """A positive whole number."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    return int(text)
+
+
+def parse_memory(text: str) -> "Memory | float":
+    """A mode, or GiB of a GPU."""
+    for mode in MODES:
+        if text == mode:
+            return mode
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = 0.0
+    if not 0 < gib < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither one of {', '.join(MODES)} nor a number of GiB")
+    return gib
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan; returns 0."""
+    # torch loads in seconds, and --help must not wait for it
+    from more4d.cli.plan_tables import inference_lines, inference_numbers, training_lines, training_numbers
+    from more4d.pipelines.plan.inference import plan_inference
+    from more4d.pipelines.plan.training import plan_training
+    from more4d.pipelines.preset import find_preset
+
+    preset, folder = find_preset(options.preset, options.weights)
+    given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
+    limit = options.memory if isinstance(options.memory, float) else None
+    if options.task == "train":
+        training = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
+        numbers, lines = training_numbers(training), training_lines(training, limit)
+    else:
+        modes = {} if limit or options.memory is None else {"memories": (options.memory,)}
+        inference = plan_inference(preset, folder, **given, **modes)
+        numbers, lines = inference_numbers(inference), inference_lines(inference, limit)
+    sys.stdout.write(json.dumps(numbers, indent=2) + "\n" if options.json else "\n".join(lines) + "\n")
+    return 0

@@ -1,0 +1,124 @@
+"""What a codec's encoding and decoding need, found by running it without content on the meta device."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from more4d.networks.dry_run import watched
+from more4d.networks.generator_costs import LatentSize
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
+from more4d.networks.trajectory_vae import WanTrajectoryVae
+from more4d.networks.video_vae import WanVideoVae
+
+META = torch.device("meta")
+LATENT_CHANNELS = 16
+FEW = 3
+"""Latent frames from which on every further one of Wan's VAE costs the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Operations, and the most bytes alive at once besides weights and inputs."""
+
+    flops: int
+    peak_bytes: int
+
+    def and_then(self, following: "Need") -> "Need":
+        """Both, one after the other."""
+        return Need(flops=self.flops + following.flops, peak_bytes=max(self.peak_bytes, following.peak_bytes))
+
+
+def needed(run: Callable[[], Any]) -> Need:
+    """What `run` needs; tensors that it makes without saying where are on the meta device."""
+    with torch.inference_mode(), META, watched() as watch:
+        run()
+    return Need(flops=watch.flops, peak_bytes=watch.peak_bytes)
+
+
+@dataclass
+class CodecNeeds:
+    """Answers for videos of one size; Wan's VAE, which two codecs may share, is asked once."""
+
+    size: LatentSize
+    dtype: torch.dtype
+    _known: dict[Hashable, Need] = field(default_factory=dict)
+
+    def encoding(self, codec: nn.Module) -> Need:
+        """A video to latents, or a picture where the codec knows no others."""
+        vae = _vae_of(codec)
+        if vae is None:
+            return needed(lambda: self._encode(codec))
+        return self._per_frame(
+            ("encode", str(vae.config)), lambda frames: vae.encode_video(self._video(3, frames))
+        )
+
+    def decoding(self, codec: nn.Module, tile_px: int | None) -> Need:
+        """Latents to a video or to motion."""
+        vae = _vae_of(codec)
+        if vae is None:
+            return needed(lambda: self._decode(codec))
+        vae.tile_px = None if tile_px is None or self._longest_px <= tile_px else tile_px
+        inner = self._per_frame(
+            ("decode", str(vae.config), vae.tile_px), lambda frames: vae.decode_raw(self._latents(frames))
+        )
+        return inner.and_then(self._around(codec, vae))
+
+    def _around(self, codec: nn.Module, vae: WanVideoVae) -> Need:
+        """What a codec does with the video that its VAE decodes."""
+        vae.decode_raw = lambda latents: self._video(3, latents.shape[2])  # type: ignore[method-assign]
+        try:
+            return needed(lambda: self._decode(codec))
+        finally:
+            del vae.decode_raw
+
+    def _per_frame(self, key: Hashable, run: Callable[[int], Any]) -> Need:
+        """The need for all latent frames of a network that takes one after the other."""
+        if key not in self._known:
+            if self.size.frames <= FEW + 1:
+                self._known[key] = needed(lambda: run(self.size.frames))
+            else:
+                few, more = (needed(lambda frames=frames: run(frames)) for frames in (FEW, FEW + 1))
+                further = self.size.frames - FEW
+                self._known[key] = Need(
+                    flops=few.flops + further * (more.flops - few.flops),
+                    peak_bytes=few.peak_bytes + further * (more.peak_bytes - few.peak_bytes),
+                )
+        return self._known[key]
+
+    def _encode(self, codec: Any) -> None:
+        if hasattr(codec, "encode_video"):
+            codec.encode_video(self._video(3, self.size.frames))
+        else:
+            codec.encode_image(self._picture(3), FRAME_STRIDE * (self.size.frames - 1) + 1)
+
+    def _decode(self, codec: Any) -> None:
+        latents, frames = self._latents(self.size.frames), self.size.frames
+        if hasattr(codec, "decode_motion"):
+            codec.decode_motion(latents, self._picture(3), self._picture(1))
+        else:
+            codec.decode_video(latents, self._video(3, frames), self._video(1, frames))
+
+    @property
+    def _longest_px(self) -> int:
+        return PIXEL_STRIDE * max(self.size.rows, self.size.columns)
+
+    def _latents(self, frames: int) -> Tensor:
+        return torch.empty(1, LATENT_CHANNELS, frames, self.size.rows, self.size.columns, dtype=self.dtype)
+
+    def _picture(self, channels: int) -> Tensor:
+        height, width = PIXEL_STRIDE * self.size.rows, PIXEL_STRIDE * self.size.columns
+        return torch.empty(1, channels, height, width, dtype=self.dtype)
+
+    def _video(self, channels: int, frames: int) -> Tensor:
+        picture = self._picture(channels)
+        return picture.new_empty(1, channels, FRAME_STRIDE * (frames - 1) + 1, *picture.shape[-2:])
+
+
+def _vae_of(codec: nn.Module) -> WanVideoVae | None:
+    """Wan's VAE, where it is the codec or inside of it."""
+    if isinstance(codec, WanTrajectoryVae):
+        return codec.video
+    return codec if isinstance(codec, WanVideoVae) else None

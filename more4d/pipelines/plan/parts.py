@@ -1,0 +1,91 @@
+"""The networks of a preset by their sizes, whether their files are here or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
+from more4d.networks.layouts import recognise, unusable
+from more4d.networks.materialise import without_memory
+from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.registry import ROLES
+from more4d.networks.strag import STraGConfig
+from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
+from more4d.networks.video_vae import WanVideoVaeConfig
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import PUBLISHED
+from more4d.pipelines.preset import Parts, Preset
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPart:
+    """A network that plays a part.
+
+    Attributes:
+        part: as in `preset.Parts`.
+        kind: as in `networks.registry`.
+        config: of that kind.
+    """
+
+    part: str
+    kind: str
+    config: Any
+
+    def network(self) -> nn.Module:
+        """The network, without content."""
+        return without_memory(self.kind, self.config).to(META).eval()
+
+
+def _published(size: str, codec: WanTrajectoryVaeConfig) -> dict[str, tuple[str, Any]]:
+    return {
+        "text": ("umt5-text-encoder", PUBLISHED_TEXT),
+        "clip": ("clip-vision", ClipVisionConfig()),
+        "motion_features": ("omnimae", OmniMAEConfig()),
+        "trajectory_codec": ("wan-trajectory-vae", codec),
+        "strag": ("strag", STraGConfig(wan=PUBLISHED[f"strag-{size}"])),
+        "video_codec": ("wan-video-vae", WanVideoVaeConfig()),
+        "vism": ("vism", ViSMConfig(wan=PUBLISHED[f"inp-{size}"])),
+    }
+
+
+PUBLISHED_PARTS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
+    "fun-1.3b": _published("1.3b", WanTrajectoryVaeConfig(adapters="closed")),
+    "fun-14b": _published("14b", WanTrajectoryVaeConfig(adapters="closed")),
+    "moge4d": _published("14b", WanTrajectoryVaeConfig()),
+}
+"""Kind and configuration of the parts of presets whose weights people fetch themselves."""
+
+
+def planned_parts(preset: Preset, folder: Path) -> dict[str, PlannedPart]:
+    """The networks of a preset, in the order in which the pipeline loads them.
+
+    Of presets that have their weights here the files' headers are read; the sizes of others are known.
+
+    Raises:
+        WeightsError: a file that is needed to know its size is missing or damaged.
+        ConfigError: the preset sets an option that a network does not have.
+    """
+    known = PUBLISHED_PARTS.get(preset.name, {})
+    return {
+        part.name: _planned(part.name, preset, folder, known)
+        for part in fields(Parts)
+        if part.name in ROLES and preset.parts.of(part.name) is not None
+    }
+
+
+def _planned(part: str, preset: Preset, folder: Path, known: Mapping[str, tuple[str, Any]]) -> PlannedPart:
+    if part in known:
+        kind, config = known[part]
+        return PlannedPart(part=part, kind=kind, config=config)
+    file = preset.parts.of(part)
+    assert file is not None
+    found = recognise(folder / file.file, role=part)
+    if found.problems:
+        raise unusable(folder / file.file, found)
+    return PlannedPart(part=part, kind=found.kind, config=found.config)
