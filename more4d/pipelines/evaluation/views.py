@@ -14,14 +14,14 @@ from torch import Tensor
 from more4d.files.sheets import save_sheet
 from more4d.foundation.errors import MissingPackageError
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.metrics.holes import flicker, hole_psnr_db
+from more4d.metrics.holes import hole_change, hole_psnr_db
 from more4d.metrics.masked import masked_psnr_db, masked_ssim
 from more4d.metrics.pictures import psnr_db, ssim
 from more4d.networks.tiny_video import fill_smoothly
 from more4d.pipelines.evaluation.baselines import nearest_colour
 from more4d.pipelines.evaluation.inpainting_backend import opencv_inpainting
 from more4d.pipelines.evaluation.perception import Perception, summarise_perception
-from more4d.pipelines.evaluation.record import mean
+from more4d.pipelines.evaluation.record import mean, ratio
 from more4d.pipelines.evaluation.tracks import native_size
 from more4d.pipelines.evaluation.unseen import UnseenScene
 from more4d.pipelines.models import Models
@@ -45,7 +45,7 @@ PATHS = (
 LEAST_HOLES = 0.002
 """Pairs with a smaller share of holes are not asked about."""
 
-MEASURES = ("hole_psnr_db", "flicker", "psnr_db", "ssim")
+MEASURES = ("hole_psnr_db", "psnr_db", "ssim")
 OURS, NEAREST, PULL_PUSH, OPENCV, GREY = "ours", "nearest colour", "pull-push", "OpenCV", "no inpainting"
 FILLERS = (OURS, OPENCV, NEAREST, PULL_PUSH, GREY)
 
@@ -92,6 +92,7 @@ def measure_view(
         for each, video in videos.items()
     }
     result["truth_features"] = perception.features(truth)
+    result["truth_change"] = hole_change(truth, holes)
     if sheet is not None:
         _draw(sheet, f"{clip.caption} ({name})", known, videos, truth)
     return result
@@ -117,7 +118,7 @@ def compare_video(video: Video, truth: Video, holes: Bool[Tensor, "frames height
     """One filler's measures: in the holes, and of whole frames."""
     return {
         "hole_psnr_db": hole_psnr_db(video, truth, holes),
-        "flicker": flicker(video, truth, holes),
+        "change": hole_change(video, holes),
         "psnr_db": float(psnr_db(video, truth).clamp(max=100).mean()),
         "ssim": float(ssim(video, truth).mean()),
     }
@@ -142,6 +143,9 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {
         name: {
             **{key: mean(each[name][key] for each in kept) for key in MEASURES},
+            "flicker": ratio(
+                mean(each[name]["change"] for each in kept), mean(each["truth_change"] for each in kept)
+            ),
             **summarise_perception(kept, name),
         }
         for name in names
