@@ -54,7 +54,9 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "16", "preset": "medium"}
+        # With macroblock trees, small films differ from one writing to the next in a few bits, whatever the
+        # number of threads; without, files grow by 6 % and are always the same.
+        stream.options = {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:

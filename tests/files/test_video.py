@@ -116,3 +116,13 @@ def test_half_a_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "half.mp4").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"half\.mp4"):
         read_video(tmp_path / "half.mp4")
+
+
+def test_the_same_frames_are_the_same_file(tmp_path):
+    coarse = torch.rand(13, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    frames = torch.nn.functional.interpolate(coarse, (64, 96), mode="bilinear").permute(0, 2, 3, 1)
+    written = set()
+    for _ in range(12):
+        write_video(tmp_path / "film.mp4", frames, fps=12)
+        written.add((tmp_path / "film.mp4").read_bytes())
+    assert len(written) == 1
