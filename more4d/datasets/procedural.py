@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -14,7 +15,9 @@ from more4d.foundation.seeding import derive_seed, numpy_generator, torch_genera
 from more4d.geometry.motion import normalise_motion
 from more4d.scenes.capture import SceneClip, capture
 from more4d.scenes.held_out import HELD_OUT_SEED
-from more4d.scenes.library import sample_scene
+from more4d.scenes.library import count_objects, sample_scene
+
+WORLDS_LOOKED_AT = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class ProceduralOptions:
             other motions.
         stories: so many consecutive clips show one world with different motions and captions, so that a batch
             holds what only the caption tells apart; a divisor of `group`.
+        crowded: share of the clips that are surely of a world with several things, of which the caption must
+            pick; the others are of any world.
         hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
             cost).
         depth_noise: how often the depth map is degraded to resemble an estimated one.
@@ -39,6 +44,7 @@ class ProceduralOptions:
     frames: int = 13
     worlds: int = HELD_OUT_SEED
     stories: int = 1
+    crowded: float = 0.0
     hidden_weight: float = 1.0
     depth_noise: float = 0.5
 
@@ -63,10 +69,9 @@ class ProceduralClips(Dataset):
         draw = numpy_generator("clip", self._seed, index)
         shapes = options.shapes
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        shown = (
-            draw if options.stories == 1 else numpy_generator("world", self._seed, index // options.stories)
-        )
-        world = self._first + int(shown.integers(min(options.worlds, HELD_OUT_SEED)))
+        single = options.stories == 1
+        chance = draw if single else numpy_generator("world", self._seed, index // options.stories)
+        world = self._world(chance, width / height)
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
@@ -75,6 +80,17 @@ class ProceduralClips(Dataset):
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
             batch = replace(batch, depth_m=degraded)
         return batch
+
+    def _world(self, chance: np.random.Generator, aspect: float) -> int:
+        """The seed of a world, drawn again until it has several things where it must."""
+        worlds = min(self.options.worlds, HELD_OUT_SEED)
+        world = self._first + int(chance.integers(worlds))
+        if self.options.crowded and chance.random() < self.options.crowded:
+            for _ in range(WORLDS_LOOKED_AT):
+                if count_objects(world, aspect=aspect) > 1:
+                    break
+                world = self._first + int(chance.integers(worlds))
+        return world
 
 
 def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:

@@ -111,6 +111,11 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     )
 
 
+def count_objects(seed: int, *, aspect: float = 4 / 3) -> int:
+    """How many things the photo of this world shows."""
+    return len(_build_world(seed, aspect).objects)
+
+
 def _blueprint(rng: Random, seed: int, builder: Builder) -> Blueprint:
     """An object in a colour that the world of this seed may show it in."""
     blueprint = builder(rng)

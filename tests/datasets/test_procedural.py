@@ -6,6 +6,7 @@ import torch
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions, degrade_depth
 from more4d.foundation.errors import ConfigError
+from more4d.scenes.library import count_objects
 
 SMALL = ProceduralOptions(shapes=((32, 48), (48, 32)), group=2, frames=5)
 
@@ -75,3 +76,14 @@ def test_stories_of_one_world_share_its_picture_and_not_its_motion():
 def test_stories_must_fill_groups(stories):
     with pytest.raises(ConfigError, match="divisor of group 2"):
         ProceduralOptions(group=2, stories=stories)
+
+
+def test_crowded_worlds_show_several_things():
+    from dataclasses import replace
+
+    def counts(crowded):
+        clips = ProceduralClips(replace(SMALL, crowded=crowded), seed=3)
+        worlds = [int(clips[index].names[0].split()[1]) for index in range(12)]
+        return [count_objects(world, aspect=1.5) for world in worlds]
+
+    assert sum(count > 1 for count in counts(1.0)) > sum(count > 1 for count in counts(0.0))

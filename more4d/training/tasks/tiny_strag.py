@@ -1,16 +1,17 @@
 """Train 4D-STraG of the tiny preset with what it is told by: motion features, picture stems, text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 
 from more4d.datasets.batch import ClipBatch
+from more4d.datasets.latents import STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import STraGConditions
+from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import save_network
@@ -30,6 +31,8 @@ class TinySTraGOptions(STraGOptions):
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hints below.
+        weigh_objects: whether things that stand still weigh as much as those that move: that the wrong one
+            stays is as much an answer to the caption as that the right one goes.
         fresh_stems: whether the codec's picture stems start anew instead of as its file has them.
 
     Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards:
@@ -41,6 +44,7 @@ class TinySTraGOptions(STraGOptions):
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
+    weigh_objects: bool = False
     fresh_stems: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +82,14 @@ class TinySTraGTask(STraGTask):
     def _motion_features(self) -> nn.Module:
         named = self.options.motion_features_weights
         return open_named(named, "motion_features") if named else OmniMAETrunk(self.options.motion_features)
+
+    def encode(self, batch: ClipBatch) -> STraGLatents:
+        """See `STraGTask`."""
+        latents = super().encode(batch)
+        if not self.options.weigh_objects:
+            return latents
+        things = max_pool2d(batch.objects, PIXEL_STRIDE)
+        return replace(latents, moving=torch.maximum(latents.moving, things))
 
     def of_nothing(self) -> Tensor:
         """See `GeneratorTask`; a text encoder that learns is asked in every step."""

@@ -77,8 +77,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_strag_trains_all_but_the_motion_codec(folder):
-    options = TinySTraGOptions(
+@pytest.fixture
+def tiny_strag(folder):
+    """Options of a small task that trains everything around the generator, too."""
+    return TinySTraGOptions(
         network=STraGConfig(
             wan=WanConfig(in_channels=48, reference_tokens=True, motion_feature_dim=16, **WAN),
             start_channels=0,
@@ -90,7 +92,10 @@ def test_strag_trains_all_but_the_motion_codec(folder):
         data=CLIPS,
         decoded_clips=1,
     )
-    task = TinySTraGTask(options)
+
+
+def test_strag_trains_all_but_the_motion_codec(tiny_strag, folder):
+    task = TinySTraGTask(tiny_strag)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     losses(task, 3)
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
@@ -99,6 +104,23 @@ def test_strag_trains_all_but_the_motion_codec(folder):
         assert any(name.startswith(part) for name in changed), part
     for path in task.export(folder / "out", {}):
         load_network(path, BUILDERS)
+
+
+def test_stems_start_anew_only_if_asked(tiny_strag):
+    kept, other = (TinySTraGTask(tiny_strag).codec.image_stem.state_dict() for _ in range(2))
+    assert all(torch.equal(kept[name], other[name]) for name in kept)
+    fresh = TinySTraGTask(replace(tiny_strag, fresh_stems=True)).codec.image_stem.state_dict()
+    assert any(not torch.equal(kept[name], fresh[name]) for name in kept)
+
+
+def test_things_that_stand_still_can_weigh_as_much_as_those_that_move(tiny_strag):
+    task = TinySTraGTask(replace(tiny_strag, weigh_objects=True))
+    data = task.dataset()
+    batch = task.collate([data[0], data[1]])
+    still = replace(batch, motion=torch.zeros_like(batch.motion))
+    assert batch.objects.any()
+    assert torch.equal(task.encode(still).moving, torch.nn.functional.max_pool2d(batch.objects, 8))
+    assert not TinySTraGTask(tiny_strag).encode(still).moving.any()
 
 
 @pytest.mark.parametrize("train_text", [False, True])
