@@ -1,13 +1,13 @@
 """What a codec's encoding and decoding need, found by running it without content on the meta device."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from more4d.networks.dry_run import watched
+from more4d.networks.dry_run import tensor_bytes, watched
 from more4d.networks.generator_costs import LatentSize
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.trajectory_vae import WanTrajectoryVae
@@ -40,7 +40,10 @@ def needed(run: Callable[[], Any]) -> Need:
 
 @dataclass
 class CodecNeeds:
-    """Answers for videos of one size; Wan's VAE, which two codecs may share, is asked once."""
+    """Answers for videos of one size; Wan's VAE, which two codecs may share, is asked once.
+
+    What is decoded or encoded counts, too: the pipeline masks, or repeats, pictures for just that.
+    """
 
     size: LatentSize
     dtype: torch.dtype
@@ -64,7 +67,8 @@ class CodecNeeds:
         inner = self._per_frame(
             ("decode", str(vae.config), vae.tile_px), lambda frames: vae.decode_raw(self._latents(frames))
         )
-        return inner.and_then(self._around(codec, vae))
+        given = tensor_bytes(self._given(codec))
+        return replace(inner, peak_bytes=inner.peak_bytes + given).and_then(self._around(codec, vae))
 
     def _around(self, codec: nn.Module, vae: WanVideoVae) -> Need:
         """What a codec does with the video that its VAE decodes."""
@@ -95,11 +99,14 @@ class CodecNeeds:
             codec.encode_image(self._picture(3), FRAME_STRIDE * (self.size.frames - 1) + 1)
 
     def _decode(self, codec: Any) -> None:
-        latents, frames = self._latents(self.size.frames), self.size.frames
+        decode = codec.decode_motion if hasattr(codec, "decode_motion") else codec.decode_video
+        decode(self._latents(self.size.frames), *self._given(codec))
+
+    def _given(self, codec: Any) -> tuple[Tensor, Tensor]:
+        """What guides a decoder: photo and depth, or a rendering and what it covers."""
         if hasattr(codec, "decode_motion"):
-            codec.decode_motion(latents, self._picture(3), self._picture(1))
-        else:
-            codec.decode_video(latents, self._video(3, frames), self._video(1, frames))
+            return self._picture(3), self._picture(1)
+        return self._video(3, self.size.frames), self._video(1, self.size.frames)
 
     @property
     def _longest_px(self) -> int:
@@ -110,7 +117,7 @@ class CodecNeeds:
 
     def _picture(self, channels: int) -> Tensor:
         height, width = PIXEL_STRIDE * self.size.rows, PIXEL_STRIDE * self.size.columns
-        return torch.empty(1, channels, height, width, dtype=self.dtype)
+        return torch.empty(1, channels, height, width, dtype=self.dtype, device=META)
 
     def _video(self, channels: int, frames: int) -> Tensor:
         picture = self._picture(channels)

@@ -35,7 +35,7 @@ class Gpu:
         """Memory that tensors may fill."""
         return round((self.memory_gib - RESERVED_GIB) * GIB)
 
-    def seconds(self, flops: float, share: float) -> float:
+    def seconds(self, flops: int | float, share: float) -> float:
         """Time of so many operations at a share of the peak rate."""
         return flops / (self.tflops * 1e12 * share)
 

@@ -87,10 +87,10 @@ class Steps:
         return [
             self._prompts(),
             self._conditions("tracks", "trajectory_codec", pictures=2),
-            self._sampling("tracks", "strag", self.preset.tracks),
+            self.sampling("tracks", "strag", self.preset.tracks),
             self._decoding("tracks", "trajectory_codec"),
             self._conditions("views", "video_codec", pictures=1),
-            self._sampling("views", "vism", self.preset.views),
+            self.sampling("views", "vism", self.preset.views),
             self._decoding("views", "video_codec"),
         ]
 
@@ -120,7 +120,8 @@ class Steps:
             need = need.and_then(needed(lambda look=look: look(torch.empty(photo, dtype=self.dtype))))
         return self._step(stage, "conditions", (codec, *beside), need)
 
-    def _sampling(self, stage: str, part: str, settings: Sampling) -> Step:
+    def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
+        """Latents from noise: one pass per call of the sampler, and another where guidance compares."""
         calls = SAMPLERS[settings.sampler].calls(settings.steps)
         guided = 0 if settings.guidance == 1 else ceil(round(calls * (1 - settings.guidance_skip), 6))
         config, at_once = self.parts[part].config, guided and settings.guidance_passes == "one"

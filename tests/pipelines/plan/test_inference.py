@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.costs import transformer_flops
+from more4d.networks.wan_config import PUBLISHED
+from more4d.pipelines.plan.gpus import GIB, GPUS
+from more4d.pipelines.plan.inference import InferencePlan, class_answers, plan_inference
+from more4d.pipelines.plan.parts import planned_parts
+from more4d.pipelines.plan.steps import Size, Step, Steps
+from more4d.pipelines.preset import find_preset
+
+FAST = ("full", "model")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> InferencePlan:
+    return plan_inference(*find_preset("tiny"))
+
+
+@pytest.fixture(scope="module")
+def large() -> InferencePlan:
+    return plan_inference(*find_preset("fun-14b"), size=(368, 512), memories=FAST)
+
+
+def test_steps_follow_the_pipeline(tiny: InferencePlan) -> None:
+    assert [(step.stage, step.name) for step in tiny.steps] == [
+        ("tracks", "prompts"), ("tracks", "conditions"), ("tracks", "sampling"), ("tracks", "decoding"),
+        ("views", "conditions"), ("views", "sampling"), ("views", "decoding"),
+    ]  # fmt: skip
+
+
+def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
+    modes = {mode.memory: mode for mode in tiny.modes}
+    weights = sum(part.weights_bytes for part in tiny.parts)
+    last = tiny.steps[-1]
+    assert modes["full"].device_bytes[-1] == weights + last.held_bytes + last.needs["full"].peak_bytes
+    assert modes["full"].host_bytes == 0
+    assert modes["model"].host_bytes == weights
+    assert modes["sequential"].peak_bytes <= modes["group"].peak_bytes <= modes["full"].peak_bytes
+
+
+def test_a_mode_holds_the_networks_at_work(large: InferencePlan) -> None:
+    mode = next(mode for mode in large.modes if mode.memory == "model")
+    weights = {part.part: part.weights["model"].at_work for part in large.parts}
+    for step, found in zip(large.steps, mode.device_bytes, strict=True):
+        at_work = sum(weights[part] for part in step.parts)
+        assert found == at_work + step.held_bytes + step.needs["model"].peak_bytes
+
+
+def test_sampling_is_two_passes_a_step(large: InferencePlan) -> None:
+    step = next(step for step in large.steps if step.is_sampling)
+    adapter = 2 * 2 * 9 * 768**2 * 14**2
+    once = transformer_flops(PUBLISHED["strag-14b"], 9568, reference_tokens=736) + adapter
+    assert (step.calls, step.needs["full"].flops) == (100, 100 * once)
+
+
+def test_the_large_preset_wants_a_large_gpu_unless_weights_travel(large: InferencePlan) -> None:
+    assert class_answers(large) == {24: (), 48: FAST, 80: FAST, 141: FAST}
+    assert large.fastest(GPUS[0]) is None
+    assert large.fastest(GPUS[-1]).memory == "full"
+    assert large.fastest(GPUS[-1], 20.0 * GIB) is None
+
+
+def tracks_step(**settings: object) -> Step:
+    preset, folder = find_preset("tiny")
+    steps = Steps(
+        parts=planned_parts(preset, folder),
+        preset=preset,
+        size=Size(frames=9, height=64, width=64),
+        dtype=torch.float32,
+    )
+    return steps.sampling("tracks", "strag", replace(preset.tracks, steps=8, guidance=3.0, **settings))
+
+
+def test_guidance_in_one_pass_takes_more_memory_and_no_more_work() -> None:
+    two, one = (tracks_step(guidance_passes=passes).needs["full"] for passes in ("two", "one"))
+    assert two.flops == one.flops
+    assert two.peak_bytes < one.peak_bytes
+
+
+def test_guidance_that_is_left_out_is_not_counted() -> None:
+    calls = [tracks_step(guidance_skip=share).calls for share in (0.0, 0.5, 1.0)]
+    assert calls == [16, 12, 8]
+    assert tracks_step(guidance_passes="one").calls == 8
+    assert tracks_step(sampler="heun").calls == 2 * 15
+
+
+def test_gpus_that_share_a_sample_share_its_work(tiny: InferencePlan) -> None:
+    two = plan_inference(*find_preset("tiny"), gpus=2)
+    for step, alone, shared in zip(
+        tiny.steps, tiny.modes[0].seconds["H100"], two.modes[0].seconds["H100"], strict=True
+    ):
+        assert shared == pytest.approx(alone / 2 if step.is_sampling else alone)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 12}, {"frames": 1}, {"size": (100, 128)}, {"size": (0, 16)}])
+def test_impossible_sizes_are_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        plan_inference(*find_preset("tiny"), **wrong)

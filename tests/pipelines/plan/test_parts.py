@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from more4d.foundation.errors import WeightsError
+from more4d.networks.weights import named_tensors
+from more4d.pipelines.plan.parts import PUBLISHED_PARTS, planned_parts
+from more4d.pipelines.preset import find_preset, preset_names
+
+
+def test_the_bundled_preset_is_as_large_as_its_files() -> None:
+    preset, folder = find_preset("tiny")
+    for part in planned_parts(preset, folder).values():
+        with safe_open(folder / preset.parts.of(part.part).file, framework="pt") as file:
+            stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        planned = {name: list(tensor.shape) for name, tensor in named_tensors(part.network()).items()}
+        assert sorted(planned.values()) == sorted(stored.values())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_no_preset_needs_the_weights_that_people_provide(name: str, tmp_path: Path) -> None:
+    preset, folder = find_preset(name)
+    parts = planned_parts(preset, folder if name == "tiny" else tmp_path)
+    assert {"strag", "vism", "text", "trajectory_codec", "video_codec", "motion_features"} <= set(parts)
+    assert name == "tiny" or set(parts) == set(PUBLISHED_PARTS[name])
+
+
+@pytest.mark.parametrize("name", ["fun-14b", "moge4d"])
+def test_the_large_presets_are_of_fourteen_billion_parameters_and_more(name: str) -> None:
+    preset, folder = find_preset(name)
+    parts = planned_parts(preset, folder)
+    sizes = {
+        part: sum(p.numel() for p in parts[part].network().parameters()) for part in ("strag", "vism", "text")
+    }
+    assert sizes == {"strag": 17_036_777_792, "vism": 16_394_878_784, "text": 5_680_910_336}
+
+
+def test_a_preset_of_ones_own_must_have_its_files(tmp_path: Path) -> None:
+    preset, _ = find_preset("tiny")
+    with pytest.raises(WeightsError):
+        planned_parts(preset, tmp_path)
