@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ def add_command(commands: Any) -> None:
         action="append",
         metavar="PATH",
         help="name of a camera path or a .json file of keyframes; repeat for more (default: three paths)",
+    )
+    what.add_argument(
+        "--independent-views",
+        action="store_true",
+        help="let every camera path fill its holes anew, whatever those before it filled there",
     )
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
@@ -127,6 +133,8 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     models.preset = with_sampling(models.preset, options)
+    if options.independent_views:
+        models.preset = replace(models.preset, consistent_views=False)
     if options.context_parallel:
         return run_together(
             models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
@@ -231,8 +239,6 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
 
 
 def _named(job: "Job", source: Path) -> "Job":
-    from dataclasses import replace
-
     return replace(job, name=source.stem)
 
 

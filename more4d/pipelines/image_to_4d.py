@@ -5,7 +5,7 @@ same files as one that went through.
 """
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import more4d
 from more4d.files.cameras import load_camera, save_camera, save_camera_path
 from more4d.files.depth import load_depth, save_depth
 from more4d.files.export import export_tracks
+from more4d.files.filled_points import load_filled_points, save_filled_points
 from more4d.files.image import save_image
 from more4d.files.previews import draw_tracks
 from more4d.files.tracks import load_tracks, save_tracks
@@ -27,6 +28,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.filled_points import FilledPoints
 from more4d.geometry.framing import fit, fit_depth, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.pipelines.depth_edges import follow_colour_edges
@@ -35,6 +37,7 @@ from more4d.pipelines.image_to_tracks import image_to_tracks
 from more4d.pipelines.item_sheet import save_item_sheet
 from more4d.pipelines.job import Job, camera_path_of, check_files, depth_from_raw, load_own_tracks, load_photo
 from more4d.pipelines.models import Models
+from more4d.pipelines.persistent_fill import lift_filled, show_filled
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.progress import Progress, silent
 from more4d.pipelines.run_record import RunRecord
@@ -44,6 +47,7 @@ from more4d.raster.interface import Rendering, render_tracks
 DEFAULT_FRAMES = 49
 TRACK_PARTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 VIEW_PARTS = ("vism", "video_codec", "text", "clip")
+FILLED = "filled.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +134,10 @@ class _Run:
         depth_id = self._depth_stage()
         tracks_id = self._tracks_stage(depth_id)
         made = [tracks_id]
+        views: dict[str, str] = {}
         for name, camera in cameras.items():
-            made += self._camera_stages(name, camera, tracks_id)
+            render_id, views[name] = self._camera_stages(name, camera, tracks_id, views)
+            made += [render_id, views[name]]
         frames = self._tracks().frames
         for kind in dict.fromkeys(self.job.exports):
             self._stage(
@@ -226,8 +232,12 @@ class _Run:
 
         return self._stage("tracks", made_from, ["tracks.safetensors", "tracks.mp4"], make)
 
-    def _camera_stages(self, name: str, camera: str, tracks_id: str) -> list[str]:
+    def _camera_stages(
+        self, name: str, camera: str, tracks_id: str, views: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """Rendering and view of one camera; `views` are the cameras before it and what their views are."""
         job, preset = self.job, self.models.preset
+        earlier = dict(views) if preset.consistent_views else {}
         rendered: list[Rendering] = []  # kept from one stage to the next, if both are run
 
         def render(report: Progress) -> Rendering:
@@ -254,17 +264,23 @@ class _Run:
         def make_view(report: Progress) -> None:
             tracks, rendering = self._tracks(), render(lambda stage, done, total: None)
             prompt = job.prompt or tracks.caption
+            if earlier:
+                filled = [load_filled_points(self.folder / each / FILLED) for each in earlier]
+                rendering = show_filled(rendering, self._path(camera), FilledPoints.join(filled))
             video = finish_video(
                 self.models, rendering, tracks.colours, prompt, seed=job.seed, progress=report
             )
+            filled_here = lift_filled(video, rendering, self._path(camera))
+            save_filled_points(self.folder / name / FILLED, filled_here)
             write_video(self.folder / name / "view.mp4", video, fps=tracks.fps)
 
         content = _content(Path(camera)) if camera.endswith(".json") else camera
         files = [f"{name}/{file}" for file in ("render.mp4", "coverage.mkv", "camera_path.json")]
         render_id = self._stage(f"render {name}", [tracks_id, content], files, make_render)
-        settings = [preset.frames, preset.output_scale, asdict(preset.views)]
+        settings = [preset.frames, preset.output_scale, asdict(preset.views), list(earlier.values())]
         made_from = [render_id, job.prompt, job.seed, self.models.identity(*VIEW_PARTS), settings]
-        return [render_id, self._stage(f"view {name}", made_from, [f"{name}/view.mp4"], make_view)]
+        files = [f"{name}/{file}" for file in ("view.mp4", FILLED)]
+        return render_id, self._stage(f"view {name}", made_from, files, make_view)
 
     def _stage(
         self, name: str, made_from: Any, outputs: Iterable[str], make: Callable[[Progress], Any]

@@ -141,6 +141,7 @@ class Preset:
         smooth_motion_px: how far generated motion is evened out within what looks alike, in native pixels; 0
             leaves it as it is.
         smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
+        consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
@@ -161,6 +162,7 @@ class Preset:
     sharpen_depth: bool = True
     smooth_motion_px: float = 0.0
     smooth_motion_passes: int = 0
+    consistent_views: bool = True
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

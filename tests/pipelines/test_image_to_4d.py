@@ -8,6 +8,7 @@ import torch
 
 from more4d.files.cameras import load_camera, load_camera_path
 from more4d.files.export import export_tracks
+from more4d.files.filled_points import load_filled_points
 from more4d.files.image import load_image, save_image
 from more4d.files.tracks import load_tracks, read_tracks_metadata
 from more4d.files.video import read_mask_video, read_video
@@ -131,6 +132,46 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(random_preset, job, tmp_pa
     assert torch.equal(*(load_tracks(folder / "tracks.safetensors").positions for folder in folders))
     assert torch.equal(*(read_video(folder / "x_moving/view.mp4") for folder in folders))
     assert torch.equal(*(load_image(folder / "sheet.png") for folder in folders))
+
+
+TWO = ("x_moving", "surrounding")
+
+
+def views(folder: Path) -> list[bytes]:
+    files = [folder / name / file for name in TWO for file in ("view.mp4", "filled.safetensors")]
+    return [file.read_bytes() for file in files]
+
+
+def test_a_view_shows_what_the_view_before_it_filled(random_preset, job, tmp_path):
+    together, apart = Models.open(random_preset), Models.open(random_preset)
+    apart.preset = replace(apart.preset, consistent_views=False)
+    run_job(together, replace(job, cameras=TWO), tmp_path / "together")
+    run_job(apart, replace(job, cameras=TWO), tmp_path / "apart")
+    one, two = views(tmp_path / "together"), views(tmp_path / "apart")
+    assert one[0] == two[0] and one[2] != two[2]  # the first camera knows of no other
+    counts = [
+        len(load_filled_points(tmp_path / f / TWO[1] / "filled.safetensors")) for f in ("together", "apart")
+    ]
+    assert 0 < counts[0] < counts[1]  # what was shown already is not lifted again
+
+
+def test_a_run_cut_off_between_two_views_ends_with_the_same_files(random_preset, job, tmp_path):
+    two = replace(job, cameras=TWO)
+    run_job(Models.open(random_preset), two, tmp_path / "straight")
+    run_job(Models.open(random_preset), replace(job, cameras=TWO[:1]), tmp_path / "out")
+    again = stages_run(random_preset, two, tmp_path / "out")
+    assert sorted(again) == ["render surrounding", "sheet", "view surrounding"]
+    assert views(tmp_path / "out") == views(tmp_path / "straight")
+
+
+def test_a_view_is_made_again_when_the_cameras_before_it_change(random_preset, job, tmp_path):
+    stages_run(random_preset, replace(job, cameras=TWO), tmp_path / "out")
+    turned = stages_run(random_preset, replace(job, cameras=TWO[::-1]), tmp_path / "out")
+    assert sorted(turned) == ["sheet", "view surrounding", "view x_moving"]
+    (tmp_path / "out/surrounding/filled.safetensors").unlink()
+    assert stages_run(random_preset, replace(job, cameras=TWO[::-1]), tmp_path / "out") == [
+        "view surrounding"
+    ]
 
 
 def test_own_depth_and_intrinsics_are_used_as_they_are(random_preset, job, tmp_path):

@@ -1,0 +1,114 @@
+"""What one view invented in its holes is part of the scene for the views after it.
+
+Every filled pixel of a finished view becomes a point: it lies on the surface that goes on behind the hole
+(`geometry.unseen_depth`) and has the colour that was generated. The next view draws these points where the
+tracks leave a hole, and generates the rest.
+
+A network fills the same place a little differently in every frame. So points of all frames are kept, and of
+those that a pixel could show it takes the one filled nearest in time. In the same frame two views then show
+the same, a place that the first view saw earlier or later is still known, and what was invented around a
+moving thing does not outlive it where a later frame says otherwise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.rotation import rigid_inverse
+from more4d.geometry.unseen_depth import extend_depth
+from more4d.raster.interface import Rasteriser, Rendering, open_rasteriser
+
+
+def lift_filled(
+    video: Float[Tensor, "frames height width 3"], rendering: Rendering, camera_path: CameraPath
+) -> FilledPoints:
+    """The filled pixels of a finished view as points of the world.
+
+    A frame of which nothing at all is known has no depth to go by: it gives none.
+
+    Args:
+        video: the finished view.
+        rendering: what was known of it, and how far away.
+        camera_path: that it was filmed along.
+    """
+    height, width = video.shape[1:3]
+    parts = []
+    for frame, holes in enumerate(rendering.holes):
+        if not bool(holes.any()) or bool(holes.all()):
+            continue
+        camera = camera_path.camera(frame)
+        depth_m = extend_depth(rendering.depth_m[frame], ~holes)
+        pose = rigid_inverse(camera_path.world_to_camera[frame].double()).to(depth_m)
+        positions = camera.unproject_depth(depth_m)[holes] @ pose[:3, :3].T + pose[:3, 3]
+        footprint_m = depth_m[holes] / min(camera.focal_px(width=width, height=height))
+        parts.append(
+            FilledPoints(
+                positions=positions,
+                colours=video[frame][holes],
+                footprint_m=footprint_m,
+                frame=torch.full_like(footprint_m, frame, dtype=torch.long),
+            )
+        )
+    return FilledPoints.join(parts)
+
+
+def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoints) -> Rendering:
+    """A rendering in whose holes the points are seen; what it knew already stays as it is.
+
+    Raises:
+        ValueError: rendering and path differ in their number of frames.
+    """
+    frames, height, width = rendering.coverage.shape
+    if camera_path.frames != frames:
+        raise ValueError(f"the rendering has {frames} frames and its camera path {camera_path.frames}")
+    rasteriser = open_rasteriser("auto", rendering.colour.device)
+    colour, depth_m = rendering.colour.clone(), rendering.depth_m.clone()
+    coverage = rendering.coverage.clone()
+    for frame in range(frames):
+        here = CameraPath(
+            name=camera_path.name,
+            world_to_camera=camera_path.world_to_camera[frame : frame + 1],
+            intrinsics=camera_path.intrinsics[frame : frame + 1],
+        )
+        holes = rendering.holes[frame].clone()
+        for chosen in _nearest_in_time_first(points.frame, frame):
+            if not bool(holes.any()):
+                break
+            drawn = _draw(rasteriser, points, chosen, here, (height, width))
+            new = holes & ~drawn.holes[0]
+            colour[frame][new], depth_m[frame][new] = drawn.colour[0][new], drawn.depth_m[0][new]
+            coverage[frame][new] = 1
+            holes &= ~new
+    return replace(rendering, colour=colour, depth_m=depth_m, coverage=coverage)
+
+
+def _nearest_in_time_first(frames: Int[Tensor, " points"], frame: int) -> Iterator[Bool[Tensor, " points"]]:
+    """Points of this frame, of its neighbours, of those up to 3 away, up to 7, ...; no empty choice."""
+    away = (frames - frame).abs()
+    start, stop = 0, 1
+    while len(away) and start <= int(away.max()):
+        chosen = (away >= start) & (away < stop)
+        if bool(chosen.any()):
+            yield chosen
+        start, stop = stop, 2 * stop
+
+
+def _draw(
+    rasteriser: Rasteriser,
+    points: FilledPoints,
+    chosen: Bool[Tensor, " points"],
+    camera_path: CameraPath,
+    size: tuple[int, int],
+) -> Rendering:
+    return rasteriser.render(
+        points.positions[chosen][None],
+        points.colours[chosen],
+        points.footprint_m[chosen],
+        camera_path,
+        *size,
+    )
