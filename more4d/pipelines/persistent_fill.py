@@ -88,14 +88,12 @@ def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoi
 
 
 def _nearest_in_time_first(frames: Int[Tensor, " points"], frame: int) -> Iterator[Bool[Tensor, " points"]]:
-    """Points of this frame, of its neighbours, of those up to 3 away, up to 7, ...; no empty choice."""
-    away = (frames - frame).abs()
-    start, stop = 0, 1
-    while len(away) and start <= int(away.max()):
-        chosen = (away >= start) & (away < stop)
-        if bool(chosen.any()):
-            yield chosen
-        start, stop = stop, 2 * stop
+    """Points of this frame, of the one before, of the one after, of the one two before, ...
+
+    Frames are not drawn together: what two of them say of one surface differs, and would show as stripes.
+    """
+    for one in sorted(frames.unique().tolist(), key=lambda one: (abs(one - frame), one)):
+        yield frames == one
 
 
 def _draw(

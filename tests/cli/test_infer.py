@@ -47,6 +47,16 @@ def test_a_second_run_does_nothing_again(command, picture, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_views_can_be_made_independently(command, picture, tmp_path):
+    cameras = ("--camera", "surrounding", "--camera", "x_moving")
+    arguments = (picture, "--prompt", "it rolls", *cameras, "--frames", "3")
+    assert command(*arguments).code == 0
+    views = [tmp_path / "out/ball" / name / "view.mp4" for name in ("surrounding", "x_moving")]
+    first, second = (path.read_bytes() for path in views)
+    assert command(*arguments, "--independent-views").code == 0
+    assert views[0].read_bytes() == first and views[1].read_bytes() != second
+
+
 def test_without_arguments_the_samples_are_made(command, tmp_path, monkeypatch):
     save_image(tmp_path / "sample.png", torch.rand(32, 48, 3, generator=torch.Generator().manual_seed(0)))
     line = {"image": "sample.png", "prompt": "it rolls", "camera": "static", "frames": 2}

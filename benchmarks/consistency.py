@@ -1,0 +1,362 @@
+"""Do two cameras show the same in what no photo shows? With what a view fills in kept, and without.
+
+    python benchmarks/consistency.py --output benchmarks/results/consistency.json --sheets /tmp/sheets
+
+Procedural scenes of the test set, with their true tracks, are filmed along two paths. Pixels count that are
+holes of the rendering in both and see the same point of the world, which the true depth decides: in the same
+frame, and, of what stands still, in different frames. Their finished colours are compared with each other,
+and those of all holes of the second path with what it really sees. Rows:
+
+    alone              every path fills its own holes
+    kept               as the pipeline does: points of the first path are shown by the second
+    kept, own frame    a frame of the second path is shown the points of the same frame only
+    kept, all at once  points of all frames alike, whichever is nearest to the camera
+    kept, estimated    the depth of filled pixels is the preset's estimate of the finished frame, brought to
+                       the known depth by scale and shift of its inverse
+    kept, true depth   with the true depth of filled pixels: what better depth could still give
+    truth              the two true films against each other: noise, blocks and pixel grids differ
+
+The depth of filled pixels is compared by itself too.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from more4d.depth.interface import DepthEstimator
+from more4d.files.atomic import write_bytes
+from more4d.files.sheets import save_sheet
+from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.rotation import rigid_inverse
+from more4d.geometry.unseen_depth import extend_depth
+from more4d.metrics.holes import hole_change, hole_psnr_db
+from more4d.pipelines import persistent_fill
+from more4d.pipelines.evaluation.unseen import unseen_scene
+from more4d.pipelines.image_to_4d import VIEW_PARTS, output_size
+from more4d.pipelines.models import Models
+from more4d.pipelines.persistent_fill import lift_filled, show_filled
+from more4d.pipelines.tracks_to_video import finish_video
+from more4d.raster.interface import Rendering, render_tracks
+from more4d.scenes.capture import Film, capture, film
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIRS = (
+    ("orbit", "surrounding"),
+    ("mix1", "anti-surrounding"),
+    ("surrounding", "mix2"),
+    ("turn-right", "anti-surrounding"),
+    ("circular", "orbit"),
+    ("x_moving", "orbit"),
+)
+SAME_POINT = 0.02
+"""Relative difference of depths up to which two pixels see one point."""
+LEAST_PIXELS = 200
+EVERY = 3
+"""Between different frames, every so many of each path are compared."""
+VARIANTS = (
+    "alone",
+    "kept",
+    "kept, own frame",
+    "kept, all at once",
+    "kept, estimated",
+    "kept, true depth",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A path over a scene: what is known, what is true, and the finished video."""
+
+    path: CameraPath
+    rendering: Rendering
+    truth: Film
+    video: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pixels of two views that see the same point: (frames, rows, columns) of each."""
+
+    first: tuple[Tensor, Tensor, Tensor]
+    second: tuple[Tensor, Tensor, Tensor]
+
+    def psnr_db(self, first: Tensor, second: Tensor) -> float:
+        return float(-10 * (first[self.first] - second[self.second]).square().mean().log10())
+
+
+def common_holes(first: View, second: View, frame_pairs: list[tuple[int, int]], *, still: bool) -> Pairs:
+    """Pixels that are holes in both and see one point; `still`: of the background, which does not move."""
+    found: list[list[Tensor]] = [[] for _ in range(6)]
+    height, width = first.rendering.coverage.shape[1:]
+    for one, two in frame_pairs:
+        holes = first.rendering.holes[one]
+        if still:
+            holes = holes & (first.truth.object_ids[one] == 0)
+        if not bool(holes.any()):
+            continue
+        rows, columns = holes.nonzero().unbind(1)
+        pose = rigid_inverse(first.path.world_to_camera[one].double()).float()
+        local = first.path.camera(one).unproject_depth(first.truth.depth_m[one])[holes]
+        points = local @ pose[:3, :3].T + pose[:3, 3]
+        place, depth = second.path.camera(two).project(second.path.to_camera(two, points))
+        column, row = (place[:, 0] * width).floor().long(), (place[:, 1] * height).floor().long()
+        inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
+        there = second.truth.depth_m[two][row, column]
+        same = inside & second.rendering.holes[two][row, column]
+        same &= (depth / there - 1).abs() < SAME_POINT
+        if still:
+            same &= second.truth.object_ids[two][row, column] == 0
+        count = int(same.sum())
+        new = (torch.full((count,), one), rows[same], columns[same])
+        new += (torch.full((count,), two), row[same], column[same])
+        for values, more in zip(found, new, strict=True):
+            values.append(more)
+    joined = [torch.cat(values) if values else torch.zeros(0, dtype=torch.long) for values in found]
+    return Pairs(first=tuple(joined[:3]), second=tuple(joined[3:]))
+
+
+def estimated_depth(estimator: DepthEstimator, view: View, frame: int) -> Tensor:
+    """The estimate for a finished frame, its inverse brought to the known one by scale and shift."""
+    known = ~view.rendering.holes[frame]
+    depth = view.rendering.depth_m[frame]
+    estimate = 1 / estimator.estimate(view.video[frame], view.path.camera(frame)).depth_m
+    given = torch.stack([estimate[known], torch.ones_like(estimate[known])], 1).double()
+    wanted = 1 / depth[known].double()
+    weight = torch.ones_like(wanted)
+    for _ in range(10):  # least absolute relative error, by weights
+        both = given * weight[:, None]
+        scale, shift = torch.linalg.solve(both.T @ given, both.T @ wanted)
+        off = ((scale * given[:, 0] + shift) / wanted - 1).abs()
+        weight = 1 / (wanted.square() * (off + 0.02))
+    inverse = (scale * estimate + shift).clamp(min=0.5 * float(wanted.min())).float()
+    return torch.where(known, depth, 1 / inverse)
+
+
+@contextmanager
+def depth_given(view: View, depth_of: Callable[[int], Tensor]) -> Iterator[None]:
+    """Inside, `lift_filled` of this view takes the depth of frame i from `depth_of(i)`."""
+    frames = iter(
+        [frame for frame, holes in enumerate(view.rendering.holes) if holes.any() and not holes.all()]
+    )
+    with mock.patch.object(persistent_fill, "extend_depth", lambda *given: depth_of(next(frames))):
+        yield
+
+
+def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator) -> Rendering:
+    """What the second path knows, given what the first filled."""
+    if variant == "alone":
+        return second.rendering
+    if variant in ("kept, true depth", "kept, estimated"):
+        true = variant == "kept, true depth"
+        with depth_given(
+            first, lambda i: first.truth.depth_m[i] if true else estimated_depth(estimator, first, i)
+        ):
+            return show_filled(second.rendering, second.path, _lifted(first))
+    points = _lifted(first)
+    if variant == "kept, all at once":
+        points = replace(points, frame=torch.zeros_like(points.frame))
+    if variant != "kept, own frame":
+        return show_filled(second.rendering, second.path, points)
+    frames = [
+        show_filled(
+            second.rendering.part(frame, frame + 1),
+            replace(
+                second.path,
+                world_to_camera=second.path.world_to_camera[frame : frame + 1],
+                intrinsics=second.path.intrinsics[frame : frame + 1],
+            ),
+            _of_frame(points, frame),
+        )
+        for frame in range(second.path.frames)
+    ]
+    return Rendering.join(frames)
+
+
+def _lifted(view: View) -> FilledPoints:
+    return lift_filled(view.video, view.rendering, view.path)
+
+
+def _of_frame(points: FilledPoints, frame: int) -> FilledPoints:
+    of = points.frame == frame
+    return FilledPoints(
+        positions=points.positions[of],
+        colours=points.colours[of],
+        footprint_m=points.footprint_m[of],
+        frame=torch.zeros_like(points.frame[of]),
+    )
+
+
+def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, float]]:
+    """Of filled pixels: median relative error, and the share that is right to 5 %."""
+    off: dict[str, list[Tensor]] = {"continued": [], "estimated": []}
+    for frame in range(0, len(first.video), 4):
+        holes = first.rendering.holes[frame]
+        if not bool(holes.any()) or bool(holes.all()):
+            continue
+        continued = extend_depth(first.rendering.depth_m[frame], ~holes)
+        for name, depth in (
+            ("continued", continued),
+            ("estimated", estimated_depth(estimator, first, frame)),
+        ):
+            off[name].append((depth / first.truth.depth_m[frame]).log().abs()[holes])
+    return {
+        name: {
+            "median": float(torch.cat(each).median()),
+            "within_5_percent": float((torch.cat(each) < 0.05).float().mean()),
+        }
+        for name, each in off.items()
+    }
+
+
+def measure(models: Models, index: int, sheets: Path | None) -> dict[str, Any] | None:
+    """One scene along its two paths; None if they have too few pixels in common."""
+    frames = models.preset.frames
+    height, width = output_size(3, 4, models.preset)
+    size = {"height": height, "width": width, "frames": frames}
+    unseen = unseen_scene(index)
+    clip = capture(unseen.scene, visibility="none", **size)
+    names = PAIRS[index % len(PAIRS)]
+    views = []
+    for name in names:
+        path = named_camera_path(
+            name, frames=frames, scene_depth_m=clip.depth.scene_depth_m, camera=clip.tracks.camera
+        )
+        rendering = render_tracks(clip.tracks, path, height=height, width=width)
+        truth = film(unseen.scene, camera_path=path, **size)
+        views.append(View(path=path, rendering=rendering, truth=truth, video=truth.frames))
+
+    def finished(rendering: Rendering) -> Tensor:
+        return finish_video(models, rendering, clip.tracks.colours, clip.caption, seed=index)
+
+    first = replace(views[0], video=finished(views[0].rendering))
+    second = views[1]
+    same_frame = common_holes(first, second, [(i, i) for i in range(frames)], still=False)
+    others = [(i, j) for i in range(0, frames, EVERY) for j in range(0, frames, EVERY) if i != j]
+    other_frames = common_holes(first, second, others, still=True)
+    if len(same_frame.first[0]) < LEAST_PIXELS:
+        return None
+    estimator, holes = models.depth_estimator(), second.rendering.holes
+    result: dict[str, Any] = {
+        "seed": unseen.seed,
+        "caption": clip.caption,
+        "paths": names,
+        "pixels": len(same_frame.first[0]),
+        "pixels_of_other_frames": len(other_frames.first[0]),
+        "depth": depth_errors(first, estimator),
+        "truth": {"agreement_db": same_frame.psnr_db(first.truth.frames, second.truth.frames)},
+    }
+    videos: dict[str, Tensor] = {}
+    for variant in VARIANTS:
+        shown = shown_in(variant, first, second, estimator)
+        video = videos[variant] = finished(shown)
+        enough = len(other_frames.first[0]) >= LEAST_PIXELS
+        result[variant] = {
+            "agreement_db": same_frame.psnr_db(first.video, video),
+            "agreement_of_other_frames_db": other_frames.psnr_db(first.video, video) if enough else None,
+            "hole_psnr_db": hole_psnr_db(video, second.truth.frames, holes),
+            "flicker": hole_change(video, holes) / hole_change(second.truth.frames, holes),
+            "holes_shown": 1 - float(shown.holes.sum() / holes.sum()),
+        }
+    if sheets is not None:
+        draw(sheets / f"{index:03d}.png", f"{clip.caption} ({' | '.join(names)})", first, second, videos)
+    return result
+
+
+def draw(path: Path, title: str, first: View, second: View, videos: dict[str, Tensor]) -> None:
+    """Both paths beside each other: with and without."""
+    frames = [round(part * (len(first.video) - 1)) for part in (0.3, 0.6, 0.8, 1)]
+    columns = {
+        "first sees": first.rendering.colour,
+        "first, finished": first.video,
+        "second sees": second.rendering.colour,
+        "second, alone": videos["alone"],
+        "second, kept": videos["kept"],
+        "truth of second": second.truth.frames,
+    }
+    save_sheet(
+        path,
+        [[video[frame] for video in columns.values()] for frame in frames],
+        captions=[list(columns)] * len(frames),
+        title=title,
+        tile_height=160,
+    )
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over scenes; of depth, too."""
+    means: dict[str, Any] = {}
+    for variant in (*VARIANTS, "truth"):
+        means[variant] = {
+            key: statistics.mean(each[variant][key] for each in results if each[variant][key] is not None)
+            for key in results[0][variant]
+        }
+    means["depth"] = {
+        name: {key: statistics.mean(each["depth"][name][key] for each in results) for key in errors}
+        for name, errors in results[0]["depth"].items()
+    }
+    gains = [each["kept"]["agreement_db"] - each["alone"]["agreement_db"] for each in results]
+    means["scenes_that_agree_better"] = sum(gain > 0 for gain in gains)
+    return means
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--preset", default=None)
+    parser.add_argument("--weights", type=Path, default=None)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--sheets", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    models = Models.open(options.weights, options.device, preset=options.preset)
+    results = []
+    for index in range(options.first, options.first + options.scenes):
+        result = measure(models, index, options.sheets)
+        if result is None:
+            print(f"{index}: the paths have too few holes in common", flush=True)
+            continue
+        results.append(result)
+        alone, kept = result["alone"], result["kept"]
+        print(
+            f"{index}: {' | '.join(result['paths'])}: agree by {alone['agreement_db']:.1f} dB alone, "
+            f"{kept['agreement_db']:.1f} dB kept; holes against the truth {alone['hole_psnr_db']:.2f} and "
+            f"{kept['hole_psnr_db']:.2f} dB",
+            flush=True,
+        )
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    document = {
+        "scenes": len(results),
+        "summary": summary(results),
+        "results": results,
+        "preset": models.preset.name,
+        "weights": models.identity(*VIEW_PARTS),
+        "commit": commit,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {options.device}",
+        "torch": torch.__version__,
+    }
+    print(json.dumps(document["summary"], indent=1))
+    if options.output:
+        write_bytes(options.output, (json.dumps(document, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
