@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SomeBatch = TypeVar("SomeBatch", bound="Batch")
@@ -48,6 +48,7 @@ class ClipBatch(Batch):
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
         names: of the clips, for messages.
+        kinds: what stands there, noun and colour, as `datasets.kinds` numbers them; None where nobody knows.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -57,6 +58,7 @@ class ClipBatch(Batch):
     objects: Float[Tensor, "b 1 height width"]
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
+    kinds: Int[Tensor, "b 2 height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
+from more4d.datasets.kinds import kinds_of
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
@@ -75,7 +76,8 @@ class ProceduralClips(Dataset):
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
-        batch = replace(clip_to_batch(clip, options.hidden_weight), names=(f"scene {world}",))
+        batch = clip_to_batch(clip, options.hidden_weight)
+        batch = replace(batch, names=(f"scene {world}",), kinds=kinds_of(scene, clip.object_ids))
         if draw.random() < options.depth_noise:
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
             batch = replace(batch, depth_m=degraded)

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    interpolate,
+    max_pool2d,
+)
 
 from more4d.datasets.batch import ClipBatch
+from more4d.datasets.kinds import NOTHING, UNKNOWN
 from more4d.datasets.latents import STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
@@ -31,6 +38,8 @@ class TinySTraGOptions(STraGOptions):
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hints below.
+        kind_weight: weight of the hint that motion features and image latents must tell nouns and colours: to
+            move what the caption means, a network must know what it sees.
         weigh_objects: whether things that stand still weigh as much as those that move: that the wrong one
             stays is as much an answer to the caption as that the right one goes.
         fresh_stems: whether the codec's picture stems start anew instead of as its file has them.
@@ -44,6 +53,7 @@ class TinySTraGOptions(STraGOptions):
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
+    kind_weight: float = 0.0
     weigh_objects: bool = False
     fresh_stems: bool = False
 
@@ -78,6 +88,14 @@ class TinySTraGTask(STraGTask):
         self.text_encoder.requires_grad_(options.train_text)
         self.feature_hint = nn.Conv2d(self.motion_features.config.dim, 1, 1)
         self.image_hint = nn.Conv2d(self.options.network.image_channels, 1, 1)
+        sources = (self.motion_features.config.dim, self.options.network.image_channels)
+        # Without the hint there are none: parameters that get no gradient stop training by several processes.
+        self.kind_hints = nn.ModuleList(
+            nn.Conv2d(channels, len(words) + 1, 1)
+            for channels in sources
+            for words in (NOUNS, COLOURS)
+            if options.kind_weight
+        )
 
     def _motion_features(self) -> nn.Module:
         named = self.options.motion_features_weights
@@ -106,6 +124,15 @@ class TinySTraGTask(STraGTask):
         if options.hint_weight:
             metrics |= self._hints(conditions, batch)
             further = further + options.hint_weight * (metrics["hint_features"] + metrics["hint_image"])
+        if options.kind_weight and batch.kinds is not None:
+            told = (conditions.motion_features, conditions.image_latents[:, :, 0])
+            losses = [
+                kinds_loss(self.kind_hints[2 * source + word](seen.float()), batch.kinds[:, word])
+                for source, seen in enumerate(told)
+                for word in range(2)
+            ]
+            metrics["kinds"] = torch.stack(losses).mean()
+            further = further + options.kind_weight * metrics["kinds"]
         return {"further": further.to(velocity.device), **metrics}
 
     def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
@@ -149,3 +176,13 @@ def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
     """Cross-entropy of a coarse map of things against their share of each cell."""
     share = adaptive_avg_pool2d(objects, logits.shape[-2:])
     return binary_cross_entropy_with_logits(logits, share)
+
+
+def kinds_loss(logits: Tensor, kinds: Tensor) -> Tensor:
+    """Cross-entropy of a coarse map of words against what stands in the middle of each cell; scenery, which
+    fills most cells, counts as much as all things together.
+    """
+    cells = interpolate(kinds[:, None].float(), logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+    losses = cross_entropy(logits, cells, ignore_index=UNKNOWN, reduction="none")
+    things, scenery = cells > NOTHING, cells == NOTHING
+    return sum((losses * part).sum() / part.sum().clamp(min=1) for part in (things, scenery)) / 2

@@ -32,7 +32,7 @@ from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
 from more4d.training.tasks.text import TextOptions, TextTask
-from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
+from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask, kinds_loss
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
@@ -121,6 +121,30 @@ def test_things_that_stand_still_can_weigh_as_much_as_those_that_move(tiny_strag
     assert batch.objects.any()
     assert torch.equal(task.encode(still).moving, torch.nn.functional.max_pool2d(batch.objects, 8))
     assert not TinySTraGTask(tiny_strag).encode(still).moving.any()
+
+
+def test_what_things_are_can_be_hinted_at(tiny_strag):
+    torch.manual_seed(0)
+    task = TinySTraGTask(replace(tiny_strag, kind_weight=1.0))
+    data = task.dataset()
+    batch = task.collate([data[0], data[1]])
+    metrics = task(batch, torch.Generator().manual_seed(0))
+    metrics["loss"].backward()
+    assert all(float(hint.weight.grad.abs().max()) > 0 for hint in task.kind_hints)
+    blind = task(replace(batch, kinds=None), torch.Generator().manual_seed(0))
+    assert float(metrics["loss"] - blind["loss"]) == pytest.approx(float(metrics["kinds"]), rel=1e-4)
+
+
+def test_scenery_counts_as_much_as_all_things():
+    kinds = torch.zeros(1, 4, 4, dtype=torch.long)
+    kinds[0, 0, 0] = 2
+    right = torch.full((1, 3, 4, 4), -50.0).scatter(1, kinds[:, None], 50.0)
+    assert float(kinds_loss(right, kinds)) == pytest.approx(0.0, abs=1e-6)
+    unsure = torch.zeros(1, 3, 4, 4)
+    half = torch.where(kinds[:, None] > 0, unsure, right)
+    assert float(kinds_loss(half, kinds)) == pytest.approx(math.log(3) / 2, rel=1e-5)
+    kinds[0, 0, 0] = -1
+    assert float(kinds_loss(half, kinds)) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("train_text", [False, True])

@@ -1,0 +1,36 @@
+"""What things are, pixel by pixel."""
+
+from dataclasses import replace
+
+import torch
+
+from more4d.datasets.kinds import COLOURS, NOUNS, UNKNOWN, kinds_of
+from more4d.scenes.capture import capture
+from more4d.scenes.library import sample_scene
+
+
+def test_each_pixel_is_named_after_the_body_it_shows():
+    for seed in range(4):
+        scene = sample_scene(seed)
+        ids = capture(scene, height=24, width=32, frames=2, visibility="none").object_ids
+        nouns, colours = kinds_of(scene, ids)[0]
+        assert bool(((nouns > 0) == (ids > 0)).all())
+        for body in scene.bodies:
+            here = ids == body.object_id
+            if body.object_id and here.any():
+                assert {NOUNS[number - 1] for number in nouns[here].tolist()} == {body.noun}
+                assert {COLOURS[number - 1] for number in colours[here].tolist()} == {body.colour}
+
+
+def test_a_word_that_is_in_no_list_is_unknown():
+    scene = sample_scene(1)
+    strange = replace(scene, bodies=tuple(replace(body, noun="griffin") for body in scene.bodies))
+    things = torch.tensor([[body.object_id for body in scene.bodies]])
+    nouns = kinds_of(strange, things)[0, 0]
+    assert bool((nouns[things > 0] == UNKNOWN).all())
+
+
+def test_the_words_are_those_of_scenes():
+    bodies = [body for seed in range(60) for body in sample_scene(seed).bodies if body.object_id]
+    assert {body.noun for body in bodies} <= set(NOUNS)
+    assert {body.colour for body in bodies} <= set(COLOURS)
