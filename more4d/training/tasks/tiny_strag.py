@@ -14,7 +14,7 @@ from torch.nn.functional import (
 )
 
 from more4d.datasets.batch import ClipBatch
-from more4d.datasets.kinds import NOTHING, UNKNOWN
+from more4d.datasets.kinds import COLOURS, NOTHING, NOUNS, UNKNOWN
 from more4d.datasets.latents import STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
