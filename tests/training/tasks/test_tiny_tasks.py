@@ -132,7 +132,8 @@ def test_what_things_are_can_be_hinted_at(tiny_strag):
     metrics["loss"].backward()
     assert all(float(hint.weight.grad.abs().max()) > 0 for hint in task.kind_hints)
     blind = task(replace(batch, kinds=None), torch.Generator().manual_seed(0))
-    assert float(metrics["loss"] - blind["loss"]) == pytest.approx(float(metrics["kinds"]), rel=1e-4)
+    added = (metrics["loss"] - blind["loss"]).item()
+    assert added == pytest.approx(metrics["kinds"].item(), rel=1e-4)
 
 
 def test_scenery_counts_as_much_as_all_things():
