@@ -11,17 +11,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from more4d.networks.materialise import without_memory
 from more4d.networks.published_keys import wan_names
 from more4d.networks.vism import ViSMConfig
-from more4d.networks.wan_config import WanConfig
-
-LARGE = WanConfig(
-    in_channels=36, dim=5120, ffn_dim=13824, heads=40, layers=40, image_dim=1280, reference_tokens=False
-)
+from more4d.networks.wan_config import PUBLISHED, WanConfig
 
 
 def inp_shapes() -> dict[str, Tensor]:
-    """Tensors of Wan2.1-Fun-14B-InP by their published names, without memory, in bfloat16."""
-    tensors = without_memory("vism", ViSMConfig(wan=LARGE)).bfloat16().state_dict()
-    return {published: tensors[f"transformer.{ours}"] for published, ours in wan_names(LARGE).items()}
+    """Tensors of Wan2.1-Fun-14B-InP, as `shapes_of` has them."""
+    return shapes_of(PUBLISHED["inp-14b"])
+
+
+def shapes_of(wan: WanConfig) -> dict[str, Tensor]:
+    """Tensors of an InP transformer by their published names, without memory, in bfloat16."""
+    tensors = without_memory("vism", ViSMConfig(wan=wan)).bfloat16().state_dict()
+    return {published: tensors[f"transformer.{ours}"] for published, ours in wan_names(wan).items()}
 
 
 def write_huge_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -101,6 +101,18 @@ def numbered(shapes: Mapping[str, Any], prefix: str) -> int:
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
 
+def wrong_depth(layers: int, published: int | None, chosen: Any = None) -> tuple[str, ...]:
+    """The problem of a network of a published width that has lost its last blocks, or has some of another.
+
+    Args:
+        published: how many blocks the published network of its width has; None for any other width.
+        chosen: how many the user says there are.
+    """
+    if published in (None, layers) or chosen == layers:
+        return ()
+    return (f"has {layers} blocks, and the published network of its width has {published}",)
+
+
 def untold_heads(what: str, dim: int) -> str:
     """The problem of a network of unusual width: nothing in a shape says how attention is shared out."""
     return (

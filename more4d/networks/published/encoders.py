@@ -18,12 +18,22 @@ from more4d.networks.conditioners import (
 )
 from more4d.networks.materialise import Plan, Source
 from more4d.networks.omnimae import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
-from more4d.networks.published.becoming import Becoming, Found, configured, numbered, untold_heads
+from more4d.networks.published.becoming import (
+    Becoming,
+    Found,
+    configured,
+    numbered,
+    untold_heads,
+    wrong_depth,
+)
 from more4d.networks.published_keys import OMNIMAE_PREFIX
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "tokenizer", "../tokenizer")
 CLIP_HEAD_DIM, VIT_HEAD_DIM = 80, 64
 FRAMES_OF_POSITIONS = 8
+TEXT_DEPTHS = {PUBLISHED_TEXT.dim: PUBLISHED_TEXT.layers}
+CLIP_DEPTHS = {ClipVisionConfig.dim: ClipVisionConfig.layers}
+TRUNK_DEPTHS = {OmniMAEConfig.dim: OmniMAEConfig.depth}
 
 
 def published_text(found: Found) -> Becoming | None:
@@ -77,12 +87,15 @@ def _text(
         problem = "has tensors of a umT5 text encoder, but not all that tell its sizes"
         return Becoming(layout=layout, kind="umt5-text-encoder", about=about, problems=(problem,))
     options = {name: value for name, value in found.options.items() if name != "tokenizer"}
+    expected = found.described.get("num_layers") if layout == "transformers-umt5" else None
+    expected = expected or TEXT_DEPTHS.get(values["dim"])
     return Becoming(
         layout=layout,
         kind="umt5-text-encoder",
         config=configured(TextEncoderConfig, values, options),
         about=about,
         plan=Plan(sources={ours: Source(name=name) for ours, name in names.items()}, ignored=ignored),
+        problems=wrong_depth(layers, expected, found.options.get("layers")),
     )
 
 
@@ -155,6 +168,9 @@ def transformers_clip(found: Found) -> Becoming | None:
 def _clip(
     found: Found, layout: str, values: dict[str, Any], plan: Plan, problems: tuple[str, ...] = ()
 ) -> Becoming:
+    told = found.described.get("num_hidden_layers") if layout == "transformers-clip-vision" else None
+    expected = told or CLIP_DEPTHS.get(values["dim"])
+    problems += wrong_depth(values["layers"], expected, found.options.get("layers"))
     about = f"CLIP vision tower of width {values['dim']} and {values['layers']} layers"
     if (values["dim"], values["layers"]) == (ClipVisionConfig.dim, ClipVisionConfig.layers):
         about = "CLIP ViT-H/14 vision tower"
@@ -221,6 +237,7 @@ def omnimae(found: Found) -> Becoming | None:
     if "heads" not in values and "heads" not in found.options:
         problem = untold_heads("trunk", dim)
         return Becoming(layout=layout, kind="omnimae", about=about, problems=(problem,))
+    problems = wrong_depth(values["depth"], TRUNK_DEPTHS.get(dim), found.options.get("depth"))
     config = configured(OmniMAEConfig, values, found.options)
     others = {name.partition(".")[0] + "." for name in found.shapes if not name.startswith(start)}
     plan = Plan(
@@ -228,7 +245,7 @@ def omnimae(found: Found) -> Becoming | None:
         checks={start + "trunk.pos_embed": _not_sinusoid},
         ignored=(*(start + name for name in (*UNUSED, "trunk.pos_embed")), *others),
     )
-    return Becoming(layout=layout, kind="omnimae", config=config, about=about, plan=plan)
+    return Becoming(layout=layout, kind="omnimae", config=config, about=about, plan=plan, problems=problems)
 
 
 def _not_sinusoid(stored: Tensor) -> str | None:

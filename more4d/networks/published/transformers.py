@@ -10,16 +10,24 @@ from torch.nn import functional
 from more4d.foundation.errors import ConfigError
 from more4d.networks.materialise import Plan, Source
 from more4d.networks.motion_perception import MotionFeatureAdapter, MotionGuidance
-from more4d.networks.published.becoming import Becoming, Found, configured, numbered, untold_heads
+from more4d.networks.published.becoming import (
+    Becoming,
+    Found,
+    configured,
+    numbered,
+    untold_heads,
+    wrong_depth,
+)
 from more4d.networks.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
-from more4d.networks.wan_config import WanConfig
+from more4d.networks.wan_config import CLIP_DIM, WanConfig
 
 HEAD_DIM = 128
 MOTION_FEATURES = 768
 CONTROL, INPAINTING, STRAG, TEXT_ONLY, CAMERA = 48, 36, 64, 16, 32
 SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
+DEPTHS = dict(SIZES.keys())
 PATCHES = "patch_embedding.weight"
 
 
@@ -59,7 +67,7 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
             ),
         )
     try:
-        wan = wan_values(found.described, shapes)
+        wan = wan_values(found.described, shapes, guided=channels == STRAG)
         config = _configured(found, kind, wan, shapes)
     except ConfigError as error:
         if found.options:
@@ -68,6 +76,8 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
             layout=layout, kind=kind, about=_about(channels, shapes, found), problems=(str(error),)
         )
     problems = list(_contradictions(found.described, shapes))
+    layers = numbered(shapes, "blocks.")
+    problems += wrong_depth(layers, DEPTHS.get(shapes[PATCHES].shape[0]), found.options.get("layers"))
     plan = _plan(kind, config, places, shapes)
     about = _about(channels, shapes, found)
     if kind == "strag" and channels < config.wan.in_channels:
@@ -77,8 +87,16 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
     return Becoming(layout=layout, kind=kind, config=config, about=about, plan=plan, problems=tuple(problems))
 
 
-def wan_values(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of `WanConfig`, from shapes by published names; what they do not tell is from `config.json`."""
+def wan_values(
+    described: Mapping[str, Any], shapes: Mapping[str, Tensor], *, guided: bool = False
+) -> dict[str, Any]:
+    """Fields of `WanConfig`, from shapes by published names, and from `config.json`.
+
+    What the one or the other has is expected, so that what is lost from the tensors is missed, not left out.
+
+    Args:
+        guided: whether it is a network that cannot do without Motion Perception.
+    """
 
     def side(name: str, axis: int, default: int) -> int:
         return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else default
@@ -94,18 +112,31 @@ def wan_values(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> di
         "patch_size": patch,
         "freq_dim": side("time_embedding.0.weight", 1, 256),
         "text_dim": side("text_embedding.0.weight", 1, 4096),
-        "image_dim": side("img_emb.proj.0.weight", 0, 0) or None,
-        "reference_tokens": "ref_conv.weight" in shapes,
-        "control_adapter": "control_adapter.conv.weight" in shapes,
+        "image_dim": side("img_emb.proj.0.weight", 0, 0) or _told_image_dim(described, dim),
+        "reference_tokens": "ref_conv.weight" in shapes or bool(described.get("add_ref_conv")),
+        "control_adapter": (
+            "control_adapter.conv.weight" in shapes or bool(described.get("add_control_adapter"))
+        ),
         "motion_feature_dim": _motion_features(shapes),
-        "cross_attn_norm": "blocks.0.norm3.weight" in shapes,
+        "cross_attn_norm": "blocks.0.norm3.weight" in shapes or bool(described.get("cross_attn_norm", True)),
         "text_length": described.get("text_len", 512),
         "eps": described.get("eps", 1e-6),
     }
+    if guided and values["motion_feature_dim"] is None:
+        width = side("feature_adapter.0.weight", 0, MOTION_FEATURES)
+        values["motion_feature_dim"] = described.get("guidance_dim") or width
     heads = described.get("num_heads") or described.get("num_attention_heads")
     if heads is None and dim % HEAD_DIM == 0:
         heads = dim // HEAD_DIM
     return values if heads is None else values | {"heads": heads}
+
+
+def _told_image_dim(described: Mapping[str, Any], dim: int) -> int | None:
+    """Width of CLIP's features where no tensor tells it: all published transformers here see photos."""
+    if "image_dim" in described:
+        return described["image_dim"]
+    kind = described.get("model_type", "i2v" if dim in DEPTHS else None)
+    return CLIP_DIM if kind == "i2v" else None
 
 
 def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
@@ -133,8 +164,8 @@ def _plan(
     wan = config.wan
     names = (strag_names if kind == "strag" else vism_names)(wan)
     new: dict[str, Any] = {}
-    width = wan.motion_feature_dim
-    if width is not None and _motion_features(shapes) is None:
+    width, channels = wan.motion_feature_dim, shapes[PATCHES].shape[1]
+    if width is not None and channels == CONTROL and _motion_features(shapes) is None:
         new["motion_adapter"] = lambda: MotionFeatureAdapter(width)
         for block in range(wan.layers):
             for guide in ("guide_attention", "guide_ffn"):
@@ -144,21 +175,37 @@ def _plan(
         for published, ours in names.items()
         if not any(ours.startswith(f"{module}.") for module in new)
     }
-    more_channels = wan.in_channels - shapes[PATCHES].shape[1]
+    more_channels = wan.in_channels - channels
     if more_channels > 0:
         sources[f"transformer.{PATCHES}"] = Source(
             name=places[PATCHES],
             change=lambda weight: functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, more_channels)),
         )
-    return Plan(sources=sources, new=new, ignored=(OMNIMAE_PREFIX,))
+    return Plan(sources=sources, new=new, ignored=(OMNIMAE_PREFIX,) if channels == STRAG else ())
 
 
 def _contradictions(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[str]:
     """Where the `config.json` is that of another network. Its channels are not asked: 4D-STraG's are old."""
+
+    def side(name: str, axis: int) -> int | None:
+        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else None
+
+    patches = shapes[PATCHES]
+    dim, patch = patches.shape[0], list(patches.shape[2:])
+    flat = side("head.head.weight", 0)
+    published_heads = dim // HEAD_DIM if dim in DEPTHS else None
     theirs = {
-        "dim": shapes[PATCHES].shape[0],
-        "ffn_dim": shapes["blocks.0.ffn.0.weight"].shape[0] if "blocks.0.ffn.0.weight" in shapes else None,
+        "dim": dim,
+        "ffn_dim": side("blocks.0.ffn.0.weight", 0),
         "num_layers": numbered(shapes, "blocks."),
+        "num_heads": published_heads,
+        "num_attention_heads": published_heads,
+        "freq_dim": side("time_embedding.0.weight", 1),
+        "text_dim": side("text_embedding.0.weight", 1),
+        "image_dim": side("img_emb.proj.0.weight", 0),
+        "guidance_dim": _motion_features(shapes),
+        "out_dim": None if flat is None else flat // _product(tuple(patch)),
+        "patch_size": patch,
     }
     return [
         f"has {name} {value}, and the config.json beside it says {described[name]}: of another network"

@@ -1,5 +1,6 @@
 """Published encoders become ours as the loaders that agree with the reference make them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,20 @@ import torch
 from more4d.files.tensor_headers import TensorReader
 from more4d.foundation.errors import WeightsError
 from more4d.networks.conditioners import (
+    PUBLISHED_TEXT,
     ClipVision,
     ClipVisionConfig,
     UMT5TextEncoder,
     load_published_clip,
     load_published_text,
+    published_clip_names,
+    published_text_names,
 )
 from more4d.networks.layouts import open_network, recognise
-from more4d.networks.omnimae import OmniMAETrunk, load_published_trunk
+from more4d.networks.materialise import without_memory
+from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, load_published_trunk, published_trunk_names
 from tests.networks.agreement import one_line, same
+from tests.networks.huge_files import write_huge_safetensors
 
 
 def test_the_motion_features_inside_strag_are_found(conformance, published_folder):
@@ -80,3 +86,51 @@ def test_the_published_vision_tower_is_recognised(conformance, pth):
 def test_heads_that_no_tensor_tells_are_asked_for(pth):
     (problem,) = recognise(pth("clip_visual"), role="clip").problems
     assert "heads" in problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "role", "publish"),
+    [
+        ("umt5-text-encoder", PUBLISHED_TEXT, "text", lambda config: published_text_names(config.layers)),
+        ("omnimae", OmniMAEConfig(), "motion_features", published_trunk_names),
+    ],
+)
+def test_encoders_of_published_widths_have_all_their_blocks(tmp_path: Path, kind, config, role, publish):
+    network = without_memory(kind, config)
+    tensors = (network.encoder if role == "text" else network).state_dict()
+    shapes = {name: tensors[ours] for name, ours in publish(config).items()}
+    if role == "motion_features":
+        shapes["trunk.pos_embed"] = torch.empty(1, 8 * 196, config.dim, device="meta")
+    layers = config.layers if role == "text" else config.depth
+    for kept in (layers, layers - 1):
+        path = tmp_path / f"{kept}.safetensors"
+        halves = {name: tensor.bfloat16() for name, tensor in shapes.items() if not last(name, kept)}
+        write_huge_safetensors(path, halves)
+        problems = recognise(path, role=role).problems
+        assert [f"has {kept} blocks" in problem for problem in problems] == [True] * (kept < layers)
+
+
+def last(name: str, block: int) -> bool:
+    return f"blocks.{block}." in name
+
+
+def test_a_vision_tower_without_its_last_block_is_refused(tmp_path: Path):
+    """Its penultimate state would be the one before."""
+    config = ClipVisionConfig()
+    tensors = without_memory("clip-vision", config).vision.state_dict()
+    shapes = {}
+    for name, ours in published_clip_names(config.layers - 1).items():
+        if ".attn.to_" in name:
+            side = tensors[ours].shape
+            name = re.sub(r"to_[qkv]\.", "to_qkv.", name)
+            shapes[name] = torch.empty(3 * side[0], *side[1:], dtype=torch.bfloat16, device="meta")
+        else:
+            shapes[name] = tensors[ours].bfloat16()
+    shapes["visual.cls_embedding"] = torch.empty(1, 1, 1280, dtype=torch.bfloat16, device="meta")
+    shapes["visual.pos_embedding"] = torch.empty(1, 257, 1280, dtype=torch.bfloat16, device="meta")
+    write_huge_safetensors(tmp_path / "less.safetensors", shapes)
+    (problem,) = recognise(tmp_path / "less.safetensors", role="clip").problems
+    assert problem == "has 31 blocks, and the published network of its width has 32"
+    shapes["visual.transformer.31.norm1.weight"] = torch.empty(1280, dtype=torch.bfloat16, device="meta")
+    write_huge_safetensors(tmp_path / "whole.safetensors", shapes)
+    assert recognise(tmp_path / "whole.safetensors", role="clip").problems == ()

@@ -1,13 +1,23 @@
 """Published transformers become ours as the loaders that agree with the reference make them."""
 
-import torch
+import json
+from pathlib import Path
 
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from more4d.foundation.errors import WeightsError
 from more4d.networks.layouts import open_network, recognise
 from more4d.networks.published_keys import load_control, load_published
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
-from tests.networks.agreement import same
+from more4d.networks.wan_config import PUBLISHED
+from tests.networks.agreement import one_line, same
+from tests.networks.huge_files import shapes_of, write_huge_safetensors
+
+WAN = {1536: PUBLISHED["inp-1.3b"], 5120: PUBLISHED["inp-14b"]}
 
 
 def test_a_control_transformer_becomes_strag(conformance, published_folder):
@@ -56,3 +66,80 @@ def test_the_released_strag_is_loaded_with_all_it_has(conformance, published_fol
     expected = STraG(found.config)
     load_published(expected, reference.weights, where="fixture")
     same(open_network(path, role="strag"), expected)
+
+
+@pytest.mark.parametrize(
+    ("part", "described"), [("spatial_guid", True), ("spatial_guid", False), ("ref_conv", True)]
+)
+def test_strag_without_what_belongs_to_it_is_refused(conformance, tmp_path: Path, part, described):
+    reference = conformance("strag")
+    kept = {n: t for n, t in reference.weights.items() if part not in n and "feature_adapter" not in n}
+    save_file(kept, tmp_path / "w.safetensors")
+    if described:
+        (tmp_path / "config.json").write_text(json.dumps(reference.config))
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / "w.safetensors", role="strag", options={"heads": 3})
+    one_line(error, part, "missing")
+
+
+def test_strag_without_motion_perception_can_be_asked_for(conformance, tmp_path: Path):
+    reference = conformance("strag")
+    words = ("feature_adapter", "spatial_guid", "omnimae")
+    kept = {n: t for n, t in reference.weights.items() if not any(word in n for word in words)}
+    save_file(kept, tmp_path / "w.safetensors")
+    options = {"heads": reference.config["num_heads"], "motion_feature_dim": None}
+    network = open_network(tmp_path / "w.safetensors", role="strag", options=options)
+    assert network.motion_adapter is None
+
+
+@pytest.mark.parametrize("part", ["img_emb", "norm3", ".k_img"])
+def test_an_inpainting_transformer_that_has_lost_a_part_everywhere_is_refused(
+    conformance, tmp_path: Path, part
+):
+    reference = conformance("wan_fun_inp")
+    kept = {name: tensor for name, tensor in reference.weights.items() if part not in name}
+    save_file(kept, tmp_path / "w.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(reference.config))
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / "w.safetensors", role="vism")
+    one_line(error, part, "missing")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"freq_dim": 64}, {"text_dim": 4096}, {"out_dim": 32}, {"patch_size": [1, 4, 4]}, {"ffn_dim": 3}],
+)
+def test_every_number_of_the_configuration_beside_it_must_agree(published_folder, wrong):
+    path = published_folder("wan_fun_inp")
+    described = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(described | wrong))
+    (problem,) = recognise(path, role="vism").problems
+    assert next(iter(wrong)) in problem
+
+
+def test_omnimae_belongs_inside_strag_only(conformance, published_folder):
+    path = published_folder("wan_fun_inp")
+    inside = {n: t for n, t in conformance("strag").weights.items() if n.startswith("omnimae")}
+    save_file({**conformance("wan_fun_inp").weights, **inside}, path / "diffusion_pytorch_model.safetensors")
+    (problem,) = recognise(path, role="vism").problems
+    assert "omnimae" in problem
+    assert "not expected" in problem
+
+
+@pytest.mark.parametrize("width", [1536, 5120])
+def test_transformers_of_published_widths_have_all_blocks_and_see_photos(tmp_path: Path, width):
+    wan = WAN[width]
+    shapes = shapes_of(wan)
+    write_huge_safetensors(tmp_path / "whole.safetensors", shapes)
+    assert recognise(tmp_path / "whole.safetensors", role="vism").problems == ()
+    last = f"blocks.{wan.layers - 1}."
+    less = {name: tensor for name, tensor in shapes.items() if not name.startswith(last)}
+    write_huge_safetensors(tmp_path / "less.safetensors", less)
+    (problem,) = recognise(tmp_path / "less.safetensors", role="vism").problems
+    assert f"has {wan.layers - 1} blocks" in problem
+    chosen = {"layers": wan.layers - 1}
+    assert recognise(tmp_path / "less.safetensors", role="vism", options=chosen).problems == ()
+    blind = {name: tensor for name, tensor in shapes.items() if "img" not in name}
+    write_huge_safetensors(tmp_path / "blind.safetensors", blind)
+    (problem,) = recognise(tmp_path / "blind.safetensors", role="vism").problems
+    assert "img_emb.proj.0.weight" in problem
