@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from more4d.foundation.errors import ConfigError
+from more4d.networks.travelling import travels
 from more4d.networks.wan import WanBlock, WanTransformer
 
 HOPPER = (9, 0)
@@ -55,11 +56,20 @@ def compile_blocks(transformer: WanTransformer, *, backend: str = "inductor") ->
     """Let torch.compile make one program for all blocks, on their first call; what is compiled stays so.
 
     Compiled is what a block computes, inside of whatever hooks are added to it later (step caches), which may
-    come and go without compiling anew.
+    come and go without compiling anew, and after its weights have come, if they travel.
+
+    Raises:
+        ConfigError: weights travel layer by layer, which leaves nothing to compile between two of them.
     """
     for block in transformer.blocks:
+        if any(travels(module) for module in block.modules() if module is not block):
+            raise ConfigError("compile does not go with memory sequential; take group, or leave compile out")
+    for block in transformer.blocks:
         if isinstance(block, WanBlock) and not is_compiled(block):
-            block.forward = torch.compile(block.forward, backend=backend)
+            if travels(block):
+                block.forward.inside = torch.compile(block.forward.computing, backend=backend)
+            else:
+                block.forward = torch.compile(block.forward, backend=backend)
             block.more4d_compiled = True
 
 

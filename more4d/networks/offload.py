@@ -6,10 +6,11 @@
     fp8         as model, and the linear layers of a video transformer's blocks are stored in eight bits
     sequential  as group, layer by layer: least memory, and slow
 
-Hooks of diffusers move blocks and layers and cast weights. What is not in a stack of blocks (a codec, for
-example) moves as one. Results do not depend on the mode, but for fp8. Home is always host memory, so that a
-network that works often is not read from its file again. Moves to a GPU follow the interfaces of diffusers
-and torch; where this was written there was none to try them on.
+`networks.travelling` moves blocks and layers, diffusers' hooks cast weights. What is not in a stack of blocks
+(a codec, embeddings, a head; in mode sequential norms and tables, too) moves as one, once. Results do not
+depend on the mode, but for fp8. Home is always host memory, so that a network that works often is not read
+from its file again. Moves to a GPU follow torch's interfaces; where this was written there was none to try
+them on.
 """
 
 import contextlib
@@ -18,9 +19,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers.hooks import apply_group_offloading, apply_layerwise_casting
+from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
+from more4d.networks import travelling
+from more4d.networks.travelling import Travellers, pin, pinned_chunks, tensors_of
 from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
 
@@ -34,9 +37,7 @@ KEPT_EXACT = ("norm",)
 STACKS = ("blocks", "block", "layers")
 """How the lists of blocks are called in the transformer, in umT5, and in CLIP; no codec has one."""
 LAYERS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What moves by itself in mode sequential; other weights (norms, gates, tables) move with what holds them."""
-GROUP_HOOK = "group_offloading"
-"""What diffusers calls the hook that moves a group of weights."""
+"""What moves by itself in mode sequential."""
 AHEAD = 2
 """Blocks, or layers, on the device at once: one works, the next one arrives."""
 TILE_PX: dict[Memory, int | None] = {
@@ -70,10 +71,13 @@ class Placed:
         if memory == "fp8":
             for blocks in eight_bit_stacks(network):
                 apply_layerwise_casting(blocks, EIGHT_BITS, dtype, skip_modules_pattern=KEPT_EXACT)
-        elif memory in {"group", "sequential"}:
-            for owner in stack_owners(network):
-                _let_blocks_travel(owner, memory, device)
-        self._whole = [] if memory == "full" else list(_moved_as_one(network, memory))
+        stacks = _travelling_stacks(network, memory)
+        if stacks and device.type == "cuda":
+            pin(tensors_of(network))
+        self._travellers = [Travellers(units, device) for units in stacks]
+        travelling_ids = {id(tensor) for units in stacks for unit in units for tensor in tensors_of(unit)}
+        whole = [] if memory == "full" else tensors_of(network)
+        self._whole = [tensor for tensor in whole if id(tensor) not in travelling_ids]
         self._at_work = 0
 
     @contextlib.contextmanager
@@ -85,25 +89,15 @@ class Placed:
             if self._at_work == 1:
                 for tensor in self._whole:
                     gone.append((tensor, tensor.data))
-                    arrive(tensor, self.device)
+                    travelling.arrive(tensor, self.device)
             yield self.network
         finally:
             self._at_work -= 1
             for tensor, home in gone:
-                leave(tensor, home)
-            if not self._at_work and self.memory in {"group", "sequential"}:
-                for owner in stack_owners(self.network):
-                    _send_travellers_home(owner)
-
-
-def arrive(tensor: Tensor, device: torch.device) -> None:
-    """Let `tensor` be a copy of itself on the device."""
-    tensor.data = tensor.data.to(device)
-
-
-def leave(tensor: Tensor, home: Tensor) -> None:
-    """Let `tensor` be what it was at home: it has not changed, so nothing is copied back."""
-    tensor.data = home
+                travelling.leave(tensor, home)
+            if not self._at_work:
+                for travellers in self._travellers:
+                    travellers.go_home()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,37 +108,47 @@ class WeightBytes:
         at_home: in host memory, from loading to forgetting it.
         at_work: on the device, at most, while it works.
         waiting: on the device while other networks work.
+        brought_once: to the device, whenever it comes to work.
+        brought_per_call: to the device, from pinned memory, in every call.
     """
 
     at_home: int
     at_work: int
     waiting: int
+    brought_once: int = 0
+    brought_per_call: int = 0
 
 
 def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> WeightBytes:
     """What `Placed` does with a network whose weights are of type `dtype`, in bytes; it may lie on "meta".
 
-    `at_work` is what a GPU holds, where the next block arrives while one works; in mode sequential all norms
-    and tables are counted as if they were there at once. Loading takes more of the host for a moment in mode
-    fp8: all weights in `dtype`.
+    It is a GPU's: there weights that travel lie in pinned memory, which comes in powers of two. Loading takes
+    more of the host for a moment in mode fp8: all weights in `dtype`.
     """
-    total = _bytes(_tensors(network), dtype)
+    tensors = tensors_of(network)
+    total = _bytes(tensors, dtype)
     if memory == "full":
         return WeightBytes(at_home=0, at_work=total, waiting=total)
     if memory == "fp8":
         layers = [layer for blocks in eight_bit_stacks(network) for layer in _eight_bit_layers(blocks)]
-        stored = [_bytes(_tensors(layer), EIGHT_BITS) for layer in layers]
-        computing = [_bytes(_tensors(layer), dtype) for layer in layers]
+        stored = [_bytes(tensors_of(layer), EIGHT_BITS) for layer in layers]
+        computing = [_bytes(tensors_of(layer), dtype) for layer in layers]
         small = total - sum(computing) + sum(stored)
-        return WeightBytes(at_home=small, at_work=small + max(computing, default=0), waiting=0)
-    travelling = 0
-    largest = 0
-    if memory in {"group", "sequential"}:
-        for owner in stack_owners(network):
-            units = [_bytes(_tensors(unit), dtype) for unit in travelling_units(owner, memory)]
-            travelling += sum(units)
-            largest = max(largest, sum(sorted(units)[-AHEAD:]))
-    return WeightBytes(at_home=total, at_work=total - travelling + largest, waiting=0)
+        most = small + max(computing, default=0)
+        return WeightBytes(at_home=small, at_work=most, waiting=0, brought_once=small)
+    stacks = [
+        [_bytes(tensors_of(unit), dtype) for unit in units] for units in _travelling_stacks(network, memory)
+    ]
+    if not stacks:
+        return WeightBytes(at_home=total, at_work=total, waiting=0, brought_once=total)
+    once = total - sum(map(sum, stacks))
+    return WeightBytes(
+        at_home=sum(size for size, _ in pinned_chunks([_bytes([tensor], dtype) for tensor in tensors])),
+        at_work=once + sum(sum(sorted(units)[-AHEAD:]) for units in stacks),
+        waiting=0,
+        brought_once=once,
+        brought_per_call=sum(map(sum, stacks)),
+    )
 
 
 def stack_owners(network: nn.Module) -> list[nn.Module]:
@@ -179,47 +183,10 @@ def travelling_units(owner: nn.Module, memory: Memory) -> list[nn.Module]:
     ]
 
 
-def _let_blocks_travel(owner: nn.Module, memory: Memory, device: torch.device) -> None:
-    """Hook `owner` so that its blocks, or its layers, are on the device only while they compute.
-
-    On a CUDA device the next one arrives on a stream of its own while one computes. For that the weights lie
-    in pinned host memory, pinned one by one, so that host memory never holds them twice.
-    """
-    cuda = device.type == "cuda"
-    if cuda:
-        for tensor in _tensors(owner):
-            tensor.data = tensor.data.pin_memory()
-    by_block = memory == "group"
-    apply_group_offloading(
-        owner,
-        onload_device=device,
-        offload_device=HOME,
-        offload_type="block_level" if by_block else "leaf_level",
-        num_blocks_per_group=1 if by_block else None,
-        use_stream=cuda,
-    )
-
-
-def _send_travellers_home(owner: nn.Module) -> None:
-    """Who has computed has left; who failed, or was fetched and then skipped by a step cache, leaves here."""
-    for module in owner.modules():
-        if registry := getattr(module, "_diffusers_hook", None):
-            hook = registry.get_hook(GROUP_HOOK)
-            if hook is not None:
-                hook.group.offload_()
-
-
-def _moved_as_one(network: nn.Module, memory: Memory) -> Iterator[Tensor]:
-    """The tensors that no hook moves."""
-    hooked = set()
-    if memory in {"group", "sequential"}:
-        hooked = {id(tensor) for owner in stack_owners(network) for tensor in _tensors(owner)}
-    return (tensor for tensor in _tensors(network) if id(tensor) not in hooked)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers, each once."""
-    return [*module.parameters(), *module.buffers()]
+def _travelling_stacks(network: nn.Module, memory: Memory) -> list[list[nn.Module]]:
+    if memory not in {"group", "sequential"}:
+        return []
+    return [travelling_units(owner, memory) for owner in stack_owners(network)]
 
 
 def _bytes(tensors: Iterable[Tensor], dtype: torch.dtype) -> int:

@@ -1,22 +1,22 @@
 """A device apart, on a machine that has only a CPU: weights that are not there are NaN and take no memory.
 
 What a memory mode computes must not change when everything that it has sent home is gone; and what is left
-can be counted.
+can be counted. Only the moves of single tensors are replaced: who moves when is what runs on a GPU, too.
 """
 
 from typing import Any
 
 import pytest
 import torch
-from diffusers.hooks.group_offloading import ModuleGroup
 from torch import Tensor, nn
 
-from more4d.networks import offload
+from more4d.networks import travelling
 from more4d.networks.offload import Memory, Placed
+from more4d.networks.travelling import tensors_of
 
 
 class FarDevice:
-    """Replaces the moves of `networks.offload` and of diffusers' groups by such that leave nothing behind.
+    """Replaces the moves of `networks.travelling` by such that leave nothing behind.
 
     Attributes:
         peak_bytes: the most weight bytes that were there at once.
@@ -49,10 +49,6 @@ class FarDevice:
         self._there.clear()
 
 
-def tensors_of(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
-
-
 def is_away(tensor: Tensor) -> bool:
     return tensor.numel() > 0 and tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize
 
@@ -61,30 +57,16 @@ def is_away(tensor: Tensor) -> bool:
 def far_device(monkeypatch: pytest.MonkeyPatch) -> FarDevice:
     far = FarDevice()
 
-    def of_group(group: ModuleGroup) -> list[Tensor]:
-        inside = [tensor for module in group.modules for tensor in tensors_of(module)]
-        return [*inside, *group.parameters, *group.buffers]
-
-    def onload(group: ModuleGroup) -> None:
-        for tensor in of_group(group):
-            far.fetch(tensor)
-
-    def go_home(group: ModuleGroup) -> None:
-        for tensor in of_group(group):
-            far.send_home(tensor)
-
     place = Placed.__init__
 
     def place_far(self: Placed, network: nn.Module, memory: Memory, **where: Any) -> None:
         place(self, network, memory, **where)
-        for tensor in self._whole:
+        for tensor in () if memory == "full" else tensors_of(network):
             far.send_home(tensor)
         for tensor in tensors_of(network) if memory == "full" else ():
             far.count(tensor)
 
     monkeypatch.setattr(Placed, "__init__", place_far)
-    monkeypatch.setattr(ModuleGroup, "onload_", onload)
-    monkeypatch.setattr(ModuleGroup, "offload_", go_home)
-    monkeypatch.setattr(offload, "arrive", lambda tensor, device: far.fetch(tensor))
-    monkeypatch.setattr(offload, "leave", lambda tensor, home: far.send_home(tensor))
+    monkeypatch.setattr(travelling, "arrive", lambda tensor, device: far.fetch(tensor))
+    monkeypatch.setattr(travelling, "leave", lambda tensor, home: far.send_home(tensor))
     return far

@@ -10,14 +10,19 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.acceleration import attention_kernel
+from more4d.networks.acceleration import attention_kernel, compile_blocks, is_compiled
+from more4d.networks.offload import Placed
+from more4d.networks.wan import WanTransformer
+from more4d.networks.wan_config import WanConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
 COMPILED = """
+import sys
 import torch
 from torch._dynamo.utils import counters
 from more4d.networks.acceleration import compile_blocks, is_compiled
+from more4d.networks.offload import Placed
 from more4d.networks.step_cache import StepCacheConfig, step_cache
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
@@ -27,6 +32,8 @@ small = dict(dim=24, ffn_dim=48, heads=2, layers=3, freq_dim=16, text_dim=8, tex
 wan = WanConfig(in_channels=16, reference_tokens=True, motion_feature_dim=8, **small)
 transformer = WanTransformer(wan).eval().requires_grad_(False)
 torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)
+memory = sys.argv[1]
+placed = Placed(transformer, memory, device=torch.device("cpu"), dtype=torch.float32)
 latents, still = torch.randn(1, 16, 2, 4, 6), torch.randn(1, 16, 4, 6)
 text, motion = torch.randn(1, 6, 8), torch.randn(1, 6, 8)
 
@@ -49,10 +56,11 @@ print(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
 """
 
 
-def test_compiled_blocks_are_one_program_which_caches_do_not_compile_anew():
+@pytest.mark.parametrize("memory", ["full", "group"])
+def test_compiled_blocks_are_one_program_which_caches_do_not_compile_anew(memory):
     """In a process of its own: the checks of shapes that tests switch on are not to be compiled."""
     ran = subprocess.run(
-        [sys.executable, "-c", COMPILED],
+        [sys.executable, "-c", COMPILED, memory],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -62,6 +70,14 @@ def test_compiled_blocks_are_one_program_which_caches_do_not_compile_anew():
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.split() == ["1", "0"]
+
+
+def test_layers_that_travel_one_by_one_are_not_compiled():
+    wan = WanConfig(in_channels=16, dim=24, ffn_dim=48, heads=2, layers=2, freq_dim=16, text_dim=8)
+    placed = Placed(WanTransformer(wan), "sequential", device=torch.device("cpu"), dtype=torch.float32)
+    with pytest.raises(ConfigError, match="compile does not go with memory sequential"):
+        compile_blocks(placed.network)
+    assert not any(map(is_compiled, placed.network.blocks))
 
 
 @pytest.mark.parametrize("name", ["best", "math", "flash"])
