@@ -169,7 +169,7 @@ def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator)
             return show_filled(second.rendering, second.path, _lifted(first))
     points = _lifted(first)
     if variant == "kept, all at once":
-        points = replace(points, frame=torch.zeros_like(points.frame))
+        points = replace(points, frame=torch.zeros_like(points.frame), lasting=points.lasting | True)
     if variant != "kept, own frame":
         return show_filled(second.rendering, second.path, points)
     frames = [
@@ -180,7 +180,7 @@ def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator)
                 world_to_camera=second.path.world_to_camera[frame : frame + 1],
                 intrinsics=second.path.intrinsics[frame : frame + 1],
             ),
-            _of_frame(points, frame),
+            replace(points.of(points.frame == frame), frame=points.frame[points.frame == frame] * 0),
         )
         for frame in range(second.path.frames)
     ]
@@ -189,16 +189,6 @@ def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator)
 
 def _lifted(view: View) -> FilledPoints:
     return lift_filled(view.video, view.rendering, view.path)
-
-
-def _of_frame(points: FilledPoints, frame: int) -> FilledPoints:
-    of = points.frame == frame
-    return FilledPoints(
-        positions=points.positions[of],
-        colours=points.colours[of],
-        footprint_m=points.footprint_m[of],
-        frame=torch.zeros_like(points.frame[of]),
-    )
 
 
 def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, float]]:

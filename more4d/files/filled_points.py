@@ -6,6 +6,7 @@ Format `more4d-filled-points`, version 1 (safetensors), one entry per point:
     colours      uint8   [points, 3]   RGB
     footprint    float32 [points]      side in metres of the square of surface it stands for
     frame        int32   [points]      the frame of the view that filled it
+    lasting      uint8   [points]      1 if other frames may show it, too
 
 Its metadata holds one entry, the format with its version: safetensors writes several in any order, and equal
 points shall make equal files.
@@ -38,6 +39,7 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
         "colours": to_bytes(points.colours.cpu()).contiguous(),
         "footprint": points.footprint_m.cpu().float().contiguous(),
         "frame": points.frame.cpu().to(torch.int32).contiguous(),
+        "lasting": points.lasting.cpu().to(torch.uint8).contiguous(),
     }
     write_bytes(path, safetensors.torch.save(tensors, {FORMAT: str(VERSION)}))
 
@@ -62,6 +64,7 @@ def load_filled_points(path: Path) -> FilledPoints:
             colours=tensors["colours"].float() / 255,
             footprint_m=tensors["footprint"],
             frame=tensors["frame"].long(),
+            lasting=tensors["lasting"].bool(),
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -17,18 +17,21 @@ class FilledPoints:
         colours: RGB in [0, 1].
         footprint_m: side of the square of surface that each stands for, in metres.
         frame: the frame of the view that filled it.
+        lasting: whether other frames may show it, too.
     """
 
     positions: Float[Tensor, "points 3"]
     colours: Float[Tensor, "points 3"]
     footprint_m: Float[Tensor, " points"]
     frame: Int[Tensor, " points"]
+    lasting: Bool[Tensor, " points"]
 
     def __post_init__(self) -> None:
         count = len(self.positions)
-        shapes = [tuple(each.shape) for each in (self.positions, self.colours, self.footprint_m, self.frame)]
-        if shapes != [(count, 3), (count, 3), (count,), (count,)]:
-            raise ValueError(f"positions, colours, footprints and frames of points do not fit: {shapes}")
+        flat = (self.footprint_m, self.frame, self.lasting)
+        shapes = [tuple(each.shape) for each in (self.positions, self.colours, *flat)]
+        if shapes != [(count, 3), (count, 3), (count,), (count,), (count,)]:
+            raise ValueError(f"positions, colours and the rest of filled points do not fit: {shapes}")
         if not bool(torch.isfinite(self.positions).all() & torch.isfinite(self.footprint_m).all()):
             raise ValueError("filled points hold NaN or infinite numbers")
         if count and (float(self.colours.min()) < 0 or float(self.colours.max()) > 1):
@@ -40,12 +43,33 @@ class FilledPoints:
     @classmethod
     def join(cls, parts: "Sequence[FilledPoints]") -> "FilledPoints":
         """All points, in order; none of none."""
-        empty = torch.zeros(0, 3)
-        none = cls(positions=empty, colours=empty, footprint_m=empty[:, 0], frame=empty[:, 0].long())
-        parts = parts or [none]
+        parts = parts or [cls.none()]
         return cls(
             positions=torch.cat([part.positions for part in parts]),
             colours=torch.cat([part.colours for part in parts]),
             footprint_m=torch.cat([part.footprint_m for part in parts]),
             frame=torch.cat([part.frame for part in parts]),
+            lasting=torch.cat([part.lasting for part in parts]),
+        )
+
+    @classmethod
+    def none(cls) -> "FilledPoints":
+        """No points."""
+        empty = torch.zeros(0, 3)
+        return cls(
+            positions=empty,
+            colours=empty,
+            footprint_m=empty[:, 0],
+            frame=empty[:, 0].long(),
+            lasting=empty[:, 0].bool(),
+        )
+
+    def of(self, chosen: Bool[Tensor, " points"]) -> "FilledPoints":
+        """Some of them."""
+        return FilledPoints(
+            positions=self.positions[chosen],
+            colours=self.colours[chosen],
+            footprint_m=self.footprint_m[chosen],
+            frame=self.frame[chosen],
+            lasting=self.lasting[chosen],
         )

@@ -6,22 +6,27 @@ tracks leave a hole, and generates the rest.
 
 A network fills the same place a little differently in every frame. So points of all frames are kept, and of
 those that a pixel could show it takes the one filled nearest in time. In the same frame two views then show
-the same, a place that the first view saw earlier or later is still known, and what was invented around a
-moving thing does not outlive it where a later frame says otherwise.
+the same, and a place that the first view saw earlier or later is still known. Only right beside something in
+front is a point left to its own frame: its colour has something of what was in front just then.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.filled_points import FilledPoints
 from more4d.geometry.rotation import rigid_inverse
-from more4d.geometry.unseen_depth import extend_depth
-from more4d.raster.interface import Rasteriser, Rendering, open_rasteriser
+from more4d.geometry.unseen_depth import ALIKE, extend_depth
+from more4d.pipelines.tracks_to_video import SEAM_PX
+from more4d.raster.interface import Rendering, open_rasteriser
+
+BLENDED_PX = 2 * SEAM_PX
+"""How far into a hole `tracks_to_video.composite` carries what is at its border."""
 
 
 def lift_filled(
@@ -52,6 +57,7 @@ def lift_filled(
                 colours=video[frame][holes],
                 footprint_m=footprint_m,
                 frame=torch.full_like(footprint_m, frame, dtype=torch.long),
+                lasting=~_beside_front(depth_m, holes)[holes],
             )
         )
     return FilledPoints.join(parts)
@@ -76,10 +82,12 @@ def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoi
             intrinsics=camera_path.intrinsics[frame : frame + 1],
         )
         holes = rendering.holes[frame].clone()
-        for chosen in _nearest_in_time_first(points.frame, frame):
+        for some in _nearest_in_time_first(points, frame):
             if not bool(holes.any()):
                 break
-            drawn = _draw(rasteriser, points, chosen, here, (height, width))
+            drawn = rasteriser.render(
+                some.positions[None], some.colours, some.footprint_m, here, height, width
+            )
             new = holes & ~drawn.holes[0]
             colour[frame][new], depth_m[frame][new] = drawn.colour[0][new], drawn.depth_m[0][new]
             coverage[frame][new] = 1
@@ -87,26 +95,20 @@ def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoi
     return replace(rendering, colour=colour, depth_m=depth_m, coverage=coverage)
 
 
-def _nearest_in_time_first(frames: Int[Tensor, " points"], frame: int) -> Iterator[Bool[Tensor, " points"]]:
-    """Points of this frame, of the one before, of the one after, of the one two before, ...
+def _beside_front(
+    depth_m: Float[Tensor, "height width"], holes: Bool[Tensor, "height width"]
+) -> Bool[Tensor, "height width"]:
+    """Pixels of holes with something known well in front of them nearby, as far as seams are blended."""
+    inverse = torch.where(holes, 0.0, 1 / depth_m)[None, None]
+    nearest = max_pool2d(inverse, 2 * BLENDED_PX + 1, stride=1, padding=BLENDED_PX)[0, 0]
+    return holes & (ALIKE * nearest * depth_m > 1)
+
+
+def _nearest_in_time_first(points: FilledPoints, frame: int) -> Iterator[FilledPoints]:
+    """Points of this frame, then those that last: of the frame before, of the one after, of two before, ...
 
     Frames are not drawn together: what two of them say of one surface differs, and would show as stripes.
     """
-    for one in sorted(frames.unique().tolist(), key=lambda one: (abs(one - frame), one)):
-        yield frames == one
-
-
-def _draw(
-    rasteriser: Rasteriser,
-    points: FilledPoints,
-    chosen: Bool[Tensor, " points"],
-    camera_path: CameraPath,
-    size: tuple[int, int],
-) -> Rendering:
-    return rasteriser.render(
-        points.positions[chosen][None],
-        points.colours[chosen],
-        points.footprint_m[chosen],
-        camera_path,
-        *size,
-    )
+    for one in sorted(points.frame.unique().tolist(), key=lambda one: (abs(one - frame), one)):
+        chosen = points.frame == one
+        yield points.of(chosen if one == frame else chosen & points.lasting)

@@ -16,7 +16,7 @@ def test_what_was_written_is_read_back(tmp_path, points):
     again = load_filled_points(tmp_path / "a.safetensors")
     assert torch.equal(again.positions, points.positions)
     assert torch.equal(again.footprint_m, points.footprint_m)
-    assert torch.equal(again.frame, points.frame)
+    assert torch.equal(again.frame, points.frame) and torch.equal(again.lasting, points.lasting)
     assert torch.allclose(again.colours, points.colours, atol=0.5 / 255 + 1e-6)
     save_filled_points(tmp_path / "b.safetensors", again)
     assert torch.equal(load_filled_points(tmp_path / "b.safetensors").colours, again.colours)

@@ -13,6 +13,7 @@ def some_points(count: int = 5, *, seed: int = 0) -> FilledPoints:
         colours=torch.rand(count, 3, generator=draw),
         footprint_m=torch.rand(count, generator=draw),
         frame=torch.randint(0, 9, (count,), generator=draw),
+        lasting=torch.rand(count, generator=draw) > 0.5,
     )
 
 
@@ -22,7 +23,16 @@ def test_joined_points_come_in_order():
     assert len(both) == 5
     assert torch.equal(both.positions, torch.cat([one.positions, two.positions]))
     assert torch.equal(both.frame, torch.cat([one.frame, two.frame]))
-    assert len(FilledPoints.join([])) == 0
+    assert torch.equal(both.lasting, torch.cat([one.lasting, two.lasting]))
+    assert len(FilledPoints.join([])) == len(FilledPoints.none()) == 0
+
+
+def test_chosen_points_keep_what_belongs_to_them():
+    points = some_points()
+    chosen = points.of(points.lasting)
+    assert bool(chosen.lasting.all()) and len(chosen) == int(points.lasting.sum())
+    assert torch.equal(chosen.colours, points.colours[points.lasting])
+    assert torch.equal(chosen.frame, points.frame[points.lasting])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_every_depth_is_of_the_scene_and_known_ones_stay(seed, share):
     assert float(extended.min()) >= 0.5 / 4 and float(extended.max()) <= 4 * 50.5
 
 
+def test_one_ragged_row_does_not_leave_a_streak():
+    """Outlines of estimated depth are ragged: in one row the thing in front reaches to the hole's border."""
+    known = everything_but(slice(None), slice(24, None))
+    depth = torch.full((HEIGHT, WIDTH), 8.0)
+    depth[11, 20:24] = 2.0
+    extended = extend_depth(torch.where(known, depth, torch.inf), known)
+    assert torch.allclose(extended[:, 24:], torch.tensor(8.0))
+
+
 def test_up_and_down_and_left_and_right_are_alike():
     draw = torch.Generator().manual_seed(3)
     depth = 1 + torch.rand(HEIGHT, WIDTH, generator=draw)

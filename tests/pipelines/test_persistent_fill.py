@@ -4,7 +4,7 @@ import torch
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.filled_points import FilledPoints
-from more4d.pipelines.persistent_fill import lift_filled, show_filled
+from more4d.pipelines.persistent_fill import BLENDED_PX, lift_filled, show_filled
 from more4d.raster.interface import Rendering
 
 HEIGHT, WIDTH = 24, 32
@@ -77,6 +77,20 @@ def test_of_all_frames_the_nearest_in_time_is_shown():
     for frame, colour in [(0, red), (1, red), (3, blue), (4, blue)]:
         seen = shown.colour[frame, rows, columns]
         assert torch.equal(seen, colour.expand_as(seen)), frame
+
+
+def test_what_was_filled_beside_something_in_front_is_of_its_moment():
+    """A post at 1 m stands before the hole in frame 0; what was filled next to it is not shown in frame 1."""
+    path, rendering = path_along_x(0.0, 0.0), wall(2, 4.0)
+    rendering.depth_m[0, :, :10] = 1.0
+    rendering.coverage[1], rendering.depth_m[1] = 1, 4.0
+    points = lift_filled(noise(2), rendering, path)
+    assert set(points.frame.tolist()) == {0}
+    shown = show_filled(wall(2, 4.0), path, points)
+    rows, columns = HOLE
+    assert not bool(shown.holes[0].any())
+    assert bool(shown.holes[1, rows, columns][:, :BLENDED_PX].all())
+    assert not bool(shown.holes[1, rows, columns][:, BLENDED_PX:].any())
 
 
 def test_of_points_of_one_frame_the_nearer_hides_the_farther():
