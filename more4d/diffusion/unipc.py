@@ -15,6 +15,7 @@ from torch import Tensor
 
 from more4d.diffusion.field import Velocity, check_levels
 from more4d.diffusion.flow_matching import denoise
+from more4d.foundation.errors import ConfigError
 
 HIGHEST = 1 - 1e-6
 """What stands for noise level 1, whose lambda is infinite; the correction of step two depends on it."""
@@ -50,8 +51,10 @@ def unipc(
 
     Raises:
         ValueError: fewer than two levels, or they do not decrease.
+        ConfigError: as `check_unipc_levels`.
     """
     check_levels(sigmas)
+    check_unipc_levels(sigmas)
     predicted, start = noise, noise
     before: list[Estimate] = []  # the two last ones, the newest at the end
     for level, following in pairwise(sigmas):
@@ -66,6 +69,19 @@ def unipc(
         if on_step:
             on_step()
     return predicted
+
+
+def check_unipc_levels(sigmas: Float[Tensor, "levels"]) -> None:
+    """Refuse noise levels of which more than one stands for 1.
+
+    Raises:
+        ConfigError: the second is as near to 1.
+    """
+    if float(sigmas[1]) >= HIGHEST:
+        raise ConfigError(
+            f"unipc cannot tell noise level {float(sigmas[1]):.8f} from 1; take a smaller shift, or another "
+            "sampler"
+        )
 
 
 def _step(

@@ -7,6 +7,7 @@ from diffusers import UniPCMultistepScheduler
 from more4d.diffusion.sampler import SAMPLERS, euler
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas, shift_sigma
 from more4d.diffusion.unipc import unipc
+from more4d.foundation.errors import ConfigError
 from tests.diffusion.test_sampler import gaussian_velocity
 
 
@@ -77,3 +78,10 @@ def test_a_walk_may_stop_above_zero():
     levels = torch.linspace(1, 0.4, 41)
     exact = (4 * 0.6**2 + 0.4**2) ** 0.5
     assert abs(float(unipc(gaussian_velocity, noise, levels)) - exact) < 2e-3
+
+
+def test_levels_that_cannot_be_told_from_1_are_refused_in_one_line():
+    noise = torch.ones(1, 1)
+    assert unipc(gaussian_velocity, noise, sampling_sigmas(20, shift=1e4)).isfinite().all()
+    with pytest.raises(ConfigError, match="take a smaller shift"):
+        unipc(gaussian_velocity, noise, sampling_sigmas(20, shift=1e5))
