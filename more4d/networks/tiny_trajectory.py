@@ -222,7 +222,8 @@ class TinyTrajectoryCodec(nn.Module):
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
         """Squashed motion without the gate, and the gate's logit."""
-        return self.decoder(latents, image, scaled_log_depth(depth_m))
+        kind = latents.dtype
+        return self.decoder(latents, image.to(kind), scaled_log_depth(depth_m).to(kind))
 
     def encode_motion(
         self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
@@ -239,20 +240,22 @@ class TinyTrajectoryCodec(nn.Module):
     ) -> Float[Tensor, "b 3 t height width"]:
         """See `interface.TrajectoryCodec`; a pixel whose gate says 'still' does not move at all."""
         mean, std = self.statistics(latents.shape[2])
-        squashed, gate = self.decode_raw(latents * std + mean, image, depth_m)
+        squashed, gate = self.decode_raw(latents.to(mean) * std + mean, image, depth_m)
         return self.unsquash(squashed) * soft_gate(gate)[:, :, None]
 
     def encode_image(
         self, image: Float[Tensor, "b 3 height width"], frames: int
     ) -> Float[Tensor, "b channels f h w"]:
         """See `interface.TrajectoryCodec`."""
-        return repeat(self.image_stem(image), "b c h w -> b c f h w", f=latent_frames(frames))
+        return repeat(
+            self.image_stem(image.to(self.latent_mean)), "b c h w -> b c f h w", f=latent_frames(frames)
+        )
 
     def encode_depth(
         self, depth_m: Float[Tensor, "b 1 height width"], frames: int
     ) -> Float[Tensor, "b channels f h w"]:
         """See `interface.TrajectoryCodec`."""
-        depth = scaled_log_depth(depth_m)
+        depth = scaled_log_depth(depth_m).to(self.latent_mean)
         stem = self.depth_stem(torch.cat([depth, local_contrast(depth)], 1))
         return repeat(stem, "b c h w -> b c f h w", f=latent_frames(frames))
 

@@ -13,12 +13,12 @@ from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.motion import denormalise_motion
 from more4d.geometry.tracks import PointTracks
-from more4d.networks.interface import PIXEL_STRIDE, latent_frames
+from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.conditions import strag_conditions
 from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_guided
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
-from more4d.pipelines.prompts import NOTHING, compared_with
+from more4d.pipelines.prompts import NOTHING, EncodedPrompts, compared_with
 from more4d.pipelines.sampling import standard_noise
 from more4d.pipelines.time_axis import resample_frames, smooth_in_time
 from more4d.pipelines.together import draw_part
@@ -84,22 +84,11 @@ def generate_motion(
     """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero."""
     preset = models.preset
     with models.released():
-        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, models.dtype) * 2 - 1
-        depth_m = scene.depth_m[None, None].to(models.device, models.dtype)
+        # In single precision: bfloat16 has 8 bits, fewer than depth needs before it becomes a picture.
+        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
+        depth_m = scene.depth_m[None, None].to(models.device, torch.float32)
         text = models.prompts(prompt, *compared_with(preset.tracks))
-        with models.at_work("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
-            conditional = strag_conditions(
-                models.config("strag").wan,
-                codec,
-                text,
-                extractor,
-                clip,
-                image=picture,
-                depth_m=depth_m,
-                prompts=[prompt],
-                frames=preset.frames,
-                clip_image=preset.clip_image,
-            )
+        conditional = _conditions(models, picture, depth_m, text, prompt=prompt)
         height, width = scene.depth_m.shape
         noise = standard_noise(
             *(
@@ -129,6 +118,30 @@ def generate_motion(
     even = smooth_guided(maps, scene, sigma_px=preset.smooth_motion_px)
     steady = smooth_in_time(rearrange(even, "(xyz t) h w -> t xyz h w", xyz=3), preset.smooth_motion_passes)
     return rearrange(steady, "t xyz h w -> xyz t h w").clone()
+
+
+def _conditions(
+    models: Models,
+    picture: Float[Tensor, "1 3 height width"],
+    depth_m: Float[Tensor, "1 1 height width"],
+    text: EncodedPrompts,
+    *,
+    prompt: str,
+) -> STraGConditions:
+    """What 4D-STraG is told. A function of its own: what it calls an encoder by would keep it in memory."""
+    with models.at_work("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
+        return strag_conditions(
+            models.config("strag").wan,
+            codec,
+            text,
+            extractor,
+            clip,
+            image=picture,
+            depth_m=depth_m,
+            prompts=[prompt],
+            frames=models.preset.frames,
+            clip_image=models.preset.clip_image,
+        )
 
 
 def shrink(scene: Guide, factor: int) -> Guide:

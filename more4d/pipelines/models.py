@@ -134,6 +134,7 @@ class Models:
 
         Raises:
             WeightsError: one line about the first such file.
+            ConfigError: there are motion features, and nothing that takes them.
         """
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
@@ -141,6 +142,11 @@ class Models:
         for part in ROLES:
             if self.has(part):
                 self.recognised(part)
+        if self.has("motion_features") and self.config("strag").wan.motion_feature_dim is None:
+            raise ConfigError(
+                f"preset '{self.preset.name}' has motion_features, and its 4D-STraG {self._path('strag')} "
+                "takes none: leave the part out, or give one with Motion Perception (--part strag=FILE)"
+            )
         for part, loras in self.loras.items():
             network = without_memory(self.recognised(part).kind, self.recognised(part).config)
             for lora in loras:
@@ -225,6 +231,7 @@ class Models:
 
     def _placed(self, part: str) -> Placed:
         if part not in self._loaded:
+            self._give_back()  # an encoder's last user may have ended after it was dropped
             _log.info("loading %s from %s", part, self._path(part))
             network = self._open(part)
             self._loaded[part] = Placed(network, self.preset.memory, device=self.device, dtype=self.dtype)
@@ -310,12 +317,16 @@ class Models:
             self._drop([] if self.preset.keep_loaded else list(self._loaded))
 
     def _drop(self, parts: Sequence[str]) -> None:
-        """Forget these networks, and give the device back what nothing uses any more."""
+        """Forget these networks; those that nothing else uses are gone then."""
         for part in parts:
             self._loaded.pop(part, None)
-        if parts:
-            gc.collect()  # hooks refer to their modules, and these to them
-        if self.device.type == "cuda" and (parts or self.preset.memory != "full"):
+        if parts or self.preset.memory != "full":
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give host and device back the memory of networks that nothing uses any more."""
+        gc.collect()  # hooks refer to their modules, and these to them
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _options(self, part: str) -> dict[str, Any]:

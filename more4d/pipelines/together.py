@@ -16,6 +16,7 @@ from torch import Tensor
 from more4d.foundation.errors import InputError, ProcessesError
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.interface import Conditions
+from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.sampling import draw
@@ -80,18 +81,28 @@ def help_to_draw(models: Models) -> int:
     held, holding = ExitStack(), None
     with held:
         while not isinstance(heard := fellows.hear(), int):
-            part, settings, noise, conditional, without = heard
+            part = heard[0]
             if part != holding:
                 held.close()
                 held.enter_context(models.released())
                 holding = part
-            with models.at_work(part) as (network,):
-                network.transformer.context_parallel = ContextParallel(fellows.tensors)
-                draw(
-                    network,
-                    settings,
-                    noise.to(models.device),
-                    conditional=conditional.to(models.device),
-                    unconditional=lambda without=without: without.to(models.device),
-                )
+            _draw_along(models, fellows, heard)
     return heard
+
+
+def _draw_along(
+    models: Models, fellows: Fellows, said: tuple[str, Sampling, Tensor, Conditions, Conditions | None]
+) -> None:
+    """One sample, as `draw_part`. A function of its own: if its name for the network outlived the sample, the
+    network of one stage would still be there while that of the next is loaded.
+    """
+    part, settings, noise, conditional, without = said
+    with models.at_work(part) as (network,):
+        network.transformer.context_parallel = ContextParallel(fellows.tensors)
+        draw(
+            network,
+            settings,
+            noise.to(models.device),
+            conditional=conditional.to(models.device),
+            unconditional=lambda: without.to(models.device),
+        )

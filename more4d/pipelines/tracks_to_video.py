@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from more4d.foundation.seeding import torch_generator
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.networks.vism import masked_video
 from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
-from more4d.pipelines.prompts import NOTHING, compared_with
+from more4d.pipelines.prompts import NOTHING, EncodedPrompts, compared_with
 from more4d.pipelines.sampling import standard_noise
 from more4d.pipelines.together import draw_part
 from more4d.raster.interface import COVERED, Rendering
@@ -103,7 +103,7 @@ def fill_holes(
     runs = windows(len(known), models.preset.frames)
     step = counter(progress, "views", models.preset.views.steps * len(runs))
     video, covered = known.clone(), coverage.clone()
-    photo = rearrange(photo, "h w c -> 1 c h w").to(models.device, models.dtype) * 2 - 1
+    photo = rearrange(photo, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
     with models.released():
         for index, run in enumerate(runs):
             frames = list(run)
@@ -136,17 +136,7 @@ def _fill_window(
     rendering = rearrange(known, "t h w c -> 1 c t h w").to(models.device, models.dtype) * 2 - 1
     mask = rearrange(coverage, "t h w -> 1 1 t h w").to(models.device, models.dtype)
     text = models.prompts(prompt, *compared_with(models.preset.views))
-    with models.at_work("video_codec", "clip") as (codec, clip):
-        conditional = vism_conditions(
-            models.config("vism").wan,
-            codec,
-            text,
-            clip,
-            rendering=rendering,
-            coverage=mask,
-            photo=photo,
-            prompts=[prompt],
-        )
+    conditional = _conditions(models, rendering, mask, photo, text, prompt=prompt)
     frames, height, width = coverage.shape
     noise = standard_noise(
         *(1, LATENT_CHANNELS, latent_frames(frames), height // PIXEL_STRIDE, width // PIXEL_STRIDE),
@@ -166,6 +156,29 @@ def _fill_window(
     with models.at_work("video_codec") as (codec,):
         video = codec.decode_video(latents, masked_video(rendering, mask), mask)[0].float().cpu()
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
+
+
+def _conditions(
+    models: Models,
+    rendering: Float[Tensor, "1 3 frames height width"],
+    coverage: Float[Tensor, "1 1 frames height width"],
+    photo: Float[Tensor, "1 3 photo_height photo_width"],
+    text: EncodedPrompts,
+    *,
+    prompt: str,
+) -> ViSMConditions:
+    """What 4D-ViSM is told. A function of its own: what it calls an encoder by would keep it in memory."""
+    with models.at_work("video_codec", "clip") as (codec, clip):
+        return vism_conditions(
+            models.config("vism").wan,
+            codec,
+            text,
+            clip,
+            rendering=rendering,
+            coverage=coverage,
+            photo=photo,
+            prompts=[prompt],
+        )
 
 
 def composite(

@@ -1,5 +1,6 @@
 """The pipelines in every memory mode: the same tracks and videos, with fewer weights on the device."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from more4d.networks.interface import ViSMConditions
 from more4d.networks.offload import MEMORY_MODES, TILE_PX, Memory, weight_bytes
+from more4d.pipelines import together
+from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.guided_upsampling import Guide
 from more4d.pipelines.image_to_tracks import generate_motion
 from more4d.pipelines.models import Models
@@ -19,6 +23,11 @@ from tests.networks.away import FarDevice, far_device
 __all__ = ["far_device"]
 
 EXACT: tuple[Memory, ...] = ("model", "group", "sequential")
+CONDITIONS = ViSMConditions(
+    known_latents=torch.zeros(1, 16, 1, 2, 2),
+    known_mask=torch.zeros(1, 4, 1, 2, 2),
+    text=torch.zeros(1, 2, 16),
+)
 
 
 class Awake(Models):
@@ -89,21 +98,53 @@ def test_other_modes_change_no_result_and_need_ever_less_on_the_device(
     )
 
 
-def test_encoders_are_forgotten_before_the_generator_is_loaded(random_preset, monkeypatch):
-    models = opened(random_preset, keep_loaded=False)
-    loaded_before: dict[str, set[str]] = {}
+def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """For each part, when it is last loaded, the parts whose networks are in memory, whoever holds them."""
+    alive: dict[str, weakref.ref] = {}
+    beside: dict[str, set[str]] = {}
     load = Models._open
 
-    def noted(self: Models, part: str):
-        loaded_before[part] = set(self._loaded)
-        return load(self, part)
+    def noted(self: Models, part: str) -> Any:
+        beside[part] = {other for other, network in alive.items() if network() is not None}
+        network = load(self, part)
+        alive[part] = weakref.ref(network)
+        return network
 
     monkeypatch.setattr(Models, "_open", noted)
+    return beside
+
+
+@pytest.mark.parametrize("memory", ["full", "group"])
+def test_encoders_are_gone_before_the_generator_is_loaded(random_preset, monkeypatch, memory):
+    models, beside = opened(random_preset, memory, keep_loaded=False), watched(monkeypatch)
     motion(models)
+    assert beside["motion_features"] == {"trajectory_codec"}
+    assert beside["strag"] == {"trajectory_codec"}
     video(models, 5)
-    assert loaded_before["strag"] == {"trajectory_codec"}
-    assert loaded_before["vism"] == {"video_codec"}
+    assert beside["vism"] == {"video_codec"}
     assert not models._loaded
+
+
+class Heard(Fellows):
+    """Stands in for `Fellows`, where this process is the only one: says what it was given."""
+
+    def __init__(self, *words: Any) -> None:
+        self.words, self.tensors = list(words), None
+
+    def hear(self) -> Any:
+        return self.words.pop(0)
+
+
+def test_who_helps_to_draw_holds_one_generator_at_a_time(random_preset, monkeypatch):
+    models, beside = opened(random_preset, keep_loaded=False), watched(monkeypatch)
+    drawn: list[Any] = []
+    monkeypatch.setattr(together, "draw", lambda network, *told, **named: drawn.append(type(network)))
+    noise = torch.zeros(1, 16, 1, 2, 2)
+    said = [(part, models.preset.tracks, noise, CONDITIONS, None) for part in ("strag", "strag", "vism")]
+    models.fellows = Heard(*said, 7)
+    assert together.help_to_draw(models) == 7
+    assert [kind.__name__ for kind in drawn] == ["STraG", "STraG", "ViSM"]
+    assert beside == {"strag": set(), "vism": set()}
 
 
 def test_a_prompt_is_encoded_once(random_preset, monkeypatch):
