@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate, pad
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.exact import ExactBuffers
 from more4d.networks.weights import load_mapped
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -178,7 +179,7 @@ class ClipVisionConfig:
     image_size: int = 224
 
 
-class ClipVision(nn.Module):
+class ClipVision(ExactBuffers):
     """Photos to CLIP's penultimate hidden state: a class token and one token per patch."""
 
     mean: Tensor
@@ -213,9 +214,9 @@ class ClipVision(nn.Module):
         return self.vision(pixel_values=pixels).last_hidden_state
 
     def pixels(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 3 size size"]:
-        """The network's own input: resized without smoothing, as it was trained, and standardised."""
+        """The network's own input in float32: resized without smoothing, as in its training, standardised."""
         size = (self.config.image_size, self.config.image_size)
-        resized = interpolate(image, size, mode="bicubic", align_corners=False)
+        resized = interpolate(image.float(), size, mode="bicubic", align_corners=False)
         return (resized - self.mean) / self.std
 
 

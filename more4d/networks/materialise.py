@@ -4,6 +4,7 @@ A plan says of every tensor of a network where it comes from: a name in a file (
 or a new module that no file knows. It is checked against shapes before anything is read.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,16 @@ from torch import Tensor, nn
 
 from more4d.foundation.config import to_mapping
 from more4d.foundation.seeding import derive_seed
+from more4d.networks.exact import exact_parameters, precision
 from more4d.networks.registry import BUILDERS
 from more4d.networks.weights import named_tensors
 
 NAMED_AT_MOST = 3
 _building = threading.RLock()
+
+
+class NotFiniteError(ValueError):
+    """A tensor holds numbers with which a network computes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,8 @@ class Plan:
         sources: by name in the network.
         constants: by name in the network, of what is not in the file.
         new: by the name of a module in the network, what makes a new one; its values are always the same.
-        checks: by name in the file, what tells why a tensor's values cannot be right, or None.
+        checks: by name in the file, what tells why a tensor's values cannot be right, or None. The file must
+            hold these tensors, whether the network has them or not.
         ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
     """
 
@@ -78,7 +85,8 @@ def mismatches(network: nn.Module, plan: Plan, shapes: Mapping[str, Tensor]) -> 
     targets, problems = named_tensors(network), []
     known = {source.name for name, source in plan.sources.items() if name in targets}
     prefixes = tuple(name for name in plan.ignored if name.endswith("."))
-    missing = [name for name in dict.fromkeys(s.name for s in plan.sources.values()) if name not in shapes]
+    needed_names = dict.fromkeys([*(source.name for source in plan.sources.values()), *plan.checks])
+    missing = [name for name in needed_names if name not in shapes]
     missing += _without_source(network, targets, plan)
     unexpected = [
         name
@@ -89,6 +97,7 @@ def mismatches(network: nn.Module, plan: Plan, shapes: Mapping[str, Tensor]) -> 
         problems.append(f"{listed('tensor', missing)} missing")
     if unexpected:
         problems.append(f"{listed('tensor', unexpected)} not expected")
+    problems += _of_another_type(targets, plan, shapes)
     misshapen = {}
     for name, source in plan.sources.items():
         if name in targets and source.name in shapes:
@@ -116,16 +125,24 @@ def fill(
     Args:
         network: as `without_memory` builds it; it must fit, see `mismatches`.
         read: tensors of the file by name, on the CPU.
-        dtype: precision of floating-point parameters; None keeps what is stored.
+        dtype: precision of floating-point parameters, but of those that are kept exact; None keeps what is
+            stored.
 
     Returns:
         The same network, on `device`, in evaluation mode.
+
+    Raises:
+        NotFiniteError: a tensor holds numbers that are not finite, or are too large for `dtype`.
     """
     shared, targets = _places(network), named_tensors(network)
+    exact = exact_parameters(network)
     for name, value in tensors_of(network, plan, read).items():
-        _put(network, shared[id(targets[name])], value(), targets[name], device=device, dtype=dtype)
-    moved = network.to(device) if dtype is None else network.to(device=device, dtype=dtype)  # buffers, by now
-    return moved.eval()
+        stored = plan.sources[name].name if name in plan.sources else name
+        wanted = dtype and precision(dtype, exact=id(targets[name]) in exact)
+        _put(network, stored, shared[id(targets[name])], value(), targets[name], device=device, dtype=wanted)
+    if dtype is not None:
+        _buffers_to(network, dtype)
+    return network.to(device).eval()
 
 
 def tensors_of(
@@ -170,6 +187,22 @@ def listed(what: str, names: Sequence[str]) -> str:
     return f"{what}s {', '.join(quoted[:-1])} and {quoted[-1]} are"
 
 
+def _of_another_type(
+    targets: Mapping[str, Tensor], plan: Plan, shapes: Mapping[str, Tensor]
+) -> tuple[str, ...]:
+    """Whole numbers, truth values or complex numbers in place of floating-point ones."""
+    wrong = {
+        source.name: shapes[source.name].dtype
+        for name, source in plan.sources.items()
+        if name in targets and source.name in shapes
+        if targets[name].is_floating_point() and not shapes[source.name].is_floating_point()
+    }
+    if not wrong:
+        return ()
+    kind = str(next(iter(wrong.values()))).removeprefix("torch.")
+    return (f"{listed('tensor', list(wrong))} of type {kind}, the network needs floating-point numbers",)
+
+
 def _changed_shape(source: Source, stored: Tensor) -> torch.Size | None:
     try:
         return source.of(stored.to("meta")).shape
@@ -200,6 +233,7 @@ def _places(network: nn.Module) -> dict[int, list[str]]:
 
 def _put(
     network: nn.Module,
+    stored: str,
     names: Sequence[str],
     value: Tensor,
     target: Tensor,
@@ -208,16 +242,37 @@ def _put(
     dtype: torch.dtype | None,
 ) -> None:
     if not isinstance(target, nn.Parameter):
+        _check_finite(stored, value)
         target.copy_(value)
         return
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
     kept = value.to(device=device, dtype=wanted)
+    _check_finite(stored, kept)
     if kept.untyped_storage().nbytes() != kept.nbytes:
         kept = kept.clone()  # a part of a larger tensor would keep all of it
     filled = nn.Parameter(kept, requires_grad=target.requires_grad)
     for name in names:
         module, _, leaf = name.rpartition(".")
         network.get_submodule(module)._parameters[leaf] = filled
+
+
+def _buffers_to(network: nn.Module, dtype: torch.dtype) -> None:
+    """Lower the buffers, as each module lets its own be lowered; parameters are as they should be."""
+    parameters = {id(parameter) for parameter in network.parameters()}
+    network._apply(
+        lambda tensor: (
+            tensor if id(tensor) in parameters or not tensor.is_floating_point() else tensor.to(dtype)
+        )
+    )
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    if not value.is_floating_point() or not value.numel():
+        return
+    whole = value if value.element_size() > 1 else value.float()  # torch knows no extremes of eight bits
+    if not all(math.isfinite(extreme.item()) for extreme in torch.aminmax(whole)):
+        kind = str(value.dtype).removeprefix("torch.")
+        raise NotFiniteError(f"tensor '{name}' holds numbers that are not finite in {kind}")
 
 
 @contextmanager

@@ -54,15 +54,17 @@ class MotionGuidance(nn.Module):
         are left as they are. A single cell guides all of them alike.
         """
         scale, shift = (self.linear(functional.silu(features)).unsqueeze(1)).chunk(2, dim=-1)
-        scale, shift = 1 + scale * self.gate, shift * self.gate
+        # A gate is small, and beside 1 bfloat16 loses what is below 0.004.
+        scale, shift = 1 + scale.float() * self.gate.float(), shift.float() * self.gate.float()
         start, stop, cell = guided
         if cell:
             scale, shift = scale.roll(-cell, dims=2), shift.roll(-cell, dims=2)
         frames, rest = divmod(stop - start, features.shape[1])
         whole = tokens[:, start : stop - rest].unflatten(1, (frames, features.shape[1]))
-        parts = [tokens[:, :start], torch.addcmul(shift, whole, scale).flatten(1, 2), tokens[:, stop:]]
+        guided_whole = torch.addcmul(shift, whole.float(), scale).flatten(1, 2)
+        parts = [tokens[:, :start], guided_whole, tokens[:, stop:]]
         if rest:
-            cut = torch.addcmul(shift[:, 0, :rest], tokens[:, stop - rest : stop], scale[:, 0, :rest])
+            cut = torch.addcmul(shift[:, 0, :rest], tokens[:, stop - rest : stop].float(), scale[:, 0, :rest])
             parts.insert(2, cut)
         parts = [part.type_as(tokens) for part in parts if part.shape[1]]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.exact import ExactBuffers
 from more4d.networks.weights import load_mapped
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,7 +47,7 @@ class OmniMAEConfig:
         return self.image_size // self.patch
 
 
-class OmniMAETrunk(nn.Module):
+class OmniMAETrunk(ExactBuffers):
     """A photo in, a map of features out."""
 
     positions: Tensor
@@ -68,12 +69,12 @@ class OmniMAETrunk(nn.Module):
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b dim rows columns"]:
         """Features of an image in [0, 1] of any size, which is squeezed into the trunk's square."""
         side = (self.config.image_size, self.config.image_size)
-        image = functional.interpolate(
-            image.to(self.mean.dtype), size=side, mode="bilinear", align_corners=False
-        )
+        image = functional.interpolate(image.float(), size=side, mode="bilinear", align_corners=False)
         still = ((image - self.mean) / self.std).unsqueeze(2).expand(-1, -1, TUBELET, -1, -1)
+        kind = self.patch_embed.weight.dtype
         # Positions run over the frames of a long video; the first frame's are enough for a still.
-        tokens = rearrange(self.patch_embed(still), "b c 1 h w -> b (h w) c") + self.positions
+        tokens = rearrange(self.patch_embed(still.to(kind)), "b c 1 h w -> b (h w) c") + self.positions
+        tokens = tokens.to(kind)
         for block in self.blocks:
             tokens = block(tokens)
         return rearrange(self.norm(tokens), "b (h w) c -> b c h w", h=self.config.grid)

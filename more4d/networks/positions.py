@@ -1,7 +1,8 @@
 """Angles that tell a transformer where and when: rotary positions of tokens, sinusoids of the timestep.
 
-All angles are computed in float64 and stored in float32, whatever the type of the weights, as in the
-reference implementation: a float32 sinusoid alone costs up to 2e-5 in the output.
+All angles are computed in float64 and handed on in float32, whatever the type of the weights, as in the
+reference implementation: a float32 sinusoid alone costs up to 2e-5 in the output. What takes the timestep's
+sinusoid is loaded in float32, too (`networks.exact`); where training has lowered it, so is the sinusoid.
 """
 
 import math

@@ -2,7 +2,8 @@
 
 Added to diffusers' transformer: reference tokens in front of the video (Wan2.1-Fun V1.1 Control), a camera
 adapter (Wan2.1-Fun V1.1 Control-Camera), the Motion Perception Module inside the blocks (MoRe4D), any text
-length, and angles (timestep, rotary) that keep their precision whatever the type of the weights.
+length, and single precision for rotary angles and for the timestep until it modulates tokens, whatever the
+type of the other weights.
 """
 
 from typing import NamedTuple
@@ -43,6 +44,7 @@ class WanTransformer(WanTransformer3DModel):
 
     _no_split_modules = ["WanBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanBlock"]  # noqa: RUF012
+    kept_exact = ("condition_embedder.time_embedder", "scale_shift_table")
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__(
@@ -107,9 +109,9 @@ class WanTransformer(WanTransformer3DModel):
             tokens, in_front = torch.cat([still, tokens], dim=1), rows * columns
 
         text = functional.pad(text, (0, 0, 0, self.numbers.text_length - text.shape[1]))
-        time, modulation, text, image = self.condition_embedder(
-            timestep, text.to(dtype), None if image is None else image.to(dtype)
-        )
+        time, modulation = self._time(timestep, dtype)
+        text = self.condition_embedder.text_embedder(text.to(dtype))
+        image = None if image is None else self.condition_embedder.image_embedder(image.to(dtype))
         beside = BesideTokens(
             modulation=modulation.unflatten(1, (6, -1)),
             rotary=rotary_table(
@@ -137,6 +139,18 @@ class WanTransformer(WanTransformer3DModel):
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
         tokens = share.gather(tokens)[:, in_front:] if share else tokens
         return self._to_latents(tokens, frames, rows, columns)
+
+    def _time(
+        self, timestep: Float[Tensor, "b"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b six_dims"]]:
+        """The timestep in float32, for the head, and in `dtype` what modulates all blocks alike.
+
+        diffusers' own forward rounds the former before it makes the latter.
+        """
+        embedder = self.condition_embedder
+        sinusoid = embedder.timesteps_proj(timestep).to(embedder.time_embedder.linear_1.weight.dtype)
+        time = embedder.time_embedder(sinusoid).float()
+        return time, embedder.time_proj(embedder.act_fn(time).to(dtype))
 
     def _guided(self, tokens: int, in_front: int) -> GuidedTokens:
         if self.numbers.guidance_alignment == "published":
@@ -227,6 +241,8 @@ class BesideTokens(NamedTuple):
 
 class WanBlock(WanTransformerBlock):
     """Self-attention, cross-attention and feed-forward, modulated by time and perhaps by motion features."""
+
+    kept_exact = ("scale_shift_table",)
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__(

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import TextEncoderConfig
-from more4d.networks.materialise import Plan, Source, fill, listed, mismatches, without_memory
+from more4d.networks.materialise import (
+    NotFiniteError,
+    Plan,
+    Source,
+    fill,
+    listed,
+    mismatches,
+    without_memory,
+)
 from more4d.networks.motion_perception import MotionGuidance
 from more4d.networks.omnimae import OmniMAEConfig
 from more4d.networks.registry import BUILDERS
@@ -75,7 +83,8 @@ def test_filling_brings_every_tensor_in_the_precision_asked_for(dtype):
     filled = fill(empty, plan_of(real), tensors.__getitem__, device="cpu", dtype=dtype)
     for name, tensor in real.state_dict().items():
         got = filled.state_dict()[name]
-        assert got.dtype == (dtype or torch.float16)
+        exact = dtype is not None and any(part in name for part in ("time_embedder", "scale_shift_table"))
+        assert got.dtype == (torch.float32 if exact else dtype or torch.float16)
         assert torch.equal(got, tensor.to(got.dtype)), name
     assert all(parameter.requires_grad for parameter in filled.parameters())
     assert not filled.training
@@ -134,6 +143,49 @@ def test_new_modules_are_always_the_same_and_disturb_no_other_chance():
     assert not one.gate.any()
     assert torch.equal(one.linear.weight, other.linear.weight)
     assert one.linear.weight.std() > 0
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_numbers_of_another_type_are_told_before_anything_is_read(kind):
+    network = without_memory("strag", CONFIG)
+    name = next(iter(stored(network)))
+    shapes = stored(network)
+    shapes[name] = shapes[name].to(kind)
+    (problem,) = mismatches(network, plan_of(network), shapes)
+    assert name in problem
+    assert str(kind).removeprefix("torch.") in problem
+
+
+def test_what_is_checked_must_be_there():
+    network = without_memory("strag", CONFIG)
+    plan = Plan(sources=plan_of(network).sources, checks={"fixed": lambda _: None}, ignored=("fixed",))
+    (problem,) = mismatches(network, plan, stored(network))
+    assert problem == "tensor 'fixed' is missing"
+    assert mismatches(network, plan, stored(network) | {"fixed": torch.ones(1)}) == ()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+def test_numbers_that_are_none_are_refused_by_name(wrong, kind):
+    network = without_memory("strag", CONFIG)
+    tensors = stored(STraG(CONFIG))
+    name = list(tensors)[5]
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[-1] = wrong
+    tensors[name] = tensors[name].to(kind)
+    with pytest.raises(NotFiniteError, match=name):
+        fill(network, plan_of(network), tensors.__getitem__, device="cpu", dtype=None)
+
+
+def test_numbers_too_large_for_the_precision_asked_for_are_refused():
+    tensors = stored(STraG(CONFIG))
+    name = list(tensors)[5]
+    tensors[name] = torch.full_like(tensors[name], 1e5)
+    for dtype in (torch.bfloat16, torch.float32):
+        fill(without_memory("strag", CONFIG), plan_of(STraG(CONFIG)), tensors.get, device="cpu", dtype=dtype)
+    with pytest.raises(NotFiniteError, match="float16"):
+        network = without_memory("strag", CONFIG)
+        fill(network, plan_of(network), tensors.get, device="cpu", dtype=torch.float16)
 
 
 @pytest.mark.parametrize(

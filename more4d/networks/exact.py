@@ -1,0 +1,44 @@
+"""Tensors that keep single precision in networks of a lower one: constants, and what angles and time become.
+
+A network of low precision computes most of itself in it. Some tensors are tiny, and rounding them is felt
+everywhere: the constants that pictures are prepared with, the timestep's way in, tables of modulation.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class ExactBuffers(nn.Module):
+    """A module whose own buffers follow it to a device, but not to another precision."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ExactBuffers":
+        own = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        super()._apply(fn, recurse)
+        for name, buffer in own.items():
+            self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
+
+def exact_parameters(network: nn.Module) -> set[int]:
+    """Identities of the parameters that are loaded in single precision, whatever is asked for the others.
+
+    Modules name theirs, or modules that hold theirs, in `kept_exact`. Training may lower them all the same.
+    """
+    return {
+        id(parameter)
+        for module in network.modules()
+        for name in getattr(module, "kept_exact", ())
+        for parameter in _parameters(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+    }
+
+
+def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
+    found = getattr(owner, name)
+    return list(found.parameters()) if isinstance(found, nn.Module) else [found]
+
+
+def precision(wanted: torch.dtype, *, exact: bool) -> torch.dtype:
+    """The type of a parameter: `wanted`, or at least float32 where it is kept exact."""
+    return torch.promote_types(wanted, torch.float32) if exact else wanted
