@@ -14,7 +14,7 @@ from torch import nn
 from more4d.files.tensor_headers import TensorHeaders, of_path, read_headers
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import BYTE_TOKENIZER
-from more4d.networks.materialise import Plan, fill, mismatches, without_memory
+from more4d.networks.materialise import NotFiniteError, Plan, fill, mismatches, without_memory
 from more4d.networks.published.becoming import Becoming, Found, described_beside
 from more4d.networks.published.codecs import codec_headers, diffusers_vae, published_codec, published_vae
 from more4d.networks.published.diffusers_names import own_folder
@@ -85,7 +85,8 @@ def recognise(path: Path, *, role: str | None = None, options: Mapping[str, Any]
         options: fields of the network's configuration that the user sets.
 
     Raises:
-        WeightsError: there is nothing at `path`, or a folder holds no one set of weights.
+        WeightsError: there is nothing at `path`, a folder holds no one set of weights, or the `config.json`
+            beside it is damaged.
         ConfigError: an option names no field of the network's configuration, or its value is impossible.
     """
     return planned(path, role=role, options=options)[0]
@@ -119,7 +120,10 @@ def open_network(
             problem = check(read(name)) if name in headers.shapes else None
             if problem is not None:
                 raise unusable(path, replace(found, problems=(problem,)))
-        return fill(network, plan, read, device=device, dtype=dtype)
+        try:
+            return fill(network, plan, read, device=device, dtype=dtype)
+        except NotFiniteError as error:
+            raise unusable(path, replace(found, problems=(str(error),))) from error
 
 
 def unusable(path: Path, found: Recognised) -> WeightsError:

@@ -128,6 +128,26 @@ def test_a_configuration_of_another_network_beside_it_is_noticed(fun, tmp_path: 
     assert "30" in problem
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+def test_a_damaged_configuration_beside_weights_is_one_line(fun, tmp_path: Path, content):
+    (tmp_path / TRANSFORMER).write_bytes((fun / published.FUN[1] / TRANSFORMER).read_bytes())
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(WeightsError) as error:
+        recognise(tmp_path / TRANSFORMER, role="vism")
+    one_line(error, "config.json")
+
+
+@pytest.mark.parametrize("damage", ["nan", "whole numbers"])
+def test_a_damaged_tensor_is_one_line(fun, tmp_path: Path, damage):
+    tensors = load_file(fun / published.FUN[1] / TRANSFORMER)
+    name = "blocks.1.ffn.2.weight"
+    tensors[name] = torch.full_like(tensors[name], torch.nan) if damage == "nan" else tensors[name].long()
+    save_file(tensors, tmp_path / TRANSFORMER)
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / TRANSFORMER, role="vism", options={"heads": published.HEADS})
+    one_line(error, name, "finite" if damage == "nan" else "int64", TRANSFORMER)
+
+
 def test_tensors_of_nobody_are_one_line(tmp_path: Path):
     save_file({"model.layers.0.weight": torch.ones(2)}, tmp_path / "other.safetensors")
     assert recognise(tmp_path / "other.safetensors").layout == "unknown"

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from more4d.files.tensor_headers import TensorHeaders
+from more4d.files.tensor_headers import TensorHeaders, one_line
 from more4d.foundation.config import from_mapping
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.materialise import Plan
 
 Config = TypeVar("Config")
@@ -62,13 +62,21 @@ class Becoming:
 
 
 def described_beside(path: Path) -> dict[str, Any]:
-    """The `config.json` in the folder of weights; {} if there is none that can be read."""
+    """The `config.json` in the folder of weights; {} if there is none.
+
+    Raises:
+        WeightsError: it cannot be read, or says nothing.
+    """
     beside = (path if path.is_dir() else path.parent) / "config.json"
     try:
         content = json.loads(beside.read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{beside} cannot be read ({one_line(error)}); fetch it again") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{beside} is no table of settings; fetch it again")
+    return content
 
 
 def configured(
