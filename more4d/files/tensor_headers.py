@@ -99,13 +99,15 @@ class TensorHeaders:
         )
 
     def joined(self, other: "TensorHeaders") -> "TensorHeaders":
-        """The tensors of both; metadata of the first."""
+        """The tensors of both; metadata of the first. A tensor that is in both is a problem."""
+        twice = [name for name in other.shapes if name in self.shapes]
+        problems = (f"tensor '{twice[0]}' is in several of its files{more(twice)}",) if twice else ()
         return TensorHeaders(
             shapes=self.shapes | other.shapes,
             places=self.places | other.places,
             metadata=self.metadata or other.metadata,
             bytes=self.bytes + other.bytes,
-            problems=self.problems + other.problems,
+            problems=self.problems + other.problems + problems,
         )
 
     @contextmanager
@@ -300,6 +302,9 @@ def _of_safetensors(path: Path, size: int) -> TensorHeaders:
         raise WeightsError(f"is no safetensors file (its header has {one_line(error)})") from error
     if any(spans[n][0] < 0 or spans[n][1] - spans[n][0] != tensor.nbytes for n, tensor in shapes.items()):
         raise WeightsError("is no safetensors file (sizes in its header contradict each other)")
+    ordered = sorted(spans.values())
+    if any(start != end for (start, _), end in zip(ordered, [0, *(end for _, end in ordered)], strict=False)):
+        raise WeightsError("is no safetensors file (its tensors overlap, or leave gaps)")
     begin = 8 + length
     places = {name: Place(path=path, start=begin + start) for name, (start, _) in spans.items()}
     problem = _size_problem(size, begin + max((end for _, end in spans.values()), default=0))

@@ -113,6 +113,9 @@ def test_a_file_that_is_longer_than_it_says_is_broken(tmp_path: Path):
         {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}},
         {"a": {"dtype": "F32", "shape": [1]}},
+        {n: {"dtype": "U8", "shape": [3], "data_offsets": [s, s + 3]} for n, s in (("a", 0), ("b", 1))},
+        {n: {"dtype": "U8", "shape": [1], "data_offsets": [s, s + 1]} for n, s in (("a", 0), ("b", 3))},
+        {"a": {"dtype": "U8", "shape": [3], "data_offsets": [1, 4]}},
         {"a": 1},
         [],
     ],
@@ -145,6 +148,13 @@ def test_shards_with_and_without_an_index_are_one_table(tmp_path: Path):
     assert read_headers(index).problems == (f"shard {names[1]} is missing",)
     index.unlink()
     assert read_headers(tmp_path).problems == ("shard 2 of 2 is missing",)
+
+
+def test_a_tensor_in_two_shards_is_told(tmp_path: Path):
+    names = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"]
+    for number, name in enumerate(names):
+        save_file({"a": torch.full((1,), float(number)), name: torch.ones(1)}, tmp_path / name)
+    assert read_headers(tmp_path).problems == ("tensor 'a' is in several of its files",)
 
 
 def test_a_folder_has_one_file_of_weights_or_one_with_a_usual_name(tmp_path: Path):
