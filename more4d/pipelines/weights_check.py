@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,12 +175,23 @@ def _best(path: Path, named: list[_Wanted]) -> Recognised:
     """What a file is as the first preset that can use it reads it."""
     plain = _recognised(path, None, {})
     if not plain.problems:
-        return plain
+        return replace(plain, problems=_inside(path, plain, named))
     for part in named:
         found = _recognised(path, part.role, part.options)
         if not found.problems:
             return found
     return plain
+
+
+def _inside(path: Path, plain: Recognised, named: list[_Wanted]) -> tuple[str, ...]:
+    """What is wrong with the OmniMAE that a file of 4D-STraG carries with it."""
+    if plain.kind != "strag":
+        return ()
+    options = next((part.options for part in named if part.role == "motion_features"), {})
+    inside = _recognised(path, "motion_features", options)
+    if inside.kind != "omnimae":
+        return ()
+    return tuple(problem for problem in inside.problems if not problem.startswith(UNTOLD_HEADS))
 
 
 def _weights_of(path: Path) -> Path:

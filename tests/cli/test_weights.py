@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from more4d.cli.main import main
 from more4d.networks.layouts import open_network, recognise
@@ -92,6 +92,16 @@ def test_a_damaged_file_is_told_and_fails(whole, capsys, damage):
         assert "is truncated" in line_of(lines, "unusable vism")
     elif damage == "wrong kind":
         assert "16 input channels" in line_of(lines, "unusable vism")
+
+
+def test_a_file_with_two_networks_is_judged_as_both(whole, capsys):
+    path = whole / "MoGe4D" / "4D-STraG" / f"{published.TRANSFORMER}.safetensors"
+    tensors = load_file(path)
+    del tensors["omnimae_extractor.trunk.norm.weight"]
+    save_file(tensors, path)
+    code, lines = told(capsys, "check", whole)
+    assert code == 1
+    assert "omnimae_extractor.trunk.norm.weight" in line_of(lines, "broken", str(path))
 
 
 def test_files_can_be_asked_for_alone(whole, capsys):

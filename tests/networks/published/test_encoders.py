@@ -54,6 +54,14 @@ def test_positions_that_are_not_the_sinusoid_are_refused(conformance, tmp_path: 
     one_line(error, "sinusoid", "w.torch")
 
 
+def test_a_trunk_without_its_positions_is_refused(conformance, tmp_path: Path):
+    weights = dict(conformance("omnimae_trunk").weights)
+    del weights["trunk.pos_embed"]
+    torch.save(weights, tmp_path / "w.torch")
+    (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
+    assert problem == "tensor 'trunk.pos_embed' is missing"
+
+
 def test_the_published_text_encoder_is_recognised(conformance, pth, tmp_path: Path):
     (tmp_path / "google" / "umt5-xxl").mkdir(parents=True)
     path = pth("t5_encoder")
