@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from more4d.files.tensor_headers import INDEX_SUFFIX, SUFFIXES
+
 WHOLE_BYTES = 256 << 20
-HOLD_WEIGHTS = (".safetensors", ".bin", ".json")
+DESCRIBED = "config.json"
+HOLD_WEIGHTS = (*SUFFIXES, ".json")
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
@@ -36,8 +39,16 @@ def file_fingerprint(path: Path) -> str:
 
 
 def path_fingerprint(path: Path) -> str:
-    """Of a file's contents; of a folder's, those of the files in it that hold tensors or configurations."""
+    """Of what weights at `path` are made of.
+
+    Of a file that is its content, and that of the `config.json` beside it, which decides how it is read; of a
+    folder that of all files in it that hold tensors or configurations; of an index that of its folder.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return path_fingerprint(path.parent)
     if path.is_file():
-        return file_fingerprint(path)
+        beside = path.with_name(DESCRIBED)
+        own = file_fingerprint(path)
+        return fingerprint([own, file_fingerprint(beside)]) if beside.is_file() else own
     files = sorted(file for file in path.rglob("*") if file.suffix in HOLD_WEIGHTS and file.is_file())
     return fingerprint([[file.relative_to(path).as_posix(), file_fingerprint(file)] for file in files])

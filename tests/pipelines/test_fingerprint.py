@@ -1,5 +1,7 @@
+import pytest
+
 from more4d.pipelines import fingerprint as module
-from more4d.pipelines.fingerprint import file_fingerprint, fingerprint
+from more4d.pipelines.fingerprint import file_fingerprint, fingerprint, path_fingerprint
 
 
 def test_the_order_of_keys_does_not_matter_and_everything_else_does():
@@ -19,3 +21,30 @@ def test_a_changed_file_has_another_fingerprint(tmp_path, monkeypatch):
         assert file_fingerprint(path) != before
         path.write_bytes(bytes(200_001))
         assert file_fingerprint(path) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.safetensors", "a.bin", "a.pth", "a.pt", "deep/a.torch", "config.json", "a.safetensors.index.json"],
+)
+def test_a_folder_is_known_by_all_that_holds_weights_in_it(tmp_path, name):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / name).write_bytes(b"one")
+    before = path_fingerprint(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"more")
+    assert path_fingerprint(tmp_path) == before
+    (tmp_path / name).write_bytes(b"two")
+    assert path_fingerprint(tmp_path) != before
+
+
+def test_what_is_read_beside_a_file_counts(tmp_path):
+    path, index = tmp_path / "a-00001-of-00001.safetensors", tmp_path / "a.safetensors.index.json"
+    path.write_bytes(b"one")
+    index.write_bytes(b"{}")
+    alone = path_fingerprint(path)
+    assert alone == file_fingerprint(path)
+    (tmp_path / "config.json").write_text("{}")
+    assert path_fingerprint(path) != alone
+    before = path_fingerprint(index)
+    path.write_bytes(b"two")
+    assert path_fingerprint(index) != before
