@@ -1,14 +1,16 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from more4d.files.network_file import write_tensors
-from more4d.foundation.errors import WeightsError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.lora import lora_names
 from more4d.networks.lora_writing import convert_lora
 from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_tensors
+from more4d.networks.strag import STraG
+from more4d.networks.weights import load_network, read_tensors, save_network
 from more4d.pipelines.models import Lora, Models
 
 
@@ -119,3 +121,12 @@ def test_a_lora_of_another_network_is_known_before_anything_is_loaded(random_pre
 def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_path):
     with pytest.raises(WeightsError, match=r"no LoRA file .*none"):
         Models.open(random_preset, loras={"vism": [Lora(path=tmp_path / "none.safetensors")]})
+
+
+def test_motion_features_that_nothing_takes_are_refused(random_preset, tmp_path):
+    folder = copy_of(random_preset, tmp_path / "weights")
+    config = Models.open(folder).config("strag")
+    config = replace(config, wan=replace(config.wan, motion_feature_dim=None))
+    save_network(folder / "strag.safetensors", STraG(config), kind="strag", config=config)
+    with pytest.raises(ConfigError, match="takes none"):
+        Models.open(folder)
