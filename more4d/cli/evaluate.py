@@ -90,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.evaluation.sections import EvaluationOptions
     from more4d.pipelines.models import Models
     from more4d.pipelines.run_lock import locked
+    from more4d.pipelines.sampling import check_sampling
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:
@@ -99,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
     parts, device = dict(options.part), open_device(options.device)
     models = Models.open(options.weights, device, preset=options.preset, parts=parts)
     models.preset = with_sampling(models.preset, options)
+    check_sampling(models)
     output = options.output or Path("output") / "evaluation" / models.preset.name
     perception = PerceptionOptions(
         clip=options.clip, video_features=options.video_features, lpips=options.lpips

@@ -113,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.shared_batch import run_shared_batch
     from more4d.cli.shared_sample import run_together
     from more4d.pipelines.models import Lora, Models
+    from more4d.pipelines.sampling import check_sampling
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
@@ -133,6 +134,7 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     models.preset = with_sampling(models.preset, options)
+    check_sampling(models)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
     if options.context_parallel:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from more4d.foundation.errors import ConfigError
@@ -12,6 +13,7 @@ from more4d.networks.travelling import travels
 from more4d.networks.wan import WanBlock, WanTransformer
 
 HOPPER = (9, 0)
+NOT_COMPILED = "compile does not go with memory sequential; take memory group, or leave compile out"
 
 KERNELS: dict[str, tuple[SDPBackend, ...]] = {
     "math": (SDPBackend.MATH,),
@@ -52,6 +54,25 @@ def attention_kernel(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
+def check_kernel(name: str, device: torch.device, *, width: int) -> None:
+    """Refuse a kernel of `ATTENTION` that cannot attend on `device` in heads of this width.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    with attention_kernel(name, device):
+        if device.type != "cuda" or name == "best":
+            return
+        query = torch.zeros(1, 1, 16, width, device=device, dtype=torch.bfloat16)
+        try:
+            functional.scaled_dot_product_attention(query, query, query)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{torch.cuda.get_device_name(device)} cannot compute attention '{name}' in heads of width "
+                f"{width}; take best"
+            ) from error
+
+
 def compile_blocks(transformer: WanTransformer, *, backend: str = "inductor") -> None:
     """Let torch.compile make one program for all blocks, on their first call; what is compiled stays so.
 
@@ -63,7 +84,7 @@ def compile_blocks(transformer: WanTransformer, *, backend: str = "inductor") ->
     """
     for block in transformer.blocks:
         if any(travels(module) for module in block.modules() if module is not block):
-            raise ConfigError("compile does not go with memory sequential; take group, or leave compile out")
+            raise ConfigError(NOT_COMPILED)
     for block in transformer.blocks:
         if isinstance(block, WanBlock) and not is_compiled(block):
             if travels(block):

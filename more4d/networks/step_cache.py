@@ -13,8 +13,7 @@ What is kept belongs to one pass (conditional, unconditional) of one sample and 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -27,7 +26,6 @@ from diffusers.hooks import (
 )
 from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.hooks.hooks import BaseState, StateManager
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError
@@ -44,11 +42,16 @@ COEFFICIENTS: dict[str, tuple[float, ...]] = {
 
 THRESHOLDS = {"first-block": 0.05, "teacache": 0.10, "magcache": 0.06, "taylorseer": 0.0}
 FIRST = {"first-block": 1, "teacache": 5, "magcache": 4, "taylorseer": 3}
+USED = {
+    "first-block": ("threshold",),
+    "teacache": ("threshold", "first", "coefficients", "coefficients_of"),
+    "magcache": ("threshold", "first", "ratios"),
+    "taylorseer": ("interval", "first"),
+}
+"""Fields of `StepCacheConfig` that each kind knows."""
 CALIBRATE = "python benchmarks/step_caches.py --calibrate"
 
 Kind = Literal["first-block", "teacache", "magcache", "taylorseer"]
-Enter = Callable[[str], AbstractContextManager[Any]]
-"""Opens the pass of a name, in which the transformer is then called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,8 @@ class StepCacheConfig:
         threshold: change that is let pass; 0 computes every step. None: what is usual for the kind.
             Not for "taylorseer".
         interval: "taylorseer" computes every so many steps; 1 computes all.
-        first: steps at the start that are always computed. None: what is usual for the kind.
+        first: steps at the start that are always computed. None: what is usual for the kind. Not for
+            "first-block", which always computes the first.
         coefficients: of "teacache", highest power first; by default those of the transformer's size.
         coefficients_of: name in `COEFFICIENTS`, for a transformer of another size or kind.
         ratios: of "magcache": how the magnitude of the blocks' residual changes from step to step.
@@ -75,6 +79,13 @@ class StepCacheConfig:
     ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        used = USED[self.kind]
+        for field in fields(self):
+            given = field.name != "kind" and getattr(self, field.name) != field.default
+            if given and field.name not in used:
+                raise ConfigError(
+                    f"step cache '{self.kind}' does not know {field.name}; it takes {', '.join(used)}"
+                )
         if self.threshold is not None and not self.threshold >= 0:
             raise ConfigError(f"the threshold of a step cache must not be negative, got {self.threshold}")
         if self.interval < 1 or (self.first is not None and self.first < 0):
@@ -98,11 +109,13 @@ class StepCacheConfig:
 
 
 @contextmanager
-def step_cache(transformer: WanTransformer, config: StepCacheConfig, *, calls: int) -> Iterator[Enter]:
+def step_cache(
+    transformer: WanTransformer, config: StepCacheConfig, *, calls: int
+) -> Iterator["CachedPasses"]:
     """Cache the steps of one sample. Every call of the transformer inside belongs into a pass:
 
-        with step_cache(transformer, config, calls=20) as enter:
-            with enter("conditional"):
+        with step_cache(transformer, config, calls=20) as passes:
+            with passes.enter("conditional"):
                 transformer(...)
 
     At the end everything kept is dropped and the transformer is as before.
@@ -113,26 +126,81 @@ def step_cache(transformer: WanTransformer, config: StepCacheConfig, *, calls: i
     Raises:
         ConfigError: the cache knows nothing about a transformer of this size.
     """
-    if len(transformer.blocks) < 2:
-        raise ConfigError(
-            f"a step cache needs at least 2 blocks, the transformer has {len(transformer.blocks)}"
-        )
+    check_step_cache(transformer.numbers, config)
     if config.kind == "teacache":
         remove = _add_teacache(transformer, config)
     else:
-        if WanBlock not in TransformerBlockRegistry._registry:
-            TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
+        _make_blocks_known()
         transformer.enable_cache(_published_config(config, calls))
         remove = transformer.disable_cache
     try:
-        yield transformer.cache_context
+        yield CachedPasses(transformer)
     finally:
         remove()
 
 
-def no_cache() -> AbstractContextManager[Enter]:
-    """In place of `step_cache`: passes that keep nothing."""
-    return nullcontext(lambda name: nullcontext())
+def check_step_cache(wan: WanConfig, config: StepCacheConfig) -> None:
+    """Refuse what `step_cache` would refuse for a transformer of these numbers.
+
+    Raises:
+        ConfigError: it has too few blocks, or the cache knows nothing about one of this size.
+    """
+    if wan.layers < 2:
+        raise ConfigError(f"a step cache needs at least 2 blocks, the transformer has {wan.layers}")
+    if config.kind == "teacache":
+        teacache_coefficients(wan, config)
+
+
+class Passes:
+    """Passes that keep nothing."""
+
+    def enter(self, name: str) -> AbstractContextManager[Any]:
+        """Open the pass of a name, in which the transformer is then called."""
+        return nullcontext()
+
+    def keep_second_half(self, name: str, batch: int) -> None:
+        """Let a pass whose calls had `batch` samples go on with the second half of them."""
+
+
+class CachedPasses(Passes):
+    """Passes each of which keeps what its steps may reuse."""
+
+    def __init__(self, transformer: WanTransformer) -> None:
+        self._transformer = transformer
+
+    def enter(self, name: str) -> AbstractContextManager[Any]:
+        return self._transformer.cache_context(name)
+
+    def keep_second_half(self, name: str, batch: int) -> None:
+        with self.enter(name):
+            for module in self._transformer.modules():
+                registry = vars(module).get("_diffusers_hook")
+                for hook in registry.hooks.values() if registry is not None else ():
+                    for states in vars(hook).values():
+                        if isinstance(states, StateManager):
+                            kept = vars(states.get_state())
+                            kept.update({key: _second_half(value, batch) for key, value in kept.items()})
+
+
+def _second_half(kept: Any, batch: int) -> Any:
+    """What is kept of the second half of the samples; what is not of `batch` samples stays."""
+    if isinstance(kept, Tensor):
+        return kept[batch // 2 :].clone() if kept.ndim and len(kept) == batch else kept
+    if isinstance(kept, torch.Size):
+        return torch.Size((batch // 2, *kept[1:])) if kept and kept[0] == batch else kept
+    if isinstance(kept, dict):
+        return {key: _second_half(value, batch) for key, value in kept.items()}
+    if isinstance(kept, (list, tuple)):
+        return type(kept)(_second_half(value, batch) for value in kept)
+    return kept
+
+
+def _make_blocks_known() -> None:
+    """Tell diffusers' caches about our blocks, once."""
+    try:
+        TransformerBlockRegistry.get(WanBlock)
+    except ValueError:
+        TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
 
 
 def teacache_coefficients(wan: WanConfig, config: StepCacheConfig) -> tuple[float, ...]:
@@ -278,59 +346,3 @@ def foretold_change(change: float, coefficients: Sequence[float]) -> float:
     for coefficient in coefficients:
         value = value * change + coefficient
     return max(value, 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
-    """One call of a transformer: what it was told of the time, and what its blocks added to the tokens."""
-
-    modulation: Float[Tensor, "b 6 dim"]
-    residual: Float[Tensor, "b tokens dim"]
-
-
-@contextmanager
-def recording(transformer: WanTransformer) -> Iterator[list[StepRecord]]:
-    """Everything that `magnitude_ratios` and `change_pairs` need, on the CPU, one record per call inside."""
-    records: list[StepRecord] = []
-    entered: list[tuple[Tensor, Tensor]] = []
-
-    def note_input(block: nn.Module, inputs: tuple[Any, ...]) -> None:
-        tokens, beside = inputs
-        entered.append((tokens, beside.modulation))
-
-    def note_output(block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        tokens, modulation = entered.pop()
-        records.append(
-            StepRecord(modulation=modulation.float().cpu(), residual=(output - tokens).float().cpu())
-        )
-
-    handles = [
-        transformer.blocks[0].register_forward_pre_hook(note_input),
-        transformer.blocks[-1].register_forward_hook(note_output),
-    ]
-    try:
-        yield records
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def magnitude_ratios(records: Sequence[StepRecord]) -> tuple[float, ...]:
-    """`StepCacheConfig.ratios` of the steps of one pass: mean over tokens; 1 for the first step."""
-    ratios = [1.0]
-    for before, now in pairwise(records):
-        size, old = (record.residual.norm(dim=-1) for record in (now, before))
-        ratios.append(float((size / old.clamp(min=1e-8)).mean()))
-    return tuple(ratios)
-
-
-def change_pairs(records: Sequence[StepRecord], *, reach: int = 3) -> list[tuple[float, float]]:
-    """(change of the modulation, change of the blocks' residual) between steps up to `reach` apart.
-
-    A polynomial through them (numpy.polyfit) makes `StepCacheConfig.coefficients`.
-    """
-    return [
-        (relative_change(now.modulation, before.modulation), relative_change(now.residual, before.residual))
-        for distance in range(1, reach + 1)
-        for before, now in zip(records, records[distance:], strict=False)
-    ]

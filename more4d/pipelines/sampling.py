@@ -1,7 +1,7 @@
 """Latents drawn from a network by the settings of a preset."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -13,10 +13,14 @@ from more4d.diffusion.field import Velocity
 from more4d.diffusion.guidance import guidance_floor, guided, guided_at_once
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.unipc import check_unipc_levels
 from more4d.foundation.errors import ConfigError
-from more4d.networks.acceleration import attention_kernel, compile_blocks
+from more4d.networks.acceleration import NOT_COMPILED, attention_kernel, check_kernel, compile_blocks
 from more4d.networks.interface import Conditions
-from more4d.networks.step_cache import Enter, no_cache, step_cache
+from more4d.networks.offload import Memory
+from more4d.networks.step_cache import Passes, check_step_cache, step_cache
+from more4d.networks.wan_config import WanConfig
+from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Sampling
 
 Told = TypeVar("Told", bound=Conditions)
@@ -50,11 +54,11 @@ def draw(
     sampler, sigmas = SAMPLERS[settings.sampler], sigmas_of(settings)
     if settings.compile:
         compile_blocks(network.transformer)
-    with attention_kernel(settings.attention, noise.device), _cache(network, settings) as enter:
+    with attention_kernel(settings.attention, noise.device), _cache(network, settings) as passes:
 
         def field(name: str, conditions: Conditions) -> Velocity:
             def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                with enter(name):
+                with passes.enter(name):
                     return network(noisy, sigma, conditions)
 
             return velocity
@@ -65,23 +69,59 @@ def draw(
             velocity = told
         elif settings.guidance_passes == "one":
             both = field("both", joined(unconditional(), conditional))
-            velocity = guided_at_once(both, told, settings.guidance, down_to=floor)
+            going_on = field("both", conditional)
+
+            def alone(noisy: Tensor, sigma: Tensor) -> Tensor:
+                passes.keep_second_half("both", 2 * len(noisy))  # what is cached goes on, not anew
+                return going_on(noisy, sigma)
+
+            velocity = guided_at_once(both, alone, settings.guidance, down_to=floor)
         else:
             velocity = guided(told, field("unconditional", unconditional()), settings.guidance, down_to=floor)
         return sampler.integrate(velocity, noise.float(), sigmas, on_step).to(noise.dtype)
 
 
-def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Enter]:
+def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Passes]:
     """The step cache that `settings` ask for."""
     if settings.cache is None:
-        return no_cache()
-    if settings.cache.kind == "first-block" and network.transformer.context_parallel is not None:
+        return nullcontext(Passes())
+    if network.transformer.context_parallel is not None:
+        _check_shared(settings)
+    calls = SAMPLERS[settings.sampler].calls(settings.steps)
+    return step_cache(network.transformer, settings.cache, calls=calls)
+
+
+def _check_shared(settings: Sampling) -> None:
+    if settings.cache is not None and settings.cache.kind == "first-block":
         raise ConfigError(
             "first-block does not go with context parallelism: processes that see other tokens could skip "
             "other steps; take teacache, magcache or taylorseer"
         )
-    calls = SAMPLERS[settings.sampler].calls(settings.steps)
-    return step_cache(network.transformer, settings.cache, calls=calls)
+
+
+def check_sampling(models: Models) -> None:
+    """Refuse settings of the preset that `draw` would refuse, before anything is loaded.
+
+    Raises:
+        ConfigError: one line about the first of them.
+    """
+    for part, settings in (("strag", models.preset.tracks), ("vism", models.preset.views)):
+        check_settings(settings, models.config(part).wan, device=models.device, memory=models.preset.memory)
+
+
+def check_settings(settings: Sampling, wan: WanConfig, *, device: torch.device, memory: Memory) -> None:
+    """Refuse settings that do not go with a transformer of these numbers, a device or a memory mode.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if settings.compile and memory == "sequential":
+        raise ConfigError(NOT_COMPILED)
+    if settings.cache is not None:
+        check_step_cache(wan, settings.cache)
+    if settings.sampler == "unipc":
+        check_unipc_levels(sigmas_of(settings))
+    check_kernel(settings.attention, device, width=wan.dim // wan.heads)
 
 
 def joined(first: Told, second: Told) -> Told:

@@ -218,12 +218,12 @@ CACHES = {
 def cached(placed: Placed, kind: str) -> tuple[Tensor, list[int]]:
     """Velocities of six steps with a step cache, and at which steps the last block computed."""
     computed: list[int] = []
-    with placed.at_work() as network, step_cache(network.transformer, CACHES[kind], calls=6) as enter:
+    with placed.at_work() as network, step_cache(network.transformer, CACHES[kind], calls=6) as passes:
         last = network.transformer.blocks[-1].attn1
         handle = last.register_forward_hook(lambda *_: computed.append(len(found)))
         found: list[Tensor] = []
         for _ in range(6):
-            with enter("conditional"):
+            with passes.enter("conditional"):
                 found.append(velocity(network))
         handle.remove()
     return torch.stack(found), computed

@@ -7,10 +7,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.step_cache import (
     COEFFICIENTS,
     StepCacheConfig,
-    change_pairs,
     foretold_change,
-    magnitude_ratios,
-    recording,
     step_cache,
     teacache_coefficients,
 )
@@ -62,10 +59,10 @@ class Asked:
     def along(self, config: StepCacheConfig | None, name: str = "conditional") -> torch.Tensor:
         if config is None:
             return torch.stack([self.at(step) for step in range(STEPS)])
-        with step_cache(self.transformer, config, calls=STEPS) as enter:
+        with step_cache(self.transformer, config, calls=STEPS) as passes:
             outputs = []
             for step in range(STEPS):
-                with enter(name):
+                with passes.enter(name):
                     outputs.append(self.at(step))
         return torch.stack(outputs)
 
@@ -103,12 +100,12 @@ def test_the_first_steps_are_computed_and_a_sample_knows_nothing_of_the_one_befo
 def test_passes_keep_their_states_apart(transformer, config):
     asked = Asked(transformer)
     alone = asked.along(config)
-    with step_cache(transformer, config, calls=STEPS) as enter:
+    with step_cache(transformer, config, calls=STEPS) as passes:
         together = []
         for step in range(STEPS):
-            with enter("unconditional"):
+            with passes.enter("unconditional"):
                 asked.at(step, text=-3.0)
-            with enter("conditional"):
+            with passes.enter("conditional"):
                 together.append(asked.at(step))
     assert torch.equal(torch.stack(together), alone)
 
@@ -118,8 +115,8 @@ def test_afterwards_and_after_an_error_the_transformer_is_as_before(transformer,
     asked = Asked(transformer)
     plain = asked.along(None)
     forwards = [block.forward for block in transformer.blocks]
-    with pytest.raises(ZeroDivisionError), step_cache(transformer, config, calls=STEPS) as enter:
-        with enter("conditional"):
+    with pytest.raises(ZeroDivisionError), step_cache(transformer, config, calls=STEPS) as passes:
+        with passes.enter("conditional"):
             asked.at(0)
         raise ZeroDivisionError
     assert [block.forward for block in transformer.blocks] == forwards
@@ -136,19 +133,6 @@ def test_teacache_adds_up_what_it_foretells_until_the_threshold(transformer):
 def test_a_polynomial_below_zero_foretells_no_change():
     assert foretold_change(0.0, (1.0, -0.5)) == 0
     assert foretold_change(2.0, (1.0, -0.5, 0.25)) == pytest.approx(4 - 1 + 0.25)
-
-
-def test_records_of_all_steps_make_ratios_and_pairs(transformer):
-    asked = Asked(transformer)
-    with recording(transformer) as records:
-        asked.along(None)
-    ratios, pairs = magnitude_ratios(records), change_pairs(records, reach=2)
-    assert len(records) == len(ratios) == STEPS and ratios[0] == 1
-    expected = records[3].residual.norm(dim=-1) / records[2].residual.norm(dim=-1)
-    assert ratios[3] == pytest.approx(float(expected.mean()))
-    assert len(pairs) == (STEPS - 1) + (STEPS - 2)
-    assert all(modulation > 0 and residual > 0 for modulation, residual in pairs)
-    assert not transformer.blocks[0]._forward_pre_hooks
 
 
 @pytest.mark.parametrize(
@@ -181,6 +165,11 @@ def test_teacache_says_which_coefficients_there_are(transformer):
         ({"kind": "taylorseer", "interval": 0}, "interval"),
         ({"kind": "teacache", "coefficients_of": "7b"}, "fun-14b"),
         ({"kind": "magcache"}, "ratios"),
+        ({"kind": "first-block", "first": 3}, "'first-block' does not know first; it takes threshold"),
+        ({"kind": "taylorseer", "threshold": 0.1}, "does not know threshold"),
+        ({"kind": "teacache", "interval": 2}, "does not know interval"),
+        ({"kind": "teacache", "ratios": (1.0,)}, "does not know ratios"),
+        ({"kind": "magcache", "ratios": (1.0,), "coefficients": (1.0,)}, "does not know coefficients"),
     ],
 )
 def test_an_impossible_cache_is_refused(values, word):

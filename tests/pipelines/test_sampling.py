@@ -7,12 +7,12 @@ from torch import nn
 from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.offload import Placed
+from more4d.networks.offload import Memory, Placed
 from more4d.networks.step_cache import StepCacheConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import draw, joined, sigmas_of, standard_noise
+from more4d.pipelines.sampling import check_settings, draw, joined, sigmas_of, standard_noise
 
 
 class Toward(nn.Module):
@@ -123,6 +123,47 @@ def test_steps_at_the_end_can_do_without_guidance(passes):
 def test_a_cache_that_tolerates_nothing_draws_the_same(cache, sampler, passes):
     vism, settings = small_vism(), replace(GUIDED, sampler=sampler, guidance_passes=passes)
     assert torch.equal(drawn_by(vism, replace(settings, cache=cache)), drawn_by(vism, settings))
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        StepCacheConfig(kind="teacache", threshold=0.5, first=1, coefficients=(0.0, 0.1)),
+        StepCacheConfig(kind="magcache", threshold=0.2, first=1, ratios=(1.0, 0.98)),
+        StepCacheConfig(kind="taylorseer", interval=3, first=2),
+        StepCacheConfig(kind="first-block", threshold=0.3),
+    ],
+    ids=lambda cache: cache.kind,
+)
+def test_a_cache_goes_on_where_guidance_ends(cache):
+    """In two passes the one with the prompt just goes on; in one it must, too."""
+    computed = {}
+    for passes in ("two", "one"):
+        vism, calls = small_vism(), []
+        vism.transformer.blocks[-1].attn1.register_forward_hook(
+            lambda _, __, output, calls=calls: calls.append(len(output))
+        )
+        settings = replace(GUIDED, steps=10, guidance_passes=passes, guidance_skip=0.5, cache=cache)
+        computed[passes] = (drawn_by(vism, settings), sum(calls))
+    (two, calls), (one, as_many) = computed.values()
+    if cache.kind != "first-block":  # which decides by both halves
+        assert as_many == calls
+        assert torch.allclose(one, two, atol=1e-4)
+    assert as_many < 15
+
+
+def refused(settings: Sampling, memory: Memory = "full") -> str:
+    with pytest.raises(ConfigError) as raised:
+        check_settings(settings, small_vism().config.wan, device=torch.device("cpu"), memory=memory)
+    return str(raised.value)
+
+
+def test_what_drawing_would_refuse_is_refused_before_anything_is_loaded():
+    check_settings(GUIDED, small_vism().config.wan, device=torch.device("cpu"), memory="sequential")
+    assert "no TeaCache coefficients" in refused(replace(GUIDED, cache=StepCacheConfig(kind="teacache")))
+    assert "needs a GPU" in refused(replace(GUIDED, attention="cudnn"))
+    assert "memory sequential" in refused(replace(GUIDED, compile=True), "sequential")
+    assert "smaller shift" in refused(replace(GUIDED, steps=20, shift=1e5))
 
 
 def test_drawing_twice_with_a_cache_is_the_same_twice():
