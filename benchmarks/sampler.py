@@ -284,10 +284,20 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
         if not on_cpu:
             both = replace(plain, guidance_passes="one")
             yield Case(name="memory group, one pass", settings=both, memory="group")
+        for memory in ("group", "sequential"):
+            yield Case(
+                name=f"memory {memory}, reused steps",
+                settings=replace(plain, steps=SAMPLE_STEPS, cache=cached),
+                memory=memory,
+            )
     if arguments.compile or (arguments.everything and arguments.device != "cpu"):
         yield Case(name="compiled", settings=replace(plain, compile=True))
         compiled = replace(plain, steps=SAMPLE_STEPS, cache=cached, compile=True)
         yield Case(name="compiled, cached sample", settings=compiled)
+        for memory in ("group", "fp8"):
+            yield Case(
+                name=f"memory {memory}, compiled", settings=replace(plain, compile=True), memory=memory
+            )
 
 
 def targets(subject: Subject, arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -30,9 +30,12 @@ from torch import Tensor
 
 from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.diffusion.sampler import SAMPLERS
 from more4d.files.atomic import write_bytes
+from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
-from more4d.networks.step_cache import StepCacheConfig, StepRecord, change_pairs, magnitude_ratios, recording
+from more4d.networks.step_cache import StepCacheConfig
+from more4d.networks.step_records import StepRecord, change_pairs, magnitude_ratios, recording
 from more4d.networks.wan import WanTransformer
 from more4d.pipelines import together
 from more4d.pipelines.guided_upsampling import Guide
@@ -84,12 +87,18 @@ def studied(models: Models, stage: str, scene: int, study: Study) -> None:
 
 
 def recorded(models: Models, stage: str, scene: int, settings: Sampling) -> list[StepRecord]:
-    """The steps with the prompt of a drawing without a cache."""
+    """The steps with the prompt of a drawing without a cache, all of them guided.
+
+    Raises:
+        ConfigError: the sampler asks more than once per step, so that records are not those of steps.
+    """
+    if SAMPLERS[settings.sampler].calls(settings.steps) != settings.steps:
+        raise ConfigError(f"calls of sampler '{settings.sampler}' are not its steps; take euler or unipc")
     found: list[StepRecord] = []
 
     def study(drawn: Draw, transformer: WanTransformer) -> Tensor:
         with recording(transformer) as records:
-            latents = drawn(replace(settings, cache=None, guidance_passes="two"))
+            latents = drawn(replace(settings, cache=None, guidance_passes="two", guidance_skip=0.0))
         passes = len(records) // settings.steps
         found.extend(records[passes - 1 :: passes])  # the pass with the prompt is the last of a step
         return latents
