@@ -8,6 +8,8 @@ TRANSFORMER_SHARE = 0.5
 """Of a GPU's rate, reached by transformers: what this project aims at, not a measurement."""
 CODEC_SHARE = 0.2
 """Of a GPU's rate, reached by convolutions over large pictures: an assumption."""
+ORDINARY_SHARE = 0.3
+"""Of the rate from pinned host memory, reached from ordinary memory: an assumption."""
 RESERVED_GIB = 1.5
 """Of a GPU's memory, for its driver, for what kernels use inside and for gaps: an assumption."""
 
@@ -34,6 +36,11 @@ class Gpu:
     def usable_bytes(self) -> int:
         """Memory that tensors may fill."""
         return round((self.memory_gib - RESERVED_GIB) * GIB)
+
+    @property
+    def from_ordinary_host(self) -> float:
+        """Bytes per second from host memory that is not pinned; in modes model and fp8 nothing else is."""
+        return ORDINARY_SHARE * self.from_host
 
     def seconds(self, flops: int | float, share: float) -> float:
         """Time of so many operations at a share of the peak rate."""

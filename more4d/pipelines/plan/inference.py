@@ -45,7 +45,7 @@ class ModePlan:
 
     Attributes:
         device_bytes: the most on a GPU in each step, in the order of the steps.
-        host_bytes: weights in host memory, at most.
+        host_bytes: weights in host memory, at most, with the gaps of pinned memory.
         seconds: of each step, by the name of the GPU.
         fits: the name of GPUs whose memory is enough.
     """
@@ -211,10 +211,10 @@ def _seconds(gpu: Gpu, memory: Memory, step: Step, weights: Mapping[str, WeightB
     computing = gpu.seconds(step.needs[memory].flops / share, CODEC_SHARE if codec else TRANSFORMER_SHARE)
     if memory == "full":
         return computing
-    brought = sum(weights[part].at_home for part in step.parts) / gpu.from_host
-    if memory in {"group", "sequential"}:
-        return max(computing, step.calls * brought)
-    return computing + brought
+    at_work = [weights[part] for part in step.parts]
+    before = sum(each.brought_once for each in at_work) / gpu.from_ordinary_host
+    beside = step.calls * sum(each.brought_per_call for each in at_work) / gpu.from_host
+    return before + max(computing, beside)
 
 
 def class_answers(plan: InferencePlan) -> dict[int, tuple[Memory, ...]]:

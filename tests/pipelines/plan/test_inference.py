@@ -50,6 +50,18 @@ def test_a_mode_holds_the_networks_at_work(large: InferencePlan) -> None:
         assert found == at_work + step.held_bytes + step.needs["model"].peak_bytes
 
 
+def test_weights_that_travel_come_from_pinned_memory_and_others_do_not(tiny: InferencePlan) -> None:
+    index, sampling = next((n, step) for n, step in enumerate(tiny.steps) if step.is_sampling)
+    seconds = {mode.memory: mode.seconds["H100"][index] for mode in tiny.modes}
+    (weights,) = ({m: part.weights[m] for m in seconds} for part in tiny.parts if part.part == "strag")
+    gpu = next(gpu for gpu in GPUS if gpu.name == "H100")
+    ordinary = weights["model"].at_home / gpu.from_ordinary_host
+    assert seconds["model"] == pytest.approx(seconds["full"] + ordinary)
+    once = weights["group"].brought_once / gpu.from_ordinary_host
+    beside = sampling.calls * weights["group"].brought_per_call / gpu.from_host
+    assert seconds["group"] == pytest.approx(once + max(seconds["full"], beside))
+
+
 def test_sampling_is_two_passes_a_step(large: InferencePlan) -> None:
     step = next(step for step in large.steps if step.is_sampling)
     adapter = 2 * 2 * 9 * 768**2 * 14**2
