@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,9 @@ def path_fingerprint(path: Path) -> str:
         return fingerprint([own, file_fingerprint(beside)]) if beside.is_file() else own
     files = sorted(file for file in path.rglob("*") if file.suffix in HOLD_WEIGHTS and file.is_file())
     return fingerprint([[file.relative_to(path).as_posix(), file_fingerprint(file)] for file in files])
+
+
+def content_name(path: Path, options: Mapping[str, Any]) -> str:
+    """A short name for what a network is made of: its weights, and how they are read."""
+    content = path_fingerprint(path)
+    return fingerprint([content, dict(options)]) if options else content

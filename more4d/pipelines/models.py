@@ -19,8 +19,9 @@ from more4d.networks.lora_reading import read_lora
 from more4d.networks.materialise import without_memory
 from more4d.networks.offload import HOME, Memory, Placed
 from more4d.networks.registry import ROLES
+from more4d.networks.weights import read_network_header
 from more4d.pipelines.fellows import Fellows
-from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
+from more4d.pipelines.fingerprint import content_name, fingerprint, path_fingerprint
 from more4d.pipelines.preset import (
     GUIDE,
     Loras,
@@ -42,6 +43,9 @@ REMEMBERED_PROMPTS = 64
 
 OURS = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
+
+CODEC_NOTE = "trajectory_codec"
+"""What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
 
 UNTRAINED = ("wan-fun-control",)
 """Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
@@ -156,6 +160,25 @@ class Models:
                 "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
                 "with scripts/4D_STraG_training, then give --part strag=FILE",
                 self._path("strag"),
+            )
+        self._check_codec()
+
+    def _check_codec(self) -> None:
+        """Say so where 4D-STraG was trained with another trajectory codec than it is to work with."""
+        path = self._path("strag")
+        if self.recognised("strag").layout != OURS or not path.is_file():
+            return
+        codec = self._path("trajectory_codec")
+        trained_with = read_network_header(path).notes.get(CODEC_NOTE)
+        options = (
+            {} if self.recognised("trajectory_codec").layout == OURS else self._options("trajectory_codec")
+        )
+        if trained_with is not None and trained_with != content_name(codec, options):
+            _log.warning(
+                "%s was trained with another trajectory codec than %s, so the motion it makes means nothing; "
+                "give the codec of its training with --part trajectory_codec=FILE",
+                path,
+                codec,
             )
 
     def has(self, part: str) -> bool:
@@ -276,13 +299,18 @@ class Models:
             if path is None:
                 raise ConfigError(f"'{name}' needs a model; say --part depth={TRANSFORMERS_PREFIX}FOLDER")
             name, path = f"{TRANSFORMERS_PREFIX}{path}", None
+        if name == "unidepth" and path is None:
+            raise WeightsError(
+                f"'{name}' needs a folder of its weights, which are not fetched from anywhere; say --part "
+                f"depth={name}:FOLDER ({GUIDE} says where to get it), or {INSTEAD_OF_DEPTH}"
+            )
         try:
             return open_depth_estimator(name, weights=path, device=self.device)
         except MissingPackageError as error:
             raise MissingPackageError(f"{error}; or {INSTEAD_OF_DEPTH}") from error
 
     def identity(self, *parts: str) -> str:
-        """A short name for the weights of these parts, which changes with their content."""
+        """A short name for the weights of these parts, which changes with their content and precision."""
         for part in parts:
             if part not in self._identities:
                 self._identities[part] = fingerprint(self._identity(part))
@@ -297,6 +325,8 @@ class Models:
             named.append(options)
         for lora in self.loras.get(part, ()):
             named += [path_fingerprint(lora.path), lora.strength]
+        if self.dtype != torch.float32:
+            named.append(str(self.dtype))
         if self.preset.memory == "fp8" and part in GENERATORS:  # no other mode changes a result
             named.append(self.preset.memory)
         return named

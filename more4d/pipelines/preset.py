@@ -145,7 +145,8 @@ class Preset:
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
-        dtype: precision of the networks on a GPU; a CPU always computes in float32.
+        dtype: precision of the networks on a GPU; a CPU always computes in float32. (There is no float16, in
+            which umT5 overflows.)
         memory: where weights are while their network works and while it waits, see `networks.offload`.
         loras: low-rank updates that are merged into the generators.
     """
@@ -165,7 +166,7 @@ class Preset:
     consistent_views: bool = True
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
     loras: Loras = field(default_factory=Loras)
 
@@ -263,7 +264,7 @@ def with_part(preset: Preset, part: str, value: str) -> Preset:
     Args:
         part: a field of `Parts`.
         value: a file, relative to the working directory. For depth also an estimator: `small`, `unidepth`,
-            `unidepth:FOLDER` or `transformers:FOLDER`.
+            `unidepth:FOLDER` or `transformers:FOLDER`; the preset's own without a folder keeps its folder.
 
     Raises:
         ConfigError: there is no such part, or the file is empty.
@@ -273,6 +274,8 @@ def with_part(preset: Preset, part: str, value: str) -> Preset:
     if part not in known or not value:
         raise ConfigError(f"'{part}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}")
     estimator, _, file = value.partition(":")
+    if part == "depth" and estimator == preset.depth_estimator and not file:
+        return preset
     if part == "depth" and estimator in ESTIMATORS:
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():

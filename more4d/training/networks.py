@@ -11,7 +11,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.layouts import open_network, recognise, unusable
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_reading import read_lora
-from more4d.pipelines.fingerprint import fingerprint, path_fingerprint
+from more4d.pipelines.fingerprint import content_name
 from more4d.pipelines.preset import LoraFile, PartFile, find_preset, options_of
 
 NetworkFile = Path | PartFile
@@ -109,8 +109,7 @@ def path_of(named: NetworkFile) -> Path:
 
 def content_of(named: NetworkFile) -> str:
     """A short name for what a network is made of."""
-    content, options = path_fingerprint(path_of(named)), _options(named)
-    return fingerprint([content, options]) if options else content
+    return content_name(path_of(named), _options(named))
 
 
 def needed(options: PresetNetworks, *names: str) -> None:

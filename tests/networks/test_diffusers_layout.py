@@ -63,7 +63,7 @@ def test_a_network_in_memory_is_saved_as_it_is(models, tmp_path: Path, dtype):
     save_diffusers(network, tmp_path, kind="vism")
     again = open_network(tmp_path, role="vism", dtype=None)
     same(again, network)
-    assert {parameter.dtype for parameter in again.parameters()} == {dtype}
+    assert {parameter.dtype for parameter in again.parameters()} == {dtype, torch.float32}  # time stays exact
 
 
 def test_shards_hold_no_more_than_they_may_and_old_ones_are_gone(models, tmp_path: Path):

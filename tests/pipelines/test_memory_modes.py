@@ -139,6 +139,7 @@ def test_who_helps_to_draw_holds_one_generator_at_a_time(random_preset, monkeypa
     models, beside = opened(random_preset, keep_loaded=False), watched(monkeypatch)
     drawn: list[Any] = []
     monkeypatch.setattr(together, "draw", lambda network, *told, **named: drawn.append(type(network)))
+    monkeypatch.setattr(together, "ContextParallel", lambda tensors: None)
     noise = torch.zeros(1, 16, 1, 2, 2)
     said = [(part, models.preset.tracks, noise, CONDITIONS, None) for part in ("strag", "strag", "vism")]
     models.fellows = Heard(*said, 7)

@@ -11,7 +11,9 @@ from more4d.networks.lora_writing import convert_lora
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG
 from more4d.networks.weights import load_network, read_tensors, save_network
-from more4d.pipelines.models import Lora, Models
+from more4d.pipelines.fingerprint import content_name
+from more4d.pipelines.models import CODEC_NOTE, Lora, Models
+from more4d.pipelines.preset import load_preset
 
 
 def copy_of(preset, folder):
@@ -130,3 +132,31 @@ def test_motion_features_that_nothing_takes_are_refused(random_preset, tmp_path)
     save_network(folder / "strag.safetensors", STraG(config), kind="strag", config=config)
     with pytest.raises(ConfigError, match="takes none"):
         Models.open(folder)
+
+
+def test_the_identity_follows_the_precision(random_preset):
+    def name(dtype: str, device: str) -> str:
+        return Models(random_preset, replace(load_preset(random_preset), dtype=dtype), device).identity(
+            "strag"
+        )
+
+    assert name("bfloat16", "meta") != name("float32", "meta")
+    assert name("bfloat16", "cpu") == name("float32", "meta")  # a CPU computes in float32
+
+
+def test_unidepth_without_a_folder_is_not_fetched(random_preset):
+    models = Models.open(random_preset, parts={"depth": "unidepth"})
+    with pytest.raises(WeightsError, match="depth=unidepth:FOLDER"):
+        models.depth_estimator()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_another_codec_than_that_of_the_training_is_told(random_preset, tmp_path, caplog, same):
+    folder = copy_of(random_preset, tmp_path / "weights")
+    strag = load_network(folder / "strag.safetensors", BUILDERS)
+    codec = folder / ("trajectory_codec.safetensors" if same else "text.safetensors")
+    notes = {CODEC_NOTE: content_name(codec, {})}
+    save_network(folder / "strag.safetensors", strag, kind="strag", config=strag.config, notes=notes)
+    with caplog.at_level("WARNING"):
+        Models.open(folder)
+    assert ("was trained with another trajectory codec" in caplog.text) != same

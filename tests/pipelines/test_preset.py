@@ -4,6 +4,7 @@ import yaml
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.geometry.framing import working_size
 from more4d.pipelines.preset import (
+    PRESETS,
     WEIGHTS,
     PartFile,
     find_preset,
@@ -112,7 +113,7 @@ def test_a_part_is_replaced_with_what_is_said_about_reading_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "estimator", "keeps_a_file"),
-    [("small", "small", False), ("unidepth", "unidepth", False), ("transformers:.", "transformers", True)],
+    [("small", "small", False), ("unidepth", "unidepth", True), ("transformers:.", "transformers", True)],
 )
 def test_another_estimator_of_depth_is_named_like_a_file(value, estimator, keeps_a_file):
     changed = with_part(read_preset("moge4d"), "depth", value)
@@ -131,3 +132,17 @@ def test_a_tokenizer_lies_beside_the_weights(tmp_path):
     text = {"file": "text.safetensors", "options": {"tokenizer": "google/umt5-xxl"}}
     with pytest.raises(WeightsError, match=r"umt5-xxl is missing, its tokenizer"):
         load_preset(write(tmp_path, parts=parts | {"text": text}))
+
+
+def test_the_presets_own_estimator_keeps_its_folder():
+    preset = read_preset("fun-1.3b")
+    assert with_part(preset, "depth", "unidepth") == preset
+    assert with_part(preset, "depth", "small").parts.depth is None
+
+
+def test_a_precision_in_which_the_text_encoder_overflows_is_refused(tmp_path):
+    text = (PRESETS / "fun-1.3b.yaml").read_text().replace("dtype: bfloat16", "dtype: float16")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="dtype"):
+        read_preset(str(path))

@@ -18,7 +18,8 @@ from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
-from more4d.pipelines.preset import Parts, Preset
+from more4d.pipelines.models import OURS
+from more4d.pipelines.preset import PartFile, Parts, Preset, options_of, read_preset
 
 META = torch.device("meta")
 
@@ -65,27 +66,35 @@ PUBLISHED_PARTS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
 def planned_parts(preset: Preset, folder: Path) -> dict[str, PlannedPart]:
     """The networks of a preset, in the order in which the pipeline loads them.
 
-    Of presets that have their weights here the files' headers are read; the sizes of others are known.
+    Of files that are here the headers are read. The sizes of those that a preset of this project names, and
+    that people fetch themselves, are known without.
 
     Raises:
         WeightsError: a file that is needed to know its size is missing or damaged.
         ConfigError: the preset sets an option that a network does not have.
     """
-    known = PUBLISHED_PARTS.get(preset.name, {})
     return {
-        part.name: _planned(part.name, preset, folder, known)
+        part.name: _planned(part.name, preset, folder)
         for part in fields(Parts)
         if part.name in ROLES and preset.parts.of(part.name) is not None
     }
 
 
-def _planned(part: str, preset: Preset, folder: Path, known: Mapping[str, tuple[str, Any]]) -> PlannedPart:
-    if part in known:
-        kind, config = known[part]
-        return PlannedPart(part=part, kind=kind, config=config)
+def _planned(part: str, preset: Preset, folder: Path) -> PlannedPart:
     file = preset.parts.of(part)
     assert file is not None
-    found = recognise(folder / file.file, role=part)
+    path = folder / file.file
+    if not path.exists() and file == _shipped(part, preset.name):
+        kind, config = PUBLISHED_PARTS[preset.name][part]
+        return PlannedPart(part=part, kind=kind, config=config)
+    found = recognise(path, role=part)
+    if found.layout != OURS and not found.problems and (options := options_of(file, folder)):
+        found = recognise(path, role=part, options=options)
     if found.problems:
-        raise unusable(folder / file.file, found)
+        raise unusable(path, found)
     return PlannedPart(part=part, kind=found.kind, config=found.config)
+
+
+def _shipped(part: str, name: str) -> PartFile | None:
+    """What this project's own preset of that name has for a part, if its sizes are known."""
+    return read_preset(name).parts.of(part) if part in PUBLISHED_PARTS.get(name, {}) else None

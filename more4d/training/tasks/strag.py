@@ -4,6 +4,7 @@ Everything around the generator is frozen. `tiny_strag` trains it all together.
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -23,10 +24,11 @@ from more4d.networks.interface import (
 )
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.conditions import ClipImage, strag_conditions
+from more4d.pipelines.models import CODEC_NOTE
 from more4d.pipelines.preset import find_preset
 from more4d.training.flow import FlowStart, chosen, flow_losses, levels_of, noised, without
 from more4d.training.generator import GeneratorOptions, GeneratorTask
-from more4d.training.networks import NetworkFile
+from more4d.training.networks import NetworkFile, content_of, path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +137,23 @@ class STraGTask(GeneratorTask):
         loss = metrics["flow"] + further.pop("further", 0.0)
         return {"loss": loss, **metrics, **further, **levels_of(start, velocity, weight)}
 
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        """With the name of the frozen codec whose latents it learned: those of another mean nothing to it."""
+        codec, learned = self.options.codec, self.codec is not None and is_learned(self.codec)
+        if codec is not None and not learned and path_of(codec).exists():
+            notes = {**notes, CODEC_NOTE: content_of(codec)}
+        return super().export(folder, notes)
+
     def further_losses(
         self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch | STraGLatents
     ) -> dict[str, Tensor]:
         """What is added to the loss under "further", and other metrics; nothing here."""
         return {}
+
+
+def is_learned(network: nn.Module) -> bool:
+    """Whether training changes a network."""
+    return any(parameter.requires_grad for parameter in network.parameters())
 
 
 def shown_by_preset(options: STraGOptions) -> STraGOptions:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,20 @@ def test_a_preset_of_ones_own_must_have_its_files(tmp_path: Path) -> None:
     preset, _ = find_preset("tiny")
     with pytest.raises(WeightsError):
         planned_parts(preset, tmp_path)
+
+
+def test_a_preset_that_only_borrows_a_name_is_judged_by_its_own_files(tmp_path: Path) -> None:
+    preset, folder = find_preset("fun-14b", tmp_path)
+    other = replace(preset, parts=replace(preset.parts, strag="Wan2.1-Fun-V1.1-1.3B-Control"))
+    with pytest.raises(WeightsError, match=r"1\.3B-Control"):
+        planned_parts(other, folder)
+
+
+def test_a_file_that_is_here_is_read_whatever_the_preset_is_called(tmp_path: Path) -> None:
+    preset, folder = find_preset("fun-14b", tmp_path)
+    tiny, home = find_preset("tiny")
+    expected = planned_parts(tiny, home)["strag"].config
+    file = str(home / tiny.parts.of("strag").file)
+    found = planned_parts(replace(preset, parts=replace(preset.parts, strag=file)), folder)
+    assert found["strag"].config == expected
+    assert found["vism"].config == PUBLISHED_PARTS["fun-14b"]["vism"][1]
