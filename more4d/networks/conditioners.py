@@ -4,7 +4,7 @@ The only module of the networks that imports transformers.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5C
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.exact import ExactBuffers
-from more4d.networks.weights import load_mapped
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -132,15 +131,6 @@ def _tokenizer(name: str) -> Callable[[str], list[int]]:
     return lambda text: list(tokenizer(text, add_special_tokens=True)["input_ids"])
 
 
-def load_published_text(encoder: UMT5TextEncoder, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill `encoder` from the layout of `models_t5_umt5-xxl-enc-bf16.pth`; `where` is the file, for messages.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
-    load_mapped(encoder.encoder, tensors, published_text_names(encoder.config.layers), where=where)
-
-
 def published_text_names(layers: int) -> dict[str, str]:
     """Published name -> name in `UMT5TextEncoder.encoder`."""
     in_block = {
@@ -220,20 +210,6 @@ class ClipVision(ExactBuffers):
         return (resized - self.mean) / self.std
 
 
-def load_published_clip(clip: ClipVision, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill `clip` from the layout of `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`.
-
-    The text tower, the last block and what follows it are left out. `where` is the file, for messages.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
-    last = clip.config.layers - 1
-    load_mapped(
-        clip.vision, _apart(tensors), published_clip_names(last), where=where, ignore=unused_clip_names(last)
-    )
-
-
 def unused_clip_names(last: int) -> tuple[str, ...]:
     """Published names, or prefixes ending in a dot, of what is not needed if `last` is the last block."""
     return ("log_scale", "textual.", "visual.head", "visual.post_norm.", f"visual.transformer.{last}.")
@@ -263,19 +239,3 @@ def published_clip_names(layers: int) -> dict[str, str]:
                     f"encoder.layers.{block}.{ours}.{kind}"
                 )
     return names
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published tensors with query, key and value apart, and without axes of length one."""
-    apart = {}
-    for name, tensor in tensors.items():
-        if ".attn.to_qkv." in name:
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                apart[name.replace("to_qkv", f"to_{letter}")] = part
-        elif name == "visual.cls_embedding":
-            apart[name] = tensor.flatten()
-        elif name == "visual.pos_embedding":
-            apart[name] = tensor.squeeze(0)
-        else:
-            apart[name] = tensor
-    return apart

@@ -5,7 +5,6 @@ video of two equal frames to it. Only its encoder is used here. It stays outside
 features: an initialisation of theirs must not reach its pretrained weights.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import ConfigError
 from more4d.networks.exact import ExactBuffers
-from more4d.networks.weights import load_mapped
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -105,24 +103,6 @@ def sinusoid(rows: int, dim: int) -> Float[Tensor, "rows dim"]:
     pair = torch.arange(dim // 2, dtype=torch.float64)
     angles = torch.outer(torch.arange(rows, dtype=torch.float64), 10000.0 ** (-2 * pair / dim))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
-
-
-def load_published_trunk(trunk: OmniMAETrunk, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill `trunk` from the published layout (keys `trunk.*`; what belongs to the decoder is left out).
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape, or positions are not the sinusoid.
-    """
-    stored = tensors.get("trunk.pos_embed")
-    if stored is not None:
-        expected = sinusoid(stored.shape[1], stored.shape[2])
-        if not torch.allclose(stored[0].float(), expected, atol=1e-3):
-            raise WeightsError(
-                f"{where}: trunk.pos_embed is not the fixed sinusoid; this is another network's file"
-            )
-    load_mapped(
-        trunk, tensors, published_trunk_names(trunk.config), where=where, ignore=(*UNUSED, "trunk.pos_embed")
-    )
 
 
 def published_trunk_names(config: OmniMAEConfig) -> dict[str, str]:

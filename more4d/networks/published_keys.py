@@ -6,13 +6,9 @@ the configuration, so that a tensor that should be there and is not, or the reve
 
 from collections.abc import Mapping
 
-from torch import Tensor
-from torch.nn import functional
-
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 from more4d.networks.wan_config import WanConfig
-from more4d.networks.weights import load_mapped
 
 # Saved with 4D-STraG, but a network of its own here (networks.omnimae).
 OMNIMAE_PREFIX = "omnimae_extractor."
@@ -86,39 +82,6 @@ def network_names(network: STraG | ViSM) -> dict[str, str]:
     return table(network.config.wan)
 
 
-def load_published(network: STraG | ViSM, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill `network` from a published file's `tensors`; `where` is the file, for messages.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
-    load_mapped(network, tensors, network_names(network), where=where, ignore=(OMNIMAE_PREFIX,))
-
-
-def load_control(network: STraG, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Start 4D-STraG from a Wan2.1-Fun Control transformer, which knows neither depth nor motion features.
-
-    Input channels beyond the file's get weights of zero, and what belongs to the Motion Perception Module
-    stays as it is: a new network then computes what the Control transformer does.
-
-    Raises:
-        WeightsError: any other tensor is missing, unknown or of another shape.
-    """
-    new = {name: tensor for name, tensor in to_published(network).items() if _of_motion_perception(name)}
-    filled = new | dict(tensors)
-    patches = "patch_embedding.weight"
-    if patches in filled:
-        missing = max(0, network.config.wan.in_channels - filled[patches].shape[1])
-        filled[patches] = functional.pad(filled[patches], (0, 0, 0, 0, 0, 0, 0, missing))
-    load_published(network, filled, where=where)
-
-
-def to_published(network: STraG | ViSM) -> dict[str, Tensor]:
-    """The tensors of `network` under their published names: the inverse of `load_published`."""
-    ours = network.state_dict()
-    return {published: ours[name] for published, name in network_names(network).items()}
-
-
 def _block_names(config: WanConfig) -> dict[str, str]:
     modules, single = dict(IN_BLOCK), {"modulation": "scale_shift_table"}
     for published, ours in (("self_attn", "attn1"), ("cross_attn", "attn2")):
@@ -133,10 +96,6 @@ def _block_names(config: WanConfig) -> dict[str, str]:
             modules[f"{published}.spatial_guide.1"] = f"{ours}.linear"
             single[f"{published}.gate"] = f"{ours}.gate"
     return single | _weights_and_biases(modules)
-
-
-def _of_motion_perception(published: str) -> bool:
-    return published.startswith("feature_adapter.") or any(f".{module}." in published for module in GUIDANCE)
 
 
 def _weights_and_biases(modules: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,6 @@ and back through both inverses, the VAE's decoder and the decoder adapter. All s
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -26,9 +25,7 @@ from more4d.networks.video_vae import (
     LatentStatistics,
     WanVideoVae,
     WanVideoVaeConfig,
-    load_published_video_vae,
 )
-from more4d.networks.weights import fill_network, read_tensors
 
 GROUPS = 32
 FRAMES_AT_ONCE = 4
@@ -289,26 +286,3 @@ def _linear_picture(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "
     depth_m = torch.where(depth_m >= NEAREST_M, depth_m, torch.ones_like(depth_m))
     near, far = depth_m.min(), depth_m.max()
     return 2 * (depth_m - near) / (far - near + 1e-8) - 1
-
-
-def load_published_codec(codec: WanTrajectoryVae, folder: Path, *, released: bool = True) -> None:
-    """Fill `codec` from the three files that MoRe4D's codec training saves.
-
-    Args:
-        folder: holds `encoder_prompt`, `decoder_prompt` and `vae`, each with a `pytorch_model.bin`.
-        released: use the trajectory statistics of the released 4D-STraG; a codec that only the published
-            training script has seen goes with none.
-
-    Raises:
-        WeightsError: a file is missing or damaged, or a tensor is missing, unknown or of another shape.
-    """
-    parts = {"encoder_prompt": codec.encoder_adapter, "decoder_prompt": codec.decoder_adapter}
-    for name, adapter in parts.items():
-        path = folder / name / "pytorch_model.bin"
-        fill_network(adapter, read_tensors(path), where=str(path))
-    path = folder / "vae" / "pytorch_model.bin"
-    load_published_video_vae(codec.video, read_tensors(path), where=str(path))
-    if released:
-        codec.trajectory_statistics.set(
-            torch.tensor(PUBLISHED_TRAJECTORY_MEAN), torch.tensor(PUBLISHED_TRAJECTORY_STD)
-        )

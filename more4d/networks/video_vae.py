@@ -5,7 +5,7 @@ before. Those features stay in the autograd graph, so a gradient reaches every f
 of the reference cuts it between groups); to save memory, groups are computed again on the way back.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
 from more4d.networks.vae_tiles import FIRST_UP, FirstHalf, SecondHalf, tiles
-from more4d.networks.wan import AutoencoderKLWan, convert_wan_vae_to_diffusers
-from more4d.networks.weights import fill_network
+from more4d.networks.wan import AutoencoderKLWan
 
 LATENT_CHANNELS = 16
 WAN_MEAN = (
@@ -189,13 +188,3 @@ def _step(
     """One group of frames; `memory` is left as it is, so that the step can be computed again."""
     memory = list(memory)
     return network(group, feat_cache=memory, feat_idx=[0], **options), memory
-
-
-def load_published_video_vae(video_vae: WanVideoVae, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Fill `video_vae` from the layout of `Wan2.1_VAE.pth`, or of MoRe4D's saved VAE (names begin `model.`).
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or of another shape.
-    """
-    plain = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    fill_network(video_vae.vae, convert_wan_vae_to_diffusers(plain), where=where)

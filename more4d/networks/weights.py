@@ -1,6 +1,6 @@
 """Networks to and from files: ours with their configuration inside, published ones by tables of names."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -98,34 +98,6 @@ def load_network(
         ) from error
     fill_network(network.to(device=device, dtype=dtype), stored.tensors, where=str(path))
     return network.eval()
-
-
-def load_mapped(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    rename: Mapping[str, str],
-    *,
-    where: str,
-    ignore: Collection[str] = (),
-) -> None:
-    """Fill `network` from published tensors through a table of names.
-
-    Args:
-        rename: published name -> name in `network`.
-        where: the file the tensors come from, for messages.
-        ignore: published names, or prefixes ending in a dot, that are left out on purpose.
-
-    Raises:
-        WeightsError: a tensor is in neither `rename` nor `ignore`, is missing, or has another shape.
-    """
-    prefixes = tuple(name for name in ignore if name.endswith("."))
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name in rename:
-            renamed[rename[name]] = tensor
-        elif name not in ignore and not (prefixes and name.startswith(prefixes)):
-            raise WeightsError(f"{where}: unknown tensor '{name}'; this is the file of another network")
-    fill_network(network, renamed, where=where)
 
 
 def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:

@@ -1,23 +1,21 @@
 """The trunk agrees with the reference, and works in other sizes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, load_published_trunk, sinusoid
+from more4d.foundation.errors import ConfigError
+from more4d.networks.layouts import open_network, recognise
+from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, sinusoid
 
 TINY = OmniMAEConfig(image_size=48, patch=8, dim=24, depth=2, heads=3)
 
 
-def published(reference) -> OmniMAEConfig:
-    numbers = reference.config
-    return OmniMAEConfig(dim=numbers["embed_dim"], depth=numbers["depth"], heads=numbers["num_heads"])
-
-
-def test_trunk_agrees_with_the_reference(conformance):
+def test_trunk_agrees_with_the_reference(conformance, pth):
     reference = conformance("omnimae_trunk")
-    trunk = OmniMAETrunk(published(reference))
-    load_published_trunk(trunk, reference.weights, where="fixture")
+    heads = {"heads": reference.config["num_heads"]}
+    trunk = open_network(pth("omnimae_trunk"), role="motion_features", options=heads)
     with torch.no_grad():
         features = trunk(reference.inputs["image"])
     assert features.shape[-2:] == (14, 14)
@@ -31,19 +29,12 @@ def test_positions_are_the_published_ones(conformance):
     assert torch.allclose(sinusoid(*stored.shape), stored, atol=1e-6)
 
 
-def test_a_missing_tensor_is_named(conformance):
-    reference = conformance("omnimae_trunk")
-    weights = dict(reference.weights)
+def test_a_missing_tensor_is_named(conformance, tmp_path: Path):
+    weights = dict(conformance("omnimae_trunk").weights)
     del weights["trunk.blocks.1.attn.qkv.bias"]
-    with pytest.raises(WeightsError, match=r"blocks\.1\.qkv\.bias"):
-        load_published_trunk(OmniMAETrunk(published(reference)), weights, where="fixture")
-
-
-def test_other_positions_are_refused(conformance):
-    reference = conformance("omnimae_trunk")
-    weights = reference.weights | {"trunk.pos_embed": reference.weights["trunk.pos_embed"].roll(1, dims=1)}
-    with pytest.raises(WeightsError, match="sinusoid"):
-        load_published_trunk(OmniMAETrunk(published(reference)), weights, where="fixture")
+    torch.save(weights, tmp_path / "w.torch")
+    (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
+    assert problem == "tensor 'trunk.blocks.1.attn.qkv.bias' is missing"
 
 
 def test_features_form_a_map_in_the_order_of_the_image():

@@ -1,6 +1,6 @@
 """4D-STraG: agreement with the reference, and laws of its conditions."""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +9,7 @@ from torch import Tensor
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, load_published_trunk
-from more4d.networks.published_keys import OMNIMAE_PREFIX, load_published
+from more4d.networks.layouts import open_network
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.wan import WanConfig
 
@@ -61,23 +60,15 @@ class Published:
     taken as more channels of the image.
     """
 
-    def __init__(self, reference: Any, **changes: Any) -> None:
-        self.reference, self.given = reference, reference.inputs
-        wan = replace(WanConfig.from_published(reference.config, reference.weights), **changes)
-        self.network = STraG(STraGConfig(wan=wan, image_channels=32, start_channels=0)).eval()
-        load_published(self.network, reference.weights, where="fixture")
+    def __init__(self, reference: Any, folder: Path, **changes: Any) -> None:
+        self.reference, self.given, self.folder = reference, reference.inputs, folder
+        options = {"image_channels": 32, "start_channels": 0, **changes}
+        self.network = open_network(folder, role="strag", options=options)
 
     def features(self) -> Tensor:
         """The photo as the trunk of the same file sees it."""
-        numbers = self.reference.config["omnimae"]
-        config = OmniMAEConfig(dim=numbers["embed_dim"], depth=numbers["depth"], heads=numbers["num_heads"])
-        trunk = OmniMAETrunk(config)
-        weights = {
-            name.removeprefix(OMNIMAE_PREFIX): tensor
-            for name, tensor in self.reference.weights.items()
-            if name.startswith(OMNIMAE_PREFIX)
-        }
-        load_published_trunk(trunk, weights, where="fixture")
+        heads = {"heads": self.reference.config["omnimae"]["num_heads"]}
+        trunk = open_network(self.folder, role="motion_features", options=heads)
         return trunk(self.given["first_frame"])
 
     def conditions(self, **changes: Any) -> STraGConditions:
@@ -100,8 +91,8 @@ class Published:
 
 
 @pytest.fixture
-def published(conformance: Any) -> Published:
-    return Published(conformance("strag"))
+def published(conformance: Any, published_folder: Any) -> Published:
+    return Published(conformance("strag"), published_folder("strag"))
 
 
 @torch.no_grad()
@@ -114,7 +105,7 @@ def test_strag_agrees_with_the_reference_where_guidance_lines_up(published):
 
 @torch.no_grad()
 def test_strag_agrees_with_the_reference_where_guidance_comes_a_frame_early(published):
-    shifted = Published(published.reference, guidance_alignment="published")
+    shifted = Published(published.reference, published.folder, guidance_alignment="published")
     assert shifted.reference.agrees(shifted.velocity(), "output_reference_alignment")
     assert not shifted.reference.agrees(shifted.velocity(), "output_corrected_alignment")
     assert shifted.reference.agrees(shifted.velocity(reference_latents=None), "output_without_ref")
@@ -135,7 +126,7 @@ def test_motion_features_agree_with_the_reference(published):
 @torch.no_grad()
 @pytest.mark.parametrize(("alignment", "named"), [("front", "corrected"), ("published", "reference")])
 def test_one_feature_vector_for_all_tokens_agrees_with_the_reference(published, alignment, named):
-    network = Published(published.reference, guidance_alignment=alignment).network
+    network = Published(published.reference, published.folder, guidance_alignment=alignment).network
     given, conditions = published.given, published.conditions()
     velocity = network.transformer(
         torch.cat([given["x"], given["y"]], dim=1),

@@ -11,6 +11,7 @@ from torch import Tensor
 from more4d.foundation.config import from_mapping
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.interface import latent_frames
+from more4d.networks.layouts import open_network
 from more4d.networks.registry import BUILDERS
 from more4d.networks.trajectory_vae import (
     LARGEST_MOTION,
@@ -21,7 +22,6 @@ from more4d.networks.trajectory_vae import (
     WanTrajectoryVae,
     WanTrajectoryVaeConfig,
     depth_to_picture,
-    load_published_codec,
 )
 from more4d.networks.video_vae import WAN_STD, WanVideoVaeConfig
 from more4d.networks.weights import fill_network, load_network, save_network
@@ -222,8 +222,7 @@ def published(conformance, tmp_path: Path) -> Path:
 
 def test_a_published_codec_agrees_with_the_reference(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = codec(WanTrajectoryVaeConfig(video=WanVideoVaeConfig(base_dim=6)))
-    load_published_codec(network, published)
+    network = open_network(published, role="trajectory_codec")
     statistics = network.trajectory_statistics
     with torch.no_grad():
         encoded = statistics.normalise(network.encode_video(vae.inputs["video"]))
@@ -242,8 +241,7 @@ def test_a_published_codec_agrees_with_the_reference(conformance, published: Pat
 
 def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = codec(WanTrajectoryVaeConfig(video=WanVideoVaeConfig(base_dim=6)))
-    load_published_codec(network, published, released=False)
+    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
     with torch.no_grad():
         mean, log_variance = network.video.posterior(vae.inputs["video"])
         sample = mean + torch.exp(log_variance / 2) * vae.inputs["noise"]
@@ -254,19 +252,17 @@ def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, p
 
 
 def test_released_statistics_are_stored_with_a_published_codec(published: Path):
-    network = codec(WanTrajectoryVaeConfig(video=WanVideoVaeConfig(base_dim=6)))
-    load_published_codec(network, published, released=False)
+    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
     assert torch.equal(network.trajectory_statistics.std, torch.ones(16))
-    load_published_codec(network, published)
+    network = open_network(published, role="trajectory_codec")
     assert torch.equal(network.trajectory_statistics.mean, torch.tensor(PUBLISHED_TRAJECTORY_MEAN))
     assert torch.equal(network.trajectory_statistics.std, torch.tensor(PUBLISHED_TRAJECTORY_STD))
 
 
 def test_a_published_codec_without_a_part_is_one_line(published: Path):
     (published / "decoder_prompt" / "pytorch_model.bin").unlink()
-    network = codec(WanTrajectoryVaeConfig(video=WanVideoVaeConfig(base_dim=6)))
     with pytest.raises(WeightsError, match="decoder_prompt") as error:
-        load_published_codec(network, published)
+        open_network(published, role="trajectory_codec")
     assert "\n" not in str(error.value)
 
 

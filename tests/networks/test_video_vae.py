@@ -1,10 +1,13 @@
 """The video VAE agrees with the reference, and gradients pass through all of its time."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
+from more4d.networks.layouts import open_network
 from more4d.networks.vae_tiles import CELL_PX, FirstHalf, SecondHalf
 from more4d.networks.video_vae import (
     WAN_MEAN,
@@ -12,7 +15,6 @@ from more4d.networks.video_vae import (
     LatentStatistics,
     WanVideoVae,
     WanVideoVaeConfig,
-    load_published_video_vae,
 )
 from more4d.networks.wan import AutoencoderKLWan
 
@@ -113,11 +115,11 @@ def test_impossible_statistics_are_refused():
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
-def test_published_weights_agree_with_the_reference(conformance, prefix: str):
+def test_published_weights_agree_with_the_reference(conformance, tmp_path: Path, prefix: str):
     reference = conformance("wan_vae")
-    codec = WanVideoVae(WanVideoVaeConfig(base_dim=reference.config["dim"])).eval()
     published = {prefix + name: tensor for name, tensor in reference.weights.items()}
-    load_published_video_vae(codec, published, where="vae.pth")
+    torch.save(published, tmp_path / "vae.pth")
+    codec = open_network(tmp_path / "vae.pth", role="video_codec")
     video = reference.inputs["video"]
     with torch.no_grad():
         mean, log_variance = codec.posterior(video)
@@ -131,15 +133,15 @@ def test_published_weights_agree_with_the_reference(conformance, prefix: str):
 
 
 @pytest.mark.parametrize("name", ["conv1.bias", "encoder.downsamples.5.time_conv.bias"])
-def test_published_weights_are_strict(conformance, name: str):
+def test_published_weights_are_strict(conformance, tmp_path: Path, name: str):
     reference = conformance("wan_vae")
-    codec = WanVideoVae(WanVideoVaeConfig(base_dim=reference.config["dim"]))
     tensors = {key: tensor for key, tensor in reference.weights.items() if key != name}
+    torch.save(tensors, tmp_path / "vae.pth")
     with pytest.raises(WeightsError, match=r"vae\.pth: .*missing"):
-        load_published_video_vae(codec, tensors, where="vae.pth")
+        open_network(tmp_path / "vae.pth", role="video_codec")
+    torch.save(reference.weights | {"encoder.surprise": torch.ones(1)}, tmp_path / "vae.pth")
     with pytest.raises(WeightsError, match="surprise"):
-        tensors = reference.weights | {"encoder.surprise": torch.ones(1)}
-        load_published_video_vae(codec, tensors, where="vae.pth")
+        open_network(tmp_path / "vae.pth", role="video_codec")
 
 
 @pytest.mark.parametrize("tile_px", [24, 40])

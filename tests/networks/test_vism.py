@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.published_keys import load_published
+from more4d.networks.layouts import open_network
 from more4d.networks.vism import ViSM, ViSMConfig, masked_video, pack_mask
 from more4d.networks.wan import WanConfig
 
@@ -35,13 +35,11 @@ def inputs(**changes: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     return torch.randn(2, 16, 3, 4, 6), torch.tensor([0.2, 0.9]), conditions | changes
 
 
-def test_vism_agrees_with_the_reference(conformance):
+def test_vism_agrees_with_the_reference(conformance, published_folder):
     reference = conformance("wan_fun_inp")
-    config = WanConfig.from_published(reference.config, reference.weights)
-    network = ViSM(ViSMConfig(wan=config))
-    load_published(network, reference.weights, where="fixture")
+    network = open_network(published_folder("wan_fun_inp"), role="vism")
     given = reference.inputs
-    text = torch.zeros(2, 512, config.text_dim)
+    text = torch.zeros(2, 512, network.config.wan.text_dim)
     for sample in range(2):
         text[sample, : len(given[f"text.{sample}"])] = given[f"text.{sample}"]
     for name, clip in (("output", given["clip_fea"]), ("output_zero_clip", given["clip_fea"] * 0)):

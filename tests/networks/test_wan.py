@@ -10,9 +10,8 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from more4d.networks.published_keys import wan_names
+from more4d.networks.layouts import open_network
 from more4d.networks.wan import CameraAdapter, WanConfig, WanTransformer
-from more4d.networks.weights import load_mapped
 
 TINY = WanConfig(
     in_channels=5,
@@ -57,18 +56,18 @@ def inputs(config: WanConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def test_control_transformer_agrees_with_the_reference(conformance: Callable[[str], Any]):
+def test_control_transformer_agrees_with_the_reference(conformance: Callable[[str], Any], published_folder):
+    """As 4D-STraG has it: the channels of depth, which are new, change nothing."""
     reference = conformance("wan_fun_control")
-    config = WanConfig.from_published(reference.config, reference.weights)
-    transformer = WanTransformer(config)
-    load_mapped(transformer, reference.weights, wan_names(config), where="fixture")
+    options = {"motion_feature_dim": None}
+    transformer = open_network(published_folder("wan_fun_control"), role="strag", options=options).transformer
     given = reference.inputs
-    text = torch.zeros(2, 61, config.text_dim)
+    text = torch.zeros(2, 61, transformer.config.text_dim)
     for sample in range(2):
         text[sample, : len(given[f"text.{sample}"])] = given[f"text.{sample}"]
 
     def velocity(still: Tensor | None) -> Tensor:
-        latents = torch.cat([given["x"], given["y"]], dim=1)
+        latents = torch.cat([given["x"], given["y"], torch.randn_like(given["x"])], dim=1)
         return transformer(latents, given["t"], text, image=given["clip_fea"], reference=still)
 
     assert reference.agrees(velocity(given["full_ref"]), "output")

@@ -13,7 +13,6 @@ from torch import nn
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.weights import (
     fill_network,
-    load_mapped,
     load_network,
     read_network_header,
     read_tensors,
@@ -158,17 +157,6 @@ def test_filling_is_all_or_nothing_and_names_the_tensor():
         assert torch.equal(tensor, before[name])
     fill_network(network, whole, where="here.bin")
     assert not network.first.weight.any()
-
-
-def test_a_table_of_names_leaves_out_only_what_it_names():
-    linear = nn.Linear(2, 2)
-    names = {"w": "weight", "b": "bias"}
-    published = {"w": torch.ones(2, 2), "b": torch.ones(2), "head.x": torch.ones(1), "scale": torch.ones(1)}
-    load_mapped(linear, published, names, where="p.pth", ignore=("head.", "scale"))
-    assert torch.equal(linear.weight, torch.ones(2, 2))
-    with pytest.raises(WeightsError) as error:
-        load_mapped(linear, published, names, where="p.pth", ignore=("head.", "sca"))
-    one_line(error, "p.pth", "'scale'")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
