@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from more4d.files.atomic import atomic_write
+from more4d.files.fixed_order import in_fixed_order
 from more4d.foundation.errors import WeightsError
 
 FORMAT = "more4d-network"
@@ -63,6 +64,7 @@ def write_network_file(
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+        in_fixed_order(temporary)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
@@ -78,6 +80,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata=dict(notes))
+        in_fixed_order(temporary)
 
 
 def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.fixed_order import in_fixed_order
 from more4d.foundation.errors import InputError
 
 CHECKSUM = ".crc32"
@@ -46,6 +47,7 @@ def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[s
     texts |= {f"{number}/{CHECKSUM}": str(checksum(sample)) for number, sample in samples.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=texts)
+        in_fixed_order(temporary)
 
 
 class SampleFile:
