@@ -1,4 +1,4 @@
-"""What a Wan transformer costs: numbers it holds, and arithmetic of one forward pass.
+"""What a Wan transformer costs: arithmetic of one forward pass.
 
 Arithmetic is counted as `torch.utils.flop_counter` counts it: a multiplication and an addition are two
 operations, and only products of matrices, convolutions and attention count. Norms, activations and rotations
@@ -98,40 +98,3 @@ def _around_blocks_flops(
     camera = tokens * (CAMERA_FEATURES * flat * dim + 2 * KERNEL * dim**2) if config.control_adapter else 0
     head = tokens * dim * config.out_channels * patch
     return 2 * (embedded + time + text + image + camera + head)
-
-
-def transformer_parameters(config: WanConfig) -> int:
-    """Numbers a Wan transformer learns."""
-    return config.layers * block_parameters(config) + _around_blocks_parameters(config)
-
-
-def block_parameters(config: WanConfig) -> int:
-    """Numbers one block learns."""
-    dim = config.dim
-    attention = 4 * _linear(dim, dim) + 2 * dim  # with the norms of queries and keys
-    image = 0 if config.image_dim is None else 2 * _linear(dim, dim) + dim
-    norm = 2 * dim if config.cross_attn_norm else 0
-    ffn = _linear(dim, config.ffn_dim) + _linear(config.ffn_dim, dim)
-    guidance = 0 if config.motion_feature_dim is None else _linear(config.motion_feature_dim, 2 * dim) + dim
-    modulation = 6 * dim
-    return 2 * attention + image + norm + ffn + 2 * guidance + modulation
-
-
-def _around_blocks_parameters(config: WanConfig) -> int:
-    dim, patch = config.dim, prod(config.patch_size)
-    flat = prod(config.patch_size[1:])
-    count = _linear(config.in_channels * patch, dim)
-    count += _linear(config.freq_dim, dim) + _linear(dim, dim) + _linear(dim, 6 * dim)
-    count += _linear(config.text_dim, dim) + _linear(dim, dim)
-    if config.image_dim is not None:
-        width = config.image_dim
-        count += 2 * width + _linear(width, width) + _linear(width, dim) + 2 * dim
-    if config.reference_tokens:
-        count += _linear(REFERENCE_CHANNELS * flat, dim)
-    if config.control_adapter:
-        count += _linear(CAMERA_FEATURES * flat, dim) + 2 * _linear(KERNEL * dim, dim)
-    return count + 2 * dim + _linear(dim, config.out_channels * patch)
-
-
-def _linear(inward: int, outward: int) -> int:
-    return inward * outward + outward

@@ -28,26 +28,6 @@ SHARD_BYTES = 5_000_000_000
 CONFIG = "config.json"
 
 
-def save_diffusers(
-    network: nn.Module, folder: Path, *, kind: str, shard_bytes: int = SHARD_BYTES
-) -> list[Path]:
-    """Write a network of `kind` (a key of `networks.registry.BUILDERS`), in the precision it has.
-
-    Weights that lie in `folder` under the same names are replaced.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        WeightsError: diffusers has no layout for this kind.
-        InputError: the folder cannot be written to.
-        ValueError: a tensor is not finite.
-    """
-    tensors = {name: (lambda found=tensor: found.detach()) for name, tensor in named_tensors(network).items()}
-    sizes = {name: tensor.nbytes for name, tensor in named_tensors(network).items()}
-    return _write(folder, network, kind, tensors, sizes=sizes, shard_bytes=shard_bytes)
-
-
 def convert(
     source: Path,
     folder: Path,

@@ -118,11 +118,6 @@ def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: No
     return total, trained
 
 
-def network_of(config: GeneratorConfig) -> STraG | ViSM:
-    """The network, without content."""
-    return _network(config, config.wan.layers)
-
-
 def _network(config: GeneratorConfig, layers: int) -> STraG | ViSM:
     config = replace(config, wan=replace(config.wan, layers=layers))
     with torch.device("meta"):

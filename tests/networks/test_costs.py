@@ -3,7 +3,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from more4d.networks.costs import TokenGrid, transformer_flops, transformer_parameters
+from more4d.networks.costs import TokenGrid, transformer_flops
 from more4d.networks.wan import WanConfig, WanTransformer
 from more4d.networks.wan_config import PUBLISHED
 
@@ -46,13 +46,6 @@ def test_operations_are_what_pytorch_counts(name: str) -> None:
     reference = ROWS * COLUMNS if config.reference_tokens else 0
     told = transformer_flops(config, tokens, 5, IMAGE_TOKENS, reference)
     assert told == counted(config)
-
-
-@pytest.mark.parametrize("config", [*CONFIGS.values(), *PUBLISHED.values()])
-def test_parameters_are_those_of_the_network(config: WanConfig) -> None:
-    with torch.device("meta"):
-        model = WanTransformer(config)
-    assert transformer_parameters(config) == sum(p.numel() for p in model.parameters())
 
 
 def test_a_guided_step_of_the_large_one_is_about_seven_tenths_of_a_petaflop() -> None:

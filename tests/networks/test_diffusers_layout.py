@@ -9,8 +9,9 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from more4d.foundation.errors import WeightsError
-from more4d.networks.diffusers_layout import convert, save_diffusers
+from more4d.networks.diffusers_layout import convert
 from more4d.networks.layouts import open_network, recognise
+from more4d.networks.weights import save_network
 from tests import published_presets as published
 from tests.networks.agreement import same
 
@@ -58,23 +59,24 @@ def test_every_kind_comes_back_bit_for_bit(models, tmp_path: Path, name, shard_b
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_network_in_memory_is_saved_as_it_is(models, tmp_path: Path, dtype):
+def test_files_of_ours_are_written_as_they_are(models, tmp_path: Path, dtype):
     network = open_network(models / INP, role="vism", dtype=dtype)
-    save_diffusers(network, tmp_path, kind="vism")
-    again = open_network(tmp_path, role="vism", dtype=None)
+    save_network(tmp_path / "own.safetensors", network, kind="vism", config=network.config)
+    convert(tmp_path / "own.safetensors", tmp_path / "out")
+    again = open_network(tmp_path / "out", role="vism", dtype=None)
     same(again, network)
     assert {parameter.dtype for parameter in again.parameters()} == {dtype, torch.float32}  # time stays exact
 
 
 def test_shards_hold_no_more_than_they_may_and_old_ones_are_gone(models, tmp_path: Path):
     network = open_network(models / INP, role="vism")
-    save_diffusers(network, tmp_path, kind="vism", shard_bytes=30_000)
+    convert(models / INP, tmp_path, role="vism", shard_bytes=30_000)
     shards = sorted(tmp_path.glob("*.safetensors"))
     assert len(shards) > 2
     assert all(path.stat().st_size < 30_000 + 5_000 for path in shards)
     index = json.loads((tmp_path / "diffusion_pytorch_model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(p.nbytes for p in network.state_dict().values())
-    save_diffusers(network, tmp_path, kind="vism")
+    convert(models / INP, tmp_path, role="vism")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json",
         "diffusion_pytorch_model.safetensors",
