@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,18 +175,16 @@ def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Rec
 def _best(path: Path, named: list[_Wanted]) -> Recognised:
     """What a file is as the first preset that can use it reads it."""
     plain = _recognised(path, None, {})
-    if not plain.problems:
-        return replace(plain, problems=_inside(path, plain, named))
-    for part in named:
-        found = _recognised(path, part.role, part.options)
+    readings = (_recognised(path, part.role, part.options) for part in named)
+    for found in chain([plain], readings):
         if not found.problems:
-            return found
+            return replace(found, problems=_inside(path, found, named))
     return plain
 
 
-def _inside(path: Path, plain: Recognised, named: list[_Wanted]) -> tuple[str, ...]:
+def _inside(path: Path, found: Recognised, named: list[_Wanted]) -> tuple[str, ...]:
     """What is wrong with the OmniMAE that a file of 4D-STraG carries with it."""
-    if plain.kind != "strag":
+    if found.kind != "strag":
         return ()
     options = next((part.options for part in named if part.role == "motion_features"), {})
     inside = _recognised(path, "motion_features", options)
