@@ -1,6 +1,6 @@
 """Do two cameras show the same in what no photo shows? With what a view fills in kept, and without.
 
-    python benchmarks/consistency.py --output benchmarks/results/consistency.json --sheets /tmp/sheets
+    python benchmarks/consistency.py --output benchmarks/results/consistency.json --sheets sheets
 
 Procedural scenes of the test set, with their true tracks, are filmed along two paths. Pixels count that are
 holes of the rendering in both and see the same point of the world, which the true depth decides: in the same

@@ -10,7 +10,6 @@ the same, and a place that the first view saw earlier or later is still known. O
 front is a point left to its own frame: its colour has something of what was in front just then.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -75,6 +74,8 @@ def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoi
     rasteriser = open_rasteriser("auto", rendering.colour.device)
     colour, depth_m = rendering.colour.clone(), rendering.depth_m.clone()
     coverage = rendering.coverage.clone()
+    filled_in = {one: points.of(points.frame == one) for one in points.frame.unique().tolist()}
+    lasting = {one: some.of(some.lasting) for one, some in filled_in.items()}
     for frame in range(frames):
         here = CameraPath(
             name=camera_path.name,
@@ -82,9 +83,11 @@ def show_filled(rendering: Rendering, camera_path: CameraPath, points: FilledPoi
             intrinsics=camera_path.intrinsics[frame : frame + 1],
         )
         holes = rendering.holes[frame].clone()
-        for some in _nearest_in_time_first(points, frame):
+        # One by one: what two frames say of one surface differs, and drawn together would show as stripes.
+        for one in sorted(filled_in, key=lambda one, frame=frame: (abs(one - frame), one)):
             if not bool(holes.any()):
                 break
+            some = filled_in[one] if one == frame else lasting[one]
             drawn = rasteriser.render(
                 some.positions[None], some.colours, some.footprint_m, here, height, width
             )
@@ -102,13 +105,3 @@ def _beside_front(
     inverse = torch.where(holes, 0.0, 1 / depth_m)[None, None]
     nearest = max_pool2d(inverse, 2 * BLENDED_PX + 1, stride=1, padding=BLENDED_PX)[0, 0]
     return holes & (ALIKE * nearest * depth_m > 1)
-
-
-def _nearest_in_time_first(points: FilledPoints, frame: int) -> Iterator[FilledPoints]:
-    """Points of this frame, then those that last: of the frame before, of the one after, of two before, ...
-
-    Frames are not drawn together: what two of them say of one surface differs, and would show as stripes.
-    """
-    for one in sorted(points.frame.unique().tolist(), key=lambda one: (abs(one - frame), one)):
-        chosen = points.frame == one
-        yield points.of(chosen if one == frame else chosen & points.lasting)
