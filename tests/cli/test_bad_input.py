@@ -288,7 +288,7 @@ def foreign_header(path: Path) -> None:
         (reshape, "shape"),
         (drop, "missing"),
         (another_kind, "umt5-text-encoder"),
-        (foreign_header, "not"),
+        (foreign_header, "no"),
     ],
 )
 def test_unusable_weights_are_refused(broken_preset, part, change, word):

@@ -105,9 +105,9 @@ def differences_with_caches(group: distributed.ProcessGroup) -> Iterator[tuple[s
             counting = transformer.blocks[1].attn1.register_forward_hook(
                 lambda *_, seen=computed: seen.append(1)
             )
-            with step_cache(transformer, config, calls=8) as enter:
+            with step_cache(transformer, config, calls=8) as passes:
                 for step in range(8):
-                    with enter("conditional"):
+                    with passes.enter("conditional"):
                         end = transformer(**asked | {"timestep": torch.full((2,), 900.0 - 20 * step)})
             counting.remove()
             ends.append(end)
