@@ -1,7 +1,5 @@
 """`python -m more4d` is the `more4d` command."""
 
-import sys
+from more4d.cli.entry import start
 
-from more4d.cli.main import main
-
-sys.exit(main())
+start()

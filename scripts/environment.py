@@ -6,19 +6,24 @@ interrupted set-up is never taken for a good one. Only the standard library of P
 Everything but the answer goes to standard error.
 """
 
-import contextlib
-import fcntl
-import importlib.util
-import os
-import re
-import shutil
-import subprocess
 import sys
-import time
-import zlib
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+try:
+    import contextlib
+    import fcntl
+    import importlib.util
+    import os
+    import re
+    import shutil
+    import subprocess
+    import time
+    import zlib
+    from collections.abc import Iterator
+    from importlib.metadata import PackageNotFoundError, version
+    from pathlib import Path
+except KeyboardInterrupt:  # as likely here as later: this is what a start does first
+    print("interrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -67,7 +72,7 @@ def main() -> int:
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        say("set-up interrupted; the next start begins it again")
+        say("set-up interrupted; the next start begins it again" if UNFINISHED.exists() else "interrupted")
         return 130
     return 0
 

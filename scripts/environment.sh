@@ -39,5 +39,13 @@ launch() {
     local launcher
     [ -n "${MORE4D_LAUNCH:-}" ] || exec "$MORE4D_PYTHON" "$@"
     read -r -a launcher <<<"$MORE4D_LAUNCH"
-    PATH="$(dirname "$MORE4D_PYTHON"):$PATH" exec "${launcher[@]}" "$@"
+    PATH="$(dirname "$MORE4D_PYTHON"):$PATH"
+    case "${launcher[0]}" in
+        torchrun|accelerate) exec "$MORE4D_PYTHON" "$MORE4D_ROOT/scripts/launch.py" "${launcher[@]}" "$@" ;;
+    esac
+    if ! command -v "${launcher[0]}" >/dev/null; then
+        echo "error: MORE4D_LAUNCH names '${launcher[0]}', which is not installed; torchrun and accelerate are" >&2
+        exit 1
+    fi
+    exec "${launcher[@]}" "$@"
 }

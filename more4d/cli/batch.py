@@ -2,11 +2,11 @@
 
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from more4d.cli.messages import say_failure
 from more4d.cli.progress_bar import BatchProgress
 from more4d.foundation.errors import More4DError, ProcessesError, WeightsError
 from more4d.pipelines.batch_sheet import save_batch_sheet
@@ -110,7 +110,7 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         f"{sheet or record.folder}"
     )
     for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+        say_failure(failure)
     return 1 if failures else 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.infer import parse_device
+from more4d.cli.interrupts import GOES_ON
 
 if TYPE_CHECKING:
     from more4d.datasets.from_video.options import Options
@@ -89,7 +90,7 @@ def add_command(ways: Any) -> None:
     how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
     _add_bounds(parser)
     parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, after_interrupt=GOES_ON)
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:

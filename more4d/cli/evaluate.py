@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cli.infer import add_weights_options, parse_device
+from more4d.cli.interrupts import GOES_ON
 from more4d.cli.sampling_options import add_sampling_options, with_sampling
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
@@ -77,7 +78,7 @@ def add_command(commands: Any) -> None:
     )
     how.add_argument("--quiet", action="store_true", help="show no progress")
     add_sampling_options(parser)
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.interrupts import GOES_ON
 from more4d.cli.sampling_options import add_sampling_options, with_sampling
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def add_command(commands: Any) -> None:
     out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
     _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,34 +1,61 @@
 """Ctrl-C that is not lost, and the SIGTERM of whoever ends a job, which is treated alike.
 
 Python raises KeyboardInterrupt wherever it happens to be; inside a finaliser or a callback of a library it is
-swallowed, and the program goes on. So the signal is also remembered, and asked for between steps.
+swallowed, and the program goes on, and an import that it breaks off may raise anything. So the signal is also
+remembered, and asked for between steps and at the end.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+GOES_ON = "the same command goes on from here"
+"""What to say of an interrupted command that keeps what it has finished, as its `after_interrupt`."""
 
 _heard = threading.Event()
+_numbers: list[int] = []
+
+
+def leave_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """For as long as nothing is begun: end this process by a signal, in one line."""
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Remember Ctrl-C and SIGTERM, besides raising KeyboardInterrupt, until the block ends."""
+    """Remember Ctrl-C and SIGTERM, besides raising KeyboardInterrupt, until the block ends.
+
+    Raises:
+        KeyboardInterrupt: also in place of any other error after such a signal.
+    """
     _heard.clear()
+    _numbers.clear()
 
     def hear(number: int, frame: FrameType | None) -> None:
+        _numbers.append(number)
         _heard.set()
         raise KeyboardInterrupt
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) is usual:  # else somebody else decides what the signal does
+        for number, usual in (
+            (signal.SIGINT, (signal.default_int_handler, leave_at_once)),
+            (signal.SIGTERM, (signal.SIG_DFL,)),
+        ):
+            if signal.getsignal(number) in usual:  # else somebody else decides what the signal does
                 before[number] = signal.signal(number, hear)
     try:
         yield
+    except Exception as error:
+        if _heard.is_set():  # whatever it is, it comes of that
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -38,3 +65,8 @@ def stop_if_interrupted() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C, even one that a library swallowed."""
     if _heard.is_set():
         raise KeyboardInterrupt
+
+
+def ended_from_outside() -> bool:
+    """Whether it was a SIGTERM that came first, not a Ctrl-C."""
+    return _numbers[:1] == [signal.SIGTERM]

@@ -14,10 +14,11 @@ from typing import NoReturn
 
 from more4d import __version__
 from more4d.cli import data, evaluate, infer, plan, train, vae, weights
-from more4d.cli.interrupts import listening
+from more4d.cli.interrupts import INTERRUPTED, ended_from_outside, listening
+from more4d.cli.messages import Notes, are_shared, say, say_failure
 from more4d.foundation.errors import More4DError
 
-DONE, FAILED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, FAILED, USAGE, BUG = 0, 1, 2, 70
 DEBUG = "MORE4D_DEBUG"
 
 
@@ -26,7 +27,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
-        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+        say_failure(f"{message} (see {self.prog} --help)")
+        self.exit(USAGE)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,20 +42,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code.
-
-    0: done. 1: an input, weights or an item of a batch could not be used. 2: wrong arguments. 70: a fault of
-    this program. 130: interrupted.
-    """
+    """Run the command; returns the exit code, as docs/conventions.md lists them."""
     _use_all_cores()
+    options = argparse.Namespace()
     try:
         with _notes(), listening():
             given = sys.argv[1:] if arguments is None else arguments
             options = build_parser().parse_args(train.settings_last(given))
             return options.run(options)
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
-        return INTERRUPTED
+        return _interrupted(getattr(options, "after_interrupt", None))
     except More4DError as error:
         return _failed(str(error), FAILED)
     except OSError as error:
@@ -71,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _notes() -> Iterator[None]:
     """What the package logs, on standard error."""
-    log, handler = logging.getLogger("more4d"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    log, handler = logging.getLogger("more4d"), Notes()
     log.setLevel(logging.WARNING)
     log.addHandler(handler)
     try:
@@ -84,12 +81,15 @@ def _notes() -> Iterator[None]:
 def _failed(message: str, code: int) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exc()
-    _say(f"error: {' '.join(message.split())}")
+    say_failure(message)
     return code
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _interrupted(and_then: str | None) -> int:
+    """Say so, and what may be done then; a process that its launcher ended leaves that to the launcher."""
+    if not (are_shared() and ended_from_outside()):
+        say(f"interrupted; {and_then}" if and_then else "interrupted")
+    return INTERRUPTED
 
 
 def _use_all_cores() -> None:

@@ -1,13 +1,13 @@
 """Items shared by the processes of a launcher: each takes the next one that none has taken."""
 
 import signal
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from more4d.cli.batch import Outcome, make_item, summarise
+from more4d.cli.messages import say_failure
 from more4d.cli.processes import Processes
 from more4d.cli.progress_bar import BatchProgress
 from more4d.foundation.errors import InputError
@@ -137,7 +137,7 @@ def _name_the_killed(record: RunRecord, shares: list[Share]) -> None:
     killed = [share.end for share in shares if share.process and share.state == "working"]
     if killed:
         record.fail("; ".join(killed))
-        print(f"error: {'; '.join(killed)}", file=sys.stderr, flush=True)
+        say_failure("; ".join(killed))
 
 
 def _nothing_left_to_interrupt() -> None:

@@ -53,7 +53,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(
+        run=run, after_interrupt="the same command goes on from the last checkpoint, if there is one"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,8 +1,6 @@
 """Train the motion-sensitive VAE (trajectory codec); arguments as of `python -m more4d train`."""
 
-import sys
-
-from more4d.cli.main import main
+from more4d.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main(["train", "--config", "config/tiny/trajectory_codec.yaml", *sys.argv[1:]]))
+    start("train", "--config", "config/tiny/trajectory_codec.yaml")

@@ -1,8 +1,6 @@
 """Train 4D-STraG; arguments as of `python -m more4d train`."""
 
-import sys
-
-from more4d.cli.main import main
+from more4d.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main(["train", "--config", "config/tiny/strag.yaml", *sys.argv[1:]]))
+    start("train", "--config", "config/tiny/strag.yaml")

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from more4d.cli.interrupts import listening, stop_if_interrupted
+from more4d.cli.interrupts import ended_from_outside, listening, stop_if_interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,21 @@ def test_sigterm_is_heard_where_ctrl_c_is_ignored():
     with pytest.raises(KeyboardInterrupt), listening():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_an_interrupt_broke_is_no_fault_of_its_own():
+    """An import that is broken off may raise anything."""
+    with pytest.raises(KeyboardInterrupt), listening():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise AttributeError("half a module") from error
+    with pytest.raises(AttributeError), listening():
+        raise AttributeError("no interrupt")
+
+
+@pytest.mark.parametrize(("number", "outside"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_who_ended_a_run_is_known(number, outside):
+    with pytest.raises(KeyboardInterrupt), listening():
+        signal.raise_signal(number)
+    assert ended_from_outside() == outside

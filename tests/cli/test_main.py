@@ -1,3 +1,4 @@
+import argparse
 import subprocess
 import sys
 import time
@@ -36,6 +37,37 @@ def test_every_failure_is_one_line_and_a_code(monkeypatch, capsys, error, code, 
     assert run_with(monkeypatch, error) == code
     err = capsys.readouterr().err
     assert err.startswith(line) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        (["infer"], True),
+        (["evaluate"], True),
+        (["train", "--config", "x.yaml"], True),
+        (["data", "cache", "--config", "x.yaml", "--output", "x"], True),
+        (["data", "import", "x", "--output", "x"], True),
+        (["data", "from-video", "x", "--output", "x"], True),
+        (["vae"], False),
+        (["plan"], False),
+        (["weights", "check", "x"], False),
+        (["weights", "convert", "x", "y"], False),
+    ],
+)
+def test_only_what_keeps_its_work_is_said_to_go_on(monkeypatch, capsys, words, goes_on):
+    def interrupted(parser, given):
+        options = usual(parser, given)
+        options.run = fail
+        return options
+
+    def fail(options):
+        raise KeyboardInterrupt
+
+    usual = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupted)
+    assert main(words) == 130
+    line = capsys.readouterr().err
+    assert line.startswith("interrupted; the same command goes on from" if goes_on else "interrupted\n")
 
 
 def test_debug_shows_where_it_happened(monkeypatch, capsys):

@@ -172,25 +172,39 @@ def test_a_lone_process_is_told_how_to_launch_more(ended):
     assert told["nobody"]["codes"] == [1] and "MORE4D_LAUNCH" in told["nobody"]["err"][0]
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_the_main_job_runs_under_a_launcher(tmp_path, ended, launcher):
-    folder, _ = ended
-    launch = {
-        "torchrun": "torchrun --standalone --nproc-per-node 2",
-        "accelerate": "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
-        "--dynamo_backend no --main_process_port 0",
-    }
-    arguments = ["--list", str(folder / "abc.txt"), "--weights", str(folder / "weights")]
-    arguments += ["--camera", "orbit", "--frames", "5", "--device", "cpu", "--output", str(tmp_path)]
-    done = subprocess.run(
+LAUNCH = {
+    "torchrun": "torchrun --standalone --nproc-per-node 2",
+    "accelerate": "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port 0",
+}
+
+
+def launched(launcher: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "infer.sh", *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MORE4D_LAUNCH": launch[launcher]},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MORE4D_LAUNCH": LAUNCH[launcher]},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
+
+
+def test_a_launcher_adds_nothing_to_the_line_that_says_what_is_wrong(tmp_path):
+    missing = tmp_path / "nowhere.png"
+    done = launched("torchrun", str(missing), "--prompt", "it rolls", "--device", "cpu")
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("more4d: ")]
+    assert lines == [f"error: there is no file {missing}; check the path"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCH)
+def test_the_main_job_runs_under_a_launcher(tmp_path, ended, launcher):
+    folder, _ = ended
+    arguments = ["--list", str(folder / "abc.txt"), "--weights", str(folder / "weights")]
+    arguments += ["--camera", "orbit", "--frames", "5", "--device", "cpu", "--output", str(tmp_path)]
+    done = launched(launcher, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "3 of 3 items" in done.stdout
     assert {item["process"] for item in items(tmp_path)} == {0, 1}

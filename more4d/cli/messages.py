@@ -1,0 +1,59 @@
+"""Lines for people on standard error, each said by one of the processes that have it to say.
+
+Processes of a launcher read the same arguments and files, and would all complain of the same things. Started
+by `scripts/launch.py` they share a folder. The first to say a line notes it there, and the others are silent.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+FOLDER = "MORE4D_SAID"
+"""Names the folder, to the processes of `scripts/launch.py`; there is none where one process works alone."""
+FAILURE = "failure"
+"""The file in it that says: somebody has told people what went wrong."""
+
+_said: Counter[str] = Counter()
+
+
+def say(line: str) -> None:
+    """Print a line, unless another process has said it as often as this one."""
+    _said[line] += 1
+    if _is_first(f"{hashlib.sha256(line.encode()).hexdigest()}-{_said[line]}"):
+        print(line, file=sys.stderr, flush=True)
+
+
+def say_failure(line: str) -> None:
+    """Print what a run failed of, as one line."""
+    _is_first(FAILURE)
+    say(f"error: {' '.join(line.split())}")
+
+
+def are_shared() -> bool:
+    """Whether a launcher of ours looks after this process and its fellows."""
+    return FOLDER in os.environ
+
+
+class Notes(logging.Handler):
+    """What the package logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        say(f"note: {record.getMessage()}")
+
+
+def _is_first(name: str) -> bool:
+    """Whether this process alone makes the file of that name; true where nothing is shared."""
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        return True
+    try:
+        os.close(os.open(Path(folder) / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    except OSError:  # rather twice than never
+        return True
+    return True

@@ -1,0 +1,58 @@
+"""Each line is said by one of the processes that have it to say, as often as one of them says it."""
+
+import logging
+
+import pytest
+
+from more4d.cli import messages
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """Call to go on as another process of the same launcher."""
+
+    def become():
+        monkeypatch.setattr(messages, "_said", type(messages._said)())
+
+    become()
+    return become
+
+
+def test_alone_every_line_is_said(other, capsys, monkeypatch):
+    monkeypatch.delenv(messages.FOLDER, raising=False)
+    messages.say("a")
+    other()
+    messages.say("a")
+    assert capsys.readouterr().err == "a\na\n" and not messages.are_shared()
+
+
+def test_of_several_processes_one_says_what_all_have_to_say(other, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(messages.FOLDER, str(tmp_path))
+    messages.say("a")
+    messages.say("a")
+    other()
+    for line in ("a", "a", "a", "b"):
+        messages.say(line)
+    assert capsys.readouterr().err == "a\na\na\nb\n" and messages.are_shared()
+
+
+def test_a_failure_is_one_line_and_known_to_the_launcher(other, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(messages.FOLDER, str(tmp_path))
+    messages.say_failure("the picture\nis broken")
+    assert capsys.readouterr().err == "error: the picture is broken\n"
+    assert (tmp_path / messages.FAILURE).exists()
+
+
+def test_a_folder_that_is_gone_silences_nobody(other, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(messages.FOLDER, str(tmp_path / "gone"))
+    messages.say("a")
+    assert capsys.readouterr().err == "a\n"
+
+
+def test_notes_are_said_once(other, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(messages.FOLDER, str(tmp_path))
+    record = logging.makeLogRecord({"msg": "%d frames", "args": (3,)})
+    messages.Notes().handle(record)
+    other()
+    messages.Notes().handle(record)
+    assert capsys.readouterr().err == "note: 3 frames\n"
