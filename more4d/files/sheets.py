@@ -30,7 +30,8 @@ def compose_sheet(
 
     Args:
         rows: pictures of any size; each is resized to `tile_height` (very long ones are cropped to 3:1).
-        captions: a line below each picture, shaped like `rows`; cut where it is wider than its picture.
+        captions: a line below each picture, shaped like `rows`; a narrow picture leaves it as much room as a
+            square one would, and it is cut where that does not suffice.
         row_labels: a line above each row.
         title: a larger line at the top.
         tile_height: pixels.
@@ -99,8 +100,9 @@ def _tile(picture: Tensor, height: int) -> Tensor:
 
 
 def _captioned(tile: Tensor, text: str) -> Tensor:
-    line = _text(text, size=12, ink=FAINT)[:, : tile.shape[1]]
-    return torch.cat([tile, _blank(2, tile.shape[1]), _widen(line, tile.shape[1])])
+    line = _text(text, size=12, ink=FAINT)[:, : max(tile.shape)]
+    width = max(tile.shape[1], line.shape[1])
+    return torch.cat([_widen(tile, width), _blank(2, width), _widen(line, width)])
 
 
 def _beside(tiles: Sequence[Tensor]) -> Tensor:

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from more4d.files.arrays import load_arrays
-from more4d.files.atomic import check_readable, write_bytes
+from more4d.files.atomic import atomic_write, check_readable
 from more4d.files.cameras import camera_to_json
+from more4d.files.fixed_order import in_fixed_order
 from more4d.files.image import to_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -40,6 +41,8 @@ _FLOAT16_LIMIT = 60_000.0
 
 def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
     """Write tracks as safetensors; motion keeps float16's 11 significant bits in normalised units.
+
+    Equal tracks are equal files.
 
     Args:
         path: where to.
@@ -61,7 +64,9 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         "caption": tracks.caption,
         **(metadata or {}),
     }
-    write_bytes(Path(path), safetensors.torch.save(_to_tensors(tracks), header))
+    with atomic_write(Path(path)) as temporary:
+        safetensors.torch.save_file(_to_tensors(tracks), temporary, metadata=header)
+        in_fixed_order(temporary)
 
 
 def load_tracks(path: Path) -> PointTracks:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from more4d.files.image import load_image
 from more4d.files.previews import colour_ramp, colourise_depth, depth_limits, draw_tracks
@@ -94,6 +95,17 @@ def test_a_sheet_holds_every_picture_and_its_texts(tmp_path: Path) -> None:
         assert int((sheet == torch.tensor([0.0, 0.0, 1.0])).all(-1).sum()) == 2 * 40 * 24
     save_sheet(tmp_path / "sheet.png", rows, captions=captions, tile_height=40)
     assert load_image(tmp_path / "sheet.png").shape[1] == plain.shape[1]
+
+
+def test_the_caption_of_a_narrow_picture_has_the_room_of_a_square_one() -> None:
+    narrow, square = torch.ones(90, 30, 3), torch.ones(90, 90, 3)
+    caption = "frame 48, holes"
+
+    def ink(picture: Tensor) -> int:
+        return int((compose_sheet([[picture]], captions=[[caption]], tile_height=90) < 0.8).sum())
+
+    assert ink(narrow) == ink(square)
+    assert ink(narrow) > 0
 
 
 @pytest.mark.parametrize(

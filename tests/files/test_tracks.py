@@ -58,6 +58,16 @@ def test_saving_what_was_loaded_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(twice.colours, once.colours)
 
 
+def test_equal_tracks_are_equal_files(tmp_path: Path) -> None:
+    path, tracks = tmp_path / "tracks.safetensors", make_tracks()
+    notes = {f"note {number}": f"text {number}" for number in range(8)}
+    written = set()
+    for _ in range(4):
+        save_tracks(path, tracks, metadata=notes)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
 def test_huge_motion_is_kept_in_full(tmp_path: Path) -> None:
     tracks = make_tracks()
     tracks.positions[2, 3, 4] = torch.tensor([1e6, 0.0, 1e6])
