@@ -8,7 +8,9 @@ import yaml
 from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.prompt_reader import PromptReaderConfig
 from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
@@ -32,15 +34,24 @@ def write_random_preset(folder: Path, codecs: str) -> None:
     }
     tiny = codecs == "tiny"
     text = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=32, length=24)
-    features = OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2)
-    image_channels = 24 if tiny else 16
-    strag = STraGConfig(
-        wan=WanConfig(
-            in_channels=48 + image_channels - 16, reference_tokens=not tiny, motion_feature_dim=16, **small
-        ),
-        image_channels=image_channels,
-        start_channels=0,
+    if tiny:
+        sizes = TinyFeaturesConfig(dim=16, widths=(8, 8), blocks=(1, 1), attention=1, heads=2)
+        features = (TinyFeatures(sizes), "tiny-features", sizes)
+        image_channels, reader = (
+            24,
+            PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2, channels=8),
+        )
+    else:
+        omnimae = OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2)
+        features = (OmniMAETrunk(omnimae), "omnimae", omnimae)
+        image_channels, reader = 16, None
+    wan = WanConfig(
+        in_channels=32 + image_channels + (reader.channels if reader else 0),
+        reference_tokens=not tiny,
+        motion_feature_dim=16,
+        **small,
     )
+    strag = STraGConfig(wan=wan, image_channels=image_channels, start_channels=0, reader=reader)
     vae = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 1, 1), residual_blocks=1)
     depth = SmallDepthConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
     stems = {"width": 32, "guide_width": 8, "stem_width": 32}
@@ -49,7 +60,7 @@ def write_random_preset(folder: Path, codecs: str) -> None:
     networks = {
         "depth": (SmallDepth(depth), KIND, depth),
         "text": (UMT5TextEncoder(text), "umt5-text-encoder", text),
-        "motion_features": (OmniMAETrunk(features), "omnimae", features),
+        "motion_features": features,
         "strag": (STraG(strag), "strag", strag),
         "vism": (vism := ViSM(ViSMConfig(wan=WanConfig(in_channels=36, **small))), "vism", vism.config),
     }

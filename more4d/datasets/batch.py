@@ -48,7 +48,7 @@ class ClipBatch(Batch):
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
         names: of the clips, for messages.
-        kinds: what stands there, noun and colour, as `datasets.kinds` numbers them; None where nobody knows.
+        kinds: what stands there and what it does, as `datasets.kinds` numbers words; None where nobody knows.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -58,7 +58,7 @@ class ClipBatch(Batch):
     objects: Float[Tensor, "b 1 height width"]
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
-    kinds: Int[Tensor, "b 2 height width"] | None = None
+    kinds: Int[Tensor, "b 4 height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

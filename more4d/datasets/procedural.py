@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -11,14 +10,13 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.kinds import kinds_of
+from more4d.datasets.pictures import crowded_world
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
 from more4d.scenes.capture import SceneClip, capture
 from more4d.scenes.held_out import HELD_OUT_SEED
-from more4d.scenes.library import count_objects, sample_scene
-
-WORLDS_LOOKED_AT = 16
+from more4d.scenes.library import sample_scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,8 @@ class ProceduralClips(Dataset):
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
         single = options.stories == 1
         chance = draw if single else numpy_generator("world", self._seed, index // options.stories)
-        world = self._world(chance, width / height)
+        worlds = min(options.worlds, HELD_OUT_SEED)
+        world = crowded_world(chance, options.crowded, width / height, first=self._first, worlds=worlds)
         scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
@@ -82,17 +81,6 @@ class ProceduralClips(Dataset):
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
             batch = replace(batch, depth_m=degraded)
         return batch
-
-    def _world(self, chance: np.random.Generator, aspect: float) -> int:
-        """The seed of a world, drawn again until it has several things where it must."""
-        worlds = min(self.options.worlds, HELD_OUT_SEED)
-        world = self._first + int(chance.integers(worlds))
-        if self.options.crowded and chance.random() < self.options.crowded:
-            for _ in range(WORLDS_LOOKED_AT):
-                if count_objects(world, aspect=aspect) > 1:
-                    break
-                world = self._first + int(chance.integers(worlds))
-        return world
 
 
 def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:

@@ -8,7 +8,9 @@ from torch import nn
 from more4d.foundation.config import from_mapping
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
 from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
@@ -33,6 +35,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "umt5-text-encoder": (UMT5TextEncoder, TextEncoderConfig),
     "clip-vision": (ClipVision, ClipVisionConfig),
     "omnimae": (OmniMAETrunk, OmniMAEConfig),
+    "tiny-features": (TinyFeatures, TinyFeaturesConfig),
+    "prompt-reader": (PromptReader, PromptReaderConfig),
     "tiny-trajectory-codec": (TinyTrajectoryCodec, TinyTrajectoryConfig),
     "tiny-video-codec": (TinyVideoCodec, TinyVideoConfig),
     "wan-video-vae": (WanVideoVae, WanVideoVaeConfig),
@@ -49,7 +53,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "text": ("umt5-text-encoder",),
     "video_codec": ("tiny-video-codec", "wan-video-vae", "wan-trajectory-vae"),
     "vism": ("vism",),
-    "motion_features": ("omnimae",),
+    "motion_features": ("omnimae", "tiny-features"),
     "clip": ("clip-vision",),
 }
 """Which kinds of network can play which part of a preset."""

@@ -1,14 +1,16 @@
 """4D-STraG, stage one of MoRe4D (arXiv 2512.05044): how the photo's points move, as trajectory latents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
 from more4d.networks.motion_perception import MotionFeatureAdapter
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
 from more4d.networks.wan import WanConfig, WanTransformer
 
 
@@ -16,7 +18,8 @@ from more4d.networks.wan import WanConfig, WanTransformer
 class STraGConfig:
     """Channels of the input, in their order, and the transformer that takes them.
 
-    `start_channels` are zeros: a slot the published weights have and nothing fills.
+    `start_channels` are zeros: a slot the published weights have and nothing fills. The answers of a `reader`,
+    which the published weights do not have, stand behind the depth channels.
     """
 
     wan: WanConfig
@@ -24,12 +27,22 @@ class STraGConfig:
     image_channels: int = 16
     start_channels: int = 16
     depth_channels: int = 16
+    reader: PromptReaderConfig | None = None
 
     def __post_init__(self) -> None:
         parts = (self.latent_channels, self.image_channels, self.start_channels, self.depth_channels)
+        names = "noisy | image | start | depth"
+        if self.reader:
+            parts, names = (*parts, self.reader.channels), f"{names} | reader"
+            told = (self.wan.motion_feature_dim, self.wan.text_dim)
+            if (self.reader.feature_dim, self.reader.text_dim) != told:
+                raise ConfigError(
+                    f"the reader takes features and text of {self.reader.feature_dim} and"
+                    f" {self.reader.text_dim} channels; wan has {told[0]} and {told[1]}"
+                )
         if sum(parts) != self.wan.in_channels:
             raise ConfigError(
-                f"noisy | image | start | depth channels {' + '.join(map(str, parts))} = {sum(parts)}"
+                f"{names} channels {' + '.join(map(str, parts))} = {sum(parts)}"
                 f" must equal wan.in_channels {self.wan.in_channels}"
             )
         if self.wan.out_channels != self.latent_channels:
@@ -50,6 +63,7 @@ class STraG(nn.Module):
             if config.wan.motion_feature_dim is None
             else MotionFeatureAdapter(config.wan.motion_feature_dim)
         )
+        self.reader = PromptReader(config.reader) if config.reader else None
 
     def forward(
         self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: STraGConditions
@@ -60,7 +74,13 @@ class STraG(nn.Module):
             ValueError: sizes do not fit, or a condition does not belong to this configuration.
         """
         start = noisy.new_zeros(noisy.shape[0], self.config.start_channels, *noisy.shape[2:])
-        latents = torch.cat([noisy, conditions.image_latents, start, conditions.depth_latents], dim=1)
+        beside = [
+            conditions.image_latents,
+            start,
+            conditions.depth_latents,
+            *self._answers(conditions, noisy),
+        ]
+        latents = torch.cat([noisy, *beside], dim=1)
         velocity = self.transformer(
             latents,
             1000.0 * sigma.float(),
@@ -71,9 +91,26 @@ class STraG(nn.Module):
         )
         return velocity.to(noisy.dtype)
 
+    def read(self, conditions: STraGConditions) -> Float[Tensor, "b channels rows columns"]:
+        """What the reader finds in the prompt about each cell of the motion features' grid.
+
+        Raises:
+            ValueError: there is no reader, or no motion features.
+        """
+        if self.reader is None or conditions.motion_features is None:
+            raise ValueError("reading the prompt takes a network with a reader, and motion features")
+        return self.reader(conditions.motion_features, conditions.text)
+
     def enable_gradient_checkpointing(self) -> None:
         """Keep only what enters each block; the rest is computed again on the way back."""
         self.transformer.enable_gradient_checkpointing()
+
+    def _answers(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
+        if self.reader is None:
+            return []
+        size = noisy.shape[-2:]
+        answers = interpolate(self.read(conditions).to(noisy.dtype), size, mode="nearest-exact")
+        return [answers[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)]
 
     def _guidance(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:
         if features is None:
@@ -82,3 +119,25 @@ class STraG(nn.Module):
             raise ValueError("motion features were given to a network without motion perception")
         _, rows, columns = self.config.wan.patch_size
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
+
+
+def with_reader(network: STraG, config: STraGConfig) -> STraG:
+    """A network of configuration `config`, which has a reader, that computes what `network`, which has none,
+    computes: what the reader says is not listened to yet.
+
+    Raises:
+        ConfigError: the two differ in more than the reader.
+    """
+    channels = config.reader.channels if config.reader else 0
+    plain = replace(
+        config, reader=None, wan=replace(config.wan, in_channels=config.wan.in_channels - channels)
+    )
+    if not channels or plain != network.config:
+        raise ConfigError("options.network is not the network of the weights it starts from, with a reader")
+    grown = STraG(config)
+    tensors = network.state_dict()
+    patches = "transformer.patch_embedding.weight"
+    tensors[patches] = pad(tensors[patches], (0, 0) * 3 + (0, channels))
+    fresh = {f"reader.{name}": tensor for name, tensor in grown.reader.state_dict().items()}
+    grown.load_state_dict(tensors | fresh)
+    return grown

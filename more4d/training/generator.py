@@ -16,9 +16,10 @@ from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
 from more4d.networks.lora_writing import write_lora
-from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.registry import BUILDERS
+from more4d.networks.strag import STraG, STraGConfig, with_reader
 from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.weights import save_network
+from more4d.networks.weights import load_network, save_network
 from more4d.pipelines.preset import LoraFile
 from more4d.training.flow import FlowOptions, chosen
 from more4d.training.networks import (
@@ -45,11 +46,14 @@ class StartOptions:
 
     Attributes:
         weights: a network to go on from; None starts from the preset's, or from nothing without a preset.
+        reader: file of a trained prompt reader, for a 4D-STraG that shall have one; the weights may be of a
+            network without.
         loras: low-rank updates that are merged into these weights first; with the preset's weights, its own.
         lora: train low-rank updates of these sizes instead of all weights.
     """
 
     weights: NetworkFile | None = None
+    reader: Path | None = None
     loras: tuple[LoraFile, ...] = ()
     lora: LoraOptions | None = None
 
@@ -108,8 +112,15 @@ class TrainedGenerator:
             self.network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
         else:
             self.network = open_named(start.weights, kind, start.loras)
+            if start.reader and self.network.config != config:
+                self.network = with_reader(self.network, config)
             if self.network.config != config:
                 raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
+        if start.reader:
+            given = load_network(start.reader, {"prompt-reader": BUILDERS["prompt-reader"]})
+            if given.config != config.reader:
+                raise ConfigError(f"{start.reader} holds a reader of other sizes than options.network.reader")
+            self.network.reader.load_state_dict(given.state_dict())
         self._updated = add_lora(self.network, start.lora) if start.lora else []
 
     def export(self, folder: Path, notes: dict[str, str]) -> Path:

@@ -28,6 +28,7 @@ TASKS = {
     "text": "text:TextTask",
     "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
     "strag": "strag:STraGTask",
+    "tiny-features": "tiny_features:TinyFeaturesTask",
     "tiny-strag": "tiny_strag:TinySTraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
     "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",

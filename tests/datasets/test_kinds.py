@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from more4d.datasets.kinds import COLOURS, NOUNS, UNKNOWN, kinds_of
+from more4d.datasets.kinds import COLOURS, NOUNS, UNKNOWN, VERBS, WAYS, kinds_of
 from more4d.scenes.capture import capture
 from more4d.scenes.library import sample_scene
 
@@ -13,13 +13,17 @@ def test_each_pixel_is_named_after_the_body_it_shows():
     for seed in range(4):
         scene = sample_scene(seed)
         ids = capture(scene, height=24, width=32, frames=2, visibility="none").object_ids
-        nouns, colours = kinds_of(scene, ids)[0]
+        nouns, colours, verbs, ways = kinds_of(scene, ids)[0]
         assert bool(((nouns > 0) == (ids > 0)).all())
         for body in scene.bodies:
             here = ids == body.object_id
             if body.object_id and here.any():
                 assert {NOUNS[number - 1] for number in nouns[here].tolist()} == {body.noun}
                 assert {COLOURS[number - 1] for number in colours[here].tolist()} == {body.colour}
+                deeds = [action for action in scene.actions if action.object_id == body.object_id]
+                verb, way = (deeds[0].verb, deeds[0].direction or "none") if deeds else ("still", "none")
+                assert {VERBS[number - 1] for number in verbs[here].tolist()} == {verb}
+                assert {WAYS[number - 1] for number in ways[here].tolist()} == {way}
 
 
 def test_a_word_that_is_in_no_list_is_unknown():
@@ -34,3 +38,6 @@ def test_the_words_are_those_of_scenes():
     bodies = [body for seed in range(60) for body in sample_scene(seed).bodies if body.object_id]
     assert {body.noun for body in bodies} <= set(NOUNS)
     assert {body.colour for body in bodies} <= set(COLOURS)
+    actions = [action for seed in range(60) for action in sample_scene(seed).actions]
+    assert {action.verb for action in actions} <= set(VERBS)
+    assert {action.direction or "none" for action in actions} <= set(WAYS)

@@ -13,15 +13,17 @@ from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.file_clips import FileClipOptions
 from more4d.datasets.file_views import FileViewOptions
 from more4d.datasets.holes import HoleOptions
+from more4d.datasets.pictures import PictureOptions
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_reading import lora_style, read_lora
-from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.prompt_reader import PromptReaderConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
+from more4d.networks.tiny_features import TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
@@ -32,7 +34,8 @@ from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
 from more4d.training.tasks.text import TextOptions, TextTask
-from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask, kinds_loss
+from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask
+from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
@@ -41,6 +44,7 @@ from tests.datasets.clip_files import write_scenes
 CLIPS = ProceduralOptions(shapes=((32, 48),), group=2, frames=5)
 VIEWS = HoleOptions(shapes=((32, 48),), group=2, frames=5, pairs=2)
 TEXT = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=16, length=96)
+READER = PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2, channels=8)
 WAN = {"dim": 32, "ffn_dim": 32, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 16, "text_length": 96}
 
 
@@ -56,6 +60,15 @@ def losses(task, steps=2):
         values.append(float(metrics["loss"].detach()))
     assert all(math.isfinite(value) for value in values)
     return values
+
+
+def features_options(folder):
+    return TinyFeaturesOptions(
+        text=folder / "text_encoder.safetensors",
+        network=TinyFeaturesConfig(dim=16, widths=(8, 8), blocks=(1, 1), attention=1, heads=2),
+        reader=READER,
+        data=PictureOptions(shapes=((32, 48),), group=2, stories=2),
+    )
 
 
 @pytest.fixture
@@ -74,6 +87,9 @@ def folder(tmp_path, monkeypatch):
     for task in (trajectory, video, text):
         losses(task, 1)
         task.export(tmp_path, {"made": "by a test"})
+    features = TinyFeaturesTask(features_options(tmp_path))
+    losses(features, 1)
+    features.export(tmp_path, {})
     return tmp_path
 
 
@@ -82,10 +98,11 @@ def tiny_strag(folder):
     """Options of a small task that trains everything around the generator, too."""
     return TinySTraGOptions(
         network=STraGConfig(
-            wan=WanConfig(in_channels=48, reference_tokens=True, motion_feature_dim=16, **WAN),
+            wan=WanConfig(in_channels=56, reference_tokens=True, motion_feature_dim=16, **WAN),
             start_channels=0,
+            reader=READER,
         ),
-        motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+        motion_features_weights=folder / "motion_features.safetensors",
         codec=folder / "trajectory_codec.safetensors",
         text=folder / "text_encoder.safetensors",
         train_text=True,
@@ -123,29 +140,34 @@ def test_things_that_stand_still_can_weigh_as_much_as_those_that_move(tiny_strag
     assert not TinySTraGTask(tiny_strag).encode(still).moving.any()
 
 
-def test_what_things_are_can_be_hinted_at(tiny_strag):
+def test_words_are_hinted_at_but_for_captions_left_out(tiny_strag):
     torch.manual_seed(0)
-    task = TinySTraGTask(replace(tiny_strag, kind_weight=1.0))
-    data = task.dataset()
-    batch = task.collate([data[0], data[1]])
+    task = TinySTraGTask(replace(tiny_strag, word_weight=1.0, train_text=False))
+    batch = task.collate([task.dataset()[0], task.dataset()[1]])
     metrics = task(batch, torch.Generator().manual_seed(0))
     metrics["loss"].backward()
-    assert all(float(hint.weight.grad.abs().max()) > 0 for hint in task.kind_hints)
-    blind = task(replace(batch, kinds=None), torch.Generator().manual_seed(0))
-    added = (metrics["loss"] - blind["loss"]).item()
-    assert added == pytest.approx(metrics["kinds"].item(), rel=1e-4)
+    assert all(float(read_out.weight.grad.abs().max()) > 0 for read_out in task.words.words)
+    assert any(float(weight.grad.abs().max()) > 0 for weight in task.strag.reader.parameters())
+    silent = TinySTraGTask(
+        replace(tiny_strag, word_weight=1.0, train_text=False, flow=FlowOptions(text_dropout=1.0))
+    )(batch, torch.Generator().manual_seed(0))
+    assert metrics["verb"] > 0 and metrics["noun"] > 0
+    assert silent["verb"] == silent["way"] == 0 < silent["noun"]
 
 
-def test_scenery_counts_as_much_as_all_things():
-    kinds = torch.zeros(1, 4, 4, dtype=torch.long)
-    kinds[0, 0, 0] = 2
-    right = torch.full((1, 3, 4, 4), -50.0).scatter(1, kinds[:, None], 50.0)
-    assert float(kinds_loss(right, kinds)) == pytest.approx(0.0, abs=1e-6)
-    unsure = torch.zeros(1, 3, 4, 4)
-    half = torch.where(kinds[:, None] > 0, unsure, right)
-    assert float(kinds_loss(half, kinds)) == pytest.approx(math.log(3) / 2, rel=1e-5)
-    kinds[0, 0, 0] = -1
-    assert float(kinds_loss(half, kinds)) == pytest.approx(0.0, abs=1e-6)
+def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):
+    network = replace(tiny_strag.network, reader=None, wan=replace(tiny_strag.network.wan, in_channels=48))
+    TinySTraGTask(replace(tiny_strag, network=network, word_weight=0.0)).export(folder, {})
+    start = StartOptions(weights=folder / "strag.safetensors", reader=folder / "prompt_reader.safetensors")
+    task = TinySTraGTask(replace(tiny_strag, start=start))
+    given = load_network(folder / "prompt_reader.safetensors", BUILDERS).state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in task.strag.reader.state_dict().items())
+    with pytest.raises(ConfigError, match="not the network"):
+        wider = replace(network, wan=replace(network.wan, layers=3))
+        TinySTraGTask(replace(tiny_strag, start=start, network=wider, word_weight=0.0))
+    with pytest.raises(ConfigError, match="other sizes"):
+        other = replace(tiny_strag.network, reader=replace(READER, dim=32))
+        TinySTraGTask(replace(tiny_strag, start=start, network=other))
 
 
 @pytest.mark.parametrize("train_text", [False, True])
@@ -156,9 +178,11 @@ def test_chance_does_not_decide_how_often_a_network_is_asked(folder, train_text)
         task = TinySTraGTask(
             TinySTraGOptions(
                 network=STraGConfig(
-                    wan=WanConfig(in_channels=48, motion_feature_dim=16, **WAN), start_channels=0
+                    wan=WanConfig(in_channels=56, motion_feature_dim=16, **WAN),
+                    start_channels=0,
+                    reader=READER,
                 ),
-                motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+                motion_features_weights=folder / "motion_features.safetensors",
                 codec=folder / "trajectory_codec.safetensors",
                 text=folder / "text_encoder.safetensors",
                 train_text=train_text,
@@ -246,8 +270,10 @@ def test_a_lora_of_nothing_is_refused(trained_vism):
 def trained_strag(folder):
     """Options of the task, with everything it needs in files."""
     options = TinySTraGOptions(
-        network=STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=16, **WAN), start_channels=0),
-        motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+        network=STraGConfig(
+            wan=WanConfig(in_channels=56, motion_feature_dim=16, **WAN), start_channels=0, reader=READER
+        ),
+        motion_features_weights=folder / "motion_features.safetensors",
         codec=folder / "trajectory_codec.safetensors",
         text=folder / "text_encoder.safetensors",
         data=CLIPS,
@@ -348,7 +374,7 @@ def test_hints_on_objects_are_refused_where_nobody_knows_them(folder, tmp_path):
     with pytest.raises(ConfigError, match="hint_weight=0"):
         TinySTraGOptions(
             network=STraGConfig(wan=WanConfig(in_channels=48, **WAN), start_channels=0),
-            motion_features=OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2),
+            motion_features_weights=folder / "motion_features.safetensors",
             codec=folder / "trajectory_codec.safetensors",
             text=folder / "text_encoder.safetensors",
             clips=FileClipOptions(folder=tmp_path),

@@ -1,0 +1,151 @@
+"""Train what the tiny preset's 4D-STraG is told by: features that name things, and a reader of prompts.
+
+Both learn from single pictures, before and apart from anything that moves: a picture costs a fiftieth of a
+clip's step.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from more4d.datasets.kinds import NOTHING, STILL, UNKNOWN, VERBS, WORDS
+from more4d.datasets.pictures import PictureBatch, PictureOptions, Pictures
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
+from more4d.networks.registry import BUILDERS
+from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
+from more4d.networks.weights import load_network, save_network
+from more4d.training.networks import NetworkFile, open_named
+from more4d.training.task import Task
+
+KIND, READER_KIND = "tiny-features", "prompt-reader"
+STAYS = VERBS.index(STILL) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFeaturesOptions:
+    """Options of the task.
+
+    Attributes:
+        text: file of the text encoder, frozen.
+        network: sizes of the features.
+        reader: sizes of the reader.
+        start: file of features to go on from.
+        start_reader: file of a reader to go on from.
+        data: which pictures.
+    """
+
+    text: NetworkFile
+    network: TinyFeaturesConfig = field(default_factory=TinyFeaturesConfig)
+    reader: PromptReaderConfig = field(default_factory=PromptReaderConfig)
+    start: NetworkFile | None = None
+    start_reader: Path | None = None
+    data: PictureOptions = field(default_factory=PictureOptions)
+    seed: int = 0
+
+
+class TinyFeaturesTask(Task):
+    """Name what is seen; say what the caption has it do."""
+
+    options_type = TinyFeaturesOptions
+
+    def __init__(self, options: TinyFeaturesOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.text_encoder = open_named(options.text, "text").requires_grad_(False).eval()
+        named = options.start
+        self.features = open_named(named, "motion_features") if named else TinyFeatures(options.network)
+        self.reader = _reader(options)
+        self.hints = WordHints(options.network.dim, options.reader.channels)
+
+    def dataset(self) -> Pictures:
+        return Pictures(self.options.data, seed=self.options.seed)
+
+    def forward(self, batch: PictureBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        stories = batch.kinds.shape[1]
+        with torch.no_grad():
+            text = self.text_encoder.encode_text(list(batch.told()))
+            text = text[:, : int((text.abs().sum(-1) > 0).sum(1).max())]
+        features = self.features((batch.image + 1) / 2)
+        answers = self.reader(features.repeat_interleave(stories, dim=0), text)
+        seen = self.hints.seen(features, batch.kinds[:, 0])
+        read = self.hints.read(answers, batch.kinds.flatten(0, 1))
+        return {"loss": total_of(seen | read), **seen, **read}
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        paths = [folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"]
+        half = {"notes": notes, "dtype": torch.float16}
+        save_network(paths[0], self.features, kind=KIND, config=self.features.config, **half)
+        save_network(paths[1], self.reader, kind=READER_KIND, config=self.reader.config, **half)
+        return paths
+
+
+def _reader(options: TinyFeaturesOptions) -> PromptReader:
+    if options.start_reader is None:
+        return PromptReader(options.reader)
+    return load_network(options.start_reader, {READER_KIND: BUILDERS[READER_KIND]})
+
+
+class WordHints(nn.Module):
+    """Linear read-outs, of use in training alone: of features, noun and colour; of a reader's answers, verb
+    and way.
+    """
+
+    def __init__(self, features: int, answers: int) -> None:
+        super().__init__()
+        sources = (features, features, answers, answers)
+        self.words = nn.ModuleList(
+            nn.Conv2d(source, len(words) + 1, 1) for source, words in zip(sources, WORDS, strict=True)
+        )
+
+    def seen(self, features: Tensor, kinds: Tensor) -> dict[str, Tensor]:
+        """Losses "noun" and "colour" of features [b, dim, rows, columns], given `kinds` [b, 4, height,
+        width]; and how many cells of things have the right noun.
+        """
+        noun, colour = (self.words[row](features.float()) for row in range(2))
+        right = _things_right(noun.argmax(1), kinds[:, 0])
+        return {
+            "noun": kinds_loss(noun, kinds[:, 0]),
+            "colour": kinds_loss(colour, kinds[:, 1]),
+            "noun_right": right,
+        }
+
+    def read(self, answers: Tensor, kinds: Tensor) -> dict[str, Tensor]:
+        """Losses "verb" and "way" of answers [b, channels, rows, columns]; and of how many cells of things
+        the answer says rightly whether they move.
+        """
+        verb, way = (self.words[row](answers.float()) for row in (2, 3))
+        said, true = verb[:, 1:].argmax(1) + 1 != STAYS, kinds[:, 2] != STAYS
+        right = _things_right(said.long(), torch.where(kinds[:, 2] > NOTHING, true.long(), UNKNOWN), least=0)
+        return {
+            "verb": kinds_loss(verb, kinds[:, 2]),
+            "way": kinds_loss(way, kinds[:, 3]),
+            "moves_right": right,
+        }
+
+
+def total_of(words: dict[str, Tensor]) -> Tensor:
+    """The sum of what `WordHints` returned, but for the shares of right cells."""
+    return torch.stack([value for name, value in words.items() if not name.endswith("right")]).sum()
+
+
+def kinds_loss(logits: Tensor, kinds: Tensor) -> Tensor:
+    """Cross-entropy of a coarse map of words against what stands in the middle of each cell; scenery, which
+    fills most cells, counts as much as all things together.
+    """
+    cells = _cells(kinds, logits.shape[-2:])
+    losses = cross_entropy(logits, cells, ignore_index=UNKNOWN, reduction="none")
+    things, scenery = cells > NOTHING, cells == NOTHING
+    return sum((losses * part).sum() / part.sum().clamp(min=1) for part in (things, scenery)) / 2
+
+
+def _things_right(said: Tensor, kinds: Tensor, least: int = NOTHING + 1) -> Tensor:
+    cells = _cells(kinds, said.shape[-2:])
+    things = cells >= least
+    return ((said == cells) & things).sum() / things.sum().clamp(min=1)
+
+
+def _cells(kinds: Tensor, size: tuple[int, ...]) -> Tensor:
+    return interpolate(kinds[:, None].float(), size, mode="nearest-exact")[:, 0].long()

@@ -1,0 +1,70 @@
+"""Cells ask the prompt."""
+
+import pytest
+import torch
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.interface import STraGConditions
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
+from more4d.networks.strag import STraG, STraGConfig, with_reader
+from more4d.networks.wan_config import WanConfig
+
+CONFIG = PromptReaderConfig(feature_dim=8, text_dim=12, dim=16, heads=2, channels=5)
+WAN = {"dim": 16, "ffn_dim": 16, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 12, "text_length": 7}
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(0)
+    return PromptReader(CONFIG)
+
+
+def test_padding_changes_nothing(reader):
+    features, text = torch.randn(2, 8, 3, 4), torch.randn(2, 4, 12)
+    longer = torch.cat([text, torch.zeros(2, 3, 12)], dim=1)
+    torch.testing.assert_close(reader(features, longer), reader(features, text))
+
+
+def test_every_cell_asks_for_itself(reader):
+    features, text = torch.randn(1, 8, 3, 4), torch.randn(1, 4, 12)
+    other = features.clone()
+    other[..., 1, 2] = torch.randn(8)
+    changed = (reader(features, text) != reader(other, text)).any(1)[0]
+    assert changed[1, 2] and changed.sum() == 1
+
+
+def test_a_text_of_nothing_but_padding_has_an_answer(reader):
+    answers = reader(torch.randn(1, 8, 2, 2), torch.zeros(1, 4, 12))
+    assert answers.isfinite().all()
+
+
+def test_a_generator_that_is_given_a_reader_computes_what_it_did():
+    torch.manual_seed(0)
+    plain = STraG(STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=8, **WAN), start_channels=0))
+    wan = WanConfig(in_channels=53, motion_feature_dim=8, **WAN)
+    grown = with_reader(plain, STraGConfig(wan=wan, start_channels=0, reader=CONFIG))
+    latents = torch.randn(1, 16, 2, 4, 6)
+    told = STraGConditions(
+        image_latents=latents,
+        depth_latents=latents,
+        text=torch.randn(1, 7, 12),
+        motion_features=torch.randn(1, 8, 4, 6),
+    )
+    sigma = torch.tensor([0.5])
+    with torch.no_grad():
+        for network in (plain, grown):
+            network.transformer.proj_out.weight.copy_(torch.eye(64, 16))
+    torch.testing.assert_close(grown(latents, sigma, told), plain(latents, sigma, told))
+    with torch.no_grad():
+        grown.transformer.patch_embedding.weight.normal_()
+    before = grown(latents, sigma, told)
+    with torch.no_grad():
+        grown.reader.answer[-1].bias += 1
+    assert not torch.allclose(grown(latents, sigma, told), before)
+
+
+def test_a_reader_of_another_size_is_refused():
+    with pytest.raises(ConfigError, match="takes features and text"):
+        STraGConfig(
+            wan=WanConfig(in_channels=53, motion_feature_dim=16, **WAN), start_channels=0, reader=CONFIG
+        )
