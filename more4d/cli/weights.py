@@ -9,19 +9,29 @@ if TYPE_CHECKING:
 
 CHECK_EXAMPLES = """\
 examples:
-  more4d weights check                                  models/, and all presets
-  more4d weights check --preset fun-1.3b                only what this preset needs must be there
-  more4d weights check /data/weights --preset moge4d    another folder
-  more4d weights check some.safetensors other.pth       files
+  bash scripts/more4d.sh weights check                                  models/, and all presets
+  bash scripts/more4d.sh weights check --preset fun-1.3b                only what this preset needs
+  bash scripts/more4d.sh weights check /data/weights --preset moge4d    another folder
+  bash scripts/more4d.sh weights check some.safetensors other.pth       files
 
-Exit code 1: a file is broken, or a preset lacks something.
+ok       can be used
+unknown  of another program, or of sizes that a preset has to tell
+refused  asks to run something when it is opened; nothing was run
+broken   damaged, or not what its name says
+
+Exit code 1: a file is broken or refused, or a preset lacks something it cannot do without. Depth can come
+from elsewhere, and motion features are needed only where 4D-STraG has Motion Perception. A file that is ok
+may still hold numbers that are not finite: that is found, and told, when it is loaded.
 """
 CONVERT_EXAMPLES = """\
-examples:
-  more4d weights convert models/Wan2.1-Fun-V1.1-1.3B-InP converted/transformer
-  more4d weights convert models/Wan2.1-Fun-V1.1-1.3B-Control/Wan2.1_VAE.pth converted/vae
-  more4d weights convert runs/weights/vism_lora.safetensors lora.safetensors --as diffusers
+examples, each after bash scripts/more4d.sh:
+  weights convert models/Wan2.1-Fun-V1.1-1.3B-InP converted/transformer
+  weights convert models/Wan2.1-Fun-V1.1-1.3B-Control/Wan2.1_VAE.pth converted/vae
+  weights convert runs/weights/vism_lora.safetensors lora.safetensors --as diffusers
 """
+
+
+UNIDEPTH = "unidepth"
 
 
 def add_command(commands: Any) -> None:
@@ -43,7 +53,7 @@ def _add_check(ways: Any) -> None:
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
     parser.add_argument(
-        "--preset", action="append", metavar="NAME", help="only this preset must be complete; repeat"
+        "--preset", action="append", metavar="NAME", help="look only at what this preset needs; repeat"
     )
     parser.set_defaults(run=check, parser=parser)
 
@@ -72,17 +82,24 @@ def _add_convert(ways: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if something is broken or missing."""
+    from more4d.files.tensor_headers import counted
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
-    from more4d.pipelines.weights_check import file_states, preset_state, presets_at
+    from more4d.pipelines.weights_check import file_states, files_at, preset_state, presets_at
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
+    unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
     failed = False
     for place in options.places or [_short(WEIGHTS)]:
         presets = presets_at(place, names) if place.is_dir() else {}
-        files = list(file_states(place, presets))
-        for file in files:
-            print(_line(file))
-        failed |= any(file.state == "broken" for file in files)
+        files = files_at(place)
+        only = bool(options.preset and presets)
+        shown = 0
+        for file in file_states(files, presets, named_only=only):
+            print(_line(file), flush=True)
+            failed |= not file.usable
+            shown += 1
+        if others := len(files) - shown:
+            print(f"{counted(others, 'other file')} of weights in {place} not looked at: {unnamed}")
         states = [preset_state(name, *presets[name]) for name in presets]
         if not files and place.is_dir():
             print(f"{place} holds no weights")
@@ -126,12 +143,13 @@ def _short(folder: Path) -> Path:
 
 
 def _line(file: "FileState") -> str:
-    from more4d.files.tensor_headers import size_text
+    from more4d.files.tensor_headers import counted, size_text
 
     found = file.found
     roles = f"; {', '.join(file.roles)}" if file.roles else ""
     if file.state != "ok":
-        more = f" (and {len(found.problems) - 1} more findings)" if len(found.problems) > 1 else ""
+        others = len(found.problems) - 1
+        more = f" (and {counted(others, 'more finding')})" if others else ""
         what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
         return f"{file.state:8}{file.path}: {what}{_without(found.problems[0], file.path)}{more}{roles}"
     size = f"{_counted(found.parameters)} parameters, {found.precision}, {size_text(found.bytes)}"
@@ -141,8 +159,9 @@ def _line(file: "FileState") -> str:
 def _lines(state: "PresetState") -> list[str]:
     from more4d.pipelines.preset import GUIDE
 
-    total = state.present + len(state.lacks)
-    lines = [f"preset {state.name}: {state.present} of {total} parts are there"]
+    total = state.present + len(state.lacks) + len(state.spared)
+    able = ", and it can do without the others" if state.spared and not state.lacks else ""
+    lines = [f"preset {state.name}: {state.present} of {total} parts are there{able}"]
     for source in dict.fromkeys(lack.source for lack in state.lacks if lack.problem is None):
         lines.append(f"  missing, from {source} ({GUIDE}):")
         missing = [lack for lack in state.lacks if lack.source == source and lack.problem is None]
@@ -152,7 +171,34 @@ def _lines(state: "PresetState") -> list[str]:
     for lack in state.lacks:
         if lack.problem is not None:
             lines.append(f"  unusable {lack.part}: {lack.path}: {_without(lack.problem, lack.path)}")
-    return lines
+    for lack in state.spared:
+        if lack.spared is not None:
+            lines.append(f"  without {lack.part}, {lack.path} from {lack.source}: {lack.spared}")
+    return lines + _depth_lines(state)
+
+
+def _depth_lines(state: "PresetState") -> list[str]:
+    """Where depth can come from, if the estimator of the preset is not ready."""
+    from more4d.foundation.optional import install_line, installed
+
+    lack = next((lack for lack in state.spared if lack.part == "depth"), None)
+    unidepth = state.depth_estimator == UNIDEPTH
+    package = unidepth and not installed(UNIDEPTH)
+    if lack is None and not package:
+        return []
+    reasons = [] if lack is None else [f"{lack.path} is missing"]
+    reasons += ["the package unidepth is not installed"] if package else []
+    ways = []
+    if lack is not None:
+        ways.append(f"{lack.path} from {lack.source}")
+    if package:
+        ways.append(install_line(UNIDEPTH))
+    return [
+        f"  no depth from {state.depth_estimator}: {' and '.join(reasons)}; one of these:",
+        f"    get {', and '.join(ways)}",
+        "    --part depth=transformers:FOLDER, a metric depth model; --part depth=small, bundled and rough",
+        "    --depth FILE with --intrinsics FX,FY,CX,CY",
+    ]
 
 
 def _without(problem: str, path: Path) -> str:

@@ -17,14 +17,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from more4d.files.file_contents import LARGEST_HEADER, PICKLE_SUFFIXES, SAFETENSORS, format_of, size_text
 from more4d.files.torch_headers import torch_headers
 from more4d.foundation.errors import WeightsError
 
 INDEX_SUFFIX = ".safetensors.index.json"
-PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".torch")
-SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+SUFFIXES = (SAFETENSORS, *PICKLE_SUFFIXES)
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
-LARGEST_HEADER = 100_000_000
 NOWHERE = "models/README.md says where to get it"
 
 _USUAL = {
@@ -101,7 +100,9 @@ class TensorHeaders:
     def joined(self, other: "TensorHeaders") -> "TensorHeaders":
         """The tensors of both; metadata of the first. A tensor that is in both is a problem."""
         twice = [name for name in other.shapes if name in self.shapes]
-        problems = (f"tensor '{twice[0]}' is in several of its files{more(twice)}",) if twice else ()
+        problems = ()
+        if twice:
+            problems = (f"tensor '{twice[0]}' is in several of its files{more(twice)}; fetch them again",)
         return TensorHeaders(
             shapes=self.shapes | other.shapes,
             places=self.places | other.places,
@@ -160,6 +161,8 @@ def read_headers(path: Path) -> TensorHeaders:
     """
     if path.is_dir():
         return _of_files(weight_files_in(path))
+    if not path.exists() and path.is_symlink():
+        raise WeightsError(f"{path} is a link to {path.readlink()}, which is not there; fetch it again")
     if not path.exists():
         raise WeightsError(f"there is no weights file {path}; {NOWHERE}")
     if path.name.endswith(INDEX_SUFFIX):
@@ -184,6 +187,10 @@ def weight_files_in(folder: Path) -> list[Path]:
     for chosen in (candidates, usual):
         if len(chosen) == 1:
             return chosen
+    if not candidates and folder.suffix in SUFFIXES:
+        raise WeightsError(
+            f"{folder} is a folder without weights, by the name of a file; remove it, and fetch the file"
+        )
     found = ", ".join(path.name for path in (*indices, *files, *pickled)) or "none"
     raise WeightsError(
         f"{folder} must hold one file of weights or one index of shards, found {found}; give the path of one"
@@ -196,13 +203,9 @@ def of_path(path: Path, problem: str) -> str:
     return f"{path} {problem}" if verb else f"{path}: {problem}"
 
 
-def size_text(size: int | float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB" if size < 100 else f"{size:.0f} GB"
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 finding", "3 findings"."""
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def one_line(error: BaseException) -> str:
@@ -213,7 +216,7 @@ def one_line(error: BaseException) -> str:
 def _of_file(path: Path) -> TensorHeaders:
     try:
         size = path.stat().st_size
-        if path.suffix in PICKLE_SUFFIXES:
+        if format_of(path) == "torch":
             return _of_torch(path, size)
         return _of_safetensors(path, size)
     except WeightsError as error:
@@ -245,7 +248,7 @@ def _of_files(paths: list[Path]) -> TensorHeaders:
     }
     missing = sorted(set(range(1, max(numbers.values(), default=0) + 1)) - numbers.keys())
     if missing:
-        problem = f"shard {missing[0]} of {max(numbers.values())} is missing{more(missing)}"
+        problem = f"shard {missing[0]} of {max(numbers.values())} is missing{more(missing)}; fetch it"
         joined = joined.joined(TensorHeaders(problems=(problem,)))
     return joined
 
@@ -257,7 +260,7 @@ def _of_index(index: Path) -> TensorHeaders:
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {one_line(error)}; fetch it again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return TensorHeaders(problems=(f"is not an index of shards ({one_line(error)})",))
+        return TensorHeaders(problems=(f"is not an index of shards ({one_line(error)}); fetch it again",))
     joined, absent = TensorHeaders(), []
     for shard in shards:
         if (index.parent / shard).is_file():
@@ -268,10 +271,10 @@ def _of_index(index: Path) -> TensorHeaders:
             absent.append(shard)
     problems = joined.problems
     if absent:
-        problems += (f"shard {absent[0]} is missing{more(absent)}",)
+        problems += (f"shard {absent[0]} is missing{more(absent)}; fetch it",)
     lost = [name for name, shard in places.items() if name not in joined.shapes and shard not in absent]
     if lost and not problems:
-        problems += (f"tensor '{lost[0]}' is in none of its shards{more(lost)}",)
+        problems += (f"tensor '{lost[0]}' is in none of its shards{more(lost)}; fetch it again",)
     return TensorHeaders(**{**vars(joined), "problems": problems})
 
 
@@ -285,11 +288,12 @@ def _of_safetensors(path: Path, size: int) -> TensorHeaders:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
         if not 2 <= length <= LARGEST_HEADER:
-            raise WeightsError("is no safetensors file" if first else "is empty")
+            raise _damaged()
         text = file.read(length)
     if len(text) < length:
-        begun = text.startswith(b"{")
-        raise WeightsError("is truncated inside its header" if begun else "is no safetensors file")
+        raise (
+            WeightsError("is truncated inside its header; fetch it again") if text[:1] == b"{" else _damaged()
+        )
     try:
         header: dict[str, Any] = json.loads(text)
         metadata = header.pop("__metadata__", None) or {}
@@ -299,16 +303,20 @@ def _of_safetensors(path: Path, size: int) -> TensorHeaders:
         }
         spans = {name: (int(start), int(end)) for name, (start, end) in _offsets(header)}
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"is no safetensors file (its header has {one_line(error)})") from error
+        raise _damaged(f" (its header has {one_line(error)})") from error
     if any(spans[n][0] < 0 or spans[n][1] - spans[n][0] != tensor.nbytes for n, tensor in shapes.items()):
-        raise WeightsError("is no safetensors file (sizes in its header contradict each other)")
+        raise _damaged(" (sizes in its header contradict each other)")
     ordered = sorted(spans.values())
     if any(start != end for (start, _), end in zip(ordered, [0, *(end for _, end in ordered)], strict=False)):
-        raise WeightsError("is no safetensors file (its tensors overlap, or leave gaps)")
+        raise _damaged(" (its tensors overlap, or leave gaps)")
     begin = 8 + length
     places = {name: Place(path=path, start=begin + start) for name, (start, _) in spans.items()}
     problem = _size_problem(size, begin + max((end for _, end in spans.values()), default=0))
     return TensorHeaders(shapes=shapes, places=places, metadata=metadata, bytes=size, problems=problem)
+
+
+def _damaged(why: str = "") -> WeightsError:
+    return WeightsError(f"is no safetensors file{why}; fetch it again")
 
 
 def _offsets(header: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -320,8 +328,8 @@ def _size_problem(size: int, announced: int) -> tuple[str, ...]:
     if size == announced:
         return ()
     if size > announced:
-        return ("is longer than its header says",)
+        return ("is longer than its header says; fetch it again",)
     told = f"{size_text(size)} of {size_text(announced)}"
     if size_text(size) == size_text(announced):
         told = f"{size} of {announced} bytes"
-    return (f"is truncated: {told} are there",)
+    return (f"is truncated: {told} are there; fetch it again",)

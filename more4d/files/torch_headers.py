@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from more4d.files.file_contents import ZIP
 from more4d.files.pickle_machine import Refused, counted
 from more4d.files.torch_pickles import (
-    ZIP,
     LegacyUnpickler,
     TorchUnpickler,
     legacy_content,
@@ -26,6 +26,10 @@ from more4d.foundation.errors import WeightsError
 
 PICKLES_AT_MOST = 1 << 26  # bytes in front of the storages of the old format; a million names take less
 LOCAL_HEADER = 30
+MORE_THAN_TENSORS = "holds more than tensors"
+"""Begins the refusal of a file that asks to run something."""
+AS_SAFETENSORS = "where it was made, save its tensors alone, as safetensors"
+NO_TABLE = "does not hold a flat table of tensors"
 
 
 def torch_headers(path: Path) -> dict[str, tuple[Tensor, int]]:
@@ -39,20 +43,18 @@ def torch_headers(path: Path) -> dict[str, tuple[Tensor, int]]:
     try:
         with path.open("rb") as file:
             first = file.read(len(ZIP))
-            if not first:
-                raise WeightsError("is empty")
             machine = _ZipShapes(path, file) if first == ZIP else _LegacyShapes(path, file)
             table = machine.table()
     except Refused as error:
-        raise WeightsError(f"holds more than tensors ({error}), so it is not opened") from error
+        raise WeightsError(f"{MORE_THAN_TENSORS} ({error}), so it is not opened; {AS_SAFETENSORS}") from error
     except zipfile.BadZipFile as error:
-        raise WeightsError("is truncated: the end of a PyTorch file is not there") from error
+        raise WeightsError("is truncated: the end of a PyTorch file is not there; fetch it again") from error
     except (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, struct.error) as error:
-        raise WeightsError(f"is not a whole PyTorch file ({_short(error)})") from error
+        raise WeightsError(f"is not a whole PyTorch file ({_short(error)}); fetch it again") from error
     except (RuntimeError, AttributeError, MemoryError, OverflowError) as error:
-        raise WeightsError(f"is not a whole PyTorch file ({_short(error)})") from error
+        raise WeightsError(f"is not a whole PyTorch file ({_short(error)}); fetch it again") from error
     if not isinstance(table, dict) or not all(isinstance(value, Tensor) for value in table.values()):
-        raise WeightsError("does not hold a flat table of tensors")
+        raise WeightsError(f"{NO_TABLE}; save the one in it alone, as safetensors")
     starts = machine.starts_by_storage()
     return {str(name): (tensor, _start(tensor, starts)) for name, tensor in table.items()}
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from more4d.files.file_contents import ZIP
 from more4d.files.pickle_machine import MAX_SIDE, DataUnpickler, Known, counted
 
-ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 

@@ -1,6 +1,7 @@
 """The way to every optional package: its module, or one line that says how to get it."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from more4d.foundation.errors import MissingPackageError
@@ -18,6 +19,16 @@ INSTALL_LINES = {
 }
 
 
+def installed(module: str) -> bool:
+    """Whether a package is there; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
+def install_line(extra: str) -> str:
+    """What installs an optional dependency group, in the repository."""
+    return INSTALL_LINES.get(extra, f"pip install '.[{extra}]'")
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import `module`, which the optional dependency group `extra` brings.
 
@@ -29,7 +40,6 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0]:
             raise
-        line = INSTALL_LINES.get(extra, f"pip install '.[{extra}]'")
         raise MissingPackageError(
-            f"'{module}' is not installed; get it, in the repository, with: {line}"
+            f"'{module}' is not installed; get it, in the repository, with: {install_line(extra)}"
         ) from error

@@ -34,6 +34,17 @@ def exact_parameters(network: nn.Module) -> set[int]:
     }
 
 
+def exact_buffers(network: nn.Module) -> set[int]:
+    """Identities of the buffers that keep their precision, whatever is asked for the network."""
+    return {
+        id(buffer)
+        for module in network.modules()
+        if isinstance(module, ExactBuffers)
+        for buffer in module._buffers.values()
+        if buffer is not None
+    }
+
+
 def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
     found = getattr(owner, name)
     return list(found.parameters()) if isinstance(found, nn.Module) else [found]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from more4d.files.tensor_headers import TensorHeaders, of_path, read_headers
+from more4d.files.tensor_headers import TensorHeaders, counted, of_path, read_headers
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import BYTE_TOKENIZER
 from more4d.networks.materialise import NotFiniteError, Plan, fill, mismatches, without_memory
@@ -32,6 +32,9 @@ from more4d.networks.registry import NETWORKS, ROLES
 
 UNKNOWN = "unknown"
 NOT_KNOWN = "holds tensors of no network that is known here"
+FILES = "docs/weights.md lists the files that are"
+OTHER_FILE = "fetch it again, or give the right file"
+"""What to do where tensors do not fit: a file of the right name is damaged, or it is another network's."""
 LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
     own_file,
     own_folder,
@@ -63,7 +66,8 @@ class Recognised:
         bytes: of all its files.
         precision: types of its numbers, the most common first.
         new: names of modules that the network has and the file has not; they start without any effect.
-        problems: why it cannot be used, each in one line; () if it can.
+        problems: why it cannot be used, each in one line with its remedy, the most telling first; () if it
+            can.
     """
 
     layout: str
@@ -123,14 +127,16 @@ def open_network(
         try:
             return fill(network, plan, read, device=device, dtype=dtype)
         except NotFiniteError as error:
-            raise unusable(path, replace(found, problems=(str(error),))) from error
+            raise unusable(path, replace(found, problems=(f"{error}; fetch it again",))) from error
 
 
 def unusable(path: Path, found: Recognised) -> WeightsError:
     """The error of weights that cannot be used, in one line."""
-    problems = found.problems or (f"holds a {found.kind} ({found.about}), which is no network to open here",)
-    rest = f" (and {len(problems) - 1} more such findings)" if len(problems) > 1 else ""
-    return WeightsError(f"{of_path(path, problems[0])}{rest}; fetch it again, or give the right file")
+    problems = found.problems or (
+        f"holds a {found.kind} ({found.about}), which is no network to open here; give the file of one",
+    )
+    rest = f" (and {counted(len(problems) - 1, 'more finding')})" if len(problems) > 1 else ""
+    return WeightsError(of_path(path, problems[0]) + rest)
 
 
 def planned(
@@ -141,23 +147,22 @@ def planned(
     if role is not None and role not in ROLES:
         raise ConfigError(f"there is no role '{role}'; known: {', '.join(ROLES)}")
     headers = (codec_headers(path) if path.is_dir() else None) or read_headers(path)
-    found = Found(path=path, headers=headers, described=described_beside(path), role=role, options=options)
+    found = Found(path=path, headers=headers, described=described_beside(path), role=role)
     becoming = _becoming(found)
-    problems = [*headers.problems, *becoming.problems]
-    if becoming.plan is not None and becoming.config is not None:
-        try:
-            network = without_memory(becoming.kind, becoming.config)
-        except ConfigError as error:
-            problems.append(f"describes an impossible network ({error})")
-        else:
-            problems += mismatches(network, becoming.plan, found.shapes)
-    if role is not None and not problems and becoming.kind not in ROLES[role]:
+    problems = list(headers.problems)
+    if role is not None and becoming.kind and becoming.kind not in ROLES[role]:
         wanted = " or ".join(ROLES[role])
-        problems.append(f"holds a '{becoming.kind}' ({becoming.about}), and {role} needs a {wanted}")
+        holds = f"holds a '{becoming.kind}' ({becoming.about})"
+        problems.insert(0, f"{holds}, and {role} needs a {wanted}; give another file")
+        becoming = replace(becoming, plan=None)
+    else:
+        becoming = _becoming(replace(found, options=options)) if options else becoming
+        problems += [*becoming.problems, *_misfits(becoming, found)]
+        problems += [becoming.untold] if becoming.untold is not None and not problems else []
     recognised = Recognised(
         layout=becoming.layout,
         kind=becoming.kind,
-        config=becoming.config,
+        config=becoming.config if becoming.untold is None else None,
         about=becoming.about,
         parameters=headers.parameters,
         bytes=headers.bytes,
@@ -168,12 +173,23 @@ def planned(
     return recognised, becoming.plan, headers
 
 
+def _misfits(becoming: Becoming, found: Found) -> list[str]:
+    """Where the tensors of a file are not those of the network it becomes."""
+    if becoming.plan is None or becoming.config is None:
+        return []
+    try:
+        network = without_memory(becoming.kind, becoming.config)
+    except ConfigError as error:
+        return [f"describes an impossible network ({error}); {OTHER_FILE}"]
+    return [f"{problem}; {OTHER_FILE}" for problem in mismatches(network, becoming.plan, found.shapes)]
+
+
 def _becoming(found: Found) -> Becoming:
     for layout in LAYOUTS:
         becoming = layout(found)
         if becoming is not None:
             return becoming
-    problems = () if found.headers.problems else (NOT_KNOWN,)
+    problems = () if found.headers.problems else (f"{NOT_KNOWN}; {FILES}",)
     return Becoming(layout=UNKNOWN, about="not recognised", problems=problems)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from more4d.files.tensor_headers import read_headers
+from more4d.files.tensor_headers import of_path, read_headers
 from more4d.foundation.errors import WeightsError
 from more4d.networks.lora_keys import KOHYA_PREFIX
 from more4d.networks.lora_reading import LoraUpdates, parse_lora
@@ -83,7 +83,7 @@ def check_lora(path: Path, network: STraG | ViSM) -> None:
     """
     headers = read_headers(path)
     if headers.problems:
-        raise WeightsError(f"{path} {headers.problems[0]}; fetch it again")
+        raise WeightsError(of_path(path, headers.problems[0]))
     _check(parse_lora(headers.shapes, where=str(path)), dict(network.named_parameters()))
 
 

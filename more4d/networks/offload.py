@@ -23,6 +23,7 @@ from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
 from more4d.networks import travelling
+from more4d.networks.exact import exact_buffers, exact_parameters
 from more4d.networks.travelling import Travellers, pin, pinned_chunks, tensors_of
 from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
@@ -122,28 +123,36 @@ class WeightBytes:
 def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> WeightBytes:
     """What `Placed` does with a network whose weights are of type `dtype`, in bytes; it may lie on "meta".
 
+    Tensors that are kept in single precision (`networks.exact`) count as such.
+
     It is a GPU's: there weights that travel lie in pinned memory, which comes in powers of two. Loading takes
     more of the host for a moment in mode fp8: all weights in `dtype`.
     """
+    exact = exact_parameters(network) | exact_buffers(network)
+
+    def size(tensors: Iterable[Tensor], stored: torch.dtype = dtype) -> int:
+        return sum(
+            tensor.numel() * (tensor.dtype if id(tensor) in exact else _stored_as(tensor, stored)).itemsize
+            for tensor in tensors
+        )
+
     tensors = tensors_of(network)
-    total = _bytes(tensors, dtype)
+    total = size(tensors)
     if memory == "full":
         return WeightBytes(at_home=0, at_work=total, waiting=total)
     if memory == "fp8":
         layers = [layer for blocks in eight_bit_stacks(network) for layer in _eight_bit_layers(blocks)]
-        stored = [_bytes(tensors_of(layer), EIGHT_BITS) for layer in layers]
-        computing = [_bytes(tensors_of(layer), dtype) for layer in layers]
+        stored = [size(tensors_of(layer), EIGHT_BITS) for layer in layers]
+        computing = [size(tensors_of(layer)) for layer in layers]
         small = total - sum(computing) + sum(stored)
         most = small + max(computing, default=0)
         return WeightBytes(at_home=small, at_work=most, waiting=0, brought_once=small)
-    stacks = [
-        [_bytes(tensors_of(unit), dtype) for unit in units] for units in _travelling_stacks(network, memory)
-    ]
+    stacks = [[size(tensors_of(unit)) for unit in units] for units in _travelling_stacks(network, memory)]
     if not stacks:
         return WeightBytes(at_home=total, at_work=total, waiting=0, brought_once=total)
     once = total - sum(map(sum, stacks))
     return WeightBytes(
-        at_home=sum(size for size, _ in pinned_chunks([_bytes([tensor], dtype) for tensor in tensors])),
+        at_home=sum(size for size, _ in pinned_chunks([size([tensor]) for tensor in tensors])),
         at_work=once + sum(sum(sorted(units)[-AHEAD:]) for units in stacks),
         waiting=0,
         brought_once=once,
@@ -189,8 +198,5 @@ def _travelling_stacks(network: nn.Module, memory: Memory) -> list[list[nn.Modul
     return [travelling_units(owner, memory) for owner in stack_owners(network)]
 
 
-def _bytes(tensors: Iterable[Tensor], dtype: torch.dtype) -> int:
-    return sum(
-        tensor.numel() * (dtype.itemsize if tensor.is_floating_point() else tensor.itemsize)
-        for tensor in tensors
-    )
+def _stored_as(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    return dtype if tensor.is_floating_point() else tensor.dtype

@@ -5,7 +5,6 @@ before. Those features stay in the autograd graph, so a gradient reaches every f
 of the reference cuts it between groups); to save memory, groups are computed again on the way back.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from more4d.networks.exact import ExactBuffers
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
 from more4d.networks.vae_tiles import FIRST_UP, FirstHalf, SecondHalf, tiles
 from more4d.networks.wan import AutoencoderKLWan
@@ -45,7 +45,7 @@ class WanVideoVaeConfig:
     residual_blocks: int = 2
 
 
-class LatentStatistics(nn.Module):
+class LatentStatistics(ExactBuffers):
     """Mean and standard deviation per latent channel: stored with the weights, always in float32."""
 
     mean: Tensor
@@ -79,11 +79,6 @@ class LatentStatistics(nn.Module):
     def denormalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """The inverse of `normalise`, in float32."""
         return latents.float() * self.std.view(-1, 1, 1, 1) + self.mean.view(-1, 1, 1, 1)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentStatistics":
-        """Follow the module to its device but not to its precision: bfloat16 would round the statistics."""
-        super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
-        return self
 
 
 class WanVideoVae(nn.Module):

@@ -136,9 +136,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     headers = read_headers(path)
     if headers.problems:
-        raise WeightsError(
-            f"{of_path(path, headers.problems[0])}; fetch it again, or save its tensors as safetensors"
-        )
+        raise WeightsError(of_path(path, headers.problems[0]))
     with headers.opened() as read:
         return {name: read(name) for name in headers.places}
 

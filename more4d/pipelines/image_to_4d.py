@@ -185,8 +185,9 @@ class _Run:
         camera = photo.camera and fit(photo.image, photo.camera, height=height, width=width)[1]
         if photo.depth_m is not None and camera is not None:
             return fit_depth(depth_from_raw(photo.depth_m, photo.camera), height=height, width=width)
+        given = "depth" if photo.depth_m is not None else "intrinsics" if camera is not None else ""
         with self.models.released():
-            estimate = self.models.depth_estimator().estimate(image, camera)
+            estimate = self.models.depth_estimator(given).estimate(image, camera)
         if photo.depth_m is None and self.models.preset.sharpen_depth:
             return replace(estimate, depth_m=follow_colour_edges(estimate.depth_m, image))
         if photo.depth_m is None:
@@ -336,10 +337,12 @@ def _content(path: Path | None) -> str | None:
 
 def _about(models: Models, job: Job) -> dict[str, Any]:
     """What `run.json` says of the run as a whole."""
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}
+    asked = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(job).items()}
+    preset = asdict(models.preset)
     return {
-        "job": settings,
+        "job": asked,
         "preset": models.preset.name,
+        "settings": {key: value for key, value in preset.items() if key not in ("name", "loras")},
         "weights": {
             part: models.identity(part) for part in dict.fromkeys(("depth", *TRACK_PARTS, *VIEW_PARTS))
         },

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
+from more4d.files.tensor_headers import read_headers
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
-from more4d.networks.layouts import Recognised, open_network, recognise, unusable
+from more4d.networks.layouts import Recognised, open_network, unusable
 from more4d.networks.lora import check_lora, merge_loras
 from more4d.networks.lora_reading import read_lora
 from more4d.networks.materialise import without_memory
@@ -22,16 +23,8 @@ from more4d.networks.registry import ROLES
 from more4d.networks.weights import read_network_header
 from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.fingerprint import content_name, fingerprint, path_fingerprint
-from more4d.pipelines.preset import (
-    GUIDE,
-    Loras,
-    PartFile,
-    Preset,
-    check_files,
-    find_preset,
-    options_of,
-    with_part,
-)
+from more4d.pipelines.part_files import OURS, part_options, path_of, recognise_part, without_unheard
+from more4d.pipelines.preset import GUIDE, Loras, Preset, check_files, find_preset, with_part
 from more4d.pipelines.prompts import EncodedPrompts
 
 ENCODERS = ("text", "clip", "motion_features")
@@ -41,19 +34,19 @@ GENERATORS = ("strag", "vism")
 
 REMEMBERED_PROMPTS = 64
 
-OURS = "more4d"
-"""The layout of files that this project writes; they carry their configuration."""
-
 CODEC_NOTE = "trajectory_codec"
 """What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
 
 UNTRAINED = ("wan-fun-control",)
 """Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
 
-INSTEAD_OF_DEPTH = (
-    "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY), or choose another estimator: "
-    "--part depth=small (bundled), --part depth=transformers:FOLDER"
-)
+OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
+INSTEAD_OF_DEPTH = {
+    "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
+    "depth": "add --intrinsics FX,FY,CX,CY, which --depth alone leaves to the estimator",
+    "intrinsics": "add --depth FILE, which --intrinsics alone leaves to the estimator",
+}
+"""What makes the estimator unnecessary, by what is given already."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,12 +116,14 @@ class Models:
             ConfigError: there is no such preset or part, or the preset has an unknown key or an impossible
                 value.
         """
+        asked = preset
         found, folder = find_preset(preset, folder)
         for part, file in (parts or {}).items():
             found = with_part(found, part, file)
         if memory:
             found = replace(found, memory=memory)
-        check_files(found, folder)
+        found = without_unheard(found, folder, updated=bool(loras and loras.get("strag")))
+        check_files(found, folder, asked)
         models = cls(folder, found, device, loras)
         models.check()
         return models
@@ -164,22 +159,26 @@ class Models:
         self._check_codec()
 
     def _check_codec(self) -> None:
-        """Say so where 4D-STraG was trained with another trajectory codec than it is to work with."""
+        """Say so where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than is here."""
         path = self._path("strag")
-        if self.recognised("strag").layout != OURS or not path.is_file():
+        trained_with = {}
+        if self.recognised("strag").layout == OURS and path.is_file():
+            trained_with[path] = read_network_header(path).notes.get(CODEC_NOTE)
+        for lora in self.loras.get("strag", ()):
+            trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_NOTE)
+        if not any(trained_with.values()):
             return
         codec = self._path("trajectory_codec")
-        trained_with = read_network_header(path).notes.get(CODEC_NOTE)
-        options = (
-            {} if self.recognised("trajectory_codec").layout == OURS else self._options("trajectory_codec")
-        )
-        if trained_with is not None and trained_with != content_name(codec, options):
-            _log.warning(
-                "%s was trained with another trajectory codec than %s, so the motion it makes means nothing; "
-                "give the codec of its training with --part trajectory_codec=FILE",
-                path,
-                codec,
-            )
+        own = self.recognised("trajectory_codec").layout == OURS
+        here = content_name(codec, {} if own else self._options("trajectory_codec"))
+        for path, name in trained_with.items():
+            if name not in (None, here):
+                _log.warning(
+                    "%s was trained with another trajectory codec than %s, so the motion it makes means "
+                    "nothing; give the codec of its training with --part trajectory_codec=FILE",
+                    path,
+                    codec,
+                )
 
     def has(self, part: str) -> bool:
         """Whether the preset has a network for this part."""
@@ -193,12 +192,9 @@ class Models:
             ConfigError: the preset sets an option that its network does not have.
         """
         if part not in self._recognised:
-            path = self._path(part)
-            found = recognise(path, role=part)
-            if found.kind in ROLES[part] and found.layout != OURS and (options := self._options(part)):
-                found = recognise(path, role=part, options=options)
+            found = recognise_part(self.preset, self.folder, part)
             if found.problems:
-                raise unusable(path, found)
+                raise unusable(self._path(part), found)
             self._recognised[part] = found
         return self._recognised[part]
 
@@ -277,23 +273,27 @@ class Models:
             merge_loras(network, updates, keep="nothing")
         return network
 
-    def depth_estimator(self) -> DepthEstimator:
+    def depth_estimator(self, given: str = "") -> DepthEstimator:
         """The estimator of depth and field of view.
+
+        Args:
+            given: which of the two, "depth" or "intrinsics", it is not needed for; an error then says how to
+                do without it.
 
         Raises:
             WeightsError: its file is missing, truncated, or does not fit.
             MissingPackageError: the preset's estimator needs an optional package.
         """
         if self._depth is None:
-            self._depth = self._open_depth()
+            self._depth = self._open_depth(f"{INSTEAD_OF_DEPTH[given]}, or {OTHER_ESTIMATORS}")
         return self._depth
 
-    def _open_depth(self) -> DepthEstimator:
+    def _open_depth(self, instead: str) -> DepthEstimator:
         name, path = self.preset.depth_estimator, self._path("depth") if self.has("depth") else None
         if path is not None and not path.exists():
             raise WeightsError(
                 f"{path}, the weights of the depth estimator '{name}', is missing ({GUIDE} says where to get "
-                f"it); {INSTEAD_OF_DEPTH}"
+                f"it); {instead}"
             )
         if name == TRANSFORMERS_PREFIX.rstrip(":"):
             if path is None:
@@ -302,12 +302,12 @@ class Models:
         if name == "unidepth" and path is None:
             raise WeightsError(
                 f"'{name}' needs a folder of its weights, which are not fetched from anywhere; say --part "
-                f"depth={name}:FOLDER ({GUIDE} says where to get it), or {INSTEAD_OF_DEPTH}"
+                f"depth={name}:FOLDER ({GUIDE} says where to get it), or {instead}"
             )
         try:
             return open_depth_estimator(name, weights=path, device=self.device)
         except MissingPackageError as error:
-            raise MissingPackageError(f"{error}; or {INSTEAD_OF_DEPTH}") from error
+            raise MissingPackageError(f"{error}; or {instead}") from error
 
     def identity(self, *parts: str) -> str:
         """A short name for the weights of these parts, which changes with their content and precision."""
@@ -361,16 +361,10 @@ class Models:
 
     def _options(self, part: str) -> dict[str, Any]:
         """What the preset says about reading a part's file; a file of our own format says it itself."""
-        return options_of(self._file(part), self.folder)
-
-    def _file(self, part: str) -> PartFile:
-        file = self.preset.parts.of(part)
-        if file is None:
-            raise ValueError(f"preset '{self.preset.name}' has no {part}")
-        return file
+        return part_options(self.preset, self.folder, part)
 
     def _path(self, part: str) -> Path:
-        return self.folder / self._file(part).file
+        return path_of(self.preset, self.folder, part)
 
 
 def _all_loras(folder: Path, own: Loras, given: Mapping[str, Sequence[Lora]]) -> dict[str, tuple[Lora, ...]]:

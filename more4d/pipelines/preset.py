@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from more4d.diffusion.sampler import SAMPLERS
+from more4d.files.tensor_headers import counted
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.acceleration import ATTENTION
@@ -21,6 +22,7 @@ DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
+MOST_STEPS = 1000
 ESTIMATORS = ("small", "unidepth", "transformers")
 
 
@@ -29,7 +31,7 @@ class Sampling:
     """How latents are drawn.
 
     Attributes:
-        steps: noise levels visited.
+        steps: noise levels visited, 1 to 1000: training knows no more.
         guidance: strength of the text; 1 leaves the unconditional network out.
         shift: see `diffusion.timesteps.shift_sigma`.
         sampler: a name of `diffusion.sampler.SAMPLERS`.
@@ -58,10 +60,12 @@ class Sampling:
             raise ConfigError(f"guidance_skip is a share of the steps, 0 to 1; got {self.guidance_skip}")
         if self.attention not in ATTENTION:
             raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
-        if self.steps < 1:
-            raise ConfigError(f"sampling needs at least one step, got {self.steps}")
-        if not (0 <= self.guidance < math.inf and 0 < self.shift < math.inf):
-            raise ConfigError(f"need guidance >= 0 and shift > 0, got {self.guidance} and {self.shift}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
+        if not 0 <= self.guidance < math.inf:
+            raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
+        if not 0 < self.shift < math.inf:
+            raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"unknown sampler '{self.sampler}'; known: {', '.join(SAMPLERS)}")
 
@@ -234,12 +238,15 @@ def load_preset(folder: Path) -> Preset:
     return preset
 
 
-def check_files(preset: Preset, folder: Path) -> None:
+def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
     """Refuse a preset of which a file is missing. Depth may be given by hand, so its network is not asked
     for here, unless it is our own.
 
+    Args:
+        asked: how the user called the preset; None if its folder says what it is.
+
     Raises:
-        WeightsError: names the first that is missing, and how many more.
+        WeightsError: names the first that is missing, how many more, and the command that lists them.
     """
     named = {part.name: preset.parts.of(part.name) for part in fields(preset.parts)}
     if preset.depth_estimator != "small":
@@ -252,9 +259,12 @@ def check_files(preset: Preset, folder: Path) -> None:
     missing = [(part, path) for part, path in paths if not path.exists()]
     if missing:
         part, path = missing[0]
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        more = f" and {counted(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        place = [] if folder == WEIGHTS else [str(folder)]
+        words = ["bash scripts/more4d.sh weights check", *place, *(["--preset", asked] if asked else [])]
         raise WeightsError(
-            f"preset '{preset.name}': {path} is missing{more}, its {part}; {GUIDE} says where to get it"
+            f"preset '{preset.name}' lacks {path} (its {part}){more}; "
+            f"'{' '.join(words)}' lists what is missing and where to get it"
         )
 
 

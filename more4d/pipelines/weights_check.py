@@ -1,27 +1,40 @@
 """What lies in a folder of weights, and what presets lack there; of all files only the headers are read."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from more4d.files.tensor_headers import INDEX_SUFFIX, SHARD, SUFFIXES, weight_files_in
+from more4d.files.file_contents import not_itself
+from more4d.files.tensor_headers import INDEX_SUFFIX, SHARD, SUFFIXES, one_line, weight_files_in
+from more4d.files.torch_headers import MORE_THAN_TENSORS, NO_TABLE
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.layouts import NOT_KNOWN, Recognised, recognise
 from more4d.networks.published.becoming import UNTOLD_HEADS
 from more4d.networks.published.codecs import CODEC_FOLDERS
 from more4d.networks.registry import ROLES
-from more4d.pipelines.preset import NAME, TOKENIZER, WITHOUT_FILES, Preset, find_preset, options_of
+from more4d.pipelines.part_files import hears_motion_features, recognise_part
+from more4d.pipelines.preset import (
+    DEFAULT,
+    NAME,
+    TOKENIZER,
+    WITHOUT_FILES,
+    Preset,
+    find_preset,
+    options_of,
+)
 
-_WHOLE = (NOT_KNOWN, UNTOLD_HEADS, "holds more than tensors", "does not hold a flat table")
+_WHOLE = (NOT_KNOWN, UNTOLD_HEADS, NO_TABLE)
 _REPOSITORIES = {
-    "Wan2.1-Fun-": "the repository {name} (Hugging Face, ModelScope)",
+    "Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope",
     "MoGe4D": "Yanran21/MoGe4D on Hugging Face, YanranZhang/MoGe4D on ModelScope",
-    "OmniMAE": "the published ViT-B of OmniMAE",
-    "unidepth": "the published ViT-L of UniDepth V2",
+    "OmniMAE": "the OmniMAE page of Meta's omnivore repository on GitHub",
+    "unidepth-v2-vitl14": "lpiccinelli/unidepth-v2-vitl14 on Hugging Face",
 }
+_UNHEARD = "this 4D-STraG has no Motion Perception, so results are the same without; training it needs them"
+_PERHAPS_UNHEARD = "only a 4D-STraG with Motion Perception needs them, which a Control transformer has not"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +52,21 @@ class FileState:
     roles: tuple[str, ...] = ()
 
     @property
-    def state(self) -> Literal["ok", "unknown", "broken"]:
-        """Whole files of other programs, or of sizes that nobody tells, are unknown, not broken."""
-        if not self.found.problems:
+    def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
+        """Whole files of other programs, or of sizes that nobody tells, are unknown, not broken. What asks to
+        run something is refused.
+        """
+        problems = self.found.problems
+        if not problems:
             return "ok"
-        return "unknown" if self.found.problems[0].startswith(_WHOLE) else "broken"
+        if any(MORE_THAN_TENSORS in problem for problem in problems):
+            return "refused"
+        return "unknown" if all(problem.startswith(_WHOLE) for problem in problems) else "broken"
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing is wrong with the file itself."""
+        return self.state in ("ok", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +78,15 @@ class Lack:
         path: where its file belongs.
         problem: what is wrong with the file that is there; None if there is none.
         source: where it comes from.
+        spared: why the preset does without it; None if it does not, or if it is depth, which can come from
+            elsewhere.
     """
 
     part: str
     path: Path
     problem: str | None
     source: str
+    spared: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +95,16 @@ class PresetState:
 
     Attributes:
         present: how many of its files are there and can be used.
-        lacks: the others.
+        lacks: the others, but for those it can do without.
+        spared: those.
+        depth_estimator: what estimates depth.
     """
 
     name: str
     present: int
     lacks: tuple[Lack, ...]
+    spared: tuple[Lack, ...] = ()
+    depth_estimator: str = "small"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,40 +116,103 @@ class _Wanted:
     options: Mapping[str, Any]
 
 
-def file_states(place: Path, presets: Mapping[str, tuple[Preset, Path]]) -> Iterator[FileState]:
-    """Every file of weights under `place`, or `place` itself.
-
-    What a preset names is read as the preset reads it, with its options.
+def files_at(place: Path) -> list[Path]:
+    """Every file of weights under `place`, or `place` itself; what is several files stands once.
 
     Raises:
         WeightsError: there is nothing at `place`.
     """
     if not place.exists():
         raise WeightsError(f"there is nothing at {place}; give a file or a folder of weights")
+    return [place] if place.is_file() else list(_files_under(place))
+
+
+def file_states(
+    files: Iterable[Path], presets: Mapping[str, tuple[Preset, Path]], *, named_only: bool = False
+) -> Iterator[FileState]:
+    """What files of weights are; what a preset names is read as the preset reads it, with its options.
+
+    Args:
+        files: of `files_at`.
+        named_only: whether to leave out those that no preset names; they are not opened then.
+    """
     wanted: dict[Path, list[_Wanted]] = {}
     for name, (preset, folder) in presets.items():
         for part in _wanted(name, preset, folder):
             wanted.setdefault(_weights_of(part.path).resolve(), []).append(part)
-    for path in [place] if place.is_file() else _files_under(place):
+    for path in files:
         named = wanted.get(path.resolve(), [])
         roles = tuple(f"{part.preset} {part.part}" for part in named)
-        yield FileState(path=path, found=_best(path, named), roles=roles)
+        if roles or not named_only:
+            yield FileState(path=path, found=_best(path, named), roles=roles)
 
 
 def preset_state(name: str, preset: Preset, folder: Path) -> PresetState:
     """Which files of a preset are there and can be used, and which are not."""
-    present, lacks = 0, []
+    present, lacks, spared = 0, [], []
     for wanted in _wanted(name, preset, folder):
-        problem = None
-        if wanted.path.exists() and wanted.role is not None:
-            found = _recognised(wanted.path, wanted.role, wanted.options)
-            problem = found.problems[0] if found.problems else None
+        problem = _problem(wanted) if wanted.path.exists() else None
         if wanted.path.exists() and problem is None:
             present += 1
             continue
-        source = source_of(wanted.path.relative_to(folder))
-        lacks.append(Lack(part=wanted.part, path=wanted.path, problem=problem, source=source))
-    return PresetState(name=name, present=present, lacks=tuple(lacks))
+        inside = wanted.path.is_relative_to(folder)
+        lack = Lack(
+            part=wanted.part,
+            path=wanted.path,
+            problem=problem,
+            source=source_of(wanted.path.relative_to(folder) if inside else wanted.path),
+            spared=_unheard(preset, folder) if wanted.part == "motion_features" and not problem else None,
+        )
+        elsewhere = wanted.part == "depth" and preset.depth_estimator != "small" and not problem
+        (spared if lack.spared or elsewhere else lacks).append(lack)
+    return PresetState(
+        name=name,
+        present=present,
+        lacks=tuple(lacks),
+        spared=tuple(spared),
+        depth_estimator=preset.depth_estimator,
+    )
+
+
+def _unheard(preset: Preset, folder: Path) -> str | None:
+    """Why motion features, whose file is missing, are not needed; None if they are."""
+    strag, features = preset.parts.of("strag"), preset.parts.of("motion_features")
+    if strag is None or features is None or strag.file == features.file or preset.loras.strag is not None:
+        return None
+    if not (folder / strag.file).exists():
+        return _PERHAPS_UNHEARD
+    try:
+        found = recognise_part(preset, folder, "strag")
+    except (WeightsError, ConfigError):
+        return _PERHAPS_UNHEARD
+    if found.problems:
+        return _PERHAPS_UNHEARD
+    return None if hears_motion_features(found) else _UNHEARD
+
+
+def _problem(wanted: "_Wanted") -> str | None:
+    """What is wrong with what lies where a preset looks for it; None if nothing is."""
+    if wanted.part == TOKENIZER:
+        return _tokenizer_problem(wanted.path)
+    found = _recognised(wanted.path, wanted.role, wanted.options)
+    if wanted.role is None and wanted.part != "depth" and not found.problems and found.kind != "lora":
+        return f"holds {found.about}, and a LoRA is needed; give another file"
+    whole = wanted.role is None and FileState(path=wanted.path, found=found).usable
+    return None if whole or not found.problems else found.problems[0]
+
+
+def _tokenizer_problem(folder: Path) -> str | None:
+    """Why a folder can hold no tokenizer; its files are small, and of them only the beginnings are read."""
+    if not folder.is_dir():
+        return "is no folder of tokenizer files; fetch the folder"
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        return "holds no tokenizer files; fetch them"
+    try:
+        problems = ((path.name, not_itself(path)) for path in files)
+        return next((f"{name} {problem}" for name, problem in problems if problem), None)
+    except OSError as error:
+        return f"cannot be read ({one_line(error)}); fetch it again"
 
 
 def source_of(path: Path) -> str:
@@ -137,11 +230,16 @@ def presets_at(folder: Path, names: list[str]) -> dict[str, tuple[Preset, Path]]
     Raises:
         ConfigError: there is no such preset.
     """
-    found = {name: find_preset(name, folder) for name in names}
+    found = {name: find_preset(name, _folder_of(name, folder)) for name in names}
     if (folder / NAME).is_file():
         preset, own = find_preset(None, folder)
         found[preset.name] = (preset, own)
     return found
+
+
+def _folder_of(name: str, folder: Path) -> Path:
+    """Where the files of a preset are below a folder: the default preset has a folder of its own name."""
+    return folder / DEFAULT if name == DEFAULT and (folder / DEFAULT / NAME).is_file() else folder
 
 
 def _wanted(name: str, preset: Preset, folder: Path) -> Iterator[_Wanted]:
@@ -179,6 +277,8 @@ def _best(path: Path, named: list[_Wanted]) -> Recognised:
     for found in chain([plain], readings):
         if not found.problems:
             return replace(found, problems=_inside(path, found, named))
+    if any(part.part == "depth" for part in named) and plain.problems[0].startswith(NOT_KNOWN):
+        return replace(plain, about="weights of a depth estimator", layout="its own", problems=())
     return plain
 
 
@@ -190,7 +290,7 @@ def _inside(path: Path, found: Recognised, named: list[_Wanted]) -> tuple[str, .
     inside = _recognised(path, "motion_features", options)
     if inside.kind != "omnimae":
         return ()
-    return tuple(problem for problem in inside.problems if not problem.startswith(UNTOLD_HEADS))
+    return tuple(problem for problem in inside.problems if not problem.startswith(_WHOLE))
 
 
 def _weights_of(path: Path) -> Path:
@@ -213,6 +313,8 @@ def _files_under(place: Path) -> Iterator[Path]:
         if real in seen:
             continue
         seen.add(real)
+        if here.suffix in SUFFIXES and here != place and _holds_none(here):
+            yield here
         if _is_codec(here):
             below[:] = [name for name in below if name not in CODEC_FOLDERS]
             yield here
@@ -232,6 +334,11 @@ def _files_in(folder: Path, names: list[str]) -> Iterator[Path]:
         yield folder
     else:
         yield from (folder / name for name in sorted(shards) if shards[name] in loose)
+
+
+def _holds_none(folder: Path) -> bool:
+    """Whether no file of weights lies in a folder, so that nothing tells that it is no file itself."""
+    return not any(path.suffix in SUFFIXES for path in folder.iterdir() if path.is_file())
 
 
 def _is_codec(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from more4d.pipelines import preset as presets
 from more4d.pipelines.image_to_4d import run_job
 from more4d.pipelines.job import Job, check, check_files
 from more4d.pipelines.models import Lora, Models
+from more4d.pipelines.part_files import without_unheard
 from more4d.pipelines.preset import Parts, find_preset, with_part
 from more4d.training.task import Task
 
@@ -111,7 +112,6 @@ def models_with(
         WeightsError: a file of the preset is missing.
     """
     found, folder = find_preset(preset, weights)
-    presets.check_files(found, folder)
     loras: dict[str, list[Lora]] = {}
     for path in exported:
         name = path.stem.removesuffix(LORA)
@@ -122,4 +122,6 @@ def models_with(
             loras[part] = [Lora(path=path)]
         else:
             found = with_part(found, part, str(path))
+    found = without_unheard(found, folder, updated="strag" in loras)
+    presets.check_files(found, folder, preset)
     return Models(folder, found, device, loras)

@@ -1,5 +1,7 @@
 """`more4d weights` says what files are, what presets lack and where to get it, and converts."""
 
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,17 +64,92 @@ def test_a_whole_folder_is_fine(whole, capsys):
         assert word in control
     assert "bfloat16" in line_of(lines, "1.3B-Control", "models_t5", "ok ")
     assert "kohya-lora" in line_of(lines, "4D-ViSM", "moge4d vism LoRA")
-    assert line_of(lines, "unidepth").startswith("unknown")
+    assert "depth estimator" in line_of(lines, "unidepth", "model.safetensors", "ok ")
     assert len([line for line in lines if "MoGe4D/VAE" in line]) == 1  # three files are one codec
 
 
 def test_every_missing_part_is_told_with_its_place_and_where_it_comes_from(models, capsys):
+    vae = models / published.FUN[0] / published.VAE_FILE
+    vae.unlink()
     code, lines = told(capsys, "check", models, "--preset", "fun-1.3b")
     assert code == 1
-    assert "preset fun-1.3b: 8 of 9 parts are there" in lines
-    assert "UniDepth" in line_of(lines, "  missing")
-    assert str(models / "unidepth-v2-vitl14") in line_of(lines, "for depth")
+    assert "preset fun-1.3b: 6 of 9 parts are there" in lines
+    assert f"alibaba-pai/{published.FUN[0]}" in line_of(lines, "  missing")
+    assert str(vae) in line_of(lines, "for trajectory_codec, video_codec")
     assert not [line for line in lines if "preset moge4d" in line]
+
+
+def test_a_preset_that_lacks_only_depth_is_fine_and_told_the_ways_to_it(models, capsys):
+    code, lines = told(capsys, "check", models, "--preset", "fun-1.3b")
+    assert code == 0
+    assert "preset fun-1.3b: 8 of 9 parts are there, and it can do without the others" in lines
+    begin = lines.index(line_of(lines, "no depth from unidepth"))
+    told_ways = "\n".join(lines[begin:])
+    for way in (
+        str(models / "unidepth-v2-vitl14"),
+        "lpiccinelli/unidepth-v2-vitl14",
+        "--part depth=transformers:FOLDER",
+        "--depth FILE with --intrinsics",
+    ):
+        assert way in told_ways
+
+
+def test_motion_features_that_nothing_hears_need_not_be_there(whole, capsys):
+    shutil.rmtree(whole / "OmniMAE")
+    code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    assert code == 0
+    assert "8 of 9 parts are there, and it can do without" in line_of(lines, "preset fun-1.3b")
+    assert "has no Motion Perception" in line_of(lines, "without motion_features", "vitb_pretrain.torch")
+    shutil.rmtree(whole / published.FUN[0])
+    code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    assert code == 1
+    assert "only a 4D-STraG with Motion Perception" in line_of(lines, "without motion_features")
+    shutil.rmtree(whole / "MoGe4D" / "4D-STraG")
+    code, lines = told(capsys, "check", whole, "--preset", "moge4d")
+    assert code == 1
+    line_of(lines, "for strag, motion_features")
+
+
+def test_of_one_preset_only_its_own_files_are_looked_at(whole, capsys):
+    (whole / "MoGe4D" / "broken.safetensors").write_text("nothing")
+    code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    assert code == 0
+    assert not [line for line in lines if "broken.safetensors" in line]
+    line_of(lines, "15 other files of weights", "fun-1.3b does not name them")
+    assert told(capsys, "check", whole)[0] == 1
+
+
+def test_the_default_preset_can_be_asked_for(capsys):
+    code, lines = told(capsys, "check", "--preset", "tiny")
+    assert code == 0
+    line_of(lines, "preset tiny", "parts are there")
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, capsys):
+    class Runs:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "was_run",)
+
+    (tmp_path / "w.bin").write_bytes(pickle.dumps(Runs()))
+    code, lines = told(capsys, "check", tmp_path)
+    assert code == 1
+    assert "save its tensors alone" in line_of(lines, "refused", "w.bin")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_tokenizer_that_was_not_fetched_whole_is_told(whole, capsys):
+    file = whole / published.FUN[0] / published.TOKENIZER / "spiece.model"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4548313\n")
+    code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    assert code == 1
+    assert "Git LFS pointer to 4.55 MB" in line_of(lines, "unusable tokenizer", "spiece.model")
+
+
+def test_a_folder_by_the_name_of_a_file_is_told(tmp_path: Path, capsys):
+    (tmp_path / "w.safetensors").mkdir()
+    code, lines = told(capsys, "check", tmp_path)
+    assert code == 1
+    assert "remove it, and fetch the file" in line_of(lines, "broken", "w.safetensors")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "wrong kind"])
@@ -112,7 +189,7 @@ def test_files_can_be_asked_for_alone(whole, capsys):
     code, lines = told(capsys, "check", clip)  # heads of such a size are told by a preset only
     assert code == 0
     assert lines[0].startswith("unknown")
-    assert "heads" in lines[0]
+    assert "heads" in lines[0] and "set options" in lines[0]
 
 
 def test_a_folder_that_no_preset_looks_into_is_judged_by_its_files(whole, capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from more4d.files.tensor_headers import of_path, read_headers, size_text
+from more4d.files.tensor_headers import of_path, read_headers
 from more4d.foundation.errors import WeightsError
 
 TENSORS = {
@@ -94,7 +94,7 @@ def test_a_truncated_safetensors_file_says_how_much_is_there(tmp_path: Path):
     with path.open("rb+") as file:
         file.truncate(1_000_000)
     headers = read_headers(path)
-    assert headers.problems == ("is truncated: 1 MB of 4 MB are there",)
+    assert headers.problems == ("is truncated: 1 MB of 4 MB are there; fetch it again",)
     assert headers.shapes["a"].shape == (1_000_000,)  # what it should have held is known
 
 
@@ -102,7 +102,7 @@ def test_a_file_that_is_longer_than_it_says_is_broken(tmp_path: Path):
     path = tmp_path / "w.safetensors"
     write_safetensors(path)
     path.write_bytes(path.read_bytes() + b"more")
-    assert read_headers(path).problems == ("is longer than its header says",)
+    assert read_headers(path).problems == ("is longer than its header says; fetch it again",)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ def test_shards_with_and_without_an_index_are_one_table(tmp_path: Path):
     index.write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
     assert sorted(read_headers(tmp_path).shapes) == sorted(read_headers(index).shapes) == ["a", "b"]
     (tmp_path / names[1]).unlink()
-    assert read_headers(index).problems == (f"shard {names[1]} is missing",)
+    assert read_headers(index).problems == (f"shard {names[1]} is missing; fetch it",)
     index.unlink()
-    assert read_headers(tmp_path).problems == ("shard 2 of 2 is missing",)
+    assert read_headers(tmp_path).problems == ("shard 2 of 2 is missing; fetch it",)
 
 
 def test_a_tensor_in_two_shards_is_told(tmp_path: Path):
     names = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"]
     for number, name in enumerate(names):
         save_file({"a": torch.full((1,), float(number)), name: torch.ones(1)}, tmp_path / name)
-    assert read_headers(tmp_path).problems == ("tensor 'a' is in several of its files",)
+    assert read_headers(tmp_path).problems == ("tensor 'a' is in several of its files; fetch them again",)
 
 
 def test_a_folder_has_one_file_of_weights_or_one_with_a_usual_name(tmp_path: Path):
@@ -180,9 +180,19 @@ def test_problems_become_sentences():
     assert of_path(Path("a.pth"), "tensor 'b' is missing") == "a.pth: tensor 'b' is missing"
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (3.3e9, "3.3 GB"), (32.8e9, "32.8 GB"), (4e6, "4 MB")],
-)
-def test_sizes_are_for_people(size, text):
-    assert size_text(size) == text
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+@pytest.mark.parametrize("other", ["w.pth", "w.safetensors", "w.ckpt"])
+def test_content_tells_how_a_file_is_read_whatever_its_name(tmp_path: Path, name, write, other):
+    write(tmp_path / other)
+    headers = read_headers(tmp_path / other)
+    assert headers.problems == ()
+    assert headers.shapes.keys() == TENSORS.keys()
+
+
+def test_a_link_to_nothing_and_a_folder_by_the_name_of_a_file_are_told(tmp_path: Path):
+    (tmp_path / "w.safetensors").symlink_to(tmp_path / "blob")
+    with pytest.raises(WeightsError, match=r"is a link to .*blob, which is not there; fetch it again"):
+        read_headers(tmp_path / "w.safetensors")
+    (tmp_path / "v.safetensors").mkdir()
+    with pytest.raises(WeightsError, match="is a folder without weights, by the name of a file; remove it"):
+        read_headers(tmp_path / "v.safetensors")

@@ -80,6 +80,23 @@ def test_the_wrong_kind_is_one_line(published_folder, role):
     one_line(error, "InP", role)
 
 
+@pytest.mark.parametrize("role", ["strag", "text", "trajectory_codec"])
+def test_what_a_file_is_matters_more_than_what_nobody_tells_about_it(fun, tmp_path: Path, role):
+    (tmp_path / TRANSFORMER).write_bytes((fun / published.FUN[1] / TRANSFORMER).read_bytes())
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / TRANSFORMER, role=role, options={"eps": 1e-5} if role == "strag" else {})
+    one_line(error, "InP", f"{role} needs", "give another file")
+    assert "heads" not in str(error.value)
+
+
+def test_only_what_may_be_damaged_is_to_be_fetched_again(fun, tmp_path: Path):
+    (tmp_path / TRANSFORMER).write_bytes((fun / published.FUN[1] / TRANSFORMER).read_bytes())
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / TRANSFORMER, role="vism", options={"guidance_alignment": "published"})
+    one_line(error, TRANSFORMER, "put its config.json beside it", "{heads: N} of vism")
+    assert "fetch" not in str(error.value)
+
+
 @pytest.mark.parametrize("damage", ["missing", "extra", "misshapen"])
 def test_missing_extra_and_misshapen_tensors_are_named_in_one_line(fun, tmp_path: Path, damage):
     tensors = load_file(fun / published.FUN[1] / TRANSFORMER)

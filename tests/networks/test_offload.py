@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from more4d.networks.acceleration import compile_blocks
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.interface import STraGConditions
+from more4d.networks.materialise import Plan, Source, fill
 from more4d.networks.offload import (
     EIGHT_BITS,
     MEMORY_MODES,
@@ -27,6 +28,7 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryC
 from more4d.networks.travelling import tensors_of
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.wan_config import WanConfig
+from more4d.networks.weights import named_tensors
 from tests.networks.away import FarDevice, far_device, is_away
 
 __all__ = ["far_device"]
@@ -132,6 +134,21 @@ def test_the_bytes_there_are_those_that_a_plan_counts(name: str, memory: Memory,
         counted = weight_bytes(NETWORKS[name][0](), memory, torch.float32)
     # Counted are the two largest as if one came after the other, which in mode sequential need not be so.
     assert counted.at_work - slack(placed.network, memory) <= far_device.peak_bytes <= counted.at_work
+
+
+@pytest.mark.parametrize("memory", ["full", "model", "fp8"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tensors_that_stay_in_single_precision_are_counted_so(name: str, memory: Memory):
+    """A network as it is loaded in bfloat16, tensor by tensor."""
+    network, state = made(name), dict(made(name).state_dict())
+    plan = Plan(sources={each: Source(name=each) for each in named_tensors(network)})
+    loaded = fill(network, plan, state.__getitem__, device="cpu", dtype=torch.bfloat16)
+    assert torch.float32 in {tensor.dtype for tensor in tensors_of(loaded)} or name == "text"
+    placed = Placed(loaded, memory, device=torch.device("cpu"), dtype=torch.bfloat16)
+    with torch.device("meta"):
+        counted = weight_bytes(NETWORKS[name][0](), memory, torch.bfloat16)
+    stored = sum(tensor.nbytes for tensor in tensors_of(placed.network))
+    assert stored == (counted.at_work if memory == "full" else counted.at_home)
 
 
 def slack(network: nn.Module, memory: Memory) -> int:

@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"no preset\.yaml"):
         load_preset(tmp_path)
     (write(tmp_path) / "vism.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"vism\.safetensors is missing"):
+    with pytest.raises(WeightsError, match=r"lacks .*vism\.safetensors \(its vism\); .*weights check"):
         load_preset(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_a_tokenizer_lies_beside_the_weights(tmp_path):
     }
     parts = {part: f"{part}.safetensors" for part in PARTS}
     text = {"file": "text.safetensors", "options": {"tokenizer": "google/umt5-xxl"}}
-    with pytest.raises(WeightsError, match=r"umt5-xxl is missing, its tokenizer"):
+    with pytest.raises(WeightsError, match=r"lacks .*umt5-xxl \(its tokenizer\)"):
         load_preset(write(tmp_path, parts=parts | {"text": text}))
 
 

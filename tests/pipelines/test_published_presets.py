@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.networks.weights import save_network
+from more4d.pipelines.fingerprint import content_name
 from more4d.pipelines.guided_upsampling import Guide
 from more4d.pipelines.image_to_4d import TRACK_PARTS, VIEW_PARTS
 from more4d.pipelines.image_to_tracks import generate_motion
-from more4d.pipelines.models import Lora, Models
+from more4d.pipelines.models import CODEC_NOTE, Lora, Models
 from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks_to_video import fill_holes
 from tests import published_presets as published
@@ -138,6 +140,62 @@ def test_new_motion_perception_does_nothing_until_it_is_trained(tree):
         assert not torch.equal(motion_of(models), motion)
 
 
+@pytest.fixture
+def without_omnimae(tree, tmp_path) -> Path:
+    """The same tree, of which OmniMAE was never fetched."""
+    (tmp_path / "models").mkdir()
+    for path in (tree / "models").iterdir():
+        if path.name != "OmniMAE":
+            (tmp_path / "models" / path.name).symlink_to(path)
+    for path in tree.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_what_no_network_hears_need_not_be_there_and_changes_no_bit(tree, without_omnimae):
+    models = opened(without_omnimae, "fun-1.3b")
+    assert not models.has("motion_features")
+    assert models.network("strag").motion_adapter is None
+    assert torch.equal(motion_of(models), motion_of(opened(tree, "fun-1.3b")))
+    with pytest.raises(WeightsError, match=r"lacks .*vitb_pretrain\.torch \(its motion_features\)"):
+        opened(without_omnimae, "fun-1.3b", loras={"strag": [Lora(path=tree / "any.safetensors")]})
+
+
+def test_a_fine_tuned_network_needs_its_motion_features(tree, without_omnimae):
+    trained = opened(tree, "fun-1.3b").network("strag")
+    path = without_omnimae / "strag.safetensors"
+    save_network(path, trained, kind="strag", config=trained.config)
+    with pytest.raises(WeightsError, match="vitb_pretrain"):
+        opened(without_omnimae, "fun-1.3b", parts={"strag": str(path)})
+
+
+@pytest.mark.parametrize(("codec", "said"), [("ours", False), ("another", True), (None, False)])
+def test_a_lora_says_so_where_it_was_trained_with_another_codec(tree, tmp_path, caplog, codec, said):
+    models = opened(tree, "fun-1.3b")
+    ours = content_name(models.folder / models.preset.parts.of("trajectory_codec").file, {})
+    notes = {} if codec is None else {CODEC_NOTE: ours if codec == "ours" else "0" * 12}
+    path = tmp_path / "lora.safetensors"
+    write_tensors(path, published.lora(), notes)
+    with caplog.at_level(logging.WARNING):
+        opened(tree, "fun-1.3b", loras={"strag": [Lora(path=path)]})
+    told = [record.getMessage() for record in caplog.records if "another trajectory codec" in record.message]
+    assert [str(path) in line and "--part trajectory_codec" in line for line in told] == [True] * said
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "--depth FILE --intrinsics"),
+        ("depth", "add --intrinsics FX,FY,CX,CY"),
+        ("intrinsics", "add --depth FILE"),
+    ],
+)
+def test_depth_that_no_estimator_can_give_is_asked_for_in_what_is_not_given_yet(tree, given, words):
+    with pytest.raises(WeightsError, match="unidepth-v2-vitl14") as error:
+        opened(tree, "fun-1.3b").depth_estimator(given)
+    assert words in str(error.value) and "--part depth=small" in str(error.value)
+
+
 def test_the_release_is_told_what_it_was_trained_with(tree):
     """Each switch of the preset changes the motion; the units do so by their own factor."""
     motion = motion_of(opened(tree, "moge4d"))
@@ -241,8 +299,9 @@ def refused(tree: Path, parts: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name != "tiny"])
-def test_missing_weights_are_named_with_the_page_that_says_where_to_get_them(tmp_path, name):
-    with pytest.raises(WeightsError, match=r"is missing \(and \d+ more\).*docs/weights\.md"):
+def test_missing_weights_are_named_with_the_command_that_says_where_to_get_them(tmp_path, name):
+    listed = rf"lacks .* and \d+ other files; .*weights check {tmp_path} --preset {name}'"
+    with pytest.raises(WeightsError, match=listed):
         Models.open(tmp_path, preset=name)
 
 

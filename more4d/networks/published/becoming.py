@@ -50,7 +50,9 @@ class Becoming:
         config: its configuration.
         about: one line for people.
         plan: where its tensors come from.
-        problems: what speaks against it, besides the tensors themselves.
+        problems: what speaks against it, besides the tensors themselves, each with its remedy.
+        untold: what nothing tells about it, with the remedy; `config` then holds a guess, for the tensors'
+            sake only.
     """
 
     layout: str
@@ -59,6 +61,7 @@ class Becoming:
     about: str
     plan: Plan | None = None
     problems: tuple[str, ...] = ()
+    untold: str | None = None
 
 
 def described_beside(path: Path) -> dict[str, Any]:
@@ -109,21 +112,27 @@ def numbered(shapes: Mapping[str, Any], prefix: str) -> int:
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
 
-def wrong_depth(layers: int, published: int | None, chosen: Any = None) -> tuple[str, ...]:
+def wrong_depth(
+    layers: int, published: int | None, chosen: Any = None, option: str = "layers"
+) -> tuple[str, ...]:
     """The problem of a network of a published width that has lost its last blocks, or has some of another.
 
     Args:
         published: how many blocks the published network of its width has; None for any other width.
         chosen: how many the user says there are.
+        option: the field of the configuration that says so.
     """
     if published in (None, layers) or chosen == layers:
         return ()
-    return (f"has {layers} blocks, and the published network of its width has {published}",)
-
-
-def untold_heads(what: str, dim: int) -> str:
-    """The problem of a network of unusual width: nothing in a shape says how attention is shared out."""
     return (
-        f"{UNTOLD_HEADS} its {what} of width {dim} has: put its config.json beside it, or set options: "
-        "{heads: N} in the preset"
+        f"has {layers} blocks, and the published network of its width has {published}; fetch it again, or "
+        f"set options: {{{option}: {layers}}} in the preset, if it is meant to have so many",
+    )
+
+
+def untold_heads(what: str, dim: int, role: str | None) -> str:
+    """What is said of a network of unusual width: nothing in a shape says how attention is shared out."""
+    return (
+        f"{UNTOLD_HEADS} its {what} of width {dim} has; put its config.json beside it, or set options: "
+        f"{{heads: N}} of {role or 'its part'} in the preset"
     )

@@ -109,7 +109,7 @@ def _vae(
     about = _KNOWN_SHAPES.get(values["base_dim"], f"Wan video VAE of base width {values['base_dim']}")
     channels = shapes["post_quant_conv.weight"].shape[0]
     if channels != LATENT_CHANNELS:
-        problem = f"holds a video VAE of {channels} latent channels; Wan2.1's has {LATENT_CHANNELS}"
+        problem = f"holds a video VAE of {channels} latent channels; give Wan2.1's, of {LATENT_CHANNELS}"
         return Becoming(layout=layout, kind="wan-video-vae", about=about, problems=(problem,))
     config: Any
     if found.role == "trajectory_codec":

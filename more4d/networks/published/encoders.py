@@ -84,7 +84,7 @@ def _text(
     about = "umT5-xxl text encoder" if values["dim"] == PUBLISHED_TEXT.dim else "umT5 text encoder"
     about += f" of width {values['dim']} and {layers} layers"
     if not all(values[name] for name in ("vocab", "dim", "heads", "head_dim", "ff")):
-        problem = "has tensors of a umT5 text encoder, but not all that tell its sizes"
+        problem = "has tensors of a umT5 text encoder, but not all that tell its sizes; fetch it again"
         return Becoming(layout=layout, kind="umt5-text-encoder", about=about, problems=(problem,))
     options = {name: value for name, value in found.options.items() if name != "tokenizer"}
     expected = found.described.get("num_layers") if layout == "transformers-umt5" else None
@@ -146,10 +146,11 @@ def transformers_clip(found: Found) -> Becoming | None:
         name.removeprefix(prefix): tensor for name, tensor in found.shapes.items() if name.startswith(prefix)
     }
     table = shapes.get("embeddings.position_embedding.weight")
-    if "embeddings.class_embedding" not in shapes or table is None:
+    patches = shapes.get("embeddings.patch_embedding.weight")
+    if "embeddings.class_embedding" not in shapes or table is None or patches is None:
         return None
     layers = numbered(shapes, "encoder.layers.")
-    values = _clip_values(shapes["embeddings.patch_embedding.weight"], table.shape[0], layers)
+    values = _clip_values(patches, table.shape[0], layers)
     if "encoder.layers.0.mlp.fc1.weight" in shapes:
         values["ff"] = shapes["encoder.layers.0.mlp.fc1.weight"].shape[0]
     if "num_attention_heads" in found.described:
@@ -161,7 +162,7 @@ def transformers_clip(found: Found) -> Becoming | None:
     problems = ()
     if found.described.get("hidden_act", "gelu") != "gelu":
         act = found.described["hidden_act"]
-        problems = (f"holds a vision tower with the activation {act}; Wan2.1 was trained with one with gelu",)
+        problems = (f"holds a vision tower with the activation {act}; give Wan2.1's, which has gelu",)
     return _clip(found, "transformers-clip-vision", values, plan, problems)
 
 
@@ -174,13 +175,8 @@ def _clip(
     about = f"CLIP vision tower of width {values['dim']} and {values['layers']} layers"
     if (values["dim"], values["layers"]) == (ClipVisionConfig.dim, ClipVisionConfig.layers):
         about = "CLIP ViT-H/14 vision tower"
-    if "heads" not in values and "heads" not in found.options:
-        return Becoming(
-            layout=layout,
-            kind="clip-vision",
-            about=about,
-            problems=(untold_heads("vision tower", values["dim"]),),
-        )
+    told_heads = "heads" in values or "heads" in found.options
+    values.setdefault("heads", 1)
     return Becoming(
         layout=layout,
         kind="clip-vision",
@@ -188,6 +184,7 @@ def _clip(
         about=about,
         plan=plan,
         problems=problems,
+        untold=None if told_heads else untold_heads("vision tower", values["dim"], found.role),
     )
 
 
@@ -234,10 +231,9 @@ def omnimae(found: Found) -> Becoming | None:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
-    if "heads" not in values and "heads" not in found.options:
-        problem = untold_heads("trunk", dim)
-        return Becoming(layout=layout, kind="omnimae", about=about, problems=(problem,))
-    problems = wrong_depth(values["depth"], TRUNK_DEPTHS.get(dim), found.options.get("depth"))
+    untold = None if "heads" in values or "heads" in found.options else untold_heads("trunk", dim, found.role)
+    values.setdefault("heads", 1)
+    problems = wrong_depth(values["depth"], TRUNK_DEPTHS.get(dim), found.options.get("depth"), "depth")
     config = configured(OmniMAEConfig, values, found.options)
     others = {name.partition(".")[0] + "." for name in found.shapes if not name.startswith(start)}
     plan = Plan(
@@ -245,11 +241,19 @@ def omnimae(found: Found) -> Becoming | None:
         checks={start + "trunk.pos_embed": _not_sinusoid},
         ignored=(*(start + name for name in (*UNUSED, "trunk.pos_embed")), *others),
     )
-    return Becoming(layout=layout, kind="omnimae", config=config, about=about, plan=plan, problems=problems)
+    return Becoming(
+        layout=layout,
+        kind="omnimae",
+        config=config,
+        about=about,
+        plan=plan,
+        problems=problems,
+        untold=untold,
+    )
 
 
 def _not_sinusoid(stored: Tensor) -> str | None:
     expected = sinusoid(stored.shape[1], stored.shape[2])
     if torch.allclose(stored[0].float(), expected, atol=1e-3):
         return None
-    return "has positions that are not the fixed sinusoid; this is another network's file"
+    return "has positions that are not the fixed sinusoid, as another network has; give the published one"

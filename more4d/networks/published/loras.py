@@ -26,5 +26,5 @@ def lora(found: Found) -> Becoming | None:
         kind="lora",
         config={"ranks": ranks},
         about=f"LoRA in {style} names, {told}, for {len(partners)} modules",
-        problems=(f"{listed('tensor', alone)} missing",) if alone else (),
+        problems=(f"{listed('tensor', alone)} missing; fetch it again",) if alone else (),
     )

@@ -22,10 +22,11 @@ def own_file(found: Found) -> Becoming | None:
     try:
         kind, version, values = about["kind"], int(about["version"]), json.loads(about["config"])
     except (KeyError, ValueError):
-        return Becoming(layout="more4d", about="network file", problems=("its description is damaged",))
+        damaged = "its description is damaged; fetch it again"
+        return Becoming(layout="more4d", about="network file", problems=(damaged,))
     told = f"{kind} network of this project"
     if version > VERSION:
-        newer = f"has version {version}, newer than {VERSION}: update more4d"
+        newer = f"has version {version}, newer than {VERSION}; update more4d"
         return Becoming(layout="more4d", kind=kind, about=told, problems=(newer,))
     if kind not in NETWORKS:
         return Becoming(layout="more4d", kind=kind, config=values, about=told)
@@ -46,5 +47,6 @@ def own_config(found: Found, kind: str, values: Mapping[str, Any]) -> tuple[Any,
     try:
         stored = to_mapping(from_mapping(form, dict(values)))
     except ConfigError as error:
-        return None, f"has a configuration that does not fit this version of more4d ({error})"
+        misfit = f"has a configuration that does not fit this version of more4d ({error})"
+        return None, f"{misfit}; update more4d, or train it anew"
     return configured(form, stored, found.options, INNER.get(kind)), None

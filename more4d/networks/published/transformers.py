@@ -29,6 +29,7 @@ CONTROL, INPAINTING, STRAG, TEXT_ONLY, CAMERA = 48, 36, 64, 16, 32
 SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
 DEPTHS = dict(SIZES.keys())
 PATCHES = "patch_embedding.weight"
+FETCH = "fetch it again, with the config.json that belongs to it"
 
 
 def published_transformer(found: Found) -> Becoming | None:
@@ -63,17 +64,20 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
             layout=layout,
             about=_about(channels, shapes, found),
             problems=(
-                f"holds a transformer of {channels} input channels; Control has 48, InP 36, 4D-STraG 64",
+                f"holds a transformer of {channels} input channels; give Control, which has 48, InP (36) or "
+                "4D-STraG (64)",
             ),
         )
     try:
         wan = wan_values(found.described, shapes, guided=channels == STRAG)
+        untold = _untold_heads(found, wan)
+        wan.setdefault("heads", 1)
         config = _configured(found, kind, wan, shapes)
     except ConfigError as error:
         if found.options:
             raise
         return Becoming(
-            layout=layout, kind=kind, about=_about(channels, shapes, found), problems=(str(error),)
+            layout=layout, kind=kind, about=_about(channels, shapes, found), problems=(f"{error}; {FETCH}",)
         )
     problems = list(_contradictions(found.described, shapes))
     layers = numbered(shapes, "blocks.")
@@ -84,7 +88,15 @@ def _becoming(found: Found, places: Mapping[str, str], *, diffusers: bool) -> Be
         about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
     if plan.new:
         about += ", Motion Perception new"
-    return Becoming(layout=layout, kind=kind, config=config, about=about, plan=plan, problems=tuple(problems))
+    return Becoming(
+        layout=layout,
+        kind=kind,
+        config=config,
+        about=about,
+        plan=plan,
+        problems=tuple(problems),
+        untold=untold,
+    )
 
 
 def wan_values(
@@ -131,6 +143,11 @@ def wan_values(
     return values if heads is None else values | {"heads": heads}
 
 
+def _untold_heads(found: Found, wan: Mapping[str, Any]) -> str | None:
+    told = "heads" in wan or "heads" in found.options
+    return None if told else untold_heads("transformer", wan["dim"], found.role)
+
+
 def _told_image_dim(described: Mapping[str, Any], dim: int) -> int | None:
     """Width of CLIP's features where no tensor tells it: all published transformers here see photos."""
     if "image_dim" in described:
@@ -147,8 +164,6 @@ def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
 def _configured(
     found: Found, kind: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
 ) -> STraGConfig | ViSMConfig:
-    if "heads" not in wan and "heads" not in found.options:
-        raise ConfigError(untold_heads("transformer", wan["dim"]))
     if kind == "vism":
         return configured(ViSMConfig, {"wan": wan}, found.options, "wan")
     if wan["in_channels"] == CONTROL:
@@ -208,7 +223,8 @@ def _contradictions(described: Mapping[str, Any], shapes: Mapping[str, Tensor]) 
         "patch_size": patch,
     }
     return [
-        f"has {name} {value}, and the config.json beside it says {described[name]}: of another network"
+        f"has {name} {value}, and the config.json beside it says {described[name]}; give the one "
+        "that belongs to it"
         for name, value in theirs.items()
         if value is not None and described.get(name) not in (None, value)
     ]

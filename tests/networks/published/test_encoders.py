@@ -51,7 +51,7 @@ def test_a_trunk_without_its_positions_is_refused(conformance, tmp_path: Path):
     del weights["trunk.pos_embed"]
     torch.save(weights, tmp_path / "w.torch")
     (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
-    assert problem == "tensor 'trunk.pos_embed' is missing"
+    assert problem.startswith("tensor 'trunk.pos_embed' is missing; ")
 
 
 def test_the_published_text_encoder_is_recognised(conformance, pth, tmp_path: Path):
@@ -85,7 +85,21 @@ def test_the_published_vision_tower_is_recognised(conformance, pth):
 
 def test_heads_that_no_tensor_tells_are_asked_for(pth):
     (problem,) = recognise(pth("clip_visual"), role="clip").problems
-    assert "heads" in problem
+    assert "heads" in problem and "options: {heads: N} of clip" in problem
+
+
+def test_what_a_file_lacks_is_told_before_what_nobody_tells(conformance, tmp_path: Path):
+    for name, lost, role in (
+        ("clip_visual", "visual.transformer.1.mlp.0.bias", "clip"),
+        ("omnimae_trunk", "trunk.norm.weight", "motion_features"),
+    ):
+        weights = dict(conformance(name).weights)
+        del weights[lost]
+        torch.save(weights, tmp_path / "w.pth")
+        for found in (recognise(tmp_path / "w.pth"), recognise(tmp_path / "w.pth", role=role)):
+            assert found.config is None
+            (problem,) = found.problems
+            assert f"'{lost}' is missing" in problem
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,8 @@ def test_a_vision_tower_without_its_last_block_is_refused(tmp_path: Path):
     shapes["visual.pos_embedding"] = torch.empty(1, 257, 1280, dtype=torch.bfloat16, device="meta")
     write_huge_safetensors(tmp_path / "less.safetensors", shapes)
     (problem,) = recognise(tmp_path / "less.safetensors", role="clip").problems
-    assert problem == "has 31 blocks, and the published network of its width has 32"
+    assert problem.startswith("has 31 blocks, and the published network of its width has 32; ")
+    assert "{layers: 31}" in problem
     shapes["visual.transformer.31.norm1.weight"] = torch.empty(1280, dtype=torch.bfloat16, device="meta")
     write_huge_safetensors(tmp_path / "whole.safetensors", shapes)
     assert recognise(tmp_path / "whole.safetensors", role="clip").problems == ()

@@ -86,6 +86,28 @@ def test_strag_without_what_belongs_to_it_is_refused(conformance, tmp_path: Path
     one_line(error, part, "missing")
 
 
+def test_what_a_file_lacks_is_told_before_what_nobody_tells(conformance, tmp_path: Path):
+    weights = dict(conformance("wan_fun_inp").weights)
+    del weights["blocks.0.ffn.0.weight"]
+    save_file(weights, tmp_path / "w.safetensors")
+    problems = recognise(tmp_path / "w.safetensors").problems
+    assert "'blocks.0.ffn.0.weight' is missing" in problems[0]
+    assert not any("heads" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(("option", "part"), [("image_dim", "img"), ("motion_feature_dim", "guid")])
+def test_a_part_can_be_left_out_if_the_preset_says_so(conformance, tmp_path: Path, option, part):
+    """The opt-outs that docs/weights.md names."""
+    reference = conformance("strag")
+    lost = (part, "feature_adapter") if part == "guid" else (part,)
+    kept = {n: t for n, t in reference.weights.items() if not any(word in n for word in lost)}
+    save_file(kept, tmp_path / "w.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(reference.config))
+    assert part in recognise(tmp_path / "w.safetensors", role="strag").problems[0]
+    network = open_network(tmp_path / "w.safetensors", role="strag", options={option: None})
+    assert getattr(network.config.wan, option) is None
+
+
 def test_strag_without_motion_perception_can_be_asked_for(conformance, tmp_path: Path):
     reference = conformance("strag")
     words = ("feature_adapter", "spatial_guid", "omnimae")

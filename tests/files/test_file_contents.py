@@ -1,0 +1,74 @@
+"""What a file really is, is told by its content, with what to do about it."""
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from more4d.files.file_contents import format_of, not_itself, size_text
+from more4d.files.tensor_headers import read_headers
+from more4d.foundation.errors import WeightsError
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 3100000000\n"
+
+
+def picture(kind: str) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, kind)
+    return content.getvalue()
+
+
+OTHERS = {
+    "Git LFS pointer to 3.1 GB": POINTER,
+    "web page ('Sign in')": b"\n<!DOCTYPE html><html><head><title>Sign\n in</title></head></html>",
+    "JPEG picture": picture("JPEG"),
+    "PNG picture": picture("PNG"),
+    "GIF picture": picture("GIF"),
+    "WebP picture": picture("WEBP"),
+    "packed archive": b"\x1f\x8b\x08" + bytes(60),
+    "GGUF": b"GGUF" + bytes(60),
+    "'Invalid username or password.'": b"Invalid username or password.\n",
+    "is text": '{"fehlt": "übermäßig"}'.encode() * 300,
+    "zeros": bytes(9000),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin", "w"])
+@pytest.mark.parametrize(("told", "content"), OTHERS.items())
+def test_what_is_no_file_of_weights_is_said_to_be_what_it_is(tmp_path: Path, name, told, content):
+    (tmp_path / name).write_bytes(content)
+    (problem,) = read_headers(tmp_path / name).problems
+    assert told in problem
+    remedy = problem.rpartition("; ")[2]
+    assert "\n" not in problem and remedy.split()[0] in ("fetch", "give", "run")
+
+
+def test_the_formats_are_told_apart_without_their_names(tmp_path: Path):
+    path = tmp_path / "w"
+    save_file({"a": torch.ones(1)}, path)
+    assert format_of(path) == "safetensors"
+    for zipped in (True, False):
+        torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=zipped)
+        assert format_of(path) == "torch"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(WeightsError, match="neither a safetensors nor a PyTorch file; give"):
+        format_of(path)
+
+
+def test_what_belongs_beside_weights_may_be_text_but_no_pointer(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    for content, whole in ((b"{}", True), (b"\x00\x01", True), (POINTER, False), (b"", False)):
+        path.write_bytes(content)
+        assert (not_itself(path) is None) == whole
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (3.3e9, "3.3 GB"), (32.8e9, "32.8 GB"), (4e6, "4 MB")],
+)
+def test_sizes_are_for_people(size, text):
+    assert size_text(size) == text
