@@ -33,6 +33,7 @@ from more4d.networks.registry import NETWORKS, ROLES
 UNKNOWN = "unknown"
 NOT_KNOWN = "holds tensors of no network that is known here"
 FILES = "docs/weights.md lists the files that are"
+TOO_FEW_AXES = "has the names of a known network, and tensors of too few axes to tell its sizes"
 OTHER_FILE = "fetch it again, or give the right file"
 """What to do where tensors do not fit: a file of the right name is damaged, or it is another network's."""
 LAYOUTS: tuple[Callable[[Found], Becoming | None], ...] = (
@@ -186,7 +187,12 @@ def _misfits(becoming: Becoming, found: Found) -> list[str]:
 
 def _becoming(found: Found) -> Becoming:
     for layout in LAYOUTS:
-        becoming = layout(found)
+        try:
+            becoming = layout(found)
+        except IndexError:  # layouts read sizes off the axes of a few tensors
+            return Becoming(
+                layout=UNKNOWN, about="not recognised", problems=(f"{TOO_FEW_AXES}; {OTHER_FILE}",)
+            )
         if becoming is not None:
             return becoming
     problems = () if found.headers.problems else (f"{NOT_KNOWN}; {FILES}",)

@@ -180,6 +180,15 @@ def test_impossible_options_are_one_line(published_folder, options: dict[str, An
     one_line(error, next(iter(options)))
 
 
+@pytest.mark.parametrize("name", ["patch_embedding.weight", "blocks.0.ffn.0.weight", "img_emb.proj.0.weight"])
+def test_a_tensor_without_the_axes_that_tell_sizes_is_one_line(tmp_path: Path, name):
+    tensors = published.random(published.transformer(36), seed=1)
+    save_file(tensors | {name: torch.zeros(())}, tmp_path / TRANSFORMER)
+    with pytest.raises(WeightsError) as error:
+        open_network(tmp_path / TRANSFORMER, role="vism")
+    one_line(error, TRANSFORMER, "fetch it again")
+
+
 def test_an_unknown_role_is_refused():
     with pytest.raises(ConfigError, match="role"):
         recognise(TINY / "vism.safetensors", role="vims")
