@@ -1,5 +1,6 @@
 """Faster blocks with the same results to rounding: which attention kernel, and compiled or not."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from more4d.networks.wan import WanBlock, WanTransformer
 
 HOPPER = (9, 0)
 NOT_COMPILED = "compile does not go with memory sequential; take memory group, or leave compile out"
+COMPLEX = "Torchinductor does not support code generation for complex operators"
 
 KERNELS: dict[str, tuple[SDPBackend, ...]] = {
     "math": (SDPBackend.MATH,),
@@ -85,6 +87,8 @@ def compile_blocks(transformer: WanTransformer, *, backend: str = "inductor") ->
     for block in transformer.blocks:
         if any(travels(module) for module in block.modules() if module is not block):
             raise ConfigError(NOT_COMPILED)
+    # Said at a later call, of a rotation that plain torch computes as well: nothing that a user can change.
+    warnings.filterwarnings("ignore", message=COMPLEX, category=UserWarning)
     for block in transformer.blocks:
         if isinstance(block, WanBlock) and not is_compiled(block):
             if travels(block):

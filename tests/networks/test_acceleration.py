@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.acceleration import attention_kernel, compile_blocks, is_compiled
+from more4d.networks.acceleration import COMPLEX, attention_kernel, compile_blocks, is_compiled
 from more4d.networks.offload import Placed
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
@@ -70,6 +71,16 @@ def test_compiled_blocks_are_one_program_which_caches_do_not_compile_anew(memory
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.split() == ["1", "0"]
+
+
+def test_the_compilers_remark_on_complex_numbers_is_not_shown():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        wan = WanConfig(in_channels=16, dim=24, ffn_dim=48, heads=2, layers=2, freq_dim=16, text_dim=8)
+        compile_blocks(WanTransformer(wan), backend="eager")
+        warnings.warn(f"{COMPLEX}. Performance may be worse than eager.", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["something else"]
 
 
 def test_layers_that_travel_one_by_one_are_not_compiled():

@@ -231,4 +231,6 @@ def test_the_record_says_what_was_run(random_preset, job, tmp_path):
         record["state"] == "finished" and record["job"]["prompt"] == "it rolls" and record["job"]["seed"] == 0
     )
     assert record["preset"] == "random-tiny" and set(record["weights"]) >= {"depth", "strag", "vism"}
+    settings = record["settings"]
+    assert settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["parts"]["strag"]
     assert record["peak_memory_mib"] > 0 and all(stage["seconds"] >= 0 for stage in record["stages"].values())
