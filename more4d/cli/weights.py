@@ -77,6 +77,13 @@ def _add_convert(ways: Any) -> None:
     parser.add_argument(
         "--as", dest="style", metavar="STYLE", help="of a LoRA: kohya, peft, diffusers or original"
     )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what its file does not tell, as a preset's options do: heads=12; repeat",
+    )
     parser.set_defaults(run=convert, parser=parser)
 
 
@@ -114,11 +121,13 @@ def check(options: argparse.Namespace) -> int:
 
 def convert(options: argparse.Namespace) -> int:
     """Convert, and print what was written."""
+    from more4d.foundation.config import from_overrides
     from more4d.foundation.errors import WeightsError
     from more4d.networks.diffusers_layout import convert as to_diffusers
     from more4d.networks.layouts import recognise
     from more4d.networks.lora_writing import convert_lora
 
+    told = from_overrides(options.option)
     found = recognise(options.source, role=options.role)
     if found.kind == "lora":
         if options.style is None:
@@ -131,7 +140,7 @@ def convert(options: argparse.Namespace) -> int:
         return 0
     if options.style is not None:
         raise WeightsError(f"{options.source} holds no LoRA, which --as is for, but {found.about}")
-    for path in to_diffusers(options.source, options.target, role=options.role):
+    for path in to_diffusers(options.source, options.target, role=options.role, options=told):
         print(path)
     return 0
 

@@ -58,6 +58,18 @@ def from_mapping(kind: type[Config], values: dict[str, Any], *, where: str = "co
     return kind(**built)
 
 
+def from_overrides(overrides: list[str]) -> dict[str, Any]:
+    """The values of a list of `key=value`, as they would be put over a file's.
+
+    Raises:
+        ConfigError: one is not of this form, or its value is not valid YAML.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(values, override)
+    return values
+
+
 def to_mapping(config: Any) -> dict[str, Any]:
     """The inverse of `from_mapping`: plain nested dicts, lists and scalars."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}

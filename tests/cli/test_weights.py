@@ -237,6 +237,23 @@ def test_a_role_is_what_weights_are_converted_for(whole, tmp_path: Path, capsys)
     assert recognise(tmp_path / "codec").kind == "wan-trajectory-vae"
 
 
+def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path: Path, capsys):
+    source = whole / published.FUN[0] / published.CLIP_FILE
+    code, lines = told(capsys, "convert", source, tmp_path / "clip")
+    assert (code, len(lines)) == (1, 1)
+    assert "--option heads=N" in lines[0]
+    assert told(capsys, "convert", source, tmp_path / "clip", "--option", "heads=2")[0] == 0
+    assert recognise(tmp_path / "clip", role="clip").config.heads == 2
+
+
+def test_a_converted_video_codec_is_a_trajectory_codec_as_the_published_one_is(whole, tmp_path: Path, capsys):
+    source = whole / published.FUN[0] / published.VAE_FILE
+    assert told(capsys, "convert", source, tmp_path / "vae")[0] == 0
+    one, other = (open_network(path, role="trajectory_codec") for path in (source, tmp_path / "vae"))
+    assert one.config == other.config and one.config.adapters == "closed"
+    assert all(torch.equal(t, other.state_dict()[name]) for name, t in one.state_dict().items())
+
+
 def test_a_lora_is_converted_to_another_style(whole, tmp_path: Path, capsys):
     source = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
     target = tmp_path / "lora.safetensors"

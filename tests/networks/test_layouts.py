@@ -93,7 +93,7 @@ def test_only_what_may_be_damaged_is_to_be_fetched_again(fun, tmp_path: Path):
     (tmp_path / TRANSFORMER).write_bytes((fun / published.FUN[1] / TRANSFORMER).read_bytes())
     with pytest.raises(WeightsError) as error:
         open_network(tmp_path / TRANSFORMER, role="vism", options={"guidance_alignment": "published"})
-    one_line(error, TRANSFORMER, "put its config.json beside it", "{heads: N} of vism")
+    one_line(error, TRANSFORMER, "put its config.json, ", "{heads: N} of vism")
     assert "fetch" not in str(error.value)
 
 

@@ -130,9 +130,14 @@ def wrong_depth(
     )
 
 
-def untold_heads(what: str, dim: int, role: str | None) -> str:
-    """What is said of a network of unusual width: nothing in a shape says how attention is shared out."""
+def untold_heads(what: str, dim: int, role: str | None, *, told_beside: bool = False) -> str:
+    """What is said of a network of unusual width: nothing in a shape says how attention is shared out.
+
+    Args:
+        told_beside: whether a `config.json` beside it would say so.
+    """
+    beside = "put its config.json, which has num_heads, beside it, or " if told_beside else ""
     return (
-        f"{UNTOLD_HEADS} its {what} of width {dim} has; put its config.json beside it, or set options: "
-        f"{{heads: N}} of {role or 'its part'} in the preset"
+        f"{UNTOLD_HEADS} its {what} of width {dim} has; {beside}set options: {{heads: N}} of "
+        f"{role or 'its part'} in the preset, or convert it with --option heads=N"
     )

@@ -58,6 +58,8 @@ def own_folder(found: Found) -> Becoming | None:
     own = found.described.get(OWN)
     if not isinstance(own, Mapping) or own.get("kind") not in OUTER:
         return None
+    if own["kind"] == "wan-video-vae" and found.role == "trajectory_codec":
+        return None  # as any folder of diffusers it can be a trajectory codec in closed form
     kind, outer = own["kind"], OUTER[own["kind"]]
     about = f"{kind} network of this project in the names of a library"
     config, problem = own_config(found, kind, own.get("config", {}))

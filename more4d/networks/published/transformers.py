@@ -145,7 +145,7 @@ def wan_values(
 
 def _untold_heads(found: Found, wan: Mapping[str, Any]) -> str | None:
     told = "heads" in wan or "heads" in found.options
-    return None if told else untold_heads("transformer", wan["dim"], found.role)
+    return None if told else untold_heads("transformer", wan["dim"], found.role, told_beside=True)
 
 
 def _told_image_dim(described: Mapping[str, Any], dim: int) -> int | None:

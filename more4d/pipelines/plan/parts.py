@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
-from more4d.networks.layouts import recognise, unusable
+from more4d.networks.layouts import unusable
 from more4d.networks.materialise import without_memory
 from more4d.networks.omnimae import OmniMAEConfig
 from more4d.networks.registry import ROLES
@@ -18,8 +18,8 @@ from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
-from more4d.pipelines.models import OURS
-from more4d.pipelines.preset import PartFile, Parts, Preset, options_of, read_preset
+from more4d.pipelines.part_files import recognise_part
+from more4d.pipelines.preset import PartFile, Parts, Preset, read_preset
 
 META = torch.device("meta")
 
@@ -87,9 +87,7 @@ def _planned(part: str, preset: Preset, folder: Path) -> PlannedPart:
     if not path.exists() and file == _shipped(part, preset.name):
         kind, config = PUBLISHED_PARTS[preset.name][part]
         return PlannedPart(part=part, kind=kind, config=config)
-    found = recognise(path, role=part)
-    if found.layout != OURS and not found.problems and (options := options_of(file, folder)):
-        found = recognise(path, role=part, options=options)
+    found = recognise_part(preset, folder, part)
     if found.problems:
         raise unusable(path, found)
     return PlannedPart(part=part, kind=found.kind, config=found.config)
