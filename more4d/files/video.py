@@ -232,6 +232,8 @@ def _first_line(error: Exception) -> str:
 def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float | int) -> None:
     """Write masks without loss: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
 
+    Equal masks are equal files.
+
     Raises:
         InputError: the folder cannot be written to.
         ValueError: there is no frame, or the suffix is not `.mkv`.
@@ -242,7 +244,8 @@ def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, 
             f"a mask video is an .mkv of at least one frame, got {path.name}, {len(masks)} frames"
         )
     height, width = masks.shape[1:]
-    with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
+    unnumbered = {"fflags": "+bitexact"}  # else Matroska gives every file a random number
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", options=unnumbered) as container:
         stream = container.add_stream("ffv1", rate=_rate(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "gray"
         for mask in masks.cpu().numpy():

@@ -88,6 +88,15 @@ def test_masks_round_trip_exactly(tmp_path: Path, height: int, width: int) -> No
     assert torch.equal(read_mask_video(tmp_path / "mask.mkv"), masks)
 
 
+def test_equal_films_and_masks_are_equal_files(tmp_path: Path) -> None:
+    video = torch.rand(4, 16, 24, 3, generator=torch.Generator().manual_seed(0))
+    for name in ("one", "two"):
+        write_video(tmp_path / f"{name}.mp4", video, fps=12)
+        write_mask_video(tmp_path / f"{name}.mkv", video[..., 0] > 0.5, fps=12)
+    for kind in ("mp4", "mkv"):
+        assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes(), kind
+
+
 def test_a_mask_video_is_an_mkv(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.mkv"):
         write_mask_video(tmp_path / "mask.mp4", torch.ones(1, 2, 2, dtype=torch.bool), fps=12)
