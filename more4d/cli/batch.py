@@ -105,9 +105,10 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
     for outcome in good:
         print(f"{outcome.job.name}: {outcome.result.folder}/sheet.png")
     seconds = time.monotonic() - started
+    shown = f" (the first {SHEET_ITEMS} of {len(good)})" if sheet and len(good) > SHEET_ITEMS else ""
     print(
         f"{len(good)} of {len(outcomes)} items in {seconds:.0f} s, at most {memory_mib} MiB of memory: "
-        f"{sheet or record.folder}"
+        f"{sheet or record.folder}{shown}"
     )
     for failure in failures:
         say_failure(failure)
@@ -116,13 +117,17 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
 
 def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     shown = [
-        (outcome.job.prompt or outcome.job.name, outcome.result.folder, list(camera_folders(outcome.job)))
+        (_label(outcome.job), outcome.result.folder, list(camera_folders(outcome.job)))
         for outcome in good[:SHEET_ITEMS]
         if outcome.result is not None
     ]
     made_from = [outcome.result.identity for outcome in good if outcome.result is not None]
     record.stage("sheet", made_from, ["sheet.png"], lambda: save_batch_sheet(output / "sheet.png", shown))
     return output / "sheet.png"
+
+
+def _label(job: Job) -> str:
+    return f"{job.name}: {job.prompt}" if job.prompt else job.name
 
 
 def _described(outcome: Outcome) -> dict[str, object]:

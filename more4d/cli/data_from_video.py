@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from more4d.cli.infer import parse_device
 from more4d.cli.interrupts import GOES_ON
+from more4d.cli.usage import arguments_at_fault
 
 if TYPE_CHECKING:
     from more4d.datasets.from_video.options import Options
@@ -90,7 +91,7 @@ def add_command(ways: Any) -> None:
     how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
     _add_bounds(parser)
     parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    parser.set_defaults(run=run, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:
@@ -125,13 +126,15 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.device import open_device
     from more4d.datasets.from_video.dataset import make_dataset
     from more4d.datasets.from_video.report import PAGE
-    from more4d.foundation.errors import InputError
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
     if not 0 <= options.max_bad_fraction <= 1:
-        raise InputError(f"--max_bad_fraction must lie in [0, 1], got {options.max_bad_fraction}")
-    wanted = wanted_clips(options)
+        options.parser.error(
+            f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
+        )
+    with arguments_at_fault(options.parser):
+        wanted = wanted_clips(options)
     device = str(open_device(options.device))
     bar = VideoProgress(show=not options.quiet)
     try:

@@ -77,7 +77,7 @@ def add_command(ways: Any) -> None:
         metavar="fx,fy,cx,cy",
         help="normalised, of the tracker's camera (default: its own, 1,W/H,0.5,0.5)",
     )
-    parser.set_defaults(run=run, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,11 +86,10 @@ def run(options: argparse.Namespace) -> int:
     from more4d.datasets.trajscene import TrajSceneOptions
     from more4d.datasets.trajscene_import import ImportOptions, ImportReport, import_trajscene
     from more4d.datasets.trajscene_samples import read_captions
-    from more4d.foundation.errors import InputError
     from more4d.geometry.camera import Camera
 
     if options.captions and len(options.captions) > 2:
-        raise InputError(f"--captions takes one or two files, got {len(options.captions)}")
+        options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
     job = ImportOptions(
         sources=tuple(options.sources),
         output=options.output,

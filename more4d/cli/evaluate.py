@@ -86,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from more4d.cli.device import open_device
+    from more4d.foundation.errors import InputError
     from more4d.pipelines.evaluation.perception import PerceptionOptions
     from more4d.pipelines.evaluation.running import evaluate
     from more4d.pipelines.evaluation.sections import EvaluationOptions
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) < 1:
             options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
-        options.parser.error(f"argument --data: there is no folder {options.data}")
+        raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
     parts, device = dict(options.part), open_device(options.device)
     models = Models.open(options.weights, device, preset=options.preset, parts=parts)
     models.preset = with_sampling(models.preset, options)

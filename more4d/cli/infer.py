@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from more4d.cli.interrupts import GOES_ON
 from more4d.cli.sampling_options import add_sampling_options, with_sampling
+from more4d.cli.usage import arguments_at_fault
 
 if TYPE_CHECKING:
     from more4d.pipelines.job import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "examples" / "samples.jsonl"
+PARTS = (
+    "trajectory_codec",
+    "strag",
+    "text",
+    "video_codec",
+    "vism",
+    "depth",
+    "motion_features",
+    "clip",
+)
 MEMORY = ("full", "model", "group", "fp8", "sequential")  # MEMORY_MODES, whose module takes seconds to import
 
 EXAMPLES = """\
@@ -28,7 +39,7 @@ examples:
   bash infer.sh dog.jpg --prompt "the dog runs" --preset fun-1.3b          your weights: see docs/weights.md
 
 camera paths: bash infer.sh --list-cameras
-exit codes: 0 done, 1 an input could not be used or an item of a list failed, 2 wrong arguments,
+exit codes: 0 done, 1 something that is named cannot be used or an item of a list failed, 2 wrong arguments,
             70 a fault in more4d, 130 interrupted (run the same command again to go on)
 """
 
@@ -135,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     models.preset = with_sampling(models.preset, options)
-    check_sampling(models)
+    check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
     if options.context_parallel:
@@ -206,14 +217,14 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list, unique_names
-    from more4d.foundation.errors import InputError
-    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files
+    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
 
     for camera in options.camera or ():
-        try:
+        if camera.endswith(".json"):
             check_camera(camera)
-        except InputError as error:
-            options.parser.error(f"argument --camera: {error}")
+        else:
+            with arguments_at_fault(options.parser):
+                check_camera(camera)
     job = Job(
         name="item",
         image=options.photo,
@@ -227,6 +238,8 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         fps=options.fps,
         exports=tuple(dict.fromkeys(options.export)),
     )
+    with arguments_at_fault(options.parser):
+        check_values(job)
     source = options.photo or options.tracks
     listed = options.list or (None if source else SAMPLES)
     if options.pictures and not options.list:
@@ -236,7 +249,8 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         return read_list(listed, options.pictures, job)
     if options.prompt is None and options.tracks is None:
         options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
-    check(job)
+    with arguments_at_fault(options.parser):
+        check(job)
     check_files(job)
     return unique_names([_named(job, source)])
 
@@ -270,10 +284,12 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
 
 
 def _part(text: str) -> tuple[str, str]:
-    """PART=FILE; `pipelines.preset.with_part` knows what is allowed."""
-    part, separator, file = text.partition("=")
-    if not separator:
+    """PART=FILE; `pipelines.preset.with_part` knows what the file may be."""
+    part, _, file = text.partition("=")
+    if not file:
         raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
+    if part not in PARTS:
+        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(PARTS)}")
     return part, file
 
 

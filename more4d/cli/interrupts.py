@@ -1,8 +1,8 @@
 """Ctrl-C that is not lost, and the SIGTERM of whoever ends a job, which is treated alike.
 
 Python raises KeyboardInterrupt wherever it happens to be; inside a finaliser or a callback of a library it is
-swallowed, and the program goes on, and an import that it breaks off may raise anything. So the signal is also
-remembered, and asked for between steps and at the end.
+swallowed, and the program goes on; an import that it breaks off may raise anything, or leave half a module.
+So the signal is also remembered, and asked for between steps and at the end, and imports are waited for.
 """
 
 import os
@@ -16,6 +16,10 @@ from typing import NoReturn
 INTERRUPTED = 130
 GOES_ON = "the same command goes on from here"
 """What to say of an interrupted command that keeps what it has finished, as its `after_interrupt`."""
+
+IMPORTING = "<frozen importlib._bootstrap>"
+AGAIN_S = 0.05
+"""How soon it is looked again whether an import has ended."""
 
 _heard = threading.Event()
 _numbers: list[int] = []
@@ -40,6 +44,13 @@ def listening() -> Iterator[None]:
     def hear(number: int, frame: FrameType | None) -> None:
         _numbers.append(number)
         _heard.set()
+        interrupt(signal.SIGALRM, frame)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _imports(frame):
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            return
         raise KeyboardInterrupt
 
     before = {}
@@ -57,8 +68,19 @@ def listening() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported there."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def stop_if_interrupted() -> None:

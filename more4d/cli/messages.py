@@ -38,11 +38,20 @@ def are_shared() -> bool:
 
 
 class Notes(logging.Handler):
-    """What the package logs."""
+    """What the package logs. A warning is said once: a file that is read twice is no more odd for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
-        say(f"note: {record.getMessage()}")
+        line = f"note: {record.getMessage()}"
+        if record.levelno >= logging.WARNING:
+            if line in self._warned:
+                return
+            self._warned.add(line)
+        say(line)
 
 
 def _is_first(name: str) -> bool:

@@ -6,15 +6,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.foundation.errors import ConfigError
+from more4d.pipelines.plan.bounds import MOST_GPUS, check_frames, check_sides
+
 if TYPE_CHECKING:
     from more4d.networks.offload import Memory
 
 MODES = ("full", "model", "group", "fp8", "sequential")
 EXAMPLES = """\
 examples:
-  more4d plan --preset fun-14b                               every memory mode, on GPUs of 24 to 141 GB
-  more4d plan --preset moge4d --size 368x512 --memory 22     the modes that need at most 22 GiB
-  more4d plan --preset fun-14b --task train --gpus 8         training, shared by eight GPUs
+  bash scripts/more4d.sh plan --preset fun-14b                              all modes, on GPUs of 24 to 141 GB
+  bash scripts/more4d.sh plan --preset moge4d --size 368x512 --memory 22    the modes that need at most 22 GiB
+  bash scripts/more4d.sh plan --preset fun-14b --task train --gpus 8        training, shared by eight GPUs
 
 No weights are loaded, and those of fun-1.3b, fun-14b and moge4d need not be there. Bytes and operations are
 counted on the networks themselves, without content; times are expectations, see the last lines of the answer.
@@ -35,16 +38,23 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the preset's files lie")
     parser.add_argument(
-        "--frames", type=int, metavar="N", help="frames generated at once, 4n + 1 (default: the preset's)"
+        "--frames",
+        type=parse_frames,
+        metavar="N",
+        help="frames generated at once, 4n + 1, at most 401 (default: the preset's)",
     )
     parser.add_argument(
         "--size",
         type=parse_size,
         metavar="HxW",
-        help="size of what is generated (default: the preset's, for a photo of 4:3)",
+        help="size of what is generated, at most 4096x4096 (default: the preset's, for a photo of 4:3)",
     )
     parser.add_argument(
-        "--gpus", type=parse_count, default=1, metavar="N", help="that share one sample, or train together"
+        "--gpus",
+        type=parse_count,
+        default=1,
+        metavar="N",
+        help="that share one sample, at most as many as attention heads; or that train together",
     )
     parser.add_argument(
         "--memory",
@@ -63,15 +73,30 @@ def add_command(commands: Any) -> None:
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width."""
     height, cross, width = text.partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
+    if not (cross and height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
+    try:
+        check_sides(int(height), int(width))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return int(height), int(width)
 
 
+def parse_frames(text: str) -> int:
+    """Frames that may be generated at once."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames; write 4n + 1, such as 49")
+    try:
+        check_frames(int(text))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return int(text)
+
+
 def parse_count(text: str) -> int:
-    """A positive whole number."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+    """A positive whole number, not absurd."""
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_GPUS):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number from 1 to {MOST_GPUS}")
     return int(text)
 
 

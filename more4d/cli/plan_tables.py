@@ -6,8 +6,10 @@ from math import inf
 from textwrap import wrap
 from typing import Any
 
+from more4d.pipelines.models import GENERATORS
 from more4d.pipelines.plan.gpus import (
     CODEC_SHARE,
+    CPU_CORE_FLOPS,
     GIB,
     GPUS,
     MEMORY_CLASSES,
@@ -22,6 +24,7 @@ WIDTH = 110
 BETWEEN = "  "
 TERA = 10**12
 MIB = 2**20
+ABOUT_EQUAL = 0.99
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
@@ -73,8 +76,11 @@ def inference_lines(plan: InferencePlan, limit_gib: float | None) -> list[str]:
         *_steps(plan),
         "",
         *_modes(plan, limit_gib),
+        *_why_no_less(plan),
         "",
         *_times(plan, limit_gib),
+        "",
+        *_times_by_mode(plan, limit_gib),
         "",
         *_answers(plan),
         "",
@@ -119,6 +125,35 @@ def _modes(plan: InferencePlan, limit_gib: float | None) -> list[str]:
     return table(rows)
 
 
+def _why_no_less(plan: InferencePlan) -> list[str]:
+    """A line where 8 bits save nothing of the peak, and nothing else says why."""
+    by = {mode.memory: mode for mode in plan.modes}
+    if not {"full", "fp8"} <= set(by) or by["fp8"].peak_bytes < ABOUT_EQUAL * by["full"].peak_bytes:
+        return []
+    at = by["fp8"].device_bytes.index(by["fp8"].peak_bytes)
+    step, weights = plan.steps[at], {part.part: part.weights for part in plan.parts}
+    largest = max(step.parts, key=lambda part: weights[part]["fp8"].at_work)
+    return fill(
+        f"fp8 needs no less than full: the peak is in {step.stage} {step.name}, where {largest} is at work."
+        f" Only blocks of {' and '.join(GENERATORS)} are stored in eight bits, {largest} stays {plan.dtype}."
+    )
+
+
+def _times_by_mode(plan: InferencePlan, limit_gib: float | None) -> list[str]:
+    """The whole item, for choosing between what is fast and what is small."""
+    limit = inf if limit_gib is None else limit_gib * GIB
+    rows = [["both stages", *[gpu.name for gpu in GPUS]]]
+    for mode in plan.modes:
+        times = [
+            duration(sum(mode.seconds[gpu.name]))
+            if gpu.name in mode.fits and mode.peak_bytes <= limit
+            else "-"
+            for gpu in GPUS
+        ]
+        rows.append([mode.memory, *times])
+    return table(rows)
+
+
 def _times(plan: InferencePlan, limit_gib: float | None) -> list[str]:
     stages = list(dict.fromkeys(step.stage for step in plan.steps))
     rows = [["expected on", "mode", *stages, "guided step"]]
@@ -133,6 +168,11 @@ def _times(plan: InferencePlan, limit_gib: float | None) -> list[str]:
             *[duration(_of_stage(plan, mode, gpu.name, stage)) for stage in stages],
             duration(_guided_step(plan, mode, gpu.name)),
         ])  # fmt: skip
+    if plan.cpu_seconds is not None:
+        step = next(each for each in plan.steps if each.is_sampling)
+        guided = step.needs[plan.modes[0].memory].flops / CPU_CORE_FLOPS / plan.sampling_steps
+        on_core = [duration(plan.cpu_seconds[stage]) for stage in stages]
+        rows.append(["one CPU core", "-", *on_core, duration(guided)])
     return table(rows, left=2)
 
 
@@ -162,6 +202,12 @@ def _assumptions(plan: InferencePlan) -> list[str]:
         if plan.gpus > 1
         else ""
     )
+    on_core = (
+        f" A CPU core is taken to do {CPU_CORE_FLOPS / 1e9:.0f} billion operations per second, as measured on"
+        " one of an AMD EPYC server; GPUs take longer than said for so little, for starting their kernels."
+        if plan.cpu_seconds is not None
+        else ""
+    )
     return fill(
         "Weights, operations and what is alive at once are counted on the networks without content. The depth"
         " estimator, rendering and what kernels use inside are not counted;"
@@ -169,6 +215,7 @@ def _assumptions(plan: InferencePlan) -> list[str]:
         f" {TRANSFORMER_SHARE:.0%} of a GPU's dense bfloat16 rate for transformers, {CODEC_SHARE:.0%} for"
         " codecs, no step caches, weights already in host memory. Views are those of one camera path."
         + several
+        + on_core
     )
 
 
@@ -236,6 +283,7 @@ def inference_numbers(plan: InferencePlan) -> dict[str, Any]:
     return {
         **numbers,
         "fitting_modes_by_gb": {str(size): list(modes) for size, modes in class_answers(plan).items()},
+        "cpu_core_seconds": plan.cpu_seconds,
         "fastest_mode": {name: mode and mode.memory for name, mode in fastest.items()},
         "assumed": _assumed(),
     }
@@ -259,6 +307,7 @@ def _assumed() -> dict[str, Any]:
         "transformer_share_of_rate": TRANSFORMER_SHARE,
         "codec_share_of_rate": CODEC_SHARE,
         "reserved_gib": RESERVED_GIB,
+        "cpu_core_flops": CPU_CORE_FLOPS,
         "gpus": plain(GPUS),
     }
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from more4d.pipelines.preset import Preset, Sampling
 
 NO_CACHE = "none"
+STAGES = ("the tracks", "the views")
 BOTH = "one value for both stages, or TRACKS,VIEWS"
 
 Value = TypeVar("Value")
@@ -27,23 +28,39 @@ class CacheChoice:
     kind: str
     amount: float | None = None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What of `StepCacheConfig` the amount is."""
+        if self.amount is None:
+            return {}
+        if self.kind == "taylorseer":
+            return {"interval": int(self.amount) if self.amount.is_integer() else self.amount}
+        return {"threshold": self.amount}
+
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments, as a group of their own."""
     group = parser.add_argument_group(
         "how latents are drawn", f"Each takes {BOTH}. Without it the preset's own value holds."
     )
-    group.add_argument("--steps", type=pair_of(_whole), metavar="N", help="steps of the sampler")
+    group.add_argument(
+        "--steps", type=pair_of(setting("steps", _whole)), metavar="N", help="steps, 1 to 1000"
+    )
     group.add_argument(
         "--guidance",
-        type=pair_of(_number),
+        type=pair_of(setting("guidance", _number)),
         metavar="X",
         help="strength of the prompt; 1 needs half the time",
     )
     group.add_argument(
-        "--shift", type=pair_of(_number), metavar="X", help="above 1: more steps in high noise"
+        "--shift",
+        type=pair_of(setting("shift", _number)),
+        metavar="X",
+        help="above 1: more steps in high noise",
     )
-    group.add_argument("--sampler", type=pair_of(str), metavar="NAME", help="euler, heun or unipc")
+    group.add_argument(
+        "--sampler", type=pair_of(setting("sampler", str)), metavar="NAME", help="euler, heun or unipc"
+    )
     group.add_argument(
         "--cache",
         type=pair_of(parse_cache),
@@ -52,7 +69,10 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "interval); see docs/weights.md",
     )
     group.add_argument(
-        "--guidance-skip", type=pair_of(_number), metavar="SHARE", help="of the last steps, without guidance"
+        "--guidance-skip",
+        type=pair_of(setting("guidance_skip", _number)),
+        metavar="SHARE",
+        help="of the last steps, without guidance",
     )
     group.add_argument(
         "--compile", action="store_true", help="torch.compile the blocks: minutes once, faster steps then"
@@ -87,16 +107,9 @@ def _cache(choice: CacheChoice, own: "StepCacheConfig | None") -> "StepCacheConf
 
     if choice.kind == NO_CACHE:
         return None
-    known = own if own is not None and own.kind == choice.kind else None
-    amount: dict[str, Any] = {}
-    if choice.amount is not None:
-        if choice.kind == "taylorseer":
-            amount = {"interval": int(choice.amount) if choice.amount.is_integer() else choice.amount}
-        else:
-            amount = {"threshold": choice.amount}
-    if known is not None:
-        return replace(known, **amount)
-    return from_mapping(StepCacheConfig, {"kind": choice.kind, **amount}, where="--cache")
+    if own is not None and own.kind == choice.kind:
+        return replace(own, **choice.fields)
+    return from_mapping(StepCacheConfig, {"kind": choice.kind, **choice.fields}, where="--cache")
 
 
 def pair_of(parse: Callable[[str], Value]) -> Callable[[str], tuple[Value, Value]]:
@@ -106,16 +119,53 @@ def pair_of(parse: Callable[[str], Value]) -> Callable[[str], tuple[Value, Value
         parts = text.split(",")
         if len(parts) > 2 or not all(part.strip() for part in parts):
             raise argparse.ArgumentTypeError(f"takes {BOTH}; got '{text}'")
-        values = [parse(part.strip()) for part in parts]
+        values = []
+        for part, stage in zip(parts, STAGES, strict=False):
+            try:
+                values.append(parse(part.strip()))
+            except argparse.ArgumentTypeError as error:
+                of = f"of {stage}: " if len(parts) > 1 else ""
+                raise argparse.ArgumentTypeError(f"{of}{error}") from error
         return values[0], values[-1]
 
     return read
 
 
+def setting(name: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Reads a value that is possible for a field of `Sampling`, for argparse."""
+
+    def read(text: str) -> Value:
+        from more4d.foundation.errors import ConfigError
+        from more4d.pipelines.preset import Sampling  # takes seconds, which --help need not wait for
+
+        value = parse(text)
+        try:
+            Sampling(**{"steps": 1, name: value})
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return read
+
+
 def parse_cache(text: str) -> CacheChoice:
-    """KIND or KIND:AMOUNT, for argparse."""
+    """KIND or KIND:AMOUNT, for argparse; whether it goes with a network is another matter."""
+    from more4d.foundation.config import from_mapping
+    from more4d.foundation.errors import ConfigError
+    from more4d.networks.step_cache import StepCacheConfig
+
     kind, separator, amount = text.partition(":")
-    return CacheChoice(kind=kind, amount=_number(amount) if separator else None)
+    choice = CacheChoice(kind=kind, amount=_number(amount) if separator else None)
+    if kind == NO_CACHE:
+        if separator:
+            raise argparse.ArgumentTypeError(f"'{NO_CACHE}' takes no amount, got '{text}'")
+        return choice
+    of_network = {"ratios": [1.0]} if kind == "magcache" else {}
+    try:
+        from_mapping(StepCacheConfig, {"kind": kind, **choice.fields, **of_network}, where="cache")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return choice
 
 
 def _whole(text: str) -> int:

@@ -33,6 +33,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "source",
         nargs="?",
+        type=_source,
         default=f"{SCENE}1",
         metavar="SCENE_OR_TRACKS",
         help="scene:SEED, .safetensors, .npz or the folder of an item",
@@ -83,6 +84,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _source(text: str) -> str:
+    if text.startswith(SCENE) and not text.removeprefix(SCENE).isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"'{text}' names no scene; write {SCENE} and a whole number, for example {SCENE}7"
+        )
+    return text
+
+
 def _tracks(source: str, preset: "Preset") -> "PointTracks":
     from more4d.files.tracks import load_tracks
     from more4d.foundation.errors import InputError
@@ -96,11 +105,9 @@ def _tracks(source: str, preset: "Preset") -> "PointTracks":
         if not path.exists():
             raise InputError(f"there is no file {path}; give a track file, an item's folder or {SCENE}SEED")
         return to_native_size(load_tracks(path), preset)
-    seed = source.removeprefix(SCENE)
-    if not seed.isdigit():
-        raise InputError(f"'{source}' names no scene; write {SCENE} and a whole number, for example {SCENE}7")
+    seed = int(source.removeprefix(SCENE))
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
-    scene = sample_scene(int(seed), aspect=width / height)
+    scene = sample_scene(seed, aspect=width / height)
     return capture(scene, height=height, width=width, frames=preset.frames).tracks
 
 

@@ -11,6 +11,7 @@ Neighbouring steps ask a transformer almost the same question. Four ways to noti
 What is kept belongs to one pass (conditional, unconditional) of one sample and never outlives it.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -86,12 +87,14 @@ class StepCacheConfig:
                 raise ConfigError(
                     f"step cache '{self.kind}' does not know {field.name}; it takes {', '.join(used)}"
                 )
-        if self.threshold is not None and not self.threshold >= 0:
-            raise ConfigError(f"the threshold of a step cache must not be negative, got {self.threshold}")
-        if self.interval < 1 or (self.first is not None and self.first < 0):
+        if self.threshold is not None and not 0 <= self.threshold < math.inf:
             raise ConfigError(
-                f"a step cache needs interval >= 1 and first >= 0, got {self.interval} and {self.first}"
+                f"the threshold of a step cache must be finite and at least 0, got {self.threshold}"
             )
+        if self.interval < 1:
+            raise ConfigError(f"the interval of a step cache must be at least 1, got {self.interval}")
+        if self.first is not None and self.first < 0:
+            raise ConfigError(f"the first steps of a step cache must be at least 0, got {self.first}")
         if self.coefficients_of is not None and self.coefficients_of not in COEFFICIENTS:
             raise ConfigError(
                 f"no TeaCache coefficients of '{self.coefficients_of}'; known: {', '.join(COEFFICIENTS)}"
@@ -216,8 +219,8 @@ def teacache_coefficients(wan: WanConfig, config: StepCacheConfig) -> tuple[floa
     if name is None:
         raise ConfigError(
             f"there are no TeaCache coefficients for {wan.layers} layers of width {wan.dim}, only for "
-            f"{', '.join(COEFFICIENTS)}; give cache.coefficients (measure them with {CALIBRATE}) "
-            "or cache.coefficients_of"
+            f"{', '.join(COEFFICIENTS)}; take first-block or taylorseer, or write cache.coefficients "
+            f"(measured with {CALIBRATE}) or cache.coefficients_of into the preset"
         )
     return COEFFICIENTS[name]
 

@@ -19,7 +19,7 @@ from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_gu
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
 from more4d.pipelines.prompts import NOTHING, EncodedPrompts, compared_with
-from more4d.pipelines.sampling import standard_noise
+from more4d.pipelines.sampling import Sample, standard_noise
 from more4d.pipelines.time_axis import resample_frames, smooth_in_time
 from more4d.pipelines.together import draw_part
 from more4d.raster.patches import surface_patches
@@ -101,16 +101,15 @@ def generate_motion(
             generator=torch_generator("tracks", seed),
             like=picture,
         )
+        sample = Sample(
+            settings=preset.tracks,
+            noise=noise,
+            conditional=conditional,
+            unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
+            on_step=counter(progress, "tracks", preset.tracks.steps),
+        )
         with models.at_work("strag"):
-            latents = draw_part(
-                models,
-                "strag",
-                preset.tracks,
-                noise,
-                conditional=conditional,
-                unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
-                on_step=counter(progress, "tracks", preset.tracks.steps),
-            )
+            latents = draw_part(models, "strag", sample)
         with models.at_work("trajectory_codec") as (codec,):
             motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.

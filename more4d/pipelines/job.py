@@ -90,12 +90,21 @@ def check(job: Job) -> None:
         )
     if job.tracks is not None:
         _check_alone(job)
+    check_values(job)
+    for camera in job.cameras:
+        check_camera(camera)
+
+
+def check_values(job: Job) -> None:
+    """Refuse what no photo, prompt or file could make possible.
+
+    Raises:
+        InputError: one line that names the value and the way out.
+    """
     if job.frames is not None and not 1 <= job.frames <= MAX_FRAMES:
         raise InputError(f"the number of frames must lie between 1 and {MAX_FRAMES}, got {job.frames}")
     if not (math.isfinite(job.fps) and 0.1 <= job.fps <= 240):
         raise InputError(f"frames per second must lie between 0.1 and 240, got {job.fps:g}")
-    for camera in job.cameras:
-        check_camera(camera)
     for kind in job.exports:
         check_export_kind(kind)
     if job.intrinsics is not None:

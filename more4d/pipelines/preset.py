@@ -308,5 +308,8 @@ def _place(name: str) -> tuple[Path, Path]:
         return WEIGHTS / DEFAULT / NAME, WEIGHTS / DEFAULT
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"there is no preset '{name}'; known: {', '.join(preset_names())}, or a YAML file")
+        known = ", ".join(preset_names())
+        if path.suffix in (".yaml", ".yml") and path.parent != PRESETS:
+            raise ConfigError(f"there is no preset file {path}; give its path, or one of {known}")
+        raise ConfigError(f"there is no preset '{name}'; known: {known}, or a YAML file")
     return path, path.parent if path.name == NAME else WEIGHTS

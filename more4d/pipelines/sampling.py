@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -32,25 +32,35 @@ def sigmas_of(settings: Sampling) -> Float[Tensor, " levels"]:
     return schedule(settings.steps, shift=settings.shift)
 
 
-def draw(
-    network: nn.Module,
-    settings: Sampling,
-    noise: Float[Tensor, "b 16 f h w"],
-    *,
-    conditional: Conditions,
-    unconditional: Callable[[], Conditions],
-    on_step: Callable[[], None] | None = None,
-) -> Float[Tensor, "b 16 f h w"]:
-    """Clean latents from `noise`, of its type; in between they are float32, so that small steps are not lost.
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What is to be drawn.
+
+    Attributes:
+        settings: how.
+        noise: where from.
+        conditional: what the network is told.
+        unconditional: makes the conditions without the prompt; called only where guidance needs them.
+        on_step: called after each step.
+    """
+
+    settings: Sampling
+    noise: Float[Tensor, "b 16 f h w"]
+    conditional: Conditions
+    unconditional: Callable[[], Conditions]
+    on_step: Callable[[], None] | None = None
+
+
+def draw(network: nn.Module, sample: Sample) -> Float[Tensor, "b 16 f h w"]:
+    """Clean latents, of the noise's type; in between they are float32, so that small steps are not lost.
 
     Args:
         network: velocity of (noisy, sigma, conditions).
-        unconditional: makes the conditions without the prompt; called only where guidance needs them.
-        on_step: called after each step.
 
     Raises:
         ConfigError: a setting does not go with this network or its device.
     """
+    settings, noise = sample.settings, sample.noise
     sampler, sigmas = SAMPLERS[settings.sampler], sigmas_of(settings)
     if settings.compile:
         compile_blocks(network.transformer)
@@ -63,13 +73,13 @@ def draw(
 
             return velocity
 
-        told = field("conditional", conditional)
+        told = field("conditional", sample.conditional)
         floor = guidance_floor(sigmas, settings.guidance_skip)
         if settings.guidance == 1:
             velocity = told
         elif settings.guidance_passes == "one":
-            both = field("both", joined(unconditional(), conditional))
-            going_on = field("both", conditional)
+            both = field("both", joined(sample.unconditional(), sample.conditional))
+            going_on = field("both", sample.conditional)
 
             def alone(noisy: Tensor, sigma: Tensor) -> Tensor:
                 passes.keep_second_half("both", 2 * len(noisy))  # what is cached goes on, not anew
@@ -77,8 +87,9 @@ def draw(
 
             velocity = guided_at_once(both, alone, settings.guidance, down_to=floor)
         else:
-            velocity = guided(told, field("unconditional", unconditional()), settings.guidance, down_to=floor)
-        return sampler.integrate(velocity, noise.float(), sigmas, on_step).to(noise.dtype)
+            untold = field("unconditional", sample.unconditional())
+            velocity = guided(told, untold, settings.guidance, down_to=floor)
+        return sampler.integrate(velocity, noise.float(), sigmas, sample.on_step).to(noise.dtype)
 
 
 def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Passes]:
@@ -86,12 +97,17 @@ def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Pas
     if settings.cache is None:
         return nullcontext(Passes())
     if network.transformer.context_parallel is not None:
-        _check_shared(settings)
+        check_shared(settings)
     calls = SAMPLERS[settings.sampler].calls(settings.steps)
     return step_cache(network.transformer, settings.cache, calls=calls)
 
 
-def _check_shared(settings: Sampling) -> None:
+def check_shared(settings: Sampling) -> None:
+    """Refuse what does not go with a sample that several processes share.
+
+    Raises:
+        ConfigError: the settings do not.
+    """
     if settings.cache is not None and settings.cache.kind == "first-block":
         raise ConfigError(
             "first-block does not go with context parallelism: processes that see other tokens could skip "
@@ -99,13 +115,18 @@ def _check_shared(settings: Sampling) -> None:
         )
 
 
-def check_sampling(models: Models) -> None:
+def check_sampling(models: Models, *, shared: bool = False) -> None:
     """Refuse settings of the preset that `draw` would refuse, before anything is loaded.
+
+    Args:
+        shared: whether several processes draw each sample together.
 
     Raises:
         ConfigError: one line about the first of them.
     """
     for part, settings in (("strag", models.preset.tracks), ("vism", models.preset.views)):
+        if shared:
+            check_shared(settings)
         check_settings(settings, models.config(part).wan, device=models.device, memory=models.preset.memory)
 
 

@@ -6,8 +6,8 @@ call of the network (`networks.context_parallel`). So the others hold 4D-STraG o
 and a stage that is finished or fails before it draws does not concern them.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -19,19 +19,10 @@ from more4d.networks.interface import Conditions
 from more4d.pipelines.fellows import Fellows
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import draw
+from more4d.pipelines.sampling import Sample, draw
 
 
-def draw_part(
-    models: Models,
-    part: str,
-    settings: Sampling,
-    noise: Float[Tensor, "b 16 f h w"],
-    *,
-    conditional: Conditions,
-    unconditional: Callable[[], Conditions],
-    on_step: Callable[[], None] | None = None,
-) -> Float[Tensor, "b 16 f h w"]:
+def draw_part(models: Models, part: str, sample: Sample) -> Float[Tensor, "b 16 f h w"]:
     """As `sampling.draw` with the network that plays `part`, together with the processes that help, if any.
 
     Raises:
@@ -40,9 +31,7 @@ def draw_part(
     """
     network, fellows = models.network(part), models.fellows
     if fellows is None:
-        return draw(
-            network, settings, noise, conditional=conditional, unconditional=unconditional, on_step=on_step
-        )
+        return draw(network, sample)
     if fellows.out_of_step:
         raise ProcessesError("the processes of this run are out of step; run the same command again")
     heads, processes = network.transformer.numbers.heads, fellows.tensors.size()
@@ -51,18 +40,12 @@ def draw_part(
             f"{part} has {heads} attention heads, which {processes} processes cannot share; launch at most "
             f"{heads}"
         )
-    without = None if settings.guidance == 1 else unconditional()
-    fellows.say((part, settings, noise.cpu(), conditional.to("cpu"), without and without.to("cpu")))
+    settings, told = sample.settings, sample.conditional
+    without = None if settings.guidance == 1 else sample.unconditional()
+    fellows.say((part, settings, sample.noise.cpu(), told.to("cpu"), without and without.to("cpu")))
     fellows.out_of_step = True  # who breaks off leaves the others waiting
     network.transformer.context_parallel = ContextParallel(fellows.tensors)
-    latents = draw(
-        network,
-        settings,
-        noise,
-        conditional=conditional,
-        unconditional=unconditional if without is None else lambda: without,
-        on_step=on_step,
-    )
+    latents = draw(network, replace(sample, unconditional=lambda: without))
     fellows.out_of_step = False
     return latents
 
@@ -97,12 +80,12 @@ def _draw_along(
     network of one stage would still be there while that of the next is loaded.
     """
     part, settings, noise, conditional, without = said
+    sample = Sample(
+        settings=settings,
+        noise=noise.to(models.device),
+        conditional=conditional.to(models.device),
+        unconditional=lambda: without.to(models.device),
+    )
     with models.at_work(part) as (network,):
         network.transformer.context_parallel = ContextParallel(fellows.tensors)
-        draw(
-            network,
-            settings,
-            noise.to(models.device),
-            conditional=conditional.to(models.device),
-            unconditional=lambda: without.to(models.device),
-        )
+        draw(network, sample)

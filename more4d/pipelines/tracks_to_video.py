@@ -16,7 +16,7 @@ from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
 from more4d.pipelines.prompts import NOTHING, EncodedPrompts, compared_with
-from more4d.pipelines.sampling import standard_noise
+from more4d.pipelines.sampling import Sample, standard_noise
 from more4d.pipelines.together import draw_part
 from more4d.raster.interface import COVERED, Rendering
 
@@ -143,16 +143,15 @@ def _fill_window(
         generator=generator,
         like=rendering,
     )
+    sample = Sample(
+        settings=models.preset.views,
+        noise=noise,
+        conditional=conditional,
+        unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
+        on_step=on_step,
+    )
     with models.at_work("vism"):
-        latents = draw_part(
-            models,
-            "vism",
-            models.preset.views,
-            noise,
-            conditional=conditional,
-            unconditional=lambda: replace(conditional, text=text.encode_text([NOTHING])),
-            on_step=on_step,
-        )
+        latents = draw_part(models, "vism", sample)
     with models.at_work("video_codec") as (codec,):
         video = codec.decode_video(latents, masked_video(rendering, mask), mask)[0].float().cpu()
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)

@@ -130,7 +130,7 @@ def test_real_odd_pictures_work_or_are_refused_in_one_line(command, shared, tmp_
 
 @pytest.mark.parametrize("prompt", ["", "   "])
 def test_an_empty_prompt_is_refused(command, picture, prompt):
-    refuses(command(picture, "--prompt", prompt), "prompt is empty")
+    refuses(command(picture, "--prompt", prompt), "prompt is empty", code=2)
 
 
 def test_no_prompt_is_wrong_usage(command, picture):
@@ -141,13 +141,20 @@ def test_no_prompt_is_wrong_usage(command, picture):
     ("arguments", "words"),
     [
         (("--camera", "orbitt"), ("orbitt", "did you mean 'orbit'", "surrounding")),
-        (("--camera", "nowhere.json"), ("nowhere.json",)),
         (("--device", "tpu"), ("tpu", "cuda")),
         (("--intrinsics", "1,2,3"), ("1,2,3", "fx,fy,cx,cy")),
         (("--frames", "many"), ("many",)),
         (("--no-such-option",), ("--no-such-option",)),
         (("--pictures", "videos.txt"), ("--list",)),
         (("--list", "jobs.csv"), ("--list",)),
+        (("--frames", "0"), ("got 0",)),
+        (("--frames", "-3"), ("got -3",)),
+        (("--frames", "100000"), ("got 100000", "400")),
+        (("--fps", "0"), ("got 0",)),
+        (("--export", "obj"), ("obj", "ply, npz, glb")),
+        (("--intrinsics", "0,1,0.5,0.5"), ("0,1,0.5,0.5", "positive")),
+        (("--intrinsics", "nan,1,0.5,0.5"), ("finite",)),
+        (("--intrinsics", "500,1,0.5,0.5"), ("both",)),
     ],
 )
 def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
@@ -158,16 +165,9 @@ def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--frames", "0"), ("got 0",)),
-        (("--frames", "-3"), ("got -3",)),
-        (("--frames", "100000"), ("got 100000", "400")),
-        (("--fps", "0"), ("got 0",)),
-        (("--export", "obj"), ("obj", "ply, npz, glb")),
-        (("--intrinsics", "0,1,0.5,0.5"), ("0,1,0.5,0.5", "positive")),
-        (("--intrinsics", "nan,1,0.5,0.5"), ("finite",)),
-        (("--intrinsics", "500,1,0.5,0.5"), ("both",)),
         (("--intrinsics", "500,500,4000,30"), ("4000", "80 x 60")),
         (("--intrinsics", "0.01,0.01,0.5,0.5"), ("0.01", "169")),
+        (("--camera", "nowhere.json"), ("nowhere.json",)),
         (("--depth", "nowhere.npy"), ("nowhere.npy",)),
         (("--tracks", "nowhere.npz"), ("nowhere.npz",)),
     ],

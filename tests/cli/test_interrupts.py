@@ -1,4 +1,6 @@
 import signal
+import sys
+import time
 
 import pytest
 
@@ -83,3 +85,25 @@ def test_who_ended_a_run_is_known(number, outside):
     with pytest.raises(KeyboardInterrupt), listening():
         signal.raise_signal(number)
     assert ended_from_outside() == outside
+
+
+def test_an_import_is_not_broken_off_but_waited_for(tmp_path, monkeypatch):
+    """Inside of one a KeyboardInterrupt is often swallowed, or leaves half a module."""
+    (tmp_path / "swallows.py").write_text(
+        "import signal, time\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    time.sleep(0.2)\n"
+        "except BaseException:\n"
+        "    pass\n"
+        "whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), listening():
+        import swallows
+
+        time.sleep(10)
+    assert sys.modules.pop("swallows").whole and swallows
+    assert time.monotonic() - started < 2
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

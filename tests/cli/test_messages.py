@@ -51,8 +51,15 @@ def test_a_folder_that_is_gone_silences_nobody(other, capsys, monkeypatch, tmp_p
 
 def test_notes_are_said_once(other, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(messages.FOLDER, str(tmp_path))
-    record = logging.makeLogRecord({"msg": "%d frames", "args": (3,)})
+    record = logging.makeLogRecord({"msg": "%d frames", "args": (3,), "levelno": logging.INFO})
     messages.Notes().handle(record)
     other()
     messages.Notes().handle(record)
     assert capsys.readouterr().err == "note: 3 frames\n"
+
+
+def test_a_warning_is_said_once_by_one_process_and_progress_as_often_as_it_is_made(other, capsys):
+    notes = messages.Notes()
+    for level in (logging.WARNING, logging.WARNING, logging.INFO, logging.INFO):
+        notes.handle(logging.makeLogRecord({"msg": f"at {level}", "levelno": level}))
+    assert capsys.readouterr().err == "note: at 30\nnote: at 20\nnote: at 20\n"

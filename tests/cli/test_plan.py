@@ -1,13 +1,20 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from more4d.cli.main import main
 from more4d.cli.plan import MODES
-from more4d.cli.plan_tables import amount, duration, table
+from more4d.cli.plan_tables import _why_no_less, amount, duration, table
 from more4d.networks.generator_costs import PassCost
 from more4d.networks.offload import MEMORY_MODES
 from more4d.pipelines.plan import training
+from more4d.pipelines.plan.gpus import CPU_CORE_FLOPS, GPUS
+from more4d.pipelines.plan.inference import InferencePlan, plan_inference
+from more4d.pipelines.preset import find_preset
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_plan_of_the_bundled_preset_fits_every_gpu(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,20 +55,83 @@ def test_training_is_planned_for_both_generators(
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [["--size", "368"], ["--memory", "much"], ["--memory", "-3"], ["--gpus", "0"], ["--lora-rank", "x"]],
+    ("wrong", "reason"),
+    [
+        (["--size", "368"], "write HEIGHTxWIDTH"),
+        (["--size", "0x0"], "sides must lie between 16 and 4096 pixels, got 0x0"),
+        (["--size", "100000x100000"], "sides must lie between 16 and 4096 pixels, got 100000x100000"),
+        (["--frames", "12"], "4n + 1, from 5 to 401, got 12"),
+        (["--frames", "100001"], "4n + 1, from 5 to 401, got 100001"),
+        (["--memory", "much"], "number of GiB"),
+        (["--memory", "-3"], "number of GiB"),
+        (["--gpus", "0"], "from 1 to 4096"),
+        (["--gpus", "100000"], "from 1 to 4096"),
+        (["--lora-rank", "x"], "from 1 to 4096"),
+    ],
 )
-def test_wrong_arguments_are_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_one_line(
+    wrong: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["plan", *wrong])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and reason in told
 
 
-@pytest.mark.parametrize("wrong", [["--preset", "none"], ["--frames", "12"], ["--size", "100x100"]])
-def test_what_cannot_be_planned_is_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (["--preset", "none"], "there is no preset 'none'; known: tiny"),
+        (["--preset", "nosuch.yaml"], "there is no preset file nosuch.yaml"),
+        (["--size", "100x100"], "sides must be multiples of 16 for preset 'tiny', got 100x100"),
+        (["--gpus", "1000"], "attention heads, which 1000 GPUs cannot share; plan at most"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(
+    wrong: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", *wrong]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and reason in told
+
+
+def test_what_runs_on_a_cpu_is_told_its_time_there(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = json.loads((ROOT / "benchmarks/results/plan_cpu.json").read_text())
+    assert pytest.approx(measured["gflops_of_both"] * 1e9, rel=0.1) == CPU_CORE_FLOPS
+    assert main(["plan", "--memory", "full"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "one CPU core" in told and "48 billion operations per second" in told
+    assert main(["plan", "--memory", "full", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["cpu_core_seconds"]
+    assert set(stages) == {"tracks", "views"}
+    for stage, seconds in stages.items():
+        assert seconds == pytest.approx(measured["seconds"][stage], rel=0.2)
+
+
+def planned(plan: InferencePlan, **peaks: int) -> InferencePlan:
+    """The plan with the peaks of two modes in its first step."""
+    modes = [
+        replace(plan.modes[0], memory=memory, device_bytes=(peak, *[0] * (len(plan.steps) - 1)))
+        for memory, peak in peaks.items()
+    ]
+    return replace(plan, modes=tuple(modes))
+
+
+def test_a_line_says_why_eight_bits_save_nothing() -> None:
+    preset, folder = find_preset("tiny")
+    plan = plan_inference(preset, folder, memories=("full", "fp8"))
+    lines = " ".join(_why_no_less(planned(plan, full=100, fp8=100)))
+    assert "the peak is in tracks prompts, where text is at work" in lines and "text stays float32" in lines
+    assert _why_no_less(planned(plan, full=100, fp8=60)) == []
+
+
+def test_every_mode_that_fits_has_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("both stages"))
+    rows = {line.split()[0]: line for line in lines[first + 1 : first + 1 + len(MODES)]}
+    assert tuple(rows) == MODES and all(row.count(" s") == len(GPUS) for row in rows.values())
 
 
 def test_modes_are_those_of_the_networks() -> None:

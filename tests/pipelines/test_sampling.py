@@ -12,7 +12,7 @@ from more4d.networks.step_cache import StepCacheConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import check_settings, draw, joined, sigmas_of, standard_noise
+from more4d.pipelines.sampling import Sample, check_settings, draw, joined, sigmas_of, standard_noise
 
 
 class Toward(nn.Module):
@@ -36,27 +36,27 @@ def test_draws_what_the_network_leads_to(sampler):
         raise AssertionError
 
     steps = []
-    drawn = draw(
-        Toward(),
-        Sampling(steps=4, sampler=sampler),
-        noise,
+    sample = Sample(
+        settings=Sampling(steps=4, sampler=sampler),
+        noise=noise,
         conditional=conditions(2.0),
         unconditional=never,
         on_step=lambda: steps.append(1),
     )
+    drawn = draw(Toward(), sample)
     assert torch.allclose(drawn, torch.full_like(drawn, 2.0), atol=1e-5)
     assert len(steps) == 4
 
 
 def test_guidance_goes_beyond_the_condition():
     noise = torch.zeros(1, 16, 2, 3, 4)
-    drawn = draw(
-        Toward(),
-        Sampling(steps=1, guidance=3.0),
-        noise,
+    sample = Sample(
+        settings=Sampling(steps=1, guidance=3.0),
+        noise=noise,
         conditional=conditions(2.0),
         unconditional=lambda: conditions(1.0),
     )
+    drawn = draw(Toward(), sample)
     assert torch.allclose(drawn, torch.full_like(drawn, 4.0))
 
 
@@ -89,7 +89,8 @@ def drawn_by(vism: ViSM, settings: Sampling) -> torch.Tensor:
         return ViSMConditions(known_latents=some[:, :16], known_mask=some[:, 16:], text=text)
 
     noise = standard_noise(1, 16, 2, 4, 6, generator=torch.Generator().manual_seed(0), like=torch.zeros(1))
-    return draw(vism, settings, noise, conditional=told(2.0), unconditional=lambda: told(-1.0))
+    sample = Sample(settings=settings, noise=noise, conditional=told(2.0), unconditional=lambda: told(-1.0))
+    return draw(vism, sample)
 
 
 GUIDED = Sampling(steps=6, guidance=5.0, shift=3.0, sampler="unipc")
@@ -202,13 +203,13 @@ def test_small_steps_are_not_lost_in_half_precision():
             return torch.ones_like(noisy)
 
     noise = torch.full((1, 16, 2, 3, 4), 2.0, dtype=torch.bfloat16)
-    drawn = draw(
-        Constant(),
-        Sampling(steps=400),
-        noise,
+    sample = Sample(
+        settings=Sampling(steps=400),
+        noise=noise,
         conditional=conditions(0.0),
         unconditional=lambda: conditions(0.0),
     )
+    drawn = draw(Constant(), sample)
     assert drawn.dtype == torch.bfloat16 and torch.equal(drawn, torch.ones_like(drawn))
 
 

@@ -1,16 +1,18 @@
 """What a codec's encoding and decoding need, found by running it without content on the meta device."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from more4d.networks.dry_run import tensor_bytes, watched
+from more4d.networks.dry_run import Watch, tensor_bytes, watched
 from more4d.networks.generator_costs import LatentSize
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.trajectory_vae import WanTrajectoryVae
+from more4d.networks.vae_tiles import SecondHalf
 from more4d.networks.video_vae import WanVideoVae
 
 META = torch.device("meta")
@@ -31,11 +33,47 @@ class Need:
         return Need(flops=self.flops + following.flops, peak_bytes=max(self.peak_bytes, following.peak_bytes))
 
 
-def needed(run: Callable[[], Any]) -> Need:
-    """What `run` needs; tensors that it makes without saying where are on the meta device."""
-    with torch.inference_mode(), META, watched() as watch:
+def needed(run: Callable[[], Any], vae: WanVideoVae | None = None) -> Need:
+    """What `run` needs; tensors that it makes without saying where are on the meta device.
+
+    Args:
+        vae: at work in it. Of its tiles one of each size is decoded, the others need the same.
+    """
+    with torch.inference_mode(), META, watched() as watch, ExitStack() as alike:
+        if vae is not None:
+            alike.enter_context(equal_tiles_once(vae, watch))
         run()
     return Need(flops=watch.flops, peak_bytes=watch.peak_bytes)
+
+
+@contextmanager
+def equal_tiles_once(vae: WanVideoVae, watch: Watch) -> Iterator[None]:
+    """Let every further tile of a size only be counted, as the first was."""
+    usual = vae._in_groups
+    known: dict[Hashable, tuple[Need, torch.Size]] = {}
+
+    def in_groups(network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
+        if not isinstance(network, SecondHalf):
+            return usual(network, groups, **first)
+        sizes = tuple(group.shape for group in groups)
+        if sizes in known:
+            need, shape = known[sizes]
+            watch.flops += need.flops
+            watch.peak_bytes = max(watch.peak_bytes, watch.live_bytes + need.peak_bytes)
+            return groups[0].new_empty(shape)
+        flops, live, peak = watch.flops, watch.live_bytes, watch.peak_bytes
+        watch.peak_bytes = live
+        made = usual(network, groups, **first)
+        need = Need(flops=watch.flops - flops, peak_bytes=watch.peak_bytes - live)
+        watch.peak_bytes = max(peak, watch.peak_bytes)
+        known[sizes] = need, made.shape
+        return made
+
+    vae._in_groups = in_groups  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del vae._in_groups
 
 
 @dataclass
@@ -65,7 +103,9 @@ class CodecNeeds:
             return needed(lambda: self._decode(codec))
         vae.tile_px = None if tile_px is None or self._longest_px <= tile_px else tile_px
         inner = self._per_frame(
-            ("decode", str(vae.config), vae.tile_px), lambda frames: vae.decode_raw(self._latents(frames))
+            ("decode", str(vae.config), vae.tile_px),
+            lambda frames: vae.decode_raw(self._latents(frames)),
+            vae,
         )
         given = tensor_bytes(self._given(codec))
         return replace(inner, peak_bytes=inner.peak_bytes + given).and_then(self._around(codec, vae))
@@ -78,13 +118,13 @@ class CodecNeeds:
         finally:
             del vae.decode_raw
 
-    def _per_frame(self, key: Hashable, run: Callable[[int], Any]) -> Need:
+    def _per_frame(self, key: Hashable, run: Callable[[int], Any], vae: WanVideoVae | None = None) -> Need:
         """The need for all latent frames of a network that takes one after the other."""
         if key not in self._known:
             if self.size.frames <= FEW + 1:
-                self._known[key] = needed(lambda: run(self.size.frames))
+                self._known[key] = needed(lambda: run(self.size.frames), vae)
             else:
-                few, more = (needed(lambda frames=frames: run(frames)) for frames in (FEW, FEW + 1))
+                few, more = (needed(lambda frames=frames: run(frames), vae) for frames in (FEW, FEW + 1))
                 further = self.size.frames - FEW
                 self._known[key] = Need(
                     flops=few.flops + further * (more.flops - few.flops),

@@ -10,6 +10,9 @@ CODEC_SHARE = 0.2
 """Of a GPU's rate, reached by convolutions over large pictures: an assumption."""
 ORDINARY_SHARE = 0.3
 """Of the rate from pinned host memory, reached from ordinary memory: an assumption."""
+CPU_CORE_FLOPS = 48e9
+"""Operations per second and core, measured with the bundled networks on one core of an AMD EPYC server:
+`benchmarks/results/plan_cpu.json`."""
 RESERVED_GIB = 1.5
 """Of a GPU's memory, for its driver, for what kernels use inside and for gaps: an assumption."""
 

@@ -10,10 +10,17 @@ import torch
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
 from more4d.networks.costs import TokenGrid
-from more4d.networks.interface import FRAME_STRIDE
 from more4d.networks.offload import MEMORY_MODES, Memory, WeightBytes, weight_bytes
-from more4d.pipelines.models import ENCODERS
-from more4d.pipelines.plan.gpus import CODEC_SHARE, GPUS, MEMORY_CLASSES, TRANSFORMER_SHARE, Gpu
+from more4d.pipelines.models import ENCODERS, GENERATORS
+from more4d.pipelines.plan.bounds import check_frames, check_sides
+from more4d.pipelines.plan.gpus import (
+    CODEC_SHARE,
+    CPU_CORE_FLOPS,
+    GPUS,
+    MEMORY_CLASSES,
+    TRANSFORMER_SHARE,
+    Gpu,
+)
 from more4d.pipelines.plan.parts import planned_parts
 from more4d.pipelines.plan.steps import Size, Step, Steps
 from more4d.pipelines.preset import Preset
@@ -84,6 +91,17 @@ class InferencePlan:
     steps: tuple[Step, ...]
     modes: tuple[ModePlan, ...]
 
+    @property
+    def cpu_seconds(self) -> dict[str, float] | None:
+        """Of each stage on one core of a CPU; None for presets that are not meant for one."""
+        if self.dtype != "float32":
+            return None
+        memory = self.modes[0].memory
+        flops = dict.fromkeys((step.stage for step in self.steps), 0)
+        for step in self.steps:
+            flops[step.stage] += step.needs[memory].flops
+        return {stage: count / CPU_CORE_FLOPS for stage, count in flops.items()}
+
     def fastest(self, gpu: Gpu, limit_bytes: float = inf) -> ModePlan | None:
         """The memory mode that takes least time of those that fit into a GPU; the first of about equals.
 
@@ -114,11 +132,19 @@ def plan_inference(
         memories: modes to plan.
 
     Raises:
-        ConfigError: a size is impossible for the preset.
+        ConfigError: a size is impossible for the preset, or its generators have fewer attention heads than
+            there are GPUs.
         WeightsError: a file that is needed to know its size is missing or damaged.
     """
     planned = checked_size(preset, frames, size)
     parts = planned_parts(preset, folder)
+    for part in GENERATORS:
+        heads = parts[part].config.wan.heads
+        if gpus > heads:
+            raise ConfigError(
+                f"{part} of preset '{preset.name}' has {heads} attention heads, which {gpus} GPUs cannot "
+                f"share; plan at most {heads} GPUs per sample (of a list of items each GPU makes its own)"
+            )
     dtype = getattr(torch, preset.dtype)
     work = Steps(parts=parts, preset=preset, size=planned, dtype=dtype, memories=memories)
     steps = tuple(work.all())
@@ -166,13 +192,13 @@ def checked_size(preset: Preset, frames: int | None, size: tuple[int, int] | Non
         ConfigError: it cannot.
     """
     frames = preset.frames if frames is None else frames
-    if frames < 1 + FRAME_STRIDE or (frames - 1) % FRAME_STRIDE:
-        raise ConfigError(f"frames that are generated at once are 4n + 1 and at least 5, got {frames}")
+    check_frames(frames)
     if size is None:
         height, width = working_size(*PHOTO, pixels=preset.pixels, multiple=preset.multiple)
     else:
         height, width = size
-    if min(height, width) < preset.multiple or height % preset.multiple or width % preset.multiple:
+    check_sides(height, width)
+    if height % preset.multiple or width % preset.multiple:
         raise ConfigError(
             f"sides must be multiples of {preset.multiple} for preset '{preset.name}', got {height}x{width}"
         )

@@ -24,7 +24,7 @@ def codecs() -> dict[str, nn.Module]:
         }
 
 
-@pytest.mark.parametrize("tile_px", [None, 64])
+@pytest.mark.parametrize("tile_px", [None, 64, 32])
 def test_few_frames_of_the_vae_tell_of_all(tile_px: int | None) -> None:
     vae = codecs()["video"]
     found = CodecNeeds(size=SIZE, dtype=torch.float32).decoding(vae, tile_px)
