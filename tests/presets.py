@@ -35,7 +35,7 @@ def write_random_preset(folder: Path, codecs: str) -> None:
     tiny = codecs == "tiny"
     text = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=32, length=24)
     if tiny:
-        sizes = TinyFeaturesConfig(dim=16, widths=(8, 8), blocks=(1, 1), attention=1, heads=2)
+        sizes = TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2)
         features = (TinyFeatures(sizes), "tiny-features", sizes)
         image_channels, reader = (
             24,

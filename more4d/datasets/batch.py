@@ -48,6 +48,7 @@ class ClipBatch(Batch):
         objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
         captions: one per clip.
         names: of the clips, for messages.
+        photo: the same picture, sharper, for networks that look closer; None where there is none.
         kinds: what stands there and what it does, as `datasets.kinds` numbers words; None where nobody knows.
     """
 
@@ -58,6 +59,7 @@ class ClipBatch(Batch):
     objects: Float[Tensor, "b 1 height width"]
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
+    photo: Float[Tensor, "b 3 photo_height photo_width"] | None = None
     kinds: Int[Tensor, "b 4 height width"] | None = None
 
 

@@ -39,7 +39,7 @@ class PictureOptions:
         disturbed: share of the pictures that are blurred, unevenly lit and noisy.
     """
 
-    shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
+    shapes: tuple[tuple[int, int], ...] = ((192, 256), (192, 256), (192, 256), (256, 192), (224, 224))
     group: int = 16
     stories: int = 2
     block: int = 1024

@@ -14,7 +14,7 @@ from more4d.datasets.pictures import crowded_world
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
-from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.capture import SceneClip, capture, photograph
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.library import sample_scene
 
@@ -35,6 +35,7 @@ class ProceduralOptions:
             pick; the others are of any world.
         hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
             cost).
+        closer: the photo is also taken this many times larger, for networks that look closer; 1 takes none.
         depth_noise: how often the depth map is degraded to resemble an estimated one.
     """
 
@@ -45,6 +46,7 @@ class ProceduralOptions:
     stories: int = 1
     crowded: float = 0.0
     hidden_weight: float = 1.0
+    closer: int = 1
     depth_noise: float = 0.5
 
     def __post_init__(self) -> None:
@@ -77,6 +79,9 @@ class ProceduralClips(Dataset):
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
         batch = clip_to_batch(clip, options.hidden_weight)
         batch = replace(batch, names=(f"scene {world}",), kinds=kinds_of(scene, clip.object_ids))
+        if options.closer > 1:
+            photo = photograph(scene, height=options.closer * height, width=options.closer * width)
+            batch = replace(batch, photo=rearrange(photo, "h w c -> 1 c h w") * 2 - 1)
         if draw.random() < options.depth_noise:
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
             batch = replace(batch, depth_m=degraded)

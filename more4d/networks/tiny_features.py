@@ -1,8 +1,9 @@
 """What feeds the tiny preset's motion perception module: a small network that knows things by their looks.
 
 It stands where the published weights have OmniMAE. Trained to name what every part of a picture shows, it
-learns in an hour on a CPU what a vision transformer of its size, on patches of 8 pixels, does not: the
-convolutions in front see legs and wheels before anything is pooled.
+learns on a CPU what a vision transformer of its size, on patches of 8 pixels, does not: the convolutions in
+front see legs and wheels before anything is pooled. It looks at the photo at twice the size that latents are
+made of; at that size most things are a dozen pixels high, and nobody could tell a goat from a wolf.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,13 @@ from more4d.networks.folded_blocks import ResidualBlock
 from more4d.networks.interface import PIXEL_STRIDE
 from more4d.networks.omnimae import OmniMAEConfig, ViTBlock, sinusoid
 
+CLOSER = 2
+"""Pixels of the photo it is shown, along a side, for each pixel that latents are made of."""
+
+STRIDE = CLOSER * PIXEL_STRIDE
+
 LONGEST_SIDE = 256
-"""Cells along a side that have positions of their own; a photo of 2048 pixels."""
+"""Cells along a side that have positions of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +33,16 @@ class TinyFeaturesConfig:
 
     Attributes:
         dim: channels of the features.
-        widths: channels at a half and a quarter of the picture's resolution.
-        blocks: residual blocks at a quarter and at an eighth of it.
+        widths: channels at a half, a quarter and an eighth of the photo's resolution.
+        blocks: residual blocks at each of these, and at a sixteenth.
         attention: blocks in which all cells see each other.
         heads: of these.
     """
 
     dim: int = 96
-    widths: tuple[int, int] = (24, 48)
-    blocks: tuple[int, int] = (1, 2)
-    attention: int = 2
+    widths: tuple[int, int, int] = (24, 32, 48)
+    blocks: tuple[int, int, int, int] = (0, 1, 1, 3)
+    attention: int = 3
     heads: int = 3
 
     def __post_init__(self) -> None:
@@ -47,22 +53,22 @@ class TinyFeaturesConfig:
 
 
 class TinyFeatures(nn.Module):
-    """A photo in, a map of features out, one vector per cell of 8x8 pixels."""
+    """A photo in, a map of features out, one vector per cell of 16x16 pixels."""
+
+    closer = CLOSER
 
     def __init__(self, config: TinyFeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        half, quarter = config.widths
-        self.fine = nn.Sequential(
-            nn.Conv2d(3, half, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(half, quarter, 2, stride=2),
-            *(ResidualBlock(quarter) for _ in range(config.blocks[0])),
-        )
-        self.coarse = nn.Sequential(
-            nn.Conv2d(quarter, config.dim, 2, stride=2),
-            *(ResidualBlock(config.dim) for _ in range(config.blocks[1])),
-        )
+        widths = (*config.widths, config.dim)
+        stages: list[nn.Module] = []
+        for stage, (width, blocks) in enumerate(zip(widths, config.blocks, strict=True)):
+            if stage:
+                stages.append(nn.Conv2d(widths[stage - 1], width, 2, stride=2))
+            else:
+                stages += [nn.Conv2d(3, width, 3, stride=2, padding=1), nn.SiLU()]
+            stages += [ResidualBlock(width) for _ in range(blocks)]
+        self.stages = nn.Sequential(*stages)
         sizes = OmniMAEConfig(dim=config.dim, heads=config.heads)
         self.blocks = nn.ModuleList(ViTBlock(sizes) for _ in range(config.attention))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
@@ -74,16 +80,16 @@ class TinyFeatures(nn.Module):
         """Features of an image in [0, 1].
 
         Raises:
-            ValueError: a side is no multiple of 8, or longer than 2048 pixels.
+            ValueError: a side is no multiple of 16, or longer than 4096 pixels.
         """
         height, width = image.shape[-2:]
-        longest = LONGEST_SIDE * PIXEL_STRIDE
-        if height % PIXEL_STRIDE or width % PIXEL_STRIDE or max(height, width) > longest:
+        longest = LONGEST_SIDE * STRIDE
+        if height % STRIDE or width % STRIDE or max(height, width) > longest:
             raise ValueError(
-                f"sides must be multiples of {PIXEL_STRIDE} and at most {longest}, got {height} x {width}"
+                f"sides must be multiples of {STRIDE} and at most {longest}, got {height} x {width}"
             )
         kind = self.norm.weight.dtype
-        cells = self.coarse(self.fine((2 * image - 1).to(kind)))
+        cells = self.stages((2 * image - 1).to(kind))
         rows, columns = cells.shape[-2:]
         down = self.positions[:rows, None].expand(-1, columns, -1)
         across = self.positions[None, :columns].expand(rows, -1, -1)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from more4d.networks.conditioners import ClipVision
 from more4d.networks.interface import (
@@ -37,23 +38,44 @@ def strag_conditions(
     prompts: list[str],
     frames: int,
     clip_image: ClipImage = "photo",
+    photo: Float[Tensor, "b 3 photo_height photo_width"] | None = None,
 ) -> STraGConditions:
     """Conditions of 4D-STraG with configuration `wan` for `frames` video frames.
 
     The reference tokens are the photo's first latent frame; motion features see the photo itself, and so does
     CLIP, if it is not shown a grey picture.
+
+    Args:
+        photo: the same picture, sharper than `image`, for motion features that look closer.
     """
     image_latents = codec.encode_image(image, frames)
-    photo = (image + 1) / 2
-    shown = torch.full_like(photo, GREY) if clip_image == "grey" else photo
+    seen = (image + 1) / 2
+    shown = torch.full_like(seen, GREY) if clip_image == "grey" else seen
+    features = None
+    if motion_features and wan.motion_feature_dim:
+        features = motion_features(closer_look(motion_features, image, photo))
     return STraGConditions(
         image_latents=image_latents,
         depth_latents=codec.encode_depth(depth_m, frames),
         reference_latents=image_latents[:, :, 0] if wan.reference_tokens else None,
         text=text_encoder.encode_text(prompts),
-        motion_features=motion_features(photo) if motion_features and wan.motion_feature_dim else None,
+        motion_features=features,
         clip=clip.encode_image(shown) if clip and wan.image_dim else None,
     )
+
+
+def closer_look(
+    network: nn.Module,
+    image: Float[Tensor, "b 3 height width"],
+    photo: Float[Tensor, "b 3 photo_height photo_width"] | None,
+) -> Float[Tensor, "b 3 closer_height closer_width"]:
+    """The picture in [0, 1], as many times larger than `image` as the network wants it (`closer`)."""
+    closer = getattr(network, "closer", 1)
+    if closer == 1:
+        return (image + 1) / 2
+    size = [closer * side for side in image.shape[-2:]]
+    photo = image if photo is None else photo
+    return (interpolate(photo, size, mode="bilinear", antialias=True).clamp(-1, 1) + 1) / 2
 
 
 def vism_conditions(

@@ -63,7 +63,7 @@ def image_to_tracks(
     """
     large = Guide(colours=image, depth_m=depth.depth_m)
     small = shrink(large, models.preset.output_scale)
-    motion = generate_motion(models, small, prompt, seed=seed, progress=progress)
+    motion = generate_motion(models, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
     motion = rearrange(upsample_guided(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
     positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
@@ -79,16 +79,28 @@ def image_to_tracks(
 
 @torch.inference_mode()
 def generate_motion(
-    models: Models, scene: Guide, prompt: str, *, seed: int, progress: Progress = silent
+    models: Models,
+    scene: Guide,
+    prompt: str,
+    *,
+    seed: int,
+    photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
+    progress: Progress = silent,
 ) -> Float[Tensor, "3 frames height width"]:
-    """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero."""
+    """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero.
+
+    Args:
+        scene: at the size that latents are made of.
+        photo: the same picture, sharper, for motion features that look closer.
+    """
     preset = models.preset
     with models.released():
         # In single precision: bfloat16 has 8 bits, fewer than depth needs before it becomes a picture.
         picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
         depth_m = scene.depth_m[None, None].to(models.device, torch.float32)
         text = models.prompts(prompt, *compared_with(preset.tracks))
-        conditional = _conditions(models, picture, depth_m, text, prompt=prompt)
+        sharp = None if photo is None else rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
+        conditional = _conditions(models, picture, depth_m, text, prompt=prompt, photo=sharp)
         height, width = scene.depth_m.shape
         noise = standard_noise(
             *(
@@ -126,6 +138,7 @@ def _conditions(
     text: EncodedPrompts,
     *,
     prompt: str,
+    photo: Float[Tensor, "1 3 photo_height photo_width"] | None,
 ) -> STraGConditions:
     """What 4D-STraG is told. A function of its own: what it calls an encoder by would keep it in memory."""
     with models.at_work("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
@@ -140,6 +153,7 @@ def _conditions(
             prompts=[prompt],
             frames=models.preset.frames,
             clip_image=models.preset.clip_image,
+            photo=photo,
         )
 
 

@@ -111,6 +111,11 @@ def capture(
     )
 
 
+def photograph(scene: Scene, *, height: int, width: int) -> Float[Tensor, "height width 3"]:
+    """The first picture of a scene alone, in [0, 1]; of any size, as a camera of more pixels takes it."""
+    return capture(scene, height=height, width=width, frames=1, visibility="none").tracks.colours
+
+
 def film(
     scene: Scene,
     *,

@@ -1,7 +1,10 @@
 """Laws of the procedural data set."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions, degrade_depth
@@ -87,3 +90,14 @@ def test_crowded_worlds_show_several_things():
         return [count_objects(world, aspect=1.5) for world in worlds]
 
     assert sum(count > 1 for count in counts(1.0)) > sum(count > 1 for count in counts(0.0))
+
+
+def test_a_closer_photo_shows_the_same_sharper():
+    options = replace(SMALL, shapes=((96, 128),), closer=2, depth_noise=0.0)
+    near, far = ProceduralClips(options, seed=3)[1], ProceduralClips(replace(options, closer=1), seed=3)[1]
+    assert far.photo is None and near.photo.shape == (1, 3, 192, 256)
+    assert torch.equal(near.image, far.image) and torch.equal(near.motion, far.motion)
+    shrunk = avg_pool2d(near.photo, 2)
+    assert (shrunk - near.image).abs().mean() < 0.5 * (
+        shrunk.mean((2, 3), keepdim=True) - near.image
+    ).abs().mean()

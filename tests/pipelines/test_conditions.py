@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig
-from more4d.pipelines.conditions import GREY, strag_conditions, vism_conditions
+from more4d.pipelines.conditions import GREY, closer_look, strag_conditions, vism_conditions
 from more4d.pipelines.models import Models
 
 
@@ -107,3 +108,14 @@ def test_clip_is_shown_the_photo_or_a_grey_picture(random_preset):
         torch.testing.assert_close(told["grey"].clip, clip.encode_image(torch.full((1, 3, 9, 9), GREY)))
     assert torch.equal(told["grey"].image_latents, told["photo"].image_latents)
     assert torch.equal(told["grey"].motion_features, told["photo"].motion_features)
+
+
+def test_a_network_that_looks_closer_is_shown_the_sharper_photo():
+    blind, close = nn.Identity(), nn.Identity()
+    close.closer = 2
+    image, sharp = torch.rand(1, 3, 16, 24) * 2 - 1, torch.rand(1, 3, 32, 48) * 2 - 1
+    assert torch.equal(closer_look(blind, image, sharp), (image + 1) / 2)
+    assert torch.equal(closer_look(close, image, sharp), (sharp + 1) / 2)
+    flat = closer_look(close, torch.full_like(image, 0.5), None)
+    assert flat.shape == sharp.shape and torch.allclose(flat, torch.tensor(0.75))
+    assert closer_look(close, image, torch.rand(1, 3, 100, 150)).shape == sharp.shape

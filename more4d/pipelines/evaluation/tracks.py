@@ -34,7 +34,7 @@ from more4d.pipelines.guided_upsampling import Guide
 from more4d.pipelines.image_to_tracks import generate_motion, positions_from_motion, seen_by_source_camera
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Preset
-from more4d.scenes.capture import SceneClip, capture
+from more4d.scenes.capture import SceneClip, capture, photograph
 
 Positions = Float[Tensor, "frames height width 3"]
 OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
@@ -78,8 +78,11 @@ def measure_tracks(
     height, width = native_size(models.preset)
     clip = capture(unseen.scene, height=height, width=width, frames=models.preset.frames)
     truth, camera = clip.tracks.positions, clip.tracks.camera
+    closer = models.preset.output_scale
+    photo = photograph(unseen.scene, height=closer * height, width=closer * width)
     guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
-    ours = [_generated(models, guide, clip, 1000 * unseen.index + seed) for seed in range(options.seeds)]
+    seeds = range(1000 * unseen.index, 1000 * unseen.index + options.seeds)
+    ours = [_generated(models, guide, clip, seed, photo) for seed in seeds]
     still = truth[:1].expand_as(truth)
     by_mean = moved_by_the_mean(clip, means)
     where = moves(truth, camera)
@@ -107,7 +110,7 @@ def measure_tracks(
     if options.estimated_depth:
         estimate = models.depth_estimator().estimate(clip.tracks.colours)
         guide = replace(guide, depth_m=estimate.depth_m)
-        motion = generate_motion(models, guide, clip.caption, seed=1000 * unseen.index)
+        motion = generate_motion(models, guide, clip.caption, seed=1000 * unseen.index, photo=photo)
         motion = rearrange(motion, "c t h w -> t h w c")
         result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
         own = positions_from_motion(motion, estimate.points, estimate.camera)
@@ -119,8 +122,9 @@ def measure_tracks(
     return result
 
 
-def _generated(models: Models, guide: Guide, clip: SceneClip, seed: int) -> Positions:
-    motion = rearrange(generate_motion(models, guide, clip.caption, seed=seed), "c t h w -> t h w c")
+def _generated(models: Models, guide: Guide, clip: SceneClip, seed: int, photo: Tensor) -> Positions:
+    motion = generate_motion(models, guide, clip.caption, seed=seed, photo=photo)
+    motion = rearrange(motion, "c t h w -> t h w c")
     return denormalise_motion(motion, clip.tracks.positions[0], clip.tracks.camera)
 
 

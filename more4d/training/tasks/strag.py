@@ -94,6 +94,7 @@ class STraGTask(GeneratorTask):
             depth_m=batch.depth_m,
             prompts=list(batch.captions),
             frames=batch.motion.shape[2],
+            photo=batch.photo,
             clip_image=self.options.clip_image,
         )
         return STraGLatents(

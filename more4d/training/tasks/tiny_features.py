@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy, interpolate, one_hot
 
 from more4d.datasets.kinds import NOTHING, STILL, UNKNOWN, VERBS, WORDS
 from more4d.datasets.pictures import PictureBatch, PictureOptions, Pictures
@@ -132,13 +132,18 @@ def total_of(words: dict[str, Tensor]) -> Tensor:
 
 
 def kinds_loss(logits: Tensor, kinds: Tensor) -> Tensor:
-    """Cross-entropy of a coarse map of words against what stands in the middle of each cell; scenery, which
-    fills most cells, counts as much as all things together.
+    """Cross-entropy of a coarse map of words against what stands in the middle of each cell.
+
+    Scenery, which fills most cells, counts as much as all things together, and a thing as the square root of
+    its size: there are more small ones than large ones.
     """
     cells = _cells(kinds, logits.shape[-2:])
     losses = cross_entropy(logits, cells, ignore_index=UNKNOWN, reduction="none")
-    things, scenery = cells > NOTHING, cells == NOTHING
-    return sum((losses * part).sum() / part.sum().clamp(min=1) for part in (things, scenery)) / 2
+    alike = one_hot((cells + 1).flatten(1), logits.shape[1] + 1)  # UNKNOWN is -1
+    size = alike.sum(1, keepdim=True).clamp(min=1)
+    weight = (alike / size.sqrt()).sum(-1).view_as(losses)
+    parts = (weight * (cells > NOTHING), weight * (cells == NOTHING))
+    return sum((losses * part).sum() / part.sum().clamp(min=1e-6) for part in parts) / 2
 
 
 def _things_right(said: Tensor, kinds: Tensor, least: int = NOTHING + 1) -> Tensor:

@@ -65,7 +65,7 @@ def losses(task, steps=2):
 def features_options(folder):
     return TinyFeaturesOptions(
         text=folder / "text_encoder.safetensors",
-        network=TinyFeaturesConfig(dim=16, widths=(8, 8), blocks=(1, 1), attention=1, heads=2),
+        network=TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2),
         reader=READER,
         data=PictureOptions(shapes=((32, 48),), group=2, stories=2),
     )
