@@ -2,12 +2,15 @@
 
 Python raises KeyboardInterrupt wherever it happens to be; inside a finaliser or a callback of a library it is
 swallowed, and the program goes on; an import that it breaks off may raise anything, or leave half a module.
-So the signal is also remembered, and asked for between steps and at the end, and imports are waited for.
+So the signal is also remembered, and asked for between steps and at the end, and imports are waited for,
+though not for long: where a large library takes its time, the process ends then and there, as if it had been
+killed, for which everything that writes files is made.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,13 +23,15 @@ GOES_ON = "the same command goes on from here"
 IMPORTING = "<frozen importlib._bootstrap>"
 AGAIN_S = 0.05
 """How soon it is looked again whether an import has ended."""
+PATIENCE_S = 1.0
+"""How long an import is waited for."""
 
 _heard = threading.Event()
 _numbers: list[int] = []
 
 
 def leave_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """For as long as nothing is begun: end this process by a signal, in one line."""
+    """End this process by a signal, in one line: while nothing is begun, and where nothing else would do."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
 
@@ -40,14 +45,18 @@ def listening() -> Iterator[None]:
     """
     _heard.clear()
     _numbers.clear()
+    waited_since: list[float] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
         _numbers.append(number)
         _heard.set()
-        interrupt(signal.SIGALRM, frame)
+        waited_since.append(time.monotonic())
+        interrupt(number, frame)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if _imports(frame):
+            if time.monotonic() - waited_since[0] > PATIENCE_S:
+                leave_at_once(number, frame)
             signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             return

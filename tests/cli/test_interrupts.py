@@ -1,6 +1,10 @@
+import importlib
+import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -101,9 +105,27 @@ def test_an_import_is_not_broken_off_but_waited_for(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), listening():
-        import swallows
-
+        importlib.import_module("swallows")
         time.sleep(10)
-    assert sys.modules.pop("swallows").whole and swallows
+    assert sys.modules.pop("swallows").whole
     assert time.monotonic() - started < 2
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_long_import_is_not_waited_for(tmp_path):
+    (tmp_path / "long_one.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    program = "from more4d.cli.interrupts import listening\nwith listening():\n    import long_one\n"
+    root = Path(__file__).resolve().parents[2]
+    started = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (130, "interrupted\n")
+    assert time.monotonic() - started < 30
