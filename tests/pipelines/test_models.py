@@ -128,7 +128,9 @@ def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_pa
 def test_motion_features_that_nothing_takes_are_refused(random_preset, tmp_path):
     folder = copy_of(random_preset, tmp_path / "weights")
     config = Models.open(folder).config("strag")
-    config = replace(config, wan=replace(config.wan, motion_feature_dim=None))
+    channels = config.reader.channels if config.reader else 0
+    wan = replace(config.wan, motion_feature_dim=None, in_channels=config.wan.in_channels - channels)
+    config = replace(config, wan=wan, reader=None)
     save_network(folder / "strag.safetensors", STraG(config), kind="strag", config=config)
     with pytest.raises(ConfigError, match="takes none"):
         Models.open(folder)
