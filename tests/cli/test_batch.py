@@ -3,9 +3,13 @@ import shutil
 
 import torch
 
+from more4d.cli import batch
 from more4d.files.network_file import read_network_file, write_network_file
 from more4d.files.video import write_video
+from more4d.pipelines.image_to_4d import Result
+from more4d.pipelines.job import Job
 from more4d.pipelines.run_lock import locked
+from more4d.pipelines.run_record import RunRecord
 
 
 def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_path):
@@ -53,3 +57,22 @@ def test_weights_that_cannot_be_loaded_stop_the_batch(command, picture, tmp_path
     (tmp_path / "jobs.txt").write_text("ball.png | it rolls\nball.png | it jumps\n")
     ran = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
     assert ran.code == 1 and ran.err.count("error:") == 1 and "depth.safetensors" in ran.err
+
+
+def test_a_sheet_names_its_items_and_says_how_many_it_shows(picture, tmp_path, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(batch, "save_batch_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr(RunRecord, "stage", lambda self, name, inputs, files, make: make())
+    monkeypatch.setattr(batch, "SHEET_ITEMS", 2)
+    jobs = [Job(name=name, image=picture, prompt="it rolls") for name in ("a", "b", "c")]
+    made = [
+        batch.Outcome(
+            job=job,
+            seconds=1.0,
+            result=Result(folder=tmp_path / job.name, identity=job.name, files=(), stages_run=1),
+        )
+        for job in jobs
+    ]
+    assert batch.summarise(RunRecord(tmp_path, {}), made, started=0.0, memory_mib=1) == 0
+    assert capsys.readouterr().out.endswith("sheet.png (the first 2 of 3)\n")
+    assert [row[0] for row in shown] == ["a: it rolls", "b: it rolls"]

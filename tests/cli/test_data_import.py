@@ -171,7 +171,7 @@ def test_a_broken_archive_does_not_stop_the_others(importer: Importer, flat: Pat
 WRONG = [
     (("absent",), 1, "absent does not exist"),
     (("empty",), 1, "no samples in"),
-    (("empty", "--captions", "a", "b", "c"), 1, "one or two files"),
+    (("empty", "--captions", "a", "b", "c"), 2, "one or two files"),
     (("empty", "--captions", "absent.csv"), 1, "cannot read"),
     (("empty", "--size", "12"), 2, "ROWSxCOLUMNS"),
     (("empty", "--intrinsics", "1,2"), 2, "fx,fy,cx,cy"),

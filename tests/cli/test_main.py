@@ -123,7 +123,7 @@ def test_the_options_are_these():
         " part preset quiet sampler scenes seeds set shift steps video-features weights",
         "plan": "frames gpus h help json lora-rank memory preset size task weights",
         "weights check": "h help preset",
-        "weights convert": "as h help role",
+        "weights convert": "as h help option role",
         "data cache": "config device dtype h help output per-file samples variations workers",
         "data import": "captions clips-per-shard frames h help intrinsics max-bad-fraction max_bad_fraction"
         " output size stride workers",

@@ -24,10 +24,15 @@ def test_a_scene_goes_through_the_codec(random_preset, tmp_path, capsys):
     assert run(random_preset, tmp_path / "out", "scene:4") == 0  # other input, same folder
 
 
-@pytest.mark.parametrize(
-    ("source", "word"), [("nowhere.npz", "no file nowhere.npz"), ("scene:x", "whole number")]
-)
-def test_what_is_no_scene_and_no_file_is_refused(random_preset, tmp_path, capsys, source, word):
-    assert run(random_preset, tmp_path / "out", source) == 1
-    assert word in capsys.readouterr().err
+def test_what_is_no_file_is_refused(random_preset, tmp_path, capsys):
+    assert run(random_preset, tmp_path / "out", "nowhere.npz") == 1
+    assert "no file nowhere.npz" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("source", ["scene:x", "scene:", "scene:-1"])
+def test_what_is_no_scene_is_a_wrong_argument(random_preset, tmp_path, capsys, source):
+    with pytest.raises(SystemExit) as ended:
+        run(random_preset, tmp_path / "out", source)
+    assert ended.value.code == 2 and "whole number" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

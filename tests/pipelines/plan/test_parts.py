@@ -8,6 +8,7 @@ from more4d.foundation.errors import WeightsError
 from more4d.networks.weights import named_tensors
 from more4d.pipelines.plan.parts import PUBLISHED_PARTS, planned_parts
 from more4d.pipelines.preset import find_preset, preset_names
+from tests.published_presets import HEADS, write_everything, write_small_preset
 
 
 def test_the_bundled_preset_is_as_large_as_its_files() -> None:
@@ -58,3 +59,11 @@ def test_a_file_that_is_here_is_read_whatever_the_preset_is_called(tmp_path: Pat
     found = planned_parts(replace(preset, parts=replace(preset.parts, strag=file)), folder)
     assert found["strag"].config == expected
     assert found["vism"].config == PUBLISHED_PARTS["fun-14b"]["vism"][1]
+
+
+def test_what_a_preset_says_of_its_files_is_heard(tmp_path: Path) -> None:
+    """Heads cannot be told from tensors of unusual widths."""
+    write_everything(tmp_path)
+    written = write_small_preset(tmp_path / "small.yaml", "moge4d")
+    preset, folder = find_preset(str(written), tmp_path / "models")
+    assert planned_parts(preset, folder)["strag"].config.wan.heads == HEADS
