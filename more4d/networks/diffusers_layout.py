@@ -51,6 +51,11 @@ def convert(
     found, plan, headers = planned(source, role=role, options=options)
     if found.problems or plan is None:
         raise unusable(source, found)
+    if found.kind not in OUTER:
+        raise WeightsError(
+            f"{source} holds a network of kind {found.kind}, for which no library has a layout "
+            f"(there is one for {', '.join(OUTER)}); it is used as it is"
+        )
     network = without_memory(found.kind, found.config)
     with headers.opened() as read:
         tensors = tensors_of(network, plan, read)
@@ -75,8 +80,6 @@ def _write(
     sizes: Mapping[str, int],
     shard_bytes: int,
 ) -> list[Path]:
-    if kind not in OUTER:
-        raise WeightsError(f"a '{kind}' has no layout in diffusers; known: {', '.join(OUTER)}")
     outer = OUTER[kind]
     described = {**DESCRIPTIONS[kind](network), OWN: {"kind": kind, "config": to_mapping(network.config)}}
     for name, key in outer.in_config.items():
