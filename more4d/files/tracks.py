@@ -65,7 +65,8 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         **(metadata or {}),
     }
     with atomic_write(Path(path)) as temporary:
-        safetensors.torch.save_file(_to_tensors(tracks), temporary, metadata=header)
+        # not save_file, whose error on a full disk is one of its own
+        temporary.write_bytes(safetensors.torch.save(_to_tensors(tracks), header))
         in_fixed_order(temporary)
 
 

@@ -147,6 +147,7 @@ def test_no_prompt_is_wrong_usage(command, picture):
         (("--no-such-option",), ("--no-such-option",)),
         (("--pictures", "videos.txt"), ("--list",)),
         (("--list", "jobs.csv"), ("--list",)),
+        (("--tracks", "nowhere.npz"), ("nowhere.npz", "already holds a photo")),
         (("--frames", "0"), ("got 0",)),
         (("--frames", "-3"), ("got -3",)),
         (("--frames", "100000"), ("got 100000", "400")),
@@ -169,7 +170,6 @@ def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
         (("--intrinsics", "0.01,0.01,0.5,0.5"), ("0.01", "169")),
         (("--camera", "nowhere.json"), ("nowhere.json",)),
         (("--depth", "nowhere.npy"), ("nowhere.npy",)),
-        (("--tracks", "nowhere.npz"), ("nowhere.npz",)),
     ],
 )
 def test_impossible_values_are_refused(command, picture, tmp_path, arguments, words):
