@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 SomeBatch = TypeVar("SomeBatch", bound="Batch")
@@ -49,7 +49,6 @@ class ClipBatch(Batch):
         captions: one per clip.
         names: of the clips, for messages.
         photo: the same picture, sharper, for networks that look closer; None where there is none.
-        kinds: what stands there and what it does, as `datasets.kinds` numbers words; None where nobody knows.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -60,7 +59,6 @@ class ClipBatch(Batch):
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
     photo: Float[Tensor, "b 3 photo_height photo_width"] | None = None
-    kinds: Int[Tensor, "b 4 height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

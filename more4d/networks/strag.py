@@ -18,8 +18,8 @@ from more4d.networks.wan import WanConfig, WanTransformer
 class STraGConfig:
     """Channels of the input, in their order, and the transformer that takes them.
 
-    `start_channels` are zeros: a slot the published weights have and nothing fills. The answers of a `reader`,
-    which the published weights do not have, stand behind the depth channels.
+    `start_channels` are zeros: a slot the published weights have and nothing fills. The answers of a
+    `reader`, which the published weights do not have, stand behind the depth channels.
     """
 
     wan: WanConfig

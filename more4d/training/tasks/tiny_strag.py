@@ -1,4 +1,4 @@
-"""Train 4D-STraG of the tiny preset with what it is told by: motion features, picture stems, text."""
+"""Train 4D-STraG of the tiny preset together with the stems that read photo and depth for it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,19 +8,16 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 
 from more4d.datasets.batch import ClipBatch
-from more4d.datasets.kinds import UNKNOWN
-from more4d.datasets.latents import STraGLatents, lengthened
+from more4d.datasets.latents import STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
-from more4d.networks.tiny_features import TinyFeatures
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import save_network
 from more4d.training.flow import FlowStart
 from more4d.training.networks import path_of
-from more4d.training.tasks import tiny_features, tiny_trajectory
+from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.training.tasks.tiny_features import WordHints, total_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +26,10 @@ class TinySTraGOptions(STraGOptions):
 
     Attributes:
         train_text: whether the text encoder goes on learning here; a pretrained one had better not.
+        train_reader: whether the prompt reader does; the same is true of it.
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hint that image latents must tell things from background.
-        word_weight: weight of the hints that motion features must go on naming what they see, and the reader
-            saying what the caption has it do.
         weigh_objects: whether things that stand still weigh as much as those that move: that the wrong one
             stays is as much an answer to the caption as that the right one goes.
         fresh_stems: whether the codec's picture stems start anew instead of as its file has them.
@@ -42,32 +38,27 @@ class TinySTraGOptions(STraGOptions):
     """
 
     train_text: bool = False
+    train_reader: bool = False
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
-    word_weight: float = 0.1
     weigh_objects: bool = False
     fresh_stems: bool = False
 
     def __post_init__(self) -> None:
         if self.cache or self.start.lora:
             raise ConfigError(
-                "task tiny-strag trains what a cache or a LoRA takes for fixed (picture stems, motion"
-                " features); use task: strag"
+                "task tiny-strag trains what a cache or a LoRA takes for fixed, the picture stems; use task:"
+                " strag"
             )
-        if self.clips and (self.hint_weight or self.word_weight):
+        if self.clips and self.hint_weight:
             raise ConfigError(
-                "clips from files do not say which pixels are objects: set options.hint_weight=0 and"
-                " options.word_weight=0"
-            )
-        if self.network is not None and self.word_weight and not self.network.reader:
-            raise ConfigError(
-                "options.word_weight is for a network with a reader: set options.network.reader"
+                "clips from files do not say which pixels are objects: set options.hint_weight=0"
             )
 
 
 class TinySTraGTask(STraGTask):
-    """Everything that turns photo, depth and caption into trajectory latents, trained together."""
+    """The generator and the picture stems; motion features and prompt reader have learned before."""
 
     options_type = TinySTraGOptions
     options: TinySTraGOptions
@@ -79,23 +70,21 @@ class TinySTraGTask(STraGTask):
             raise ConfigError(
                 f"{path_of(self.options.codec)} holds no tiny trajectory codec; use task: strag"
             )
-        if not isinstance(self.motion_features, TinyFeatures):
-            raise ConfigError(
-                "task tiny-strag goes on from trained motion features: set options.motion_features to what"
-                " config/tiny/motion_features.yaml exports"
-            )
         if options.fresh_stems:
             new = TinyTrajectoryCodec(self.codec.config)
             self.codec.image_stem, self.codec.depth_stem = new.image_stem, new.depth_stem
-        for part in (self.codec.image_stem, self.codec.depth_stem, self.motion_features):
-            part.requires_grad_(True)
+        for stem in (self.codec.image_stem, self.codec.depth_stem):
+            stem.requires_grad_(True)
         self.text_encoder.requires_grad_(options.train_text)
-        network = self.options.network
-        self.image_hint = nn.Conv2d(network.image_channels, 1, 1)
-        # Without the hint there are none: parameters that get no gradient stop training by several processes.
-        self.words = None
-        if options.word_weight:
-            self.words = WordHints(self.motion_features.config.dim, network.reader.channels)
+        if self.strag.reader is not None:
+            start = options.start
+            if not (options.train_reader or start.weights or start.reader):
+                raise ConfigError(
+                    "the new prompt reader knows nothing: set options.start.reader to a trained one, or"
+                    " options.train_reader=true"
+                )
+            self.strag.reader.requires_grad_(options.train_reader)
+        self.image_hint = nn.Conv2d(self.options.network.image_channels, 1, 1)
 
     def encode(self, batch: ClipBatch) -> STraGLatents:
         """See `STraGTask`."""
@@ -121,18 +110,7 @@ class TinySTraGTask(STraGTask):
             image = conditions.image_latents[:, :, 0].float()
             metrics["things"] = objects_loss(self.image_hint(image), batch.objects)
             further = further + options.hint_weight * metrics["things"]
-        if self.words is not None:
-            words = self.words.seen(conditions.motion_features, batch.kinds)
-            words |= self.words.read(self.strag.read(conditions), self._said(conditions, batch.kinds))
-            further = further + options.word_weight * total_of(words)
-            metrics |= words
         return {"further": further.to(velocity.device), **metrics}
-
-    def _said(self, conditions: STraGConditions, kinds: Tensor) -> Tensor:
-        """The words of each pixel; unknown where the caption was left out."""
-        nothing = lengthened(self.of_nothing().to(conditions.text), conditions.text.shape[1])
-        silent = (conditions.text == nothing).all(dim=(1, 2))
-        return kinds.masked_fill(silent[:, None, None, None], UNKNOWN)
 
     def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
         """Motion in pixels over moving points, and still-or-moving over all, of the first `clips`
@@ -151,14 +129,12 @@ class TinySTraGTask(STraGTask):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         half = {"notes": notes, "dtype": torch.float16}
-        paths = [folder / f"{name}.safetensors" for name in ("trajectory_codec", "motion_features")]
+        paths = [folder / "trajectory_codec.safetensors"]
         save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
-        trunk = self.motion_features
-        save_network(paths[1], trunk, kind=tiny_features.KIND, config=trunk.config, **half)
         if self.options.train_text:
             paths.append(folder / "text_encoder.safetensors")
             config = self.text_encoder.config
-            save_network(paths[2], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
+            save_network(paths[1], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
         return [*paths, *super().export(folder, notes)]
 
 
