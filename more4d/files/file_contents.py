@@ -51,10 +51,10 @@ def format_of(path: Path) -> Format:
         OSError: it cannot be read.
     """
     first = _first_bytes(path)
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= LARGEST_HEADER:
+        return "safetensors"  # first of all: some lengths of headers begin as pickles do
     if first.startswith(ZIP) or _PICKLE.match(first):
         return "torch"
-    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= LARGEST_HEADER:
-        return "safetensors"
     if (other := _something_else(first)) is not None:
         raise WeightsError(other)
     if path.suffix == SAFETENSORS or path.suffix in PICKLE_SUFFIXES:

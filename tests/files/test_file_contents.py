@@ -51,6 +51,15 @@ def test_the_formats_are_told_apart_without_their_names(tmp_path: Path):
         format_of(path)
 
 
+def test_a_header_whose_length_begins_as_a_pickle_does_is_one_of_safetensors(tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    for length in (0x280, 0x380, 0x480, 0x580):
+        header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+        path.write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+        assert format_of(path) == "safetensors"
+        assert not read_headers(path).problems
+
+
 def test_what_belongs_beside_weights_may_be_text_but_no_pointer(tmp_path: Path):
     path = tmp_path / "tokenizer.json"
     for content, whole in ((b"{}", True), (b"\x00\x01", True), (POINTER, False), (b"", False)):

@@ -144,7 +144,7 @@ def test_published_clip_weights_are_strict(conformance, tmp_path: Path, name: st
     tensors = {key: tensor for key, tensor in reference.weights.items() if key != name}
     torch.save(tensors, tmp_path / "clip.pth")
     (problem,) = recognise(tmp_path / "clip.pth", role="clip", options=options).problems
-    assert problem == f"tensor '{name}' is missing"
+    assert problem == f"tensor '{name}' is missing; fetch it again, or give the right file"
     torch.save(reference.weights | {"visual.surprise": torch.ones(1)}, tmp_path / "clip.pth")
     (problem,) = recognise(tmp_path / "clip.pth", role="clip", options=options).problems
     assert problem == "tensor 'visual.surprise' is not expected"

@@ -71,7 +71,7 @@ def test_a_missing_tensor_is_named(name, tmp_path: Path):
     del published[name]
     save_file(published, tmp_path / "w.safetensors")
     problems = recognise(tmp_path / "w.safetensors", options={"heads": 2, "reference_tokens": True}).problems
-    assert problems == (f"tensor '{name}' is missing",)
+    assert problems == (f"tensor '{name}' is missing; fetch it again, or give the right file",)
 
 
 @torch.no_grad()
