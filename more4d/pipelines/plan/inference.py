@@ -12,6 +12,7 @@ from more4d.geometry.framing import working_size
 from more4d.networks.costs import TokenGrid
 from more4d.networks.offload import MEMORY_MODES, Memory, WeightBytes, weight_bytes
 from more4d.pipelines.models import ENCODERS, GENERATORS
+from more4d.pipelines.part_files import without_unheard
 from more4d.pipelines.plan.bounds import check_frames, check_sides
 from more4d.pipelines.plan.gpus import (
     CODEC_SHARE,
@@ -137,6 +138,7 @@ def plan_inference(
         WeightsError: a file that is needed to know its size is missing or damaged.
     """
     planned = checked_size(preset, frames, size)
+    preset = without_unheard(preset, folder)  # as `Models.open`
     parts = planned_parts(preset, folder)
     for part in GENERATORS:
         heads = parts[part].config.wan.heads

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from more4d.pipelines.plan.inference import InferencePlan, class_answers, plan_i
 from more4d.pipelines.plan.parts import planned_parts
 from more4d.pipelines.plan.steps import Size, Step, Steps
 from more4d.pipelines.preset import find_preset
+from tests.published_presets import write_fun, write_omnimae, write_small_preset
 
 FAST = ("full", "model")
 
@@ -40,6 +42,17 @@ def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
     assert modes["full"].host_bytes == 0
     assert modes["model"].host_bytes == weights
     assert modes["sequential"].peak_bytes <= modes["group"].peak_bytes <= modes["full"].peak_bytes
+
+
+def test_what_nothing_hears_and_is_not_there_is_not_planned(tmp_path: Path) -> None:
+    """Inference leaves it out, too."""
+    write_fun(tmp_path)
+    preset, folder = find_preset(str(write_small_preset(tmp_path / "my.yaml", "fun-1.3b")), tmp_path)
+    plan = plan_inference(preset, folder, memories=FAST)
+    assert "motion_features" not in {part.part for part in plan.parts}
+    write_omnimae(tmp_path)
+    plan = plan_inference(preset, folder, memories=FAST)
+    assert "motion_features" in {part.part for part in plan.parts}
 
 
 def test_a_mode_holds_the_networks_at_work(large: InferencePlan) -> None:
