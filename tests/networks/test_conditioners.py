@@ -147,7 +147,7 @@ def test_published_clip_weights_are_strict(conformance, tmp_path: Path, name: st
     assert problem == f"tensor '{name}' is missing; fetch it again, or give the right file"
     torch.save(reference.weights | {"visual.surprise": torch.ones(1)}, tmp_path / "clip.pth")
     (problem,) = recognise(tmp_path / "clip.pth", role="clip", options=options).problems
-    assert problem == "tensor 'visual.surprise' is not expected"
+    assert problem == "tensor 'visual.surprise' is not expected; fetch it again, or give the right file"
 
 
 def test_a_vision_tower_without_a_penultimate_state_is_refused():
