@@ -39,7 +39,7 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         features = (TinyFeatures(sizes), "tiny-features", sizes)
         image_channels, reader = (
             24,
-            PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2, channels=8),
+            PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2),
         )
     else:
         omnimae = OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2)

@@ -13,6 +13,9 @@ from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
 from more4d.networks.wan import WanConfig, WanTransformer
 
+ANSWER_SCALE = 4.0
+"""Probabilities are small beside latents of unit variance, and what is louder is heard sooner in training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class STraGConfig:
@@ -109,7 +112,9 @@ class STraG(nn.Module):
         if self.reader is None:
             return []
         size = noisy.shape[-2:]
-        answers = interpolate(self.read(conditions).to(noisy.dtype), size, mode="nearest-exact")
+        answers = ANSWER_SCALE * interpolate(self.read(conditions), size, mode="nearest-exact").to(
+            noisy.dtype
+        )
         return [answers[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)]
 
     def _guidance(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
 from more4d.networks.strag import STraG, STraGConfig, with_reader
 from more4d.networks.wan_config import WanConfig
 
-CONFIG = PromptReaderConfig(feature_dim=8, text_dim=12, dim=16, heads=2, channels=5)
+CONFIG = PromptReaderConfig(feature_dim=8, text_dim=12, dim=16, heads=2, classes=(3, 2))
 WAN = {"dim": 16, "ffn_dim": 16, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 12, "text_length": 7}
 
 
@@ -38,6 +38,16 @@ def test_a_text_of_nothing_but_padding_has_an_answer(reader):
     assert answers.isfinite().all()
 
 
+def test_answers_are_probabilities_group_by_group(reader):
+    features, text = 5 * torch.randn(1, 8, 2, 3), torch.randn(1, 4, 12)
+    answers = reader(features, text)
+    for group, logits in zip(
+        answers.split(CONFIG.classes, dim=1), reader.groups(features, text), strict=True
+    ):
+        torch.testing.assert_close(group.sum(1), torch.ones(1, 2, 3))
+        assert torch.equal(group.argmax(1), logits.argmax(1))
+
+
 def test_a_generator_that_is_given_a_reader_computes_what_it_did():
     torch.manual_seed(0)
     plain = STraG(STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=8, **WAN), start_channels=0))
@@ -59,7 +69,7 @@ def test_a_generator_that_is_given_a_reader_computes_what_it_did():
         grown.transformer.patch_embedding.weight.normal_()
     before = grown(latents, sigma, told)
     with torch.no_grad():
-        grown.reader.answer[-1].bias += 1
+        grown.reader.answer[-1].bias[0] += 1
     assert not torch.allclose(grown(latents, sigma, told), before)
 
 

@@ -88,8 +88,8 @@ RUNS = {
             "options.decoded_clips=1",
             "options.network.image_channels=24",
             "options.network.depth_channels=16",
-            f"options.network.wan={{{{in_channels: 64, motion_feature_dim: 16, {WAN}}}}}",
-            "options.network.reader={{feature_dim: 16, text_dim: 16, dim: 16, heads: 2, channels: 8}}",
+            f"options.network.wan={{{{in_channels: 84, motion_feature_dim: 16, {WAN}}}}}",
+            "options.network.reader={{feature_dim: 16, text_dim: 16, dim: 16, heads: 2}}",
         ),
     ),
     "vism": Golden(

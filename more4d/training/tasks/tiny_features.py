@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
-from more4d.datasets.kinds import NOTHING, STILL, UNKNOWN, VERBS, WORDS
+from more4d.datasets.kinds import COLOURS, NOTHING, NOUNS, STILL, UNKNOWN, VERBS, WAYS
 from more4d.datasets.pictures import PictureBatch, PictureOptions, Pictures
+from more4d.foundation.errors import ConfigError
 from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
@@ -21,6 +23,7 @@ from more4d.training.networks import NetworkFile, open_named
 from more4d.training.task import Task
 
 KIND, READER_KIND = "tiny-features", "prompt-reader"
+CLASSES = (len(VERBS) + 1, len(WAYS) + 1)
 STAYS = VERBS.index(STILL) + 1
 
 
@@ -58,7 +61,9 @@ class TinyFeaturesTask(Task):
         named = options.start
         self.features = open_named(named, "motion_features") if named else TinyFeatures(options.network)
         self.reader = _reader(options)
-        self.hints = WordHints(options.network.dim, options.reader.channels)
+        self.hints = WordHints(self.features.config.dim)
+        if self.reader.config.classes != CLASSES:
+            raise ConfigError(f"options.reader.classes must be {CLASSES}, got {self.reader.config.classes}")
 
     def dataset(self) -> Pictures:
         return Pictures(self.options.data, seed=self.options.seed)
@@ -69,9 +74,9 @@ class TinyFeaturesTask(Task):
             text = self.text_encoder.encode_text(list(batch.told()))
             text = text[:, : int((text.abs().sum(-1) > 0).sum(1).max())]
         features = self.features((batch.image + 1) / 2)
-        answers = self.reader(features.repeat_interleave(stories, dim=0), text)
-        seen = self.hints.seen(features, batch.kinds[:, 0])
-        read = self.hints.read(answers, batch.kinds.flatten(0, 1))
+        answers = self.reader.groups(features.repeat_interleave(stories, dim=0), text)
+        seen = self.hints(features, batch.kinds[:, 0])
+        read = read_losses(*answers, batch.kinds.flatten(0, 1))
         return {"loss": total_of(seen | read), **seen, **read}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
@@ -89,45 +94,43 @@ def _reader(options: TinyFeaturesOptions) -> PromptReader:
 
 
 class WordHints(nn.Module):
-    """Linear read-outs, of use in training alone: of features, noun and colour; of a reader's answers, verb
-    and way.
-    """
+    """Linear read-outs of noun and colour, of use in training alone."""
 
-    def __init__(self, features: int, answers: int) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        sources = (features, features, answers, answers)
-        self.words = nn.ModuleList(
-            nn.Conv2d(source, len(words) + 1, 1) for source, words in zip(sources, WORDS, strict=True)
-        )
+        self.words = nn.ModuleList(nn.Conv2d(features, len(words) + 1, 1) for words in (NOUNS, COLOURS))
 
-    def seen(self, features: Tensor, kinds: Tensor) -> dict[str, Tensor]:
-        """Losses "noun" and "colour" of features [b, dim, rows, columns], given `kinds` [b, 4, height,
-        width]; and how many cells of things have the right noun.
-        """
-        noun, colour = (self.words[row](features.float()) for row in range(2))
-        right = _things_right(noun.argmax(1), kinds[:, 0])
+    def forward(
+        self, features: Float[Tensor, "b dim rows columns"], kinds: Int[Tensor, "b 4 height width"]
+    ) -> dict[str, Tensor]:
+        """Losses "noun" and "colour", and how many cells of things have the right noun."""
+        noun, colour = (read_out(features.float()) for read_out in self.words)
         return {
             "noun": kinds_loss(noun, kinds[:, 0]),
             "colour": kinds_loss(colour, kinds[:, 1]),
-            "noun_right": right,
+            "noun_right": _things_right(noun.argmax(1), kinds[:, 0]),
         }
 
-    def read(self, answers: Tensor, kinds: Tensor) -> dict[str, Tensor]:
-        """Losses "verb" and "way" of answers [b, channels, rows, columns]; and of how many cells of things
-        the answer says rightly whether they move.
-        """
-        verb, way = (self.words[row](answers.float()) for row in (2, 3))
-        said, true = verb[:, 1:].argmax(1) + 1 != STAYS, kinds[:, 2] != STAYS
-        right = _things_right(said.long(), torch.where(kinds[:, 2] > NOTHING, true.long(), UNKNOWN), least=0)
-        return {
-            "verb": kinds_loss(verb, kinds[:, 2]),
-            "way": kinds_loss(way, kinds[:, 3]),
-            "moves_right": right,
-        }
+
+def read_losses(
+    verb: Float[Tensor, "b verbs rows columns"],
+    way: Float[Tensor, "b ways rows columns"],
+    kinds: Int[Tensor, "b 4 height width"],
+) -> dict[str, Tensor]:
+    """Losses "verb" and "way" of a reader's logits; and of how many cells of things it says rightly whether
+    they move.
+    """
+    said, true = verb[:, 1:].argmax(1) + 1 != STAYS, kinds[:, 2] != STAYS
+    moves = torch.where(kinds[:, 2] > NOTHING, true.long(), UNKNOWN)
+    return {
+        "verb": kinds_loss(verb, kinds[:, 2]),
+        "way": kinds_loss(way, kinds[:, 3]),
+        "moves_right": _things_right(said.long(), moves, least=0),
+    }
 
 
 def total_of(words: dict[str, Tensor]) -> Tensor:
-    """The sum of what `WordHints` returned, but for the shares of right cells."""
+    """The sum of the losses, without the shares of right cells."""
     return torch.stack([value for name, value in words.items() if not name.endswith("right")]).sum()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.datasets.kinds import NOUNS, VERBS, WAYS
-from more4d.training.tasks.tiny_features import STAYS, WordHints, kinds_loss, total_of
+from more4d.training.tasks.tiny_features import STAYS, WordHints, kinds_loss, read_losses, total_of
 
 
 def test_scenery_counts_as_much_as_all_things():
@@ -21,21 +21,40 @@ def test_scenery_counts_as_much_as_all_things():
     assert float(kinds_loss(half, kinds)) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_shares_of_right_cells_count_things_alone():
-    torch.manual_seed(0)
-    hints = WordHints(features=len(NOUNS) + 1, answers=len(VERBS) + 1)
-    for word in (hints.words[0], hints.words[2]):
-        word.weight.data = torch.eye(word.out_channels)[:, :, None, None]
-        word.bias.data.zero_()
+def test_a_thing_weighs_as_the_square_root_of_its_size():
+    kinds = torch.tensor([[[1, 1, 1, 1, 2]]])
+    right = torch.full((1, 3, 1, 5), -50.0).scatter(1, kinds[:, None], 50.0)
+    for wrong, share in ((1, 2 / 3), (2, 1 / 3)):
+        unsure = torch.where(kinds[:, None] == wrong, torch.zeros(()), right)
+        assert float(kinds_loss(unsure, kinds)) == pytest.approx(share * math.log(3) / 2, rel=1e-5)
+
+
+@pytest.fixture
+def kinds():
+    """Of a running horse, one that stays, and scenery."""
     kinds = torch.zeros(1, 4, 1, 4, dtype=torch.long)
-    noun, rides = NOUNS.index("horse") + 1, VERBS.index("run") + 1
-    kinds[0, 0, 0, :2], kinds[0, 2, 0] = noun, torch.tensor([rides, STAYS, 0, 0])
+    kinds[0, 0, 0, :2] = NOUNS.index("horse") + 1
+    kinds[0, 2, 0] = torch.tensor([VERBS.index("run") + 1, STAYS, 0, 0])
     kinds[0, 3, 0, :2] = WAYS.index("left") + 1
-    says = torch.tensor([noun, noun - 1, noun, noun])
-    features = torch.nn.functional.one_hot(says, len(NOUNS) + 1).float().T[None, :, None]
-    assert float(hints.seen(features, kinds)["noun_right"]) == 0.5
-    says = torch.tensor([VERBS.index("walk") + 1, rides, rides, rides])
-    answers = torch.nn.functional.one_hot(says, len(VERBS) + 1).float().T[None, :, None]
-    read = hints.read(answers, kinds)
+    return kinds
+
+
+def one_hot(says: list[int], count: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(says), count).float().T[None, :, None]
+
+
+def test_shares_of_right_nouns_count_things_alone(kinds):
+    hints = WordHints(features=len(NOUNS) + 1)
+    read_out = hints.words[0]
+    read_out.weight.data = torch.eye(read_out.out_channels)[:, :, None, None]
+    read_out.bias.data.zero_()
+    horse = NOUNS.index("horse") + 1
+    assert float(hints(one_hot([horse, horse - 1, horse, horse], len(NOUNS) + 1), kinds)["noun_right"]) == 0.5
+
+
+def test_whether_a_thing_moves_is_right_whatever_its_verb(kinds):
+    runs, walks = VERBS.index("run") + 1, VERBS.index("walk") + 1
+    said = one_hot([walks, runs, runs, runs], len(VERBS) + 1)
+    read = read_losses(said, torch.zeros(1, len(WAYS) + 1, 1, 4), kinds)
     assert float(read["moves_right"]) == 0.5
-    assert total_of(read).item() == pytest.approx((read["verb"] + read["way"]).item())
+    assert float(total_of(read)) == pytest.approx(float(read["verb"] + read["way"]))

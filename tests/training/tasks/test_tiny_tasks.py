@@ -44,7 +44,7 @@ from tests.datasets.clip_files import write_scenes
 CLIPS = ProceduralOptions(shapes=((32, 48),), group=2, frames=5)
 VIEWS = HoleOptions(shapes=((32, 48),), group=2, frames=5, pairs=2)
 TEXT = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=16, length=96)
-READER = PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2, channels=8)
+READER = PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2)
 WAN = {"dim": 32, "ffn_dim": 32, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 16, "text_length": 96}
 
 
@@ -98,7 +98,7 @@ def tiny_strag(folder):
     """Options of a small task that trains everything around the generator, too."""
     return TinySTraGOptions(
         network=STraGConfig(
-            wan=WanConfig(in_channels=56, reference_tokens=True, motion_feature_dim=16, **WAN),
+            wan=WanConfig(in_channels=76, reference_tokens=True, motion_feature_dim=16, **WAN),
             start_channels=0,
             reader=READER,
         ),
@@ -179,7 +179,7 @@ def test_chance_does_not_decide_how_often_a_network_is_asked(folder, train_text)
         task = TinySTraGTask(
             TinySTraGOptions(
                 network=STraGConfig(
-                    wan=WanConfig(in_channels=56, motion_feature_dim=16, **WAN),
+                    wan=WanConfig(in_channels=76, motion_feature_dim=16, **WAN),
                     start_channels=0,
                     reader=READER,
                 ),
@@ -273,7 +273,7 @@ def trained_strag(folder):
     """Options of the task, with everything it needs in files."""
     options = TinySTraGOptions(
         network=STraGConfig(
-            wan=WanConfig(in_channels=56, motion_feature_dim=16, **WAN), start_channels=0, reader=READER
+            wan=WanConfig(in_channels=76, motion_feature_dim=16, **WAN), start_channels=0, reader=READER
         ),
         motion_features_weights=folder / "motion_features.safetensors",
         codec=folder / "trajectory_codec.safetensors",
