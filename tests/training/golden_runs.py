@@ -85,6 +85,7 @@ RUNS = {
             "options.text={networks}/text.safetensors",
             "options.motion_features_weights={networks}/motion_features.safetensors",
             "options.start.reader=null",
+            "options.train_reader=true",
             "options.decoded_clips=1",
             "options.network.image_channels=24",
             "options.network.depth_channels=16",
