@@ -130,6 +130,10 @@ def convert(options: argparse.Namespace) -> int:
     told = from_overrides(options.option)
     found = recognise(options.source, role=options.role)
     if found.kind == "lora":
+        if told:
+            raise WeightsError(
+                f"{options.source} is a {found.about}, which has no options; leave out --option"
+            )
         if options.style is None:
             raise WeightsError(
                 f"{options.source} is a {found.about}; say how to write it with --as: "

@@ -262,6 +262,15 @@ def test_a_lora_is_converted_to_another_style(whole, tmp_path: Path, capsys):
     code, lines = told(capsys, "convert", source, target)
     assert (code, len(lines)) == (1, 1)
     assert "--as" in lines[0]
+    code, lines = told(capsys, "convert", source, target, "--as", "kohya", "--option", "heads=2")
+    assert (code, len(lines)) == (1, 1)
+    assert "leave out --option" in lines[0]
+
+
+def test_what_no_library_has_is_not_said_to_be_convertible(whole, tmp_path: Path, capsys):
+    code, lines = told(capsys, "convert", whole / "OmniMAE" / "vitb_pretrain.torch", tmp_path / "omnimae")
+    assert (code, len(lines)) == (1, 1)
+    assert "{heads: N}" in lines[0] and "convert" not in lines[0]
 
 
 def test_what_cannot_be_converted_is_one_line(whole, tmp_path: Path, capsys):

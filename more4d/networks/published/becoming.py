@@ -130,14 +130,18 @@ def wrong_depth(
     )
 
 
-def untold_heads(what: str, dim: int, role: str | None, *, told_beside: bool = False) -> str:
+def untold_heads(
+    what: str, dim: int, role: str | None, *, told_beside: bool = False, convertible: bool = True
+) -> str:
     """What is said of a network of unusual width: nothing in a shape says how attention is shared out.
 
     Args:
         told_beside: whether a `config.json` beside it would say so.
+        convertible: whether a library has a layout for it, which would say so, too.
     """
     beside = "put its config.json, which has num_heads, beside it, or " if told_beside else ""
+    convert = ", or convert it with --option heads=N" if convertible else ""
     return (
         f"{UNTOLD_HEADS} its {what} of width {dim} has; {beside}set options: {{heads: N}} of "
-        f"{role or 'its part'} in the preset, or convert it with --option heads=N"
+        f"{role or 'its part'} in the preset{convert}"
     )

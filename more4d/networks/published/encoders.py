@@ -231,7 +231,8 @@ def omnimae(found: Found) -> Becoming | None:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
-    untold = None if "heads" in values or "heads" in found.options else untold_heads("trunk", dim, found.role)
+    told_heads = "heads" in values or "heads" in found.options
+    untold = None if told_heads else untold_heads("trunk", dim, found.role, convertible=False)
     values.setdefault("heads", 1)
     problems = wrong_depth(values["depth"], TRUNK_DEPTHS.get(dim), found.options.get("depth"), "depth")
     config = configured(OmniMAEConfig, values, found.options)
