@@ -40,7 +40,11 @@ def run(launcher: str, arguments: tuple[str, ...]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    (command,) = entry_points(group="console_scripts", name=launcher)
+    commands = entry_points(group="console_scripts", name=launcher)
+    if not commands:
+        say_failure(f"{launcher} is not installed; python -m pip install -r requirements.txt brings it")
+        return FAILED
+    (command,) = commands
     sys.argv = [launcher, *arguments]
     try:
         command.load()()

@@ -62,7 +62,7 @@ def listening() -> Iterator[None]:
             return
         raise KeyboardInterrupt
 
-    before = {}
+    before, alarmed = {}, signal.getsignal(signal.SIGALRM)
     if threading.current_thread() is threading.main_thread():
         for number, usual in (
             (signal.SIGINT, (signal.default_int_handler, leave_at_once)),
@@ -79,6 +79,7 @@ def listening() -> Iterator[None]:
     finally:
         if before:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarmed)
         for number, handler in before.items():
             signal.signal(number, handler)
 

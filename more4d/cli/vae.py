@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 from more4d.cli.infer import add_weights_options, parse_device
 
 SCENE = "scene:"
+DIGITS = 18
 EXAMPLES = """\
 examples:
   bash infer_vae.sh                         a procedural scene
@@ -85,9 +86,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _source(text: str) -> str:
-    if text.startswith(SCENE) and not text.removeprefix(SCENE).isdecimal():
+    number = text.removeprefix(SCENE)
+    if text.startswith(SCENE) and not (number.isdecimal() and len(number) <= DIGITS):
         raise argparse.ArgumentTypeError(
-            f"'{text}' names no scene; write {SCENE} and a whole number, for example {SCENE}7"
+            f"'{text:.40}' names no scene; write {SCENE} and a whole number of at most {DIGITS} digits, for"
+            f" example {SCENE}7"
         )
     return text
 

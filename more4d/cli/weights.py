@@ -90,6 +90,7 @@ def _add_convert(ways: Any) -> None:
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if something is broken or missing."""
     from more4d.files.tensor_headers import counted
+    from more4d.foundation.errors import InputError
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
     from more4d.pipelines.weights_check import file_states, files_at, preset_state, presets_at
 
@@ -97,6 +98,11 @@ def check(options: argparse.Namespace) -> int:
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
     failed = False
     for place in options.places or [_short(WEIGHTS)]:
+        if options.preset and place.is_file():
+            raise InputError(
+                f"--preset asks what a folder lacks, and {place} is a file; give its folder, or leave out"
+                " --preset"
+            )
         presets = presets_at(place, names) if place.is_dir() else {}
         files = files_at(place)
         only = bool(options.preset and presets)

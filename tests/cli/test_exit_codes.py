@@ -33,6 +33,7 @@ WRONG_BY_THEMSELVES = [
     ("infer", "--list", "nowhere.jsonl", "--frames", "0"),
     ("infer", "nowhere.png", "--tracks", "nowhere.npz"),
     ("vae", "scene:x"),
+    ("vae", "scene:" + "7" * 5000),
     ("evaluate", "--scenes", "0"),
     ("evaluate", "--steps", "0"),
     ("plan", "--frames", "12"),

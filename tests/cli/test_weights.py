@@ -192,6 +192,12 @@ def test_files_can_be_asked_for_alone(whole, capsys):
     assert "heads" in lines[0] and "set options" in lines[0]
 
 
+def test_a_file_is_not_asked_what_a_preset_lacks(whole, capsys):
+    file = next(whole.rglob("*.safetensors"))
+    assert main(["weights", "check", str(file), "--preset", NAMES[0]]) == 1
+    assert "is a file; give its folder" in capsys.readouterr().err
+
+
 def test_a_folder_that_no_preset_looks_into_is_judged_by_its_files(whole, capsys):
     code, lines = told(capsys, "check", whole / "MoGe4D" / "VAE")
     assert code == 0

@@ -122,3 +122,11 @@ def test_an_unknown_launcher_is_one_line(tmp_path):
     )
     assert ended.returncode == 1 and "no-such-launcher" in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_launcher_that_is_gone_is_one_line(launch, capsys):
+    launch.entry_points = lambda **_: ()
+    assert launch.main("accelerate", "launch") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: accelerate is not installed; python -m pip install -r requirements.txt brings it"
+    ]

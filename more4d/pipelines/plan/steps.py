@@ -110,14 +110,17 @@ class Steps:
     def _conditions(self, stage: str, codec: str, *, pictures: int) -> Step:
         encoding = self._codecs.encoding(self.networks[codec])
         need = replace(encoding, flops=pictures * encoding.flops)
-        photo = (1, 3, self.size.height, self.size.width)
         looks = {"motion_features": "forward", "clip": "encode_image"}
         if stage == "views":
             del looks["motion_features"]
         beside = tuple(part for part in looks if part in self.networks)
         for part in beside:
-            look = getattr(self.networks[part], looks[part])
-            need = need.and_then(needed(lambda look=look: look(torch.empty(photo, dtype=self.dtype))))
+            network = self.networks[part]
+            closer, look = getattr(network, "closer", 1), getattr(network, looks[part])
+            photo = (1, 3, closer * self.size.height, closer * self.size.width)
+            need = need.and_then(
+                needed(lambda look=look, photo=photo: look(torch.empty(photo, dtype=self.dtype)))
+            )
         return self._step(stage, "conditions", (codec, *beside), need)
 
     def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
