@@ -45,7 +45,7 @@ from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import draw
+from more4d.pipelines.sampling import Sample, draw
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"fun-1.3b": "1.3b", "fun-14b": "14b", "moge4d": "14b"}
@@ -242,14 +242,14 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
         with torch.inference_mode(), placed.at_work():
             started = wait(device)
             moments = [started]
-            draw(
-                network,
-                case.settings,
-                subject.noise(),
+            sample = Sample(
+                settings=case.settings,
+                noise=subject.noise(),
                 conditional=conditional,
                 unconditional=lambda: unconditional,
                 on_step=lambda: moments.append(wait(device)),
             )
+            draw(network, sample)
         spans = [after - before for before, after in pairwise(moments)]
     except (torch.OutOfMemoryError, ConfigError, RuntimeError) as error:
         return result | {"failed": str(error).splitlines()[0]}

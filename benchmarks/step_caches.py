@@ -42,7 +42,7 @@ from more4d.pipelines.guided_upsampling import Guide
 from more4d.pipelines.image_to_tracks import generate_motion
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import draw
+from more4d.pipelines.sampling import Sample, draw
 from more4d.pipelines.tracks_to_video import fill_holes
 from more4d.scenes.capture import capture
 from more4d.scenes.library import sample_scene
@@ -60,15 +60,10 @@ Study = Callable[[Draw, WanTransformer], Tensor]
 def studied(models: Models, stage: str, scene: int, study: Study) -> None:
     """Run a stage on an unseen scene; where it would draw its latents, `study` draws them as it likes."""
 
-    def instead(network: Any, settings: Sampling, noise: Tensor, **told: Any) -> Tensor:
+    def instead(network: Any, sample: Sample) -> Tensor:
+        sample = replace(sample, on_step=None)
         return study(
-            lambda changed: draw(
-                network,
-                changed,
-                noise,
-                conditional=told["conditional"],
-                unconditional=told["unconditional"],
-            ),
+            lambda changed: draw(network, replace(sample, settings=changed)),
             network.transformer,
         )
 
