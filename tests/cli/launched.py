@@ -73,6 +73,7 @@ def carry_out(run: dict[str, Any], folder: Path) -> dict[str, Any]:
     printed.mkdir()
     children = []
     for rank in range(run["processes"]):
+        sys.stdout.flush()  # or each child would print it, too
         children.append(os.fork())
         if not children[-1]:
             child(run, rank, port, printed)

@@ -20,7 +20,6 @@ def test_results_are_json_on_standard_output(capsys, tmp_path, random_preset):
     ("arguments", "line"),
     [
         (["--scenes", "0"], "--scenes: must be at least 1"),
-        (["--data", "nowhere"], "there is no folder nowhere"),
         (["--only", "sound"], "invalid choice: 'sound'"),
         (["--part", "strag"], "PART=FILE"),
     ],
@@ -30,6 +29,12 @@ def test_wrong_arguments_are_one_line(capsys, arguments, line):
         main(["evaluate", *arguments])
     err = capsys.readouterr().err
     assert caught.value.code == 2 and line in err and err.count("\n") == 1
+
+
+def test_a_folder_of_data_that_is_not_there_is_one_line(capsys):
+    assert main(["evaluate", "--data", "nowhere"]) == 1
+    err = capsys.readouterr().err
+    assert "there is no folder nowhere" in err and err.count("\n") == 1
 
 
 def test_a_folder_that_is_no_clip_is_one_line(capsys, tmp_path, random_preset):

@@ -20,7 +20,7 @@ def models(random_preset):
 
 def summary(models, monkeypatch, generated):
     """What is said of a generator that answers `generated(clip, seed)`."""
-    monkeypatch.setattr(tracks, "_generated", lambda models, guide, clip, seed: generated(clip, seed))
+    monkeypatch.setattr(tracks, "_generated", lambda models, guide, clip, seed, photo: generated(clip, seed))
     means = {way: torch.zeros(5, 3) for way in (None, "left", "right", "up", "down", "toward", "away")}
     measured = [measure_tracks(models, unseen, means, OPTIONS) for unseen in unseen_scenes(4)]
     return summarise_tracks(plain(measured))
