@@ -1,7 +1,6 @@
 """Files, published or ours, are told apart by their headers, and become what they mean, strictly."""
 
 import json
-import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -232,9 +231,8 @@ def test_thirty_gigabytes_are_recognised_by_their_header(tmp_path: Path, name, w
     write(path, inp_shapes())
     assert path.stat().st_size > 32e9
     assert path.stat().st_blocks * 512 < 1e8
-    before, begun = bytes_read(), time.process_time()
+    before = bytes_read()
     found = recognise(path, role="vism")
-    assert time.process_time() - begun < 1
     assert bytes_read() - before < 1e7
     assert (found.layout, found.problems) == ("wan-fun-inp", ())
     assert "14B" in found.about
