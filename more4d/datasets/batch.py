@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SomeBatch = TypeVar("SomeBatch", bound="Batch")
@@ -49,6 +49,7 @@ class ClipBatch(Batch):
         captions: one per clip.
         names: of the clips, for messages.
         photo: the same picture, sharper, for networks that look closer; None where there is none.
+        kinds: what each pixel shows and does (`datasets.kinds`); None where nobody knows.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -59,6 +60,7 @@ class ClipBatch(Batch):
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
     photo: Float[Tensor, "b 3 photo_height photo_width"] | None = None
+    kinds: Int[Tensor, "b 4 height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

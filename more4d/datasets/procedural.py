@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
+from more4d.datasets.kinds import kinds_of
 from more4d.datasets.pictures import crowded_world
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
@@ -77,7 +78,8 @@ class ProceduralClips(Dataset):
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
         batch = clip_to_batch(clip, options.hidden_weight)
-        batch = replace(batch, names=(f"scene {world}",))
+        kinds = kinds_of(scene, clip.object_ids).to(torch.int8)
+        batch = replace(batch, names=(f"scene {world}",), kinds=kinds)
         if options.closer > 1:
             photo = photograph(scene, height=options.closer * height, width=options.closer * width)
             batch = replace(batch, photo=rearrange(photo, "h w c -> 1 c h w") * 2 - 1)

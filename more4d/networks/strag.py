@@ -112,9 +112,8 @@ class STraG(nn.Module):
         if self.reader is None:
             return []
         size = noisy.shape[-2:]
-        answers = ANSWER_SCALE * interpolate(self.read(conditions), size, mode="nearest-exact").to(
-            noisy.dtype
-        )
+        said = self.read(conditions) if conditions.answers is None else conditions.answers
+        answers = ANSWER_SCALE * interpolate(said, size, mode="nearest-exact").to(noisy.dtype)
         return [answers[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)]
 
     def _guidance(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:

@@ -34,7 +34,9 @@ def test_a_missing_tensor_is_named(conformance, tmp_path: Path):
     del weights["trunk.blocks.1.attn.qkv.bias"]
     torch.save(weights, tmp_path / "w.torch")
     (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
-    assert problem == "tensor 'trunk.blocks.1.attn.qkv.bias' is missing; fetch it again, or give the right file"
+    assert (
+        problem == "tensor 'trunk.blocks.1.attn.qkv.bias' is missing; fetch it again, or give the right file"
+    )
 
 
 def test_features_form_a_map_in_the_order_of_the_image():

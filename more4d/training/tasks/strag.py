@@ -129,7 +129,7 @@ class STraGTask(GeneratorTask):
     def forward(self, batch: ClipBatch | STraGLatents, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.encoded(batch)
         start = noised(latents.motion, self.options.flow, generator)
-        conditions = self.conditions(latents, generator)
+        conditions = self.told_more(self.conditions(latents, generator), batch, generator)
         velocity = self.strag(start.noisy, start.sigma, conditions).float()
         weight = latents.weight * (1 + self.options.moving_weight * latents.moving[:, :, None])
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
@@ -137,6 +137,12 @@ class STraGTask(GeneratorTask):
         further = self.further_losses(start, velocity, conditions, batch)
         loss = metrics["flow"] + further.pop("further", 0.0)
         return {"loss": loss, **metrics, **further, **levels_of(start, velocity, weight)}
+
+    def told_more(
+        self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
+    ) -> STraGConditions:
+        """The conditions with what only training can tell; nothing here."""
+        return conditions
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """With the name of the frozen codec whose latents it learned: those of another mean nothing to it."""

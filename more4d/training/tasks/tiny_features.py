@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
@@ -147,6 +148,15 @@ def kinds_loss(logits: Tensor, kinds: Tensor) -> Tensor:
     weight = (alike / size.sqrt()).sum(-1).view_as(losses)
     parts = (weight * (cells > NOTHING), weight * (cells == NOTHING))
     return sum((losses * part).sum() / part.sum().clamp(min=1e-6) for part in parts) / 2
+
+
+def true_answers(
+    kinds: Int[Tensor, "b 4 height width"], size: tuple[int, int]
+) -> Float[Tensor, "b channels rows columns"]:
+    """What a reader that is always right would answer; nothing where the verb or way has no place."""
+    groups = zip(kinds[:, 2:].unbind(1), CLASSES, strict=True)
+    placed = [one_hot(_cells(kind, size) + 1, count + 1)[..., 1:] for kind, count in groups]
+    return rearrange(torch.cat(placed, dim=-1), "b rows columns channels -> b channels rows columns").float()
 
 
 def _things_right(said: Tensor, kinds: Tensor, least: int = NOTHING + 1) -> Tensor:

@@ -14,10 +14,11 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.networks.weights import save_network
-from more4d.training.flow import FlowStart
+from more4d.training.flow import FlowStart, chosen
 from more4d.training.networks import path_of
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
+from more4d.training.tasks.tiny_features import true_answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class TinySTraGOptions(STraGOptions):
     Attributes:
         train_text: whether the text encoder goes on learning here; a pretrained one had better not.
         train_reader: whether the prompt reader does; the same is true of it.
+        told_truth: share of the clips in which the generator is told what is true instead of what the reader
+            finds: it learns sooner to listen to what is always right.
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
         hint_weight: weight of the hint that image latents must tell things from background.
@@ -39,6 +42,7 @@ class TinySTraGOptions(STraGOptions):
 
     train_text: bool = False
     train_reader: bool = False
+    told_truth: float = 0.0
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
@@ -51,10 +55,13 @@ class TinySTraGOptions(STraGOptions):
                 "task tiny-strag trains what a cache or a LoRA takes for fixed, the picture stems; use task:"
                 " strag"
             )
-        if self.clips and self.hint_weight:
+        if self.clips and (self.hint_weight or self.told_truth):
             raise ConfigError(
-                "clips from files do not say which pixels are objects: set options.hint_weight=0"
+                "clips from files do not say which pixels are objects: set options.hint_weight=0 and"
+                " options.told_truth=0"
             )
+        if not 0 <= self.told_truth <= 1:
+            raise ConfigError(f"options.told_truth must lie in [0, 1], got {self.told_truth}")
 
 
 class TinySTraGTask(STraGTask):
@@ -97,6 +104,18 @@ class TinySTraGTask(STraGTask):
     def of_nothing(self) -> Tensor:
         """See `GeneratorTask`; a text encoder that learns is asked in every step."""
         return self.text_encoder.encode_text([""]) if self.options.train_text else super().of_nothing()
+
+    def told_more(
+        self, conditions: STraGConditions, batch: ClipBatch, generator: torch.Generator
+    ) -> STraGConditions:
+        """Of clips whose caption was not dropped, some with the truth in place of the reader's answers."""
+        if self.strag.reader is None or not self.options.told_truth:
+            return conditions
+        found = self.strag.read(conditions)
+        told = chosen(len(found), self.options.told_truth, generator).to(found.device)
+        told &= (conditions.text != 0).flatten(1).any(1)
+        truth = true_answers(batch.kinds, found.shape[-2:])
+        return replace(conditions, answers=torch.where(told[:, None, None, None], truth, found))
 
     def further_losses(
         self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch

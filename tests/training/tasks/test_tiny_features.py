@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from more4d.datasets.kinds import NOUNS, VERBS, WAYS
-from more4d.training.tasks.tiny_features import STAYS, WordHints, kinds_loss, read_losses, total_of
+from more4d.training.tasks.tiny_features import (
+    CLASSES,
+    STAYS,
+    WordHints,
+    kinds_loss,
+    read_losses,
+    total_of,
+    true_answers,
+)
 
 
 def test_scenery_counts_as_much_as_all_things():
@@ -58,3 +66,18 @@ def test_whether_a_thing_moves_is_right_whatever_its_verb(kinds):
     read = read_losses(said, torch.zeros(1, len(WAYS) + 1, 1, 4), kinds)
     assert float(read["moves_right"]) == 0.5
     assert float(total_of(read)) == pytest.approx(float(read["verb"] + read["way"]))
+
+
+def test_true_answers_cost_a_reader_nothing(kinds):
+    verb, way = true_answers(kinds, (1, 4)).split(CLASSES, dim=1)
+    assert verb[0, VERBS.index("run") + 1, 0].tolist() == [1, 0, 0, 0]
+    assert way[0, 0, 0].tolist() == [0, 0, 1, 1]  # the horse that stays has no way to tell
+    read = read_losses(100 * verb, 100 * way, kinds)
+    assert float(total_of(read)) == pytest.approx(0.0, abs=1e-6)
+    assert float(read["moves_right"]) == 1.0
+
+
+def test_a_verb_without_a_place_is_not_answered(kinds):
+    kinds[0, 2, 0, 0] = -1
+    verb, _ = true_answers(kinds, (1, 4)).split(CLASSES, dim=1)
+    assert not verb[0, :, 0, 0].any() and verb[0, :, 0, 1].sum() == 1

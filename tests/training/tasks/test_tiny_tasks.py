@@ -34,7 +34,7 @@ from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
 from more4d.training.tasks.text import TextOptions, TextTask
-from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask
+from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask, true_answers
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
@@ -149,6 +149,31 @@ def test_features_and_reader_stay_as_they_were(tiny_strag):
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.startswith(("motion_features", "strag.reader")) for name in changed)
+
+
+def test_the_truth_stands_in_for_the_reader_where_there_is_a_caption(tiny_strag):
+    task = TinySTraGTask(replace(tiny_strag, told_truth=1.0, train_text=False))
+    data = task.dataset()
+    batch = task.collate([data[0], data[1]])
+    chance = torch.Generator().manual_seed(0)
+    conditions = task.conditions(task.encode(batch), chance)
+    conditions = replace(conditions, text=conditions.text * torch.tensor([1.0, 0.0])[:, None, None])
+    told = task.told_more(conditions, batch, chance).answers
+    found = task.strag.read(conditions)
+    assert torch.equal(told[0], true_answers(batch.kinds, found.shape[-2:])[0])
+    assert torch.equal(told[1], found[1]) and not torch.equal(told[0], found[0])
+    torch.nn.init.normal_(task.strag.transformer.proj_out.weight)  # a new network answers zero to all
+    start = torch.randn(2, 16, 2, 4, 6)
+    heard = [task.strag(start, torch.ones(2), replace(conditions, answers=said)) for said in (told, found)]
+    assert torch.equal(heard[1], task.strag(start, torch.ones(2), conditions))
+    assert torch.equal(heard[0][1], heard[1][1]) and not torch.equal(heard[0][0], heard[1][0])
+
+
+def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
+    with pytest.raises(ConfigError, match=r"options\.told_truth=0"):
+        replace(tiny_strag, clips=FileClipOptions(folder=tmp_path), hint_weight=0.0, told_truth=0.5)
+    with pytest.raises(ConfigError, match=r"\[0, 1\], got 2"):
+        replace(tiny_strag, told_truth=2.0)
 
 
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
