@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from more4d.depth.small import KIND as SMALL_DEPTH
 from more4d.files.file_contents import not_itself
 from more4d.files.tensor_headers import INDEX_SUFFIX, SHARD, SUFFIXES, one_line, weight_files_in
 from more4d.files.torch_headers import MORE_THAN_TENSORS, NO_TABLE
@@ -151,7 +152,7 @@ def preset_state(name: str, preset: Preset, folder: Path) -> PresetState:
     """Which files of a preset are there and can be used, and which are not."""
     present, lacks, spared = 0, [], []
     for wanted in _wanted(name, preset, folder):
-        problem = _problem(wanted) if wanted.path.exists() else None
+        problem = _problem(wanted, preset) if wanted.path.exists() else None
         if wanted.path.exists() and problem is None:
             present += 1
             continue
@@ -190,11 +191,13 @@ def _unheard(preset: Preset, folder: Path) -> str | None:
     return None if hears_motion_features(found) else _UNHEARD
 
 
-def _problem(wanted: "_Wanted") -> str | None:
+def _problem(wanted: "_Wanted", preset: Preset) -> str | None:
     """What is wrong with what lies where a preset looks for it; None if nothing is."""
     if wanted.part == TOKENIZER:
         return _tokenizer_problem(wanted.path)
     found = _recognised(wanted.path, wanted.role, wanted.options)
+    if wanted.part == "depth" and preset.depth_estimator == "small" and found.kind not in ("", SMALL_DEPTH):
+        return f"holds {found.about}, and the small depth network is needed; give another file"
     if wanted.role is None and wanted.part != "depth" and not found.problems and found.kind != "lora":
         return f"holds {found.about}, and a LoRA is needed; give another file"
     whole = wanted.role is None and FileState(path=wanted.path, found=found).usable

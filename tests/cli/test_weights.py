@@ -14,6 +14,7 @@ from more4d.pipelines import preset, weights_check
 from tests import published_presets as published
 
 NAMES = ("fun-1.3b", "moge4d")
+TINY_WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny"
 
 
 @pytest.fixture
@@ -92,6 +93,17 @@ def test_a_preset_that_lacks_only_depth_is_fine_and_told_the_ways_to_it(models, 
         "--depth FILE with --intrinsics",
     ):
         assert way in told_ways
+
+
+def test_another_network_in_the_place_of_the_small_depth_network_is_told(tmp_path, capsys):
+    for file in TINY_WEIGHTS.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    assert told(capsys, "check", tmp_path, "--preset", "tiny")[0] == 0
+    (tmp_path / "depth.safetensors").unlink()
+    (tmp_path / "depth.safetensors").symlink_to(TINY_WEIGHTS / "video_codec.safetensors")
+    code, lines = told(capsys, "check", tmp_path, "--preset", "tiny")
+    assert code == 1
+    assert "video-codec" in line_of(lines, "unusable depth", "the small depth network is needed")
 
 
 def test_motion_features_that_nothing_hears_need_not_be_there(whole, capsys):
@@ -213,8 +225,7 @@ def test_an_empty_folder_and_nothing_are_told(tmp_path: Path, capsys):
 
 
 def test_a_folder_with_its_own_preset_is_checked_against_it(capsys):
-    tiny = Path(__file__).resolve().parents[2] / "models" / "tiny"
-    _, lines = told(capsys, "check", tiny)
+    _, lines = told(capsys, "check", TINY_WEIGHTS)
     assert "preset tiny: 7 of 7 parts are there" in lines
 
 
