@@ -8,14 +8,22 @@ from more4d.foundation.errors import MissingPackageError
 
 # Packages that are in no index, by the extra that names them.
 INSTALL_LINES = {
-    "unidepth": "pip install '.[unidepth]'; pip install --no-deps git+https://github.com/lpiccinelli-eth/UniDepth",
-    "cotracker": "pip install git+https://github.com/facebookresearch/co-tracker",
+    "unidepth": (
+        "python -m pip install '.[unidepth]'"
+        " && python -m pip install --no-deps git+https://github.com/lpiccinelli-eth/UniDepth"
+    ),
+    "cotracker": "python -m pip install git+https://github.com/facebookresearch/co-tracker",
     "delta": (
         "git clone https://github.com/snap-research/DELTA_densetrack3d "
         "&& export PYTHONPATH=$PWD/DELTA_densetrack3d (it has no installer)"
     ),
-    "vbench": "pip install vbench (in an environment of its own: it asks for other versions of much)",
-    "inria": "pip install --no-build-isolation git+https://github.com/graphdeco-inria/diff-gaussian-rasterization",
+    "vbench": (
+        "python -m pip install vbench (in an environment of its own: it asks for other versions of much)"
+    ),
+    "inria": (
+        "python -m pip install --no-build-isolation"
+        " git+https://github.com/graphdeco-inria/diff-gaussian-rasterization"
+    ),
 }
 
 
@@ -26,7 +34,7 @@ def installed(module: str) -> bool:
 
 def install_line(extra: str) -> str:
     """What installs an optional dependency group, in the repository."""
-    return INSTALL_LINES.get(extra, f"pip install '.[{extra}]'")
+    return INSTALL_LINES.get(extra, f"python -m pip install '.[{extra}]'")
 
 
 def require(module: str, *, extra: str) -> ModuleType:
