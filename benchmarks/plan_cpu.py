@@ -23,6 +23,7 @@ from more4d.pipelines.models import Models
 from more4d.pipelines.plan.inference import plan_inference
 from more4d.pipelines.preset import find_preset
 from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.raster.interface import Rendering
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
@@ -45,9 +46,10 @@ def measure(repeats: int) -> dict[str, object]:
     scene = Guide(colours=photo, depth_m=torch.rand(height, width, generator=random) + 2)
     known = photo.expand(preset.frames, height, width, 3)
     coverage = (torch.rand(preset.frames, height, width, generator=random) > 0.2).float()
+    rendering = Rendering(colour=known, depth_m=scene.depth_m.expand_as(coverage), coverage=coverage)
     stages = {
         "tracks": lambda: generate_motion(models, scene, "it rolls", seed=0),
-        "views": lambda: fill_holes(models, known, coverage, photo, "it rolls", seed=0),
+        "views": lambda: fill_holes(models, rendering, photo, "it rolls", seed=0),
     }
     plan = plan_inference(preset, folder, memories=("full",))
     flops = {

@@ -69,7 +69,8 @@ class ViewBatch(Batch):
 
     Attributes:
         truth: the video in [-1, 1].
-        known: the rendering in [-1, 1], 0 where nothing was seen.
+        known: the rendering in [-1, 1]; where nothing was seen, what lies behind
+            (`geometry.unseen_colour.fill_from_behind`).
         coverage: 1 where the rendering saw something, else 0.
         captions: one per clip.
         names: of the clips, for messages.

@@ -23,7 +23,8 @@ from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.tracks import PointTracks
-from more4d.raster.interface import render_tracks
+from more4d.geometry.unseen_colour import fill_from_behind
+from more4d.raster.interface import Rendering, render_tracks
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 
@@ -82,10 +83,14 @@ class FileViews(Dataset):
         draw = numpy_generator("view", self._seed, index)
         size = (tracks.height, tracks.width)
         if clip.rendering is not None and clip.coverage is not None and draw.random() < self.options.given:
-            known = resized(clip.rendering, size)
+            known = resized(clip.rendering, size) / 2 + 0.5
             coverage = (resized(clip.coverage[..., None] * 255, size) > 0)[..., :1].float()
+            depth_m = torch.ones_like(coverage[..., 0])  # nobody knows it: all holes are filled alike
         else:
-            known, coverage = self._rendered(tracks, draw)
+            rendering = self._rendered(tracks, draw)
+            known, depth_m = rendering.colour, rendering.depth_m
+            coverage = (~rendering.holes)[..., None].float()
+        known = fill_from_behind(known, depth_m, coverage[..., 0] > 0) * 2 - 1
         missing = self.options.frames - tracks.frames
         truth, known, coverage = (
             rearrange(lengthened(film, missing), "t h w c -> 1 c t h w")
@@ -94,23 +99,22 @@ class FileViews(Dataset):
         real = torch.arange(self.options.frames) < tracks.frames
         return ViewBatch(
             truth=truth,
-            known=known * coverage,
+            known=known,
             coverage=coverage,
             captions=(tracks.caption,),
             names=(clip.name,),
             real=real[None].float(),
         )
 
-    def _rendered(self, tracks: PointTracks, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """What the source camera sees of the tracks: colour in [-1, 1], coverage; frames height width c."""
+    def _rendered(self, tracks: PointTracks, draw: np.random.Generator) -> Rendering:
+        """What the source camera sees of the tracks."""
         size = {"height": tracks.height, "width": tracks.width}
         if draw.random() < self.options.second_view:
             tracks = seen_by(tracks, self._second_path(tracks, draw))
         source = named_camera_path(
             "static", frames=tracks.frames, scene_depth_m=1.0, camera=tracks.camera, strength=1.0
         )
-        rendering = render_tracks(tracks, source, **size)
-        return rendering.colour * 2 - 1, (~rendering.holes)[..., None].float()
+        return render_tracks(tracks, source, **size)
 
     def _second_path(self, tracks: PointTracks, draw: np.random.Generator) -> CameraPath:
         depth = DepthMap.from_raw(tracks.depth_m, tracks.camera)

@@ -18,6 +18,7 @@ from more4d.files.arrays import load_arrays
 from more4d.files.atomic import atomic_write
 from more4d.foundation.seeding import derive_seed, numpy_generator
 from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.unseen_colour import fill_from_behind
 from more4d.raster.interface import render_tracks
 from more4d.scenes.capture import capture, film
 from more4d.scenes.library import sample_scene
@@ -77,7 +78,7 @@ class HoleClips(Dataset):
     def _pair(self, index: int) -> ViewBatch:
         if self.options.cache is None:
             return self.make(index)
-        path = self.options.cache / f"{self._seed}_{self._first}_{index:06d}.npz"
+        path = self.options.cache / f"pair_{self._seed}_{self._first}_{index:06d}.npz"
         if not path.exists():
             view = self.make(index)
             save_view(path, view)
@@ -102,11 +103,12 @@ class HoleClips(Dataset):
             strength=float(draw.uniform(*options.strength)),
         )
         rendering = render_tracks(clip.tracks, path, height=height, width=width)
+        known = fill_from_behind(rendering.colour, rendering.depth_m, ~rendering.holes)
         truth = film(scene, height=height, width=width, frames=options.frames, camera_path=path)
         coverage = rearrange((~rendering.holes).float(), "t h w -> 1 1 t h w")
         return ViewBatch(
             truth=rearrange(truth.frames, "t h w c -> 1 c t h w") * 2 - 1,
-            known=(rearrange(rendering.colour, "t h w c -> 1 c t h w") * 2 - 1) * coverage,
+            known=rearrange(known, "t h w c -> 1 c t h w") * 2 - 1,
             coverage=coverage,
             captions=(clip.caption,),
         )
@@ -130,6 +132,4 @@ def load_view(path: Path) -> ViewBatch:
     truth, known = (torch.from_numpy(arrays[name]).float() / 127.5 - 1 for name in ("truth", "known"))
     bits = np.unpackbits(arrays["coverage"], axis=-1, count=truth.shape[-1])
     coverage = torch.from_numpy(bits).float()
-    return ViewBatch(
-        truth=truth, known=known * coverage, coverage=coverage, captions=(str(arrays["caption"]),)
-    )
+    return ViewBatch(truth=truth, known=known, coverage=coverage, captions=(str(arrays["caption"]),))

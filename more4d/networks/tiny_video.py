@@ -28,12 +28,15 @@ class TinyVideoConfig:
         width: channels on the latent grid.
         fine_width: channels on the grid of 4x4 pixels.
         blocks: residual blocks on either grid of the decoder.
+        behind: what the decoder corrects in holes: what the known video shows there, which is then filled
+            from behind (`geometry.unseen_colour`), or a smooth mean of what is around them.
     """
 
     latent_channels: int = 16
     width: int = 96
     fine_width: int = 64
     blocks: int = 2
+    behind: bool = False
 
 
 class VideoEncoder(nn.Module):
@@ -129,7 +132,8 @@ class TinyVideoCodec(nn.Module):
     ) -> Float[Tensor, "b 3 t height width"]:
         """See `interface.VideoCodec`."""
         raw = latents * self._column(self.latent_std) + self._column(self.latent_mean)
-        return self.decoder(raw, fill_smoothly(known, coverage), coverage)
+        filled = known if self.config.behind else fill_smoothly(known, coverage)
+        return self.decoder(raw, filled, coverage)
 
     @staticmethod
     def _column(values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from more4d.networks.interface import (
     VideoCodec,
     ViSMConditions,
 )
-from more4d.networks.vism import masked_video, pack_mask
+from more4d.networks.vism import ViSMConfig, masked_video, pack_mask
 from more4d.networks.wan_config import WanConfig
 
 ClipImage = Literal["photo", "grey"]
@@ -79,7 +79,7 @@ def closer_look(
 
 
 def vism_conditions(
-    wan: WanConfig,
+    config: ViSMConfig,
     codec: VideoCodec,
     text_encoder: TextEncoder,
     clip: ClipVision | None,
@@ -89,11 +89,16 @@ def vism_conditions(
     photo: Float[Tensor, "b 3 photo_height photo_width"],
     prompts: list[str],
 ) -> ViSMConditions:
-    """Conditions of 4D-ViSM with configuration `wan`: the rendering, grey in its holes; where these are."""
-    known = codec.encode_video(masked_video(rendering, coverage))
+    """Conditions of 4D-ViSM: the rendering, and where its holes are.
+
+    Args:
+        config: of the network; if it is not `behind`, the rendering's holes become grey.
+        rendering: in [-1, 1]; in holes what lies behind them, or anything.
+    """
+    known = codec.encode_video(rendering if config.behind else masked_video(rendering, coverage))
     return ViSMConditions(
         known_latents=known,
         known_mask=pack_mask(coverage, (known.shape[-2], known.shape[-1])),
         text=text_encoder.encode_text(prompts),
-        clip=clip.encode_image((photo + 1) / 2) if clip and wan.image_dim else None,
+        clip=clip.encode_image((photo + 1) / 2) if clip and config.wan.image_dim else None,
     )

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from more4d.foundation.seeding import torch_generator
+from more4d.geometry.unseen_colour import fill_from_behind
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
-from more4d.networks.vism import masked_video
 from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
@@ -52,8 +52,8 @@ def finish_video(
     if not bool(rendering.holes.any()):
         progress("views", 1, 1)
         return rendering.colour.clone()
-    known, coverage = shrink_rendering(rendering, models.preset.output_scale)
-    generated = fill_holes(models, known, coverage, photo, prompt, seed=seed, progress=progress)
+    small = shrink_rendering(rendering, models.preset.output_scale)
+    generated = fill_holes(models, small, photo, prompt, seed=seed, progress=progress)
     finished = [
         composite(colour, covered, picture)
         for colour, covered, picture in zip(rendering.colour, ~rendering.holes, generated, strict=True)
@@ -61,10 +61,9 @@ def finish_video(
     return torch.stack(finished)
 
 
-def shrink_rendering(
-    rendering: Rendering, factor: int
-) -> tuple[Float[Tensor, "frames h w 3"], Float[Tensor, "frames h w"]]:
-    """Colour and binary coverage with sides `factor` times smaller; a cell is known if half of it is.
+def shrink_rendering(rendering: Rendering, factor: int) -> Rendering:
+    """The rendering with sides `factor` times smaller and binary coverage: a cell is known if half of it is,
+    and as near as the nearest pixel of it that is known.
 
     Raises:
         ValueError: the sides are no multiples of the factor.
@@ -76,8 +75,13 @@ def shrink_rendering(
     covered = (~rendering.holes).float()
     total = rearrange(covered, cells, a=factor, b=factor).sum(-1)
     colour = rearrange(rendering.colour * covered[..., None], cells, a=factor, b=factor).sum(-2)
+    depth_m = rearrange(rendering.depth_m.masked_fill(rendering.holes, torch.inf), cells, a=factor, b=factor)
     coverage = (total >= COVERED * factor**2).float()
-    return colour / total.clamp(min=1)[..., None] * coverage[..., None], coverage
+    return Rendering(
+        colour=colour / total.clamp(min=1)[..., None] * coverage[..., None],
+        depth_m=depth_m.amin(-1).masked_fill(coverage == 0, torch.inf),
+        coverage=coverage,
+    )
 
 
 def windows(frames: int, native: int) -> list[range]:
@@ -91,18 +95,21 @@ def windows(frames: int, native: int) -> list[range]:
 @torch.inference_mode()
 def fill_holes(
     models: Models,
-    known: Float[Tensor, "frames height width 3"],
-    coverage: Float[Tensor, "frames height width"],
+    rendering: Rendering,
     photo: Float[Tensor, "photo_height photo_width 3"],
     prompt: str,
     *,
     seed: int,
     progress: Progress = silent,
 ) -> Float[Tensor, "frames height width 3"]:
-    """Generated frames at the native size, equal to what is known where that is known."""
-    runs = windows(len(known), models.preset.frames)
+    """Generated frames at the native size, equal to the rendering where it is no hole."""
+    runs = windows(len(rendering.colour), models.preset.frames)
     step = counter(progress, "views", models.preset.views.steps * len(runs))
-    video, covered = known.clone(), coverage.clone()
+    covered = (~rendering.holes).float()
+    if any(getattr(models.config(part), "behind", False) for part in ("vism", "video_codec")):
+        video = fill_from_behind(rendering.colour, rendering.depth_m, ~rendering.holes)
+    else:
+        video = rendering.colour * covered[..., None]
     photo = rearrange(photo, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
     with models.released():
         for index, run in enumerate(runs):
@@ -153,7 +160,7 @@ def _fill_window(
     with models.at_work("vism"):
         latents = draw_part(models, "vism", sample)
     with models.at_work("video_codec") as (codec,):
-        video = codec.decode_video(latents, masked_video(rendering, mask), mask)[0].float().cpu()
+        video = codec.decode_video(latents, rendering, mask)[0].float().cpu()
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
 
 
@@ -169,7 +176,7 @@ def _conditions(
     """What 4D-ViSM is told. A function of its own: what it calls an encoder by would keep it in memory."""
     with models.at_work("video_codec", "clip") as (codec, clip):
         return vism_conditions(
-            models.config("vism").wan,
+            models.config("vism"),
             codec,
             text,
             clip,

@@ -77,7 +77,7 @@ def test_a_given_rendering_is_used_when_asked_for(tmp_path):
         writer.add(replace(clip, rendering=clip.video, coverage=coverage))
     pair = FileViews(options(tmp_path, given=1.0), seed=0)[0]
     assert torch.equal(pair.coverage[0, 0] > 0.5, coverage)
-    assert float(pair.known[..., :32].abs().max()) == 0
+    assert float((pair.known[..., :32] - pair.known[..., 32:].mean()).abs().max()) < 0.9  # their mean colours
     torch.testing.assert_close(pair.known[..., 32:], pair.truth[..., 32:], atol=0.2, rtol=0)
 
 

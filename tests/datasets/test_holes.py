@@ -17,11 +17,16 @@ def test_what_is_known_agrees_with_the_truth():
         assert (view.known - view.truth)[known].abs().median() < 0.06
 
 
-def test_holes_are_grey_and_some_exist():
+def test_holes_exist_and_show_what_could_lie_behind():
     views = [HoleClips(SMALL, seed=0).make(index) for index in range(4)]
-    for view in views:
-        assert (view.known[view.coverage.expand_as(view.known) == 0] == 0).all()
     assert min(float(view.coverage.mean()) for view in views) < 0.98
+    holes = [view.coverage.expand_as(view.known) == 0 for view in views]
+    pairs = list(zip(views, holes, strict=True))
+    behind = [float((view.known - view.truth)[hole].square().mean()) for view, hole in pairs]
+    grey = [float(view.truth[hole].square().mean()) for view, hole in pairs]
+    assert (
+        sum(one < 0.5 * other for one, other in zip(behind, grey, strict=True)) >= 3
+    )  # of 4; one shows no sky
 
 
 def test_a_saved_pair_comes_back(tmp_path):

@@ -18,6 +18,7 @@ from more4d.pipelines.image_to_tracks import generate_motion
 from more4d.pipelines.models import Models
 from more4d.pipelines.preset import load_preset
 from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.raster.interface import Rendering
 from tests.networks.away import FarDevice, far_device
 
 __all__ = ["far_device"]
@@ -60,7 +61,8 @@ def video(models: Models, frames: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     known = torch.rand(frames, 32, 48, 3, generator=generator)
     coverage = (torch.rand(frames, 32, 48, generator=generator) > 0.3).float()
-    return fill_holes(models, known, coverage, known[0], "it rolls", seed=1)
+    rendering = Rendering(colour=known, depth_m=torch.ones(frames, 32, 48), coverage=coverage)
+    return fill_holes(models, rendering, known[0], "it rolls", seed=1)
 
 
 def made(models: Models) -> tuple[Tensor, Tensor]:

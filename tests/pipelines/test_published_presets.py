@@ -21,6 +21,7 @@ from more4d.pipelines.image_to_tracks import generate_motion
 from more4d.pipelines.models import CODEC_NOTE, Lora, Models
 from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.raster.interface import Rendering
 from tests import published_presets as published
 
 PARTS = ("strag", "trajectory_codec", "text", "motion_features", "clip", "vism", "video_codec")
@@ -49,7 +50,8 @@ def filled_by(models: Models) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     known, coverage = torch.rand(5, 32, 48, 3, generator=generator), torch.ones(5, 32, 48)
     coverage[1:, 8:24, 8:32] = 0
-    return fill_holes(models, known, coverage, known[0], "the ball rolls", seed=1)
+    rendering = Rendering(colour=known, depth_m=torch.ones(5, 32, 48), coverage=coverage)
+    return fill_holes(models, rendering, known[0], "the ball rolls", seed=1)
 
 
 @pytest.mark.parametrize(

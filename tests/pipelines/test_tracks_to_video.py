@@ -1,12 +1,20 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from more4d.pipelines import tracks_to_video
 from more4d.pipelines.models import Models
-from more4d.pipelines.tracks_to_video import composite, finish_video, shrink_rendering, windows
+from more4d.pipelines.tracks_to_video import (
+    composite,
+    fill_holes,
+    finish_video,
+    shrink_rendering,
+    windows,
+)
 from more4d.raster.interface import Rendering
 
 PHOTO = torch.full((96, 128, 3), 0.5)
@@ -71,10 +79,39 @@ def test_a_shrunk_cell_is_known_if_half_of_it_is():
     coverage[0, 0, :2] = 0
     coverage[0, :, 2:4] = 0
     coverage[0, 1, 3] = 1
-    rendering = Rendering(colour=colour * coverage[..., None], depth_m=torch.ones(1, 2, 6), coverage=coverage)
-    small, known = shrink_rendering(rendering, 2)
-    assert known.tolist() == [[[1, 0, 1]]]
-    assert torch.allclose(small[0, 0], torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    depth_m = torch.arange(1.0, 13.0).view(1, 2, 6)
+    rendering = Rendering(colour=colour * coverage[..., None], depth_m=depth_m, coverage=coverage)
+    small = shrink_rendering(rendering, 2)
+    assert small.coverage.tolist() == [[[1, 0, 1]]]
+    assert small.depth_m.tolist() == [[[7, torch.inf, 5]]]
+    assert torch.allclose(small.colour[0, 0], torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+
+
+def test_what_lies_behind_a_hole_is_shown_to_networks_that_look_there(random_preset, monkeypatch):
+    """What a network is told of a hole depends on the depths beside it only if it looks behind."""
+    colour = torch.zeros(5, 32, 48, 3)
+    colour[:, :, 24:] = 1
+    coverage = torch.ones(5, 32, 48)
+    coverage[1:, 8:24, 16:32] = 0
+    depth_m = torch.ones(5, 32, 48)
+    depth_m[:, :, 24:] = 4
+    shown = {}
+    for behind in (False, True):
+        models = Models.open(random_preset)
+        configs = {part: replace(models.config(part), behind=behind) for part in ("vism", "video_codec")}
+        monkeypatch.setattr(models, "config", configs.__getitem__)
+        seen = shown[behind] = []
+
+        def look(models, known, *rest, seen=seen, **more):
+            seen.append(known)
+            return torch.zeros_like(known)
+
+        monkeypatch.setattr(tracks_to_video, "_fill_window", look)
+        rendering = Rendering(colour=colour, depth_m=depth_m, coverage=coverage)
+        video = fill_holes(models, rendering, colour[0], "it rolls", seed=0)
+        assert torch.equal(video, colour * coverage[..., None])
+    assert not shown[False][0][1, 8:24, 16:32].any()
+    assert float(shown[True][0][1, 8:24, 16:32].mean()) > 0.6  # white is farther than black
 
 
 def test_a_composite_shows_no_seam():

@@ -14,6 +14,7 @@ from torch import Tensor
 from more4d.files.sheets import save_sheet
 from more4d.foundation.errors import MissingPackageError
 from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.unseen_colour import fill_from_behind
 from more4d.metrics.holes import hole_change, hole_psnr_db
 from more4d.metrics.masked import masked_psnr_db, masked_ssim
 from more4d.metrics.pictures import psnr_db, ssim
@@ -46,8 +47,9 @@ LEAST_HOLES = 0.002
 """Pairs with a smaller share of holes are not asked about."""
 
 MEASURES = ("hole_psnr_db", "psnr_db", "ssim")
-OURS, NEAREST, PULL_PUSH, OPENCV, GREY = "ours", "nearest colour", "pull-push", "OpenCV", "no inpainting"
-FILLERS = (OURS, OPENCV, NEAREST, PULL_PUSH, GREY)
+OURS, BEHIND, OPENCV = "ours", "from behind, no network", "OpenCV"
+NEAREST, PULL_PUSH, GREY = "nearest colour", "pull-push", "no inpainting"
+FILLERS = (OURS, BEHIND, OPENCV, NEAREST, PULL_PUSH, GREY)
 
 
 def measure_view(
@@ -85,7 +87,8 @@ def measure_view(
         "covisible_psnr_db": float(masked_psnr_db(known, truth, ~holes).clamp(max=100).nanmean()),
         "covisible_ssim": float(masked_ssim(known, truth, ~holes).mean()),
     }
-    videos = {OURS: fill_holes(models, known, coverage, truth[0], clip.caption, seed=unseen.index)}
+    videos = {OURS: fill_holes(models, rendering, truth[0], clip.caption, seed=unseen.index)}
+    videos[BEHIND] = fill_from_behind(rendering.colour, rendering.depth_m, ~holes)
     videos |= fill_without_networks(known, coverage)
     result |= {
         each: {**compare_video(video, truth, holes), **perception.compare(video, truth, name, ~holes)}

@@ -1,6 +1,6 @@
 """Train the tiny preset's video codec."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -8,8 +8,10 @@ from torch import Tensor
 
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.holes import HoleClips, HoleOptions
+from more4d.foundation.errors import ConfigError
+from more4d.networks.registry import BUILDERS
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
-from more4d.networks.weights import save_network
+from more4d.networks.weights import load_network, save_network
 from more4d.training.task import Task
 
 KIND = "tiny-video-codec"
@@ -20,6 +22,7 @@ class TinyVideoOptions:
     """Options of the task.
 
     Attributes:
+        weights: file of a codec of the same sizes to go on from, whatever its decoder corrected in holes.
         latent_noise: deviation of the noise added to the latents.
         latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
         unknown: how often a clip is decoded with nothing known, so that the latents must tell all of it.
@@ -27,6 +30,7 @@ class TinyVideoOptions:
     """
 
     network: TinyVideoConfig = field(default_factory=TinyVideoConfig)
+    weights: Path | None = None
     data: HoleOptions = field(default_factory=HoleOptions)
     seed: int = 0
     latent_noise: float = 0.2
@@ -44,6 +48,14 @@ class TinyVideoTask(Task):
         super().__init__()
         self.options = options
         self.codec = TinyVideoCodec(options.network)
+        if options.weights:
+            self._go_on_from(options.weights)
+
+    def _go_on_from(self, path: Path) -> None:
+        given = load_network(path, {KIND: BUILDERS[KIND]})
+        if replace(given.config, behind=self.codec.config.behind) != self.codec.config:
+            raise ConfigError(f"options.network is not the network that {path} holds: {given.config}")
+        self.codec.load_state_dict(given.state_dict())
 
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
@@ -52,9 +64,10 @@ class TinyVideoTask(Task):
         latents = self.codec.encode_video(batch.truth)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         shown = torch.rand(len(latents), generator=generator) >= self.options.unknown
-        coverage = batch.coverage * shown.to(batch.coverage).view(-1, 1, 1, 1, 1)
+        shown = shown.to(batch.coverage).view(-1, 1, 1, 1, 1)
+        coverage = batch.coverage * shown
         decoded = self.codec.decode_video(
-            latents + self.options.latent_noise * noise, batch.known * coverage, coverage
+            latents + self.options.latent_noise * noise, batch.known * shown, coverage
         )
         error = (decoded.float() - batch.truth).abs()
         weight = (1 - coverage) + 0.1

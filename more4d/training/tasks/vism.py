@@ -53,7 +53,7 @@ class ViSMTask(GeneratorTask):
     @torch.no_grad()
     def encode(self, batch: ViewBatch) -> ViSMLatents:
         told = vism_conditions(
-            self.options.network.wan,
+            self.options.network,
             self.codec,
             self.text_encoder,
             self.clip,

@@ -235,6 +235,19 @@ def test_clips_weigh_as_much_as_is_seen_of_them():
     assert cells[0, 0, 1, 0, 0] == 0.5 and float(cells.sum()) == 47.5
 
 
+def test_a_video_codec_goes_on_and_may_look_behind(folder):
+    network = TinyVideoConfig(width=16, fine_width=16, blocks=1, behind=True)
+    options = TinyVideoOptions(network=network, data=VIEWS, weights=folder / "video_codec.safetensors")
+    task = TinyVideoTask(options)
+    given = load_network(options.weights, BUILDERS).state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in task.codec.state_dict().items())
+    losses(task, 1)
+    (path,) = task.export(folder / "out", {})
+    assert load_network(path, BUILDERS).config == network
+    with pytest.raises(ConfigError, match="not the network"):
+        TinyVideoTask(replace(options, network=replace(network, width=32)))
+
+
 def test_vism_trains_itself_only(folder):
     options = ViSMOptions(
         network=ViSMConfig(wan=WanConfig(in_channels=36, **WAN)),
