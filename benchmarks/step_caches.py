@@ -25,7 +25,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from more4d.datasets.holes import HoleClips, HoleOptions
@@ -76,9 +75,9 @@ def studied(models: Models, stage: str, scene: int, study: Study) -> None:
             generate_motion(models, guide, clip.caption, seed=scene)
         else:
             options = HoleOptions(shapes=((height, width),), frames=models.preset.frames)
-            view = HoleClips(options, seed=0, first_seed=HELD_OUT_SEED).make(scene)
-            truth, known = (rearrange(v[0], "c t h w -> t h w c") / 2 + 0.5 for v in (view.truth, view.known))
-            fill_holes(models, known, view.coverage[0, 0], truth[0], view.captions[0], seed=scene)
+            pairs = HoleClips(options, seed=0, first_seed=HELD_OUT_SEED)
+            rendering, truth, caption = pairs.rendered(scene)
+            fill_holes(models, rendering, truth[0], caption, seed=scene)
 
 
 def recorded(models: Models, stage: str, scene: int, settings: Sampling) -> list[StepRecord]:

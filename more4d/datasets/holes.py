@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ViewBatch
@@ -19,7 +21,7 @@ from more4d.files.atomic import atomic_write
 from more4d.foundation.seeding import derive_seed, numpy_generator
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.unseen_colour import fill_from_behind
-from more4d.raster.interface import render_tracks
+from more4d.raster.interface import Rendering, render_tracks
 from more4d.scenes.capture import capture, film
 from more4d.scenes.library import sample_scene
 
@@ -87,6 +89,17 @@ class HoleClips(Dataset):
 
     def make(self, index: int) -> ViewBatch:
         """Film and render pair `index`."""
+        rendering, truth, caption = self.rendered(index)
+        known = fill_from_behind(rendering.colour, rendering.depth_m, ~rendering.holes)
+        return ViewBatch(
+            truth=rearrange(truth, "t h w c -> 1 c t h w") * 2 - 1,
+            known=rearrange(known, "t h w c -> 1 c t h w") * 2 - 1,
+            coverage=rearrange((~rendering.holes).float(), "t h w -> 1 1 t h w"),
+            captions=(caption,),
+        )
+
+    def rendered(self, index: int) -> tuple[Rendering, Float[Tensor, "frames height width 3"], str]:
+        """What the second camera sees of the tracks, what it truly saw in [0, 1], and the caption."""
         options = self.options
         draw = numpy_generator("holes", self._seed, index)
         shapes = options.shapes
@@ -103,15 +116,8 @@ class HoleClips(Dataset):
             strength=float(draw.uniform(*options.strength)),
         )
         rendering = render_tracks(clip.tracks, path, height=height, width=width)
-        known = fill_from_behind(rendering.colour, rendering.depth_m, ~rendering.holes)
         truth = film(scene, height=height, width=width, frames=options.frames, camera_path=path)
-        coverage = rearrange((~rendering.holes).float(), "t h w -> 1 1 t h w")
-        return ViewBatch(
-            truth=rearrange(truth.frames, "t h w c -> 1 c t h w") * 2 - 1,
-            known=rearrange(known, "t h w c -> 1 c t h w") * 2 - 1,
-            coverage=coverage,
-            captions=(clip.caption,),
-        )
+        return rendering, truth.frames, clip.caption
 
 
 def save_view(path: Path, view: ViewBatch) -> None:

@@ -36,7 +36,7 @@ from more4d.training.networks import (
 )
 from more4d.training.task import Task
 
-UNSAID = {"clip_image": "photo"}
+UNSAID = {"clip_image": "photo", "network.behind": "False"}
 """What a cache was made with that does not say so."""
 
 
@@ -246,4 +246,6 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
         if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
+    if "behind" in (network := plain.get("network") or {}):  # what 4D-ViSM is shown in holes
+        settings["network.behind"] = str(network["behind"])
     return settings | {name: str(plain[name]) for name in ("moving_threshold", "clip_image") if name in plain}

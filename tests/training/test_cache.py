@@ -171,6 +171,10 @@ def test_the_header_says_what_the_cache_was_made_of(tiny, tmp_path):
     assert header.made_of.keys() == {"codec", "text"}
     assert header.settings["data.shapes"] == "[[32, 48]]"
     assert header.settings["seed"] == "0"
+    assert header.settings["network.behind"] == "False"
+    network = {**read_network_header(tiny / "vism.safetensors").config, "behind": True}
+    with pytest.raises(ConfigError, match=r"network\.behind=False, and options\.network\.behind is True"):
+        task_of(config, cache=str(tmp_path / "cache"), network=network, start={})
 
 
 def test_options_that_the_cache_was_not_made_with_are_refused(tiny, tmp_path):
