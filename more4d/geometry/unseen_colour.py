@@ -16,7 +16,7 @@ from more4d.geometry.unseen_depth import extend_depth
 
 LOG_DEPTH_SIGMA = 0.2
 """Standard deviation of the likeness in log depth, and the step from one depth of the stack to the next."""
-FARTHER = 0.4
+FARTHER = 0.05
 """Weight of what is much farther than the surface; of what is nearer it falls with the square of depth."""
 COARSE = 0.7
 """What a level of the pyramid counts for against the finer one before it."""

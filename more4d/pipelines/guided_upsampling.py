@@ -1,7 +1,11 @@
-"""Maps made larger or smoother so that their edges follow the edges of a guide (Kopf et al. 2007)."""
+"""Motion made larger or tidier so that its edges follow the edges of a guide, and stay edges.
 
-import math
+Where a thing that moves meets ground that does not, a mean of the two moves part of the way and is smeared
+over the picture. So both operations pick: a pixel takes the motion of one pixel nearby, whole.
+"""
+
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -11,9 +15,11 @@ from torch.nn.functional import pad
 SPATIAL_SIGMA_PX = 0.8
 LOG_DEPTH_SIGMA = 0.06
 COLOUR_SIGMA = 0.12
-RADIUS = 2
-# So that a pixel unlike all its neighbours (weights near zero) still takes their plain spatial mean.
+RADIUS = 1
+# So that of pixels that are all unlike (weights near zero) the nearest counts most.
 FLOOR = 1e-6
+MEDIAN_SHARPNESS = 0.6
+"""Likeness counts less for a median than for a pick: colours vary within a thing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,64 +40,88 @@ def upsample_guided(
 ) -> Float[Tensor, "channels height width"]:
     """`values`, known where `small` is, at every pixel of `large`.
 
-    A pixel takes the mean of the (2 RADIUS + 1)^2 small pixels around it, weighted by closeness in the image
-    and by likeness in depth and colour. Both guides show the same field of view. The operation is linear
-    in `values`, and a constant stays what it is.
+    A pixel takes the values of that one of the (2 RADIUS + 1)^2 small pixels around it that weighs most, by
+    closeness in the picture and likeness in depth and colour (the weights of Kopf et al. 2007). Both guides
+    show the same field of view.
 
     Raises:
         ValueError: `values` and `small` differ in size.
     """
-    small_h, small_w = small.depth_m.shape
-    height, width = large.depth_m.shape
-    if tuple(values.shape[1:]) != (small_h, small_w):
-        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {(small_h, small_w)}")
+    _check(values, small)
+    (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
     if (small_h, small_w) == (height, width):
         return values
-    return _mean_of_alike(values, small, large, SPATIAL_SIGMA_PX, RADIUS)
-
-
-def smooth_guided(
-    values: Float[Tensor, "channels height width"], guide: Guide, *, sigma_px: float, rounds: int = 2
-) -> Float[Tensor, "channels height width"]:
-    """`values` made even within what looks alike, sharp where `guide` has an edge; 0 changes nothing.
-
-    Each round, a pixel takes the mean of the pixels up to 2 `sigma_px` away, weighted as in
-    `upsample_guided`.
-
-    Raises:
-        ValueError: `sigma_px` is negative, or `values` and `guide` differ in size.
-    """
-    if not sigma_px >= 0:
-        raise ValueError(f"sigma_px must not be negative, got {sigma_px}")
-    if values.shape[1:] != guide.depth_m.shape:
-        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {tuple(guide.depth_m.shape)}")
-    for _ in range(rounds if sigma_px else 0):
-        values = _mean_of_alike(values, guide, guide, sigma_px, math.ceil(2 * sigma_px))
-    return values
-
-
-def _mean_of_alike(values: Tensor, small: Guide, large: Guide, sigma_px: float, radius: int) -> Tensor:
-    (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
     y, x = _positions(height, small_h), _positions(width, small_w)
     near, far = small.features(), large.features()
-    total = torch.zeros(values.shape[0], height, width)
-    weight_sum = torch.zeros(height, width)
-    shifted = (small_h, small_w) == (height, width)
-    if shifted:  # a tap is a shift: slices give the same numbers ten times faster than indices
-        near, values = (pad(maps, (radius,) * 4, mode="replicate") for maps in (near, values))
-    for dy in range(-radius, radius + 1):
-        rows, row_weight = _tap(y, dy, small_h, sigma_px)
-        for dx in range(-radius, radius + 1):
-            columns, column_weight = _tap(x, dx, small_w, sigma_px)
-            there = (slice(None), rows[:, None], columns)
-            if shifted:
-                top, left = radius + dy, radius + dx
-                there = (slice(None), slice(top, top + height), slice(left, left + width))
-            unlike = (near[there] - far).square().sum(0)
-            weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
-            weight_sum += weight
-            total.addcmul_(values[there], weight.expand_as(total))
-    return total / weight_sum
+    heaviest = torch.zeros(height, width)
+    picked = torch.zeros(height, width, dtype=torch.long)
+    for dy, dx in _around(RADIUS):
+        rows, row_weight = _tap(y, dy, small_h)
+        columns, column_weight = _tap(x, dx, small_w)
+        unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
+        weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
+        picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
+        heaviest = torch.maximum(weight, heaviest)
+    return values.flatten(1)[:, picked.flatten()].view(-1, height, width)
+
+
+def median_guided(
+    values: Float[Tensor, "channels height width"],
+    guide: Guide,
+    *,
+    radius_px: int,
+    by: Float[Tensor, "keys height width"],
+) -> Float[Tensor, "channels height width"]:
+    """`values` without strays: each pixel takes the values of the weighted vector median (Astola et al. 1990)
+    of the pixels up to `radius_px` rows and columns away; 0 changes nothing.
+
+    The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
+    by closeness and by likeness to the pixel in the middle.
+
+    Raises:
+        ValueError: `radius_px` is negative, or sizes differ.
+    """
+    if radius_px < 0:
+        raise ValueError(f"radius_px must not be negative, got {radius_px}")
+    _check(values, guide)
+    _check(by, guide)
+    if radius_px == 0:
+        return values
+    height, width = guide.depth_m.shape
+    offsets = _around(radius_px)
+    features = guide.features() * MEDIAN_SHARPNESS
+    keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
+    weights = (-0.5 * ((alike - features).square().sum(1) + apart[:, None, None])).exp() + FLOOR
+    least, picked = torch.full((height, width), torch.inf), torch.zeros(height, width, dtype=torch.long)
+    for number, key in enumerate(keys):
+        cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
+        picked = torch.where(cost < least, number, picked)
+        least = torch.minimum(cost, least)
+    way = torch.tensor(offsets)[picked]
+    rows = (torch.arange(height)[:, None] + way[..., 0]).clamp(0, height - 1)
+    columns = (torch.arange(width) + way[..., 1]).clamp(0, width - 1)
+    return values[:, rows, columns]
+
+
+def _check(values: Tensor, guide: Guide) -> None:
+    if values.shape[1:] != guide.depth_m.shape:
+        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {tuple(guide.depth_m.shape)}")
+
+
+def _around(radius: int) -> list[tuple[int, int]]:
+    """Offsets in rows and columns, the nearest first: of equals the first is picked."""
+    steps = range(-radius, radius + 1)
+    return sorted(product(steps, steps), key=lambda step: step[0] ** 2 + step[1] ** 2)
+
+
+def _shifted(
+    maps: Float[Tensor, "c height width"], offsets: list[tuple[int, int]], radius: int
+) -> Float[Tensor, "offsets c height width"]:
+    """What stands at each offset; beyond the border what stands at it."""
+    height, width = maps.shape[1:]
+    wide = pad(maps[None], (radius,) * 4, mode="replicate")[0]
+    return torch.stack([wide[:, radius + dy :, radius + dx :][:, :height, :width] for dy, dx in offsets])
 
 
 def _positions(large: int, small: int) -> Float[Tensor, "large"]:
@@ -99,9 +129,9 @@ def _positions(large: int, small: int) -> Float[Tensor, "large"]:
     return (torch.arange(large) + 0.5) * (small / large) - 0.5
 
 
-def _tap(positions: Tensor, offset: int, size: int, sigma_px: float) -> tuple[Tensor, Tensor]:
+def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
     """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
     index = positions.round() + offset
-    weight = torch.exp(-0.5 * ((positions - index) / sigma_px).square())
+    weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
     inside = (index >= 0) & (index < size)
     return index.clamp(0, size - 1).long(), weight * inside

@@ -209,7 +209,7 @@ class _Run:
                 weights,
                 preset.frames,
                 asdict(preset.tracks),
-                [preset.smooth_motion_px, preset.smooth_motion_passes, preset.clip_image],
+                [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
             ]
 
         def make(report: Progress) -> None:

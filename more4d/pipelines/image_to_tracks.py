@@ -15,7 +15,7 @@ from more4d.geometry.motion import denormalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.conditions import strag_conditions
-from more4d.pipelines.guided_upsampling import Guide, smooth_guided, upsample_guided
+from more4d.pipelines.guided_upsampling import Guide, median_guided, upsample_guided
 from more4d.pipelines.models import Models
 from more4d.pipelines.progress import Progress, counter, silent
 from more4d.pipelines.prompts import NOTHING, EncodedPrompts, compared_with
@@ -125,9 +125,10 @@ def generate_motion(
         with models.at_work("trajectory_codec") as (codec,):
             motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
-    maps = rearrange(motion - motion[:, :1], "xyz t h w -> (xyz t) h w")
-    even = smooth_guided(maps, scene, sigma_px=preset.smooth_motion_px)
-    steady = smooth_in_time(rearrange(even, "(xyz t) h w -> t xyz h w", xyz=3), preset.smooth_motion_passes)
+    maps = rearrange(motion - motion[:, :1], "xyz t h w -> t xyz h w")
+    middle_and_end = torch.cat([maps[len(maps) // 2], maps[-1]])
+    tidy = median_guided(maps.flatten(0, 1), scene, radius_px=preset.median_motion_px, by=middle_and_end)
+    steady = smooth_in_time(tidy.view(maps.shape), preset.smooth_motion_passes)
     return rearrange(steady, "t xyz h w -> xyz t h w").clone()
 
 

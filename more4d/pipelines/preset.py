@@ -142,8 +142,8 @@ class Preset:
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
-        smooth_motion_px: how far generated motion is evened out within what looks alike, in native pixels; 0
-            leaves it as it is.
+        median_motion_px: how many native pixels around each take part in the median that takes strays out of
+            generated motion (`guided_upsampling.median_guided`); 0 leaves it as it is.
         smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
@@ -165,7 +165,7 @@ class Preset:
     multiple: int = 16
     depth_estimator: str = "small"
     sharpen_depth: bool = True
-    smooth_motion_px: float = 0.0
+    median_motion_px: int = 0
     smooth_motion_passes: int = 0
     consistent_views: bool = True
     clip_image: Literal["photo", "grey"] = "photo"
@@ -182,8 +182,8 @@ class Preset:
                 f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
                 f"got {self.output_scale} and {self.pixels}"
             )
-        if not self.smooth_motion_px >= 0:
-            raise ConfigError(f"smooth_motion_px must not be negative, got {self.smooth_motion_px}")
+        if self.median_motion_px < 0:
+            raise ConfigError(f"median_motion_px must not be negative, got {self.median_motion_px}")
         if self.smooth_motion_passes < 0:
             raise ConfigError(f"smooth_motion_passes must not be negative, got {self.smooth_motion_passes}")
 

@@ -1,0 +1,123 @@
+"""The pictures of the README, from what the commands of the README have made:
+
+    bash infer.sh --list examples/samples.jsonl --frames 25
+    bash scripts/more4d.sh evaluate
+    .venv/bin/python docs/pictures.py
+
+result.gif moves: each sample photo, what moves in it, two views. result.png is the sheet of these samples.
+unseen.png shows scenes of the test set by rank of their error, the best, the worst and what lies between;
+photos.png all photos of the evaluation. Nothing is chosen by hand.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch.nn.functional import interpolate, pad
+
+from more4d.files.image import load_image, save_image
+from more4d.files.sheets import compose_sheet
+from more4d.files.video import read_video
+
+DOCS = Path(__file__).parent
+TILE_HEIGHT = 150
+EVERY = 2
+"""Of so many frames the animation shows one."""
+SHEET_WIDTH, SHRINK = 1280, 0.7
+PAUSE_MS = 800
+"""How long the last frame stays."""
+RANKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+
+
+def animation(items: Path, frames_per_second: int) -> None:
+    """Write result.gif."""
+    rows = []
+    for run in sorted(items.glob("*/run.json")):
+        folder = run.parent
+        views = sorted(path for path in folder.glob("*/view.mp4"))
+        rows.append([load_image(folder / "photo.png"), *map(read_video, [folder / "tracks.mp4", *views[:2]])])
+    if not rows:
+        raise SystemExit(f"error: {items} holds no finished items; run bash infer.sh first")
+    count = min(len(film) for row in rows for film in row[1:])
+    pages = []
+    for frame in range(0, count, EVERY):
+        tiles = [[row[0], *(film[frame] for film in row[1:])] for row in rows]
+        page = compose_sheet(tiles, tile_height=TILE_HEIGHT)
+        pages.append(Image.fromarray((page.clamp(0, 1) * 255).round().byte().numpy()))
+    sample = Image.new("RGB", (pages[0].width, 3 * pages[0].height))
+    for place, page in enumerate((pages[0], pages[len(pages) // 2], pages[-1])):
+        sample.paste(page, (0, place * page.height))
+    palette = sample.quantize(256)
+    pages = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
+    durations = [round(1000 * EVERY / frames_per_second)] * len(pages)
+    durations[-1] += PAUSE_MS
+    pages[0].save(
+        DOCS / "result.gif",
+        save_all=True,
+        append_images=pages[1:],
+        duration=durations,
+        loop=0,
+        optimize=True,
+    )
+
+
+def error(record: dict) -> float:
+    """Of no motion, mean of the seeds."""
+    found = [run["errors"] for run in record["ours"]]
+    return sum(run["moving_px"] for run in found) / max(1e-6, sum(run["no_motion_px"] for run in found))
+
+
+def unseen(evaluation: Path) -> None:
+    """Write unseen.png from the scenes that were drawn."""
+    records = [json.loads(line) for line in (evaluation / "tracks.jsonl").read_text().splitlines()]
+    found = {
+        evaluation / "pictures" / f"tracks_{each['item']:03d}.png": error(each)
+        for each in records
+        if "item" in each and each["ours"][0]["errors"]["no_motion_px"] is not None
+    }
+    drawn = sorted((path for path in found if path.is_file()), key=found.__getitem__)
+    ranked = [drawn[round(rank * (len(drawn) - 1))] for rank in RANKS]
+    stack(ranked, DOCS / "unseen.png")
+
+
+def stack(pictures: list[Path], target: Path) -> None:
+    """Sheets below each other, each cut or widened to `SHEET_WIDTH`, at `SHRINK` of their size."""
+    if not pictures:
+        raise SystemExit(f"error: there are no pictures for {target.name}; run more4d evaluate first")
+    page = torch.cat([widened(load_image(path)) for path in pictures])
+    page = rearrange(page, "h w c -> 1 c h w")
+    small = interpolate(page, scale_factor=SHRINK, mode="bilinear", antialias=True)[0].clamp(0, 1)
+    save_image(target, rearrange(small, "c h w -> h w c"))
+
+
+def widened(sheet: torch.Tensor) -> torch.Tensor:
+    return pad(sheet[:, :SHEET_WIDTH], (0, 0, 0, max(0, SHEET_WIDTH - sheet.shape[1])), value=1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--items", type=Path, default=Path("output"), help="what infer.sh made (default: output)"
+    )
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        default=Path("output/evaluation/tiny"),
+        help="what evaluate made (default: output/evaluation/tiny)",
+    )
+    parser.add_argument("--fps", type=int, default=12, help="frames per second of the items (default: 12)")
+    options = parser.parse_args()
+    animation(options.items, options.fps)
+    shutil.copyfile(options.items / "sheet.png", DOCS / "result.png")
+    unseen(options.evaluation)
+    stack(sorted((options.evaluation / "pictures").glob("photos_*.png")), DOCS / "photos.png")
+
+
+if __name__ == "__main__":
+    main()
