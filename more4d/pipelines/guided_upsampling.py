@@ -91,17 +91,19 @@ def median_guided(
     offsets = _around(radius_px)
     features = guide.features() * MEDIAN_SHARPNESS
     keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
+    keys, alike = keys[..., mixed], alike[..., mixed]
     apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
-    weights = (-0.5 * ((alike - features).square().sum(1) + apart[:, None, None])).exp() + FLOOR
-    least, picked = torch.full((height, width), torch.inf), torch.zeros(height, width, dtype=torch.long)
+    weights = (-0.5 * ((alike - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
+    least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
     for number, key in enumerate(keys):
         cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
         picked = torch.where(cost < least, number, picked)
         least = torch.minimum(cost, least)
-    way = torch.tensor(offsets)[picked]
-    rows = (torch.arange(height)[:, None] + way[..., 0]).clamp(0, height - 1)
-    columns = (torch.arange(width) + way[..., 1]).clamp(0, width - 1)
-    return values[:, rows, columns]
+    rows, columns = (mixed.nonzero() + torch.tensor(offsets)[picked]).unbind(1)
+    median = values.clone()
+    median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    return median
 
 
 def _check(values: Tensor, guide: Guide) -> None:
