@@ -2,28 +2,21 @@
 again.
 """
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from more4d.datasets import captions
 from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.file_clips import FileClipOptions
 from more4d.datasets.file_views import FileViewOptions
-from more4d.datasets.holes import HoleOptions
-from more4d.datasets.pictures import PictureOptions
-from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.datasets.procedural import ProceduralClips
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.adapters import LoraOptions
-from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_reading import lora_style, read_lora
-from more4d.networks.prompt_reader import PromptReaderConfig
 from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
-from more4d.networks.tiny_features import TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
@@ -33,64 +26,19 @@ from more4d.training.flow import FlowOptions
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
-from more4d.training.tasks.text import TextOptions, TextTask
-from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask, true_answers
+from more4d.training.tasks.tiny_features import true_answers
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from tests.datasets.clip_files import write_scenes
-
-CLIPS = ProceduralOptions(shapes=((32, 48),), group=2, frames=5)
-VIEWS = HoleOptions(shapes=((32, 48),), group=2, frames=5, pairs=2)
-TEXT = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=16, length=96)
-READER = PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2)
-WAN = {"dim": 32, "ffn_dim": 32, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 16, "text_length": 96}
-
-
-def losses(task, steps=2):
-    """Loss of each of a few steps of plain gradient descent, on batches of two."""
-    optimiser = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
-    data, values = task.dataset(), []
-    for step in range(steps):
-        batch = task.collate([data[2 * step], data[2 * step + 1]])
-        metrics = task(batch, torch.Generator().manual_seed(step))
-        metrics["loss"].backward()
-        optimiser.step()
-        values.append(float(metrics["loss"].detach()))
-    assert all(math.isfinite(value) for value in values)
-    return values
-
-
-def features_options(folder):
-    return TinyFeaturesOptions(
-        text=folder / "text_encoder.safetensors",
-        network=TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2),
-        reader=READER,
-        data=PictureOptions(shapes=((32, 48),), group=2, stories=2),
-    )
+from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses, write_tiny_files
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Exported codecs and text encoder, each after a step of training."""
-    monkeypatch.setattr(captions, "SURVEY", 40)
-    torch.manual_seed(0)
-    small = TinyTrajectoryConfig(width=32, guide_width=16, stem_width=32)
-    trajectory = TinyTrajectoryTask(TinyTrajectoryOptions(network=small, data=CLIPS, statistics_clips=3))
-    video = TinyVideoTask(
-        TinyVideoOptions(
-            network=TinyVideoConfig(width=16, fine_width=16, blocks=1), data=VIEWS, statistics_clips=2
-        )
-    )
-    text = TextTask(TextOptions(network=TEXT, heads=2))
-    for task in (trajectory, video, text):
-        losses(task, 1)
-        task.export(tmp_path, {"made": "by a test"})
-    features = TinyFeaturesTask(features_options(tmp_path))
-    losses(features, 1)
-    features.export(tmp_path, {})
-    return tmp_path
+    """Exported codecs, text encoder, features and reader, each after a step of training."""
+    return write_tiny_files(tmp_path, monkeypatch)
 
 
 @pytest.fixture
