@@ -6,7 +6,7 @@
 
 result.gif moves: each sample photo, what moves in it, two views. result.png is the sheet of these samples.
 unseen.png shows scenes of the test set by rank of their error, the best, the worst and what lies between;
-photos.png all photos of the evaluation. Nothing is chosen by hand.
+photos.png the photos of the evaluation (NOTICE says whose they are). Nothing is chosen by its result.
 """
 
 import argparse
@@ -27,7 +27,7 @@ DOCS = Path(__file__).parent
 TILE_HEIGHT = 150
 EVERY = 2
 """Of so many frames the animation shows one."""
-SHEET_WIDTH, SHRINK = 1280, 0.7
+PAGE_WIDTH = 1300
 PAUSE_MS = 800
 """How long the last frame stays."""
 RANKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -84,18 +84,21 @@ def unseen(evaluation: Path) -> None:
     stack(ranked, DOCS / "unseen.png")
 
 
+def photos(evaluation: Path, leave_out: list[str]) -> None:
+    """Write photos.png."""
+    records = [json.loads(line) for line in (evaluation / "photos.jsonl").read_text().splitlines()]
+    shown = sorted(each["item"] for each in records if "item" in each and each["name"] not in leave_out)
+    stack([evaluation / "pictures" / f"photos_{item:03d}.png" for item in shown], DOCS / "photos.png")
+
+
 def stack(pictures: list[Path], target: Path) -> None:
-    """Sheets below each other, each cut or widened to `SHEET_WIDTH`, at `SHRINK` of their size."""
-    if not pictures:
-        raise SystemExit(f"error: there are no pictures for {target.name}; run more4d evaluate first")
-    page = torch.cat([widened(load_image(path)) for path in pictures])
-    page = rearrange(page, "h w c -> 1 c h w")
-    small = interpolate(page, scale_factor=SHRINK, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    save_image(target, rearrange(small, "c h w -> h w c"))
-
-
-def widened(sheet: torch.Tensor) -> torch.Tensor:
-    return pad(sheet[:, :SHEET_WIDTH], (0, 0, 0, max(0, SHEET_WIDTH - sheet.shape[1])), value=1.0)
+    """Sheets below each other, the page made `PAGE_WIDTH` wide."""
+    sheets = [load_image(path) for path in pictures]
+    width = max(sheet.shape[1] for sheet in sheets)
+    page = torch.cat([pad(sheet, (0, 0, 0, width - sheet.shape[1]), value=1.0) for sheet in sheets])
+    size = (round(page.shape[0] * PAGE_WIDTH / width), PAGE_WIDTH)
+    small = interpolate(rearrange(page, "h w c -> 1 c h w"), size, mode="bilinear", antialias=True)[0]
+    save_image(target, rearrange(small.clamp(0, 1), "c h w -> h w c"))
 
 
 def main() -> None:
@@ -112,11 +115,17 @@ def main() -> None:
         help="what evaluate made (default: output/evaluation/tiny)",
     )
     parser.add_argument("--fps", type=int, default=12, help="frames per second of the items (default: 12)")
+    parser.add_argument(
+        "--leave-out",
+        nargs="*",
+        default=["camel", "sheep"],
+        help="photos that nobody allowed to show here (default: camel sheep)",
+    )
     options = parser.parse_args()
     animation(options.items, options.fps)
     shutil.copyfile(options.items / "sheet.png", DOCS / "result.png")
     unseen(options.evaluation)
-    stack(sorted((options.evaluation / "pictures").glob("photos_*.png")), DOCS / "photos.png")
+    photos(options.evaluation, options.leave_out)
 
 
 if __name__ == "__main__":

@@ -282,7 +282,7 @@ def _depth(section: Mapping[str, Any]) -> list[Table]:
 
 
 def _views(section: Mapping[str, Any]) -> list[Table]:
-    names = ("ours", "OpenCV", "nearest colour", "pull-push", "no inpainting")
+    names = ("ours", "from behind, no network", "OpenCV", "nearest colour", "pull-push", "no inpainting")
     seen = section["rendering"]
     note = (
         f"{section['pairs_with_holes']} scenes filmed along a second path; "
