@@ -4,14 +4,13 @@
     bash scripts/more4d.sh evaluate
     .venv/bin/python docs/pictures.py
 
-result.gif moves: each sample photo, what moves in it, two views. result.png is the sheet of these samples.
+result.gif moves: each sample photo, what moves in it, two views.
 unseen.png shows scenes of the test set by rank of their error, the best, the worst and what lies between;
 photos.png the photos of the evaluation (NOTICE says whose they are). Nothing is chosen by its result.
 """
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -123,7 +122,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     animation(options.items, options.fps)
-    shutil.copyfile(options.items / "sheet.png", DOCS / "result.png")
     unseen(options.evaluation)
     photos(options.evaluation, options.leave_out)
 
