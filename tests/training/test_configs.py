@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from more4d.foundation.config import from_mapping, load_config
+from more4d.networks.registry import BUILDERS
+from more4d.networks.weights import load_network
 from more4d.training.config import TrainConfig
 from more4d.training.run import task_type
 
@@ -28,3 +30,15 @@ def test_a_shipped_configuration_fits_its_task(path):
 def test_there_is_a_configuration_for_each_published_network():
     assert {f"config/wan/strag_{size}.yaml" for size in ("1.3b", "14b")} < set(CONFIGS)
     assert {f"config/wan/vism_{size}_lora.yaml" for size in ("1.3b", "14b")} < set(CONFIGS)
+
+
+@pytest.mark.parametrize("part", ["strag", "vism"])
+def test_a_lora_of_the_bundled_networks_fits_them(part, monkeypatch):
+    """It names no sizes of its own, which other weights would contradict."""
+    monkeypatch.chdir(ROOT)
+    config = load_config(TrainConfig, ROOT / f"config/tiny/{part}_lora.yaml")
+    assert "network" not in config.options
+    task = task_type(config.task)
+    built = task(from_mapping(task.options_type, config.options))
+    held = load_network(ROOT / f"models/tiny/{part}.safetensors", BUILDERS).config
+    assert built.options.network == held
