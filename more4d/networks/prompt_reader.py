@@ -6,12 +6,13 @@ what is said there. Asked for these steps one by one, a single attention learns 
 is given its answers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
 
@@ -27,6 +28,7 @@ class PromptReaderConfig:
         heads: of the attention.
         classes: sizes of the groups of answers of which one is right: as trained, the verbs and the ways of
             `datasets.kinds`, each after "scenery".
+        comparisons: how often the cells compare what they have read before they answer.
     """
 
     feature_dim: int = 96
@@ -34,6 +36,7 @@ class PromptReaderConfig:
     dim: int = 128
     heads: int = 4
     classes: tuple[int, ...] = (20, 8)
+    comparisons: int = 0
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -43,6 +46,36 @@ class PromptReaderConfig:
     def channels(self) -> int:
         """Of the answers."""
         return sum(self.classes)
+
+
+class Comparison(nn.Module):
+    """All cells of a photo compare what they look like and what they have read; starts as the identity.
+
+    A cell on its own can only say how much it looks like a goat. That another looks more like one, or that
+    the rest of the same thing does, is what names the goat of this photo.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before = nn.LayerNorm(2 * dim)
+        self.ask = nn.Linear(2 * dim, 3 * dim)
+        self.tell = nn.Linear(dim, dim)
+        self.between = nn.LayerNorm(2 * dim)
+        self.think = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+        for last in (self.tell, self.think[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(
+        self, read: Float[Tensor, "b cells dim"], asked: Float[Tensor, "b cells dim"]
+    ) -> Float[Tensor, "b cells dim"]:
+        # Normalised together: how long `read` is beside `asked` says how well the best word fits.
+        both = self.ask(self.before(torch.cat([read, asked], dim=-1)))
+        split = rearrange(both, "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
+        told = scaled_dot_product_attention(*split)
+        read = read + self.tell(rearrange(told, "b heads n d -> b n (heads d)"))
+        return read + self.think(self.between(torch.cat([read, asked], dim=-1)))
 
 
 class PromptReader(nn.Module):
@@ -62,6 +95,9 @@ class PromptReader(nn.Module):
             vdim=config.text_dim,
             batch_first=True,
             add_zero_attn=True,
+        )
+        self.comparisons = nn.ModuleList(
+            Comparison(config.dim, config.heads) for _ in range(config.comparisons)
         )
         self.answer = nn.Sequential(
             nn.Linear(config.dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.channels)
@@ -86,5 +122,21 @@ class PromptReader(nn.Module):
         text = text.to(kind)
         padding = (text == 0).all(-1)
         read, _ = self.attention(asked, text, text, key_padding_mask=padding, need_weights=False)
+        for comparison in self.comparisons:
+            read = comparison(read, asked)
         answers = rearrange(self.answer(read), "b (h w) c -> b c h w", h=features.shape[-2])
         return answers.float().split(self.config.classes, dim=1)
+
+
+def with_comparisons(reader: PromptReader, config: PromptReaderConfig) -> PromptReader:
+    """A reader of configuration `config`, which may have more comparisons, that answers as `reader` does.
+
+    Raises:
+        ConfigError: the two differ in more, or `config` has fewer.
+    """
+    had = reader.config.comparisons
+    if replace(config, comparisons=had) != reader.config or config.comparisons < had:
+        raise ConfigError(f"options.reader is {config}, and the reader to go on from is {reader.config}")
+    grown = PromptReader(config)
+    grown.load_state_dict(grown.state_dict() | reader.state_dict())
+    return grown

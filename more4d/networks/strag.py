@@ -126,22 +126,23 @@ class STraG(nn.Module):
 
 
 def with_reader(network: STraG, config: STraGConfig) -> STraG:
-    """A network of configuration `config`, which has a reader, that computes what `network`, which has none,
-    computes: what the reader says is not listened to yet.
+    """A network of configuration `config`, which has a reader, around the transformer of `network`.
+
+    It computes what `network` does if that has none, for what the reader says is not listened to yet. A
+    reader of `network` is dropped.
 
     Raises:
         ConfigError: the two differ in more than the reader.
     """
-    channels = config.reader.channels if config.reader else 0
-    plain = replace(
-        config, reader=None, wan=replace(config.wan, in_channels=config.wan.in_channels - channels)
-    )
-    if not channels or plain != network.config:
+    new, had = config.reader, network.config.reader
+    more = new.channels - (had.channels if had else 0) if new else 0
+    as_was = replace(config, reader=had, wan=replace(config.wan, in_channels=config.wan.in_channels - more))
+    if new is None or (had and had.classes != new.classes) or as_was != network.config:
         raise ConfigError("options.network is not the network of the weights it starts from, with a reader")
     grown = STraG(config)
-    tensors = network.state_dict()
+    tensors = {key: tensor for key, tensor in network.state_dict().items() if not key.startswith("reader.")}
     patches = "transformer.patch_embedding.weight"
-    tensors[patches] = pad(tensors[patches], (0, 0) * 3 + (0, channels))
+    tensors[patches] = pad(tensors[patches], (0, 0) * 3 + (0, more))
     fresh = {f"reader.{name}": tensor for name, tensor in grown.reader.state_dict().items()}
     grown.load_state_dict(tensors | fresh)
     return grown

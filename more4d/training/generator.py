@@ -16,10 +16,9 @@ from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
 from more4d.networks.lora_writing import write_lora
-from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraG, STraGConfig, with_reader
 from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.weights import load_network, save_network
+from more4d.networks.weights import save_network
 from more4d.pipelines.preset import LoraFile
 from more4d.training.flow import FlowOptions, chosen
 from more4d.training.networks import (
@@ -30,6 +29,7 @@ from more4d.training.networks import (
     content_of,
     needed,
     open_named,
+    open_reader,
     path_of,
     preset_file,
     preset_loras,
@@ -46,8 +46,8 @@ class StartOptions:
 
     Attributes:
         weights: a network to go on from; None starts from the preset's, or from nothing without a preset.
-        reader: file of a trained prompt reader, for a 4D-STraG that shall have one; the weights may be of a
-            network without.
+        reader: file of a trained prompt reader, or of a 4D-STraG that has one, for a 4D-STraG that shall
+            have it; the weights may be of a network without, or with another.
         loras: low-rank updates that are merged into these weights first; with the preset's weights, its own.
         lora: train low-rank updates of these sizes instead of all weights.
     """
@@ -117,7 +117,7 @@ class TrainedGenerator:
             if self.network.config != config:
                 raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
         if start.reader:
-            given = load_network(start.reader, {"prompt-reader": BUILDERS["prompt-reader"]})
+            given = open_reader(start.reader)
             if given.config != config.reader:
                 raise ConfigError(f"{start.reader} holds a reader of other sizes than options.network.reader")
             self.network.reader.load_state_dict(given.state_dict())

@@ -7,12 +7,17 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.layouts import open_network, recognise, unusable
 from more4d.networks.lora import merge_loras
 from more4d.networks.lora_reading import read_lora
+from more4d.networks.prompt_reader import PromptReader
+from more4d.networks.registry import BUILDERS
+from more4d.networks.weights import load_network
 from more4d.pipelines.fingerprint import content_name
 from more4d.pipelines.preset import LoraFile, PartFile, find_preset, options_of
+
+READER_KIND = "prompt-reader"
 
 NetworkFile = Path | PartFile
 """A file of any layout that `networks.layouts` knows, perhaps with options of how to read it."""
@@ -87,6 +92,19 @@ def open_named(named: NetworkFile, role: str, loras: tuple[LoraFile, ...] = ()) 
     if loras:
         merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras], keep="nothing")
     return network
+
+
+def open_reader(path: Path) -> PromptReader:
+    """A prompt reader in float32 on the CPU, from a file of its own or out of a 4D-STraG's.
+
+    Raises:
+        WeightsError: the file is missing, truncated or of another network, or its 4D-STraG has no reader.
+    """
+    network = load_network(path, {kind: BUILDERS[kind] for kind in (READER_KIND, "strag")})
+    reader = network if isinstance(network, PromptReader) else network.reader
+    if reader is None:
+        raise WeightsError(f"{path} holds a 4D-STraG without a prompt reader; give the path of one with it")
+    return reader
 
 
 def config_of(named: NetworkFile, role: str) -> Any:

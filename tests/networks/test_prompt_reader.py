@@ -1,11 +1,14 @@
 """Cells ask the prompt."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
-from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig, with_comparisons
 from more4d.networks.strag import STraG, STraGConfig, with_reader
 from more4d.networks.wan_config import WanConfig
 
@@ -48,6 +51,46 @@ def test_answers_are_probabilities_group_by_group(reader):
         assert torch.equal(group.argmax(1), logits.argmax(1))
 
 
+def compared(reader):
+    """The reader with two comparisons that do something."""
+    grown = with_comparisons(reader, replace(CONFIG, comparisons=2))
+    for parameter in grown.comparisons.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return grown
+
+
+def test_new_comparisons_change_no_answer(reader):
+    features, text = torch.randn(2, 8, 3, 4), torch.randn(2, 4, 12)
+    grown = with_comparisons(reader, replace(CONFIG, comparisons=2))
+    assert torch.equal(grown(features, text), reader(features, text))
+    two = compared(reader)
+    three = with_comparisons(two, replace(CONFIG, comparisons=3))
+    assert torch.equal(three(features, text), two(features, text))
+    assert not torch.equal(three(features, text), reader(features, text))
+
+
+def test_cells_that_compare_depend_on_each_other_and_on_no_padding(reader):
+    features, text = torch.randn(1, 8, 3, 4), torch.randn(1, 4, 12)
+    other = features.clone()
+    other[..., 1, 2] = torch.randn(8)
+    grown = compared(reader)
+    assert (grown(features, text) != grown(other, text)).any(1).all()
+    longer = torch.cat([text, torch.zeros(1, 3, 12)], dim=1)
+    torch.testing.assert_close(grown(features, longer), grown(features, text))
+
+
+def test_comparisons_know_no_place(reader):
+    features, text = torch.randn(1, 8, 3, 4), torch.randn(1, 4, 12)
+    grown = compared(reader)
+    torch.testing.assert_close(grown(features.flip(-1), text).flip(-1), grown(features, text))
+
+
+@pytest.mark.parametrize("other", [{"dim": 32}, {"comparisons": 0}])
+def test_a_reader_goes_on_as_a_larger_one_of_the_same_kind_only(reader, other):
+    with pytest.raises(ConfigError, match="the reader to go on from"):
+        with_comparisons(with_comparisons(reader, replace(CONFIG, comparisons=1)), replace(CONFIG, **other))
+
+
 def test_a_generator_that_is_given_a_reader_computes_what_it_did():
     torch.manual_seed(0)
     plain = STraG(STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=8, **WAN), start_channels=0))
@@ -71,6 +114,28 @@ def test_a_generator_that_is_given_a_reader_computes_what_it_did():
     with torch.no_grad():
         grown.reader.answer[-1].bias[0] += 1
     assert not torch.allclose(grown(latents, sigma, told), before)
+
+
+def test_a_generator_keeps_its_transformer_when_its_reader_changes(reader):
+    torch.manual_seed(0)
+    wan = WanConfig(in_channels=53, motion_feature_dim=8, **WAN)
+    network = STraG(STraGConfig(wan=wan, start_channels=0, reader=CONFIG))
+    config = replace(network.config, reader=replace(CONFIG, comparisons=1))
+    grown = with_reader(network, config)
+    grown.reader.load_state_dict(with_comparisons(network.reader, config.reader).state_dict())
+    latents = torch.randn(1, 16, 2, 4, 6)
+    told = STraGConditions(
+        image_latents=latents,
+        depth_latents=latents,
+        text=torch.randn(1, 7, 12),
+        motion_features=torch.randn(1, 8, 4, 6),
+    )
+    sigma = torch.tensor([0.5])
+    nn.init.normal_(network.transformer.proj_out.weight)
+    grown.transformer.proj_out.weight.data.copy_(network.transformer.proj_out.weight)
+    assert torch.equal(grown(latents, sigma, told), network(latents, sigma, told))
+    with pytest.raises(ConfigError, match=r"options\.network is not the network"):
+        with_reader(network, replace(config, reader=replace(CONFIG, classes=(2, 3))))
 
 
 def test_a_reader_of_another_size_is_refused():

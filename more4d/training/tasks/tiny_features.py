@@ -16,14 +16,13 @@ from torch.nn.functional import cross_entropy, interpolate, one_hot
 from more4d.datasets.kinds import COLOURS, NOTHING, NOUNS, STILL, UNKNOWN, VERBS, WAYS
 from more4d.datasets.pictures import PictureBatch, PictureOptions, Pictures
 from more4d.foundation.errors import ConfigError
-from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
-from more4d.networks.registry import BUILDERS
+from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig, with_comparisons
 from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
-from more4d.networks.weights import load_network, save_network
-from more4d.training.networks import NetworkFile, open_named
+from more4d.networks.weights import save_network
+from more4d.training.networks import READER_KIND, NetworkFile, open_named, open_reader
 from more4d.training.task import Task
 
-KIND, READER_KIND = "tiny-features", "prompt-reader"
+KIND = "tiny-features"
 CLASSES = (len(VERBS) + 1, len(WAYS) + 1)
 STAYS = VERBS.index(STILL) + 1
 
@@ -35,15 +34,15 @@ class TinyFeaturesOptions:
     Attributes:
         text: file of the text encoder, frozen.
         network: sizes of the features.
-        reader: sizes of the reader.
+        reader: sizes of the reader; None: those of the one it starts from, which may have fewer comparisons.
         start: file of features to go on from.
-        start_reader: file of a reader to go on from.
+        start_reader: file of a reader to go on from, or of a 4D-STraG that has one.
         data: which pictures.
     """
 
     text: NetworkFile
     network: TinyFeaturesConfig = field(default_factory=TinyFeaturesConfig)
-    reader: PromptReaderConfig = field(default_factory=PromptReaderConfig)
+    reader: PromptReaderConfig | None = None
     start: NetworkFile | None = None
     start_reader: Path | None = None
     data: PictureOptions = field(default_factory=PictureOptions)
@@ -90,8 +89,9 @@ class TinyFeaturesTask(Task):
 
 def _reader(options: TinyFeaturesOptions) -> PromptReader:
     if options.start_reader is None:
-        return PromptReader(options.reader)
-    return load_network(options.start_reader, {READER_KIND: BUILDERS[READER_KIND]})
+        return PromptReader(options.reader or PromptReaderConfig())
+    start = open_reader(options.start_reader)
+    return with_comparisons(start, options.reader or start.config)
 
 
 class WordHints(nn.Module):

@@ -32,7 +32,15 @@ from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTra
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from tests.datasets.clip_files import write_scenes
-from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses, write_tiny_files
+from tests.training.tasks.tiny_files import (
+    CLIPS,
+    READER,
+    VIEWS,
+    WAN,
+    losses,
+    tiny_strag_options,
+    write_tiny_files,
+)
 
 
 @pytest.fixture
@@ -43,22 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny_strag(folder):
-    """Options of a small task that trains everything around the generator, too."""
-    return TinySTraGOptions(
-        network=STraGConfig(
-            wan=WanConfig(in_channels=76, reference_tokens=True, motion_feature_dim=16, **WAN),
-            start_channels=0,
-            reader=READER,
-        ),
-        motion_features_weights=folder / "motion_features.safetensors",
-        codec=folder / "trajectory_codec.safetensors",
-        text=folder / "text_encoder.safetensors",
-        train_text=True,
-        start=StartOptions(reader=folder / "prompt_reader.safetensors"),
-        train_reader=True,
-        data=CLIPS,
-        decoded_clips=1,
-    )
+    return tiny_strag_options(folder)
 
 
 def test_strag_trains_all_but_the_motion_codec(tiny_strag, folder):
@@ -127,21 +120,6 @@ def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
     with pytest.raises(ConfigError, match="knows nothing"):
         TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_reader=False))
-
-
-def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):
-    network = replace(tiny_strag.network, reader=None, wan=replace(tiny_strag.network.wan, in_channels=48))
-    TinySTraGTask(replace(tiny_strag, network=network, start=StartOptions())).export(folder, {})
-    start = StartOptions(weights=folder / "strag.safetensors", reader=folder / "prompt_reader.safetensors")
-    task = TinySTraGTask(replace(tiny_strag, start=start))
-    given = load_network(folder / "prompt_reader.safetensors", BUILDERS).state_dict()
-    assert all(torch.equal(value, given[name]) for name, value in task.strag.reader.state_dict().items())
-    with pytest.raises(ConfigError, match="not the network"):
-        wider = replace(network, wan=replace(network.wan, layers=3))
-        TinySTraGTask(replace(tiny_strag, start=start, network=wider))
-    with pytest.raises(ConfigError, match="other sizes"):
-        other = replace(tiny_strag.network, reader=replace(READER, dim=32))
-        TinySTraGTask(replace(tiny_strag, start=start, network=other))
 
 
 @pytest.mark.parametrize("train_text", [False, True])

@@ -10,11 +10,15 @@ from more4d.datasets.pictures import PictureOptions
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.prompt_reader import PromptReaderConfig
+from more4d.networks.strag import STraGConfig
 from more4d.networks.tiny_features import TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
+from more4d.networks.wan_config import WanConfig
+from more4d.training.generator import StartOptions
 from more4d.training.tasks.text import TextOptions, TextTask
 from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask
+from more4d.training.tasks.tiny_strag import TinySTraGOptions
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 
@@ -45,6 +49,25 @@ def features_options(folder):
         network=TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2),
         reader=READER,
         data=PictureOptions(shapes=((32, 48),), group=2, stories=2),
+    )
+
+
+def tiny_strag_options(folder):
+    """Options of a small task that trains everything around the generator, too."""
+    return TinySTraGOptions(
+        network=STraGConfig(
+            wan=WanConfig(in_channels=76, reference_tokens=True, motion_feature_dim=16, **WAN),
+            start_channels=0,
+            reader=READER,
+        ),
+        motion_features_weights=folder / "motion_features.safetensors",
+        codec=folder / "trajectory_codec.safetensors",
+        text=folder / "text_encoder.safetensors",
+        train_text=True,
+        start=StartOptions(reader=folder / "prompt_reader.safetensors"),
+        train_reader=True,
+        data=CLIPS,
+        decoded_clips=1,
     )
 
 
