@@ -29,6 +29,8 @@ class PromptReaderConfig:
         classes: sizes of the groups of answers of which one is right: as trained, the verbs and the ways of
             `datasets.kinds`, each after "scenery".
         comparisons: how often the cells compare what they have read before they answer.
+        sharpness: factor of the logits of the probabilities that a generator is told; 1 as they are trained.
+            A thing that is half believed to move goes half of its way, which is never right.
     """
 
     feature_dim: int = 96
@@ -37,10 +39,13 @@ class PromptReaderConfig:
     heads: int = 4
     classes: tuple[int, ...] = (20, 8)
     comparisons: int = 0
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ConfigError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if not self.sharpness > 0:
+            raise ConfigError(f"sharpness must be above 0, got {self.sharpness}")
 
     @property
     def channels(self) -> int:
@@ -111,7 +116,8 @@ class PromptReader(nn.Module):
         What a generator is told had better be plain: told the 16 numbers in front of these probabilities, it
         had not begun to listen after 800 steps.
         """
-        return torch.cat([group.softmax(1) for group in self.groups(features, text)], dim=1)
+        sharpness = self.config.sharpness
+        return torch.cat([(sharpness * group).softmax(1) for group in self.groups(features, text)], dim=1)
 
     def groups(
         self, features: Float[Tensor, "b feature_dim rows columns"], text: Float[Tensor, "b length text_dim"]
@@ -129,13 +135,15 @@ class PromptReader(nn.Module):
 
 
 def with_comparisons(reader: PromptReader, config: PromptReaderConfig) -> PromptReader:
-    """A reader of configuration `config`, which may have more comparisons, that answers as `reader` does.
+    """A reader of configuration `config`, which may have more comparisons, with the logits of `reader`.
 
     Raises:
-        ConfigError: the two differ in more, or `config` has fewer.
+        ConfigError: the two differ in more than these and how sharp they are, or `config` has fewer.
     """
-    had = reader.config.comparisons
-    if replace(config, comparisons=had) != reader.config or config.comparisons < had:
+    had = reader.config
+    if replace(config, comparisons=had.comparisons, sharpness=had.sharpness) != had or (
+        config.comparisons < had.comparisons
+    ):
         raise ConfigError(f"options.reader is {config}, and the reader to go on from is {reader.config}")
     grown = PromptReader(config)
     grown.load_state_dict(grown.state_dict() | reader.state_dict())

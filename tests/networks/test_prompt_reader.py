@@ -51,6 +51,18 @@ def test_answers_are_probabilities_group_by_group(reader):
         assert torch.equal(group.argmax(1), logits.argmax(1))
 
 
+def test_a_sharper_reader_gives_the_same_answers_more_surely(reader):
+    features, text = torch.randn(1, 8, 3, 4), torch.randn(1, 4, 12)
+    sharp = with_comparisons(reader, replace(CONFIG, sharpness=3.0))
+    plain, surer = (each(features, text).split(CONFIG.classes, dim=1) for each in (reader, sharp))
+    for before, after in zip(plain, surer, strict=True):
+        torch.testing.assert_close(after, before**3 / (before**3).sum(1, keepdim=True))
+    for before, after in zip(reader.groups(features, text), sharp.groups(features, text), strict=True):
+        assert torch.equal(before, after)
+    with pytest.raises(ConfigError, match="sharpness must be above 0, got 0"):
+        replace(CONFIG, sharpness=0.0)
+
+
 def compared(reader):
     """The reader with two comparisons that do something."""
     grown = with_comparisons(reader, replace(CONFIG, comparisons=2))
