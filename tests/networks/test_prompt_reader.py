@@ -103,11 +103,8 @@ def test_a_reader_goes_on_as_a_larger_one_of_the_same_kind_only(reader, other):
         with_comparisons(with_comparisons(reader, replace(CONFIG, comparisons=1)), replace(CONFIG, **other))
 
 
-def test_a_generator_that_is_given_a_reader_computes_what_it_did():
-    torch.manual_seed(0)
-    plain = STraG(STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=8, **WAN), start_channels=0))
-    wan = WanConfig(in_channels=53, motion_feature_dim=8, **WAN)
-    grown = with_reader(plain, STraGConfig(wan=wan, start_channels=0, reader=CONFIG))
+def inputs():
+    """What a small generator takes."""
     latents = torch.randn(1, 16, 2, 4, 6)
     told = STraGConditions(
         image_latents=latents,
@@ -115,7 +112,15 @@ def test_a_generator_that_is_given_a_reader_computes_what_it_did():
         text=torch.randn(1, 7, 12),
         motion_features=torch.randn(1, 8, 4, 6),
     )
-    sigma = torch.tensor([0.5])
+    return latents, torch.tensor([0.5]), told
+
+
+def test_a_generator_that_is_given_a_reader_computes_what_it_did():
+    torch.manual_seed(0)
+    plain = STraG(STraGConfig(wan=WanConfig(in_channels=48, motion_feature_dim=8, **WAN), start_channels=0))
+    wan = WanConfig(in_channels=53, motion_feature_dim=8, **WAN)
+    grown = with_reader(plain, STraGConfig(wan=wan, start_channels=0, reader=CONFIG))
+    latents, sigma, told = inputs()
     with torch.no_grad():
         for network in (plain, grown):
             network.transformer.proj_out.weight.copy_(torch.eye(64, 16))
@@ -135,14 +140,7 @@ def test_a_generator_keeps_its_transformer_when_its_reader_changes(reader):
     config = replace(network.config, reader=replace(CONFIG, comparisons=1))
     grown = with_reader(network, config)
     grown.reader.load_state_dict(with_comparisons(network.reader, config.reader).state_dict())
-    latents = torch.randn(1, 16, 2, 4, 6)
-    told = STraGConditions(
-        image_latents=latents,
-        depth_latents=latents,
-        text=torch.randn(1, 7, 12),
-        motion_features=torch.randn(1, 8, 4, 6),
-    )
-    sigma = torch.tensor([0.5])
+    latents, sigma, told = inputs()
     nn.init.normal_(network.transformer.proj_out.weight)
     grown.transformer.proj_out.weight.data.copy_(network.transformer.proj_out.weight)
     assert torch.equal(grown(latents, sigma, told), network(latents, sigma, told))

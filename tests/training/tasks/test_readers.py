@@ -11,24 +11,7 @@ from more4d.networks.weights import load_network
 from more4d.training.generator import StartOptions
 from more4d.training.tasks.tiny_features import TinyFeaturesTask
 from more4d.training.tasks.tiny_strag import TinySTraGTask
-from tests.training.tasks.tiny_files import (
-    READER,
-    features_options,
-    losses,
-    tiny_strag_options,
-    write_tiny_files,
-)
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Exported codecs, text encoder, features and reader, each after a step of training."""
-    return write_tiny_files(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def tiny_strag(folder):
-    return tiny_strag_options(folder)
+from tests.training.tasks.tiny_files import READER, features_options, losses
 
 
 def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):

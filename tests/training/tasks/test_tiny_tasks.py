@@ -38,20 +38,7 @@ from tests.training.tasks.tiny_files import (
     VIEWS,
     WAN,
     losses,
-    tiny_strag_options,
-    write_tiny_files,
 )
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Exported codecs, text encoder, features and reader, each after a step of training."""
-    return write_tiny_files(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def tiny_strag(folder):
-    return tiny_strag_options(folder)
 
 
 def test_strag_trains_all_but_the_motion_codec(tiny_strag, folder):
