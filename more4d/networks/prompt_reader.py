@@ -44,6 +44,8 @@ class PromptReaderConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ConfigError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if self.comparisons < 0:
+            raise ConfigError(f"comparisons must be 0 or more, got {self.comparisons}")
         if not self.sharpness > 0:
             raise ConfigError(f"sharpness must be above 0, got {self.sharpness}")
 
@@ -135,7 +137,8 @@ class PromptReader(nn.Module):
 
 
 def with_comparisons(reader: PromptReader, config: PromptReaderConfig) -> PromptReader:
-    """A reader of configuration `config`, which may have more comparisons, with the logits of `reader`.
+    """A reader of configuration `config`, which may have more comparisons, with the logits of `reader`
+    until it is trained.
 
     Raises:
         ConfigError: the two differ in more than these and how sharp they are, or `config` has fewer.

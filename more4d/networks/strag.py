@@ -132,7 +132,7 @@ def with_reader(network: STraG, config: STraGConfig) -> STraG:
     reader of `network` is dropped.
 
     Raises:
-        ConfigError: the two differ in more than the reader.
+        ConfigError: `config` has no reader, one of other classes, or differs in more than the reader.
     """
     new, had = config.reader, network.config.reader
     more = new.channels - (had.channels if had else 0) if new else 0

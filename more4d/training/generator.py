@@ -119,7 +119,9 @@ class TrainedGenerator:
         if start.reader:
             given = open_reader(start.reader)
             if given.config != config.reader:
-                raise ConfigError(f"{start.reader} holds a reader of other sizes than options.network.reader")
+                raise ConfigError(
+                    f"{start.reader} holds a reader of other sizes or sharpness than options.network.reader"
+                )
             self.network.reader.load_state_dict(given.state_dict())
         self._updated = add_lora(self.network, start.lora) if start.lora else []
 

@@ -101,12 +101,13 @@ def test_what_runs_on_a_cpu_is_told_its_time_there(capsys: pytest.CaptureFixture
     assert pytest.approx(measured["gflops_of_both"] * 1e9, rel=0.1) == CPU_CORE_FLOPS
     assert main(["plan", "--memory", "full"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "one CPU core" in told and "48 billion operations per second" in told
+    assert "one CPU core" in told and "40 billion operations per second" in told
     assert main(["plan", "--memory", "full", "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["cpu_core_seconds"]
     assert set(stages) == {"tracks", "views"}
-    for stage, seconds in stages.items():
-        assert seconds == pytest.approx(measured["seconds"][stage], rel=0.2)
+    assert sum(stages.values()) == pytest.approx(sum(measured["seconds"].values()), rel=0.1)
+    for stage, seconds in stages.items():  # views do more that is no multiplication: they look behind holes
+        assert seconds == pytest.approx(measured["seconds"][stage], rel=0.35)
 
 
 def planned(plan: InferencePlan, **peaks: int) -> InferencePlan:

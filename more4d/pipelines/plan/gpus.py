@@ -10,7 +10,7 @@ CODEC_SHARE = 0.2
 """Of a GPU's rate, reached by convolutions over large pictures: an assumption."""
 ORDINARY_SHARE = 0.3
 """Of the rate from pinned host memory, reached from ordinary memory: an assumption."""
-CPU_CORE_FLOPS = 48e9
+CPU_CORE_FLOPS = 40e9
 """Operations per second and core, measured with the bundled networks on one core of an AMD EPYC server:
 `benchmarks/results/plan_cpu.json`."""
 RESERVED_GIB = 1.5

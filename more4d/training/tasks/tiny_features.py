@@ -34,7 +34,8 @@ class TinyFeaturesOptions:
     Attributes:
         text: file of the text encoder, frozen.
         network: sizes of the features.
-        reader: sizes of the reader; None: those of the one it starts from, which may have fewer comparisons.
+        reader: sizes of the reader; it may have more comparisons than the one it starts from. None: the
+            same sizes, or the usual ones if it starts from none.
         start: file of features to go on from.
         start_reader: file of a reader to go on from, or of a 4D-STraG that has one.
         data: which pictures.

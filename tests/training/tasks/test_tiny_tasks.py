@@ -32,13 +32,7 @@ from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTra
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from tests.datasets.clip_files import write_scenes
-from tests.training.tasks.tiny_files import (
-    CLIPS,
-    READER,
-    VIEWS,
-    WAN,
-    losses,
-)
+from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses
 
 
 def test_strag_trains_all_but_the_motion_codec(tiny_strag, folder):
