@@ -29,14 +29,14 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.files.clip_shards import ShardReader, ShardWriter
 from more4d.files.clips import Clip, encode_clip
-from more4d.files.image import to_bytes
-from more4d.files.shards import ShardFolder, ShardWriter
+from more4d.files.image import to_uint8
 from more4d.geometry.motion import denormalise_motion, normalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import position_errors
-from more4d.scenes.capture import capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip, render_video
+from more4d.scenes.scene_sampling import sample_scene
 
 SIZES = ((192, 256, 25), (368, 512, 49))
 NOISE_PX, NOISE_SIZE_PX = 0.15, 8
@@ -92,7 +92,7 @@ def measure(clip: Clip, folder: Path) -> dict[str, float]:
     for name, part in ((f"{clip.name}-all", clip), (f"{clip.name}-tracks", replace(clip, video=None))):
         with ShardWriter(folder / name) as writer:
             writer.add(part)
-    whole, bare = (ShardFolder(folder / f"{clip.name}-{part}") for part in ("all", "tracks"))
+    whole, bare = (ShardReader(folder / f"{clip.name}-{part}") for part in ("all", "tracks"))
     errors = position_errors(bare.read(0).tracks.positions, tracks.positions, tracks.camera)
     return {
         "pickle_mb": pickled.stat().st_size / 1e6,
@@ -113,10 +113,12 @@ def clips(height: int, width: int, frames: int, count: int, *, noisy: bool) -> l
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         scene = sample_scene(seed, aspect=width / height)
         size = {"height": height, "width": width, "frames": frames}
-        tracks = capture(scene, **size).tracks
+        tracks = render_clip(scene, **size).tracks
         if noisy:
             tracks = tracked_noise(tracks, seed)
-        made.append(Clip(name=f"scene-{seed}", tracks=tracks, video=to_bytes(film(scene, **size).frames)))
+        made.append(
+            Clip(name=f"scene-{seed}", tracks=tracks, video=to_uint8(render_video(scene, **size).frames))
+        )
     return made
 
 

@@ -36,22 +36,22 @@ import torch
 from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
+from more4d.evaluation.unseen import unseen_scene
 from more4d.files.atomic import write_bytes
-from more4d.files.sheets import save_sheet
+from more4d.files.contact_sheet import save_sheet
+from more4d.geometry.background_depth import extend_depth
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.filled_points import FilledPoints
 from more4d.geometry.rotation import rigid_inverse
-from more4d.geometry.unseen_depth import extend_depth
-from more4d.metrics.holes import hole_change, hole_psnr_db
-from more4d.pipelines import persistent_fill
-from more4d.pipelines.evaluation.unseen import unseen_scene
-from more4d.pipelines.image_to_4d import VIEW_PARTS, output_size
-from more4d.pipelines.models import Models
-from more4d.pipelines.persistent_fill import lift_filled, show_filled
-from more4d.pipelines.tracks_to_video import finish_video
+from more4d.metrics.holes import hole_flicker, hole_psnr_db
+from more4d.pipelines import fill_memory
+from more4d.pipelines.components import Components
+from more4d.pipelines.fill_memory import composite_fill, unproject_fill
+from more4d.pipelines.views import finish_video
 from more4d.raster.interface import Rendering, render_tracks
-from more4d.scenes.capture import Film, capture, film
+from more4d.runs.item import VIEW_PARTS, output_size
+from more4d.scenes.render import SceneVideo, render_clip, render_video
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = (
@@ -83,7 +83,7 @@ class View:
 
     path: CameraPath
     rendering: Rendering
-    truth: Film
+    truth: SceneVideo
     video: Tensor
 
 
@@ -103,7 +103,7 @@ def common_holes(first: View, second: View, frame_pairs: list[tuple[int, int]], 
     found: list[list[Tensor]] = [[] for _ in range(6)]
     height, width = first.rendering.coverage.shape[1:]
     for one, two in frame_pairs:
-        holes = first.rendering.holes[one]
+        holes = first.rendering.hole_mask[one]
         if still:
             holes = holes & (first.truth.object_ids[one] == 0)
         if not bool(holes.any()):
@@ -117,7 +117,7 @@ def common_holes(first: View, second: View, frame_pairs: list[tuple[int, int]], 
         inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
         there = second.truth.depth_m[two][row, column]
-        same = inside & second.rendering.holes[two][row, column]
+        same = inside & second.rendering.hole_mask[two][row, column]
         same &= (depth / there - 1).abs() < SAME_POINT
         if still:
             same &= second.truth.object_ids[two][row, column] == 0
@@ -132,7 +132,7 @@ def common_holes(first: View, second: View, frame_pairs: list[tuple[int, int]], 
 
 def estimated_depth(estimator: DepthEstimator, view: View, frame: int) -> Tensor:
     """The estimate for a finished frame, its inverse brought to the known one by scale and shift."""
-    known = ~view.rendering.holes[frame]
+    known = ~view.rendering.hole_mask[frame]
     depth = view.rendering.depth_m[frame]
     estimate = 1 / estimator.estimate(view.video[frame], view.path.camera(frame)).depth_m
     given = torch.stack([estimate[known], torch.ones_like(estimate[known])], 1).double()
@@ -149,11 +149,11 @@ def estimated_depth(estimator: DepthEstimator, view: View, frame: int) -> Tensor
 
 @contextmanager
 def depth_given(view: View, depth_of: Callable[[int], Tensor]) -> Iterator[None]:
-    """Inside, `lift_filled` of this view takes the depth of frame i from `depth_of(i)`."""
+    """Inside, `unproject_fill` of this view takes the depth of frame i from `depth_of(i)`."""
     frames = iter(
-        [frame for frame, holes in enumerate(view.rendering.holes) if holes.any() and not holes.all()]
+        [frame for frame, holes in enumerate(view.rendering.hole_mask) if holes.any() and not holes.all()]
     )
-    with mock.patch.object(persistent_fill, "extend_depth", lambda *given: depth_of(next(frames))):
+    with mock.patch.object(fill_memory, "extend_depth", lambda *given: depth_of(next(frames))):
         yield
 
 
@@ -166,36 +166,40 @@ def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator)
         with depth_given(
             first, lambda i: first.truth.depth_m[i] if true else estimated_depth(estimator, first, i)
         ):
-            return show_filled(second.rendering, second.path, _lifted(first))
+            return composite_fill(second.rendering, second.path, _lifted(first))
     points = _lifted(first)
     if variant == "kept, all at once":
-        points = replace(points, frame=torch.zeros_like(points.frame), lasting=points.lasting | True)
+        points = replace(
+            points,
+            frame=torch.zeros_like(points.frame),
+            visible_in_all_frames=points.visible_in_all_frames | True,
+        )
     if variant != "kept, own frame":
-        return show_filled(second.rendering, second.path, points)
+        return composite_fill(second.rendering, second.path, points)
     frames = [
-        show_filled(
-            second.rendering.part(frame, frame + 1),
+        composite_fill(
+            second.rendering.slice_frames(frame, frame + 1),
             replace(
                 second.path,
                 world_to_camera=second.path.world_to_camera[frame : frame + 1],
                 intrinsics=second.path.intrinsics[frame : frame + 1],
             ),
-            replace(points.of(points.frame == frame), frame=points.frame[points.frame == frame] * 0),
+            replace(points.select(points.frame == frame), frame=points.frame[points.frame == frame] * 0),
         )
         for frame in range(second.path.frames)
     ]
-    return Rendering.join(frames)
+    return Rendering.concat(frames)
 
 
 def _lifted(view: View) -> FilledPoints:
-    return lift_filled(view.video, view.rendering, view.path)
+    return unproject_fill(view.video, view.rendering, view.path)
 
 
 def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, float]]:
     """Of filled pixels: median relative error, and the share that is right to 5 %."""
     off: dict[str, list[Tensor]] = {"continued": [], "estimated": []}
     for frame in range(0, len(first.video), 4):
-        holes = first.rendering.holes[frame]
+        holes = first.rendering.hole_mask[frame]
         if not bool(holes.any()) or bool(holes.all()):
             continue
         continued = extend_depth(first.rendering.depth_m[frame], ~holes)
@@ -213,13 +217,13 @@ def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, 
     }
 
 
-def measure(models: Models, index: int, sheets: Path | None) -> dict[str, Any] | None:
+def measure(models: Components, index: int, sheets: Path | None) -> dict[str, Any] | None:
     """One scene along its two paths; None if they have too few pixels in common."""
     frames = models.preset.frames
     height, width = output_size(3, 4, models.preset)
     size = {"height": height, "width": width, "frames": frames}
     unseen = unseen_scene(index)
-    clip = capture(unseen.scene, visibility="none", **size)
+    clip = render_clip(unseen.scene, visibility="none", **size)
     names = PAIRS[index % len(PAIRS)]
     views = []
     for name in names:
@@ -227,7 +231,7 @@ def measure(models: Models, index: int, sheets: Path | None) -> dict[str, Any] |
             name, frames=frames, scene_depth_m=clip.depth.scene_depth_m, camera=clip.tracks.camera
         )
         rendering = render_tracks(clip.tracks, path, height=height, width=width)
-        truth = film(unseen.scene, camera_path=path, **size)
+        truth = render_video(unseen.scene, camera_path=path, **size)
         views.append(View(path=path, rendering=rendering, truth=truth, video=truth.frames))
 
     def finished(rendering: Rendering) -> Tensor:
@@ -240,7 +244,7 @@ def measure(models: Models, index: int, sheets: Path | None) -> dict[str, Any] |
     other_frames = common_holes(first, second, others, still=True)
     if len(same_frame.first[0]) < LEAST_PIXELS:
         return None
-    estimator, holes = models.depth_estimator(), second.rendering.holes
+    estimator, holes = models.depth_estimator(), second.rendering.hole_mask
     result: dict[str, Any] = {
         "seed": unseen.seed,
         "caption": clip.caption,
@@ -259,8 +263,8 @@ def measure(models: Models, index: int, sheets: Path | None) -> dict[str, Any] |
             "agreement_db": same_frame.psnr_db(first.video, video),
             "agreement_of_other_frames_db": other_frames.psnr_db(first.video, video) if enough else None,
             "hole_psnr_db": hole_psnr_db(video, second.truth.frames, holes),
-            "flicker": hole_change(video, holes) / hole_change(second.truth.frames, holes),
-            "holes_shown": 1 - float(shown.holes.sum() / holes.sum()),
+            "flicker": hole_flicker(video, holes) / hole_flicker(second.truth.frames, holes),
+            "holes_shown": 1 - float(shown.hole_mask.sum() / holes.sum()),
         }
     if sheets is not None:
         draw(sheets / f"{index:03d}.png", f"{clip.caption} ({' | '.join(names)})", first, second, videos)
@@ -315,7 +319,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    models = Models.open(options.weights, options.device, preset=options.preset)
+    models = Components.open(options.weights, options.device, preset=options.preset)
     results = []
     for index in range(options.first, options.first + options.scenes):
         result = measure(models, index, options.sheets)
@@ -338,7 +342,7 @@ def main() -> None:
         "summary": summary(results),
         "results": results,
         "preset": models.preset.name,
-        "weights": models.identity(*VIEW_PARTS),
+        "weights": models.fingerprint(*VIEW_PARTS),
         "commit": commit,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {options.device}",
         "torch": torch.__version__,

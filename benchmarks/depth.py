@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from more4d.depth.interface import DepthEstimator, open_depth_estimator
-from more4d.files.image import load_depth_picture, load_image, save_image
+from more4d.files.contact_sheet import compose_sheet
+from more4d.files.image import load_depth_image, load_image, save_image
 from more4d.files.previews import colourise_depth
-from more4d.files.sheets import compose_sheet
 from more4d.files.video import read_first_frame
 from more4d.geometry.camera import Camera
 from more4d.geometry.depth_map import DepthMap
@@ -57,7 +57,7 @@ def measured_frames(data: Path) -> Iterator[tuple[str, Tensor, DepthMap]]:
 
 
 def _pair(photo: Path, depth: Path, units_per_m: float, camera: Camera) -> tuple[Tensor, DepthMap]:
-    raw = load_depth_picture(depth)
+    raw = load_depth_image(depth)
     return load_image(photo), DepthMap.from_raw(torch.where(raw < 65535, raw / units_per_m, 0), camera)
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from more4d.geometry.framing import working_size
-from more4d.pipelines.guided_upsampling import Guide
-from more4d.pipelines.image_to_tracks import generate_motion
-from more4d.pipelines.models import Models
-from more4d.pipelines.plan.inference import plan_inference
+from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import find_preset
-from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.pipelines.tracks import generate_motion
+from more4d.pipelines.views import fill_holes
+from more4d.planning.inference import plan_inference
 from more4d.raster.interface import Rendering
 
 
@@ -39,7 +39,7 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 
 def measure(repeats: int) -> dict[str, object]:
     preset, folder = find_preset("tiny")
-    models = Models.open(None, torch.device("cpu"), preset="tiny")
+    models = Components.open(None, torch.device("cpu"), preset="tiny")
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
     random = torch.Generator().manual_seed(0)
     photo = torch.rand(height, width, 3, generator=random)

@@ -34,18 +34,18 @@ from torch import Tensor, nn
 
 from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError
-from more4d.networks.acceleration import ATTENTION, attention_kernel
-from more4d.networks.costs import transformer_flops
 from more4d.networks.interface import PIXEL_STRIDE, Conditions, STraGConditions, ViSMConditions, latent_frames
-from more4d.networks.materialise import without_memory
-from more4d.networks.offload import MEMORY_MODES, Memory, Placed
-from more4d.networks.step_cache import StepCacheConfig
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
-from more4d.pipelines.models import Models
+from more4d.performance.attention import ATTENTION, attention_kernel
+from more4d.performance.offload import MEMORY_MODES, Memory, OffloadedModule
+from more4d.performance.step_cache import StepCacheConfig
+from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import Sample, draw
+from more4d.pipelines.sampling import SamplingRequest, sample_latents
+from more4d.planning.costs import transformer_flops
+from more4d.weights.load import init_empty
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"fun-1.3b": "1.3b", "fun-14b": "14b", "moge4d": "14b"}
@@ -105,7 +105,7 @@ class Subject:
 
     def network(self, home: torch.device) -> nn.Module:
         """With random weights, made where they are computed with and kept at `home`."""
-        made = without_memory(self.kind, self.config).eval().requires_grad_(requires_grad=False)
+        made = init_empty(self.kind, self.config).eval().requires_grad_(requires_grad=False)
         generator = torch.Generator(self.device).manual_seed(0)
         for module in made.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
@@ -150,7 +150,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
         wan = PUBLISHED[f"{name}-{SIZES[arguments.preset]}"]
         config = STraGConfig(wan=wan) if kind == "strag" else ViSMConfig(wan=wan)
     else:
-        config = Models.open(preset=arguments.preset).config(kind)
+        config = Components.open(preset=arguments.preset).config(kind)
     if arguments.layers:
         config = replace(config, wan=replace(config.wan, layers=arguments.layers))
     device = torch.device(arguments.device)
@@ -233,23 +233,23 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
         torch.cuda.empty_cache()
     try:
         network = subject.network(device if case.memory == "full" else torch.device("cpu"))
-        placed = Placed(network, case.memory, device=device, dtype=subject.dtype)
+        placed = OffloadedModule(network, case.memory, device=device, dtype=subject.dtype)
         conditional, unconditional = subject.conditions(), subject.conditions()
         computed: list[None] = []
         network.transformer.blocks[-1].attn1.register_forward_hook(lambda *_: computed.append(None))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        with torch.inference_mode(), placed.at_work():
+        with torch.inference_mode(), placed.on_device():
             started = wait(device)
             moments = [started]
-            sample = Sample(
+            request = SamplingRequest(
                 settings=case.settings,
                 noise=subject.noise(),
                 conditional=conditional,
                 unconditional=lambda: unconditional,
                 on_step=lambda: moments.append(wait(device)),
             )
-            draw(network, sample)
+            sample_latents(network, request)
         spans = [after - before for before, after in pairwise(moments)]
     except (torch.OutOfMemoryError, ConfigError, RuntimeError) as error:
         return result | {"failed": str(error).splitlines()[0]}
@@ -275,14 +275,14 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
         on_cpu = arguments.device == "cpu"
         for kernel in ("math", "flash") if on_cpu else ("efficient", "flash", "cudnn"):
             yield Case(name=f"attention {kernel}", settings=replace(plain, attention=kernel))
-        yield Case(name="guidance in one pass", settings=replace(plain, guidance_passes="one"))
+        yield Case(name="guidance in one pass", settings=replace(plain, batched_cfg=True))
         yield Case(name="cached sample", settings=replace(plain, steps=SAMPLE_STEPS, cache=cached))
         skipping = replace(plain, steps=SAMPLE_STEPS, cache=cached, guidance_skip=0.25)
         yield Case(name="cached sample, no guidance at the end", settings=skipping)
         for memory in MEMORY_MODES[1:]:
             yield Case(name=f"memory {memory}", settings=plain, memory=memory)
         if not on_cpu:
-            both = replace(plain, guidance_passes="one")
+            both = replace(plain, batched_cfg=True)
             yield Case(name="memory group, one pass", settings=both, memory="group")
         for memory in ("group", "sequential"):
             yield Case(

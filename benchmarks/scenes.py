@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more4d.files.sheets import save_sheet
+from more4d.files.contact_sheet import save_sheet
 from more4d.geometry.camera_path import CameraPath
-from more4d.scenes.capture import SceneClip, capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import SceneClip, render_clip, render_video
 from more4d.scenes.scene import Scene
+from more4d.scenes.scene_sampling import sample_scene
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 13
 SHEET_HEIGHT, SHEET_WIDTH = 96, 128
@@ -62,13 +62,13 @@ def run(count: int) -> dict[str, dict[str, float]]:
     size = {"height": HEIGHT, "width": WIDTH}
     return {
         "image_depth_tracks": measure(
-            lambda seed: capture(sample_scene(seed), frames=FRAMES, visibility="none", **size), count
+            lambda seed: render_clip(sample_scene(seed), frames=FRAMES, visibility="none", **size), count
         ),
         "image_depth_tracks_visibility": measure(
-            lambda seed: capture(sample_scene(seed), frames=FRAMES, **size), count
+            lambda seed: render_clip(sample_scene(seed), frames=FRAMES, **size), count
         ),
         "full_video_13_frames": measure(
-            lambda seed: film(sample_scene(seed), frames=FRAMES, **size), count // 4
+            lambda seed: render_video(sample_scene(seed), frames=FRAMES, **size), count // 4
         ),
     }
 
@@ -133,9 +133,9 @@ def draw_sheet(path: Path, seeds: tuple[int, ...]) -> None:
     rows, labels = [], []
     for seed in seeds:
         scene = sample_scene(seed)
-        clip = capture(scene, frames=FRAMES, **size)
-        last = film(scene, frames=FRAMES, **size).frames[-1]
-        view = film(scene, frames=FRAMES, camera_path=orbit(scene, clip, FRAMES), **size).frames[-1]
+        clip = render_clip(scene, frames=FRAMES, **size)
+        last = render_video(scene, frames=FRAMES, **size).frames[-1]
+        view = render_video(scene, frames=FRAMES, camera_path=orbit(scene, clip, FRAMES), **size).frames[-1]
         depth, ids = coloured(clip.depth.depth_m), identified(clip.object_ids)
         rows.append([clip.tracks.colours, depth, overlaid(clip), ids, last, view])
         labels.append(f"{seed}: {clip.caption}")

@@ -27,24 +27,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.step_records import StepRecord, change_pairs, magnitude_ratios, recording
 from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
-from more4d.networks.step_cache import StepCacheConfig
-from more4d.networks.step_records import StepRecord, change_pairs, magnitude_ratios, recording
 from more4d.networks.wan import WanTransformer
-from more4d.pipelines import together
-from more4d.pipelines.guided_upsampling import Guide
-from more4d.pipelines.image_to_tracks import generate_motion
-from more4d.pipelines.models import Models
+from more4d.performance.step_cache import StepCacheConfig
+from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import Sample, draw
-from more4d.pipelines.tracks_to_video import fill_holes
-from more4d.scenes.capture import capture
-from more4d.scenes.library import sample_scene
+from more4d.pipelines.sampling import SamplingRequest, sample_latents
+from more4d.pipelines.tracks import generate_motion
+from more4d.pipelines.views import fill_holes
+from more4d.scenes.render import render_clip
+from more4d.scenes.scene_sampling import sample_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 DEGREE = 4
@@ -56,21 +56,23 @@ Draw = Callable[[Sampling], Tensor]
 Study = Callable[[Draw, WanTransformer], Tensor]
 
 
-def studied(models: Models, stage: str, scene: int, study: Study) -> None:
+def studied(models: Components, stage: str, scene: int, study: Study) -> None:
     """Run a stage on an unseen scene; where it would draw its latents, `study` draws them as it likes."""
 
-    def instead(network: Any, sample: Sample) -> Tensor:
-        sample = replace(sample, on_step=None)
+    def instead(network: Any, request: SamplingRequest) -> Tensor:
+        request = replace(request, on_step=None)
         return study(
-            lambda changed: draw(network, replace(sample, settings=changed)),
+            lambda changed: sample_latents(network, replace(request, settings=changed)),
             network.transformer,
         )
 
     height, width = working_size(3, 4, pixels=models.preset.pixels, multiple=models.preset.multiple)
-    with mock.patch.object(together, "draw", instead):
+    with mock.patch.object(context_parallel_sampling, "sample_latents", instead):
         if stage == "tracks":
             world = sample_scene(HELD_OUT_SEED + scene, aspect=width / height)
-            clip = capture(world, height=height, width=width, frames=models.preset.frames, visibility="none")
+            clip = render_clip(
+                world, height=height, width=width, frames=models.preset.frames, visibility="none"
+            )
             guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
             generate_motion(models, guide, clip.caption, seed=scene)
         else:
@@ -80,7 +82,7 @@ def studied(models: Models, stage: str, scene: int, study: Study) -> None:
             fill_holes(models, rendering, truth[0], caption, seed=scene)
 
 
-def recorded(models: Models, stage: str, scene: int, settings: Sampling) -> list[StepRecord]:
+def recorded(models: Components, stage: str, scene: int, settings: Sampling) -> list[StepRecord]:
     """The steps with the prompt of a drawing without a cache, all of them guided.
 
     Raises:
@@ -92,7 +94,7 @@ def recorded(models: Models, stage: str, scene: int, settings: Sampling) -> list
 
     def study(drawn: Draw, transformer: WanTransformer) -> Tensor:
         with recording(transformer) as records:
-            latents = drawn(replace(settings, cache=None, guidance_passes="two", guidance_skip=0.0))
+            latents = drawn(replace(settings, cache=None, batched_cfg=False, guidance_skip=0.0))
         passes = len(records) // settings.steps
         found.extend(records[passes - 1 :: passes])  # the pass with the prompt is the last of a step
         return latents
@@ -102,7 +104,7 @@ def recorded(models: Models, stage: str, scene: int, settings: Sampling) -> list
 
 
 def calibrated(
-    models: Models, stage: str, scenes: Sequence[int], settings: Sampling
+    models: Components, stage: str, scenes: Sequence[int], settings: Sampling
 ) -> dict[str, list[float]]:
     """`ratios` of magcache and `coefficients` of teacache, measured on these scenes."""
     ratios, pairs = [], []
@@ -121,21 +123,21 @@ def settings_to_compare(plain: Sampling, known: dict[str, list[float]]) -> Itera
     """A name and settings for each row of the table."""
     own: dict[str, dict[str, Any]] = {
         "first-block": {},
-        "teacache": {"coefficients": tuple(known["coefficients"]), "first": 2},
-        "magcache": {"ratios": tuple(known["ratios"]), "first": 2},
+        "teacache": {"coefficients": tuple(known["coefficients"]), "warmup_steps": 2},
+        "magcache": {"ratios": tuple(known["ratios"]), "warmup_steps": 2},
     }
     for kind, more in own.items():
         for threshold in (0.0, *THRESHOLDS):
             cache = StepCacheConfig(kind=kind, threshold=threshold, **more)
             yield f"{kind}:{threshold}", replace(plain, cache=cache)
     for interval in (1, *INTERVALS):
-        cache = StepCacheConfig(kind="taylorseer", interval=interval, first=2)
+        cache = StepCacheConfig(kind="taylorseer", interval=interval, warmup_steps=2)
         yield f"taylorseer:{interval}", replace(plain, cache=cache)
     for steps in FEWER_STEPS:
         yield f"no cache, {steps} steps", replace(plain, steps=steps)
 
 
-def compared(models: Models, stage: str, scenes: Sequence[int], plain: Sampling) -> dict[str, Any]:
+def compared(models: Components, stage: str, scenes: Sequence[int], plain: Sampling) -> dict[str, Any]:
     """Calls and errors of every cache at several amounts."""
     known = calibrated(models, stage, [scene + 1000 for scene in scenes], plain)
     errors, calls = defaultdict(list), defaultdict(list)
@@ -185,7 +187,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     parts = dict(part.split("=", 1) for part in arguments.part)
-    models = Models.open(arguments.weights, arguments.device, preset=arguments.preset, parts=parts)
+    models = Components.open(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
     own = getattr(models.preset, arguments.stage)
     guidance = own.guidance if arguments.guidance is None else arguments.guidance
     plain = replace(own, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)

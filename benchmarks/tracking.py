@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator, open_depth_estimator
-from more4d.files.image import load_depth_picture, load_image
+from more4d.files.image import load_depth_image, load_image
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
@@ -37,8 +37,8 @@ from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.rotation import rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import moving_pixels, track_errors
-from more4d.scenes.capture import capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip, render_video
+from more4d.scenes.scene_sampling import sample_scene
 from more4d.tracking.camera_motion import estimate_camera_motion, remove_camera_motion
 from more4d.tracking.interface import PointTracker, open_tracker
 
@@ -68,7 +68,7 @@ class FilmedClip:
     camera_path: CameraPath | None
 
 
-def film_clip(
+def render_camera_clip(
     seed: int, path_name: str | None, *, height: int = HEIGHT, width: int = WIDTH, frames: int = FRAMES
 ) -> FilmedClip:
     """Film a procedural scene with a still camera, or along a named path.
@@ -77,7 +77,7 @@ def film_clip(
     its place in the picture.
     """
     scene = sample_scene(seed)
-    clip = capture(scene, height=height, width=width, frames=frames)
+    clip = render_clip(scene, height=height, width=width, frames=frames)
     world = clip.tracks
     path, tracks = None, world
     if path_name is not None:
@@ -88,7 +88,7 @@ def film_clip(
             camera=scene.camera,
             strength=STRENGTH,
         )
-    movie = film(scene, height=height, width=width, frames=frames, camera_path=path)
+    movie = render_video(scene, height=height, width=width, frames=frames, camera_path=path)
     if path is not None:
         positions = torch.stack([path.to_camera(t, world.positions[t]) for t in range(frames)])
         seen = torch.stack([seen_at(positions[t], movie.depth_m[t], scene.camera) for t in range(frames)])
@@ -160,7 +160,7 @@ def measure_scenes(
         name: defaultdict(list) for name in ("true depth", "estimated depth")
     }
     for index in tqdm(range(count), desc="moving camera" if path_names[0] else "still camera"):
-        clip = film_clip(HELD_OUT_SEED + 1 + index, path_names[index % len(path_names)])
+        clip = render_camera_clip(HELD_OUT_SEED + 1 + index, path_names[index % len(path_names)])
         camera = clip.tracks.camera
         depths = {
             "true depth": clip.depth_m,
@@ -203,8 +203,7 @@ def measure_pair(tracker: PointTracker, data: Path) -> dict[str, dict[str, float
         matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5, width=width, height=height
     )
     depths = [
-        DepthMap.from_raw(load_depth_picture(folder / "depth" / f"{name}.png") / 1000, camera)
-        for name in names
+        DepthMap.from_raw(load_depth_image(folder / "depth" / f"{name}.png") / 1000, camera) for name in names
     ]
     flow = read_planes(folder / "optical_flow" / "shirt_000000_000110.oflow")
     shift = read_planes(folder / "scene_flow" / "shirt_000000_000110.sflow")

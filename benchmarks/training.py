@@ -32,18 +32,18 @@ import yaml
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.files.atomic import write_bytes
 from more4d.foundation.config import from_mapping, to_mapping
-from more4d.networks.adapters import LoraOptions
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
 from more4d.networks.wan_config import WanConfig
-from more4d.networks.weights import save_network
 from more4d.training.cache import CacheOptions, make_cache
 from more4d.training.config import LoopConfig
 from more4d.training.generator import StartOptions
 from more4d.training.loop import train
 from more4d.training.tasks.strag import STraGOptions, STraGTask
+from more4d.weights.lora.adapters import LoraOptions
+from more4d.weights.network_files import save_network
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATORS = {
@@ -107,7 +107,7 @@ def write_networks(folder: Path, generator: str, frames: int, shape: tuple[int, 
         "features": (OmniMAETrunk(trunk := OmniMAEConfig()), "omnimae", trunk),
     }
     for name, (network, kind, config) in networks.items():
-        save_network(folder / f"{name}.safetensors", network, kind=kind, config=config)
+        save_network(folder / f"{name}.safetensors", network, architecture=kind, config=config)
     values = {
         "task": "strag",
         "export": str(folder / "weights"),
@@ -143,7 +143,7 @@ def seconds_per_step(folder: Path, generator: str, cache: Path | None, steps: in
     if generator != "tiny":
         weights = folder / "strag.safetensors"
         if not weights.exists():
-            save_network(weights, STraG(config), kind="strag", config=config, dtype=torch.bfloat16)
+            save_network(weights, STraG(config), architecture="strag", config=config, dtype=torch.bfloat16)
         start = StartOptions(weights=weights, lora=LoraOptions(rank=16, alpha=16.0))
     values = yaml.safe_load((folder / "strag.yaml").read_text())["options"]
     options = STraGOptions(

@@ -69,10 +69,12 @@ def main() -> int:
     try:
         print(find_environment(requirements))
     except SetupError as error:
-        say(f"error: {error}")
+        print_status(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        say("set-up interrupted; the next start begins it again" if UNFINISHED.exists() else "interrupted")
+        print_status(
+            "set-up interrupted; the next start begins it again" if UNFINISHED.exists() else "interrupted"
+        )
         return 130
     return 0
 
@@ -83,7 +85,9 @@ def find_environment(requirements: list[Path]) -> Path:
     if not missing:
         return Path(sys.executable)
     if any(os.environ.get(name) for name in ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX")):
-        say(f"{sys.executable} lacks {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}; using {VENV}")
+        print_status(
+            f"{sys.executable} lacks {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}; using {VENV}"
+        )
     if not is_ready(requirements):
         with only_one_at_a_time():
             if not is_ready(requirements):  # another start may have made it meanwhile
@@ -152,7 +156,7 @@ def only_one_at_a_time() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another start is setting up .venv; waiting for it")
+            print_status("another start is setting up .venv; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -162,12 +166,14 @@ def install(requirements: list[Path]) -> None:
     began = time.monotonic()
     try:
         if UNFINISHED.exists() or (VENV.exists() and not runs(VENV_PYTHON)):
-            say(f"removing the unfinished or broken {VENV}")
+            print_status(f"removing the unfinished or broken {VENV}")
             shutil.rmtree(VENV)
         if VENV.exists():
-            say(f"bringing {VENV} up to date with {' and '.join(file.name for file in requirements)}")
+            print_status(
+                f"bringing {VENV} up to date with {' and '.join(file.name for file in requirements)}"
+            )
         else:
-            say(f"setting up {VENV} with Python {PYTHON_VERSION}: a few minutes, only once")
+            print_status(f"setting up {VENV} with Python {PYTHON_VERSION}: a few minutes, only once")
             create()
         if STAMP.exists():  # it is ours; an environment somebody else made is never removed as unfinished
             UNFINISHED.touch()
@@ -180,7 +186,7 @@ def install(requirements: list[Path]) -> None:
         UNFINISHED.unlink(missing_ok=True)
     except OSError as error:
         raise SetupError(f"cannot set up {VENV}: {error.strerror or error}") from error
-    say(f"set up in {time.monotonic() - began:.0f} s")
+    print_status(f"set up in {time.monotonic() - began:.0f} s")
 
 
 def write_command() -> None:
@@ -241,7 +247,7 @@ def run_pip(requirements: list[Path]) -> None:
     raise SetupError(f"pip failed with status {pip.returncode}; what it said stands above")
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     print(f"more4d: {text}", file=sys.stderr, flush=True)
 
 

@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from more4d.cli.messages import FAILURE, FOLDER, say, say_failure
+from more4d.cli.messages import FAILURE_FILE, SHARED_FOLDER_ENV, log_once, report_error
 
 FAILED, SIGNALLED = 1, 128
 
@@ -24,13 +24,13 @@ FAILED, SIGNALLED = 1, 128
 def main(launcher: str, *arguments: str) -> int:
     """Run a launcher; returns the exit code of the process that failed first, or 0."""
     with TemporaryDirectory(prefix="more4d-") as folder:
-        os.environ[FOLDER] = folder
+        os.environ[SHARED_FOLDER_ENV] = folder
         if "MORE4D_DEBUG" not in os.environ:
             logging.disable(logging.ERROR)
         code = run(launcher, arguments)
         if code < 0:
-            if not (Path(folder) / FAILURE).exists():
-                say_failure(f"a process was killed by {signal.Signals(-code).name}")
+            if not (Path(folder) / FAILURE_FILE).exists():
+                report_error(f"a process was killed by {signal.Signals(-code).name}")
             code = FAILED
         return code
 
@@ -42,7 +42,7 @@ def run(launcher: str, arguments: tuple[str, ...]) -> int:
 
     commands = entry_points(group="console_scripts", name=launcher)
     if not commands:
-        say_failure(f"{launcher} is not installed; python -m pip install -r requirements.txt brings it")
+        report_error(f"{launcher} is not installed; python -m pip install -r requirements.txt brings it")
         return FAILED
     (command,) = commands
     sys.argv = [launcher, *arguments]
@@ -56,10 +56,10 @@ def run(launcher: str, arguments: tuple[str, ...]) -> int:
         return error.returncode
     except SignalException as error:
         if error.sigval != signal.SIGINT:  # that, a terminal sends to all, and they have said so
-            say("interrupted")
+            log_once("interrupted")
         return SIGNALLED + error.sigval
     except (RuntimeError, ValueError, OSError) as error:
-        say_failure(f"{launcher}: {str(error).strip().partition(chr(10))[0]}")
+        report_error(f"{launcher}: {str(error).strip().partition(chr(10))[0]}")
         return FAILED
     return 0
 

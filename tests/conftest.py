@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.conformance_files", "tests.preset_fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The only reasons for which a test may be left out; anything else fails the run.
@@ -34,7 +36,7 @@ def real_weights() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(SkipLaw(), "skip-law")
+    config.pluginmanager.register(SkipGuard(), "skip-law")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -59,7 +61,7 @@ def is_allowed_skip(report: pytest.TestReport | pytest.CollectReport) -> bool:
     return ALLOWED_SKIPS.match(reason) is not None
 
 
-class SkipLaw:
+class SkipGuard:
     """Lists what was skipped for a reason that is not agreed, and fails the run because of it."""
 
     def __init__(self) -> None:

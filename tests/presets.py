@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 import yaml
 
-from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig
+from more4d.depth.small import ARCHITECTURE, SmallDepth, SmallDepthConfig
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
-from more4d.networks.prompt_reader import PromptReaderConfig
 from more4d.networks.strag import STraG, STraGConfig
+from more4d.networks.text_grounding import TextGroundingConfig
 from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
@@ -17,7 +17,7 @@ from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeCon
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
-from more4d.networks.weights import save_network
+from more4d.weights.network_files import save_network
 
 
 def write_random_preset(folder: Path, codecs: str) -> None:
@@ -39,7 +39,7 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         features = (TinyFeatures(sizes), "tiny-features", sizes)
         image_channels, reader = (
             24,
-            PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2),
+            TextGroundingConfig(feature_dim=16, text_dim=16, dim=16, heads=2),
         )
     else:
         omnimae = OmniMAEConfig(image_size=32, patch=16, dim=16, depth=1, heads=2)
@@ -51,14 +51,14 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         motion_feature_dim=16,
         **small,
     )
-    strag = STraGConfig(wan=wan, image_channels=image_channels, start_channels=0, reader=reader)
+    strag = STraGConfig(wan=wan, image_channels=image_channels, start_channels=0, text_grounding=reader)
     vae = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 1, 1), residual_blocks=1)
     depth = SmallDepthConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
     stems = {"width": 32, "guide_width": 8, "stem_width": 32}
     trajectory = TinyTrajectoryConfig(image_channels=image_channels, **stems)
     torch.manual_seed(0)
     networks = {
-        "depth": (SmallDepth(depth), KIND, depth),
+        "depth": (SmallDepth(depth), ARCHITECTURE, depth),
         "text": (UMT5TextEncoder(text), "umt5-text-encoder", text),
         "motion_features": features,
         "strag": (STraG(strag), "strag", strag),
@@ -72,8 +72,8 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         wan = WanTrajectoryVaeConfig(video=vae, adapter_width=32)
         networks["trajectory_codec"] = (WanTrajectoryVae(wan), "wan-trajectory-vae", wan)
         networks["video_codec"] = (WanVideoVae(vae), "wan-video-vae", vae)
-    for part, (network, kind, config) in networks.items():
-        save_network(folder / f"{part}.safetensors", network, kind=kind, config=config)
+    for part, (network, architecture, config) in networks.items():
+        save_network(folder / f"{part}.safetensors", network, architecture=architecture, config=config)
     preset = {
         "name": f"random-{codecs}",
         "frames": 5,
@@ -81,6 +81,6 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         "output_scale": 2,
         "tracks": {"steps": 1, "guidance": 1.5},
         "views": {"steps": 1},
-        "parts": {part: f"{part}.safetensors" for part in networks},
+        "components": {part: f"{part}.safetensors" for part in networks},
     }
     (folder / "preset.yaml").write_text(yaml.safe_dump(preset))

@@ -91,9 +91,9 @@ def write_small_preset(path: Path, name: str, **changes: object) -> Path:
     if name != "moge4d":
         more["strag"]["motion_feature_dim"] = FEATURES
     for part, options in more.items():
-        named = preset["parts"][part]
+        named = preset["components"][part]
         named = {"file": named} if isinstance(named, str) else named
-        preset["parts"][part] = {**named, "options": {**named.get("options", {}), **options}}
+        preset["components"][part] = {**named, "options": {**named.get("options", {}), **options}}
     path.write_text(yaml.safe_dump(preset))
     return path
 

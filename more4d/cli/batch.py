@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from more4d.cli.messages import say_failure
+from more4d.cli.messages import report_error
 from more4d.cli.progress_bar import BatchProgress
-from more4d.foundation.errors import More4DError, ProcessesError, WeightsError
-from more4d.pipelines.batch_sheet import save_batch_sheet
-from more4d.pipelines.image_to_4d import Result, camera_folders, run_job, stage_names
-from more4d.pipelines.job import Job
-from more4d.pipelines.models import Models
-from more4d.pipelines.run_lock import locked
-from more4d.pipelines.run_record import RunRecord, peak_memory_mib
+from more4d.foundation.errors import DistributedError, More4DError, WeightsError
+from more4d.pipelines.components import Components
+from more4d.runs.batch_sheet import save_batch_sheet
+from more4d.runs.item import Result, camera_folders, run_job, stage_names
+from more4d.runs.job import Job
+from more4d.runs.lock import locked
+from more4d.runs.record import RunRecord, peak_memory_mib
 
 SHEET_ITEMS = 12
 
@@ -35,7 +35,7 @@ class Outcome:
     process: int | None = None
 
 
-def run_batch(models: Models, jobs: list[Job], output: Path, *, show: bool) -> int:
+def run_batch(models: Components, jobs: list[Job], output: Path, *, show: bool) -> int:
     """Make every item into a folder of its own in `output`; returns the exit code.
 
     Raises:
@@ -59,12 +59,12 @@ def run_batch(models: Models, jobs: list[Job], output: Path, *, show: bool) -> i
         return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
 
 
-def make_item(models: Models, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
+def make_item(models: Components, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
     """Make one item, and say how that ended.
 
     Raises:
         WeightsError: a network cannot be loaded, so that all other items would fail too.
-        ProcessesError: processes that work on the item together have lost each other.
+        DistributedError: processes that work on the item together have lost each other.
     """
     started = time.monotonic()
     result, failure = None, None
@@ -72,13 +72,13 @@ def make_item(models: Models, job: Job, output: Path, progress: BatchProgress, l
         # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
             result = run_job(models, job, output / job.name, progress=report)
-        except (WeightsError, ProcessesError):
+        except (WeightsError, DistributedError):
             raise
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
             failure = _one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
-            if models.fellows is not None and models.fellows.out_of_step:
-                raise ProcessesError(
+            if models.parallel_group is not None and models.parallel_group.desynchronised:
+                raise DistributedError(
                     f"{job.name}: {failure}; the processes that share it must stop"
                 ) from error
             if os.environ.get("MORE4D_DEBUG"):
@@ -111,7 +111,7 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         f"{sheet or record.folder}{shown}"
     )
     for failure in failures:
-        say_failure(failure)
+        report_error(failure)
     return 1 if failures else 0
 
 
@@ -121,8 +121,8 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
         for outcome in good[:SHEET_ITEMS]
         if outcome.result is not None
     ]
-    made_from = [outcome.result.identity for outcome in good if outcome.result is not None]
-    record.stage("sheet", made_from, ["sheet.png"], lambda: save_batch_sheet(output / "sheet.png", shown))
+    inputs = [outcome.result.fingerprint for outcome in good if outcome.result is not None]
+    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(output / "sheet.png", shown))
     return output / "sheet.png"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from more4d.cli.interrupts import GOES_ON, stop_if_interrupted
+from more4d.cli.interrupts import RESUMABLE, stop_if_interrupted
 
 EXAMPLES = """\
 examples:
@@ -46,7 +46,7 @@ def add_command(ways: Any) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="as of `more4d train`")
-    parser.set_defaults(run=run, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:

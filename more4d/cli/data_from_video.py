@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.infer import parse_device
-from more4d.cli.interrupts import GOES_ON
-from more4d.cli.usage import arguments_at_fault
+from more4d.cli.interrupts import RESUMABLE
+from more4d.cli.usage_errors import usage_errors
 
 if TYPE_CHECKING:
     from more4d.datasets.from_video.options import Options
     from more4d.datasets.from_video.outcome import VideoOutcome
-    from more4d.datasets.from_video.running import Runner
+    from more4d.datasets.from_video.runners import Runner
 
 EXAMPLES = """\
 captions: the text in walk.txt beside walk.mp4, or lines of captions.jsonl {"file": "walk.mp4", "text": "..."}
@@ -91,7 +91,7 @@ def add_command(ways: Any) -> None:
     how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
     _add_bounds(parser)
     parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error(
             f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
         )
-    with arguments_at_fault(options.parser):
+    with usage_errors(options.parser):
         wanted = wanted_clips(options)
     device = str(open_device(options.device))
     bar = VideoProgress(show=not options.quiet)
@@ -183,7 +183,7 @@ def wanted_clips(options: argparse.Namespace) -> "Options":
         camera=options.camera,
         captioner=options.captioner,
         allow_empty_caption=options.allow_empty_caption,
-        bounds=Bounds(most_alike=options.most_alike, least_alike=options.least_alike),
+        bounds=Bounds(max_ssim=options.most_alike, min_ssim=options.least_alike),
     )
 
 
@@ -196,7 +196,7 @@ def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runn
     from functools import partial
 
     from more4d.cli.device import usable_cores
-    from more4d.datasets.from_video.running import run_here, run_in_processes
+    from more4d.datasets.from_video.runners import run_in_processes, run_serial
 
     cores = usable_cores()
     workers = options.workers if options.workers >= 0 else cores if device == "cpu" else 1
@@ -208,7 +208,7 @@ def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runn
             run_with_ray, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
         )
     if workers == 0:
-        return partial(run_here, options=wanted, device=device)
+        return partial(run_serial, options=wanted, device=device)
     return partial(
         run_in_processes, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
     )

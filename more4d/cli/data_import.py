@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from more4d.cli.interrupts import GOES_ON, stop_if_interrupted
+from more4d.cli.interrupts import RESUMABLE, stop_if_interrupted
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -77,7 +77,7 @@ def add_command(ways: Any) -> None:
         metavar="fx,fy,cx,cy",
         help="normalised, of the tracker's camera (default: its own, 1,W/H,0.5,0.5)",
     )
-    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:

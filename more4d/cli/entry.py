@@ -5,14 +5,14 @@ import signal
 import sys
 from typing import NoReturn
 
-from more4d.cli.interrupts import leave_at_once
+from more4d.cli.interrupts import exit_at_once
 
 
 def start(*first: str) -> NoReturn:
     """Run `more4d` with the arguments of this process behind `first`, and leave with its exit code."""
     is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where it is ignored
     if is_usual:
-        signal.signal(signal.SIGINT, leave_at_once)
+        signal.signal(signal.SIGINT, exit_at_once)
     from more4d.cli.main import main
 
     code = main([*first, *sys.argv[1:]])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cli.infer import add_weights_options, parse_device
-from more4d.cli.interrupts import GOES_ON
-from more4d.cli.sampling_options import add_sampling_options, with_sampling
+from more4d.cli.interrupts import RESUMABLE
+from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -78,7 +78,7 @@ def add_command(commands: Any) -> None:
     )
     how.add_argument("--quiet", action="store_true", help="show no progress")
     add_sampling_options(parser)
-    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,13 +86,13 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from more4d.cli.device import open_device
+    from more4d.evaluation.perception import PerceptualOptions
+    from more4d.evaluation.running import evaluate
+    from more4d.evaluation.sections import EvaluationOptions
     from more4d.foundation.errors import InputError
-    from more4d.pipelines.evaluation.perception import PerceptionOptions
-    from more4d.pipelines.evaluation.running import evaluate
-    from more4d.pipelines.evaluation.sections import EvaluationOptions
-    from more4d.pipelines.models import Models
-    from more4d.pipelines.run_lock import locked
+    from more4d.pipelines.components import Components
     from more4d.pipelines.sampling import check_sampling
+    from more4d.runs.lock import locked
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:
@@ -100,11 +100,11 @@ def run(options: argparse.Namespace) -> int:
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
     parts, device = dict(options.part), open_device(options.device)
-    models = Models.open(options.weights, device, preset=options.preset, parts=parts)
-    models.preset = with_sampling(models.preset, options)
+    models = Components.open(options.weights, device, preset=options.preset, components=parts)
+    models.preset = with_sampling_options(models.preset, options)
     check_sampling(models)
     output = options.output or Path("output") / "evaluation" / models.preset.name
-    perception = PerceptionOptions(
+    perception = PerceptualOptions(
         clip=options.clip, video_features=options.video_features, lpips=options.lpips
     )
     wanted = EvaluationOptions(

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.interrupts import GOES_ON
-from more4d.cli.sampling_options import add_sampling_options, with_sampling
-from more4d.cli.usage import arguments_at_fault
+from more4d.cli.interrupts import RESUMABLE
+from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
+from more4d.cli.usage_errors import usage_errors
 
 if TYPE_CHECKING:
-    from more4d.pipelines.job import Job
+    from more4d.runs.job import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "examples" / "samples.jsonl"
@@ -109,7 +109,7 @@ def add_command(commands: Any) -> None:
     out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
     _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
-    parser.set_defaults(run=run, parser=parser, after_interrupt=GOES_ON)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -120,11 +120,11 @@ def run(options: argparse.Namespace) -> int:
         print(describe_camera_paths())
         return 0
     from more4d.cli.batch import run_batch
+    from more4d.cli.context_parallel import run_context_parallel
     from more4d.cli.device import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
-    from more4d.cli.shared_sample import run_together
-    from more4d.pipelines.models import Lora, Models
+    from more4d.pipelines.components import Components, Lora
     from more4d.pipelines.sampling import check_sampling
 
     if options.quiet:
@@ -137,20 +137,20 @@ def run(options: argparse.Namespace) -> int:
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
-    models = Models.open(
+    models = Components.open(
         options.weights,
         device,
         preset=options.preset,
-        parts=dict(options.part),
+        components=dict(options.part),
         loras=loras,
         memory=options.memory,
     )
-    models.preset = with_sampling(models.preset, options)
+    models.preset = with_sampling_options(models.preset, options)
     check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
     if options.context_parallel:
-        return run_together(
+        return run_context_parallel(
             models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
         )
     if processes.are_several:
@@ -217,13 +217,13 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list, unique_names
-    from more4d.pipelines.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
+    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
 
     for camera in options.camera or ():
         if camera.endswith(".json"):
             check_camera(camera)
         else:
-            with arguments_at_fault(options.parser):
+            with usage_errors(options.parser):
                 check_camera(camera)
     job = Job(
         name="item",
@@ -238,18 +238,18 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         fps=options.fps,
         exports=tuple(dict.fromkeys(options.export)),
     )
-    with arguments_at_fault(options.parser):
+    with usage_errors(options.parser):
         check_values(job)
     source = options.photo or options.tracks
     listed = options.list or (None if source else SAMPLES)
     if options.pictures and not options.list:
         options.parser.error("--pictures goes with --list captions.txt")
     if source is None or options.list:
-        _refuse_beside_list(options)
+        _refuse_with_list(options)
         return read_list(listed, options.pictures, job)
     if options.prompt is None and options.tracks is None:
         options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
-    with arguments_at_fault(options.parser):
+    with usage_errors(options.parser):
         check(job)
     check_files(job)
     return unique_names([_named(job, source)])
@@ -259,15 +259,15 @@ def _named(job: "Job", source: Path) -> "Job":
     return replace(job, name=source.stem)
 
 
-def _refuse_beside_list(options: argparse.Namespace) -> None:
-    beside = {
+def _refuse_with_list(options: argparse.Namespace) -> None:
+    exclusive = {
         "PHOTO": options.photo,
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
         "--tracks": options.tracks,
     }
-    given = [name for name, value in beside.items() if value is not None]
+    given = [name for name, value in exclusive.items() if value is not None]
     if given and options.list:
         options.parser.error(f"{given[0]} does not go with --list; put it into the list")
     if given:
@@ -284,7 +284,7 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
 
 
 def _part(text: str) -> tuple[str, str]:
-    """PART=FILE; `pipelines.preset.with_part` knows what the file may be."""
+    """PART=FILE; `pipelines.preset.with_component` knows what the file may be."""
     part, _, file = text.partition("=")
     if not file:
         raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")

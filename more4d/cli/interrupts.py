@@ -17,63 +17,63 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 130
-GOES_ON = "the same command goes on from here"
+RESUMABLE = "the same command goes on from here"
 """What to say of an interrupted command that keeps what it has finished, as its `after_interrupt`."""
 
 IMPORTING = "<frozen importlib._bootstrap>"
-AGAIN_S = 0.05
+RETRY_S = 0.05
 """How soon it is looked again whether an import has ended."""
-PATIENCE_S = 1.0
+IMPORT_TIMEOUT_S = 1.0
 """How long an import is waited for."""
 
-_heard = threading.Event()
-_numbers: list[int] = []
+_interrupted = threading.Event()
+_signals: list[int] = []
 
 
-def leave_at_once(number: int, frame: FrameType | None) -> NoReturn:
+def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """End this process by a signal, in one line: while nothing is begun, and where nothing else would do."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Remember Ctrl-C and SIGTERM, besides raising KeyboardInterrupt, until the block ends.
 
     Raises:
         KeyboardInterrupt: also in place of any other error after such a signal.
     """
-    _heard.clear()
-    _numbers.clear()
+    _interrupted.clear()
+    _signals.clear()
     waited_since: list[float] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        _numbers.append(number)
-        _heard.set()
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        _signals.append(number)
+        _interrupted.set()
         waited_since.append(time.monotonic())
         interrupt(number, frame)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if _imports(frame):
-            if time.monotonic() - waited_since[0] > PATIENCE_S:
-                leave_at_once(number, frame)
+        if _is_importing(frame):
+            if time.monotonic() - waited_since[0] > IMPORT_TIMEOUT_S:
+                exit_at_once(number, frame)
             signal.signal(signal.SIGALRM, interrupt)
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            signal.setitimer(signal.ITIMER_REAL, RETRY_S)
             return
         raise KeyboardInterrupt
 
     before, alarmed = {}, signal.getsignal(signal.SIGALRM)
     if threading.current_thread() is threading.main_thread():
         for number, usual in (
-            (signal.SIGINT, (signal.default_int_handler, leave_at_once)),
+            (signal.SIGINT, (signal.default_int_handler, exit_at_once)),
             (signal.SIGTERM, (signal.SIG_DFL,)),
         ):
             if signal.getsignal(number) in usual:  # else somebody else decides what the signal does
-                before[number] = signal.signal(number, hear)
+                before[number] = signal.signal(number, on_signal)
     try:
         yield
     except Exception as error:
-        if _heard.is_set():  # whatever it is, it comes of that
+        if _interrupted.is_set():  # whatever it is, it comes of that
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -84,7 +84,7 @@ def listening() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _imports(frame: FrameType | None) -> bool:
+def _is_importing(frame: FrameType | None) -> bool:
     """Whether a module is being imported there."""
     while frame is not None:
         if frame.f_code.co_filename == IMPORTING:
@@ -95,10 +95,10 @@ def _imports(frame: FrameType | None) -> bool:
 
 def stop_if_interrupted() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C, even one that a library swallowed."""
-    if _heard.is_set():
+    if _interrupted.is_set():
         raise KeyboardInterrupt
 
 
-def ended_from_outside() -> bool:
+def was_terminated() -> bool:
     """Whether it was a SIGTERM that came first, not a Ctrl-C."""
-    return _numbers[:1] == [signal.SIGTERM]
+    return _signals[:1] == [signal.SIGTERM]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.foundation.errors import InputError
-from more4d.pipelines.job import Job, check
+from more4d.runs.job import Job, check
 
 COLUMNS = (
     "image",

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from more4d import __version__
 from more4d.cli import data, evaluate, infer, plan, train, vae, weights
-from more4d.cli.interrupts import INTERRUPTED, ended_from_outside, listening
-from more4d.cli.messages import Notes, are_shared, say, say_failure
+from more4d.cli.interrupts import INTERRUPTED, handle_signals, was_terminated
+from more4d.cli.messages import WarningHandler, has_launcher, log_once, report_error
 from more4d.foundation.errors import More4DError
 
 DONE, FAILED, USAGE, BUG = 0, 1, 2, 70
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
-        say_failure(f"{message} (see {self.prog} --help)")
+        report_error(f"{message} (see {self.prog} --help)")
         self.exit(USAGE)
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _use_all_cores()
     options = argparse.Namespace()
     try:
-        with _notes(), listening():
+        with _log_to_stderr(), handle_signals():
             given = sys.argv[1:] if arguments is None else arguments
             options = build_parser().parse_args(train.settings_last(given))
             return options.run(options)
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _notes() -> Iterator[None]:
+def _log_to_stderr() -> Iterator[None]:
     """What the package logs, on standard error."""
-    log, handler = logging.getLogger("more4d"), Notes()
+    log, handler = logging.getLogger("more4d"), WarningHandler()
     log.setLevel(logging.WARNING)
     log.addHandler(handler)
     try:
@@ -81,14 +81,14 @@ def _notes() -> Iterator[None]:
 def _failed(message: str, code: int) -> int:
     if os.environ.get(DEBUG):
         traceback.print_exc()
-    say_failure(message)
+    report_error(message)
     return code
 
 
 def _interrupted(and_then: str | None) -> int:
     """Say so, and what may be done then; a process that its launcher ended leaves that to the launcher."""
-    if not (are_shared() and ended_from_outside()):
-        say(f"interrupted; {and_then}" if and_then else "interrupted")
+    if not (has_launcher() and was_terminated()):
+        log_once(f"interrupted; {and_then}" if and_then else "interrupted")
     return INTERRUPTED
 
 

@@ -11,33 +11,33 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-FOLDER = "MORE4D_SAID"
+SHARED_FOLDER_ENV = "MORE4D_SAID"
 """Names the folder, to the processes of `scripts/launch.py`; there is none where one process works alone."""
-FAILURE = "failure"
+FAILURE_FILE = "failure"
 """The file in it that says: somebody has told people what went wrong."""
 
-_said: Counter[str] = Counter()
+_printed: Counter[str] = Counter()
 
 
-def say(line: str) -> None:
+def log_once(line: str) -> None:
     """Print a line, unless another process has said it as often as this one."""
-    _said[line] += 1
-    if _is_first(f"{hashlib.sha256(line.encode()).hexdigest()}-{_said[line]}"):
+    _printed[line] += 1
+    if _is_first(f"{hashlib.sha256(line.encode()).hexdigest()}-{_printed[line]}"):
         print(line, file=sys.stderr, flush=True)
 
 
-def say_failure(line: str) -> None:
+def report_error(line: str) -> None:
     """Print what a run failed of, as one line."""
-    _is_first(FAILURE)
-    say(f"error: {' '.join(line.split())}")
+    _is_first(FAILURE_FILE)
+    log_once(f"error: {' '.join(line.split())}")
 
 
-def are_shared() -> bool:
+def has_launcher() -> bool:
     """Whether a launcher of ours looks after this process and its fellows."""
-    return FOLDER in os.environ
+    return SHARED_FOLDER_ENV in os.environ
 
 
-class Notes(logging.Handler):
+class WarningHandler(logging.Handler):
     """What the package logs. A warning is said once: a file that is read twice is no more odd for it."""
 
     def __init__(self) -> None:
@@ -51,12 +51,12 @@ class Notes(logging.Handler):
             if line in self._warned:
                 return
             self._warned.add(line)
-        say(line)
+        log_once(line)
 
 
 def _is_first(name: str) -> bool:
     """Whether this process alone makes the file of that name; true where nothing is shared."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(SHARED_FOLDER_ENV)
     if folder is None:
         return True
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import ConfigError
-from more4d.pipelines.plan.bounds import MOST_GPUS, check_frames, check_sides
+from more4d.planning.bounds import MOST_GPUS, check_frames, check_sides
 
 if TYPE_CHECKING:
-    from more4d.networks.offload import Memory
+    from more4d.performance.offload import Memory
 
 MODES = ("full", "model", "group", "fp8", "sequential")
 EXAMPLES = """\
@@ -118,9 +118,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan; returns 0."""
     # torch loads in seconds, and --help must not wait for it
     from more4d.cli.plan_tables import inference_lines, inference_numbers, training_lines, training_numbers
-    from more4d.pipelines.plan.inference import plan_inference
-    from more4d.pipelines.plan.training import plan_training
     from more4d.pipelines.preset import find_preset
+    from more4d.planning.inference import plan_inference
+    from more4d.planning.training import plan_training
 
     preset, folder = find_preset(options.preset, options.weights)
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}

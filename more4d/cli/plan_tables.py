@@ -6,8 +6,8 @@ from math import inf
 from textwrap import wrap
 from typing import Any
 
-from more4d.pipelines.models import GENERATORS
-from more4d.pipelines.plan.gpus import (
+from more4d.pipelines.components import GENERATORS
+from more4d.planning.gpus import (
     CODEC_SHARE,
     CPU_CORE_FLOPS,
     GIB,
@@ -16,9 +16,9 @@ from more4d.pipelines.plan.gpus import (
     RESERVED_GIB,
     TRANSFORMER_SHARE,
 )
-from more4d.pipelines.plan.inference import InferencePlan, ModePlan, class_answers
-from more4d.pipelines.plan.steps import Size
-from more4d.pipelines.plan.training import MethodPlan, TrainingPlan
+from more4d.planning.inference import InferencePlan, ModePlan, modes_by_memory_class
+from more4d.planning.steps import Size
+from more4d.planning.training import MethodPlan, TrainingPlan
 
 WIDTH = 110
 BETWEEN = "  "
@@ -91,7 +91,8 @@ def inference_lines(plan: InferencePlan, limit_gib: float | None) -> list[str]:
 def _parts(plan: InferencePlan) -> list[str]:
     rows = [["network", "kind", "parameters", "weights"]]
     rows += [
-        [part.part, part.kind, f"{part.parameters:,}", amount(part.weights_bytes)] for part in plan.parts
+        [part.part, part.architecture, f"{part.parameters:,}", amount(part.weights_bytes)]
+        for part in plan.parts
     ]
     return table(rows, left=2)
 
@@ -132,7 +133,7 @@ def _why_no_less(plan: InferencePlan) -> list[str]:
         return []
     at = by["fp8"].device_bytes.index(by["fp8"].peak_bytes)
     step, weights = plan.steps[at], {part.part: part.weights for part in plan.parts}
-    largest = max(step.parts, key=lambda part: weights[part]["fp8"].at_work)
+    largest = max(step.parts, key=lambda part: weights[part]["fp8"].device_peak)
     return fill(
         f"fp8 needs no less than full: the peak is in {step.stage} {step.name}, where {largest} is at work."
         f" Only blocks of {' and '.join(GENERATORS)} are stored in eight bits, {largest} stays {plan.dtype}."
@@ -191,7 +192,7 @@ def _guided_step(plan: InferencePlan, mode: ModePlan, gpu: str) -> float:
 def _answers(plan: InferencePlan) -> list[str]:
     return [
         f"{size} GB: {', '.join(modes) if modes else 'no mode fits'}"
-        for size, modes in class_answers(plan).items()
+        for size, modes in modes_by_memory_class(plan).items()
     ]
 
 
@@ -282,7 +283,9 @@ def inference_numbers(plan: InferencePlan) -> dict[str, Any]:
     fastest = {gpu.name: plan.fastest(gpu) for gpu in GPUS}
     return {
         **numbers,
-        "fitting_modes_by_gb": {str(size): list(modes) for size, modes in class_answers(plan).items()},
+        "fitting_modes_by_gb": {
+            str(size): list(modes) for size, modes in modes_by_memory_class(plan).items()
+        },
         "cpu_core_seconds": plan.cpu_seconds,
         "fastest_mode": {name: mode and mode.memory for name, mode in fastest.items()},
         "assumed": _assumed(),

@@ -8,13 +8,13 @@ import torch
 from torch import distributed
 
 from more4d.cli.device import usable_cores
-from more4d.foundation.errors import InputError, ProcessesError
-from more4d.pipelines.fellows import Fellows
+from more4d.foundation.errors import DistributedError, InputError
+from more4d.pipelines.parallel_group import ParallelGroup
 
-TO_MEET = timedelta(minutes=10)
-TO_WAIT = timedelta(days=30)
+CONNECT_TIMEOUT = timedelta(minutes=10)
+CONTROL_TIMEOUT = timedelta(days=30)
 """As long as nothing may need to be said: whoever is gone is noticed by the connection that it closes."""
-TO_LOAD = timedelta(hours=1)
+LOAD_TIMEOUT = timedelta(hours=1)
 """As long as one process may take to load a network that another has loaded."""
 
 LAUNCH = "MORE4D_LAUNCH='torchrun --nproc-per-node 2' bash infer.sh"
@@ -81,43 +81,43 @@ class Processes:
         if self.are_several and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, usable_cores() // self.local_count))
 
-    def meet(self) -> None:
+    def connect(self) -> None:
         """Wait for all processes and connect them.
 
         Raises:
-            ProcessesError: some did not come.
+            DistributedError: some did not come.
         """
         try:
-            distributed.init_process_group("gloo", timeout=TO_MEET)
+            distributed.init_process_group("gloo", timeout=CONNECT_TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            raise ProcessesError(
+            raise DistributedError(
                 f"the {self.count} launched processes cannot reach each other ({_first_line(error)}); launch "
                 f"them with torchrun or accelerate: {LAUNCH}"
             ) from error
 
-    def told_by_first(self, word: bool | None) -> bool:
+    def broadcast_flag(self, flag: bool | None) -> bool:
         """What the first process says, on every process; of the others nothing is asked."""
-        said = [word]
-        distributed.broadcast_object_list(said, src=0)
-        return bool(said[0])
+        flags = [flag]
+        distributed.broadcast_object_list(flags, src=0)
+        return bool(flags[0])
 
-    def fellows(self, device: torch.device) -> Fellows:
-        """What the processes share samples over, after `meet`."""
+    def parallel_group(self, device: torch.device) -> ParallelGroup:
+        """What the processes share samples over, after `connect`."""
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        return Fellows(
-            words=distributed.new_group(backend="gloo", timeout=TO_WAIT),
-            tensors=distributed.new_group(
-                backend="nccl" if device.type == "cuda" else "gloo", timeout=TO_LOAD
+        return ParallelGroup(
+            control_group=distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT),
+            tensor_group=distributed.new_group(
+                backend="nccl" if device.type == "cuda" else "gloo", timeout=LOAD_TIMEOUT
             ),
         )
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
         distributed.barrier()
 
-    def part(self) -> None:
-        """Give back what `meet` made."""
+    def disconnect(self) -> None:
+        """Give back what `connect` made."""
         if distributed.is_initialized():
             distributed.destroy_process_group()
 

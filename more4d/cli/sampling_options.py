@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from more4d.networks.step_cache import StepCacheConfig
+    from more4d.performance.step_cache import StepCacheConfig
     from more4d.pipelines.preset import Preset, Sampling
 
 NO_CACHE = "none"
@@ -44,7 +44,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "how latents are drawn", f"Each takes {BOTH}. Without it the preset's own value holds."
     )
     group.add_argument(
-        "--steps", type=pair_of(setting("steps", _whole)), metavar="N", help="steps, 1 to 1000"
+        "--steps", type=pair_of(setting("steps", _integer)), metavar="N", help="steps, 1 to 1000"
     )
     group.add_argument(
         "--guidance",
@@ -79,7 +79,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_sampling(preset: "Preset", options: argparse.Namespace) -> "Preset":
+def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Preset":
     """The preset with what was given in place of its own.
 
     Raises:
@@ -103,7 +103,7 @@ def _changed(settings: "Sampling", options: argparse.Namespace, stage: int) -> "
 def _cache(choice: CacheChoice, own: "StepCacheConfig | None") -> "StepCacheConfig | None":
     """The chosen cache; what the preset knows of this kind (coefficients, ratios) is kept."""
     from more4d.foundation.config import from_mapping
-    from more4d.networks.step_cache import StepCacheConfig
+    from more4d.performance.step_cache import StepCacheConfig
 
     if choice.kind == NO_CACHE:
         return None
@@ -152,7 +152,7 @@ def parse_cache(text: str) -> CacheChoice:
     """KIND or KIND:AMOUNT, for argparse; whether it goes with a network is another matter."""
     from more4d.foundation.config import from_mapping
     from more4d.foundation.errors import ConfigError
-    from more4d.networks.step_cache import StepCacheConfig
+    from more4d.performance.step_cache import StepCacheConfig
 
     kind, separator, amount = text.partition(":")
     choice = CacheChoice(kind=kind, amount=_number(amount) if separator else None)
@@ -160,15 +160,15 @@ def parse_cache(text: str) -> CacheChoice:
         if separator:
             raise argparse.ArgumentTypeError(f"'{NO_CACHE}' takes no amount, got '{text}'")
         return choice
-    of_network = {"ratios": [1.0]} if kind == "magcache" else {}
+    required = {"ratios": [1.0]} if kind == "magcache" else {}
     try:
-        from_mapping(StepCacheConfig, {"kind": kind, **choice.fields, **of_network}, where="cache")
+        from_mapping(StepCacheConfig, {"kind": kind, **choice.fields, **required}, where="cache")
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return choice
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cli.batch import Outcome, make_item, summarise
-from more4d.cli.messages import say_failure
+from more4d.cli.messages import report_error
 from more4d.cli.processes import Processes
 from more4d.cli.progress_bar import BatchProgress
 from more4d.foundation.errors import InputError
-from more4d.pipelines.image_to_4d import Result, camera_folders
-from more4d.pipelines.job import Job
-from more4d.pipelines.models import Models
-from more4d.pipelines.run_lock import locked
-from more4d.pipelines.run_record import RunRecord, peak_memory_mib
-from more4d.pipelines.work_shares import Share, WorkShares
+from more4d.pipelines.components import Components
+from more4d.pipelines.work_queue import WorkerState, WorkQueue
+from more4d.runs.item import Result, camera_folders
+from more4d.runs.job import Job
+from more4d.runs.lock import locked
+from more4d.runs.record import RunRecord, peak_memory_mib
 
 
 def run_shared_batch(
-    models: Models, jobs: list[Job], output: Path, processes: Processes, *, show: bool
+    models: Components, jobs: list[Job], output: Path, processes: Processes, *, show: bool
 ) -> int:
     """As `batch.run_batch`, called by all of several processes; all return the same exit code.
 
@@ -31,92 +31,94 @@ def run_shared_batch(
         WeightsError: a network cannot be loaded.
         InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
             in the way.
-        ProcessesError: the processes cannot reach each other, or do not see the same folder.
+        DistributedError: the processes cannot reach each other, or do not see the same folder.
     """
     for job in jobs:
         camera_folders(job)
-    processes.meet()
+    processes.connect()
     try:
-        act = _lead if processes.is_first else _help
+        act = _run_first if processes.is_first else _run_worker
         return act(models, jobs, output, processes, show)
     finally:
-        processes.part()
+        processes.disconnect()
 
 
-def _lead(models: Models, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
-    started, shares = time.monotonic(), WorkShares(output, 0)
+def _run_first(models: Components, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
+    started, queue = time.monotonic(), WorkQueue(output, 0)
     with ExitStack() as held:
         try:
             held.enter_context(locked(output))
             record = RunRecord(output, {"kind": "batch", "processes": processes.count})
-            shares.prepare()
+            queue.prepare()
         except InputError:
-            processes.told_by_first(False)
+            processes.broadcast_flag(False)
             raise
-        processes.told_by_first(True)
-        with shares.joined():
+        processes.broadcast_flag(True)
+        with queue.joined():
             try:
-                processes.wait()  # nobody looks for the others before all have come
-                _work(models, jobs, shares, show)
-                ended = shares.gathered(processes.count, wait=True)
+                processes.barrier()  # nobody looks for the others before all have come
+                _run_items(models, jobs, queue, show)
+                ended = queue.collect(processes.count, wait=True)
             except BaseException:
-                _name_the_killed(record, shares.gathered(processes.count, wait=False))
+                _report_killed(record, queue.collect(processes.count, wait=False))
                 raise
-            memory_mib = max(share.memory_mib for share in ended)
+            memory_mib = max(worker.memory_mib for worker in ended)
             outcomes = _outcomes(ended, jobs, output)
             code = summarise(record, outcomes, started=started, memory_mib=memory_mib)
-            shares.judge(code)
-            _nothing_left_to_interrupt()
-        shares.remove(share.process for share in ended if share.process and share.end is None)
+            queue.set_exit_code(code)
+            _ignore_sigterm()
+        queue.remove(worker.process for worker in ended if worker.process and worker.end is None)
     return code
 
 
-def _help(models: Models, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
-    if not processes.told_by_first(None):
+def _run_worker(models: Components, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
+    if not processes.broadcast_flag(None):
         return 1  # the first process says why
-    shares = WorkShares(output, processes.rank)
-    with shares.joined():
-        processes.wait()
-        _work(models, jobs, shares, show)
-    code = shares.verdict()
-    _nothing_left_to_interrupt()
+    queue = WorkQueue(output, processes.rank)
+    with queue.joined():
+        processes.barrier()
+        _run_items(models, jobs, queue, show)
+    code = queue.wait_exit_code()
+    _ignore_sigterm()
     return code
 
 
-def _work(models: Models, jobs: list[Job], shares: WorkShares, show: bool) -> None:
+def _run_items(models: Components, jobs: list[Job], queue: WorkQueue, show: bool) -> None:
     progress = BatchProgress(0, show=show, lines=True)
-    for index in shares.taken(len(jobs)):
-        label = f"process {shares.rank}: {jobs[index].name} ({index + 1} of {len(jobs)})"
-        outcome = make_item(models, jobs[index], shares.output, progress, label)
-        shares.done(index, _told(outcome), peak_memory_mib())
+    for index in queue.claim_items(len(jobs)):
+        label = f"process {queue.rank}: {jobs[index].name} ({index + 1} of {len(jobs)})"
+        outcome = make_item(models, jobs[index], queue.output, progress, label)
+        queue.mark_done(index, _as_json(outcome), peak_memory_mib())
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _as_json(outcome: Outcome) -> dict[str, Any]:
     made = outcome.result
     return {
         "seconds": outcome.seconds,
         "failure": outcome.failure,
         "result": made
-        and {"identity": made.identity, "files": list(made.files), "stages_run": made.stages_run},
+        and {"fingerprint": made.fingerprint, "files": list(made.files), "stages_run": made.stages_run},
     }
 
 
-def _outcomes(shares: list[Share], jobs: list[Job], output: Path) -> list[Outcome]:
+def _outcomes(workers: list[WorkerState], jobs: list[Job], output: Path) -> list[Outcome]:
     """What became of every item; one that nobody tells of was lost with the process that had it."""
-    told = {index: (share, told) for share in shares for index, told in share.told.items()}
-    at = {share.item: share for share in shares if share.item is not None}
+    reported = {
+        index: (worker, reported) for worker in workers for index, reported in worker.outcomes.items()
+    }
+    at = {worker.item: worker for worker in workers if worker.item is not None}
     outcomes = []
     for index, job in enumerate(jobs):
-        if index not in told:
+        if index not in reported:
             by = at.get(index)
             lost = f"{by.end} at it" if by else "the process that took it was killed"
             failure = f"{lost}; the same command goes on from here"
             outcomes.append(Outcome(job=job, seconds=0.0, failure=failure, process=by and by.process))
             continue
-        share, about = told[index]
+        worker, about = reported[index]
         made = about["result"] and Result(
             folder=output / job.name,
-            identity=about["result"]["identity"],
+            fingerprint=about["result"]["fingerprint"],
             files=tuple(about["result"]["files"]),
             stages_run=about["result"]["stages_run"],
         )
@@ -126,20 +128,20 @@ def _outcomes(shares: list[Share], jobs: list[Job], output: Path) -> list[Outcom
                 seconds=about["seconds"],
                 result=made,
                 failure=about["failure"],
-                process=share.process,
+                process=worker.process,
             )
         )
     return outcomes
 
 
-def _name_the_killed(record: RunRecord, shares: list[Share]) -> None:
+def _report_killed(record: RunRecord, workers: list[WorkerState]) -> None:
     """A launcher ends all processes when one is killed; say which one that was."""
-    killed = [share.end for share in shares if share.process and share.state == "working"]
+    killed = [worker.end for worker in workers if worker.process and worker.state == "working"]
     if killed:
         record.fail("; ".join(killed))
-        say_failure("; ".join(killed))
+        report_error("; ".join(killed))
 
 
-def _nothing_left_to_interrupt() -> None:
+def _ignore_sigterm() -> None:
     """The first process to leave with a failure makes the launcher end the others: they are at their end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

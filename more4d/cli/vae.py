@@ -53,18 +53,18 @@ def run(options: argparse.Namespace) -> int:
     """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
     from more4d.cli.device import open_device
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
-    from more4d.pipelines.models import Models
-    from more4d.pipelines.run_lock import locked
-    from more4d.pipelines.run_record import RunRecord
+    from more4d.pipelines.components import Components
+    from more4d.runs.lock import locked
+    from more4d.runs.record import RunRecord
 
-    models = Models.open(
-        options.weights, open_device(options.device), preset=options.preset, parts=dict(options.part)
+    models = Components.open(
+        options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)
     )
     original = _tracks(options.source, models.preset)
     with locked(options.output):
         decoded = through_codec(models, original)
         report = compare(original, decoded)
-        about = {"source": options.source, "weights": models.identity("trajectory_codec")}
+        about = {"source": options.source, "weights": models.fingerprint("trajectory_codec")}
         record = RunRecord(options.output, {"kind": "codec", **about})
         record.stage(
             "codec",
@@ -100,8 +100,8 @@ def _tracks(source: str, preset: "Preset") -> "PointTracks":
     from more4d.foundation.errors import InputError
     from more4d.geometry.framing import working_size
     from more4d.pipelines.codec_check import to_native_size
-    from more4d.scenes.capture import capture
-    from more4d.scenes.library import sample_scene
+    from more4d.scenes.render import render_clip
+    from more4d.scenes.scene_sampling import sample_scene
 
     if not source.startswith(SCENE):
         path = Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
@@ -111,7 +111,7 @@ def _tracks(source: str, preset: "Preset") -> "PointTracks":
     seed = int(source.removeprefix(SCENE))
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
     scene = sample_scene(seed, aspect=width / height)
-    return capture(scene, height=height, width=width, frames=preset.frames).tracks
+    return render_clip(scene, height=height, width=width, frames=preset.frames).tracks
 
 
 def _write(
@@ -121,7 +121,7 @@ def _write(
     import math
 
     from more4d.files.atomic import write_bytes
-    from more4d.files.sheets import save_sheet
+    from more4d.files.contact_sheet import save_sheet
     from more4d.files.video import write_video
 
     clean = {key: value if math.isfinite(value) else None for key, value in numbers.items()}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from more4d.pipelines.weights_check import FileState, PresetState
+    from more4d.pipelines.preset_check import FileState, PresetState
 
 CHECK_EXAMPLES = """\
 examples:
@@ -89,10 +89,10 @@ def _add_convert(ways: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if something is broken or missing."""
-    from more4d.files.tensor_headers import counted
+    from more4d.files.checkpoint_headers import plural
     from more4d.foundation.errors import InputError
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
-    from more4d.pipelines.weights_check import file_states, files_at, preset_state, presets_at
+    from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
@@ -112,14 +112,14 @@ def check(options: argparse.Namespace) -> int:
             failed |= not file.usable
             shown += 1
         if others := len(files) - shown:
-            print(f"{counted(others, 'other file')} of weights in {place} not looked at: {unnamed}")
+            print(f"{plural(others, 'other file')} of weights in {place} not looked at: {unnamed}")
         states = [preset_state(name, *presets[name]) for name in presets]
         if not files and place.is_dir():
             print(f"{place} holds no weights")
         asked = options.preset or not options.places or any(state.present for state in states)
         for state in states if asked else []:
             print("\n".join(_lines(state)))
-            failed |= bool(state.lacks)
+            failed |= bool(state.missing)
         if states and not asked:
             print(f"no preset's files lie in {place} where presets look for them (--preset NAME lists them)")
     return int(failed)
@@ -127,16 +127,16 @@ def check(options: argparse.Namespace) -> int:
 
 def convert(options: argparse.Namespace) -> int:
     """Convert, and print what was written."""
-    from more4d.foundation.config import from_overrides
+    from more4d.foundation.config import parse_overrides
     from more4d.foundation.errors import WeightsError
-    from more4d.networks.diffusers_layout import convert as to_diffusers
-    from more4d.networks.layouts import recognise
-    from more4d.networks.lora_writing import convert_lora
+    from more4d.weights.convert import convert as to_diffusers
+    from more4d.weights.inspect import recognise
+    from more4d.weights.lora.writing import convert_lora
 
-    told = from_overrides(options.option)
+    overrides = parse_overrides(options.option)
     found = recognise(options.source, role=options.role)
-    if found.kind == "lora":
-        if told:
+    if found.architecture == "lora":
+        if overrides:
             raise WeightsError(
                 f"{options.source} is a {found.about}, which has no options; leave out --option"
             )
@@ -150,7 +150,7 @@ def convert(options: argparse.Namespace) -> int:
         return 0
     if options.style is not None:
         raise WeightsError(f"{options.source} holds no LoRA, which --as is for, but {found.about}")
-    for path in to_diffusers(options.source, options.target, role=options.role, options=told):
+    for path in to_diffusers(options.source, options.target, role=options.role, options=overrides):
         print(path)
     return 0
 
@@ -162,47 +162,47 @@ def _short(folder: Path) -> Path:
 
 
 def _line(file: "FileState") -> str:
-    from more4d.files.tensor_headers import counted, size_text
+    from more4d.files.checkpoint_headers import format_size, plural
 
     found = file.found
     roles = f"; {', '.join(file.roles)}" if file.roles else ""
     if file.state != "ok":
         others = len(found.problems) - 1
-        more = f" (and {counted(others, 'more finding')})" if others else ""
+        more = f" (and {plural(others, 'more finding')})" if others else ""
         what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
         return f"{file.state:8}{file.path}: {what}{_without(found.problems[0], file.path)}{more}{roles}"
-    size = f"{_counted(found.parameters)} parameters, {found.precision}, {size_text(found.bytes)}"
+    size = f"{_counted(found.parameters)} parameters, {found.precision}, {format_size(found.bytes)}"
     return f"ok      {file.path}: {found.about} ({found.layout}; {size}){roles}"
 
 
 def _lines(state: "PresetState") -> list[str]:
     from more4d.pipelines.preset import GUIDE
 
-    total = state.present + len(state.lacks) + len(state.spared)
-    able = ", and it can do without the others" if state.spared and not state.lacks else ""
+    total = state.present + len(state.missing) + len(state.optional)
+    able = ", and it can do without the others" if state.optional and not state.missing else ""
     lines = [f"preset {state.name}: {state.present} of {total} parts are there{able}"]
-    for source in dict.fromkeys(lack.source for lack in state.lacks if lack.problem is None):
+    for source in dict.fromkeys(lack.source for lack in state.missing if lack.problem is None):
         lines.append(f"  missing, from {source} ({GUIDE}):")
-        missing = [lack for lack in state.lacks if lack.source == source and lack.problem is None]
+        missing = [lack for lack in state.missing if lack.source == source and lack.problem is None]
         for path in dict.fromkeys(lack.path for lack in missing):
-            parts = ", ".join(lack.part for lack in missing if lack.path == path)
+            parts = ", ".join(lack.component for lack in missing if lack.path == path)
             lines.append(f"    {path}  for {parts}")
-    for lack in state.lacks:
+    for lack in state.missing:
         if lack.problem is not None:
-            lines.append(f"  unusable {lack.part}: {lack.path}: {_without(lack.problem, lack.path)}")
-    for lack in state.spared:
-        if lack.spared is not None:
-            lines.append(f"  without {lack.part}, {lack.path} from {lack.source}: {lack.spared}")
+            lines.append(f"  unusable {lack.component}: {lack.path}: {_without(lack.problem, lack.path)}")
+    for lack in state.optional:
+        if lack.not_needed is not None:
+            lines.append(f"  without {lack.component}, {lack.path} from {lack.source}: {lack.not_needed}")
     return lines + _depth_lines(state)
 
 
 def _depth_lines(state: "PresetState") -> list[str]:
     """Where depth can come from, if the estimator of the preset is not ready."""
-    from more4d.foundation.optional import install_line, installed
+    from more4d.foundation.optional import install_command, is_installed
 
-    lack = next((lack for lack in state.spared if lack.part == "depth"), None)
+    lack = next((lack for lack in state.optional if lack.component == "depth"), None)
     unidepth = state.depth_estimator == UNIDEPTH
-    package = unidepth and not installed(UNIDEPTH)
+    package = unidepth and not is_installed(UNIDEPTH)
     if lack is None and not package:
         return []
     reasons = [] if lack is None else [f"{lack.path} is missing"]
@@ -211,7 +211,7 @@ def _depth_lines(state: "PresetState") -> list[str]:
     if lack is not None:
         ways.append(f"{lack.path} from {lack.source}")
     if package:
-        ways.append(install_line(UNIDEPTH))
+        ways.append(install_command(UNIDEPTH))
     return [
         f"  no depth from {state.depth_estimator}: {' and '.join(reasons)}; one of these:",
         f"    get {', and '.join(ways)}",

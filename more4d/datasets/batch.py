@@ -25,10 +25,10 @@ class Batch:
     def collate(cls: type[SomeBatch], batches: Sequence[SomeBatch]) -> SomeBatch:
         """Join batches (of one sample each, usually) along the first axis."""
         columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
-        return cls(**{name: joined(column) for name, column in columns.items()})
+        return cls(**{name: concat_field(column) for name, column in columns.items()})
 
 
-def joined(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
+def concat_field(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
     """The values of one field, one after the other."""
     if column[0] is None:
         return None
@@ -49,7 +49,7 @@ class ClipBatch(Batch):
         captions: one per clip.
         names: of the clips, for messages.
         photo: the same picture, sharper, for networks that look closer; None where there is none.
-        kinds: what each pixel shows and does (`datasets.kinds`); None where nobody knows.
+        labels: what each pixel shows and does (`datasets.labels`); None where nobody knows.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -60,7 +60,7 @@ class ClipBatch(Batch):
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
     photo: Float[Tensor, "b 3 photo_height photo_width"] | None = None
-    kinds: Int[Tensor, "b 4 height width"] | None = None
+    labels: Int[Tensor, "b 4 height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class ViewBatch(Batch):
     Attributes:
         truth: the video in [-1, 1].
         known: the rendering in [-1, 1]; where nothing was seen, what lies behind
-            (`geometry.unseen_colour.fill_from_behind`).
+            (`geometry.background_fill.fill_background`).
         coverage: 1 where the rendering saw something, else 0.
         captions: one per clip.
         names: of the clips, for messages.

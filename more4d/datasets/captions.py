@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import Batch
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.foundation.seeding import derive_seed, numpy_generator
-from more4d.scenes.library import sample_scene
+from more4d.scenes.scene_sampling import sample_scene
 
 DIRECTIONS = ("none", "left", "right", "up", "down", "toward", "away")
-SURVEY = 1500
+VOCABULARY_SCENES = 1500
 """Scenes whose words make up the vocabulary of answers."""
-WORLDS, STORIES = 512, 16
-"""Worlds in use at a time, and stories told of each: another story costs next to nothing."""
+WORLDS_IN_USE, CAPTIONS_PER_WORLD = 512, 16
+"""Worlds in use at a time, and captions of each: another costs next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,24 +80,26 @@ class CaptionQuestions(Dataset):
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
-        surveyed = [action for index in range(SURVEY) for action in sample_scene(index).actions]
-        self.nouns = sorted({action.noun for action in surveyed})
-        self.verbs = sorted({action.verb for action in surveyed})
+        actions = [action for index in range(VOCABULARY_SCENES) for action in sample_scene(index).actions]
+        self.nouns = sorted({action.noun for action in actions})
+        self.verbs = sorted({action.verb for action in actions})
 
     def __getitem__(self, index: int) -> QuestionBatch:
-        draw = numpy_generator("question", self._seed, index)
-        block, place = divmod(index, WORLDS * STORIES)
-        number = block * WORLDS + place % WORLDS
+        rng = numpy_generator("question", self._seed, index)
+        block, place = divmod(index, WORLDS_IN_USE * CAPTIONS_PER_WORLD)
+        number = block * WORLDS_IN_USE + place % WORLDS_IN_USE
         world = derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
-        scene = sample_scene(world, motion_seed=int(draw.integers(2**31)))
+        scene = sample_scene(world, motion_seed=int(rng.integers(2**31)))
         names = Counter(action.noun for action in scene.actions)
-        told = any(action.verb != "still" for action in scene.actions)  # or "nothing moves" is all it says
+        has_motion = any(
+            action.verb != "still" for action in scene.actions
+        )  # or "nothing moves" is all it says
         asked = [
             (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
             for a in scene.actions
-            if told and names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
+            if has_motion and names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
         ]
-        absent = next(noun for noun in draw.permutation(self.nouns) if noun not in names)
+        absent = next(noun for noun in rng.permutation(self.nouns) if noun not in names)
         asked.append((self.nouns.index(absent), len(self.verbs), len(DIRECTIONS)))
         noun, verb, direction = torch.tensor(asked).unbind(1)
         return QuestionBatch(

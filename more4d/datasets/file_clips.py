@@ -1,4 +1,4 @@
-"""Clips from shards (`files.shards`) as an endless map-style data set, in the layout that networks take."""
+"""Clips from shards (`files.clip_shards`) as an endless map-style data set, in the layout that networks take."""
 
 import logging
 import math
@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
+from more4d.files.clip_shards import ShardReader
 from more4d.files.clips import Clip, decode_tracks
-from more4d.files.shards import ShardFolder
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.framing import window
@@ -47,7 +47,7 @@ class FileClipOptions:
         passes: how often an epoch shows every clip, each time cut anew; 0: `group` times, which comes out
             even.
         stride: every how many frames of a clip one is taken.
-        tightest: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
+        min_crop: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
         flip: how often a clip is mirrored, and left and right in its caption with it; one whose caption has
             these words in another sense never is.
         hidden_weight: weight of points that the camera does not see.
@@ -61,7 +61,7 @@ class FileClipOptions:
     frames: int = 13
     passes: int = 0
     stride: int = 1
-    tightest: float = 0.8
+    min_crop: float = 0.8
     flip: float = 0.5
     hidden_weight: float = 0.1
     largest_motion: float = 4.0
@@ -74,15 +74,15 @@ class FileClipOptions:
         if (
             min(self.group, self.stride) < 1
             or self.passes < 0
-            or not 0 < self.tightest <= 1
+            or not 0 < self.min_crop <= 1
             or not 0 <= self.flip <= 1
         ):
             raise ConfigError(
-                "clips: group and stride must be at least 1, tightest in (0, 1], flip in [0, 1]"
+                "clips: group and stride must be at least 1, min_crop in (0, 1], flip in [0, 1]"
             )
 
 
-class Order:
+class EpochOrder:
     """Which clip an index shows: in an epoch every clip so many times, in groups of one shape, in an order of
     its own.
 
@@ -108,8 +108,8 @@ class Order:
         shape, start = self._order(epoch)[number]
         members = self._members[shape]
         turn, place = divmod(start + within, len(members))
-        draw = numpy_generator("clips", self._seed, epoch, shape, turn)
-        return members[draw.permutation(len(members))[place]], shape
+        rng = numpy_generator("clips", self._seed, epoch, shape, turn)
+        return members[rng.permutation(len(members))[place]], shape
 
     def _order(self, epoch: int) -> list[tuple[int, int]]:
         groups = [
@@ -133,23 +133,23 @@ class FileClips(Dataset):
 
     def __init__(self, options: FileClipOptions, *, seed: int, only_with_video: bool = False) -> None:
         self.options, self._seed = options, seed
-        self.shards = ShardFolder(options.folder)
+        self.shards = ShardReader(options.folder)
         count = len(self.shards)
-        self._chosen = [n for n in range(count) if not only_with_video or self.shards.facts(n).video]
-        if not self._chosen:
+        self._clip_indices = [n for n in range(count) if not only_with_video or self.shards.info(n).video]
+        if not self._clip_indices:
             raise InputError(f"none of the {count} clips in {options.folder} has a video")
-        if len(self._chosen) < count:
-            log.warning("%d of %d clips in %s have a video", len(self._chosen), count, options.folder)
-        facts = [self.shards.facts(number) for number in self._chosen]
+        if len(self._clip_indices) < count:
+            log.warning("%d of %d clips in %s have a video", len(self._clip_indices), count, options.folder)
+        info = [self.shards.info(number) for number in self._clip_indices]
         shapes = options.shapes
         nearest = [
             min(
                 range(len(shapes)),
                 key=lambda s: abs(math.log(shapes[s][1] / shapes[s][0] * f.height / f.width)),
             )
-            for f in facts
+            for f in info
         ]
-        self.order = Order(nearest, options.group, seed, options.passes or options.group)
+        self.order = EpochOrder(nearest, options.group, seed, options.passes or options.group)
 
     def __len__(self) -> int:
         """Samples in an epoch; later indices go on with the next one."""
@@ -166,23 +166,23 @@ class FileClips(Dataset):
         Raises:
             InputError: its clip is damaged.
         """
-        clip = self.cut(index, films=False)
+        clip = self.cut(index, with_video=False)
         return clip_batch(clip.tracks, self.options, name=clip.name)
 
-    def cut(self, index: int, *, films: bool) -> Clip:
+    def cut(self, index: int, *, with_video: bool) -> Clip:
         """The clip of an index as it is cut, thinned and perhaps mirrored for it, with or without its
         videos.
         """
         place, shape = self.order(index)
-        number = self._chosen[place]
-        if films:
+        number = self._clip_indices[place]
+        if with_video:
             clip = self.shards.read(number)
         else:
             name = self.shards.names[number]
             members = self.shards.members(number, only=("json", "tracks"))
             clip = Clip(name=name, tracks=decode_tracks(name, members))
-        draw = numpy_generator("cut", self._seed, index)
-        return cut_clip(clip, self.options, self.options.shapes[shape], draw)
+        rng = numpy_generator("cut", self._seed, index)
+        return cut_clip(clip, self.options, self.options.shapes[shape], rng)
 
 
 def open_clips(files: FileClipOptions | None, scenes: ProceduralOptions, *, seed: int) -> Dataset:
@@ -190,16 +190,16 @@ def open_clips(files: FileClipOptions | None, scenes: ProceduralOptions, *, seed
     return FileClips(files, seed=seed) if files else ProceduralClips(scenes, seed=seed)
 
 
-def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], draw: np.random.Generator) -> Clip:
+def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], rng: np.random.Generator) -> Clip:
     """The clip as training sees it: a random window, every `stride`-th frame, perhaps mirrored.
 
     Its tracks come at `shape`, its videos at the size of the window.
     """
     tracks = clip.tracks
-    draws = draw.random(4).tolist()
-    if options.tightest == 1:
+    draws = rng.random(4).tolist()
+    if options.min_crop == 1:
         draws[1:3] = [0.5, 0.5]
-    rows, columns = window((tracks.height, tracks.width), shape, draws[:3], tightest=options.tightest)
+    rows, columns = window((tracks.height, tracks.width), shape, draws[:3], min_scale=options.min_crop)
     taken = slice(0, options.frames * options.stride, options.stride)
     tracks = replace(
         tracks,
@@ -209,13 +209,13 @@ def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], draw:
     )
     tracks = crop_tracks(tracks, rows, columns, height=shape[0], width=shape[1])
     video, rendering, coverage = (
-        None if film is None else film[taken][:, rows, columns]
-        for film in (clip.video, clip.rendering, clip.coverage)
+        None if frames is None else frames[taken][:, rows, columns]
+        for frames in (clip.video, clip.rendering, clip.coverage)
     )
-    if draws[3] < options.flip and mirrorable(tracks.caption):
-        tracks = replace(mirror_tracks(tracks), caption=mirrored_caption(tracks.caption))
+    if draws[3] < options.flip and can_mirror(tracks.caption):
+        tracks = replace(mirror_tracks(tracks), caption=mirror_caption(tracks.caption))
         video, rendering, coverage = (
-            None if film is None else film.flip(2) for film in (video, rendering, coverage)
+            None if frames is None else frames.flip(2) for frames in (video, rendering, coverage)
         )
     return replace(clip, tracks=tracks, video=video, rendering=rendering, coverage=coverage)
 
@@ -234,7 +234,7 @@ def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> C
     return ClipBatch(
         image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
         depth_m=tracks.depth_m[None, None],
-        motion=rearrange(lengthened(motion, missing), "t h w c -> 1 c t h w").contiguous(),
+        motion=rearrange(pad_frames(motion, missing), "t h w c -> 1 c t h w").contiguous(),
         weight=torch.nn.functional.pad(weight, (0, 0, 0, 0, 0, missing))[None, None],
         objects=torch.zeros(1, 1, tracks.height, tracks.width),
         captions=(tracks.caption,),
@@ -242,12 +242,12 @@ def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> C
     )
 
 
-def lengthened(frames: Tensor, missing: int) -> Tensor:
+def pad_frames(frames: Tensor, missing: int) -> Tensor:
     """Frames with the last one repeated `missing` times behind it."""
     return frames if missing <= 0 else torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])])
 
 
-def mirrorable(caption: str) -> bool:
+def can_mirror(caption: str) -> bool:
     """Whether every "left" and "right" in a caption is surely a side; else its clip is not mirrored."""
     return all(
         match[3] or (match[1] or "").lower() in BEFORE_SIDES or match.start(2) == 0
@@ -255,7 +255,7 @@ def mirrorable(caption: str) -> bool:
     )
 
 
-def mirrored_caption(caption: str) -> str:
+def mirror_caption(caption: str) -> str:
     """The caption of the mirrored clip: left becomes right and right becomes left."""
 
     def other(match: re.Match[str]) -> str:

@@ -15,20 +15,20 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.file_clips import FileClipOptions, FileClips, lengthened
+from more4d.datasets.file_clips import FileClipOptions, FileClips, pad_frames
 from more4d.datasets.holes import PATHS, HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import numpy_generator
+from more4d.geometry.background_fill import fill_background
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.tracks import PointTracks
-from more4d.geometry.unseen_colour import fill_from_behind
 from more4d.raster.interface import Rendering, render_tracks
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 
-BEHIND = (0.0, 0.0, -1.0)
+BEHIND_CAMERA = (0.0, 0.0, -1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +36,19 @@ class FileViewOptions(FileClipOptions):
     """Which data set, how its clips are cut, and what opens holes in them.
 
     Attributes:
-        given: how often a rendering that came with the data is used, where there is one.
+        stored_rendering_prob: how often a rendering that came with the data is used, where there is one.
         second_view: how often a second camera path opens holes; else only what moves does.
         strength: range of that path's size, 1 being what a user gets.
     """
 
-    given: float = 0.0
+    stored_rendering_prob: float = 0.0
     second_view: float = 0.8
     strength: tuple[float, float] = (0.3, 1.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.given <= 1 or not 0 <= self.second_view <= 1:
-            raise ConfigError("clips: given and second_view must lie in [0, 1]")
+        if not 0 <= self.stored_rendering_prob <= 1 or not 0 <= self.second_view <= 1:
+            raise ConfigError("clips: stored_rendering_prob and second_view must lie in [0, 1]")
 
 
 class FileViews(Dataset):
@@ -77,24 +77,28 @@ class FileViews(Dataset):
         Raises:
             InputError: its clip is damaged.
         """
-        clip = self.clips.cut(index, films=True)
+        clip = self.clips.cut(index, with_video=True)
         tracks = clip.tracks
         assert clip.video is not None  # the others were left out
-        draw = numpy_generator("view", self._seed, index)
+        rng = numpy_generator("view", self._seed, index)
         size = (tracks.height, tracks.width)
-        if clip.rendering is not None and clip.coverage is not None and draw.random() < self.options.given:
-            known = resized(clip.rendering, size) / 2 + 0.5
-            coverage = (resized(clip.coverage[..., None] * 255, size) > 0)[..., :1].float()
+        if (
+            clip.rendering is not None
+            and clip.coverage is not None
+            and rng.random() < self.options.stored_rendering_prob
+        ):
+            known = resize_video(clip.rendering, size) / 2 + 0.5
+            coverage = (resize_video(clip.coverage[..., None] * 255, size) > 0)[..., :1].float()
             depth_m = torch.ones_like(coverage[..., 0])  # nobody knows it: all holes are filled alike
         else:
-            rendering = self._rendered(tracks, draw)
+            rendering = self._rendered(tracks, rng)
             known, depth_m = rendering.colour, rendering.depth_m
-            coverage = (~rendering.holes)[..., None].float()
-        known = fill_from_behind(known, depth_m, coverage[..., 0] > 0) * 2 - 1
+            coverage = (~rendering.hole_mask)[..., None].float()
+        known = fill_background(known, depth_m, coverage[..., 0] > 0) * 2 - 1
         missing = self.options.frames - tracks.frames
         truth, known, coverage = (
-            rearrange(lengthened(film, missing), "t h w c -> 1 c t h w")
-            for film in (resized(clip.video, size), known, coverage)
+            rearrange(pad_frames(frames, missing), "t h w c -> 1 c t h w")
+            for frames in (resize_video(clip.video, size), known, coverage)
         )
         real = torch.arange(self.options.frames) < tracks.frames
         return ViewBatch(
@@ -106,24 +110,24 @@ class FileViews(Dataset):
             real=real[None].float(),
         )
 
-    def _rendered(self, tracks: PointTracks, draw: np.random.Generator) -> Rendering:
+    def _rendered(self, tracks: PointTracks, rng: np.random.Generator) -> Rendering:
         """What the source camera sees of the tracks."""
         size = {"height": tracks.height, "width": tracks.width}
-        if draw.random() < self.options.second_view:
-            tracks = seen_by(tracks, self._second_path(tracks, draw))
+        if rng.random() < self.options.second_view:
+            tracks = hide_unseen(tracks, self._second_path(tracks, rng))
         source = named_camera_path(
             "static", frames=tracks.frames, scene_depth_m=1.0, camera=tracks.camera, strength=1.0
         )
         return render_tracks(tracks, source, **size)
 
-    def _second_path(self, tracks: PointTracks, draw: np.random.Generator) -> CameraPath:
+    def _second_path(self, tracks: PointTracks, rng: np.random.Generator) -> CameraPath:
         depth = DepthMap.from_raw(tracks.depth_m, tracks.camera)
         return named_camera_path(
-            PATHS[int(draw.integers(len(PATHS)))],
+            PATHS[int(rng.integers(len(PATHS)))],
             frames=tracks.frames,
             scene_depth_m=depth.scene_depth_m,
             camera=tracks.camera,
-            strength=float(draw.uniform(*self.options.strength)),
+            strength=float(rng.uniform(*self.options.strength)),
         )
 
 
@@ -132,7 +136,7 @@ def open_views(files: FileViewOptions | None, scenes: HoleOptions, *, seed: int)
     return FileViews(files, seed=seed) if files else HoleClips(scenes, seed=seed)
 
 
-def seen_by(tracks: PointTracks, path: CameraPath) -> PointTracks:
+def hide_unseen(tracks: PointTracks, path: CameraPath) -> PointTracks:
     """The tracks with everything that `path` does not see in a frame put behind the source camera there.
 
     Frame 0, where every path stands at the source camera, stays as it is.
@@ -146,13 +150,13 @@ def seen_by(tracks: PointTracks, path: CameraPath) -> PointTracks:
         patches_m=surface_patches(tracks.positions, tracks.depth_m, tracks.camera).flatten(1, 2),
     ).view(tracks.visibility.shape)
     seen[0] = True
-    behind = tracks.positions.new_tensor(BEHIND)
+    behind = tracks.positions.new_tensor(BEHIND_CAMERA)
     return replace(tracks, positions=torch.where(seen[..., None], tracks.positions, behind))
 
 
-def resized(film: Tensor, size: tuple[int, int]) -> Tensor:
-    """A film of bytes at `size`, in [-1, 1], frames height width channels."""
-    planes = rearrange(film, "t h w c -> t c h w").float() / 127.5 - 1
+def resize_video(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """A video of bytes at `size`, in [-1, 1], frames height width channels."""
+    planes = rearrange(frames, "t h w c -> t c h w").float() / 127.5 - 1
     if planes.shape[-2:] != size:
         planes = interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
     return rearrange(planes, "t c h w -> t h w c")

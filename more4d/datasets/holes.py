@@ -19,11 +19,11 @@ from more4d.datasets.batch import ViewBatch
 from more4d.files.arrays import load_arrays
 from more4d.files.atomic import atomic_write
 from more4d.foundation.seeding import derive_seed, numpy_generator
+from more4d.geometry.background_fill import fill_background
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.unseen_colour import fill_from_behind
 from more4d.raster.interface import Rendering, render_tracks
-from more4d.scenes.capture import capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip, render_video
+from more4d.scenes.scene_sampling import sample_scene
 
 PATHS = (
     "static",
@@ -90,33 +90,31 @@ class HoleClips(Dataset):
     def make(self, index: int) -> ViewBatch:
         """Film and render pair `index`."""
         rendering, truth, caption = self.rendered(index)
-        known = fill_from_behind(rendering.colour, rendering.depth_m, ~rendering.holes)
+        known = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
         return ViewBatch(
             truth=rearrange(truth, "t h w c -> 1 c t h w") * 2 - 1,
             known=rearrange(known, "t h w c -> 1 c t h w") * 2 - 1,
-            coverage=rearrange((~rendering.holes).float(), "t h w -> 1 1 t h w"),
+            coverage=rearrange((~rendering.hole_mask).float(), "t h w -> 1 1 t h w"),
             captions=(caption,),
         )
 
     def rendered(self, index: int) -> tuple[Rendering, Float[Tensor, "frames height width 3"], str]:
         """What the second camera sees of the tracks, what it truly saw in [0, 1], and the caption."""
         options = self.options
-        draw = numpy_generator("holes", self._seed, index)
+        rng = numpy_generator("holes", self._seed, index)
         shapes = options.shapes
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        scene = sample_scene(
-            self._first + index, motion_seed=int(draw.integers(2**31)), aspect=width / height
-        )
-        clip = capture(scene, height=height, width=width, frames=options.frames, visibility="none")
+        scene = sample_scene(self._first + index, motion_seed=int(rng.integers(2**31)), aspect=width / height)
+        clip = render_clip(scene, height=height, width=width, frames=options.frames, visibility="none")
         path = named_camera_path(
-            PATHS[int(draw.integers(len(PATHS)))],
+            PATHS[int(rng.integers(len(PATHS)))],
             frames=options.frames,
             scene_depth_m=clip.depth.scene_depth_m,
             camera=clip.tracks.camera,
-            strength=float(draw.uniform(*options.strength)),
+            strength=float(rng.uniform(*options.strength)),
         )
         rendering = render_tracks(clip.tracks, path, height=height, width=width)
-        truth = film(scene, height=height, width=width, frames=options.frames, camera_path=path)
+        truth = render_video(scene, height=height, width=width, frames=options.frames, camera_path=path)
         return rendering, truth.frames, clip.caption
 
 

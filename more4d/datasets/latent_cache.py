@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from more4d.datasets.latents import LatentBatch, STraGLatents, ViSMLatents, shortened
+from more4d.datasets.latents import LatentBatch, STraGLatents, ViSMLatents, trim_text
 from more4d.files.atomic import write_bytes
-from more4d.files.sample_file import SampleFile, read_constants, write_constants, write_samples
+from more4d.files.sample_file import SampleFile, read_tensor_file, write_samples, write_tensor_file
 from more4d.foundation.errors import InputError
 from more4d.foundation.seeding import torch_generator
 
 FORMAT, VERSION = "more4d-latent-cache", 1
 HEADER, CONSTANTS = "cache.json", "constants.safetensors"
-KINDS: dict[str, type[LatentBatch]] = {kind.kind: kind for kind in (STraGLatents, ViSMLatents)}
+LATENT_TYPES: dict[str, type[LatentBatch]] = {kind.kind: kind for kind in (STraGLatents, ViSMLatents)}
 OPEN_FILES = 32
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -60,7 +60,7 @@ class CacheHeader:
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.dtype not in DTYPES:
+        if self.kind not in LATENT_TYPES or self.dtype not in DTYPES:
             raise InputError(f"a cache of '{self.kind}' in {self.dtype} is not known to this version")
         if min(self.samples, self.group, self.per_file) < 1 or self.samples % self.group:
             raise InputError(
@@ -72,7 +72,7 @@ class CacheHeader:
     def files(self) -> int:
         return -(-self.samples // self.per_file)
 
-    def part(self, number: int) -> range:
+    def file_range(self, number: int) -> range:
         """Samples of a file."""
         return range(number * self.per_file, min((number + 1) * self.per_file, self.samples))
 
@@ -102,7 +102,7 @@ class LatentCache:
                 )
             return cache
         folder.mkdir(parents=True, exist_ok=True)
-        write_constants(folder / CONSTANTS, constants)
+        write_tensor_file(folder / CONSTANTS, constants)
         text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(header)}, indent=1)
         write_bytes(folder / HEADER, text.encode())
         return cache
@@ -119,9 +119,9 @@ class LatentCache:
         """
         dtype = DTYPES[self.header.dtype]
         stored: dict[int, dict[str, Tensor | list[str]]] = {}
-        for place, sample in zip(self.header.part(number), samples, strict=True):
+        for place, sample in zip(self.header.file_range(number), samples, strict=True):
             stored[place] = {}
-            for name, value in vars(sample.with_text(shortened(sample.text))).items():
+            for name, value in vars(sample.with_text(trim_text(sample.text))).items():
                 if isinstance(value, Tensor):
                     stored[place][name] = lowered = value[0].detach().cpu().to(dtype)
                     if not bool(torch.isfinite(lowered).all()):
@@ -150,7 +150,7 @@ class LatentClips(Dataset):
                 f"the cache in {folder} lacks {len(missing)} of {self.header.files} files; run the command"
                 " that makes it again, it goes on where it stopped"
             )
-        self._kind = KINDS[self.header.kind]
+        self._kind = LATENT_TYPES[self.header.kind]
         self._files: dict[int, SampleFile] = {}
 
     def __getstate__(self) -> dict:
@@ -198,7 +198,7 @@ class LatentClips(Dataset):
 
     def constants(self) -> dict[str, Tensor]:
         """Tensors that belong to no sample."""
-        return read_constants(self.folder / CONSTANTS)
+        return read_tensor_file(self.folder / CONSTANTS)
 
 
 def file_of(folder: Path, number: int) -> Path:

@@ -25,19 +25,19 @@ class LatentBatch(Batch):
     @classmethod
     def collate(cls, batches: Sequence["LatentBatch"]) -> "LatentBatch":
         length = max(batch.text.shape[1] for batch in batches)
-        return super().collate([batch.with_text(lengthened(batch.text, length)) for batch in batches])
+        return super().collate([batch.with_text(pad_text(batch.text, length)) for batch in batches])
 
     def with_text(self, text: Tensor) -> "LatentBatch":
         """The same batch with other text embeddings."""
         return type(self)(**{**vars(self), "text": text})
 
 
-def lengthened(text: Float[Tensor, "b short dim"], length: int) -> Float[Tensor, "b long dim"]:
+def pad_text(text: Float[Tensor, "b short dim"], length: int) -> Float[Tensor, "b long dim"]:
     """Text embeddings with zeros appended."""
     return pad(text, (0, 0, 0, length - text.shape[1]))
 
 
-def shortened(text: Float[Tensor, "b long dim"]) -> Float[Tensor, "b short dim"]:
+def trim_text(text: Float[Tensor, "b long dim"]) -> Float[Tensor, "b short dim"]:
     """Text embeddings without the zeros behind the longest text; at least one vector stays."""
     used = (text != 0).any(-1).any(0).nonzero()
     return text[:, : int(used[-1]) + 1 if len(used) else 1]

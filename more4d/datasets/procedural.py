@@ -9,14 +9,14 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch
-from more4d.datasets.kinds import kinds_of
-from more4d.datasets.pictures import crowded_world
+from more4d.datasets.labelled_images import sample_world
+from more4d.datasets.labels import label_map
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.motion import normalise_motion
-from more4d.scenes.capture import SceneClip, capture, photograph
 from more4d.scenes.held_out import HELD_OUT_SEED
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import SceneClip, render_clip, render_image
+from more4d.scenes.scene_sampling import sample_scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class ProceduralOptions:
         frames: video frames, 4n + 1.
         worlds: how many different worlds there are; with fewer worlds than indices, a world returns with
             other motions.
-        stories: so many consecutive clips show one world with different motions and captions, so that a batch
+        captions_per_scene: so many consecutive clips show one world with different motions and captions, so that a batch
             holds what only the caption tells apart; a divisor of `group`.
-        crowded: share of the clips that are surely of a world with several things, of which the caption must
+        multi_object_prob: share of the clips that are surely of a world with several things, of which the caption must
             pick; the others are of any world.
         hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
             cost).
-        closer: the photo is also taken this many times larger, for networks that look closer; 1 takes none.
+        photo_scale: the photo is also taken this many times larger, for networks that look closer; 1 takes none.
         depth_noise: how often the depth map is degraded to resemble an estimated one.
     """
 
@@ -43,15 +43,17 @@ class ProceduralOptions:
     group: int = 16
     frames: int = 13
     worlds: int = HELD_OUT_SEED
-    stories: int = 1
-    crowded: float = 0.0
+    captions_per_scene: int = 1
+    multi_object_prob: float = 0.0
     hidden_weight: float = 1.0
-    closer: int = 1
+    photo_scale: int = 1
     depth_noise: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.stories < 1 or self.group % self.stories:
-            raise ConfigError(f"data: stories {self.stories} must be a divisor of group {self.group}")
+        if self.captions_per_scene < 1 or self.group % self.captions_per_scene:
+            raise ConfigError(
+                f"data: captions_per_scene {self.captions_per_scene} must be a divisor of group {self.group}"
+            )
 
 
 class ProceduralClips(Dataset):
@@ -67,23 +69,29 @@ class ProceduralClips(Dataset):
 
     def __getitem__(self, index: int) -> ClipBatch:
         options = self.options
-        draw = numpy_generator("clip", self._seed, index)
+        rng = numpy_generator("clip", self._seed, index)
         shapes = options.shapes
         height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        single = options.stories == 1
-        chance = draw if single else numpy_generator("world", self._seed, index // options.stories)
+        single = options.captions_per_scene == 1
+        world_rng = (
+            rng if single else numpy_generator("world", self._seed, index // options.captions_per_scene)
+        )
         worlds = min(options.worlds, HELD_OUT_SEED)
-        world = crowded_world(chance, options.crowded, width / height, first=self._first, worlds=worlds)
-        scene = sample_scene(world, motion_seed=int(draw.integers(2**31)), aspect=width / height)
+        world = sample_world(
+            world_rng, options.multi_object_prob, width / height, first=self._first, worlds=worlds
+        )
+        scene = sample_scene(world, motion_seed=int(rng.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
-        clip = capture(scene, height=height, width=width, frames=options.frames, visibility=visibility)
+        clip = render_clip(scene, height=height, width=width, frames=options.frames, visibility=visibility)
         batch = clip_to_batch(clip, options.hidden_weight)
-        kinds = kinds_of(scene, clip.object_ids).to(torch.int8)
-        batch = replace(batch, names=(f"scene {world}",), kinds=kinds)
-        if options.closer > 1:
-            photo = photograph(scene, height=options.closer * height, width=options.closer * width)
+        labels = label_map(scene, clip.object_ids).to(torch.int8)
+        batch = replace(batch, names=(f"scene {world}",), labels=labels)
+        if options.photo_scale > 1:
+            photo = render_image(
+                scene, height=options.photo_scale * height, width=options.photo_scale * width
+            )
             batch = replace(batch, photo=rearrange(photo, "h w c -> 1 c h w") * 2 - 1)
-        if draw.random() < options.depth_noise:
+        if rng.random() < options.depth_noise:
             degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
             batch = replace(batch, depth_m=degraded)
         return batch

@@ -30,15 +30,15 @@ from more4d.datasets.trajscene_samples import Sample
 from more4d.files.arrays import load_arrays
 from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
-from more4d.files.video import VideoFacts, read_video_facts, stream_video
+from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.framing import fit
 from more4d.geometry.tracks import PointTracks
 
-SAME_ASPECT = 0.01
-LIKE_THE_PHOTO = 0.15
-ON_ITS_PIXEL_PX = 2.0
+ASPECT_TOLERANCE = 0.01
+MAX_PHOTO_DIFFERENCE = 0.15
+MAX_PIXEL_OFFSET_PX = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +50,16 @@ class TrajSceneOptions:
         camera: of the tracker, if not its own default.
         size: (height, width) of the tracker's grid, where neither rendering nor video has it.
         stride: every how many frames of the video the tracker took one; None: by the rule above.
-        largest_m: coordinates beyond this are impossible.
-        repairable: share of the points that may be impossible.
+        max_coordinate_m: coordinates beyond this are impossible.
+        max_repaired_share: share of the points that may be impossible.
     """
 
     frames: int | None = None
     camera: Camera | None = None
     size: tuple[int, int] | None = None
     stride: int | None = None
-    largest_m: float = 500.0
-    repairable: float = 0.01
+    max_coordinate_m: float = 500.0
+    max_repaired_share: float = 0.01
 
 
 def read_sample(sample: Sample, options: TrajSceneOptions, caption: str | None = None) -> Clip:
@@ -75,13 +75,13 @@ def read_sample(sample: Sample, options: TrajSceneOptions, caption: str | None =
             sample.
     """
     try:
-        return _Reading(sample, options).clip(caption)
+        return _SampleReader(sample, options).clip(caption)
     except (InputError, ValueError) as error:
         text = " ".join(str(error).split())
         raise InputError(text if sample.where in text else f"{sample.where}: {text}") from error
 
 
-class _Reading:
+class _SampleReader:
     def __init__(self, sample: Sample, options: TrajSceneOptions) -> None:
         self.sample, self.options = sample, options
         self.notes: dict[str, str] = {"sample": sample.origin}
@@ -89,7 +89,7 @@ class _Reading:
     def clip(self, caption: str | None) -> Clip:
         content = load_restricted(self._file("tracks"), what=f"{self.sample.where}: its track file")
         positions, colours, visibility = _fields(content)
-        video = read_video_facts(self._file("video"))
+        video = probe_video(self._file("video"))
         height, width = self._grid(len(positions[0]), video, colours)
         positions = positions.view(-1, height, width, 3)
         visibility = visibility.view(-1, height, width)
@@ -107,7 +107,7 @@ class _Reading:
             caption=self._caption(caption),
         )
         indices = range(0, stride * (kept - 1) + 1, stride)
-        film = torch.stack(list(stream_video(self._file("video"), frame_indices=indices)))
+        clip_frames = torch.stack(list(stream_video(self._file("video"), frame_indices=indices)))
         rendering, coverage = self._rendering(total, kept, (height, width))
         self.notes |= {
             "positions": "in each frame's own camera; the camera's motion is not removed",
@@ -117,20 +117,20 @@ class _Reading:
         return Clip(
             name=self.sample.name,
             tracks=tracks,
-            video=self._to_grid(film, colours),
+            video=self._to_grid(clip_frames, colours),
             rendering=rendering,
             coverage=coverage,
             source=self.notes,
         )
 
     def _file(self, part: str) -> Path:
-        if part not in self.sample.parts:
+        if part not in self.sample.files:
             what = {"tracks": "no tracks (_dt3d_pred.pkl)", "video": "no video (.mp4)"}[part]
             raise InputError(f"{self.sample.where} has {what}")
-        return self.sample.parts[part]
+        return self.sample.files[part]
 
     def _caption(self, given: str | None) -> str:
-        own = self.sample.parts.get("caption")
+        own = self.sample.files.get("caption")
         if given is None and own is not None:
             try:
                 given = own.read_text(encoding="utf-8-sig")
@@ -138,16 +138,16 @@ class _Reading:
                 raise InputError(f"its caption cannot be read: {error}") from error
         return " ".join((given or "").split())
 
-    def _grid(self, points: int, video: VideoFacts, colours: Tensor) -> tuple[int, int]:
+    def _grid(self, points: int, video: VideoInfo, colours: Tensor) -> tuple[int, int]:
         """Height and width of the tracker's grid."""
         found: dict[str, tuple[int, int]] = {}
         if colours.ndim == 3:
             found["colours"] = (colours.shape[0], colours.shape[1])
         if self.options.size:
             found["--size"] = self.options.size
-        if "rendering" in self.sample.parts:
-            facts = read_video_facts(self.sample.parts["rendering"])
-            found["rendering"] = (facts.height, facts.width)
+        if "rendering" in self.sample.files:
+            info = probe_video(self.sample.files["rendering"])
+            found["rendering"] = (info.height, info.width)
         found["video"] = (video.height, video.width)
         for what, (height, width) in found.items():
             if height * width == points:
@@ -166,13 +166,13 @@ class _Reading:
 
     def _repaired(self, positions: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
         depth_m = positions[0, ..., 2]
-        sane = (torch.isfinite(positions) & (positions.abs() <= self.options.largest_m)).all(-1).all(0)
+        sane = (torch.isfinite(positions) & (positions.abs() <= self.options.max_coordinate_m)).all(-1).all(0)
         sane &= torch.nan_to_num(depth_m) > 0
         bad = int((~sane).sum())
-        if bad > self.options.repairable * sane.numel():
+        if bad > self.options.max_repaired_share * sane.numel():
             raise InputError(
                 f"{bad} of {sane.numel()} points have NaN, no positive depth or lie further off than "
-                f"{self.options.largest_m:g} m; at most {self.options.repairable:.0%} are repaired"
+                f"{self.options.max_coordinate_m:g} m; at most {self.options.max_repaired_share:.0%} are repaired"
             )
         if bad:
             self.notes["repaired points"] = str(bad)
@@ -195,7 +195,7 @@ class _Reading:
         shifts = [camera.project(start)[0] - centres for camera in candidates]
         errors = [float((shift * size).norm(dim=-1).median()) for shift in shifts]
         best = min(range(len(candidates)), key=errors.__getitem__)
-        if not errors[best] <= ON_ITS_PIXEL_PX:
+        if not errors[best] <= MAX_PIXEL_OFFSET_PX:
             slopes = start[..., :2] / start[..., 2:]
             fitted = [_fit_line(slopes[..., axis], centres[..., axis]) for axis in (0, 1)]
             (fx, cx), (fy, cy) = fitted
@@ -210,60 +210,62 @@ class _Reading:
         return candidates[best]
 
     def _to_grid(
-        self, film: UInt8[Tensor, "frames rows columns 3"], colours: Float[Tensor, "height width 3"]
+        self, clip_frames: UInt8[Tensor, "frames rows columns 3"], colours: Float[Tensor, "height width 3"]
     ) -> UInt8[Tensor, "frames height width 3"]:
         height, width = colours.shape[:2]
-        rows, columns = film.shape[1:3]
-        ways = {"stretched": stretched(film[:1], (height, width))}
-        if abs(math.log(width / height * rows / columns)) > SAME_ASPECT:
-            ways["cut"] = cut(film[:1], (height, width))
-        unlike = {name: float((way[0].float() / 255 - colours).abs().mean()) for name, way in ways.items()}
-        best = min(unlike, key=unlike.__getitem__)
-        if unlike[best] > LIKE_THE_PHOTO:
+        rows, columns = clip_frames.shape[1:3]
+        resized = {"stretched": stretch(clip_frames[:1], (height, width))}
+        if abs(math.log(width / height * rows / columns)) > ASPECT_TOLERANCE:
+            resized["cut"] = center_crop(clip_frames[:1], (height, width))
+        differences = {
+            name: float((frames[0].float() / 255 - colours).abs().mean()) for name, frames in resized.items()
+        }
+        best = min(differences, key=differences.__getitem__)
+        if differences[best] > MAX_PHOTO_DIFFERENCE:
             raise InputError(
                 "its video does not show what the colours of the tracks show (mean difference "
-                f"{unlike[best]:.2f} of 1)"
+                f"{differences[best]:.2f} of 1)"
             )
         self.notes["video"] = f"{rows} x {columns}, {best} to {height} x {width}"
-        return (stretched if best == "stretched" else cut)(film, (height, width))
+        return (stretch if best == "stretched" else center_crop)(clip_frames, (height, width))
 
     def _rendering(
         self, total: int, kept: int, size: tuple[int, int]
     ) -> tuple[UInt8[Tensor, "frames height width 3"] | None, Bool[Tensor, "frames height width"] | None]:
         """The tracker's rendering and where it is no hole, if both are there."""
-        parts = self.sample.parts
+        parts = self.sample.files
         if "rendering" not in parts or not parts.keys() & {"mask_array", "mask_video"}:
             self.notes["rendering"] = "none: the sample lacks it or its mask"
             return None, None
-        film = torch.stack(list(stream_video(parts["rendering"])))
+        clip_frames = torch.stack(list(stream_video(parts["rendering"])))
         if "mask_array" in parts:
             holes = _holes(load_arrays(parts["mask_array"]))
         else:
             holes = torch.stack(list(stream_video(parts["mask_video"]))).float().mean(-1) / 255
-        for what, frames in (("rendering", len(film)), ("mask", len(holes))):
+        for what, frames in (("rendering", len(clip_frames)), ("mask", len(holes))):
             if frames != total:
                 raise InputError(f"its {what} has {frames} frames, its tracks have {total}")
         coverage = interpolate(holes[:kept, None], size, mode="bilinear", antialias=True)[:, 0] < 0.5
-        return stretched(film[:kept], size), coverage
+        return stretch(clip_frames[:kept], size), coverage
 
 
-def stretched(
-    film: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
+def stretch(
+    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
 ) -> UInt8[Tensor, "frames height width 3"]:
-    """A film at another size, its aspect changed if need be."""
-    if tuple(film.shape[1:3]) == size:
-        return film
-    planes = interpolate(film.movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
+    """A video at another size, its aspect changed if need be."""
+    if tuple(clip_frames.shape[1:3]) == size:
+        return clip_frames
+    planes = interpolate(clip_frames.movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
     return planes.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
 
 
-def cut(
-    film: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
+def center_crop(
+    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
 ) -> UInt8[Tensor, "frames height width 3"]:
-    """A film at another size, its aspect kept: the middle of it."""
+    """A video at another size, its aspect kept: the middle of it."""
     height, width = size
-    nobody = Camera(fx=1.0, fy=1.0)
-    frames = [fit(frame.float() / 255, nobody, height=height, width=width)[0] for frame in film]
+    camera = Camera(fx=1.0, fy=1.0)
+    frames = [fit(frame.float() / 255, camera, height=height, width=width)[0] for frame in clip_frames]
     return (torch.stack(frames) * 255).round().to(torch.uint8)
 
 
@@ -322,7 +324,7 @@ def _holes(arrays: dict[str, np.ndarray]) -> Float[Tensor, "frames height width"
     return mask / (255.0 if float(mask.max()) > 1 else 1.0)
 
 
-def _fps(video: VideoFacts) -> float:
+def _fps(video: VideoInfo) -> float:
     if len(video.times_s) < 2:
         return 12.0
     step_s = float(video.times_s.diff().median())

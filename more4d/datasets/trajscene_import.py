@@ -27,13 +27,13 @@ from more4d.datasets.trajscene_samples import (
     archive_stem,
     folder_samples,
 )
-from more4d.files.clips import ClipFacts, decode_tracks, encode_clip
-from more4d.files.shards import ShardWriter
+from more4d.files.clip_shards import ShardWriter
+from more4d.files.clips import ClipInfo, decode_tracks, encode_clip
 from more4d.foundation.errors import InputError, More4DError
 from more4d.metrics.tracks import PositionErrors, position_errors
 
 SCRATCH = ".import-"
-ENOUGH = 100
+MIN_SAMPLES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class ImportReport:
 class _Encoded:
     """A sample as a worker hands it back."""
 
-    facts: ClipFacts
+    info: ClipInfo
     members: dict[str, bytes]
     pickle_bytes: int
     errors: PositionErrors
@@ -132,7 +132,7 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
             while len(waiting) > 2 * options.workers or (waiting and options.workers == 1):
                 _finish(*waiting.popleft(), writer, report)
             yield report
-            _check_bad(report, options, at_least=ENOUGH)
+            _check_bad(report, options, at_least=MIN_SAMPLES)
         while waiting:
             _finish(*waiting.popleft(), writer, report)
             yield report
@@ -212,9 +212,9 @@ def _finish(sample: Sample, future: "Future[_Encoded]", writer: ShardWriter, rep
         return
     finally:
         _clean(sample)
-    report.stored_bytes += writer.add_encoded(sample.name, encoded.facts, encoded.members)
+    report.stored_bytes += writer.add_encoded(sample.name, encoded.info, encoded.members)
     report.imported += 1
-    report.captioned += bool(encoded.facts.caption)
+    report.captioned += bool(encoded.info.caption)
     report.pickle_bytes += encoded.pickle_bytes
     report.tracks_bytes += len(encoded.members["tracks"])
     report.errors.append(encoded.errors)
@@ -235,9 +235,9 @@ def _encode(sample: Sample, options: ImportOptions, caption: str | None) -> _Enc
         reason = " ".join(str(error).split())
         raise InputError(f"{sample.where}: {type(error).__name__} {reason}") from error
     return _Encoded(
-        facts=ClipFacts.of(clip),
+        info=ClipInfo.from_clip(clip),
         members=members,
-        pickle_bytes=sample.parts["tracks"].stat().st_size,
+        pickle_bytes=sample.files["tracks"].stat().st_size,
         errors=position_errors(stored.positions, clip.tracks.positions, clip.tracks.camera),
     )
 

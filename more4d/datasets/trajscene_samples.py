@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from more4d.foundation.errors import InputError
 
 VIDEOS, TRACKS = "videos", "dt3d_render"
-PARTS = {
+FILE_ROLES = {
     "_dt3d_pred.pkl": "tracks",
     "_dt3d_render.mp4": "rendering",
     "_mask_render.mp4": "mask_video",
@@ -54,7 +54,7 @@ class Sample:
         name: of the clip it becomes.
         origin: where it comes from, the same wherever the data set lies.
         where: the same for messages, with the whole path.
-        parts: its files by what they hold (the values of PARTS).
+        files: its files by what they hold (the values of FILE_ROLES).
         path: of its video in the layout, without suffix; captions are found by it.
         scratch: a folder of its own to remove when it is done with.
     """
@@ -62,7 +62,7 @@ class Sample:
     name: str
     origin: str
     where: str
-    parts: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     scratch: Path | None = None
 
@@ -97,7 +97,7 @@ def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]
             name=_name(path),
             origin="/".join((root, *path)),
             where=str(folder.joinpath(*path)),
-            parts=groups[path],
+            files=groups[path],
             path=path,
         )
         for path in sorted(groups)
@@ -145,7 +145,7 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator
                 seen[key].add(part)
                 if wanted(groups[key].name):
                     _unpack(tar, member, groups[key], part)
-                if len(seen[key]) == len(PARTS):
+                if len(seen[key]) == len(FILE_ROLES):
                     yield groups.pop(key)
     except (tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{archive} is cut off or no archive ({error}); get a whole copy of it") from error
@@ -187,7 +187,7 @@ def _archived(archive: Path, stem: str, key: tuple[str, ...], scratch: Path) -> 
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part: str) -> None:
-    size = member.size + sum(file.stat().st_size for file in sample.parts.values())
+    size = member.size + sum(file.stat().st_size for file in sample.files.values())
     if size > MAX_SAMPLE_BYTES:
         raise InputError(
             f"{sample.where}: with '{member.name[:80]}' it has {size / 2**30:.1f} GiB; at most "
@@ -203,9 +203,9 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part:
             f"{sample.where}: '{member.name[:80]}' needs {member.size >> 20} MiB and {sample.scratch.parent} "
             f"has {free >> 20} MiB free; make room"
         )
-    suffix = next(suffix for suffix, known in PARTS.items() if known == part)
-    sample.parts[part] = sample.scratch / f"sample{suffix}"
-    with sample.parts[part].open("wb") as file:
+    suffix = next(suffix for suffix, known in FILE_ROLES.items() if known == part)
+    sample.files[part] = sample.scratch / f"sample{suffix}"
+    with sample.files[part].open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
@@ -216,7 +216,7 @@ def archive_stem(path: Path) -> str:
 
 def _part(file: str) -> tuple[str, str]:
     """The id and what the file holds; of other files what it holds is ""."""
-    for suffix, part in PARTS.items():
+    for suffix, part in FILE_ROLES.items():
         if file.endswith(suffix) and len(file) > len(suffix):
             return file[: -len(suffix)], part
     return file, ""

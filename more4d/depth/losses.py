@@ -89,7 +89,7 @@ def gradient_loss(
     return total / scales
 
 
-def capped_log_depth(
+def clamped_log_depth(
     depth_m: Float[Tensor, "*shape"], near_m: float, far_m: float
 ) -> Float[Tensor, "*shape"]:
     """Log depth within [near, far]; unknown depth (NaN, infinite, not positive) is far: mostly sky."""

@@ -21,7 +21,7 @@ from more4d.foundation.config import from_mapping
 from more4d.geometry.camera import Camera
 from more4d.geometry.depth_map import DepthMap
 
-KIND = "depth-small"
+ARCHITECTURE = "depth-small"
 BUNDLED_WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny" / "depth.safetensors"
 STRIDE = 16
 
@@ -127,7 +127,7 @@ class SmallDepth(nn.Module):
         return self._encode(image)[2][..., : height // 8, : width // 8]
 
     def _encode(self, image: Tensor) -> list[Tensor]:
-        x = self.stem(_halved_with_positions(image))
+        x = self.stem(_pixel_unshuffle_with_positions(image))
         levels = []
         for index, blocks in enumerate(self.encoder):
             x = blocks(x if index == 0 else self.down[index - 1](x))
@@ -185,7 +185,7 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(_Residual(width) for _ in range(count)))
 
 
-def _halved_with_positions(image: Tensor) -> Tensor:
+def _pixel_unshuffle_with_positions(image: Tensor) -> Tensor:
     """Pad to multiples of 16, fold 2x2 pixels into channels, append each place's position.
 
     Position is measured from the image's centre in half diagonals, so that portrait, landscape and padded
@@ -265,7 +265,7 @@ def load_small_depth(weights: Path) -> SmallDepth:
         WeightsError: the file is missing, truncated, of another kind, or does not fit its configuration.
         ConfigError: the configuration in the file is not one of this network.
     """
-    file = read_network_file(weights, kind=KIND)
+    file = read_network_file(weights, architecture=ARCHITECTURE)
     network = SmallDepth(from_mapping(SmallDepthConfig, file.config, where=str(weights)))
     load_state(network, file.tensors, source=weights)
     return network.eval()

@@ -35,7 +35,7 @@ class TransformersDepthEstimator:
         processor: transformers.BaseImageProcessor,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.metric = answers_in_metres(model.config)
+        self.metric = is_metric(model.config)
         self._model = model.to(device).eval()
         self._processor = processor
 
@@ -49,7 +49,7 @@ class TransformersDepthEstimator:
         """
         try:
             config = transformers.AutoConfig.from_pretrained(name)
-            answers_in_metres(config)  # refuse before weights are fetched
+            is_metric(config)  # refuse before weights are fetched
             processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil")
             # safetensors only: other weight files are pickles, which can run code
             model = transformers.AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
@@ -66,15 +66,19 @@ class TransformersDepthEstimator:
         pixels = (image.cpu() * 255).round().to(torch.uint8).numpy()
         # Undoing ZoeDepth's padding would take torchvision: without padding, borders are a little worse.
         inputs = self._processor(pixels, return_tensors="pt", do_pad=False, input_data_format="channels_last")
-        answer = self._model(pixel_values=inputs["pixel_values"].to(self._model.device)).predicted_depth
-        answer = answer.float().reshape(1, 1, *answer.shape[-2:])
-        answer = F.interpolate(answer, (height, width), mode="bilinear", align_corners=False)[0, 0].cpu()
+        prediction = self._model(pixel_values=inputs["pixel_values"].to(self._model.device)).predicted_depth
+        prediction = prediction.float().reshape(1, 1, *prediction.shape[-2:])
+        prediction = F.interpolate(prediction, (height, width), mode="bilinear", align_corners=False)[
+            0, 0
+        ].cpu()
         if camera is None:
-            camera = usual_camera(height=height, width=width)
-        return DepthMap.from_raw(answer if self.metric else metres_from_relative(answer), camera)
+            camera = default_camera(height=height, width=width)
+        return DepthMap.from_raw(
+            prediction if self.metric else metres_from_relative_depth(prediction), camera
+        )
 
 
-def answers_in_metres(config: transformers.PreTrainedConfig) -> bool:
+def is_metric(config: transformers.PreTrainedConfig) -> bool:
     """Whether a model of this configuration answers in metres, or else in relative inverse depth.
 
     Raises:
@@ -89,14 +93,14 @@ def answers_in_metres(config: transformers.PreTrainedConfig) -> bool:
     return kind in METRIC_MODELS
 
 
-def metres_from_relative(inverse: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
+def metres_from_relative_depth(inverse: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
     """Relative inverse depth to metres by the rule in the head of this file; a flat answer becomes a wall."""
     far, near = (robust_quantile(inverse, q) for q in (0.02, 0.98))
     share = ((inverse - far) / (near - far).clamp_min(1e-12)).clamp(0, 1)
     return 1 / (share / NEAREST_M + (1 - share) / FARTHEST_M)
 
 
-def usual_camera(*, height: int, width: int) -> Camera:
+def default_camera(*, height: int, width: int) -> Camera:
     """Square pixels, centred, `LONG_SIDE_FOV_DEG` across the longer side."""
     long = max(height, width)
     focal = Camera.from_fov(LONG_SIDE_FOV_DEG, width=long, height=long).fx * long

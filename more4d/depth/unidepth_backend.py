@@ -51,12 +51,12 @@ class UniDepthEstimator:
         height, width = image.shape[:2]
         pixels = (image.permute(2, 0, 1) * 255).round().to(torch.uint8)
         matrix = None if camera is None else intrinsics_px(camera, height=height, width=width)
-        answer = self._model.infer(pixels, matrix)
+        prediction = self._model.infer(pixels, matrix)
         if camera is None:
-            k = answer["intrinsics"][0].float().cpu()
+            k = prediction["intrinsics"][0].float().cpu()
             fx, fy, cx, cy = (float(k[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
             camera = Camera.from_pixels(fx, fy, cx, cy, width=width, height=height)
-        return DepthMap.from_raw(answer["depth"][0, 0].float().cpu(), camera)
+        return DepthMap.from_raw(prediction["depth"][0, 0].float().cpu(), camera)
 
 
 def intrinsics_px(camera: Camera, *, height: int, width: int) -> Float[Tensor, "3 3"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def spread(sigma: Float[Tensor, "b"], like: Tensor) -> Tensor:
+def expand_sigma(sigma: Float[Tensor, "b"], like: Tensor) -> Tensor:
     """sigma with trailing axes of length 1, so that it broadcasts over a batch."""
     return sigma.float().view(-1, *([1] * (like.ndim - 1)))
 
@@ -19,7 +19,7 @@ def interpolate(
     clean: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"], sigma: Float[Tensor, "b"]
 ) -> Float[Tensor, "b *shape"]:
     """The noisy latents z_sigma."""
-    level = spread(sigma, clean)
+    level = expand_sigma(sigma, clean)
     return (1 - level) * clean + level * noise
 
 
@@ -34,4 +34,4 @@ def denoise(
     noisy: Float[Tensor, "b *shape"], velocity: Float[Tensor, "b *shape"], sigma: Float[Tensor, "b"]
 ) -> Float[Tensor, "b *shape"]:
     """The clean latents that a velocity implies: z = z_sigma - sigma v."""
-    return noisy - spread(sigma, noisy) * velocity
+    return noisy - expand_sigma(sigma, noisy) * velocity

@@ -24,7 +24,7 @@ def training_sigmas(shift: float, steps: int = 1000) -> Float[Tensor, "steps"]:
     return shift_sigma(torch.arange(steps, 0, -1, dtype=torch.float32) / steps, shift)
 
 
-def draw_sigmas(
+def sample_sigmas(
     count: int, *, shift: float, density: str = "uniform", generator: torch.Generator | None = None
 ) -> Float[Tensor, "count"]:
     """Noise levels for one batch, stratified: each sample draws from its own equal share of the density.
@@ -53,7 +53,7 @@ def sampling_sigmas(steps: int, *, shift: float) -> Float[Tensor, "steps_plus_on
     return shift_sigma(torch.linspace(1, 0, steps + 1), shift)
 
 
-def published_sampling_sigmas(
+def reference_sampling_sigmas(
     steps: int, *, shift: float, table: int = 1000
 ) -> Float[Tensor, "steps_plus_one"]:
     """The schedule of the reference implementation, which applies the shift twice.

@@ -17,7 +17,7 @@ from more4d.diffusion.field import Velocity, check_levels
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 
-HIGHEST = 1 - 1e-6
+MAX_SIGMA = 1 - 1e-6
 """What stands for noise level 1, whose lambda is infinite; the correction of step two depends on it."""
 
 
@@ -60,7 +60,7 @@ def unipc(
     for level, following in pairwise(sigmas):
         asked = level.expand(len(predicted)).to(predicted.device)
         here = Estimate(
-            clean=denoise(predicted, velocity(predicted, asked), asked), sigma=min(float(level), HIGHEST)
+            clean=denoise(predicted, velocity(predicted, asked), asked), sigma=min(float(level), MAX_SIGMA)
         )
         start = _step(start, before, here.sigma, corrected_by=here) if before else predicted
         before = [*before[-1:], here]
@@ -77,7 +77,7 @@ def check_unipc_levels(sigmas: Float[Tensor, "levels"]) -> None:
     Raises:
         ConfigError: the second is as near to 1.
     """
-    if float(sigmas[1]) >= HIGHEST:
+    if float(sigmas[1]) >= MAX_SIGMA:
         raise ConfigError(
             f"unipc cannot tell noise level {float(sigmas[1]):.8f} from 1; take a smaller shift, or another "
             "sampler"

@@ -9,7 +9,7 @@ import numpy as np
 from more4d.files.atomic import check_readable
 from more4d.foundation.errors import InputError
 
-WHAT = "a numpy file (.npy or .npz)"
+DESCRIPTION = "a numpy file (.npy or .npz)"
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -19,7 +19,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: the file is missing, truncated, not a numpy file, or holds pickled Python objects.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -32,6 +32,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
                 f"{path} is not a plain numpy file or holds Python objects (pickle), which are not read; "
                 "save it as a numeric array"
             ) from error
-        raise InputError(f"{path} is truncated or not {WHAT}: {' '.join(str(error).split())}") from error
+        raise InputError(
+            f"{path} is truncated or not {DESCRIPTION}: {' '.join(str(error).split())}"
+        ) from error
     except (OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is truncated or not {WHAT}; get a whole copy of it") from error
+        raise InputError(f"{path} is truncated or not {DESCRIPTION}; get a whole copy of it") from error

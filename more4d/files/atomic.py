@@ -36,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with kept_mode(temporary):
+            with default_permissions(temporary):
                 yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -51,7 +51,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def kept_mode(path: Path) -> Iterator[None]:
+def default_permissions(path: Path) -> Iterator[None]:
     """Around the writing of a new file by a library that lets nobody else read what it writes (safetensors
     does): afterwards its permissions are those of any new file.
     """

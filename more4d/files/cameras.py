@@ -37,8 +37,8 @@ from more4d.geometry.rotation import interpolate, interpolate_rigid, rigid_inver
 CAMERA_FORMAT = "more4d-camera"
 PATH_FORMAT = "more4d-camera-path"
 VERSION = 1
-WHAT_PATH = "a camera path file (.json with keyframes)"
-WHAT_CAMERA = "a camera file (.json with fx, fy, cx, cy)"
+PATH_DESCRIPTION = "a camera path file (.json with keyframes)"
+CAMERA_DESCRIPTION = "a camera file (.json with fx, fy, cx, cy)"
 
 
 def camera_to_json(camera: Camera) -> dict[str, float]:
@@ -59,12 +59,12 @@ def load_camera(path: Path) -> Camera:
     """Read what `save_camera` wrote, or any JSON object with normalised fx, fy and optionally cx, cy.
 
     Raises:
-        InputError: the file is missing, not JSON, or its numbers are impossible.
+        InputError: the file is missing, not JSON, or its intrinsics are impossible.
     """
-    content = _read_json(path, WHAT_CAMERA)
+    content = _read_json(path, CAMERA_DESCRIPTION)
     try:
-        numbers = {key: float(content[key]) for key in ("fx", "fy", "cx", "cy") if key in content}
-        return Camera(**numbers)
+        intrinsics = {key: float(content[key]) for key in ("fx", "fy", "cx", "cy") if key in content}
+        return Camera(**intrinsics)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold a usable camera: {error}") from error
 
@@ -76,8 +76,8 @@ def save_camera_path(path: Path, camera_path: CameraPath) -> None:
         InputError: the folder cannot be written to.
     """
     frames = [
-        {"world_to_camera": pose, "intrinsics": numbers}
-        for pose, numbers in zip(
+        {"world_to_camera": pose, "intrinsics": intrinsics}
+        for pose, intrinsics in zip(
             camera_path.world_to_camera.tolist(), camera_path.intrinsics.tolist(), strict=True
         )
     ]
@@ -100,12 +100,12 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
         InputError: the file is missing, not JSON, of another format, or has impossible values.
     """
     path = Path(path)
-    content = _read_json(path, WHAT_PATH)
+    content = _read_json(path, PATH_DESCRIPTION)
     if content.get("format") == PATH_FORMAT:
         return _resample(_full_path(path, content), frames)
     listed = content.get("keyframes")
     if not isinstance(listed, list) or not listed:
-        raise InputError(f"{path} has no list 'keyframes'; give {WHAT_PATH}")
+        raise InputError(f"{path} has no list 'keyframes'; give {PATH_DESCRIPTION}")
     units = content.get("units", "scene")
     if units not in ("scene", "metres"):
         raise InputError(f"{path}: 'units' must be 'scene' or 'metres', got {units!r}")
@@ -137,9 +137,9 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
         )
     try:
         poses = torch.tensor([frame["world_to_camera"] for frame in content["frames"]], dtype=torch.float32)
-        numbers = torch.tensor([frame["intrinsics"] for frame in content["frames"]], dtype=torch.float32)
+        intrinsics = torch.tensor([frame["intrinsics"] for frame in content["frames"]], dtype=torch.float32)
         camera_path = CameraPath(
-            name=str(content.get("name", path.stem)), world_to_camera=poses, intrinsics=numbers
+            name=str(content.get("name", path.stem)), world_to_camera=poses, intrinsics=intrinsics
         )
         for frame in range(camera_path.frames):
             camera_path.camera(frame)
@@ -160,11 +160,11 @@ def _resample(camera_path: CameraPath, frames: int) -> CameraPath:
     if count == frames:
         return camera_path
     if count == 1:
-        poses, numbers = camera_path.world_to_camera, camera_path.intrinsics
+        poses, intrinsics = camera_path.world_to_camera, camera_path.intrinsics
         return CameraPath(
             name=camera_path.name,
             world_to_camera=poses.repeat(frames, 1, 1),
-            intrinsics=numbers.repeat(frames, 1),
+            intrinsics=intrinsics.repeat(frames, 1),
         )
     times = torch.arange(count, dtype=torch.float64)
     query = torch.linspace(0, count - 1, frames, dtype=torch.float64)

@@ -1,6 +1,6 @@
 """Checkpoints on disk: one folder per kept step, whole and verified, or not there.
 
-    FOLDER/step-00000100/state.json                    facts, and size and checksum of every part
+    FOLDER/step-00000100/state.json                    metadata, and size and checksum of every part
     FOLDER/step-00000100/part-00000-of-00002.safetensors   tensors by name, written by process 0 of 2
 
 Every process writes its part into a hidden folder; when all are on disk, one process adds `state.json` and
@@ -24,12 +24,12 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from more4d.files.atomic import kept_mode
+from more4d.files.atomic import default_permissions
 from more4d.foundation.errors import WeightsError
 
 log = logging.getLogger(__name__)
 FORMAT, VERSION = "more4d-checkpoint", 1
-FACTS = "state.json"
+METADATA_FILE = "state.json"
 PREFIX = "step-"
 CHUNK = 1 << 22
 
@@ -40,23 +40,23 @@ class Checkpoint:
 
     Attributes:
         step: steps that had been taken.
-        facts: what else was stored, as JSON.
-        parts: its files.
+        metadata: what else was stored, as JSON.
+        shards: its files.
     """
 
     step: int
-    facts: dict[str, Any]
-    parts: tuple[Path, ...]
+    metadata: dict[str, Any]
+    shards: tuple[Path, ...]
 
     @contextmanager
-    def opened(self) -> Iterator["StoredTensors"]:
+    def open(self) -> Iterator["LazyTensors"]:
         """The tensors by name; each is read when it is asked for."""
         with ExitStack() as stack:
-            files = [stack.enter_context(safetensors.safe_open(part, "pt")) for part in self.parts]
-            yield StoredTensors(files)
+            files = [stack.enter_context(safetensors.safe_open(part, "pt")) for part in self.shards]
+            yield LazyTensors(files)
 
 
-class StoredTensors(Mapping[str, Tensor]):
+class LazyTensors(Mapping[str, Tensor]):
     """Tensors that stay on disk until they are asked for."""
 
     def __init__(self, files: list[Any]) -> None:
@@ -76,7 +76,7 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self._files)
 
 
-class BrokenCheckpoint(WeightsError):
+class CorruptCheckpointError(WeightsError):
     """A checkpoint that is not what was written."""
 
 
@@ -95,33 +95,33 @@ class CheckpointFolder:
         self.folder, self._keep_last, self._keep_every = folder, keep_last, keep_every
 
     def begin(self, step: int) -> None:
-        """Make room for the parts of a checkpoint. One process calls this, the others wait for it."""
+        """Make room for the shards of a checkpoint. One process calls this, the others wait for it."""
         for leftover in self.folder.glob(f".{PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         self._pending(step).mkdir(parents=True)
 
-    def write_part(self, step: int, rank: int, processes: int, tensors: Mapping[str, Tensor]) -> None:
+    def write_shard(self, step: int, rank: int, processes: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the tensors that process `rank` answers for; every process calls this."""
         path = self._pending(step) / f"part-{rank:05d}-of-{processes:05d}.safetensors"
-        with kept_mode(path):
+        with default_permissions(path):
             safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, path)
-        _sync(path)
+        _fsync(path)
 
-    def commit(self, step: int, facts: Mapping[str, Any]) -> None:
-        """Make the checkpoint appear, when all parts are written; then drop those no longer kept."""
+    def commit(self, step: int, metadata: Mapping[str, Any]) -> None:
+        """Make the checkpoint appear, when all shards are written; then drop those no longer kept."""
         pending, final = self._pending(step), self._final(step)
-        parts = {path.name: _fingerprint(path) for path in sorted(pending.glob("part-*"))}
-        whole = {"format": FORMAT, "version": VERSION, "step": step, "parts": parts, "facts": dict(facts)}
-        (pending / FACTS).write_text(json.dumps(whole, indent=1))
-        _sync(pending / FACTS)
-        _sync(pending)
+        shards = {path.name: _fingerprint(path) for path in sorted(pending.glob("part-*"))}
+        whole = {"format": FORMAT, "version": VERSION, "step": step, "parts": shards, "facts": dict(metadata)}
+        (pending / METADATA_FILE).write_text(json.dumps(whole, indent=1))
+        _fsync(pending / METADATA_FILE)
+        _fsync(pending)
         if final.exists():  # of this step, but broken: or training would have gone on from it
             final.rename(self.folder / f".{final.name}.broken")
         pending.rename(final)
-        _sync(self.folder)
-        self._drop_old()
+        _fsync(self.folder)
+        self._delete_old()
 
-    def newest(self) -> Checkpoint | None:
+    def latest(self) -> Checkpoint | None:
         """The newest whole checkpoint; None if there never was one.
 
         A broken one is named in a warning and put aside, so that it takes nobody's place among those that
@@ -134,7 +134,7 @@ class CheckpointFolder:
         for step in reversed(steps):
             try:
                 return self.at(step, verify=True)
-            except BrokenCheckpoint as error:
+            except CorruptCheckpointError as error:
                 log.warning("%s; it is put aside, and the one before it is tried", error)
                 self._final(step).rename(self.folder / f"broken-{step:08d}-{secrets.token_hex(4)}")
         put_aside = len(list(self.folder.glob("broken-*"))) if self.folder.is_dir() else 0
@@ -157,20 +157,22 @@ class CheckpointFolder:
         """
         folder = self._final(step)
         try:
-            whole = json.loads((folder / FACTS).read_text())
+            whole = json.loads((folder / METADATA_FILE).read_text())
             if whole["format"] != FORMAT:
-                raise BrokenCheckpoint(f"checkpoint {folder} is not one of this project's")
+                raise CorruptCheckpointError(f"checkpoint {folder} is not one of this project's")
             if whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
-            facts, parts = whole["facts"], tuple(folder / name for name in whole["parts"])
+            metadata, shards = whole["facts"], tuple(folder / name for name in whole["parts"])
             for name, fingerprint in whole["parts"].items():
                 if verify and _fingerprint(folder / name) != fingerprint:
-                    raise BrokenCheckpoint(f"checkpoint {folder} is broken: {name} is not what was written")
+                    raise CorruptCheckpointError(
+                        f"checkpoint {folder} is broken: {name} is not what was written"
+                    )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BrokenCheckpoint(f"checkpoint {folder} is broken: {error}") from error
-        return Checkpoint(step=step, facts=facts, parts=parts)
+            raise CorruptCheckpointError(f"checkpoint {folder} is broken: {error}") from error
+        return Checkpoint(step=step, metadata=metadata, shards=shards)
 
-    def _drop_old(self) -> None:
+    def _delete_old(self) -> None:
         for step in self.steps()[: -self._keep_last]:
             if not (self._keep_every and step % self._keep_every == 0):
                 hidden = self.folder / f".{PREFIX}{step:08d}.old"
@@ -193,7 +195,7 @@ def _fingerprint(path: Path) -> list[int]:
     return [size, checksum]
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     """Wait until a file's contents, or a folder's names, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -2,7 +2,7 @@
 
 A clip is a few members, each of the kind that suits what it holds:
 
-    json          facts: format, version, sizes, camera, fps, caption, where the clip comes from
+    json          info: format, version, sizes, camera, fps, caption, where the clip comes from
     tracks        photo, depth, motion and visibility, packed
     mp4           what the camera filmed, H.264 (lossy, crf 16)
     render.mp4    a rendering of the tracks that came with the clip, if one did, H.264
@@ -30,8 +30,8 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from more4d.files.image import to_bytes
-from more4d.files.packing import Levels, check_version, pack_arrays, unpack_arrays
+from more4d.files.image import to_uint8
+from more4d.files.packing import QuantisedArray, check_version, pack_arrays, unpack_arrays
 from more4d.files.video import decode_video, encode_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -74,21 +74,25 @@ class Clip:
             )
         if (self.rendering is None) != (self.coverage is None):
             raise ValueError(f"clip '{self.name}': a rendering and its coverage come together")
-        for what, film, trail in (
+        for what, video, trailing in (
             ("video", self.video, (3,)),
             ("rendering", self.rendering, (3,)),
             ("coverage", self.coverage, ()),
         ):
-            if film is None:
+            if video is None:
                 continue
-            if len(film) != self.tracks.frames or film.shape[3:] != trail or film.ndim != 3 + len(trail):
+            if (
+                len(video) != self.tracks.frames
+                or video.shape[3:] != trailing
+                or video.ndim != 3 + len(trailing)
+            ):
                 raise ValueError(
                     f"clip '{self.name}': the {what} must have the tracks' {self.tracks.frames} frames, "
-                    f"got {tuple(film.shape)}"
+                    f"got {tuple(video.shape)}"
                 )
-            dtype = torch.uint8 if trail else torch.bool
-            if film.dtype != dtype:
-                raise ValueError(f"clip '{self.name}': the {what} must be {dtype}, got {film.dtype}")
+            dtype = torch.uint8 if trailing else torch.bool
+            if video.dtype != dtype:
+                raise ValueError(f"clip '{self.name}': the {what} must be {dtype}, got {video.dtype}")
         if self.rendering is not None and self.rendering.shape[:3] != self.coverage.shape:
             raise ValueError(
                 f"clip '{self.name}': coverage {tuple(self.coverage.shape)} does not fit the rendering "
@@ -97,7 +101,7 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFacts:
+class ClipInfo:
     """What is known of a clip without reading it.
 
     Attributes:
@@ -130,7 +134,7 @@ class ClipFacts:
         return {"json", "tracks"} | video | rendering
 
     @classmethod
-    def of(cls, clip: Clip) -> "ClipFacts":
+    def from_clip(cls, clip: Clip) -> "ClipInfo":
         """The facts of a clip."""
         return cls(
             frames=clip.tracks.frames,
@@ -149,7 +153,7 @@ class ClipFacts:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "ClipFacts":
+    def from_json(cls, content: Mapping[str, Any]) -> "ClipInfo":
         """The inverse of `to_json`; further keys are passed over.
 
         Raises:
@@ -181,19 +185,21 @@ def encode_clip(clip: Clip, *, motion_step_px: float = MOTION_STEP_PX) -> dict[s
         ValueError: a video or rendering has another size than the tracks.
     """
     tracks, size = clip.tracks.to("cpu"), (clip.tracks.height, clip.tracks.width)
-    for what, film in (("video", clip.video), ("rendering", clip.rendering)):
-        if film is not None and tuple(film.shape[1:3]) != size:
-            raise ValueError(f"clip '{clip.name}': the {what} is {tuple(film.shape[1:3])}, the tracks {size}")
-    facts = {"format": FORMAT, "version": VERSION, **ClipFacts.of(clip).to_json()}
+    for what, video in (("video", clip.video), ("rendering", clip.rendering)):
+        if video is not None and tuple(video.shape[1:3]) != size:
+            raise ValueError(
+                f"clip '{clip.name}': the {what} is {tuple(video.shape[1:3])}, the tracks {size}"
+            )
+    info = {"format": FORMAT, "version": VERSION, **ClipInfo.from_clip(clip).to_json()}
     members = {
-        "json": json.dumps(facts, ensure_ascii=False).encode(),
-        "tracks": pack_arrays(_levels_of(tracks, motion_step_px / max(size), clip.name)),
+        "json": json.dumps(info, ensure_ascii=False).encode(),
+        "tracks": pack_arrays(_quantise_tracks(tracks, motion_step_px / max(size), clip.name)),
     }
     if clip.video is not None:
         members["mp4"] = encode_video(clip.video, fps=tracks.fps)
     if clip.rendering is not None and clip.coverage is not None:
         members["render.mp4"] = encode_video(clip.rendering, fps=tracks.fps)
-        members["coverage"] = pack_arrays({"coverage": Levels(levels=clip.coverage.cpu().numpy())})
+        members["coverage"] = pack_arrays({"coverage": QuantisedArray(levels=clip.coverage.cpu().numpy())})
     return members
 
 
@@ -203,17 +209,17 @@ def decode_clip(name: str, members: Mapping[str, bytes]) -> Clip:
     Raises:
         InputError: a member is missing, damaged, or of a newer version of the format.
     """
-    with _damage_named(name):
-        facts = read_facts(members["json"])
-        tracks = _tracks_of(unpack_arrays(members["tracks"]), facts)
-        coverage = unpack_arrays(members["coverage"])["coverage"].levels if facts.rendering else None
+    with _as_input_error(name):
+        info = parse_clip_info(members["json"])
+        tracks = _dequantise_tracks(unpack_arrays(members["tracks"]), info)
+        coverage = unpack_arrays(members["coverage"])["coverage"].levels if info.rendering else None
         return Clip(
             name=name,
             tracks=tracks,
-            video=_film(members["mp4"], facts) if facts.video else None,
-            rendering=_film(members["render.mp4"], facts) if facts.rendering else None,
+            video=_decode_frames(members["mp4"], info) if info.video else None,
+            rendering=_decode_frames(members["render.mp4"], info) if info.rendering else None,
             coverage=None if coverage is None else torch.from_numpy(coverage),
-            source=facts.source,
+            source=info.source,
         )
 
 
@@ -223,12 +229,12 @@ def decode_tracks(name: str, members: Mapping[str, bytes]) -> PointTracks:
     Raises:
         InputError: as `decode_clip`.
     """
-    with _damage_named(name):
-        return _tracks_of(unpack_arrays(members["tracks"]), read_facts(members["json"]))
+    with _as_input_error(name):
+        return _dequantise_tracks(unpack_arrays(members["tracks"]), parse_clip_info(members["json"]))
 
 
 @contextmanager
-def _damage_named(name: str) -> Iterator[None]:
+def _as_input_error(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
@@ -238,7 +244,7 @@ def _damage_named(name: str) -> Iterator[None]:
         raise InputError(f"clip '{name}' is damaged ({reason[:200]}); get a whole copy of it") from error
 
 
-def read_facts(member: bytes) -> ClipFacts:
+def parse_clip_info(member: bytes) -> ClipInfo:
     """What a clip's `json` member says.
 
     Raises:
@@ -247,33 +253,35 @@ def read_facts(member: bytes) -> ClipFacts:
     """
     content = json.loads(member)
     check_version(content, FORMAT, VERSION)
-    return ClipFacts.from_json(content)
+    return ClipInfo.from_json(content)
 
 
-def _film(member: bytes, facts: ClipFacts) -> UInt8[Tensor, "frames height width 3"]:
-    film = decode_video(member)
-    if len(film) != facts.frames or film.shape[1] < facts.height or film.shape[2] < facts.width:
-        raise ValueError(f"a video of {tuple(film.shape[:3])} frames, rows and columns")
-    return film[:, : facts.height, : facts.width].contiguous()
+def _decode_frames(member: bytes, info: ClipInfo) -> UInt8[Tensor, "frames height width 3"]:
+    video = decode_video(member)
+    if len(video) != info.frames or video.shape[1] < info.height or video.shape[2] < info.width:
+        raise ValueError(f"a video of {tuple(video.shape[:3])} frames, rows and columns")
+    return video[:, : info.height, : info.width].contiguous()
 
 
-def _levels_of(tracks: PointTracks, step: float, name: str) -> dict[str, Levels]:
+def _quantise_tracks(tracks: PointTracks, step: float, name: str) -> dict[str, QuantisedArray]:
     start, camera = tracks.positions[0], tracks.camera
-    beside_rays = torch.stack([camera.unproject_depth(tracks.depth_m), start])
-    offset = normalise_motion(beside_rays, camera)[1]
+    ray_and_actual = torch.stack([camera.unproject_depth(tracks.depth_m), start])
+    offset = normalise_motion(ray_and_actual, camera)[1]
     motion = normalise_motion(tracks.positions, camera)
     arrays = {
-        "depth": _levels(tracks.depth_m.double().log(), DEPTH_STEP, name),
-        "colours": Levels(levels=to_bytes(tracks.colours).numpy()),
-        "visibility": Levels(levels=tracks.visibility.numpy()),
+        "depth": _quantise(tracks.depth_m.double().log(), DEPTH_STEP, name),
+        "colours": QuantisedArray(levels=to_uint8(tracks.colours).numpy()),
+        "visibility": QuantisedArray(levels=tracks.visibility.numpy()),
     }
-    arrays |= {f"motion_{axis}": _levels(motion[..., index], step, name) for index, axis in enumerate("xyz")}
-    offsets = {f"offset_{axis}": _levels(offset[..., index], step, name) for index, axis in enumerate("xy")}
+    arrays |= {
+        f"motion_{axis}": _quantise(motion[..., index], step, name) for index, axis in enumerate("xyz")
+    }
+    offsets = {f"offset_{axis}": _quantise(offset[..., index], step, name) for index, axis in enumerate("xy")}
     return arrays | (offsets if any(offset.levels.any() for offset in offsets.values()) else {})
 
 
-def _tracks_of(arrays: dict[str, Levels], facts: ClipFacts) -> PointTracks:
-    camera, size = Camera(**facts.camera), (facts.height, facts.width)
+def _dequantise_tracks(arrays: dict[str, QuantisedArray], info: ClipInfo) -> PointTracks:
+    camera, size = Camera(**info.camera), (info.height, info.width)
     depth_m = torch.from_numpy(np.exp(arrays["depth"].values(np.float64)).astype(np.float32))
     start = camera.unproject_depth(depth_m)
     if "offset_x" in arrays:
@@ -281,7 +289,7 @@ def _tracks_of(arrays: dict[str, Levels], facts: ClipFacts) -> PointTracks:
         offset.append(torch.zeros_like(depth_m))
         start = denormalise_motion(torch.stack(offset, -1)[None], start, camera)[0]
     motions = [arrays[f"motion_{axis}"] for axis in "xyz"]
-    shape = (facts.frames, *size)
+    shape = (info.frames, *size)
     if any(levels.levels.shape != shape for levels in motions):
         raise ValueError(f"motion of {motions[0].levels.shape} in place of {shape} frames, rows and columns")
     motion = np.empty((*shape, 3), np.float32)
@@ -292,12 +300,12 @@ def _tracks_of(arrays: dict[str, Levels], facts: ClipFacts) -> PointTracks:
         colours=torch.from_numpy(arrays["colours"].levels).float() / 255,
         visibility=torch.from_numpy(arrays["visibility"].levels),
         camera=camera,
-        fps=facts.fps,
-        caption=facts.caption,
+        fps=info.fps,
+        caption=info.caption,
     )
 
 
-def _levels(values: Tensor, step: float, name: str) -> Levels:
+def _quantise(values: Tensor, step: float, name: str) -> QuantisedArray:
     """Values in whole steps; 16 bits where they suffice."""
     levels = (values / step).round()
     largest = float(levels.abs().max())
@@ -306,4 +314,4 @@ def _levels(values: Tensor, step: float, name: str) -> Levels:
             f"clip '{name}' holds a point that moves {largest * step:.3g} times its depth, which is beyond "
             "all sense; leave the clip out"
         )
-    return Levels(levels=levels.numpy().astype(np.int16 if largest < 2**15 else np.int32), step=step)
+    return QuantisedArray(levels=levels.numpy().astype(np.int16 if largest < 2**15 else np.int32), step=step)

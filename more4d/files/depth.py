@@ -16,12 +16,12 @@ from torch import Tensor
 
 from more4d.files.arrays import load_arrays
 from more4d.files.atomic import check_readable, write_bytes
-from more4d.files.image import load_depth_picture, save_image
+from more4d.files.image import load_depth_image, save_image
 from more4d.files.previews import colourise_depth
 from more4d.foundation.errors import InputError
 
-WHAT = "a depth map (.npy, .npz, .safetensors or 16-bit .png)"
-SHAPE_TOLERANCE = 0.01
+DESCRIPTION = "a depth map (.npy, .npz, .safetensors or 16-bit .png)"
+ASPECT_TOLERANCE = 0.01
 
 
 def load_depth(
@@ -36,7 +36,7 @@ def load_depth(
             the depth of no pixel.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     depth_m = _read(path, metres_per_png_unit)
     while depth_m.ndim > 2 and 1 in (depth_m.shape[0], depth_m.shape[-1]):
         depth_m = depth_m.squeeze(0) if depth_m.shape[0] == 1 else depth_m.squeeze(-1)
@@ -44,7 +44,7 @@ def load_depth(
         shape = " x ".join(map(str, depth_m.shape))
         raise InputError(f"{path} holds values of shape {shape}; depth is height x width")
     rows, columns = depth_m.shape
-    if abs(columns * height / (rows * width) - 1) > SHAPE_TOLERANCE:
+    if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
         raise InputError(
             f"{path} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth "
             "of the whole upright picture"
@@ -74,7 +74,7 @@ def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
 def _read(path: Path, metres_per_png_unit: float) -> Tensor:
     suffix = path.suffix.lower()
     if suffix == ".png":
-        return load_depth_picture(path) * metres_per_png_unit
+        return load_depth_image(path) * metres_per_png_unit
     if suffix in (".npy", ".npz"):
         arrays = load_arrays(path)
         array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("depth")
@@ -91,4 +91,4 @@ def _read(path: Path, metres_per_png_unit: float) -> Tensor:
         if "depth" not in tensors:
             raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
         return tensors["depth"].float()
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {WHAT}")
+    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")

@@ -22,12 +22,12 @@ import plyfile
 import trimesh
 
 from more4d.files.atomic import atomic_write, write_bytes
-from more4d.files.image import to_bytes
+from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 from more4d.geometry.tracks import PointTracks
 
 _FLOAT, _SCALAR, _VECTOR = 5126, "SCALAR", "VEC3"
-_HIDDEN = 1e-6
+_HIDDEN_SCALE = 1e-6
 
 
 def export_tracks(tracks: PointTracks, folder: Path, kind: str) -> list[Path]:
@@ -69,7 +69,7 @@ def _export_ply(tracks: PointTracks, folder: Path) -> list[Path]:
 
 def _ply(tracks: PointTracks, frame: int) -> plyfile.PlyData:
     points = tracks.positions[frame].reshape(-1, 3).float().numpy()
-    colours = to_bytes(tracks.colours).reshape(-1, 3).numpy()
+    colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     kinds = [(axis, "f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "visible")]
     table = np.empty(len(points), dtype=kinds)
     for index, axis in enumerate("xyz"):
@@ -87,7 +87,7 @@ def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
     np.savez_compressed(
         buffer,
         positions=tracks.positions.float().numpy(),
-        colours=to_bytes(tracks.colours).numpy(),
+        colours=to_uint8(tracks.colours).numpy(),
         visibility=tracks.visibility.numpy(),
         intrinsics=np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
         fps=np.array(tracks.fps),
@@ -99,7 +99,7 @@ def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
 
 def _export_glb(tracks: PointTracks, folder: Path) -> list[Path]:
     scene = trimesh.Scene()
-    colours = to_bytes(tracks.colours).reshape(-1, 3).numpy()
+    colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     for frame, name in enumerate(_frame_names(tracks)):
         points = tracks.positions[frame].reshape(-1, 3).numpy() * np.array([1, -1, -1], np.float32)
         scene.add_geometry(trimesh.PointCloud(points, colors=colours), node_name=name, geom_name=name)
@@ -124,7 +124,7 @@ def _add_flipbook(tree: dict[str, Any], names: list[str], fps: float) -> None:
     """
     count = len(names)
     times = (np.arange(count + 1) / fps).astype("<f4")
-    shown = np.full((count, count + 1, 3), _HIDDEN, "<f4")
+    shown = np.full((count, count + 1, 3), _HIDDEN_SCALE, "<f4")
     shown[np.arange(count), np.arange(count)] = 1
     shown[-1, -1] = 1  # the last frame stays
     blob = times.tobytes() + shown.tobytes()

@@ -19,13 +19,13 @@ import safetensors.torch
 import torch
 
 from more4d.files.atomic import check_readable, write_bytes
-from more4d.files.image import to_bytes
+from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 from more4d.geometry.filled_points import FilledPoints
 
 FORMAT = "more4d-filled-points"
 VERSION = 1
-WHAT = "a file of filled points (filled.safetensors of a view)"
+DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:
@@ -36,10 +36,10 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
     """
     tensors = {
         "positions": points.positions.cpu().float().contiguous(),
-        "colours": to_bytes(points.colours.cpu()).contiguous(),
+        "colours": to_uint8(points.colours.cpu()).contiguous(),
         "footprint": points.footprint_m.cpu().float().contiguous(),
         "frame": points.frame.cpu().to(torch.int32).contiguous(),
-        "lasting": points.lasting.cpu().to(torch.uint8).contiguous(),
+        "lasting": points.visible_in_all_frames.cpu().to(torch.uint8).contiguous(),
     }
     write_bytes(path, safetensors.torch.save(tensors, {FORMAT: str(VERSION)}))
 
@@ -50,12 +50,12 @@ def load_filled_points(path: Path) -> FilledPoints:
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             if FORMAT not in header:
-                raise InputError(f"{path} is no {FORMAT} file; give {WHAT}")
+                raise InputError(f"{path} is no {FORMAT} file; give {DESCRIPTION}")
             if header[FORMAT] != str(VERSION):
                 raise InputError(f"{path} has version {header[FORMAT]} of {FORMAT}; only {VERSION} is known")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -64,8 +64,8 @@ def load_filled_points(path: Path) -> FilledPoints:
             colours=tensors["colours"].float() / 255,
             footprint_m=tensors["footprint"],
             frame=tensors["frame"].long(),
-            lasting=tensors["lasting"].bool(),
+            visible_in_all_frames=tensors["lasting"].bool(),
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged or not {WHAT}: {reason}") from error
+        raise InputError(f"{path} is damaged or not {DESCRIPTION}: {reason}") from error

@@ -19,7 +19,7 @@ from more4d.files.atomic import atomic_write, check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
-WHAT = "a picture (png, jpg, webp, tiff, ...)"
+DESCRIPTION = "a picture (png, jpg, webp, tiff, ...)"
 
 _log = logging.getLogger(__name__)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -54,10 +54,10 @@ def load_image_with_alpha(
         InputError: as `load_image`.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     with _decoding(path), Image.open(path) as opened:
         if opened.width * opened.height > MAX_PIXELS:
-            raise _too_large(path)
+            raise _too_large_error(path)
         frames = getattr(opened, "n_frames", 1)
         if frames > 1 and opened.format != "MPO":
             _log.warning("%s holds %d frames; the first is taken", path, frames)
@@ -69,7 +69,7 @@ def load_image_with_alpha(
         raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")
     pixels = height * width
     factor = 1 if max_pixels is None else max(1, int(np.ceil(np.sqrt(pixels / max_pixels))))
-    values = torch.from_numpy(_shrink(array, factor))
+    values = torch.from_numpy(_box_downsample(array, factor))
     if not bool(torch.isfinite(values).all()):
         raise InputError(f"{path} holds NaN or infinite values; give an ordinary picture")
     alpha = values[..., 3] if values.shape[-1] == 4 else torch.ones(()).expand(values.shape[:2])
@@ -83,22 +83,22 @@ def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
         InputError: the folder cannot be written to.
     """
     with atomic_write(path) as temporary:
-        Image.fromarray(to_bytes(image).numpy()).save(temporary)
+        Image.fromarray(to_uint8(image).numpy()).save(temporary)
 
 
 def encode_jpeg(image: Float[Tensor, "height width 3"], *, quality: int = 80) -> bytes:
     """RGB in [0, 1] (values outside are clipped) as the contents of a JPEG file."""
     contents = io.BytesIO()
-    Image.fromarray(to_bytes(image).numpy()).save(contents, format="JPEG", quality=quality)
+    Image.fromarray(to_uint8(image).numpy()).save(contents, format="JPEG", quality=quality)
     return contents.getvalue()
 
 
-def to_bytes(image: Float[Tensor, "*shape"]) -> Tensor:
+def to_uint8(image: Float[Tensor, "*shape"]) -> Tensor:
     """Values in [0, 1] to the nearest of 0 .. 255."""
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _too_large(path: Path) -> InputError:
+def _too_large_error(path: Path) -> InputError:
     return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
 
 
@@ -111,9 +111,11 @@ def _decoding(path: Path) -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
+        raise _too_large_error(path) from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"{path} is not {WHAT}: its contents are of no format that can be read") from error
+        raise InputError(
+            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
@@ -126,10 +128,10 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
     """Any PIL mode to height x width x (3 or 4): uint8, or float32 in [0, 1]."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.float32)
-        return np.repeat((grey / _white_16(grey, path))[..., None], 3, -1)
+        return np.repeat((grey / _white_level_16bit(grey, path))[..., None], 3, -1)
     if image.mode in ("I", "F"):
         grey = np.asarray(image, dtype=np.float64)
-        white = 65535.0 if kind == "PPM" else _guess_white(grey)
+        white = 65535.0 if kind == "PPM" else _guess_white_level(grey)
         return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
         image = image.convert("RGB")
@@ -137,7 +139,7 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
     return np.asarray(image.convert("RGBA" if transparent else "RGB"))
 
 
-def _white_16(grey: np.ndarray, path: Path) -> float:
+def _white_level_16bit(grey: np.ndarray, path: Path) -> float:
     """Sensors write 10 or 12 bits into 16: what stays below a sixteenth is stretched."""
     top = float(grey.max(initial=0.0))
     if 0 < top < 65535 / 16:
@@ -146,13 +148,13 @@ def _white_16(grey: np.ndarray, path: Path) -> float:
     return 65535.0
 
 
-def _guess_white(grey: np.ndarray) -> float:
+def _guess_white_level(grey: np.ndarray) -> float:
     """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all, else the top."""
     top = float(grey.max(initial=0.0))
     return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 
 
-def _shrink(array: np.ndarray, factor: int) -> np.ndarray:
+def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:
     """To float32 in [0, 1], averaging blocks of factor x factor, strip by strip to spare memory."""
     white = np.float32(np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1)
     height, width, channels = array.shape
@@ -165,7 +167,7 @@ def _shrink(array: np.ndarray, factor: int) -> np.ndarray:
     return result
 
 
-def load_depth_picture(path: Path) -> Float[Tensor, "height width"]:
+def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
     """The raw whole numbers of a 16-bit (or wider) grey picture, as written by depth sensors; upright.
 
     Raises:

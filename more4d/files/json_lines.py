@@ -11,20 +11,20 @@ from more4d.files.atomic import write_bytes
 _log = logging.getLogger(__name__)
 
 
-def append_line(path: Path, values: Mapping[str, Any]) -> None:
+def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
     """Add one line; the folder is made where it is missing.
 
     Raises:
         OSError: the file cannot be written to.
         ValueError: a number is not finite, which JSON cannot say.
     """
-    text = _text(values)
+    text = _to_line(values)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(text)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """All lines, in order; none where there is no file. A line that a kill cut short is left out."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
@@ -35,7 +35,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+def filter_json_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     """Drop the lines that are not wanted, and those cut short; an unchanged file is not touched.
 
     Raises:
@@ -43,10 +43,10 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     """
     if not path.exists():
         return
-    kept = "".join(_text(line) for line in read_lines(path) if wanted(line))
+    kept = "".join(_to_line(line) for line in read_json_lines(path) if wanted(line))
     if path.read_text() != kept:
         write_bytes(path, kept.encode())
 
 
-def _text(values: Mapping[str, Any]) -> str:
+def _to_line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, allow_nan=False) + "\n"

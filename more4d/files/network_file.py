@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from more4d.files.atomic import atomic_write
-from more4d.files.fixed_order import in_fixed_order
+from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.errors import WeightsError
 
 FORMAT = "more4d-network"
@@ -24,13 +24,13 @@ class NetworkFile:
     """What a network file holds.
 
     Attributes:
-        kind: which network it is, for example "depth-small".
+        architecture: which network it is, for example "depth-small".
         config: the plain mapping its configuration dataclass is built from.
         notes: how it was made, for people.
         tensors: state by name, in the precision stored on disk.
     """
 
-    kind: str
+    architecture: str
     config: dict[str, Any]
     notes: dict[str, str]
     tensors: dict[str, Tensor]
@@ -40,7 +40,7 @@ def write_network_file(
     path: Path,
     state: Mapping[str, Tensor],
     *,
-    kind: str,
+    architecture: str,
     config: Mapping[str, Any],
     notes: Mapping[str, str] | None = None,
 ) -> None:
@@ -52,11 +52,11 @@ def write_network_file(
     """
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
-        raise ValueError(f"'{broken[0]}' is not finite in a {kind} network to be written to {path}")
+        raise ValueError(f"'{broken[0]}' is not finite in a {architecture} network to be written to {path}")
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
-        "kind": kind,
+        "kind": architecture,
         "config": json.dumps(dict(config), sort_keys=True),
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
     }
@@ -64,7 +64,7 @@ def write_network_file(
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-        in_fixed_order(temporary)
+        sort_metadata(temporary)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
@@ -80,17 +80,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata=dict(notes))
-        in_fixed_order(temporary)
+        sort_metadata(temporary)
 
 
-def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:
-    """The inverse of `write_network_file`; `kind`, if given, must be what the file says it is.
+def read_network_file(path: Path, *, architecture: str | None = None) -> NetworkFile:
+    """The inverse of `write_network_file`; `architecture`, if given, must be what the file says it is.
 
     Raises:
         WeightsError: the file is missing, truncated, foreign, of a newer version or of another kind.
     """
     if not path.is_file():
-        raise WeightsError(f"no weights at {path}; give the path of a {kind or 'network'} file")
+        raise WeightsError(f"no weights at {path}; give the path of a {architecture or 'network'} file")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -102,10 +102,12 @@ def read_network_file(path: Path, *, kind: str | None = None) -> NetworkFile:
                 raise WeightsError(
                     f"{path} has version {metadata['version']}, newer than {VERSION}; update more4d"
                 )
-            if kind is not None and metadata["kind"] != kind:
-                raise WeightsError(f"{path} holds a '{metadata['kind']}' network where '{kind}' is needed")
+            if architecture is not None and metadata["kind"] != architecture:
+                raise WeightsError(
+                    f"{path} holds a '{metadata['kind']}' network where '{architecture}' is needed"
+                )
             return NetworkFile(
-                kind=metadata["kind"],
+                architecture=metadata["kind"],
                 config=json.loads(metadata["config"]),
                 notes=json.loads(metadata["notes"]),
                 tensors={name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - not a mapping

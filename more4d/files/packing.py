@@ -27,13 +27,13 @@ numcodecs.blosc.use_threads = False
 
 _AXES = ((), (0,), (1,), (0, 0), (0, 1))
 _SHUFFLES = (numcodecs.Blosc.SHUFFLE, numcodecs.Blosc.BITSHUFFLE)
-_KINDS = {"int16": np.int16, "int32": np.int32, "uint8": np.uint8, "bits": np.bool_}
+_DTYPES = {"int16": np.int16, "int32": np.int32, "uint8": np.uint8, "bits": np.bool_}
 _LEVEL = 5
-_STRIP = 1 << 19
+_SAMPLE_SIZE = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels:
+class QuantisedArray:
     """Whole multiples of a step.
 
     Attributes:
@@ -49,33 +49,33 @@ class Levels:
         return self.levels * dtype(self.step)
 
 
-def pack_arrays(arrays: Mapping[str, Levels]) -> bytes:
+def pack_arrays(arrays: Mapping[str, QuantisedArray]) -> bytes:
     """Arrays of int16, int32, uint8 or bool as bytes; `unpack_arrays` undoes it exactly.
 
     Raises:
         ValueError: an array is of another type.
     """
-    header, blobs, place = {}, [], 0
+    header, blobs, offset = {}, [], 0
     for name, array in arrays.items():
         kind = "bits" if array.levels.dtype == np.bool_ else str(array.levels.dtype)
-        if kind not in _KINDS:
-            raise ValueError(f"array '{name}' is of type {kind}; only {', '.join(_KINDS)} can be packed")
+        if kind not in _DTYPES:
+            raise ValueError(f"array '{name}' is of type {kind}; only {', '.join(_DTYPES)} can be packed")
         axes, blob = _encode_bits(array.levels) if kind == "bits" else _encode_numbers(array.levels)
         header[name] = {
             "type": kind,
             "shape": list(array.levels.shape),
             "step": array.step,
             "axes": list(axes),
-            "place": place,
+            "place": offset,
             "size": len(blob),
         }
         blobs.append(blob)
-        place += len(blob)
+        offset += len(blob)
     line = json.dumps({"format": FORMAT, "version": VERSION, "arrays": header})
     return b"".join([line.encode(), b"\n", *blobs])
 
 
-def unpack_arrays(packed: bytes) -> dict[str, Levels]:
+def unpack_arrays(packed: bytes) -> dict[str, QuantisedArray]:
     """The inverse of `pack_arrays`.
 
     Raises:
@@ -87,7 +87,7 @@ def unpack_arrays(packed: bytes) -> dict[str, Levels]:
         raise ValueError("packed arrays without their first line")
     header = json.loads(line)
     check_version(header, FORMAT, VERSION)
-    return {name: _decode(facts, blobs) for name, facts in header["arrays"].items()}
+    return {name: _decode(entry, blobs) for name, entry in header["arrays"].items()}
 
 
 def check_version(header: Any, expected: str, latest: int) -> None:
@@ -115,7 +115,7 @@ def _encode_bits(bits: ndarray) -> tuple[tuple[int, ...], bytes]:
 def _encode_numbers(levels: ndarray) -> tuple[tuple[int, ...], bytes]:
     if levels.dtype == np.uint8:
         levels = levels.astype(np.int16)
-    strip = _strip(levels)
+    strip = _sample_strip(levels)
     tried = [
         (len(_compress(_differences(strip, axes), shuffle)), axes, shuffle)
         for axes in _AXES
@@ -126,11 +126,11 @@ def _encode_numbers(levels: ndarray) -> tuple[tuple[int, ...], bytes]:
     return axes, _compress(_differences(levels, axes), shuffle)
 
 
-def _strip(levels: ndarray) -> ndarray:
+def _sample_strip(levels: ndarray) -> ndarray:
     """What the ways to encode are tried out on: the middle of the second axis, half a million numbers."""
-    if levels.size <= _STRIP or levels.ndim < 2:
+    if levels.size <= _SAMPLE_SIZE or levels.ndim < 2:
         return levels
-    count = max(1, levels.shape[1] * _STRIP // levels.size)
+    count = max(1, levels.shape[1] * _SAMPLE_SIZE // levels.size)
     start = (levels.shape[1] - count) // 2
     return levels[:, start : start + count]
 
@@ -152,7 +152,7 @@ def _differences(levels: ndarray, axes: tuple[int, ...]) -> ndarray:
     return levels
 
 
-def _sums(levels: ndarray, axes: list[int]) -> None:
+def _undo_differences(levels: ndarray, axes: list[int]) -> None:
     """The inverse of `_differences`, in place; row by row, which is far faster than cumsum."""
     for axis in axes:
         moved = np.moveaxis(levels, axis, 0)
@@ -160,13 +160,13 @@ def _sums(levels: ndarray, axes: list[int]) -> None:
             np.add(moved[index], moved[index - 1], out=moved[index])
 
 
-def _decode(facts: Mapping[str, Any], blobs: bytes) -> Levels:
-    shape, kind, axes = tuple(facts["shape"]), facts["type"], facts["axes"]
+def _decode(entry: Mapping[str, Any], blobs: bytes) -> QuantisedArray:
+    shape, kind, axes = tuple(entry["shape"]), entry["type"], entry["axes"]
     if not all(isinstance(side, int) and side >= 0 for side in shape):
         raise ValueError(f"impossible shape {shape}")
-    start = facts["place"]
-    blob = blobs[start : start + facts["size"]]
-    dtype = np.dtype({"bits": np.uint8, "uint8": np.int16}.get(kind, _KINDS[kind]))
+    start = entry["place"]
+    blob = blobs[start : start + entry["size"]]
+    dtype = np.dtype({"bits": np.uint8, "uint8": np.int16}.get(kind, _DTYPES[kind]))
     stored = (shape[0], -(-math.prod(shape[1:]) // 8)) if kind == "bits" else shape
     expected = math.prod(stored) * dtype.itemsize
     # A Blosc frame says at byte 4 how much it unpacks to, and at byte 12 how long it is itself.
@@ -177,7 +177,7 @@ def _decode(facts: Mapping[str, Any], blobs: bytes) -> Levels:
     if kind == "bits":
         np.bitwise_xor.accumulate(values, axis=0, out=values)
         bits = np.unpackbits(values, axis=1, count=math.prod(shape[1:]))
-        return Levels(levels=bits.astype(np.bool_).reshape(shape), step=float(facts["step"]))
+        return QuantisedArray(levels=bits.astype(np.bool_).reshape(shape), step=float(entry["step"]))
     values = ((values >> 1) & np.iinfo(dtype).max) ^ -(values & 1)
-    _sums(values, axes)
-    return Levels(levels=values.astype(_KINDS[kind], copy=False), step=float(facts["step"]))
+    _undo_differences(values, axes)
+    return QuantisedArray(levels=values.astype(_DTYPES[kind], copy=False), step=float(entry["step"]))

@@ -12,10 +12,10 @@ from torch import Tensor
 from more4d.files.image import save_image, text_mask
 
 Number = int | float
-Place = tuple[Number, Number]
+Pixel = tuple[Number, Number]
 """Column and row, in pixels."""
 Colour = tuple[Number, Number, Number]
-Picture = Float[Tensor, "height width 3"]
+ImageTensor = Float[Tensor, "height width 3"]
 
 COLOURS: tuple[Colour, ...] = (
     (0.00, 0.35, 0.62),
@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 480, 860
 TOP, BOTTOM, RIGHT = 44, 62, 22
 TITLE_SIZE, TEXT_SIZE = 17, 13
 LEGEND_LINE = 46
-MARKED = 24
+MAX_MARKERS = 24
 """Lines of at most so many points show them."""
 
 
@@ -54,14 +54,14 @@ class Line:
             raise ValueError(f"a line needs as many x as y, got {len(self.x)} and {len(self.y)}")
 
 
-def shade(share: Number) -> Colour:
+def shade(fraction: Number) -> Colour:
     """From light (0) to dark blue (1), for lines that follow each other."""
-    return (0.68 * (1 - share), 0.80 - 0.58 * share, 0.92 - 0.44 * share)
+    return (0.68 * (1 - fraction), 0.80 - 0.58 * fraction, 0.92 - 0.44 * fraction)
 
 
 def plot(
     lines: Sequence[Line], *, title: str, x_label: str, y_label: str, log_y: bool | None = None
-) -> Picture:
+) -> ImageTensor:
     """Draw lines over common axes.
 
     Args:
@@ -87,8 +87,10 @@ def plot(
     _draw_axes(page, area, x_axis, y_axis)
     coloured = [(line, line.colour or COLOURS[i % len(COLOURS)]) for i, line in enumerate(lines)]
     for line, colour in coloured:
-        places = [area.place(x_axis.share(x), y_axis.share(y)) for x, y in zip(line.x, line.y, strict=True)]
-        _draw_line(page, places, colour, line.width, marks=len(places) <= MARKED)
+        pixels = [
+            area.to_pixel(x_axis.fraction(x), y_axis.fraction(y)) for x, y in zip(line.x, line.y, strict=True)
+        ]
+        _draw_line(page, pixels, colour, line.width, marks=len(pixels) <= MAX_MARKERS)
     _write(page, title, (left, 12), size=TITLE_SIZE)
     _write(page, x_label, ((area.left + area.right) / 2, HEIGHT - 22), anchor=0.5)
     _write(page, y_label, (10, (area.top + area.bottom) / 2), upright=True)
@@ -141,7 +143,7 @@ class Axis:
         at = [number * step for number in range(first, last + 1)]
         return cls(low=low, high=high, log=False, ticks=tuple((v, f"{v:.6g}") for v in at))
 
-    def share(self, value: Number) -> float:
+    def fraction(self, value: Number) -> float:
         """Where a value lies: 0 at the low end, 1 at the high one; NaN where it has no place."""
         if not math.isfinite(value) or (self.log and value <= 0):
             return math.nan
@@ -157,7 +159,7 @@ class Area:
     top: int
     bottom: int
 
-    def place(self, x: Number, y: Number) -> Place:
+    def to_pixel(self, x: Number, y: Number) -> Pixel:
         """Column and row of shares of the axes."""
         return self.left + x * (self.right - self.left), self.bottom - y * (self.bottom - self.top)
 
@@ -170,11 +172,11 @@ def _round_step(step: float) -> float:
 
 def _draw_axes(page: Tensor, area: Area, x_axis: Axis, y_axis: Axis) -> None:
     for value, text in x_axis.ticks:
-        column, _ = area.place(x_axis.share(value), 0)
+        column, _ = area.to_pixel(x_axis.fraction(value), 0)
         page[area.top : area.bottom, round(column)] = GRID
         _write(page, text, (column, area.bottom + 6), anchor=0.5, ink=FAINT)
     for value, text in y_axis.ticks:
-        _, row = area.place(0, y_axis.share(value))
+        _, row = area.to_pixel(0, y_axis.fraction(value))
         page[round(row), area.left : area.right] = GRID
         _write(page, text, (area.left - 7, row - TEXT_SIZE * 0.62), anchor=1, ink=FAINT)
     page[area.top : area.bottom + 1, area.left] = FAINT
@@ -183,7 +185,7 @@ def _draw_axes(page: Tensor, area: Area, x_axis: Axis, y_axis: Axis) -> None:
 
 def _draw_line(
     page: Tensor,
-    places: Sequence[Place],
+    pixels: Sequence[Pixel],
     colour: Colour,
     width: Number,
     *,
@@ -193,18 +195,18 @@ def _draw_line(
     neighbour are marked in any case.
     """
     cover = torch.zeros(page.shape[:2])
-    drawn = [all(map(math.isfinite, place)) for place in places]
-    for index in range(1, len(places)):
+    drawn = [all(map(math.isfinite, pixel)) for pixel in pixels]
+    for index in range(1, len(pixels)):
         if drawn[index - 1] and drawn[index]:
-            _cover_segment(cover, places[index - 1], places[index], width)
-    for index, place in enumerate(places):
-        alone = not any(drawn[max(index - 1, 0) : index]) and not any(drawn[index + 1 : index + 2])
-        if drawn[index] and (marks or alone):
-            _cover_segment(cover, place, place, 2.6 * width)
+            _cover_segment(cover, pixels[index - 1], pixels[index], width)
+    for index, pixel in enumerate(pixels):
+        isolated = not any(drawn[max(index - 1, 0) : index]) and not any(drawn[index + 1 : index + 2])
+        if drawn[index] and (marks or isolated):
+            _cover_segment(cover, pixel, pixel, 2.6 * width)
     _blend(page, cover, colour)
 
 
-def _cover_segment(cover: Tensor, start: Place, end: Place, width: Number) -> None:
+def _cover_segment(cover: Tensor, start: Pixel, end: Pixel, width: Number) -> None:
     """Raise the coverage of the pixels near a segment, with smooth edges."""
     reach = width / 2 + 1
     height, across = cover.shape
@@ -216,8 +218,8 @@ def _cover_segment(cover: Tensor, start: Place, end: Place, width: Number) -> No
     rows = (torch.arange(top, bottom) - start[1])[:, None]
     along = (end[0] - start[0], end[1] - start[1])
     length = along[0] ** 2 + along[1] ** 2
-    share = ((columns * along[0] + rows * along[1]) / length).clamp(0, 1) if length else torch.zeros(())
-    distance = torch.hypot(columns - share * along[0], rows - share * along[1])
+    fraction = ((columns * along[0] + rows * along[1]) / length).clamp(0, 1) if length else torch.zeros(())
+    distance = torch.hypot(columns - fraction * along[0], rows - fraction * along[1])
     window = cover[top:bottom, left:right]
     torch.maximum(window, (width / 2 + 0.5 - distance).clamp(0, 1), out=window)
 
@@ -234,7 +236,7 @@ def _draw_legend(page: Tensor, area: Area, entries: Sequence[tuple[str, Colour]]
 def _write(
     page: Tensor,
     text: str,
-    place: Place,
+    pixel: Pixel,
     *,
     size: int = TEXT_SIZE,
     ink: Number = INK,
@@ -247,9 +249,9 @@ def _write(
     mask = text_mask(text, size=size)
     if upright:
         mask = mask.rot90(1)
-        column, row = round(place[0]), round(place[1] - mask.shape[0] / 2)
+        column, row = round(pixel[0]), round(pixel[1] - mask.shape[0] / 2)
     else:
-        column, row = round(place[0] - anchor * mask.shape[1]), round(place[1])
+        column, row = round(pixel[0] - anchor * mask.shape[1]), round(pixel[1])
     column, row = max(column, 0), max(row, 0)
     window = page[row : row + mask.shape[0], column : column + mask.shape[1]]
     _blend(window, mask[: window.shape[0], : window.shape[1]], (ink, ink, ink))

@@ -27,10 +27,10 @@ _UNKNOWN = (0.5, 0.5, 0.5)
 def colour_ramp(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 3"]:
     """0 (dark blue) .. 1 (pale yellow), clipped."""
     table = torch.tensor(_RAMP, dtype=torch.float32, device=values.device)
-    place = values.float().clamp(0, 1) * (len(_RAMP) - 1)
-    low = place.floor().long().clamp(max=len(_RAMP) - 2)
-    part = (place - low)[..., None]
-    return table[low] * (1 - part) + table[low + 1] * part
+    pixels = values.float().clamp(0, 1) * (len(_RAMP) - 1)
+    low = pixels.floor().long().clamp(max=len(_RAMP) - 2)
+    fraction = (pixels - low)[..., None]
+    return table[low] * (1 - fraction) + table[low + 1] * fraction
 
 
 def depth_limits(depth_m: Float[Tensor, "*shape"]) -> tuple[float, float]:
@@ -82,42 +82,42 @@ def draw_tracks(
     step = max(1, round(tracks.width / points_across))
     rows, columns = slice(step // 2, None, step), slice(step // 2, None, step)
     position, depth = tracks.camera.project(tracks.positions[:, rows, columns])
-    place = (position * torch.tensor([width, height])).flatten(1, 2)
+    pixels = (position * torch.tensor([width, height])).flatten(1, 2)
     shown = (tracks.visibility[:, rows, columns] & (depth > 0) & torch.isfinite(position).all(-1)).flatten(1)
     radius = max(1.0, height / 320)
-    pictures = []
+    images = []
     for frame in range(tracks.frames) if frames is None else [index % tracks.frames for index in frames]:
-        picture = background.clone()
+        image = background.clone()
         steps = range(max(0, frame - tail), frame)
         lines = []
         for earlier in steps:
             seen = shown[earlier] & shown[earlier + 1]
-            lines.append(_between(place[earlier][seen], place[earlier + 1][seen], radius))
+            lines.append(_interpolate_points(pixels[earlier][seen], pixels[earlier + 1][seen], radius))
         ages = colour_ramp(0.3 + 0.6 * torch.arange(1, len(lines) + 1) / max(1, len(lines)))
-        _paint(picture, lines, ages, 0.7 * radius)
-        _paint(picture, [place[frame][shown[frame]]], torch.ones(1, 3), 1.3 * radius)
-        pictures.append(picture)
-    return torch.stack(pictures)
+        _draw_discs(image, lines, ages, 0.7 * radius)
+        _draw_discs(image, [pixels[frame][shown[frame]]], torch.ones(1, 3), 1.3 * radius)
+        images.append(image)
+    return torch.stack(images)
 
 
-def _between(start: Tensor, end: Tensor, spacing: float) -> Tensor:
+def _interpolate_points(start: Tensor, end: Tensor, spacing: float) -> Tensor:
     """Points from start to end, at most `spacing` pixels (but no more than 64 to a line) apart."""
     if not len(start):
         return start
     longest = float((end - start).norm(dim=-1).max())
     count = min(64, max(2, math.ceil(longest / spacing) + 1))
-    part = torch.linspace(0, 1, count)[:, None, None]
-    return (start + part * (end - start)).flatten(0, 1)
+    fraction = torch.linspace(0, 1, count)[:, None, None]
+    return (start + fraction * (end - start)).flatten(0, 1)
 
 
-def _paint(picture: Tensor, groups: list[Tensor], colours: Tensor, radius: float) -> None:
-    """Draw antialiased discs at the points of each group, in place; a later group covers an earlier one.
+def _draw_discs(image: Tensor, groups: list[Tensor], colours: Tensor, radius: float) -> None:
+    """Draw antialiased discs at the points of each group, in pixels; a later group covers an earlier one.
 
     One maximum per pixel decides: a disc of group g that covers the share c of a pixel offers g + c.
     """
     if not groups:
         return
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     reach = math.ceil(radius + 0.5)
     centres = torch.cat(groups)
     group = torch.repeat_interleave(torch.tensor([len(points) for points in groups]))
@@ -136,5 +136,5 @@ def _paint(picture: Tensor, groups: list[Tensor], colours: Tensor, radius: float
     touched = best >= 0
     winner = best[touched].long()
     share = ((best[touched] - winner) / 0.999)[:, None]
-    flat = picture.view(-1, 3)
-    flat[touched] = torch.lerp(flat[touched], colours.to(picture)[winner], share)
+    flat = image.view(-1, 3)
+    flat[touched] = torch.lerp(flat[touched], colours.to(image)[winner], share)

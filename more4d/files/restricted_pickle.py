@@ -1,6 +1,6 @@
 """Pickles from elsewhere, read as data: nothing that a pickle names is ever run.
 
-What they may hold, and the machine that reads them: `files.pickle_machine`. Files of torch.save, and the
+What they may hold, and the machine that reads them: `files.restricted_unpickler`. Files of torch.save, and the
 storages inside tensors that were pickled plainly, are read by the same machine (`files.torch_pickles`).
 """
 
@@ -15,11 +15,18 @@ import torch
 from torch import Tensor
 
 from more4d.files.atomic import check_readable
-from more4d.files.pickle_machine import MAX_NESTING, DataUnpickler, FilledArray, Known, Refused, name_of
+from more4d.files.restricted_unpickler import (
+    MAX_NESTING,
+    AllowedName,
+    ArrayBuilder,
+    DataUnpickler,
+    UnsafePickleError,
+    describe,
+)
 from more4d.files.torch_pickles import MAGIC, ZIP, load_torch
 from more4d.foundation.errors import InputError
 
-WHAT = "a pickle of arrays, or a file of torch.save"
+DESCRIPTION = "a pickle of arrays, or a file of torch.save"
 MAX_BYTES = 8 << 30
 
 _DAMAGE = (
@@ -53,7 +60,7 @@ def load_restricted(source: Path | bytes, *, what: str | None = None) -> Any:
             than 8 GiB.
     """
     if isinstance(source, Path):
-        check_readable(source, WHAT)
+        check_readable(source, DESCRIPTION)
         where, size = what or str(source), source.stat().st_size
     else:
         where, size = what or "the pickle", len(source)
@@ -62,7 +69,7 @@ def load_restricted(source: Path | bytes, *, what: str | None = None) -> Any:
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
         return _plain(_load(data), {}, 0)
-    except Refused as error:
+    except UnsafePickleError as error:
         raise InputError(
             f"{where} asks for {error}, which is not data and is not run; only arrays, tensors, containers, "
             "numbers and texts are read"
@@ -71,7 +78,7 @@ def load_restricted(source: Path | bytes, *, what: str | None = None) -> Any:
         raise InputError(f"cannot read {where}: {error.strerror or error}") from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{where} is cut off, damaged or not {WHAT}: {reason[:200]}") from error
+        raise InputError(f"{where} is cut off, damaged or not {DESCRIPTION}: {reason[:200]}") from error
 
 
 def _storage(content: Any) -> Tensor:
@@ -85,8 +92,8 @@ def _storage(content: Any) -> Tensor:
 
 
 class _PlainUnpickler(DataUnpickler):
-    known: ClassVar[dict[str, Known]] = DataUnpickler.known | {
-        "torch.storage._load_from_bytes": Known("torch.storage._load_from_bytes", _storage)
+    allowed: ClassVar[dict[str, AllowedName]] = DataUnpickler.allowed | {
+        "torch.storage._load_from_bytes": AllowedName("torch.storage._load_from_bytes", _storage)
     }
 
 
@@ -105,7 +112,7 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
         return value
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, FilledArray):
+    if isinstance(value, ArrayBuilder):
         return value.value
     if isinstance(value, Tensor):
         return _checked(value)
@@ -117,7 +124,7 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
         result = [_plain(item, done, depth + 1) for item in value]
         result = result if isinstance(value, list) else tuple(result)
     else:
-        raise Refused(name_of(value))
+        raise UnsafePickleError(describe(value))
     done[id(value)] = (result, value)  # the value is kept, so that its id stays its own
     return result
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
-from more4d.files.fixed_order import in_fixed_order
+from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.errors import InputError
 
 CHECKSUM = ".crc32"
-WHAT = "a file of samples (.safetensors)"
+DESCRIPTION = "a file of samples (.safetensors)"
 
 
 def checksum(sample: Mapping[str, Tensor | list[str]]) -> int:
@@ -47,7 +47,7 @@ def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[s
     texts |= {f"{number}/{CHECKSUM}": str(checksum(sample)) for number, sample in samples.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=texts)
-        in_fixed_order(temporary)
+        sort_metadata(temporary)
 
 
 class SampleFile:
@@ -58,7 +58,7 @@ class SampleFile:
     """
 
     def __init__(self, path: Path) -> None:
-        check_readable(path, WHAT)
+        check_readable(path, DESCRIPTION)
         self.path = path
         self._names: dict[int, list[str]] = defaultdict(list)
         try:
@@ -96,13 +96,13 @@ class SampleFile:
         return InputError(f"{self.path} is damaged ({reason}); delete it and make it again")
 
 
-def write_constants(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name, atomically; `read_constants` is the inverse."""
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name, atomically; `read_tensor_file` is the inverse."""
     write_samples(path, {0: tensors})
 
 
-def read_constants(path: Path) -> dict[str, Tensor]:
-    """What `write_constants` wrote.
+def read_tensor_file(path: Path) -> dict[str, Tensor]:
+    """What `write_tensor_file` wrote.
 
     Raises:
         InputError: the file is missing or not whole.

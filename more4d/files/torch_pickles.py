@@ -1,4 +1,4 @@
-"""Both formats of torch.save, read by the machine of `files.pickle_machine` instead of torch's own.
+"""Both formats of torch.save, read by the machine of `files.restricted_unpickler` instead of torch's own.
 
 torch takes the sizes of storages from the pickle, asks for that much memory, and where the old format lists
 none of them returns it unfilled. Here storages take no more memory than the file has bytes, and one that
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more4d.files.file_contents import ZIP
-from more4d.files.pickle_machine import MAX_SIDE, DataUnpickler, Known, counted
+from more4d.files.file_signatures import ZIP
+from more4d.files.restricted_unpickler import MAX_SIDE, AllowedName, DataUnpickler, limited
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
@@ -44,7 +44,7 @@ def load_torch(data: bytes) -> Any:
     """What a file of torch.save holds; storages that it holds bare come as flat tensors.
 
     Raises:
-        Refused: it asks for something that is not data.
+        UnsafePickleError: it asks for something that is not data.
         Exception: damage, as one of the kinds that `files.restricted_pickle` turns into its own.
     """
     return _load_zip(data) if data.startswith(ZIP) else _load_legacy(data)
@@ -53,33 +53,35 @@ def load_torch(data: bytes) -> Any:
 class TorchUnpickler(DataUnpickler):
     """The machine with one more instruction: a storage, by its key."""
 
-    known: ClassVar[dict[str, Known]] = DataUnpickler.known | {name: Known(name, None) for name in _DTYPES}
+    allowed: ClassVar[dict[str, AllowedName]] = DataUnpickler.allowed | {
+        name: AllowedName(name, None) for name in _DTYPES
+    }
 
     def __init__(self, data: bytes, *, file_bytes: int) -> None:
         super().__init__(data, file_bytes=file_bytes)
         self.storages: dict[str, Tensor] = {}
         self.item_sizes: dict[str, int] = {}
 
-    def stored(self) -> None:
+    def load_storage(self) -> None:
         parts = self.stack.pop()
         if not isinstance(parts, tuple) or len(parts) not in (5, 6) or parts[0] != "storage":
             raise ValueError("a persistent id that is no storage")
         _, kind, key, _, count = parts[:5]
         if any(part is not None for part in parts[5:]):
             raise ValueError("a view of a storage, as torch wrote it before 0.4; save the file anew")
-        if not isinstance(kind, Known) or kind.name not in _DTYPES:
+        if not isinstance(kind, AllowedName) or kind.name not in _DTYPES:
             raise ValueError("a storage of unknown type")
         if not isinstance(key, str) or type(count) is not int or not 0 <= count <= MAX_SIDE:
             raise ValueError("a storage of impossible key or size")
         dtype = _DTYPES[kind.name]
         if key not in self.storages:
-            self.storages[key] = self.claimed(key, count * dtype.itemsize)
+            self.storages[key] = self.open_storage(key, count * dtype.itemsize)
             self.item_sizes[key] = dtype.itemsize
         if len(self.storages[key]) != count * dtype.itemsize:
             raise ValueError(f"storage '{key[:40]}' has two sizes")
         self.append(self.storages[key].view(dtype))
 
-    def claimed(self, key: str, size: int) -> Tensor:
+    def open_storage(self, key: str, size: int) -> Tensor:
         """The bytes of a storage that is named for the first time."""
         raise ValueError(f"storage '{key[:40]}' where none may be, of {size} bytes")
 
@@ -89,7 +91,7 @@ class _ZipUnpickler(TorchUnpickler):
         super().__init__(archive.read(f"{folder}/data.pkl"), file_bytes=file_bytes)
         self._archive, self._folder = archive, folder
 
-    def claimed(self, key: str, size: int) -> Tensor:
+    def open_storage(self, key: str, size: int) -> Tensor:
         entry = self._archive.getinfo(f"{self._folder}/data/{key}")
         if entry.file_size != size:
             raise ValueError(f"storage '{key[:40]}' claims {size} bytes and has {entry.file_size}")
@@ -109,7 +111,7 @@ class LegacyUnpickler(TorchUnpickler):
         self.memo.clear()
         return self.load()
 
-    def claimed(self, key: str, size: int) -> Tensor:
+    def open_storage(self, key: str, size: int) -> Tensor:
         self._unclaimed -= size
         if self._unclaimed < 0:
             raise MemoryError(f"its storages claim more bytes than the file's {self._file_bytes}")
@@ -132,15 +134,15 @@ class LegacyUnpickler(TorchUnpickler):
             storage.numpy()[:] = np.frombuffer(content, np.uint8)
 
 
-TorchUnpickler.dispatch = DataUnpickler.dispatch | {pickle.BINPERSID[0]: counted(TorchUnpickler.stored)}
+TorchUnpickler.dispatch = DataUnpickler.dispatch | {pickle.BINPERSID[0]: limited(TorchUnpickler.load_storage)}
 
 
 def _load_zip(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return _ZipUnpickler(archive, torch_folder(archive, len(data)), file_bytes=len(data)).load()
+        return _ZipUnpickler(archive, archive_folder(archive, len(data)), file_bytes=len(data)).load()
 
 
-def torch_folder(archive: zipfile.ZipFile, file_bytes: int) -> str:
+def archive_folder(archive: zipfile.ZipFile, file_bytes: int) -> str:
     """The folder in an archive that holds everything.
 
     Raises:
@@ -162,16 +164,16 @@ def torch_folder(archive: zipfile.ZipFile, file_bytes: int) -> str:
 
 
 def _load_legacy(data: bytes) -> Any:
-    return legacy_content(LegacyUnpickler(data, file_bytes=len(data)))
+    return load_legacy_content(LegacyUnpickler(data, file_bytes=len(data)))
 
 
-def legacy_content(machine: LegacyUnpickler) -> Any:
+def load_legacy_content(unpickler: LegacyUnpickler) -> Any:
     """What the pickles of the old format hold, one after the other."""
-    magic, version, facts = machine.next(), machine.next(), machine.next()
+    magic, version, system_info = unpickler.next(), unpickler.next(), unpickler.next()
     if magic != MAGIC or version != VERSION:
         raise ValueError("no file of torch.save, or one of another version")
-    if not isinstance(facts, dict) or facts.get("little_endian") is not True:
+    if not isinstance(system_info, dict) or system_info.get("little_endian") is not True:
         raise ValueError("a file of a machine with another byte order")
-    content = machine.next()
-    machine.fill_storages(machine.next())
+    content = unpickler.next()
+    unpickler.fill_storages(unpickler.next())
     return content

@@ -24,8 +24,8 @@ from torch import Tensor
 from more4d.files.arrays import load_arrays
 from more4d.files.atomic import atomic_write, check_readable
 from more4d.files.cameras import camera_to_json
-from more4d.files.fixed_order import in_fixed_order
-from more4d.files.image import to_bytes
+from more4d.files.image import to_uint8
+from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.motion import denormalise_motion, normalise_motion
@@ -33,9 +33,9 @@ from more4d.geometry.tracks import PointTracks
 
 FORMAT = "more4d-tracks"
 VERSION = 1
-WHAT = "a track file (.safetensors or .npz)"
+DESCRIPTION = "a track file (.safetensors or .npz)"
 
-_OWN_KEYS = ("format", "version", "camera", "fps", "caption")
+_RESERVED_KEYS = ("format", "version", "camera", "fps", "caption")
 _FLOAT16_LIMIT = 60_000.0
 
 
@@ -53,7 +53,7 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         InputError: the folder cannot be written to.
         ValueError: `metadata` uses a name the format owns.
     """
-    clash = set(metadata or {}) & set(_OWN_KEYS)
+    clash = set(metadata or {}) & set(_RESERVED_KEYS)
     if clash:
         raise ValueError(f"metadata must not use the format's own names: {sorted(clash)}")
     header = {
@@ -67,7 +67,7 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
     with atomic_write(Path(path)) as temporary:
         # not save_file, whose error on a full disk is one of its own
         temporary.write_bytes(safetensors.torch.save(_to_tensors(tracks), header))
-        in_fixed_order(temporary)
+        sort_metadata(temporary)
 
 
 def load_tracks(path: Path) -> PointTracks:
@@ -80,12 +80,12 @@ def load_tracks(path: Path) -> PointTracks:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     if path.suffix == ".safetensors":
-        return _load_own(path)
+        return _load_safetensors(path)
     if path.suffix == ".npz":
         return _load_npz(path)
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {WHAT}")
+    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
 
 
 def read_tracks_metadata(path: Path) -> dict[str, str]:
@@ -95,7 +95,7 @@ def read_tracks_metadata(path: Path) -> dict[str, str]:
         InputError: the file is missing, truncated or not a track file.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -121,7 +121,7 @@ def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:
     tensors = {
         "depth": start[..., 2].float().contiguous(),
         "motion": motion.contiguous(),
-        "colours": to_bytes(tracks.colours),
+        "colours": to_uint8(tracks.colours),
         "visibility": torch.from_numpy(np.packbits(tracks.visibility.numpy().reshape(-1))),
     }
     on_rays = tracks.camera.unproject_depth(tensors["depth"])
@@ -130,7 +130,7 @@ def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:
     return tensors
 
 
-def _load_own(path: Path) -> PointTracks:
+def _load_safetensors(path: Path) -> PointTracks:
     header = read_tracks_metadata(path)
     try:
         tensors = safetensors.torch.load_file(path)
@@ -149,7 +149,7 @@ def _load_own(path: Path) -> PointTracks:
             caption=header["caption"],
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is damaged or not a track file: {_one_line(error)}") from error
+        raise InputError(f"{path} is damaged or not a track file: {_error_summary(error)}") from error
 
 
 def _load_npz(path: Path) -> PointTracks:
@@ -175,8 +175,8 @@ def _load_npz(path: Path) -> PointTracks:
             caption=str(arrays["caption"]) if "caption" in arrays else "",
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold usable tracks: {_one_line(error)}") from error
+        raise InputError(f"{path} does not hold usable tracks: {_error_summary(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _error_summary(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

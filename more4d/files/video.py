@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
-from more4d.files.image import to_bytes
+from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 
-WHAT = "a video (mp4, mkv, webm, ...)"
+DESCRIPTION = "a video (mp4, mkv, webm, ...)"
 
 decord.logging.set_level(decord.logging.QUIET)  # what is wrong with a file is told by the error
 
@@ -28,7 +28,7 @@ class VideoWriter:
 
     def __init__(self, container: av.container.OutputContainer, fps: float | int) -> None:
         self._container = container
-        self._rate = _rate(fps)
+        self._frame_rate = _frame_rate(fps)
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
 
@@ -39,7 +39,7 @@ class VideoWriter:
             self._stream = self._open_stream(height, width)
         if (height, width) != self._size:
             raise ValueError(f"frames must all be {self._size}, got {(height, width)}")
-        pixels = to_bytes(frame).numpy()
+        pixels = to_uint8(frame).numpy()
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         self._encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
 
@@ -51,7 +51,7 @@ class VideoWriter:
 
     def _open_stream(self, height: int, width: int) -> av.VideoStream:
         self._size = (height, width)
-        stream = self._container.add_stream("libx264", rate=self._rate)
+        stream = self._container.add_stream("libx264", rate=self._frame_rate)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         # With macroblock trees, small films differ from one writing to the next in a few bits, whatever the
@@ -134,7 +134,7 @@ def stream_video(
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFacts:
+class VideoInfo:
     """What is known of a video before it is read.
 
     Attributes:
@@ -148,7 +148,7 @@ class VideoFacts:
     times_s: Float[Tensor, " frames"]
 
 
-def read_video_facts(path: Path) -> VideoFacts:
+def probe_video(path: Path) -> VideoInfo:
     """Size and moments of a video; only its first frame is decoded.
 
     Raises:
@@ -159,19 +159,19 @@ def read_video_facts(path: Path) -> VideoFacts:
             raise InputError(f"{path} has no frames; get a whole copy of it")
         times_s = torch.from_numpy(reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float32))
         height, width = reader[0].shape[:2]
-    return VideoFacts(height=height, width=width, times_s=times_s)
+    return VideoInfo(height=height, width=width, times_s=times_s)
 
 
 @contextmanager
 def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
     """A reader of the file; what it raises becomes one line."""
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     height, width = size or (-1, -1)
     try:
         yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
     except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
+        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
 
 
 def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:
@@ -199,7 +199,7 @@ def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
         reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
         frames = [_without_padding(reader[index].asnumpy()) for index in range(len(reader))]
     except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"not {WHAT} that can be decoded: {_first_line(error)}") from error
+        raise InputError(f"not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
     if not frames:
         raise InputError("a video without frames")
     return torch.from_numpy(np.stack(frames))
@@ -244,9 +244,9 @@ def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, 
             f"a mask video is an .mkv of at least one frame, got {path.name}, {len(masks)} frames"
         )
     height, width = masks.shape[1:]
-    unnumbered = {"fflags": "+bitexact"}  # else Matroska gives every file a random number
-    with atomic_write(path) as temporary, av.open(str(temporary), "w", options=unnumbered) as container:
-        stream = container.add_stream("ffv1", rate=_rate(fps))
+    bitexact = {"fflags": "+bitexact"}  # else Matroska gives every file a random number
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", options=bitexact) as container:
+        stream = container.add_stream("ffv1", rate=_frame_rate(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "gray"
         for mask in masks.cpu().numpy():
             frame = av.VideoFrame.from_ndarray(mask.astype(np.uint8) * 255, format="gray")
@@ -261,16 +261,16 @@ def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
         InputError: the file is missing or cannot be decoded.
     """
     path = Path(path)
-    check_readable(path, WHAT)
+    check_readable(path, DESCRIPTION)
     try:
         with av.open(str(path)) as container:
             frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
     except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{path} is not {WHAT} that can be decoded: {_first_line(error)}") from error
+        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
     if not frames:
         raise InputError(f"{path} has no frames; get a whole copy of it")
     return torch.from_numpy(np.stack(frames))
 
 
-def _rate(fps: float | int) -> Fraction:
+def _frame_rate(fps: float | int) -> Fraction:
     return Fraction(fps).limit_denominator(1000)

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import yaml
 
 from more4d.foundation.errors import ConfigError
+from more4d.foundation.renamed import with_current_names
 
 Config = TypeVar("Config")
 
 
-def load_config(kind: type[Config], path: Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML file into the dataclass `kind`, then apply `key.sub=value` overrides.
+def load_config(cls: type[Config], path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file into the dataclass `cls`, then apply `key.sub=value` overrides.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
@@ -32,15 +33,15 @@ def load_config(kind: type[Config], path: Path, overrides: list[str] | None = No
         raise ConfigError(f"{path} must hold a mapping of keys, not a {type(values).__name__}")
     for override in overrides or []:
         _apply_override(values, override)
-    return from_mapping(kind, values, where=str(path))
+    return from_mapping(cls, values, where=str(path))
 
 
-def from_mapping(kind: type[Config], values: dict[str, Any], *, where: str = "configuration") -> Config:
-    """Build the dataclass `kind` from nested mappings, checking every key and type."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
+def from_mapping(cls: type[Config], values: dict[str, Any], *, where: str = "configuration") -> Config:
+    """Build the dataclass `cls` from nested mappings, checking every key and type."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
     built = {}
-    for key, value in values.items():
+    for key, value in with_current_names(cls, values).items():
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(fields)}"
@@ -55,10 +56,10 @@ def from_mapping(kind: type[Config], values: dict[str, Any], *, where: str = "co
     ]
     if missing:
         raise ConfigError(f"{where}: missing key '{missing[0]}'")
-    return kind(**built)
+    return cls(**built)
 
 
-def from_overrides(overrides: list[str]) -> dict[str, Any]:
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     """The values of a list of `key=value`, as they would be put over a file's.
 
     Raises:
@@ -72,14 +73,14 @@ def from_overrides(overrides: list[str]) -> dict[str, Any]:
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """The inverse of `from_mapping`: plain nested dicts, lists and scalars."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_mapping(value)
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 
@@ -98,7 +99,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"'{override}': the value is not valid YAML; quote it?") from error
 
 
-def _one_of(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+def _check_literal(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is False and "no" in arguments:  # YAML reads no as false
         return "no"
     if value not in arguments:
@@ -106,11 +107,11 @@ def _one_of(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     return value
 
 
-def _alternative(kinds: tuple[Any, ...], value: Any) -> Any:
-    """Which of a union's kinds is meant: a dataclass if keys were given, else the first that is none."""
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    wanted = [kind for kind in kinds if dataclasses.is_dataclass(kind) == isinstance(value, dict)]
-    return (wanted or kinds)[0]
+def _alternative(alternatives: tuple[Any, ...], value: Any) -> Any:
+    """Which of a union's alternatives is meant: a dataclass if keys were given, else the first that is none."""
+    alternatives = tuple(cls for cls in alternatives if cls is not type(None))
+    wanted = [cls for cls in alternatives if dataclasses.is_dataclass(cls) == isinstance(value, dict)]
+    return (wanted or alternatives)[0]
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -129,10 +130,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         variadic = len(arguments) == 2 and arguments[1] is Ellipsis
         if not variadic and len(value) != len(arguments):
             raise ConfigError(f"{where} needs {len(arguments)} values, got {value!r}")
-        kinds = [arguments[0]] * len(value) if variadic else list(arguments)
-        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+        alternatives = [arguments[0]] * len(value) if variadic else list(arguments)
+        return tuple(_convert(k, v, where) for k, v in zip(alternatives, value, strict=True))
     if origin is typing.Literal:
-        return _one_of(arguments, value, where)
+        return _check_literal(arguments, value, where)
     if origin is dict or hint is dict:
         return dict(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text

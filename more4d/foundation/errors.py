@@ -21,5 +21,5 @@ class MissingPackageError(More4DError):
     """An optional package is needed; the message holds the line that installs it."""
 
 
-class ProcessesError(More4DError):
+class DistributedError(More4DError):
     """Of the processes that work together, one is gone, or they cannot go on together."""

@@ -7,7 +7,7 @@ from types import ModuleType
 from more4d.foundation.errors import MissingPackageError
 
 # Packages that are in no index, by the extra that names them.
-INSTALL_LINES = {
+INSTALL_COMMANDS = {
     "unidepth": (
         "python -m pip install '.[unidepth]'"
         " && python -m pip install --no-deps git+https://github.com/lpiccinelli-eth/UniDepth"
@@ -27,14 +27,14 @@ INSTALL_LINES = {
 }
 
 
-def installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether a package is there; it is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
-def install_line(extra: str) -> str:
+def install_command(extra: str) -> str:
     """What installs an optional dependency group, in the repository."""
-    return INSTALL_LINES.get(extra, f"python -m pip install '.[{extra}]'")
+    return INSTALL_COMMANDS.get(extra, f"python -m pip install '.[{extra}]'")
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -49,5 +49,5 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name != module.split(".")[0]:
             raise
         raise MissingPackageError(
-            f"'{module}' is not installed; get it, in the repository, with: {install_line(extra)}"
+            f"'{module}' is not installed; get it, in the repository, with: {install_command(extra)}"
         ) from error

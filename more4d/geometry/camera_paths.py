@@ -69,14 +69,14 @@ class PathRecipe:
     Attributes:
         summary: one line for help texts: what it does and where it ends.
         position: the camera's centre in multiples of the scene's depth.
-        faces_pivot: whether the camera keeps looking at the pivot; else the angles below turn it.
+        look_at_pivot: whether the camera keeps looking at the pivot; else the angles below turn it.
         yaw_deg, pitch_deg: turn to the right and upwards.
         zoom: the factor on the focal length.
     """
 
     summary: str
     position: Curve3 = _at_source
-    faces_pivot: bool = False
+    look_at_pivot: bool = False
     yaw_deg: Curve = _zero
     pitch_deg: Curve = _zero
     zoom: Curve = lambda time, strength: torch.ones_like(time)
@@ -106,17 +106,17 @@ CAMERA_PATHS: Mapping[str, PathRecipe] = MappingProxyType(
         "circle_rotating": PathRecipe(
             summary="spirals once round while moving in, facing the pivot; ends nearer to the scene",
             position=_spiral,
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "surrounding": PathRecipe(
             summary="travels 45 degrees round the pivot to the left; ends there",
             position=lambda t, k: _arc(-45 * k * _ease(t)),
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "anti-surrounding": PathRecipe(
             summary="travels 45 degrees round the pivot to the right; ends there",
             position=lambda t, k: _arc(45 * k * _ease(t)),
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "x_moving": PathRecipe(
             summary="slides right, left past the start and back; ends at the source view",
@@ -133,14 +133,14 @@ CAMERA_PATHS: Mapping[str, PathRecipe] = MappingProxyType(
         "mix1": PathRecipe(
             summary="moves in while arcing 25 degrees to the right round the pivot; ends there",
             position=lambda t, k: _arc(25 * k * _ease(t), radius=0.8 ** (k * _ease(t))),
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "mix2": PathRecipe(
             summary="backs off and rises while arcing 25 degrees to the left round the pivot; ends there",
             position=lambda t, k: _arc(
                 -25 * k * _ease(t), radius=1.15 ** (k * _ease(t)), rise=-0.15 * k * _ease(t)
             ),
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "zoom-in": PathRecipe(
             summary="lengthens the focal length 1.5 times without moving; ends zoomed in",
@@ -161,7 +161,7 @@ CAMERA_PATHS: Mapping[str, PathRecipe] = MappingProxyType(
         "orbit": PathRecipe(
             summary="swings 20 degrees round the pivot to the right and the left; ends at the source view",
             position=lambda t, k: _arc(20 * k * _swing(t)),
-            faces_pivot=True,
+            look_at_pivot=True,
         ),
         "stationary": PathRecipe(summary="does not move (another name of static)"),
         "look-up": PathRecipe(
@@ -223,7 +223,7 @@ def named_camera_path(
     recipe = CAMERA_PATHS[name]
     time = torch.linspace(0, 1, frames, dtype=torch.float64)
     position = recipe.position(time, strength)
-    if recipe.faces_pivot:
+    if recipe.look_at_pivot:
         rotation = look_at(position, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand_as(position))
     else:
         yaw, pitch = recipe.yaw_deg(time, strength), recipe.pitch_deg(time, strength)

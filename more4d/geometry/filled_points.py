@@ -17,18 +17,18 @@ class FilledPoints:
         colours: RGB in [0, 1].
         footprint_m: side of the square of surface that each stands for, in metres.
         frame: the frame of the view that filled it.
-        lasting: whether other frames may show it, too.
+        visible_in_all_frames: whether other frames may show it, too.
     """
 
     positions: Float[Tensor, "points 3"]
     colours: Float[Tensor, "points 3"]
     footprint_m: Float[Tensor, " points"]
     frame: Int[Tensor, " points"]
-    lasting: Bool[Tensor, " points"]
+    visible_in_all_frames: Bool[Tensor, " points"]
 
     def __post_init__(self) -> None:
         count = len(self.positions)
-        flat = (self.footprint_m, self.frame, self.lasting)
+        flat = (self.footprint_m, self.frame, self.visible_in_all_frames)
         shapes = [tuple(each.shape) for each in (self.positions, self.colours, *flat)]
         if shapes != [(count, 3), (count, 3), (count,), (count,), (count,)]:
             raise ValueError(f"positions, colours and the rest of filled points do not fit: {shapes}")
@@ -41,19 +41,19 @@ class FilledPoints:
         return len(self.positions)
 
     @classmethod
-    def join(cls, parts: "Sequence[FilledPoints]") -> "FilledPoints":
+    def concat(cls, parts: "Sequence[FilledPoints]") -> "FilledPoints":
         """All points, in order; none of none."""
-        parts = parts or [cls.none()]
+        parts = parts or [cls.empty()]
         return cls(
             positions=torch.cat([part.positions for part in parts]),
             colours=torch.cat([part.colours for part in parts]),
             footprint_m=torch.cat([part.footprint_m for part in parts]),
             frame=torch.cat([part.frame for part in parts]),
-            lasting=torch.cat([part.lasting for part in parts]),
+            visible_in_all_frames=torch.cat([part.visible_in_all_frames for part in parts]),
         )
 
     @classmethod
-    def none(cls) -> "FilledPoints":
+    def empty(cls) -> "FilledPoints":
         """No points."""
         empty = torch.zeros(0, 3)
         return cls(
@@ -61,15 +61,15 @@ class FilledPoints:
             colours=empty,
             footprint_m=empty[:, 0],
             frame=empty[:, 0].long(),
-            lasting=empty[:, 0].bool(),
+            visible_in_all_frames=empty[:, 0].bool(),
         )
 
-    def of(self, chosen: Bool[Tensor, " points"]) -> "FilledPoints":
+    def select(self, mask: Bool[Tensor, " points"]) -> "FilledPoints":
         """Some of them."""
         return FilledPoints(
-            positions=self.positions[chosen],
-            colours=self.colours[chosen],
-            footprint_m=self.footprint_m[chosen],
-            frame=self.frame[chosen],
-            lasting=self.lasting[chosen],
+            positions=self.positions[mask],
+            colours=self.colours[mask],
+            footprint_m=self.footprint_m[mask],
+            frame=self.frame[mask],
+            visible_in_all_frames=self.visible_in_all_frames[mask],
         )

@@ -57,7 +57,7 @@ def fit(
 
 
 def window(
-    size: tuple[int, int], shape: tuple[int, int], draws: Sequence[float], *, tightest: float
+    size: tuple[int, int], shape: tuple[int, int], draws: Sequence[float], *, min_scale: float
 ) -> tuple[slice, slice]:
     """A window (rows, columns) of a picture of `size` with the aspect of `shape`.
 
@@ -65,10 +65,10 @@ def window(
         size: (height, width) of the picture.
         shape: (height, width) whose aspect the window has, to within a pixel.
         draws: how large, how far down and how far right it is, each in [0, 1].
-        tightest: share of the largest such window's side that the smallest one keeps.
+        min_scale: share of the largest such window's side that the smallest one keeps.
     """
     largest = min(size[0] / shape[0], size[1] / shape[1])
-    scale = largest * (tightest + (1 - tightest) * draws[0])
+    scale = largest * (min_scale + (1 - min_scale) * draws[0])
     spans = [max(1, min(side, round(wanted * scale))) for side, wanted in zip(size, shape, strict=True)]
     starts = [round((side - span) * draw) for side, span, draw in zip(size, spans, draws[1:], strict=True)]
     rows, columns = (slice(start, start + span) for start, span in zip(starts, spans, strict=True))

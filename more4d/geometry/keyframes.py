@@ -112,7 +112,7 @@ def keyframe_path(
     else:
         times = torch.tensor([key.time for key in keyframes], dtype=torch.float64)
         query = torch.linspace(keyframes[0].time, keyframes[-1].time, frames, dtype=torch.float64)
-        poses, zoom = _aimed_poses(name, times, poses, query, keyframes), interpolate(times, zoom, query)
+        poses, zoom = _look_at_poses(name, times, poses, query, keyframes), interpolate(times, zoom, query)
     scale = torch.tensor([1.0, 1.0, 1.0, metres_per_unit], dtype=torch.float64)
     camera_to_world = torch.cat([poses[:, :3] * scale, poses[:, 3:]], 1)
     intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64)
@@ -123,7 +123,7 @@ def keyframe_path(
     )
 
 
-def _aimed_poses(
+def _look_at_poses(
     name: str, times: Tensor, poses: Tensor, query: Tensor, keyframes: Sequence[Keyframe]
 ) -> Tensor:
     targets = [key.target for key in keyframes if key.target is not None]

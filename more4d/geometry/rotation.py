@@ -189,8 +189,8 @@ def interpolate_rigid(
     velocity = _key_slopes(times, relative)
     piece, part, step = _locate(times, query)
     change = relative[piece]
-    arrive = (right_jacobian_inverse(change) @ velocity[piece + 1][..., None])[..., 0]
-    turn = _hermite(part, change, velocity[piece] * step, arrive * step)
+    end_tangent = (right_jacobian_inverse(change) @ velocity[piece + 1][..., None])[..., 0]
+    turn = _hermite(part, change, velocity[piece] * step, end_tangent * step)
     return rigid(rotations[piece] @ so3_exp(turn), interpolate(times, poses[:, :3, 3], query))
 
 
@@ -203,10 +203,14 @@ def _locate(times: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return piece, ((query - times[piece]) / step).clamp(0, 1)[:, None], step[:, None]
 
 
-def _hermite(part: Tensor, change: Tensor, leave: Tensor, arrive: Tensor) -> Tensor:
+def _hermite(part: Tensor, change: Tensor, start_tangent: Tensor, end_tangent: Tensor) -> Tensor:
     """The cubic from 0 to `change` over part 0 to 1 with the given end slopes."""
     square, cube = part**2, part**3
-    return (3 * square - 2 * cube) * change + (cube - 2 * square + part) * leave + (cube - square) * arrive
+    return (
+        (3 * square - 2 * cube) * change
+        + (cube - 2 * square + part) * start_tangent
+        + (cube - square) * end_tangent
+    )
 
 
 def _key_slopes(times: Tensor, changes: Tensor) -> Tensor:

@@ -30,14 +30,14 @@ def edge_f1(
     if depth.shape != truth.shape:
         raise ValueError(f"sizes differ: {tuple(depth.shape)} and {tuple(truth.shape)}; resize first")
     known = torch.ones_like(truth, dtype=torch.bool) if valid is None else valid
-    said, true = _steps(depth, known), _steps(truth, known)
+    estimate, true = _steps(depth, known), _steps(truth, known)
     scores, weights = [], []
     for factor in FACTORS:
-        called, there = said > factor, true > factor
-        if bool(there.any()):
-            hits = (called & there).sum()
-            precision = hits / called.sum().clamp(min=1)
-            recall = hits / there.sum()
+        predicted, true_edges = estimate > factor, true > factor
+        if bool(true_edges.any()):
+            hits = (predicted & true_edges).sum()
+            precision = hits / predicted.sum().clamp(min=1)
+            recall = hits / true_edges.sum()
             scores.append(float(2 * precision * recall / (precision + recall).clamp(min=1e-9)))
             weights.append(factor)
     if not scores:

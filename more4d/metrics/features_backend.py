@@ -24,14 +24,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Video = Float[Tensor, "frames height width 3"]
 
 
-class ClipLikeness:
+class ClipSimilarity:
     """How alike pictures are to CLIP."""
 
     def __init__(self, model: CLIPVisionModelWithProjection, device: str | torch.device = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
 
     @classmethod
-    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "ClipLikeness":
+    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "ClipSimilarity":
         """Load a CLIP model (its vision tower and projection) from a folder.
 
         Raises:
@@ -40,13 +40,13 @@ class ClipLikeness:
         return cls(_open(CLIPVisionModelWithProjection, folder, "a CLIP model"), device)
 
     @torch.inference_mode()
-    def embed(self, pictures: Video) -> Float[Tensor, "frames dim"]:
+    def embed(self, images: Video) -> Float[Tensor, "frames dim"]:
         """Unit vectors of pictures in [0, 1], squeezed to CLIP's square."""
         size = self._model.config.image_size
-        pixels = _pixels(pictures, size, CLIP_MEAN, CLIP_STD).to(self._device)
+        pixels = _pixels(images, size, CLIP_MEAN, CLIP_STD).to(self._device)
         return torch.nn.functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1).cpu()
 
-    def likeness(self, video: Video, truth: Video) -> float:
+    def similarity(self, video: Video, truth: Video) -> float:
         """Mean cosine of each frame with the true one. Diffusion4D's CLIP-F along the photo's own camera, and
         its CLIP-O along an orbit.
         """
@@ -88,9 +88,9 @@ def _open(kind: type, folder: Path, what: str) -> torch.nn.Module:
         raise WeightsError(f"cannot load {what} from {folder} ({reason})") from error
 
 
-def _pixels(pictures: Video, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def _pixels(images: Video, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     resized = interpolate(
-        pictures.permute(0, 3, 1, 2), (size, size), mode="bicubic", align_corners=False, antialias=True
+        images.permute(0, 3, 1, 2), (size, size), mode="bicubic", align_corners=False, antialias=True
     ).clamp(0, 1)
     middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
     return (resized - middle) / spread

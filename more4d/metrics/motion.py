@@ -18,7 +18,7 @@ from more4d.geometry.motion import normalise_motion
 from more4d.metrics.tracks import image_error_px
 
 MOVING_PX = 1.0
-LEAST_SHARE = 0.005
+MIN_AREA_SHARE = 0.005
 """Objects that cover less of the picture than this are not asked about."""
 
 
@@ -60,18 +60,18 @@ def motion_px(
     return normalise_motion(positions, camera) * positions.shape[2]
 
 
-def farthest_px(
+def max_displacement_px(
     positions: Float[Tensor, "frames height width 3"], camera: Camera
 ) -> Float[Tensor, "height width"]:
     """How far each pixel ever is from where it began."""
     return motion_px(positions, camera).norm(dim=-1).amax(0)
 
 
-def moves(
+def moved_mask(
     positions: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = MOVING_PX
 ) -> Bool[Tensor, "height width"]:
     """The pixels that ever are more than `threshold_px` from where they began."""
-    return farthest_px(positions, camera) > threshold_px
+    return max_displacement_px(positions, camera) > threshold_px
 
 
 def motion_errors(
@@ -92,7 +92,7 @@ def motion_errors(
     unmoved = truth[:1].expand_as(truth)
     off, gone = (image_error_px(tracks, truth, camera)[1:] for tracks in (predicted, unmoved))
     taken = image_error_px(predicted, unmoved, camera)[1:]
-    moving, called = moves(truth, camera), moves(predicted, camera)
+    moving, pred_moving = moved_mask(truth, camera), moved_mask(predicted, camera)
     distance_m, way_m = (
         (tracks - truth)[1:].norm(dim=-1)[:, moving].mean() for tracks in (predicted, unmoved)
     )
@@ -104,8 +104,8 @@ def motion_errors(
         moving_m=float(distance_m),
         no_motion_m=float(way_m),
         drift_px=float(off[:, ~moving].mean()),
-        leak=float(called[~moving].float().mean()),
-        iou=float((moving & called).sum() / (moving | called).sum()),
+        leak=float(pred_moving[~moving].float().mean()),
+        iou=float((moving & pred_moving).sum() / (moving | pred_moving).sum()),
         taken_px=float(taken[:, moving].mean()),
     )
 
@@ -115,19 +115,19 @@ def object_motion_px(
     object_ids: Int[Tensor, "height width"],
     camera: Camera,
     *,
-    least_share: float = LEAST_SHARE,
+    min_area_share: float = MIN_AREA_SHARE,
 ) -> dict[int, float]:
     """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
-    farthest = farthest_px(positions, camera)
+    farthest = max_displacement_px(positions, camera)
     return {
         number: float(farthest[object_ids == number].mean())
         for number in object_ids.unique().tolist()
-        if number > 0 and float((object_ids == number).float().mean()) >= least_share
+        if number > 0 and float((object_ids == number).float().mean()) >= min_area_share
     }
 
 
-def moves_what_was_asked(
-    predicted_px: Mapping[int, float], truth_px: Mapping[int, float], asked: Iterable[int]
+def prompted_objects_move(
+    predicted_px: Mapping[int, float], truth_px: Mapping[int, float], prompted: Iterable[int]
 ) -> tuple[bool, bool] | None:
     """(the asked objects move and no other does so much, and the others are still); None where the question
     does not arise: nobody is asked, or everybody.
@@ -139,14 +139,14 @@ def moves_what_was_asked(
     Args:
         predicted_px: what `object_motion_px` says of the generated motion.
         truth_px: what it says of the true one.
-        asked: the objects that the prompt lets move; those that are too small are left out.
+        prompted: the objects that the prompt lets move; those that are too small are left out.
     """
-    asked = set(asked) & predicted_px.keys()
-    others = [way for number, way in predicted_px.items() if number not in asked]
-    if not asked or not others:
+    prompted = set(prompted) & predicted_px.keys()
+    others = [way for number, way in predicted_px.items() if number not in prompted]
+    if not prompted or not others:
         return None
-    going = all(predicted_px[number] >= min(MOVING_PX, truth_px[number] / 2) for number in asked)
-    weakest = min(predicted_px[number] for number in asked)
+    going = all(predicted_px[number] >= min(MOVING_PX, truth_px[number] / 2) for number in prompted)
+    weakest = min(predicted_px[number] for number in prompted)
     return going and max(others) < weakest / 2, max(others) < MOVING_PX
 
 
@@ -163,7 +163,7 @@ def diversity(
     """
     if len(predictions) < 2:
         raise ValueError(f"diversity needs at least 2 predictions, got {len(predictions)}")
-    moving = moves(truth, camera)
+    moving = moved_mask(truth, camera)
     way = image_error_px(truth[:1].expand_as(truth), truth, camera)[1:, moving].mean()
     apart = [
         image_error_px(first, second, camera)[1:, moving].mean()

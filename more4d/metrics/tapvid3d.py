@@ -15,7 +15,7 @@ from torch import Tensor
 from more4d.geometry.tracks import PointTracks
 
 THRESHOLDS_PX = (1, 2, 4, 8, 16)
-PICTURE_PX = 256
+IMAGE_PX = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +52,25 @@ def tapvid3d(
             f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
             f"and {tuple(truth.positions.shape)}"
         )
-    seen, called = truth.visibility[1:], predicted.visibility[1:]
-    true, said = truth.positions[1:], predicted.positions[1:]
-    both = seen & called
+    seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
+    true, estimate = truth.positions[1:], predicted.positions[1:]
+    both = seen & pred_visible
     if scaling == "median" and bool(both.any()):
-        said = said * (_median_range(true, both) / _median_range(said, both))
-    distance = (said - true).norm(dim=-1)
-    focal_px = PICTURE_PX * math.sqrt(truth.camera.fx * truth.camera.fy)
+        estimate = estimate * (_median_range(true, both) / _median_range(estimate, both))
+    distance = (estimate - true).norm(dim=-1)
+    focal_px = IMAGE_PX * math.sqrt(truth.camera.fx * truth.camera.fy)
     unit = true[..., 2] / focal_px
     jaccards, shares = [], []
     for threshold in THRESHOLDS_PX:
         near = distance < threshold * unit
         hits = (near & both).sum()
-        wrong = (called & ~(seen & near)).sum()
+        wrong = (pred_visible & ~(seen & near)).sum()
         jaccards.append(hits / (seen.sum() + wrong))
         shares.append((near & seen).sum() / seen.sum())
     return TapVid3d(
         average_jaccard=float(torch.stack(jaccards).mean()),
         average_within=float(torch.stack(shares).mean()),
-        occlusion_accuracy=float((seen == called).float().mean()),
+        occlusion_accuracy=float((seen == pred_visible).float().mean()),
     )
 
 

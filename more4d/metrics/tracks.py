@@ -83,14 +83,14 @@ def track_errors(
         )
     if moving is None:
         moving = moving_pixels(truth.positions, truth.camera)
-    seen, called = truth.visibility[1:], predicted.visibility[1:]
+    seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
     moving = moving.expand_as(seen) & seen
     image = image_error_px(predicted.positions, truth.positions, truth.camera)[1:]
     space = (predicted.positions - truth.positions)[1:].norm(dim=-1)
     relative = space / truth.positions[1:, ..., 2]
     shifts = [(t.positions - t.positions[0])[1:] / t.depth_m[..., None] for t in (predicted, truth)]
     motion = (shifts[0] - shifts[1]).norm(dim=-1)
-    both = (seen & called).sum()
+    both = (seen & pred_visible).sum()
     return TrackErrors(
         error_px=float(image[seen].mean()),
         median_px=float(image[seen].nanmedian()),
@@ -104,9 +104,9 @@ def track_errors(
         moving_relative=float(relative[moving].mean()),
         motion=float(motion[seen].mean()),
         moving_motion=float(motion[moving].mean()),
-        visible_precision=float(both / called.sum()),
+        visible_precision=float(both / pred_visible.sum()),
         visible_recall=float(both / seen.sum()),
-        visible_accuracy=float((seen == called).float().mean()),
+        visible_accuracy=float((seen == pred_visible).float().mean()),
     )
 
 
@@ -136,11 +136,11 @@ def follows_direction(
     direction: str,
     camera: Camera,
     *,
-    least: float = 0.01,
+    min_displacement: float = 0.01,
 ) -> bool:
     """Whether the pixels of `mask` go, on average and by the end, the way `direction` says.
 
-    The mean normalised displacement along the named axis must have the right sign and be at least `least`
+    The mean normalised displacement along the named axis must have the right sign and be at least `min_displacement`
     (a hundredth of the picture, or of the depth).
     """
     if direction not in DIRECTION_AXES:
@@ -149,7 +149,7 @@ def follows_direction(
         raise ValueError("no pixel is asked about: the mask is empty")
     axis, sign = DIRECTION_AXES[direction]
     end = normalise_motion(predicted, camera)[-1][mask].mean(0)
-    return bool(sign * end[axis] >= least)
+    return bool(sign * end[axis] >= min_displacement)
 
 
 @dataclass(frozen=True, kw_only=True)

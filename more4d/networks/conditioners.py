@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, pad
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.exact import ExactBuffers
+from more4d.networks.precision import Fp32Buffers
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -99,11 +99,11 @@ class UMT5TextEncoder(nn.Module):
         """Token ids, padded to the longest of the prompts only: what lies beyond influences nothing."""
         if self._tokenize is None:
             self._tokenize = _tokenizer(self.config.tokenizer)
-        rows = [self._cut(prompt, self._tokenize(" ".join(prompt.split()))) for prompt in prompts]
+        rows = [self._truncate(prompt, self._tokenize(" ".join(prompt.split()))) for prompt in prompts]
         longest = max(len(row) for row in rows)
         return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
 
-    def _cut(self, prompt: str, ids: list[int]) -> list[int]:
+    def _truncate(self, prompt: str, ids: list[int]) -> list[int]:
         if len(ids) <= self.config.length:
             return ids
         log.warning(
@@ -169,7 +169,7 @@ class ClipVisionConfig:
     image_size: int = 224
 
 
-class ClipVision(ExactBuffers):
+class ClipVision(Fp32Buffers):
     """Photos to CLIP's penultimate hidden state: a class token and one token per patch."""
 
     mean: Tensor

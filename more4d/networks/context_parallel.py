@@ -27,7 +27,7 @@ class ContextParallel:
 
     group: distributed.ProcessGroup
 
-    def share(self, tokens: int, heads: int) -> "TokenShare":
+    def shard(self, tokens: int, heads: int) -> "TokenShard":
         """What this process has of a sequence.
 
         Raises:
@@ -38,16 +38,16 @@ class ContextParallel:
             raise ValueError("context parallelism computes no gradients; call the network under no_grad")
         if processes > min(tokens, heads):
             raise ValueError(f"{processes} processes cannot share {tokens} tokens of {heads} heads")
-        return TokenShare(
+        return TokenShard(
             group=self.group,
             rank=self.group.rank(),
-            sizes=evenly(tokens, processes),
-            heads=evenly(heads, processes),
+            sizes=split_evenly(tokens, processes),
+            heads=split_evenly(heads, processes),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenShare:
+class TokenShard:
     """One process's run of a sequence of tokens, and the heads it attends with.
 
     Attributes:
@@ -79,7 +79,7 @@ class TokenShare:
         count, batch, _, _, width = stacked.shape
         few = self.heads[self.rank]
         shapes = [(count, batch, tokens, few, width) for tokens in self.sizes]
-        return self._trade(stacked.split(self.heads, dim=3), shapes, dim=2).unbind(0)
+        return self._all_to_all(stacked.split(self.heads, dim=3), shapes, dim=2).unbind(0)
 
     def heads_for_tokens(
         self, attended: Float[Tensor, "b all few head_dim"]
@@ -87,15 +87,15 @@ class TokenShare:
         """Back from all tokens of some heads to some tokens of all heads."""
         batch, _, _, width = attended.shape
         shapes = [(batch, self.sizes[self.rank], few, width) for few in self.heads]
-        return self._trade(attended.split(self.sizes, dim=1), shapes, dim=2)
+        return self._all_to_all(attended.split(self.sizes, dim=1), shapes, dim=2)
 
     def gather(self, tokens: Float[Tensor, "b mine channels"]) -> Float[Tensor, "b all channels"]:
         """Every process's tokens, on every process."""
         batch, _, channels = tokens.shape
         shapes = [(batch, size, channels) for size in self.sizes]
-        return self._trade((tokens,) * len(shapes), shapes, dim=1)
+        return self._all_to_all((tokens,) * len(shapes), shapes, dim=1)
 
-    def _trade(self, parts: tuple[Tensor, ...], shapes: list[tuple[int, ...]], dim: int) -> Tensor:
+    def _all_to_all(self, parts: tuple[Tensor, ...], shapes: list[tuple[int, ...]], dim: int) -> Tensor:
         """Send part i to process i, and join what comes back, of these shapes, along `dim`."""
         sent = torch.cat([part.reshape(-1) for part in parts])
         lengths = [torch.Size(shape).numel() for shape in shapes]
@@ -106,7 +106,7 @@ class TokenShare:
         )
 
 
-def evenly(things: int, shares: int) -> tuple[int, ...]:
+def split_evenly(things: int, shares: int) -> tuple[int, ...]:
     """Share out `things`; the first shares have one more where they do not divide."""
     each, rest = divmod(things, shares)
     return tuple(each + (share < rest) for share in range(shares))

@@ -109,7 +109,7 @@ class Conditions:
 class STraGConditions(Conditions):
     """What 4D-STraG is told: photo, depth, reference tokens, text, CLIP vision and motion features.
 
-    `answers` stand for what a prompt reader finds, so that training can tell the truth in its place.
+    `grounding_probs` stand for what a prompt reader finds, so that training can tell the truth in its place.
     """
 
     image_latents: Float[Tensor, "b image_channels f h w"]
@@ -118,7 +118,7 @@ class STraGConditions(Conditions):
     reference_latents: Float[Tensor, "b 16 h w"] | None = None
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
     motion_features: Float[Tensor, "b feature_dim grid_h grid_w"] | None = None
-    answers: Float[Tensor, "b channels rows columns"] | None = None
+    grounding_probs: Float[Tensor, "b channels rows columns"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

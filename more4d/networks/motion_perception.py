@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class GuidedTokens(NamedTuple):
+class TokenSpan(NamedTuple):
     """Which of the tokens at hand the features guide: `start` to `stop`, the first of them by cell `cell`."""
 
     start: int
     stop: int
     cell: int = 0
 
-    def within(self, start: int, stop: int, cells: int) -> "GuidedTokens":
+    def within(self, start: int, stop: int, cells: int) -> "TokenSpan":
         """The same for who has only the tokens `start` to `stop` at hand."""
         first = min(max(self.start, start), stop)
         last = max(min(self.stop, stop), first)
-        return GuidedTokens(first - start, last - start, (self.cell + first - self.start) % cells)
+        return TokenSpan(first - start, last - start, (self.cell + first - self.start) % cells)
 
 
-class MotionGuidance(nn.Module):
+class MotionModulation(nn.Module):
     """One modulation by motion features: of the tokens before self-attention, or before the feed-forward.
 
     The gate starts at zero, so a new module is the identity; the linear layer does not: the gate can learn.
@@ -46,7 +46,7 @@ class MotionGuidance(nn.Module):
         self,
         tokens: Float[Tensor, "b tokens dim"],
         features: Float[Tensor, "b cells feature_dim"],
-        guided: GuidedTokens,
+        motion_span: TokenSpan,
     ) -> Float[Tensor, "b tokens dim"]:
         """Modulate every frame of tokens by the same cells.
 
@@ -56,7 +56,7 @@ class MotionGuidance(nn.Module):
         scale, shift = (self.linear(functional.silu(features)).unsqueeze(1)).chunk(2, dim=-1)
         # A gate is small, and beside 1 bfloat16 loses what is below 0.004.
         scale, shift = 1 + scale.float() * self.gate.float(), shift.float() * self.gate.float()
-        start, stop, cell = guided
+        start, stop, cell = motion_span
         if cell:
             scale, shift = scale.roll(-cell, dims=2), shift.roll(-cell, dims=2)
         frames, rest = divmod(stop - start, features.shape[1])

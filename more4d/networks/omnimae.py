@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.exact import ExactBuffers
+from more4d.networks.precision import Fp32Buffers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,7 +45,7 @@ class OmniMAEConfig:
         return self.image_size // self.patch
 
 
-class OmniMAETrunk(ExactBuffers):
+class OmniMAETrunk(Fp32Buffers):
     """A photo in, a map of features out."""
 
     positions: Tensor
@@ -69,10 +69,10 @@ class OmniMAETrunk(ExactBuffers):
         side = (self.config.image_size, self.config.image_size)
         image = functional.interpolate(image.float(), size=side, mode="bilinear", align_corners=False)
         still = ((image - self.mean) / self.std).unsqueeze(2).expand(-1, -1, TUBELET, -1, -1)
-        kind = self.patch_embed.weight.dtype
+        dtype = self.patch_embed.weight.dtype
         # Positions run over the frames of a long video; the first frame's are enough for a still.
-        tokens = rearrange(self.patch_embed(still.to(kind)), "b c 1 h w -> b (h w) c") + self.positions
-        tokens = tokens.to(kind)
+        tokens = rearrange(self.patch_embed(still.to(dtype)), "b c 1 h w -> b (h w) c") + self.positions
+        tokens = tokens.to(dtype)
         for block in self.blocks:
             tokens = block(tokens)
         return rearrange(self.norm(tokens), "b (h w) c -> b c h w", h=self.config.grid)

@@ -10,10 +10,10 @@ from torch.nn.functional import interpolate, pad
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
 from more4d.networks.motion_perception import MotionFeatureAdapter
-from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig
+from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig
 from more4d.networks.wan import WanConfig, WanTransformer
 
-ANSWER_SCALE = 4.0
+GROUNDING_SCALE = 4.0
 """Probabilities are small beside latents of unit variance, and what is louder is heard sooner in training."""
 
 
@@ -22,7 +22,7 @@ class STraGConfig:
     """Channels of the input, in their order, and the transformer that takes them.
 
     `start_channels` are zeros: a slot the published weights have and nothing fills. The answers of a
-    `reader`, which the published weights do not have, stand behind the depth channels.
+    `text_grounding`, which the published weights do not have, stand behind the depth channels.
     """
 
     wan: WanConfig
@@ -30,18 +30,18 @@ class STraGConfig:
     image_channels: int = 16
     start_channels: int = 16
     depth_channels: int = 16
-    reader: PromptReaderConfig | None = None
+    text_grounding: TextGroundingConfig | None = None
 
     def __post_init__(self) -> None:
         parts = (self.latent_channels, self.image_channels, self.start_channels, self.depth_channels)
         names = "noisy | image | start | depth"
-        if self.reader:
-            parts, names = (*parts, self.reader.channels), f"{names} | reader"
+        if self.text_grounding:
+            parts, names = (*parts, self.text_grounding.channels), f"{names} | reader"
             told = (self.wan.motion_feature_dim, self.wan.text_dim)
-            if (self.reader.feature_dim, self.reader.text_dim) != told:
+            if (self.text_grounding.feature_dim, self.text_grounding.text_dim) != told:
                 raise ConfigError(
-                    f"the reader takes features and text of {self.reader.feature_dim} and"
-                    f" {self.reader.text_dim} channels; wan has {told[0]} and {told[1]}"
+                    f"the reader takes features and text of {self.text_grounding.feature_dim} and"
+                    f" {self.text_grounding.text_dim} channels; wan has {told[0]} and {told[1]}"
                 )
         if sum(parts) != self.wan.in_channels:
             raise ConfigError(
@@ -66,7 +66,7 @@ class STraG(nn.Module):
             if config.wan.motion_feature_dim is None
             else MotionFeatureAdapter(config.wan.motion_feature_dim)
         )
-        self.reader = PromptReader(config.reader) if config.reader else None
+        self.reader = TextGrounding(config.text_grounding) if config.text_grounding else None
 
     def forward(
         self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: STraGConditions
@@ -81,7 +81,7 @@ class STraG(nn.Module):
             conditions.image_latents,
             start,
             conditions.depth_latents,
-            *self._answers(conditions, noisy),
+            *self._grounding_latents(conditions, noisy),
         ]
         latents = torch.cat([noisy, *beside], dim=1)
         velocity = self.transformer(
@@ -90,11 +90,11 @@ class STraG(nn.Module):
             conditions.text,
             image=conditions.clip,
             reference=conditions.reference_latents,
-            motion=self._guidance(conditions.motion_features, noisy),
+            motion=self._motion_tokens(conditions.motion_features, noisy),
         )
         return velocity.to(noisy.dtype)
 
-    def read(self, conditions: STraGConditions) -> Float[Tensor, "b channels rows columns"]:
+    def ground_text(self, conditions: STraGConditions) -> Float[Tensor, "b channels rows columns"]:
         """What the reader finds in the prompt about each cell of the motion features' grid.
 
         Raises:
@@ -108,15 +108,17 @@ class STraG(nn.Module):
         """Keep only what enters each block; the rest is computed again on the way back."""
         self.transformer.enable_gradient_checkpointing()
 
-    def _answers(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
+    def _grounding_latents(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
         if self.reader is None:
             return []
         size = noisy.shape[-2:]
-        said = self.read(conditions) if conditions.answers is None else conditions.answers
-        answers = ANSWER_SCALE * interpolate(said, size, mode="nearest-exact").to(noisy.dtype)
+        said = (
+            self.ground_text(conditions) if conditions.grounding_probs is None else conditions.grounding_probs
+        )
+        answers = GROUNDING_SCALE * interpolate(said, size, mode="nearest-exact").to(noisy.dtype)
         return [answers[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)]
 
-    def _guidance(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:
+    def _motion_tokens(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:
         if features is None:
             return None
         if self.motion_adapter is None:
@@ -125,7 +127,7 @@ class STraG(nn.Module):
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
 
 
-def with_reader(network: STraG, config: STraGConfig) -> STraG:
+def with_text_grounding(network: STraG, config: STraGConfig) -> STraG:
     """A network of configuration `config`, which has a reader, around the transformer of `network`.
 
     It computes what `network` does if that has none, for what the reader says is not listened to yet. A
@@ -134,9 +136,11 @@ def with_reader(network: STraG, config: STraGConfig) -> STraG:
     Raises:
         ConfigError: `config` has no reader, one of other classes, or differs in more than the reader.
     """
-    new, had = config.reader, network.config.reader
+    new, had = config.text_grounding, network.config.text_grounding
     more = new.channels - (had.channels if had else 0) if new else 0
-    as_was = replace(config, reader=had, wan=replace(config.wan, in_channels=config.wan.in_channels - more))
+    as_was = replace(
+        config, text_grounding=had, wan=replace(config.wan, in_channels=config.wan.in_channels - more)
+    )
     if new is None or (had and had.classes != new.classes) or as_was != network.config:
         raise ConfigError("options.network is not the network of the weights it starts from, with a reader")
     grown = STraG(config)

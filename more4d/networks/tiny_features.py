@@ -14,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.folded_blocks import ResidualBlock
+from more4d.networks.codec_blocks import ResidualBlock
 from more4d.networks.interface import PIXEL_STRIDE
 from more4d.networks.omnimae import OmniMAEConfig, ViTBlock, sinusoid
 
-CLOSER = 2
+INPUT_SCALE = 2
 """Pixels of the photo it is shown, along a side, for each pixel that latents are made of."""
 
-STRIDE = CLOSER * PIXEL_STRIDE
+STRIDE = INPUT_SCALE * PIXEL_STRIDE
 
 LONGEST_SIDE = 256
 """Cells along a side that have positions of their own."""
@@ -55,7 +55,7 @@ class TinyFeaturesConfig:
 class TinyFeatures(nn.Module):
     """A photo in, a map of features out, one vector per cell of 16x16 pixels."""
 
-    closer = CLOSER
+    input_scale = INPUT_SCALE
 
     def __init__(self, config: TinyFeaturesConfig) -> None:
         super().__init__()
@@ -88,12 +88,12 @@ class TinyFeatures(nn.Module):
             raise ValueError(
                 f"sides must be multiples of {STRIDE} and at most {longest}, got {height} x {width}"
             )
-        kind = self.norm.weight.dtype
-        cells = self.stages((2 * image - 1).to(kind))
+        dtype = self.norm.weight.dtype
+        cells = self.stages((2 * image - 1).to(dtype))
         rows, columns = cells.shape[-2:]
         down = self.positions[:rows, None].expand(-1, columns, -1)
         across = self.positions[None, :columns].expand(rows, -1, -1)
-        places = rearrange(torch.cat([down, across], dim=-1), "h w c -> 1 (h w) c").to(kind)
+        places = rearrange(torch.cat([down, across], dim=-1), "h w c -> 1 (h w) c").to(dtype)
         tokens = rearrange(cells, "b c h w -> b (h w) c") + places
         for block in self.blocks:
             tokens = block(tokens)

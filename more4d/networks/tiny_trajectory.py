@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.folded_blocks import ResidualBlock, TimeMixing, fold_frames, unfold_frames
+from more4d.networks.codec_blocks import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames, moving_mask
 
 COARSE = 4
@@ -66,7 +66,7 @@ class MotionEncoder(nn.Module):
         self.later = nn.Conv2d(3 * FRAME_STRIDE * COARSE**2, half, 1)
         self.fine = ResidualBlock(half)
         self.down = nn.Conv2d(half, width, 2, stride=2)
-        self.mix = TimeMixing(width)
+        self.mix = TemporalMixing(width)
         self.coarse = ResidualBlock(width)
         self.out = nn.Conv2d(width, config.latent_channels, 1)
         nn.init.zeros_(self.out.weight)
@@ -76,7 +76,7 @@ class MotionEncoder(nn.Module):
         self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
     ) -> Float[Tensor, "b 16 f h w"]:
         path = motion.mean(2)
-        folded = fold_frames(motion)
+        folded = frames_to_channels(motion)
         batch, groups = folded.shape[:2]
         first = self.first(pixel_unshuffle(torch.cat([moving, path], 1), COARSE))[:, None]
         later = self.later(pixel_unshuffle(folded.flatten(0, 1), COARSE))
@@ -89,7 +89,7 @@ class MotionEncoder(nn.Module):
         summary = torch.cat([OCCUPANCY_SCALE * quarters, MOTION_SCALE * masked_mean(path, moving)], 1)
         means = masked_mean(folded.flatten(1, 2), moving)
         means = MOTION_SCALE * rearrange(means, "b (f c) h w -> b c f h w", f=groups)
-        averaged = torch.cat([widen(summary[:, :, None], learned), widen(means, learned)], 2)
+        averaged = torch.cat([pad_channels(summary[:, :, None], learned), pad_channels(means, learned)], 2)
         return averaged + learned
 
 
@@ -100,7 +100,7 @@ class MotionDecoder(nn.Module):
         super().__init__()
         width, guide = config.width, config.guide_width
         self.inward = nn.Conv2d(config.latent_channels, width, 1)
-        self.mix = TimeMixing(width)
+        self.mix = TemporalMixing(width)
         self.coarse = nn.ModuleList([ResidualBlock(width), ResidualBlock(width)])
         self.up = nn.Conv2d(width, 4 * guide, 1)
         self.fine = ResidualBlock(guide)
@@ -139,7 +139,7 @@ class MotionDecoder(nn.Module):
         first = torch.zeros_like(later[:, 0, :3])[:, :, None]
         occupancy = pixel_shuffle(latents[:, :4, 0], 2) / OCCUPANCY_SCALE
         gate = gate + 8 * (occupancy - 0.5)
-        return unfold_frames(later, first), pixel_shuffle(gate, COARSE)
+        return channels_to_frames(later, first), pixel_shuffle(gate, COARSE)
 
 
 def masked_mean(
@@ -150,7 +150,7 @@ def masked_mean(
     return avg_pool2d(values * mask, PIXEL_STRIDE) / share.clamp(min=1 / PIXEL_STRIDE**2)
 
 
-def widen(
+def pad_channels(
     few: Float[Tensor, "b few f h w"], like: Float[Tensor, "b c frames h w"]
 ) -> Float[Tensor, "b c f h w"]:
     """Zeros appended until there are as many channels as `like` has."""
@@ -222,8 +222,8 @@ class TinyTrajectoryCodec(nn.Module):
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
         """Squashed motion without the gate, and the gate's logit."""
-        kind = latents.dtype
-        return self.decoder(latents, image.to(kind), scaled_log_depth(depth_m).to(kind))
+        dtype = latents.dtype
+        return self.decoder(latents, image.to(dtype), scaled_log_depth(depth_m).to(dtype))
 
     def encode_motion(
         self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None

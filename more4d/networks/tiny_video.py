@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.folded_blocks import ResidualBlock, TimeMixing, fold_frames, unfold_frames
+from more4d.networks.codec_blocks import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 from more4d.networks.interface import FRAME_STRIDE, latent_frames
 
 COARSE = 4
@@ -28,15 +28,15 @@ class TinyVideoConfig:
         width: channels on the latent grid.
         fine_width: channels on the grid of 4x4 pixels.
         blocks: residual blocks on either grid of the decoder.
-        behind: what the decoder corrects in holes: what the known video shows there, which is then filled
-            from behind (`geometry.unseen_colour`), or a smooth mean of what is around them.
+        background_fill: what the decoder corrects in holes: what the known video shows there, which is then filled
+            from behind (`geometry.background_fill`), or a smooth mean of what is around them.
     """
 
     latent_channels: int = 16
     width: int = 96
     fine_width: int = 64
     blocks: int = 2
-    behind: bool = False
+    background_fill: bool = False
 
 
 class VideoEncoder(nn.Module):
@@ -49,7 +49,7 @@ class VideoEncoder(nn.Module):
         self.later = nn.Conv2d(3 * FRAME_STRIDE * COARSE**2, fine, 1)
         self.fine = ResidualBlock(fine)
         self.down = nn.Conv2d(fine, width, 2, stride=2)
-        self.mix = TimeMixing(width)
+        self.mix = TemporalMixing(width)
         self.coarse = nn.ModuleList([ResidualBlock(width) for _ in range(config.blocks)])
         self.out = nn.Conv2d(width, config.latent_channels, 1)
 
@@ -57,7 +57,7 @@ class VideoEncoder(nn.Module):
         batch, frames = video.shape[0], latent_frames(video.shape[2])
         x = self.first(pixel_unshuffle(video[:, :, 0], COARSE))[:, None]
         if frames > 1:
-            later = self.later(pixel_unshuffle(fold_frames(video).flatten(0, 1), COARSE))
+            later = self.later(pixel_unshuffle(frames_to_channels(video).flatten(0, 1), COARSE))
             x = torch.cat([x, rearrange(later, "(b f) c h w -> b f c h w", b=batch)], 1)
         x = self.mix(self.down(silu(self.fine(x.flatten(0, 1)))), frames)
         for block in self.coarse:
@@ -72,7 +72,7 @@ class VideoDecoder(nn.Module):
         super().__init__()
         fine, width = config.fine_width, config.width
         self.inward = nn.Conv2d(config.latent_channels, width, 1)
-        self.mix = TimeMixing(width)
+        self.mix = TemporalMixing(width)
         self.coarse = nn.ModuleList([ResidualBlock(width) for _ in range(config.blocks)])
         self.up = nn.Conv2d(width, 4 * fine, 1)
         # Three colours of the filled video and the coverage, for the four frames of a latent frame.
@@ -104,7 +104,7 @@ class VideoDecoder(nn.Module):
             x = block(x)
         correction = pixel_shuffle(self.out(silu(x)), COARSE)
         correction = rearrange(correction, "(b f) c h w -> b f c h w", b=batch)
-        return filled + unfold_frames(correction[:, 1:], correction[:, 0, :3, None])
+        return filled + channels_to_frames(correction[:, 1:], correction[:, 0, :3, None])
 
 
 class TinyVideoCodec(nn.Module):
@@ -132,7 +132,7 @@ class TinyVideoCodec(nn.Module):
     ) -> Float[Tensor, "b 3 t height width"]:
         """See `interface.VideoCodec`."""
         raw = latents * self._column(self.latent_std) + self._column(self.latent_mean)
-        filled = known if self.config.behind else fill_smoothly(known, coverage)
+        filled = known if self.config.background_fill else pull_push_fill(known, coverage)
         return self.decoder(raw, filled, coverage)
 
     @staticmethod
@@ -140,7 +140,7 @@ class TinyVideoCodec(nn.Module):
         return rearrange(values, "c -> 1 c 1 1 1")
 
 
-def fill_smoothly(
+def pull_push_fill(
     known: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
 ) -> Float[Tensor, "b 3 t height width"]:
     """Fill holes by pull-push (Gortler et al. 1996): averages of what is known, from fine to coarse and

@@ -28,11 +28,11 @@ from more4d.networks.video_vae import (
 )
 
 GROUPS = 32
-FRAMES_AT_ONCE = 4
-FARTHEST_M = 1e4
-NEAREST_M = 1e-5
-FLATTEST_LOG_RANGE = 0.05
-LARGEST_MOTION = 6.0  # of normalised motion; its picture is 0.995, and beyond it small errors become large
+FRAMES_PER_CHUNK = 4
+MAX_DEPTH_M = 1e4
+MIN_DEPTH_M = 1e-5
+MIN_LOG_RANGE = 0.05
+MAX_MOTION = 6.0  # of normalised motion; its picture is 0.995, and beyond it small errors become large
 # Statistics of trajectory latents that the released 4D-STraG works in, after Wan's own.
 PUBLISHED_TRAJECTORY_MEAN = (
     0.9336647, -1.5638999, 0.0971676, -0.0003718, -0.4085754, 2.2521055, -1.7826537, 1.4354854,
@@ -130,18 +130,18 @@ class DecoderAdapter(nn.Module):
         return self.conv_out(silu(self.norm_out(x)))
 
 
-class ClosedEncoder(nn.Module):
+class ClosedFormEncoder(nn.Module):
     """The encoder adapter as it is at initialisation, without weights."""
 
     def forward(self, motion: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
         return torch.sigmoid(motion.float())
 
 
-class ClosedDecoder(nn.Module):
-    """The inverse of `ClosedEncoder`, of pictures in [-1, 1]; motion beyond `LARGEST_MOTION` is cut."""
+class ClosedFormDecoder(nn.Module):
+    """The inverse of `ClosedFormEncoder`, of pictures in [-1, 1]; motion beyond `MAX_MOTION` is cut."""
 
     def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-        widest = math.tanh(LARGEST_MOTION / 2)
+        widest = math.tanh(MAX_MOTION / 2)
         return 2 * torch.atanh(picture.float().clamp(-widest, widest))
 
 
@@ -159,8 +159,8 @@ class WanTrajectoryVae(nn.Module):
         self.config = config
         self.video = WanVideoVae(config.video)
         closed, width = config.adapters == "closed", config.adapter_width
-        self.encoder_adapter = ClosedEncoder() if closed else EncoderAdapter(width)
-        self.decoder_adapter = ClosedDecoder() if closed else DecoderAdapter(width)
+        self.encoder_adapter = ClosedFormEncoder() if closed else EncoderAdapter(width)
+        self.decoder_adapter = ClosedFormDecoder() if closed else DecoderAdapter(width)
         self.trajectory_statistics = LatentStatistics.identity()
 
     def encode_motion(
@@ -172,7 +172,7 @@ class WanTrajectoryVae(nn.Module):
         width, which is 1.1 to 3.3 times too much.)
         """
         mean, log_variance = self.posterior(motion)
-        return self.normalised(mean if noise is None else drawn(mean, log_variance, noise))
+        return self.normalised(mean if noise is None else sample_posterior(mean, log_variance, noise))
 
     def posterior(
         self, motion: Float[Tensor, "b 3 t height width"]
@@ -215,7 +215,7 @@ class WanTrajectoryVae(nn.Module):
         self, depth_m: Float[Tensor, "b 1 height width"], frames: int
     ) -> Float[Tensor, "b 16 f h w"]:
         """See `interface.TrajectoryCodec`; the depth map enters the VAE as a grey picture."""
-        picture = depth_to_picture(depth_m, self.config.depth_style)
+        picture = depth_to_image(depth_m, self.config.depth_style)
         return self.encode_image(repeat(picture, "b 1 h w -> b 3 h w"), frames)
 
     def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
@@ -242,11 +242,11 @@ class WanTrajectoryVae(nn.Module):
         if self.video.recompute and torch.is_grad_enabled():
             run = lambda few: checkpoint(adapter, few, use_reentrant=False)  # noqa: E731
         pictures = rearrange(video, "b c t h w -> (b t) c h w")
-        done = torch.cat([run(few) for few in pictures.split(FRAMES_AT_ONCE)])
+        done = torch.cat([run(few) for few in pictures.split(FRAMES_PER_CHUNK)])
         return rearrange(done, "(b t) c h w -> b c t h w", b=video.shape[0])
 
 
-def drawn(
+def sample_posterior(
     mean: Float[Tensor, "b 16 f h w"],
     log_variance: Float[Tensor, "b 16 f h w"],
     noise: Float[Tensor, "b 16 f h w"],
@@ -255,7 +255,7 @@ def drawn(
     return mean.float() + torch.exp(log_variance.float() / 2) * noise
 
 
-def depth_to_picture(
+def depth_to_image(
     depth_m: Float[Tensor, "b 1 height width"], style: DepthStyle
 ) -> Float[Tensor, "b 1 height width"]:
     """Depth as a picture in [-1, 1], near dark and far bright, each sample for itself.
@@ -266,23 +266,25 @@ def depth_to_picture(
     Raises:
         ValueError: "log" finds no finite, positive depth in a sample.
     """
-    pictures = [(_log_picture if style == "log" else _linear_picture)(sample) for sample in depth_m.float()]
+    pictures = [
+        (_log_depth_image if style == "log" else _linear_depth_image)(sample) for sample in depth_m.float()
+    ]
     return torch.stack(pictures)
 
 
-def _log_picture(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
+def _log_depth_image(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
     known = torch.isfinite(depth_m) & (depth_m > 0)
     if not bool(known.any()):
         raise ValueError("no pixel has a finite, positive depth")
     log = torch.where(known, depth_m, torch.ones_like(depth_m)).log()
     near, far = robust_quantile(log[known], 0.02), robust_quantile(log[known], 0.98)
-    spread = (far - near).clamp_min(FLATTEST_LOG_RANGE)
+    spread = (far - near).clamp_min(MIN_LOG_RANGE)
     picture = ((2 * log - near - far) / spread).clamp(-1, 1)
     return torch.where(known, picture, torch.ones_like(picture))
 
 
-def _linear_picture(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
-    depth_m = depth_m.clamp(0, FARTHEST_M)
-    depth_m = torch.where(depth_m >= NEAREST_M, depth_m, torch.ones_like(depth_m))
+def _linear_depth_image(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
+    depth_m = depth_m.clamp(0, MAX_DEPTH_M)
+    depth_m = torch.where(depth_m >= MIN_DEPTH_M, depth_m, torch.ones_like(depth_m))
     near, far = depth_m.min(), depth_m.max()
     return 2 * (depth_m - near) / (far - near + 1e-8) - 1

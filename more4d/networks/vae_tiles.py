@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from more4d.networks.interface import PIXEL_STRIDE
 
-FIRST_UP = 2
+FIRST_UPSAMPLE = 2
 """Cells of the grid between the halves, along each side of a latent."""
-CELL_PX = PIXEL_STRIDE // FIRST_UP
-REMEMBERED = 2
+CELL_PX = PIXEL_STRIDE // FIRST_UPSAMPLE
+CACHED_FRAMES = 2
 """Frames that a causal convolution remembers."""
 
 
@@ -34,7 +34,7 @@ class FirstHalf(nn.Module):
     def forward(
         self, x: Tensor, *, feat_cache: list[Any], feat_idx: list[int], first_chunk: bool = False
     ) -> Tensor:
-        x = _remembering(self.conv_in, x, feat_cache, feat_idx)
+        x = _cached_conv(self.conv_in, x, feat_cache, feat_idx)
         x = self.mid_block(x, feat_cache=feat_cache, feat_idx=feat_idx)
         return self.up(x, feat_cache=feat_cache, feat_idx=feat_idx, first_chunk=first_chunk)
 
@@ -53,7 +53,7 @@ class SecondHalf(nn.Module):
     ) -> Tensor:
         for up in self.ups:
             x = up(x, feat_cache=feat_cache, feat_idx=feat_idx, first_chunk=first_chunk)
-        return _remembering(self.conv_out, self.nonlinearity(self.norm_out(x)), feat_cache, feat_idx)
+        return _cached_conv(self.conv_out, self.nonlinearity(self.norm_out(x)), feat_cache, feat_idx)
 
     @property
     def margin(self) -> int:
@@ -94,10 +94,10 @@ def _spans(cells: int, longest: int, margin: int) -> Iterator[tuple[slice, slice
         yield slice(first, last), kept, slice(start * CELL_PX, stop * CELL_PX)
 
 
-def _remembering(conv: nn.Module, x: Tensor, memory: list[Any], index: list[int]) -> Tensor:
+def _cached_conv(conv: nn.Module, x: Tensor, memory: list[Any], index: list[int]) -> Tensor:
     """A causal convolution that sees the last frames of the group before, and keeps its own for the next."""
     before, place = memory[index[0]], index[0]
     index[0] += 1
     known = x if before is None else torch.cat([before, x], dim=2)
-    memory[place] = known[:, :, -REMEMBERED:].clone()
+    memory[place] = known[:, :, -CACHED_FRAMES:].clone()
     return conv(x, before)

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from more4d.networks.exact import ExactBuffers
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
-from more4d.networks.vae_tiles import FIRST_UP, FirstHalf, SecondHalf, tiles
+from more4d.networks.precision import Fp32Buffers
+from more4d.networks.vae_tiles import FIRST_UPSAMPLE, FirstHalf, SecondHalf, tiles
 from more4d.networks.wan import AutoencoderKLWan
 
 LATENT_CHANNELS = 16
@@ -45,7 +45,7 @@ class WanVideoVaeConfig:
     residual_blocks: int = 2
 
 
-class LatentStatistics(ExactBuffers):
+class LatentStatistics(Fp32Buffers):
     """Mean and standard deviation per latent channel: stored with the weights, always in float32."""
 
     mean: Tensor
@@ -153,7 +153,7 @@ class WanVideoVae(nn.Module):
         """As the decoder, up to rounding; a tile passes through all of time before the next."""
         first, second = FirstHalf(self.vae.decoder), SecondHalf(self.vae.decoder)
         features = self._in_groups(first, latents.split(1, dim=2), first_chunk=True)
-        lengths = [1] + [FIRST_UP] * (latents.shape[2] - 1)
+        lengths = [1] + [FIRST_UPSAMPLE] * (latents.shape[2] - 1)
         batch, _, frames, height, width = latents.shape
         size = (FRAME_STRIDE * (frames - 1) + 1, PIXEL_STRIDE * height, PIXEL_STRIDE * width)
         video = latents.new_empty(batch, 3, *size)

@@ -18,14 +18,14 @@ class ViSMConfig:
     """Channels of the input, in their order (noisy | mask | known), and the transformer that takes them.
 
     Attributes:
-        behind: what the known video shows in its holes: what lies behind them
-            (`geometry.unseen_colour.fill_from_behind`), or mid grey, as published.
+        background_fill: what the known video shows in its holes: what lies behind them
+            (`geometry.background_fill.fill_background`), or mid grey, as published.
     """
 
     wan: WanConfig
     latent_channels: int = 16
     mask_channels: int = FRAME_STRIDE
-    behind: bool = False
+    background_fill: bool = False
 
     def __post_init__(self) -> None:
         parts = (self.latent_channels, self.mask_channels, self.latent_channels)

@@ -23,9 +23,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.networks.context_parallel import ContextParallel, TokenShare
-from more4d.networks.motion_perception import GuidedTokens, MotionGuidance
-from more4d.networks.positions import PreciseTimesteps, rotary_table, rotate
+from more4d.networks.context_parallel import ContextParallel, TokenShard
+from more4d.networks.motion_perception import MotionModulation, TokenSpan
+from more4d.networks.rotary import Float64Timesteps, apply_rotary, rotary_table
 from more4d.networks.wan_config import WanConfig
 
 __all__ = ["AutoencoderKLWan", "WanConfig", "WanTransformer", "convert_wan_vae_to_diffusers"]
@@ -44,7 +44,7 @@ class WanTransformer(WanTransformer3DModel):
 
     _no_split_modules = ["WanBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanBlock"]  # noqa: RUF012
-    kept_exact = ("condition_embedder.time_embedder", "scale_shift_table")
+    keep_in_fp32 = ("condition_embedder.time_embedder", "scale_shift_table")
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__(
@@ -60,11 +60,11 @@ class WanTransformer(WanTransformer3DModel):
             eps=config.eps,
             image_dim=config.image_dim,
         )
-        self.numbers = config
+        self.wan_config = config
         self.context_parallel: ContextParallel | None = None
         self.blocks = nn.ModuleList([WanBlock(config) for _ in range(config.layers)])
         self.rope = None
-        self.condition_embedder.timesteps_proj = PreciseTimesteps(config.freq_dim)
+        self.condition_embedder.timesteps_proj = Float64Timesteps(config.freq_dim)
         height, width = config.patch_size[1:]
         self.ref_conv = (
             nn.Conv2d(REFERENCE_CHANNELS, config.dim, (height, width), stride=(height, width))
@@ -100,47 +100,47 @@ class WanTransformer(WanTransformer3DModel):
         """
         self._check(latents, text, image=image, reference=reference, motion=motion, camera=camera)
         dtype = self.patch_embedding.weight.dtype
-        tokens = self._patches(latents.to(dtype), camera)
+        tokens = self._embed_patches(latents.to(dtype), camera)
         frames, rows, columns = tokens.shape[2:]
         tokens = rearrange(tokens, "b c f h w -> b (f h w) c")
-        in_front = 0
+        num_reference = 0
         if self.ref_conv is not None and reference is not None:
             still = rearrange(self.ref_conv(reference.to(dtype)), "b c h w -> b (h w) c")
-            tokens, in_front = torch.cat([still, tokens], dim=1), rows * columns
+            tokens, num_reference = torch.cat([still, tokens], dim=1), rows * columns
 
-        text = functional.pad(text, (0, 0, 0, self.numbers.text_length - text.shape[1]))
-        time, modulation = self._time(timestep, dtype)
+        text = functional.pad(text, (0, 0, 0, self.wan_config.text_length - text.shape[1]))
+        time, modulation = self._time_embedding(timestep, dtype)
         text = self.condition_embedder.text_embedder(text.to(dtype))
         image = None if image is None else self.condition_embedder.image_embedder(image.to(dtype))
-        beside = BesideTokens(
+        context = BlockContext(
             modulation=modulation.unflatten(1, (6, -1)),
             rotary=rotary_table(
-                self.numbers.dim // self.numbers.heads,
-                (frames + bool(in_front), rows, columns),
+                self.wan_config.dim // self.wan_config.heads,
+                (frames + bool(num_reference), rows, columns),
                 tokens.device,
             ),
             text=text,
             image=image,
             motion=None if motion is None else motion.to(dtype),
-            guided=self._guided(tokens.shape[1], in_front),
+            motion_span=self._motion_span(tokens.shape[1], num_reference),
         )
-        share = None
+        shard = None
         if self.context_parallel is not None:
-            share = self.context_parallel.share(tokens.shape[1], self.numbers.heads)
-            tokens, beside = tokens[:, share.start : share.stop], beside.within(share)
+            shard = self.context_parallel.shard(tokens.shape[1], self.wan_config.heads)
+            tokens, context = tokens[:, shard.start : shard.stop], context.within(shard)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, tokens, beside)
+                tokens = self._gradient_checkpointing_func(block, tokens, context)
             else:
-                tokens = block(tokens, beside)
+                tokens = block(tokens, context)
 
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
-        tokens = tokens if share else tokens[:, in_front:]
+        tokens = tokens if shard else tokens[:, num_reference:]
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
-        tokens = share.gather(tokens)[:, in_front:] if share else tokens
+        tokens = shard.gather(tokens)[:, num_reference:] if shard else tokens
         return self._to_latents(tokens, frames, rows, columns)
 
-    def _time(
+    def _time_embedding(
         self, timestep: Float[Tensor, "b"], dtype: torch.dtype
     ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b six_dims"]]:
         """The timestep in float32, for the head, and in `dtype` what modulates all blocks alike.
@@ -152,19 +152,19 @@ class WanTransformer(WanTransformer3DModel):
         time = embedder.time_embedder(sinusoid).float()
         return time, embedder.time_proj(embedder.act_fn(time).to(dtype))
 
-    def _guided(self, tokens: int, in_front: int) -> GuidedTokens:
-        if self.numbers.guidance_alignment == "published":
-            return GuidedTokens(0, tokens - in_front)
-        return GuidedTokens(in_front, tokens)
+    def _motion_span(self, tokens: int, num_reference: int) -> TokenSpan:
+        if self.wan_config.motion_token_alignment == "moge4d":
+            return TokenSpan(0, tokens - num_reference)
+        return TokenSpan(num_reference, tokens)
 
-    def _patches(self, latents: Tensor, camera: Tensor | None) -> Tensor:
+    def _embed_patches(self, latents: Tensor, camera: Tensor | None) -> Tensor:
         patches = self.patch_embedding(latents)
         if self.control_adapter is None or camera is None:
             return patches
         return patches + self.control_adapter(camera.to(latents.dtype))
 
     def _to_latents(self, tokens: Tensor, frames: int, rows: int, columns: int) -> Tensor:
-        time, height, width = self.numbers.patch_size
+        time, height, width = self.wan_config.patch_size
         return rearrange(
             tokens,
             "b (f h w) (t y x c) -> b c (f t) (h y) (w x)",
@@ -181,44 +181,44 @@ class WanTransformer(WanTransformer3DModel):
         motion: Tensor | None,
         camera: Tensor | None,
     ) -> None:
-        numbers = self.numbers
-        size, patch = tuple(latents.shape[2:]), numbers.patch_size
+        wan_config = self.wan_config
+        size, patch = tuple(latents.shape[2:]), wan_config.patch_size
         if any(length % step or not length for length, step in zip(size, patch, strict=True)):
             raise ValueError(
                 f"latents of size {size} (frames, height, width) cannot be cut into patches {patch}"
             )
-        if latents.shape[1] != numbers.in_channels:
+        if latents.shape[1] != wan_config.in_channels:
             raise ValueError(
-                f"latents have {latents.shape[1]} channels, the transformer takes {numbers.in_channels}"
+                f"latents have {latents.shape[1]} channels, the transformer takes {wan_config.in_channels}"
             )
-        if text.shape[1] > numbers.text_length:
+        if text.shape[1] > wan_config.text_length:
             raise ValueError(
-                f"text of {text.shape[1]} vectors is longer than the {numbers.text_length} allowed"
+                f"text of {text.shape[1]} vectors is longer than the {wan_config.text_length} allowed"
             )
-        if (image is None) != (numbers.image_dim is None):
+        if (image is None) != (wan_config.image_dim is None):
             raise ValueError(
-                f"CLIP features {_given(image)}, but the configured image_dim is {numbers.image_dim}"
+                f"CLIP features {_given(image)}, but the configured image_dim is {wan_config.image_dim}"
             )
-        if reference is not None and not numbers.reference_tokens:
+        if reference is not None and not wan_config.reference_tokens:
             raise ValueError("reference latents were given to a transformer without reference tokens")
         if reference is not None and reference.shape[-2:] != latents.shape[-2:]:
             raise ValueError(
                 f"reference latents {tuple(reference.shape)} do not match latents {tuple(latents.shape)}"
             )
-        if motion is not None and numbers.motion_feature_dim is None:
+        if motion is not None and wan_config.motion_feature_dim is None:
             raise ValueError("motion features were given to a transformer without motion perception")
         rows, columns = size[1] // patch[1], size[2] // patch[2]
         if motion is not None and motion.shape[1] not in (1, rows * columns):
             raise ValueError(
                 f"motion features of {motion.shape[1]} cells do not fit {rows} x {columns} tokens"
             )
-        if (camera is not None) != numbers.control_adapter:
+        if (camera is not None) != wan_config.control_adapter:
             raise ValueError(
-                f"camera maps {_given(camera)}, but control_adapter is {numbers.control_adapter}"
+                f"camera maps {_given(camera)}, but control_adapter is {wan_config.control_adapter}"
             )
 
 
-class BesideTokens(NamedTuple):
+class BlockContext(NamedTuple):
     """What every block is told beside the tokens."""
 
     modulation: Float[Tensor, "b 6 dim"]
@@ -226,23 +226,23 @@ class BesideTokens(NamedTuple):
     text: Float[Tensor, "b length dim"]
     image: Float[Tensor, "b image_tokens dim"] | None
     motion: Float[Tensor, "b cells feature_dim"] | None
-    guided: GuidedTokens
+    motion_span: TokenSpan
     """Tokens that motion features touch: not the reference tokens, which stand in front of the video's."""
-    share: TokenShare | None = None
+    shard: TokenShard | None = None
     """Which of the sequence's tokens are at hand, if not all."""
 
-    def within(self, share: TokenShare) -> "BesideTokens":
+    def within(self, shard: TokenShard) -> "BlockContext":
         """The same for who has only a share of the tokens."""
-        start, stop = share.start, share.stop
+        start, stop = shard.start, shard.stop
         cells = 1 if self.motion is None else self.motion.shape[1]
-        guided = self.guided.within(start, stop, cells)
-        return self._replace(rotary=self.rotary[start:stop], guided=guided, share=share)
+        motion_span = self.motion_span.within(start, stop, cells)
+        return self._replace(rotary=self.rotary[start:stop], motion_span=motion_span, shard=shard)
 
 
 class WanBlock(WanTransformerBlock):
     """Self-attention, cross-attention and feed-forward, modulated by time and perhaps by motion features."""
 
-    kept_exact = ("scale_shift_table",)
+    keep_in_fp32 = ("scale_shift_table",)
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__(
@@ -257,30 +257,30 @@ class WanBlock(WanTransformerBlock):
         self.attn2.set_processor(WanAttentionProcessor())
         self.guide_attention = self.guide_ffn = None
         if config.motion_feature_dim is not None:
-            self.guide_attention = MotionGuidance(config.motion_feature_dim, config.dim)
-            self.guide_ffn = MotionGuidance(config.motion_feature_dim, config.dim)
+            self.guide_attention = MotionModulation(config.motion_feature_dim, config.dim)
+            self.guide_ffn = MotionModulation(config.motion_feature_dim, config.dim)
 
     def forward(
-        self, tokens: Float[Tensor, "b tokens dim"], beside: BesideTokens
+        self, tokens: Float[Tensor, "b tokens dim"], context: BlockContext
     ) -> Float[Tensor, "b tokens dim"]:
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
-            self.scale_shift_table.float() + beside.modulation.float()
+            self.scale_shift_table.float() + context.modulation.float()
         ).chunk(6, dim=1)
-        kind = tokens.dtype
+        dtype = tokens.dtype
 
-        normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(kind)
-        if self.guide_attention is not None and beside.motion is not None:
-            normed = self.guide_attention(normed, beside.motion, beside.guided)
-        attended = self.attn1(normed, rotary_emb=beside.rotary, share=beside.share)
-        tokens = (tokens.float() + attended * gate).to(kind)
+        normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(dtype)
+        if self.guide_attention is not None and context.motion is not None:
+            normed = self.guide_attention(normed, context.motion, context.motion_span)
+        attended = self.attn1(normed, rotary_emb=context.rotary, shard=context.shard)
+        tokens = (tokens.float() + attended * gate).to(dtype)
 
-        normed = self.norm2(tokens.float()).to(kind)
-        tokens = tokens + self.attn2(normed, beside.text, image=beside.image)
+        normed = self.norm2(tokens.float()).to(dtype)
+        tokens = tokens + self.attn2(normed, context.text, image=context.image)
 
-        normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(kind)
-        if self.guide_ffn is not None and beside.motion is not None:
-            normed = self.guide_ffn(normed, beside.motion, beside.guided)
-        return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(kind)
+        normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(dtype)
+        if self.guide_ffn is not None and context.motion is not None:
+            normed = self.guide_ffn(normed, context.motion, context.motion_span)
+        return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(dtype)
 
 
 class WanAttentionProcessor(WanAttnProcessor):
@@ -294,7 +294,7 @@ class WanAttentionProcessor(WanAttnProcessor):
         attention_mask: None = None,
         rotary_emb: Complex[Tensor, "tokens 1 half"] | None = None,
         image: Float[Tensor, "b image_tokens dim"] | None = None,
-        share: TokenShare | None = None,
+        shard: TokenShard | None = None,
     ) -> Float[Tensor, "b tokens dim"]:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
 
@@ -307,21 +307,21 @@ class WanAttentionProcessor(WanAttnProcessor):
         query, key = normed(attn.norm_q, attn.to_q(hidden_states)), normed(attn.norm_k, attn.to_k(context))
         value = heads(attn.to_v(context))
         if rotary_emb is not None:
-            query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        attended = self._attend(query, key, value, share)
+            query, key = apply_rotary(query, rotary_emb), apply_rotary(key, rotary_emb)
+        attended = self._attend(query, key, value, shard)
         if image is not None:
             key, value = normed(attn.norm_added_k, attn.add_k_proj(image)), heads(attn.add_v_proj(image))
             attended = attended + self._attend(query, key, value)
         return attn.to_out[1](attn.to_out[0](attended))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, share: TokenShare | None = None) -> Tensor:
-        kind = value.dtype  # under autocast, queries and keys leave their norms in float32
-        query, key = query.to(kind), key.to(kind)
-        if share is not None:
-            query, key, value = share.tokens_for_heads(query, key, value)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, shard: TokenShard | None = None) -> Tensor:
+        dtype = value.dtype  # under autocast, queries and keys leave their norms in float32
+        query, key = query.to(dtype), key.to(dtype)
+        if shard is not None:
+            query, key, value = shard.tokens_for_heads(query, key, value)
         attended = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        if share is not None:
-            attended = share.heads_for_tokens(attended)
+        if shard is not None:
+            attended = shard.heads_for_tokens(attended)
         return attended.flatten(2, 3)
 
 

@@ -12,8 +12,8 @@ CLIP_DIM = 1280
 class WanConfig:
     """The numbers of a Wan transformer; the defaults are those all published ones share.
 
-    `guidance_alignment` says which tokens motion features guide where reference tokens stand in front: with
-    "front" those of the video, each by its own cell; with "published" the same number of tokens from the very
+    `motion_token_alignment` says which tokens motion features guide where reference tokens stand in front: with
+    "aligned" those of the video, each by its own cell; with "moge4d" the same number of tokens from the very
     first on, so that a frame's guidance lands on the frame before it and the last frame has none. The latter
     is how the reference implementation computes, and what weights trained with it have learned to expect.
     """
@@ -32,7 +32,7 @@ class WanConfig:
     reference_tokens: bool = False
     control_adapter: bool = False
     motion_feature_dim: int | None = None
-    guidance_alignment: Literal["front", "published"] = "front"
+    motion_token_alignment: Literal["aligned", "moge4d"] = "aligned"
     cross_attn_norm: bool = True
     eps: float = 1e-6
 

@@ -14,10 +14,10 @@ from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import image_error_px, moving_pixels
 from more4d.networks.interface import TrajectoryCodec
-from more4d.pipelines.image_to_tracks import positions_from_motion
-from more4d.pipelines.models import Models
+from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.time_axis import resample_frames
+from more4d.pipelines.tracks import positions_from_motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ def to_native_size(tracks: PointTracks, preset: Preset) -> PointTracks:
     )
 
 
-def through_codec(models: Models, tracks: PointTracks) -> PointTracks:
+def through_codec(models: Components, tracks: PointTracks) -> PointTracks:
     """Tracks of the native size (see `to_native_size`), encoded and decoded.
 
     Raises:
         WeightsError: the codec's file cannot be used.
     """
-    with models.released(), models.at_work("trajectory_codec") as (codec,):
+    with models.free_after(), models.on_device("trajectory_codec") as (codec,):
         return round_trip(codec, tracks, device=models.device, dtype=models.dtype)
 
 

@@ -53,7 +53,7 @@ def strag_conditions(
     shown = torch.full_like(seen, GREY) if clip_image == "grey" else seen
     features = None
     if motion_features and wan.motion_feature_dim:
-        features = motion_features(closer_look(motion_features, image, photo))
+        features = motion_features(resize_for_encoder(motion_features, image, photo))
     return STraGConditions(
         image_latents=image_latents,
         depth_latents=codec.encode_depth(depth_m, frames),
@@ -64,13 +64,13 @@ def strag_conditions(
     )
 
 
-def closer_look(
+def resize_for_encoder(
     network: nn.Module,
     image: Float[Tensor, "b 3 height width"],
     photo: Float[Tensor, "b 3 photo_height photo_width"] | None,
 ) -> Float[Tensor, "b 3 closer_height closer_width"]:
-    """The picture in [0, 1], as many times larger than `image` as the network wants it (`closer`)."""
-    closer = getattr(network, "closer", 1)
+    """The picture in [0, 1], as many times larger than `image` as the network wants it (`input_scale`)."""
+    closer = getattr(network, "input_scale", 1)
     if closer == 1:
         return (image + 1) / 2
     size = [closer * side for side in image.shape[-2:]]
@@ -95,7 +95,7 @@ def vism_conditions(
         config: of the network; if it is not `behind`, the rendering's holes become grey.
         rendering: in [-1, 1]; in holes what lies behind them, or anything.
     """
-    known = codec.encode_video(rendering if config.behind else masked_video(rendering, coverage))
+    known = codec.encode_video(rendering if config.background_fill else masked_video(rendering, coverage))
     return ViSMConditions(
         known_latents=known,
         known_mask=pack_mask(coverage, (known.shape[-2], known.shape[-1])),

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from more4d.diffusion.sampler import SAMPLERS
-from more4d.files.tensor_headers import counted
+from more4d.files.checkpoint_headers import plural
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.acceleration import ATTENTION
 from more4d.networks.interface import FRAME_STRIDE
-from more4d.networks.offload import Memory
-from more4d.networks.step_cache import StepCacheConfig
+from more4d.performance.attention import ATTENTION
+from more4d.performance.offload import Memory
+from more4d.performance.step_cache import StepCacheConfig
 
 NAME = "preset.yaml"
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ class Sampling:
         guidance: strength of the text; 1 leaves the unconditional network out.
         shift: see `diffusion.timesteps.shift_sigma`.
         sampler: a name of `diffusion.sampler.SAMPLERS`.
-        schedule: "even", or "published" for the doubly shifted one that released weights were shown with.
-        guidance_passes: "two" asks with the prompt and without it one after the other; "one" asks both at
+        schedule: "even", or "reference" for the doubly shifted one that released weights were shown with.
+        batched_cfg: false asks with the prompt and without it one after the other; true asks both at
             once, which takes more memory, and less time where weights must travel or the GPU is not busy.
         guidance_skip: share of the steps, at the end, that do without guidance.
         cache: steps that are reused, see `networks.step_cache`; by default none.
@@ -48,8 +48,8 @@ class Sampling:
     guidance: float = 1.0
     shift: float = 1.0
     sampler: str = "euler"
-    schedule: Literal["even", "published"] = "even"
-    guidance_passes: Literal["one", "two"] = "two"
+    schedule: Literal["even", "reference"] = "even"
+    batched_cfg: bool = False
     guidance_skip: float = 0.0
     cache: StepCacheConfig | None = None
     attention: str = "best"
@@ -71,7 +71,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartFile:
+class ComponentFile:
     """A network's file, and how to read it where the file does not say.
 
     Attributes:
@@ -84,7 +84,7 @@ class PartFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ComponentFiles:
     """Weight files, relative to the folder of weights; `None` where the preset has no such network.
 
     Attributes:
@@ -98,19 +98,19 @@ class Parts:
         clip: CLIP vision encoder.
     """
 
-    trajectory_codec: str | PartFile
-    strag: str | PartFile
-    text: str | PartFile
-    video_codec: str | PartFile
-    vism: str | PartFile
-    depth: str | PartFile | None = None
-    motion_features: str | PartFile | None = None
-    clip: str | PartFile | None = None
+    trajectory_codec: str | ComponentFile
+    strag: str | ComponentFile
+    text: str | ComponentFile
+    video_codec: str | ComponentFile
+    vism: str | ComponentFile
+    depth: str | ComponentFile | None = None
+    motion_features: str | ComponentFile | None = None
+    clip: str | ComponentFile | None = None
 
-    def of(self, part: str) -> PartFile | None:
-        """The file of a part, with its options."""
-        named = getattr(self, part)
-        return PartFile(file=named) if isinstance(named, str) else named
+    def get(self, component: str) -> ComponentFile | None:
+        """The file of a component, with its options."""
+        named = getattr(self, component)
+        return ComponentFile(file=named) if isinstance(named, str) else named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class LoraFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loras:
+class LoraFiles:
     """The low-rank updates of each generator."""
 
     strag: LoraFile | None = None
@@ -142,8 +142,8 @@ class Preset:
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
-        median_motion_px: how many native pixels around each take part in the median that takes strays out of
-            generated motion (`guided_upsampling.median_guided`); 0 leaves it as it is.
+        median_motion_px: how many native pixels around each take component in the median that takes outliers out of
+            generated motion (`guided_upsampling.weighted_vector_median`); 0 leaves it as it is.
         smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
@@ -161,7 +161,7 @@ class Preset:
     output_scale: int
     tracks: Sampling
     views: Sampling
-    parts: Parts
+    components: ComponentFiles
     multiple: int = 16
     depth_estimator: str = "small"
     sharpen_depth: bool = True
@@ -172,7 +172,7 @@ class Preset:
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
-    loras: Loras = field(default_factory=Loras)
+    loras: LoraFiles = field(default_factory=LoraFiles)
 
     def __post_init__(self) -> None:
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
@@ -248,56 +248,60 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
     Raises:
         WeightsError: names the first that is missing, how many more, and the command that lists them.
     """
-    named = {part.name: preset.parts.of(part.name) for part in fields(preset.parts)}
+    named = {component.name: preset.components.get(component.name) for component in fields(preset.components)}
     if preset.depth_estimator != "small":
         del named["depth"]
-    named |= {f"{part.name} LoRA": getattr(preset.loras, part.name) for part in fields(preset.loras)}
-    paths = [(part, folder / file.file) for part, file in named.items() if file]
-    options = options_of(preset.parts.of("text"), folder)
+    named |= {
+        f"{component.name} LoRA": getattr(preset.loras, component.name) for component in fields(preset.loras)
+    }
+    paths = [(component, folder / file.file) for component, file in named.items() if file]
+    options = resolved_options(preset.components.get("text"), folder)
     if options.get(TOKENIZER, WITHOUT_FILES) != WITHOUT_FILES:
         paths.append((TOKENIZER, Path(options[TOKENIZER])))
-    missing = [(part, path) for part, path in paths if not path.exists()]
+    missing = [(component, path) for component, path in paths if not path.exists()]
     if missing:
-        part, path = missing[0]
-        more = f" and {counted(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        component, path = missing[0]
+        more = f" and {plural(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
         place = [] if folder == WEIGHTS else [str(folder)]
         words = ["bash scripts/more4d.sh weights check", *place, *(["--preset", asked] if asked else [])]
         raise WeightsError(
-            f"preset '{preset.name}' lacks {path} (its {part}){more}; "
+            f"preset '{preset.name}' lacks {path} (its {component}){more}; "
             f"'{' '.join(words)}' lists what is missing and where to get it"
         )
 
 
-def with_part(preset: Preset, part: str, value: str) -> Preset:
+def with_component(preset: Preset, component: str, value: str) -> Preset:
     """The preset with another file for a part; what the preset says about reading it stays.
 
     Args:
-        part: a field of `Parts`.
+        component: a field of `ComponentFiles`.
         value: a file, relative to the working directory. For depth also an estimator: `small`, `unidepth`,
             `unidepth:FOLDER` or `transformers:FOLDER`; the preset's own without a folder keeps its folder.
 
     Raises:
-        ConfigError: there is no such part, or the file is empty.
+        ConfigError: there is no such component, or the file is empty.
         WeightsError: the file is missing.
     """
-    known = [each.name for each in fields(Parts)]
-    if part not in known or not value:
-        raise ConfigError(f"'{part}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}")
+    known = [each.name for each in fields(ComponentFiles)]
+    if component not in known or not value:
+        raise ConfigError(
+            f"'{component}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}"
+        )
     estimator, _, file = value.partition(":")
-    if part == "depth" and estimator == preset.depth_estimator and not file:
+    if component == "depth" and estimator == preset.depth_estimator and not file:
         return preset
-    if part == "depth" and estimator in ESTIMATORS:
+    if component == "depth" and estimator in ESTIMATORS:
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():
-        raise WeightsError(f"there is no file {value} for {part}; check the path")
-    before = preset.parts.of(part)
+        raise WeightsError(f"there is no file {value} for {component}; check the path")
+    before = preset.components.get(component)
     options = before.options if before else {}
-    now = PartFile(file=str(Path(value).resolve()), options=options) if value else None
-    return replace(preset, parts=replace(preset.parts, **{part: now}))
+    now = ComponentFile(file=str(Path(value).resolve()), options=options) if value else None
+    return replace(preset, components=replace(preset.components, **{component: now}))
 
 
-def options_of(file: PartFile, folder: Path) -> dict[str, Any]:
-    """The options of a part, with a folder that they name found beside the weights."""
+def resolved_options(file: ComponentFile, folder: Path) -> dict[str, Any]:
+    """The options of a component, with a folder that they name found beside the weights."""
     named = file.options.get(TOKENIZER, WITHOUT_FILES)
     return file.options if named == WITHOUT_FILES else {**file.options, TOKENIZER: str(folder / named)}
 

@@ -6,11 +6,11 @@ Progress = Callable[[str, int, int], None]
 """(stage, steps done, steps in all), called when a stage starts (with 0 steps done) and after each step."""
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def counter(progress: Progress, stage: str, total: int) -> Callable[[], None]:
+def step_counter(progress: Progress, stage: str, total: int) -> Callable[[], None]:
     """A function to call after each of `total` steps of a stage that starts now."""
     done = 0
     progress(stage, 0, total)

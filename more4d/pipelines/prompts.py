@@ -9,7 +9,7 @@ from torch import Tensor
 
 from more4d.pipelines.preset import Sampling
 
-NOTHING = ""
+NULL_PROMPT = ""
 """The prompt that guidance compares with."""
 
 
@@ -28,6 +28,6 @@ class EncodedPrompts:
         return torch.cat([self.embeddings[prompt] for prompt in prompts])
 
 
-def compared_with(settings: Sampling) -> tuple[str, ...]:
+def uncond_prompts(settings: Sampling) -> tuple[str, ...]:
     """The prompts that guidance needs beside the user's."""
-    return () if settings.guidance == 1 else (NOTHING,)
+    return () if settings.guidance == 1 else (NULL_PROMPT,)

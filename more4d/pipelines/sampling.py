@@ -10,36 +10,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from more4d.diffusion.field import Velocity
-from more4d.diffusion.guidance import guidance_floor, guided, guided_at_once
+from more4d.diffusion.guidance import batched_cfg_velocity, cfg_velocity, guidance_cutoff_sigma
 from more4d.diffusion.sampler import SAMPLERS
-from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
 from more4d.diffusion.unipc import check_unipc_levels
 from more4d.foundation.errors import ConfigError
-from more4d.networks.acceleration import NOT_COMPILED, attention_kernel, check_kernel, compile_blocks
 from more4d.networks.interface import Conditions
-from more4d.networks.offload import Memory
-from more4d.networks.step_cache import Passes, check_step_cache, step_cache
 from more4d.networks.wan_config import WanConfig
-from more4d.pipelines.models import Models
+from more4d.performance.attention import NOT_COMPILED, attention_kernel, check_kernel, compile_blocks
+from more4d.performance.offload import Memory
+from more4d.performance.step_cache import CacheContexts, check_step_cache, step_cache
+from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
 
-Told = TypeVar("Told", bound=Conditions)
+ConditionsT = TypeVar("ConditionsT", bound=Conditions)
 
 
 def sigmas_of(settings: Sampling) -> Float[Tensor, " levels"]:
     """The noise levels that `settings` visit, from 1 to 0."""
-    schedule = published_sampling_sigmas if settings.schedule == "published" else sampling_sigmas
+    schedule = reference_sampling_sigmas if settings.schedule == "reference" else sampling_sigmas
     return schedule(settings.steps, shift=settings.shift)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class SamplingRequest:
     """What is to be drawn.
 
     Attributes:
         settings: how.
         noise: where from.
-        conditional: what the network is told.
+        conditional: what the network is cond.
         unconditional: makes the conditions without the prompt; called only where guidance needs them.
         on_step: called after each step.
     """
@@ -51,7 +51,7 @@ class Sample:
     on_step: Callable[[], None] | None = None
 
 
-def draw(network: nn.Module, sample: Sample) -> Float[Tensor, "b 16 f h w"]:
+def sample_latents(network: nn.Module, request: SamplingRequest) -> Float[Tensor, "b 16 f h w"]:
     """Clean latents, of the noise's type; in between they are float32, so that small steps are not lost.
 
     Args:
@@ -60,7 +60,7 @@ def draw(network: nn.Module, sample: Sample) -> Float[Tensor, "b 16 f h w"]:
     Raises:
         ConfigError: a setting does not go with this network or its device.
     """
-    settings, noise = sample.settings, sample.noise
+    settings, noise = request.settings, request.noise
     sampler, sigmas = SAMPLERS[settings.sampler], sigmas_of(settings)
     if settings.compile:
         compile_blocks(network.transformer)
@@ -73,36 +73,36 @@ def draw(network: nn.Module, sample: Sample) -> Float[Tensor, "b 16 f h w"]:
 
             return velocity
 
-        told = field("conditional", sample.conditional)
-        floor = guidance_floor(sigmas, settings.guidance_skip)
+        cond = field("conditional", request.conditional)
+        floor = guidance_cutoff_sigma(sigmas, settings.guidance_skip)
         if settings.guidance == 1:
-            velocity = told
-        elif settings.guidance_passes == "one":
-            both = field("both", joined(sample.unconditional(), sample.conditional))
-            going_on = field("both", sample.conditional)
+            velocity = cond
+        elif settings.batched_cfg:
+            both = field("both", joined(request.unconditional(), request.conditional))
+            cond_half = field("both", request.conditional)
 
-            def alone(noisy: Tensor, sigma: Tensor) -> Tensor:
-                passes.keep_second_half("both", 2 * len(noisy))  # what is cached goes on, not anew
-                return going_on(noisy, sigma)
+            def cond_only(noisy: Tensor, sigma: Tensor) -> Tensor:
+                passes.slice_cond_half("both", 2 * len(noisy))  # what is cached goes on, not anew
+                return cond_half(noisy, sigma)
 
-            velocity = guided_at_once(both, alone, settings.guidance, down_to=floor)
+            velocity = batched_cfg_velocity(both, cond_only, settings.guidance, cutoff_sigma=floor)
         else:
-            untold = field("unconditional", sample.unconditional())
-            velocity = guided(told, untold, settings.guidance, down_to=floor)
-        return sampler.integrate(velocity, noise.float(), sigmas, sample.on_step).to(noise.dtype)
+            uncond = field("unconditional", request.unconditional())
+            velocity = cfg_velocity(cond, uncond, settings.guidance, cutoff_sigma=floor)
+        return sampler.integrate(velocity, noise.float(), sigmas, request.on_step).to(noise.dtype)
 
 
-def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[Passes]:
+def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[CacheContexts]:
     """The step cache that `settings` ask for."""
     if settings.cache is None:
-        return nullcontext(Passes())
+        return nullcontext(CacheContexts())
     if network.transformer.context_parallel is not None:
-        check_shared(settings)
+        check_context_parallel(settings)
     calls = SAMPLERS[settings.sampler].calls(settings.steps)
     return step_cache(network.transformer, settings.cache, calls=calls)
 
 
-def check_shared(settings: Sampling) -> None:
+def check_context_parallel(settings: Sampling) -> None:
     """Refuse what does not go with a sample that several processes share.
 
     Raises:
@@ -115,8 +115,8 @@ def check_shared(settings: Sampling) -> None:
         )
 
 
-def check_sampling(models: Models, *, shared: bool = False) -> None:
-    """Refuse settings of the preset that `draw` would refuse, before anything is loaded.
+def check_sampling(models: Components, *, shared: bool = False) -> None:
+    """Refuse settings of the preset that `sample_latents` would refuse, before anything is loaded.
 
     Args:
         shared: whether several processes draw each sample together.
@@ -124,10 +124,12 @@ def check_sampling(models: Models, *, shared: bool = False) -> None:
     Raises:
         ConfigError: one line about the first of them.
     """
-    for part, settings in (("strag", models.preset.tracks), ("vism", models.preset.views)):
+    for component, settings in (("strag", models.preset.tracks), ("vism", models.preset.views)):
         if shared:
-            check_shared(settings)
-        check_settings(settings, models.config(part).wan, device=models.device, memory=models.preset.memory)
+            check_context_parallel(settings)
+        check_settings(
+            settings, models.config(component).wan, device=models.device, memory=models.preset.memory
+        )
 
 
 def check_settings(settings: Sampling, wan: WanConfig, *, device: torch.device, memory: Memory) -> None:
@@ -145,7 +147,7 @@ def check_settings(settings: Sampling, wan: WanConfig, *, device: torch.device, 
     check_kernel(settings.attention, device, width=wan.dim // wan.heads)
 
 
-def joined(first: Told, second: Told) -> Told:
+def joined(first: ConditionsT, second: ConditionsT) -> ConditionsT:
     """The conditions of both batches, one after the other.
 
     Raises:

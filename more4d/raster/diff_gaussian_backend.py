@@ -8,9 +8,15 @@ from torch import Tensor
 
 from more4d.foundation.optional import require
 from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import camera_numbers, depth_of
+from more4d.raster.fragments import camera_depth, pack_cameras
 from more4d.raster.interface import Points, Rasteriser, Rendering
-from more4d.raster.splats import empty_frames, from_sums, no_rotations, require_gpu, round_scales
+from more4d.raster.splats import (
+    empty_frames,
+    identity_quaternions,
+    isotropic_scales,
+    normalise_by_alpha,
+    require_gpu,
+)
 
 # The rasteriser drops whatever is nearer than 0.2 of its units: in millimetres that hides nothing.
 UNITS_PER_M = 1000.0
@@ -34,13 +40,13 @@ class DiffGaussianRasteriser(Rasteriser):
         self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         if not len(points.colours):
-            return Rendering.join([empty_frames(camera_path.frames, size, self.device)], out)
+            return Rendering.concat([empty_frames(camera_path.frames, size, self.device)], out)
         shapes = {
             "opacities": torch.ones_like(points.footprint_m)[:, None],
-            "scales": round_scales(points.footprint_m) * UNITS_PER_M,
-            "rotations": no_rotations(len(points.colours), self.device),
+            "scales": isotropic_scales(points.footprint_m) * UNITS_PER_M,
+            "rotations": identity_quaternions(len(points.colours), self.device),
         }
-        cameras = camera_numbers(camera_path, *size).to(self.device)
+        cameras = pack_cameras(camera_path, *size).to(self.device)
         kind = self._package.GaussianRasterizationSettings
         frames = []
         for frame, camera in enumerate(cameras):
@@ -54,14 +60,14 @@ class DiffGaussianRasteriser(Rasteriser):
             )
             draw = self._package.GaussianRasterizer(raster_settings=kind(**settings))
             means = positions * UNITS_PER_M
-            depth = depth_of(positions, camera)
+            depth = camera_depth(positions, camera)
             measures = torch.stack([depth, torch.ones_like(depth), torch.zeros_like(depth)], 1)
             colour, measured = (
                 draw(means3D=means, means2D=torch.zeros_like(means), colors_precomp=values, **shapes)[0]
                 for values in (points.colours, measures)
             )
-            frames.append(from_sums(colour.permute(1, 2, 0), measured[0], measured[1]))
-        return Rendering.join(frames, out)
+            frames.append(normalise_by_alpha(colour.permute(1, 2, 0), measured[0], measured[1]))
+        return Rendering.concat(frames, out)
 
 
 def raster_settings(

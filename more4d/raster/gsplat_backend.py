@@ -8,7 +8,13 @@ from more4d.foundation.optional import require
 from more4d.geometry.camera_path import CameraPath
 from more4d.raster.fragments import NEAR_M
 from more4d.raster.interface import Points, Rasteriser, Rendering
-from more4d.raster.splats import empty_frames, from_sums, no_rotations, require_gpu, round_scales
+from more4d.raster.splats import (
+    empty_frames,
+    identity_quaternions,
+    isotropic_scales,
+    normalise_by_alpha,
+    require_gpu,
+)
 
 
 class GsplatRasteriser(Rasteriser):
@@ -25,10 +31,10 @@ class GsplatRasteriser(Rasteriser):
         self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         if not len(points.colours):
-            return Rendering.join([empty_frames(camera_path.frames, size, self.device)], out)
+            return Rendering.concat([empty_frames(camera_path.frames, size, self.device)], out)
         height, width = size
-        scales = round_scales(points.footprint_m)
-        rotations = no_rotations(len(points.colours), self.device)
+        scales = isotropic_scales(points.footprint_m)
+        rotations = identity_quaternions(len(points.colours), self.device)
         opacities = torch.ones_like(points.footprint_m)
         views = camera_path.world_to_camera.to(self.device, torch.float32)
         matrices = pixel_matrices(camera_path.intrinsics, height, width).to(self.device)
@@ -47,8 +53,8 @@ class GsplatRasteriser(Rasteriser):
                 near_plane=NEAR_M,
                 render_mode="RGB+D",
             )
-            frames.append(from_sums(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
-        return Rendering.join(frames, out)
+            frames.append(normalise_by_alpha(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
+        return Rendering.concat(frames, out)
 
 
 def pixel_matrices(

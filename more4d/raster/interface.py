@@ -16,8 +16,8 @@ from more4d.geometry.tracks import PointTracks
 from more4d.raster.patches import surface_patches
 
 BACKENDS = ("reference", "numba", "torch", "gsplat", "diff-gaussian")
-COVERED = 0.5
-FRAMES_AT_ONCE = 8
+COVERAGE_THRESHOLD = 0.5
+FRAMES_PER_CHUNK = 8
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ class Rendering:
     coverage: Float[Tensor, "frames height width"]
 
     @property
-    def holes(self) -> Bool[Tensor, "frames height width"]:
+    def hole_mask(self) -> Bool[Tensor, "frames height width"]:
         """Pixels in which the camera sees no point: less than half covered. Black points are no holes."""
-        return self.coverage < COVERED
+        return self.coverage < COVERAGE_THRESHOLD
 
     @classmethod
-    def blank(cls, frames: int, height: int, width: int, device: str | torch.device = "cpu") -> "Rendering":
+    def empty(cls, frames: int, height: int, width: int, device: str | torch.device = "cpu") -> "Rendering":
         """Memory to draw into; its content is arbitrary."""
 
         def memory(*shape: int) -> Tensor:
@@ -54,7 +54,7 @@ class Rendering:
         size = (frames, height, width)
         return cls(colour=memory(*size, 3), depth_m=memory(*size), coverage=memory(*size))
 
-    def part(self, start: int, stop: int) -> "Rendering":
+    def slice_frames(self, start: int, stop: int) -> "Rendering":
         """Frames `start` to `stop`, in the same memory."""
         return Rendering(
             colour=self.colour[start:stop],
@@ -63,7 +63,7 @@ class Rendering:
         )
 
     @classmethod
-    def join(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
+    def concat(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
         """One rendering of all frames, in order; in the memory of `out` where that is given."""
         if len(parts) == 1 and out is None:
             return parts[0]
@@ -149,10 +149,10 @@ class Rasteriser(ABC):
         if out is not None:
             self._check_reusable(out, (camera_path.frames, height, width))
         points = Points(
-            positions=self._ready(positions),
-            colours=self._ready(colours),
-            footprint_m=self._ready(footprint_m),
-            patches_m=None if patches_m is None else self._ready(patches_m),
+            positions=self._to_device(positions),
+            colours=self._to_device(colours),
+            footprint_m=self._to_device(footprint_m),
+            patches_m=None if patches_m is None else self._to_device(patches_m),
         )
         return self._render(points, camera_path, (height, width), out)
 
@@ -168,7 +168,7 @@ class Rasteriser(ABC):
                     f"cannot draw {wanted} into {tuple(buffer.shape)} {buffer.dtype} on {buffer.device}"
                 )
 
-    def _ready(self, values: Tensor) -> Tensor:
+    def _to_device(self, values: Tensor) -> Tensor:
         return values.detach().to(self.device, torch.float32).contiguous()
 
     @abstractmethod
@@ -233,9 +233,9 @@ def render_tracks(
         )
     rasteriser = open_rasteriser(backend, tracks.positions.device)
     footprint_m = tracks.footprint_m.flatten()
-    rendering = Rendering.blank(camera_path.frames, height, width, tracks.positions.device)
-    for start in range(0, camera_path.frames, FRAMES_AT_ONCE):
-        stop = min(start + FRAMES_AT_ONCE, camera_path.frames)
+    rendering = Rendering.empty(camera_path.frames, height, width, tracks.positions.device)
+    for start in range(0, camera_path.frames, FRAMES_PER_CHUNK):
+        stop = min(start + FRAMES_PER_CHUNK, camera_path.frames)
         poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)
         positions = tracks.positions[poses]
         rasteriser.render(
@@ -250,7 +250,7 @@ def render_tracks(
             height,
             width,
             patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
-            out=rendering.part(start, stop),
+            out=rendering.slice_frames(start, stop),
         )
         if progress is not None:
             progress(stop, camera_path.frames)

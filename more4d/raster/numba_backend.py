@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import MARGIN, NEAR_M, SAME_SURFACE, camera_numbers, largest_half
+from more4d.raster.fragments import MARGIN, MARGIN_DEPTH_BIAS, NEAR_M, max_half_size, pack_cameras
 from more4d.raster.interface import Points, Rasteriser, Rendering
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ NO_DEPTH = 0x7F800000 << 32  # the bits of an infinite float32
 INDEX = 0xFFFFFFFF
 
 NEAR = np.float32(NEAR_M)
-WIDEN = np.float32(MARGIN)
-BEHIND = np.float32(SAME_SURFACE)
+BOX_SCALE = np.float32(MARGIN)
+DEPTH_BIAS = np.float32(MARGIN_DEPTH_BIAS)
 HALF = np.float32(0.5)
 ONE = np.float32(1)
 ZERO = np.float32(0)
@@ -71,30 +71,30 @@ class NumbaRasteriser(Rasteriser):
         self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         frames, (height, width) = camera_path.frames, size
-        rendering = Rendering.blank(frames, height, width, self.device) if out is None else out
+        rendering = Rendering.empty(frames, height, width, self.device) if out is None else out
         colour = rendering.colour.numpy().reshape(frames, -1, 3)
         depth_m = rendering.depth_m.numpy().reshape(frames, -1)
         coverage = rendering.coverage.numpy().reshape(frames, -1)
-        cameras = camera_numbers(camera_path, height, width).numpy()
+        cameras = pack_cameras(camera_path, height, width).numpy()
         footprint = points.footprint_m.numpy()
-        dots = points.patches_m is None and not footprint.any()
-        limit = np.float32(largest_half(height, width))
-        paint = np.zeros((len(footprint) + 1, 4), np.float32)  # the last row is the colour of nothing
-        paint[:-1, :3] = points.colours.numpy()
+        single_pixels = points.patches_m is None and not footprint.any()
+        limit = np.float32(max_half_size(height, width))
+        colour_table = np.zeros((len(footprint) + 1, 4), np.float32)  # the last row is the colour of nothing
+        colour_table[:-1, :3] = points.colours.numpy()
 
         def draw(part: range) -> None:
             keys = np.empty(height * width, np.int64)
             for frame in part:
                 positions, patches_m = points.at(frame)
                 scene, camera = positions.numpy(), cameras[frame]
-                if dots:
-                    _draw_dots(scene, camera, height, width, keys)
+                if single_pixels:
+                    _draw_pixels(scene, camera, height, width, keys)
                     _depths_from_keys(keys, depth_m[frame])
                 else:
                     patches = NO_PATCHES if patches_m is None else patches_m.flatten(1).numpy()
                     _draw_boxes(scene, footprint, patches, camera, height, width, limit, keys)
                     _depths_from_points(scene, camera, keys, depth_m[frame])
-                _shade(keys, paint, depth_m[frame], colour[frame], coverage[frame])
+                _shade(keys, colour_table, depth_m[frame], colour[frame], coverage[frame])
 
         workers = max(1, min(torch.get_num_threads(), frames))
         parts = [range(start, frames, workers) for start in range(workers)]
@@ -107,7 +107,7 @@ class NumbaRasteriser(Rasteriser):
 
 
 @_compiled
-def _turn(x, y, z, camera, row):
+def _rotate(x, y, z, camera, row):
     return (camera[3 * row] * x + camera[3 * row + 1] * y) + camera[3 * row + 2] * z
 
 
@@ -141,7 +141,7 @@ def _split_lanes(_, rows, first, planes, place):
 
 
 @intrinsic
-def _fetch_four(_, paint, one, two, three, four, colour, pixel):
+def _fetch_four(_, colour_table, one, two, three, four, colour, pixel):
     """Four rows of [points, 4], their first three numbers, to rows `pixel` and on of [pixels, 3]."""
 
     def generate(context, builder, signature, arguments):
@@ -161,7 +161,7 @@ def _fetch_four(_, paint, one, two, three, four, colour, pixel):
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(paint, index, index, index, index, colour, index), generate
+    return types.void(colour_table, index, index, index, index, colour, index), generate
 
 
 @_compiled
@@ -187,10 +187,10 @@ def _slopes(count, camera, planes):
     """World coordinates in planes 0 to 2 become x / z, y / z, z and, in plane 3, 1 / z."""
     for n in range(count):
         px, py, pz = planes[0, n], planes[1, n], planes[2, n]
-        z = _turn(px, py, pz, camera, 2) + camera[11]
+        z = _rotate(px, py, pz, camera, 2) + camera[11]
         inverse = ONE / z
-        planes[0, n] = (_turn(px, py, pz, camera, 0) + camera[9]) * inverse
-        planes[1, n] = (_turn(px, py, pz, camera, 1) + camera[10]) * inverse
+        planes[0, n] = (_rotate(px, py, pz, camera, 0) + camera[9]) * inverse
+        planes[1, n] = (_rotate(px, py, pz, camera, 1) + camera[10]) * inverse
         planes[2, n] = z
         planes[3, n] = inverse
 
@@ -215,7 +215,7 @@ def _cells(count, camera, height, width, planes, cells):
 
 
 @_compiled
-def _draw_dots(points, camera, height, width, keys):
+def _draw_pixels(points, camera, height, width, keys):
     """Every point in the one pixel it falls in: the smallest key per pixel."""
     keys[:] = NO_DEPTH | points.shape[0]
     planes = np.empty((4, BLOCK), np.float32)
@@ -233,29 +233,29 @@ def _draw_dots(points, camera, height, width, keys):
 
 
 @_compiled
-def _facing_halves(count, footprint, camera, planes, halves):
+def _facing_half_sizes(count, footprint, camera, planes, half_sizes):
     """Half sizes of the boxes of patches that face the camera, in pixels."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
     for n in range(count):
-        halves[0, n] = footprint[n] * planes[3, n] * half_fx
-        halves[1, n] = footprint[n] * planes[3, n] * half_fy
+        half_sizes[0, n] = footprint[n] * planes[3, n] * half_fx
+        half_sizes[1, n] = footprint[n] * planes[3, n] * half_fy
 
 
 @_compiled
-def _patch_halves(count, edges, camera, planes, halves):
+def _patch_half_sizes(count, edges, camera, planes, half_sizes):
     """Half sizes of the boxes around patches that lie as their two edges say, in pixels."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
     for n in range(count):
         ux, uy, uz = edges[0, n], edges[1, n], edges[2, n]
         vx, vy, vz = edges[3, n], edges[4, n], edges[5, n]
         slope_x, slope_y, inverse = planes[0, n], planes[1, n], planes[3, n]
-        depth_u, depth_v = _turn(ux, uy, uz, camera, 2), _turn(vx, vy, vz, camera, 2)
-        span_x = abs(_turn(ux, uy, uz, camera, 0) - slope_x * depth_u)
-        span_x = span_x + abs(_turn(vx, vy, vz, camera, 0) - slope_x * depth_v)
-        span_y = abs(_turn(ux, uy, uz, camera, 1) - slope_y * depth_u)
-        span_y = span_y + abs(_turn(vx, vy, vz, camera, 1) - slope_y * depth_v)
-        halves[0, n] = span_x * inverse * half_fx
-        halves[1, n] = span_y * inverse * half_fy
+        depth_u, depth_v = _rotate(ux, uy, uz, camera, 2), _rotate(vx, vy, vz, camera, 2)
+        span_x = abs(_rotate(ux, uy, uz, camera, 0) - slope_x * depth_u)
+        span_x = span_x + abs(_rotate(vx, vy, vz, camera, 0) - slope_x * depth_v)
+        span_y = abs(_rotate(ux, uy, uz, camera, 1) - slope_y * depth_u)
+        span_y = span_y + abs(_rotate(vx, vy, vz, camera, 1) - slope_y * depth_v)
+        half_sizes[0, n] = span_x * inverse * half_fx
+        half_sizes[1, n] = span_y * inverse * half_fy
 
 
 @_compiled
@@ -267,13 +267,13 @@ def _pixels(centre, half, length):
 
 
 @_compiled
-def _boxes(count, camera, height, width, limit, planes, halves, boxes):
+def _boxes(count, camera, height, width, limit, planes, half_sizes, boxes):
     """Left, right, top and bottom of every core (rows 0 to 3) and margin (4 to 7); empty if not drawn."""
-    right, bottom, reach = np.float32(width), np.float32(height), limit * WIDEN + ONE
+    right, bottom, reach = np.float32(width), np.float32(height), limit * BOX_SCALE + ONE
     for n in range(count):
         x = planes[0, n] * camera[12] + camera[14]
         y = planes[1, n] * camera[13] + camera[15]
-        half_x, half_y = halves[0, n], halves[1, n]
+        half_x, half_y = half_sizes[0, n], half_sizes[1, n]
         drawn = (planes[2, n] > NEAR) & (planes[2, n] < FAR) & (half_x >= ZERO) & (half_y >= ZERO)
         drawn = drawn & (x > -reach) & (x < right + reach) & (y > -reach) & (y < bottom + reach)
         x, y = (x if drawn else ZERO), (y if drawn else ZERO)
@@ -281,8 +281,8 @@ def _boxes(count, camera, height, width, limit, planes, halves, boxes):
         half_y = min(half_y, limit) if drawn else ZERO
         boxes[0, n], boxes[1, n] = _pixels(x, half_x, right)
         boxes[2, n], boxes[3, n] = _pixels(y, half_y, bottom)
-        boxes[4, n], boxes[5, n] = _pixels(x, half_x * WIDEN, right)
-        boxes[6, n], stop = _pixels(y, half_y * WIDEN, bottom)
+        boxes[4, n], boxes[5, n] = _pixels(x, half_x * BOX_SCALE, right)
+        boxes[6, n], stop = _pixels(y, half_y * BOX_SCALE, bottom)
         boxes[7, n] = stop if drawn else np.int32(0)
 
 
@@ -293,20 +293,20 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
     planes = np.empty((5, BLOCK), np.float32)
     depth_bits, behind_bits = planes[2].view(np.int32), planes[4].view(np.int32)
     edges = np.empty((6, BLOCK), np.float32)
-    halves = np.empty((2, BLOCK), np.float32)
+    half_sizes = np.empty((2, BLOCK), np.float32)
     boxes = np.empty((8, BLOCK), np.int32)
     for start in range(0, points.shape[0], BLOCK):
         count = min(BLOCK, points.shape[0] - start)
         _split(points, start, count, planes)
         _slopes(count, camera, planes)
         for n in range(count):
-            planes[4, n] = planes[2, n] + BEHIND * footprint[start + n]
+            planes[4, n] = planes[2, n] + DEPTH_BIAS * footprint[start + n]
         if patches.shape[0] == 0:
-            _facing_halves(count, footprint[start : start + count], camera, planes, halves)
+            _facing_half_sizes(count, footprint[start : start + count], camera, planes, half_sizes)
         else:
             _split_patches(patches[start : start + count], edges)
-            _patch_halves(count, edges, camera, planes, halves)
-        _boxes(count, camera, height, width, limit, planes, halves, boxes)
+            _patch_half_sizes(count, edges, camera, planes, half_sizes)
+        _boxes(count, camera, height, width, limit, planes, half_sizes, boxes)
         for n in range(count):
             core_key = (np.int64(depth_bits[n]) << 32) | (start + n)
             margin_key = (np.int64(behind_bits[n]) << 32) | (start + n)
@@ -331,22 +331,28 @@ def _depths_from_points(points, camera, keys, depth_m):
     for pixel in range(keys.shape[0]):
         n = keys[pixel] & INDEX
         if n < points.shape[0]:
-            depth_m[pixel] = _turn(points[n, 0], points[n, 1], points[n, 2], camera, 2) + camera[11]
+            depth_m[pixel] = _rotate(points[n, 0], points[n, 1], points[n, 2], camera, 2) + camera[11]
         else:
             depth_m[pixel] = FAR
 
 
 @_compiled
-def _shade(keys, paint, depth_m, colour, coverage):
-    """Colour and coverage of every pixel; the colour of nothing is the last row of `paint`."""
+def _shade(keys, colour_table, depth_m, colour, coverage):
+    """Colour and coverage of every pixel; the colour of nothing is the last row of `colour_table`."""
     pixels = keys.shape[0]
     whole = pixels - pixels % 4
     for p in range(0, whole, 4):
         _fetch_four(
-            paint, keys[p] & INDEX, keys[p + 1] & INDEX, keys[p + 2] & INDEX, keys[p + 3] & INDEX, colour, p
+            colour_table,
+            keys[p] & INDEX,
+            keys[p + 1] & INDEX,
+            keys[p + 2] & INDEX,
+            keys[p + 3] & INDEX,
+            colour,
+            p,
         )
     for p in range(whole, pixels):
         for k in range(3):
-            colour[p, k] = paint[keys[p] & INDEX, k]
+            colour[p, k] = colour_table[keys[p] & INDEX, k]
     for p in range(pixels):
         coverage[p] = ONE if depth_m[p] < FAR else ZERO

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from more4d.geometry.camera import Camera
 
-LONGEST_EDGE = 12.0
-DEEPEST_EDGE = 0.2
-GREATEST_STRETCH = 3.0
+MAX_EDGE_PX = 12.0
+MAX_DEPTH_STEP = 0.2
+MAX_STRETCH = 3.0
 
 
 def surface_patches(
@@ -17,9 +17,9 @@ def surface_patches(
     """The edges of each point's patch: the steps to its neighbours in a row and in a column of the grid.
 
     Of the two neighbours along an axis the farther one counts (measured depth comes in stairs), unless the
-    surface tears there: a step longer than `LONGEST_EDGE` pixels' worth of metres (a surface seen at less
-    than 5 degrees), or whose depth changes by more than `DEEPEST_EDGE` of itself, leads to another surface.
-    So does one that has grown to more than `GREATEST_STRETCH` times its length in the photo: there a thing
+    surface tears there: a step longer than `MAX_EDGE_PX` pixels' worth of metres (a surface seen at less
+    than 5 degrees), or whose depth changes by more than `MAX_DEPTH_STEP` of itself, leads to another surface.
+    So does one that has grown to more than `MAX_STRETCH` times its length in the photo: there a thing
     has moved away from what it hid, and the gap is a hole, not rubber.
     A point without neighbours on its surface stands for one pixel's worth, facing the photo.
 
@@ -38,7 +38,7 @@ def surface_patches(
 def _step(positions: Tensor, start: Tensor, axis: int, pixel_m: Tensor, facing: Tensor) -> Tensor:
     steps = positions.diff(dim=axis)
     none = torch.zeros_like(positions.narrow(axis, 0, 1))
-    longest_now = GREATEST_STRETCH**2 * start.diff(dim=axis).square().sum(-1)
+    longest_now = MAX_STRETCH**2 * start.diff(dim=axis).square().sum(-1)
     beyond = torch.zeros_like(start[..., 0].narrow(axis, 0, 1))
     longest = torch.zeros_like(positions)
     length = torch.zeros_like(positions[..., 0])
@@ -46,8 +46,8 @@ def _step(positions: Tensor, start: Tensor, axis: int, pixel_m: Tensor, facing: 
         step = torch.cat([steps, none][::order], axis)
         limit = torch.cat([longest_now, beyond][::order], axis)
         square = step.square().sum(-1)
-        whole = (square <= torch.minimum(limit, (LONGEST_EDGE * pixel_m).square())) & (
-            step[..., 2].abs() <= DEEPEST_EDGE * positions[..., 2].abs()
+        whole = (square <= torch.minimum(limit, (MAX_EDGE_PX * pixel_m).square())) & (
+            step[..., 2].abs() <= MAX_DEPTH_STEP * positions[..., 2].abs()
         )
         better = whole & (square > length)
         longest = torch.where(better[..., None], step, longest)

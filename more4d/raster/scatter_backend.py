@@ -3,11 +3,11 @@
 import torch
 
 from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import camera_numbers, fragments_of
+from more4d.raster.fragments import make_fragments, pack_cameras
 from more4d.raster.interface import Points, Rasteriser, Rendering
 from more4d.raster.zbuffer import shade
 
-NOTHING = torch.iinfo(torch.int64).max
+EMPTY_KEY = torch.iinfo(torch.int64).max
 INDEX_BITS = 32
 
 
@@ -20,13 +20,13 @@ class ScatterRasteriser(Rasteriser):
         self, points: Points, camera_path: CameraPath, size: tuple[int, int], out: Rendering | None
     ) -> Rendering:
         frames = []
-        for frame, camera in enumerate(camera_numbers(camera_path, *size).to(self.device)):
+        for frame, camera in enumerate(pack_cameras(camera_path, *size).to(self.device)):
             positions, patches_m = points.at(frame)
-            fragments = fragments_of(positions, points.footprint_m, patches_m, camera, size)
+            fragments = make_fragments(positions, points.footprint_m, patches_m, camera, size)
             keys = (fragments.depth_m.view(torch.int32).long() << INDEX_BITS) | fragments.point
-            nearest = torch.full((size[0] * size[1],), NOTHING, device=self.device)
+            nearest = torch.full((size[0] * size[1],), EMPTY_KEY, device=self.device)
             nearest.scatter_reduce_(0, fragments.pixel, keys, "amin")
-            pixel = torch.nonzero(nearest != NOTHING).squeeze(1)
+            pixel = torch.nonzero(nearest != EMPTY_KEY).squeeze(1)
             winner = nearest[pixel] & ((1 << INDEX_BITS) - 1)
             frames.append(shade(positions, points.colours, camera, size, (pixel, winner)))
-        return Rendering.join(frames, out)
+        return Rendering.concat(frames, out)

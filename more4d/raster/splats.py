@@ -8,8 +8,8 @@ from more4d.foundation.errors import InputError
 from more4d.raster.interface import Rendering
 
 SIGMA_PER_FOOTPRINT = 0.5
-SMALLEST_SIGMA_M = 1e-7
-NOTHING = 1 / 255
+MIN_SIGMA_M = 1e-7
+MIN_ALPHA = 1 / 255
 
 
 def require_gpu(name: str, device: torch.device) -> None:
@@ -24,24 +24,24 @@ def require_gpu(name: str, device: torch.device) -> None:
         raise InputError(f"rasteriser '{name}' needs a CUDA GPU and torch sees none; choose 'auto'")
 
 
-def round_scales(footprint_m: Float[Tensor, " points"]) -> Float[Tensor, "points 3"]:
+def isotropic_scales(footprint_m: Float[Tensor, " points"]) -> Float[Tensor, "points 3"]:
     """Standard deviations in metres: neighbouring gaussians of a surface overlap at one sigma."""
-    return (footprint_m * SIGMA_PER_FOOTPRINT).clamp(min=SMALLEST_SIGMA_M)[:, None].expand(-1, 3).contiguous()
+    return (footprint_m * SIGMA_PER_FOOTPRINT).clamp(min=MIN_SIGMA_M)[:, None].expand(-1, 3).contiguous()
 
 
-def no_rotations(points: int, device: torch.device) -> Float[Tensor, "points 4"]:
+def identity_quaternions(points: int, device: torch.device) -> Float[Tensor, "points 4"]:
     """Unit quaternions (w, x, y, z)."""
     return torch.tensor([1.0, 0.0, 0.0, 0.0], device=device).expand(points, 4).contiguous()
 
 
-def from_sums(
+def normalise_by_alpha(
     colour_sum: Float[Tensor, "height width 3"],
     depth_sum: Float[Tensor, "height width"],
     alpha: Float[Tensor, "height width"],
 ) -> Rendering:
     """One frame from alpha-weighted sums over black: divide by alpha, and nothing where it is near 0."""
     alpha = alpha.clamp(0, 1)
-    there = alpha > NOTHING
+    there = alpha > MIN_ALPHA
     weight = torch.where(there, alpha, 1)
     return Rendering(
         colour=torch.where(there[..., None], colour_sum / weight[..., None], 0).clamp(0, 1)[None],

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import NEAR_M, camera_numbers, depth_of
+from more4d.raster.fragments import NEAR_M, camera_depth, pack_cameras
 from more4d.raster.interface import open_rasteriser
 
 
@@ -31,7 +31,7 @@ def visible_points(  # noqa: PLR0917 - as Rasteriser.render
     if not tolerance >= 0:
         raise ValueError(f"the depth tolerance must not be negative, got {tolerance}")
     rasteriser = open_rasteriser("auto", positions.device)
-    cameras = camera_numbers(camera_path, height, width).to(positions.device)
+    cameras = pack_cameras(camera_path, height, width).to(positions.device)
     colours = torch.zeros_like(positions[0])
     seen = []
     for frame, camera in enumerate(cameras):
@@ -47,7 +47,7 @@ def visible_points(  # noqa: PLR0917 - as Rasteriser.render
         ).depth_m[0]
         points = positions[pose][0]
         position, _ = here.camera(0).project(here.to_camera(0, points))
-        z = depth_of(points, camera)
+        z = camera_depth(points, camera)
         u, v = position.unbind(-1)
         inside = (z > NEAR_M) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
         column = torch.where(inside, u * width, 0).long().clamp(max=width - 1)

@@ -5,7 +5,7 @@ import numpy as np
 from more4d.scenes.scene import Action
 
 Random = np.random.Generator
-WAY_WORDS: dict[str, tuple[str, ...]] = {
+DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
     "left": ("left", "to the left", "leftward", "toward the left"),
     "right": ("right", "to the right", "rightward", "toward the right"),
     "up": ("up", "upward", "into the air"),
@@ -13,7 +13,7 @@ WAY_WORDS: dict[str, tuple[str, ...]] = {
     "toward": ("toward the camera", "towards us", "closer", "forward to the viewer"),
     "away": ("away from the camera", "away", "into the distance", "away from us"),
 }
-VERB_WORDS: dict[str, tuple[str, ...]] = {
+VERB_PHRASES: dict[str, tuple[str, ...]] = {
     "move": ("moves", "goes", "slides", "glides", "is moving"),
     "walk": ("walks", "walks", "is walking", "strolls", "goes"),
     "drive": ("drives", "drives", "is driving", "rolls", "goes"),
@@ -38,12 +38,12 @@ PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
 ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
 
 
-def word(rng: Random, choices: tuple[str, ...]) -> str:
+def choose(rng: Random, choices: tuple[str, ...]) -> str:
     """One of several words."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def name_of(rng: Random, action: Action) -> str:
+def object_phrase(rng: Random, action: Action) -> str:
     """An object with or without its colour: "the red car", "a woman in red"."""
     coloured = rng.random() < 0.6
     article = "the" if rng.random() < 0.7 else "a"
@@ -57,36 +57,36 @@ def name_of(rng: Random, action: Action) -> str:
 
 def clause(rng: Random, action: Action) -> str:
     """One action as a clause, its parts in free order."""
-    name, doing = name_of(rng, action), word(rng, VERB_WORDS[action.verb])
+    name, doing = object_phrase(rng, action), choose(rng, VERB_PHRASES[action.verb])
     if action.direction is None:
         return f"{name} {doing}"
-    way = word(rng, WAY_WORDS[action.direction])
+    direction = choose(rng, DIRECTION_PHRASES[action.direction])
     if rng.random() < 0.1 and not doing.startswith("is "):
-        return f"{way}, {name} {doing}"
-    return f"{name} {doing} {way}"
+        return f"{direction}, {name} {doing}"
+    return f"{name} {doing} {direction}"
 
 
-def compose(rng: Random, actions: tuple[Action, ...], place: str) -> str:
+def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str:
     """All actions in one sentence, in any order, with the place and what is still now and then."""
     if not any(action.verb != "still" for action in actions):
-        return word(rng, ALL_STILL)
+        return choose(rng, ALL_STILL)
     clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]
     named = place and rng.random() < 0.35
     if named and rng.random() < 0.7:
         clauses[-1] += f" {place}"
     sentence = clauses[0]
     for following in clauses[1:]:
-        sentence += word(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
+        sentence += choose(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
     if named and not sentence.endswith(place):
         sentence = f"{place}, {sentence}"
     choice = rng.random()
     if choice < 0.06:
-        sentence += word(
+        sentence += choose(
             rng, (", everything else stays still", " while the rest is still", ", nothing else moves")
         )
     elif choice < 0.12:
         sentence = (
-            word(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
+            choose(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
             + sentence
         )
     return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

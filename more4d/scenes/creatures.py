@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from more4d.scenes.blueprint import Blueprint
-from more4d.scenes.breeds import BREEDS, Breed
+from more4d.scenes.animal_params import ANIMALS, AnimalParams
 from more4d.scenes.modelling import UPRIGHT, Model
 from more4d.scenes.motions import Vector
-from more4d.scenes.palette import NAMED, material, scale, vary
+from more4d.scenes.object_spec import ObjectSpec
+from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
 from more4d.scenes.textures import Material
 
 Random = np.random.Generator
@@ -34,91 +34,113 @@ def add_leg(
     model.ball(foot, (radius * 1.5, radius * 0.6, radius * 1.1), shoe or coat, lower)
 
 
-def quadruped(rng: Random, breed: Breed) -> Blueprint:
+def quadruped(rng: Random, params: AnimalParams) -> ObjectSpec:
     """An animal of some breed, caught in the middle of a step."""
-    name = str(rng.choice(breed.colours))
-    size = float(rng.uniform(*breed.shoulder_m))
+    name = str(rng.choice(params.colours))
+    size = float(rng.uniform(*params.shoulder_m))
     dark = material(rng, "plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
-    coat = _coat(rng, breed, name, size)
+    coat = _coat(rng, params, name, size)
     stretch, fat = float(rng.uniform(0.92, 1.08)), float(rng.uniform(0.9, 1.1))
-    long, girth = breed.length * size * stretch, breed.girth * size * fat
+    long, girth = params.length * size * stretch, params.girth * size * fat
     width, back = girth * 0.85, girth - size
     model = Model()
     model.ball((0, back, 0), (long, girth, width), coat)
     model.ball((long * 0.55, back + girth * 0.05, 0), (long * 0.45, girth * 1.02, width * 1.02), coat)
     model.ball((-long * 0.55, back, 0), (long * 0.45, girth, width * 1.05), coat)
-    if breed.extra == "humps":
+    if params.extra == "humps":
         for x in (-0.35, 0.3):
             model.ball((x * long, back - girth * 1.05, 0), (long * 0.28, girth * 0.8, width * 0.5), coat)
-    if breed.extra == "wool":
+    if params.extra == "wool":
         for x in (-0.7, -0.25, 0.25, 0.7):
             model.ball((x * long, back - girth * 0.1, 0), (long * 0.4, girth * 1.1, width * 1.2), coat)
     phase, stride = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.2, 0.4))
-    legs = dark if breed.extra == "wool" else coat
+    legs = dark if params.extra == "wool" else coat
     for x, z, offset in ((0.68, -1, 0.0), (0.68, 1, np.pi), (-0.68, -1, np.pi), (-0.68, 1, 0.0)):
         hip = (x * long, back + girth * 0.35, z * width * 0.55)
         add_leg(
-            model, hip, radius=breed.leg * size, coat=legs, phase=phase + offset, stride=stride, shoe=dark
+            model, hip, radius=params.leg * size, coat=legs, phase=phase + offset, stride=stride, shoe=dark
         )
-    _add_head(model, rng, breed, size=size, base=(long * 0.8, back - girth * 0.3, 0.0), coat=coat, dark=dark)
+    _add_head(model, rng, params, size=size, base=(long * 0.8, back - girth * 0.3, 0.0), coat=coat, dark=dark)
     root = (-long * 0.95, back - girth * 0.3, 0.0)
     tail = model.hinge("tail", root, UPRIGHT, phase=float(rng.uniform(0, 6)))
     droop = float(rng.uniform(-0.5, 0.8))
-    end = (root[0] - breed.tail * size * 0.7, root[1] + breed.tail * size * droop, 0.0)
-    model.limb(root, end, breed.leg * size * 0.5, coat, tail)
-    top = size + breed.neck * size * float(np.sin(breed.rise)) + breed.head * size * 0.5
-    return Blueprint(model=model, noun=breed.noun, colour=name, nature="creature", height_m=top)
+    end = (root[0] - params.tail * size * 0.7, root[1] + params.tail * size * droop, 0.0)
+    model.limb(root, end, params.leg * size * 0.5, coat, tail)
+    top = size + params.neck * size * float(np.sin(params.rise)) + params.head * size * 0.5
+    return ObjectSpec(model=model, noun=params.noun, colour=name, category="creature", height_m=top)
 
 
-def _coat(rng: Random, breed: Breed, name: str, size: float) -> Material:
-    colour = vary(rng, NAMED[name])
-    if breed.coat in ("fur", "plain"):
-        return material(rng, breed.coat, scale(colour, 1.2), scale(colour, 0.5), tile_m=size * 0.9, grain=0.5)
-    second = scale(colour, 0.35) if name in ("orange", "yellow", "grey") else vary(rng, NAMED["black"])
-    if breed.coat == "mesh":
+def _coat(rng: Random, params: AnimalParams, name: str, size: float) -> Material:
+    colour = jitter_colour(rng, NAMED_COLOURS[name])
+    if params.coat in ("fur", "plain"):
         return material(
-            rng, "mesh", vary(rng, (0.9, 0.82, 0.65)), vary(rng, (0.6, 0.36, 0.16)), tile_m=size * 0.7
+            rng,
+            params.coat,
+            scale_colour(colour, 1.2),
+            scale_colour(colour, 0.5),
+            tile_m=size * 0.9,
+            grain=0.5,
         )
-    if breed.coat == "patches" and rng.random() < 0.4:
-        second = vary(rng, NAMED["brown"])
-    first, second = (second, colour) if breed.coat == "spots" else (colour, second)
-    return material(rng, breed.coat, first, second, tile_m=size * 0.8, grain=0.3)
+    second = (
+        scale_colour(colour, 0.35)
+        if name in ("orange", "yellow", "grey")
+        else jitter_colour(rng, NAMED_COLOURS["black"])
+    )
+    if params.coat == "mesh":
+        return material(
+            rng,
+            "mesh",
+            jitter_colour(rng, (0.9, 0.82, 0.65)),
+            jitter_colour(rng, (0.6, 0.36, 0.16)),
+            tile_m=size * 0.7,
+        )
+    if params.coat == "patches" and rng.random() < 0.4:
+        second = jitter_colour(rng, NAMED_COLOURS["brown"])
+    first, second = (second, colour) if params.coat == "spots" else (colour, second)
+    return material(rng, params.coat, first, second, tile_m=size * 0.8, grain=0.3)
 
 
 def _add_head(
-    model: Model, rng: Random, breed: Breed, *, size: float, base: Vector, coat: Material, dark: Material
+    model: Model,
+    rng: Random,
+    params: AnimalParams,
+    *,
+    size: float,
+    base: Vector,
+    coat: Material,
+    dark: Material,
 ) -> None:
     """Neck, head, snout, ears and eyes."""
     x, y, _ = base
-    reach, lift = (breed.neck * size * float(way(breed.rise)) for way in (np.cos, np.sin))
+    reach, lift = (params.neck * size * float(way(params.rise)) for way in (np.cos, np.sin))
     neck = model.hinge("neck", base, phase=float(rng.uniform(0, 6)), rest=float(rng.uniform(-0.15, 0.3)))
-    head = breed.head * size
-    thick = max(breed.girth * size * 0.55, head * 0.6)
+    head = params.head * size
+    thick = max(params.girth * size * 0.55, head * 0.6)
     tip = (x + reach, y - lift, 0.0)
     model.cone(base, tip, thick, head * 0.62, coat, joint=neck)
     model.ball((tip[0] + head * 0.3, tip[1], 0), (head, head * 0.75, head * 0.7), coat, neck, tilt=0.25)
-    snout = (tip[0] + head * 0.8 + breed.snout * size * 0.5, tip[1] + head * 0.35, 0.0)
-    model.ball(snout, (breed.snout * size * 0.75, head * 0.42, head * 0.42), coat, neck, tilt=0.25)
-    nose = (snout[0] + breed.snout * size * 0.7, snout[1] + head * 0.05, 0.0)
+    snout = (tip[0] + head * 0.8 + params.snout * size * 0.5, tip[1] + head * 0.35, 0.0)
+    model.ball(snout, (params.snout * size * 0.75, head * 0.42, head * 0.42), coat, neck, tilt=0.25)
+    nose = (snout[0] + params.snout * size * 0.7, snout[1] + head * 0.05, 0.0)
     model.ball(nose, (head * 0.16, head * 0.16, head * 0.2), dark, neck)
-    ear = breed.ear * size
-    flop = (0.12 * size, ear, 0.03 * size) if breed.extra == "trunk" else (ear * 0.5, ear, ear * 0.4)
+    ear = params.ear * size
+    flop = (0.12 * size, ear, 0.03 * size) if params.extra == "trunk" else (ear * 0.5, ear, ear * 0.4)
     for z in (-1, 1):
         model.ball((tip[0] - head * 0.1, tip[1] - head * 0.6, z * head * 0.6), flop, coat, neck)
         eye = head * 0.12
         model.ball((tip[0] + head * 0.85, tip[1] - head * 0.15, z * head * 0.5), (eye, eye, eye), dark, neck)
-        if breed.extra == "horns":
+        if params.extra == "horns":
             root = (tip[0] + head * 0.1, tip[1] - head * 0.6, z * head * 0.3)
             end = (root[0] - head * 0.2, root[1] - head * 1.1, z * head * 0.9)
             model.cone(root, end, head * 0.13, head * 0.03, dark, joint=neck)
-    if breed.extra == "mane":
+    if params.extra == "mane":
         mane = (x + reach * 0.45, y - lift * 0.6 - thick * 0.5, 0.0)
-        model.ball(mane, (breed.neck * size * 0.5, thick * 0.5, thick * 0.35), dark, neck, tilt=-breed.rise)
-    if breed.extra == "trunk":
+        model.ball(mane, (params.neck * size * 0.5, thick * 0.5, thick * 0.35), dark, neck, tilt=-params.rise)
+    if params.extra == "trunk":
         low = (snout[0] + 0.05 * size, -0.25 * size, 0.0)
         model.cone((snout[0] - 0.05 * size, snout[1], 0), low, head * 0.35, head * 0.15, coat, joint=neck)
 
 
-def animal(rng: Random) -> Blueprint:
+def animal(rng: Random) -> ObjectSpec:
     """Any four-legged animal."""
-    return quadruped(rng, BREEDS[int(rng.integers(len(BREEDS)))])
+    return quadruped(rng, ANIMALS[int(rng.integers(len(ANIMALS)))])

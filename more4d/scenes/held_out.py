@@ -1,7 +1,7 @@
 """What training never sees: worlds from a seed on, and in the others one colour and one motion per object.
 
 Two tables, and no chance. An object of a world that may be trained on is drawn again as long as it has the
-colour that `COLOURS` keeps from it, and its motion as long as it is the one that `MOTIONS` keeps from it.
+colour that `HELD_OUT_COLOURS` keeps from it, and its motion as long as it is the one that `HELD_OUT_MOTIONS` keeps from it.
 Worlds from `HELD_OUT_SEED` on are drawn freely: some of them show what was never seen together, such as
 purple balloons and jumping bears. Every colour and every motion is seen with other objects, so only the pair
 is new.
@@ -12,7 +12,7 @@ from more4d.scenes.scene import Action
 HELD_OUT_SEED = 10_000_000
 """World seeds from here on are never trained on."""
 
-COLOURS: dict[str, str] = {
+HELD_OUT_COLOURS: dict[str, str] = {
     "ball": "orange",
     "balloon": "purple",
     "barrel": "black",
@@ -52,7 +52,7 @@ COLOURS: dict[str, str] = {
 }
 """Noun to the colour that training never shows it in; nouns of a single colour are not in it."""
 
-MOTIONS: dict[str, tuple[str, str | None]] = {
+HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
     "ball": ("roll", "away"),
     "balloon": ("float", "left"),
     "barrel": ("move", "right"),
@@ -104,19 +104,19 @@ MOTIONS: dict[str, tuple[str, str | None]] = {
 """Noun to the verb and direction that training never shows it with; plants and flags have one motion only."""
 
 
-def may_be_trained_on(seed: int) -> bool:
+def is_training_seed(seed: int) -> bool:
     """Whether the world of this seed belongs to training."""
     return seed < HELD_OUT_SEED
 
 
 def is_held_out_colour(noun: str, colour: str) -> bool:
     """Whether training never shows the object in this colour."""
-    return COLOURS.get(noun) == colour
+    return HELD_OUT_COLOURS.get(noun) == colour
 
 
 def is_held_out_motion(noun: str, verb: str, direction: str | None) -> bool:
     """Whether training never shows the object with this motion."""
-    return MOTIONS.get(noun) == (verb, direction)
+    return HELD_OUT_MOTIONS.get(noun) == (verb, direction)
 
 
 def is_held_out(action: Action) -> bool:

@@ -1,6 +1,6 @@
 """Rooms seen from inside, as people photograph them: walls, ceiling, furniture and clutter, nothing moving.
 
-The worlds of `scenes.library` put one subject before a camera; here there is no subject. The camera stands
+The worlds of `scenes.scene_sampling` put one subject before a camera; here there is no subject. The camera stands
 anywhere in the room and looks across it, or down at what stands near: the pictures that depth networks meet
 in houses and that stages of one subject never show.
 """
@@ -12,15 +12,15 @@ import numpy as np
 
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera import Camera
+from more4d.scenes.environment import build_finish
 from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import Vector
-from more4d.scenes.palette import NAMED, material, scale, vary
+from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
 from more4d.scenes.primitives import BOX
 from more4d.scenes.props import chair, flower, lamp, vase
+from more4d.scenes.rigid_objects import ball, barrel, box, crate
 from more4d.scenes.scene import Atmosphere, Body, Scene
 from more4d.scenes.textures import Colour, Material
-from more4d.scenes.things import ball, barrel, box, crate
-from more4d.scenes.worlds import build_finish
 
 Random = np.random.Generator
 CLUTTER = (vase, flower, ball, box, crate, barrel, lamp, chair)
@@ -64,7 +64,7 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
             _shell(rng, half, depth, tall),
             *(replace(body, object_id=index) for index, body in enumerate(furniture, start=1)),
         ),
-        stage_to_camera=turn_z(roll) @ turn_x(pitch) @ turn_y(yaw) @ shift((-across, eye, -along)),
+        scene_to_camera=turn_z(roll) @ turn_x(pitch) @ turn_y(yaw) @ shift((-across, eye, -along)),
         atmosphere=_lamplight(rng),
         finish=build_finish(rng, seed),
         seed=seed,
@@ -89,11 +89,13 @@ def _blocks(body: Body, across: float, along: float) -> bool:
 def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
     """Floor, walls behind, before and beside, mostly a ceiling; doors, windows and pictures on the walls."""
     model = Model()
-    base = vary(rng, NAMED[str(rng.choice(("brown", "beige", "grey", "white", "brown")))])
+    base = jitter_colour(rng, NAMED_COLOURS[str(rng.choice(("brown", "beige", "grey", "white", "brown")))])
     pattern = str(rng.choice(("planks", "tiles", "fur", "wood", "plain", "marble", "plaid")))
-    cover = material(rng, pattern, scale(base, 0.6), scale(base, 1.1), tile_m=1.2, grain=0.4, wrap="ground")
+    cover = material(
+        rng, pattern, scale_colour(base, 0.6), scale_colour(base, 1.1), tile_m=1.2, grain=0.4, wrap="ground"
+    )
     model.floor(stretch((30.0, 1.0, 30.0)), cover)
-    paint = vary(rng, NAMED[str(rng.choice(PLAIN))])
+    paint = jitter_colour(rng, NAMED_COLOURS[str(rng.choice(PLAIN))])
     paper = str(rng.choice(("plain", "plain", "plain", "stripes", "bricks", "tiles", "clouds", "planks")))
     back = depth * float(rng.uniform(0.1, 0.5))
     middle, length = (depth - back) / 2, (depth + back) / 2
@@ -104,11 +106,11 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
         ((half + 0.1, -tall / 2, middle), (0.1, tall / 2, length + 0.2)),
     )
     for centre, size in walls:
-        coat = material(rng, paper, scale(paint, 0.9), paint, tile_m=1.5, grain=0.12)
+        coat = material(rng, paper, scale_colour(paint, 0.9), paint, tile_m=1.5, grain=0.12)
         _surface(model, centre, size, coat)
     if rng.random() < 0.85:
-        white = vary(rng, (0.85, 0.85, 0.83), 0.03)
-        coat = material(rng, "plain", scale(white, 0.95), white, tile_m=2.0, grain=0.08)
+        white = jitter_colour(rng, (0.85, 0.85, 0.83), 0.03)
+        coat = material(rng, "plain", scale_colour(white, 0.95), white, tile_m=2.0, grain=0.08)
         _surface(model, (0.0, -tall - 0.05, middle), (half + 0.2, 0.05, length + 0.2), coat)
     for _ in range(int(rng.integers(1, 7))):
         _hang(model, rng, half, depth, tall)
@@ -140,18 +142,19 @@ def _hang(model: Model, rng: Random, half: float, depth: float, tall: float) -> 
 
 
 def _colour(rng: Random) -> Colour:
-    return vary(rng, NAMED[str(rng.choice(tuple(NAMED)))])
+    return jitter_colour(rng, NAMED_COLOURS[str(rng.choice(tuple(NAMED_COLOURS)))])
 
 
 def _furnish(rng: Random, half: float, depth: float) -> Body:
     """A table, shelf, cupboard, bed or sofa, mostly along a wall."""
     model = Model()
-    colour = vary(
-        rng, NAMED[str(rng.choice(("brown", "white", "beige", "grey", "black", "brown", "red", "blue")))]
+    colour = jitter_colour(
+        rng,
+        NAMED_COLOURS[str(rng.choice(("brown", "white", "beige", "grey", "black", "brown", "red", "blue")))],
     )
     pattern = str(rng.choice(("wood", "plain", "planks", "plain")))
     coat = material(
-        rng, pattern, scale(colour, 0.75), colour, tile_m=0.8, gloss=float(rng.choice((0.0, 0.3)))
+        rng, pattern, scale_colour(colour, 0.75), colour, tile_m=0.8, gloss=float(rng.choice((0.0, 0.3)))
     )
     kind = int(rng.integers(5))
     build = (_table, _shelf, _cupboard, _bed, _sofa)[kind]
@@ -266,11 +269,11 @@ def _litter(
 
 def _clutter(rng: Random, half: float, depth: float) -> Body:
     """One thing on the floor, at a size that things in rooms have."""
-    blueprint = CLUTTER[int(rng.integers(len(CLUTTER)))](rng)
-    size = float(rng.uniform(*CLUTTER_M.get(blueprint.noun, SMALL_M))) / blueprint.height_m * blueprint.size
+    spec = CLUTTER[int(rng.integers(len(CLUTTER)))](rng)
+    size = float(rng.uniform(*CLUTTER_M.get(spec.noun, SMALL_M))) / spec.height_m * spec.size
     x, z = float(rng.uniform(-0.8, 0.8)) * half, float(rng.uniform(0.2, 1.0)) * depth
     placement = shift((x, 0.0, z)) @ turn_y(float(rng.uniform(0, 2 * math.pi))) @ stretch((size, size, size))
-    return blueprint.model.body(0, "", "", placement)
+    return spec.model.body(0, "", "", placement)
 
 
 def _lamplight(rng: Random) -> Atmosphere:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
-from more4d.scenes.palette import NAMED, material, scale, vary
+from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
 from more4d.scenes.primitives import SPHERE
 from more4d.scenes.textures import Material
 
@@ -12,7 +12,7 @@ WALLS = ("bricks", "stones", "planks", "slats", "rock", "foliage", "foliage", "t
 
 
 def _pick(rng: Random, *names: str) -> tuple[float, float, float]:
-    return vary(rng, NAMED[str(rng.choice(names))])
+    return jitter_colour(rng, NAMED_COLOURS[str(rng.choice(names))])
 
 
 def add_room(model: Model, rng: Random, subject_m: float) -> None:
@@ -24,14 +24,14 @@ def add_room(model: Model, rng: Random, subject_m: float) -> None:
     )
     colour = _pick(rng, "white", "beige", "grey", "turquoise", "yellow", "pink", "blue", "green")
     paper = str(rng.choice(("plain", "plain", "bricks", "stripes", "tiles", "planks")))
-    coat = material(rng, paper, scale(colour, 0.9), scale(colour, 1.1), tile_m=2.0, grain=0.15)
+    coat = material(rng, paper, scale_colour(colour, 0.9), scale_colour(colour, 1.1), tile_m=2.0, grain=0.15)
     model.box((0, -tall, depth + 0.5), (half * 3, tall * 1.2, 0.5), coat)
     for side in (-1, 1):
         model.box((side * (half + 0.5), -tall, depth / 2), (0.5, tall * 1.2, depth * 2), coat)
     for _ in range(int(rng.integers(0, 4))):
         frame = _pick(rng, "white", "brown", "black", "red", "blue")
         pattern = str(rng.choice(("plain", "marble", "clouds", "patches", "wood")))
-        art = material(rng, pattern, frame, _pick(rng, *NAMED), tile_m=subject_m * 0.3)
+        art = material(rng, pattern, frame, _pick(rng, *NAMED_COLOURS), tile_m=subject_m * 0.3)
         size = subject_m * rng.uniform(0.06, 0.25, 2)
         x, y = float(rng.uniform(-0.7, 0.7)) * half, -subject_m * float(rng.uniform(0.15, 0.6))
         model.box((x, y, depth), (float(size[0]), float(size[1]), 0.03 * subject_m), art)
@@ -58,7 +58,9 @@ def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
     for _ in range(int(rng.integers(1, 3))):
         pattern = str(rng.choice(WALLS))
         base = _pick(rng, "green") if pattern == "foliage" else _pick(rng, "brown", "grey", "beige", "white")
-        coat = material(rng, pattern, scale(base, 0.4), scale(base, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
+        coat = material(
+            rng, pattern, scale_colour(base, 0.4), scale_colour(base, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6
+        )
         half = subject_m * float(rng.uniform(0.8, 6.0))
         yaw = float(rng.uniform(-0.3, 0.3)) * min(1.0, subject_m / half)
         centre = (float(rng.normal(0, 0.6)) * subject_m, -tall * 0.3, distance)
@@ -77,7 +79,7 @@ def _add_houses(model: Model, rng: Random, subject_m: float) -> None:
         half, tall = subject_m * float(rng.uniform(0.35, 0.7)), subject_m * float(rng.uniform(0.4, 1.1))
         base = _pick(rng, "beige", "white", "grey", "red", "yellow", "brown")
         pattern = str(rng.choice(("bricks", "plain", "stones")))
-        coat = material(rng, pattern, scale(base, 0.65), base, tile_m=tall * 0.5, grain=0.3)
+        coat = material(rng, pattern, scale_colour(base, 0.65), base, tile_m=tall * 0.5, grain=0.3)
         model.box((x + half, -tall * 0.9, distance + half), (half, tall, half), coat)
         for column in (-0.45, 0.45):
             for level in (0.45, 1.1):
@@ -90,8 +92,8 @@ def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
     """Trunks with crowns that merge above."""
     bark = _pick(rng, "brown", "grey")
     leaf = _pick(rng, "green", "green", "green", "orange")
-    wood = material(rng, "wood", scale(bark, 0.35), bark, tile_m=0.7, wrap="round", grain=0.6)
-    leaves = material(rng, "foliage", scale(leaf, 0.3), leaf, tile_m=1.8, grain=0.8, wrap="round")
+    wood = material(rng, "wood", scale_colour(bark, 0.35), bark, tile_m=0.7, wrap="round", grain=0.6)
+    leaves = material(rng, "foliage", scale_colour(leaf, 0.3), leaf, tile_m=1.8, grain=0.8, wrap="round")
     for _ in range(int(rng.integers(5, 14))):
         z = subject_m * float(rng.uniform(1.5, 4.0))
         x, tall = z * float(rng.uniform(-0.9, 0.9)), subject_m * float(rng.uniform(0.6, 1.6))
@@ -109,7 +111,13 @@ def _add_hills(model: Model, rng: Random) -> None:
         base = _pick(rng, "green", "brown", "grey")
         pattern = str(rng.choice(("foliage", "earth", "grass", "rock")))
         coat = material(
-            rng, pattern, scale(base, 0.5), scale(base, 1.1), tile_m=9.0, grain=0.5, wrap="ground"
+            rng,
+            pattern,
+            scale_colour(base, 0.5),
+            scale_colour(base, 1.1),
+            tile_m=9.0,
+            grain=0.5,
+            wrap="ground",
         )
         model.ball((float(rng.uniform(-1, 1)) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
 
@@ -124,7 +132,13 @@ def _add_rocks(model: Model, rng: Random, subject_m: float, count: int) -> None:
         base = _pick(rng, "green") if green else _pick(rng, "grey", "brown", "beige")
         pattern = "foliage" if green else str(rng.choice(("rock", "earth", "stones")))
         coat = material(
-            rng, pattern, scale(base, 0.35), scale(base, 1.2), tile_m=size * 2.5, grain=0.6, wrap="round"
+            rng,
+            pattern,
+            scale_colour(base, 0.35),
+            scale_colour(base, 1.2),
+            tile_m=size * 2.5,
+            grain=0.6,
+            wrap="round",
         )
         _add_boulder(model, rng, (x, z), size, coat)
 

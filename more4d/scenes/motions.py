@@ -11,7 +11,7 @@ Vector = tuple[Number, Number, Number]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swing:
+class JointSwing:
     """What the joints of one role do: go to and fro, or turn steadily.
 
     Attributes:
@@ -28,7 +28,7 @@ class Swing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turning:
+class BodyRotation:
     """Rotation of a whole body about a fixed axis of the stage.
 
     Attributes:
@@ -56,7 +56,7 @@ class Motion:
         travel: metres moved over the clip, in the stage's axes.
         eased: starts and stops softly instead of keeping a constant speed.
         hop: (height in metres, hops over the clip).
-        turning: rotation of the whole body.
+        rotation: rotation of the whole body.
         swings: what its joints do.
         sheet_cycles: waves that run through its sheets over the clip.
     """
@@ -66,8 +66,8 @@ class Motion:
     travel: Vector = (0.0, 0.0, 0.0)
     eased: bool = False
     hop: tuple[float, float] = (0.0, 0.0)
-    turning: Turning | None = None
-    swings: tuple[Swing, ...] = ()
+    rotation: BodyRotation | None = None
+    swings: tuple[JointSwing, ...] = ()
     sheet_cycles: float = 0.0
 
 
@@ -100,12 +100,12 @@ def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Flo
 def body_poses(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
     """Where the motion has carried the body, as stage-to-stage transforms; the identity at t = 0."""
     done = progress(motion, times)
-    if motion.turning is None:
+    if motion.rotation is None:
         poses = np.tile(np.eye(4), (len(times), 1, 1))
     else:
-        turning = motion.turning
-        angles = turning.turn * done + turning.swing * np.sin(2 * np.pi * turning.cycles * times)
-        poses = about(turning.axis, turning.pivot, angles)
+        rotation = motion.rotation
+        angles = rotation.turn * done + rotation.swing * np.sin(2 * np.pi * rotation.cycles * times)
+        poses = about(rotation.axis, rotation.pivot, angles)
     poses[:, :3, 3] += done[:, None] * np.asarray(motion.travel)
     height, hops = motion.hop
     poses[:, 1, 3] -= height * np.abs(np.sin(np.pi * hops * times))

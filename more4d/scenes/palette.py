@@ -4,7 +4,7 @@ import numpy as np
 
 from more4d.scenes.textures import Colour, Material
 
-NAMED: dict[str, Colour] = {
+NAMED_COLOURS: dict[str, Colour] = {
     "red": (0.75, 0.09, 0.08),
     "orange": (0.9, 0.45, 0.08),
     "yellow": (0.92, 0.78, 0.12),
@@ -21,13 +21,13 @@ NAMED: dict[str, Colour] = {
 }
 
 
-def linear(colour: Colour) -> Colour:
+def gamma_to_linear(colour: Colour) -> Colour:
     """Display RGB to linear light."""
     red, green, blue = (float(max(channel, 0.0) ** 2.2) for channel in colour)
     return (red, green, blue)
 
 
-def vary(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colour:
+def jitter_colour(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colour:
     """A display colour close to another one."""
     shift = rng.normal(0, amount / 2) + rng.normal(0, amount, 3)
     red, green, blue = (
@@ -36,7 +36,7 @@ def vary(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colo
     return (red, green, blue)
 
 
-def scale(colour: Colour, factor: float) -> Colour:
+def scale_colour(colour: Colour, factor: float) -> Colour:
     """A lighter or darker display colour."""
     red, green, blue = (float(np.clip(channel * factor, 0.01, 0.97)) for channel in colour)
     return (red, green, blue)
@@ -57,7 +57,7 @@ def material(
     """A material between two display colours, its pattern placed at random."""
     return Material(
         pattern=pattern,
-        colours=(linear(first), linear(second)),
+        colours=(gamma_to_linear(first), gamma_to_linear(second)),
         tile_m=tile_m * float(rng.uniform(0.75, 1.35)),
         turn=float(rng.uniform(0, 2 * np.pi)) if turned else 0.0,
         shift=(float(rng.random()), float(rng.random())),

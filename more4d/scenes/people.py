@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.creatures import add_leg
 from more4d.scenes.modelling import ALONG, Model
-from more4d.scenes.palette import NAMED, material, scale, vary
+from more4d.scenes.object_spec import ObjectSpec
+from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
+from more4d.scenes.rigid_objects import contrast_colour, pick_colour
 from more4d.scenes.textures import Colour, Material
-from more4d.scenes.things import contrast_colour, pick_colour
 
 Random = np.random.Generator
 SKINS: tuple[Colour, ...] = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.6, 0.42, 0.3), (0.38, 0.26, 0.19))
@@ -20,7 +20,7 @@ HAIR: tuple[Colour, ...] = (
 )
 
 
-def person(rng: Random) -> Blueprint:
+def person(rng: Random) -> ObjectSpec:
     """Somebody in coloured clothes, adult, child or toy figure, caught in the middle of a step."""
     name, colour = pick_colour(rng)
     noun, low, high, big = (
@@ -32,12 +32,12 @@ def person(rng: Random) -> Blueprint:
     )[int(rng.integers(5))]
     tall = float(rng.uniform(low, high))
     cloth = str(rng.choice(("plain", "plain", "stripes", "plaid", "checks")))
-    second = scale(colour, 0.7) if cloth == "plain" else contrast_colour(rng, name)
+    second = scale_colour(colour, 0.7) if cloth == "plain" else contrast_colour(rng, name)
     shirt = material(rng, cloth, colour, second, tile_m=tall * 0.3, grain=0.25)
     legs = contrast_colour(rng, name)
-    trousers = material(rng, "plain", legs, scale(legs, 0.7), tile_m=tall * 0.5, grain=0.3)
-    tone = vary(rng, SKINS[int(rng.integers(len(SKINS)))], 0.02)
-    flesh = material(rng, "plain", tone, scale(tone, 0.9), tile_m=tall, grain=0.1)
+    trousers = material(rng, "plain", legs, scale_colour(legs, 0.7), tile_m=tall * 0.5, grain=0.3)
+    tone = jitter_colour(rng, SKINS[int(rng.integers(len(SKINS)))], 0.02)
+    flesh = material(rng, "plain", tone, scale_colour(tone, 0.9), tile_m=tall, grain=0.1)
     model = Model()
     head = 0.07 * tall * big
     hip, shoulder, wide = 0.48 * tall / big**0.5, tall - 2.4 * head, 0.1 * tall * big**0.5
@@ -62,7 +62,7 @@ def person(rng: Random) -> Blueprint:
             stride=stride,
         )
     _add_face(model, rng, tall, head, flesh, labels=(noun, name))
-    return Blueprint(model=model, noun=noun, colour=name, nature="person", height_m=tall)
+    return ObjectSpec(model=model, noun=noun, colour=name, category="person", height_m=tall)
 
 
 def _add_arm(
@@ -93,7 +93,7 @@ def _add_face(
     """Head with hair, eyes, nose and sometimes a cap."""
     noun, name = labels
     tint = HAIR[int(rng.integers(len(HAIR)))]
-    hair = material(rng, "fur", tint, scale(tint, 0.5), tile_m=head * 3)
+    hair = material(rng, "fur", tint, scale_colour(tint, 0.5), tile_m=head * 3)
     dark = material(rng, "plain", (0.06, 0.06, 0.06), (0.1, 0.1, 0.1), tile_m=1.0, gloss=0.5)
     centre = -tall + head * 1.05
     neck = model.hinge("neck", (0.0, -tall + 2.1 * head, 0.0))
@@ -109,17 +109,17 @@ def _add_face(
         )
     if rng.random() < 0.3:
         colour = contrast_colour(rng, name)
-        cap = material(rng, "plain", colour, scale(colour, 0.8), tile_m=1.0)
+        cap = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=1.0)
         model.ball((0, centre - head * 0.45, 0), (head * 1.05, head * 0.75, head * 0.98), cap, neck)
         model.box((head * 0.95, centre - head * 0.4, 0), (head * 0.5, head * 0.07, head * 0.6), cap, neck)
 
 
-def robot(rng: Random) -> Blueprint:
+def robot(rng: Random) -> ObjectSpec:
     """Boxes and tubes on two legs."""
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.5, 1.6))
     shell = material(
-        rng, str(rng.choice(("plain", "rust"))), colour, scale(colour, 0.6), tile_m=tall, gloss=0.6
+        rng, str(rng.choice(("plain", "rust"))), colour, scale_colour(colour, 0.6), tile_m=tall, gloss=0.6
     )
     steel = material(rng, "plain", (0.6, 0.62, 0.65), (0.45, 0.45, 0.5), tile_m=tall, gloss=0.6)
     glow = material(rng, "plain", contrast_colour(rng, name), (0.9, 0.9, 0.9), tile_m=1.0)
@@ -144,10 +144,10 @@ def robot(rng: Random) -> Blueprint:
     for z in (-0.3, 0.3):
         model.ball((wide * 0.55, -0.9 * tall, z * wide), (0.02 * tall, 0.03 * tall, 0.03 * tall), glow, neck)
     model.limb((0, -0.97 * tall, 0), (0, -1.02 * tall, 0), 0.008 * tall, steel, neck)
-    return Blueprint(model=model, noun="robot", colour=name, nature="person", height_m=tall)
+    return ObjectSpec(model=model, noun="robot", colour=name, category="person", height_m=tall)
 
 
-def bird(rng: Random) -> Blueprint:
+def bird(rng: Random) -> ObjectSpec:
     """A bird that walks on two legs, or one on the wing."""
     kinds = (
         ("chicken", 0.2, 0.16, "brown white black", "orange"),
@@ -159,9 +159,17 @@ def bird(rng: Random) -> Blueprint:
     noun, leg, neck_length, colours, bill = kinds[int(rng.integers(len(kinds)))]
     name, colour = pick_colour(rng, *colours.split())
     size = float(rng.uniform(0.9, 1.2)) * {"ostrich": 1.1, "penguin": 0.9, "flamingo": 0.7}.get(noun, 0.6)
-    coat = material(rng, "fur", scale(colour, 1.15), scale(colour, 0.6), tile_m=size * 0.6, grain=0.4)
+    coat = material(
+        rng, "fur", scale_colour(colour, 1.15), scale_colour(colour, 0.6), tile_m=size * 0.6, grain=0.4
+    )
     pale = material(rng, "fur", (0.9, 0.9, 0.88), (0.75, 0.75, 0.7), tile_m=size * 0.6)
-    beak = material(rng, "plain", vary(rng, NAMED[bill]), scale(NAMED[bill], 0.8), tile_m=1.0)
+    beak = material(
+        rng,
+        "plain",
+        jitter_colour(rng, NAMED_COLOURS[bill]),
+        scale_colour(NAMED_COLOURS[bill], 0.8),
+        tile_m=1.0,
+    )
     model = Model()
     upright = noun == "penguin"
     half = (0.17, 0.36, 0.17) if upright else (0.3, 0.19, 0.17)
@@ -184,7 +192,7 @@ def bird(rng: Random) -> Blueprint:
             (top[0] + 0.05 * size, top[1] - 0.02 * size, z * 0.07 * size), (0.015, 0.015, 0.015), beak, neck
         )
     height = -top[1] + 0.09 * size
-    return Blueprint(model=model, noun=noun, colour=name, nature="creature", height_m=height)
+    return ObjectSpec(model=model, noun=noun, colour=name, category="creature", height_m=height)
 
 
 def _add_body(
@@ -207,12 +215,12 @@ def _add_body(
         model.ball((-long * 0.1, middle + deep * 0.05, z * wide * 1.0), size, coat, wing)
 
 
-def flying_bird(rng: Random) -> Blueprint:
+def flying_bird(rng: Random) -> ObjectSpec:
     """A bird on spread wings, high above the ground."""
     name, colour = pick_colour(rng, "white", "black", "brown", "blue", "red", "grey")
     size, lift = float(rng.uniform(0.4, 0.9)), float(rng.uniform(0.8, 2.0))
-    coat = material(rng, "fur", scale(colour, 1.15), scale(colour, 0.6), tile_m=size, grain=0.4)
-    beak = material(rng, "plain", NAMED["orange"], NAMED["yellow"], tile_m=1.0)
+    coat = material(rng, "fur", scale_colour(colour, 1.15), scale_colour(colour, 0.6), tile_m=size, grain=0.4)
+    beak = material(rng, "plain", NAMED_COLOURS["orange"], NAMED_COLOURS["yellow"], tile_m=1.0)
     model = Model()
     model.ball((0, -lift, 0), (0.4 * size, 0.13 * size, 0.14 * size), coat)
     model.ball((0.38 * size, -lift - 0.06 * size, 0), (0.13 * size, 0.11 * size, 0.1 * size), coat)
@@ -224,4 +232,4 @@ def flying_bird(rng: Random) -> Blueprint:
         root = (0.0, -lift - 0.05 * size, z * 0.1 * size)
         wing = model.hinge("wing", root, ALONG, phase=phase + (0.0 if z > 0 else np.pi), rest=-0.25 * z)
         model.ball((0, root[1], z * 0.5 * size), (0.2 * size, 0.03 * size, 0.45 * size), coat, wing)
-    return Blueprint(model=model, noun="bird", colour=name, nature="flyer", height_m=lift + 0.2 * size)
+    return ObjectSpec(model=model, noun="bird", colour=name, category="flyer", height_m=lift + 0.2 * size)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-MISS = np.float32(np.inf)
-SMALL = 1e-9
+NO_HIT = np.float32(np.inf)
+EPSILON = 1e-9
 
 SPHERE, BOX, FRUSTUM, CAPSULE, SHEET, PLANE = range(6)
 CONVEX = frozenset((SPHERE, BOX, FRUSTUM, CAPSULE))
@@ -38,7 +38,7 @@ def normals(kind: int, shape: Shape, points: Rays) -> Rays:
 
 
 def _nearest(near: ndarray, far: ndarray, after: float) -> ndarray:
-    return np.where(near > after, near, np.where(far > after, far, MISS))
+    return np.where(near > after, near, np.where(far > after, far, NO_HIT))
 
 
 def _roots(a: ndarray, b: ndarray, c: ndarray) -> tuple[ndarray, ndarray]:
@@ -57,10 +57,10 @@ def _sphere(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
 
 
 def _box(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
-    inverse = 1 / np.where(np.abs(d) < SMALL, np.float32(SMALL), d)
+    inverse = 1 / np.where(np.abs(d) < EPSILON, np.float32(EPSILON), d)
     middle, reach = -o * inverse, np.abs(inverse)
     near, far = (middle - reach).max(0), (middle + reach).min(0)
-    return np.where(near <= far, _nearest(near, far, after), MISS)
+    return np.where(near <= far, _nearest(near, far, after), NO_HIT)
 
 
 def _frustum(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
@@ -70,11 +70,11 @@ def _frustum(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     a = d[0] * d[0] + d[2] * d[2] - growth * growth
     b = o[0] * d[0] + o[2] * d[2] - radius * growth
     c = o[0] * o[0] + o[2] * o[2] - radius * radius
-    hit = MISS
-    for t in _roots(np.where(np.abs(a) < SMALL, np.float32(SMALL), a), b, c):
+    hit = NO_HIT
+    for t in _roots(np.where(np.abs(a) < EPSILON, np.float32(EPSILON), a), b, c):
         inside = (np.abs(o[1] + t * d[1]) <= 1) & (t > after)
         hit = np.where(inside, np.minimum(hit, t), hit)
-    steep = np.where(np.abs(d[1]) < SMALL, np.float32(SMALL), d[1])
+    steep = np.where(np.abs(d[1]) < EPSILON, np.float32(EPSILON), d[1])
     for side, limit in ((1.0, 1.0), (-1.0, shape[0] ** 2)):
         t = (side - o[1]) / steep
         x, z = o[0] + t * d[0], o[2] + t * d[2]
@@ -88,8 +88,8 @@ def _capsule(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     a = d[0] * d[0] + d[2] * d[2]
     b = o[0] * d[0] + o[2] * d[2]
     c = o[0] * o[0] + o[2] * o[2] - 1
-    hit = MISS
-    for t in _roots(np.maximum(a, np.float32(SMALL)), b, c):
+    hit = NO_HIT
+    for t in _roots(np.maximum(a, np.float32(EPSILON)), b, c):
         inside = (np.abs(o[1] + t * d[1]) <= 1 - cap) & (t > after)
         hit = np.where(inside, np.minimum(hit, t), hit)
     slope = d[1] / cap
@@ -103,9 +103,9 @@ def _capsule(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
 
 
 def _plane(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
-    t = -o[1] / np.where(np.abs(d[1]) < SMALL, np.float32(SMALL), d[1])
+    t = -o[1] / np.where(np.abs(d[1]) < EPSILON, np.float32(EPSILON), d[1])
     x, z = o[0] + t * d[0], o[2] + t * d[2]
-    return np.where((t > after) & (np.abs(x) <= 1) & (np.abs(z) <= 1), t, MISS)
+    return np.where((t > after) & (np.abs(x) <= 1) & (np.abs(z) <= 1), t, NO_HIT)
 
 
 def sheet_height(shape: Shape, x: ndarray, y: ndarray) -> ndarray:
@@ -119,7 +119,7 @@ def sheet_height(shape: Shape, x: ndarray, y: ndarray) -> ndarray:
 
 def _sheet(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     """First sign change of z - height along the ray inside the unit box, refined by false position."""
-    inverse = 1 / np.where(np.abs(d) < SMALL, np.float32(SMALL), d)
+    inverse = 1 / np.where(np.abs(d) < EPSILON, np.float32(EPSILON), d)
     middle, reach = -o * inverse, np.abs(inverse)
     start = np.maximum((middle - reach).max(0), after)
     end = (middle + reach).min(0)
@@ -148,7 +148,7 @@ def _sheet(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
         low, low_gap = np.where(same, t, low), np.where(same, value, low_gap)
         high, high_gap = np.where(same, high, t), np.where(same, high_gap, value)
     t = np.where(np.abs(low_gap) < np.abs(high_gap), low, high)
-    return np.where(found & crosses & (t > after), t, MISS)
+    return np.where(found & crosses & (t > after), t, NO_HIT)
 
 
 def _sphere_normals(shape: Shape, p: Rays) -> Rays:

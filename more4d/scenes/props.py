@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.modelling import ALONG, Model
-from more4d.scenes.palette import NAMED, material, scale, vary
-from more4d.scenes.things import contrast_colour, pick_colour, skin
+from more4d.scenes.object_spec import ObjectSpec
+from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
+from more4d.scenes.rigid_objects import contrast_colour, pick_colour, surface_material
 
 Random = np.random.Generator
 
 
-def hot_air_balloon(rng: Random) -> Blueprint:
+def hot_air_balloon(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     size, lift = float(rng.uniform(1.2, 3.0)), float(rng.uniform(1.0, 4.0))
     second = contrast_colour(rng, name)
@@ -28,13 +28,13 @@ def hot_air_balloon(rng: Random) -> Blueprint:
             start = (x * size * 0.2, low - size * 0.3, z * size * 0.2)
             model.limb(start, (x * size * 0.27, low - size * 0.8, z * size * 0.27), size * 0.012, rope)
     height = lift + 3.15 * size
-    return Blueprint(model=model, noun="hot-air balloon", colour=name, nature="floater", height_m=height)
+    return ObjectSpec(model=model, noun="hot-air balloon", colour=name, category="floater", height_m=height)
 
 
-def cactus(rng: Random) -> Blueprint:
+def cactus(rng: Random) -> ObjectSpec:
     tall = float(rng.uniform(0.4, 2.0))
-    green = vary(rng, NAMED["green"])
-    coat = material(rng, "slats", scale(green, 0.5), green, tile_m=tall * 0.4, wrap="round")
+    green = jitter_colour(rng, NAMED_COLOURS["green"])
+    coat = material(rng, "slats", scale_colour(green, 0.5), green, tile_m=tall * 0.4, wrap="round")
     model = Model()
     foot = model.hinge("sway", (0, 0, 0), ALONG)
     thick = 0.12 * tall
@@ -43,16 +43,18 @@ def cactus(rng: Random) -> Blueprint:
         height, reach = float(rng.uniform(0.3, 0.6)) * tall, side * 0.3 * tall
         model.limb((0, -height, 0), (reach, -height, 0), thick * 0.6, coat, foot)
         model.limb((reach, -height, 0), (reach, -height - 0.3 * tall, 0), thick * 0.6, coat, foot)
-    return Blueprint(model=model, noun="cactus", colour="green", nature="plant", height_m=tall)
+    return ObjectSpec(model=model, noun="cactus", colour="green", category="plant", height_m=tall)
 
 
-def flower(rng: Random) -> Blueprint:
+def flower(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng, "red", "yellow", "pink", "purple", "white", "orange", "blue")
     tall = float(rng.uniform(0.2, 0.7))
-    petal = material(rng, "plain", colour, scale(colour, 0.8), tile_m=tall, grain=0.2)
+    petal = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=tall, grain=0.2)
     heart = material(rng, "gravel", (0.5, 0.35, 0.1), (0.9, 0.7, 0.2), tile_m=tall * 0.3)
-    green = material(rng, "plain", NAMED["green"], (0.1, 0.35, 0.1), tile_m=tall)
-    pot = material(rng, "plain", vary(rng, (0.65, 0.32, 0.2)), (0.5, 0.25, 0.15), tile_m=tall, wrap="round")
+    green = material(rng, "plain", NAMED_COLOURS["green"], (0.1, 0.35, 0.1), tile_m=tall)
+    pot = material(
+        rng, "plain", jitter_colour(rng, (0.65, 0.32, 0.2)), (0.5, 0.25, 0.15), tile_m=tall, wrap="round"
+    )
     model = Model()
     model.cone((0, 0, 0), (0, -0.3 * tall, 0), 0.13 * tall, 0.2 * tall, pot)
     foot = model.hinge("sway", (0, -0.3 * tall, 0), ALONG)
@@ -72,25 +74,25 @@ def flower(rng: Random) -> Blueprint:
             tilt=float(angle),
         )
     model.ball((0, -0.9 * tall, -0.02), (0.075 * tall, 0.075 * tall, 0.05 * tall), heart, top)
-    return Blueprint(model=model, noun="flower", colour=name, nature="plant", height_m=1.1 * tall)
+    return ObjectSpec(model=model, noun="flower", colour=name, category="plant", height_m=1.1 * tall)
 
 
-def lamp(rng: Random) -> Blueprint:
+def lamp(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.4, 1.6))
-    shade = material(rng, "plain", colour, scale(colour, 0.85), tile_m=tall, grain=0.15)
+    shade = material(rng, "plain", colour, scale_colour(colour, 0.85), tile_m=tall, grain=0.15)
     metal = material(rng, "plain", (0.55, 0.5, 0.4), (0.4, 0.38, 0.35), tile_m=tall, gloss=0.6)
     model = Model()
     model.cone((0, 0, 0), (0, -0.04 * tall, 0), 0.18 * tall, 0.15 * tall, metal)
     model.limb((0, -0.04 * tall, 0), (0, -0.7 * tall, 0), 0.025 * tall, metal)
     model.cone((0, -0.66 * tall, 0), (0, -tall, 0), 0.26 * tall, 0.14 * tall, shade)
-    return Blueprint(model=model, noun="lamp", colour=name, nature="thing", height_m=tall)
+    return ObjectSpec(model=model, noun="lamp", colour=name, category="thing", height_m=tall)
 
 
-def chair(rng: Random) -> Blueprint:
+def chair(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
-    wood = material(rng, "wood", scale(colour, 0.7), colour, tile_m=0.5)
-    cloth = skin(rng, colour, contrast_colour(rng, name), 0.4)
+    wood = material(rng, "wood", scale_colour(colour, 0.7), colour, tile_m=0.5)
+    cloth = surface_material(rng, colour, contrast_colour(rng, name), 0.4)
     seat, half = float(rng.uniform(0.4, 0.5)), float(rng.uniform(0.2, 0.26))
     model = Model()
     model.box((0, -seat, 0), (half, 0.035, half), cloth)
@@ -98,22 +100,22 @@ def chair(rng: Random) -> Blueprint:
         for z in (-1, 1):
             model.box((x * half * 0.9, -seat / 2, z * half * 0.9), (0.022, seat / 2, 0.022), wood)
     model.box((-half * 0.95, -seat - 0.28, 0), (0.025, 0.28, half), cloth)
-    return Blueprint(model=model, noun="chair", colour=name, nature="thing", height_m=seat + 0.56)
+    return ObjectSpec(model=model, noun="chair", colour=name, category="thing", height_m=seat + 0.56)
 
 
-def vase(rng: Random) -> Blueprint:
+def vase(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.2, 0.5))
-    glaze = skin(rng, colour, contrast_colour(rng, name), tall, wrap="round")
+    glaze = surface_material(rng, colour, contrast_colour(rng, name), tall, wrap="round")
     model = Model()
     model.ball((0, -0.38 * tall, 0), (0.28 * tall, 0.36 * tall, 0.28 * tall), glaze)
     model.cone((0, 0, 0), (0, -0.2 * tall, 0), 0.16 * tall, 0.24 * tall, glaze)
     model.cone((0, -0.62 * tall, 0), (0, -0.9 * tall, 0), 0.2 * tall, 0.1 * tall, glaze)
     model.cone((0, -0.88 * tall, 0), (0, -tall, 0), 0.1 * tall, 0.17 * tall, glaze)
-    return Blueprint(model=model, noun="vase", colour=name, nature="thing", height_m=tall)
+    return ObjectSpec(model=model, noun="vase", colour=name, category="thing", height_m=tall)
 
 
-def mushroom(rng: Random) -> Blueprint:
+def mushroom(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng, "red", "brown", "orange", "white", "purple")
     tall = float(rng.uniform(0.12, 0.6))
     cap = material(
@@ -123,10 +125,10 @@ def mushroom(rng: Random) -> Blueprint:
     model = Model()
     model.cone((0, 0, 0), (0, -0.7 * tall, 0), 0.18 * tall, 0.11 * tall, stem)
     model.ball((0, -0.68 * tall, 0), (0.45 * tall, 0.32 * tall, 0.45 * tall), cap)
-    return Blueprint(model=model, noun="mushroom", colour=name, nature="thing", height_m=tall)
+    return ObjectSpec(model=model, noun="mushroom", colour=name, category="thing", height_m=tall)
 
 
-def snowman(rng: Random) -> Blueprint:
+def snowman(rng: Random) -> ObjectSpec:
     tall = float(rng.uniform(0.6, 1.8))
     snow = material(rng, "plain", (0.93, 0.94, 0.96), (0.8, 0.83, 0.88), tile_m=tall, grain=0.1)
     coal = material(rng, "plain", (0.08, 0.08, 0.08), (0.15, 0.15, 0.15), tile_m=1.0)
@@ -143,15 +145,15 @@ def snowman(rng: Random) -> Blueprint:
         model.ball((0.115 * tall, -0.87 * tall, z * tall), (0.015 * tall, 0.02 * tall, 0.02 * tall), coal)
     model.cone((0, -0.92 * tall, 0), (0, -0.94 * tall, 0), 0.15 * tall, 0.15 * tall, coal)
     model.cone((0, -0.94 * tall, 0), (0, -1.06 * tall, 0), 0.09 * tall, 0.09 * tall, coal)
-    return Blueprint(model=model, noun="snowman", colour="white", nature="thing", height_m=1.06 * tall)
+    return ObjectSpec(model=model, noun="snowman", colour="white", category="thing", height_m=1.06 * tall)
 
 
-def rocket(rng: Random) -> Blueprint:
+def rocket(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.6, 3.0))
     print_on = str(rng.choice(("plain", "stripes", "checks")))
     hull = material(rng, print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
-    paint = material(rng, "plain", colour, scale(colour, 0.8), tile_m=tall, gloss=0.4)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=tall, gloss=0.4)
     lift = float(rng.uniform(0.2, 0.9)) * tall
     model = Model()
     model.cone((0, -lift - 0.1 * tall, 0), (0, -lift - 0.65 * tall, 0), 0.13 * tall, 0.13 * tall, hull)
@@ -160,4 +162,4 @@ def rocket(rng: Random) -> Blueprint:
     for x, z in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         size = (0.09 * tall if x else 0.012 * tall, 0.11 * tall, 0.09 * tall if z else 0.012 * tall)
         model.box((x * 0.18 * tall, -lift - 0.15 * tall, z * 0.18 * tall), size, paint)
-    return Blueprint(model=model, noun="rocket", colour=name, nature="floater", height_m=lift + tall)
+    return ObjectSpec(model=model, noun="rocket", colour=name, category="floater", height_m=lift + tall)

@@ -176,7 +176,7 @@ class Scene:
         actions: the same as facts, one per moving object (and per object that is said to stand still).
         camera: intrinsics of the photo.
         bodies: objects and scenery.
-        stage_to_camera: from the stage (x right, y down, z forward, level) to the photo's camera.
+        scene_to_camera: from the stage (x right, y down, z forward, level) to the photo's camera.
         atmosphere: light and air.
         finish: what the camera adds.
         seed: of the world.
@@ -186,21 +186,21 @@ class Scene:
     actions: tuple[Action, ...]
     camera: Camera
     bodies: tuple[Body, ...]
-    stage_to_camera: Pose
+    scene_to_camera: Pose
     atmosphere: Atmosphere
     finish: Finish
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staging:
+class PosedParts:
     """All parts of a scene at some times, as arrays.
 
     Attributes:
         parts: the parts, in the order of the bodies.
         owners: index of each part's body.
         object_ids: object of each part.
-        to_stage: from each part's unit box to the stage.
+        to_scene: from each part's unit box to the stage.
         phases: what the sheets' waves have advanced by, in radians.
         moving: whether a part moves at all.
     """
@@ -208,7 +208,7 @@ class Staging:
     parts: tuple[Part, ...]
     owners: tuple[int, ...]
     object_ids: tuple[int, ...]
-    to_stage: Float[ndarray, "parts frames 4 4"]
+    to_scene: Float[ndarray, "parts frames 4 4"]
     phases: Float[ndarray, "parts frames"]
     moving: tuple[bool, ...]
 
@@ -221,12 +221,12 @@ class Staging:
         return (amplitude, waves, lean, phase + float(self.phases[part, frame]))
 
 
-def stage(scene: Scene, times: Float[ndarray, " frames"]) -> Staging:
+def pose_scene(scene: Scene, times: Float[ndarray, " frames"]) -> PosedParts:
     """Where every part of the scene is at `times` (each in [0, 1])."""
-    return stage_bodies(scene.bodies, times)
+    return pose_bodies(scene.bodies, times)
 
 
-def stage_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> Staging:
+def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> PosedParts:
     """Where every part of some bodies is at `times`."""
     parts: list[Part] = []
     owners: list[int] = []
@@ -235,7 +235,7 @@ def stage_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> 
     moving: list[bool] = []
     for owner, body in enumerate(bodies):
         motion = body.motion
-        whole = motion.travel != (0.0, 0.0, 0.0) or motion.hop[0] != 0 or motion.turning is not None
+        whole = motion.travel != (0.0, 0.0, 0.0) or motion.hop[0] != 0 or motion.rotation is not None
         root = (body_poses(motion, times) if whole else np.eye(4)[None]) @ body.placement
         joints, driven = _joint_poses(body, root, times)
         for part in body.parts:
@@ -246,11 +246,11 @@ def stage_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> 
             moving.append(whole or waves or (part.joint >= 0 and driven[part.joint]))
             parts.append(part)
             owners.append(owner)
-    return Staging(
+    return PosedParts(
         parts=tuple(parts),
         owners=tuple(owners),
         object_ids=tuple(bodies[owner].object_id for owner in owners),
-        to_stage=np.stack(matrices),
+        to_scene=np.stack(matrices),
         phases=np.stack(phases),
         moving=tuple(moving),
     )

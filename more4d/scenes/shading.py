@@ -4,36 +4,36 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from more4d.scenes.casting import SKY, Eye, shadowed
 from more4d.scenes.primitives import SHEET, normals
-from more4d.scenes.scene import Atmosphere, Part, Scene, Staging
-from more4d.scenes.textures import Material, sample
+from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
+from more4d.scenes.scene import Atmosphere, Part, PosedParts, Scene
+from more4d.scenes.textures import Material, sample_texture
 
 NEAR_TILE_M = 0.7
-GRIT = np.float32(2.7)
+DETAIL_SCALE = np.float32(2.7)
 
 
 def shade(
     scene: Scene,
-    staging: Staging,
+    posed: PosedParts,
     frame: int,
-    eye: Eye,
+    ray_camera: RayCamera,
     *,
     depth: Float[ndarray, "height width"],
     owner: Int[ndarray, "height width"],
 ) -> Float[ndarray, "height width 3"]:
     """Linear RGB of every pixel."""
     height, width = depth.shape
-    rays = eye.rays.reshape(3, -1)
-    points = eye.to_stage(rays * depth.reshape(-1))
+    rays = ray_camera.rays.reshape(3, -1)
+    points = ray_camera.to_scene(rays * depth.reshape(-1))
     air = scene.atmosphere
-    views = points - eye.centre.astype(np.float32)[:, None]
+    views = points - ray_camera.centre.astype(np.float32)[:, None]
     distance = np.sqrt((views * views).sum(0))
     views /= distance
     facing, albedo, gloss = _surfaces(
-        staging,
+        posed,
         frame,
-        eye,
+        ray_camera,
         points=points,
         views=views,
         depth=depth.reshape(-1),
@@ -46,8 +46,8 @@ def shade(
     lit = np.flatnonzero(solid & (toward > 0))
     sun = np.zeros(height * width, np.float32)
     lifted = points[:, lit] + facing[:, lit] * (2e-3 * depth.reshape(-1)[lit])
-    sun[lit] = 1 - shadowed(staging, frame, lifted, to_sun)
-    sun = _soften(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
+    sun[lit] = 1 - shadow_mask(posed, frame, lifted, to_sun)
+    sun = _blur(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
     half = to_sun.astype(np.float32)[:, None] - views
     half /= np.sqrt((half * half).sum(0)) + 1e-6
     shine = gloss * sun * np.maximum((half * facing).sum(0), 0) ** 24
@@ -57,9 +57,9 @@ def shade(
         + upward * np.float32(air.ambient)
         + (1 - upward) * np.float32(air.bounce)
     )
-    colour = albedo * light * _contact(scene, staging, frame, points)[:, None] + shine[:, None] * np.float32(
-        air.sun
-    )
+    colour = albedo * light * _contact_shadow(scene, posed, frame, points)[:, None] + shine[
+        :, None
+    ] * np.float32(air.sun)
     fog = np.exp(-distance / air.fog_m)[:, None]
     colour = colour * fog + np.float32(air.horizon) * (1 - fog)
     if not solid.all():
@@ -76,7 +76,7 @@ def sky_colour(air: Atmosphere, views: Float[ndarray, "3 rays"]) -> Float[ndarra
         return colour
     flat = 1 / (up + 0.25)
     u, v = views[0] * flat * 0.35 + air.cloud_shift[0], views[2] * flat * 0.35 + air.cloud_shift[1]
-    thick, wisps = sample("clouds", u, v, np.full(u.shape, 0.006, np.float32))
+    thick, wisps = sample_texture("clouds", u, v, np.full(u.shape, 0.006, np.float32))
     cover = np.clip((thick * 0.85 + wisps * 0.15 - 1 + air.clouds) * 4, 0, 1) * np.minimum(up * 6, 1)
     colour += cover[:, None] * (np.float32(air.sun) * 0.35 + np.float32(air.ambient) * 0.8 - colour) * 0.9
     glow = np.maximum(np.float32(air.to_sun) @ views, 0) ** 40
@@ -84,9 +84,9 @@ def sky_colour(air: Atmosphere, views: Float[ndarray, "3 rays"]) -> Float[ndarra
 
 
 def _surfaces(
-    staging: Staging,
+    posed: PosedParts,
     frame: int,
-    eye: Eye,
+    ray_camera: RayCamera,
     *,
     points: ndarray,
     views: ndarray,
@@ -101,27 +101,27 @@ def _surfaces(
     gloss = np.zeros(points.shape[1], np.float32)
     order = np.argsort(owner, kind="stable")
     indices, starts = np.unique(owner[order], return_index=True)
-    pixel = 1 / (eye.camera.fx * width)
+    pixel = 1 / (ray_camera.camera.fx * width)
     for index, pixels in zip(indices, np.split(order, starts[1:]), strict=True):
         if index == SKY:
             continue
-        part = staging.parts[index]
-        matrix = staging.to_stage[index, frame]
+        part = posed.parts[index]
+        matrix = posed.to_scene[index, frame]
         inverse = np.linalg.inv(matrix).astype(np.float32)
         local = inverse[:3, :3] @ points[:, pixels] + inverse[:3, 3:]
-        own = normals(part.kind, staging.shape(int(index), frame), local)
+        own = normals(part.kind, posed.shape(int(index), frame), local)
         normal = inverse[:3, :3].T @ own.astype(np.float32)
         normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
         slant = (normal * views[:, pixels]).sum(0)
         normal *= np.where(slant > 0, np.float32(-1), np.float32(1))
         facing[:, pixels] = normal
         spread = depth[pixels] * pixel / np.sqrt(np.maximum(np.abs(slant), 0.05))
-        albedo[pixels] = _paint(part, local, own, spread)
+        albedo[pixels] = _albedo(part, local, own, spread)
         gloss[pixels] = part.material.gloss
     return facing, albedo, gloss
 
 
-def _paint(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
+def _albedo(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
     """Linear albedo at points of a part; `spread` is the size of a pixel on the surface in metres."""
     material = part.material
     scale = np.linalg.norm(part.rest[:3, :3], axis=0).astype(np.float32)
@@ -135,13 +135,13 @@ def _paint(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[n
     else:
         axis = np.abs(own / scale[:, None]).argmax(0)
         u, v = np.where(axis == 0, z, x), np.where(axis == 1, z, y)
-    return tint(material, u, v, spread)
+    return surface_colour(material, u, v, spread)
 
 
-def tint(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
+def surface_colour(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
     """Colour of a material at surface coordinates in metres."""
     cosine, sine = np.cos(material.turn) / material.tile_m, np.sin(material.turn) / material.tile_m
-    pattern, detail = sample(
+    pattern, detail = sample_texture(
         material.pattern,
         u * np.float32(cosine) - v * np.float32(sine) + np.float32(material.shift[0]),
         u * np.float32(sine) + v * np.float32(cosine) + np.float32(material.shift[1]),
@@ -149,23 +149,23 @@ def tint(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[n
     )
     if material.tile_m > NEAR_TILE_M:
         # a second, finer octave keeps what is close to the camera from looking smeared
-        _, close = sample(material.pattern, u * GRIT, v * GRIT, spread * GRIT)
+        _, close = sample_texture(material.pattern, u * DETAIL_SCALE, v * DETAIL_SCALE, spread * DETAIL_SCALE)
         detail = 0.5 * detail + 0.5 * close
     first, second = np.float32(material.colours[0]), np.float32(material.colours[1])
     colour = first + pattern[:, None] * (second - first)
     return colour * (1 + material.grain * (2 * detail[:, None] - 1))
 
 
-def _contact(scene: Scene, staging: Staging, frame: int, points: ndarray) -> ndarray:
+def _contact_shadow(scene: Scene, posed: PosedParts, frame: int, points: ndarray) -> ndarray:
     """Ambient darkening of the ground under objects that stand on it."""
     shade = np.ones(points.shape[1], np.float32)
-    owners = np.array(staging.owners)
+    owners = np.array(posed.owners)
     for index, body in enumerate(scene.bodies):
         if not body.object_id:
             continue
         first = int(np.flatnonzero(owners == index)[0])
-        whole = staging.to_stage[first, frame] @ np.linalg.inv(staging.parts[first].rest)
-        root = whole if staging.parts[first].joint < 0 else body.placement
+        whole = posed.to_scene[first, frame] @ np.linalg.inv(posed.parts[first].rest)
+        root = whole if posed.parts[first].joint < 0 else body.placement
         foot = root[:3, 3].astype(np.float32)
         dx, dz = points[0] - foot[0], points[2] - foot[2]
         dy = (points[1] - foot[1]) * 3
@@ -176,7 +176,7 @@ def _contact(scene: Scene, staging: Staging, frame: int, points: ndarray) -> nda
     return shade
 
 
-def _soften(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
+def _blur(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
     """Repeated 3-tap blur with about this radius in pixels."""
     for _ in range(min(round(radius * radius * 2), 6)):
         padded = np.pad(values, 1, mode="edge")

@@ -55,7 +55,7 @@ _LEVEL_SIZE = np.array([SIZE >> level for level in range(LEVELS)], np.int32)
 _LEVEL_START = np.concatenate([[0], np.cumsum(_LEVEL_SIZE**2)[:-1]]).astype(np.int32)
 
 
-def sample(
+def sample_texture(
     name: str, u: Float[ndarray, " n"], v: Float[ndarray, " n"], footprint: Float[ndarray, " n"]
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
     """(pattern, detail) at coordinates in tiles, from the mip level for pixels of `footprint` tiles."""

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from more4d.scenes.blueprint import Blueprint
 from more4d.scenes.modelling import Model
-from more4d.scenes.palette import material, scale
+from more4d.scenes.object_spec import ObjectSpec
+from more4d.scenes.palette import material, scale_colour
+from more4d.scenes.rigid_objects import pick_colour
 from more4d.scenes.textures import Material
-from more4d.scenes.things import pick_colour
 
 Random = np.random.Generator
 
@@ -34,14 +34,14 @@ def _glass(rng: Random) -> Material:
     return material(rng, "plain", (0.2, 0.27, 0.33), (0.35, 0.42, 0.5), tile_m=1.0, gloss=0.9, grain=0.1)
 
 
-def car(rng: Random) -> Blueprint:
+def car(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel = (
         float(rng.uniform(1.7, 2.2)),
         float(rng.uniform(0.75, 0.9)),
         float(rng.uniform(0.3, 0.36)),
     )
-    paint = material(rng, "plain", colour, scale(colour, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
     dark = material(rng, "plain", (0.1, 0.1, 0.1), (0.15, 0.15, 0.15), tile_m=1.0)
     lamp = material(rng, "plain", (0.95, 0.9, 0.7), (0.9, 0.85, 0.7), tile_m=1.0, gloss=0.8)
     glass = _glass(rng)
@@ -58,20 +58,20 @@ def car(rng: Random) -> Blueprint:
     for x in (-0.6, 0.62):
         for z in (-1, 1):
             add_wheel(model, rng, x * long, z * wide * 0.92, radius=wheel, wide=0.12)
-    return Blueprint(model=model, noun="car", colour=name, nature="vehicle", height_m=roof, radius_m=wheel)
+    return ObjectSpec(model=model, noun="car", colour=name, category="vehicle", height_m=roof, radius_m=wheel)
 
 
-def truck(rng: Random) -> Blueprint:
+def truck(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel = (
         float(rng.uniform(2.4, 3.2)),
         float(rng.uniform(0.9, 1.1)),
         float(rng.uniform(0.4, 0.5)),
     )
-    paint = material(rng, "plain", colour, scale(colour, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
     _, load = pick_colour(rng, name, "white", "grey", "beige", "brown")
     pattern = str(rng.choice(("plain", "planks", "stripes", "rust")))
-    cargo = material(rng, pattern, load, scale(load, 0.75), tile_m=2.0)
+    cargo = material(rng, pattern, load, scale_colour(load, 0.75), tile_m=2.0)
     dark = material(rng, "plain", (0.12, 0.12, 0.12), (0.18, 0.18, 0.18), tile_m=1.0)
     glass = _glass(rng)
     model = Model()
@@ -88,19 +88,19 @@ def truck(rng: Random) -> Blueprint:
     for x in (-0.7, -0.42, 0.72):
         for z in (-1, 1):
             add_wheel(model, rng, x * long, z * wide * 0.88, radius=wheel, wide=0.16)
-    return Blueprint(
-        model=model, noun="truck", colour=name, nature="vehicle", height_m=top + 0.1, radius_m=wheel
+    return ObjectSpec(
+        model=model, noun="truck", colour=name, category="vehicle", height_m=top + 0.1, radius_m=wheel
     )
 
 
-def cart(rng: Random) -> Blueprint:
+def cart(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel = (
         float(rng.uniform(0.6, 0.9)),
         float(rng.uniform(0.4, 0.5)),
         float(rng.uniform(0.25, 0.4)),
     )
-    wood = material(rng, "planks", scale(colour, 0.6), scale(colour, 1.2), tile_m=1.0)
+    wood = material(rng, "planks", scale_colour(colour, 0.6), scale_colour(colour, 1.2), tile_m=1.0)
     model = Model()
     floor, side = wheel * 1.5, float(rng.uniform(0.15, 0.3))
     model.box((0, -floor, 0), (long, 0.04, wide), wood)
@@ -113,13 +113,15 @@ def cart(rng: Random) -> Blueprint:
         for z in (-1, 1):
             add_wheel(model, rng, x * long, z * wide * 1.12, radius=wheel, wide=0.05)
     height = floor + 2 * side
-    return Blueprint(model=model, noun="cart", colour=name, nature="vehicle", height_m=height, radius_m=wheel)
+    return ObjectSpec(
+        model=model, noun="cart", colour=name, category="vehicle", height_m=height, radius_m=wheel
+    )
 
 
-def bus(rng: Random) -> Blueprint:
+def bus(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel, top = float(rng.uniform(3.0, 4.0)), 1.15, 0.45, float(rng.uniform(2.5, 3.1))
-    paint = material(rng, "plain", colour, scale(colour, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
     trim = material(rng, "plain", (0.9, 0.9, 0.88), (0.8, 0.8, 0.8), tile_m=2.0)
     glass = _glass(rng)
     model = Model()
@@ -133,15 +135,15 @@ def bus(rng: Random) -> Blueprint:
     for x in (-0.6, 0.65):
         for z in (-1, 1):
             add_wheel(model, rng, x * long, z * wide * 0.92, radius=wheel, wide=0.15)
-    return Blueprint(model=model, noun="bus", colour=name, nature="vehicle", height_m=top, radius_m=wheel)
+    return ObjectSpec(model=model, noun="bus", colour=name, category="vehicle", height_m=top, radius_m=wheel)
 
 
-def train(rng: Random) -> Blueprint:
+def train(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     size = float(rng.choice((0.15, 0.3, 1.0))) * float(rng.uniform(0.8, 1.2))
-    paint = material(rng, "plain", colour, scale(colour, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
     dark = material(rng, "plain", (0.12, 0.12, 0.13), (0.2, 0.2, 0.2), tile_m=size * 2)
-    wood = material(rng, "planks", scale(colour, 0.5), scale(colour, 0.9), tile_m=size)
+    wood = material(rng, "planks", scale_colour(colour, 0.5), scale_colour(colour, 0.9), tile_m=size)
     model = Model()
     wheel = 0.35 * size
     model.box((0, -0.6 * size, 0), (2.0 * size, 0.1 * size, 0.6 * size), dark)
@@ -155,6 +157,6 @@ def train(rng: Random) -> Blueprint:
         for z in (-1, 1):
             add_wheel(model, rng, x * size, z * 0.6 * size, radius=wheel, wide=0.07 * size)
     height = 2.48 * size
-    return Blueprint(
-        model=model, noun="train", colour=name, nature="vehicle", height_m=height, radius_m=wheel
+    return ObjectSpec(
+        model=model, noun="train", colour=name, category="vehicle", height_m=height, radius_m=wheel
     )

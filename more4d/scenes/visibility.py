@@ -4,16 +4,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from more4d.scenes.casting import NEAR_M, SKY, Eye, bounds, from_camera, pixel_window
 from more4d.scenes.primitives import CONVEX, intersect, normals
-from more4d.scenes.scene import Staging
+from more4d.scenes.ray_casting import NEAR_M, SKY, RayCamera, part_transforms, pixel_window, projected_bounds
+from more4d.scenes.scene import PosedParts
 
 TOLERANCE = 2e-3
 
 
-def visible(
-    staging: Staging,
-    eye: Eye,
+def visibility_mask(
+    posed: PosedParts,
+    ray_camera: RayCamera,
     depth: Float[ndarray, "height width"],
     owner: Int[ndarray, "height width"],
     positions: Float[ndarray, "frames height width 3"],
@@ -25,43 +25,49 @@ def visible(
     """
     frames, height, width = positions.shape[:3]
     seen = np.ones((frames, height, width), bool)
-    moving = np.array([*staging.moving, False])
+    moving = np.array([*posed.moving, False])
     movers = np.flatnonzero(moving[owner].reshape(-1))
     nearer = depth * (1 - TOLERANCE)
     for frame in range(1, frames):
-        to_camera, from_eye = from_camera(eye, staging, frame)
-        boxes = bounds(to_camera, eye.camera)
+        part_to_camera, camera_to_part = part_transforms(ray_camera, posed, frame)
+        boxes = projected_bounds(part_to_camera, ray_camera.camera)
         for part in np.flatnonzero(moving):
             window = pixel_window(boxes[part], height, width)
             if window is None:
                 continue
             rows, columns = window
-            matrix = from_eye[part]
-            rays = eye.rays[:, rows, columns].reshape(3, -1)
-            shape = staging.shape(int(part), frame)
-            t = intersect(staging.parts[part].kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays, NEAR_M)
+            matrix = camera_to_part[part]
+            rays = ray_camera.rays[:, rows, columns].reshape(3, -1)
+            shape = posed.shape(int(part), frame)
+            t = intersect(posed.parts[part].kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays, NEAR_M)
             seen[frame, rows, columns] &= t.reshape(seen[frame, rows, columns].shape) >= nearer[rows, columns]
         if movers.size:
             points = positions[frame].reshape(-1, 3)[movers].T
             flat = seen[frame].reshape(-1)
             flat[movers] = _first_hits(
-                staging, frame, eye, points, owner=owner.reshape(-1)[movers], boxes=boxes, from_eye=from_eye
+                posed,
+                frame,
+                ray_camera,
+                points,
+                owner=owner.reshape(-1)[movers],
+                boxes=boxes,
+                camera_to_part=camera_to_part,
             )
     return seen
 
 
 def _first_hits(
-    staging: Staging,
+    posed: PosedParts,
     frame: int,
-    eye: Eye,
+    ray_camera: RayCamera,
     points: Float[ndarray, "3 points"],
     *,
     owner: Int[ndarray, " points"],
     boxes: Float[ndarray, "parts 4"],
-    from_eye: Float[ndarray, "parts 4 4"],
+    camera_to_part: Float[ndarray, "parts 4 4"],
 ) -> Bool[ndarray, " points"]:
     """Whether camera-frame points of these parts are the first on their rays."""
-    camera = eye.camera
+    camera = ray_camera.camera
     z = np.maximum(points[2], NEAR_M)
     u, v = camera.fx * points[0] / z + camera.cx, camera.fy * points[1] / z + camera.cy
     seen = (points[2] > NEAR_M) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
@@ -71,7 +77,7 @@ def _first_hits(
         chosen = np.flatnonzero(seen & (u >= left) & (u <= right) & (v >= top) & (v <= bottom))
         if not chosen.size:
             continue
-        kind, shape, matrix = staging.parts[part].kind, staging.shape(part, frame), from_eye[part]
+        kind, shape, matrix = posed.parts[part].kind, posed.shape(part, frame), camera_to_part[part]
         own = owner[chosen] == part
         if kind in CONVEX and own.any():
             mine = chosen[own]

@@ -21,9 +21,9 @@ from more4d.geometry.depth_map import robust_quantile
 from more4d.geometry.rotation import rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 
-CELLS = 8
-LEAST_POINTS = 50
-MOST_POINTS = 3000
+GRID_CELLS = 8
+MIN_POINTS = 50
+MAX_POINTS = 3000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,17 @@ class CameraMotionOptions:
 
     Attributes:
         inlier_px: farthest from where the pose projects it.
-        still_px: the same for the camera that did not move at all, which is preferred if it explains nearly
+        static_px: the same for the camera that did not move at all, which is preferred if it explains nearly
             as much of the picture.
-        still_ratio: how much of it, as a share of what the fitted pose explains.
-        least_coverage: share of the picture (in 8 x 8 cells) over which the points that agree must be spread;
+        static_ratio: how much of it, as a share of what the fitted pose explains.
+        min_coverage: share of the picture (in 8 x 8 cells) over which the points that agree must be spread;
             with less the camera is taken to stand still.
     """
 
     inlier_px: float = 1.0
-    still_px: float = 0.5
-    still_ratio: float = 0.85
-    least_coverage: float = 0.25
+    static_px: float = 0.5
+    static_ratio: float = 0.85
+    min_coverage: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class CameraMotion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraTravel:
+class CameraDisplacement:
     """How much a camera moved.
 
     Attributes:
@@ -110,7 +110,7 @@ def motion_from_positions(
 
     poses = fit(options)
     if any(not torch.equal(pose, torch.eye(4)) for pose, _ in poses):
-        poses = fit(replace(options, still_ratio=float("inf")))
+        poses = fit(replace(options, static_ratio=float("inf")))
     return CameraMotion(
         world_to_camera=torch.stack([torch.eye(4), *(pose for pose, _ in poses)]),
         inlier_share=torch.tensor([1.0, *(share for _, share in poses)]),
@@ -137,24 +137,24 @@ def fit_pose(
         options: what counts as agreement.
     """
     height, width = size
-    still = torch.eye(4)
-    if len(points) < LEAST_POINTS:
-        return still, 0.0
-    step = max(1, len(points) // MOST_POINTS)
+    static = torch.eye(4)
+    if len(points) < MIN_POINTS:
+        return static, 0.0
+    step = max(1, len(points) // MAX_POINTS)
     objects = points[::step].double().numpy()
     scale = np.array([width, height], np.float64)
     pixels = position[::step].double().numpy() * scale
     matrix = _matrix_px(camera, height, width)
     start = _project_px(objects, np.eye(4), matrix)
-    unmoved = np.linalg.norm(start - pixels, axis=1) < options.still_px
-    unmoved_coverage = _coverage(start[unmoved] / scale)
-    found = _consensus(objects, pixels, matrix, options.inlier_px)
+    unmoved = np.linalg.norm(start - pixels, axis=1) < options.static_px
+    static_coverage = _coverage(start[unmoved] / scale)
+    found = _ransac_pose(objects, pixels, matrix, options.inlier_px)
     if found is not None:
-        pose, agree = found
-        coverage = _coverage(start[agree] / scale)
-        if coverage >= options.least_coverage and unmoved_coverage < options.still_ratio * coverage:
-            return torch.from_numpy(pose).float(), float(agree.mean())
-    return still, float((np.linalg.norm(start - pixels, axis=1) < options.inlier_px).mean())
+        pose, inliers = found
+        coverage = _coverage(start[inliers] / scale)
+        if coverage >= options.min_coverage and static_coverage < options.static_ratio * coverage:
+            return torch.from_numpy(pose).float(), float(inliers.mean())
+    return static, float((np.linalg.norm(start - pixels, axis=1) < options.inlier_px).mean())
 
 
 def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"]) -> PointTracks:
@@ -163,7 +163,7 @@ def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "fr
     Raises:
         ValueError: there is not one pose per frame.
     """
-    return _transformed(tracks, rigid_inverse(_checked(tracks, world_to_camera)))
+    return _transform_tracks(tracks, rigid_inverse(_check_poses(tracks, world_to_camera)))
 
 
 def apply_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"]) -> PointTracks:
@@ -172,27 +172,27 @@ def apply_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "fra
     Raises:
         ValueError: there is not one pose per frame.
     """
-    return _transformed(tracks, _checked(tracks, world_to_camera))
+    return _transform_tracks(tracks, _check_poses(tracks, world_to_camera))
 
 
-def camera_travel(world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTracks) -> CameraTravel:
+def camera_displacement(
+    world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTracks
+) -> CameraDisplacement:
     """How far a camera went, in metres, in scene depths, in degrees and in pixels of the points of frame 0.
 
     Raises:
         ValueError: there is not one pose per frame.
     """
-    poses = _checked(tracks, world_to_camera)
+    poses = _check_poses(tracks, world_to_camera)
     distance = float(rigid_inverse(poses)[:, :3, 3].norm(dim=-1).max())
     angle = float(so3_log(poses[:, :3, :3]).norm(dim=-1).max())
-    start = (
-        tracks.positions[0].reshape(-1, 3)[:: max(1, tracks.height * tracks.width // MOST_POINTS)].double()
-    )
+    start = tracks.positions[0].reshape(-1, 3)[:: max(1, tracks.height * tracks.width // MAX_POINTS)].double()
     size = torch.tensor([tracks.width, tracks.height], dtype=torch.float64)
     moved = torch.einsum("fij,nj->fni", poses[:, :3, :3], start) + poses[:, None, :3, 3]
     position, depth = tracks.camera.project(moved)
     shift = ((position - tracks.camera.project(start)[0]) * size).norm(dim=-1)
     shift = torch.where(depth > 0, shift, torch.inf)
-    return CameraTravel(
+    return CameraDisplacement(
         distance_m=distance,
         relative=distance / float(robust_quantile(tracks.depth_m, 0.3)),
         angle_deg=float(np.degrees(angle)),
@@ -200,12 +200,12 @@ def camera_travel(world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTra
     )
 
 
-def _transformed(tracks: PointTracks, transforms: Tensor) -> PointTracks:
+def _transform_tracks(tracks: PointTracks, transforms: Tensor) -> PointTracks:
     moved = torch.einsum("fij,fhwj->fhwi", transforms[:, :3, :3], tracks.positions.double())
     return replace(tracks, positions=(moved + transforms[:, None, None, :3, 3]).to(tracks.positions.dtype))
 
 
-def _checked(tracks: PointTracks, world_to_camera: Tensor) -> Tensor:
+def _check_poses(tracks: PointTracks, world_to_camera: Tensor) -> Tensor:
     if tuple(world_to_camera.shape) != (tracks.frames, 4, 4):
         raise ValueError(
             f"tracks of {tracks.frames} frames need {tracks.frames} poses of 4 x 4, got "
@@ -214,7 +214,7 @@ def _checked(tracks: PointTracks, world_to_camera: Tensor) -> Tensor:
     return world_to_camera.double()
 
 
-def _consensus(
+def _ransac_pose(
     points: ndarray, pixels: ndarray, matrix: ndarray, inlier_px: float
 ) -> tuple[Float[ndarray, "4 4"], Bool[ndarray, " points"]] | None:
     """The pose most points agree on, refined on those; OpenCV draws its samples from a seed of its own."""
@@ -228,18 +228,18 @@ def _consensus(
         confidence=0.999,
         flags=cv2.SOLVEPNP_EPNP,
     )
-    if not found or chosen is None or len(chosen) < LEAST_POINTS // 2:
+    if not found or chosen is None or len(chosen) < MIN_POINTS // 2:
         return None
-    agree = np.zeros(len(points), bool)
-    agree[chosen.ravel()] = True
+    inliers = np.zeros(len(points), bool)
+    inliers[chosen.ravel()] = True
     for _ in range(2):
-        turn, shift = cv2.solvePnPRefineLM(points[agree], pixels[agree], matrix, None, turn, shift)
+        turn, shift = cv2.solvePnPRefineLM(points[inliers], pixels[inliers], matrix, None, turn, shift)
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
-        agree = np.linalg.norm(_project_px(points, pose, matrix) - pixels, axis=1) < inlier_px
-        if agree.sum() < LEAST_POINTS // 2:
+        inliers = np.linalg.norm(_project_px(points, pose, matrix) - pixels, axis=1) < inlier_px
+        if inliers.sum() < MIN_POINTS // 2:
             return None
-    return pose, agree
+    return pose, inliers
 
 
 def _matrix_px(camera: Camera, height: int, width: int) -> Float[ndarray, "3 3"]:
@@ -255,5 +255,5 @@ def _project_px(points: ndarray, pose: ndarray, matrix: ndarray) -> ndarray:
 
 def _coverage(position: ndarray) -> float:
     """Share of the picture's cells in which there is a point."""
-    cell = np.clip((position * CELLS).astype(int), 0, CELLS - 1)
-    return len(np.unique(cell[:, 0] * CELLS + cell[:, 1])) / CELLS**2
+    cell = np.clip((position * GRID_CELLS).astype(int), 0, GRID_CELLS - 1)
+    return len(np.unique(cell[:, 0] * GRID_CELLS + cell[:, 1])) / GRID_CELLS**2

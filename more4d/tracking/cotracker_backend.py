@@ -20,8 +20,8 @@ from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.interface import check_clip
-from more4d.tracking.lifting import inside_picture, lift_aligned, start_positions
+from more4d.tracking.interface import check_video
+from more4d.tracking.lifting import inside_image, lift_aligned, start_positions
 
 WEIGHTS_URL = "https://huggingface.co/facebook/cotracker3/resolve/main/scaled_offline.pth"
 WINDOW = 60
@@ -65,7 +65,7 @@ class CoTrackerTracker:
         camera: Camera,
     ) -> PointTracks:
         """See `PointTracker.track`."""
-        check_clip(video, depth_m)
+        check_video(video, depth_m)
         frames, height, width = video.shape[:3]
         pixels = (video.permute(0, 3, 1, 2)[None] * 255).to(self._device, torch.float32)
         size = torch.tensor([width, height])
@@ -78,5 +78,5 @@ class CoTrackerTracker:
             seen.append(visibility[0].bool().cpu())
         position = ((torch.cat(positions, 1) + 0.5) / size).unflatten(1, (height, width))
         position[0] = start_positions(height, width)
-        visibility = torch.cat(seen, 1).view(frames, height, width) & inside_picture(position)
+        visibility = torch.cat(seen, 1).view(frames, height, width) & inside_image(position)
         return lift_aligned(video.cpu().float(), depth_m.cpu().float(), camera, position, visibility)

@@ -24,11 +24,11 @@ from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.interface import check_clip
-from more4d.tracking.lifting import guess_hidden, inside_picture, start_positions
+from more4d.tracking.interface import check_video
+from more4d.tracking.lifting import estimate_occluded, inside_image, start_positions
 
 RESOLUTION = (384, 512)
-LEAST_RATIO = 0.01
+MIN_RATIO = 0.01
 
 
 class DeltaTracker:
@@ -82,7 +82,7 @@ class DeltaTracker:
         camera: Camera,
     ) -> PointTracks:
         """See `PointTracker.track`."""
-        check_clip(video, depth_m)
+        check_video(video, depth_m)
         height, width = video.shape[1:3]
         pixels = (video.permute(0, 3, 1, 2)[None] * 255).to(self._device, torch.float32)
         answer = self._predictor(
@@ -95,24 +95,24 @@ class DeltaTracker:
         )
         size = torch.tensor([width, height])
         # Both grids have their corner pixels in common, so that lookup aligns corners too.
-        moved = _resized((place - place[:1]) / size, height, width)
-        ratio = _resized(depth / depth[:1].clamp(min=1e-6), height, width)[..., 0]
-        visible = _resized(seen[..., None], height, width)[..., 0] > 0.5
+        moved = _resize((place - place[:1]) / size, height, width)
+        ratio = _resize(depth / depth[:1].clamp(min=1e-6), height, width)[..., 0]
+        visible = _resize(seen[..., None], height, width)[..., 0] > 0.5
         position = start_positions(height, width) + moved
         start_m = depth_m[0].cpu().float()
-        positions = camera.unproject(position, start_m * ratio.clamp(min=LEAST_RATIO))
-        visible &= inside_picture(position)
+        positions = camera.unproject(position, start_m * ratio.clamp(min=MIN_RATIO))
+        visible &= inside_image(position)
         positions[0], visible[0] = camera.unproject_depth(start_m), True
         colours = video[0].cpu().float()
         return PointTracks(
-            positions=guess_hidden(positions, visible, colours),
+            positions=estimate_occluded(positions, visible, colours),
             colours=colours,
             visibility=visible,
             camera=camera,
         )
 
 
-def _resized(
+def _resize(
     values: Float[Tensor, "frames rows columns channels"], height: int, width: int
 ) -> Float[Tensor, "frames height width channels"]:
     planes = F.interpolate(values.movedim(-1, 1), (height, width), mode="bilinear", align_corners=True)

@@ -13,7 +13,7 @@ COLOUR_STEP = 0.08
 LOG_DEPTH_STEP = 0.1
 
 
-class SurfaceFilter:
+class EdgeAwareFilter:
     """Averages over the surfaces of one picture."""
 
     def __init__(
@@ -21,10 +21,10 @@ class SurfaceFilter:
         colours: Float[ndarray, "height width 3"],
         depth_m: Float[ndarray, "height width"],
         *,
-        reach_px: float = 20.0,
-        passes: int = 2,
+        sigma_px: float = 20.0,
+        iterations: int = 2,
     ) -> None:
-        """`reach_px` is the standard deviation of the average on a surface without edges."""
+        """`sigma_px` is the standard deviation of the average on a surface without edges."""
         log_depth = np.log(depth_m)
         steps = [
             np.abs(np.diff(log_depth, axis=axis)) / LOG_DEPTH_STEP
@@ -32,9 +32,9 @@ class SurfaceFilter:
             for axis in (1, 0)
         ]
         self._shares = []
-        for index in range(passes):
-            # Halved from pass to pass and normalised so that the variances add up to reach_px squared.
-            sigma = reach_px * np.sqrt(3) * 2 ** (passes - index - 1) / np.sqrt(4**passes - 1)
+        for index in range(iterations):
+            # Halved from pass to pass and normalised so that the variances add up to sigma_px squared.
+            sigma = sigma_px * np.sqrt(3) * 2 ** (iterations - index - 1) / np.sqrt(4**iterations - 1)
             feedback = np.exp(-np.sqrt(2) / sigma)
             self._shares.append([(feedback * np.exp(-step)).astype(np.float32) for step in steps])
 

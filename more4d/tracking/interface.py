@@ -70,7 +70,7 @@ def open_tracker(
     raise InputError(f"unknown point tracker '{name}'; known: {', '.join(TRACKERS)}")
 
 
-def check_clip(video: Float[Tensor, "..."], depth_m: Float[Tensor, "..."]) -> None:
+def check_video(video: Float[Tensor, "..."], depth_m: Float[Tensor, "..."]) -> None:
     """Refuse what no tracker can use: anything but a video and the depth of its every pixel.
 
     Raises:

@@ -8,12 +8,12 @@ from torch import Tensor
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion, motion_from_positions
-from more4d.tracking.edge_aware import SurfaceFilter
+from more4d.tracking.edge_aware import EdgeAwareFilter
 
-SAME_SURFACE = 0.05
+SURFACE_TOLERANCE = 0.05
 MIN_ALIGNED = 50
 MAX_CONTRAST = 1.25
-UNSEEN_WEIGHT = 0.03
+OCCLUDED_WEIGHT = 0.03
 
 
 def sample_depth(
@@ -24,7 +24,7 @@ def sample_depth(
     """Depth in metres at normalised image positions, from one surface only.
 
     Of the four pixels round a position the one nearest in depth to `expected_m` (else the nearest in the
-    picture) says which surface is meant; those within `SAME_SURFACE` (in log depth) of it are interpolated.
+    picture) says which surface is meant; those within `SURFACE_TOLERANCE` (in log depth) of it are interpolated.
     Positions outside take the border's depth.
     """
     height, width = depth_m.shape
@@ -42,7 +42,7 @@ def sample_depth(
     fitness = weight if expected_m is None else -(log_depth - expected_m.log()).abs()
     chosen = torch.where(weight > 1e-3, fitness, -torch.inf).argmax(0, keepdim=True)
     surface = log_depth.gather(0, chosen)
-    weight = weight * ((log_depth - surface).abs() <= SAME_SURFACE)
+    weight = weight * ((log_depth - surface).abs() <= SURFACE_TOLERANCE)
     return ((weight * log_depth).sum(0) / weight.sum(0)).exp()
 
 
@@ -68,7 +68,7 @@ def align_depths(
         seen = visibility[frame] & (expected > 0)
         if int(seen.sum()) >= MIN_ALIGNED:
             given = sample_depth(depth_m[frame], position[frame][seen]).log().double()
-            fit = _robust_line(given, expected[seen].log().double())
+            fit = _fit_line_robust(given, expected[seen].log().double())
         aligned.append((fit[0] * depth_m[frame].double().log() + fit[1]).exp().to(depth_m.dtype))
     return torch.stack(aligned)
 
@@ -80,13 +80,13 @@ def lift_tracks(
     position: Float[Tensor, "frames height width 2"],
     visibility: Bool[Tensor, "frames height width"],
     *,
-    still: Bool[Tensor, "frames height width"] | None = None,
+    static: Bool[Tensor, "frames height width"] | None = None,
     motion: CameraMotion | None = None,
 ) -> PointTracks:
     """Tracks in each frame's own camera, from normalised image positions and per-frame depth.
 
     Where a point is seen its depth is sampled on the surface it was last seen on; where it is not, its
-    position is guessed (`guess_hidden`). Frame 0 is the depth map itself.
+    position is guessed (`estimate_occluded`). Frame 0 is the depth map itself.
 
     Args:
         video: colours in [0, 1]; those of frame 0 become the tracks' own.
@@ -94,7 +94,7 @@ def lift_tracks(
         camera: intrinsics of all frames.
         position: where the pixels of frame 0 are.
         visibility: where they are seen.
-        still: points known to stand still in a frame; with the camera's `motion` that says where they are,
+        static: points known to stand still in a frame; with the camera's `motion` that says where they are,
             and no jitter of the depth moves them.
         motion: of the camera.
     """
@@ -105,11 +105,11 @@ def lift_tracks(
     for frame in range(1, len(seen)):
         depth = sample_depth(depth_m[frame], position[frame], known)
         points = camera.unproject(position[frame], torch.where(seen[frame], depth, known))
-        if still is not None and motion is not None:
-            points = torch.where(still[frame, ..., None], motion.to_camera(frame, start), points)
+        if static is not None and motion is not None:
+            points = torch.where(static[frame, ..., None], motion.to_camera(frame, start), points)
         known = torch.where(seen[frame], points[..., 2], known)
         positions.append(points)
-    points = guess_hidden(torch.stack(positions), seen, video[0])
+    points = estimate_occluded(torch.stack(positions), seen, video[0])
     return PointTracks(positions=points, colours=video[0], visibility=seen, camera=camera)
 
 
@@ -127,7 +127,7 @@ def lift_aligned(
     )
 
 
-def guess_hidden(
+def estimate_occluded(
     positions: Float[Tensor, "frames height width 3"],
     visibility: Bool[Tensor, "frames height width"],
     colours: Float[Tensor, "height width 3"],
@@ -142,18 +142,18 @@ def guess_hidden(
     if bool(visibility.all()):
         return positions
     start = positions[0]
-    on_surface = SurfaceFilter(colours.numpy(), start[..., 2].numpy())
+    on_surface = EdgeAwareFilter(colours.numpy(), start[..., 2].numpy())
     scale = start[..., 2:].numpy()
     carried = []
     for now, seen in zip(positions, visibility, strict=True):
-        weight = np.where(seen.numpy(), 1.0, UNSEEN_WEIGHT).astype(np.float32)
+        weight = np.where(seen.numpy(), 1.0, OCCLUDED_WEIGHT).astype(np.float32)
         motion = on_surface.fill((now - start).numpy() / scale, weight)
         carried.append(start + torch.from_numpy(motion * scale))
-    away = _between_sightings(positions - torch.stack(carried), visibility)
+    away = _interpolate_offsets(positions - torch.stack(carried), visibility)
     return torch.where(visibility[..., None], positions, torch.stack(carried) + away)
 
 
-def inside_picture(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
+def inside_image(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
     """Whether normalised positions lie in the picture."""
     return ((position >= 0) & (position < 1)).all(-1)
 
@@ -163,7 +163,7 @@ def start_positions(height: int, width: int) -> Float[Tensor, "height width 2"]:
     return pixel_centres(height, width)
 
 
-def _between_sightings(values: Tensor, seen: Tensor) -> Tensor:
+def _interpolate_offsets(values: Tensor, seen: Tensor) -> Tensor:
     """Values of unseen frames, linear in time between the seen ones; constant after the last one."""
     frames = len(values)
     before, after = torch.empty(seen.shape, dtype=torch.long), torch.empty(seen.shape, dtype=torch.long)
@@ -185,7 +185,7 @@ def _between_sightings(values: Tensor, seen: Tensor) -> Tensor:
     return torch.lerp(at(before), at(after), part[..., None].to(values))
 
 
-def _robust_line(x: Tensor, y: Tensor) -> tuple[float, float]:
+def _fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
     """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy)."""
     middle = x.median()
     slope, offset = torch.ones((), dtype=x.dtype), (y - x).median()

@@ -19,11 +19,11 @@ from torch import Tensor
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion, CameraMotionOptions, fit_pose
-from more4d.tracking.edge_aware import SurfaceFilter
-from more4d.tracking.interface import check_clip
+from more4d.tracking.edge_aware import EdgeAwareFilter
+from more4d.tracking.interface import check_video
 from more4d.tracking.lifting import (
     align_depths,
-    inside_picture,
+    inside_image,
     lift_tracks,
     sample_depth,
     start_positions,
@@ -32,9 +32,9 @@ from more4d.tracking.lifting import (
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 PATCH = [(dx, dy) for dy in (-2, 0, 2) for dx in (-2, 0, 2)]
 PATCH_COLOUR_STEP, PATCH_LOG_DEPTH_STEP = 0.1, 0.15
-LEAST_GRADIENT = 0.005
-WORST_COST = 0.1
-SMALLEST_SIDE = 16
+MIN_GRADIENT = 0.005
+MAX_COST = 0.1
+MIN_SIDE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,42 +42,42 @@ class OpticalFlowOptions:
     """When a point counts as seen, and which motion it takes.
 
     Attributes:
-        trusted_px: flow that comes back to where it started within this many pixels tells the camera's
+        forward_backward_px: flow that comes back to where it started within this many pixels tells the camera's
             motion.
         consistent_px: a point is seen if the flow back from where it went ends this near to where it started,
         consistent_share: plus this share of how far it went.
-        still_advantage: colour difference by which flow must beat the still scene to be taken.
-        still_cost: largest colour difference at which a point of the still scene counts as seen.
+        static_margin: colour difference by which flow must beat the still scene to be taken.
+        static_max_cost: largest colour difference at which a point of the still scene counts as seen.
         depth_tolerance: a surface nearer than a point by more than this, in log depth, hides it.
         align_depth: whether each frame's depth is first fitted to that of frame 0; leave it out where depth
             is measured or comes from one model of the whole video.
         camera: when a point counts as standing still.
     """
 
-    trusted_px: float = 0.5
+    forward_backward_px: float = 0.5
     consistent_px: float = 1.0
     consistent_share: float = 0.05
-    still_advantage: float = 0.003
-    still_cost: float = 0.06
+    static_margin: float = 0.003
+    static_max_cost: float = 0.06
     depth_tolerance: float = 0.1
     align_depth: bool = True
     camera: CameraMotionOptions = field(default_factory=CameraMotionOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowPaths:
+class FlowTracks:
     """Where the pixels of frame 0 are in every frame, before depth is looked at.
 
     Attributes:
         position: normalised.
-        still: whether the pixel moves with the still scene.
-        agrees: whether colours, or the flow back, agree that it is the same point, and it is in the picture.
+        static: whether the pixel moves with the still scene.
+        consistent: whether colours, or the flow back, agree that it is the same point, and it is in the image.
         motion: of the camera, from flow.
     """
 
     position: Float[Tensor, "frames height width 2"]
-    still: Bool[Tensor, "frames height width"]
-    agrees: Bool[Tensor, "frames height width"]
+    static: Bool[Tensor, "frames height width"]
+    consistent: Bool[Tensor, "frames height width"]
     motion: CameraMotion
 
 
@@ -94,88 +94,96 @@ class OpticalFlowTracker:
         camera: Camera,
     ) -> PointTracks:
         """See `PointTracker.track`."""
-        check_clip(video, depth_m)
+        check_video(video, depth_m)
         video, depth_m = video.cpu().float(), depth_m.cpu().float()
-        paths = follow(video, depth_m, camera, self.options)
+        paths = track_flow(video, depth_m, camera, self.options)
         if self.options.align_depth:
-            depth_m = align_depths(depth_m, paths.position, paths.agrees, camera, paths.motion)
-        visibility = _not_hidden(paths, depth_m, camera, self.options.depth_tolerance)
+            depth_m = align_depths(depth_m, paths.position, paths.consistent, camera, paths.motion)
+        visibility = _unoccluded(paths, depth_m, camera, self.options.depth_tolerance)
         return lift_tracks(
-            video, depth_m, camera, paths.position, visibility, still=paths.still, motion=paths.motion
+            video, depth_m, camera, paths.position, visibility, static=paths.static, motion=paths.motion
         )
 
 
-def follow(
+def track_flow(
     video: Float[Tensor, "frames height width 3"],
     depth_m: Float[Tensor, "frames height width"],
     camera: Camera,
     options: OpticalFlowOptions,
-) -> FlowPaths:
+) -> FlowTracks:
     """Follow every pixel of frame 0 through a video in [0, 1].
 
     Raises:
-        ValueError: the picture is smaller than the flow can work on.
+        ValueError: the image is smaller than the flow can work on.
     """
     frames, height, width = video.shape[:3]
-    if min(height, width) < SMALLEST_SIDE:
+    if min(height, width) < MIN_SIDE:
         raise ValueError(
-            f"optical flow needs at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, got {height} x {width}"
+            f"optical flow needs at least {MIN_SIDE} x {MIN_SIDE} pixels, got {height} x {width}"
         )
-    matcher = _Matcher(video[0].numpy(), depth_m[0].numpy())
+    matcher = _PatchMatcher(video[0].numpy(), depth_m[0].numpy())
     flow = _Flow(video[0].numpy())
     points = camera.unproject_depth(depth_m[0])
     start = start_positions(height, width)
     size = torch.tensor([width, height])
-    position, still, agrees = [start], [torch.ones(height, width, dtype=torch.bool)], [inside_picture(start)]
+    position, static, consistent = (
+        [start],
+        [torch.ones(height, width, dtype=torch.bool)],
+        [inside_image(start)],
+    )
     poses, shares = [torch.eye(4)], [1.0]
     for frame in range(1, frames):
-        picture = video[frame].numpy()
-        moved = start + torch.from_numpy(flow.forth(picture, ((position[-1] - start) * size).numpy())) / size
+        image = video[frame].numpy()
+        moved = start + torch.from_numpy(flow.forward(image, ((position[-1] - start) * size).numpy())) / size
         missed = torch.from_numpy(flow.round_trip(moved.numpy())).float()
-        trusted = (missed < options.trusted_px) & inside_picture(moved) & matcher.textured
+        trusted = (missed < options.forward_backward_px) & inside_image(moved) & matcher.textured
         pose, share = fit_pose(points[trusted], moved[trusted], camera, (height, width), options.camera)
-        resting = CameraMotion(world_to_camera=pose[None], inlier_share=torch.tensor([share]))
-        projected, depth = camera.project(resting.to_camera(0, points))
+        static_camera = CameraMotion(world_to_camera=pose[None], inlier_share=torch.tensor([share]))
+        projected, depth = camera.project(static_camera.to_camera(0, points))
         rest = start if torch.equal(pose, torch.eye(4)) else projected
         rest = torch.where((depth > 0)[..., None], rest, -1.0)
-        cost_moved, cost_rest = matcher.cost(picture, moved.numpy()), matcher.cost(picture, rest.numpy())
-        rests = torch.from_numpy(matcher.gain(cost_rest, cost_moved) <= options.still_advantage) & (depth > 0)
-        rests &= ~_uncovered(depth_m[frame], rest, depth, options.depth_tolerance)
-        here = torch.where(rests[..., None], rest, moved)
+        flow_cost, static_cost = matcher.cost(image, moved.numpy()), matcher.cost(image, rest.numpy())
+        is_static = torch.from_numpy(matcher.gain(static_cost, flow_cost) <= options.static_margin) & (
+            depth > 0
+        )
+        is_static &= ~_disoccluded(depth_m[frame], rest, depth, options.depth_tolerance)
+        here = torch.where(is_static[..., None], rest, moved)
         limit = options.consistent_px + options.consistent_share * ((here - start) * size).norm(dim=-1)
-        found = torch.where(rests, torch.from_numpy(cost_rest) < options.still_cost, missed < limit)
+        found = torch.where(
+            is_static, torch.from_numpy(static_cost) < options.static_max_cost, missed < limit
+        )
         position.append(here)
-        still.append(rests)
-        agrees.append(found & inside_picture(here))
+        static.append(is_static)
+        consistent.append(found & inside_image(here))
         poses.append(pose)
         shares.append(share)
-    return FlowPaths(
+    return FlowTracks(
         position=torch.stack(position),
-        still=torch.stack(still),
-        agrees=torch.stack(agrees),
+        static=torch.stack(static),
+        consistent=torch.stack(consistent),
         motion=CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares)),
     )
 
 
-def _uncovered(depth_m: Tensor, rest: Tensor, expected_m: Tensor, tolerance: float) -> Tensor:
+def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor, tolerance: float) -> Tensor:
     """Where what was to rest is gone and something farther is seen, whatever the scale of the depth."""
     expected_m = expected_m.clamp(min=1e-3)
     farther = (sample_depth(depth_m, rest, expected_m) / expected_m).log()
-    return farther - farther[inside_picture(rest)].median().nan_to_num() > tolerance
+    return farther - farther[inside_image(rest)].median().nan_to_num() > tolerance
 
 
-def _not_hidden(paths: FlowPaths, depth_m: Tensor, camera: Camera, tolerance: float) -> Tensor:
+def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera, tolerance: float) -> Tensor:
     """Which of the points that agree are also where the depth map says that something of their depth is."""
     points = camera.unproject_depth(depth_m[0])
-    known, seen = depth_m[0], [paths.agrees[0]]
+    known, seen = depth_m[0], [paths.consistent[0]]
     for frame in range(1, len(depth_m)):
-        resting = paths.motion.to_camera(frame, points)[..., 2].clamp(min=1e-3)
-        expected = torch.where(paths.still[frame], resting, known)
+        static_camera = paths.motion.to_camera(frame, points)[..., 2].clamp(min=1e-3)
+        expected = torch.where(paths.static[frame], static_camera, known)
         given = sample_depth(depth_m[frame], paths.position[frame], expected)
         farther = (given / expected).log()
         # What moves may come nearer or go away between sightings; what stands still may not do either.
-        hidden = torch.where(paths.still[frame], farther.abs() > tolerance, farther < -tolerance)
-        seen.append(paths.agrees[frame] & ~hidden)
+        hidden = torch.where(paths.static[frame], farther.abs() > tolerance, farther < -tolerance)
+        seen.append(paths.consistent[frame] & ~hidden)
         known = torch.where(seen[-1], given, known)
     return torch.stack(seen)
 
@@ -187,38 +195,38 @@ class _Flow:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._first = _grey_bytes(first)
-        self._back: ndarray | None = None
+        self._backward_flow: ndarray | None = None
 
-    def forth(
-        self, picture: Float[ndarray, "height width 3"], guess_px: Float[ndarray, "height width 2"]
+    def forward(
+        self, image: Float[ndarray, "height width 3"], guess_px: Float[ndarray, "height width 2"]
     ) -> Float[ndarray, "height width 2"]:
-        """Flow from frame 0 to `picture`, searched from a guess; the flow back is kept."""
-        now = _grey_bytes(picture)
-        known = None if self._back is None else self._back.copy()
-        self._back = self._dis.calc(now, self._first, known)
+        """Flow from frame 0 to `image`, searched from a guess; the flow back is kept."""
+        now = _grey_bytes(image)
+        known = None if self._backward_flow is None else self._backward_flow.copy()
+        self._backward_flow = self._dis.calc(now, self._first, known)
         return self._dis.calc(self._first, now, np.ascontiguousarray(guess_px, np.float32))
 
     def round_trip(self, position: Float[ndarray, "height width 2"]) -> Float[ndarray, "height width"]:
         """How many pixels from its start each pixel of frame 0 ends when the flow back is followed."""
-        if self._back is None:
-            raise ValueError("the flow back is known only after the flow forth")
+        if self._backward_flow is None:
+            raise ValueError("the flow back is known only after the flow forward")
         height, width = self._first.shape
         there = position * np.array([width, height], np.float32)
-        back = _look_up(self._back, there)
+        back = _sample_bilinear(self._backward_flow, there)
         start = start_positions(height, width).numpy() * np.array([width, height], np.float32)
         return np.linalg.norm(there + back - start, axis=-1)
 
 
-class _Matcher:
+class _PatchMatcher:
     """How well the surroundings of every pixel of frame 0 are found again elsewhere."""
 
     def __init__(
         self, first: Float[ndarray, "height width 3"], depth_m: Float[ndarray, "height width"]
     ) -> None:
-        self._first = _calm(first)
+        self._first = _denoise(first)
         grey = self._first @ GREY
         slopes = [cv2.Sobel(grey, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
-        self.textured = torch.from_numpy(np.hypot(*slopes) > LEAST_GRADIENT)
+        self.textured = torch.from_numpy(np.hypot(*slopes) > MIN_GRADIENT)
         log_depth = np.log(depth_m)
         weights = []
         for offset in PATCH:
@@ -228,36 +236,36 @@ class _Matcher:
         # A patch counts only as far as it lies on the surface of its middle.
         self._weights = np.stack(weights).astype(np.float32)
         self._weights /= self._weights.sum(0)
-        self._along_surface = SurfaceFilter(self._first, depth_m)
+        self._along_surface = EdgeAwareFilter(self._first, depth_m)
 
     def cost(
-        self, picture: Float[ndarray, "height width 3"], position: Float[ndarray, "height width 2"]
+        self, image: Float[ndarray, "height width 3"], position: Float[ndarray, "height width 2"]
     ) -> Float[ndarray, "height width"]:
-        """Mean colour difference between each pixel's patch and the picture at its new position."""
+        """Mean colour difference between each pixel's patch and the image at its new position."""
         height, width = self._first.shape[:2]
         there = (position * np.array([width, height])).astype(np.float32)
-        picture = _calm(picture)
+        image = _denoise(image)
         cost = np.zeros((height, width), np.float32)
         for offset, weight in zip(PATCH, self._weights, strict=True):
-            found = _look_up(picture, there + np.array(offset, np.float32))
+            found = _sample_bilinear(image, there + np.array(offset, np.float32))
             cost += weight * np.abs(found - _shifted(self._first, offset)).mean(-1)
         return cost
 
     def gain(
-        self, cost_rest: Float[ndarray, "height width"], cost_moved: Float[ndarray, "height width"]
+        self, static_cost: Float[ndarray, "height width"], flow_cost: Float[ndarray, "height width"]
     ) -> Float[ndarray, "height width"]:
         """By how much moving beats resting, averaged along surfaces."""
-        gain = np.minimum(cost_rest, WORST_COST) - np.minimum(cost_moved, WORST_COST)
+        gain = np.minimum(static_cost, MAX_COST) - np.minimum(flow_cost, MAX_COST)
         return self._along_surface(gain[..., None])[..., 0]
 
 
-def _grey_bytes(picture: ndarray) -> ndarray:
-    return np.round(picture.astype(np.float32) @ GREY * 255).astype(np.uint8)
+def _grey_bytes(image: ndarray) -> ndarray:
+    return np.round(image.astype(np.float32) @ GREY * 255).astype(np.uint8)
 
 
-def _calm(picture: ndarray) -> ndarray:
+def _denoise(image: ndarray) -> ndarray:
     """With the camera's noise smoothed."""
-    return cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.8)
+    return cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
 
 
 def _shifted(values: ndarray, offset: tuple[int, int]) -> ndarray:
@@ -267,7 +275,7 @@ def _shifted(values: ndarray, offset: tuple[int, int]) -> ndarray:
     return values[rows][:, columns]
 
 
-def _look_up(values: ndarray, place_px: ndarray) -> ndarray:
+def _sample_bilinear(values: ndarray, place_px: ndarray) -> ndarray:
     """Bilinear values at places counted from the corner of the image; OpenCV counts from the first centre."""
     x, y = (np.ascontiguousarray(place_px[..., axis] - 0.5, np.float32) for axis in (0, 1))
     return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

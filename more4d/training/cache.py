@@ -14,12 +14,12 @@ import torch
 
 from more4d.datasets.latent_cache import CacheHeader, LatentCache
 from more4d.datasets.latents import LatentBatch
-from more4d.datasets.tolerant import Tolerant
+from more4d.datasets.skip_bad_samples import SkipBadSamples
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError, InputError, More4DError
 from more4d.training.config import TrainConfig
 from more4d.training.generator import GeneratorTask, source_settings
-from more4d.training.networks import content_of
+from more4d.training.loading import fingerprint_of
 from more4d.training.run import task_type
 from more4d.training.tasks.tiny_strag import TinySTraGOptions
 
@@ -62,34 +62,34 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
     """
     config = load_config(TrainConfig, options.config, list(options.overrides))
     task = open_task(options)
-    data, plain = task.pixels(), to_mapping(task.options)
+    data, plain = task.pixel_dataset(), to_mapping(task.options)
     group = plain["clips"]["group"] if plain.get("clips") else plain["data"]["group"]
-    samples = options.samples or _epoch(data)
+    samples = options.samples or _samples_per_epoch(data)
     header = CacheHeader(
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
         group=group,
         per_file=-(-options.per_file // group) * group,
         dtype=options.dtype,
-        made_of={name: content_of(file) for name, file in task.encoder_files().items()},
+        made_of={name: fingerprint_of(file) for name, file in task.encoder_files().items()},
         settings={**source_settings(task.options), "seed": str(task.options.seed)},
     )
     cache = LatentCache.begin(options.output, header, task.constants())
     missing = cache.missing()
-    done = header.samples - sum(len(header.part(number)) for number in missing)
+    done = header.samples - sum(len(header.file_range(number)) for number in missing)
     yield done, header.samples
     bad: list[str] = []
-    for number, told in _encode(options, cache, task, missing):
-        for line in told:
+    for number, errors in _encode(options, cache, task, missing):
+        for line in errors:
             log.warning("bad %s", line)
-        bad += told
+        bad += errors
         if len(bad) > config.loop.max_bad_fraction * header.samples:
             raise InputError(
                 f"{len(bad)} samples are bad, more than loop.max_bad_fraction"
                 f" {config.loop.max_bad_fraction:g} allows; mend or remove them, or allow more; the last:"
                 f" {bad[-1]}"
             )
-        done += len(header.part(number))
+        done += len(header.file_range(number))
         yield done, header.samples
 
 
@@ -112,7 +112,7 @@ def open_task(options: CacheOptions) -> GeneratorTask:
     return task.to(options.device).eval()
 
 
-def _epoch(data: object) -> int:
+def _samples_per_epoch(data: object) -> int:
     try:
         return len(data)  # type: ignore[arg-type]
     except TypeError as error:
@@ -125,11 +125,11 @@ def _encode(
     """Make the missing files; yields the number of each as it is done, and its bad samples."""
     if options.workers <= 1:
         for number in missing:
-            yield number, write_part(cache, task, number, options.device)
+            yield number, write_file(cache, task, number, options.device)
         return
     context = get_context("forkserver")
-    with ProcessPoolExecutor(options.workers, context, initializer=_start, initargs=(options,)) as pool:
-        waiting = [pool.submit(_write_part, options.output, cache.header, number) for number in missing]
+    with ProcessPoolExecutor(options.workers, context, initializer=_init_worker, initargs=(options,)) as pool:
+        waiting = [pool.submit(_write_file, options.output, cache.header, number) for number in missing]
         try:
             for future in as_completed(waiting):
                 yield future.result()
@@ -147,22 +147,22 @@ def _encode(
 
 
 @torch.no_grad()
-def write_part(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> list[str]:
+def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> list[str]:
     """Encode and write one file of a cache, group by group; returns what was said of bad samples, for each of
     which another stands in.
 
     Raises:
         InputError: nothing could stand in for a bad sample.
     """
-    data, header = Tolerant(task.pixels(), task.options.seed), cache.header
+    data, header = SkipBadSamples(task.pixel_dataset(), task.options.seed), cache.header
     samples: list[LatentBatch] = []
     bad: list[str] = []
-    for start in range(header.part(number).start, header.part(number).stop, header.group):
-        delivered = data.__getitems__(range(start, start + header.group))
-        bad += [line for one in delivered for line in one.bad]
-        if any(one.content is None for one in delivered):
+    for start in range(header.file_range(number).start, header.file_range(number).stop, header.group):
+        loaded = data.__getitems__(range(start, start + header.group))
+        bad += [line for one in loaded for line in one.bad]
+        if any(one.content is None for one in loaded):
             raise InputError(f"no sample could stand in for bad ones: {'; '.join(bad)}")
-        encoded = task.encode(task.collate([one.content for one in delivered]).to(device))
+        encoded = task.encode(task.collate([one.content for one in loaded]).to(device))
         samples += [_sample(encoded, place) for place in range(header.group)]
     cache.write(number, samples)
     return bad
@@ -178,7 +178,7 @@ _task: GeneratorTask | None = None
 _device = "cpu"
 
 
-def _start(options: CacheOptions) -> None:
+def _init_worker(options: CacheOptions) -> None:
     """In a new process: open the encoders once, for all files this process will make."""
     global _task, _device
     signal.signal(
@@ -188,6 +188,6 @@ def _start(options: CacheOptions) -> None:
     _task, _device = open_task(options), options.device
 
 
-def _write_part(folder: Path, header: CacheHeader, number: int) -> tuple[int, list[str]]:
+def _write_file(folder: Path, header: CacheHeader, number: int) -> tuple[int, list[str]]:
     assert _task is not None
-    return number, write_part(LatentCache(folder, header), _task, number, _device)
+    return number, write_file(LatentCache(folder, header), _task, number, _device)

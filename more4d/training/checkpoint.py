@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoints import Checkpoint, CheckpointFolder, StoredTensors
+from more4d.files.checkpoints import Checkpoint, CheckpointFolder, LazyTensors
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.renamed import with_current_paths
 from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.layout import MOMENTS, STEP, Layout
 from more4d.training.runtime import Runtime
+from more4d.training.sharding import MOMENTS, STEP, Sharding
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,11 @@ class TrainingState:
     """What changes from step to step, how it lies in memory, and the settings that it depends on."""
 
     module: nn.Module
-    layout: Layout
+    sharding: Sharding
     average: ExponentialMovingAverage | None
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trained parameters, in the same order on every process."""
         return ((name, p) for name, p in self.module.named_parameters() if p.requires_grad)
 
@@ -46,25 +47,25 @@ def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, r
     """
     if runtime.is_main:
         folder.begin(step)
-    runtime.wait()
+    runtime.barrier()
     mine: dict[str, Tensor] = {}
-    for index, (name, parameter) in enumerate(state.trained()):
-        tensors = {f"weight/{name}": state.layout.weight(parameter)}
+    for index, (name, parameter) in enumerate(state.trainable()):
+        tensors = {f"weight/{name}": state.sharding.weight(parameter)}
         if state.average:
-            tensors[f"average/{name}"] = state.average.whole(name, parameter)
-        for key, value in state.layout.moments(parameter).items():
+            tensors[f"average/{name}"] = state.average.full(name, parameter)
+        for key, value in state.sharding.moments(parameter).items():
             tensors[f"optimiser/{name}/{key}"] = value
         if index % runtime.processes == runtime.rank:
             mine |= tensors
     if runtime.is_main:
         mine |= {f"buffer/{name}": value.detach().cpu() for name, value in state.buffers().items()}
-    folder.write_part(step, runtime.rank, runtime.processes, mine)
-    runtime.wait()
+    folder.write_shard(step, runtime.rank, runtime.processes, mine)
+    runtime.barrier()
     if runtime.is_main:
         updates = state.average.updates if state.average else 0
-        facts = {"processes": runtime.processes, "average_updates": updates, "settings": state.settings}
-        folder.commit(step, facts)
-    runtime.wait()
+        metadata = {"processes": runtime.processes, "average_updates": updates, "settings": state.settings}
+        folder.commit(step, metadata)
+    runtime.barrier()
 
 
 def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Runtime) -> int:
@@ -75,25 +76,25 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
     Raises:
         WeightsError: all checkpoints are broken, or the newest belongs to another network.
     """
-    newest = folder.newest() if runtime.is_main else None  # the others need not verify it again
-    step = runtime.told_by_main(newest.step if newest else 0)
+    newest = folder.latest() if runtime.is_main else None  # the others need not verify it again
+    step = runtime.broadcast_from_main(newest.step if newest else 0)
     if step == 0:
         return 0
     checkpoint = newest or folder.at(step, verify=False)
-    with checkpoint.opened() as stored:
+    with checkpoint.open() as stored:
         _check(checkpoint, stored, state, folder)
-        for name, parameter in state.trained():
-            state.layout.set_weight(parameter, stored[f"weight/{name}"])
+        for name, parameter in state.trainable():
+            state.sharding.set_weight(parameter, stored[f"weight/{name}"])
             if state.average:
-                state.average.set_whole(name, parameter, stored[f"average/{name}"])
+                state.average.set_full(name, parameter, stored[f"average/{name}"])
             moments = {key: f"optimiser/{name}/{key}" for key in (*MOMENTS, STEP)}
             if all(place in stored for place in moments.values()):
-                state.layout.set_moments(parameter, {key: stored[place] for key, place in moments.items()})
+                state.sharding.set_moments(parameter, {key: stored[place] for key, place in moments.items()})
         with torch.no_grad():
             for name, buffer in state.buffers().items():
                 buffer.copy_(stored[f"buffer/{name}"])
     if state.average:
-        state.average.updates = checkpoint.facts["average_updates"]
+        state.average.updates = checkpoint.metadata["average_updates"]
     log.info("going on from step %d in %s", checkpoint.step, folder.folder)
     return checkpoint.step
 
@@ -106,10 +107,10 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
     Raises:
         WeightsError: there is no whole checkpoint, or it is of another network.
     """
-    checkpoint = folder.newest()
+    checkpoint = folder.latest()
     if checkpoint is None:
         raise WeightsError(f"there is no checkpoint in {folder.folder}")
-    with checkpoint.opened() as stored:
+    with checkpoint.open() as stored:
         learned = {
             name.removeprefix(f"{kind}/"): stored[name]
             for kind in ("buffer", "weight", "average")
@@ -125,12 +126,12 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
 
 
 def _check(
-    checkpoint: Checkpoint, stored: StoredTensors, state: TrainingState, folder: CheckpointFolder
+    checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: CheckpointFolder
 ) -> None:
-    wanted = {f"weight/{name}" for name, _ in state.trained()} | {f"buffer/{n}" for n in state.buffers()}
-    wanted |= {f"average/{name}" for name, _ in state.trained()} if state.average else set()
+    wanted = {f"weight/{name}" for name, _ in state.trainable()} | {f"buffer/{n}" for n in state.buffers()}
+    wanted |= {f"average/{name}" for name, _ in state.trainable()} if state.average else set()
     found = {name for name in stored if not name.startswith("optimiser/")}
-    before = checkpoint.facts["settings"]
+    before = with_current_paths(checkpoint.metadata["settings"])
     changed = sorted(
         k for k in before.keys() | state.settings.keys() if before.get(k) != state.settings.get(k)
     )
@@ -146,7 +147,7 @@ def _check(
             f"the checkpoint of step {checkpoint.step} in {folder.folder} is of another network or of other"
             f" settings ('{odd}'); name another output folder"
         )
-    for name, parameter in state.trained():
+    for name, parameter in state.trainable():
         shape = getattr(parameter, "ds_shape", parameter.shape)
         if stored.shape(f"weight/{name}") != tuple(shape):
             raise WeightsError(

@@ -17,7 +17,7 @@ class LoopConfig:
         batch_size: samples per process, and per part of a step where a step has several.
         accumulate: parts of a step, whose gradients are averaged.
         learning_rate: peak learning rate of AdamW.
-        rates: multiples of it for the parameters whose names begin so; the longest that fits counts.
+        lr_multipliers: multiples of it for the parameters whose names begin so; the longest that fits counts.
         schedule: what follows the warm-up: "cosine" or "linear" down to `final_fraction`, or "constant".
         warmup_steps: linear rise from 0.
         final_fraction: learning rate at the last step, as a fraction of the peak.
@@ -37,14 +37,14 @@ class LoopConfig:
         wandb: also send the journal to this project of Weights & Biases; empty: do not.
         seed: of initial weights, data order and noise.
         max_bad_fraction: share of the samples that may be unusable (each is named, and another stands in);
-            a run with more stops. 0: the first one stops it. See training.intake for the first samples.
+            a run with more stops. 0: the first one stops it. See training.batches for the first samples.
     """
 
     steps: int
     batch_size: int = 16
     accumulate: int = 1
     learning_rate: float = 1e-3
-    rates: dict[str, float] = field(default_factory=dict)
+    lr_multipliers: dict[str, float] = field(default_factory=dict)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 50
     final_fraction: float = 0.05

@@ -9,11 +9,11 @@ import numpy as np
 from more4d.files.plots import COLOURS, Line, save_plot, shade
 
 LOSS, NOISE = "loss.png", "loss_per_noise_level.png"
-MOMENTS = 5
+NOISE_CURVES = 5
 """Parts of a run whose losses per noise level are compared."""
-MOST_POINTS = 700
+MAX_POINTS = 700
 """A longer curve is drawn through the means of its parts."""
-SMOOTHED = 25
+SMOOTHING = 25
 """The smooth curve is a moving mean over this part of the run."""
 
 
@@ -23,11 +23,11 @@ def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
     Raises:
         InputError: the folder cannot be written to.
     """
-    told = [line for line in lines if "loss" in line]
+    with_loss = [line for line in lines if "loss" in line]
     written = []
-    if told:
+    if with_loss:
         written.append(folder / LOSS)
-        curves = _loss_curves([line["step"] for line in told], [line["loss"] for line in told])
+        curves = _loss_curves([line["step"] for line in with_loss], [line["loss"] for line in with_loss])
         save_plot(written[0], curves, title="Loss", x_label="step", y_label="loss")
     sorted_by_noise = [line for line in lines if any(line.get("samples_per_noise_level", ()))]
     if sorted_by_noise:
@@ -44,7 +44,7 @@ def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
 
 def _loss_curves(steps: list[int], losses: list[float]) -> list[Line]:
     x, y = np.asarray(steps, float), np.asarray(losses, float)
-    reach = len(y) // (2 * SMOOTHED)
+    reach = len(y) // (2 * SMOOTHING)
     if reach == 0:
         return [Line(x=x.tolist(), y=y.tolist())]
     smooth = [float(y[max(i - reach, 0) : i + reach + 1].mean()) for i in range(len(y))]
@@ -55,12 +55,14 @@ def _loss_curves(steps: list[int], losses: list[float]) -> list[Line]:
 
 
 def _thinned(values: np.ndarray) -> list[float]:
-    return [float(part.mean()) for part in np.array_split(values, min(len(values), MOST_POINTS))]
+    return [float(part.mean()) for part in np.array_split(values, min(len(values), MAX_POINTS))]
 
 
 def _noise_curves(lines: Sequence[dict[str, Any]], first_step: int) -> list[Line]:
     """One curve per part of the run, through the means of the bins that had samples."""
-    parts = [part for part in np.array_split(np.arange(len(lines)), min(MOMENTS, len(lines))) if len(part)]
+    parts = [
+        part for part in np.array_split(np.arange(len(lines)), min(NOISE_CURVES, len(lines))) if len(part)
+    ]
     curves = []
     for number, part in enumerate(parts):
         members = [lines[index] for index in part]

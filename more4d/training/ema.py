@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from more4d.training.layout import Layout
+from more4d.training.sharding import Sharding
 
 
 class ExponentialMovingAverage:
@@ -12,13 +12,13 @@ class ExponentialMovingAverage:
     The decay at step n is min(decay, (1 + n) / (10 + n)). Each process averages its own part of a weight.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, decay: float) -> None:
+    def __init__(self, module: nn.Module, sharding: Sharding, decay: float) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
-        self.decay, self._layout = decay, layout
+        self.decay, self._sharding = decay, sharding
         self.updates = 0
         self.average = {
-            name: layout.local(parameter).detach().float().clone()
+            name: sharding.local(parameter).detach().float().clone()
             for name, parameter in module.named_parameters()
             if parameter.requires_grad
         }
@@ -29,12 +29,12 @@ class ExponentialMovingAverage:
         self.updates += 1
         for name, parameter in module.named_parameters():
             if name in self.average:
-                self.average[name].lerp_(self._layout.local(parameter).detach().float(), 1 - decay)
+                self.average[name].lerp_(self._sharding.local(parameter).detach().float(), 1 - decay)
 
-    def whole(self, name: str, parameter: nn.Parameter) -> Tensor:
+    def full(self, name: str, parameter: nn.Parameter) -> Tensor:
         """The average of a whole weight, on the CPU; collective."""
-        return self._layout.whole(parameter, self.average[name])
+        return self._sharding.full(parameter, self.average[name])
 
-    def set_whole(self, name: str, parameter: nn.Parameter, average: Tensor) -> None:
-        """The inverse of `whole`."""
-        self.average[name] = self._layout.part(parameter, average).float().clone()
+    def set_full(self, name: str, parameter: nn.Parameter, average: Tensor) -> None:
+        """The inverse of `full`."""
+        self.average[name] = self._sharding.shard(parameter, average).float().clone()

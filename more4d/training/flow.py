@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.diffusion.flow_matching import interpolate, velocity_target
-from more4d.diffusion.timesteps import DENSITIES, draw_sigmas
+from more4d.diffusion.timesteps import DENSITIES, sample_sigmas
 from more4d.foundation.errors import ConfigError
 from more4d.training.task import NOISE_LEVELS, mean_per_sample, noise_levels
 
@@ -21,7 +21,7 @@ class FlowOptions:
 
     Attributes:
         shift: see diffusion.timesteps.shift_sigma; more than 1 dwells on high noise.
-        density: see diffusion.timesteps.draw_sigmas.
+        density: see diffusion.timesteps.sample_sigmas.
         text_dropout: how often a caption is replaced by the empty one, for guidance.
         image_dropout: how often the photo's latents, and CLIP's view of it, are zeroed; published: 0.02.
         depth_dropout: how often the depth map's latents are zeroed.
@@ -47,7 +47,7 @@ class FlowOptions:
                 raise ConfigError(f"flow: {name} must lie in [0, 1], got {getattr(self, name)}")
 
 
-class FlowStart(NamedTuple):
+class FlowSample(NamedTuple):
     """Where a training step starts: noised latents, their noise levels [b], and the velocity to predict."""
 
     noisy: Float[Tensor, "b c t h w"]
@@ -55,20 +55,22 @@ class FlowStart(NamedTuple):
     target: Float[Tensor, "b c t h w"]
 
 
-def noised(clean: Float[Tensor, "b c t h w"], options: FlowOptions, generator: torch.Generator) -> FlowStart:
+def add_noise(
+    clean: Float[Tensor, "b c t h w"], options: FlowOptions, generator: torch.Generator
+) -> FlowSample:
     """Clean latents at random noise levels; noise is drawn on the CPU, the same on every device."""
-    sigma = draw_sigmas(len(clean), shift=options.shift, density=options.density, generator=generator)
+    sigma = sample_sigmas(len(clean), shift=options.shift, density=options.density, generator=generator)
     sigma = sigma.to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
-    return FlowStart(interpolate(clean, noise, sigma), sigma, velocity_target(clean, noise))
+    return FlowSample(interpolate(clean, noise, sigma), sigma, velocity_target(clean, noise))
 
 
-def chosen(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, " b"]:
+def random_mask(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, " b"]:
     """Which samples of a batch of `count` are hit by something that happens at this rate; on the CPU."""
     return torch.rand(count, generator=generator) < rate
 
 
-def without(values: Float[Tensor, "b *shape"], hit: Bool[Tensor, " b"]) -> Float[Tensor, "b *shape"]:
+def zero_where(values: Float[Tensor, "b *shape"], hit: Bool[Tensor, " b"]) -> Float[Tensor, "b *shape"]:
     """Samples that are hit become zero."""
     kept = (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
     return values * kept
@@ -94,8 +96,8 @@ def flow_losses(
     return losses
 
 
-def levels_of(
-    start: FlowStart, velocity: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h w"]
+def noise_level_metrics(
+    start: FlowSample, velocity: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h w"]
 ) -> dict[str, Tensor]:
     """What the journal sorts by noise level: each sample's own weighted mean square error."""
     squared = (velocity.detach().float() - start.target.float()).square()

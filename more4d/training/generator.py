@@ -11,32 +11,33 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from more4d.datasets.latent_cache import LatentClips
-from more4d.datasets.latents import LatentBatch, lengthened
+from more4d.datasets.latents import LatentBatch, pad_text
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
-from more4d.networks.adapters import LoraOptions, add_lora, trained_lora
-from more4d.networks.lora_writing import write_lora
-from more4d.networks.strag import STraG, STraGConfig, with_reader
+from more4d.foundation.renamed import with_current_paths
+from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.networks.weights import save_network
 from more4d.pipelines.preset import LoraFile
-from more4d.training.flow import FlowOptions, chosen
-from more4d.training.networks import (
+from more4d.training.flow import FlowOptions, random_mask
+from more4d.training.loading import (
     NetworkFile,
     PresetNetworks,
-    completed,
-    config_of,
-    content_of,
-    needed,
-    open_named,
-    open_reader,
+    fingerprint_of,
+    load_component,
+    network_config,
+    open_text_grounding,
     path_of,
     preset_file,
     preset_loras,
+    require_options,
+    with_preset_files,
 )
 from more4d.training.task import Task
+from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
+from more4d.weights.lora.writing import write_lora
+from more4d.weights.network_files import save_network
 
-UNSAID = {"clip_image": "photo", "network.behind": "False"}
+CACHE_DEFAULTS = {"clip_image": "photo", "network.behind": "False"}
 """What a cache was made with that does not say so."""
 
 
@@ -46,14 +47,14 @@ class StartOptions:
 
     Attributes:
         weights: a network to go on from; None starts from the preset's, or from nothing without a preset.
-        reader: file of a trained prompt reader, or of a 4D-STraG that has one, for a 4D-STraG that shall
+        text_grounding: file of a trained prompt reader, or of a 4D-STraG that has one, for a 4D-STraG that shall
             have it; the weights may be of a network without, or with another.
         loras: low-rank updates that are merged into these weights first; with the preset's weights, its own.
         lora: train low-rank updates of these sizes instead of all weights.
     """
 
     weights: NetworkFile | None = None
-    reader: Path | None = None
+    text_grounding: Path | None = None
     loras: tuple[LoraFile, ...] = ()
     lora: LoraOptions | None = None
 
@@ -82,7 +83,7 @@ class GeneratorOptions(PresetNetworks):
     gradient_checkpointing: bool = False
 
 
-def started(options: GeneratorOptions, kind: str) -> GeneratorOptions:
+def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
     """The options with where training starts, if that is the preset's generator, and with its sizes.
 
     Raises:
@@ -96,7 +97,7 @@ def started(options: GeneratorOptions, kind: str) -> GeneratorOptions:
             "options: network is missing; give its sizes, or weights to start from, or a preset"
         )
     if network is None:
-        network = config_of(start.weights, kind)
+        network = network_config(start.weights, kind)
     return replace(options, start=start, network=network)
 
 
@@ -111,30 +112,32 @@ class TrainedGenerator:
                 raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
             self.network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
         else:
-            self.network = open_named(start.weights, kind, start.loras)
-            if start.reader and self.network.config != config:
-                self.network = with_reader(self.network, config)
+            self.network = load_component(start.weights, kind, start.loras)
+            if start.text_grounding and self.network.config != config:
+                self.network = with_text_grounding(self.network, config)
             if self.network.config != config:
                 raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
-        if start.reader:
-            given = open_reader(start.reader)
-            if given.config != config.reader:
+        if start.text_grounding:
+            given = open_text_grounding(start.text_grounding)
+            if given.config != config.text_grounding:
                 raise ConfigError(
-                    f"{start.reader} holds a reader of other sizes or sharpness than options.network.reader"
+                    f"{start.text_grounding} holds a reader of other sizes or sharpness than options.network.text_grounding"
                 )
             self.network.reader.load_state_dict(given.state_dict())
-        self._updated = add_lora(self.network, start.lora) if start.lora else []
+        self._lora_layers = add_lora(self.network, start.lora) if start.lora else []
 
     def export(self, folder: Path, notes: dict[str, str]) -> Path:
         """Write the network, or the updates alone, as LoRA files name them in the style asked for."""
         if self.start.lora:
             path = folder / f"{self.kind}_lora.safetensors"
-            updates = trained_lora(self.network, self._updated, self.start.lora)
+            updates = trained_lora(self.network, self._lora_layers, self.start.lora)
             write_lora(path, updates, self.start.lora.style, notes)
             return path
         path = folder / f"{self.kind}.safetensors"
         config = self.network.config
-        save_network(path, self.network, kind=self.kind, config=config, notes=notes, dtype=torch.float16)
+        save_network(
+            path, self.network, architecture=self.kind, config=config, notes=notes, dtype=torch.float16
+        )
         return path
 
 
@@ -143,18 +146,18 @@ class GeneratorTask(Task):
 
     latents: type[LatentBatch]
     """What the generator is trained on."""
-    parts: ClassVar[dict[str, str]]
+    components: ClassVar[dict[str, str]]
     """Which part of a preset each option that names a file is for; that of the codec is its own."""
 
     def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
         """`generator` is whether there is one: to encode a cache none is needed, and it may be large."""
         super().__init__()
-        self.options = options = started(completed(options, self.parts), kind)
-        needed(options, "codec", "text")
+        self.options = options = resolve_start(with_preset_files(options, self.components), kind)
+        require_options(options, "codec", "text")
         self._generator = TrainedGenerator(kind, options.network, options.start) if generator else None
-        self.codec = self.frozen("codec")
-        self.text_encoder = self.frozen("text")
-        self.clip = self.frozen("clip")
+        self.codec = self.open_frozen("codec")
+        self.text_encoder = self.open_frozen("text")
+        self.clip = self.open_frozen("clip")
         if options.gradient_checkpointing and self._generator:
             self._generator.network.enable_gradient_checkpointing()
         if options.cache:
@@ -164,7 +167,7 @@ class GeneratorTask(Task):
         self.register_buffer("empty_text", constants["empty_text"], persistent=False)
 
     @abstractmethod
-    def pixels(self) -> Dataset:
+    def pixel_dataset(self) -> Dataset:
         """The data set of pixels."""
 
     @abstractmethod
@@ -177,7 +180,7 @@ class GeneratorTask(Task):
         return {name: file for name, file in files.items() if file}
 
     def dataset(self) -> Dataset:
-        return self._cache if self.options.cache else self.pixels()
+        return self._cache if self.options.cache else self.pixel_dataset()
 
     def encoded(self, batch: Any) -> LatentBatch:
         """The batch, encoded unless it comes from a cache."""
@@ -188,14 +191,14 @@ class GeneratorTask(Task):
         """What a cache holds beside its samples."""
         return {"empty_text": self.text_encoder.encode_text([""])[0].float().cpu().contiguous()}
 
-    def frozen(self, name: str) -> nn.Module | None:
+    def open_frozen(self, name: str) -> nn.Module | None:
         """The frozen encoder that an option names; None if it names none, or a cache stands in for it."""
         named = getattr(self.options, name)
         if named is None or self.options.cache:
             return None
-        return open_named(named, self.parts[name]).requires_grad_(False)
+        return load_component(named, self.components[name]).requires_grad_(False)
 
-    def some_dropped(
+    def condition_dropout(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
     ) -> Float[Tensor, "b longer dim"]:
         """Embeddings of captions, some of them replaced by that of the empty one, at random.
@@ -203,13 +206,13 @@ class GeneratorTask(Task):
         No network is asked only because a caption was hit: under ZeRO-3 all processes gather the weights of
         a network together, and chance strikes them differently.
         """
-        hit = chosen(len(text), self.options.flow.text_dropout, generator)
-        empty = self.of_nothing()
+        hit = random_mask(len(text), self.options.flow.text_dropout, generator)
+        empty = self.null_text()
         length = max(text.shape[1], empty.shape[1])
-        text, empty = lengthened(text, length), lengthened(empty.to(text), length)
+        text, empty = pad_text(text, length), pad_text(empty.to(text), length)
         return torch.where(hit.to(text.device)[:, None, None], empty, text)
 
-    def of_nothing(self) -> Float[Tensor, "1 length dim"]:
+    def null_text(self) -> Float[Tensor, "1 length dim"]:
         """The embedding of the empty caption."""
         return self.empty_text[None]
 
@@ -218,16 +221,16 @@ class GeneratorTask(Task):
         if header.kind != self.latents.kind:
             raise ConfigError(f"{folder} holds {header.kind}; this task is trained on {self.latents.kind}")
         for name, file in self.encoder_files().items():
-            if path_of(file).exists() and header.made_of.get(name) != content_of(file):
+            if path_of(file).exists() and header.made_of.get(name) != fingerprint_of(file):
                 raise ConfigError(
                     f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
                     "more4d data cache"
                 )
-        mine, theirs = source_settings(self.options), header.settings
+        mine, theirs = source_settings(self.options), with_current_paths(header.settings)
         if self.options.clips is None and "clips" in theirs:  # the clips were named when the cache was made
             mine = {name: value for name, value in mine.items() if not name.startswith("data")}
         for name, value in mine.items():
-            if name != "clips" and theirs.get(name, UNSAID.get(name)) != value:
+            if name != "clips" and theirs.get(name, CACHE_DEFAULTS.get(name)) != value:
                 raise ConfigError(
                     f"the cache in {folder} was made with {name}={theirs.get(name)}, and options.{name} is"
                     f" {value}; change the option, or make the cache again"
@@ -248,6 +251,6 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
         if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
-    if "behind" in (network := plain.get("network") or {}):  # what 4D-ViSM is shown in holes
-        settings["network.behind"] = str(network["behind"])
+    if "background_fill" in (network := plain.get("network") or {}):  # what 4D-ViSM is shown in holes
+        settings["network.behind"] = str(network["background_fill"])
     return settings | {name: str(plain[name]) for name in ("moving_threshold", "clip_image") if name in plain}

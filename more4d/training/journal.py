@@ -10,12 +10,12 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.files.json_lines import append_line, keep_lines, read_lines
+from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.optional import require
 from more4d.training.config import LoopConfig
 from more4d.training.curves import draw_curves
+from more4d.training.metric_window import MetricWindow, StepMetrics
 from more4d.training.optim import learning_rate
-from more4d.training.window import Measured, Window
 
 log = logging.getLogger(__name__)
 NAME = "journal.jsonl"
@@ -48,15 +48,15 @@ class Journal:
         *,
         samples: int,
         show: bool,
-        gather: Callable[[Window], list[Window]],
+        gather: Callable[[MetricWindow], list[MetricWindow]],
     ) -> None:
         self._config, self._folder, self._samples = config, folder, samples
         self._show, self._gather, self._start = show, gather, start
-        self._window = Window()
+        self._window = MetricWindow()
         self._began = self._clock = self._drawn = time.monotonic()
         self._board = self._run = None
         if show:
-            keep_lines(folder / NAME, lambda line: line["step"] <= start)
+            filter_json_lines(folder / NAME, lambda line: line["step"] <= start)
             self._board = _tensorboard(folder, start) if config.tensorboard else None
             self._run = require("wandb", extra="wandb").init(project=config.wandb) if config.wandb else None
         self._open = ExitStack()
@@ -71,22 +71,22 @@ class Journal:
         if not self._bar.disable:
             self._open.enter_context(logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]))
 
-    def note(self, step: int, measured: Measured, *, memory_gib: float, bad: int) -> None:
+    def record(self, step: int, step_metrics: StepMetrics, *, memory_gib: float, bad: int) -> None:
         """Count a step; every `log_every` steps and after the last, tell their means. Collective."""
-        self._window.add(measured, memory_gib)
+        self._window.add(step_metrics, memory_gib)
         self._bar.update()
         if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.steps:
-            whole = Window.joined(self._gather(self._window))
+            whole = MetricWindow.merge(self._gather(self._window))
             if self._show:
-                self._tell(step + 1, whole, bad)
-            self._window, self._clock = Window(), time.monotonic()
+                self._write(step + 1, whole, bad)
+            self._window, self._clock = MetricWindow(), time.monotonic()
 
-    def _tell(self, step: int, window: Window, bad: int) -> None:
+    def _write(self, step: int, window: MetricWindow, bad: int) -> None:
         now = time.monotonic()
         seconds = (now - self._clock) / window.steps
-        means, odd = window.means(), window.not_finite()
+        means, non_finite = window.means(), window.not_finite()
         facts: dict[str, int | float] = {
-            **{f"{name}_not_finite": count for name, count in odd.items()},
+            **{f"{name}_not_finite": count for name, count in non_finite.items()},
             "learning_rate": learning_rate(step - 1, self._config),
             "samples_per_s": self._samples / seconds,
             "memory_gib": window.memory_gib,
@@ -97,29 +97,31 @@ class Journal:
             "samples_per_noise_level": window.bin_counts,
         }
         known = levels if any(window.bin_counts) else {}
-        append_line(self._folder / NAME, {"step": step, **means, **facts, **known})
+        append_json_line(self._folder / NAME, {"step": step, **means, **facts, **known})
         left = (now - self._began) / (step - self._start) * (self._config.steps - step)
-        self._say(step, means, facts, left)
+        self._show_progress(step, means, facts, left)
         for name, value in {**means, **facts}.items():
             if self._board:
                 self._board.add_scalar(name, value, step)
         if self._run:
             self._run.log({**means, **facts}, step=step)
 
-    def _say(self, step: int, means: dict[str, float], facts: dict[str, int | float], left: float) -> None:
+    def _show_progress(
+        self, step: int, means: dict[str, float], facts: dict[str, int | float], left: float
+    ) -> None:
         """The bar's words, or a line; `left` is the time left in seconds."""
-        odd = [f"{name} {value}" for name, value in facts.items() if name.endswith("_not_finite")]
+        non_finite = [f"{name} {value}" for name, value in facts.items() if name.endswith("_not_finite")]
         bad = [f"{facts['bad_samples']} bad samples"] if facts["bad_samples"] else []
         speed = f"{facts['samples_per_s']:.1f} samples/s"
         memory = f"{facts['memory_gib']:.2f} GiB"
         if self._bar.disable:
             words = [f"{name} {value:.4g}" for name, value in means.items()]
-            words += [*odd, *bad, f"learning rate {facts['learning_rate']:.2e}", speed, memory]
+            words += [*non_finite, *bad, f"learning rate {facts['learning_rate']:.2e}", speed, memory]
             words += [f"{tqdm.format_interval(int(left))} left"]
             log.info("step %d of %d  %s", step, self._config.steps, "  ".join(words))
         else:
             words = [f"{name} {means[name]:.4g}" for name in ("loss", "gradient") if name in means]
-            self._bar.set_postfix_str(", ".join([*words, *odd, *bad, speed, memory]))
+            self._bar.set_postfix_str(", ".join([*words, *non_finite, *bad, speed, memory]))
 
     def draw(self, *, last: bool) -> None:
         """Draw the curves of the run so far into its folder; unless it is the last time, once a minute at
@@ -142,7 +144,7 @@ class Journal:
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's journal; a last line that a kill cut short is left out."""
-    return read_lines(folder / NAME)
+    return read_json_lines(folder / NAME)
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

@@ -9,7 +9,7 @@ from torch import nn
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
 
-RATE = "rate"
+LR_MULTIPLIER = "rate"
 """Key of a parameter group's multiple of the learning rate."""
 
 
@@ -17,24 +17,27 @@ def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     """AdamW over what requires a gradient; biases, norms and other vectors are not decayed.
 
     Raises:
-        ConfigError: nothing requires a gradient, or a prefix of `rates` fits no such parameter.
+        ConfigError: nothing requires a gradient, or a prefix of `lr_multipliers` fits no such parameter.
     """
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not trainable:
         raise ConfigError("nothing to train: every parameter is frozen")
-    for prefix in config.rates:
+    for prefix in config.lr_multipliers:
         if not any(name.startswith(prefix) for name in trainable):
             raise ConfigError(
-                f"rates: no trained parameter begins with '{prefix}'; there are"
+                f"lr_multipliers: no trained parameter begins with '{prefix}'; there are"
                 f" {', '.join(sorted({name.split('.')[0] for name in trainable}))}"
             )
     groups = defaultdict(list)
     for name, parameter in trainable.items():
-        fitting = [prefix for prefix in config.rates if name.startswith(prefix)]
-        rate = config.rates[max(fitting, key=len)] if fitting else 1.0
+        fitting = [prefix for prefix in config.lr_multipliers if name.startswith(prefix)]
+        rate = config.lr_multipliers[max(fitting, key=len)] if fitting else 1.0
         groups[rate, config.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
     return torch.optim.AdamW(
-        [{"params": members, RATE: rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
+        [
+            {"params": members, LR_MULTIPLIER: rate, "weight_decay": decay}
+            for (rate, decay), members in groups.items()
+        ],
         lr=config.learning_rate,
         betas=config.betas,
         eps=config.epsilon,
@@ -62,4 +65,4 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 def set_learning_rate(optimiser: torch.optim.Optimizer, step: int, config: LoopConfig) -> None:
     """The learning rate of `step` for every group, times the group's multiple."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(step, config) * group[RATE]
+        group["lr"] = learning_rate(step, config) * group[LR_MULTIPLIER]

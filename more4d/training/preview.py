@@ -9,14 +9,14 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines import preset as presets
-from more4d.pipelines.image_to_4d import run_job
-from more4d.pipelines.job import Job, check, check_files
-from more4d.pipelines.models import Lora, Models
-from more4d.pipelines.part_files import without_unheard
-from more4d.pipelines.preset import Parts, find_preset, with_part
+from more4d.pipelines.component_files import drop_unused_motion_features
+from more4d.pipelines.components import Components, Lora
+from more4d.pipelines.preset import ComponentFiles, find_preset, with_component
+from more4d.runs.item import run_job
+from more4d.runs.job import Job, check, check_files
 from more4d.training.task import Task
 
-PARTS = {"text_encoder": "text"}
+COMPONENT_NAMES = {"text_encoder": "text"}
 """Names of exported files that differ from the part of a preset they play."""
 LORA = "_lora"
 
@@ -104,7 +104,7 @@ def models_with(
     device: str | torch.device = "cpu",
     *,
     preset: str | None = None,
-) -> Models:
+) -> Components:
     """The networks of a preset (see `find_preset`), some of them replaced by exported ones.
 
     Raises:
@@ -115,13 +115,13 @@ def models_with(
     loras: dict[str, list[Lora]] = {}
     for path in exported:
         name = path.stem.removesuffix(LORA)
-        part = PARTS.get(name, name)
-        if part not in {field.name for field in fields(Parts)}:
-            raise ConfigError(f"no preset has a part '{part}', so {path.name} cannot be previewed")
+        component = COMPONENT_NAMES.get(name, name)
+        if component not in {field.name for field in fields(ComponentFiles)}:
+            raise ConfigError(f"no preset has a part '{component}', so {path.name} cannot be previewed")
         if path.stem.endswith(LORA):
-            loras[part] = [Lora(path=path)]
+            loras[component] = [Lora(path=path)]
         else:
-            found = with_part(found, part, str(path))
-    found = without_unheard(found, folder, updated="strag" in loras)
+            found = with_component(found, component, str(path))
+    found = drop_unused_motion_features(found, folder, updated="strag" in loras)
     presets.check_files(found, folder, preset)
-    return Models(folder, found, device, loras)
+    return Components(folder, found, device, loras)

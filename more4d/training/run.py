@@ -15,7 +15,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed
 from more4d.training.checkpoint import load_trained
 from more4d.training.config import TrainConfig
-from more4d.training.loop import rehearse, train
+from more4d.training.loop import dry_run, train
 from more4d.training.optim import optimiser_bytes
 from more4d.training.preview import make_preview
 from more4d.training.runtime import Runtime
@@ -37,7 +37,7 @@ TASKS = {
 """Where each task lives, under more4d.training.tasks; only the one asked for is imported."""
 
 
-FREE = frozenset(
+CHANGEABLE_SETTINGS = frozenset(
     f"loop.{name}"
     for name in (
         *("steps", "workers", "threads", "save_every", "keep_last", "keep_every", "log_every"),
@@ -96,14 +96,14 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             sheets = make_preview(learned(), config.preview, output / "previews", step, runtime.device)
             torch.set_rng_state(state)
             log.info("previews: %s", ", ".join(map(str, sheets)))
-        runtime.wait()
+        runtime.barrier()
 
     try:
         if dry:
-            print_plan(task, config, runtime)
+            print_dry_run(task, config, runtime)
             return []
         started = time.monotonic()
-        if not train(task, config.loop, output, runtime, settings=_settings(config), saved=preview):
+        if not train(task, config.loop, output, runtime, settings=_settings(config), on_checkpoint=preview):
             raise KeyboardInterrupt
         if not runtime.is_main:
             return []
@@ -136,7 +136,7 @@ def _settings(config: TrainConfig) -> dict[str, str]:
         for key, value in values.items():
             if isinstance(value, dict):
                 add(f"{prefix}.{key}", value)
-            elif f"{prefix}.{key}" not in FREE:
+            elif f"{prefix}.{key}" not in CHANGEABLE_SETTINGS:
                 flat[f"{prefix}.{key}"] = str(value)
 
     add("loop", to_mapping(config.loop))
@@ -144,7 +144,7 @@ def _settings(config: TrainConfig) -> dict[str, str]:
     return flat
 
 
-def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
+def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
     """What would be trained, and what one warm step of it takes. Steps are really taken, and forgotten."""
     loop = config.loop
     rows = [("network", "trained", "frozen")]
@@ -161,12 +161,12 @@ def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
             f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"
         )
         whole = optimiser_bytes(task)
-        mine = whole // (runtime.processes if runtime.shares_optimiser else 1)
+        mine = whole // (runtime.processes if runtime.shards_optimiser else 1)
         print(
-            f"the optimiser's state takes about {_size(mine)} of memory per process, and every checkpoint"
-            f" {_size(whole)} of disk for it"
+            f"the optimiser's state takes about {_format_bytes(mine)} of memory per process, and every checkpoint"
+            f" {_format_bytes(whole)} of disk for it"
         )
-    seconds, metrics = rehearse(task, loop, runtime)
+    seconds, metrics = dry_run(task, loop, runtime)
     if runtime.is_main:
         print("one step: " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
         print(
@@ -175,6 +175,6 @@ def print_plan(task: Task, config: TrainConfig, runtime: Runtime) -> None:
         )
 
 
-def _size(count: int) -> str:
+def _format_bytes(count: int) -> str:
     """A number of bytes, for people."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
-from more4d.training.layout import Layout, TensorLayout, ZeroLayout
+from more4d.training.sharding import Sharding, TensorSharding, ZeroSharding
 
 Value = TypeVar("Value")
 
@@ -78,7 +78,7 @@ class Runtime:
         return "ddp" if kind.startswith("multi") else "one process" if kind == "no" else kind
 
     @property
-    def shares_optimiser(self) -> bool:
+    def shards_optimiser(self) -> bool:
         """Whether each process keeps only its part of the optimiser's state, or all of it."""
         return self._zero or self._fsdp
 
@@ -108,13 +108,13 @@ class Runtime:
         }
         zero |= {name: size for name, size in sizes.items() if zero.get(name) == "auto"}
 
-    def layout(self, optimiser: torch.optim.Optimizer) -> Layout:
+    def sharding(self, optimiser: torch.optim.Optimizer) -> Sharding:
         """Where the prepared optimiser and its parameters keep what."""
         inner = optimiser.optimizer
-        return ZeroLayout(inner) if self._zero else TensorLayout(inner)
+        return ZeroSharding(inner) if self._zero else TensorSharding(inner)
 
     @contextmanager
-    def part_of_step(self, module: nn.Module) -> Iterator[None]:
+    def accumulation_step(self, module: nn.Module) -> Iterator[None]:
         """Around forward and backward of one part of a step; gradients are exchanged with the last."""
         lowered = self._config.precision == "bf16"
         with (
@@ -131,7 +131,7 @@ class Runtime:
         """Scale the gradients down to `norm`; returns their norm before that."""
         return float(self._accelerator.clip_grad_norm_(module.parameters(), norm) or 0.0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
         self._accelerator.wait_for_everyone()
 
@@ -142,7 +142,7 @@ class Runtime:
         flag = torch.tensor([float(mine)], device=self.device)
         return bool(self._accelerator.reduce(flag, "sum") > 0)
 
-    def told_by_all(self, value: Value) -> list[Value]:
+    def all_gather(self, value: Value) -> list[Value]:
         """Every process's value (anything that can be pickled), in the order of ranks. Slower than `any`."""
         if self.processes == 1:
             return [value]
@@ -150,7 +150,7 @@ class Runtime:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def told_by_main(self, number: int) -> int:
+    def broadcast_from_main(self, number: int) -> int:
         """The main process's number, on every process."""
         if self.processes == 1:
             return number

@@ -83,6 +83,6 @@ def test_every_core_dependency_is_pinned() -> None:
 def test_every_extra_that_a_message_names_exists() -> None:
     section = SECTION.search((ROOT / "pyproject.toml").read_text())
     assert section is not None
-    extras = set(re.findall(r"^(\w+) = \[", section[1], re.MULTILINE)) | optional.INSTALL_LINES.keys()
+    extras = set(re.findall(r"^(\w+) = \[", section[1], re.MULTILINE)) | optional.INSTALL_COMMANDS.keys()
     asked = {extra for path in python_files("more4d") for _, extra in required(path)}
     assert asked - extras == set()

@@ -13,7 +13,7 @@ from tests.presets import write_random_preset
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """What a command answered."""
 
     code: int
@@ -21,7 +21,7 @@ class Ran:
     err: str
 
 
-Command = Callable[..., Ran]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def random_preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def photo(tmp_path: Path) -> Path:
     """A small photo: a bright ball before a ramp."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 60), torch.linspace(-1, 1, 80), indexing="ij")
     ramp = torch.stack([0.3 + 0.2 * y, 0.5 + 0.1 * x, 0.6 - 0.2 * y], -1)
@@ -47,7 +47,9 @@ def picture(tmp_path: Path) -> Path:
 def command(capfd: pytest.CaptureFixture[str], tmp_path: Path, random_preset: Path) -> Command:
     """Runs `more4d infer ARGUMENTS` with random weights into tmp_path/out, if not told otherwise."""
 
-    def run(*arguments: object, weights: Path = random_preset, output: Path = tmp_path / "out") -> Ran:
+    def run(
+        *arguments: object, weights: Path = random_preset, output: Path = tmp_path / "out"
+    ) -> CommandResult:
         words = [
             "infer",
             *map(str, arguments),
@@ -64,6 +66,6 @@ def command(capfd: pytest.CaptureFixture[str], tmp_path: Path, random_preset: Pa
         except SystemExit as error:
             code = int(error.code or 0)
         out, err = capfd.readouterr()
-        return Ran(code, out, err)
+        return CommandResult(code, out, err)
 
     return run

@@ -13,11 +13,11 @@ from more4d.files.network_file import read_network_file, write_network_file
 SAY = ("--prompt", "the ball rolls", "--camera", "static", "--frames", "2")
 
 
-def refuses(ran, *words: str, code: int = 1) -> None:
-    errors = [line for line in ran.err.splitlines() if line.startswith("error:")]
-    assert ran.code == code, ran.err
-    assert len(errors) == 1, ran.err
-    assert "Traceback" not in ran.err
+def refuses(result, *words: str, code: int = 1) -> None:
+    errors = [line for line in result.err.splitlines() if line.startswith("error:")]
+    assert result.code == code, result.err
+    assert len(errors) == 1, result.err
+    assert "Traceback" not in result.err
     for word in words:
         assert word in errors[0], errors[0]
 
@@ -110,9 +110,9 @@ def animated(path: Path) -> None:
 )
 def test_an_odd_picture_works(command, tmp_path, name, make):
     make(tmp_path / name)
-    ran = command(tmp_path / name, *SAY)
-    assert ran.code == 0, ran.err
-    assert ("frames; the first is taken" in ran.err) == (make is animated)
+    result = command(tmp_path / name, *SAY)
+    assert result.code == 0, result.err
+    assert ("frames; the first is taken" in result.err) == (make is animated)
     assert (tmp_path / "out" / name.split(".")[0] / "static" / "view.mp4").is_file()
 
 
@@ -121,20 +121,20 @@ def test_real_odd_pictures_work_or_are_refused_in_one_line(command, shared, tmp_
     worked = 0
     for path in sorted((shared / "data/odd-images-a").rglob("*")):
         if path.is_file() and path.name != "SOURCE.txt":
-            ran = command(path, *SAY, output=tmp_path / path.name)
-            worked += ran.code == 0
-            if ran.code:
-                refuses(ran, path.name)
+            result = command(path, *SAY, output=tmp_path / path.name)
+            worked += result.code == 0
+            if result.code:
+                refuses(result, path.name)
     assert worked >= 9
 
 
 @pytest.mark.parametrize("prompt", ["", "   "])
-def test_an_empty_prompt_is_refused(command, picture, prompt):
-    refuses(command(picture, "--prompt", prompt), "prompt is empty", code=2)
+def test_an_empty_prompt_is_refused(command, photo, prompt):
+    refuses(command(photo, "--prompt", prompt), "prompt is empty", code=2)
 
 
-def test_no_prompt_is_wrong_usage(command, picture):
-    refuses(command(picture), "--prompt", code=2)
+def test_no_prompt_is_wrong_usage(command, photo):
+    refuses(command(photo), "--prompt", code=2)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_no_prompt_is_wrong_usage(command, picture):
         (("--intrinsics", "500,1,0.5,0.5"), ("both",)),
     ],
 )
-def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
-    ran = command(picture, "--prompt", "the ball rolls", *arguments)
-    refuses(ran, *words, code=2)
+def test_wrong_arguments_leave_with_two(command, photo, arguments, words):
+    result = command(photo, "--prompt", "the ball rolls", *arguments)
+    refuses(result, *words, code=2)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_wrong_arguments_leave_with_two(command, picture, arguments, words):
         (("--depth", "nowhere.npy"), ("nowhere.npy",)),
     ],
 )
-def test_impossible_values_are_refused(command, picture, tmp_path, arguments, words):
-    refuses(command(picture, "--prompt", "the ball rolls", *arguments), *words)
+def test_impossible_values_are_refused(command, photo, tmp_path, arguments, words):
+    refuses(command(photo, "--prompt", "the ball rolls", *arguments), *words)
     assert no_output(tmp_path / "out")
 
 
@@ -186,25 +186,25 @@ def test_impossible_values_are_refused(command, picture, tmp_path, arguments, wo
         (np.ones(80), "height x width"),
     ],
 )
-def test_unusable_depth_is_refused(command, picture, tmp_path, depth, word):
+def test_unusable_depth_is_refused(command, photo, tmp_path, depth, word):
     np.save(tmp_path / "depth.npy", depth)
-    refuses(command(picture, *SAY, "--depth", tmp_path / "depth.npy"), "depth.npy", word)
+    refuses(command(photo, *SAY, "--depth", tmp_path / "depth.npy"), "depth.npy", word)
     assert no_output(tmp_path / "out")
 
 
-def test_depth_with_gaps_works_and_says_so(command, picture, tmp_path):
+def test_depth_with_gaps_works_and_says_so(command, photo, tmp_path):
     depth = np.full((60, 80), 3.0, np.float32)
     depth[:20] = np.nan
     np.save(tmp_path / "depth.npy", depth)
-    ran = command(picture, *SAY, "--depth", tmp_path / "depth.npy")
-    assert ran.code == 0 and "33.3 % of the depth is unknown" in ran.err
+    result = command(photo, *SAY, "--depth", tmp_path / "depth.npy")
+    assert result.code == 0 and "33.3 % of the depth is unknown" in result.err
     kept = np.load(tmp_path / "out/ball/depth.npy")
     assert np.isnan(kept[:15]).all() and np.allclose(kept[24:], 3.0)
 
 
-def test_an_output_that_is_a_file_is_refused(command, picture, tmp_path):
+def test_an_output_that_is_a_file_is_refused(command, photo, tmp_path):
     (tmp_path / "out").write_text("mine")
-    refuses(command(picture, *SAY), "out", "file, not a folder")
+    refuses(command(photo, *SAY), "out", "file, not a folder")
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -212,15 +212,15 @@ def test_an_output_that_is_a_file_is_refused(command, picture, tmp_path):
     ("code", "word"),
     [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")],
 )
-def test_a_folder_that_cannot_be_written_is_refused(command, picture, monkeypatch, code, word):
+def test_a_folder_that_cannot_be_written_is_refused(command, photo, monkeypatch, code, word):
     def refuse(path, data):
         raise OSError(code, "refused", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    refuses(command(picture, *SAY), word)
+    refuses(command(photo, *SAY), word)
 
 
-def test_a_disk_that_fills_up_leaves_nothing_half_written(command, picture, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_nothing_half_written(command, photo, tmp_path, monkeypatch):
     write = Path.write_bytes
 
     def fill_up(path, data):
@@ -229,20 +229,20 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(command, picture, tmp_
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
-    refuses(command(picture, *SAY), "tracks.safetensors", "disk is full")
+    refuses(command(photo, *SAY), "tracks.safetensors", "disk is full")
     assert {path.name for path in (tmp_path / "out/ball").iterdir()} == {
         "photo.png", "depth.npy", "depth.png", "camera.json", "run.json"
     }  # fmt: skip
     monkeypatch.undo()
-    assert command(picture, *SAY).code == 0
+    assert command(photo, *SAY).code == 0
 
 
-def test_foreign_files_are_never_deleted_or_overwritten(command, picture, tmp_path):
+def test_foreign_files_are_never_deleted_or_overwritten(command, photo, tmp_path):
     foreign = tmp_path / "out" / "ball" / "tracks.mp4"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("precious")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    refuses(command(picture, *SAY), str(foreign), "another --output")
+    refuses(command(photo, *SAY), str(foreign), "another --output")
     assert foreign.read_text() == "precious"
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
@@ -262,13 +262,13 @@ def reshape(path: Path) -> None:
     file = read_network_file(path)
     name = max(file.tensors, key=lambda key: file.tensors[key].numel())
     changed = {**file.tensors, name: file.tensors[name].flatten()}
-    write_network_file(path, changed, kind=file.kind, config=file.config)
+    write_network_file(path, changed, architecture=file.architecture, config=file.config)
 
 
 def drop(path: Path) -> None:
     file = read_network_file(path)
     tensors = dict(list(file.tensors.items())[1:])
-    write_network_file(path, tensors, kind=file.kind, config=file.config)
+    write_network_file(path, tensors, architecture=file.architecture, config=file.config)
 
 
 def another_kind(path: Path) -> None:
@@ -296,26 +296,26 @@ def test_unusable_weights_are_refused(broken_preset, part, change, word):
 
 
 @pytest.fixture
-def broken_preset(command, picture, tmp_path, random_preset):
+def broken_preset(command, photo, tmp_path, random_preset):
     """Runs the command with one weight file changed."""
 
     def run(part: str, change):
         (tmp_path / "weights").mkdir()
         weights = preset_with(tmp_path / "weights", random_preset, part, change)
-        arguments = (picture, "--prompt", "the ball rolls", "--camera", "x_moving", "--frames", "3")
+        arguments = (photo, "--prompt", "the ball rolls", "--camera", "x_moving", "--frames", "3")
         return command(*arguments, weights=weights)
 
     return run
 
 
-def test_a_folder_without_a_preset_is_refused(command, picture, tmp_path):
-    refuses(command(picture, *SAY, weights=tmp_path / "nowhere"), "nowhere")
-    refuses(command(picture, *SAY, weights=tmp_path), "preset.yaml")
+def test_a_folder_without_a_preset_is_refused(command, photo, tmp_path):
+    refuses(command(photo, *SAY, weights=tmp_path / "nowhere"), "nowhere")
+    refuses(command(photo, *SAY, weights=tmp_path), "preset.yaml")
 
 
-def test_a_preset_with_a_wrong_key_is_refused(command, picture, tmp_path, random_preset):
+def test_a_preset_with_a_wrong_key_is_refused(command, photo, tmp_path, random_preset):
     (tmp_path / "weights").mkdir()
     weights = preset_with(tmp_path / "weights", random_preset, "text", lambda path: None)
     preset = weights / "preset.yaml"
     preset.write_text(preset.read_text().replace("output_scale", "output_scle"))
-    refuses(command(picture, *SAY, weights=weights), "output_scle", "did you mean 'output_scale'")
+    refuses(command(photo, *SAY, weights=weights), "output_scle", "did you mean 'output_scale'")

@@ -6,19 +6,19 @@ import torch
 from more4d.cli import batch
 from more4d.files.network_file import read_network_file, write_network_file
 from more4d.files.video import write_video
-from more4d.pipelines.image_to_4d import Result
-from more4d.pipelines.job import Job
-from more4d.pipelines.run_lock import locked
-from more4d.pipelines.run_record import RunRecord
+from more4d.runs.item import Result
+from more4d.runs.job import Job
+from more4d.runs.lock import locked
+from more4d.runs.record import RunRecord
 
 
-def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_path):
+def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, photo, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     frames = torch.rand(3, 48, 64, 3, generator=torch.Generator().manual_seed(0))
     write_video(tmp_path / "clip.mp4", frames, fps=4)
     (tmp_path / "captions.txt").write_text("the ball rolls\nnothing\nit is not there\nit flickers\n")
     (tmp_path / "videos.txt").write_text("ball.png\nbad.png\nnowhere.png\nclip.mp4\n")
-    ran = command(
+    result = command(
         "--list",
         tmp_path / "captions.txt",
         "--pictures",
@@ -28,9 +28,9 @@ def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_p
         "--frames",
         "2",
     )
-    assert ran.code == 1
-    assert "2 of 4 items" in ran.out
-    told = ran.err.splitlines()[-2:]
+    assert result.code == 1
+    assert "2 of 4 items" in result.out
+    told = result.err.splitlines()[-2:]
     assert told[0].startswith("error: bad: ") and "bad.png is not a picture" in told[0]
     assert told[1].startswith("error: nowhere: ") and "there is no file" in told[1]
     record = json.loads((tmp_path / "out/run.json").read_text())
@@ -41,35 +41,37 @@ def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, picture, tmp_p
     assert (tmp_path / "out/sheet.png").is_file()
 
 
-def test_two_runs_into_one_folder_do_not_mix(command, picture, tmp_path):
+def test_two_runs_into_one_folder_do_not_mix(command, photo, tmp_path):
     with locked(tmp_path / "out"):
-        ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
-    assert ran.code == 1 and "another run is writing" in ran.err
+        result = command(photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    assert result.code == 1 and "another run is writing" in result.err
 
 
-def test_weights_that_cannot_be_loaded_stop_the_batch(command, picture, tmp_path, random_preset):
+def test_weights_that_cannot_be_loaded_stop_the_batch(command, photo, tmp_path, random_preset):
     """Every other item would fail of them too."""
     weights = tmp_path / "weights"
     shutil.copytree(random_preset, weights)
     file = read_network_file(weights / "depth.safetensors")
     tensors = dict(list(file.tensors.items())[1:])
-    write_network_file(weights / "depth.safetensors", tensors, kind=file.kind, config=file.config)
+    write_network_file(
+        weights / "depth.safetensors", tensors, architecture=file.architecture, config=file.config
+    )
     (tmp_path / "jobs.txt").write_text("ball.png | it rolls\nball.png | it jumps\n")
-    ran = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
-    assert ran.code == 1 and ran.err.count("error:") == 1 and "depth.safetensors" in ran.err
+    result = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
+    assert result.code == 1 and result.err.count("error:") == 1 and "depth.safetensors" in result.err
 
 
-def test_a_sheet_names_its_items_and_says_how_many_it_shows(picture, tmp_path, monkeypatch, capsys):
+def test_a_sheet_names_its_items_and_says_how_many_it_shows(photo, tmp_path, monkeypatch, capsys):
     shown = []
     monkeypatch.setattr(batch, "save_batch_sheet", lambda path, rows: shown.extend(rows))
     monkeypatch.setattr(RunRecord, "stage", lambda self, name, inputs, files, make: make())
     monkeypatch.setattr(batch, "SHEET_ITEMS", 2)
-    jobs = [Job(name=name, image=picture, prompt="it rolls") for name in ("a", "b", "c")]
+    jobs = [Job(name=name, image=photo, prompt="it rolls") for name in ("a", "b", "c")]
     made = [
         batch.Outcome(
             job=job,
             seconds=1.0,
-            result=Result(folder=tmp_path / job.name, identity=job.name, files=(), stages_run=1),
+            result=Result(folder=tmp_path / job.name, fingerprint=job.name, files=(), stages_run=1),
         )
         for job in jobs
     ]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from more4d.cli.main import main
-from more4d.networks.weights import read_network_header
+from more4d.weights.network_files import read_network_header
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from more4d.cli.data_from_video import VideoProgress
 from more4d.cli.main import main
 from more4d.datasets.from_video.outcome import VideoOutcome
-from more4d.files.shards import ShardFolder
+from more4d.files.clip_shards import ShardReader
 from more4d.files.video import write_video
 
 
@@ -36,7 +36,7 @@ def run(folder, *more):
 def test_videos_become_clips_and_a_page_once(folder, capfd):
     assert run(folder) == 0
     assert "1 clips made, 0 dropped, 1 in" in capfd.readouterr().out
-    assert ShardFolder(folder.parent / "out").facts(0).caption == "A square goes right."
+    assert ShardReader(folder.parent / "out").info(0).caption == "A square goes right."
     assert (folder.parent / "out" / "report.html").exists()
     assert run(folder) == 0
     assert "1 of 1 videos were done before\n0 clips made" in capfd.readouterr().out

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from more4d.cli.main import main
-from more4d.files.shards import ShardFolder
-from tests.cli.conftest import Ran
+from more4d.files.clip_shards import ShardReader
+from tests.cli.conftest import CommandResult
 from tests.datasets.trajscene_files import FRAMES, HEIGHT, WIDTH, content, pack, tracked, write_sample
 
 LENIENT = ("--max_bad_fraction", "1")
@@ -26,7 +26,7 @@ class Importer:
     def __init__(self, output: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.output, self.capfd = output, capfd
 
-    def __call__(self, *arguments: object, workers: int = 1) -> Ran:
+    def __call__(self, *arguments: object, workers: int = 1) -> CommandResult:
         words = ["data", "import", *map(str, arguments), "--output", str(self.output)]
         self.capfd.readouterr()
         try:
@@ -34,7 +34,7 @@ class Importer:
         except SystemExit as error:
             code = int(error.code or 0)
         out, err = self.capfd.readouterr()
-        return Ran(code, out, err)
+        return CommandResult(code, out, err)
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_archive_is_imported_and_reported(importer: Importer, flat: Path, tmp_path: Path) -> None:
-    ran = importer(pack(flat, tmp_path / "set" / "00001-00050.tar.gz"), "--clips-per-shard", 2)
-    assert (ran.code, ran.err) == (0, "")
-    assert "3 clips imported, 0 were there, 0 bad; 3 of the imported have a caption" in ran.out
-    assert "times as much" in ran.out
-    assert "px" in ran.out and "mm" in ran.out
-    folder = ShardFolder(tmp_path / "out")
+    result = importer(pack(flat, tmp_path / "set" / "00001-00050.tar.gz"), "--clips-per-shard", 2)
+    assert (result.code, result.err) == (0, "")
+    assert "3 clips imported, 0 were there, 0 bad; 3 of the imported have a caption" in result.out
+    assert "times as much" in result.out
+    assert "px" in result.out and "mm" in result.out
+    folder = ShardReader(tmp_path / "out")
     assert sorted(folder.names) == ["00001-00050-1", "00001-00050-10", "00001-00050-2"]
     clip = folder.read(folder.names.index("00001-00050-10"))
     assert clip.tracks.caption == "thing 10 moves"
@@ -74,12 +74,12 @@ def test_folders_of_both_layouts_are_imported(importer: Importer, flat: Path, tm
     pack(flat, root / "more" / "a.tar.gz")
     (tmp_path / "c.txt").write_text("it flies\n")
     (tmp_path / "v.txt").write_text("elsewhere/p1/videos/7.mp4\n")
-    ran = importer(root, "--captions", tmp_path / "c.txt", tmp_path / "v.txt", "--frames", 3)
-    assert ran.code == 0, ran.err
-    folder = ShardFolder(tmp_path / "out")
+    result = importer(root, "--captions", tmp_path / "c.txt", tmp_path / "v.txt", "--frames", 3)
+    assert result.code == 0, result.err
+    folder = ShardReader(tmp_path / "out")
     assert sorted(folder.names) == ["a-1", "a-10", "a-2", "p1-7"]
-    facts = folder.facts(folder.names.index("p1-7"))
-    assert (facts.caption, facts.frames) == ("it flies", 3)
+    info = folder.info(folder.names.index("p1-7"))
+    assert (info.caption, info.frames) == ("it flies", 3)
 
 
 def test_a_second_run_imports_what_is_new(importer: Importer, flat: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_second_run_imports_what_is_new(importer: Importer, flat: Path, tmp_pa
     assert (first.code, second.code) == (0, 0)
     assert "1 clips imported, 3 were there" in second.out
     assert (tmp_path / "out" / "clips-000000.tar").read_bytes() == before
-    assert sorted(ShardFolder(tmp_path / "out").names) == ["1", "10", "11", "2"]
+    assert sorted(ShardReader(tmp_path / "out").names) == ["1", "10", "11", "2"]
     archived = importer(pack(flat, tmp_path / "b.tar.gz"))
     again = importer(tmp_path / "b.tar.gz")
     assert "3 clips imported" in archived.out
@@ -104,9 +104,9 @@ def test_a_second_run_imports_what_is_new(importer: Importer, flat: Path, tmp_pa
 def test_another_sample_of_the_same_name_is_noticed(importer: Importer, flat: Path, tmp_path: Path) -> None:
     importer(flat)
     write_sample(tmp_path / "other", "1")
-    ran = importer(tmp_path / "other", *LENIENT)
-    assert ran.code == 1
-    assert "there is a clip '1' from flat/1 already" in ran.err
+    result = importer(tmp_path / "other", *LENIENT)
+    assert result.code == 1
+    assert "there is a clip '1' from flat/1 already" in result.err
 
 
 class Attack:
@@ -133,9 +133,9 @@ def spoil(folder: Path, marker: Path) -> None:
 def test_bad_samples_are_named_and_left_out(importer: Importer, tmp_path: Path, form: str) -> None:
     spoil(tmp_path / "set", tmp_path / "marker")
     source = tmp_path / "set" if form == "folder" else pack(tmp_path / "set", tmp_path / "set.tar.gz")
-    ran = importer(source, *LENIENT)
-    assert ran.code == 1
-    lines = [line for line in ran.err.splitlines() if line.startswith("bad: ")]
+    result = importer(source, *LENIENT)
+    assert result.code == 1
+    lines = [line for line in result.err.splitlines() if line.startswith("bad: ")]
     assert len(lines) == 4
     for name, reason in {
         "evil": "posix.system",
@@ -145,27 +145,27 @@ def test_bad_samples_are_named_and_left_out(importer: Importer, tmp_path: Path, 
     }.items():
         assert any(name in line and reason in line for line in lines), (name, lines)
     assert not (tmp_path / "marker").exists()
-    assert "1 clips imported, 0 were there, 4 bad" in ran.out
-    assert len(ShardFolder(tmp_path / "out")) == 1
+    assert "1 clips imported, 0 were there, 4 bad" in result.out
+    assert len(ShardReader(tmp_path / "out")) == 1
 
 
 def test_too_many_bad_samples_are_an_error_and_good_ones_kept(importer: Importer, tmp_path: Path) -> None:
     spoil(tmp_path / "set", tmp_path / "marker")
-    ran = importer(tmp_path / "set")
-    assert ran.code == 1
-    assert "error: 4 of 5 samples are bad, more than --max_bad_fraction 0.05" in ran.err
-    assert "bad: " in ran.err
-    assert len(ShardFolder(tmp_path / "out")) == 1
+    result = importer(tmp_path / "set")
+    assert result.code == 1
+    assert "error: 4 of 5 samples are bad, more than --max_bad_fraction 0.05" in result.err
+    assert "bad: " in result.err
+    assert len(ShardReader(tmp_path / "out")) == 1
 
 
 def test_a_broken_archive_does_not_stop_the_others(importer: Importer, flat: Path, tmp_path: Path) -> None:
     pack(flat, tmp_path / "set" / "a.tar.gz")
     (tmp_path / "set" / "b.tar.gz").write_bytes(b"nothing")
     pack(flat, tmp_path / "set" / "c.tar.gz")
-    ran = importer(tmp_path / "set", *LENIENT)
-    assert ran.code == 1
-    assert "b.tar.gz is cut off or no archive" in ran.err
-    assert len(ShardFolder(tmp_path / "out")) == 6
+    result = importer(tmp_path / "set", *LENIENT)
+    assert result.code == 1
+    assert "b.tar.gz is cut off or no archive" in result.err
+    assert len(ShardReader(tmp_path / "out")) == 6
 
 
 WRONG = [
@@ -188,10 +188,10 @@ def test_wrong_arguments_are_one_line(
     arguments, code, message = WRONG[number]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    ran = importer(*arguments)
-    assert ran.code == code
-    assert message in ran.err
-    assert ran.err.count("\n") == 1
+    result = importer(*arguments)
+    assert result.code == code
+    assert message in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_workers_give_what_one_process_gives(importer: Importer, flat: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_workers_give_what_one_process_gives(importer: Importer, flat: Path, tmp
     there = Importer(tmp_path / "out2", importer.capfd)
     together = there(flat, workers=2)
     assert (alone.code, together.code) == (0, 0), together.err
-    one, other = ShardFolder(tmp_path / "out"), ShardFolder(tmp_path / "out2")
+    one, other = ShardReader(tmp_path / "out"), ShardReader(tmp_path / "out2")
     assert one.names == other.names
     assert all(one.members(n)["tracks"] == other.members(n)["tracks"] for n in range(3))
 
@@ -222,14 +222,14 @@ def test_an_interrupted_import_goes_on(importer: Importer, flat: Path, tmp_path:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "interrupted; the same command goes on from here" in err
-    kept = len(ShardFolder(importer.output))
+    kept = len(ShardReader(importer.output))
     assert 4 <= kept < 120
     assert not list(importer.output.glob(".*"))
     for path in source.iterdir():
         if int(path.name.split("x")[0]) >= 3 and path.name.split("x")[0] != "9":
             path.unlink()
-    ran = importer(source)
-    assert ran.code == 0, ran.err
-    names = ShardFolder(importer.output).names
+    result = importer(source)
+    assert result.code == 0, result.err
+    names = ShardReader(importer.output).names
     assert len(names) == len(set(names))
     assert {path.stem for path in source.glob("*.txt")} <= set(names)

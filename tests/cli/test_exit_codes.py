@@ -6,7 +6,7 @@ import pytest
 
 from more4d.cli.infer import PARTS
 from more4d.cli.main import main
-from more4d.pipelines.preset import Parts
+from more4d.pipelines.preset import ComponentFiles
 
 PHOTO = ("infer", "nowhere.png", "--prompt", "it rolls")
 WRONG_BY_THEMSELVES = [
@@ -88,4 +88,4 @@ def test_what_arguments_name_and_cannot_be_used_is_one(words, capsys):
 
 
 def test_the_parts_are_those_of_presets():
-    assert set(PARTS) == {part.name for part in fields(Parts)}
+    assert set(PARTS) == {part.name for part in fields(ComponentFiles)}

@@ -7,11 +7,11 @@ from more4d.cli import infer
 from more4d.files.image import save_image
 
 
-def test_a_photo_becomes_a_scene_and_videos(command, picture, tmp_path):
-    ran = command(
-        picture, "--prompt", "the ball rolls", "--camera", "orbit", "--frames", "3", "--export", "ply"
+def test_a_photo_becomes_a_scene_and_videos(command, photo, tmp_path):
+    result = command(
+        photo, "--prompt", "the ball rolls", "--camera", "orbit", "--frames", "3", "--export", "ply"
     )
-    assert ran.code == 0, ran.err
+    assert result.code == 0, result.err
     item = tmp_path / "out" / "ball"
     for file in (
         "tracks.safetensors",
@@ -25,17 +25,17 @@ def test_a_photo_becomes_a_scene_and_videos(command, picture, tmp_path):
         assert (item / file).is_file(), file
     for file in ("render.mp4", "coverage.mkv", "view.mp4", "camera_path.json"):
         assert (item / "orbit" / file).is_file(), file
-    assert "1 of 1 items" in ran.out and str(item / "sheet.png") in ran.out
-    assert "ball: tracks (" in ran.err  # progress, as lines where there is no terminal
+    assert "1 of 1 items" in result.out and str(item / "sheet.png") in result.out
+    assert "ball: tracks (" in result.err  # progress, as lines where there is no terminal
 
 
-def test_quiet_shows_the_result_only(command, picture):
-    ran = command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2", "--quiet")
-    assert ran.code == 0 and ran.err == "" and "1 of 1 items" in ran.out
+def test_quiet_shows_the_result_only(command, photo):
+    result = command(photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2", "--quiet")
+    assert result.code == 0 and result.err == "" and "1 of 1 items" in result.out
 
 
-def test_a_second_run_does_nothing_again(command, picture, tmp_path):
-    arguments = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+def test_a_second_run_does_nothing_again(command, photo, tmp_path):
+    arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
     command(*arguments)
     before = {
         path: path.stat().st_mtime_ns
@@ -47,9 +47,9 @@ def test_a_second_run_does_nothing_again(command, picture, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_views_can_be_made_independently(command, picture, tmp_path):
+def test_views_can_be_made_independently(command, photo, tmp_path):
     cameras = ("--camera", "surrounding", "--camera", "x_moving")
-    arguments = (picture, "--prompt", "it rolls", *cameras, "--frames", "3")
+    arguments = (photo, "--prompt", "it rolls", *cameras, "--frames", "3")
     assert command(*arguments).code == 0
     views = [tmp_path / "out/ball" / name / "view.mp4" for name in ("surrounding", "x_moving")]
     first, second = (path.read_bytes() for path in views)
@@ -66,35 +66,35 @@ def test_without_arguments_the_samples_are_made(command, tmp_path, monkeypatch):
     assert (tmp_path / "out/sample/sheet.png").is_file()
 
 
-def test_own_tracks_need_no_photo(command, picture, tmp_path):
-    command(picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+def test_own_tracks_need_no_photo(command, photo, tmp_path):
+    command(photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
     tracks = tmp_path / "out/ball/tracks.safetensors"
-    ran = command("--tracks", tracks, "--camera", "zoom-in", output=tmp_path / "again")
-    assert ran.code == 0, ran.err
+    result = command("--tracks", tracks, "--camera", "zoom-in", output=tmp_path / "again")
+    assert result.code == 0, result.err
     assert (tmp_path / "again/tracks/zoom-in/view.mp4").is_file()
 
 
 @pytest.mark.parametrize("option", [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5")])
 def test_what_belongs_to_a_photo_needs_one(command, option):
-    ran = command(*option)
-    assert ran.code == 2 and f"{option[0]} needs a photo" in ran.err
+    result = command(*option)
+    assert result.code == 2 and f"{option[0]} needs a photo" in result.err
 
 
 def test_the_camera_paths_are_described(command):
-    ran = command("--list-cameras")
-    assert ran.code == 0 and "orbit" in ran.out and "anti-surrounding" in ran.out
+    result = command("--list-cameras")
+    assert result.code == 0 and "orbit" in result.out and "anti-surrounding" in result.out
 
 
-def test_an_interrupt_leaves_whole_files_and_130(command, picture, tmp_path, monkeypatch):
-    from more4d.pipelines import image_to_4d
+def test_an_interrupt_leaves_whole_files_and_130(command, photo, tmp_path, monkeypatch):
+    from more4d.runs import item
 
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_to_4d, "image_to_tracks", interrupt)
-    arguments = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
-    ran = command(*arguments)
-    assert ran.code == 130 and ran.err.splitlines()[-1].startswith("interrupted")
+    monkeypatch.setattr(item, "image_to_tracks", interrupt)
+    arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
+    result = command(*arguments)
+    assert result.code == 130 and result.err.splitlines()[-1].startswith("interrupted")
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert names == {"photo.png", "depth.npy", "depth.png", "camera.json", "run.json"}
     monkeypatch.undo()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from more4d.files.network_file import write_tensors
-from more4d.networks.lora import lora_names
-from more4d.networks.lora_writing import convert_lora
-from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network
+from more4d.weights.lora.merge import lora_names
+from more4d.weights.lora.writing import convert_lora
+from more4d.weights.network_files import load_network
+from more4d.weights.registry import BUILDERS
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def lora(random_preset, tmp_path):
     return tmp_path / "lora.safetensors"
 
 
-def test_loras_are_merged_and_recorded(command, picture, lora, tmp_path):
+def test_loras_are_merged_and_recorded(command, photo, lora, tmp_path):
     convert_lora(lora, tmp_path / "folder", "peft")
-    job = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "5")
+    job = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "5")
     plain = command(*job)
-    ran = command(
+    result = command(
         *job, "--strag-lora", f"{lora}:0.5", "--strag-lora", tmp_path / "folder", output=tmp_path / "two"
     )
-    assert plain.code == ran.code == 0, ran.err
+    assert plain.code == result.code == 0, result.err
     assert (tmp_path / "two/ball/tracks.safetensors").read_bytes() != (
         tmp_path / "out/ball/tracks.safetensors"
     ).read_bytes()
@@ -44,13 +44,13 @@ def test_loras_are_merged_and_recorded(command, picture, lora, tmp_path):
     ]
 
 
-def test_a_lora_of_another_network_is_one_line(command, picture, lora):
-    ran = command(picture, "--prompt", "it rolls", "--vism-lora", lora)
-    assert ran.code == 1
-    assert ran.err.count("\n") == 1
-    assert "lora.safetensors: 'lora_unet__" in ran.err and "another network" in ran.err
+def test_a_lora_of_another_network_is_one_line(command, photo, lora):
+    result = command(photo, "--prompt", "it rolls", "--vism-lora", lora)
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "lora.safetensors: 'lora_unet__" in result.err and "another network" in result.err
 
 
-def test_an_impossible_strength_is_refused(command, picture):
-    ran = command(picture, "--prompt", "it rolls", "--vism-lora", "lora.safetensors:1000")
-    assert ran.code == 2 and "strength must lie between" in ran.err
+def test_an_impossible_strength_is_refused(command, photo):
+    result = command(photo, "--prompt", "it rolls", "--vism-lora", "lora.safetensors:1000")
+    assert result.code == 2 and "strength must lie between" in result.err

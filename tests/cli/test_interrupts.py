@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from more4d.cli.interrupts import ended_from_outside, listening, stop_if_interrupted
+from more4d.cli.interrupts import handle_signals, stop_if_interrupted, was_terminated
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def as_a_shell_starts_programs():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_swallowed_interrupt_is_not_lost(number):
-    with listening():
+    with handle_signals():
         stop_if_interrupted()
         try:
             signal.raise_signal(number)
@@ -40,16 +40,16 @@ def test_a_swallowed_interrupt_is_not_lost(number):
 
 
 def test_an_earlier_interrupt_does_not_count():
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         signal.raise_signal(signal.SIGINT)
-    with listening():
+    with handle_signals():
         stop_if_interrupted()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_usual_handler_comes_back(number):
     usual = signal.getsignal(number)
-    with listening():
+    with handle_signals():
         assert signal.getsignal(number) is not usual
     assert signal.getsignal(number) is usual
 
@@ -58,7 +58,7 @@ def test_another_handler_is_left_in_place():
     heard = []
     usual = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
-        with listening():
+        with handle_signals():
             signal.raise_signal(signal.SIGINT)
             stop_if_interrupted()
         assert heard == [signal.SIGINT]
@@ -68,27 +68,27 @@ def test_another_handler_is_left_in_place():
 
 def test_sigterm_is_heard_where_ctrl_c_is_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
 
 
 def test_what_an_interrupt_broke_is_no_fault_of_its_own():
     """An import that is broken off may raise anything."""
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt as error:
             raise AttributeError("half a module") from error
-    with pytest.raises(AttributeError), listening():
+    with pytest.raises(AttributeError), handle_signals():
         raise AttributeError("no interrupt")
 
 
 @pytest.mark.parametrize(("number", "outside"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_who_ended_a_run_is_known(number, outside):
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         signal.raise_signal(number)
-    assert ended_from_outside() == outside
+    assert was_terminated() == outside
 
 
 def test_an_import_is_not_broken_off_but_waited_for(tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_an_import_is_not_broken_off_but_waited_for(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         importlib.import_module("swallows")
         time.sleep(10)
     assert sys.modules.pop("swallows").whole
@@ -116,10 +116,12 @@ def test_a_long_import_is_not_waited_for(tmp_path):
     (tmp_path / "long_one.py").write_text(
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
     )
-    program = "from more4d.cli.interrupts import listening\nwith listening():\n    import long_one\n"
+    program = (
+        "from more4d.cli.interrupts import handle_signals\nwith handle_signals():\n    import long_one\n"
+    )
     root = Path(__file__).resolve().parents[2]
     started = time.monotonic()
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])},
         capture_output=True,
@@ -127,5 +129,5 @@ def test_a_long_import_is_not_waited_for(tmp_path):
         timeout=50,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (130, "interrupted\n")
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
     assert time.monotonic() - started < 30

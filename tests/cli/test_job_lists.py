@@ -7,7 +7,7 @@ import torch
 from more4d.cli.job_lists import folder_name, parse_intrinsics, read_list, unique_names
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
-from more4d.pipelines.job import Job
+from more4d.runs.job import Job
 
 DEFAULTS = Job(name="item", image=None, prompt="", cameras=("orbit",), seed=4, frames=9)
 

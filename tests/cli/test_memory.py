@@ -1,15 +1,15 @@
 from more4d.cli import infer
-from more4d.networks.offload import MEMORY_MODES
+from more4d.performance.offload import MEMORY_MODES
 
 
-def test_the_command_line_knows_all_memory_modes_and_no_others(command, picture):
+def test_the_command_line_knows_all_memory_modes_and_no_others(command, photo):
     assert infer.MEMORY == MEMORY_MODES
-    ran = command(picture, "--prompt", "it rolls", "--memory", "tiny")
-    assert ran.code == 2 and "--memory" in ran.err and "sequential" in ran.err
+    result = command(photo, "--prompt", "it rolls", "--memory", "tiny")
+    assert result.code == 2 and "--memory" in result.err and "sequential" in result.err
 
 
-def test_an_item_is_made_in_a_memory_mode_and_kept_in_another(command, picture, tmp_path):
-    arguments = (picture, "--prompt", "it rolls", "--camera", "static", "--frames", "2", "--memory")
+def test_an_item_is_made_in_a_memory_mode_and_kept_in_another(command, photo, tmp_path):
+    arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2", "--memory")
     assert command(*arguments, "group").code == 0
     tracks = tmp_path / "out/ball/tracks.safetensors"
     made, when = tracks.read_bytes(), tracks.stat().st_mtime_ns

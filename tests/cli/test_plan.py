@@ -7,12 +7,12 @@ import pytest
 from more4d.cli.main import main
 from more4d.cli.plan import MODES
 from more4d.cli.plan_tables import _why_no_less, amount, duration, table
-from more4d.networks.generator_costs import PassCost
-from more4d.networks.offload import MEMORY_MODES
-from more4d.pipelines.plan import training
-from more4d.pipelines.plan.gpus import CPU_CORE_FLOPS, GPUS
-from more4d.pipelines.plan.inference import InferencePlan, plan_inference
+from more4d.performance.offload import MEMORY_MODES
 from more4d.pipelines.preset import find_preset
+from more4d.planning import training
+from more4d.planning.generator_costs import PassCost
+from more4d.planning.gpus import CPU_CORE_FLOPS, GPUS
+from more4d.planning.inference import InferencePlan, plan_inference
 
 ROOT = Path(__file__).resolve().parents[2]
 

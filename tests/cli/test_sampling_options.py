@@ -4,13 +4,13 @@ import argparse
 
 import pytest
 
-from more4d.cli.sampling_options import add_sampling_options, with_sampling
+from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
 from more4d.foundation.errors import ConfigError
-from more4d.networks.step_cache import StepCacheConfig
-from more4d.pipelines import together
-from more4d.pipelines.preset import Parts, Preset, Sampling
+from more4d.performance.step_cache import StepCacheConfig
+from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines.preset import ComponentFiles, Preset, Sampling
 
-PARTS = Parts(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
+PARTS = ComponentFiles(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
 MAGCACHE = StepCacheConfig(kind="magcache", ratios=(1.0, 0.98))
 
 
@@ -22,14 +22,14 @@ def preset() -> Preset:
         output_scale=1,
         tracks=Sampling(steps=2, guidance=1.5, shift=4.0),
         views=Sampling(steps=4, cache=MAGCACHE),
-        parts=PARTS,
+        components=PARTS,
     )
 
 
 def changed(*arguments: str) -> Preset:
     parser = argparse.ArgumentParser()
     add_sampling_options(parser)
-    return with_sampling(preset(), parser.parse_args(arguments))
+    return with_sampling_options(preset(), parser.parse_args(arguments))
 
 
 def test_nothing_given_changes_nothing():
@@ -98,20 +98,20 @@ def test_a_cache_that_lacks_what_only_a_preset_knows_is_refused():
         changed("--cache", "magcache,none")
 
 
-def test_more4d_infer_draws_as_told(command, picture, monkeypatch):
+def test_more4d_infer_draws_as_told(command, photo, monkeypatch):
     drawn = []
-    draw = together.draw
+    sample_latents = context_parallel_sampling.sample_latents
 
-    def noted(network, sample):
-        drawn.append(sample.settings)
-        return draw(network, sample)
+    def noted(network, request):
+        drawn.append(request.settings)
+        return sample_latents(network, request)
 
-    monkeypatch.setattr(together, "draw", noted)
+    monkeypatch.setattr(context_parallel_sampling, "sample_latents", noted)
     told = ("--steps", "4,3", "--sampler", "unipc", "--cache", "taylorseer:2,none")
-    ran = command(picture, "--prompt", "it rolls", "--camera", "orbit", "--frames", "3", *told)
-    assert ran.code == 0, ran.err
+    result = command(photo, "--prompt", "it rolls", "--camera", "orbit", "--frames", "3", *told)
+    assert result.code == 0, result.err
     tracks, views = drawn
     assert (tracks.steps, tracks.sampler, tracks.cache.interval) == (4, "unipc", 2)
     assert (views.steps, views.sampler, views.cache) == (3, "unipc", None)
-    unknown = command(picture, "--prompt", "it rolls", "--frames", "3", "--cache", "teacache")
+    unknown = command(photo, "--prompt", "it rolls", "--frames", "3", "--cache", "teacache")
     assert unknown.code == 1 and "TeaCache coefficients" in unknown.err and "Traceback" not in unknown.err

@@ -13,8 +13,8 @@ import torch
 from more4d.files.image import save_image
 from more4d.files.tracks import load_tracks
 from more4d.files.video import read_video
-from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_network_header, save_network
+from more4d.weights.network_files import load_network, read_network_header, save_network
+from more4d.weights.registry import BUILDERS
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def write_lively_preset(folder: Path) -> None:
         header, network = read_network_header(path), load_network(path, BUILDERS)
         torch.manual_seed(0)
         torch.nn.init.normal_(network.transformer.proj_out.weight, std=0.3)
-        save_network(path, network, kind=header.kind, config=network.config)
+        save_network(path, network, architecture=header.architecture, config=network.config)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     ]
     (folder / "runs.json").write_text(json.dumps(runs))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.cli.launched", str(folder / "runs.json")],
+        [sys.executable, "-m", "tests.cli.launch_runs", str(folder / "runs.json")],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -18,7 +18,7 @@ options: {{network: {{dim: 16, layers: 1, heads: 2, head_dim: 8, ff: 16}}, heads
 @pytest.fixture
 def text_config(tmp_path, monkeypatch):
     """A configuration that trains in no time."""
-    monkeypatch.setattr("more4d.datasets.captions.SURVEY", 40)
+    monkeypatch.setattr("more4d.datasets.captions.VOCABULARY_SCENES", 40)
     path = tmp_path / "text.yaml"
     path.write_text(TEXT.format(export=tmp_path / "weights"))
     return path
@@ -47,7 +47,7 @@ def test_an_impossible_value_is_refused(text_config, capsys):
     [
         ("loop.learning_rate=-1", "learning_rate must be positive, got -1"),
         ("loop.workers=-1", "workers must not be negative"),
-        ("loop.rates={a", "'loop.rates={a'"),
+        ("loop.lr_multipliers={a", "'loop.lr_multipliers={a'"),
         ("options=5", "options must hold keys, got 5"),
     ],
 )

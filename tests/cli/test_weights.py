@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from more4d.cli.main import main
-from more4d.networks.layouts import open_network, recognise
-from more4d.pipelines import preset, weights_check
+from more4d.pipelines import preset, preset_check
+from more4d.weights.inspect import open_network, recognise
 from tests import published_presets as published
 
 NAMES = ("fun-1.3b", "moge4d")
@@ -235,9 +235,9 @@ def test_links_in_a_circle_end(whole, capsys):
 
 
 def test_what_has_no_place_says_who_made_the_preset():
-    assert weights_check.source_of(Path("mine/a.safetensors")) == "whoever made the preset"
-    assert "Yanran21/MoGe4D" in weights_check.source_of(Path("MoGe4D/VAE"))
-    assert "Wan2.1-Fun-V1.1-14B-InP" in weights_check.source_of(Path("Wan2.1-Fun-V1.1-14B-InP/x.pth"))
+    assert preset_check.source_of(Path("mine/a.safetensors")) == "whoever made the preset"
+    assert "Yanran21/MoGe4D" in preset_check.source_of(Path("MoGe4D/VAE"))
+    assert "Wan2.1-Fun-V1.1-14B-InP" in preset_check.source_of(Path("Wan2.1-Fun-V1.1-14B-InP/x.pth"))
 
 
 def test_weights_are_converted(whole, tmp_path: Path, capsys):
@@ -251,7 +251,7 @@ def test_weights_are_converted(whole, tmp_path: Path, capsys):
 def test_a_role_is_what_weights_are_converted_for(whole, tmp_path: Path, capsys):
     source = whole / published.FUN[0] / published.VAE_FILE
     assert told(capsys, "convert", source, tmp_path / "codec", "--role", "trajectory_codec")[0] == 0
-    assert recognise(tmp_path / "codec").kind == "wan-trajectory-vae"
+    assert recognise(tmp_path / "codec").architecture == "wan-trajectory-vae"
 
 
 def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path: Path, capsys):

@@ -11,7 +11,7 @@ from more4d.scenes.captions import ALL_STILL
 @pytest.fixture(scope="module")
 def questions():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captions, "SURVEY", 60)
+        patch.setattr(captions, "VOCABULARY_SCENES", 60)
         yield CaptionQuestions(seed=0)
 
 
@@ -37,8 +37,10 @@ def test_a_question_is_always_the_same(questions):
 
 
 def test_stories_of_one_world_differ(questions):
-    told = {questions[captions.WORLDS * story].captions for story in range(captions.STORIES)}
-    assert len(told) > captions.STORIES // 2
+    told = {
+        questions[captions.WORLDS_IN_USE * story].captions for story in range(captions.CAPTIONS_PER_WORLD)
+    }
+    assert len(told) > captions.CAPTIONS_PER_WORLD // 2
 
 
 def test_parts_by_length_hold_every_question_once(questions):

@@ -7,13 +7,13 @@ import torch
 
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import (
+    EpochOrder,
     FileClipOptions,
     FileClips,
-    Order,
+    can_mirror,
     clip_batch,
     cut_clip,
-    mirrorable,
-    mirrored_caption,
+    mirror_caption,
 )
 from more4d.files.clips import Clip
 from more4d.foundation.errors import ConfigError, InputError
@@ -37,7 +37,7 @@ def options(folder, **changes):
 
 
 def test_every_epoch_shows_every_clip_in_groups_of_one_shape():
-    order = Order([0, 0, 0, 1, 1, 0], group=2, seed=4)
+    order = EpochOrder([0, 0, 0, 1, 1, 0], group=2, seed=4)
     assert len(order) == 6
     for epoch in range(5):
         shown = [order(epoch * 6 + place) for place in range(6)]
@@ -47,7 +47,7 @@ def test_every_epoch_shows_every_clip_in_groups_of_one_shape():
 
 
 def test_a_group_that_is_not_full_is_filled_with_clips_of_its_shape():
-    order = Order([0, 0, 0, 1], group=2, seed=0)
+    order = EpochOrder([0, 0, 0, 1], group=2, seed=0)
     assert len(order) == 6
     shown = [order(place) for place in range(6)]
     assert sorted(clip for clip, shape in shown if shape == 1) == [3, 3]
@@ -55,7 +55,7 @@ def test_a_group_that_is_not_full_is_filled_with_clips_of_its_shape():
 
 
 def test_as_many_passes_as_a_group_has_samples_show_no_shape_more_often_than_its_clips():
-    order = Order([0, 0, 0, 0, 1], group=4, seed=2, passes=4)
+    order = EpochOrder([0, 0, 0, 0, 1], group=4, seed=2, passes=4)
     assert len(order) == 20
     shown = [order(place) for place in range(20)]
     assert all(sum(clip == seen for clip, _ in shown) == 4 for seen in range(5))
@@ -79,14 +79,14 @@ def test_batches_are_joined_and_each_clip_goes_to_the_nearest_shape(folder):
         assert batch.motion.shape[1:3] == (3, 5)
     for index in range(len(data)):
         clip, shape = data.order(index)
-        facts = data.shards.facts(clip)
-        assert (facts.height > facts.width) == (shape == 1)
+        info = data.shards.info(clip)
+        assert (info.height > info.width) == (shape == 1)
 
 
 def test_cutting_keeps_every_point_on_its_pixel(folder):
     clip = scene_clip(3, 48, 64, 5)
     for seed in range(4):
-        cut = cut_clip(clip, options(folder, tightest=0.5), (32, 48), numpy_generator("test", seed))
+        cut = cut_clip(clip, options(folder, min_crop=0.5), (32, 48), numpy_generator("test", seed))
         position, _ = cut.tracks.camera.project(cut.tracks.positions[0])
         rays = cut.tracks.camera.project(cut.tracks.camera.rays(32, 48))[0]
         # Points are taken, not mixed: each lies within a pixel of the clip from its own pixel's centre.
@@ -96,7 +96,7 @@ def test_cutting_keeps_every_point_on_its_pixel(folder):
 def test_mirroring_turns_motion_and_caption_round(folder):
     clip = scene_clip(3, 32, 48, 5, caption="The ball rolls to the left, rightmost of all")
     straight, mirrored = (
-        cut_clip(clip, options(folder, tightest=1.0, flip=flip), (32, 48), numpy_generator("test", 0))
+        cut_clip(clip, options(folder, min_crop=1.0, flip=flip), (32, 48), numpy_generator("test", 0))
         for flip in (0.0, 1.0)
     )
     motions = [normalise_motion(cut.tracks.positions, cut.tracks.camera) for cut in (straight, mirrored)]
@@ -118,13 +118,13 @@ def test_mirroring_turns_motion_and_caption_round(folder):
     ],
 )
 def test_only_captions_whose_sides_are_sure_are_mirrored(caption, sure):
-    assert mirrorable(caption) == sure
+    assert can_mirror(caption) == sure
 
 
 @pytest.mark.parametrize("caption", ["Left of the upright post, a brightly lit cleft", "LEFT! right?"])
 def test_mirroring_a_caption_twice_gives_it_back(caption):
-    assert mirrored_caption(mirrored_caption(caption)) == caption
-    assert mirrored_caption(caption) != caption
+    assert mirror_caption(mirror_caption(caption)) == caption
+    assert mirror_caption(caption) != caption
 
 
 def test_frames_that_only_pad_weigh_nothing():
@@ -149,7 +149,7 @@ def test_points_that_jump_weigh_nothing_and_a_clip_of_them_is_refused():
         clip_batch(jumping.tracks, FileClipOptions(folder=Path("."), frames=5), name="wild")
 
 
-@pytest.mark.parametrize("wrong", [{"shapes": ((30, 48),)}, {"frames": 6}, {"tightest": 0.0}, {"group": 0}])
+@pytest.mark.parametrize("wrong", [{"shapes": ((30, 48),)}, {"frames": 6}, {"min_crop": 0.0}, {"group": 0}])
 def test_impossible_options_are_refused(folder, wrong):
     with pytest.raises(ConfigError):
         options(folder, **wrong)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.file_views import FileViewOptions, FileViews, resized, seen_by
-from more4d.files.shards import ShardWriter
+from more4d.datasets.file_views import FileViewOptions, FileViews, hide_unseen, resize_video
+from more4d.files.clip_shards import ShardWriter
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.scenes.capture import capture
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip
+from more4d.scenes.scene_sampling import sample_scene
 from tests.datasets.clip_files import scene_clip, write_scenes
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 def options(folder, **changes):
-    values = {"shapes": ((48, 64),), "group": 1, "frames": 5, "flip": 0.0, "tightest": 1.0}
+    values = {"shapes": ((48, 64),), "group": 1, "frames": 5, "flip": 0.0, "min_crop": 1.0}
     return FileViewOptions(folder=folder, **{**values, **changes})
 
 
@@ -50,16 +50,16 @@ def test_a_second_view_opens_more_holes_and_none_in_the_photo(folder):
 
 
 def test_only_what_a_path_sees_stays_in_front_of_the_camera():
-    clip = capture(sample_scene(2, aspect=4 / 3), height=48, width=64, frames=5)
+    clip = render_clip(sample_scene(2, aspect=4 / 3), height=48, width=64, frames=5)
     away = named_camera_path(
         "x_moving", frames=5, scene_depth_m=clip.depth.scene_depth_m, camera=clip.tracks.camera, strength=3.0
     )
     still = named_camera_path("static", frames=5, scene_depth_m=1.0, camera=clip.tracks.camera)
     gone = [
-        float((seen_by(clip.tracks, path).positions[..., 2] < 0).float().mean()) for path in (still, away)
+        float((hide_unseen(clip.tracks, path).positions[..., 2] < 0).float().mean()) for path in (still, away)
     ]
     assert gone[0] < 0.05 and gone[1] > 0.1
-    assert torch.equal(seen_by(clip.tracks, away).positions[0], clip.tracks.positions[0])
+    assert torch.equal(hide_unseen(clip.tracks, away).positions[0], clip.tracks.positions[0])
 
 
 def test_a_short_clip_is_padded_by_frames_that_are_not_real(folder):
@@ -75,7 +75,7 @@ def test_a_given_rendering_is_used_when_asked_for(tmp_path):
     coverage[:, :, :32] = False
     with ShardWriter(tmp_path) as writer:
         writer.add(replace(clip, rendering=clip.video, coverage=coverage))
-    pair = FileViews(options(tmp_path, given=1.0), seed=0)[0]
+    pair = FileViews(options(tmp_path, stored_rendering_prob=1.0), seed=0)[0]
     assert torch.equal(pair.coverage[0, 0] > 0.5, coverage)
     assert float((pair.known[..., :32] - pair.known[..., 32:].mean()).abs().max()) < 0.9  # their mean colours
     torch.testing.assert_close(pair.known[..., 32:], pair.truth[..., 32:], atol=0.2, rtol=0)
@@ -94,8 +94,8 @@ def test_clips_without_a_video_are_left_out(tmp_path):
 
 
 def test_films_are_resized_within_their_range():
-    film = torch.randint(0, 256, (2, 8, 12, 3), dtype=torch.uint8)
-    small = resized(film, (4, 6))
+    frames = torch.randint(0, 256, (2, 8, 12, 3), dtype=torch.uint8)
+    small = resize_video(frames, (4, 6))
     assert small.shape == (2, 4, 6, 3)
     assert float(small.min()) >= -1 and float(small.max()) <= 1
-    assert torch.equal(((resized(film, (8, 12)) + 1) * 127.5).round().byte(), film)
+    assert torch.equal(((resize_video(frames, (8, 12)) + 1) * 127.5).round().byte(), frames)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from more4d.datasets.latent_cache import CacheHeader, LatentCache, LatentClips, file_of, read_header
-from more4d.datasets.latents import ViSMLatents, lengthened, shortened
+from more4d.datasets.latents import ViSMLatents, pad_text, trim_text
 from more4d.foundation.errors import InputError
 
 
@@ -23,7 +23,7 @@ def sample(number, words=2):
         video=torch.randn(1, 16, 2, 2, 3 + number % 2 // 2),
         known=torch.randn(1, 16, 2, 2, 3),
         mask=torch.ones(1, 4, 2, 2, 3),
-        text=lengthened(text, 5),
+        text=pad_text(text, 5),
         real=torch.ones(1, 2),
         captions=(f"scene {number}",),
     )
@@ -33,7 +33,7 @@ def sample(number, words=2):
 def made(tmp_path):
     cache = LatentCache.begin(tmp_path, header(), {"empty_text": torch.zeros(1, 3)})
     for number in cache.missing():
-        cache.write(number, [sample(place) for place in cache.header.part(number)])
+        cache.write(number, [sample(place) for place in cache.header.file_range(number)])
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def test_what_goes_in_comes_out(made):
         assert stored.captions == original.captions
         assert stored.clip is None
         assert torch.equal(stored.video, original.video)
-        assert torch.equal(lengthened(stored.text, 5), original.text)
+        assert torch.equal(pad_text(stored.text, 5), original.text)
         assert stored.text.shape[1] == 2  # zeros behind the text take no room
 
 
@@ -70,7 +70,7 @@ def test_every_epoch_shows_every_sample_once_in_whole_groups(made):
 def test_texts_of_a_batch_have_the_length_of_the_longest():
     batch = ViSMLatents.collate([sample(0, words=1), sample(1, words=4)])
     assert batch.text.shape == (2, 5, 3)
-    short = ViSMLatents.collate([s.with_text(shortened(s.text)) for s in (sample(0, 1), sample(1, 4))])
+    short = ViSMLatents.collate([s.with_text(trim_text(s.text)) for s in (sample(0, 1), sample(1, 4))])
     assert short.text.shape == (2, 4, 3)
     assert torch.equal(short.text, batch.text[:, :4])
 

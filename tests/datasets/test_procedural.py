@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions, degrade_depth
 from more4d.foundation.errors import ConfigError
-from more4d.scenes.library import count_objects
+from more4d.scenes.scene_sampling import count_objects
 
 SMALL = ProceduralOptions(shapes=((32, 48), (48, 32)), group=2, frames=5)
 
@@ -68,24 +68,24 @@ def test_few_worlds_return_with_other_motions(count):
 def test_stories_of_one_world_share_its_picture_and_not_its_motion():
     from dataclasses import replace
 
-    told = ProceduralClips(replace(SMALL, stories=2, depth_noise=0.0), seed=3)
+    told = ProceduralClips(replace(SMALL, captions_per_scene=2, depth_noise=0.0), seed=3)
     pairs = [(told[index], told[index + 1]) for index in range(0, 6, 2)]
     assert all(torch.equal(one.image, other.image) for one, other in pairs)
     assert all(one.captions != other.captions for one, other in pairs)
     assert not torch.equal(pairs[0][0].image, pairs[1][0].image)
 
 
-@pytest.mark.parametrize("stories", [0, 3])
-def test_stories_must_fill_groups(stories):
+@pytest.mark.parametrize("captions_per_scene", [0, 3])
+def test_captions_per_scene_must_divide_groups(captions_per_scene):
     with pytest.raises(ConfigError, match="divisor of group 2"):
-        ProceduralOptions(group=2, stories=stories)
+        ProceduralOptions(group=2, captions_per_scene=captions_per_scene)
 
 
 def test_crowded_worlds_show_several_things():
     from dataclasses import replace
 
-    def counts(crowded):
-        clips = ProceduralClips(replace(SMALL, crowded=crowded), seed=3)
+    def counts(multi_object_prob):
+        clips = ProceduralClips(replace(SMALL, multi_object_prob=multi_object_prob), seed=3)
         worlds = [int(clips[index].names[0].split()[1]) for index in range(12)]
         return [count_objects(world, aspect=1.5) for world in worlds]
 
@@ -93,8 +93,11 @@ def test_crowded_worlds_show_several_things():
 
 
 def test_a_closer_photo_shows_the_same_sharper():
-    options = replace(SMALL, shapes=((96, 128),), closer=2, depth_noise=0.0)
-    near, far = ProceduralClips(options, seed=3)[1], ProceduralClips(replace(options, closer=1), seed=3)[1]
+    options = replace(SMALL, shapes=((96, 128),), photo_scale=2, depth_noise=0.0)
+    near, far = (
+        ProceduralClips(options, seed=3)[1],
+        ProceduralClips(replace(options, photo_scale=1), seed=3)[1],
+    )
     assert far.photo is None and near.photo.shape == (1, 3, 192, 256)
     assert torch.equal(near.image, far.image) and torch.equal(near.motion, far.motion)
     shrunk = avg_pool2d(near.photo, 2)

@@ -49,7 +49,7 @@ def test_flat_samples_are_found_with_all_their_files(tmp_path: Path) -> None:
     touch(tmp_path, *names, "readme.txt", "x.zip")
     samples = folder_samples(tmp_path)
     assert [sample.name for sample in samples] == ["10", "2"]
-    assert sorted(samples[0].parts) == [
+    assert sorted(samples[0].files) == [
         "caption",
         "mask_array",
         "mask_video",
@@ -57,7 +57,7 @@ def test_flat_samples_are_found_with_all_their_files(tmp_path: Path) -> None:
         "tracks",
         "video",
     ]
-    assert samples[0].parts["tracks"] == tmp_path / "10_dt3d_pred.pkl"
+    assert samples[0].files["tracks"] == tmp_path / "10_dt3d_pred.pkl"
 
 
 def test_tracks_lie_where_the_last_videos_of_the_path_is_replaced(tmp_path: Path) -> None:
@@ -65,14 +65,14 @@ def test_tracks_lie_where_the_last_videos_of_the_path_is_replaced(tmp_path: Path
     touch(root, "videos/one/videos/a.mp4", "videos/one/dt3d_render/a_dt3d_pred.pkl")
     touch(root, "videos_old/b.mp4", "videos_old/b_dt3d_pred.pkl")
     touch(root, "two/videos/deep/a.mp4", "two/dt3d_render/deep/a_dt3d_pred.pkl")
-    samples = {sample.name: sorted(sample.parts) for sample in folder_samples(root)}
+    samples = {sample.name: sorted(sample.files) for sample in folder_samples(root)}
     assert samples == {name: ["tracks", "video"] for name in ("one-a", "videos_old-b", "two-deep-a")}
 
 
 def test_another_folder_of_tracks_can_be_named(tmp_path: Path) -> None:
     touch(tmp_path, "videos/a.mp4", "dt3d_other/a_dt3d_pred.pkl")
     (sample,) = folder_samples(tmp_path, tracks_folder="dt3d_other")
-    assert sorted(sample.parts) == ["tracks", "video"]
+    assert sorted(sample.files) == ["tracks", "video"]
 
 
 def test_names_are_names_of_clips_and_differ(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_archives_give_whole_samples_in_any_order(tmp_path: Path, order: str) ->
     samples = unpacked(path, tmp_path / "scratch")
     assert {sample.name for sample in samples} == {"00001-00050-1", "00001-00050-10"}
     for sample in samples:
-        assert len(sample.parts) == 6
-        for file in sample.parts.values():
+        assert len(sample.files) == 6
+        for file in sample.files.values():
             assert file.read_text().startswith(sample.path[-1])
             assert file.resolve().is_relative_to(tmp_path / "scratch")
 
@@ -119,7 +119,7 @@ def test_samples_of_one_name_have_folders_of_their_own(tmp_path: Path) -> None:
     samples = unpacked(path, tmp_path / "s") + unpacked(again, tmp_path / "s")
     assert {sample.name for sample in samples} == {"a-x-y-z"}
     assert len({sample.scratch for sample in samples}) == 3
-    assert [sample.parts["video"].read_text() for sample in samples] == [
+    assert [sample.files["video"].read_text() for sample in samples] == [
         "x-y/z.mp4",
         "x/y-z.mp4",
         "x-y/z.mp4",

@@ -14,8 +14,8 @@ from torch import Tensor
 from more4d.files.video import write_video
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
-from more4d.scenes.capture import capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip, render_video
+from more4d.scenes.scene_sampling import sample_scene
 
 FRAMES, HEIGHT, WIDTH = 5, 48, 64
 VIDEO_HEIGHT, VIDEO_WIDTH = 96, 128
@@ -26,8 +26,8 @@ CAMERA = Camera(fx=1.0, fy=WIDTH / HEIGHT)
 def tracked(seed: int = 3) -> tuple[PointTracks, Tensor]:
     """Tracks through the tracker's camera, and the film of 2 x FRAMES - 1 frames that they are of."""
     scene = replace(sample_scene(seed), camera=CAMERA)
-    tracks = capture(scene, height=HEIGHT, width=WIDTH, frames=FRAMES).tracks
-    frames = film(scene, height=VIDEO_HEIGHT, width=VIDEO_WIDTH, frames=2 * FRAMES - 1).frames
+    tracks = render_clip(scene, height=HEIGHT, width=WIDTH, frames=FRAMES).tracks
+    frames = render_video(scene, height=VIDEO_HEIGHT, width=VIDEO_WIDTH, frames=2 * FRAMES - 1).frames
     return tracks, frames
 
 

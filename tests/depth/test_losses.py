@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from more4d.depth.losses import DepthLossWeights, capped_log_depth, depth_loss, gradient_loss
+from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss, gradient_loss
 
 FOCAL = torch.tensor([0.1, -0.2])
 
@@ -86,4 +86,4 @@ def test_a_single_pixel_has_no_gradient() -> None:
 def test_unknown_depth_counts_as_far_and_the_rest_is_clamped() -> None:
     depth = torch.tensor([torch.nan, torch.inf, -1.0, 0.0, 0.1, 5.0, 1e4])
     expected = torch.tensor([100.0, 100.0, 100.0, 100.0, 0.3, 5.0, 100.0])
-    torch.testing.assert_close(capped_log_depth(depth, 0.3, 100.0).exp(), expected)
+    torch.testing.assert_close(clamped_log_depth(depth, 0.3, 100.0).exp(), expected)

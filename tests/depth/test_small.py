@@ -8,8 +8,8 @@ import torch
 from more4d.depth.interface import open_depth_estimator
 from more4d.depth.losses import DepthLossWeights, depth_loss
 from more4d.depth.small import (
+    ARCHITECTURE,
     BUNDLED_WEIGHTS,
-    KIND,
     SmallDepth,
     SmallDepthConfig,
     SmallDepthEstimator,
@@ -127,7 +127,9 @@ def test_impossible_sizes_are_refused_with_their_numbers() -> None:
 def a_file(folder: Path, **changes: object) -> Path:
     path = folder / "depth.safetensors"
     config = {**to_mapping(TINY), **changes}
-    write_network_file(path, half_precision(a_network().state_dict()), kind=KIND, config=config)
+    write_network_file(
+        path, half_precision(a_network().state_dict()), architecture=ARCHITECTURE, config=config
+    )
     return path
 
 

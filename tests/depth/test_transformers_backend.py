@@ -12,9 +12,9 @@ from more4d.depth.transformers_backend import (
     FARTHEST_M,
     LONG_SIDE_FOV_DEG,
     NEAREST_M,
-    answers_in_metres,
-    metres_from_relative,
-    usual_camera,
+    default_camera,
+    is_metric,
+    metres_from_relative_depth,
 )
 from more4d.foundation.errors import InputError, WeightsError
 from more4d.geometry.camera import Camera
@@ -64,7 +64,7 @@ def test_a_relative_model_gives_depth_within_the_assumed_range(
     assert depth.depth_m.shape == (height, width)
     assert float(depth.depth_m.min()) == pytest.approx(NEAREST_M, rel=1e-4)
     assert float(depth.depth_m.max()) == pytest.approx(FARTHEST_M, rel=1e-4)
-    assert depth.camera == usual_camera(height=height, width=width)
+    assert depth.camera == default_camera(height=height, width=width)
 
 
 def test_a_metric_model_is_left_alone(tmp_path: Path) -> None:
@@ -82,20 +82,20 @@ def test_a_given_camera_is_returned_unchanged(tmp_path: Path) -> None:
 
 def test_more_inverse_depth_is_nearer_and_linear_in_between() -> None:
     inverse = torch.linspace(-3, 5, 6000).reshape(60, 100)
-    metres = metres_from_relative(inverse)
+    metres = metres_from_relative_depth(inverse)
     assert bool((metres.flatten().diff() <= 0).all())
     middle = float(1 / metres.flatten()[3000])
     assert middle == pytest.approx((1 / NEAREST_M + 1 / FARTHEST_M) / 2, rel=1e-3)
 
 
 def test_a_flat_answer_becomes_a_wall() -> None:
-    metres = metres_from_relative(torch.full((4, 5), 2.0))
+    metres = metres_from_relative_depth(torch.full((4, 5), 2.0))
     assert float(metres.min()) == float(metres.max()) and bool(torch.isfinite(metres).all())
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48)])
 def test_the_usual_camera_spans_its_angle_over_the_longer_side(height: int, width: int) -> None:
-    camera = usual_camera(height=height, width=width)
+    camera = default_camera(height=height, width=width)
     fx_px, fy_px = camera.focal_px(width=width, height=height)
     assert fx_px == pytest.approx(fy_px)
     long_side = Camera(fx=fx_px / max(height, width), fy=1.0)
@@ -112,5 +112,5 @@ def test_a_missing_or_foreign_model_is_refused_in_one_line(tmp_path: Path) -> No
 
 
 def test_model_types_are_sorted_into_metric_and_relative() -> None:
-    assert answers_in_metres(transformers.GLPNConfig()) is True
-    assert answers_in_metres(transformers.DPTConfig()) is False
+    assert is_metric(transformers.GLPNConfig()) is True
+    assert is_metric(transformers.DPTConfig()) is False

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from more4d.diffusion.guidance import guidance_floor, guided, guided_at_once
+from more4d.diffusion.guidance import batched_cfg_velocity, cfg_velocity, guidance_cutoff_sigma
 from more4d.diffusion.sampler import SAMPLERS, euler, heun
-from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
 
 
 def gaussian_velocity(noisy, sigma):
@@ -45,7 +45,7 @@ def test_guidance_one_never_calls_the_unconditional_field():
     def forbidden(noisy, sigma):
         raise RuntimeError
 
-    velocity = guided(gaussian_velocity, forbidden, 1.0)
+    velocity = cfg_velocity(gaussian_velocity, forbidden, 1.0)
     assert torch.equal(
         velocity(torch.ones(1, 1), torch.ones(1)), gaussian_velocity(torch.ones(1, 1), torch.ones(1))
     )
@@ -78,7 +78,7 @@ def test_guidance_at_once_is_guidance_one_after_the_other():
         torch.randn(3, 2, generator=torch.Generator().manual_seed(0)),
         torch.tensor([0.2, 0.5, 0.9]),
     )
-    apart, together = guided(told, untold, 6.0), guided_at_once(both, told, 6.0)
+    apart, together = cfg_velocity(told, untold, 6.0), batched_cfg_velocity(both, told, 6.0)
     assert torch.equal(apart(noisy, sigma), together(noisy, sigma))
 
 
@@ -91,7 +91,7 @@ def test_the_last_share_of_the_steps_goes_without_guidance(share, guided_steps):
         asked.append(sigma)
         return torch.zeros_like(noisy)
 
-    field = guided(gaussian_velocity, untold, 2.0, down_to=guidance_floor(levels, share))
+    field = cfg_velocity(gaussian_velocity, untold, 2.0, cutoff_sigma=guidance_cutoff_sigma(levels, share))
     euler(field, torch.ones(1, 1), levels)
     assert torch.equal(torch.tensor([float(s) for s in asked]), levels[:guided_steps])
 
@@ -108,6 +108,6 @@ def test_guided_euler_agrees_with_the_reference(shared):
 
         return velocity
 
-    sigmas = published_sampling_sigmas(steps, shift=float(tensors["inputs.shift"]))
-    result = euler(guided(replay("cond"), replay("uncond"), 6.0), tensors["inputs.start"], sigmas)
+    sigmas = reference_sampling_sigmas(steps, shift=float(tensors["inputs.shift"]))
+    result = euler(cfg_velocity(replay("cond"), replay("uncond"), 6.0), tensors["inputs.start"], sigmas)
     assert torch.allclose(result, tensors["outputs.euler_states"][-1], atol=2e-5)

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from more4d.diffusion.timesteps import (
-    draw_sigmas,
-    published_sampling_sigmas,
+    reference_sampling_sigmas,
+    sample_sigmas,
     sampling_sigmas,
     shift_sigma,
     training_sigmas,
@@ -31,10 +31,14 @@ def test_sampling_runs_from_noise_to_data(shift):
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
 def test_draws_are_stratified(density):
     first = (
-        draw_sigmas(64, shift=1.0, density=density, generator=torch.Generator().manual_seed(0)).sort().values
+        sample_sigmas(64, shift=1.0, density=density, generator=torch.Generator().manual_seed(0))
+        .sort()
+        .values
     )
     second = (
-        draw_sigmas(64, shift=1.0, density=density, generator=torch.Generator().manual_seed(1)).sort().values
+        sample_sigmas(64, shift=1.0, density=density, generator=torch.Generator().manual_seed(1))
+        .sort()
+        .values
     )
     assert (first > 0).all()
     assert (first < 1).all()
@@ -43,12 +47,12 @@ def test_draws_are_stratified(density):
 
 def test_unknown_density_is_refused():
     with pytest.raises(ValueError, match="gaussian"):
-        draw_sigmas(2, shift=1.0, density="gaussian")
+        sample_sigmas(2, shift=1.0, density="gaussian")
 
 
 def test_tables_agree_with_the_reference(shared):
     tensors = load_file(shared / "conformance/flow_matching_a.safetensors")
     shift, steps = float(tensors["inputs.shift"]), int(tensors["inputs.steps"])
     assert torch.allclose(training_sigmas(shift), tensors["outputs.train_sigmas"], atol=1e-6)
-    published = published_sampling_sigmas(steps, shift=shift)
+    published = reference_sampling_sigmas(steps, shift=shift)
     assert torch.allclose(published, tensors["outputs.inference_sigmas"], atol=1e-6)

@@ -5,7 +5,7 @@ import torch
 from diffusers import UniPCMultistepScheduler
 
 from more4d.diffusion.sampler import SAMPLERS, euler
-from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas, shift_sigma
+from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas, shift_sigma
 from more4d.diffusion.unipc import unipc
 from more4d.foundation.errors import ConfigError
 from tests.diffusion.test_sampler import gaussian_velocity
@@ -61,7 +61,7 @@ def test_unipc_is_closer_than_euler_with_as_many_calls():
     assert error < abs(float(euler(gaussian_velocity, noise, levels)) - 2) / 5
 
 
-@pytest.mark.parametrize("levels", [sampling_sigmas(6, shift=5.0), published_sampling_sigmas(6, shift=5.0)])
+@pytest.mark.parametrize("levels", [sampling_sigmas(6, shift=5.0), reference_sampling_sigmas(6, shift=5.0)])
 def test_the_levels_asked_are_the_levels_given(levels):
     asked = []
 

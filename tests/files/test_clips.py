@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from more4d.files.clips import Clip, ClipFacts, decode_clip, decode_tracks, encode_clip
+from more4d.files.clips import Clip, ClipInfo, decode_clip, decode_tracks, encode_clip
 from more4d.foundation.errors import InputError
 from more4d.geometry.motion import normalise_motion
 from tests.files.sample_clips import CAMERA, FRAMES, HEIGHT, WIDTH, sample_clip, sample_tracks
@@ -15,15 +15,15 @@ STEP = 1 / 16 / max(HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("beside_rays", [False, True])
-def test_tracks_round_trip(scale: float, beside_rays: bool) -> None:
-    tracks = sample_tracks(scale=scale, beside_rays=beside_rays)
+@pytest.mark.parametrize("off_ray", [False, True])
+def test_tracks_round_trip(scale: float, off_ray: bool) -> None:
+    tracks = sample_tracks(scale=scale, off_ray=off_ray)
     again = decode_clip("a", encode_clip(Clip(name="a", tracks=tracks))).tracks
     motion, motion_again = (normalise_motion(t.positions, CAMERA) for t in (tracks, again))
     torch.testing.assert_close(motion_again, motion, rtol=0, atol=STEP * 0.51)
     torch.testing.assert_close(again.depth_m, tracks.depth_m, rtol=6.2e-5, atol=0)
     pixels, pixels_again = (CAMERA.project(t.positions[0])[0] for t in (tracks, again))
-    torch.testing.assert_close(pixels_again, pixels, rtol=0, atol=STEP * 0.51 if beside_rays else 1e-6)
+    torch.testing.assert_close(pixels_again, pixels, rtol=0, atol=STEP * 0.51 if off_ray else 1e-6)
     assert torch.equal(again.visibility, tracks.visibility)
     torch.testing.assert_close(again.colours, tracks.colours, rtol=0, atol=1e-6)
     assert (again.camera, again.fps, again.caption) == (CAMERA, 11.5, "ein Bär läuft")
@@ -37,7 +37,7 @@ def test_what_stands_still_stays_bitwise_still() -> None:
 
 
 def test_a_second_round_changes_nothing() -> None:
-    once = decode_clip("a", encode_clip(sample_clip(films=False)))
+    once = decode_clip("a", encode_clip(sample_clip(with_video=False)))
     twice = decode_clip("a", encode_clip(once))
     torch.testing.assert_close(twice.tracks.positions, once.tracks.positions, rtol=1e-6, atol=1e-7)
     assert torch.equal(twice.tracks.colours, once.tracks.colours)
@@ -48,9 +48,9 @@ def test_films_round_trip_at_odd_sides() -> None:
     again = decode_clip("other", encode_clip(clip))
     assert again.name == "other"
     assert again.source == clip.source
-    for film, film_again in ((clip.video, again.video), (clip.rendering, again.rendering)):
-        assert film_again.shape == (FRAMES, HEIGHT, WIDTH, 3)
-        assert float((film_again.float() - film.float()).abs().mean()) < 3
+    for video, video_again in ((clip.video, again.video), (clip.rendering, again.rendering)):
+        assert video_again.shape == (FRAMES, HEIGHT, WIDTH, 3)
+        assert float((video_again.float() - video.float()).abs().mean()) < 3
     assert torch.equal(again.coverage, clip.coverage)
 
 
@@ -88,12 +88,14 @@ def test_wide_motion_is_kept_and_absurd_motion_refused() -> None:
 
 
 def test_facts_tell_of_a_clip_without_reading_it() -> None:
-    facts = ClipFacts.of(sample_clip())
-    assert (facts.frames, facts.height, facts.width, facts.fps) == (FRAMES, HEIGHT, WIDTH, 11.5)
-    assert (facts.video, facts.rendering, facts.caption) == (True, True, "ein Bär läuft")
-    assert ClipFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
-    assert facts.suffixes == set(encode_clip(sample_clip()))
-    assert ClipFacts.of(sample_clip(films=False)).suffixes == set(encode_clip(sample_clip(films=False)))
+    info = ClipInfo.from_clip(sample_clip())
+    assert (info.frames, info.height, info.width, info.fps) == (FRAMES, HEIGHT, WIDTH, 11.5)
+    assert (info.video, info.rendering, info.caption) == (True, True, "ein Bär läuft")
+    assert ClipInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    assert info.suffixes == set(encode_clip(sample_clip()))
+    assert ClipInfo.from_clip(sample_clip(with_video=False)).suffixes == set(
+        encode_clip(sample_clip(with_video=False))
+    )
 
 
 BAD = {
@@ -114,16 +116,16 @@ def test_impossible_clips_are_refused(case: str) -> None:
 
 
 def test_a_film_of_another_size_is_not_written() -> None:
-    film = torch.zeros(FRAMES, HEIGHT, WIDTH + 2, 3, dtype=torch.uint8)
+    video = torch.zeros(FRAMES, HEIGHT, WIDTH + 2, 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match="video"):
-        encode_clip(replace(sample_clip(films=False), video=film))
+        encode_clip(replace(sample_clip(with_video=False), video=video))
 
 
 def damaged(case: str) -> dict[str, bytes]:
     members = encode_clip(sample_clip())
-    facts = json.loads(members["json"])
+    info = json.loads(members["json"])
     if case == "newer":
-        members["json"] = json.dumps(facts | {"version": 9}).encode()
+        members["json"] = json.dumps(info | {"version": 9}).encode()
     elif case == "foreign":
         members["json"] = b'{"a": 1}'
     elif case == "no json":
@@ -133,13 +135,13 @@ def damaged(case: str) -> dict[str, bytes]:
     elif case == "deep":
         members["json"] = b"[" * 100_000
     elif case == "camera list":
-        members["json"] = json.dumps(facts | {"camera": [1, 1, 0, 0]}).encode()
+        members["json"] = json.dumps(info | {"camera": [1, 1, 0, 0]}).encode()
     elif case == "no facts":
         del members["json"]
     elif case == "endless":
-        members["json"] = json.dumps(facts).replace(f'"frames": {FRAMES}', '"frames": 1e999').encode()
+        members["json"] = json.dumps(info).replace(f'"frames": {FRAMES}', '"frames": 1e999').encode()
     elif case == "many":
-        members["json"] = json.dumps(facts | {"frames": 10**12}).encode()
+        members["json"] = json.dumps(info | {"frames": 10**12}).encode()
     elif case == "arrays list":
         header, _, blobs = members["tracks"].partition(b"\n")
         members["tracks"] = json.dumps(json.loads(header) | {"arrays": []}).encode() + b"\n" + blobs
@@ -150,9 +152,9 @@ def damaged(case: str) -> dict[str, bytes]:
     elif case == "video":
         members["mp4"] = members["mp4"][:200]
     elif case == "size":
-        members["json"] = json.dumps(facts | {"height": HEIGHT + 40}).encode()
+        members["json"] = json.dumps(info | {"height": HEIGHT + 40}).encode()
     elif case == "camera":
-        members["json"] = json.dumps(facts | {"camera": {"fx": -1, "fy": 1, "cx": 0, "cy": 0}}).encode()
+        members["json"] = json.dumps(info | {"camera": {"fx": -1, "fy": 1, "cx": 0, "cy": 0}}).encode()
     return members
 
 

@@ -12,7 +12,7 @@ import torch
 import trimesh
 
 from more4d.files.export import check_export_kind, export_tracks
-from more4d.files.image import to_bytes
+from more4d.files.image import to_uint8
 from more4d.files.tracks import load_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -42,7 +42,7 @@ def test_ply_holds_every_frame(tracks: PointTracks, tmp_path: Path) -> None:
         "scene_frames/frame_0001.ply",
         "scene_frames/frame_0002.ply",
     ]
-    colours = to_bytes(tracks.colours).reshape(-1, 3).numpy()
+    colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     for path, frame in zip(paths, [0, 0, 1, 2], strict=True):
         vertex = plyfile.PlyData.read(path)["vertex"]
         points = np.stack([vertex[axis] for axis in "xyz"], -1)
@@ -69,7 +69,7 @@ def test_glb_holds_every_frame_in_the_axes_of_gltf(tracks: PointTracks, tmp_path
     for frame in range(3):
         cloud = scene.geometry[f"frame_{frame:04d}"]
         assert np.allclose(cloud.vertices * flip, tracks.positions[frame].reshape(-1, 3).numpy())
-        assert np.array_equal(cloud.colors[:, :3], to_bytes(tracks.colours).reshape(-1, 3).numpy())
+        assert np.array_equal(cloud.colors[:, :3], to_uint8(tracks.colours).reshape(-1, 3).numpy())
 
 
 def test_glb_shows_one_frame_at_a_time(tracks: PointTracks, tmp_path: Path) -> None:

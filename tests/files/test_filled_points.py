@@ -10,13 +10,15 @@ from more4d.geometry.filled_points import FilledPoints
 from tests.geometry.test_filled_points import some_points
 
 
-@pytest.mark.parametrize("points", [some_points(), FilledPoints.join([])])
+@pytest.mark.parametrize("points", [some_points(), FilledPoints.concat([])])
 def test_what_was_written_is_read_back(tmp_path, points):
     save_filled_points(tmp_path / "a.safetensors", points)
     again = load_filled_points(tmp_path / "a.safetensors")
     assert torch.equal(again.positions, points.positions)
     assert torch.equal(again.footprint_m, points.footprint_m)
-    assert torch.equal(again.frame, points.frame) and torch.equal(again.lasting, points.lasting)
+    assert torch.equal(again.frame, points.frame) and torch.equal(
+        again.visible_in_all_frames, points.visible_in_all_frames
+    )
     assert torch.allclose(again.colours, points.colours, atol=0.5 / 255 + 1e-6)
     save_filled_points(tmp_path / "b.safetensors", again)
     assert torch.equal(load_filled_points(tmp_path / "b.safetensors").colours, again.colours)

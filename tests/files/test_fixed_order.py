@@ -3,7 +3,7 @@
 import safetensors.torch
 import torch
 
-from more4d.files.fixed_order import in_fixed_order
+from more4d.files.safetensors_header import sort_metadata
 
 NOTES = {f"note {number}": f'text {number}, ü, "quoted"\n' for number in range(12)}
 
@@ -14,7 +14,7 @@ def test_texts_are_sorted_and_nothing_else_changes(tmp_path):
     for _ in range(6):
         safetensors.torch.save_file(tensors, path, metadata=NOTES)
         size = path.stat().st_size
-        in_fixed_order(path)
+        sort_metadata(path)
         assert path.stat().st_size == size
         written.add(path.read_bytes())
     assert len(written) == 1
@@ -27,5 +27,5 @@ def test_a_file_without_texts_stays_as_it_is(tmp_path):
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"a": torch.ones(2)}, path)
     before = path.read_bytes()
-    in_fixed_order(path)
+    sort_metadata(path)
     assert path.read_bytes() == before

@@ -11,12 +11,12 @@ from PIL import Image
 from more4d.files import image as image_module
 from more4d.files.image import (
     encode_jpeg,
-    load_depth_picture,
+    load_depth_image,
     load_image,
     load_image_with_alpha,
     save_image,
     text_mask,
-    to_bytes,
+    to_uint8,
 )
 from more4d.foundation.errors import InputError
 
@@ -109,9 +109,9 @@ def test_transparency_lies_over_white_and_is_returned_when_asked(tmp_path: Path)
 
 
 def test_palette_transparency_lies_over_white(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
-    picture.putpalette([255, 0, 0, 0, 0, 255] + [0] * 762)
-    picture.save(tmp_path / "palette.png", transparency=0)
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([255, 0, 0, 0, 0, 255] + [0] * 762)
+    image.save(tmp_path / "palette.png", transparency=0)
     torch.testing.assert_close(
         load_image(tmp_path / "palette.png")[0], torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
     )
@@ -185,20 +185,20 @@ def test_save_and_load_round_trip_exactly_in_eight_bits(tmp_path: Path) -> None:
     image = torch.rand(9, 7, 3, generator=torch.Generator().manual_seed(0))
     save_image(tmp_path / "new" / "image.png", image)
     again = load_image(tmp_path / "new" / "image.png")
-    assert torch.equal(to_bytes(again), to_bytes(image))
+    assert torch.equal(to_uint8(again), to_uint8(image))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["image.png"]
 
 
 def test_values_outside_are_clipped_when_saved() -> None:
-    assert to_bytes(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
+    assert to_uint8(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
 
 
 def test_depth_pictures_keep_their_whole_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "depth.png", np.array([[0, 1234, 65535]], np.uint16))
-    assert load_depth_picture(path).tolist() == [[0, 1234, 65535]]
+    assert load_depth_image(path).tolist() == [[0, 1234, 65535]]
     eight = write(tmp_path / "eight.png", np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match="16-bit"):
-        load_depth_picture(eight)
+        load_depth_image(eight)
 
 
 def test_text_is_drawn() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from more4d.files.packing import FORMAT, Levels, pack_arrays, unpack_arrays
+from more4d.files.packing import FORMAT, QuantisedArray, pack_arrays, unpack_arrays
 from more4d.foundation.errors import InputError
 
 SHAPES = array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9)
@@ -17,7 +17,7 @@ ANY = st.sampled_from([np.int16, np.int32, np.uint8, np.bool_]).flatmap(lambda k
 
 @given(ANY)
 def test_any_numbers_round_trip(levels: np.ndarray) -> None:
-    again = unpack_arrays(pack_arrays({"a": Levels(levels=levels, step=0.25)}))["a"]
+    again = unpack_arrays(pack_arrays({"a": QuantisedArray(levels=levels, step=0.25)}))["a"]
     assert again.step == 0.25
     assert again.levels.dtype == levels.dtype
     np.testing.assert_array_equal(again.levels, levels)
@@ -27,30 +27,30 @@ def test_any_numbers_round_trip(levels: np.ndarray) -> None:
 def test_extreme_numbers_round_trip(dtype: type) -> None:
     limits = np.iinfo(dtype)
     levels = np.array([limits.min, limits.max, 0, -1, limits.min, limits.max] * 40, dtype).reshape(4, 6, 10)
-    again = unpack_arrays(pack_arrays({"a": Levels(levels=levels)}))["a"].levels
+    again = unpack_arrays(pack_arrays({"a": QuantisedArray(levels=levels)}))["a"].levels
     np.testing.assert_array_equal(again, levels)
 
 
 def test_even_motion_becomes_next_to_nothing() -> None:
     speed = np.random.default_rng(0).integers(-90, 90, (64, 64))
     levels = (np.arange(40)[:, None, None] * speed).astype(np.int16)
-    assert len(pack_arrays({"a": Levels(levels=levels)})) < levels.nbytes / 25
+    assert len(pack_arrays({"a": QuantisedArray(levels=levels)})) < levels.nbytes / 25
 
 
 def test_values_are_levels_times_step() -> None:
-    values = Levels(levels=np.array([-3, 0, 2], np.int16), step=0.5).values()
+    values = QuantisedArray(levels=np.array([-3, 0, 2], np.int16), step=0.5).values()
     assert values.dtype == np.float32
     assert values.tolist() == [-1.5, 0, 1]
 
 
 def test_other_types_are_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
-        pack_arrays({"a": Levels(levels=np.zeros(3))})
+        pack_arrays({"a": QuantisedArray(levels=np.zeros(3))})
 
 
 def packed() -> bytes:
     levels = np.random.default_rng(0).integers(-9, 9, (5, 8, 8)).astype(np.int16)
-    return pack_arrays({"a": Levels(levels=levels), "b": Levels(levels=levels > 0)})
+    return pack_arrays({"a": QuantisedArray(levels=levels), "b": QuantisedArray(levels=levels > 0)})
 
 
 def with_header(**changes: object) -> bytes:

@@ -60,10 +60,10 @@ def test_values_without_a_logarithm_are_left_out_of_a_logarithmic_plot():
 @pytest.mark.parametrize("values", [[0.0, 1.0], [3.0], [0.0], [-5.0, 7.0], [1e-7, 2e-7], [9.99e5, 1e6]])
 def test_an_axis_holds_its_values_and_two_to_twelve_round_ticks(values):
     axis = Axis.around(values, log=False)
-    assert all(0 <= axis.share(value) <= 1 for value in values)
+    assert all(0 <= axis.fraction(value) <= 1 for value in values)
     assert 2 <= len(axis.ticks) <= 12
     assert all(
-        0 <= axis.share(value) <= 1 and float(text) == pytest.approx(value, abs=1e-12)
+        0 <= axis.fraction(value) <= 1 and float(text) == pytest.approx(value, abs=1e-12)
         for value, text in axis.ticks
     )
 
@@ -71,9 +71,9 @@ def test_an_axis_holds_its_values_and_two_to_twelve_round_ticks(values):
 @pytest.mark.parametrize("values", [[1.0, 100.0], [0.03, 0.7], [1e-6, 1e4], [2.0]])
 def test_a_logarithmic_axis_holds_its_values_and_has_ticks(values):
     axis = Axis.around(values, log=True)
-    assert all(0 <= axis.share(value) <= 1 for value in values)
+    assert all(0 <= axis.fraction(value) <= 1 for value in values)
     assert len(axis.ticks) >= 1
-    assert math.isnan(axis.share(0.0))
+    assert math.isnan(axis.fraction(0.0))
 
 
 def test_a_plot_is_written_as_a_picture_with_words_on_it(tmp_path):

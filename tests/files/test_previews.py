@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from more4d.files.contact_sheet import compose_sheet, save_sheet
 from more4d.files.image import load_image
 from more4d.files.previews import colour_ramp, colourise_depth, depth_limits, draw_tracks
-from more4d.files.sheets import compose_sheet, save_sheet
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 
@@ -24,9 +24,9 @@ def test_the_ramp_gets_lighter_all_the_way() -> None:
 def test_near_is_lighter_than_far_and_unknown_is_grey() -> None:
     depth = torch.linspace(1, 9, 90).reshape(9, 10)
     depth[0, 0], depth[0, 1] = float("nan"), -1.0
-    picture = colourise_depth(depth)
-    assert float(picture[0, 2].mean()) > float(picture[4, 0].mean()) > float(picture[8, 9].mean())
-    assert torch.equal(picture[0, :2], torch.full((2, 3), 0.5))
+    image = colourise_depth(depth)
+    assert float(image[0, 2].mean()) > float(image[4, 0].mean()) > float(image[8, 9].mean())
+    assert torch.equal(image[0, :2], torch.full((2, 3), 0.5))
 
 
 def test_limits_ignore_outliers_and_survive_constant_or_unknown_depth() -> None:
@@ -101,8 +101,8 @@ def test_the_caption_of_a_narrow_picture_has_the_room_of_a_square_one() -> None:
     narrow, square = torch.ones(90, 30, 3), torch.ones(90, 90, 3)
     caption = "frame 48, holes"
 
-    def ink(picture: Tensor) -> int:
-        return int((compose_sheet([[picture]], captions=[[caption]], tile_height=90) < 0.8).sum())
+    def ink(image: Tensor) -> int:
+        return int((compose_sheet([[image]], captions=[[caption]], tile_height=90) < 0.8).sum())
 
     assert ink(narrow) == ink(square)
     assert ink(narrow) > 0

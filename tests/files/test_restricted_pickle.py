@@ -225,7 +225,7 @@ def test_giant_wishes_end_in_one_line(kind: str) -> None:
 
 
 def test_numbers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("more4d.files.pickle_machine.MAX_STEPS", 1000)
+    monkeypatch.setattr("more4d.files.restricted_unpickler.MAX_STEPS", 1000)
     assert load_restricted(b"]" + b"K\x01a" * 400 + b".") == [1] * 400
     with pytest.raises(InputError, match="arrays"):
         load_restricted(b"]" + b"K\x01a" * 600 + b".")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.files.sample_file import SampleFile, read_constants, write_constants, write_samples
+from more4d.files.sample_file import SampleFile, read_tensor_file, write_samples, write_tensor_file
 from more4d.foundation.errors import InputError
 
 
@@ -22,8 +22,8 @@ def test_samples_come_back_one_by_one(tmp_path):
 
 
 def test_constants_come_back(tmp_path):
-    write_constants(tmp_path / "constants.safetensors", {"one": torch.ones(3)})
-    assert torch.equal(read_constants(tmp_path / "constants.safetensors")["one"], torch.ones(3))
+    write_tensor_file(tmp_path / "constants.safetensors", {"one": torch.ones(3)})
+    assert torch.equal(read_tensor_file(tmp_path / "constants.safetensors")["one"], torch.ones(3))
 
 
 def test_a_sample_that_is_not_there_and_a_damaged_file_are_named(tmp_path):

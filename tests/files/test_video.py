@@ -7,10 +7,10 @@ import torch
 
 from more4d.files.video import (
     open_video_writer,
+    probe_video,
     read_first_frame,
     read_mask_video,
     read_video,
-    read_video_facts,
     stream_video,
     write_mask_video,
     write_video,
@@ -60,9 +60,9 @@ def test_a_stream_is_the_video_frame_by_frame(tmp_path: Path) -> None:
 def test_facts_tell_size_and_moments(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     write_video(path, gradient(7, 32, 48), fps=12.5)
-    facts = read_video_facts(path)
-    assert (facts.height, facts.width) == (32, 48)
-    assert torch.allclose(facts.times_s, torch.arange(7) * 0.08, atol=1e-4)
+    info = probe_video(path)
+    assert (info.height, info.width) == (32, 48)
+    assert torch.allclose(info.times_s, torch.arange(7) * 0.08, atol=1e-4)
 
 
 def test_frames_of_two_sizes_are_refused_and_nothing_is_left(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_paths_are_smooth(name: str) -> None:
         assert float(bend) < 40 * 3.7 / 399**2  # a kink would show as a change of order 1 / 399
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in CAMERA_PATHS.items() if recipe.faces_pivot])
+@pytest.mark.parametrize("name", [name for name, recipe in CAMERA_PATHS.items() if recipe.look_at_pivot])
 def test_paths_that_face_the_pivot_keep_it_in_the_middle(name: str) -> None:
     path = make(name)
     for frame in range(path.frames):

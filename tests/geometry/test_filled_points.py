@@ -13,26 +13,28 @@ def some_points(count: int = 5, *, seed: int = 0) -> FilledPoints:
         colours=torch.rand(count, 3, generator=draw),
         footprint_m=torch.rand(count, generator=draw),
         frame=torch.randint(0, 9, (count,), generator=draw),
-        lasting=torch.rand(count, generator=draw) > 0.5,
+        visible_in_all_frames=torch.rand(count, generator=draw) > 0.5,
     )
 
 
 def test_joined_points_come_in_order():
     one, two = some_points(2), some_points(3, seed=1)
-    both = FilledPoints.join([one, two])
+    both = FilledPoints.concat([one, two])
     assert len(both) == 5
     assert torch.equal(both.positions, torch.cat([one.positions, two.positions]))
     assert torch.equal(both.frame, torch.cat([one.frame, two.frame]))
-    assert torch.equal(both.lasting, torch.cat([one.lasting, two.lasting]))
-    assert len(FilledPoints.join([])) == len(FilledPoints.none()) == 0
+    assert torch.equal(
+        both.visible_in_all_frames, torch.cat([one.visible_in_all_frames, two.visible_in_all_frames])
+    )
+    assert len(FilledPoints.concat([])) == len(FilledPoints.empty()) == 0
 
 
 def test_chosen_points_keep_what_belongs_to_them():
     points = some_points()
-    chosen = points.of(points.lasting)
-    assert bool(chosen.lasting.all()) and len(chosen) == int(points.lasting.sum())
-    assert torch.equal(chosen.colours, points.colours[points.lasting])
-    assert torch.equal(chosen.frame, points.frame[points.lasting])
+    chosen = points.select(points.visible_in_all_frames)
+    assert bool(chosen.visible_in_all_frames.all()) and len(chosen) == int(points.visible_in_all_frames.sum())
+    assert torch.equal(chosen.colours, points.colours[points.visible_in_all_frames])
+    assert torch.equal(chosen.frame, points.frame[points.visible_in_all_frames])
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_working_size_refuses_nonsense() -> None:
 def test_a_window_lies_in_the_picture_and_has_the_asked_shape(  # noqa: PLR0917
     height: int, width: int, rows: int, columns: int, draws: list[float], tightest: float
 ) -> None:
-    down, across = window((height, width), (rows, columns), draws, tightest=tightest)
+    down, across = window((height, width), (rows, columns), draws, min_scale=tightest)
     assert 0 <= down.start < down.stop <= height
     assert 0 <= across.start < across.stop <= width
     spans = (down.stop - down.start, across.stop - across.start)
@@ -138,4 +138,4 @@ def test_a_window_lies_in_the_picture_and_has_the_asked_shape(  # noqa: PLR0917
 
 
 def test_the_largest_window_in_the_middle_is_the_one_that_fits() -> None:
-    assert window((90, 120), (2, 4), (1.0, 0.5, 0.5), tightest=0.3) == (slice(15, 75), slice(0, 120))
+    assert window((90, 120), (2, 4), (1.0, 0.5, 0.5), min_scale=0.3) == (slice(15, 75), slice(0, 120))

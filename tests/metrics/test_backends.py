@@ -9,7 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, VideoM
 
 from more4d.foundation.errors import MissingPackageError, WeightsError
 from more4d.metrics import lpips_backend, vbench_backend
-from more4d.metrics.features_backend import ClipLikeness, VideoFeatures
+from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
 from more4d.metrics.lpips_backend import Lpips
 from more4d.metrics.vbench_backend import DIMENSIONS, vbench_scores
 
@@ -33,9 +33,9 @@ def folders(tmp_path_factory):
 
 
 def test_a_video_is_like_itself_and_less_like_another(folders):
-    clip = ClipLikeness.open(folders / "clip")
-    assert clip.likeness(video(), video()) == pytest.approx(1, abs=1e-5)
-    assert clip.likeness(video(), 1 - video()) < 0.9999
+    clip = ClipSimilarity.open(folders / "clip")
+    assert clip.similarity(video(), video()) == pytest.approx(1, abs=1e-5)
+    assert clip.similarity(video(), 1 - video()) < 0.9999
     torch.testing.assert_close(clip.embed(video()).norm(dim=-1), torch.ones(3))
 
 
@@ -45,7 +45,7 @@ def test_a_video_of_any_length_has_features(folders):
     assert torch.equal(features.embed(video(frames=4)), features.embed(video(frames=4)))
 
 
-@pytest.mark.parametrize("kind", [ClipLikeness, VideoFeatures])
+@pytest.mark.parametrize("kind", [ClipSimilarity, VideoFeatures])
 def test_a_folder_without_a_model_is_one_line(kind, tmp_path):
     with pytest.raises(WeightsError, match=str(tmp_path)):
         kind.open(tmp_path)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from more4d.metrics.holes import hole_change, hole_psnr_db
+from more4d.metrics.holes import hole_flicker, hole_psnr_db
 
 TRUTH = torch.full((4, 6, 8, 3), 0.5)
 HOLES = torch.zeros(4, 6, 8, dtype=torch.bool)
@@ -23,11 +23,11 @@ def test_only_the_holes_are_compared():
 def test_only_changes_inside_holes_count():
     video = TRUTH + 0.05 * torch.arange(4).view(4, 1, 1, 1)
     video[:, 0, 0] = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
-    assert hole_change(video, HOLES) == pytest.approx(0.05)
-    assert hole_change(TRUTH, HOLES) == 0
+    assert hole_flicker(video, HOLES) == pytest.approx(0.05)
+    assert hole_flicker(TRUTH, HOLES) == 0
 
 
 def test_a_pixel_that_is_a_hole_once_only_cannot_flicker():
     once = torch.zeros_like(HOLES)
     once[1, 0, 0] = True
-    assert math.isnan(hole_change(TRUTH, once))
+    assert math.isnan(hole_flicker(TRUTH, once))

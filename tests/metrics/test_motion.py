@@ -12,9 +12,9 @@ from more4d.metrics.motion import (
     edge_jumps,
     jerk_px,
     motion_errors,
-    moves,
-    moves_what_was_asked,
+    moved_mask,
     object_motion_px,
+    prompted_objects_move,
 )
 
 CAMERA = Camera(fx=1.0, fy=4 / 3)
@@ -31,12 +31,12 @@ def tracks(shift_px, where=RIGHT_HALF, power=1.0):
 
 
 def test_a_pixel_moves_if_it_is_ever_a_pixel_away_in_the_picture_or_in_depth():
-    assert torch.equal(moves(tracks([1.1, 0.0, 0.0]), CAMERA), RIGHT_HALF)
-    assert torch.equal(moves(tracks([0.0, 0.0, -1.1]), CAMERA), RIGHT_HALF)
-    assert not moves(tracks([0.9, 0.0, 0.0]), CAMERA).any()
+    assert torch.equal(moved_mask(tracks([1.1, 0.0, 0.0]), CAMERA), RIGHT_HALF)
+    assert torch.equal(moved_mask(tracks([0.0, 0.0, -1.1]), CAMERA), RIGHT_HALF)
+    assert not moved_mask(tracks([0.9, 0.0, 0.0]), CAMERA).any()
     there_and_back = tracks([4.0, 0.0, 0.0])
     there_and_back[-1] = there_and_back[0]
-    assert torch.equal(moves(there_and_back, CAMERA), RIGHT_HALF)
+    assert torch.equal(moved_mask(there_and_back, CAMERA), RIGHT_HALF)
 
 
 def test_errors_of_no_motion_are_the_motion_itself():
@@ -94,17 +94,17 @@ def test_objects_are_measured_by_their_mean_and_small_ones_left_out():
 )
 def test_the_object_that_was_asked_moves_and_no_other(asked_px, other_px, right, still):
     truth = {1: 8.0, 2: 0.0}
-    assert moves_what_was_asked({1: asked_px, 2: other_px}, truth, [1, 3]) == (right, still)
+    assert prompted_objects_move({1: asked_px, 2: other_px}, truth, [1, 3]) == (right, still)
 
 
 def test_a_small_true_motion_is_enough_if_half_of_it_is_made():
-    assert moves_what_was_asked({1: 0.4, 2: 0.0}, {1: 0.7, 2: 0.0}, [1]) == (True, True)
-    assert moves_what_was_asked({1: 0.3, 2: 0.0}, {1: 0.7, 2: 0.0}, [1]) == (False, True)
+    assert prompted_objects_move({1: 0.4, 2: 0.0}, {1: 0.7, 2: 0.0}, [1]) == (True, True)
+    assert prompted_objects_move({1: 0.3, 2: 0.0}, {1: 0.7, 2: 0.0}, [1]) == (False, True)
 
 
 def test_the_question_does_not_arise_where_all_or_none_are_asked():
-    assert moves_what_was_asked({1: 3.0, 2: 3.0}, {1: 3.0, 2: 3.0}, [1, 2]) is None
-    assert moves_what_was_asked({1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}, []) is None
+    assert prompted_objects_move({1: 3.0, 2: 3.0}, {1: 3.0, 2: 3.0}, [1, 2]) is None
+    assert prompted_objects_move({1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}, []) is None
 
 
 def test_diversity_is_the_distance_of_predictions_over_the_true_way():

@@ -16,8 +16,8 @@ from more4d.networks.conditioners import (
     TextEncoderConfig,
     UMT5TextEncoder,
 )
-from more4d.networks.layouts import open_network, recognise
-from more4d.networks.weights import load_network, save_network
+from more4d.weights.inspect import open_network, recognise
+from more4d.weights.network_files import load_network, save_network
 
 PROMPTS = ["the red truck drives toward the camera", "", "a ball – rolls"]
 TINY = TextEncoderConfig(dim=32, layers=2, heads=2, head_dim=8, ff=48, length=64)
@@ -77,7 +77,7 @@ def test_every_weight_learns():
 def test_the_text_encoder_comes_back_from_its_file(tmp_path: Path):
     encoder = text_encoder()
     path = tmp_path / "text.safetensors"
-    save_network(path, encoder, kind="umt5-text-encoder", config=encoder.config)
+    save_network(path, encoder, architecture="umt5-text-encoder", config=encoder.config)
 
     def build(values: dict[str, Any]) -> UMT5TextEncoder:
         return UMT5TextEncoder(from_mapping(TextEncoderConfig, values))

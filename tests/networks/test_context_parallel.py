@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import distributed
 
-from more4d.networks.context_parallel import ContextParallel, evenly
+from more4d.networks.context_parallel import ContextParallel, split_evenly
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_processes_that_share_a_sample_compute_what_one_computes(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.networks.shared_samples", str(tmp_path)],
+        [sys.executable, "-m", "tests.networks.context_parallel_runs", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -37,17 +37,17 @@ GROUP = distributed.ProcessGroup(1, 3)
 
 
 def test_a_process_knows_its_run_of_the_sequence():
-    assert [evenly(things, 3) for things in (7, 8, 9)] == [(3, 2, 2), (3, 3, 2), (3, 3, 3)]
+    assert [split_evenly(things, 3) for things in (7, 8, 9)] == [(3, 2, 2), (3, 3, 2), (3, 3, 3)]
     with torch.no_grad():
-        share = ContextParallel(GROUP).share(8, 4)
-    assert (share.start, share.stop, share.heads) == (3, 6, (2, 1, 1))
+        shard = ContextParallel(GROUP).shard(8, 4)
+    assert (shard.start, shard.stop, shard.heads) == (3, 6, (2, 1, 1))
 
 
 def test_more_processes_than_heads_are_refused():
     with torch.no_grad(), pytest.raises(ValueError, match="3 processes cannot share 8 tokens of 2 heads"):
-        ContextParallel(GROUP).share(8, 2)
+        ContextParallel(GROUP).shard(8, 2)
 
 
 def test_gradients_are_refused_rather_than_lost():
     with pytest.raises(ValueError, match="no gradients"):
-        ContextParallel(GROUP).share(8, 4)
+        ContextParallel(GROUP).shard(8, 4)

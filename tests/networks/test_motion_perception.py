@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from more4d.networks.motion_perception import GuidedTokens, MotionFeatureAdapter, MotionGuidance
+from more4d.networks.motion_perception import MotionFeatureAdapter, MotionModulation, TokenSpan
 
-ALL = GuidedTokens(0, 12)
+ALL = TokenSpan(0, 12)
 
 
-def opened(feature_dim: int = 6, dim: int = 8) -> MotionGuidance:
+def opened(feature_dim: int = 6, dim: int = 8) -> MotionModulation:
     """A module whose gate is open."""
-    guidance = MotionGuidance(feature_dim, dim)
+    guidance = MotionModulation(feature_dim, dim)
     with torch.no_grad():
         guidance.gate.normal_()
         guidance.linear.bias.normal_()
@@ -23,13 +23,13 @@ def opened(feature_dim: int = 6, dim: int = 8) -> MotionGuidance:
 def test_a_new_module_is_the_identity():
     torch.manual_seed(0)
     tokens = torch.randn(2, 12, 8)
-    assert torch.equal(MotionGuidance(6, 8)(tokens, torch.randn(2, 4, 6), ALL), tokens)
+    assert torch.equal(MotionModulation(6, 8)(tokens, torch.randn(2, 4, 6), ALL), tokens)
 
 
 def test_a_new_module_can_learn():
     """Only one of gate and linear layer is zero: were both, neither would ever have a gradient."""
     torch.manual_seed(0)
-    guidance, tokens, features = MotionGuidance(6, 8), torch.randn(2, 12, 8), torch.randn(2, 4, 6)
+    guidance, tokens, features = MotionModulation(6, 8), torch.randn(2, 12, 8), torch.randn(2, 4, 6)
     optimiser = torch.optim.SGD(guidance.parameters(), lr=0.1)
     guidance(tokens, features, ALL).square().sum().backward()
     assert guidance.gate.grad is not None and guidance.gate.grad.abs().min() > 0
@@ -48,7 +48,7 @@ def test_guidance_equals_the_formula_with_features_repeated_per_token():
     scale, shift = (functional.pad(part, (0, 0, in_front, 0)) for part in (scale, shift))
     expected = tokens * (1 + scale * guidance.gate) + shift * guidance.gate
     assert torch.allclose(
-        guidance(tokens, features, GuidedTokens(in_front, tokens.shape[1])), expected, atol=1e-6
+        guidance(tokens, features, TokenSpan(in_front, tokens.shape[1])), expected, atol=1e-6
     )
 
 
@@ -58,7 +58,7 @@ def test_a_cell_guides_its_own_token_in_every_frame_and_no_other():
     tokens, features = torch.randn(1, 4 * cells, 8), torch.randn(1, cells, 6)
     changed = features.clone()
     changed[:, 2] += 1
-    video = GuidedTokens(cells, 4 * cells)
+    video = TokenSpan(cells, 4 * cells)
     difference = (guidance(tokens, changed, video) - guidance(tokens, features, video)).abs().sum(dim=-1)[0]
     assert set(difference.nonzero().flatten().tolist()) == {cells + 2, 2 * cells + 2, 3 * cells + 2}
 
@@ -66,12 +66,12 @@ def test_a_cell_guides_its_own_token_in_every_frame_and_no_other():
 def test_one_cell_guides_all_tokens_alike():
     torch.manual_seed(0)
     guidance, tokens, feature = opened(), torch.randn(2, 9, 8), torch.randn(2, 1, 6)
-    video = GuidedTokens(3, 9)
+    video = TokenSpan(3, 9)
     alike = guidance(tokens, feature.expand(-1, 3, -1), video)
     assert torch.allclose(guidance(tokens, feature, video), alike, atol=1e-6)
 
 
-@pytest.mark.parametrize("guided", [GuidedTokens(5, 20), GuidedTokens(0, 15)], ids=["front", "published"])
+@pytest.mark.parametrize("guided", [TokenSpan(5, 20), TokenSpan(0, 15)], ids=["front", "published"])
 @pytest.mark.parametrize("cells", [1, 5])
 def test_guidance_of_pieces_is_pieces_of_the_guidance(guided, cells):
     """Wherever the tokens are cut: within a frame, at its end, within what is not guided."""

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
-from more4d.networks.layouts import open_network
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.wan import WanConfig
+from more4d.weights.inspect import open_network
 
 TINY = STraGConfig(
     start_channels=4,
@@ -105,7 +105,7 @@ def test_strag_agrees_with_the_reference_where_guidance_lines_up(published):
 
 @torch.no_grad()
 def test_strag_agrees_with_the_reference_where_guidance_comes_a_frame_early(published):
-    shifted = Published(published.reference, published.folder, guidance_alignment="published")
+    shifted = Published(published.reference, published.folder, motion_token_alignment="moge4d")
     assert shifted.reference.agrees(shifted.velocity(), "output_reference_alignment")
     assert not shifted.reference.agrees(shifted.velocity(), "output_corrected_alignment")
     assert shifted.reference.agrees(shifted.velocity(reference_latents=None), "output_without_ref")
@@ -124,9 +124,9 @@ def test_motion_features_agree_with_the_reference(published):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("alignment", "named"), [("front", "corrected"), ("published", "reference")])
+@pytest.mark.parametrize(("alignment", "named"), [("aligned", "corrected"), ("moge4d", "reference")])
 def test_one_feature_vector_for_all_tokens_agrees_with_the_reference(published, alignment, named):
-    network = Published(published.reference, published.folder, guidance_alignment=alignment).network
+    network = Published(published.reference, published.folder, motion_token_alignment=alignment).network
     given, conditions = published.given, published.conditions()
     velocity = network.transformer(
         torch.cat([given["x"], given["y"]], dim=1),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig, fill_smoothly
+from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig, pull_push_fill
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_shapes_survive_the_codec(codec, frames):
 
 def test_filling_keeps_what_is_known():
     video, coverage = views()
-    filled = fill_smoothly(video, coverage)
+    filled = pull_push_fill(video, coverage)
     known = coverage.expand_as(video) == 1
     assert torch.equal(filled[known], video[known])
 
@@ -37,7 +37,7 @@ def test_filling_keeps_what_is_known():
 def test_filling_stays_between_the_known_extremes():
     video, coverage = views()
     known = (video * coverage)[coverage.expand_as(video) == 1]
-    filled = fill_smoothly(video * coverage, coverage)
+    filled = pull_push_fill(video * coverage, coverage)
     assert filled.min() >= known.min() - 1e-5
     assert filled.max() <= known.max() + 1e-5
 
@@ -45,12 +45,12 @@ def test_filling_stays_between_the_known_extremes():
 def test_one_known_pixel_colours_everything():
     coverage = torch.zeros(1, 1, 1, 7, 9)
     coverage[..., 3, 4] = 1
-    filled = fill_smoothly(torch.full((1, 3, 1, 7, 9), 0.3), coverage)
+    filled = pull_push_fill(torch.full((1, 3, 1, 7, 9), 0.3), coverage)
     assert torch.allclose(filled, torch.full_like(filled, 0.3), atol=1e-5)
 
 
 def test_nothing_known_fills_with_zero():
-    filled = fill_smoothly(torch.ones(1, 3, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8))
+    filled = pull_push_fill(torch.ones(1, 3, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8))
     assert filled.abs().max() == 0
 
 

@@ -11,20 +11,20 @@ from torch import Tensor
 from more4d.foundation.config import from_mapping
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.interface import latent_frames
-from more4d.networks.layouts import open_network
-from more4d.networks.registry import BUILDERS
 from more4d.networks.trajectory_vae import (
-    LARGEST_MOTION,
+    MAX_MOTION,
     PUBLISHED_TRAJECTORY_MEAN,
     PUBLISHED_TRAJECTORY_STD,
     DecoderAdapter,
     EncoderAdapter,
     WanTrajectoryVae,
     WanTrajectoryVaeConfig,
-    depth_to_picture,
+    depth_to_image,
 )
 from more4d.networks.video_vae import WAN_STD, WanVideoVaeConfig
-from more4d.networks.weights import fill_network, load_network, save_network
+from more4d.weights.inspect import open_network
+from more4d.weights.network_files import fill_network, load_network, save_network
+from more4d.weights.registry import BUILDERS
 
 TINY = WanTrajectoryVaeConfig(
     video=WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1), adapter_width=32
@@ -116,7 +116,7 @@ def test_statistics_and_depth_style_come_back_with_the_weights(tmp_path: Path):
     network = codec(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=32, depth_style="linear"))
     network.trajectory_statistics.set(torch.rand(16), torch.rand(16) + 0.5)
     path = tmp_path / "codec.safetensors"
-    save_network(path, network, kind="codec", config=network.config, dtype=torch.float16)
+    save_network(path, network, architecture="codec", config=network.config, dtype=torch.float16)
 
     def build(values: dict[str, Any]) -> WanTrajectoryVae:
         return WanTrajectoryVae(from_mapping(WanTrajectoryVaeConfig, values))
@@ -149,8 +149,8 @@ def test_an_adapter_width_that_groups_do_not_divide_is_refused():
 
 def test_log_pictures_depend_on_ratios_of_depth_only():
     depth_m = torch.rand(2, 1, 20, 30, generator=torch.Generator().manual_seed(0)) * 5 + 0.5
-    picture = depth_to_picture(depth_m, "log")
-    torch.testing.assert_close(depth_to_picture(depth_m * 7, "log"), picture, rtol=0, atol=1e-5)
+    picture = depth_to_image(depth_m, "log")
+    torch.testing.assert_close(depth_to_image(depth_m * 7, "log"), picture, rtol=0, atol=1e-5)
     assert picture.min() == -1
     assert picture.max() == 1
 
@@ -158,7 +158,7 @@ def test_log_pictures_depend_on_ratios_of_depth_only():
 def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
     depth_m = torch.linspace(1, 5, 600).view(1, 1, 20, 30).clone()
     depth_m[0, 0, 0, 0] = 9000
-    spread = {style: depth_to_picture(depth_m, style)[0, 0, 5:15].std() for style in ("log", "linear")}
+    spread = {style: depth_to_image(depth_m, style)[0, 0, 5:15].std() for style in ("log", "linear")}
     assert spread["log"] > 0.2
     assert spread["linear"] < 0.001
 
@@ -166,17 +166,17 @@ def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
 @pytest.mark.parametrize("style", ["log", "linear"])
 def test_pictures_of_broken_or_flat_depth_are_finite(style: Any):
     depth_m = torch.full((1, 1, 4, 4), 3.0)
-    assert depth_to_picture(depth_m, style).isfinite().all()
+    assert depth_to_image(depth_m, style).isfinite().all()
     depth_m[0, 0, 0] = torch.tensor([torch.nan, torch.inf, -1.0, 0.0])
     depth_m[0, 0, 1] = 2.0
-    picture = depth_to_picture(depth_m, style)
+    picture = depth_to_image(depth_m, style)
     assert picture.isfinite().all()
     assert picture.abs().max() <= 1
 
 
 def test_depth_without_a_single_usable_pixel_is_refused():
     with pytest.raises(ValueError, match="no pixel"):
-        depth_to_picture(torch.full((1, 1, 4, 4), torch.nan), "log")
+        depth_to_image(torch.full((1, 1, 4, 4), torch.nan), "log")
 
 
 def test_published_adapters_agree_with_the_reference(conformance):
@@ -280,11 +280,11 @@ def test_closed_adapters_have_no_weights_and_begin_where_learned_ones_do():
 
 def test_closed_adapters_undo_each_other_within_the_motion_they_can_carry():
     closed = closed_codec()
-    motion = torch.linspace(-LARGEST_MOTION, LARGEST_MOTION, 3 * 401).view(1, 3, 401, 1)
+    motion = torch.linspace(-MAX_MOTION, MAX_MOTION, 3 * 401).view(1, 3, 401, 1)
     picture = 2 * closed.encoder_adapter(motion) - 1
     torch.testing.assert_close(closed.decoder_adapter(picture), motion, atol=2e-4, rtol=0)
     far = closed.decoder_adapter(2 * closed.encoder_adapter(100 * torch.ones(1, 3, 1, 1)) - 1)
-    torch.testing.assert_close(far, torch.full((1, 3, 1, 1), LARGEST_MOTION))
+    torch.testing.assert_close(far, torch.full((1, 3, 1, 1), MAX_MOTION))
 
 
 def test_closed_adapters_decode_the_ends_of_the_range_to_finite_motion_with_finite_gradients():
@@ -298,7 +298,7 @@ def test_closed_adapters_decode_the_ends_of_the_range_to_finite_motion_with_fini
 def test_a_codec_with_closed_adapters_is_saved_without_adapters_and_comes_back(tmp_path: Path):
     closed = closed_codec()
     path = tmp_path / "codec.safetensors"
-    save_network(path, closed, kind="wan-trajectory-vae", config=closed.config)
+    save_network(path, closed, architecture="wan-trajectory-vae", config=closed.config)
     loaded = load_network(path, BUILDERS)
     assert loaded.config == closed.config
     motion = torch.zeros(1, 3, 5, 16, 16)

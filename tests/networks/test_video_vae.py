@@ -7,7 +7,6 @@ import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
-from more4d.networks.layouts import open_network
 from more4d.networks.vae_tiles import CELL_PX, FirstHalf, SecondHalf
 from more4d.networks.video_vae import (
     WAN_MEAN,
@@ -17,6 +16,7 @@ from more4d.networks.video_vae import (
     WanVideoVaeConfig,
 )
 from more4d.networks.wan import AutoencoderKLWan
+from more4d.weights.inspect import open_network
 
 TINY = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1)
 

@@ -7,9 +7,9 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.layouts import open_network
 from more4d.networks.vism import ViSM, ViSMConfig, masked_video, pack_mask
 from more4d.networks.wan import WanConfig
+from more4d.weights.inspect import open_network
 
 TINY = WanConfig(
     in_channels=36, dim=32, ffn_dim=48, heads=2, layers=2, text_dim=12, text_length=6, freq_dim=16

@@ -10,8 +10,8 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from more4d.networks.layouts import open_network
 from more4d.networks.wan import CameraAdapter, WanConfig, WanTransformer
+from more4d.weights.inspect import open_network
 
 TINY = WanConfig(
     in_channels=5,

@@ -7,9 +7,9 @@ import torch
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.pipelines.codec_check import compare, mean_report, side_by_side, through_codec, to_native_size
-from more4d.pipelines.models import Models
-from more4d.scenes.capture import capture
-from more4d.scenes.library import sample_scene
+from more4d.pipelines.components import Components
+from more4d.scenes.render import render_clip
+from more4d.scenes.scene_sampling import sample_scene
 
 
 def sliding(height: int = 48, width: int = 64, frames: int = 5) -> PointTracks:
@@ -59,8 +59,8 @@ def test_a_mean_over_clips_leaves_out_those_without_such_points():
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
 def test_scenes_go_through_the_codec(preset, request):
-    models = Models.open(request.getfixturevalue(preset))
-    clip = capture(sample_scene(3), height=72, width=96, frames=7)
+    models = Components.open(request.getfixturevalue(preset))
+    clip = render_clip(sample_scene(3), height=72, width=96, frames=7)
     original = to_native_size(clip.tracks, models.preset)
     assert (original.frames, original.height, original.width) == (5, 32, 48)
     decoded = through_codec(models, original)
@@ -72,7 +72,7 @@ def test_scenes_go_through_the_codec(preset, request):
 
 def test_native_size_keeps_motion_and_camera_together(random_preset):
     original = sliding(96, 128, 9)
-    small = to_native_size(original, replace(Models.open(random_preset).preset, pixels=48 * 64))
+    small = to_native_size(original, replace(Components.open(random_preset).preset, pixels=48 * 64))
     position, _ = small.camera.project(small.positions[-1])
     expected, _ = original.camera.project(original.positions[-1])
     assert torch.allclose(position[10, 10], expected[21, 21], atol=1e-5)

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig
-from more4d.pipelines.conditions import GREY, closer_look, strag_conditions, vism_conditions
-from more4d.pipelines.models import Models
+from more4d.pipelines.components import Components
+from more4d.pipelines.conditions import GREY, resize_for_encoder, strag_conditions, vism_conditions
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
 def test_conditions_fit_the_transformers(preset, request):
-    models = Models.open(request.getfixturevalue(preset))
+    models = Components.open(request.getfixturevalue(preset))
     strag, vism = models.network("strag"), models.network("vism")
     image = torch.rand(1, 3, 32, 48) * 2 - 1
     with torch.inference_mode():
@@ -46,7 +46,7 @@ def test_conditions_fit_the_transformers(preset, request):
 
 
 def test_what_the_transformer_does_not_take_is_left_out(random_preset):
-    models = Models.open(random_preset)
+    models = Components.open(random_preset)
     wan = replace(models.network("strag").config.wan, motion_feature_dim=None)
     told = strag_conditions(
         wan,
@@ -64,8 +64,8 @@ def test_what_the_transformer_does_not_take_is_left_out(random_preset):
 
 @pytest.mark.parametrize("behind", [False, True])
 def test_what_lies_in_a_hole_is_told_only_to_a_network_that_looks_behind(random_preset, behind):
-    models = Models.open(random_preset)
-    config = replace(models.network("vism").config, behind=behind)
+    models = Components.open(random_preset)
+    config = replace(models.network("vism").config, background_fill=behind)
     coverage = torch.ones(1, 1, 5, 32, 48)
     coverage[..., 8:24, 8:24] = 0
     latents = []
@@ -86,7 +86,7 @@ def test_what_lies_in_a_hole_is_told_only_to_a_network_that_looks_behind(random_
 
 
 def test_clip_is_shown_the_photo_or_a_grey_picture(random_preset):
-    models = Models.open(random_preset)
+    models = Components.open(random_preset)
     torch.manual_seed(0)
     clip = ClipVision(ClipVisionConfig(dim=16, layers=2, heads=2, ff=16, patch=8, image_size=16)).eval()
     wan, image = replace(models.network("strag").config.wan, image_dim=16), torch.rand(1, 3, 32, 48) * 2 - 1
@@ -113,10 +113,10 @@ def test_clip_is_shown_the_photo_or_a_grey_picture(random_preset):
 
 def test_a_network_that_looks_closer_is_shown_the_sharper_photo():
     blind, close = nn.Identity(), nn.Identity()
-    close.closer = 2
+    close.input_scale = 2
     image, sharp = torch.rand(1, 3, 16, 24) * 2 - 1, torch.rand(1, 3, 32, 48) * 2 - 1
-    assert torch.equal(closer_look(blind, image, sharp), (image + 1) / 2)
-    assert torch.equal(closer_look(close, image, sharp), (sharp + 1) / 2)
-    flat = closer_look(close, torch.full_like(image, 0.5), None)
+    assert torch.equal(resize_for_encoder(blind, image, sharp), (image + 1) / 2)
+    assert torch.equal(resize_for_encoder(close, image, sharp), (sharp + 1) / 2)
+    flat = resize_for_encoder(close, torch.full_like(image, 0.5), None)
     assert flat.shape == sharp.shape and torch.allclose(flat, torch.tensor(0.75))
-    assert closer_look(close, image, torch.rand(1, 3, 100, 150)).shape == sharp.shape
+    assert resize_for_encoder(close, image, torch.rand(1, 3, 100, 150)).shape == sharp.shape

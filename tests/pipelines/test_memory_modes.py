@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.offload import MEMORY_MODES, TILE_PX, Memory, weight_bytes
-from more4d.pipelines import together
-from more4d.pipelines.fellows import Fellows
-from more4d.pipelines.guided_upsampling import Guide
-from more4d.pipelines.image_to_tracks import generate_motion
-from more4d.pipelines.models import Models
+from more4d.performance.offload import MEMORY_MODES, TILE_PX, Memory, weight_bytes
+from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filter import Guide
+from more4d.pipelines.parallel_group import ParallelGroup
 from more4d.pipelines.preset import load_preset
-from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.pipelines.tracks import generate_motion
+from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
-from tests.networks.away import FarDevice, far_device
+from tests.networks.fake_device import FakeDevice, fake_device
 
-__all__ = ["far_device"]
+__all__ = ["fake_device"]
 
 EXACT: tuple[Memory, ...] = ("model", "group", "sequential")
 CONDITIONS = ViSMConditions(
@@ -31,7 +31,7 @@ CONDITIONS = ViSMConditions(
 )
 
 
-class Awake(Models):
+class Awake(Components):
     """Random generators whose heads, which begin at zero, say something."""
 
     def _open(self, part: str) -> Any:
@@ -43,12 +43,12 @@ class Awake(Models):
         return network
 
 
-def opened(folder: Path, memory: Memory = "full", *, keep_loaded: bool = True) -> Models:
+def opened(folder: Path, memory: Memory = "full", *, keep_loaded: bool = True) -> Components:
     preset = replace(load_preset(folder), memory=memory, keep_loaded=keep_loaded)
     return Awake(folder, preset)
 
 
-def motion(models: Models) -> Tensor:
+def motion(models: Components) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     scene = Guide(
         colours=torch.rand(32, 48, 3, generator=generator),
@@ -57,7 +57,7 @@ def motion(models: Models) -> Tensor:
     return generate_motion(models, scene, "it rolls", seed=1)
 
 
-def video(models: Models, frames: int) -> Tensor:
+def video(models: Components, frames: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     known = torch.rand(frames, 32, 48, 3, generator=generator)
     coverage = (torch.rand(frames, 32, 48, generator=generator) > 0.3).float()
@@ -65,7 +65,7 @@ def video(models: Models, frames: int) -> Tensor:
     return fill_holes(models, rendering, known[0], "it rolls", seed=1)
 
 
-def made(models: Models) -> tuple[Tensor, Tensor]:
+def made(models: Components) -> tuple[Tensor, Tensor]:
     """Motion and a video in two windows."""
     return motion(models), video(models, 9)
 
@@ -83,19 +83,19 @@ def test_fp8_changes_results_by_little(random_wan_preset, expected):
 def test_other_modes_change_no_result_and_need_ever_less_on_the_device(
     random_wan_preset,
     expected,
-    far_device: FarDevice,
+    fake_device: FakeDevice,
 ):
     peaks = {}
     for memory in ("full", *EXACT):
         models = opened(random_wan_preset, memory, keep_loaded=memory != "group")
         found = made(models)
         assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True)), memory
-        peaks[memory] = far_device.peak_bytes
-        far_device.forget()
+        peaks[memory] = fake_device.peak_bytes
+        fake_device.reset_peak()
     assert peaks["full"] > peaks["model"] >= peaks["group"] >= peaks["sequential"]
     blocks = (["text"], ["trajectory_codec", "motion_features"], ["strag"], ["video_codec"], ["vism"])
     assert peaks["model"] == max(
-        sum(weight_bytes(models.network(part), "model", torch.float32).at_work for part in together)
+        sum(weight_bytes(models.network(part), "model", torch.float32).device_peak for part in together)
         for together in blocks
     )
 
@@ -104,15 +104,15 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """For each part, when it is last loaded, the parts whose networks are in memory, whoever holds them."""
     alive: dict[str, weakref.ref] = {}
     beside: dict[str, set[str]] = {}
-    load = Models._open
+    load = Components._open
 
-    def noted(self: Models, part: str) -> Any:
+    def noted(self: Components, part: str) -> Any:
         beside[part] = {other for other, network in alive.items() if network() is not None}
         network = load(self, part)
         alive[part] = weakref.ref(network)
         return network
 
-    monkeypatch.setattr(Models, "_open", noted)
+    monkeypatch.setattr(Components, "_open", noted)
     return beside
 
 
@@ -127,25 +127,29 @@ def test_encoders_are_gone_before_the_generator_is_loaded(random_preset, monkeyp
     assert not models._loaded
 
 
-class Heard(Fellows):
-    """Stands in for `Fellows`, where this process is the only one: says what it was given."""
+class Heard(ParallelGroup):
+    """Stands in for `ParallelGroup`, where this process is the only one: says what it was given."""
 
     def __init__(self, *words: Any) -> None:
-        self.words, self.tensors = list(words), None
+        self.control_group, self.tensor_group = list(words), None
 
-    def hear(self) -> Any:
-        return self.words.pop(0)
+    def receive(self) -> Any:
+        return self.control_group.pop(0)
 
 
 def test_who_helps_to_draw_holds_one_generator_at_a_time(random_preset, monkeypatch):
     models, beside = opened(random_preset, keep_loaded=False), watched(monkeypatch)
     drawn: list[Any] = []
-    monkeypatch.setattr(together, "draw", lambda network, *told, **named: drawn.append(type(network)))
-    monkeypatch.setattr(together, "ContextParallel", lambda tensors: None)
+    monkeypatch.setattr(
+        context_parallel_sampling,
+        "sample_latents",
+        lambda network, *told, **named: drawn.append(type(network)),
+    )
+    monkeypatch.setattr(context_parallel_sampling, "ContextParallel", lambda tensors: None)
     noise = torch.zeros(1, 16, 1, 2, 2)
     said = [(part, models.preset.tracks, noise, CONDITIONS, None) for part in ("strag", "strag", "vism")]
-    models.fellows = Heard(*said, 7)
-    assert together.help_to_draw(models) == 7
+    models.parallel_group = Heard(*said, 7)
+    assert context_parallel_sampling.run_sampling_worker(models) == 7
     assert [kind.__name__ for kind in drawn] == ["STraG", "STraG", "ViSM"]
     assert beside == {"strag": set(), "vism": set()}
 
@@ -153,8 +157,8 @@ def test_who_helps_to_draw_holds_one_generator_at_a_time(random_preset, monkeypa
 def test_a_prompt_is_encoded_once(random_preset, monkeypatch):
     models = opened(random_preset, keep_loaded=False)
     opened_parts = []
-    load = Models._open
-    monkeypatch.setattr(Models, "_open", lambda self, part: opened_parts.append(part) or load(self, part))
+    load = Components._open
+    monkeypatch.setattr(Components, "_open", lambda self, part: opened_parts.append(part) or load(self, part))
     assert torch.equal(motion(models), motion(models))
     assert opened_parts.count("text") == 1 and opened_parts.count("strag") == 2
 
@@ -176,7 +180,7 @@ def test_modes_that_save_memory_decode_in_tiles(random_wan_preset):
 
 
 def test_only_fp8_makes_other_weights_of_a_generator(random_preset):
-    names = {memory: opened(random_preset, memory).identity("strag") for memory in MEMORY_MODES}
+    names = {memory: opened(random_preset, memory).fingerprint("strag") for memory in MEMORY_MODES}
     assert len(set(names.values())) == 2 and names["fp8"] != names["full"]
-    codecs = {opened(random_preset, memory).identity("video_codec", "text") for memory in MEMORY_MODES}
+    codecs = {opened(random_preset, memory).fingerprint("video_codec", "text") for memory in MEMORY_MODES}
     assert len(codecs) == 1

@@ -6,13 +6,13 @@ from more4d.geometry.framing import working_size
 from more4d.pipelines.preset import (
     PRESETS,
     WEIGHTS,
-    PartFile,
+    ComponentFile,
     find_preset,
     load_preset,
-    options_of,
     preset_names,
     read_preset,
-    with_part,
+    resolved_options,
+    with_component,
 )
 
 PARTS = ("trajectory_codec", "strag", "text", "video_codec", "vism")
@@ -26,7 +26,7 @@ def write(folder, **changes):
         "output_scale": 2,
         "tracks": {"steps": 8},
         "views": {"steps": 4},
-        "parts": {part: f"{part}.safetensors" for part in PARTS},
+        "components": {part: f"{part}.safetensors" for part in PARTS},
     } | changes
     for part in PARTS:
         (folder / f"{part}.safetensors").touch()
@@ -36,8 +36,8 @@ def write(folder, **changes):
 
 def test_what_is_written_is_what_is_read(tmp_path):
     preset = load_preset(write(tmp_path))
-    assert (preset.frames, preset.tracks.steps, preset.parts.strag) == (13, 8, "strag.safetensors")
-    assert preset.parts.clip is None and preset.tracks.guidance == 1 and preset.keep_loaded
+    assert (preset.frames, preset.tracks.steps, preset.components.strag) == (13, 8, "strag.safetensors")
+    assert preset.components.clip is None and preset.tracks.guidance == 1 and preset.keep_loaded
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_large_presets_are_told_what_the_release_was_shown_with():
     assert (release.frames, working_size(23, 32, pixels=release.pixels, multiple=16)) == (49, (368, 512))
     for stage in (release.tracks, release.views):
         assert (stage.sampler, stage.steps, stage.guidance, stage.shift) == ("euler", 50, 6.0, 5.0)
-        assert stage.schedule == "published"
+        assert stage.schedule == "reference"
     assert release.clip_image == "grey" and release.loras.vism.strength == 1.0
     assert read_preset("fun-1.3b").clip_image == "photo" and read_preset("fun-1.3b").loras.vism is None
-    small, large = (read_preset(f"fun-{size}").parts for size in ("1.3b", "14b"))
+    small, large = (read_preset(f"fun-{size}").components for size in ("1.3b", "14b"))
     assert {str(part).replace("1.3B", "14B") for part in vars(small).values()} == {
         str(part) for part in vars(large).values()
     }
@@ -101,14 +101,16 @@ def test_a_part_is_replaced_with_what_is_said_about_reading_it(tmp_path):
     file = tmp_path / "other.safetensors"
     file.touch()
     release = read_preset("moge4d")
-    changed = with_part(release, "strag", str(file))
-    assert changed.parts.of("strag") == PartFile(file=str(file), options=release.parts.of("strag").options)
-    assert changed.parts.vism == release.parts.vism
-    assert with_part(release, "clip", str(file)).parts.of("clip").file == str(file)
+    changed = with_component(release, "strag", str(file))
+    assert changed.components.get("strag") == ComponentFile(
+        file=str(file), options=release.components.get("strag").options
+    )
+    assert changed.components.vism == release.components.vism
+    assert with_component(release, "clip", str(file)).components.get("clip").file == str(file)
     with pytest.raises(ConfigError, match=r"stragg.*trajectory_codec"):
-        with_part(release, "stragg", str(file))
+        with_component(release, "stragg", str(file))
     with pytest.raises(WeightsError, match="no file nowhere"):
-        with_part(release, "strag", "nowhere")
+        with_component(release, "strag", "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -116,28 +118,28 @@ def test_a_part_is_replaced_with_what_is_said_about_reading_it(tmp_path):
     [("small", "small", False), ("unidepth", "unidepth", True), ("transformers:.", "transformers", True)],
 )
 def test_another_estimator_of_depth_is_named_like_a_file(value, estimator, keeps_a_file):
-    changed = with_part(read_preset("moge4d"), "depth", value)
+    changed = with_component(read_preset("moge4d"), "depth", value)
     assert changed.depth_estimator == estimator
-    assert (changed.parts.depth is not None) == keeps_a_file
+    assert (changed.components.depth is not None) == keeps_a_file
 
 
 def test_a_tokenizer_lies_beside_the_weights(tmp_path):
-    told = PartFile(file="text.pth", options={"tokenizer": "google/umt5-xxl", "heads": 2})
+    told = ComponentFile(file="text.pth", options={"tokenizer": "google/umt5-xxl", "heads": 2})
     expected = {"tokenizer": str(tmp_path / "google/umt5-xxl"), "heads": 2}
-    assert options_of(told, tmp_path) == expected
-    assert options_of(PartFile(file="text.pth", options={"tokenizer": "byte"}), tmp_path) == {
+    assert resolved_options(told, tmp_path) == expected
+    assert resolved_options(ComponentFile(file="text.pth", options={"tokenizer": "byte"}), tmp_path) == {
         "tokenizer": "byte"
     }
     parts = {part: f"{part}.safetensors" for part in PARTS}
     text = {"file": "text.safetensors", "options": {"tokenizer": "google/umt5-xxl"}}
     with pytest.raises(WeightsError, match=r"lacks .*umt5-xxl \(its tokenizer\)"):
-        load_preset(write(tmp_path, parts=parts | {"text": text}))
+        load_preset(write(tmp_path, components=parts | {"text": text}))
 
 
 def test_the_presets_own_estimator_keeps_its_folder():
     preset = read_preset("fun-1.3b")
-    assert with_part(preset, "depth", "unidepth") == preset
-    assert with_part(preset, "depth", "small").parts.depth is None
+    assert with_component(preset, "depth", "unidepth") == preset
+    assert with_component(preset, "depth", "small").components.depth is None
 
 
 def test_a_precision_in_which_the_text_encoder_overflows_is_refused(tmp_path):

@@ -11,17 +11,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from more4d.files.fingerprint import content_name
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
-from more4d.networks.weights import save_network
-from more4d.pipelines.fingerprint import content_name
-from more4d.pipelines.guided_upsampling import Guide
-from more4d.pipelines.image_to_4d import TRACK_PARTS, VIEW_PARTS
-from more4d.pipelines.image_to_tracks import generate_motion
-from more4d.pipelines.models import CODEC_NOTE, Lora, Models
+from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
+from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import preset_names, read_preset
-from more4d.pipelines.tracks_to_video import fill_holes
+from more4d.pipelines.tracks import generate_motion
+from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
+from more4d.runs.item import TRACK_PARTS, VIEW_PARTS
+from more4d.weights.network_files import save_network
 from tests import published_presets as published
 
 PARTS = ("strag", "trajectory_codec", "text", "motion_features", "clip", "vism", "video_codec")
@@ -36,17 +36,17 @@ def tree(tmp_path_factory) -> Path:
     return folder
 
 
-def opened(tree: Path, name: str, **more) -> Models:
-    return Models.open(tree / "models", preset=str(tree / f"{name}.yaml"), **more)
+def opened(tree: Path, name: str, **more) -> Components:
+    return Components.open(tree / "models", preset=str(tree / f"{name}.yaml"), **more)
 
 
-def motion_of(models: Models) -> torch.Tensor:
+def motion_of(models: Components) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     colours, depth_m = torch.rand(32, 48, 3, generator=generator), 1 + torch.rand(32, 48, generator=generator)
     return generate_motion(models, Guide(colours=colours, depth_m=depth_m), "the ball rolls", seed=1)
 
 
-def filled_by(models: Models) -> torch.Tensor:
+def filled_by(models: Components) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     known, coverage = torch.rand(5, 32, 48, 3, generator=generator), torch.ones(5, 32, 48)
     coverage[1:, 8:24, 8:32] = 0
@@ -76,7 +76,7 @@ def test_the_random_files_have_the_names_of_published_ones(shared, fixture, made
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_file_is_recognised_for_what_it_is(tree, name):
     models = opened(tree, name)
-    found = {part: models.recognised(part) for part in PARTS}
+    found = {part: models.checkpoint(part) for part in PARTS}
     release = name == "moge4d"
     assert {part: each.layout for part, each in found.items()} == {
         "strag": "moge4d-strag" if release else "wan-fun-control",
@@ -90,7 +90,7 @@ def test_every_file_is_recognised_for_what_it_is(tree, name):
     strag, codec = found["strag"].config, found["trajectory_codec"].config
     assert strag.wan.in_channels == 64 and strag.wan.reference_tokens
     assert (strag.wan.image_dim, strag.wan.motion_feature_dim) == (published.CLIP, published.FEATURES)
-    assert strag.wan.guidance_alignment == ("published" if release else "front")
+    assert strag.wan.motion_token_alignment == ("moge4d" if release else "aligned")
     assert codec.adapters == ("learned" if release else "closed")
     assert codec.depth_style == ("linear" if release else "log")
     assert codec.motion_units == ((0.9583333, 1.3913043, 1.0) if release else (1.0, 1.0, 1.0))
@@ -166,16 +166,16 @@ def test_what_no_network_hears_need_not_be_there_and_changes_no_bit(tree, withou
 def test_a_fine_tuned_network_needs_its_motion_features(tree, without_omnimae):
     trained = opened(tree, "fun-1.3b").network("strag")
     path = without_omnimae / "strag.safetensors"
-    save_network(path, trained, kind="strag", config=trained.config)
+    save_network(path, trained, architecture="strag", config=trained.config)
     with pytest.raises(WeightsError, match="vitb_pretrain"):
-        opened(without_omnimae, "fun-1.3b", parts={"strag": str(path)})
+        opened(without_omnimae, "fun-1.3b", components={"strag": str(path)})
 
 
 @pytest.mark.parametrize(("codec", "said"), [("ours", False), ("another", True), (None, False)])
 def test_a_lora_says_so_where_it_was_trained_with_another_codec(tree, tmp_path, caplog, codec, said):
     models = opened(tree, "fun-1.3b")
-    ours = content_name(models.folder / models.preset.parts.of("trajectory_codec").file, {})
-    notes = {} if codec is None else {CODEC_NOTE: ours if codec == "ours" else "0" * 12}
+    ours = content_name(models.folder / models.preset.components.get("trajectory_codec").file, {})
+    notes = {} if codec is None else {CODEC_METADATA_KEY: ours if codec == "ours" else "0" * 12}
     path = tmp_path / "lora.safetensors"
     write_tensors(path, published.lora(), notes)
     with caplog.at_level(logging.WARNING):
@@ -202,23 +202,23 @@ def test_the_release_is_told_what_it_was_trained_with(tree):
     """Each switch of the preset changes the motion; the units do so by their own factor."""
     motion = motion_of(opened(tree, "moge4d"))
     for part, option, value in (
-        ("strag", "guidance_alignment", "front"),
+        ("strag", "motion_token_alignment", "aligned"),
         ("trajectory_codec", "depth_style", "log"),
         ("trajectory_codec", "trajectory_statistics", "none"),
     ):
         assert not torch.equal(motion_of(with_option(tree, part, option, value)), motion), option
     for change in ({"clip_image": "photo"}, {"tracks": {"steps": 2, "guidance": 6.0, "shift": 5.0}}):
         path = published.write_small_preset(tree / "changed.yaml", "moge4d", **change)
-        assert not torch.equal(motion_of(Models.open(tree / "models", preset=str(path))), motion), change
+        assert not torch.equal(motion_of(Components.open(tree / "models", preset=str(path))), motion), change
     plain = motion_of(with_option(tree, "trajectory_codec", "motion_units", [1.0, 1.0, 1.0]))
     units = torch.tensor([0.9583333, 1.3913043, 1.0]).view(3, 1, 1, 1)
     torch.testing.assert_close(motion, units * plain)
 
 
-def with_option(tree: Path, part: str, option: str, value: object) -> Models:
+def with_option(tree: Path, part: str, option: str, value: object) -> Components:
     models = opened(tree, "moge4d")
-    models.preset.parts.of(part).options[option] = value
-    return Models(models.folder, models.preset)
+    models.preset.components.get(part).options[option] = value
+    return Components(models.folder, models.preset)
 
 
 def test_the_lora_of_the_release_is_merged_at_full_strength(tree):
@@ -237,19 +237,19 @@ def test_a_preset_with_another_file_for_a_part_uses_that(tree, tmp_path, caplog)
     with torch.no_grad():
         trained.transformer.proj_out.weight *= 2
     path = tmp_path / "strag.safetensors"
-    save_network(path, trained, kind="strag", config=trained.config)
+    save_network(path, trained, architecture="strag", config=trained.config)
     caplog.clear()
-    models = opened(tree, "moge4d", parts={"strag": str(path)})
+    models = opened(tree, "moge4d", components={"strag": str(path)})
     assert models.network("strag").config == trained.config
     assert torch.equal(
         models.network("strag").transformer.proj_out.weight, trained.transformer.proj_out.weight
     )
-    assert models.identity("strag") != opened(tree, "moge4d").identity("strag")
+    assert models.fingerprint("strag") != opened(tree, "moge4d").fingerprint("strag")
     assert "never learned" not in caplog.text
 
 
 def file_of(tree: Path, part: str) -> Path:
-    path = tree / "models" / read_preset("fun-1.3b").parts.of(part).file
+    path = tree / "models" / read_preset("fun-1.3b").components.get(part).file
     return path / f"{published.TRANSFORMER}.safetensors" if part == "vism" else path
 
 
@@ -290,12 +290,12 @@ def test_an_option_that_no_network_has_is_one_line(tree, tmp_path):
     small = published.write_small_preset(tmp_path / "small.yaml", "moge4d")
     small.write_text(small.read_text().replace("depth_style", "depht_style"))
     with pytest.raises(ConfigError, match="depht_style"):
-        Models.open(tree / "models", preset=str(small))
+        Components.open(tree / "models", preset=str(small))
 
 
 def refused(tree: Path, parts: dict[str, str]) -> str:
     with pytest.raises(WeightsError) as error:
-        opened(tree, "fun-1.3b", parts=parts)
+        opened(tree, "fun-1.3b", components=parts)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -304,13 +304,13 @@ def refused(tree: Path, parts: dict[str, str]) -> str:
 def test_missing_weights_are_named_with_the_command_that_says_where_to_get_them(tmp_path, name):
     listed = rf"lacks .* and \d+ other files; .*weights check {tmp_path} --preset {name}'"
     with pytest.raises(WeightsError, match=listed):
-        Models.open(tmp_path, preset=name)
+        Components.open(tmp_path, preset=name)
 
 
 def test_a_lora_of_another_network_is_one_line(tree):
     update = tree / "models" / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
     small = opened(tree, "fun-1.3b", loras={"strag": [Lora(path=update)]})
     with pytest.raises(More4DError) as error:
-        Models.open(loras={"vism": [Lora(path=update)]}).network("vism")
+        Components.open(loras={"vism": [Lora(path=update)]}).network("vism")
     assert "\n" not in str(error.value) and update.name in str(error.value)
     assert small.network("strag") is not None  # the same layers: an update of InP fits Control

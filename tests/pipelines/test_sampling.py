@@ -4,15 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from more4d.diffusion.timesteps import published_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
-from more4d.networks.offload import Memory, Placed
-from more4d.networks.step_cache import StepCacheConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
+from more4d.performance.offload import Memory, OffloadedModule
+from more4d.performance.step_cache import StepCacheConfig
 from more4d.pipelines.preset import Sampling
-from more4d.pipelines.sampling import Sample, check_settings, draw, joined, sigmas_of, standard_noise
+from more4d.pipelines.sampling import (
+    SamplingRequest,
+    check_settings,
+    joined,
+    sample_latents,
+    sigmas_of,
+    standard_noise,
+)
 
 
 class Toward(nn.Module):
@@ -36,34 +43,34 @@ def test_draws_what_the_network_leads_to(sampler):
         raise AssertionError
 
     steps = []
-    sample = Sample(
+    request = SamplingRequest(
         settings=Sampling(steps=4, sampler=sampler),
         noise=noise,
         conditional=conditions(2.0),
         unconditional=never,
         on_step=lambda: steps.append(1),
     )
-    drawn = draw(Toward(), sample)
+    drawn = sample_latents(Toward(), request)
     assert torch.allclose(drawn, torch.full_like(drawn, 2.0), atol=1e-5)
     assert len(steps) == 4
 
 
 def test_guidance_goes_beyond_the_condition():
     noise = torch.zeros(1, 16, 2, 3, 4)
-    sample = Sample(
+    request = SamplingRequest(
         settings=Sampling(steps=1, guidance=3.0),
         noise=noise,
         conditional=conditions(2.0),
         unconditional=lambda: conditions(1.0),
     )
-    drawn = draw(Toward(), sample)
+    drawn = sample_latents(Toward(), request)
     assert torch.allclose(drawn, torch.full_like(drawn, 4.0))
 
 
 def test_the_schedule_is_the_one_named():
     assert torch.equal(sigmas_of(Sampling(steps=5, shift=3.0)), sampling_sigmas(5, shift=3.0))
-    published = sigmas_of(Sampling(steps=5, shift=3.0, schedule="published"))
-    assert torch.equal(published, published_sampling_sigmas(5, shift=3.0))
+    published = sigmas_of(Sampling(steps=5, shift=3.0, schedule="reference"))
+    assert torch.equal(published, reference_sampling_sigmas(5, shift=3.0))
 
 
 def small_vism() -> ViSM:
@@ -89,8 +96,10 @@ def drawn_by(vism: ViSM, settings: Sampling) -> torch.Tensor:
         return ViSMConditions(known_latents=some[:, :16], known_mask=some[:, 16:], text=text)
 
     noise = standard_noise(1, 16, 2, 4, 6, generator=torch.Generator().manual_seed(0), like=torch.zeros(1))
-    sample = Sample(settings=settings, noise=noise, conditional=told(2.0), unconditional=lambda: told(-1.0))
-    return draw(vism, sample)
+    request = SamplingRequest(
+        settings=settings, noise=noise, conditional=told(2.0), unconditional=lambda: told(-1.0)
+    )
+    return sample_latents(vism, request)
 
 
 GUIDED = Sampling(steps=6, guidance=5.0, shift=3.0, sampler="unipc")
@@ -98,7 +107,7 @@ GUIDED = Sampling(steps=6, guidance=5.0, shift=3.0, sampler="unipc")
 
 def test_one_pass_of_both_is_two_passes_to_rounding():
     vism = small_vism()
-    two, one = drawn_by(vism, GUIDED), drawn_by(vism, replace(GUIDED, guidance_passes="one"))
+    two, one = drawn_by(vism, GUIDED), drawn_by(vism, replace(GUIDED, batched_cfg=True))
     assert torch.allclose(one, two, atol=1e-5)
     assert not torch.allclose(two, drawn_by(vism, replace(GUIDED, guidance=1.0)), atol=1e-3)
 
@@ -107,7 +116,7 @@ def test_one_pass_of_both_is_two_passes_to_rounding():
 def test_steps_at_the_end_can_do_without_guidance(passes):
     vism, batches = small_vism(), []
     vism.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    drawn_by(vism, replace(GUIDED, guidance_passes=passes, guidance_skip=0.5))
+    drawn_by(vism, replace(GUIDED, batched_cfg=passes == "one", guidance_skip=0.5))
     assert batches == ([2] * 3 + [1] * 3 if passes == "one" else [1] * 9)
 
 
@@ -116,22 +125,22 @@ def test_steps_at_the_end_can_do_without_guidance(passes):
     "cache",
     [
         StepCacheConfig(kind="first-block", threshold=0.0),
-        StepCacheConfig(kind="teacache", threshold=0.0, first=1, coefficients=(1.0, 0.0)),
+        StepCacheConfig(kind="teacache", threshold=0.0, warmup_steps=1, coefficients=(1.0, 0.0)),
         StepCacheConfig(kind="taylorseer", interval=1),
     ],
     ids=lambda cache: cache.kind,
 )
 def test_a_cache_that_tolerates_nothing_draws_the_same(cache, sampler, passes):
-    vism, settings = small_vism(), replace(GUIDED, sampler=sampler, guidance_passes=passes)
+    vism, settings = small_vism(), replace(GUIDED, sampler=sampler, batched_cfg=passes == "one")
     assert torch.equal(drawn_by(vism, replace(settings, cache=cache)), drawn_by(vism, settings))
 
 
 @pytest.mark.parametrize(
     "cache",
     [
-        StepCacheConfig(kind="teacache", threshold=0.5, first=1, coefficients=(0.0, 0.1)),
-        StepCacheConfig(kind="magcache", threshold=0.2, first=1, ratios=(1.0, 0.98)),
-        StepCacheConfig(kind="taylorseer", interval=3, first=2),
+        StepCacheConfig(kind="teacache", threshold=0.5, warmup_steps=1, coefficients=(0.0, 0.1)),
+        StepCacheConfig(kind="magcache", threshold=0.2, warmup_steps=1, ratios=(1.0, 0.98)),
+        StepCacheConfig(kind="taylorseer", interval=3, warmup_steps=2),
         StepCacheConfig(kind="first-block", threshold=0.3),
     ],
     ids=lambda cache: cache.kind,
@@ -144,7 +153,7 @@ def test_a_cache_goes_on_where_guidance_ends(cache):
         vism.transformer.blocks[-1].attn1.register_forward_hook(
             lambda _, __, output, calls=calls: calls.append(len(output))
         )
-        settings = replace(GUIDED, steps=10, guidance_passes=passes, guidance_skip=0.5, cache=cache)
+        settings = replace(GUIDED, steps=10, batched_cfg=passes == "one", guidance_skip=0.5, cache=cache)
         computed[passes] = (drawn_by(vism, settings), sum(calls))
     (two, calls), (one, as_many) = computed.values()
     if cache.kind != "first-block":  # which decides by both halves
@@ -169,7 +178,7 @@ def test_what_drawing_would_refuse_is_refused_before_anything_is_loaded():
 
 def test_drawing_twice_with_a_cache_is_the_same_twice():
     vism = small_vism()
-    cached = replace(GUIDED, cache=StepCacheConfig(kind="taylorseer", interval=3, first=2))
+    cached = replace(GUIDED, cache=StepCacheConfig(kind="taylorseer", interval=3, warmup_steps=2))
     first = drawn_by(vism, cached)
     assert torch.equal(drawn_by(vism, cached), first)
     assert 0 < float((first - drawn_by(vism, GUIDED)).abs().max()) < 1
@@ -180,17 +189,17 @@ def test_drawing_twice_with_a_cache_is_the_same_twice():
     "cache",
     [
         StepCacheConfig(kind="first-block", threshold=0.5),
-        StepCacheConfig(kind="teacache", threshold=0.3, first=1, coefficients=(0.0, 0.1)),
-        StepCacheConfig(kind="magcache", threshold=0.2, first=1, ratios=(1.0, 0.98)),
-        StepCacheConfig(kind="taylorseer", interval=3, first=2),
+        StepCacheConfig(kind="teacache", threshold=0.3, warmup_steps=1, coefficients=(0.0, 0.1)),
+        StepCacheConfig(kind="magcache", threshold=0.2, warmup_steps=1, ratios=(1.0, 0.98)),
+        StepCacheConfig(kind="taylorseer", interval=3, warmup_steps=2),
     ],
     ids=lambda cache: cache.kind,
 )
 def test_weights_that_travel_may_stay_away_where_steps_are_reused(cache, memory):
     cached = replace(GUIDED, cache=cache)
     at_home = drawn_by(small_vism(), cached)
-    placed = Placed(small_vism(), memory, device=torch.device("cpu"), dtype=torch.float32)
-    with placed.at_work() as travelling:
+    placed = OffloadedModule(small_vism(), memory, device=torch.device("cpu"), dtype=torch.float32)
+    with placed.on_device() as travelling:
         assert torch.equal(drawn_by(travelling, cached), at_home)
         assert torch.equal(drawn_by(travelling, GUIDED), drawn_by(small_vism(), GUIDED))
 
@@ -203,13 +212,13 @@ def test_small_steps_are_not_lost_in_half_precision():
             return torch.ones_like(noisy)
 
     noise = torch.full((1, 16, 2, 3, 4), 2.0, dtype=torch.bfloat16)
-    sample = Sample(
+    request = SamplingRequest(
         settings=Sampling(steps=400),
         noise=noise,
         conditional=conditions(0.0),
         unconditional=lambda: conditions(0.0),
     )
-    drawn = draw(Constant(), sample)
+    drawn = sample_latents(Constant(), request)
     assert drawn.dtype == torch.bfloat16 and torch.equal(drawn, torch.ones_like(drawn))
 
 

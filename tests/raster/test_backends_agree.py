@@ -56,7 +56,7 @@ def test_backends_agree_on_numbers_that_are_no_numbers(backend: str) -> None:
     positions[:, 2::7, 2] = -torch.inf
     positions[:, 3::7, 2] = torch.inf
     wanted = open_rasteriser("reference").render(positions, colours, footprint_m, path, height, width)
-    assert (~wanted.holes).any()
+    assert (~wanted.hole_mask).any()
     assert_same(open_rasteriser(backend).render(positions, colours, footprint_m, path, height, width), wanted)
 
 

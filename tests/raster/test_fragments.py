@@ -31,20 +31,20 @@ def test_the_photos_own_camera_gives_the_photo_back(seed: int, height: int, widt
     drawn = draw(depth_m, camera=camera)
     assert torch.equal(drawn.colour[0], tracks_of(depth_m, camera).colours)
     assert torch.allclose(drawn.depth_m[0], depth_m)
-    assert not drawn.holes.any()
+    assert not drawn.hole_mask.any()
 
 
 @pytest.mark.parametrize("shift_px", [0.25, 0.5, 0.75, 1.5])
 def test_a_surface_shifted_by_a_part_of_a_pixel_has_no_cracks(shift_px: float) -> None:
     step_m = shift_px * 2.0 / (0.9 * WIDTH)
     drawn = draw(torch.full((HEIGHT, WIDTH), 2.0), camera_at((step_m, step_m, 0)))
-    assert not drawn.holes[0, :-2, :-2].any()
+    assert not drawn.hole_mask[0, :-2, :-2].any()
 
 
 @pytest.mark.parametrize("nearer_m", [0.1, 0.7, 1.3, 1.7])
 def test_a_surface_seen_from_closer_has_no_cracks(nearer_m: float) -> None:
     drawn = draw(torch.full((HEIGHT, WIDTH), 2.0), camera_at((0.01, -0.02, nearer_m)))
-    assert not drawn.holes.any()
+    assert not drawn.hole_mask.any()
     assert torch.allclose(drawn.depth_m, torch.tensor(2.0 - nearer_m))
 
 
@@ -65,15 +65,15 @@ def test_a_point_almost_at_the_camera_does_not_hide_the_scene() -> None:
     drawn = open_rasteriser("numba").render(
         torch.tensor([[[0.0, 0.0, 0.002]]]), torch.ones(1, 3), torch.ones(1), still_path(CAMERA), 64, 64
     )
-    assert 64 <= int((~drawn.holes).sum()) <= 13**2
+    assert 64 <= int((~drawn.hole_mask).sum()) <= 13**2
 
 
 def test_black_points_are_not_holes() -> None:
     drawn = open_rasteriser("numba").render(
         torch.tensor([[[0.0, 0.0, 1.0]]]), torch.zeros(1, 3), torch.zeros(1), still_path(CAMERA), 3, 3
     )
-    assert not drawn.holes[0, 1, 1]
-    assert int(drawn.holes.sum()) == 8
+    assert not drawn.hole_mask[0, 1, 1]
+    assert int(drawn.hole_mask.sum()) == 8
 
 
 def test_what_lies_behind_an_object_is_a_hole_from_the_side() -> None:
@@ -81,5 +81,5 @@ def test_what_lies_behind_an_object_is_a_hole_from_the_side() -> None:
     depth_m[:, :24] = 2.0
     drawn = draw(depth_m, camera_at((0.4, 0, 0)))
     gap_px = 0.4 * 0.9 * WIDTH * (1 / 2 - 1 / 4)
-    widths = drawn.holes[0, :, : WIDTH - 6].sum(1)
+    widths = drawn.hole_mask[0, :, : WIDTH - 6].sum(1)
     assert ((widths - gap_px).abs() <= 1.5).all()  # the margins of both sides, and rounding

@@ -40,7 +40,7 @@ def test_every_frame_is_asked_for_with_its_own_pose_and_points(monkeypatch: pyte
     drawn = GsplatRasteriser("cpu").render(positions, torch.rand(7, 3), torch.ones(7), path, 5, 6)
     assert torch.equal(drawn.colour, torch.full((2, 5, 6, 3), 0.5))
     assert torch.equal(drawn.depth_m, torch.full((2, 5, 6), 0.5))
-    assert not drawn.holes.any()
+    assert not drawn.hole_mask.any()
     for frame, call in enumerate(calls):
         assert torch.equal(call["means"], positions[frame])
         assert torch.equal(call["viewmats"][0], path.world_to_camera[frame])

@@ -70,7 +70,7 @@ def test_holes_are_less_than_half_covered() -> None:
         depth_m=torch.ones(1, 1, 3),
         coverage=torch.tensor([[[0.0, 0.49, 0.5]]]),
     )
-    assert rendering.holes.tolist() == [[[True, True, False]]]
+    assert rendering.hole_mask.tolist() == [[[True, True, False]]]
 
 
 @pytest.mark.parametrize("backend", ["reference", "numba", "torch"])
@@ -79,7 +79,7 @@ def test_the_source_view_of_frame_0_is_the_photo(backend: str) -> None:
     drawn = render_tracks(tracks, still_path(CAMERA), height=12, width=9, backend=backend)
     assert torch.equal(drawn.colour[0], tracks.colours)
     assert torch.equal(drawn.depth_m[0], tracks.depth_m)
-    assert not drawn.holes.any()
+    assert not drawn.hole_mask.any()
 
 
 def test_every_frame_shows_its_own_positions_from_its_own_camera() -> None:

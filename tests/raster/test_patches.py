@@ -48,7 +48,7 @@ def test_what_moves_away_tears_off_and_leaves_a_hole() -> None:
     depth_m = torch.full((6, 10), 2.0)
     start = CAMERA.unproject_depth(depth_m)
     gone = start.clone()
-    gone[:, 5:, 0] += 9 * 2.0 / (0.9 * 10)  # nine pixels to the right: within LONGEST_EDGE, but torn
+    gone[:, 5:, 0] += 9 * 2.0 / (0.9 * 10)  # nine pixels to the right: within MAX_EDGE_PX, but torn
     patches = surface_patches(torch.stack([start, gone]), depth_m, CAMERA)
     assert torch.allclose(patches[1, ..., 0, :], patches[0, ..., 0, :], atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_ground_seen_from_above_has_no_cracks(slope: float) -> None:
     tracks = tracks_of(depth_m, camera)
     path = still_path(camera, camera_at((0.02, -1.0, 0.5), pitch=0.35))
     whole = render_tracks(tracks, path, height=HEIGHT, width=WIDTH)
-    middle = ~whole.holes[0]
+    middle = ~whole.hole_mask[0]
     rows, columns = middle.nonzero().unbind(1)
     assert len(rows) > 0.2 * HEIGHT * WIDTH
     for row in rows.unique():
@@ -85,4 +85,4 @@ def test_facing_squares_alone_leave_cracks_in_ground_seen_from_above() -> None:
         WIDTH,
     )
     whole = render_tracks(tracks, path, height=HEIGHT, width=WIDTH)
-    assert facing.holes.sum() > whole.holes.sum() + 50
+    assert facing.hole_mask.sum() > whole.hole_mask.sum() + 50

@@ -62,7 +62,7 @@ def living_room(shared: Path, frame: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def disagreement(drawn: Rendering, depth_m: Tensor) -> Tensor:
-    both = (depth_m > 0) & ~drawn.holes[0]
+    both = (depth_m > 0) & ~drawn.hole_mask[0]
     assert both.float().mean() > 0.2
     return ((drawn.depth_m[0] - depth_m).abs() / depth_m)[both]
 
@@ -74,7 +74,7 @@ def test_kitchen_depth_agrees_between_views(shared: Path, source: int, target: i
     error = disagreement(drawn, depth_m)
     assert error.median() < 0.01
     assert (error < 0.05).float().mean() > 0.85
-    both = (depth_m > 0) & ~drawn.holes[0]
+    both = (depth_m > 0) & ~drawn.hole_mask[0]
     assert (drawn.colour[0] - colour)[both].abs().median() < 0.1
 
 
@@ -92,7 +92,7 @@ def test_a_nearer_view_of_the_kitchen_has_holes_only_where_the_sensor_or_an_outl
     nearer = torch.eye(4)
     nearer[2, 3] = 0.4
     drawn = seen_from((colour, depth_m, torch.eye(4)), KITCHEN, nearer)
-    table = drawn.holes[0, 300:400, 300:450]
+    table = drawn.hole_mask[0, 300:400, 300:450]
     assert table.float().mean() < 0.005
 
 
@@ -125,14 +125,14 @@ def test_garden_points_seen_in_one_view_are_where_another_view_sees_them(
         return rasteriser.render(positions[None], paint, footprint_m, path, height, width)
 
     first = draw(points, colours, side_m, source)
-    seen = ~first.holes[0]
+    seen = ~first.hole_mask[0]
     local = camera.unproject_depth(first.depth_m[0].masked_fill(~seen, 1.0))[seen]
     back = torch.linalg.inv(views[source])
     lifted = draw(
         local @ back[:3, :3].T + back[:3, 3], first.colour[0][seen], side_m[:1].expand(len(local)), target
     )
     own = draw(points, colours, side_m, target)
-    both = ~lifted.holes[0] & ~own.holes[0]
+    both = ~lifted.hole_mask[0] & ~own.hole_mask[0]
     assert both.float().mean() > 0.2
     error = ((lifted.depth_m[0] - own.depth_m[0]).abs() / own.depth_m[0])[both]
     assert error.median() < 0.01

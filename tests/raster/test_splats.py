@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import InputError, MissingPackageError
 from more4d.raster.interface import open_rasteriser
-from more4d.raster.splats import empty_frames, from_sums, no_rotations, round_scales
+from more4d.raster.splats import empty_frames, identity_quaternions, isotropic_scales, normalise_by_alpha
 
 DOORS = ("gsplat", "diff-gaussian")
 
@@ -15,10 +15,10 @@ DOORS = ("gsplat", "diff-gaussian")
 def test_sums_over_black_are_divided_by_alpha() -> None:
     alpha = torch.tensor([[1.0, 0.5, 0.001]])
     colour, depth_m = torch.tensor([0.2, 0.4, 0.8]), 3.0
-    drawn = from_sums(colour * alpha[..., None], depth_m * alpha, alpha)
+    drawn = normalise_by_alpha(colour * alpha[..., None], depth_m * alpha, alpha)
     assert torch.allclose(drawn.colour[0, 0, :2], colour.expand(2, 3))
     assert torch.allclose(drawn.depth_m[0, 0, :2], torch.tensor(depth_m))
-    assert drawn.holes.tolist() == [[[False, False, True]]]
+    assert drawn.hole_mask.tolist() == [[[False, False, True]]]
     assert torch.isinf(drawn.depth_m[0, 0, 2])
     assert not drawn.colour[0, 0, 2].any()
     assert drawn.coverage[0, 0, 2] == 0
@@ -26,15 +26,15 @@ def test_sums_over_black_are_divided_by_alpha() -> None:
 
 def test_no_points_are_all_holes() -> None:
     nothing = empty_frames(2, (3, 4), torch.device("cpu"))
-    assert nothing.holes.all()
+    assert nothing.hole_mask.all()
     assert nothing.depth_m.shape == (2, 3, 4)
 
 
 def test_gaussians_are_round_and_as_large_as_the_footprint() -> None:
-    scales = round_scales(torch.tensor([0.0, 0.02]))
+    scales = isotropic_scales(torch.tensor([0.0, 0.02]))
     assert torch.allclose(scales[1], torch.full((3,), 0.01))
     assert (scales[0] > 0).all()
-    assert torch.equal(no_rotations(3, torch.device("cpu")).norm(dim=1), torch.ones(3))
+    assert torch.equal(identity_quaternions(3, torch.device("cpu")).norm(dim=1), torch.ones(3))
 
 
 @pytest.mark.parametrize("name", DOORS)

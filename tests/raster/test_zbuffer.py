@@ -42,7 +42,7 @@ def test_the_nearest_square_over_a_pixel_centre_wins(seed: int) -> None:
                 depth = z if core else z + 4 * float(footprint_m[index])
                 if margin and depth < best:
                     best, winner = depth, index
-            assert bool(drawn.holes[0, row, column]) == (winner is None)
+            assert bool(drawn.hole_mask[0, row, column]) == (winner is None)
             if winner is not None:
                 assert torch.equal(drawn.colour[0, row, column], colours[winner])
                 assert float(drawn.depth_m[0, row, column]) == pytest.approx(points[winner][2], rel=1e-5)
@@ -63,7 +63,7 @@ def test_points_behind_the_camera_and_beside_the_picture_are_not_drawn() -> None
     drawn = open_rasteriser("reference").render(
         positions, torch.ones(4, 3), torch.full((4,), 0.1), still_path(SQUARE), 8, 8
     )
-    assert drawn.holes.all()
+    assert drawn.hole_mask.all()
     assert torch.isinf(drawn.depth_m).all()
     assert not drawn.colour.any()
 
@@ -73,7 +73,7 @@ def test_a_picture_of_one_pixel_and_of_no_points() -> None:
     empty = reference.render(
         torch.zeros(1, 0, 3), torch.zeros(0, 3), torch.zeros(0), still_path(SQUARE), 1, 1
     )
-    assert empty.holes.all()
+    assert empty.hole_mask.all()
     one = reference.render(
         torch.tensor([[[0.0, 0.0, 1.0]]]), torch.full((1, 3), 0.25), torch.ones(1), still_path(SQUARE), 1, 1
     )

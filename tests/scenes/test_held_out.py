@@ -2,16 +2,16 @@
 
 from more4d.datasets import procedural
 from more4d.scenes.held_out import (
-    COLOURS,
+    HELD_OUT_COLOURS,
+    HELD_OUT_MOTIONS,
     HELD_OUT_SEED,
-    MOTIONS,
     is_held_out,
     is_held_out_colour,
     is_held_out_motion,
 )
-from more4d.scenes.library import sample_scene
-from more4d.scenes.palette import NAMED
+from more4d.scenes.palette import NAMED_COLOURS
 from more4d.scenes.scene import Action
+from more4d.scenes.scene_sampling import sample_scene
 
 COUNT = 400
 
@@ -28,14 +28,14 @@ def test_training_shows_no_pair_that_is_kept_from_it_and_everything_else() -> No
     bodies, motions = survey(0)
     assert not [pair for pair in bodies if is_held_out_colour(*pair)]
     assert not [motion for motion in motions if is_held_out_motion(*motion)]
-    assert {colour for _, colour in bodies} == set(NAMED)
-    assert {noun for noun, _ in bodies} > {noun for noun in COLOURS if noun != "cube"}
+    assert {colour for _, colour in bodies} == set(NAMED_COLOURS)
+    assert {noun for noun, _ in bodies} > {noun for noun in HELD_OUT_COLOURS if noun != "cube"}
 
 
 def test_held_out_worlds_show_them() -> None:
     bodies, motions = survey(HELD_OUT_SEED)
-    assert sum(is_held_out_colour(*pair) for pair in bodies) > len(COLOURS) / 2
-    assert sum(is_held_out_motion(*motion) for motion in motions) > len(MOTIONS) / 3
+    assert sum(is_held_out_colour(*pair) for pair in bodies) > len(HELD_OUT_COLOURS) / 2
+    assert sum(is_held_out_motion(*motion) for motion in motions) > len(HELD_OUT_MOTIONS) / 3
 
 
 def test_other_motions_of_a_training_world_obey_the_rule_too() -> None:

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from more4d.scenes.capture import capture
 from more4d.scenes.interiors import sample_interior
+from more4d.scenes.render import render_clip
 
 SEEDS = range(12)
 
 
 def photo(seed, *, height=24, width=32):
-    return capture(sample_interior(seed), height=height, width=width, frames=1, visibility="none")
+    return render_clip(sample_interior(seed), height=height, width=width, frames=1, visibility="none")
 
 
 def test_a_seed_is_a_room():

@@ -27,7 +27,7 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    monkeypatch.setenv(messages.FOLDER, "")
+    monkeypatch.setenv(messages.SHARED_FOLDER_ENV, "")
     monkeypatch.delenv("MORE4D_DEBUG", raising=False)
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(messages, "_said", type(messages._said)())
@@ -66,7 +66,7 @@ def failed(*codes: int) -> ChildFailedError:
 def test_a_process_that_failed_has_the_last_word(launch, capsys, code):
     def fail() -> None:
         logging.getLogger("torch.distributed.elastic").error("pages")
-        messages.say_failure("there is no file x.png")
+        messages.report_error("there is no file x.png")
         raise failed(code, 1)
 
     assert launching(launch, fail) == code
@@ -78,7 +78,7 @@ def test_a_killed_process_is_told_unless_its_fellows_did(launch, capsys):
     assert capsys.readouterr().err == "error: a process was killed by SIGKILL\n"
 
     def named() -> None:
-        messages.say_failure("process 1 was killed")
+        messages.report_error("process 1 was killed")
         raise failed(-signal.SIGKILL)
 
     assert launching(launch, named) == 1
@@ -106,7 +106,7 @@ def test_whatever_ends_a_launcher_is_at_most_one_line(launch, capsys, error, cod
 
 def test_nothing_is_left_of_a_run_that_went_well(launch, capsys):
     seen = []
-    assert launching(launch, lambda: seen.append(Path(os.environ[messages.FOLDER]))) == 0
+    assert launching(launch, lambda: seen.append(Path(os.environ[messages.SHARED_FOLDER_ENV]))) == 0
     assert sys.argv == ["torchrun", "--nproc-per-node", "2"]
     assert not seen[0].exists() and capsys.readouterr().err == ""
 

@@ -11,7 +11,7 @@ from more4d.geometry.rotation import rigid, so3_exp
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import (
     apply_camera_motion,
-    camera_travel,
+    camera_displacement,
     estimate_camera_motion,
     remove_camera_motion,
 )
@@ -106,13 +106,13 @@ def test_travel_says_metres_depths_degrees_and_pixels() -> None:
     )
     aside = torch.eye(4).repeat(2, 1, 1)
     aside[1, 0, 3] = -0.5
-    travel = camera_travel(aside, wall)
+    travel = camera_displacement(aside, wall)
     assert travel.distance_m == pytest.approx(0.5) and travel.relative == pytest.approx(0.125)
     assert travel.angle_deg == pytest.approx(0.0, abs=1e-4)
     assert travel.image_px == pytest.approx(0.5 / 4 * WIDTH)
     turned = rigid(so3_exp(torch.tensor([[0.0, 0, 0], [0, math.radians(3), 0]])), torch.zeros(2, 3))
-    assert camera_travel(turned, wall).angle_deg == pytest.approx(3.0, abs=1e-3)
-    assert camera_travel(torch.eye(4).expand(2, 4, 4), wall).image_px == 0
+    assert camera_displacement(turned, wall).angle_deg == pytest.approx(3.0, abs=1e-3)
+    assert camera_displacement(torch.eye(4).expand(2, 4, 4), wall).image_px == 0
 
 
 def test_poses_that_do_not_fit_the_tracks_are_refused() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from more4d.foundation.errors import InputError, MissingPackageError
-from more4d.tracking.interface import TRACKERS, PointTracker, check_clip, open_tracker
+from more4d.tracking.interface import TRACKERS, PointTracker, check_video, open_tracker
 
 
 def test_the_built_in_tracker_opens_and_is_one() -> None:
@@ -41,12 +41,12 @@ def test_delta_that_is_not_installed_is_named_with_its_remedy() -> None:
 
 def test_what_no_tracker_can_use_is_refused() -> None:
     video, depth = torch.full((2, 20, 24, 3), 0.5), torch.ones(2, 20, 24)
-    check_clip(video, depth)
+    check_video(video, depth)
     with pytest.raises(ValueError, match="its depth, got"):
-        check_clip(video, depth[:1])
+        check_video(video, depth[:1])
     with pytest.raises(ValueError, match="lie in"):
-        check_clip(video * 255, depth)
+        check_video(video * 255, depth)
     for value in (0.0, -1.0, float("nan"), float("inf")):
         depth[1, 2, 3] = value
         with pytest.raises(ValueError, match="finite and positive"):
-            check_clip(video, depth)
+            check_video(video, depth)

@@ -5,7 +5,13 @@ import torch
 
 from more4d.geometry.camera import pixel_centres
 from more4d.tracking.camera_motion import CameraMotion
-from more4d.tracking.lifting import align_depths, guess_hidden, lift_tracks, sample_depth, start_positions
+from more4d.tracking.lifting import (
+    align_depths,
+    estimate_occluded,
+    lift_tracks,
+    sample_depth,
+    start_positions,
+)
 from tests.tracking.moving_square import (
     CAMERA,
     COLUMNS,
@@ -110,7 +116,7 @@ def test_an_unseen_point_moves_with_its_surface_and_ties_to_its_sightings() -> N
     seen[1:4, 5, 5] = False
     given = positions.clone()
     given[1:4, 5, 5] = 99.0
-    guessed = guess_hidden(given, seen, torch.full((12, 16, 3), 0.5))
+    guessed = estimate_occluded(given, seen, torch.full((12, 16, 3), 0.5))
     assert torch.equal(guessed[seen], positions[seen])
     expected = positions[1:4, 5, 5] + torch.tensor([0.25, 0.5, 0.75])[:, None] * offset
     # The given positions of unseen points weigh a little: 99 m are heard of.

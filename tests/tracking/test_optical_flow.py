@@ -5,8 +5,8 @@ import torch
 
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import moving_pixels, track_errors
-from more4d.scenes.capture import capture, film
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip, render_video
+from more4d.scenes.scene_sampling import sample_scene
 from more4d.tracking.optical_flow import OpticalFlowOptions, OpticalFlowTracker
 from tests.tracking.moving_square import (
     CAMERA,
@@ -104,8 +104,8 @@ def test_a_single_frame_stays_where_it_is() -> None:
 
 def test_a_procedural_clip_is_tracked_within_measured_bounds() -> None:
     scene = sample_scene(SCENE)
-    truth = capture(scene, height=96, width=128, frames=9).tracks
-    movie = film(scene, height=96, width=128, frames=9)
+    truth = render_clip(scene, height=96, width=128, frames=9).tracks
+    movie = render_video(scene, height=96, width=128, frames=9)
     tracks = OpticalFlowTracker().track(movie.frames, movie.depth_m, scene.camera)
     errors = track_errors(tracks, truth, moving=moving_pixels(truth.positions, truth.camera))
     assert errors.error_px < 0.1 and errors.moving_median_px < 0.7

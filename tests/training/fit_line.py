@@ -75,8 +75,8 @@ class FitLine(Task):
         return []
 
 
-def learned(folder: Path) -> dict[str, torch.Tensor]:
-    """What the newest checkpoint in `folder` has learned."""
+def trained_parameters(folder: Path) -> dict[str, torch.Tensor]:
+    """What the newest checkpoint in `folder` has trained_parameters."""
     task = FitLine()
     load_trained(CheckpointFolder(folder), task)
     return {name: p.detach() for name, p in task.named_parameters() if p.requires_grad}

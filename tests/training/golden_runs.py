@@ -20,7 +20,7 @@ from more4d.training.run import run
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = Path(__file__).resolve().parent / "golden"
+GOLDEN_FOLDER = Path(__file__).resolve().parent / "golden"
 STEPS = 20
 LOOP = (
     f"loop.steps={STEPS}",
@@ -73,7 +73,7 @@ RUNS = {
     "depth": Golden(
         config="depth.yaml",
         settings=(
-            "options.data={{shapes: [[48, 64]], group: 2, block: 4, visits: 3}}",
+            "options.data={{shapes: [[48, 64]], group: 2, block: 4, repeats: 3}}",
             "options.network={{widths: [8, 8, 16, 16], blocks: [1, 1, 1, 1], global_blocks: 1, heads: 2}}",
         ),
     ),
@@ -84,13 +84,13 @@ RUNS = {
             "options.codec={networks}/trajectory_codec.safetensors",
             "options.text={networks}/text.safetensors",
             "options.motion_features_weights={networks}/motion_features.safetensors",
-            "options.start.reader=null",
-            "options.train_reader=true",
+            "options.start.text_grounding=null",
+            "options.train_text_grounding=true",
             "options.decoded_clips=1",
             "options.network.image_channels=24",
             "options.network.depth_channels=16",
             f"options.network.wan={{{{in_channels: 84, motion_feature_dim: 16, {WAN}}}}}",
-            "options.network.reader={{feature_dim: 16, text_dim: 16, dim: 16, heads: 2}}",
+            "options.network.text_grounding={{feature_dim: 16, text_dim: 16, dim: 16, heads: 2}}",
         ),
     ),
     "vism": Golden(
@@ -122,15 +122,15 @@ def losses(name: str, folder: Path) -> list[float]:
     return [line["loss"] for line in read_journal(folder / "run")]
 
 
-def kept(name: str) -> list[float]:
+def load_golden(name: str) -> list[float]:
     """The losses that a run had when they were last kept."""
-    return json.loads((KEPT / f"{name}.json").read_text())["losses"]
+    return json.loads((GOLDEN_FOLDER / f"{name}.json").read_text())["losses"]
 
 
-def keep(name: str, values: Sequence[float]) -> None:
+def save_golden(name: str, values: Sequence[float]) -> None:
     """Write the losses of a run beside the tests."""
     lines = {"config": RUNS[name].config, "torch": torch.__version__, "losses": list(values)}
-    (KEPT / f"{name}.json").write_text(json.dumps(lines, indent=1) + "\n")
+    (GOLDEN_FOLDER / f"{name}.json").write_text(json.dumps(lines, indent=1) + "\n")
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
     for name in parser.parse_args().names or RUNS:
         with tempfile.TemporaryDirectory() as folder:
             values = losses(name, Path(folder))
-        keep(name, values)
+        save_golden(name, values)
         print(f"{name}: {values[0]:.6g} ... {values[-1]:.6g}")
 
 

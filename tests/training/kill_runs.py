@@ -21,27 +21,27 @@ from tests.training.fit_line import LOOP, FitLine
 CONFIG = replace(LOOP, steps=200, save_every=2, learning_rate=0.02, log_every=1000)
 
 
-class ToldLine(FitLine):
+class ReportingLine(FitLine):
     """Tells its parent of every step it begins."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, write_end: int) -> None:
         super().__init__()
-        self._told = told
+        self._pipe = write_end
 
     def forward(self, batch, generator):
-        os.write(self._told, b".")
+        os.write(self._pipe, b".")
         return super().forward(batch, generator)
 
 
 def start(folder: Path) -> tuple[int, int]:
     """Fork a child that trains to the end; returns its process number and where to hear of its steps."""
-    heard, told = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(heard)
-        os._exit(0 if train(ToldLine(told), CONFIG, folder) else 3)
-    os.close(told)
-    return child, heard
+        os.close(read_end)
+        os._exit(0 if train(ReportingLine(write_end), CONFIG, folder) else 3)
+    os.close(write_end)
+    return child, read_end
 
 
 def main() -> None:
@@ -54,17 +54,17 @@ def main() -> None:
     draw = random.Random(options.seed)
     saving = 0
     for _ in range(options.kills):
-        child, heard = start(options.folder)
+        child, read_end = start(options.folder)
         for _ in range(draw.randint(1, 5)):
-            os.read(heard, 1)
+            os.read(read_end, 1)
         time.sleep(draw.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), f"the run ended ({status}) before it was killed"
-        os.close(heard)
+        os.close(read_end)
         saving += any(options.folder.glob(".step-*"))
-    child, heard = start(options.folder)
-    while os.read(heard, 4096):
+    child, read_end = start(options.folder)
+    while os.read(read_end, 4096):
         pass
     _, status = os.waitpid(child, 0)
     assert status == 0, status

@@ -9,7 +9,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.layout import TensorLayout
+from more4d.training.sharding import TensorSharding
 
 
 def network(seed: int) -> nn.Module:
@@ -30,28 +30,28 @@ def main() -> None:
     plain = network(0)
     plain_optimiser = torch.optim.AdamW(plain.parameters(), lr=0.1)
     stepped(plain, 3, plain_optimiser)
-    plain_layout = TensorLayout(plain_optimiser)
+    plain_layout = TensorSharding(plain_optimiser)
 
     sharded = network(1)  # other weights: all must come from what is set
     fully_shard(sharded, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),)))
     optimiser = torch.optim.AdamW(sharded.parameters(), lr=0.1)
-    layout = TensorLayout(optimiser)
-    average = ExponentialMovingAverage(sharded, layout, 0.9)
+    sharding = TensorSharding(optimiser)
+    average = ExponentialMovingAverage(sharded, sharding, 0.9)
     pairs = list(zip(plain.named_parameters(), sharded.parameters(), strict=True))
     for (name, whole), shard in pairs:
         assert isinstance(shard, DTensor)
-        layout.set_weight(shard, plain_layout.weight(whole))
-        layout.set_moments(shard, plain_layout.moments(whole))
-        average.set_whole(name, shard, whole.detach())
-        assert torch.equal(average.whole(name, shard), whole)
+        sharding.set_weight(shard, plain_layout.weight(whole))
+        sharding.set_moments(shard, plain_layout.moments(whole))
+        average.set_full(name, shard, whole.detach())
+        assert torch.equal(average.full(name, shard), whole)
     stepped(plain, 2, plain_optimiser)
     stepped(sharded, 2, optimiser)
     average.update(sharded)
     for (name, whole), shard in pairs:
-        torch.testing.assert_close(layout.weight(shard), whole.detach())
-        assert average.whole(name, shard).shape == whole.shape
+        torch.testing.assert_close(sharding.weight(shard), whole.detach())
+        assert average.full(name, shard).shape == whole.shape
         for key, value in plain_layout.moments(whole).items():
-            torch.testing.assert_close(layout.moments(shard)[key], value)
+            torch.testing.assert_close(sharding.moments(shard)[key], value)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from more4d.foundation.config import from_mapping, load_config
-from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network
 from more4d.training.config import TrainConfig
 from more4d.training.run import task_type
+from more4d.weights.network_files import load_network
+from more4d.weights.registry import BUILDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(

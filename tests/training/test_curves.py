@@ -55,18 +55,18 @@ def test_moments_weigh_their_lines_by_samples(tmp_path, plotted):
     lines = journal(2)
     lines[0] |= {"samples_per_noise_level": [3], "loss_per_noise_level": [1.0]}
     lines[1] |= {"samples_per_noise_level": [1], "loss_per_noise_level": [5.0]}
-    curves.MOMENTS, before = 1, curves.MOMENTS
+    curves.NOISE_CURVES, before = 1, curves.NOISE_CURVES
     try:
         draw_curves(tmp_path, lines)
     finally:
-        curves.MOMENTS = before
+        curves.NOISE_CURVES = before
     assert plotted[NOISE][0].y == [2.0]
 
 
 def test_a_long_run_is_drawn_smoothly_too_and_with_few_points(tmp_path, plotted):
     draw_curves(tmp_path, journal(3000, bins=False))
     logged, smooth = plotted[LOSS]
-    assert len(logged.x) == len(smooth.x) == curves.MOST_POINTS
+    assert len(logged.x) == len(smooth.x) == curves.MAX_POINTS
     assert not (tmp_path / NOISE).exists()
 
 

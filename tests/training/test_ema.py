@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.layout import TensorLayout
+from more4d.training.sharding import TensorSharding
 
 
 def averaged(layer: nn.Module, decay: float) -> ExponentialMovingAverage:
-    return ExponentialMovingAverage(layer, TensorLayout(torch.optim.AdamW(layer.parameters())), decay)
+    return ExponentialMovingAverage(layer, TensorSharding(torch.optim.AdamW(layer.parameters())), decay)
 
 
 def test_early_weights_are_forgotten_faster_than_the_decay_says():
@@ -34,9 +34,9 @@ def test_a_whole_average_is_set_again_as_it_was():
     average = averaged(layer, 0.9)
     nn.init.ones_(layer.weight)
     average.update(layer)
-    whole = average.whole("weight", layer.weight)
+    whole = average.full("weight", layer.weight)
     other = averaged(layer, 0.9)
-    other.set_whole("weight", layer.weight, whole)
+    other.set_full("weight", layer.weight, whole)
     assert torch.equal(other.average["weight"], average.average["weight"])
 
 

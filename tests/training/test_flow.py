@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.training.flow import FlowOptions, chosen, flow_losses, noised, without
+from more4d.training.flow import FlowOptions, add_noise, flow_losses, random_mask, zero_where
 
 
 def generator(seed=0):
@@ -13,7 +13,7 @@ def generator(seed=0):
 
 def test_noised_latents_lie_on_the_line_from_clean_to_noise():
     clean = torch.randn(3, 2, 2, 2, 2, generator=generator())
-    start = noised(clean, FlowOptions(), generator(1))
+    start = add_noise(clean, FlowOptions(), generator(1))
     # z_sigma = z + sigma (eps - z), and the target is eps - z
     expected = clean + start.sigma.view(-1, 1, 1, 1, 1) * start.target
     torch.testing.assert_close(start.noisy, expected)
@@ -22,19 +22,19 @@ def test_noised_latents_lie_on_the_line_from_clean_to_noise():
 
 def test_the_same_generator_draws_the_same_noise():
     clean = torch.zeros(2, 1, 1, 1, 1)
-    first, second = (noised(clean, FlowOptions(), generator(3)) for _ in range(2))
+    first, second = (add_noise(clean, FlowOptions(), generator(3)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_things_happen_at_their_rate_and_never_at_none():
-    assert 200 < int(chosen(1000, 0.25, generator()).sum()) < 300
-    assert not chosen(1000, 0.0, generator()).any()
-    assert chosen(1000, 1.0, generator()).all()
+    assert 200 < int(random_mask(1000, 0.25, generator()).sum()) < 300
+    assert not random_mask(1000, 0.0, generator()).any()
+    assert random_mask(1000, 1.0, generator()).all()
 
 
 def test_what_is_hit_becomes_zero_and_the_rest_stays():
     values = torch.ones(3, 2, 2)
-    dropped = without(values, torch.tensor([True, False, True]))
+    dropped = zero_where(values, torch.tensor([True, False, True]))
     assert dropped.flatten(1).sum(1).tolist() == [0, 4, 0]
 
 

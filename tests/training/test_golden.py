@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.training.golden_runs import KEPT, RUNS, STEPS, kept, losses
+from tests.training.golden_runs import GOLDEN_FOLDER, RUNS, STEPS, load_golden, losses
 
 TOLERANCE = 1e-4
 """Relative. Not exact: other processors, builds of torch and numbers of threads add floats in another order
@@ -15,8 +15,8 @@ TOLERANCE = 1e-4
 def test_a_training_has_the_losses_it_had(name, tmp_path):
     values = losses(name, tmp_path)
     assert len(values) == STEPS
-    np.testing.assert_allclose(values, kept(name), rtol=TOLERANCE)
+    np.testing.assert_allclose(values, load_golden(name), rtol=TOLERANCE)
 
 
 def test_every_file_of_losses_belongs_to_a_run():
-    assert {path.stem for path in KEPT.glob("*")} == set(RUNS)
+    assert {path.stem for path in GOLDEN_FOLDER.glob("*")} == set(RUNS)

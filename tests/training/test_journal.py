@@ -12,7 +12,7 @@ import torch
 from more4d.foundation.errors import MissingPackageError
 from more4d.training import journal as journal_module
 from more4d.training.journal import NAME, Journal, read_journal
-from more4d.training.window import BINS, Measured
+from more4d.training.metric_window import BINS, StepMetrics
 from tests.training.fit_line import LOOP
 
 CONFIG = replace(LOOP, steps=8, log_every=2)
@@ -26,8 +26,8 @@ def write(folder, steps, *, start=0, show=True, value=float, config=CONFIG, gath
     journal = Journal(config, folder, start, samples=6, show=show, gather=gather)
     noise = torch.tensor(levels).reshape(-1, 2)
     for step in steps:
-        seen = Measured(metrics={"loss": value(step)}, noise_levels=noise)
-        journal.note(step, seen, memory_gib=1.5, bad=3)
+        seen = StepMetrics(metrics={"loss": value(step)}, noise_levels=noise)
+        journal.record(step, seen, memory_gib=1.5, bad=3)
     journal.close()
 
 
@@ -124,8 +124,8 @@ def test_the_time_left_is_that_of_the_steps_to_come(tmp_path, caplog, monkeypatc
     journal = Journal(CONFIG, tmp_path, 4, samples=6, show=True, gather=alone)
     for step in (4, 5):
         now[0] += 45.0
-        seen = Measured(metrics={"loss": 1.0}, noise_levels=torch.zeros(0, 2))
-        journal.note(step, seen, memory_gib=1.0, bad=0)
+        seen = StepMetrics(metrics={"loss": 1.0}, noise_levels=torch.zeros(0, 2))
+        journal.record(step, seen, memory_gib=1.0, bad=0)
     journal.close()
     assert "01:30 left" in caplog.records[0].message  # two more steps
     assert read_journal(tmp_path)[0]["samples_per_s"] == 6 / 45
@@ -139,8 +139,8 @@ def test_curves_are_drawn_at_the_end_and_now_and_then_before(tmp_path, monkeypat
         now[0] = seconds
         for step in (0, 1):
             now[0] += 0.1
-            seen = Measured(metrics={"loss": 1.0}, noise_levels=torch.zeros(0, 2))
-            journal.note(step, seen, memory_gib=1.0, bad=0)
+            seen = StepMetrics(metrics={"loss": 1.0}, noise_levels=torch.zeros(0, 2))
+            journal.record(step, seen, memory_gib=1.0, bad=0)
         path.unlink(missing_ok=True)
         journal.draw(last=last)
         assert path.exists() == drawn

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from more4d.files.checkpoints import CheckpointFolder
-from tests.training.fit_line import learned
+from tests.training.fit_line import trained_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def end_of(folder: Path, kills: int) -> tuple[dict[str, torch.Tensor], int]:
-    """What a run has learned that was killed so often, and how many kills came while it was saving."""
+    """What a run has trained_parameters that was killed so often, and how many kills came while it was saving."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.kill_runs", str(folder), "--kills", str(kills)],
         cwd=ROOT,
@@ -27,7 +27,7 @@ def end_of(folder: Path, kills: int) -> tuple[dict[str, torch.Tensor], int]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return learned(folder), int(done.stdout)
+    return trained_parameters(folder), int(done.stdout)
 
 
 def test_thirty_kills_change_no_bit_of_what_is_learned(tmp_path):
@@ -55,5 +55,5 @@ def test_a_signal_to_the_whole_job_saves_though_its_workers_hear_it_too(tmp_path
     subprocess.run([*line, "--save-every", "100"], cwd=ROOT, env=environment, check=True)
     whole = [*line[:3], str(tmp_path / "whole"), *line[4:], "--save-every", "100"]
     subprocess.run(whole, cwd=ROOT, env=environment, check=True)
-    for name, tensor in learned(tmp_path / "whole").items():
-        assert torch.equal(tensor, learned(tmp_path / "run")[name])
+    for name, tensor in trained_parameters(tmp_path / "whole").items():
+        assert torch.equal(tensor, trained_parameters(tmp_path / "run")[name])

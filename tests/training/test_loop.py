@@ -11,16 +11,16 @@ import torch
 from more4d.files.checkpoints import CheckpointFolder
 from more4d.files.image import load_image
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
+from more4d.training.batches import StepSampler
 from more4d.training.checkpoint import load_trained
-from more4d.training.intake import StepSampler
 from more4d.training.loop import train
 from more4d.training.optim import build_optimiser, learning_rate, set_learning_rate
-from tests.training.fit_line import LOOP, FitLine, Points, learned
+from tests.training.fit_line import LOOP, FitLine, Points, trained_parameters
 
 
 def trained(folder, config=LOOP):
     assert train(FitLine(), config, folder)
-    return torch.cat([p.flatten() for p in learned(folder).values()])
+    return torch.cat([p.flatten() for p in trained_parameters(folder).values()])
 
 
 def test_training_lowers_the_loss(tmp_path):
@@ -168,7 +168,7 @@ def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path):
     for parts in (1, 2):
         folder = tmp_path / str(parts)
         train(Plain(), replace(LOOP, steps=3, batch_size=2 // parts, accumulate=parts), folder)
-        weights.append(torch.cat([p.flatten() for p in learned(folder).values()]))
+        weights.append(torch.cat([p.flatten() for p in trained_parameters(folder).values()]))
     assert torch.allclose(*weights, atol=1e-6)
 
 
@@ -192,7 +192,9 @@ def test_the_learning_rate_rises_then_falls(schedule):
 
 
 def test_modules_learn_at_their_own_rates_and_biases_are_not_decayed():
-    config = replace(LOOP, rates={"layer": 0.5, "layer.3": 0.1}, schedule="constant", weight_decay=0.3)
+    config = replace(
+        LOOP, lr_multipliers={"layer": 0.5, "layer.3": 0.1}, schedule="constant", weight_decay=0.3
+    )
     task = FitLine()
     optimiser = build_optimiser(task, config)
     set_learning_rate(optimiser, 5, config)
@@ -206,4 +208,4 @@ def test_modules_learn_at_their_own_rates_and_biases_are_not_decayed():
 
 def test_a_rate_for_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"begins with 'decoder'; there are layer"):
-        build_optimiser(FitLine(), replace(LOOP, rates={"decoder": 2.0}))
+        build_optimiser(FitLine(), replace(LOOP, lr_multipliers={"decoder": 2.0}))

@@ -5,10 +5,10 @@ import torch
 
 from more4d.files.image import load_image, save_image
 from more4d.foundation.errors import ConfigError, InputError
-from more4d.networks.registry import BUILDERS
-from more4d.networks.weights import load_network, read_network_header, save_network
 from more4d.training.preview import PreviewOptions, PreviewPhoto, make_preview, models_with
 from more4d.training.task import Task
+from more4d.weights.network_files import load_network, read_network_header, save_network
+from more4d.weights.registry import BUILDERS
 from tests.presets import write_random_preset
 
 
@@ -30,7 +30,7 @@ class Exports(Task):
 
     def export(self, folder, notes):
         path = folder / "strag.safetensors"
-        save_network(path, self.strag, kind="strag", config=self.config, notes=notes)
+        save_network(path, self.strag, architecture="strag", config=self.config, notes=notes)
         return [path]
 
 
@@ -60,8 +60,8 @@ def test_other_networks_are_those_of_the_preset(options, tmp_path):
     exported = Exports(options.weights, 1.0).export(tmp_path, {})
     models = models_with(exported, options.weights)
     plain = models_with([], options.weights)
-    assert models.identity("vism") == plain.identity("vism")
-    assert models.identity("strag") != plain.identity("strag")
+    assert models.fingerprint("vism") == plain.fingerprint("vism")
+    assert models.fingerprint("strag") != plain.fingerprint("strag")
 
 
 def test_a_missing_photo_is_known_before_training_begins(options, tmp_path):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.files.json_lines import read_lines
-from more4d.training.intake import BAD_SAMPLES
+from more4d.files.json_lines import read_json_lines
+from more4d.training.batches import BAD_SAMPLES
 from more4d.training.journal import read_journal
-from tests.training.fit_line import learned
+from tests.training.fit_line import trained_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -48,12 +48,12 @@ def start(
 def train(
     folder: Path, kind: str, processes: int, steps: int, precision: str = "no"
 ) -> dict[str, torch.Tensor]:
-    """Train in processes of their own; returns what was learned."""
+    """Train in processes of their own; returns what was trained_parameters."""
     done = start(folder, kind, processes, steps, precision)
     assert done.returncode == 0, done.stderr[-3000:]
     named = "(?:ddp|one process)" if kind == "ddp" else kind.partition("_")[0]
     assert len(re.findall(rf"{named}, {processes} processes", done.stderr)) == processes
-    return learned(folder)
+    return trained_parameters(folder)
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> None:
@@ -96,7 +96,7 @@ def test_processes_count_bad_samples_together_and_stop_together(tmp_path):
     done = start(tmp_path / "borne", "ddp", 2, 4, "no", *bad, "0.02")
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line["bad_samples"] for line in read_journal(tmp_path / "borne")] == [2, 2]
-    named = [line["sample"] for line in read_lines(tmp_path / "borne" / BAD_SAMPLES)]
+    named = [line["sample"] for line in read_json_lines(tmp_path / "borne" / BAD_SAMPLES)]
     assert named == [f"sample {index}: point-{index}.txt is damaged" for index in (2, 7)]
     done = start(tmp_path / "stopped", "ddp", 2, 4, "no", *bad, "0.01")
     assert done.returncode != 0

@@ -22,18 +22,18 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 LONG_SIDE, SHORT_SIDE = 64, 36
-REACH, BLOCK = 12, 6
-MOST_OF_A_BLOCK = 0.1
+SEARCH_RADIUS, BLOCK = 12, 6
+MAX_BLOCK_RESIDUAL = 0.1
 """So much a block may add at most: a thing that comes in changes few blocks much, a cut changes most."""
 NEIGHBOURS = 4
-UNEXPLAINED = 0.02
+MIN_CUT_RESIDUAL = 0.02
 """Mean difference, of values in [0, 1], that motion leaves unexplained and from which on it can be a cut."""
-SPIKE = 2.5
+CUT_RATIO = 2.5
 """How many times a cut's unexplained difference is that of the pairs around it."""
 FADE_SPANS = (8, 16, 32)
 FADE_DIFFERENCE = 0.08
-FADE_UNEXPLAINED = 0.04
-FADE_BEND = 0.2
+FADE_RESIDUAL = 0.04
+FADE_NONLINEARITY = 0.2
 """How far, relative to the change, a frame inside a fade may be from the mixture of its ends."""
 
 
@@ -62,17 +62,17 @@ def find_cuts(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[int]:
     plain = [_plain_difference(before, after) for before, after in pairwise(thumbnails)]
 
     @cache
-    def leftover(pair: int) -> float:
-        return unexplained_difference(*thumbnails[pair : pair + 2])
+    def residual(pair: int) -> float:
+        return motion_compensated_residual(*thumbnails[pair : pair + 2])
 
     def is_cut(pair: int) -> bool:
         # The search for motion is what takes time: it is left out where a look says enough.
-        if plain[pair] < max(UNEXPLAINED, _median(plain[other] for other in around(pair))):
+        if plain[pair] < max(MIN_CUT_RESIDUAL, _median(plain[other] for other in around(pair))):
             return False
-        if leftover(pair) < UNEXPLAINED:
+        if residual(pair) < MIN_CUT_RESIDUAL:
             return False
-        usual = _median(min(plain[other], leftover(other)) for other in around(pair))
-        return leftover(pair) > SPIKE * usual and not _is_flash(thumbnails, pair)
+        usual = _median(min(plain[other], residual(other)) for other in around(pair))
+        return residual(pair) > CUT_RATIO * usual and not _is_flash(thumbnails, pair)
 
     def around(pair: int) -> list[int]:
         near = range(max(0, pair - NEIGHBOURS), min(len(plain), pair + NEIGHBOURS + 1))
@@ -92,13 +92,13 @@ def find_gradual_changes(thumbnails: UInt8[Tensor, "frames height width 3"]) -> 
                 float((frame - torch.lerp(first, last, quarter / 4)).abs().mean())
                 for quarter, frame in enumerate(between, start=1)
             ]
-            linear = change > FADE_DIFFERENCE and max(bends) < FADE_BEND * change
-            if linear and unexplained_difference(*thumbnails[[start, start + span]]) > FADE_UNEXPLAINED:
+            linear = change > FADE_DIFFERENCE and max(bends) < FADE_NONLINEARITY * change
+            if linear and motion_compensated_residual(*thumbnails[[start, start + span]]) > FADE_RESIDUAL:
                 found.update(range(start, start + span + 1))
     return found
 
 
-def unexplained_difference(
+def motion_compensated_residual(
     before: UInt8[Tensor, "height width 3"], after: UInt8[Tensor, "height width 3"]
 ) -> float:
     """Mean difference, of values in [0, 1], that is left when each block of `after` is taken from where
@@ -106,10 +106,10 @@ def unexplained_difference(
     """
     first, second = torch.stack([before, after]).movedim(-1, 1).float() / 255
     height, width = second.shape[-2:]
-    around = pad(first[None], (REACH,) * 4, mode="replicate")[0]
+    around = pad(first[None], (SEARCH_RADIUS,) * 4, mode="replicate")[0]
     moved = around.unfold(1, height, 1).unfold(2, width, 1)
     errors = (moved - second[:, None, None]).abs_().mean(0).flatten(0, 1)
-    return float(avg_pool2d(errors, BLOCK).amin(0).clamp(max=MOST_OF_A_BLOCK).mean())
+    return float(avg_pool2d(errors, BLOCK).amin(0).clamp(max=MAX_BLOCK_RESIDUAL).mean())
 
 
 def _plain_difference(before: Tensor, after: Tensor) -> float:
@@ -125,4 +125,4 @@ def _is_flash(thumbnails: Tensor, pair: int) -> bool:
     """Whether the scene before the pair is back at most three frames later."""
     before = thumbnails[max(0, pair - 1) : pair + 1]
     later = thumbnails[pair + 2 : pair + 5]
-    return any(unexplained_difference(a, b) < UNEXPLAINED / 2 for a in before for b in later)
+    return any(motion_compensated_residual(a, b) < MIN_CUT_RESIDUAL / 2 for a in before for b in later)

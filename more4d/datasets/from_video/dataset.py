@@ -8,13 +8,13 @@ from more4d.datasets.from_video.options import Options
 from more4d.datasets.from_video.outcome import VideoOutcome
 from more4d.datasets.from_video.progress_record import ProgressRecord
 from more4d.datasets.from_video.report import write_report
-from more4d.datasets.from_video.running import Runner
+from more4d.datasets.from_video.runners import Runner
 from more4d.datasets.from_video.sources import Source, find_sources
-from more4d.files.shards import ShardWriter
+from more4d.files.clip_shards import ShardWriter
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import InputError
 
-LEAST_SEEN = 10
+MIN_SEEN = 10
 """Videos over which the share of bad ones is taken at least."""
 
 Progress = Callable[[VideoOutcome | None, int, int], None]
@@ -87,7 +87,7 @@ def make_dataset(
                 for clip in outcome.encoded:
                     # A run that was killed may have left some of a video's clips.
                     if clip.name not in writer.sources:
-                        writer.add_encoded(clip.name, clip.facts, clip.members)
+                        writer.add_encoded(clip.name, clip.info, clip.members)
                         made += 1
                 dropped += sum(not report.kept for report in outcome.reports)
                 record.finish(sources[outcome.video], outcome)
@@ -121,7 +121,7 @@ def _waiting(
 
 
 def _check_bad(failures: dict[str, str], seen: int, allowed: float) -> None:
-    if len(failures) > allowed * max(seen, LEAST_SEEN):
+    if len(failures) > allowed * max(seen, MIN_SEEN):
         name, reason = next(reversed(failures.items()))
         raise InputError(
             f"{len(failures)} of {seen} videos could not be used, more than --max_bad_fraction {allowed:g} "

@@ -15,8 +15,8 @@ from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.depth_map import robust_quantile
 from more4d.geometry.motion import normalise_motion
 from more4d.geometry.tracks import PointTracks
-from more4d.metrics.pictures import ssim
-from more4d.tracking.camera_motion import CameraMotion, CameraTravel
+from more4d.metrics.image_quality import ssim
+from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
 
 SSIM_PIXELS = 16_384
 SSIM_FRAMES = 5
@@ -40,27 +40,27 @@ class Verdict:
     reason: str = ""
 
 
-def picture_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> list[Verdict]:
+def image_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> list[Verdict]:
     """All that can be said of a clip in [0, 1] by looking at it."""
     return [
-        blackness(video, bounds),
+        brightness(video, bounds),
         contrast(video, bounds),
         sharpness(video, bounds),
-        likeness(video, bounds),
+        similarity(video, bounds),
     ]
 
 
-def blackness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+def brightness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
     """Brightness that the brightest twentieth of the darkest frame exceeds."""
     value = min(float(robust_quantile(frame.mean(-1), 0.95)) for frame in video)
-    bad = value < bounds.darkest
+    bad = value < bounds.min_brightness
     return _verdict("brightness", value, bad, f"a frame is black (brightness {value:.2f})")
 
 
 def contrast(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
     """Standard deviation of brightness in the flattest frame."""
     value = float(video.mean(-1).flatten(1).std(1).min())
-    bad = value < bounds.least_contrast
+    bad = value < bounds.min_contrast
     return _verdict("contrast", value, bad, f"a frame is blank (contrast {value:.3f})")
 
 
@@ -73,11 +73,11 @@ def sharpness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> 
     detail = conv2d(grey, torch.tensor(LAPLACIAN)[None, None])
     values = detail.flatten(1).std(1) / grey.flatten(1).std(1).clamp_min(1e-6)
     value = float(values.median())
-    bad = value < bounds.least_sharpness
+    bad = value < bounds.min_sharpness
     return _verdict("sharpness", value, bad, f"the pictures are blurred (sharpness {value:.2f})")
 
 
-def likeness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
+def similarity(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
     """Mean SSIM of some frames, evenly spread, to the first one, at about 128 x 128 pixels."""
     scale = min(1.0, (SSIM_PIXELS / (video.shape[1] * video.shape[2])) ** 0.5)
     chosen = video[torch.linspace(0, len(video) - 1, min(SSIM_FRAMES, len(video))).round().long()]
@@ -87,11 +87,9 @@ def likeness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> V
         chosen = planes.movedim(1, -1).clamp(0, 1)
     value = float(ssim(chosen[:1].expand_as(chosen[1:]), chosen[1:]).mean())
     reason = f"nothing happens (SSIM to the first frame {value:.2f})"
-    if value < bounds.least_alike:
+    if value < bounds.min_ssim:
         reason = f"too much changes (SSIM to the first frame {value:.2f})"
-    return _verdict(
-        "SSIM to first frame", value, not bounds.least_alike <= value <= bounds.most_alike, reason
-    )
+    return _verdict("SSIM to first frame", value, not bounds.min_ssim <= value <= bounds.max_ssim, reason)
 
 
 def depth_verdicts(depth_m: Float[Tensor, "height width"], bounds: Bounds) -> list[Verdict]:
@@ -100,8 +98,8 @@ def depth_verdicts(depth_m: Float[Tensor, "height width"], bounds: Bounds) -> li
     distant = f"all is far away (median depth {median:.0f} m)"
     flat = f"the depth is flat (far is {far / near:.2f} times near)"
     return [
-        _verdict("median depth (m)", median, median > bounds.farthest_m, distant),
-        _verdict("far to near depth", far / near, far / near < bounds.least_depth_range, flat),
+        _verdict("median depth (m)", median, median > bounds.max_median_depth_m, distant),
+        _verdict("far to near depth", far / near, far / near < bounds.min_depth_range, flat),
     ]
 
 
@@ -113,19 +111,19 @@ def flicker(tracks: PointTracks, bounds: Bounds) -> Verdict:
     both = tracks.visibility[1:] & tracks.visibility[:-1]
     jumps = depth.diff(dim=0).masked_fill(~both, torch.nan).flatten(1).nanmedian(1).values
     value = float(jumps.nan_to_num(0.0).abs().max())
-    bad = value > bounds.most_flicker
+    bad = value > bounds.max_depth_flicker
     return _verdict("depth flicker", value, bad, f"the estimated depth flickers (by {value:.0%})")
 
 
 def track_verdicts(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
     """What can be said of finished tracks."""
-    return [visible_at_the_end(tracks, bounds), coherence(tracks, bounds), *motion(tracks, bounds)]
+    return [visible_at_end(tracks, bounds), coherence(tracks, bounds), *motion(tracks, bounds)]
 
 
-def visible_at_the_end(tracks: PointTracks, bounds: Bounds) -> Verdict:
+def visible_at_end(tracks: PointTracks, bounds: Bounds) -> Verdict:
     """Share of points that are still seen in the last frame."""
     value = float(tracks.visibility[-1].float().mean())
-    bad = value < bounds.least_visible
+    bad = value < bounds.min_visible
     return _verdict("seen at the end", value, bad, f"most points are lost ({value:.0%} seen at the end)")
 
 
@@ -145,7 +143,7 @@ def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
         allowed = OUTLIER_PX + OUTLIER_SHARE * usual.norm(dim=-1)
         if bool(seen.any()):
             worst = min(worst, float((off <= allowed)[seen].float().mean()))
-    bad = worst < bounds.least_coherent
+    bad = worst < bounds.min_coherent
     return _verdict("coherence", worst, bad, f"tracks are torn ({worst:.0%} move like their neighbours)")
 
 
@@ -156,30 +154,30 @@ def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
     fast, most = (float(robust_quantile(far, q)) for q in (0.98, 0.9))
     return [
         _verdict(
-            "motion of the fastest", fast, fast < bounds.least_motion, f"nothing moves by itself ({fast:.3f})"
+            "motion of the fastest", fast, fast < bounds.min_motion, f"nothing moves by itself ({fast:.3f})"
         ),
-        _verdict("motion of most", most, most > bounds.most_motion, f"motion is implausible ({most:.2f})"),
+        _verdict("motion of most", most, most > bounds.max_motion, f"motion is implausible ({most:.2f})"),
     ]
 
 
-def agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
+def camera_agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
     """Share of points that agree with one motion of the camera, in the median frame."""
     value = float(motion.inlier_share[1:].median())
-    bad = value < bounds.least_agreement
+    bad = value < bounds.min_camera_agreement
     reason = f"the camera's motion is unclear ({value:.0%} of the points agree)"
     return _verdict("camera agreement", value, bad, reason)
 
 
-def camera_shift(travel: CameraTravel, width: int, options: Options) -> Verdict:
+def camera_shift(travel: CameraDisplacement, width: int, options: Options) -> Verdict:
     """How far the camera's motion moves what stands still, in picture widths; it matters if it must stand."""
     value = travel.image_px / width
-    bad = options.camera == "static" and not camera_stands(travel, width, options.bounds)
+    bad = options.camera == "static" and not camera_is_static(travel, width, options.bounds)
     return _verdict("camera shift", value, bad, f"the camera moves (by {value:.3f} picture widths)")
 
 
-def camera_stands(travel: CameraTravel, width: int, bounds: Bounds) -> bool:
+def camera_is_static(travel: CameraDisplacement, width: int, bounds: Bounds) -> bool:
     """Whether the camera moves what stands still by no more than is allowed."""
-    return travel.image_px <= bounds.most_camera_shift * width
+    return travel.image_px <= bounds.max_camera_shift * width
 
 
 def _verdict(name: str, value: float, bad: bool, reason: str) -> Verdict:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from more4d.foundation.errors import ConfigError
 
-CAMERA_WAYS = ("remove", "static", "keep")
+CAMERA_MODES = ("remove", "static", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,43 +13,43 @@ class Bounds:
     """Where a clip is discarded. Every number is one that the report shows.
 
     Attributes:
-        most_alike: discard above this mean SSIM of the frames to the first one: nothing happens.
-        least_alike: discard below: too much happens, or a cut was missed. Both as Diffusion4D (arXiv
+        max_ssim: discard above this mean SSIM of the frames to the first one: nothing happens.
+        min_ssim: discard below: too much happens, or a cut was missed. Both as Diffusion4D (arXiv
             2405.16645) chooses its clips.
-        darkest: brightness, in [0, 1], that the brightest twentieth of every frame must exceed.
-        least_contrast: standard deviation of brightness that every frame must exceed.
-        least_sharpness: of the pictures; see `filters.sharpness`.
-        farthest_m: discard where the median depth of frame 0 lies beyond.
-        least_depth_range: ratio of far to near depth (98th and 2nd percentile of frame 0) that must be
+        min_brightness: brightness, in [0, 1], that the brightest twentieth of every frame must exceed.
+        min_contrast: standard deviation of brightness that every frame must exceed.
+        min_sharpness: of the pictures; see `filters.sharpness`.
+        max_median_depth_m: discard where the median depth of frame 0 lies beyond.
+        min_depth_range: ratio of far to near depth (98th and 2nd percentile of frame 0) that must be
             exceeded: less is a wall, or depth that failed.
-        most_flicker: how much, relatively, the depth of the same points may jump as a whole from frame to
+        max_depth_flicker: how much, relatively, the depth of the same points may jump as a whole from frame to
             frame.
-        least_coherent: share of seen points that must move like their neighbours.
-        least_visible: share of points that must still be seen in the last frame.
-        least_motion: normalised motion in the picture (see docs/conventions.md) that the fastest fiftieth of
+        min_coherent: share of seen points that must move like their neighbours.
+        min_visible: share of points that must still be seen in the last frame.
+        min_motion: normalised motion in the picture (see docs/conventions.md) that the fastest fiftieth of
             the seen points must reach: otherwise nothing moves by itself.
-        most_motion: normalised motion that nine tenths of the seen points must stay below.
-        least_agreement: share of points that must agree with one motion of the camera (`camera` other than
+        max_motion: normalised motion that nine tenths of the seen points must stay below.
+        min_camera_agreement: share of points that must agree with one motion of the camera (`camera` other than
             "keep").
-        most_camera_shift: how far, in picture widths, the camera's motion may move what stands still: more
+        max_camera_shift: how far, in picture widths, the camera's motion may move what stands still: more
             is dropped where the camera is to be "static", and where its motion is taken out the clip is kept
-            without its film, which no longer shows what the tracks do.
+            without its video, which no longer shows what the tracks do.
     """
 
-    most_alike: float = 0.95
-    least_alike: float = 0.4
-    darkest: float = 0.08
-    least_contrast: float = 0.02
-    least_sharpness: float = 0.1
-    farthest_m: float = 60.0
-    least_depth_range: float = 1.1
-    most_flicker: float = 0.15
-    least_coherent: float = 0.8
-    least_visible: float = 0.3
-    least_motion: float = 0.01
-    most_motion: float = 1.0
-    least_agreement: float = 0.3
-    most_camera_shift: float = 0.01
+    max_ssim: float = 0.95
+    min_ssim: float = 0.4
+    min_brightness: float = 0.08
+    min_contrast: float = 0.02
+    min_sharpness: float = 0.1
+    max_median_depth_m: float = 60.0
+    min_depth_range: float = 1.1
+    max_depth_flicker: float = 0.15
+    min_coherent: float = 0.8
+    min_visible: float = 0.3
+    min_motion: float = 0.01
+    max_motion: float = 1.0
+    min_camera_agreement: float = 0.3
+    max_camera_shift: float = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +94,12 @@ class Options:
             raise ConfigError(
                 f"the stride must be positive, or 0 for as many as a clip has, got {self.stride}"
             )
-        if self.camera not in CAMERA_WAYS:
-            raise ConfigError(f"camera must be one of {', '.join(CAMERA_WAYS)}, got '{self.camera}'")
-        if not -1 <= self.bounds.least_alike < self.bounds.most_alike <= 1:
+        if self.camera not in CAMERA_MODES:
+            raise ConfigError(f"camera must be one of {', '.join(CAMERA_MODES)}, got '{self.camera}'")
+        if not -1 <= self.bounds.min_ssim < self.bounds.max_ssim <= 1:
             raise ConfigError(
                 "SSIM bounds must be -1 <= least < most <= 1, got "
-                f"{self.bounds.least_alike} and {self.bounds.most_alike}"
+                f"{self.bounds.min_ssim} and {self.bounds.max_ssim}"
             )
 
     @property

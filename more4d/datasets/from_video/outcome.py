@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from more4d.files.clips import ClipFacts
+from more4d.files.clips import ClipInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class ClipReport:
 
     def to_json(self) -> dict[str, Any]:
         """For files; `from_json` undoes it."""
-        pictures = {what: base64.b64encode(picture).decode() for what, picture in self.pictures.items()}
+        pictures = {what: base64.b64encode(image).decode() for what, image in self.pictures.items()}
         return asdict(self) | {"pictures": pictures}
 
     @classmethod
@@ -56,10 +56,10 @@ class ClipReport:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedClip:
-    """A kept clip, ready for `files.shards.ShardWriter.add_encoded`."""
+    """A kept clip, ready for `files.clip_shards.ShardWriter.add_encoded`."""
 
     name: str
-    facts: ClipFacts
+    info: ClipInfo
     members: dict[str, bytes]
 
 

@@ -13,10 +13,11 @@ from more4d.datasets.from_video.sources import Source
 from more4d.files.atomic import write_bytes
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import InputError
+from more4d.foundation.renamed import with_current_steps
 
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 1
-WAY_OUT = "choose another --output, or delete that one to begin anew"
+ADVICE = "choose another --output, or delete that one to begin anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,11 @@ class ProgressRecord:
             return
         found = _read(path)
         if found.get("version") != VERSION:
-            raise InputError(f"{path} is of another version of more4d; {WAY_OUT}")
-        changed = list(_changes(found.get("settings", {}), wanted["settings"]))
+            raise InputError(f"{path} is of another version of more4d; {ADVICE}")
+        before = with_current_steps(found.get("settings", {}))
+        changed = list(_changes(before, wanted["settings"]))
         if changed:
-            raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {WAY_OUT}")
+            raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {ADVICE}")
 
     def finished(self, source: Source, names: Set[str]) -> bool:
         """Whether nothing is left to do for a video, given the clips that are in the shards.
@@ -69,7 +71,7 @@ class ProgressRecord:
             return done.kept <= names
         if not done.kept & names:
             return False
-        raise InputError(f"it, or its caption, was changed after its clips were made; {WAY_OUT}")
+        raise InputError(f"it, or its caption, was changed after its clips were made; {ADVICE}")
 
     def finish(self, source: Source, outcome: VideoOutcome) -> None:
         """Note that a video is done. Its clips must have been handed to the writer."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from more4d.datasets.from_video.options import Options
 from more4d.datasets.from_video.outcome import VideoOutcome
-from more4d.datasets.from_video.running import attempt
+from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads
 from more4d.foundation.errors import More4DError
@@ -26,7 +26,7 @@ MOST_BLOCKS = 4096
 def run_with_ray(
     sources: Sequence[Source], options: Options, *, device: str = "cpu", workers: int, threads: int = 1
 ) -> Iterator[VideoOutcome]:
-    """As `running.run_in_processes`, by Ray.
+    """As `runners.run_in_processes`, by Ray.
 
     Args:
         sources: the videos.
@@ -36,7 +36,7 @@ def run_with_ray(
         threads: that each of them computes with; as many CPUs are reserved for it.
 
     Raises:
-        InputError, WeightsError, MissingPackageError: Ray is not installed, or as `running.attempt`.
+        InputError, WeightsError, MissingPackageError: Ray is not installed, or as `runners.attempt`.
     """
     ray = require("ray", extra="ray")
     data = require("ray.data", extra="ray")

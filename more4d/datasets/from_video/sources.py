@@ -88,8 +88,8 @@ def read_captions(folder: Path) -> dict[str, str]:
 
 
 def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
-    beside = path.with_suffix(".txt")
-    caption = " ".join(_text(beside).split()) if beside.is_file() else captions.get(name, "")
+    sibling = path.with_suffix(".txt")
+    caption = " ".join(_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
     facts = path.stat()
     return Source(path=path, name=name, caption=caption, size=facts.st_size, modified_ns=facts.st_mtime_ns)
 

@@ -11,21 +11,27 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from more4d.datasets.augmentation import augment_photo, recolour_objects
 from more4d.datasets.batch import Batch
-from more4d.datasets.photographic import photographic, repainted
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
-from more4d.depth.losses import DepthLossWeights, capped_log_depth, depth_loss
-from more4d.depth.small import KIND, SmallDepth, SmallDepthConfig, focal_in_diagonals, load_small_depth
+from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
+from more4d.depth.small import (
+    ARCHITECTURE,
+    SmallDepth,
+    SmallDepthConfig,
+    focal_in_diagonals,
+    load_small_depth,
+)
 from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.geometry.framing import window
 from more4d.metrics.depth import DepthErrors, depth_errors
-from more4d.scenes.capture import SceneClip, capture
 from more4d.scenes.interiors import sample_interior
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import SceneClip, render_clip
+from more4d.scenes.scene_sampling import sample_scene
 from more4d.training.task import Task
 
 
@@ -37,23 +43,23 @@ class DepthData:
         shapes: (height, width) of the pictures; all of one group have the same. Sides are multiples of 16.
         group: consecutive indices that share a shape: the batch size.
         block: scenes held in memory at a time; a multiple of `group`.
-        visits: how often each scene is used, each time with another crop, flip and photographic variation.
+        repeats: how often each scene is used, each time with another crop, flip and photographic variation.
         margin: scenes are rendered larger than the pictures by this factor, so that crops stay sharp.
-        tightest: smallest share of the rendered picture's side that a crop keeps.
-        repaint: how often objects change colour.
-        studio: how often the surroundings become one plain backdrop behind the objects.
-        interiors: share of the scenes that are rooms seen from inside.
+        min_crop: smallest share of the rendered picture's side that a crop keeps.
+        recolour_prob: how often objects change colour.
+        plain_backdrop_prob: how often the surroundings become one plain backdrop behind the objects.
+        interior_prob: share of the scenes that are rooms seen from inside.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
     group: int = 16
     block: int = 1024
-    visits: int = 4
+    repeats: int = 4
     margin: float = 1.25
-    tightest: float = 0.6
-    repaint: float = 0.2
-    studio: float = 0.05
-    interiors: float = 0.0
+    min_crop: float = 0.6
+    recolour_prob: float = 0.2
+    plain_backdrop_prob: float = 0.05
+    interior_prob: float = 0.0
 
     def __post_init__(self) -> None:
         if self.block % self.group:
@@ -91,7 +97,7 @@ class DepthBatch(Batch):
     log_focal: Float[Tensor, " b"]
 
 
-class Sight(NamedTuple):
+class RenderedScene(NamedTuple):
     """One rendered scene in few bytes: image 3 h w uint8, depth h w float16, object ids h w uint8."""
 
     image: Tensor
@@ -100,71 +106,79 @@ class Sight(NamedTuple):
     focal_px: float
 
 
-class DepthPictures(Dataset):
+class DepthImages(Dataset):
     """Pictures of procedural scenes with their depth; sample `index` is always the same.
 
-    Rendering a scene costs more than a training step on it, so each is visited `visits` times within one
+    Rendering a scene costs more than a training step on it, so each is used `repeats` times within one
     block of scenes, which is kept in memory.
     """
 
     def __init__(self, data: DepthData, *, seed: int, near_m: float, far_m: float) -> None:
         self.data, self._seed, self._near_m, self._far_m = data, seed, near_m, far_m
-        self._sights: dict[int, Sight] = {}
+        self._rendered: dict[int, RenderedScene] = {}
 
     def __getitem__(self, index: int) -> DepthBatch:
         """Sample `index` as a batch of one."""
         scene = self.scene_of(index)
-        if scene not in self._sights:
+        if scene not in self._rendered:
             first = scene // self.data.block * self.data.block
-            self._sights = {number: sight for number, sight in self._sights.items() if number >= first}
-            self._sights[scene] = self._render(scene)
+            self._rendered = {
+                number: rendered for number, rendered in self._rendered.items() if number >= first
+            }
+            self._rendered[scene] = self._render(scene)
         return self._vary(
-            self._sights[scene], self._shape(scene), torch_generator("depth", self._seed, index)
+            self._rendered[scene], self._shape(scene), torch_generator("depth", self._seed, index)
         )
 
     def scene_of(self, index: int) -> int:
         """Which scene sample `index` shows."""
-        block, place = divmod(index, self.data.block * self.data.visits)
+        block, place = divmod(index, self.data.block * self.data.repeats)
         return block * self.data.block + place % self.data.block
 
     def _shape(self, scene: int) -> tuple[int, int]:
         shapes = self.data.shapes
         return shapes[derive_seed("depth shape", self._seed, scene // self.data.group) % len(shapes)]
 
-    def _render(self, scene: int) -> Sight:
+    def _render(self, scene: int) -> RenderedScene:
         height, width = (round(side * self.data.margin) for side in self._shape(scene))
         world = derive_seed("depth scene", self._seed, scene) % HELD_OUT_SEED
-        inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interiors
-        clip = capture_photo(world, height=height, width=width, inside=inside)
-        return Sight(
+        inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interior_prob
+        clip = render_photo(world, height=height, width=width, inside=inside)
+        return RenderedScene(
             image=(clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8),
-            depth_m=capped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
+            depth_m=clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
             object_ids=clip.object_ids.to(torch.uint8),
             focal_px=focal_in_diagonals(clip.depth.camera, height=height, width=width)
             * math.hypot(height, width),
         )
 
-    def _vary(self, sight: Sight, shape: tuple[int, int], generator: torch.Generator) -> DepthBatch:
-        image, depth_m, object_ids = sight.image.float() / 255, sight.depth_m.float(), sight.object_ids.int()
+    def _vary(
+        self, rendered: RenderedScene, shape: tuple[int, int], generator: torch.Generator
+    ) -> DepthBatch:
+        image, depth_m, object_ids = (
+            rendered.image.float() / 255,
+            rendered.depth_m.float(),
+            rendered.object_ids.int(),
+        )
         draws = torch.rand(7, generator=generator).tolist()
-        rows, columns = window(tuple(image.shape[-2:]), shape, draws[:3], tightest=self.data.tightest)
+        rows, columns = window(tuple(image.shape[-2:]), shape, draws[:3], min_scale=self.data.min_crop)
         kept = rows.stop - rows.start
-        focal = sight.focal_px * (shape[0] / kept) / math.hypot(*shape)
+        focal = rendered.focal_px * (shape[0] / kept) / math.hypot(*shape)
         image = F.interpolate(image[None, :, rows, columns], shape, mode="bilinear", antialias=True)[0]
         depth_m, object_ids = (
             F.interpolate(x[None, None, rows, columns].float(), shape, mode="nearest-exact")[0, 0]
             for x in (depth_m, object_ids)
         )
         things = object_ids > 0
-        if draws[3] < self.data.repaint:
-            image = repainted(image, object_ids.int(), generator)
-        if draws[4] < self.data.studio and 0.05 < float(things.float().mean()) < 0.8:
+        if draws[3] < self.data.recolour_prob:
+            image = recolour_objects(image, object_ids.int(), generator)
+        if draws[4] < self.data.plain_backdrop_prob and 0.05 < float(things.float().mean()) < 0.8:
             backdrop = torch.rand(3, 1, 1, generator=generator).lerp(
                 torch.full((3, 1, 1), float(round(draws[5]))), 0.7
             )
             image = torch.where(things, image, backdrop)
             depth_m = torch.where(things, depth_m, (depth_m[things].max() * 1.5).clamp(max=self._far_m))
-        image = photographic(image, generator)
+        image = augment_photo(image, generator)
         if draws[6] < 0.5:
             image, depth_m = image.flip(-1), depth_m.flip(-1)
         return DepthBatch(
@@ -184,11 +198,11 @@ class DepthTask(Task):
         self.options = options
         self.network = SmallDepth(options.network)
         if options.weights:
-            grow(self.network, load_small_depth(options.weights))
+            load_smaller(self.network, load_small_depth(options.weights))
 
-    def dataset(self) -> DepthPictures:
+    def dataset(self) -> DepthImages:
         network = self.options.network
-        return DepthPictures(
+        return DepthImages(
             self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
         )
 
@@ -208,12 +222,16 @@ class DepthTask(Task):
         path = folder / "depth.safetensors"
         config = to_mapping(self.options.network)
         write_network_file(
-            path, half_precision(self.network.state_dict()), kind=KIND, config=config, notes=notes
+            path,
+            half_precision(self.network.state_dict()),
+            architecture=ARCHITECTURE,
+            config=config,
+            notes=notes,
         )
         return [path]
 
 
-def grow(network: SmallDepth, smaller: SmallDepth) -> None:
+def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
     """Fill `network` from one of the same widths with as many blocks or fewer; it then computes the same.
 
     Raises:
@@ -233,10 +251,10 @@ def grow(network: SmallDepth, smaller: SmallDepth) -> None:
     network.load_state_dict(network.state_dict() | state)
 
 
-def capture_photo(world: int, *, height: int, width: int, inside: bool = False) -> SceneClip:
+def render_photo(world: int, *, height: int, width: int, inside: bool = False) -> SceneClip:
     """The first frame of a procedural world, or of a room from inside, nothing else."""
     scene = (sample_interior if inside else sample_scene)(world, aspect=width / height)
-    return capture(scene, height=height, width=width, frames=1, visibility="none")
+    return render_clip(scene, height=height, width=width, frames=1, visibility="none")
 
 
 def scene_errors(
@@ -245,7 +263,7 @@ def scene_errors(
     """Errors on the first `count` held-out scenes, over everything nearer than 100 m."""
     errors = []
     for world in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
-        clip = capture_photo(world, height=height, width=width)
+        clip = render_photo(world, height=height, width=width)
         camera = clip.depth.camera if known_camera else None
         errors.append(depth_errors(estimator.estimate(clip.tracks.colours, camera), clip.depth, far_m=100.0))
     return errors

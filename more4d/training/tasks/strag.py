@@ -23,12 +23,19 @@ from more4d.networks.interface import (
     moving_mask,
 )
 from more4d.networks.strag import STraG, STraGConfig
+from more4d.pipelines.components import CODEC_METADATA_KEY
 from more4d.pipelines.conditions import ClipImage, strag_conditions
-from more4d.pipelines.models import CODEC_NOTE
 from more4d.pipelines.preset import find_preset
-from more4d.training.flow import FlowStart, chosen, flow_losses, levels_of, noised, without
+from more4d.training.flow import (
+    FlowSample,
+    add_noise,
+    flow_losses,
+    noise_level_metrics,
+    random_mask,
+    zero_where,
+)
 from more4d.training.generator import GeneratorOptions, GeneratorTask
-from more4d.training.networks import NetworkFile, content_of, path_of
+from more4d.training.loading import NetworkFile, fingerprint_of, path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,7 @@ class STraGTask(GeneratorTask):
 
     options_type = STraGOptions
     latents = STraGLatents
-    parts: ClassVar[dict[str, str]] = {
+    components: ClassVar[dict[str, str]] = {
         "codec": "trajectory_codec",
         "text": "text",
         "clip": "clip",
@@ -67,14 +74,14 @@ class STraGTask(GeneratorTask):
     options: STraGOptions
 
     def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
-        super().__init__("strag", shown_by_preset(options), generator=generator)
+        super().__init__("strag", with_preset_clip_image(options), generator=generator)
         self.strag: STraG | None = self._generator.network if self._generator else None
         self.motion_features = self._motion_features()
 
     def _motion_features(self) -> nn.Module | None:
-        return self.frozen("motion_features_weights")
+        return self.open_frozen("motion_features_weights")
 
-    def pixels(self) -> Dataset:
+    def pixel_dataset(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
 
     def encoder_files(self) -> dict[str, NetworkFile]:
@@ -84,7 +91,7 @@ class STraGTask(GeneratorTask):
     def encode(self, batch: ClipBatch) -> STraGLatents:
         with torch.no_grad():
             motion = self.codec.encode_motion(batch.motion).float()
-        told = strag_conditions(
+        cond = strag_conditions(
             self.options.network.wan,
             self.codec,
             self.text_encoder,
@@ -99,12 +106,12 @@ class STraGTask(GeneratorTask):
         )
         return STraGLatents(
             motion=motion,
-            image=told.image_latents,
-            depth=told.depth_latents,
-            text=told.text,
-            features=told.motion_features,
-            clip=told.clip,
-            weight=visible_cells(batch),
+            image=cond.image_latents,
+            depth=cond.depth_latents,
+            text=cond.text,
+            features=cond.motion_features,
+            clip=cond.clip,
+            weight=visible_tokens(batch),
             moving=max_pool2d(moving_mask(batch.motion, self.options.moving_threshold), PIXEL_STRIDE),
             captions=batch.captions,
             names=batch.names,
@@ -114,31 +121,33 @@ class STraGTask(GeneratorTask):
         """What the pipeline gives the generator, some of it left out at random."""
         flow = self.options.flow
         count = len(latents.captions)
-        text = self.some_dropped(latents.text, generator)
-        photo, depth = (chosen(count, rate, generator) for rate in (flow.image_dropout, flow.depth_dropout))
-        image = without(latents.image, photo)
+        text = self.condition_dropout(latents.text, generator)
+        photo, depth = (
+            random_mask(count, rate, generator) for rate in (flow.image_dropout, flow.depth_dropout)
+        )
+        image = zero_where(latents.image, photo)
         return STraGConditions(
             image_latents=image,
-            depth_latents=without(latents.depth, depth),
+            depth_latents=zero_where(latents.depth, depth),
             text=text,
             reference_latents=image[:, :, 0] if self.options.network.wan.reference_tokens else None,
-            clip=None if latents.clip is None else without(latents.clip, photo),
+            clip=None if latents.clip is None else zero_where(latents.clip, photo),
             motion_features=latents.features,
         )
 
     def forward(self, batch: ClipBatch | STraGLatents, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.encoded(batch)
-        start = noised(latents.motion, self.options.flow, generator)
-        conditions = self.told_more(self.conditions(latents, generator), batch, generator)
+        start = add_noise(latents.motion, self.options.flow, generator)
+        conditions = self.extra_conditions(self.conditions(latents, generator), batch, generator)
         velocity = self.strag(start.noisy, start.sigma, conditions).float()
         weight = latents.weight * (1 + self.options.moving_weight * latents.moving[:, :, None])
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
         metrics = {"flow": losses.mean()}
-        further = self.further_losses(start, velocity, conditions, batch)
-        loss = metrics["flow"] + further.pop("further", 0.0)
-        return {"loss": loss, **metrics, **further, **levels_of(start, velocity, weight)}
+        auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
+        loss = metrics["flow"] + auxiliary.pop("auxiliary", 0.0)
+        return {"loss": loss, **metrics, **auxiliary, **noise_level_metrics(start, velocity, weight)}
 
-    def told_more(
+    def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
     ) -> STraGConditions:
         """The conditions with what only training can tell; nothing here."""
@@ -146,24 +155,28 @@ class STraGTask(GeneratorTask):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """With the name of the frozen codec whose latents it learned: those of another mean nothing to it."""
-        codec, learned = self.options.codec, self.codec is not None and is_learned(self.codec)
+        codec, learned = self.options.codec, self.codec is not None and is_trainable(self.codec)
         if codec is not None and not learned and path_of(codec).exists():
-            notes = {**notes, CODEC_NOTE: content_of(codec)}
+            notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
         return super().export(folder, notes)
 
-    def further_losses(
-        self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch | STraGLatents
+    def auxiliary_losses(
+        self,
+        start: FlowSample,
+        velocity: Tensor,
+        conditions: STraGConditions,
+        batch: ClipBatch | STraGLatents,
     ) -> dict[str, Tensor]:
-        """What is added to the loss under "further", and other metrics; nothing here."""
+        """What is added to the loss under "auxiliary", and other metrics; nothing here."""
         return {}
 
 
-def is_learned(network: nn.Module) -> bool:
+def is_trainable(network: nn.Module) -> bool:
     """Whether training changes a network."""
     return any(parameter.requires_grad for parameter in network.parameters())
 
 
-def shown_by_preset(options: STraGOptions) -> STraGOptions:
+def with_preset_clip_image(options: STraGOptions) -> STraGOptions:
     """The options with what CLIP shows, where they leave that to the preset."""
     if options.clip_image is not None:
         return options
@@ -172,7 +185,7 @@ def shown_by_preset(options: STraGOptions) -> STraGOptions:
     return replace(options, clip_image=shown)
 
 
-def visible_cells(batch: ClipBatch) -> Tensor:
+def visible_tokens(batch: ClipBatch) -> Tensor:
     """Mean weight of the pixels of each latent cell, at the last of the frames behind each latent frame."""
     visible = batch.weight[:, :, ::FRAME_STRIDE]
     size = (batch.image.shape[-2] // PIXEL_STRIDE, batch.image.shape[-1] // PIXEL_STRIDE)

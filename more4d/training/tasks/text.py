@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from more4d.datasets.captions import DIRECTIONS, CaptionQuestions, QuestionBatch
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
-from more4d.networks.weights import save_network
 from more4d.training.task import Task
+from more4d.weights.network_files import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class TextTask(Task):
         save_network(
             path,
             self.text_encoder,
-            kind="umt5-text-encoder",
+            architecture="umt5-text-encoder",
             config=self.options.network,
             notes=notes,
             dtype=torch.float16,

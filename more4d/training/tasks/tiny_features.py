@@ -13,18 +13,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
-from more4d.datasets.kinds import COLOURS, NOTHING, NOUNS, STILL, UNKNOWN, VERBS, WAYS
-from more4d.datasets.pictures import PictureBatch, PictureOptions, Pictures
+from more4d.datasets.labelled_images import LabelledImageBatch, LabelledImageOptions, LabelledImages
+from more4d.datasets.labels import BACKGROUND, COLOURS, DIRECTIONS, IGNORE_INDEX, NOUNS, STILL, VERBS
 from more4d.foundation.errors import ConfigError
-from more4d.networks.prompt_reader import PromptReader, PromptReaderConfig, with_comparisons
+from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig, with_more_blocks
 from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
-from more4d.networks.weights import save_network
-from more4d.training.networks import READER_KIND, NetworkFile, open_named, open_reader
+from more4d.training.loading import (
+    TEXT_GROUNDING_ARCHITECTURE,
+    NetworkFile,
+    load_component,
+    open_text_grounding,
+)
 from more4d.training.task import Task
+from more4d.weights.network_files import save_network
 
-KIND = "tiny-features"
-CLASSES = (len(VERBS) + 1, len(WAYS) + 1)
-STAYS = VERBS.index(STILL) + 1
+ARCHITECTURE = "tiny-features"
+CLASSES = (len(VERBS) + 1, len(DIRECTIONS) + 1)
+STILL_CLASS = VERBS.index(STILL) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +39,19 @@ class TinyFeaturesOptions:
     Attributes:
         text: file of the text encoder, frozen.
         network: sizes of the features.
-        reader: sizes of the reader; it may have more comparisons than the one it starts from. None: the
+        text_grounding: sizes of the grounding head; it may have more comparisons than the one it starts from. None: the
             same sizes, or the usual ones if it starts from none.
         start: file of features to go on from.
-        start_reader: file of a reader to go on from, or of a 4D-STraG that has one.
+        start_text_grounding: file of a reader to go on from, or of a 4D-STraG that has one.
         data: which pictures.
     """
 
     text: NetworkFile
     network: TinyFeaturesConfig = field(default_factory=TinyFeaturesConfig)
-    reader: PromptReaderConfig | None = None
+    text_grounding: TextGroundingConfig | None = None
     start: NetworkFile | None = None
-    start_reader: Path | None = None
-    data: PictureOptions = field(default_factory=PictureOptions)
+    start_text_grounding: Path | None = None
+    data: LabelledImageOptions = field(default_factory=LabelledImageOptions)
     seed: int = 0
 
 
@@ -58,44 +63,48 @@ class TinyFeaturesTask(Task):
     def __init__(self, options: TinyFeaturesOptions) -> None:
         super().__init__()
         self.options = options
-        self.text_encoder = open_named(options.text, "text").requires_grad_(False).eval()
+        self.text_encoder = load_component(options.text, "text").requires_grad_(False).eval()
         named = options.start
-        self.features = open_named(named, "motion_features") if named else TinyFeatures(options.network)
-        self.reader = _reader(options)
-        self.hints = WordHints(self.features.config.dim)
+        self.features = load_component(named, "motion_features") if named else TinyFeatures(options.network)
+        self.reader = _text_grounding(options)
+        self.hints = WordProbes(self.features.config.dim)
         if self.reader.config.classes != CLASSES:
-            raise ConfigError(f"options.reader.classes must be {CLASSES}, got {self.reader.config.classes}")
+            raise ConfigError(
+                f"options.text_grounding.classes must be {CLASSES}, got {self.reader.config.classes}"
+            )
 
-    def dataset(self) -> Pictures:
-        return Pictures(self.options.data, seed=self.options.seed)
+    def dataset(self) -> LabelledImages:
+        return LabelledImages(self.options.data, seed=self.options.seed)
 
-    def forward(self, batch: PictureBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        stories = batch.kinds.shape[1]
+    def forward(self, batch: LabelledImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        captions_per_scene = batch.labels.shape[1]
         with torch.no_grad():
-            text = self.text_encoder.encode_text(list(batch.told()))
+            text = self.text_encoder.encode_text(list(batch.all_captions()))
             text = text[:, : int((text.abs().sum(-1) > 0).sum(1).max())]
         features = self.features((batch.image + 1) / 2)
-        answers = self.reader.groups(features.repeat_interleave(stories, dim=0), text)
-        seen = self.hints(features, batch.kinds[:, 0])
-        read = read_losses(*answers, batch.kinds.flatten(0, 1))
-        return {"loss": total_of(seen | read), **seen, **read}
+        answers = self.reader.groups(features.repeat_interleave(captions_per_scene, dim=0), text)
+        seen = self.hints(features, batch.labels[:, 0])
+        read = grounding_losses(*answers, batch.labels.flatten(0, 1))
+        return {"loss": sum_losses(seen | read), **seen, **read}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         paths = [folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"]
         half = {"notes": notes, "dtype": torch.float16}
-        save_network(paths[0], self.features, kind=KIND, config=self.features.config, **half)
-        save_network(paths[1], self.reader, kind=READER_KIND, config=self.reader.config, **half)
+        save_network(paths[0], self.features, architecture=ARCHITECTURE, config=self.features.config, **half)
+        save_network(
+            paths[1], self.reader, architecture=TEXT_GROUNDING_ARCHITECTURE, config=self.reader.config, **half
+        )
         return paths
 
 
-def _reader(options: TinyFeaturesOptions) -> PromptReader:
-    if options.start_reader is None:
-        return PromptReader(options.reader or PromptReaderConfig())
-    start = open_reader(options.start_reader)
-    return with_comparisons(start, options.reader or start.config)
+def _text_grounding(options: TinyFeaturesOptions) -> TextGrounding:
+    if options.start_text_grounding is None:
+        return TextGrounding(options.text_grounding or TextGroundingConfig())
+    start = open_text_grounding(options.start_text_grounding)
+    return with_more_blocks(start, options.text_grounding or start.config)
 
 
-class WordHints(nn.Module):
+class WordProbes(nn.Module):
     """Linear read-outs of noun and colour, of use in training alone."""
 
     def __init__(self, features: int) -> None:
@@ -103,68 +112,68 @@ class WordHints(nn.Module):
         self.words = nn.ModuleList(nn.Conv2d(features, len(words) + 1, 1) for words in (NOUNS, COLOURS))
 
     def forward(
-        self, features: Float[Tensor, "b dim rows columns"], kinds: Int[Tensor, "b 4 height width"]
+        self, features: Float[Tensor, "b dim rows columns"], labels: Int[Tensor, "b 4 height width"]
     ) -> dict[str, Tensor]:
         """Losses "noun" and "colour", and how many cells of things have the right noun."""
         noun, colour = (read_out(features.float()) for read_out in self.words)
         return {
-            "noun": kinds_loss(noun, kinds[:, 0]),
-            "colour": kinds_loss(colour, kinds[:, 1]),
-            "noun_right": _things_right(noun.argmax(1), kinds[:, 0]),
+            "noun": label_loss(noun, labels[:, 0]),
+            "colour": label_loss(colour, labels[:, 1]),
+            "noun_right": _things_right(noun.argmax(1), labels[:, 0]),
         }
 
 
-def read_losses(
+def grounding_losses(
     verb: Float[Tensor, "b verbs rows columns"],
-    way: Float[Tensor, "b ways rows columns"],
-    kinds: Int[Tensor, "b 4 height width"],
+    direction: Float[Tensor, "b directions rows columns"],
+    labels: Int[Tensor, "b 4 height width"],
 ) -> dict[str, Tensor]:
     """Losses "verb" and "way" of a reader's logits; and of how many cells of things it says rightly whether
     they move.
     """
-    said, true = verb[:, 1:].argmax(1) + 1 != STAYS, kinds[:, 2] != STAYS
-    moves = torch.where(kinds[:, 2] > NOTHING, true.long(), UNKNOWN)
+    said, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
+    moves = torch.where(labels[:, 2] > BACKGROUND, true.long(), IGNORE_INDEX)
     return {
-        "verb": kinds_loss(verb, kinds[:, 2]),
-        "way": kinds_loss(way, kinds[:, 3]),
+        "verb": label_loss(verb, labels[:, 2]),
+        "way": label_loss(direction, labels[:, 3]),
         "moves_right": _things_right(said.long(), moves, least=0),
     }
 
 
-def total_of(words: dict[str, Tensor]) -> Tensor:
+def sum_losses(words: dict[str, Tensor]) -> Tensor:
     """The sum of the losses, without the shares of right cells."""
     return torch.stack([value for name, value in words.items() if not name.endswith("right")]).sum()
 
 
-def kinds_loss(logits: Tensor, kinds: Tensor) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of a coarse map of words against what stands in the middle of each cell.
 
     Scenery, which fills most cells, counts as much as all things together, and a thing as the square root of
     its size: there are more small ones than large ones.
     """
-    cells = _cells(kinds, logits.shape[-2:])
-    losses = cross_entropy(logits, cells, ignore_index=UNKNOWN, reduction="none")
-    alike = one_hot((cells + 1).flatten(1), logits.shape[1] + 1)  # UNKNOWN is -1
+    cells = _cells(labels, logits.shape[-2:])
+    losses = cross_entropy(logits, cells, ignore_index=IGNORE_INDEX, reduction="none")
+    alike = one_hot((cells + 1).flatten(1), logits.shape[1] + 1)  # IGNORE_INDEX is -1
     size = alike.sum(1, keepdim=True).clamp(min=1)
     weight = (alike / size.sqrt()).sum(-1).view_as(losses)
-    parts = (weight * (cells > NOTHING), weight * (cells == NOTHING))
+    parts = (weight * (cells > BACKGROUND), weight * (cells == BACKGROUND))
     return sum((losses * part).sum() / part.sum().clamp(min=1e-6) for part in parts) / 2
 
 
-def true_answers(
-    kinds: Int[Tensor, "b 4 height width"], size: tuple[int, int]
+def grounding_targets(
+    labels: Int[Tensor, "b 4 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "b channels rows columns"]:
-    """What a reader that is always right would answer; nothing where the verb or way has no place."""
-    groups = zip(kinds[:, 2:].unbind(1), CLASSES, strict=True)
+    """What a reader that is always right would answer; nothing where the verb or direction has no place."""
+    groups = zip(labels[:, 2:].unbind(1), CLASSES, strict=True)
     placed = [one_hot(_cells(kind, size) + 1, count + 1)[..., 1:] for kind, count in groups]
     return rearrange(torch.cat(placed, dim=-1), "b rows columns channels -> b channels rows columns").float()
 
 
-def _things_right(said: Tensor, kinds: Tensor, least: int = NOTHING + 1) -> Tensor:
-    cells = _cells(kinds, said.shape[-2:])
+def _things_right(said: Tensor, labels: Tensor, least: int = BACKGROUND + 1) -> Tensor:
+    cells = _cells(labels, said.shape[-2:])
     things = cells >= least
     return ((said == cells) & things).sum() / things.sum().clamp(min=1)
 
 
-def _cells(kinds: Tensor, size: tuple[int, ...]) -> Tensor:
-    return interpolate(kinds[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+def _cells(labels: Tensor, size: tuple[int, ...]) -> Tensor:
+    return interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()

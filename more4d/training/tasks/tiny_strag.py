@@ -13,12 +13,12 @@ from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
-from more4d.networks.weights import save_network
-from more4d.training.flow import FlowStart, chosen
-from more4d.training.networks import path_of
+from more4d.training.flow import FlowSample, random_mask
+from more4d.training.loading import path_of
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.training.tasks.tiny_features import true_answers
+from more4d.training.tasks.tiny_features import grounding_targets
+from more4d.weights.network_files import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class TinySTraGOptions(STraGOptions):
 
     Attributes:
         train_text: whether the text encoder goes on learning here; a pretrained one had better not.
-        train_reader: whether the prompt reader does; the same is true of it.
-        told_truth: share of the clips in which the generator is told what is true instead of what the reader
+        train_text_grounding: whether the prompt reader does; the same is true of it.
+        teacher_forcing_prob: share of the clips in which the generator is told what is true instead of what the reader
             finds: it learns sooner to listen to what is always right.
         decoded_weight: weight of the loss on decoded motion.
         decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
@@ -41,8 +41,8 @@ class TinySTraGOptions(STraGOptions):
     """
 
     train_text: bool = False
-    train_reader: bool = False
-    told_truth: float = 0.0
+    train_text_grounding: bool = False
+    teacher_forcing_prob: float = 0.0
     decoded_weight: float = 0.5
     decoded_clips: int = 4
     hint_weight: float = 0.2
@@ -55,13 +55,15 @@ class TinySTraGOptions(STraGOptions):
                 "task tiny-strag trains what a cache or a LoRA takes for fixed, the picture stems; use task:"
                 " strag"
             )
-        if self.clips and (self.hint_weight or self.told_truth):
+        if self.clips and (self.hint_weight or self.teacher_forcing_prob):
             raise ConfigError(
                 "clips from files do not say which pixels are objects: set options.hint_weight=0 and"
-                " options.told_truth=0"
+                " options.teacher_forcing_prob=0"
             )
-        if not 0 <= self.told_truth <= 1:
-            raise ConfigError(f"options.told_truth must lie in [0, 1], got {self.told_truth}")
+        if not 0 <= self.teacher_forcing_prob <= 1:
+            raise ConfigError(
+                f"options.teacher_forcing_prob must lie in [0, 1], got {self.teacher_forcing_prob}"
+            )
 
 
 class TinySTraGTask(STraGTask):
@@ -85,12 +87,12 @@ class TinySTraGTask(STraGTask):
         self.text_encoder.requires_grad_(options.train_text)
         if self.strag.reader is not None:
             start = options.start
-            if not (options.train_reader or start.weights or start.reader):
+            if not (options.train_text_grounding or start.weights or start.text_grounding):
                 raise ConfigError(
-                    "the new prompt reader knows nothing: set options.start.reader to a trained one, or"
-                    " options.train_reader=true"
+                    "the new prompt reader knows nothing: set options.start.text_grounding to a trained one, or"
+                    " options.train_text_grounding=true"
                 )
-            self.strag.reader.requires_grad_(options.train_reader)
+            self.strag.reader.requires_grad_(options.train_text_grounding)
         self.image_hint = nn.Conv2d(self.options.network.image_channels, 1, 1)
 
     def encode(self, batch: ClipBatch) -> STraGLatents:
@@ -101,35 +103,35 @@ class TinySTraGTask(STraGTask):
         things = max_pool2d(batch.objects, PIXEL_STRIDE)
         return replace(latents, moving=torch.maximum(latents.moving, things))
 
-    def of_nothing(self) -> Tensor:
+    def null_text(self) -> Tensor:
         """See `GeneratorTask`; a text encoder that learns is asked in every step."""
-        return self.text_encoder.encode_text([""]) if self.options.train_text else super().of_nothing()
+        return self.text_encoder.encode_text([""]) if self.options.train_text else super().null_text()
 
-    def told_more(
+    def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch, generator: torch.Generator
     ) -> STraGConditions:
         """Of clips whose caption was not dropped, some with the truth in place of the reader's answers."""
-        if self.strag.reader is None or not self.options.told_truth:
+        if self.strag.reader is None or not self.options.teacher_forcing_prob:
             return conditions
-        found = self.strag.read(conditions)
-        told = chosen(len(found), self.options.told_truth, generator).to(found.device)
-        told &= (conditions.text != 0).flatten(1).any(1)
-        truth = true_answers(batch.kinds, found.shape[-2:])
-        return replace(conditions, answers=torch.where(told[:, None, None, None], truth, found))
+        found = self.strag.ground_text(conditions)
+        forced = random_mask(len(found), self.options.teacher_forcing_prob, generator).to(found.device)
+        forced &= (conditions.text != 0).flatten(1).any(1)
+        truth = grounding_targets(batch.labels, found.shape[-2:])
+        return replace(conditions, grounding_probs=torch.where(forced[:, None, None, None], truth, found))
 
-    def further_losses(
-        self, start: FlowStart, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch
+    def auxiliary_losses(
+        self, start: FlowSample, velocity: Tensor, conditions: STraGConditions, batch: ClipBatch
     ) -> dict[str, Tensor]:
-        options, metrics, further = self.options, {}, torch.zeros(())
+        options, metrics, auxiliary = self.options, {}, torch.zeros(())
         if options.decoded_weight:
             estimate = denoise(start.noisy, velocity, start.sigma)
             metrics |= self._decoded_losses(estimate, batch, options.decoded_clips)
-            further = further + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
+            auxiliary = auxiliary + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
         if options.hint_weight:
             image = conditions.image_latents[:, :, 0].float()
             metrics["things"] = objects_loss(self.image_hint(image), batch.objects)
-            further = further + options.hint_weight * metrics["things"]
-        return {"further": further.to(velocity.device), **metrics}
+            auxiliary = auxiliary + options.hint_weight * metrics["things"]
+        return {"auxiliary": auxiliary.to(velocity.device), **metrics}
 
     def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
         """Motion in pixels over moving points, and still-or-moving over all, of the first `clips`
@@ -149,11 +151,13 @@ class TinySTraGTask(STraGTask):
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         half = {"notes": notes, "dtype": torch.float16}
         paths = [folder / "trajectory_codec.safetensors"]
-        save_network(paths[0], self.codec, kind=tiny_trajectory.KIND, config=self.codec.config, **half)
+        save_network(
+            paths[0], self.codec, architecture=tiny_trajectory.ARCHITECTURE, config=self.codec.config, **half
+        )
         if self.options.train_text:
             paths.append(folder / "text_encoder.safetensors")
             config = self.text_encoder.config
-            save_network(paths[1], self.text_encoder, kind="umt5-text-encoder", config=config, **half)
+            save_network(paths[1], self.text_encoder, architecture="umt5-text-encoder", config=config, **half)
         return [*paths, *super().export(folder, notes)]
 
 

@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
-from more4d.datasets.tolerant import good_samples
+from more4d.datasets.skip_bad_samples import good_samples
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
-from more4d.networks.weights import save_network
 from more4d.training.task import Task
+from more4d.weights.network_files import save_network
 
-KIND = "tiny-trajectory-codec"
+ARCHITECTURE = "tiny-trajectory-codec"
 LEAST_STD = 0.5
 """Channels that hardly vary are not blown up to unit variance: a generator would waste itself on their
 noise.
@@ -102,7 +102,12 @@ class TinyTrajectoryTask(Task):
         self.measure_statistics()
         path = folder / "trajectory_codec.safetensors"
         save_network(
-            path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16
+            path,
+            self.codec,
+            architecture=ARCHITECTURE,
+            config=self.options.network,
+            notes=notes,
+            dtype=torch.float16,
         )
         return [path]
 

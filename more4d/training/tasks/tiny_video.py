@@ -9,12 +9,12 @@ from torch import Tensor
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
-from more4d.networks.registry import BUILDERS
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
-from more4d.networks.weights import load_network, save_network
 from more4d.training.task import Task
+from more4d.weights.network_files import load_network, save_network
+from more4d.weights.registry import BUILDERS
 
-KIND = "tiny-video-codec"
+ARCHITECTURE = "tiny-video-codec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class TinyVideoOptions:
         weights: file of a codec of the same sizes to go on from, whatever its decoder corrected in holes.
         latent_noise: deviation of the noise added to the latents.
         latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
-        unknown: how often a clip is decoded with nothing known, so that the latents must tell all of it.
+        hide_known_prob: how often a clip is decoded with nothing known, so that the latents must tell all of it.
         statistics_clips: clips over which the latent statistics are taken at the end.
     """
 
@@ -35,7 +35,7 @@ class TinyVideoOptions:
     seed: int = 0
     latent_noise: float = 0.2
     latent_penalty: float = 1e-3
-    unknown: float = 0.3
+    hide_known_prob: float = 0.3
     statistics_clips: int = 64
 
 
@@ -49,11 +49,11 @@ class TinyVideoTask(Task):
         self.options = options
         self.codec = TinyVideoCodec(options.network)
         if options.weights:
-            self._go_on_from(options.weights)
+            self._load_weights(options.weights)
 
-    def _go_on_from(self, path: Path) -> None:
-        given = load_network(path, {KIND: BUILDERS[KIND]})
-        if replace(given.config, behind=self.codec.config.behind) != self.codec.config:
+    def _load_weights(self, path: Path) -> None:
+        given = load_network(path, {ARCHITECTURE: BUILDERS[ARCHITECTURE]})
+        if replace(given.config, background_fill=self.codec.config.background_fill) != self.codec.config:
             raise ConfigError(f"options.network is not the network that {path} holds: {given.config}")
         self.codec.load_state_dict(given.state_dict())
 
@@ -63,7 +63,7 @@ class TinyVideoTask(Task):
     def forward(self, batch: ViewBatch, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self.codec.encode_video(batch.truth)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        shown = torch.rand(len(latents), generator=generator) >= self.options.unknown
+        shown = torch.rand(len(latents), generator=generator) >= self.options.hide_known_prob
         shown = shown.to(batch.coverage).view(-1, 1, 1, 1, 1)
         coverage = batch.coverage * shown
         decoded = self.codec.decode_video(
@@ -95,6 +95,11 @@ class TinyVideoTask(Task):
         self.measure_statistics()
         path = folder / "video_codec.safetensors"
         save_network(
-            path, self.codec, kind=KIND, config=self.options.network, notes=notes, dtype=torch.float16
+            path,
+            self.codec,
+            architecture=ARCHITECTURE,
+            config=self.options.network,
+            notes=notes,
+            dtype=torch.float16,
         )
         return [path]

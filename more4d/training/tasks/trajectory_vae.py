@@ -14,21 +14,21 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import HELD_OUT_SEED, ProceduralOptions
-from more4d.datasets.tolerant import good_samples
+from more4d.datasets.skip_bad_samples import good_samples
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
-from more4d.networks.layouts import open_network, recognise
-from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig, drawn
+from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig, sample_posterior
 from more4d.networks.video_vae import LATENT_CHANNELS
-from more4d.networks.weights import save_network
 from more4d.pipelines.codec_check import CodecReport, compare, mean_report, round_trip
-from more4d.scenes.capture import capture
-from more4d.scenes.library import sample_scene
+from more4d.scenes.render import render_clip
+from more4d.scenes.scene_sampling import sample_scene
 from more4d.training.task import Task
+from more4d.weights.inspect import open_network, recognise
+from more4d.weights.network_files import save_network
 
-KIND = "wan-trajectory-vae"
+ARCHITECTURE = "wan-trajectory-vae"
 OURS = "more4d"
-TRAINED = {
+TRAINABLE = {
     "adapters": ("encoder_adapter", "decoder_adapter"),
     "decoder": ("encoder_adapter", "decoder_adapter", "video.vae.decoder"),
     "all": ("encoder_adapter", "decoder_adapter", "video.vae"),
@@ -112,9 +112,9 @@ class TrajectoryVaeTask(Task):
         self.options = options
         self.codec = WanTrajectoryVae(options.network)
         if options.start.weights is not None:
-            begin_from(self.codec, options.start.weights)
+            load_start(self.codec, options.start.weights)
         for name, parameter in self.codec.named_parameters():
-            parameter.requires_grad_(name.startswith(TRAINED[options.train]))
+            parameter.requires_grad_(name.startswith(TRAINABLE[options.train]))
         self.codec.video.recompute = options.gradient_checkpointing
 
     def dataset(self) -> Dataset:
@@ -124,7 +124,7 @@ class TrajectoryVaeTask(Task):
         options = self.options
         mean, log_variance = (value.float() for value in self.codec.posterior(batch.motion))
         noise = torch.randn(mean.shape, generator=generator).to(mean)
-        latents = self.codec.normalised(drawn(mean, log_variance, noise))
+        latents = self.codec.normalised(sample_posterior(mean, log_variance, noise))
         decoded = self.codec.decode_motion(latents, batch.image, batch.depth_m)
         moving = moving_points(batch.motion)
         weight = batch.weight * (1 + options.moving_weight * moving[:, :, None])
@@ -153,7 +153,7 @@ class TrajectoryVaeTask(Task):
         """
         options, data = self.options, self.dataset()
         wan, device = self.codec.video.statistics, next(self.codec.parameters()).device
-        total, scaled = (CellSums.of_nothing(device) for _ in range(2))
+        total, scaled = (CellSums.zeros(device) for _ in range(2))
         for sample in good_samples(data, options.statistics_clips):
             clip = sample.to(device)
             mean, log_variance = (value.float() for value in self.codec.posterior(clip.motion))
@@ -178,19 +178,19 @@ class TrajectoryVaeTask(Task):
         if self.options.check_clips:
             size = next(good_samples(self.dataset(), 1)).motion.shape[2:]
             report = held_out_report(self.codec, tuple(size), self.options.check_clips)
-            told = (
+            summary = (
                 f"moving points {report.moving_error_px:.2f} px of {report.motion_px:.2f} px,"
                 f" {report.moving_error_m:.4f} m of {report.motion_m:.4f} m;"
                 f" still points {report.still_error_px:.2f} px, {report.still_error_m:.4f} m"
             )
-            log.info("error in %d held-out scenes: %s", self.options.check_clips, told)
-            notes = {**notes, "held_out_error": told}
+            log.info("error in %d held-out scenes: %s", self.options.check_clips, summary)
+            notes = {**notes, "held_out_error": summary}
         path = folder / "trajectory_codec.safetensors"
-        save_network(path, self.codec, kind=KIND, config=self.codec.config, notes=notes)
+        save_network(path, self.codec, architecture=ARCHITECTURE, config=self.codec.config, notes=notes)
         return [path]
 
 
-def begin_from(codec: WanTrajectoryVae, path: Path) -> None:
+def load_start(codec: WanTrajectoryVae, path: Path) -> None:
     """Fill `codec`, or its video VAE alone; see `CodecStart`.
 
     Raises:
@@ -200,7 +200,7 @@ def begin_from(codec: WanTrajectoryVae, path: Path) -> None:
     config = codec.config
     options = {"depth_style": config.depth_style, "motion_units": config.motion_units}
     found = recognise(path, role="trajectory_codec")
-    if found.layout == OURS or found.kind != KIND:
+    if found.layout == OURS or found.architecture != ARCHITECTURE:
         options = {}
     whole = not found.problems and found.config.adapters == config.adapters
     stored = open_network(
@@ -225,7 +225,7 @@ def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: 
     reports = []
     for index in range(clips):
         scene = sample_scene(HELD_OUT_SEED + index, aspect=width / height)
-        tracks = capture(scene, height=height, width=width, frames=frames).tracks
+        tracks = render_clip(scene, height=height, width=width, frames=frames).tracks
         reports.append(compare(tracks, round_trip(codec, tracks, device=device)))
     return mean_report(reports)
 
@@ -297,7 +297,7 @@ class CellSums:
     cells: float = 0.0
 
     @classmethod
-    def of_nothing(cls, device: torch.device) -> "CellSums":
+    def zeros(cls, device: torch.device) -> "CellSums":
         zeros = torch.zeros(LATENT_CHANNELS, dtype=torch.float64, device=device)
         return cls(zeros, zeros.clone())
 

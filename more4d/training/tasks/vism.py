@@ -15,7 +15,7 @@ from more4d.datasets.latents import ViSMLatents
 from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.conditions import vism_conditions
-from more4d.training.flow import chosen, flow_losses, levels_of, noised, without
+from more4d.training.flow import add_noise, flow_losses, noise_level_metrics, random_mask, zero_where
 from more4d.training.generator import GeneratorOptions, GeneratorTask
 
 
@@ -40,19 +40,19 @@ class ViSMTask(GeneratorTask):
 
     options_type = ViSMOptions
     latents = ViSMLatents
-    parts: ClassVar[dict[str, str]] = {"codec": "video_codec", "text": "text", "clip": "clip"}
+    components: ClassVar[dict[str, str]] = {"codec": "video_codec", "text": "text", "clip": "clip"}
     options: ViSMOptions
 
     def __init__(self, options: ViSMOptions, *, generator: bool = True) -> None:
         super().__init__("vism", options, generator=generator)
         self.vism: ViSM | None = self._generator.network if self._generator else None
 
-    def pixels(self) -> Dataset:
+    def pixel_dataset(self) -> Dataset:
         return open_views(self.options.clips, self.options.data, seed=self.options.seed)
 
     @torch.no_grad()
     def encode(self, batch: ViewBatch) -> ViSMLatents:
-        told = vism_conditions(
+        cond = vism_conditions(
             self.options.network,
             self.codec,
             self.text_encoder,
@@ -63,13 +63,13 @@ class ViSMTask(GeneratorTask):
             prompts=list(batch.captions),
         )
         video = self.codec.encode_video(batch.truth).float()
-        real = torch.ones_like(video[:, 0, :, 0, 0]) if batch.real is None else latent_share(batch.real)
+        real = torch.ones_like(video[:, 0, :, 0, 0]) if batch.real is None else latent_fraction(batch.real)
         return ViSMLatents(
             video=video,
-            known=told.known_latents,
-            mask=told.known_mask,
-            text=told.text,
-            clip=told.clip,
+            known=cond.known_latents,
+            mask=cond.known_mask,
+            text=cond.text,
+            clip=cond.clip,
             real=real,
             captions=batch.captions,
             names=batch.names,
@@ -77,13 +77,13 @@ class ViSMTask(GeneratorTask):
 
     def forward(self, batch: ViewBatch | ViSMLatents, generator: torch.Generator) -> dict[str, Tensor]:
         latents, flow = self.encoded(batch), self.options.flow
-        start = noised(latents.video, flow, generator)
-        photo = chosen(len(latents.captions), flow.image_dropout, generator)
+        start = add_noise(latents.video, flow, generator)
+        photo = random_mask(len(latents.captions), flow.image_dropout, generator)
         conditions = ViSMConditions(
             known_latents=latents.known,
             known_mask=latents.mask,
-            text=self.some_dropped(latents.text, generator),
-            clip=None if latents.clip is None else without(latents.clip, photo),
+            text=self.condition_dropout(latents.text, generator),
+            clip=None if latents.clip is None else zero_where(latents.clip, photo),
         )
         velocity = self.vism(start.noisy, start.sigma, conditions).float()
         holes = (1 - latents.mask.amin(1, keepdim=True)) * latents.real[:, None, :, None, None]
@@ -91,10 +91,10 @@ class ViSMTask(GeneratorTask):
         losses = flow_losses(velocity, start.target, weight, flow.difference)
         in_holes = flow_losses(velocity.detach(), start.target, holes, 0.0)
         metrics = {"loss": losses.mean(), "in_holes": in_holes.mean()}
-        return {**metrics, **levels_of(start, velocity, weight)}
+        return {**metrics, **noise_level_metrics(start, velocity, weight)}
 
 
-def latent_share(real: Tensor) -> Tensor:
+def latent_fraction(real: Tensor) -> Tensor:
     """How much of each latent frame is real: the first frame stands alone, the others go in fours."""
     later = reduce(real[:, 1:], "b (f k) -> b f", "mean", k=FRAME_STRIDE)
     return torch.cat([real[:, :1], later], 1)

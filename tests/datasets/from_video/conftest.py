@@ -9,48 +9,48 @@ import torch
 from more4d.files.video import write_video
 
 HEIGHT, WIDTH = 64, 96
-Film = Callable[..., torch.Tensor]
+VideoMaker = Callable[..., torch.Tensor]
 
 
 def texture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
-    """A random picture with coarse and fine structure."""
-    generator, picture = torch.Generator().manual_seed(seed), torch.zeros(())
+    """A random image with coarse and fine structure."""
+    generator, image = torch.Generator().manual_seed(seed), torch.zeros(())
     for cells, share in ((5, 0.5), (20, 0.3), (48, 0.2)):
         coarse = torch.rand(1, 3, cells, 2 * cells, generator=generator)
-        picture = picture + share * torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
-    return picture.clamp(0, 1)[0].movedim(0, -1)
+        image = image + share * torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return image.clamp(0, 1)[0].movedim(0, -1)
 
 
-def ball_film(frames: int, *, seed: int = 0, speed: float = 2.0, camera: float = 0.0) -> torch.Tensor:
+def ball_video(frames: int, *, seed: int = 0, speed: float = 2.0, camera: float = 0.0) -> torch.Tensor:
     """A textured ball that goes right at `speed` pixels a frame, filmed by a camera that turns right."""
     wall, ball = texture(seed, HEIGHT, 4 * WIDTH), texture(seed + 1000)
     y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    film = []
+    frames_so_far = []
     for frame in range(frames):
         shift = round(speed * frame)
         left = round(camera * frame)
-        picture = wall[:, left : left + WIDTH].clone()
+        image = wall[:, left : left + WIDTH].clone()
         inside = (y - 32) ** 2 + (x - 22 - shift + left) ** 2 < 15**2
-        picture[inside] = torch.roll(ball, (shift - left), 1)[inside]
-        film.append(picture)
-    return torch.stack(film)
+        image[inside] = torch.roll(ball, (shift - left), 1)[inside]
+        frames_so_far.append(image)
+    return torch.stack(frames_so_far)
 
 
 @pytest.fixture(scope="session")
-def film() -> Film:
+def make_video() -> VideoMaker:
     """Makes films of a moving ball."""
-    return ball_film
+    return ball_video
 
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of videos, not to be changed: two good ones, one of two scenes, and three that are not."""
     folder = tmp_path_factory.mktemp("videos")
-    write_video(folder / "ball.mp4", ball_film(11), fps=12)
-    write_video(folder / "deep" / "ball.mp4", ball_film(8, seed=1), fps=12)
-    write_video(folder / "two scenes.mp4", torch.cat([ball_film(8, seed=2), ball_film(7, seed=3)]), fps=12)
-    write_video(folder / "short.mp4", ball_film(3), fps=12)
-    write_video(folder / "one frame.mp4", ball_film(1), fps=12)
+    write_video(folder / "ball.mp4", ball_video(11), fps=12)
+    write_video(folder / "deep" / "ball.mp4", ball_video(8, seed=1), fps=12)
+    write_video(folder / "two scenes.mp4", torch.cat([ball_video(8, seed=2), ball_video(7, seed=3)]), fps=12)
+    write_video(folder / "short.mp4", ball_video(3), fps=12)
+    write_video(folder / "one frame.mp4", ball_video(1), fps=12)
     (folder / "text.mp4").write_text("this is no video\n" * 50)
     whole = (folder / "ball.mp4").read_bytes()
     (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])

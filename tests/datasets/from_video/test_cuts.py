@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.datasets.from_video.cuts import find_cuts, find_gradual_changes, find_shots, thumbnail_size
-from more4d.files.video import read_video_facts, stream_video
+from more4d.files.video import probe_video, stream_video
 
 HEIGHT, WIDTH = 36, 64
 
@@ -109,4 +109,4 @@ def test_real_videos_are_cut_where_they_were_joined(shared):
 def test_a_real_shot_is_one(shared, name):
     path = shared / "data" / "video-a" / name
     frames = torch.stack(list(stream_video(path, size=(HEIGHT, WIDTH))))
-    assert find_shots(frames) == [range(0, len(read_video_facts(path).times_s))]
+    assert find_shots(frames) == [range(0, len(probe_video(path).times_s))]

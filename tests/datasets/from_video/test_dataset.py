@@ -12,10 +12,10 @@ import torch
 from more4d.datasets.from_video.dataset import make_dataset
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.datasets.from_video.outcome import ClipReport, EncodedClip, VideoOutcome
-from more4d.datasets.from_video.running import run_here
+from more4d.datasets.from_video.runners import run_serial
 from more4d.datasets.from_video.sources import Source
-from more4d.files.clips import Clip, ClipFacts, encode_clip
-from more4d.files.shards import ShardFolder
+from more4d.files.clip_shards import ShardReader
+from more4d.files.clips import Clip, ClipInfo, encode_clip
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
@@ -37,7 +37,7 @@ def tiny_clip(name: str) -> EncodedClip:
         camera=camera,
     )
     clip = Clip(name=name, tracks=tracks)
-    return EncodedClip(name=name, facts=ClipFacts.of(clip), members=encode_clip(clip))
+    return EncodedClip(name=name, info=ClipInfo.from_clip(clip), members=encode_clip(clip))
 
 
 class Maker:
@@ -86,13 +86,13 @@ def test_what_is_done_is_not_done_again(folder):
     maker = Maker()
     second = make(folder, maker)
     assert maker.asked == ["e.mp4"] and (second.clips, second.made, second.skipped) == (5, 1, 4)
-    assert sum(line["kept"] for line in lines(folder)) == 5 == len(ShardFolder(folder.parent / "out"))
+    assert sum(line["kept"] for line in lines(folder)) == 5 == len(ShardReader(folder.parent / "out"))
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_is_gone_on_with(folder):
     with pytest.raises(KeyboardInterrupt):
         make(folder, Maker(stop_after=2))
-    assert len(ShardFolder(folder.parent / "out")) == 2 and len(lines(folder)) == 4
+    assert len(ShardReader(folder.parent / "out")) == 2 and len(lines(folder)) == 4
     maker = Maker()
     assert make(folder, maker).clips == 4 and maker.asked == ["c.mp4", "d.mp4"]
 
@@ -107,9 +107,9 @@ def test_a_video_whose_clips_were_lost_is_made_again(folder):
 
 def test_other_settings_are_refused_by_name(folder):
     make(folder, Maker())
-    changed = replace(OPTIONS, fps=24.0, bounds=Bounds(most_alike=0.9))
+    changed = replace(OPTIONS, fps=24.0, bounds=Bounds(max_ssim=0.9))
     with pytest.raises(
-        InputError, match=r"bounds.most_alike was 0.95, now 0.9; fps was 12.0, now 24.0.*--output"
+        InputError, match=r"bounds.max_ssim was 0.95, now 0.9; fps was 12.0, now 24.0.*--output"
     ):
         make(folder, Maker(), changed)
 
@@ -163,11 +163,11 @@ def test_a_damaged_record_is_named(folder):
 
 
 def test_real_videos_become_a_data_set(videos, tmp_path):
-    summary = make_dataset(videos, tmp_path, OPTIONS, partial(run_here, options=OPTIONS), progress=silent)
-    shards = ShardFolder(tmp_path)
+    summary = make_dataset(videos, tmp_path, OPTIONS, partial(run_serial, options=OPTIONS), progress=silent)
+    shards = ShardReader(tmp_path)
     assert set(summary.failures) == {"text.mp4", "half.mp4", "one frame.mp4"}
     assert len(shards) == summary.clips == summary.made >= 4
-    captions = {shards.facts(number).caption for number in range(len(shards))}
+    captions = {shards.info(number).caption for number in range(len(shards))}
     assert captions == {"A ball rolls to the right.", "A <b>ball</b> & a wall", "Two balls."}
     clip = shards.read(0)
     assert clip.tracks.positions.shape == (5, 64, 96, 3)

@@ -9,7 +9,7 @@ from more4d.datasets.from_video import filters
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import CameraMotion, CameraTravel
+from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
 
 BOUNDS = Bounds()
 CAMERA = Camera(fx=1.0, fy=1.5)
@@ -36,27 +36,27 @@ def moving(frames: int = 5, pixels: float = 6.0) -> torch.Tensor:
     return motion
 
 
-def test_a_good_clip_passes_every_filter(film):
-    assert [verdict.reason for verdict in filters.picture_verdicts(film(9), BOUNDS)] == [""] * 4
+def test_a_good_clip_passes_every_filter(make_video):
+    assert [verdict.reason for verdict in filters.image_verdicts(make_video(9), BOUNDS)] == [""] * 4
     tracks = tracks_of(moving())
     verdicts = [*filters.track_verdicts(tracks, BOUNDS), filters.flicker(tracks, BOUNDS)]
     assert [verdict.reason for verdict in verdicts] == [""] * 5
 
 
-def test_a_clip_with_a_black_frame_is_dropped(film):
-    clip = film(9)
+def test_a_clip_with_a_black_frame_is_dropped(make_video):
+    clip = make_video(9)
     clip[4] *= 0.02
-    assert "black" in filters.blackness(clip, BOUNDS).reason
+    assert "black" in filters.brightness(clip, BOUNDS).reason
 
 
-def test_a_clip_with_a_blank_frame_is_dropped(film):
-    clip = film(9)
+def test_a_clip_with_a_blank_frame_is_dropped(make_video):
+    clip = make_video(9)
     clip[-1] = 0.7
-    assert "blank" in filters.contrast(clip, BOUNDS).reason and not filters.blackness(clip, BOUNDS).reason
+    assert "blank" in filters.contrast(clip, BOUNDS).reason and not filters.brightness(clip, BOUNDS).reason
 
 
-def test_blurred_clips_are_dropped_and_the_sharper_has_the_larger_number(film):
-    sharp = film(5).movedim(-1, 1)
+def test_blurred_clips_are_dropped_and_the_sharper_has_the_larger_number(make_video):
+    sharp = make_video(5).movedim(-1, 1)
     values = []
     for factor in (1, 2, 4, 16):
         size = [max(1, side // factor) for side in sharp.shape[-2:]]
@@ -71,19 +71,21 @@ def test_blurred_clips_are_dropped_and_the_sharper_has_the_larger_number(film):
 @pytest.mark.parametrize(
     ("speed", "reason"), [(0.0, "nothing happens"), (2.0, ""), (None, "too much changes")]
 )
-def test_clips_must_be_neither_too_alike_nor_too_different(film, speed, reason):
+def test_clips_must_be_neither_too_alike_nor_too_different(make_video, speed, reason):
     clip = (
-        torch.stack([film(1, seed=seed)[0] for seed in range(5)]) if speed is None else film(9, speed=speed)
+        torch.stack([make_video(1, seed=seed)[0] for seed in range(5)])
+        if speed is None
+        else make_video(9, speed=speed)
     )
-    verdict = filters.likeness(clip, BOUNDS)
+    verdict = filters.similarity(clip, BOUNDS)
     assert (reason in verdict.reason) if reason else not verdict.reason
 
 
-def test_likeness_hardly_depends_on_the_working_size(film):
-    clip = film(5)
+def test_likeness_hardly_depends_on_the_working_size(make_video):
+    clip = make_video(5)
     large = clip.repeat_interleave(4, 1).repeat_interleave(4, 2)
     larger = clip.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    values = [filters.likeness(video, BOUNDS).value for video in (large, larger)]
+    values = [filters.similarity(video, BOUNDS).value for video in (large, larger)]
     assert values[0] == pytest.approx(values[1], abs=0.02)
 
 
@@ -111,7 +113,7 @@ def test_tracks_that_are_lost_are_dropped():
     tracks = tracks_of(moving())
     visibility = tracks.visibility.clone()
     visibility[-1, 8:] = False
-    verdict = filters.visible_at_the_end(replace(tracks, visibility=visibility), BOUNDS)
+    verdict = filters.visible_at_end(replace(tracks, visibility=visibility), BOUNDS)
     assert verdict.value == pytest.approx(0.25) and "lost" in verdict.reason
 
 
@@ -143,11 +145,13 @@ def test_motion_must_be_there_and_be_plausible(pixels, reasons):
 
 @pytest.mark.parametrize("camera", ["remove", "static"])
 def test_a_moving_camera_matters_only_where_it_must_stand(camera):
-    travel = CameraTravel(distance_m=0.1, relative=0.02, angle_deg=1.0, image_px=3.0)
+    travel = CameraDisplacement(distance_m=0.1, relative=0.02, angle_deg=1.0, image_px=3.0)
     verdict = filters.camera_shift(travel, 100, Options(camera=camera))
     assert verdict.value == pytest.approx(0.03)
     assert bool(verdict.reason) == (camera == "static")
-    assert not filters.camera_stands(travel, 100, BOUNDS) and filters.camera_stands(travel, 1000, BOUNDS)
+    assert not filters.camera_is_static(travel, 100, BOUNDS) and filters.camera_is_static(
+        travel, 1000, BOUNDS
+    )
 
 
 def test_an_unclear_camera_motion_is_dropped():
@@ -155,5 +159,6 @@ def test_an_unclear_camera_motion_is_dropped():
     clear = CameraMotion(world_to_camera=poses, inlier_share=torch.tensor([1.0, 0.9, 0.8, 0.2]))
     unclear = CameraMotion(world_to_camera=poses, inlier_share=torch.tensor([1.0, 0.2, 0.1, 0.2]))
     assert (
-        not filters.agreement(clear, BOUNDS).reason and "unclear" in filters.agreement(unclear, BOUNDS).reason
+        not filters.camera_agreement(clear, BOUNDS).reason
+        and "unclear" in filters.camera_agreement(unclear, BOUNDS).reason
     )

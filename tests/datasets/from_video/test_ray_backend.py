@@ -6,7 +6,7 @@ import pytest
 
 from more4d.datasets.from_video import ray_backend
 from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.running import run_here
+from more4d.datasets.from_video.runners import run_serial
 from more4d.datasets.from_video.sources import find_sources
 from more4d.foundation.errors import InputError, MissingPackageError
 
@@ -36,7 +36,7 @@ def test_two_workers_of_ray_give_what_one_process_gives(videos, monkeypatch):
         tracks = [clip.members["tracks"] for clip in outcome.encoded]
         return outcome.failure, outcome.note, outcome.reports, tracks
 
-    here = {outcome.video: facts(outcome) for outcome in run_here(sources, OPTIONS)}
+    here = {outcome.video: facts(outcome) for outcome in run_serial(sources, OPTIONS)}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         there = {o.video: facts(o) for o in ray_backend.run_with_ray(sources, OPTIONS, workers=2)}

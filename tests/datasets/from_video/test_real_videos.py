@@ -6,9 +6,9 @@ import pytest
 
 from more4d.datasets.from_video.dataset import make_dataset
 from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.running import run_here
+from more4d.datasets.from_video.runners import run_serial
 from more4d.datasets.from_video.sampling import find_windows
-from more4d.files.shards import ShardFolder
+from more4d.files.clip_shards import ShardReader
 
 OPTIONS = Options(frames=5, pixels=12_288)
 
@@ -27,21 +27,21 @@ def test_real_videos_become_clips(shared, tmp_path, monkeypatch, given):
         (videos / path.name).with_suffix(".txt").write_text(f"What {path.stem} shows.")
     # Only the first clip of each video: the others would say the same.
     monkeypatch.setattr(
-        "more4d.datasets.from_video.making.find_windows", lambda *a, **k: find_windows(*a, **k)[:1]
+        "more4d.datasets.from_video.clip_maker.find_windows", lambda *a, **k: find_windows(*a, **k)[:1]
     )
     summary = make_dataset(
         videos,
         tmp_path / "out",
         OPTIONS,
-        partial(run_here, options=OPTIONS),
+        partial(run_serial, options=OPTIONS),
         progress=lambda outcome, done, total: None,
     )
     assert (summary.failures, summary.clips, summary.dropped) == ({}, count, 0)
-    shards = ShardFolder(tmp_path / "out")
+    shards = ShardReader(tmp_path / "out")
     for number in range(count):
-        facts = shards.facts(number)
-        assert (facts.height, facts.width, facts.frames) == (*size, 5)
-        assert facts.fps == pytest.approx(fps, abs=0.1)
-        assert facts.caption == f"What {facts.source['video'].removesuffix('.mp4')} shows."
+        info = shards.info(number)
+        assert (info.height, info.width, info.frames) == (*size, 5)
+        assert info.fps == pytest.approx(fps, abs=0.1)
+        assert info.caption == f"What {info.source['video'].removesuffix('.mp4')} shows."
         tracks = shards.read(number).tracks
         assert float(tracks.visibility[-1].float().mean()) > 0.5

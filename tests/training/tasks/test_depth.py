@@ -12,20 +12,20 @@ from more4d.foundation.errors import ConfigError
 from more4d.metrics.depth import mean_errors
 from more4d.training.tasks.depth import (
     DepthData,
+    DepthImages,
     DepthOptions,
-    DepthPictures,
     DepthTask,
-    capture_photo,
+    render_photo,
     scene_errors,
 )
 
-DATA = DepthData(shapes=((48, 64), (64, 48)), group=2, block=4, visits=3)
+DATA = DepthData(shapes=((48, 64), (64, 48)), group=2, block=4, repeats=3)
 TINY = SmallDepthConfig(widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
 OPTIONS = DepthOptions(network=TINY, data=DATA)
 
 
-def pictures(data: DepthData = DATA) -> DepthPictures:
-    return DepthPictures(data, seed=0, near_m=0.3, far_m=100.0)
+def pictures(data: DepthData = DATA) -> DepthImages:
+    return DepthImages(data, seed=0, near_m=0.3, far_m=100.0)
 
 
 def test_a_sample_is_always_the_same_whatever_was_asked_before() -> None:
@@ -48,9 +48,9 @@ def test_visits_of_one_scene_differ() -> None:
 
 
 def test_rooms_come_in_their_share() -> None:
-    none, all_of_them = pictures(), pictures(replace(DATA, interiors=1.0))
+    none, all_of_them = pictures(), pictures(replace(DATA, interior_prob=1.0))
     assert not torch.equal(none[0].image, all_of_them[0].image)
-    some = pictures(replace(DATA, interiors=0.5))
+    some = pictures(replace(DATA, interior_prob=0.5))
     inside = [torch.equal(some[index].image, all_of_them[index].image) for index in range(4)]
     outside = [torch.equal(some[index].image, none[index].image) for index in range(4)]
     assert all(one != other for one, other in zip(inside, outside, strict=True))
@@ -84,8 +84,8 @@ def test_a_batch_has_one_shape_and_a_plausible_truth() -> None:
 
 
 def test_an_uncropped_picture_keeps_the_field_of_view_and_a_crop_narrows_it() -> None:
-    whole = pictures(replace(DATA, tightest=1.0))
-    tight = pictures(replace(DATA, tightest=0.5))
+    whole = pictures(replace(DATA, min_crop=1.0))
+    tight = pictures(replace(DATA, min_crop=0.5))
     wide = [float(whole[index].log_focal) for index in range(8)]
     narrow = [float(tight[index].log_focal) for index in range(8)]
     assert wide[0] == pytest.approx(wide[4], abs=0.01)  # the same scene, visited again
@@ -93,7 +93,10 @@ def test_an_uncropped_picture_keeps_the_field_of_view_and_a_crop_narrows_it() ->
 
 
 def test_a_studio_puts_one_backdrop_behind_the_objects() -> None:
-    plain, studio = pictures(replace(DATA, studio=0.0)), pictures(replace(DATA, studio=1.0))
+    plain, studio = (
+        pictures(replace(DATA, plain_backdrop_prob=0.0)),
+        pictures(replace(DATA, plain_backdrop_prob=1.0)),
+    )
     changed = 0
     for index in range(8):
         depth = studio[index].log_depth
@@ -136,7 +139,7 @@ def test_scene_errors_are_of_held_out_scenes_and_a_known_camera_has_no_error() -
     estimator = SmallDepthEstimator(DepthTask(OPTIONS).network)
     (error,) = scene_errors(estimator, 1, height=48, width=64, known_camera=True)
     assert error.fov_error_deg == 0 and error.si_log > 0
-    clip = capture_photo(HELD_OUT_SEED, height=48, width=64)
+    clip = render_photo(HELD_OUT_SEED, height=48, width=64)
     assert focal_in_diagonals(clip.depth.camera, height=48, width=64) > 0
     assert clip.tracks.frames == 1
 

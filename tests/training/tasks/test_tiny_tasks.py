@@ -12,25 +12,25 @@ from more4d.datasets.file_clips import FileClipOptions
 from more4d.datasets.file_views import FileViewOptions
 from more4d.datasets.procedural import ProceduralClips
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.adapters import LoraOptions
-from more4d.networks.lora import merge_loras
-from more4d.networks.lora_reading import lora_style, read_lora
-from more4d.networks.registry import BUILDERS
 from more4d.networks.strag import STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.networks.weights import load_network, read_tensors
 from more4d.training.flow import FlowOptions
 from more4d.training.generator import StartOptions
 from more4d.training.run import task_type
-from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_cells
-from more4d.training.tasks.tiny_features import true_answers
+from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_tokens
+from more4d.training.tasks.tiny_features import grounding_targets
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
+from more4d.weights.lora.adapters import LoraOptions
+from more4d.weights.lora.merge import merge_loras
+from more4d.weights.lora.reading import lora_style, read_lora
+from more4d.weights.network_files import load_network, read_tensors
+from more4d.weights.registry import BUILDERS
 from tests.datasets.clip_files import write_scenes
 from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses
 
@@ -65,7 +65,7 @@ def test_things_that_stand_still_can_weigh_as_much_as_those_that_move(tiny_strag
 
 
 def test_features_and_reader_stay_as_they_were(tiny_strag):
-    task = TinySTraGTask(replace(tiny_strag, train_reader=False))
+    task = TinySTraGTask(replace(tiny_strag, train_text_grounding=False))
     before = {name: value.clone() for name, value in task.state_dict().items()}
     losses(task, 2)
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
@@ -74,33 +74,35 @@ def test_features_and_reader_stay_as_they_were(tiny_strag):
 
 
 def test_the_truth_stands_in_for_the_reader_where_there_is_a_caption(tiny_strag):
-    task = TinySTraGTask(replace(tiny_strag, told_truth=1.0, train_text=False))
+    task = TinySTraGTask(replace(tiny_strag, teacher_forcing_prob=1.0, train_text=False))
     data = task.dataset()
     batch = task.collate([data[0], data[1]])
     chance = torch.Generator().manual_seed(0)
     conditions = task.conditions(task.encode(batch), chance)
     conditions = replace(conditions, text=conditions.text * torch.tensor([1.0, 0.0])[:, None, None])
-    told = task.told_more(conditions, batch, chance).answers
-    found = task.strag.read(conditions)
-    assert torch.equal(told[0], true_answers(batch.kinds, found.shape[-2:])[0])
+    told = task.extra_conditions(conditions, batch, chance).grounding_probs
+    found = task.strag.ground_text(conditions)
+    assert torch.equal(told[0], grounding_targets(batch.labels, found.shape[-2:])[0])
     assert torch.equal(told[1], found[1]) and not torch.equal(told[0], found[0])
     torch.nn.init.normal_(task.strag.transformer.proj_out.weight)  # a new network answers zero to all
     start = torch.randn(2, 16, 2, 4, 6)
-    heard = [task.strag(start, torch.ones(2), replace(conditions, answers=said)) for said in (told, found)]
+    heard = [
+        task.strag(start, torch.ones(2), replace(conditions, grounding_probs=said)) for said in (told, found)
+    ]
     assert torch.equal(heard[1], task.strag(start, torch.ones(2), conditions))
     assert torch.equal(heard[0][1], heard[1][1]) and not torch.equal(heard[0][0], heard[1][0])
 
 
 def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
-    with pytest.raises(ConfigError, match=r"options\.told_truth=0"):
-        replace(tiny_strag, clips=FileClipOptions(folder=tmp_path), hint_weight=0.0, told_truth=0.5)
+    with pytest.raises(ConfigError, match=r"options\.teacher_forcing_prob=0"):
+        replace(tiny_strag, clips=FileClipOptions(folder=tmp_path), hint_weight=0.0, teacher_forcing_prob=0.5)
     with pytest.raises(ConfigError, match=r"\[0, 1\], got 2"):
-        replace(tiny_strag, told_truth=2.0)
+        replace(tiny_strag, teacher_forcing_prob=2.0)
 
 
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
     with pytest.raises(ConfigError, match="knows nothing"):
-        TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_reader=False))
+        TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_text_grounding=False))
 
 
 @pytest.mark.parametrize("train_text", [False, True])
@@ -113,13 +115,13 @@ def test_chance_does_not_decide_how_often_a_network_is_asked(folder, train_text)
                 network=STraGConfig(
                     wan=WanConfig(in_channels=76, motion_feature_dim=16, **WAN),
                     start_channels=0,
-                    reader=READER,
+                    text_grounding=READER,
                 ),
                 motion_features_weights=folder / "motion_features.safetensors",
                 codec=folder / "trajectory_codec.safetensors",
                 text=folder / "text_encoder.safetensors",
                 train_text=train_text,
-                train_reader=True,
+                train_text_grounding=True,
                 flow=FlowOptions(text_dropout=dropout, image_dropout=dropout, depth_dropout=dropout),
                 data=CLIPS,
             )
@@ -134,16 +136,16 @@ def test_chance_does_not_decide_how_often_a_network_is_asked(folder, train_text)
 def test_clips_weigh_as_much_as_is_seen_of_them():
     clip = ProceduralClips(CLIPS, seed=0)[0]
     seen = ClipBatch(**{**vars(clip), "weight": torch.ones_like(clip.weight)})
-    assert visible_cells(seen).shape == (1, 1, 2, 4, 6)
-    assert (visible_cells(seen) == 1).all()
+    assert visible_tokens(seen).shape == (1, 1, 2, 4, 6)
+    assert (visible_tokens(seen) == 1).all()
     hidden = seen.weight.clone()
     hidden[..., -1, :8, :4] = 0  # half of a cell, in the last frame
-    cells = visible_cells(ClipBatch(**{**vars(clip), "weight": hidden}))
+    cells = visible_tokens(ClipBatch(**{**vars(clip), "weight": hidden}))
     assert cells[0, 0, 1, 0, 0] == 0.5 and float(cells.sum()) == 47.5
 
 
 def test_a_video_codec_goes_on_and_may_look_behind(folder):
-    network = TinyVideoConfig(width=16, fine_width=16, blocks=1, behind=True)
+    network = TinyVideoConfig(width=16, fine_width=16, blocks=1, background_fill=True)
     options = TinyVideoOptions(network=network, data=VIEWS, weights=folder / "video_codec.safetensors")
     task = TinyVideoTask(options)
     given = load_network(options.weights, BUILDERS).state_dict()
@@ -218,12 +220,14 @@ def trained_strag(folder):
     """Options of the task, with everything it needs in files."""
     options = TinySTraGOptions(
         network=STraGConfig(
-            wan=WanConfig(in_channels=76, motion_feature_dim=16, **WAN), start_channels=0, reader=READER
+            wan=WanConfig(in_channels=76, motion_feature_dim=16, **WAN),
+            start_channels=0,
+            text_grounding=READER,
         ),
         motion_features_weights=folder / "motion_features.safetensors",
         codec=folder / "trajectory_codec.safetensors",
         text=folder / "text_encoder.safetensors",
-        start=StartOptions(reader=folder / "prompt_reader.safetensors"),
+        start=StartOptions(text_grounding=folder / "prompt_reader.safetensors"),
         data=CLIPS,
         decoded_clips=1,
     )

@@ -14,14 +14,12 @@ from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.foundation.config import from_mapping, load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.registry import BUILDERS
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
-from more4d.networks.weights import load_network, read_network_header, save_network
 from more4d.pipelines.codec_check import compare, through_codec
-from more4d.pipelines.models import Models
-from more4d.scenes.capture import capture
-from more4d.scenes.library import sample_scene
+from more4d.pipelines.components import Components
+from more4d.scenes.render import render_clip
+from more4d.scenes.scene_sampling import sample_scene
 from more4d.training.config import LoopConfig, TrainConfig
 from more4d.training.optim import build_optimiser
 from more4d.training.run import task_type
@@ -34,6 +32,8 @@ from more4d.training.tasks.trajectory_vae import (
     weighted_distance,
     weighted_mean,
 )
+from more4d.weights.network_files import load_network, read_network_header, save_network
+from more4d.weights.registry import BUILDERS
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,7 +84,7 @@ def without_noise(task: TrajectoryVaeTask) -> None:
 def video_vae(tmp_path: Path) -> Path:
     torch.manual_seed(1)
     path = tmp_path / "video.safetensors"
-    save_network(path, WanVideoVae(NETWORK.video), kind="wan-video-vae", config=NETWORK.video)
+    save_network(path, WanVideoVae(NETWORK.video), architecture="wan-video-vae", config=NETWORK.video)
     return path
 
 
@@ -277,13 +277,13 @@ def test_an_exported_codec_is_that_part_of_a_preset_and_is_checked_like_any_othe
     (path,) = task.export(folder, {"steps": "0"})
     assert path == folder / "trajectory_codec.safetensors"
     header = read_network_header(path)
-    assert header.kind == "wan-trajectory-vae" and "held_out_error" in header.notes
+    assert header.architecture == "wan-trajectory-vae" and "held_out_error" in header.notes
     loaded = load_network(path, BUILDERS)
     for name, value in task.codec.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
-    models = Models.open(folder)
+    models = Components.open(folder)
     assert isinstance(models.network("trajectory_codec"), WanTrajectoryVae)
-    original = capture(sample_scene(3), height=32, width=48, frames=5).tracks
+    original = render_clip(sample_scene(3), height=32, width=48, frames=5).tracks
     report = compare(original, through_codec(models, original))
     assert math.isfinite(report.moving_error_px) and math.isfinite(report.moving_error_m)
 
@@ -332,7 +332,7 @@ def test_training_starts_from_a_codec_or_from_a_video_vae_alone(published, video
         assert torch.equal(value, stored[name]), name
     path = tmp_path / "codec.safetensors"
     first = task_of()
-    save_network(path, first.codec, kind="wan-trajectory-vae", config=NETWORK)
+    save_network(path, first.codec, architecture="wan-trajectory-vae", config=NETWORK)
     torch.manual_seed(9)
     second = TrajectoryVaeTask(replace(ALL, train="adapters", start=CodecStart(weights=path)))
     for name, value in second.codec.state_dict().items():

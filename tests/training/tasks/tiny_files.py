@@ -6,11 +6,11 @@ import torch
 
 from more4d.datasets import captions
 from more4d.datasets.holes import HoleOptions
-from more4d.datasets.pictures import PictureOptions
+from more4d.datasets.labelled_images import LabelledImageOptions
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.networks.conditioners import TextEncoderConfig
-from more4d.networks.prompt_reader import PromptReaderConfig
 from more4d.networks.strag import STraGConfig
+from more4d.networks.text_grounding import TextGroundingConfig
 from more4d.networks.tiny_features import TinyFeaturesConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
@@ -25,7 +25,7 @@ from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 CLIPS = ProceduralOptions(shapes=((32, 48),), group=2, frames=5)
 VIEWS = HoleOptions(shapes=((32, 48),), group=2, frames=5, pairs=2)
 TEXT = TextEncoderConfig(dim=16, layers=1, heads=2, head_dim=8, ff=16, length=96)
-READER = PromptReaderConfig(feature_dim=16, text_dim=16, dim=16, heads=2)
+READER = TextGroundingConfig(feature_dim=16, text_dim=16, dim=16, heads=2)
 WAN = {"dim": 32, "ffn_dim": 32, "heads": 2, "layers": 1, "freq_dim": 16, "text_dim": 16, "text_length": 96}
 
 
@@ -48,7 +48,7 @@ def features_options(folder):
         text=folder / "text_encoder.safetensors",
         network=TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2),
         reader=READER,
-        data=PictureOptions(shapes=((32, 48),), group=2, stories=2),
+        data=LabelledImageOptions(shapes=((32, 48),), group=2, captions_per_scene=2),
     )
 
 
@@ -58,14 +58,14 @@ def tiny_strag_options(folder):
         network=STraGConfig(
             wan=WanConfig(in_channels=76, reference_tokens=True, motion_feature_dim=16, **WAN),
             start_channels=0,
-            reader=READER,
+            text_grounding=READER,
         ),
         motion_features_weights=folder / "motion_features.safetensors",
         codec=folder / "trajectory_codec.safetensors",
         text=folder / "text_encoder.safetensors",
         train_text=True,
-        start=StartOptions(reader=folder / "prompt_reader.safetensors"),
-        train_reader=True,
+        start=StartOptions(text_grounding=folder / "prompt_reader.safetensors"),
+        train_text_grounding=True,
         data=CLIPS,
         decoded_clips=1,
     )
@@ -73,7 +73,7 @@ def tiny_strag_options(folder):
 
 def write_tiny_files(tmp_path, monkeypatch):
     """Exported codecs and text encoder, each after a step of training."""
-    monkeypatch.setattr(captions, "SURVEY", 40)
+    monkeypatch.setattr(captions, "VOCABULARY_SCENES", 40)
     torch.manual_seed(0)
     small = TinyTrajectoryConfig(width=32, guide_width=16, stem_width=32)
     trajectory = TinyTrajectoryTask(TinyTrajectoryOptions(network=small, data=CLIPS, statistics_clips=3))

@@ -1,0 +1,141 @@
+"""Many videos through `make_clips`: in this process, or in several of this machine."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from more4d.datasets.from_video.clip_maker import make_clips
+from more4d.datasets.from_video.options import Options
+from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.sources import Source
+from more4d.datasets.from_video.tools import use_threads
+
+Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
+"""Makes clips of all these videos and gives what came of each, in any order."""
+
+DIED = "the process that worked on it died: out of memory, or a fault in the decoder"
+_WAIT_S, _PATIENCE_S = 0.5, 10.0
+
+
+def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
+    """`make_clips`, where whatever one video can cause - also memory, or a size that a network refuses -
+    becomes an outcome with a failure.
+
+    Raises:
+        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
+    """
+    try:
+        return make_clips(source, options, device)
+    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+        if os.environ.get("MORE4D_DEBUG"):
+            raise
+        text = f"{type(error).__name__}: {' '.join(str(error).split())} (set MORE4D_DEBUG=1 for details)"
+        return VideoOutcome(video=source.name, failure=text)
+
+
+def run_serial(sources: Sequence[Source], options: Options, *, device: str = "cpu") -> Iterator[VideoOutcome]:
+    """One video after the other, in this process."""
+    return (attempt(source, options, device) for source in sources)
+
+
+def run_in_processes(
+    sources: Sequence[Source], options: Options, *, device: str = "cpu", workers: int, threads: int = 1
+) -> Iterator[VideoOutcome]:
+    """Several videos at a time, each in a process of its own that is kept for the next one.
+
+    Where a process dies, the videos that were in work are tried once more, each alone: the one that kills
+    its process again has failed, the others go on. An exception, Ctrl-C among them, ends all processes.
+
+    Args:
+        sources: the videos.
+        options: what is wanted.
+        device: where networks run.
+        workers: processes.
+        threads: that each of them computes with.
+    """
+    waiting, alone = deque(sources), deque[Source]()
+    while waiting or alone:
+        if alone:
+            yield from _run_alone(alone.popleft(), options, device, threads)
+            continue
+        in_work: dict[Future[VideoOutcome], Source] = {}
+        with _pool(workers, threads) as pool:
+            try:
+                while waiting or in_work:
+                    while waiting and len(in_work) < workers + 1:
+                        in_work[pool.submit(attempt, waiting[0], options, device)] = waiting[0]
+                        waiting.popleft()
+                    done, _ = wait(in_work, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        outcome = future.result()
+                        del in_work[future]
+                        yield outcome
+            except BrokenProcessPool:
+                alone.extend(in_work.values())
+
+
+def _run_alone(source: Source, options: Options, device: str, threads: int) -> Iterator[VideoOutcome]:
+    with _pool(1, threads) as pool:
+        try:
+            yield pool.submit(attempt, source, options, device).result()
+        except BrokenProcessPool:
+            yield VideoOutcome(video=source.name, failure=DIED)
+
+
+@contextmanager
+def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that are gone when the block ends: at once if it ends by an exception."""
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads,)
+    )
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end(set(multiprocessing.active_children()) - before)
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end(children: Iterable[BaseProcess]) -> None:
+    """Let processes drop their work and tidy up; who does not in time is killed."""
+    children, until = list(children), time.monotonic() + _PATIENCE_S
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(max(0.0, until - time.monotonic()))
+        child.kill()
+        child.join()  # a kill takes a moment, too
+
+
+def _begin(threads: int) -> None:
+    """Of a worker: Ctrl-C reaches every process of a terminal, but the one that started them decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Drop the work, but end as usual: a lock of a library that is not put away is told of as a leak."""
+    raise SystemExit

@@ -1,0 +1,134 @@
+"""Samples that cannot be used do not end a training, and are not hushed up: another one stands in, and why
+travels with the batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from more4d.foundation.errors import InputError
+from more4d.foundation.seeding import derive_seed
+
+INDEX_RANGE = 2**31
+"""Stand-ins are drawn from the indices below it; training data takes any index (`training.task.Task`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A sample or a batch, and what went wrong on the way to it.
+
+    Attributes:
+        content: the sample or batch; None where nothing could stand in for a bad sample.
+        bad: a line for each sample that could not be used: its index and the reason.
+    """
+
+    content: Any
+    bad: tuple[str, ...] = ()
+
+
+class SkipBadSamples(Dataset):
+    """A map-style data set in which a sample that raises InputError - no other error - is replaced.
+
+    The stand-in is a function of (seed, index, attempt) and of what else the batch holds: a sample drawn
+    from anywhere, whose shape fits; after `attempts` of them, a good sample of the same batch once more.
+
+    Args:
+        dataset: takes any index below INDEX_RANGE.
+        seed: of the draw.
+        attempts: samples drawn to stand in for one bad sample.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, *, attempts: int = 8) -> None:
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {attempts}")
+        self._dataset, self._seed, self._attempts = dataset, seed, attempts
+
+    def __getitem__(self, index: int) -> Loaded:
+        """Sample `index`, or what stands in for it.
+
+        Raises:
+            InputError: it is bad, and all that were to stand in for it; the message names all.
+        """
+        (loaded,) = self.__getitems__([index])
+        if loaded.content is None:
+            raise InputError("; ".join(loaded.bad))
+        return loaded
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Loaded]:
+        """The samples of one batch, in order. A data loader asks for this where it is defined.
+
+        Where nothing could stand in, the content is None: an error raised in a worker would reach the
+        training process as a traceback.
+        """
+        tried = [self._try(index) for index in indices]
+        good = [one for one in tried if one.content is not None]
+        whole = []
+        for index, one in zip(indices, tried, strict=True):
+            loaded = one if one.content is not None else self._substitute(index, one.bad, good)
+            if loaded.content is not None and not good:
+                good = [loaded]  # a batch of bad samples takes its shape from the first stand-in
+            whole.append(loaded)
+        return whole
+
+    def _try(self, index: int) -> Loaded:
+        try:
+            return Loaded(content=self._dataset[index])
+        except InputError as error:
+            return Loaded(content=None, bad=(f"sample {index}: {' '.join(str(error).split())}",))
+
+    def _substitute(self, index: int, bad: tuple[str, ...], good: Sequence[Loaded]) -> Loaded:
+        for attempt in range(self._attempts):
+            other = self._try(derive_seed("stand-in", self._seed, index, attempt) % INDEX_RANGE)
+            bad += other.bad
+            if other.content is not None and (not good or _shapes(other) == _shapes(good[0])):
+                return Loaded(content=other.content, bad=bad)
+        place = derive_seed("stand-in", self._seed, index, "same batch")
+        return Loaded(content=good[place % len(good)].content if good else None, bad=bad)
+
+
+def good_samples(dataset: Any, count: int) -> Iterator[Any]:
+    """The first `count` samples of a map-style data set that can be used.
+
+    Raises:
+        InputError: more than `count` samples before that cannot; the last one's message.
+    """
+    found = bad = index = 0
+    while found < count:
+        try:
+            sample = dataset[index]
+        except InputError:
+            bad += 1
+            if bad > count:
+                raise
+        else:
+            found += 1
+            yield sample
+        index += 1
+
+
+@dataclass(frozen=True)
+class CollateLoaded:
+    """Samples loaded by `SkipBadSamples` to one loaded batch; sent to the processes that make batches.
+
+    Attributes:
+        collate: joins the samples themselves.
+    """
+
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Loaded]) -> Loaded:
+        contents = [sample.content for sample in samples]
+        whole = all(content is not None for content in contents)
+        return Loaded(
+            content=self.collate(contents) if whole else None,
+            bad=tuple(line for sample in samples for line in sample.bad),
+        )
+
+
+def _shapes(loaded: Loaded) -> dict[str, tuple[int, ...]]:
+    """What must be equal for samples to be joined: all axes of their tensors but the first."""
+    tensors = {name: value for name, value in vars(loaded.content).items() if isinstance(value, Tensor)}
+    return {name: tuple(value.shape[1:]) for name, value in tensors.items()}

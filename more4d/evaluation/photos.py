@@ -1,0 +1,161 @@
+"""Real photos, of whose motion there is no truth: does what moves go where the prompt says, and is it
+drawn.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.evaluation.record import mean
+from more4d.files.contact_sheet import save_sheet
+from more4d.files.image import load_image
+from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks
+from more4d.files.video import read_first_frame, write_video
+from more4d.geometry.camera import Camera
+from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.framing import fit, working_size
+from more4d.geometry.tracks import PointTracks
+from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, moved_mask
+from more4d.metrics.motion_magnitude import motion_magnitude
+from more4d.metrics.tracks import follows_direction
+from more4d.pipelines.components import Components
+from more4d.pipelines.tracks import image_to_tracks
+from more4d.pipelines.views import finish_video
+from more4d.pipelines.weighted_median import weighted_median_filter
+from more4d.raster.interface import render_tracks
+
+FPS = 12.0
+PATH = "orbit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A photo with a prompt.
+
+    Attributes:
+        file: a picture, or a video of which the first frame is taken.
+        prompt: what happens.
+        direction: that the prompt names; None for motions that go nowhere.
+        still: whether the prompt says that nothing moves.
+    """
+
+    file: Path
+    prompt: str
+    direction: str | None = None
+    still: bool = False
+
+
+PROMPTS: tuple[tuple[str, str, str | None], ...] = (
+    ("more4d-bear/Input.png", "the brown bear walks to the left", "left"),
+    ("more4d-bear/Input.png", "the brown bear walks to the right", "right"),
+    ("video-a/camel.mp4", "the camel walks to the left", "left"),
+    ("video-a/sheep.mp4", "the white sheep walks to the right", "right"),
+    ("rgba-a/dog1_rgba.png", "the dog runs to the left", "left"),
+    ("rgba-a/futuristic_car_rgba.png", "the car drives toward the camera", "toward"),
+    ("rgba-a/robot_rgba.png", "the robot walks to the right", "right"),
+    ("photos-a/04_BunnyCake.jpg", "the cake moves up", "up"),
+    ("photos-a/01_HouseIndoor.jpg", "nothing moves", None),
+    ("photos-a/05_Mountain.jpg", "everything stays still", None),
+)
+"""File below the folder of data, prompt, and the direction it names; without one, nothing is to move."""
+
+
+def photos(data: Path) -> list[Photo]:
+    """The photos of `PROMPTS` that are there."""
+    return [
+        Photo(file=data / file, prompt=prompt, direction=direction, still=direction is None)
+        for file, prompt, direction in PROMPTS
+        if (data / file).is_file()
+    ]
+
+
+def measure_photo(models: Components, photo: Photo, folder: Path, name: str) -> dict[str, Any]:
+    """Tracks of a photo and one view of them; draws a sheet and writes the view.
+
+    Args:
+        folder: gets pictures/NAME.png and videos/NAME.mp4.
+
+    Raises:
+        InputError: the photo cannot be read.
+        WeightsError: a network's file cannot be used.
+    """
+    image = _working_image(models, photo.file)
+    estimate = models.depth_estimator().estimate(image)
+    if models.preset.sharpen_depth:
+        estimate = replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
+    frames = models.preset.frames
+    tracks = image_to_tracks(models, image, estimate, photo.prompt, seed=0, frames=frames, fps=FPS)
+    frozen = replace(tracks, positions=tracks.positions[:1].repeat(frames, 1, 1, 1))
+    depth_m = estimate.scene_depth_m
+    moving, static = (_view(models, each, photo.prompt, depth_m) for each in (tracks, frozen))
+    write_video(folder / "videos" / f"{name}.mp4", moving, fps=FPS)
+    positions, camera = tracks.positions, tracks.camera
+    where = moved_mask(positions, camera)
+    nothing = torch.zeros_like(where, dtype=torch.int64)
+    jumps = edge_jumps(positions, nothing, camera, cell=8 * models.preset.output_scale)
+    title = f"{photo.file.stem}: {photo.prompt}"
+    _draw(folder / "pictures" / f"{name}.png", title, tracks, estimate.depth_m, moving)
+    asked = photo.direction is not None and bool(where.any())
+    return {
+        "name": photo.file.stem,
+        "prompt": photo.prompt,
+        "still": photo.still,
+        "moving_share": float(where.float().mean()),
+        "goes_there": follows_direction(positions, where, str(photo.direction), camera) if asked else None,
+        "nothing_moves": None if photo.direction else not bool(where.any()),
+        "field_of_view_deg": camera.fov_x_deg,
+        "jerk_px": jerk_px(positions, camera, where),
+        "cell_edges": jumps.border_px / jumps.inside_px if jumps.inside_px else None,
+        "motion_magnitude": motion_magnitude(moving, static),
+    }
+
+
+def _working_image(models: Components, file: Path) -> Float[Tensor, "height width 3"]:
+    image = read_first_frame(file) if file.suffix == ".mp4" else load_image(file, max_pixels=1_000_000)
+    preset = models.preset
+    height, width = working_size(*image.shape[:2], pixels=preset.pixels, multiple=preset.multiple)
+    scale = preset.output_scale
+    return fit(image, Camera(fx=1.0, fy=1.0), height=scale * height, width=scale * width)[0]
+
+
+def _view(
+    models: Components, tracks: PointTracks, prompt: str, scene_depth_m: float
+) -> Float[Tensor, "frames height width 3"]:
+    path = named_camera_path(PATH, frames=tracks.frames, scene_depth_m=scene_depth_m, camera=tracks.camera)
+    rendering = render_tracks(tracks, path, height=tracks.height, width=tracks.width)
+    return finish_video(models, rendering, tracks.colours, prompt, seed=0)
+
+
+def _draw(path: Path, title: str, tracks: PointTracks, depth_m: Tensor, video: Tensor) -> None:
+    way = max_displacement_px(tracks.positions, tracks.camera)
+    full = max(4.0, float(way.max()))
+    last = draw_tracks(tracks, frames=[-1])[0]
+    middle, end = video[len(video) // 2], video[-1]
+    save_sheet(
+        path,
+        [[tracks.colours, colourise_depth(depth_m), last, colour_ramp(way / full), middle, end]],
+        captions=[["photo", "depth", "tracks", f"how far, pale is {full:.0f} px", "orbit, middle", "end"]],
+        title=title,
+        tile_height=180,
+    )
+
+
+def summarise_photos(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Shares and means over the photos, and each of them."""
+    moving = [each for each in results if not each["still"]]
+    still = [each for each in results if each["still"]]
+    return {
+        "photos": len(results),
+        "something_moves": mean(each["moving_share"] > 0 for each in moving),
+        "goes_where_asked": mean(each["goes_there"] for each in moving),
+        "moving_share": mean(each["moving_share"] for each in moving),
+        "moving_share_of_still_prompts": mean(each["moving_share"] for each in still),
+        "cell_edges": mean(each["cell_edges"] for each in moving),
+        "motion_magnitude": mean(each["motion_magnitude"] for each in moving),
+        "each": [{key: each[key] for key in each if key != "item"} for each in results],
+    }

@@ -1,0 +1,72 @@
+"""What was measured so far, item by item, so that a run that was stopped goes on where it was."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from more4d.files.fingerprint import fingerprint
+from more4d.files.json_lines import append_json_line, read_json_lines
+
+
+class Record:
+    """Results of one section, one JSON line per item.
+
+    Args:
+        path: the file; what it holds of another `key` is thrown away.
+        key: everything that the results depend on.
+    """
+
+    def __init__(self, path: Path, key: Any) -> None:
+        self._path, self._key = path, fingerprint(key)
+        lines = read_json_lines(path)
+        fits = bool(lines) and lines[0].get("key") == self._key
+        self._items = {line["item"]: line for line in lines[1:] if "item" in line} if fits else {}
+        if not fits:
+            path.unlink(missing_ok=True)
+            append_json_line(path, {"key": self._key})
+
+    def get(self, item: int) -> dict[str, Any] | None:
+        """What was measured of an item; None if nothing was."""
+        return self._items.get(item)
+
+    def add(self, item: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep an item's results; numbers that are not finite become None."""
+        line = {"item": item, **plain(values)}
+        append_json_line(self._path, line)
+        self._items[item] = line
+        return line
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of a value: dataclasses as mappings, NaN and infinity as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def mean(values: Any) -> float | None:
+    """The mean of the numbers among `values`; None if there is none."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return sum(known) / len(known) if known else None
+
+
+def ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """Their quotient; None where one is missing or the divisor is zero."""
+    return None if numerator is None or not denominator else numerator / denominator
+
+
+def median(values: Any) -> float | None:
+    """The median of the numbers among `values`; None if there is none."""
+    known = sorted(float(value) for value in values if value is not None and math.isfinite(value))
+    if not known:
+        return None
+    middle = len(known) // 2
+    return known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2

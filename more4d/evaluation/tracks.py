@@ -1,0 +1,273 @@
+"""Generated motion on the test set: with the true depth and several seeds, and with the estimated depth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.evaluation.baselines import MeanMotion, apply_mean_motion
+from more4d.evaluation.record import mean, median, ratio
+from more4d.evaluation.unseen import UnseenScene, large_objects
+from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import colour_ramp, draw_tracks
+from more4d.geometry.framing import working_size
+from more4d.geometry.motion import denormalise_motion
+from more4d.geometry.tracks import PointTracks
+from more4d.metrics.motion import (
+    diversity,
+    edge_jumps,
+    jerk_px,
+    max_displacement_px,
+    motion_errors,
+    moved_mask,
+    object_motion_px,
+    prompted_objects_move,
+)
+from more4d.metrics.tapvid3d import tapvid3d
+from more4d.metrics.tracks import follows_direction
+from more4d.pipelines.codec_check import through_codec
+from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filter import Guide
+from more4d.pipelines.preset import Preset
+from more4d.pipelines.tracks import generate_motion, positions_from_motion, seen_by_source_camera
+from more4d.scenes.render import SceneClip, render_clip, render_image
+
+Positions = Float[Tensor, "frames height width 3"]
+OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracksOptions:
+    """How the tracks of a scene are measured.
+
+    Attributes:
+        seeds: motions generated per scene.
+        estimated_depth: whether the motion is generated from the estimated depth as well.
+    """
+
+    seeds: int = 4
+    estimated_depth: bool = True
+
+
+def native_size(preset: Preset) -> tuple[int, int]:
+    """Height and width that the networks see of a 4:3 picture."""
+    return working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
+
+
+def measure_tracks(
+    models: Components,
+    unseen: UnseenScene,
+    means: MeanMotion,
+    options: TracksOptions,
+    *,
+    sheet: Path | None = None,
+) -> dict[str, Any]:
+    """Everything about one scene, as plain numbers; `summarise_tracks` makes a table of many.
+
+    Args:
+        means: the baseline of mean motion.
+        sheet: where to draw photo, truth and what was generated.
+
+    Raises:
+        WeightsError: a network's file cannot be used.
+    """
+    height, width = native_size(models.preset)
+    clip = render_clip(unseen.scene, height=height, width=width, frames=models.preset.frames)
+    truth, camera = clip.tracks.positions, clip.tracks.camera
+    closer = models.preset.output_scale
+    photo = render_image(unseen.scene, height=closer * height, width=closer * width)
+    guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
+    seeds = range(1000 * unseen.index, 1000 * unseen.index + options.seeds)
+    ours = [_generated(models, guide, clip, seed, photo) for seed in seeds]
+    still = truth[:1].expand_as(truth)
+    by_mean = apply_mean_motion(clip, means)
+    where = moved_mask(truth, camera)
+    codec = through_codec(models, clip.tracks)
+    result: dict[str, Any] = {
+        "seed": unseen.seed,
+        "caption": clip.caption,
+        "held_out": unseen.held_out,
+        "several": unseen.several,
+        "moving_share": float(where.float().mean()),
+        OURS: [_about(positions, clip) for positions in ours],
+        NO_MOTION: [_about(still, clip)],
+        MEAN_MOTION: [_about(by_mean, clip)],
+        "diversity": diversity(ours, truth, camera) if len(ours) > 1 else None,
+        "truth": _shape(truth, clip),
+        "codec": {
+            "errors": motion_errors(codec.positions, truth, camera),
+            "jerk_px": jerk_px(codec.positions, camera, where),
+        },
+        "tapvid3d": {
+            name: tapvid3d(_with_visibility(clip.tracks, positions), clip.tracks)
+            for name, positions in ((OURS, ours[0]), (NO_MOTION, still), (MEAN_MOTION, by_mean))
+        },
+    }
+    if options.estimated_depth:
+        estimate = models.depth_estimator().estimate(clip.tracks.colours)
+        guide = replace(guide, depth_m=estimate.depth_m)
+        motion = generate_motion(models, guide, clip.caption, seed=1000 * unseen.index, photo=photo)
+        motion = rearrange(motion, "c t h w -> t h w c")
+        result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
+        own = positions_from_motion(motion, estimate.points, estimate.camera)
+        seen = seen_by_source_camera(own, estimate.camera)
+        said = replace(clip.tracks, positions=own, visibility=seen, camera=estimate.camera)
+        result["tapvid3d"][ESTIMATED] = tapvid3d(said, clip.tracks)
+    if sheet is not None:
+        _draw(sheet, clip, ours, codec.positions)
+    return result
+
+
+def _generated(models: Components, guide: Guide, clip: SceneClip, seed: int, photo: Tensor) -> Positions:
+    motion = generate_motion(models, guide, clip.caption, seed=seed, photo=photo)
+    motion = rearrange(motion, "c t h w -> t h w c")
+    return denormalise_motion(motion, clip.tracks.positions[0], clip.tracks.camera)
+
+
+def _with_visibility(tracks: PointTracks, positions: Positions) -> PointTracks:
+    """Tracks that say of themselves which points the photo's camera sees."""
+    return replace(tracks, positions=positions, visibility=seen_by_source_camera(positions, tracks.camera))
+
+
+def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
+    """One prediction against the truth."""
+    tracks = clip.tracks
+    errors = motion_errors(positions, tracks.positions, tracks.camera)
+    movers = [action for action in clip.actions if action.verb != "still"]
+    large = large_objects(clip)
+    objects = [
+        object_motion_px(each, clip.object_ids, tracks.camera) for each in (positions, tracks.positions)
+    ]
+    return {
+        "errors": errors,
+        "directions": [
+            [action.direction, _follows(positions, clip, action.object_id, action.direction)]
+            for action in movers
+            if action.direction and action.object_id in large
+        ],
+        "objects": prompted_objects_move(objects[0], objects[1], [action.object_id for action in movers]),
+        **_shape(positions, clip),
+    }
+
+
+def _follows(positions: Positions, clip: SceneClip, number: int, direction: str) -> bool:
+    return follows_direction(positions, clip.object_ids == number, direction, clip.tracks.camera)
+
+
+def _shape(positions: Positions, clip: SceneClip) -> dict[str, float]:
+    """How smooth tracks are, in time and from pixel to pixel."""
+    camera = clip.tracks.camera
+    jumps = edge_jumps(positions, clip.object_ids, camera)
+    return {
+        "jerk_px": jerk_px(positions, camera, moved_mask(clip.tracks.positions, camera)),
+        "border_px": jumps.border_px,
+        "inside_px": jumps.inside_px,
+    }
+
+
+def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positions) -> None:
+    """A sheet: photo, then the last frame's tracks and how far each pixel goes, true and generated."""
+    tracks = clip.tracks
+    versions = {"truth": tracks.positions}
+    versions |= {f"seed {index}": each for index, each in enumerate(ours[:2])}
+    versions["truth through codec"] = codec
+    true_way = max_displacement_px(tracks.positions, tracks.camera)
+    full = float(true_way[true_way > 0].quantile(0.9).clamp(min=4))
+    drawn = [draw_tracks(replace(tracks, positions=each), frames=[-1])[0] for each in versions.values()]
+    ways = [colour_ramp(max_displacement_px(each, tracks.camera) / full) for each in versions.values()]
+    save_sheet(
+        path,
+        [[tracks.colours, *drawn], [clip.object_ids.gt(0).float()[..., None].expand(-1, -1, 3), *ways]],
+        captions=[["photo", *versions], ["objects", *[f"how far, pale is {full:.0f} px"] * len(ways)]],
+        title=clip.caption,
+        tile_height=180,
+    )
+
+
+def summarise_tracks(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over scenes: ours, the baselines, parts of the test set, codec and shape."""
+    names = [
+        name for name in (OURS, ESTIMATED, MEAN_MOTION, NO_MOTION) if any(name in each for each in results)
+    ]
+    parts = {
+        "all pairs known to training": [each for each in results if not each["held_out"]],
+        "a pair never seen": [each for each in results if each["held_out"]],
+        "one of several moves": [each for each in results if each["several"]],
+    }
+    return {
+        "scenes": len(results),
+        "seeds": len(results[0][OURS]) if results else 0,
+        **{name: _summary(results, name) for name in names},
+        "parts": {name: _summary(each, OURS) for name, each in parts.items() if each},
+        "codec": _codec_summary(results),
+    }
+
+
+def _summary(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    kept = [each for each in results if name in each]
+    runs = [run for each in kept for run in each[name]]
+
+    def over(key: str) -> float | None:
+        return mean(run["errors"][key] for run in runs)
+
+    best = mean(_least(run["errors"]["moving_px"] for run in each[name]) for each in kept)
+    directions = [pair for run in runs for pair in run["directions"]]
+    objects = [run["objects"] for run in runs if run["objects"]]
+    tapvid = [each["tapvid3d"][name] for each in kept if name in each["tapvid3d"]]
+    truth_jerk = mean(each["truth"]["jerk_px"] for each in kept)
+    edges = ratio(mean(run["border_px"] for run in runs), mean(run["inside_px"] for run in runs))
+    truth_edges = ratio(
+        mean(each["truth"]["border_px"] for each in kept), mean(each["truth"]["inside_px"] for each in kept)
+    )
+    return {
+        "scenes": len(kept),
+        "moving_error_px": over("moving_px"),
+        "moving_error_median_px": over("moving_median_px"),
+        "moving_error_m": over("moving_m"),
+        "share_of_no_motion": ratio(over("moving_px"), over("no_motion_px")),
+        "share_of_no_motion_median": ratio(over("moving_median_px"), over("no_motion_median_px")),
+        "share_of_no_motion_m": ratio(over("moving_m"), over("no_motion_m")),
+        "best_of_seeds_share": ratio(best, over("no_motion_px")),
+        "motion_iou": over("iou"),
+        "leak": over("leak"),
+        "still_drift_px": over("drift_px"),
+        "extent": ratio(over("taken_px"), over("no_motion_px")),
+        "direction_accuracy": mean(right for _, right in directions),
+        "directions": {
+            way: mean(right for each, right in directions if each == way)
+            for way in sorted({each for each, _ in directions})
+        },
+        "prompted_object_moves": mean(right for right, _ in objects),
+        "others_stay_still": mean(still for _, still in objects),
+        "diversity": mean(each["diversity"] for each in kept) if name == OURS else None,
+        "jerk_of_truth": ratio(mean(run["jerk_px"] for run in runs), truth_jerk),
+        "cell_edges": edges,
+        "cell_edges_of_truth": truth_edges,
+        "average_jaccard_3d": mean(each["average_jaccard"] for each in tapvid),
+        "average_points_within": mean(each["average_within"] for each in tapvid),
+        "visibility_accuracy": mean(each["occlusion_accuracy"] for each in tapvid),
+    }
+
+
+def _codec_summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median errors of the moving pixels over the medians of their motion: of all scenes, and of each."""
+    errors = [each["codec"]["errors"] for each in results]
+    off, gone = ([each[key] for each in errors] for key in ("moving_median_px", "no_motion_median_px"))
+    return {
+        "relative_error": ratio(mean(off), mean(gone)),
+        "relative_error_median_scene": median(map(ratio, off, gone)),
+        "still_px": mean(each["drift_px"] for each in errors),
+        "jerk_of_truth": ratio(
+            mean(each["codec"]["jerk_px"] for each in results),
+            mean(each["truth"]["jerk_px"] for each in results),
+        ),
+    }
+
+
+def _least(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return min(known) if known else None

@@ -1,0 +1,91 @@
+"""What the files of a preset's parts are, and which part a preset can do without."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from more4d.pipelines.preset import ComponentFile, Preset, resolved_options
+from more4d.weights.inspect import CheckpointInfo, recognise
+from more4d.weights.registry import ROLES
+
+NATIVE_LAYOUT = "more4d"
+"""The layout of files that this project writes; they carry their configuration."""
+
+_log = logging.getLogger(__name__)
+
+
+def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
+    """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
+
+    Args:
+        component: a key of `networks.registry.ROLES` that the preset has.
+
+    Raises:
+        WeightsError: there is no such file, or a folder holds no one set of weights.
+        ConfigError: the preset sets an option that its network does not have.
+    """
+    path = component_path(preset, folder, component)
+    found = recognise(path, role=component)
+    if (
+        found.architecture in ROLES[component]
+        and found.layout != NATIVE_LAYOUT
+        and (options := component_options(preset, folder, component))
+    ):
+        return recognise(path, role=component, options=options)
+    return found
+
+
+def uses_motion_features(strag: CheckpointInfo) -> bool:
+    """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
+    return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
+
+
+def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool = False) -> Preset:
+    """The preset without motion features, if their file is missing and 4D-STraG would not hear them.
+
+    Its new Motion Perception is left out with them, which is exact: what it adds is multiplied by zero.
+
+    Args:
+        updated: whether low-rank updates of 4D-STraG are given, which may open those gates.
+
+    Raises:
+        WeightsError, ConfigError: as `inspect_component`.
+    """
+    features, strag = preset.components.motion_features, preset.components.get("strag")
+    if features is None or strag is None or updated or preset.loras.strag is not None:
+        return preset
+    if (
+        component_path(preset, folder, "motion_features").exists()
+        or not component_path(preset, folder, "strag").exists()
+    ):
+        return preset
+    found = inspect_component(preset, folder, "strag")
+    if found.problems or uses_motion_features(found):
+        return preset
+    _log.info(
+        "%s is not there; %s has no Motion Perception yet, so it moves points the same way without",
+        component_path(preset, folder, "motion_features"),
+        component_path(preset, folder, "strag"),
+    )
+    if found.new:
+        strag = replace(strag, options={**strag.options, "motion_feature_dim": None})
+    return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
+
+
+def component_file(preset: Preset, component: str) -> ComponentFile:
+    """The file of a part that the preset has, with its options."""
+    file = preset.components.get(component)
+    if file is None:
+        raise ValueError(f"preset '{preset.name}' has no {component}")
+    return file
+
+
+def component_path(preset: Preset, folder: Path, component: str) -> Path:
+    """Where the file of a part is."""
+    return folder / component_file(preset, component).file
+
+
+def component_options(preset: Preset, folder: Path, component: str) -> dict[str, Any]:
+    """What the preset says about reading a part's file."""
+    return resolved_options(component_file(preset, component), folder)

@@ -1,0 +1,139 @@
+"""Motion made larger or tidier so that its edges follow the edges of a guide, and stay edges.
+
+Where a thing that moves meets ground that does not, a mean of the two moves part of the way and is smeared
+over the picture. So both operations pick: a pixel takes the motion of one pixel nearby, whole.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+SPATIAL_SIGMA_PX = 0.8
+LOG_DEPTH_SIGMA = 0.06
+COLOUR_SIGMA = 0.12
+RADIUS = 1
+# So that of pixels that are all unlike (weights near zero) the nearest counts most.
+FLOOR = 1e-6
+MEDIAN_SHARPNESS = 0.6
+"""Likeness counts less for a median than for a pick: colours vary within a thing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """What a scene looks like at one size: its colours in [0, 1] and its depth in metres."""
+
+    colours: Float[Tensor, "height width 3"]
+    depth_m: Float[Tensor, "height width"]
+
+    def features(self) -> Float[Tensor, "4 height width"]:
+        """Axes scaled so that a distance of one is one standard deviation of the range kernel."""
+        depth = self.depth_m.log()[None] / LOG_DEPTH_SIGMA
+        return torch.cat([depth, self.colours.permute(2, 0, 1) / COLOUR_SIGMA])
+
+
+def joint_bilateral_upsample(
+    values: Float[Tensor, "channels small_h small_w"], small: Guide, large: Guide
+) -> Float[Tensor, "channels height width"]:
+    """`values`, known where `small` is, at every pixel of `large`.
+
+    A pixel takes the values of that one of the (2 RADIUS + 1)^2 small pixels around it that weighs most, by
+    closeness in the picture and likeness in depth and colour (the weights of Kopf et al. 2007). Both guides
+    show the same field of view.
+
+    Raises:
+        ValueError: `values` and `small` differ in size.
+    """
+    _check(values, small)
+    (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
+    if (small_h, small_w) == (height, width):
+        return values
+    y, x = _positions(height, small_h), _positions(width, small_w)
+    near, far = small.features(), large.features()
+    heaviest = torch.zeros(height, width)
+    picked = torch.zeros(height, width, dtype=torch.long)
+    for dy, dx in _around(RADIUS):
+        rows, row_weight = _tap(y, dy, small_h)
+        columns, column_weight = _tap(x, dx, small_w)
+        unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
+        weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
+        picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
+        heaviest = torch.maximum(weight, heaviest)
+    return values.flatten(1)[:, picked.flatten()].view(-1, height, width)
+
+
+def weighted_vector_median(
+    values: Float[Tensor, "channels height width"],
+    guide: Guide,
+    *,
+    radius_px: int,
+    by: Float[Tensor, "keys height width"],
+) -> Float[Tensor, "channels height width"]:
+    """`values` without outliers: each pixel takes the values of the weighted vector median (Astola et al. 1990)
+    of the pixels up to `radius_px` rows and columns away; 0 changes nothing.
+
+    The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
+    by closeness and by likeness to the pixel in the middle.
+
+    Raises:
+        ValueError: `radius_px` is negative, or sizes differ.
+    """
+    if radius_px < 0:
+        raise ValueError(f"radius_px must not be negative, got {radius_px}")
+    _check(values, guide)
+    _check(by, guide)
+    if radius_px == 0:
+        return values
+    height, width = guide.depth_m.shape
+    offsets = _around(radius_px)
+    features = guide.features() * MEDIAN_SHARPNESS
+    keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
+    keys, alike = keys[..., mixed], alike[..., mixed]
+    apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
+    weights = (-0.5 * ((alike - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
+    least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
+    for number, key in enumerate(keys):
+        cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
+        picked = torch.where(cost < least, number, picked)
+        least = torch.minimum(cost, least)
+    rows, columns = (mixed.nonzero() + torch.tensor(offsets)[picked]).unbind(1)
+    median = values.clone()
+    median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    return median
+
+
+def _check(values: Tensor, guide: Guide) -> None:
+    if values.shape[1:] != guide.depth_m.shape:
+        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {tuple(guide.depth_m.shape)}")
+
+
+def _around(radius: int) -> list[tuple[int, int]]:
+    """Offsets in rows and columns, the nearest first: of equals the first is picked."""
+    steps = range(-radius, radius + 1)
+    return sorted(product(steps, steps), key=lambda step: step[0] ** 2 + step[1] ** 2)
+
+
+def _shifted(
+    maps: Float[Tensor, "c height width"], offsets: list[tuple[int, int]], radius: int
+) -> Float[Tensor, "offsets c height width"]:
+    """What stands at each offset; beyond the border what stands at it."""
+    height, width = maps.shape[1:]
+    wide = pad(maps[None], (radius,) * 4, mode="replicate")[0]
+    return torch.stack([wide[:, radius + dy :, radius + dx :][:, :height, :width] for dy, dx in offsets])
+
+
+def _positions(large: int, small: int) -> Float[Tensor, "large"]:
+    """Where the pixel centres of the large axis lie on the small one, in small pixels."""
+    return (torch.arange(large) + 0.5) * (small / large) - 0.5
+
+
+def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
+    """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
+    index = positions.round() + offset
+    weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
+    inside = (index >= 0) & (index < size)
+    return index.clamp(0, size - 1).long(), weight * inside

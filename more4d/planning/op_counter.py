@@ -1,0 +1,129 @@
+"""What a piece of code needs: bytes of tensors alive at once, and floating-point operations.
+
+Watching works on any tensors. On the meta device, where tensors have sizes and no content, it tells what a
+network of any size would need without its weights and in about a second.
+
+Counted are the tensors made while watching; weights and inputs from before are not, nor what a kernel uses
+inside. On the meta device attention and root-mean-square norms count as the fused kernels of GPUs, which keep
+no table of all pairs of tokens and no copy in higher precision.
+"""
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+class OpCounter:
+    """What has been seen so far.
+
+    Attributes:
+        flops: operations: products of matrices, convolutions, attention; a multiply-add is two.
+        live_bytes: of tensors made since and alive now.
+        peak_bytes: the most of `live_bytes` so far.
+    """
+
+    def __init__(self) -> None:
+        self.flops = self.live_bytes = self.peak_bytes = 0
+
+
+@contextmanager
+def count_ops() -> Iterator[OpCounter]:
+    """Count what happens inside the block, in this thread and on the way back of its gradients."""
+    counter = OpCounter()
+    with _fused_kernels(), _Operations(counter):
+        yield counter
+
+
+def tensor_bytes(*values: Any) -> int:
+    """Bytes of all tensors in nested values; a storage that several share counts once."""
+    storages = {id(leaf.untyped_storage()): leaf.untyped_storage().nbytes() for leaf in _tensors(values)}
+    return sum(storages.values())
+
+
+def _tensors(nested: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
+
+
+class _Operations(TorchDispatchMode):
+    """Adds what operations allocate, takes away what nothing refers to any more."""
+
+    def __init__(self, counter: OpCounter) -> None:
+        super().__init__()
+        self._counter = counter
+        self._seen: weakref.WeakSet = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        # In inference mode PyTorch hands over what is made of smaller operations, of which some allocate.
+        if func.namespace == "aten":
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        given = {
+            id(each.untyped_storage()) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)
+        }
+        result = func(*args, **kwargs)
+        self._counter.flops += _flops(func._overloadpacket, args, kwargs, result)
+        for leaf in _tensors(result):
+            self._note(leaf.untyped_storage(), given)
+        return result
+
+    def _note(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        if id(storage) in given or storage in self._seen:
+            return
+        self._seen.add(storage)
+        size, counter = storage.nbytes(), self._counter
+        counter.live_bytes += size
+        counter.peak_bytes = max(counter.peak_bytes, counter.live_bytes)
+        weakref.finalize(storage, _release, counter, size).atexit = False
+
+
+def _release(counter: OpCounter, size: int) -> None:
+    counter.live_bytes -= size
+
+
+def _flops(operation: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> int:
+    if operation is aten._scaled_dot_product_flash_attention_for_cpu:  # PyTorch's own table lacks it
+        return sdpa_flop_count(*(tensor.shape for tensor in args[:3]))
+    count = flop_registry.get(operation)
+    return count(*args, **kwargs, out_val=result) if count else 0
+
+
+@contextmanager
+def _fused_kernels() -> Iterator[None]:
+    """What GPUs have one kernel for, and the meta device would take apart.
+
+    The functions themselves are exchanged: a mode for functions is not active where blocks are computed again
+    on the way back.
+    """
+    attention, rms_norm = functional.scaled_dot_product_attention, functional.rms_norm
+
+    def fused_attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        plain = not args and not any(options.get(name) for name in ("dropout_p", "is_causal"))
+        if query.is_meta and plain and options.get("attn_mask") is None:
+            return aten._scaled_dot_product_flash_attention(query, key, value)[0]
+        return attention(query, key, value, *args, **options)
+
+    def fused_rms_norm(x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
+        if x.is_meta:
+            return aten._fused_rms_norm(x, list(shape), weight, eps)[0]
+        return rms_norm(x, shape, weight, eps)
+
+    functional.scaled_dot_product_attention, functional.rms_norm = fused_attention, fused_rms_norm
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention, functional.rms_norm = attention, rms_norm

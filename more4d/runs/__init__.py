@@ -1,0 +1,1 @@
+"""Items on disk: a job, its folder, its record, its sheets."""

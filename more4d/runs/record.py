@@ -1,0 +1,160 @@
+"""`run.json`: what was run in a folder, and which of its stages need not be run again."""
+
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from more4d.files.atomic import check_readable, write_bytes
+from more4d.files.fingerprint import file_fingerprint, fingerprint
+from more4d.foundation.errors import InputError
+
+NAME = "run.json"
+FORMAT = "more4d-run"
+VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+class RunRecord:
+    """The stages of one item and the files they made.
+
+    A stage is finished when `run.json` holds the fingerprint of everything it was made from, and every file
+    it wrote is still there with the content it had. The record is written before a stage starts (which files
+    are going to be ours) and after it ends, each time atomically, so it is right whenever a run is cut off.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        """Continue the record in `folder`, or begin one; `about` says what is run now.
+
+        Raises:
+            InputError: the folder holds a `run.json` that is not ours.
+        """
+        self.folder = folder
+        self._stages: dict[str, dict[str, Any]] = _read_stages(folder / NAME)
+        self.about = about
+        self._asked: list[str] = []
+        self._notes: list[str] = []
+        self._failure: str | None = None
+
+    def stage(
+        self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
+    ) -> tuple[str, bool]:
+        """Run `make`, which writes the files `outputs` (relative to the folder), unless that has been done.
+
+        Args:
+            inputs: everything that decides the result, as plain JSON values.
+
+        Returns:
+            The stage's fingerprint, to be part of what later stages are made from, and whether it was run.
+
+        Raises:
+            InputError: a file of that name is there and was written by somebody else.
+        """
+        outputs = list(outputs)
+        self._asked.append(name)
+        stage_fingerprint = fingerprint([name, VERSION, inputs])
+        if self._finished(name, stage_fingerprint, outputs):
+            _log.info("%s: %s is finished", self.folder, name)
+            return stage_fingerprint, False
+        self._refuse_foreign(outputs)
+        self._stages[name] = {
+            "fingerprint": stage_fingerprint,
+            "state": "started",
+            "files": dict.fromkeys(outputs),
+        }
+        self.save()
+        started = time.monotonic()
+        make()
+        self._stages[name] = {
+            "fingerprint": stage_fingerprint,
+            "state": "finished",
+            "seconds": round(time.monotonic() - started, 3),
+            "files": {output: _describe(self.folder / output) for output in outputs},
+        }
+        self.save()
+        return stage_fingerprint, True
+
+    def note(self, text: str) -> None:
+        """Keep a remark for whoever reads the record."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def fail(self, reason: str) -> None:
+        """Keep why the run did not get to its end."""
+        self._failure = reason
+        self.save()
+
+    def files(self) -> list[str]:
+        """Files of the finished stages that this run asked for, in the order they were made."""
+        return [file for name in self._asked for file in self._stages[name]["files"]]
+
+    def save(self) -> None:
+        """Write `run.json`."""
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **self.about,
+            "state": "failed" if self._failure else "running",
+            "failure": self._failure,
+            "notes": self._notes,
+            "peak_memory_mib": peak_memory_mib(),
+            "asked": self._asked,
+            "stages": self._stages,
+        }
+        if not self._failure and all(self._stages[name]["state"] == "finished" for name in self._asked):
+            document["state"] = "finished"
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        write_bytes(self.folder / NAME, text.encode())
+
+    def _finished(self, name: str, stage_fingerprint: str, outputs: list[str]) -> bool:
+        stage = self._stages.get(name, {})
+        if stage.get("state") != "finished" or stage.get("fingerprint") != stage_fingerprint:
+            return False
+        files = stage["files"]
+        return list(files) == outputs and all(
+            (self.folder / output).is_file() and _describe(self.folder / output) == files[output]
+            for output in outputs
+        )
+
+    def _refuse_foreign(self, outputs: list[str]) -> None:
+        ours = {file for stage in self._stages.values() for file in stage["files"]}
+        for output in outputs:
+            path = self.folder / output
+            if path.exists() and output not in ours:
+                raise InputError(
+                    f"{path} is in the way and is not of an earlier run; choose another --output or move it"
+                )
+
+
+def peak_memory_mib() -> int:
+    """The most memory this process has held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "content": file_fingerprint(path)}
+
+
+def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    check_readable(path, "the record of an earlier run")
+    try:
+        document = json.loads(path.read_text())
+        if document["format"] != FORMAT or not isinstance(document["stages"], dict):
+            raise KeyError("format")
+        if document["version"] != VERSION:
+            return {name: {"files": stage["files"]} for name, stage in document["stages"].items()}
+        return document["stages"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not the record of an earlier run, or is damaged; remove it or choose another --output"
+        ) from error

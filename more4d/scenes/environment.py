@@ -1,0 +1,169 @@
+"""Where things happen: ground, walls, hills, light and air."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from more4d.scenes.landscape import add_landscape, add_room
+from more4d.scenes.modelling import Model, stretch
+from more4d.scenes.palette import NAMED_COLOURS, gamma_to_linear, jitter_colour, material, scale_colour
+from more4d.scenes.scene import Atmosphere, Body, Finish
+from more4d.scenes.textures import Colour
+
+Random = np.random.Generator
+DOME_M = (60.0, 100.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terrain:
+    """A tilted plane to stand on.
+
+    Attributes:
+        phrase: what a caption may say of the place, or "".
+        place: field, rocks, forest, street, room, studio or void.
+        slope_x: metres of fall per metre to the right.
+        slope_z: metres of fall per metre away from the camera.
+        scenery: ground, walls, hills as one body.
+    """
+
+    phrase: str
+    place: str
+    slope_x: float
+    slope_z: float
+    scenery: Body
+
+    def ground_y(self, x: float, z: float) -> float:
+        """The ground's y (downward) at a place of the stage."""
+        return self.slope_x * x + self.slope_z * z
+
+
+# (phrase, pattern, place, darkest and lightest display colour, tile in metres)
+GROUNDS: tuple[tuple[str, str, str, Colour, Colour, float], ...] = (
+    ("on the grass", "grass", "field", (0.13, 0.22, 0.05), (0.42, 0.5, 0.17), 2.0),
+    ("in the meadow", "foliage", "field", (0.14, 0.22, 0.06), (0.5, 0.55, 0.2), 1.6),
+    ("across rocky terrain", "gravel", "rocks", (0.3, 0.27, 0.24), (0.62, 0.58, 0.52), 1.8),
+    ("across rocky ground", "rock", "rocks", (0.25, 0.22, 0.2), (0.6, 0.55, 0.48), 2.5),
+    ("on the sand", "ripples", "field", (0.62, 0.5, 0.34), (0.85, 0.73, 0.54), 4.0),
+    ("in the yard", "earth", "field", (0.6, 0.52, 0.42), (0.82, 0.75, 0.65), 3.0),
+    ("on bare earth", "earth", "rocks", (0.25, 0.17, 0.11), (0.5, 0.39, 0.27), 2.5),
+    ("in the forest", "leaf litter", "forest", (0.2, 0.14, 0.08), (0.55, 0.38, 0.2), 1.5),
+    ("on the road", "earth", "street", (0.25, 0.25, 0.26), (0.42, 0.42, 0.42), 1.2),
+    ("on the pavement", "stones", "street", (0.3, 0.28, 0.27), (0.62, 0.6, 0.57), 2.0),
+    ("in the snow", "plain", "field", (0.78, 0.82, 0.88), (0.92, 0.93, 0.95), 3.0),
+    ("on the wooden floor", "planks", "room", (0.36, 0.22, 0.12), (0.66, 0.46, 0.28), 1.2),
+    ("on the tiles", "tiles", "room", (0.45, 0.44, 0.42), (0.85, 0.83, 0.78), 1.6),
+    ("on the carpet", "fur", "room", (0.35, 0.16, 0.16), (0.62, 0.4, 0.32), 0.8),
+    ("on the table", "wood", "room", (0.33, 0.2, 0.11), (0.6, 0.42, 0.26), 0.9),
+    ("", "plain", "studio", (0.85, 0.85, 0.85), (0.92, 0.92, 0.92), 3.0),
+    ("", "plain", "void", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0),
+)
+GROUND_WEIGHTS = np.array([7, 5, 6, 5, 5, 5, 5, 5, 5, 5, 3, 5, 4, 4, 3, 2.5, 2.5])
+
+
+def build_terrain(rng: Random, subject_m: float) -> Terrain:
+    """A place whose subject stands `subject_m` metres from the camera."""
+    phrase, pattern, place, low, high, tile = GROUNDS[
+        int(rng.choice(len(GROUNDS), p=GROUND_WEIGHTS / GROUND_WEIGHTS.sum()))
+    ]
+    slope_x, slope_z = 0.0, 0.0
+    if place in ("field", "rocks", "forest", "street") and rng.random() < 0.45:
+        slope_x, slope_z = float(rng.normal(0, 0.06)), float(rng.normal(-0.03, 0.05))
+    model = Model()
+    tint = float(rng.normal(1, 0.12))
+    darkest, lightest = (
+        jitter_colour(rng, scale_colour(low, tint), 0.04),
+        jitter_colour(rng, scale_colour(high, tint), 0.04),
+    )
+    if place == "studio":
+        darkest = jitter_colour(
+            rng, NAMED_COLOURS[str(rng.choice(("white", "grey", "beige", "turquoise", "pink", "black")))]
+        )
+        lightest = scale_colour(darkest, 1.1)
+    turned = pattern not in ("ripples", "planks", "tiles") or rng.random() < 0.3
+    cover = material(rng, pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
+    lay = np.eye(4)
+    lay[1, 0], lay[1, 2] = slope_x, slope_z
+    if place == "void":
+        cover = replace(cover, colours=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+        lay[1, 3] = 40.0  # a cut-out before nothing: the ground is out of sight, deep below
+    model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
+    if place == "room":
+        add_room(model, rng, subject_m)
+    elif place == "studio":
+        wall = replace(cover, wrap="box")
+        model.box((0, 0, subject_m * float(rng.uniform(1.5, 2.5)) + 0.3), (80.0, 80.0, 0.3), wall)
+    elif place != "void":
+        add_landscape(model, rng, subject_m, place)
+    scenery = model.body(0, "", "", np.eye(4))
+    return Terrain(phrase=phrase, place=place, slope_x=slope_x, slope_z=slope_z, scenery=scenery)
+
+
+def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
+    """Light from somewhere above, a sky of some weather, some haze."""
+    if terrain.place == "void":
+        return _dark_atmosphere(rng)
+    indoors = terrain.place in ("room", "studio")
+    azimuth, elevation = float(rng.uniform(0, 2 * np.pi)), math.radians(float(rng.uniform(25, 75)))
+    flat = math.cos(elevation)
+    overcast = float(rng.random() ** 1.5)
+    warm = float(rng.uniform(0, 1)) * (1 - elevation / 1.6)
+    strength = (1.0 - 0.75 * overcast) * float(rng.uniform(0.75, 1.15))
+    sky = float(rng.uniform(0.35, 0.55)) + 0.25 * overcast
+    blue = jitter_colour(rng, (0.35, 0.55, 0.88), 0.06)
+    grey = (0.72, 0.74, 0.77)
+    zenith = tuple(b + (g - b) * overcast for b, g in zip(blue, grey, strict=True))
+    horizon = tuple(
+        0.35 * z + 0.65 * w
+        for z, w in zip(zenith, (0.9, 0.88 - 0.08 * warm, 0.86 - 0.25 * warm), strict=True)
+    )
+    return Atmosphere(
+        to_sun=(flat * math.cos(azimuth), -math.sin(elevation), flat * math.sin(azimuth)),
+        sun=(strength, strength * (1 - 0.25 * warm), strength * (1 - 0.5 * warm)),
+        ambient=(sky * (0.8 + 0.2 * overcast), sky * 0.95, sky * 1.1),
+        bounce=(sky * 0.45, sky * 0.42, sky * 0.36),
+        zenith=gamma_to_linear(zenith),
+        horizon=gamma_to_linear(horizon),
+        clouds=float(rng.random()),
+        cloud_shift=(float(rng.random()), float(rng.random())),
+        fog_m=float(rng.choice((1e4, 300.0, 150.0, 80.0))) if not indoors else 1e4,
+        dome_m=float(rng.uniform(*DOME_M)),
+        softness=float(rng.uniform(0.002, 0.012)),
+    )
+
+
+def _dark_atmosphere(rng: Random) -> Atmosphere:
+    """A lit object before black, or another plain colour, as cut out of a photo."""
+    plain = gamma_to_linear(
+        jitter_colour(rng, NAMED_COLOURS[str(rng.choice(("black", "black", "white", "grey")))], 0.03)
+    )
+    if rng.random() < 0.5:
+        plain = (0.0, 0.0, 0.0)
+    side, strength = float(rng.uniform(-0.7, 0.7)), float(rng.uniform(0.6, 1.0))
+    return Atmosphere(
+        to_sun=(side * 0.8, -0.6, -math.sqrt(0.64 - 0.64 * side * side)),
+        sun=(strength, strength, strength),
+        ambient=(0.5, 0.5, 0.52),
+        bounce=(0.25, 0.25, 0.25),
+        zenith=plain,
+        horizon=plain,
+        clouds=-1.0,
+        cloud_shift=(0.0, 0.0),
+        fog_m=1e4,
+        dome_m=float(rng.uniform(*DOME_M)),
+        softness=0.004,
+    )
+
+
+def build_finish(rng: Random, seed: int) -> Finish:
+    """A camera of some quality."""
+    return Finish(
+        seed=seed,
+        exposure=float(np.exp(rng.normal(0, 0.18))),
+        contrast=float(rng.uniform(0.9, 1.12)),
+        tint=(float(rng.normal(1, 0.03)), 1.0, float(rng.normal(1, 0.03))),
+        vignette=float(rng.uniform(0, 0.35)),
+        blur_widths=float(rng.choice((0.0, 0.0, 0.0, 0.003, 0.005))),
+        noise=float(rng.choice((0.0, 0.004, 0.008, 0.018))),
+        compression=float(rng.choice((0.0, 0.0, 0.5, 1.0))),
+    )

@@ -1,0 +1,216 @@
+"""Who does what: motions that suit an object where it stands, with the facts a caption is made from."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from more4d.scenes.environment import Terrain
+from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
+from more4d.scenes.object_spec import ObjectSpec
+
+Random = np.random.Generator
+DIRECTIONS: dict[str, tuple[float, float]] = {
+    "right": (1.0, 0.0),
+    "left": (-1.0, 0.0),
+    "away": (0.0, 1.0),
+    "toward": (0.0, -1.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an object stands.
+
+    Attributes:
+        foot: the point of the stage below its middle.
+        heading: angle its nose points to; 0 right, pi / 2 toward the camera.
+        width_m: metres that the picture is wide at its distance.
+        depth_m: its distance from the camera along the view.
+    """
+
+    foot: Vector
+    heading: float
+    width_m: float
+    depth_m: float
+
+
+def heading_direction(heading: float) -> str:
+    """The direction a nose points to, as the camera sees it."""
+    x, z = math.cos(heading), -math.sin(heading)
+    return max(DIRECTIONS, key=lambda direction: DIRECTIONS[direction][0] * x + DIRECTIONS[direction][1] * z)
+
+
+def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: float | None) -> Vector:
+    """Metres to go: 8 to 25 % of the picture sideways, 15 to 40 % of the distance in depth."""
+    if direction in ("up", "down"):
+        size = place.width_m * float(rng.uniform(0.08, 0.2))
+        return (0.0, -size if direction == "up" else size, 0.0)
+    x, z = DIRECTIONS[direction]
+    if angle is not None:
+        x, z = math.cos(angle), -math.sin(angle)
+    sideways = place.width_m * float(rng.uniform(0.1, 0.28))
+    deep = place.depth_m * (
+        float(rng.uniform(0.15, 0.35)) if direction == "toward" else float(rng.uniform(0.2, 0.5))
+    )
+    size = sideways if direction in ("left", "right") else min(deep, place.depth_m * 0.5)
+    dx, dz = size * x, size * z
+    return (dx, terrain.ground_y(dx, dz), dz)
+
+
+def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    """A motion that suits the object."""
+    category = spec.category
+    if category in ("creature", "person"):
+        return _creature(rng, spec, place, terrain)
+    if category == "flyer":
+        return _flight(rng, place, terrain)
+    if category == "vehicle":
+        return _vehicle(rng, spec, place, terrain)
+    if category == "plant":
+        swing = JointSwing(role="sway", amplitude=float(rng.uniform(0.08, 0.2)), cycles=_cycles(rng))
+        return Motion(verb="sway", swings=(swing,))
+    if category == "flag":
+        return Motion(verb="wave", sheet_cycles=float(rng.uniform(0.8, 2.0)))
+    if category == "floater":
+        direction = str(rng.choice(("up", "up", "down", "down", "down", "left", "right", "toward", "away")))
+        return _translate(rng, place, terrain, direction, "float")
+    if category == "ball":
+        return _ball(rng, spec, place, terrain)
+    return _thing(rng, spec, place, terrain)
+
+
+def _cycles(rng: Random) -> float:
+    return float(rng.uniform(0.7, 1.8))
+
+
+def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb: str) -> Motion:
+    travel = _travel(rng, direction, place, terrain, None)
+    return Motion(verb=verb, direction=direction, travel=travel, eased=bool(rng.random() < 0.4))
+
+
+def _random_direction(rng: Random) -> str:
+    return str(rng.choice(("left", "right", "toward", "away", "up")))
+
+
+def _spin(rng: Random, spec: ObjectSpec, place: Place) -> Motion:
+    turn = float(rng.choice((-1, 1)) * rng.uniform(0.6, 2.0)) * math.pi
+    return Motion(verb="spin", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=place.foot, turn=turn))
+
+
+def _hop(rng: Random, spec: ObjectSpec, verb: str) -> Motion:
+    return Motion(verb=verb, hop=(spec.height_m * float(rng.uniform(0.3, 0.8)), float(rng.integers(1, 4))))
+
+
+def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    travel = _travel(rng, heading_direction(place.heading), place, terrain, place.heading)
+    fast = rng.random() < 0.15
+    steps = math.hypot(travel[0], travel[2]) / (spec.height_m * (1.6 if fast else 0.9))
+    cycles = max(0.75, min(steps, 4.0))
+    swings = (
+        JointSwing(role="leg", amplitude=0.5 if fast else 0.32, cycles=cycles),
+        JointSwing(role="knee", amplitude=0.35 if fast else 0.2, cycles=cycles),
+        JointSwing(role="arm", amplitude=0.6 if fast else 0.35, cycles=cycles),
+        JointSwing(role="tail", amplitude=0.2, cycles=cycles),
+        JointSwing(role="neck", amplitude=0.05, cycles=2 * cycles),
+    )
+    hop = (0.03 * spec.height_m, 2 * cycles)
+    verb = "run" if fast else "walk"
+    return Motion(
+        verb=verb, direction=heading_direction(place.heading), travel=travel, swings=swings, hop=hop
+    )
+
+
+def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    choice, roles = rng.random(), spec.roles
+    if choice < 0.6:
+        return _walk(rng, spec, place, terrain)
+    if choice < 0.68:
+        return _hop(rng, spec, "jump")
+    if choice < 0.75:
+        return _spin(rng, spec, place)
+    if choice < 0.8:
+        return _circle(rng, place)
+    if choice < 0.88:
+        return _translate(rng, place, terrain, _random_direction(rng), "move")
+    if "right arm" in roles and choice < 0.97:
+        raised = JointSwing(role="right arm", turn=float(rng.uniform(-2.6, -1.9)), amplitude=0.35, cycles=2.5)
+        return Motion(verb="greet", swings=(raised,))
+    if "wing" in roles:
+        return Motion(
+            verb="flap", swings=(JointSwing(role="wing", amplitude=0.9, cycles=float(rng.uniform(1.5, 3.0))),)
+        )
+    nod = JointSwing(role="neck", amplitude=float(rng.uniform(0.25, 0.5)), cycles=_cycles(rng))
+    return Motion(verb="nod", swings=(nod,))
+
+
+def _flight(rng: Random, place: Place, terrain: Terrain) -> Motion:
+    direction = heading_direction(place.heading) if rng.random() < 0.6 else str(rng.choice(("up", "down")))
+    travel = _travel(rng, direction, place, terrain, None if direction in ("up", "down") else place.heading)
+    flap = JointSwing(
+        role="wing", amplitude=float(rng.uniform(0.35, 0.6)), cycles=float(rng.uniform(1.0, 2.5))
+    )
+    return Motion(verb="fly", direction=direction, travel=travel, swings=(flap,))
+
+
+def _circle(rng: Random, place: Place) -> Motion:
+    """An orbit about a point beside the object."""
+    angle, radius = float(rng.uniform(0, 2 * math.pi)), place.width_m * float(rng.uniform(0.06, 0.12))
+    x, y, z = place.foot
+    pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
+    turn = float(rng.choice((-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
+    return Motion(verb="circle", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
+
+
+def _vehicle(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    if rng.random() < 0.1:
+        return _thing(rng, spec, place, terrain)
+    backward = rng.random() < 0.25
+    heading = place.heading + (math.pi if backward else 0.0)
+    travel = _travel(rng, heading_direction(heading), place, terrain, heading)
+    length = math.sqrt(sum(step * step for step in travel))
+    turn = length / spec.radius_m * (-1 if backward else 1)
+    return Motion(
+        verb="reverse" if backward else "drive",
+        direction=heading_direction(heading),
+        travel=travel,
+        eased=bool(rng.random() < 0.4),
+        swings=(JointSwing(role="wheel", turn=turn),),
+    )
+
+
+def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    choice = rng.random()
+    if choice < 0.4:
+        direction = str(rng.choice(("left", "right", "toward", "away")))
+        travel = _travel(rng, direction, place, terrain, None)
+        dx, dz = travel[0], travel[2]
+        length = math.hypot(dx, dz)
+        pivot = (place.foot[0], place.foot[1] - spec.radius_m, place.foot[2])
+        # the axis for which the top of the ball goes ahead: up x travel, with up = -y
+        axis = (-dz / length, 0.0, dx / length)
+        rotation = BodyRotation(axis=axis, pivot=pivot, turn=length / spec.radius_m)
+        return Motion(verb="roll", direction=direction, travel=travel, rotation=rotation)
+    if choice < 0.65:
+        return _hop(rng, spec, "bounce")
+    return _thing(rng, spec, place, terrain)
+
+
+def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
+    choice = rng.random()
+    if choice < 0.65:
+        return _translate(rng, place, terrain, _random_direction(rng), "move")
+    if choice < 0.78:
+        return _spin(rng, spec, place)
+    if choice < 0.84:
+        return _circle(rng, place)
+    if choice < 0.92:
+        return _rock(rng, place)
+    return _hop(rng, spec, "jump")
+
+
+def _rock(rng: Random, place: Place) -> Motion:
+    """To and fro about the foot, sideways as the camera sees it."""
+    swing = float(rng.uniform(0.12, 0.35))
+    rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
+    return Motion(verb="rock", rotation=rotation)

@@ -1,0 +1,175 @@
+"""Which surface every ray of a camera meets: part by part, each only where its box is on the picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from more4d.geometry.camera import Camera
+from more4d.scenes.primitives import NO_HIT, intersect
+from more4d.scenes.scene import Pose, PosedParts
+
+NEAR_M = 0.05
+SKY = -1
+CORNERS = np.array([[x, y, z, 1.0] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayCamera:
+    """One camera in the stage at one resolution.
+
+    Attributes:
+        scene_to_camera: rigid transform.
+        camera: intrinsics.
+        rays: per pixel (x, y, 1) in the camera's frame, float32.
+    """
+
+    scene_to_camera: Pose
+    camera: Camera
+    rays: Float[ndarray, "3 height width"]
+
+    @classmethod
+    def from_pose(cls, scene_to_camera: Pose, camera: Camera, height: int, width: int) -> "RayCamera":
+        """Rays through the pixel centres of a picture."""
+        x = ((np.arange(width) + 0.5) / width - camera.cx) / camera.fx
+        y = ((np.arange(height) + 0.5) / height - camera.cy) / camera.fy
+        rays = np.ones((3, height, width), np.float32)
+        rays[0], rays[1] = x[None, :], y[:, None]
+        return cls(scene_to_camera=scene_to_camera, camera=camera, rays=rays)
+
+    @property
+    def centre(self) -> Float[ndarray, " 3"]:
+        """Where the camera is in the stage."""
+        return -self.scene_to_camera[:3, :3].T @ self.scene_to_camera[:3, 3]
+
+    def to_scene(self, points: Float[ndarray, "3 points"]) -> Float[ndarray, "3 points"]:
+        """Points of the camera's frame into the stage."""
+        turn = self.scene_to_camera[:3, :3].T.astype(np.float32)
+        return turn @ points + self.centre.astype(np.float32)[:, None]
+
+
+def part_transforms(
+    ray_camera: RayCamera, posed: PosedParts, frame: int
+) -> tuple[Float[ndarray, "parts 4 4"], ndarray]:
+    """(part to camera, camera to part as float32) at a frame."""
+    part_to_camera = ray_camera.scene_to_camera @ posed.to_scene[:, frame]
+    return part_to_camera, np.linalg.inv(part_to_camera).astype(np.float32)
+
+
+def projected_bounds(
+    part_to_camera: Float[ndarray, "parts 4 4"], camera: Camera
+) -> Float[ndarray, "parts 4"]:
+    """(left, top, right, bottom) of each part's box on the picture, 0 to 1; empty if behind the camera."""
+    corners = np.einsum("pij,cj->pci", part_to_camera[:, :3], CORNERS)
+    depth = corners[..., 2]
+    safe = np.maximum(depth, NEAR_M)
+    u = camera.fx * corners[..., 0] / safe + camera.cx
+    v = camera.fy * corners[..., 1] / safe + camera.cy
+    boxes = np.stack([u.min(1), v.min(1), u.max(1), v.max(1)], -1)
+    boxes[(depth <= NEAR_M).any(1)] = (-np.inf, -np.inf, np.inf, np.inf)
+    boxes[(depth <= NEAR_M).all(1)] = (np.inf, np.inf, -np.inf, -np.inf)
+    return boxes
+
+
+def pixel_window(box: ndarray, height: int, width: int) -> tuple[slice, slice] | None:
+    """Rows and columns whose pixel centres can lie in a normalised box; None if there are none."""
+    left, top, right, bottom = np.clip(box, -1.0, 2.0) * (width, height, width, height)
+    columns = slice(max(int(left - 0.5), 0), min(int(right + 1.5), width))
+    rows = slice(max(int(top - 0.5), 0), min(int(bottom + 1.5), height))
+    if columns.start >= columns.stop or rows.start >= rows.stop or left >= right:
+        return None
+    return rows, columns
+
+
+def cast_rays(
+    ray_camera: RayCamera, posed: PosedParts, frame: int, dome_centre: Float[ndarray, " 3"], dome_m: float
+) -> tuple[Float[ndarray, "height width"], Int[ndarray, "height width"]]:
+    """(depth in metres, part) of every pixel; the sky is part -1, on a sphere of radius `dome_m`."""
+    height, width = ray_camera.rays.shape[1:]
+    depth = dome_depth(ray_camera, dome_centre, dome_m)
+    owner = np.full((height, width), SKY, np.int16)
+    part_to_camera, camera_to_part = part_transforms(ray_camera, posed, frame)
+    for index, box in enumerate(projected_bounds(part_to_camera, ray_camera.camera)):
+        window = pixel_window(box, height, width)
+        if window is None:
+            continue
+        rows, columns = window
+        rays = ray_camera.rays[:, rows, columns].reshape(3, -1)
+        matrix = camera_to_part[index]
+        t = intersect(
+            posed.parts[index].kind,
+            posed.shape(index, frame),
+            matrix[:3, 3:],
+            matrix[:3, :3] @ rays,
+            NEAR_M,
+        )
+        part_depth = t.reshape(rows.stop - rows.start, columns.stop - columns.start)
+        closer = part_depth < depth[rows, columns]
+        np.copyto(depth[rows, columns], part_depth, where=closer, casting="same_kind")
+        np.copyto(owner[rows, columns], np.int16(index), where=closer)
+    return depth, owner
+
+
+def dome_depth(
+    ray_camera: RayCamera, centre: Float[ndarray, " 3"], radius: float
+) -> Float[ndarray, "height width"]:
+    """Depth of the sky's sphere along every ray of a camera inside it."""
+    start = (ray_camera.scene_to_camera[:3, :3] @ (ray_camera.centre - centre)).astype(np.float32)
+    a = (ray_camera.rays**2).sum(0)
+    b = np.tensordot(start, ray_camera.rays, 1)
+    c = float(start @ start) - radius**2
+    return ((np.sqrt(np.maximum(b * b - a * c, 0)) - b) / a).astype(np.float32)
+
+
+def shadow_mask(
+    posed: PosedParts,
+    frame: int,
+    points: Float[ndarray, "3 points"],
+    to_sun: Float[ndarray, " 3"],
+) -> Float[ndarray, " points"]:
+    """1 where something stands between a stage point and the sun, else 0."""
+    casters = [index for index, part in enumerate(posed.parts) if part.casts]
+    result = np.zeros(points.shape[1], np.float32)
+    if not casters:
+        return result
+    matrices = posed.to_scene[casters, frame]
+    inverses = np.linalg.inv(matrices).astype(np.float32)
+    across = np.cross(to_sun, [0.3, 0.1, 0.9])
+    across /= np.linalg.norm(across)
+    basis = np.stack([across, np.cross(to_sun, across), to_sun])
+    boxes = np.einsum("ai,pij,cj->pca", basis, matrices[:, :3], CORNERS)
+    low, high = boxes.min(1).astype(np.float32), boxes.max(1).astype(np.float32)
+    plane = basis.astype(np.float32) @ points
+    owners = np.array(posed.owners)[casters]
+    direction = to_sun.astype(np.float32)[:, None]
+    for owner in np.unique(owners):
+        own = np.flatnonzero(owners == owner)
+        near = _within(plane, low[own].min(0), high[own].max(0))
+        if not near.size:
+            continue
+        close = plane[:, near]
+        for index in own:
+            chosen = near[_within(close, low[index], high[index])]
+            if chosen.size:
+                matrix = inverses[index]
+                t = intersect(
+                    posed.parts[casters[index]].kind,
+                    posed.shape(casters[index], frame),
+                    matrix[:3, :3] @ points[:, chosen] + matrix[:3, 3:],
+                    matrix[:3, :3] @ direction,
+                    1e-3,
+                )
+                result[chosen] = np.maximum(result[chosen], t < NO_HIT)
+    return result
+
+
+def _within(plane: ndarray, low: ndarray, high: ndarray) -> ndarray:
+    """Indices of points in a box's shadow: within it across the light, not beyond it toward the sun."""
+    return np.flatnonzero(
+        (plane[0] > low[0])
+        & (plane[0] < high[0])
+        & (plane[1] > low[1])
+        & (plane[1] < high[1])
+        & (plane[2] < high[2])
+    )

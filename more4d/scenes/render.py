@@ -1,0 +1,200 @@
+"""A scene becomes data: image, depth, exact tracks and visibility; or a film from any camera path."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.tracks import PointTracks
+from more4d.scenes.postprocess import postprocess
+from more4d.scenes.primitives import SHEET, sheet_height
+from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays
+from more4d.scenes.scene import Action, PosedParts, Scene, pose_scene
+from more4d.scenes.shading import shade
+from more4d.scenes.visibility import visibility_mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneClip:
+    """What training needs of a scene.
+
+    Attributes:
+        tracks: positions of every pixel of frame 0 in every frame, image, visibility, camera, caption.
+        depth: of frame 0; valid everywhere, the sky lies on a far dome.
+        object_ids: which object each pixel shows, 0 for background.
+        actions: what the objects do.
+        caption: the same in words.
+    """
+
+    tracks: PointTracks
+    depth: DepthMap
+    object_ids: Int[Tensor, "height width"]
+    actions: tuple[Action, ...]
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneVideo:
+    """A video of a scene with its depth and object ids in every frame."""
+
+    frames: Float[Tensor, "frames height width 3"]
+    depth_m: Float[Tensor, "frames height width"]
+    object_ids: Int[Tensor, "frames height width"]
+
+
+def clip_times(frames: int) -> Float[ndarray, " frames"]:
+    """Times of the frames: the clip runs from 0 to 1 whatever their number.
+
+    Raises:
+        ValueError: there is no frame.
+    """
+    if frames < 1:
+        raise ValueError(f"a clip needs at least 1 frame, got {frames}")
+    return np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
+
+
+def render_clip(
+    scene: Scene,
+    *,
+    height: int,
+    width: int,
+    frames: int,
+    fps: float = 12.0,
+    visibility: Literal["exact", "none"] = "exact",
+    finish: bool = True,
+) -> SceneClip:
+    """Photograph a scene and follow every pixel.
+
+    Args:
+        scene: from `sample_scene`.
+        height: of the picture; another aspect than the scene's own stretches pixels, as the camera says.
+        width: of the picture.
+        frames: of the clip, which always lasts the whole motion.
+        fps: written into the tracks.
+        visibility: "exact" tests every point in every frame against the true surfaces; "none" (faster) calls
+            every point visible.
+        finish: whether the camera's exposure, blur, noise and blocks are added; `render_video` does the same.
+
+    Raises:
+        ValueError: no frame or no pixel is asked for.
+    """
+    posed = pose_scene(scene, clip_times(frames))
+    ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, height, width)
+    image, depth, owner = _frame(scene, posed, 0, ray_camera, finish)
+    positions = trace_points(scene, posed, ray_camera, depth, owner)
+    if visibility == "exact":
+        seen = visibility_mask(posed, ray_camera, depth, owner, positions)
+    else:
+        seen = np.ones((frames, height, width), bool)
+    camera = scene.camera
+    depth_m = torch.from_numpy(depth)
+    tracks = PointTracks(
+        positions=torch.from_numpy(positions),
+        colours=torch.from_numpy(image),
+        visibility=torch.from_numpy(seen),
+        camera=camera,
+        fps=fps,
+        caption=scene.caption,
+    )
+    return SceneClip(
+        tracks=tracks,
+        depth=DepthMap(depth_m=depth_m, valid=torch.ones(height, width, dtype=torch.bool), camera=camera),
+        object_ids=torch.from_numpy(_ids(posed, owner)),
+        actions=scene.actions,
+        caption=scene.caption,
+    )
+
+
+def render_image(scene: Scene, *, height: int, width: int) -> Float[Tensor, "height width 3"]:
+    """The first picture of a scene alone, in [0, 1]; of any size, as a camera of more pixels takes it."""
+    return render_clip(scene, height=height, width=width, frames=1, visibility="none").tracks.colours
+
+
+def render_video(
+    scene: Scene,
+    *,
+    height: int,
+    width: int,
+    frames: int,
+    camera_path: CameraPath | None = None,
+    finish: bool = True,
+) -> SceneVideo:
+    """Film a scene from the photo's camera, or along another path; the first film begins with the photo.
+
+    Raises:
+        ValueError: the path has another number of frames.
+    """
+    if camera_path is not None and camera_path.frames != frames:
+        raise ValueError(f"the camera path has {camera_path.frames} frames, the film {frames}")
+    posed = pose_scene(scene, clip_times(frames))
+    images, depths, ids = [], [], []
+    for frame in range(frames):
+        pose, camera = scene.scene_to_camera, scene.camera
+        if camera_path is not None:
+            pose = camera_path.world_to_camera[frame].double().numpy() @ pose
+            camera = camera_path.camera(frame)
+        image, depth, owner = _frame(
+            scene, posed, frame, RayCamera.from_pose(pose, camera, height, width), finish
+        )
+        images.append(image)
+        depths.append(depth)
+        ids.append(_ids(posed, owner))
+    return SceneVideo(
+        frames=torch.from_numpy(np.stack(images)),
+        depth_m=torch.from_numpy(np.stack(depths)),
+        object_ids=torch.from_numpy(np.stack(ids)),
+    )
+
+
+def _frame(
+    scene: Scene, posed: PosedParts, frame: int, ray_camera: RayCamera, finish: bool
+) -> tuple[ndarray, ndarray, ndarray]:
+    source = np.linalg.inv(scene.scene_to_camera)[:3, 3]
+    depth, owner = cast_rays(ray_camera, posed, frame, source, scene.atmosphere.dome_m)
+    light = shade(scene, posed, frame, ray_camera, depth=depth, owner=owner)
+    return postprocess(light, owner, scene.finish if finish else None, frame), depth, owner
+
+
+def _ids(posed: PosedParts, owner: ndarray) -> Int[ndarray, "height width"]:
+    table = np.array([*posed.object_ids, 0], np.int64)
+    return table[owner]
+
+
+def trace_points(
+    scene: Scene, posed: PosedParts, ray_camera: RayCamera, depth: ndarray, owner: ndarray
+) -> Float[ndarray, "frames height width 3"]:
+    """Where every surface point of frame 0 goes, in the photo's camera; still points stay bitwise still."""
+    frames = posed.to_scene.shape[1]
+    height, width = depth.shape
+    start = np.moveaxis(ray_camera.rays * depth, 0, -1)
+    positions = np.empty((frames, height, width, 3), np.float32)
+    positions[:] = start
+    for index in np.unique(owner):
+        if index == SKY or not posed.moving[index]:
+            continue
+        rows, columns = np.nonzero(owner == index)
+        to_camera = scene.scene_to_camera @ posed.to_scene[index]
+        points = start[rows, columns].astype(np.float64)
+        local = np.linalg.inv(to_camera[0])
+        own = points @ local[:3, :3].T + local[:3, 3]
+        paths = np.broadcast_to(own, (frames, *own.shape)).copy()
+        apply_sheet_waves(posed, int(index), paths)
+        moved = np.einsum("fij,fnj->fni", to_camera[:, :3, :3], paths) + to_camera[:, None, :3, 3]
+        positions[1:, rows, columns] = moved[1:]
+    return positions
+
+
+def apply_sheet_waves(posed: PosedParts, part: int, paths: Float[ndarray, "frames points 3"]) -> None:
+    """Let points of a sheet ride on its waves, in place; other parts are rigid."""
+    if posed.parts[part].kind != SHEET:
+        return
+    for frame in range(1, len(paths)):
+        x, y = paths[frame, :, 0], paths[frame, :, 1]
+        rise = sheet_height(posed.shape(part, frame), x, y) - sheet_height(posed.shape(part, 0), x, y)
+        paths[frame, :, 2] += rise

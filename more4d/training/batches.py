@@ -1,0 +1,140 @@
+"""What comes into the loop: batches in the order of the steps; bad samples are named, counted and bounded."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from more4d.datasets.skip_bad_samples import CollateLoaded, Loaded, SkipBadSamples
+from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.foundation.errors import ConfigError, More4DError
+from more4d.training.config import LoopConfig
+from more4d.training.runtime import Runtime
+from more4d.training.task import Task
+
+log = logging.getLogger(__name__)
+BAD_SAMPLES = "bad_samples.jsonl"
+MIN_SEEN = 100
+"""The fraction of bad samples is taken as if at least so many had been seen, or the first bad one would end
+every run.
+"""
+MAX_NAMED = 5
+"""So many of the last bad samples are named when there are too many."""
+
+
+class StepSampler:
+    """Indices of the batches from step `start` on: part p of step s on rank r is one contiguous run."""
+
+    def __init__(self, config: LoopConfig, start: int, rank: int, processes: int) -> None:
+        self._config, self._start, self._rank, self._processes = config, start, rank, processes
+
+    def __len__(self) -> int:
+        return (self._config.steps - self._start) * self._config.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size, parts = self._config.batch_size, self._config.accumulate
+        for number in range(self._start * parts, self._config.steps * parts):
+            first = (number * self._processes + self._rank) * size
+            yield list(range(first, first + size))
+
+
+class BatchStream:
+    """The batches of a run from step `start` on, one per part of a step.
+
+    Bad samples are listed in `bad_samples.jsonl` of the run's folder, with which a run that goes on begins
+    its count. So many may be bad, over all processes: loop.max_bad_fraction of those seen, or of MIN_SEEN.
+
+    Args:
+        folder: of the run; None: nothing is written.
+    """
+
+    def __init__(
+        self, task: Task, config: LoopConfig, runtime: Runtime, *, start: int = 0, folder: Path | None = None
+    ) -> None:
+        self._config, self._runtime = config, runtime
+        self._per_part = config.batch_size * runtime.processes
+        self._seen = start * config.accumulate * self._per_part
+        self._path = folder / BAD_SAMPLES if folder else None
+        lines = runtime.all_gather(self._previous(start))[0]
+        self._named: dict[str, None] = dict.fromkeys(line["sample"] for line in lines)  # an ordered set
+        self.bad = len(lines)
+        """Bad samples so far, over all processes."""
+        self._batches = iter(_loader(task, config, start, runtime))
+
+    def next(self, step: int) -> Any:
+        """The next batch; collective, where there are bad samples.
+
+        Raises:
+            More4DError: too many samples are bad, or nothing could stand in for one; on every process.
+        """
+        loaded: Loaded = next(self._batches)
+        self._seen += self._per_part
+        if self._runtime.any(bool(loaded.bad)):
+            self._count(step, loaded)
+        return loaded.content
+
+    def _count(self, step: int, loaded: Loaded) -> None:
+        collected = self._runtime.all_gather((loaded.bad, loaded.content is None))
+        for line in (line for bad, _ in collected for line in bad):
+            if line not in self._named and self._runtime.is_main:
+                log.warning("bad %s", line)
+            self._named.pop(line, None)
+            self._named[line] = None
+            self.bad += 1
+            if self._path and self._runtime.is_main:
+                append_json_line(self._path, {"step": step + 1, "sample": line})
+        last = "; ".join(list(self._named)[-MAX_NAMED:])
+        if any(nothing for _, nothing in collected):
+            raise More4DError(f"step {step}: no sample could stand in for a bad one; the last: {last}")
+        allowed = self._config.max_bad_fraction
+        if self.bad > allowed * max(self._seen, MIN_SEEN):
+            raise More4DError(
+                f"step {step}: {self.bad} of {self._seen} samples are bad, more than loop.max_bad_fraction"
+                f" {allowed:g} allows; mend or remove them, or allow more with --max_bad_fraction; the last:"
+                f" {last}"
+            )
+
+    def _previous(self, start: int) -> list[dict[str, Any]]:
+        """Bad samples of the steps that are not taken again."""
+        if self._path is None or not self._runtime.is_main:
+            return []
+        filter_json_lines(self._path, lambda line: line["step"] <= start)
+        return read_json_lines(self._path)
+
+
+def describe_batch(batch: Any) -> str:
+    """What a batch holds, as far as it says so: names or captions."""
+    texts = [str(text) for text in getattr(batch, "names", None) or getattr(batch, "captions", None) or ()]
+    return "; ".join(text or "(no caption)" for text in texts) or type(batch).__name__
+
+
+def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> DataLoader:
+    data = task.dataset()
+    group = getattr(data, "group", None)
+    if group is not None and group % config.batch_size:
+        raise ConfigError(
+            f"loop.batch_size {config.batch_size} does not divide the {group} consecutive samples that have"
+            f" one shape; set group of options.data or options.clips to {config.batch_size} (of a cache, make"
+            " it again), or loop.batch_size to a divisor"
+        )
+    return DataLoader(
+        SkipBadSamples(data, config.seed),
+        batch_sampler=StepSampler(config, start, runtime.rank, runtime.processes),
+        collate_fn=CollateLoaded(task.collate),
+        num_workers=config.workers,
+        # A server that forks would hear signals, too, and its end would be taken for that of the workers.
+        multiprocessing_context="spawn" if config.workers else None,
+        prefetch_factor=4 if config.workers else None,
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal and a cluster's SIGTERM every process of a job, but only the
+    training process saves and ends the others.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,147 @@
+"""The networks that a task names: by their files, or by a preset whose components they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from more4d.files.fingerprint import content_name
+from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.text_grounding import TextGrounding
+from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
+from more4d.weights.inspect import open_network, recognise, unusable_error
+from more4d.weights.lora.merge import merge_loras
+from more4d.weights.lora.reading import read_lora
+from more4d.weights.network_files import load_network
+from more4d.weights.registry import BUILDERS
+
+TEXT_GROUNDING_ARCHITECTURE = "prompt-reader"
+
+NetworkFile = Path | ComponentFile
+"""A file of any layout that `networks.layouts` knows, perhaps with options of how to read it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetNetworks:
+    """Options of a task that may take its networks from a preset.
+
+    Attributes:
+        preset: name of a preset (or its YAML file) whose networks stand in wherever no file is named.
+        weights: where the preset's files lie; see `pipelines.preset.find_preset`.
+    """
+
+    preset: str | None = None
+    weights: Path | None = None
+
+
+Options = TypeVar("Options", bound=PresetNetworks)
+
+
+def with_preset_files(options: Options, components: Mapping[str, str]) -> Options:
+    """The options with the preset's files where none is named; as they are if no preset is.
+
+    Args:
+        components: component of the preset by the name of the option that names its file; what a preset has not stays
+            unnamed.
+
+    Raises:
+        ConfigError: there is no such preset.
+        WeightsError: there is no such folder of weights.
+    """
+    named = {
+        name: file
+        for name, component in components.items()
+        if getattr(options, name) is None and (file := preset_file(options, component)) is not None
+    }
+    return replace(options, **named)
+
+
+def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None:
+    """The file of a component in the preset that the options name; None if it has none, or none is named.
+
+    Raises:
+        ConfigError: there is no such preset.
+        WeightsError: there is no such folder of weights.
+    """
+    if options.preset is None and options.weights is None:
+        return None
+    preset, folder = find_preset(options.preset, options.weights)
+    file = preset.components.get(component)
+    return file and ComponentFile(file=str(folder / file.file), options=resolved_options(file, folder))
+
+
+def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...]:
+    """The low-rank updates that a generator has in the preset."""
+    if options.preset is None and options.weights is None:
+        return ()
+    preset, folder = find_preset(options.preset, options.weights)
+    lora = getattr(preset.loras, component)
+    return () if lora is None else (replace(lora, file=str(folder / lora.file)),)
+
+
+def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = ()) -> nn.Module:
+    """A network in float32 on the CPU, its low-rank updates merged.
+
+    Raises:
+        WeightsError: its file is missing, truncated or of another network.
+        ConfigError: an option names no field of its configuration.
+    """
+    network = open_network(path_of(file), role=role, options=_options(file))
+    if loras:
+        merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras], keep="nothing")
+    return network
+
+
+def open_text_grounding(path: Path) -> TextGrounding:
+    """A prompt reader in float32 on the CPU, from a file of its own or out of a 4D-STraG's.
+
+    Raises:
+        WeightsError: the file is missing, truncated or of another network, or its 4D-STraG has no reader.
+    """
+    network = load_network(path, {kind: BUILDERS[kind] for kind in (TEXT_GROUNDING_ARCHITECTURE, "strag")})
+    reader = network if isinstance(network, TextGrounding) else network.reader
+    if reader is None:
+        raise WeightsError(f"{path} holds a 4D-STraG without a prompt reader; give the path of one with it")
+    return reader
+
+
+def network_config(file: NetworkFile, role: str) -> Any:
+    """The configuration of a network, from headers.
+
+    Raises:
+        WeightsError: its file is missing, truncated or of another network.
+        ConfigError: an option names no field of its configuration.
+    """
+    found = recognise(path_of(file), role=role, options=_options(file))
+    if found.problems:
+        raise unusable_error(path_of(file), found)
+    return found.config
+
+
+def path_of(file: NetworkFile) -> Path:
+    """Where a network lies."""
+    return Path(file.file) if isinstance(file, ComponentFile) else file
+
+
+def fingerprint_of(file: NetworkFile) -> str:
+    """A short name for what a network is made of."""
+    return content_name(path_of(file), _options(file))
+
+
+def require_options(options: PresetNetworks, *names: str) -> None:
+    """Refuse options that name neither these files nor a preset.
+
+    Raises:
+        ConfigError: says which is missing.
+    """
+    missing = [name for name in names if getattr(options, name) is None]
+    if missing:
+        raise ConfigError(
+            f"options: {missing[0]} is missing; name its file, or a preset that has it (options.preset)"
+        )
+
+
+def _options(file: NetworkFile) -> Mapping[str, Any]:
+    return file.options if isinstance(file, ComponentFile) else {}

@@ -1,0 +1,1 @@
+"""Weight files: inspect what a file is, load it strictly, convert it."""

@@ -1,0 +1,296 @@
+"""Video transformers: Wan2.1-Fun Control and InP, MoGe4D's 4D-STraG, and the same in diffusers' names."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from more4d.foundation.errors import ConfigError
+from more4d.networks.motion_perception import MotionFeatureAdapter, MotionModulation
+from more4d.networks.strag import STraGConfig
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import CLIP_DIM, WanConfig
+from more4d.weights.layouts.match import (
+    CheckpointSource,
+    LayoutMatch,
+    build_config,
+    count_numbered,
+    missing_num_heads,
+    unexpected_num_layers,
+)
+from more4d.weights.load import LoadPlan, TensorSource
+from more4d.weights.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
+
+HEAD_DIM = 128
+MOTION_FEATURES = 768
+CONTROL, INPAINTING, STRAG, TEXT_ONLY, CAMERA = 48, 36, 64, 16, 32
+SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
+DEPTHS = dict(SIZES.keys())
+PATCHES = "patch_embedding.weight"
+FETCH = "fetch it again, with the config.json that belongs to it"
+
+
+def published_transformer(checkpoint: CheckpointSource) -> LayoutMatch | None:
+    """A file with the names of the original Wan2.1 code; None if this is none."""
+    if not {PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight"} <= checkpoint.shapes.keys():
+        return None
+    return _transformer_match(checkpoint, {name: name for name in checkpoint.shapes}, diffusers=False)
+
+
+def diffusers_transformer(checkpoint: CheckpointSource) -> LayoutMatch | None:
+    """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
+    if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= checkpoint.shapes.keys():
+        return None
+    everything = replace(_FULL_CONFIG, layers=count_numbered(checkpoint.shapes, "blocks."))
+    published = {ours: name for name, ours in strag_names(everything).items()}
+    places = {}
+    for name in checkpoint.shapes:
+        ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
+        places[published.get(ours, name)] = name
+    return _transformer_match(checkpoint, places, diffusers=True)
+
+
+def _transformer_match(
+    checkpoint: CheckpointSource, places: Mapping[str, str], *, diffusers: bool
+) -> LayoutMatch:
+    """`places`: published name -> name in the file."""
+    shapes = {published: checkpoint.shapes[name] for published, name in places.items()}
+    channels = shapes[PATCHES].shape[1]
+    layout = "diffusers-transformer" if diffusers else _layout(channels, shapes)
+    architecture = _architecture(channels, shapes)
+    problems = []
+    if architecture is None:
+        return LayoutMatch(
+            layout=layout,
+            about=_about(channels, shapes, checkpoint),
+            problems=(
+                f"holds a transformer of {channels} input channels; give Control, which has 48, InP (36) or "
+                "4D-STraG (64)",
+            ),
+        )
+    try:
+        wan = wan_values(checkpoint.sibling_config, shapes, needs_motion=channels == STRAG)
+        undetermined = _missing_heads(checkpoint, wan)
+        wan.setdefault("heads", 1)
+        config = _build_config(checkpoint, architecture, wan, shapes)
+    except ConfigError as error:
+        if checkpoint.options:
+            raise
+        return LayoutMatch(
+            layout=layout,
+            architecture=architecture,
+            about=_about(channels, shapes, checkpoint),
+            problems=(f"{error}; {FETCH}",),
+        )
+    problems = list(_config_conflicts(checkpoint.sibling_config, shapes))
+    layers = count_numbered(shapes, "blocks.")
+    problems += unexpected_num_layers(
+        layers, DEPTHS.get(shapes[PATCHES].shape[0]), checkpoint.options.get("layers")
+    )
+    plan = _plan(architecture, config, places, shapes)
+    about = _about(channels, shapes, checkpoint)
+    if architecture == "strag" and channels < config.wan.in_channels:
+        about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
+    if plan.new:
+        about += ", Motion Perception new"
+    return LayoutMatch(
+        layout=layout,
+        architecture=architecture,
+        config=config,
+        about=about,
+        plan=plan,
+        problems=tuple(problems),
+        undetermined=undetermined,
+    )
+
+
+def wan_values(
+    sibling_config: Mapping[str, Any], shapes: Mapping[str, Tensor], *, needs_motion: bool = False
+) -> dict[str, Any]:
+    """Fields of `WanConfig`, from shapes by published names, and from `config.json`.
+
+    What the one or the other has is expected, so that what is lost from the tensors is missed, not left out.
+
+    Args:
+        needs_motion: whether it is a network that cannot do without Motion Perception.
+    """
+
+    def side(name: str, axis: int, default: int) -> int:
+        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else default
+
+    patches = shapes[PATCHES]
+    dim, patch = patches.shape[0], tuple(patches.shape[2:])
+    values: dict[str, Any] = {
+        "in_channels": patches.shape[1],
+        "dim": dim,
+        "ffn_dim": side("blocks.0.ffn.0.weight", 0, 4 * dim),
+        "layers": count_numbered(shapes, "blocks."),
+        "out_channels": side("head.head.weight", 0, 16 * _product(patch)) // _product(patch),
+        "patch_size": patch,
+        "freq_dim": side("time_embedding.0.weight", 1, 256),
+        "text_dim": side("text_embedding.0.weight", 1, 4096),
+        "image_dim": side("img_emb.proj.0.weight", 0, 0) or _image_dim_from_config(sibling_config, dim),
+        "reference_tokens": "ref_conv.weight" in shapes or bool(sibling_config.get("add_ref_conv")),
+        "control_adapter": (
+            "control_adapter.conv.weight" in shapes or bool(sibling_config.get("add_control_adapter"))
+        ),
+        "motion_feature_dim": _motion_features(shapes),
+        "cross_attn_norm": "blocks.0.norm3.weight" in shapes
+        or bool(sibling_config.get("cross_attn_norm", True)),
+        "text_length": sibling_config.get("text_len", 512),
+        "eps": sibling_config.get("eps", 1e-6),
+    }
+    if needs_motion and values["motion_feature_dim"] is None:
+        width = side("feature_adapter.0.weight", 0, MOTION_FEATURES)
+        values["motion_feature_dim"] = sibling_config.get("guidance_dim") or width
+    heads = sibling_config.get("num_heads") or sibling_config.get("num_attention_heads")
+    if heads is None and dim % HEAD_DIM == 0:
+        heads = dim // HEAD_DIM
+    return values if heads is None else values | {"heads": heads}
+
+
+def _missing_heads(checkpoint: CheckpointSource, wan: Mapping[str, Any]) -> str | None:
+    told = "heads" in wan or "heads" in checkpoint.options
+    return None if told else missing_num_heads("transformer", wan["dim"], checkpoint.role, has_config=True)
+
+
+def _image_dim_from_config(sibling_config: Mapping[str, Any], dim: int) -> int | None:
+    """Width of CLIP's features where no tensor tells it: all published transformers here see photos."""
+    if "image_dim" in sibling_config:
+        return sibling_config["image_dim"]
+    kind = sibling_config.get("model_type", "i2v" if dim in DEPTHS else None)
+    return CLIP_DIM if kind == "i2v" else None
+
+
+def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
+    name = "blocks.0.spatial_guidance_self.spatial_guide.1.weight"
+    return shapes[name].shape[1] if name in shapes else None
+
+
+def _build_config(
+    checkpoint: CheckpointSource, architecture: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
+) -> STraGConfig | ViSMConfig:
+    if architecture == "vism":
+        return build_config(ViSMConfig, {"wan": wan}, checkpoint.options, "wan")
+    if wan["in_channels"] == CONTROL:
+        wan["in_channels"] = STRAG
+        if wan["motion_feature_dim"] is None and checkpoint.role == "strag":
+            wan["motion_feature_dim"] = MOTION_FEATURES
+    return build_config(STraGConfig, {"wan": wan}, checkpoint.options, "wan")
+
+
+def _plan(
+    architecture: str,
+    config: STraGConfig | ViSMConfig,
+    places: Mapping[str, str],
+    shapes: Mapping[str, Tensor],
+) -> LoadPlan:
+    wan = config.wan
+    names = (strag_names if architecture == "strag" else vism_names)(wan)
+    new: dict[str, Any] = {}
+    width, channels = wan.motion_feature_dim, shapes[PATCHES].shape[1]
+    if width is not None and channels == CONTROL and _motion_features(shapes) is None:
+        new["motion_adapter"] = lambda: MotionFeatureAdapter(width)
+        for block in range(wan.layers):
+            for guide in ("guide_attention", "guide_ffn"):
+                new[f"transformer.blocks.{block}.{guide}"] = lambda: MotionModulation(width, wan.dim)
+    sources = {
+        ours: TensorSource(name=places.get(published, published))
+        for published, ours in names.items()
+        if not any(ours.startswith(f"{module}.") for module in new)
+    }
+    more_channels = wan.in_channels - channels
+    if more_channels > 0:
+        sources[f"transformer.{PATCHES}"] = TensorSource(
+            name=places[PATCHES],
+            transform=lambda weight: functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, more_channels)),
+        )
+    return LoadPlan(sources=sources, new=new, ignored=(OMNIMAE_PREFIX,) if channels == STRAG else ())
+
+
+def _config_conflicts(sibling_config: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[str]:
+    """Where the `config.json` is that of another network. Its channels are not asked: 4D-STraG's are old."""
+
+    def side(name: str, axis: int) -> int | None:
+        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else None
+
+    patches = shapes[PATCHES]
+    dim, patch = patches.shape[0], list(patches.shape[2:])
+    flat = side("head.head.weight", 0)
+    published_heads = dim // HEAD_DIM if dim in DEPTHS else None
+    theirs = {
+        "dim": dim,
+        "ffn_dim": side("blocks.0.ffn.0.weight", 0),
+        "num_layers": count_numbered(shapes, "blocks."),
+        "num_heads": published_heads,
+        "num_attention_heads": published_heads,
+        "freq_dim": side("time_embedding.0.weight", 1),
+        "text_dim": side("text_embedding.0.weight", 1),
+        "image_dim": side("img_emb.proj.0.weight", 0),
+        "guidance_dim": _motion_features(shapes),
+        "out_dim": None if flat is None else flat // _product(tuple(patch)),
+        "patch_size": patch,
+    }
+    return [
+        f"has {name} {value}, and the config.json beside it says {sibling_config[name]}; give the one "
+        "that belongs to it"
+        for name, value in theirs.items()
+        if value is not None and sibling_config.get(name) not in (None, value)
+    ]
+
+
+def _architecture(channels: int, shapes: Mapping[str, Tensor]) -> str | None:
+    if channels in (CONTROL, STRAG):
+        return "strag"
+    return "vism" if channels == INPAINTING else None
+
+
+def _layout(channels: int, shapes: Mapping[str, Tensor]) -> str:
+    if _motion_features(shapes) is not None or channels == STRAG:
+        return "moge4d-strag"
+    known = {
+        CONTROL: "wan-fun-control",
+        INPAINTING: "wan-fun-inp",
+        TEXT_ONLY: "wan-t2v",
+        CAMERA: "wan-fun-camera",
+    }
+    return known.get(channels, "wan-transformer")
+
+
+def _about(channels: int, shapes: Mapping[str, Tensor], checkpoint: CheckpointSource) -> str:
+    dim, layers = shapes[PATCHES].shape[0], count_numbered(shapes, "blocks.")
+    names = {
+        CONTROL: "Wan2.1-Fun Control transformer",
+        INPAINTING: "Wan2.1-Fun InP transformer",
+        STRAG: "4D-STraG transformer",
+        TEXT_ONLY: "Wan2.1 text-to-video transformer",
+        CAMERA: "Wan2.1-Fun Control-Camera transformer",
+    }
+    size = SIZES.get((dim, layers), f"width {dim}, {layers} layers")
+    told = [names.get(channels, "Wan transformer"), size, f"{channels} channels"]
+    told += ["reference tokens"] if "ref_conv.weight" in shapes else []
+    told += ["Motion Perception"] if _motion_features(shapes) is not None else []
+    told += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
+    return ", ".join(told)
+
+
+def _product(sides: tuple[int, ...]) -> int:
+    product = 1
+    for side in sides:
+        product *= side
+    return product
+
+
+_FULL_CONFIG = WanConfig(
+    in_channels=STRAG,
+    dim=HEAD_DIM,
+    ffn_dim=1,
+    heads=1,
+    layers=0,
+    image_dim=1,
+    reference_tokens=True,
+    control_adapter=True,
+    motion_feature_dim=1,
+)

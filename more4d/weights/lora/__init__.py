@@ -1,0 +1,1 @@
+"""Low-rank updates of the transformers: names, files, merging, training."""

@@ -1,0 +1,75 @@
+"""Every third-party package comes in by its own doors, and every optional one through `require`."""
+
+import fnmatch
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import imports, name, python_files, required
+
+# package -> the modules that may import it
+ALLOWED_IMPORTERS = {
+    "PIL": ("files/image.py", "metrics/*.py"),
+    "accelerate": ("training/runtime.py",),
+    "av": ("files/video.py",),
+    "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py"),
+    "decord": ("files/video.py",),
+    "deepspeed": ("training/runtime.py", "training/sharding.py"),
+    "diffusers": ("networks/wan.py", "networks/offload.py", "networks/step_cache.py"),
+    "llvmlite": ("raster/numba_backend.py",),
+    "numcodecs": ("files/packing.py",),
+    "numba": ("raster/numba_backend.py",),
+    "peft": ("networks/adapters.py",),
+    "plyfile": ("files/export.py",),
+    "safetensors": ("files/*.py",),
+    "transformers": (
+        "networks/conditioners.py",
+        "networks/captioner_backend.py",
+        "depth/transformers_backend.py",
+        "metrics/features_backend.py",
+    ),
+    "trimesh": ("files/export.py",),
+    "yaml": ("foundation/config.py",),
+}
+EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
+# optional package -> the modules that may require it
+OPTIONAL_IMPORTERS = ("*/*_backend.py", "viewer/*.py", "training/journal.py")
+
+
+def package_files() -> list[Path]:
+    return list(python_files("more4d"))
+
+
+def may_import(path: Path, importers: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name(path), f"more4d/{door}") for door in importers)
+
+
+@pytest.mark.parametrize("package", ALLOWED_IMPORTERS)
+def test_a_package_comes_in_by_its_own_doors(package: str) -> None:
+    elsewhere = [
+        name(path)
+        for path in package_files()
+        if package in {module.split(".")[0] for module in imports(path)}
+        and not may_import(path, ALLOWED_IMPORTERS[package])
+    ]
+    assert elsewhere == []
+
+
+def test_no_package_comes_in_without_a_door() -> None:
+    unlisted = {
+        (name(path), package)
+        for path in package_files()
+        for package in {module.split(".")[0] for module in imports(path)}
+        if package not in sys.stdlib_module_names | ALLOWED_IMPORTERS.keys() | EVERYWHERE | {"more4d"}
+    }
+    assert unlisted == set()
+
+
+def test_optional_packages_are_required_at_their_doors_only() -> None:
+    elsewhere = [
+        name(path)
+        for path in package_files()
+        if any(required(path)) and not may_import(path, OPTIONAL_IMPORTERS)
+    ]
+    assert elsewhere == []

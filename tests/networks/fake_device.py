@@ -1,0 +1,72 @@
+"""A device apart, on a machine that has only a CPU: weights that are not there are NaN and take no memory.
+
+What a memory mode computes must not change when everything that it has sent home is gone; and what is left
+can be counted. Only the moves of single tensors are replaced: who moves when is what runs on a GPU, too.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from more4d.performance import group_offload
+from more4d.performance.group_offload import module_tensors
+from more4d.performance.offload import Memory, OffloadedModule
+
+
+class FakeDevice:
+    """Replaces the moves of `performance.group_offload` by such that leave nothing behind.
+
+    Attributes:
+        peak_bytes: the most weight bytes that were there at once.
+    """
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._resident: dict[int, int] = {}
+        self._host_copies: dict[int, Tensor] = {}
+
+    def offload(self, tensor: Tensor) -> None:
+        if tensor.is_floating_point() and not is_offloaded(tensor):
+            self._host_copies[id(tensor)] = tensor.data.clone()
+            tensor.data = torch.tensor(float("nan")).to(tensor.dtype).expand(tensor.shape)
+            self._resident.pop(id(tensor), None)
+
+    def onload(self, tensor: Tensor) -> None:
+        if is_offloaded(tensor):
+            tensor.data = self._host_copies[id(tensor)].clone()
+            self.count(tensor)
+
+    def count(self, tensor: Tensor) -> None:
+        if id(tensor) not in self._resident:
+            self._resident[id(tensor)] = tensor.nbytes
+            self.peak_bytes = max(self.peak_bytes, sum(self._resident.values()))
+
+    def reset_peak(self) -> None:
+        """Count again from nothing, for other networks."""
+        self.peak_bytes = 0
+        self._resident.clear()
+
+
+def is_offloaded(tensor: Tensor) -> bool:
+    return tensor.numel() > 0 and tensor.untyped_storage().nbytes() < tensor.numel() * tensor.itemsize
+
+
+@pytest.fixture
+def fake_device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
+    fake = FakeDevice()
+
+    place = OffloadedModule.__init__
+
+    def place_on_fake(self: OffloadedModule, network: nn.Module, memory: Memory, **where: Any) -> None:
+        place(self, network, memory, **where)
+        for tensor in () if memory == "full" else module_tensors(network):
+            fake.offload(tensor)
+        for tensor in module_tensors(network) if memory == "full" else ():
+            fake.count(tensor)
+
+    monkeypatch.setattr(OffloadedModule, "__init__", place_on_fake)
+    monkeypatch.setattr(group_offload, "onload_", lambda tensor, device: fake.onload(tensor))
+    monkeypatch.setattr(group_offload, "offload_", lambda tensor, cpu_data: fake.offload(tensor))
+    return fake

@@ -1,0 +1,128 @@
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from more4d.pipelines import views
+from more4d.pipelines.components import Components
+from more4d.pipelines.views import (
+    composite,
+    fill_holes,
+    finish_video,
+    shrink_rendering,
+    windows,
+)
+from more4d.raster.interface import Rendering
+
+PHOTO = torch.full((96, 128, 3), 0.5)
+
+
+def a_rendering(frames: int, *, holes: bool = True) -> Rendering:
+    colour = torch.rand(frames, 96, 128, 3, generator=torch.Generator().manual_seed(0))
+    coverage = torch.ones(frames, 96, 128)
+    if holes:
+        for frame in range(1, frames):
+            coverage[frame, 20:60, 10 : 10 + 4 * frame] = 0
+    colour = colour * coverage[..., None]
+    depth = torch.where(coverage > 0, 2.0, torch.inf)
+    return Rendering(colour=colour, depth_m=depth, coverage=coverage)
+
+
+def test_without_holes_nothing_is_generated(random_preset):
+    models = Components.open(random_preset)
+    models.network = None  # would fail if asked
+    rendering = a_rendering(3, holes=False)
+    assert torch.equal(finish_video(models, rendering, PHOTO, "", seed=0), rendering.colour)
+
+
+@pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
+@pytest.mark.parametrize("frames", [2, 5, 6, 12])
+def test_known_pixels_stay_and_holes_are_filled(preset, frames, request):
+    models = Components.open(request.getfixturevalue(preset))
+    rendering = a_rendering(frames)
+    steps = []
+    video = finish_video(
+        models,
+        rendering,
+        PHOTO,
+        "it rolls",
+        seed=1,
+        progress=lambda _, done, total: steps.append((done, total)),
+    )
+    assert video.shape == rendering.colour.shape
+    assert torch.equal(video[~rendering.hole_mask], rendering.colour[~rendering.hole_mask])
+    assert float(video[rendering.hole_mask].mean()) > 0.05
+    assert float(video.min()) >= 0 and float(video.max()) <= 1
+    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1]
+
+
+def test_the_seed_decides(random_wan_preset):
+    models, rendering = Components.open(random_wan_preset), a_rendering(5)
+    one, same, other = (finish_video(models, rendering, PHOTO, "it rolls", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@given(frames=st.integers(1, 200), native=st.integers(2, 49))
+def test_windows_cover_every_frame_and_overlap_by_one(frames, native):
+    runs = windows(frames, native)
+    assert sorted({frame for run in runs for frame in run}) == list(range(frames))
+    assert all(1 <= len(run) <= native for run in runs)
+    assert all(later.start == earlier.stop - 1 for earlier, later in itertools.pairwise(runs))
+
+
+def test_a_shrunk_cell_is_known_if_half_of_it_is():
+    colour, coverage = torch.zeros(1, 2, 6, 3), torch.ones(1, 2, 6)
+    colour[0, :, :2] = torch.tensor([1.0, 0.0, 0.0])
+    coverage[0, 0, :2] = 0
+    coverage[0, :, 2:4] = 0
+    coverage[0, 1, 3] = 1
+    depth_m = torch.arange(1.0, 13.0).view(1, 2, 6)
+    rendering = Rendering(colour=colour * coverage[..., None], depth_m=depth_m, coverage=coverage)
+    small = shrink_rendering(rendering, 2)
+    assert small.coverage.tolist() == [[[1, 0, 1]]]
+    assert small.depth_m.tolist() == [[[7, torch.inf, 5]]]
+    assert torch.allclose(small.colour[0, 0], torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+
+
+def test_what_lies_behind_a_hole_is_shown_to_networks_that_look_there(random_preset, monkeypatch):
+    """What a network is told of a hole depends on the depths beside it only if it looks behind."""
+    colour = torch.zeros(5, 32, 48, 3)
+    colour[:, :, 24:] = 1
+    coverage = torch.ones(5, 32, 48)
+    coverage[1:, 8:24, 16:32] = 0
+    depth_m = torch.ones(5, 32, 48)
+    depth_m[:, :, 24:] = 4
+    shown = {}
+    for behind in (False, True):
+        models = Components.open(random_preset)
+        configs = {
+            part: replace(models.config(part), background_fill=behind) for part in ("vism", "video_codec")
+        }
+        monkeypatch.setattr(models, "config", configs.__getitem__)
+        seen = shown[behind] = []
+
+        def look(models, known, *rest, seen=seen, **more):
+            seen.append(known)
+            return torch.zeros_like(known)
+
+        monkeypatch.setattr(views, "_fill_window", look)
+        rendering = Rendering(colour=colour, depth_m=depth_m, coverage=coverage)
+        video = fill_holes(models, rendering, colour[0], "it rolls", seed=0)
+        assert torch.equal(video, colour * coverage[..., None])
+    assert not shown[False][0][1, 8:24, 16:32].any()
+    assert float(shown[True][0][1, 8:24, 16:32].mean()) > 0.6  # white is farther than black
+
+
+def test_a_composite_shows_no_seam():
+    """Where the generated picture is off by a constant, the border of a hole is nearly right."""
+    ramp = torch.linspace(0.2, 0.6, 64).expand(64, 64)[..., None].repeat(1, 1, 3)
+    known = torch.ones(64, 64, dtype=torch.bool)
+    known[20:44, 20:44] = False
+    finished = composite(ramp * known[..., None], known, ramp[::2, ::2] + 0.2)
+    error = (finished - ramp).abs().amax(-1)
+    assert float(error[known].max()) == 0
+    assert float(error[20, 20:44].max()) < 0.08
+    assert float(error[32, 32]) == pytest.approx(0.2, abs=0.02)

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from more4d.foundation.errors import InputError
+from more4d.runs.record import RunRecord, peak_memory_mib
+
+
+def run_stage(folder: Path, inputs, text: str = "content", name: str = "depth") -> bool:
+    record = RunRecord(folder, {})
+    return record.stage(name, inputs, ["a.txt"], lambda: (folder / "a.txt").write_text(text))[1]
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path):
+    assert run_stage(tmp_path, {"seed": 1})
+    assert not run_stage(tmp_path, {"seed": 1})
+
+
+def test_other_settings_run_it_again(tmp_path):
+    run_stage(tmp_path, {"seed": 1})
+    assert run_stage(tmp_path, {"seed": 2}, "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("damage", ["shorter", "other content of the same length", "gone"])
+def test_a_damaged_output_runs_it_again(tmp_path, damage):
+    run_stage(tmp_path, 1)
+    path = tmp_path / "a.txt"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_text("c" if damage == "shorter" else "Content")
+    assert run_stage(tmp_path, 1)
+    assert path.read_text() == "content"
+
+
+def test_a_stage_cut_off_is_run_again_and_its_files_are_still_ours(tmp_path):
+    def cut_off():
+        (tmp_path / "a.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RunRecord(tmp_path, {}).stage("depth", 1, ["a.txt"], cut_off)
+    assert json.loads((tmp_path / "run.json").read_text())["stages"]["depth"]["state"] == "started"
+    assert run_stage(tmp_path, 1)
+
+
+def test_a_foreign_file_is_never_overwritten(tmp_path):
+    (tmp_path / "a.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"a\.txt is in the way"):
+        run_stage(tmp_path, 1)
+    assert (tmp_path / "a.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", '{"format": "another program"}'])
+def test_a_record_that_is_not_ours_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json"):
+        run_stage(tmp_path, 1)
+    assert (tmp_path / "run.json").read_text() == text
+
+
+def test_the_record_says_what_happened(tmp_path):
+    record = RunRecord(tmp_path, {"prompt": "a dog runs"})
+    record.stage("depth", 1, ["a.txt"], lambda: (tmp_path / "a.txt").write_text("x"))
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert document["state"] == "finished" and document["prompt"] == "a dog runs"
+    assert document["stages"]["depth"]["files"]["a.txt"]["bytes"] == 1
+    assert document["stages"]["depth"]["seconds"] >= 0
+    record.fail("the disk is full")
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert (document["state"], document["failure"]) == ("failed", "the disk is full")
+
+
+def test_peak_memory_is_that_of_a_python_process():
+    assert 10 < peak_memory_mib() < 100_000
