@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import WanBlock, WanTransformer
+from more4d.performance.config import ATTENTION
 from more4d.performance.group_offload import is_group_offloaded
 
 HOPPER = (9, 0)
@@ -24,8 +25,6 @@ KERNELS: dict[str, tuple[SDPBackend, ...]] = {
     "cudnn": (SDPBackend.CUDNN_ATTENTION,),
 }
 """Attention kernels that torch brings, by the name settings use."""
-
-ATTENTION = ("best", *KERNELS)
 
 
 def best_kernels(device: torch.device) -> tuple[SDPBackend, ...]:

@@ -16,7 +16,6 @@ them on.
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from diffusers.hooks import apply_layerwise_casting
@@ -26,11 +25,9 @@ from more4d.networks.precision import fp32_buffers, fp32_parameters
 from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
 from more4d.performance import group_offload
+from more4d.performance.config import Memory
 from more4d.performance.group_offload import OffloadGroup, module_tensors, pin_tensors, pinned_chunks
 
-Memory = Literal["full", "model", "group", "fp8", "sequential"]
-
-MEMORY_MODES: tuple[Memory, ...] = ("full", "model", "group", "fp8", "sequential")
 OFFLOAD_DEVICE = torch.device("cpu")
 FP8_DTYPE = torch.float8_e4m3fn
 FP8_SKIP_PATTERNS = ("norm",)

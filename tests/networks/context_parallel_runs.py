@@ -23,7 +23,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.wan import WanConfig, WanTransformer
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.config import StepCacheConfig
+from more4d.performance.step_cache import step_cache
 
 PROCESSES = 3
 BASE = WanConfig(

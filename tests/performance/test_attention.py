@@ -24,7 +24,8 @@ import torch
 from torch._dynamo.utils import counters
 from more4d.performance.attention import compile_blocks, is_compiled
 from more4d.performance.offload import OffloadedModule
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.config import StepCacheConfig
+from more4d.performance.step_cache import step_cache
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
 

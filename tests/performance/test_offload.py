@@ -15,6 +15,7 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryC
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.performance.attention import compile_blocks
+from more4d.performance.config import StepCacheConfig
 from more4d.performance.group_offload import module_tensors
 from more4d.performance.offload import (
     FP8_DTYPE,
@@ -26,7 +27,7 @@ from more4d.performance.offload import (
     stack_owners,
     weight_bytes,
 )
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.step_cache import step_cache
 from more4d.weights.load import LoadPlan, TensorSource, load_into
 from more4d.weights.network_files import named_tensors
 from tests.networks.fake_device import FakeDevice, fake_device, is_offloaded

@@ -6,9 +6,8 @@ import torch
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
+from more4d.performance.config import COEFFICIENTS, StepCacheConfig
 from more4d.performance.step_cache import (
-    COEFFICIENTS,
-    StepCacheConfig,
     predicted_change,
     step_cache,
     teacache_coefficients,

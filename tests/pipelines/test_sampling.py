@@ -9,8 +9,8 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
+from more4d.performance.config import StepCacheConfig
 from more4d.performance.offload import Memory, OffloadedModule
-from more4d.performance.step_cache import StepCacheConfig
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.sampling import (
     SamplingRequest,
