@@ -30,7 +30,6 @@ class WanConfig:
     text_length: int = 512
     image_dim: int | None = None
     reference_tokens: bool = False
-    control_adapter: bool = False
     motion_feature_dim: int | None = None
     motion_token_alignment: Literal["aligned", "moge4d"] = "aligned"
     cross_attn_norm: bool = True
