@@ -228,7 +228,8 @@ class WanBlock(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b tokens dim"], context: BlockContext
     ) -> Float[Tensor, "b tokens dim"]:
-        # adaLN (Peebles and Xie 2023): a table per block plus the timestep's shared vectors, each [b, 1, dim].
+        # adaLN (Peebles and Xie 2023): a table per block plus the timestep's shared vectors, each [b, 1,
+        # dim].
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             self.scale_shift_table.float() + context.modulation.float()
         ).chunk(6, dim=1)

@@ -1,13 +1,14 @@
 """Choices of the performance layer: memory modes, attention kernels and step caches. Imports no torch.
 
-The command line and presets check these values before torch is imported, which takes seconds. Four step caches
-reuse what an earlier sampling step computed, all around the blocks of the transformer:
+The command line and presets check these values before torch is imported, which takes seconds. Four step
+caches reuse what an earlier sampling step computed, all around the blocks of the transformer:
 
 * "first-block" (diffusers): compute the first block; if its residual is near the last one, reuse the rest.
 * "teacache" (Liu et al. 2024, arXiv 2411.19108): a polynomial of the change of the time modulation predicts
   the change of the result; predicted changes add up until the threshold, then a step is computed.
 * "magcache" (diffusers): as before, predicted by ratios of magnitudes that were measured once.
-* "taylorseer" (diffusers, lite): compute every n-th step; extrapolate the result by its differences in between.
+* "taylorseer" (diffusers, lite): compute every n-th step; extrapolate the result by its differences in
+  between.
 """
 
 import math

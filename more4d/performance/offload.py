@@ -7,14 +7,14 @@
     sequential  as group, layer by layer: least memory, and slow
 
 `OffloadedModule` applies a mode to a network. In modes group and sequential an `OffloadGroup` onloads units
-(blocks or layers) around their use: while one computes, the next one is copied, on a CUDA device on a stream of
-its own. Host memory keeps its copy, so that nothing is ever copied back. What is not in a stack of blocks (a
-codec, embeddings, a head; in mode sequential norms and tables, too) moves as one. Results do not depend on the
-mode, except for fp8.
+(blocks or layers) around their use: while one computes, the next one is copied, on a CUDA device on a stream
+of its own. Host memory keeps its copy, so that nothing is ever copied back. What is not in a stack of blocks
+(a codec, embeddings, a head; in mode sequential norms and tables, too) moves as one. Results do not depend on
+the mode, except for fp8.
 
 diffusers' `apply_group_offloading` does the same, but its prefetching hooks remove step caches and compiled
-blocks that are added later. Here a unit's `forward` is replaced, innermost: a step cache that skips it leaves it
-in host memory, and torch.compile compiles what it computes, not how it is copied.
+blocks that are added later. Here a unit's `forward` is replaced, innermost: a step cache that skips it leaves
+it in host memory, and torch.compile compiles what it computes, not how it is copied.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from more4d.performance.config import Memory
 OFFLOAD_DEVICE = torch.device("cpu")
 FP8_DTYPE = torch.float8_e4m3fn
 FP8_SKIP_PATTERNS = ("norm",)
-"""Layers of a block that keep their type in mode fp8, by a part of their name; so do all that are not linear."""
+"""Layers of a block that keep their type in mode fp8, by a part of their name; non-linear ones do anyway."""
 BLOCK_LISTS = ("blocks", "block", "layers")
 """Names of the lists of blocks in the transformer, in umT5 and in CLIP; no codec has one."""
 LEAF_LAYERS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -323,7 +323,7 @@ def move_to_chunk(chunk: Tensor, start: int, tensor: Tensor) -> None:
 
 
 def pinned_chunks(sizes: Sequence[int]) -> list[tuple[int, list[tuple[int, int]]]]:
-    """Pack tensors of these sizes, in bytes, into chunks whose sizes are powers of two: largest first, first fit.
+    """Pack tensors of these sizes, in bytes, into chunks of powers of two: largest first, first fit.
 
     Returns:
         of each chunk its size, and index and first byte of each tensor in it.

@@ -1,8 +1,8 @@
-"""What is applied to a generator once, before a sample is drawn with it: `prepare`.
+"""What is applied to a generator once, before it samples: `prepare`.
 
-Attention kernel, compilation, context parallelism and a step cache change how fast the blocks of a transformer
-run, and (but for step caches) their results only in rounding. `prepare` applies them all, so that the sampling
-loop is plain:
+Attention kernel, compilation, context parallelism and a step cache change how fast the blocks of a
+transformer run, and (but for step caches) their results only in rounding. `prepare` applies them all, so that
+the sampling loop is plain:
 
     with prepare(network, settings, device=noise.device, calls=sampler_calls) as model:
         for sigma, next_sigma in pairwise(sigmas):
@@ -172,16 +172,16 @@ def check_kernel(name: str, device: torch.device, *, width: int) -> None:
 def compile_blocks(transformer: WanTransformer, *, backend: str = "inductor") -> None:
     """Compile the blocks with torch.compile, as one program, on their first call; they stay compiled.
 
-    Compiled is what a block computes, inside the hooks of step caches, which may come and go without compiling
-    again, and inside the onloading of its weights, if they are offloaded in groups.
+    Compiled is what a block computes, inside the hooks of step caches, which may come and go without
+    compiling again, and inside the onloading of its weights, if they are offloaded in groups.
 
     Raises:
-        ConfigError: weights are offloaded layer by layer, which leaves nothing to compile between two of them.
+        ConfigError: weights are offloaded layer by layer, with nothing to compile between two of them.
     """
     for block in transformer.blocks:
         if any(is_group_offloaded(module) for module in block.modules() if module is not block):
             raise ConfigError(NOT_COMPILED)
-    # Warned at a later call, of the rotary products, which then run uncompiled: nothing that a user can change.
+    # torch warns at a later call that the rotary products run uncompiled, which no user can change.
     warnings.filterwarnings("ignore", message=COMPLEX, category=UserWarning)
     for block in transformer.blocks:
         if isinstance(block, WanBlock) and not is_compiled(block):

@@ -10,7 +10,7 @@ from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 from more4d.networks.wan_config import WanConfig
 
-# Saved with 4D-STraG, but a network of its own here (networks.omnimae).
+# Saved with 4D-STraG, but a network of its own here (networks.motion_perception).
 OMNIMAE_PREFIX = "omnimae_extractor."
 
 OUTSIDE_BLOCKS = {

@@ -8,8 +8,13 @@ from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedd
 from torch import Tensor, nn
 
 from more4d.networks.conditioners import CLIP_MEAN, ClipVision, ClipVisionConfig
-from more4d.networks.motion_perception import MotionModulation, TokenSpan
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, sinusoid
+from more4d.networks.motion_perception import (
+    MotionModulation,
+    OmniMAEConfig,
+    OmniMAETrunk,
+    TokenSpan,
+    sinusoid,
+)
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.networks.wan_layers import timestep_sinusoid

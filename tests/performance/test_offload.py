@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.interface import STraGConditions
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig

@@ -13,8 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
-from more4d.performance.prepare import COMPLEX, attention_kernel, compile_blocks, is_compiled
 from more4d.performance.offload import OffloadedModule
+from more4d.performance.prepare import COMPLEX, attention_kernel, compile_blocks, is_compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 
