@@ -1,7 +1,7 @@
 """Files that belong to the program: bundled weights, presets, configurations and sample photos.
 
-In a clone they lie in `models/tiny`, `config` and `examples`. `setup.py` maps these folders into the wheel, below
-`more4d/resources`. Paths are written relative to the root of the clone in both cases.
+In a clone they lie in `models/tiny`, `config` and `examples`. `setup.py` maps these folders into the wheel,
+below `more4d/resources`. Paths are written relative to the root of the clone in both cases.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ PRESETS = ROOT / "config" / "presets"
 SAMPLES = ROOT / "examples" / "samples.jsonl"
 """Photos and prompts that `more4d infer` uses when none are given."""
 USER_WEIGHTS = Path("models") if INSTALLED.is_dir() else ROOT / "models"
-"""Default folder of weights that the user provides: of the clone, or of the working directory with a wheel."""
+"""Default folder of weights the user provides: of the clone, or of the working directory for a wheel."""
 
 
 def find_file(path: Path) -> Path:
