@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from more4d.cli.interrupts import RESUMABLE
 from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
 from more4d.cli.usage_errors import usage_errors
+from more4d.foundation.resources import SAMPLES
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SAMPLES = ROOT / "examples" / "samples.jsonl"
 PARTS = (
     "trajectory_codec",
     "strag",
