@@ -115,7 +115,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything, then make every item; 1 if one of them failed."""
     if options.list_cameras:
-        from more4d.geometry.camera_paths import describe_camera_paths
+        from more4d.geometry.camera_recipes import describe_camera_paths
 
         print(describe_camera_paths())
         return 0
