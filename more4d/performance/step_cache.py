@@ -13,7 +13,7 @@ What is kept belongs to one pass (conditional, unconditional) of one sample and 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.hooks import (
