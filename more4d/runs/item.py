@@ -40,9 +40,15 @@ from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import finish_video
 from more4d.pipelines.weighted_median import weighted_median_filter
 from more4d.raster.interface import Rendering, render_tracks
-from more4d.runs.inputs import camera_path_of, depth_map_from_file, load_photo, load_user_tracks
 from more4d.runs.item_sheet import save_item_sheet
-from more4d.runs.job import Job, check_files
+from more4d.runs.job import (
+    Job,
+    camera_path_of,
+    check_files,
+    depth_map_from_file,
+    load_photo,
+    load_user_tracks,
+)
 from more4d.runs.record import RunRecord
 
 DEFAULT_FRAMES = 49

@@ -5,13 +5,19 @@ import numpy as np
 import pytest
 import torch
 
-from more4d.files.export import EXPORTS
 from more4d.files.image import save_image
 from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.runs.inputs import camera_from_intrinsics, camera_path_of, depth_map_from_file, load_photo
-from more4d.runs.job import EXPORT_KINDS, Job, check, check_files
+from more4d.runs.job import (
+    Job,
+    camera_from_intrinsics,
+    camera_path_of,
+    check,
+    check_files,
+    depth_map_from_file,
+    load_photo,
+)
 
 
 @pytest.fixture
@@ -22,10 +28,6 @@ def photo(tmp_path: Path) -> Path:
 
 def a_job(**changes) -> Job:
     return Job(**{"name": "a", "image": None, "prompt": "it rolls", **changes})
-
-
-def test_the_names_of_exports_are_those_of_the_table():
-    assert tuple(EXPORTS) == EXPORT_KINDS
 
 
 def test_pixels_and_normalised_numbers_are_the_same_camera():
