@@ -6,26 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
-from more4d.cli.usage_errors import usage_errors
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import (
+    add_device_option,
+    add_sampling_options,
+    add_weights_options,
+    usage_errors,
+    with_sampling_options,
+)
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = ROOT / "examples" / "samples.jsonl"
-PARTS = (
-    "trajectory_codec",
-    "strag",
-    "text",
-    "video_codec",
-    "vism",
-    "depth",
-    "motion_features",
-    "clip",
-)
-MEMORY = ("full", "model", "group", "fp8", "sequential")  # MEMORY_MODES, whose module takes seconds to import
 
 EXAMPLES = """\
 examples:
@@ -121,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     from more4d.cli.batch import run_batch
     from more4d.cli.context_parallel import run_context_parallel
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
     from more4d.pipelines.components import Components, Lora
@@ -159,14 +153,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add_how(group: Any) -> None:
-    """Networks, device, memory, low-rank updates."""
+    """Add networks, device, memory and LoRAs."""
+    from more4d.performance.config import MEMORY_MODES
+
     add_weights_options(group)
-    group.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(group)
     group.add_argument(
         "--memory",
-        choices=MEMORY,
+        choices=MEMORY_MODES,
         help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
         "(default: as the preset says); more4d plan tells what fits",
     )
@@ -184,30 +178,6 @@ def _add_how(group: Any) -> None:
             metavar="FILE[:STRENGTH]",
             help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
         )
-
-
-def add_weights_options(group: Any) -> None:
-    """The arguments that say which networks are used: `--preset`, `--weights` and `--part`."""
-    group.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="tiny (default), fun-1.3b, fun-14b, moge4d, or a .yaml of your own; see docs/weights.md",
-    )
-    group.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FOLDER",
-        help="where the preset's files lie (default: models); a folder with a preset.yaml needs no --preset",
-    )
-    group.add_argument(
-        "--part",
-        action="append",
-        default=[],
-        type=_part,
-        metavar="PART=FILE",
-        help="another file for a part of the preset, such as strag=runs/weights/strag.safetensors or "
-        "depth=transformers:FOLDER; repeat for more",
-    )
 
 
 def jobs_of(options: argparse.Namespace) -> list["Job"]:
@@ -283,16 +253,6 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
         raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
 
 
-def _part(text: str) -> tuple[str, str]:
-    """PART=FILE; `pipelines.preset.with_component` knows what the file may be."""
-    part, _, file = text.partition("=")
-    if not file:
-        raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
-    if part not in PARTS:
-        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(PARTS)}")
-    return part, file
-
-
 def _lora(text: str) -> tuple[Path, float]:
     """FILE or FILE:STRENGTH."""
     file, separator, strength = text.rpartition(":")
@@ -305,10 +265,3 @@ def _lora(text: str) -> tuple[Path, float]:
     if not -10 <= value <= 10:
         raise argparse.ArgumentTypeError(f"the strength must lie between -10 and 10, got {strength}")
     return Path(file), value
-
-
-def parse_device(text: str) -> str:
-    """The name of a device, for argparse."""
-    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
-        return text
-    raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")
