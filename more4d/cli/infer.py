@@ -11,9 +11,11 @@ from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
     add_weights_options,
+    preset_of,
     usage_errors,
     with_sampling_options,
 )
+from more4d.foundation.errors import WeightsError
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
@@ -113,17 +115,22 @@ def run(options: argparse.Namespace) -> int:
 
         print(describe_camera_paths())
         return 0
+    # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
+    jobs = jobs_of(options)
+    preset_of(options)
+    check_loras(options)
+    if options.quiet:
+        logging.getLogger("more4d").setLevel(logging.ERROR)
+
     from more4d.cli.batch import run_batch
     from more4d.cli.context_parallel import run_context_parallel
     from more4d.cli.options import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
+    from more4d.pipeline import More4DPipeline
     from more4d.pipelines.components import Components, Lora
     from more4d.pipelines.sampling import check_sampling
 
-    if options.quiet:
-        logging.getLogger("more4d").setLevel(logging.ERROR)
-    jobs = jobs_of(options)
     processes = Processes.launched()
     device = open_device(processes.device(options.device))
     processes.share_cores()
@@ -143,13 +150,14 @@ def run(options: argparse.Namespace) -> int:
     check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
+    pipe = More4DPipeline(models)
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
+            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
         )
     if processes.are_several:
-        return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(models, jobs, options.output, show=not options.quiet)
+        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
+    return run_batch(pipe, jobs, options.output, show=not options.quiet)
 
 
 def _add_how(group: Any) -> None:
@@ -187,19 +195,21 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list, unique_names
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
+    from more4d.pipelines.cameras import parse_cameras
+    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values
 
-    for camera in options.camera or ():
-        if camera.endswith(".json"):
-            check_camera(camera)
+    cameras = parse_cameras(options.camera or ())
+    for camera in cameras:
+        if camera.file is not None:
+            camera.check()
         else:
             with usage_errors(options.parser):
-                check_camera(camera)
+                camera.check()
     job = Job(
         name="item",
         image=options.photo,
         prompt=options.prompt or "",
-        cameras=tuple(dict.fromkeys(options.camera or DEFAULT_CAMERAS)),
+        cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         intrinsics=options.intrinsics,
         tracks=options.tracks,
@@ -222,11 +232,18 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     with usage_errors(options.parser):
         check(job)
     check_files(job)
-    return unique_names([_named(job, source)])
+    return unique_names([replace(job, name=source.stem)])
 
 
-def _named(job: "Job", source: Path) -> "Job":
-    return replace(job, name=source.stem)
+def check_loras(options: argparse.Namespace) -> None:
+    """Refuse LoRA files that are not there.
+
+    Raises:
+        WeightsError: names the file.
+    """
+    for path, _ in (*options.strag_lora, *options.vism_lora):
+        if not path.exists():
+            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
 
 
 def _refuse_with_list(options: argparse.Namespace) -> None:

@@ -176,6 +176,21 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
+    """The preset with everything that the arguments replace, and the folder its files are relative to.
+
+    Raises:
+        ConfigError: there is no such preset or component, or a value is impossible.
+        WeightsError: the folder or a file that an argument names is missing.
+    """
+    from more4d.pipelines.preset import find_preset, with_component
+
+    preset, folder = find_preset(options.preset, options.weights)
+    for component, file in options.part:
+        preset = with_component(preset, component, file)
+    return preset, folder
+
+
 def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Preset":
     """The preset with the sampling settings that were given.
 

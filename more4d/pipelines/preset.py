@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.performance.config import ATTENTION, Memory, StepCacheConfig
+from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 
 NAME = "preset.yaml"
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +66,7 @@ class Sampling:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
+        check_guidance(self.cache, batched_cfg=self.batched_cfg, guidance_skip=self.guidance_skip)
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
