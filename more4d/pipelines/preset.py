@@ -10,12 +10,11 @@ from typing import Any, Literal
 
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
 from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 
 NAME = "preset.yaml"
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "models"
-PRESETS = ROOT / "config" / "presets"
+WEIGHTS = USER_WEIGHTS
 DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
@@ -313,7 +312,7 @@ def resolved_options(file: ComponentFile, folder: Path) -> dict[str, Any]:
 def _place(name: str) -> tuple[Path, Path]:
     """The YAML file of a preset, and where its weights lie if nobody says otherwise."""
     if name == DEFAULT:
-        return WEIGHTS / DEFAULT / NAME, WEIGHTS / DEFAULT
+        return BUNDLED_WEIGHTS / NAME, BUNDLED_WEIGHTS
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(preset_names())
