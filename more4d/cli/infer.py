@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from more4d.cli.interrupts import RESUMABLE
 from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
 from more4d.cli.usage_errors import usage_errors
+from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
@@ -146,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     models.preset = with_sampling_options(models.preset, options)
+    if options.raster:
+        models.preset = replace(models.preset, raster=options.raster)
     check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
@@ -169,6 +172,13 @@ def _add_how(group: Any) -> None:
         choices=MEMORY,
         help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
         "(default: as the preset says); more4d plan tells what fits",
+    )
+    group.add_argument(
+        "--raster",
+        choices=rasteriser_names(),
+        metavar="NAME",
+        help="what renders the tracks (default: as the preset says). auto: a z-buffer for the device; "
+        + "; ".join(f"{backend.name}: {backend.facts()}" for backend in RASTERISERS),
     )
     group.add_argument(
         "--context-parallel",

@@ -18,8 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.rotation import look_at, rigid, rigid_inverse, yaw_pitch_roll_to_matrix
 
 MAX_STRENGTH = 3.0
@@ -174,11 +173,6 @@ CAMERA_PATHS: Mapping[str, PathRecipe] = MappingProxyType(
         ),
     }
 )
-
-
-def camera_path_names() -> list[str]:
-    """The names `named_camera_path` knows, in the order of the table."""
-    return list(CAMERA_PATHS)
 
 
 def describe_camera_paths() -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.files.checkpoint_headers import plural
 from more4d.foundation.config import load_config
@@ -13,6 +14,7 @@ from more4d.networks.interface import FRAME_STRIDE
 from more4d.performance.attention import ATTENTION
 from more4d.performance.offload import Memory
 from more4d.performance.step_cache import StepCacheConfig
+from more4d.raster.registry import AUTO, rasteriser_names
 
 NAME = "preset.yaml"
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,6 @@ GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
 MOST_STEPS = 1000
-ESTIMATORS = ("small", "unidepth", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,7 @@ class Preset:
             which umT5 overflows.)
         memory: where weights are while their network works and while it waits, see `networks.offload`.
         loras: low-rank updates that are merged into the generators.
+        raster: rasteriser that renders the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
     """
 
     name: str
@@ -173,6 +175,7 @@ class Preset:
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
     loras: LoraFiles = field(default_factory=LoraFiles)
+    raster: str = AUTO
 
     def __post_init__(self) -> None:
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
@@ -182,6 +185,9 @@ class Preset:
                 f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
                 f"got {self.output_scale} and {self.pixels}"
             )
+        if self.raster not in rasteriser_names():
+            known = ", ".join(rasteriser_names())
+            raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")
         if self.median_motion_px < 0:
             raise ConfigError(f"median_motion_px must not be negative, got {self.median_motion_px}")
         if self.smooth_motion_passes < 0:
@@ -290,7 +296,7 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:
         return preset
-    if component == "depth" and estimator in ESTIMATORS:
+    if component == "depth" and estimator in DEPTH_ESTIMATORS.names():
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():
         raise WeightsError(f"there is no file {value} for {component}; check the path")

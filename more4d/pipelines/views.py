@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from more4d.foundation.seeding import torch_generator
-from more4d.geometry.background_fill import fill_background
+from more4d.geometry.background import fill_background
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import Components
 from more4d.pipelines.conditions import vism_conditions

@@ -26,12 +26,9 @@ from more4d.files.previews import draw_tracks
 from more4d.files.tracks import load_tracks, save_tracks
 from more4d.files.video import write_mask_video, write_video
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.framing import fit, fit_depth, working_size
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.pipelines.components import Components
 from more4d.pipelines.fill_memory import composite_fill, unproject_fill
 from more4d.pipelines.preset import Preset
@@ -39,7 +36,9 @@ from more4d.pipelines.progress import Progress, no_progress
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import finish_video
 from more4d.pipelines.weighted_median import weighted_median_filter
-from more4d.raster.interface import Rendering, render_tracks
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import AUTO
+from more4d.raster.render import render_tracks
 from more4d.runs.item_sheet import save_item_sheet
 from more4d.runs.job import (
     Job,
@@ -266,6 +265,7 @@ class _Run:
                         path,
                         height=height,
                         width=width,
+                        backend=preset.raster,
                         progress=lambda done, total: report("", done, total),
                     )
                 )
@@ -292,7 +292,9 @@ class _Run:
 
         content = _content(Path(camera)) if camera.endswith(".json") else camera
         files = [f"{name}/{file}" for file in ("render.mp4", "coverage.mkv", "camera_path.json")]
-        render_id = self._stage(f"render {name}", [tracks_id, content], files, make_render)
+        # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the record.
+        raster = [] if preset.raster == AUTO else [preset.raster]
+        render_id = self._stage(f"render {name}", [tracks_id, content, *raster], files, make_render)
         settings = [preset.frames, preset.output_scale, asdict(preset.views), list(earlier.values())]
         inputs = [render_id, job.prompt, job.seed, self.models.fingerprint(*VIEW_PARTS), settings]
         files = [f"{name}/{file}" for file in ("view.mp4", FILLED)]
@@ -358,7 +360,7 @@ def _about(models: Components, job: Job) -> dict[str, Any]:
         "settings": {
             "parts" if key == "components" else key: value  # as run.json has always called them
             for key, value in preset.items()
-            if key not in ("name", "loras")
+            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
         },
         "weights": {
             part: models.fingerprint(part) for part in dict.fromkeys(("depth", *TRACK_PARTS, *VIEW_PARTS))

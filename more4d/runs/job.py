@@ -16,10 +16,8 @@ from more4d.files.image import load_image
 from more4d.files.tracks import load_tracks
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.camera_paths import check_camera_path_name, named_camera_path
-from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.framing import MAX_ASPECT
 from more4d.geometry.tracks import PointTracks
 
