@@ -74,7 +74,7 @@ def batched_cfg_velocity(
     """As `cfg_velocity`, with one call of twice the batch: faster where that fits into memory.
 
     Args:
-        batched: the field of a doubled batch whose first half is unconditional and whose second is conditional.
+        batched: the field of a doubled batch: first half unconditional, second half conditional.
         conditional: the field of the plain batch, for the levels without guidance.
     """
     if scale == 1:

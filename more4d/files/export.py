@@ -6,8 +6,8 @@
     glb  scene.glb: one point cloud per frame under nodes frame_0000 ..., and an animation that shows one at a
          time at the tracks' frame rate
 
-PLY and NPZ keep this package's axes (x right, y down, z forward). GLB prescribes y up and z towards the viewer,
-so there y and z are negated.
+PLY and NPZ keep this package's axes (x right, y down, z forward). GLB prescribes y up and z towards the
+viewer, so there y and z are negated.
 """
 
 import base64

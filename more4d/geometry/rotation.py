@@ -137,7 +137,7 @@ def interpolate(
 ) -> Float[Tensor, "samples dim"]:
     """A smooth (C1) curve through `values` at strictly increasing `times`, evaluated at `query` times.
 
-    Piecewise cubic Hermite interpolation without overshoot (PCHIP; Fritsch and Butland 1984), so that two equal
+    Piecewise cubic Hermite interpolation without overshoot (PCHIP; Fritsch and Butland 1984), so two equal
     keys in a row are a rest. Outside the keys the curve keeps its end value.
 
     Raises:
@@ -154,7 +154,7 @@ def interpolate_rigid(
     """A smooth (C1) motion through rigid `poses` (for example camera-to-world) at increasing `times`.
 
     Translations follow `interpolate`. Rotations are, between neighbours a and b, a exp(h(t)) with h a cubic
-    from 0 to log(a^-1 b). Its end slopes come from one angular velocity per key, so that there is no kink at a
+    from 0 to log(a^-1 b). Its end slopes come from one angular velocity per key, so there is no kink at a
     key; the velocities are the PCHIP slopes of the summed relative rotations, so that two equal keys in a row
     are a rest here, too.
 

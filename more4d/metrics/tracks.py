@@ -1,8 +1,8 @@
 """Agreement of tracks with true tracks and with prompted directions, and the measures of TAPVid-3D.
 
 TAPVid-3D (Koppula et al., arXiv 2407.05921) has 3D-AJ, APD and OA. A point is within delta pixels if it is
-nearer to the truth than the length that delta pixels have at the true depth: delta Z / f, with f the geometric
-mean of the focal lengths in pixels of an image of 256 x 256, and delta 1, 2, 4, 8 and 16.
+nearer to the truth than the length that delta pixels have at the true depth: delta Z / f, with f the
+geometric mean of the focal lengths in pixels of an image of 256 x 256, and delta 1, 2, 4, 8 and 16.
 """
 
 import math
@@ -146,8 +146,8 @@ def follows_direction(
 ) -> bool:
     """Whether the pixels of `mask` go, on average and by the end, the way `direction` says.
 
-    The mean normalised displacement along the named axis must have the right sign and be at least `min_displacement`
-    (a hundredth of the picture, or of the depth).
+    The mean normalised displacement along the named axis must have the right sign and be at least
+    `min_displacement` (a hundredth of the image, or of the depth).
     """
     if direction not in DIRECTION_AXES:
         raise ValueError(f"direction must be one of {', '.join(DIRECTION_AXES)}, got '{direction}'")

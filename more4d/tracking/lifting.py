@@ -86,7 +86,8 @@ def sample_depth(
     """Depth in metres at normalised image positions, from one surface only.
 
     Of the four pixels round a position the one nearest in depth to `expected_m` (else the nearest in the
-    picture) says which surface is meant; those within `SURFACE_TOLERANCE` (in log depth) of it are interpolated.
+    image) decides which surface is meant; those within `SURFACE_TOLERANCE` (in log depth) of it are
+    interpolated.
     Positions outside take the border's depth.
     """
     height, width = depth_m.shape

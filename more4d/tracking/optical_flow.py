@@ -44,8 +44,8 @@ class OpticalFlowOptions:
     """When a point counts as seen, and which motion it takes.
 
     Attributes:
-        forward_backward_px: flow that comes back to where it started within this many pixels tells the camera's
-            motion.
+        forward_backward_px: the camera's motion is fitted to flow that comes back to where it started within
+            this many pixels.
         consistent_px: a point is seen if the flow back from where it went ends this near to where it started,
         consistent_share: plus this share of how far it went.
         static_margin: colour difference by which flow must beat the still scene to be taken.
@@ -73,7 +73,7 @@ class FlowTracks:
     Attributes:
         position: normalised.
         static: whether the pixel moves with the still scene.
-        consistent: whether colours, or the flow back, agree that it is the same point, and it is in the image.
+        consistent: whether colours, or the flow back, confirm the point, and it is in the image.
         motion: of the camera, from flow.
     """
 

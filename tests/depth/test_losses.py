@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from more4d.depth.small import DepthLossWeights, clamped_log_depth, depth_loss, gradient_loss
+from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss, gradient_loss
 
 FOCAL = torch.tensor([0.1, -0.2])
 

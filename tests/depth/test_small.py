@@ -5,16 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from more4d.depth.losses import DepthLossWeights, depth_loss
 from more4d.depth.registry import open_depth_estimator
 from more4d.depth.small import (
     ARCHITECTURE,
     BUNDLED_WEIGHTS,
-    DepthLossWeights,
     SmallDepth,
     SmallDepthConfig,
     SmallDepthEstimator,
     camera_from_focal,
-    depth_loss,
     focal_in_diagonals,
     load_small_depth,
 )

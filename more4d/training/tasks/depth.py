@@ -15,13 +15,11 @@ from more4d.datasets.augmentation import augment_photo, recolour_objects
 from more4d.datasets.batch import Batch
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
+from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
 from more4d.depth.small import (
     ARCHITECTURE,
-    DepthLossWeights,
     SmallDepth,
     SmallDepthConfig,
-    clamped_log_depth,
-    depth_loss,
     focal_in_diagonals,
     load_small_depth,
 )
