@@ -11,8 +11,7 @@ from more4d.cli.interrupts import RESUMABLE
 from more4d.cli.usage_errors import usage_errors
 
 if TYPE_CHECKING:
-    from more4d.datasets.from_video.options import Options
-    from more4d.datasets.from_video.outcome import VideoOutcome
+    from more4d.datasets.from_video.options import Options, VideoOutcome
     from more4d.datasets.from_video.runners import Runner
 
 EXAMPLES = """\

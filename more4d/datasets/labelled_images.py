@@ -1,5 +1,6 @@
-"""Pictures of procedural scenes with the words for what they show, and captions of what could follow."""
+"""What the things of a procedural scene are and do, as numbers per pixel: hints that training can give."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,17 +9,56 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from more4d.datasets.augmentation import gaussian_blur, uneven_lighting
 from more4d.datasets.batch import Batch
-from more4d.datasets.labels import label_map
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
+from more4d.scenes.held_out import HELD_OUT_COLOURS as HELD_OUT_COLOURS
+from more4d.scenes.held_out import HELD_OUT_MOTIONS as HELD_OUT_MOTIONS
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.render import render_clip
+from more4d.scenes.scene import Action, Scene
 from more4d.scenes.scene_sampling import count_objects, sample_scene
+from more4d.scenes.textures import NAMED_COLOURS
+
+Image = Float[Tensor, "3 height width"]
+LUMA = (0.299, 0.587, 0.114)
+
+
+BACKGROUND, IGNORE_INDEX = 0, -1
+NOUNS = tuple(sorted({*HELD_OUT_COLOURS, *HELD_OUT_MOTIONS, "cactus", "fir tree"}))
+COLOURS = tuple(NAMED_COLOURS)
+DIRECTIONS = ("none", "left", "right", "up", "down", "toward", "away")
+STILL = "still"
+VERBS = tuple(
+    "bounce circle drive flap float fly greet jump move nod reverse rock roll run spin still sway walk wave"
+    .split()
+)  # fmt: skip
+VOCABULARIES = (NOUNS, COLOURS, VERBS, DIRECTIONS)
+"""What is told of each pixel: noun and colour of what it shows, which verb, which direction."""
+
+
+def label_map(scene: Scene, object_ids: Int[Tensor, "height width"]) -> Int[Tensor, "1 4 height width"]:
+    """Noun, colour, verb and direction of what each pixel shows: 0 for scenery, then places in `VOCABULARIES` plus one;
+    -1 for a word that is not there.
+    """
+    actions = {action.object_id: action for action in scene.actions}
+    table = torch.zeros(4, max(int(object_ids.max()), *(body.object_id for body in scene.bodies)) + 1)
+    for body in scene.bodies:
+        if body.object_id:
+            verb, direction = _verb_and_direction(actions.get(body.object_id))
+            for row, word in enumerate((body.noun, body.colour, verb, direction)):
+                words = VOCABULARIES[row]
+                table[row, body.object_id] = words.index(word) + 1 if word in words else IGNORE_INDEX
+    return table[:, object_ids.long()][None].long()
+
+
+def _verb_and_direction(action: Action | None) -> tuple[str, str]:
+    return (STILL, "none") if action is None else (action.verb, action.direction or "none")
+
 
 MAX_DRAWS = 16
 
@@ -167,3 +207,72 @@ def degrade(image: Float[Tensor, "3 h w"], generator: torch.Generator) -> Float[
     image = gaussian_blur(image, 0.4 + 0.6 * float(torch.rand((), generator=generator)))
     noise = torch.randn(image.shape, generator=generator)
     return (image + 0.04 * float(torch.rand((), generator=generator)) * noise).clamp(0, 1)
+
+
+def augment_photo(image: Image, generator: torch.Generator) -> Image:
+    """Another exposure, colour cast, light, focus and sensor, drawn at random; no pixel moves."""
+    image = colour_jitter(image, generator)
+    if _chance(0.35, generator):
+        image = uneven_lighting(image, generator)
+    if _chance(0.25, generator):
+        image = gaussian_blur(image, _uniform(0.4, 1.2, generator))
+    if _chance(0.5, generator):
+        noise = torch.randn(image.shape, generator=generator)
+        image = image + noise * _uniform(0.005, 0.05, generator)
+    return image.clamp(0, 1)
+
+
+def colour_jitter(image: Image, generator: torch.Generator) -> Image:
+    """Random gamma, contrast, brightness, white balance and saturation; sometimes grey, or other channels."""
+    image = image.clamp(1e-4, 1) ** math.exp(_uniform(-0.45, 0.45, generator))
+    if _chance(0.1, generator):
+        image = image[torch.randperm(3, generator=generator)]
+    grey = torch.tensordot(torch.tensor(LUMA), image, 1)
+    saturation = 0.0 if _chance(0.08, generator) else _uniform(0.3, 1.5, generator)
+    image = grey + (image - grey) * saturation
+    balance = torch.exp(torch.randn(3, 1, 1, generator=generator) * 0.1)
+    mean = image.mean()
+    image = (image - mean) * _uniform(0.65, 1.4, generator) + mean + _uniform(-0.12, 0.12, generator)
+    return (image * balance).clamp(0, 1)
+
+
+def uneven_lighting(image: Image, generator: torch.Generator) -> Image:
+    """Soft patches of light and shade, from a few waves to many: brightness that says nothing of depth."""
+    rows = int(torch.randint(2, 13, (1,), generator=generator))
+    height, width = image.shape[-2:]
+    grid = torch.randn(1, 1, rows, max(2, rows * width // height), generator=generator)
+    light = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)[0]
+    return (image * torch.exp(light * _uniform(0.05, 0.3, generator))).clamp(0, 1)
+
+
+def gaussian_blur(image: Image, deviation_px: float) -> Image:
+    """A Gaussian blur of 5 x 5 pixels."""
+    kernel = torch.exp(-0.5 * (torch.arange(-2.0, 3.0) / deviation_px) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, 5)
+    padded = F.pad(image[None], (2, 2, 2, 2), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)[0]
+
+
+def recolour_objects(
+    image: Image, object_ids: Int[Tensor, "height width"], generator: torch.Generator
+) -> Image:
+    """Give every object a random tint; sometimes the colour of its surroundings, which hides it."""
+    count = int(object_ids.max()) + 1
+    tints = torch.exp(torch.randn(count, 3, generator=generator) * 0.4)
+    if _chance(0.3, generator):
+        surroundings = object_ids == 0
+        if bool(surroundings.any()) and count > 1:
+            wanted = image[:, surroundings].mean(1)
+            for object_id in range(1, count):
+                mask = object_ids == object_id
+                if bool(mask.any()):
+                    tints[object_id] = (wanted / image[:, mask].mean(1).clamp_min(0.02)).clamp(0.2, 5)
+    return (image * tints[object_ids.long()].permute(2, 0, 1)).clamp(0, 1)
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return float(torch.rand((), generator=generator)) < probability

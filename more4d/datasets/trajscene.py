@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from more4d.datasets.trajscene_samples import Sample
-from more4d.files.arrays import load_arrays
+from more4d.files.atomic import load_arrays
 from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
 from more4d.files.video import VideoInfo, probe_video, stream_video

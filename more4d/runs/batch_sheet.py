@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from more4d.files.contact_sheet import save_sheet
 from more4d.files.image import load_image
+from more4d.files.previews import save_sheet
 from more4d.files.video import read_video
 
 SHOWN_AT = 0.25

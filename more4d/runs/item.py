@@ -16,14 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 import more4d
-from more4d.files.cameras import load_camera, save_camera, save_camera_path
-from more4d.files.depth import load_depth, save_depth
+from more4d.files.depth_and_cameras import load_camera, load_depth, save_camera, save_camera_path, save_depth
 from more4d.files.export import export_tracks
-from more4d.files.filled_points import load_filled_points, save_filled_points
 from more4d.files.fingerprint import file_fingerprint
 from more4d.files.image import save_image
 from more4d.files.previews import draw_tracks
-from more4d.files.tracks import load_tracks, save_tracks
+from more4d.files.tracks import load_filled_points, load_tracks, save_filled_points, save_tracks
 from more4d.files.video import write_mask_video, write_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from more4d.files.contact_sheet import save_sheet
 from more4d.files.image import load_image
+from more4d.files.previews import save_sheet
 from more4d.files.tracks import load_tracks
 from more4d.files.video import read_mask_video, read_video
 

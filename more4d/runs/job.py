@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.cameras import load_camera_path
-from more4d.files.depth import load_depth
+from more4d.files.depth_and_cameras import load_camera_path, load_depth
 from more4d.files.export import check_export_kind
 from more4d.files.image import load_image
 from more4d.files.tracks import load_tracks

@@ -15,12 +15,10 @@ from more4d.geometry.camera import Camera
 from more4d.scenes.environment import build_finish
 from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import Vector
-from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
 from more4d.scenes.primitives import BOX
-from more4d.scenes.props import chair, flower, lamp, vase
-from more4d.scenes.rigid_objects import ball, barrel, box, crate
+from more4d.scenes.rigid_objects import ball, barrel, box, chair, crate, flower, lamp, vase
 from more4d.scenes.scene import Atmosphere, Body, Scene
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, jitter_colour, material, scale_colour
 
 Random = np.random.Generator
 CLUTTER = (vase, flower, ball, box, crate, barrel, lamp, chair)

@@ -3,11 +3,9 @@
 import numpy as np
 
 from more4d.scenes.creatures import add_leg
-from more4d.scenes.modelling import ALONG, Model
-from more4d.scenes.object_spec import ObjectSpec
-from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
+from more4d.scenes.modelling import ALONG, Model, ObjectSpec
 from more4d.scenes.rigid_objects import contrast_colour, pick_colour
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, jitter_colour, material, scale_colour
 
 Random = np.random.Generator
 SKINS: tuple[Colour, ...] = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.6, 0.42, 0.3), (0.38, 0.26, 0.19))

@@ -12,12 +12,10 @@ from torch import Tensor
 from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.tracks import PointTracks
-from more4d.scenes.postprocess import postprocess
 from more4d.scenes.primitives import SHEET, sheet_height
-from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays
+from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays, visibility_mask
 from more4d.scenes.scene import Action, PosedParts, Scene, pose_scene
-from more4d.scenes.shading import shade
-from more4d.scenes.visibility import visibility_mask
+from more4d.scenes.shading import postprocess, shade
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,18 +9,32 @@ import numpy as np
 
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera import Camera
-from more4d.scenes.captions import compose_caption
 from more4d.scenes.creatures import animal
 from more4d.scenes.environment import Terrain, build_atmosphere, build_finish, build_terrain
 from more4d.scenes.held_out import is_held_out_colour, is_held_out_motion, is_training_seed
-from more4d.scenes.modelling import shift, stretch, turn_x, turn_y, turn_z
-from more4d.scenes.motion_sampling import Place, sample_motion
+from more4d.scenes.modelling import ObjectSpec, shift, stretch, turn_x, turn_y, turn_z
+from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
-from more4d.scenes.object_spec import ObjectSpec
 from more4d.scenes.people import bird, flying_bird, person, robot
-from more4d.scenes.props import cactus, chair, flower, hot_air_balloon, lamp, mushroom, rocket, snowman, vase
 from more4d.scenes.ray_casting import RayCamera, cast_rays
-from more4d.scenes.rigid_objects import ball, balloon, barrel, box, crate, flag, tree
+from more4d.scenes.rigid_objects import (
+    ball,
+    balloon,
+    barrel,
+    box,
+    cactus,
+    chair,
+    crate,
+    flag,
+    flower,
+    hot_air_balloon,
+    lamp,
+    mushroom,
+    rocket,
+    snowman,
+    tree,
+    vase,
+)
 from more4d.scenes.scene import Action, Atmosphere, Body, Finish, Scene, pose_bodies
 from more4d.scenes.vehicles import bus, car, cart, train, truck
 

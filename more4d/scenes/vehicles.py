@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from more4d.scenes.modelling import Model
-from more4d.scenes.object_spec import ObjectSpec
-from more4d.scenes.palette import material, scale_colour
+from more4d.scenes.modelling import Model, ObjectSpec
 from more4d.scenes.rigid_objects import pick_colour
-from more4d.scenes.textures import Material
+from more4d.scenes.textures import Material, material, scale_colour
 
 Random = np.random.Generator
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from more4d.datasets.skip_bad_samples import CollateLoaded, Loaded, SkipBadSamples
-from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.training.config import LoopConfig
 from more4d.training.runtime import Runtime

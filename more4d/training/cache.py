@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from more4d.datasets.batch import LatentBatch
 from more4d.datasets.latent_cache import CacheHeader, LatentCache
-from more4d.datasets.latents import LatentBatch
 from more4d.datasets.skip_bad_samples import SkipBadSamples
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError, InputError, More4DError

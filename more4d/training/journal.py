@@ -10,12 +10,12 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.optional import require
 from more4d.training.config import LoopConfig
 from more4d.training.curves import draw_curves
-from more4d.training.metric_window import MetricWindow, StepMetrics
 from more4d.training.optim import learning_rate
+from more4d.training.task import MetricWindow, StepMetrics
 
 log = logging.getLogger(__name__)
 NAME = "journal.jsonl"

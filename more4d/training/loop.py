@@ -17,18 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.training.batches import BatchStream, describe_batch
-from more4d.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from more4d.training.checkpoint import CheckpointFolder, TrainingState, load_checkpoint, save_checkpoint
 from more4d.training.config import LoopConfig
-from more4d.training.ema import ExponentialMovingAverage
 from more4d.training.journal import Journal
-from more4d.training.metric_window import StepMetrics, step_metrics
-from more4d.training.optim import build_optimiser, set_learning_rate
+from more4d.training.optim import ExponentialMovingAverage, build_optimiser, set_learning_rate
 from more4d.training.runtime import Runtime
-from more4d.training.task import Task
+from more4d.training.task import StepMetrics, Task, step_metrics
 
 log = logging.getLogger(__name__)
 

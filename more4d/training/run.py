@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed
-from more4d.training.checkpoint import load_trained
+from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train
 from more4d.training.optim import optimiser_bytes
@@ -25,10 +24,10 @@ log = logging.getLogger(__name__)
 
 TASKS = {
     "depth": "depth:DepthTask",
-    "text": "text:TextTask",
+    "text": "tiny_encoders:TextTask",
     "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
     "strag": "strag:STraGTask",
-    "tiny-features": "tiny_features:TinyFeaturesTask",
+    "tiny-features": "tiny_encoders:TinyFeaturesTask",
     "tiny-strag": "tiny_strag:TinySTraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
     "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
+from more4d.training.checkpoint import CheckpointFolder
 from tests.training.fit_line import trained_parameters
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,14 +18,12 @@ from more4d.datasets.from_video.filters import (
     image_verdicts,
     track_verdicts,
 )
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import ClipReport, EncodedClip, VideoOutcome
-from more4d.datasets.from_video.sampling import Window, find_windows, frames_per_second
+from more4d.datasets.from_video.options import ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.thumbnails import track_thumbnails, video_thumbnails
 from more4d.datasets.from_video.tools import Tools, tools_of
 from more4d.files.clips import Clip, ClipInfo, encode_clip
-from more4d.files.image import to_uint8
+from more4d.files.image import encode_jpeg, to_uint8
+from more4d.files.previews import colourise_depth, draw_tracks
 from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -33,9 +31,80 @@ from more4d.geometry.framing import fit, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion, remove_camera_motion
 
+THUMBNAIL_HEIGHT = 120
+THUMBNAIL_QUALITY = 75
+
+
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
 NO_CAPTION = "nobody captioned it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The frames of one clip.
+
+    Attributes:
+        frame_indices: in the video, rising.
+        start_s: moment of the first one.
+        fps: frames per second of the clip.
+    """
+
+    frame_indices: tuple[int, ...]
+    start_s: float
+    fps: float
+
+
+def frames_per_second(times_s: Float[Tensor, " frames"]) -> float:
+    """The usual rate of a video: one over the median time between two frames; 0 for a single frame."""
+    if len(times_s) < 2:
+        return 0.0
+    between = float(times_s.double().diff().median())
+    return round(1 / between, 3) if between > 0 else 0.0  # moments are known to about a millisecond
+
+
+def find_windows(
+    times_s: Float[Tensor, " frames"], shots: list[range], *, fps: float, frames: int, step: int
+) -> list[Window]:
+    """Clips of `frames` frames inside the shots, one after the other.
+
+    A clip takes every n-th frame, with the n that brings its rate nearest to `fps`: all its frames are then
+    equally far apart in time, which a rate of 12 taken from 30 frames per second could not give. Where a
+    video's frames come at uneven times the nearest in time is taken, and a clip that would show one frame
+    twice is left out.
+
+    Args:
+        times_s: when each frame of the video begins.
+        shots: spans of frames that a clip must stay in.
+        fps: rate wanted; a slower video keeps its own.
+        frames: of each clip.
+        step: frames of a clip from the start of one to the start of the next.
+    """
+    rate = frames_per_second(times_s)
+    if not rate:
+        return []
+    every = nearest_divisor(rate, fps)
+    windows = []
+    for shot in shots:
+        moments = times_s[shot.start : shot.stop].double()
+        count = int((moments[-1] - moments[0]) * rate / every + 0.1) + 1
+        for first in range(0, count - frames + 1, step):
+            wanted = moments[0] + (first + torch.arange(frames)).double() * every / rate
+            picked = (moments[None] - wanted[:, None]).abs().argmin(1)
+            if int(picked.diff().min()) > 0:
+                indices = tuple(shot.start + int(index) for index in picked)
+                windows.append(
+                    Window(
+                        frame_indices=indices, start_s=float(times_s[indices[0]]), fps=round(rate / every, 3)
+                    )
+                )
+    return windows
+
+
+def nearest_divisor(rate: float, wanted: float) -> int:
+    """The whole number n >= 1 for which `rate / n` is, by ratio, nearest to `wanted`."""
+    low = max(1, int(rate / wanted))
+    return min((low, low + 1), key=lambda n: max(rate / n / wanted, wanted * n / rate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,3 +292,25 @@ def _with_verdicts(report: ClipReport, verdicts: list[Verdict]) -> ClipReport:
     numbers = {verdict.name: verdict.value for verdict in verdicts}
     reasons = tuple(verdict.reason for verdict in verdicts if verdict.reason)
     return replace(report, numbers=report.numbers | numbers, reasons=report.reasons + reasons)
+
+
+def video_thumbnails(video: Float[Tensor, "frames height width 3"]) -> dict[str, bytes]:
+    """The first, the middle and the last frame of a clip in [0, 1], as JPEG."""
+    moments = {"first": 0, "middle": len(video) // 2, "last": len(video) - 1}
+    return {what: _small(video[frame]) for what, frame in moments.items()}
+
+
+def track_thumbnails(tracks: PointTracks) -> dict[str, bytes]:
+    """The depth of frame 0, near is light, and where the points went, as JPEG."""
+    drawn = draw_tracks(
+        tracks, points_across=24, tail=tracks.frames, min_height=THUMBNAIL_HEIGHT, frames=[-1]
+    )[0]
+    return {"depth": _small(colourise_depth(tracks.depth_m)), "tracks": _small(drawn)}
+
+
+def _small(image: Float[Tensor, "height width 3"]) -> bytes:
+    height, width = image.shape[:2]
+    if height > THUMBNAIL_HEIGHT:
+        size = {"height": THUMBNAIL_HEIGHT, "width": max(1, round(width * THUMBNAIL_HEIGHT / height))}
+        image, _ = fit(image, Camera(fx=1.0, fy=1.0), **size)
+    return encode_jpeg(image, quality=THUMBNAIL_QUALITY)

@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads

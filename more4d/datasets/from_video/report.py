@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.outcome import ClipReport
+from more4d.datasets.from_video.options import ClipReport
 from more4d.files.atomic import atomic_write, write_bytes
 
 PAGE, LINES = "report.html", "report.jsonl"

@@ -15,8 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from more4d.datasets.from_video.clip_maker import make_clips
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from more4d.datasets.augmentation import augment_photo, recolour_objects
 from more4d.datasets.batch import Batch
+from more4d.datasets.labelled_images import augment_photo, recolour_objects
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 from torch.utils.data import Dataset
 
-from more4d.datasets.batch import ClipBatch
+from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.datasets.file_clips import FileClipOptions, open_clips
-from more4d.datasets.latents import STraGLatents
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.networks.interface import (
     FRAME_STRIDE,
@@ -26,15 +25,16 @@ from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.components import CODEC_METADATA_KEY
 from more4d.pipelines.conditions import ClipImage, strag_conditions
 from more4d.pipelines.preset import find_preset
-from more4d.training.flow import (
+from more4d.training.generator import (
     FlowSample,
+    GeneratorOptions,
+    GeneratorTask,
     add_noise,
     flow_losses,
     noise_level_metrics,
     random_mask,
     zero_where,
 )
-from more4d.training.generator import GeneratorOptions, GeneratorTask
 from more4d.training.loading import NetworkFile, fingerprint_of, path_of
 
 

@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 
-from more4d.datasets.batch import ClipBatch
-from more4d.datasets.latents import STraGLatents
+from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
-from more4d.training.flow import FlowSample, random_mask
+from more4d.training.generator import FlowSample, random_mask
 from more4d.training.loading import path_of
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.training.tasks.tiny_features import grounding_targets
+from more4d.training.tasks.tiny_encoders import grounding_targets
 from more4d.weights.network_files import save_network
 
 

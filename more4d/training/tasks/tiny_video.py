@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.holes import HoleClips, HoleOptions
+from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.training.task import Task

@@ -8,15 +8,20 @@ from einops import reduce
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from more4d.datasets.batch import ViewBatch
-from more4d.datasets.file_views import FileViewOptions, open_views
-from more4d.datasets.holes import HoleOptions
-from more4d.datasets.latents import ViSMLatents
+from more4d.datasets.batch import ViewBatch, ViSMLatents
+from more4d.datasets.view_pairs import FileViewOptions, HoleOptions, open_views
 from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.conditions import vism_conditions
-from more4d.training.flow import add_noise, flow_losses, noise_level_metrics, random_mask, zero_where
-from more4d.training.generator import GeneratorOptions, GeneratorTask
+from more4d.training.generator import (
+    GeneratorOptions,
+    GeneratorTask,
+    add_noise,
+    flow_losses,
+    noise_level_metrics,
+    random_mask,
+    zero_where,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.generator import StartOptions
-from more4d.training.tasks.tiny_features import TinyFeaturesTask
+from more4d.training.tasks.tiny_encoders import TinyFeaturesTask
 from more4d.training.tasks.tiny_strag import TinySTraGTask
 from more4d.weights.network_files import load_network
 from more4d.weights.registry import BUILDERS
