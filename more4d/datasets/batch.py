@@ -1,4 +1,7 @@
-"""One batch of clips, whatever data set it comes from."""
+"""Batches: clips, view pairs, and the latents and embeddings that frozen encoders make of them.
+
+Latents are encoded from pixels in every step or read from a cache (`latent_cache`); training is the same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,8 +16,8 @@ SomeBatch = TypeVar("SomeBatch", bound="Batch")
 
 
 class Batch:
-    """A dataclass of tensors, whose first axis counts samples, and of tuples with an entry per sample; None
-    stands for what no sample of the batch has.
+    """A dataclass of tensors [batch, ...] and of tuples with an entry per sample; None: no sample has a
+    value.
     """
 
     def to(self: SomeBatch, device: str | torch.device) -> SomeBatch:
@@ -24,13 +27,13 @@ class Batch:
 
     @classmethod
     def collate(cls: type[SomeBatch], batches: Sequence[SomeBatch]) -> SomeBatch:
-        """Join batches (of one sample each, usually) along the first axis."""
+        """Concatenate batches (usually of one sample each) along the first axis."""
         columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
         return cls(**{name: concat_field(column) for name, column in columns.items()})
 
 
 def concat_field(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
-    """The values of one field, one after the other."""
+    """The concatenated values of one field."""
     if column[0] is None:
         return None
     return torch.cat(list(column)) if isinstance(column[0], Tensor) else sum(column, ())
@@ -38,19 +41,19 @@ def concat_field(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | No
 
 @dataclass(frozen=True, kw_only=True)
 class ClipBatch(Batch):
-    """Clips of equal size, in the layout that networks take.
+    """Clips of equal size.
 
     Attributes:
         image: the photo in [-1, 1].
         depth_m: its depth in metres.
         motion: normalised motion (geometry.motion) of every pixel.
-        weight: how much each pixel counts in each frame: 1 where the camera sees the point, less where it
-            is hidden, 0 in frames that only pad a short clip.
-        objects: 1 on things that stand in the scene, whether they move or not; 0 on ground, walls and sky.
+        weight: loss weight of each pixel and frame: 1 for visible points, less for occluded ones, 0 in frames
+            that pad a short clip.
+        objects: 1 on objects, moving or static; 0 on ground, walls and sky.
         captions: one per clip.
-        names: of the clips, for messages.
-        photo: the same picture, sharper, for networks that look closer; None where there is none.
-        labels: what each pixel shows and does (`datasets.labels`); None where nobody knows.
+        names: names of the clips, for messages.
+        photo: the photo at higher resolution, for encoders with larger inputs; None if there is none.
+        labels: classes of each pixel (`labelled_images.label_map`); None if unknown.
     """
 
     image: Float[Tensor, "b 3 height width"]
@@ -66,16 +69,16 @@ class ClipBatch(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBatch(Batch):
-    """Videos along a second camera path: what the rasteriser saw of the point tracks, and the truth.
+    """Videos along a second camera path: rendered point tracks and ground truth.
 
     Attributes:
-        truth: the video in [-1, 1].
-        known: the rendering in [-1, 1]; where nothing was seen, what lies behind
+        truth: the ground-truth video in [-1, 1].
+        known: the rendering in [-1, 1], its holes filled from the background
             (`geometry.background_fill.fill_background`).
-        coverage: 1 where the rendering saw something, else 0.
+        coverage: 1 where the rendering covers the pixel, 0 in holes.
         captions: one per clip.
-        names: of the clips, for messages.
-        real: 1 for frames of the clip, 0 for frames that only pad a short one; None: all are real.
+        names: names of the clips, for messages.
+        real: 1 for frames of the clip, 0 for padding of a short one; None: no padding.
     """
 
     truth: Float[Tensor, "b 3 t height width"]
@@ -87,10 +90,10 @@ class ViewBatch(Batch):
 
 
 class LatentBatch(Batch):
-    """A batch whose texts have the length of the longest one in it: zeros beyond the end say nothing."""
+    """A batch whose text embeddings are zero-padded to the longest one."""
 
     kind: ClassVar[str]
-    """What a cache calls these."""
+    """Name of the class in a cache."""
     text: Tensor
 
     @classmethod
@@ -109,26 +112,26 @@ def pad_text(text: Float[Tensor, "b short dim"], length: int) -> Float[Tensor, "
 
 
 def trim_text(text: Float[Tensor, "b long dim"]) -> Float[Tensor, "b short dim"]:
-    """Text embeddings without the zeros behind the longest text; at least one vector stays."""
+    """Text embeddings without the zeros after the longest text; at least one vector remains."""
     used = (text != 0).any(-1).any(0).nonzero()
     return text[:, : int(used[-1]) + 1 if len(used) else 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class STraGLatents(LatentBatch):
-    """Trajectory latents and what 4D-STraG is told, on the latent grid (f frames of h x w cells).
+    """Trajectory latents and the conditions of 4D-STraG, on the latent grid [f, h, w].
 
     Attributes:
-        motion: what is to be generated.
-        image: the photo's latents, whose first frame also makes the reference tokens.
+        motion: the latents to generate.
+        image: the photo's latents; the first frame also gives the reference tokens.
         depth: the depth map's latents.
-        text: embeddings of the captions, zero beyond the end of each.
+        text: embeddings of the captions, zero-padded.
         features: motion features of the photo.
-        clip: CLIP's view of the photo.
-        weight: how much of each cell is really seen, and no padding.
-        moving: 1 where something in the cell moves.
-        captions: the captions themselves, for messages.
-        names: of the clips, for messages.
+        clip: CLIP embedding of the photo.
+        weight: loss weight of each latent position: fraction of visible points that are no padding.
+        moving: 1 at latent positions with motion.
+        captions: the captions, for messages.
+        names: names of the clips, for messages.
     """
 
     kind: ClassVar[str] = "strag-latents"
@@ -147,17 +150,17 @@ class STraGLatents(LatentBatch):
 
 @dataclass(frozen=True, kw_only=True)
 class ViSMLatents(LatentBatch):
-    """Latents of a true video and what 4D-ViSM is told, on the latent grid.
+    """Video latents and the conditions of 4D-ViSM, on the latent grid.
 
     Attributes:
-        video: what is to be generated.
+        video: the latents to generate.
         known: latents of the rendering, grey in its holes.
-        mask: 1 where the rendering saw something, for the four frames behind each latent frame.
-        text: embeddings of the captions, zero beyond the end of each.
-        clip: CLIP's view of the photo.
-        real: how much of each latent frame is no padding.
-        captions: the captions themselves, for messages.
-        names: of the clips, for messages.
+        mask: 1 where the rendering covers the pixel, for the four video frames of each latent frame.
+        text: embeddings of the captions, zero-padded.
+        clip: CLIP embedding of the photo.
+        real: fraction of each latent frame that is no padding.
+        captions: the captions, for messages.
+        names: names of the clips, for messages.
     """
 
     kind: ClassVar[str] = "vism-latents"

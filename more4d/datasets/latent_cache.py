@@ -7,8 +7,9 @@ A cache is a folder:
     latents-000000.safetensors    samples 0 to `per_file` - 1: tensors `0/motion`, `0/text`, ...; texts in the
                                   metadata
 
-Every file is written whole or not at all, so an interrupted cache is gone on with. Samples are read one by
-one from wherever they lie in a file: nothing else of it is loaded.
+Files are written atomically, so that an interrupted cache can be resumed. Samples are read one at a time; the
+rest of a file is not loaded. In a file tensors are named `<sample>/<name>`; its metadata holds texts as JSON
+under names of the same form, and the CRC-32 of each sample's tensors.
 """
 
 import json
@@ -42,16 +43,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CacheHeader:
-    """What a cache holds and what made it.
+    """Content and origin of a cache.
 
     Attributes:
-        kind: of the samples: `LatentBatch.kind`.
-        samples: how many there are when it is complete.
-        group: consecutive samples that have one shape.
-        per_file: samples in a file.
+        kind: class of the samples: `LatentBatch.kind`.
+        samples: number of samples of the complete cache.
+        group: number of consecutive samples with one shape.
+        per_file: number of samples per file.
         dtype: precision of the stored tensors.
-        made_of: names of encoder files to fingerprints of their contents.
-        settings: of the data: whatever the samples depend on.
+        made_of: fingerprints of the encoder files, by name.
+        settings: settings of the data that the samples depend on.
     """
 
     kind: str
@@ -76,22 +77,22 @@ class CacheHeader:
         return -(-self.samples // self.per_file)
 
     def file_range(self, number: int) -> range:
-        """Samples of a file."""
+        """Numbers of the samples in file `number`."""
         return range(number * self.per_file, min((number + 1) * self.per_file, self.samples))
 
 
 class LatentCache:
-    """A cache that is being made. `LatentClips` reads what is done."""
+    """Writes a cache; `LatentClips` reads it."""
 
     def __init__(self, folder: Path, header: CacheHeader) -> None:
         self.folder, self.header = folder, header
 
     @classmethod
     def begin(cls, folder: Path, header: CacheHeader, constants: Mapping[str, Tensor]) -> "LatentCache":
-        """Start a cache, or go on with one that was begun in the same way.
+        """Start a cache, or resume one with the same header.
 
         Raises:
-            InputError: the folder holds a cache that was made of something else.
+            InputError: the folder holds a cache with another header.
         """
         cache = cls(folder, header)
         if (folder / HEADER).exists():
@@ -111,7 +112,7 @@ class LatentCache:
         return cache
 
     def missing(self) -> list[int]:
-        """Numbers of the files that are still to be made."""
+        """Numbers of the files that do not exist yet."""
         return [number for number in range(self.header.files) if not file_of(self.folder, number).exists()]
 
     def write(self, number: int, samples: list[LatentBatch]) -> None:
@@ -138,10 +139,10 @@ class LatentCache:
 
 
 class LatentClips(Dataset):
-    """The samples of a complete cache, in another order of groups in every epoch. Tensors are float32.
+    """The samples of a complete cache, with the groups shuffled in every epoch. Tensors are float32.
 
     Raises:
-        InputError: there is no cache, or it is not complete.
+        InputError: there is no cache, or it is incomplete.
     """
 
     def __init__(self, folder: Path, *, seed: int) -> None:
@@ -157,7 +158,7 @@ class LatentClips(Dataset):
         self._files: dict[int, SampleFile] = {}
 
     def __getstate__(self) -> dict:
-        return {**vars(self), "_files": {}}  # open files stay in the process that opened them
+        return {**vars(self), "_files": {}}  # open files are not sent to other processes
 
     def __getitem__(self, index: int) -> LatentBatch:
         """Sample `index` as a batch of one."""
@@ -165,11 +166,11 @@ class LatentClips(Dataset):
 
     @property
     def group(self) -> int:
-        """So many consecutive samples have one shape."""
+        """Number of consecutive samples with one shape."""
         return self.header.group
 
     def place(self, index: int) -> int:
-        """Which stored sample `index` is: whole groups are shuffled, so that a batch has one shape."""
+        """Number of the stored sample of `index`; groups are shuffled, so that a batch has one shape."""
         group, within = divmod(index, self.header.group)
         epoch, turn = divmod(group, self.header.samples // self.header.group)
         order = torch.randperm(
@@ -200,7 +201,7 @@ class LatentClips(Dataset):
             ) from error
 
     def constants(self) -> dict[str, Tensor]:
-        """Tensors that belong to no sample."""
+        """Tensors stored once for all samples."""
         return read_tensor_file(self.folder / CONSTANTS)
 
 
@@ -209,10 +210,10 @@ def file_of(folder: Path, number: int) -> Path:
 
 
 def read_header(folder: Path) -> CacheHeader:
-    """What the cache in `folder` holds.
+    """The header of the cache in `folder`.
 
     Raises:
-        InputError: there is none, or another version wrote it.
+        InputError: there is no cache, or its version is unknown.
     """
     path = folder / HEADER
     try:
@@ -261,10 +262,10 @@ def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[s
 
 
 class SampleFile:
-    """The inverse of `write_samples`; of the file only what is asked for is read. Stays in its process.
+    """Reads samples of a file of `write_samples` one at a time. It cannot be sent to another process.
 
     Raises:
-        InputError: the file is missing or not whole.
+        InputError: the file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -312,9 +313,9 @@ def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensor_file(path: Path) -> dict[str, Tensor]:
-    """What `write_tensor_file` wrote.
+    """Read what `write_tensor_file` wrote.
 
     Raises:
-        InputError: the file is missing or not whole.
+        InputError: the file is missing or damaged.
     """
     return SampleFile(path).read(0)

@@ -1,4 +1,4 @@
-"""Procedural scenes as an endless map-style data set: index in, clip out, always the same."""
+"""Procedural scenes as map-style data sets of unlimited length: clips, and questions about captions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,22 +23,21 @@ from more4d.scenes.scene_sampling import sample_scene
 
 @dataclass(frozen=True, kw_only=True)
 class ProceduralOptions:
-    """Which scenes, and how they are seen.
+    """Options of the scenes.
 
     Attributes:
-        shapes: (height, width) of the clips; all clips of one group have the same.
-        group: consecutive indices that share a shape: the batch size.
+        shapes: (height, width) of the clips, one per group.
+        group: number of consecutive indices with one shape; a multiple of the batch size.
         frames: video frames, 4n + 1.
-        worlds: how many different worlds there are; with fewer worlds than indices, a world returns with
-            other motions.
-        captions_per_scene: so many consecutive clips show one world with different motions and captions, so that a batch
-            holds what only the caption tells apart; a divisor of `group`.
-        multi_object_prob: share of the clips that are surely of a world with several things, of which the caption must
-            pick; the others are of any world.
-        hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
-            cost).
-        photo_scale: the photo is also taken this many times larger, for networks that look closer; 1 takes none.
-        depth_noise: how often the depth map is degraded to resemble an estimated one.
+        worlds: number of different scenes; indices beyond it repeat scenes with other motions.
+        captions_per_scene: consecutive clips of one scene with different motions and captions, so that a
+            batch has clips that differ in the caption only; a divisor of `group`.
+        multi_object_prob: fraction of clips selected to have several objects, so that the caption decides
+            which one moves.
+        hidden_weight: loss weight of occluded points (1 skips the computation of visibility).
+        photo_scale: the photo is additionally rendered larger by this factor, for encoders with larger
+            inputs; 1: not.
+        depth_noise: probability that the depth map is degraded to resemble an estimated one.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
@@ -66,7 +65,7 @@ class ProceduralClips(Dataset):
 
     @property
     def group(self) -> int | None:
-        """So many consecutive samples have one shape; None: all have."""
+        """Number of consecutive samples with one shape; None: all samples have the same."""
         return self.options.group if len(set(self.options.shapes)) > 1 else None
 
     def __getitem__(self, index: int) -> ClipBatch:
@@ -100,7 +99,7 @@ class ProceduralClips(Dataset):
 
 
 def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
-    """A captured scene in the layout that networks take, as a batch of one."""
+    """A rendered scene as a batch of one."""
     tracks = clip.tracks
     motion = normalise_motion(tracks.positions, tracks.camera)
     weight = torch.where(tracks.visibility, 1.0, hidden_weight)
@@ -115,7 +114,7 @@ def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
 
 
 def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
-    """Depth as a network might guess it: blurred, with smooth errors in log depth and another scale."""
+    """Depth with errors like those of an estimator: blur, smooth errors in log depth, and a scale."""
     height, width = depth_m.shape[-2:]
     log = depth_m.log()
     radius = int(torch.randint(0, 3, (1,), generator=generator))
@@ -130,21 +129,21 @@ def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
 
 
 VOCABULARY_SCENES = 1500
-"""Scenes whose words make up the vocabulary of answers."""
+"""Number of scenes whose words form the answer vocabulary."""
 WORLDS_IN_USE, CAPTIONS_PER_WORLD = 512, 16
-"""Worlds in use at a time, and captions of each: another costs next to nothing."""
+"""Scenes in use at a time, and captions of each; a further caption costs almost nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionBatch(Batch):
-    """Captions, and for each of them nouns with what the caption's scene says that these things do.
+    """Captions, and questions about the motion of a noun in one of them.
 
     Attributes:
         captions: any number.
         caption: index into `captions`, one per question.
-        noun: class of the noun asked about.
-        verb: class of its verb; the last class means 'no such thing here'.
-        direction: index into DIRECTIONS, or one beyond for 'no such thing here'.
+        noun: class of the noun.
+        verb: class of its verb; the last class means that the caption has no such object.
+        direction: index into DIRECTIONS, or one beyond if the caption has no such object.
     """
 
     captions: tuple[str, ...]
@@ -165,7 +164,7 @@ class QuestionBatch(Batch):
         )
 
     def by_length(self, size: int) -> list["QuestionBatch"]:
-        """Parts of at most `size` captions each, of similar length, so that little of a part is padding."""
+        """Split into batches of at most `size` captions of similar length, to limit padding."""
         order = sorted(range(len(self.captions)), key=lambda index: len(self.captions[index].encode()))
         return [self._part(order[start : start + size]) for start in range(0, len(order), size)]
 
@@ -185,9 +184,9 @@ class QuestionBatch(Batch):
 
 
 class CaptionQuestions(Dataset):
-    """One caption a sample, with a question for each thing it speaks of and one about a thing it does not.
+    """One caption per sample, with a question about each object in it and one about an object that is not.
 
-    Of two things with one name the caption does not say which is meant: nothing is asked about them.
+    Objects with the same noun are ambiguous and have no question.
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -205,7 +204,7 @@ class CaptionQuestions(Dataset):
         names = Counter(action.noun for action in scene.actions)
         has_motion = any(
             action.verb != "still" for action in scene.actions
-        )  # or "nothing moves" is all it says
+        )  # otherwise the caption only says "nothing moves"
         asked = [
             (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
             for a in scene.actions

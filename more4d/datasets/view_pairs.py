@@ -1,8 +1,12 @@
-"""Training pairs for 4D-ViSM from files: what a video shows, and what its point tracks alone tell of it.
+"""Training pairs for 4D-ViSM: rendered point tracks with holes, and the ground-truth video of the same
+camera.
 
-The source camera is the only one such data have the truth of. To open the holes that another viewpoint
-would, the tracks are looked at from a second camera path first; only points that it sees are then rendered
-back into the source camera. The reference implementation trains on holes from moving objects alone.
+From procedural scenes: exact tracks are rendered along a second camera path, which is rendered as ground
+truth, too.
+
+From files (video and tracks) the ground truth exists for the source camera only. To create the holes of
+another viewpoint, only points visible from a second camera path are rendered into the source camera. The
+reference implementation trains on holes from moving objects only; here holes come from parallax as well.
 """
 
 from dataclasses import dataclass, replace
@@ -50,15 +54,15 @@ PATHS = (
 
 @dataclass(frozen=True, kw_only=True)
 class HoleOptions:
-    """Which scenes and paths, and where rendered pairs are kept.
+    """Options of pairs from procedural scenes.
 
     Attributes:
-        shapes: (height, width) of the videos; all videos of one group have the same.
-        group: consecutive indices that share a shape: the batch size.
+        shapes: (height, width) of the videos, one per group.
+        group: number of consecutive indices with one shape; a multiple of the batch size.
         frames: video frames, 4n + 1.
-        pairs: how many different pairs there are; later indices return to the first ones.
-        cache: folder where pairs are kept once made (filming is dear); None makes them anew each time.
-        strength: range of the camera path's size, 1 being what a user gets.
+        pairs: number of different pairs; larger indices wrap around.
+        cache: folder for rendered pairs (rendering is expensive); None: render each time.
+        strength: range of the camera path's strength; 1 is the default of inference.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
@@ -70,14 +74,14 @@ class HoleOptions:
 
 
 class HoleClips(Dataset):
-    """Pairs of rendering and truth."""
+    """Pairs of rendering and ground truth from procedural scenes."""
 
     def __init__(self, options: HoleOptions, *, seed: int, first_seed: int = 0) -> None:
         self.options, self._seed, self._first = options, seed, first_seed
 
     @property
     def group(self) -> int | None:
-        """So many consecutive samples have one shape; None: all have."""
+        """Number of consecutive samples with one shape; None: all samples have the same."""
         return self.options.group if len(set(self.options.shapes)) > 1 else None
 
     def __getitem__(self, index: int) -> ViewBatch:
@@ -95,7 +99,7 @@ class HoleClips(Dataset):
         return load_view(path)
 
     def make(self, index: int) -> ViewBatch:
-        """Film and render pair `index`."""
+        """Render pair `index`."""
         rendering, truth, caption = self.rendered(index)
         known = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
         return ViewBatch(
@@ -106,7 +110,7 @@ class HoleClips(Dataset):
         )
 
     def rendered(self, index: int) -> tuple[Rendering, Float[Tensor, "frames height width 3"], str]:
-        """What the second camera sees of the tracks, what it truly saw in [0, 1], and the caption."""
+        """The tracks rendered along the second path, the ground-truth video in [0, 1], and the caption."""
         options = self.options
         rng = numpy_generator("holes", self._seed, index)
         shapes = options.shapes
@@ -151,12 +155,12 @@ BEHIND_CAMERA = (0.0, 0.0, -1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class FileViewOptions(FileClipOptions):
-    """Which data set, how its clips are cut, and what opens holes in them.
+    """Options of pairs from files.
 
     Attributes:
-        stored_rendering_prob: how often a rendering that came with the data is used, where there is one.
-        second_view: how often a second camera path opens holes; else only what moves does.
-        strength: range of that path's size, 1 being what a user gets.
+        stored_rendering_prob: probability that a rendering stored with the clip is used, if there is one.
+        second_view: probability that a second camera path creates holes; otherwise only motion does.
+        strength: range of that path's strength; 1 is the default of inference.
     """
 
     stored_rendering_prob: float = 0.0
@@ -170,7 +174,7 @@ class FileViewOptions(FileClipOptions):
 
 
 class FileViews(Dataset):
-    """Pairs of rendering and video; sample `index` is always the same.
+    """Pairs of rendering and video from files; sample `index` is always the same.
 
     Raises:
         InputError: the folder holds no shards, or none of its clips has a video.
@@ -181,12 +185,12 @@ class FileViews(Dataset):
         self.clips = FileClips(options, seed=seed, only_with_video=True)
 
     def __len__(self) -> int:
-        """Samples in an epoch; later indices go on with the next one."""
+        """Samples per epoch; larger indices belong to later epochs."""
         return len(self.clips)
 
     @property
     def group(self) -> int | None:
-        """So many consecutive samples have one shape; None: all have."""
+        """Number of consecutive samples with one shape; None: all samples have the same."""
         return self.clips.group
 
     def __getitem__(self, index: int) -> ViewBatch:
@@ -197,7 +201,7 @@ class FileViews(Dataset):
         """
         clip = self.clips.cut(index, with_video=True)
         tracks = clip.tracks
-        assert clip.video is not None  # the others were left out
+        assert clip.video is not None  # clips without one are excluded
         rng = numpy_generator("view", self._seed, index)
         size = (tracks.height, tracks.width)
         if (
@@ -207,7 +211,7 @@ class FileViews(Dataset):
         ):
             known = resize_video(clip.rendering, size) / 2 + 0.5
             coverage = (resize_video(clip.coverage[..., None] * 255, size) > 0)[..., :1].float()
-            depth_m = torch.ones_like(coverage[..., 0])  # nobody knows it: all holes are filled alike
+            depth_m = torch.ones_like(coverage[..., 0])  # unknown: all holes are filled alike
         else:
             rendering = self._rendered(tracks, rng)
             known, depth_m = rendering.colour, rendering.depth_m
@@ -229,7 +233,7 @@ class FileViews(Dataset):
         )
 
     def _rendered(self, tracks: PointTracks, rng: np.random.Generator) -> Rendering:
-        """What the source camera sees of the tracks."""
+        """The tracks rendered into the source camera."""
         size = {"height": tracks.height, "width": tracks.width}
         if rng.random() < self.options.second_view:
             tracks = hide_unseen(tracks, self._second_path(tracks, rng))
@@ -250,14 +254,14 @@ class FileViews(Dataset):
 
 
 def open_views(files: FileViewOptions | None, scenes: HoleOptions, *, seed: int) -> Dataset:
-    """The data set of files if there is one, else procedural scenes."""
+    """The data set of files if configured, else procedural scenes."""
     return FileViews(files, seed=seed) if files else HoleClips(scenes, seed=seed)
 
 
 def hide_unseen(tracks: PointTracks, path: CameraPath) -> PointTracks:
-    """The tracks with everything that `path` does not see in a frame put behind the source camera there.
+    """The tracks with the points that are not visible from `path` in a frame moved behind the source camera.
 
-    Frame 0, where every path stands at the source camera, stays as it is.
+    Frame 0, in which every path is at the source camera, is unchanged.
     """
     seen = visible_points(
         tracks.positions.flatten(1, 2),
@@ -273,7 +277,7 @@ def hide_unseen(tracks: PointTracks, path: CameraPath) -> PointTracks:
 
 
 def resize_video(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """A video of bytes at `size`, in [-1, 1], frames height width channels."""
+    """A uint8 video [frames, height, width, channels] resized to `size`, in [-1, 1]."""
     planes = rearrange(frames, "t h w c -> t c h w").float() / 127.5 - 1
     if planes.shape[-2:] != size:
         planes = interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)

@@ -1,4 +1,8 @@
-"""Files appear whole or not at all: written under a temporary name in the same folder, then renamed."""
+"""Basic file access: atomic writes, checks before reading, JSON lines, numpy arrays, safetensors metadata.
+
+Files are written under a temporary name in the same folder and then renamed, so that a file is complete or
+absent.
+"""
 
 import errno
 import json
@@ -31,9 +35,9 @@ _REASONS = {
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it replaces `path`, on any failure it is removed.
+    """Yield a temporary path to write to; on success it replaces `path`, on failure it is removed.
 
-    The temporary name keeps the suffix of `path`, and missing folders are made.
+    The temporary name keeps the suffix of `path`, and missing folders are created.
 
     Raises:
         InputError: the folder cannot be written to; the message names it and says why.
@@ -59,8 +63,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def default_permissions(path: Path) -> Iterator[None]:
-    """Around the writing of a new file by a library that lets nobody else read what it writes (safetensors
-    does): afterwards its permissions are those of any new file.
+    """Give a file written inside the block the default permissions of new files; safetensors writes files
+    that only their owner can read.
     """
     path.touch()
     mode = path.stat().st_mode
@@ -80,7 +84,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def check_readable(path: Path, what: str) -> None:
-    """Refuse what is not a file with something in it; `what` names the kind of file in the message.
+    """Refuse a path that is no readable file with content; `what` names the expected kind in the message.
 
     Raises:
         InputError: `path` is missing, a folder, empty or unreadable.
@@ -100,7 +104,7 @@ DESCRIPTION = "a numpy file (.npy or .npz)"
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a `.npz`, or the one of a `.npy` under the name "".
+    """All arrays of a `.npz`, or the array of a `.npy` under the name "". Pickled objects are refused.
 
     Raises:
         InputError: the file is missing, truncated, not a numpy file, or holds pickled Python objects.
@@ -130,11 +134,11 @@ _log = logging.getLogger(__name__)
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Add one line; the folder is made where it is missing.
+    """Append one JSON object as a line; a missing folder is created.
 
     Raises:
         OSError: the file cannot be written to.
-        ValueError: a number is not finite, which JSON cannot say.
+        ValueError: a number is not finite, which JSON cannot represent.
     """
     text = _to_line(values)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +147,7 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """All lines, in order; none where there is no file. A line that a kill cut short is left out."""
+    """All lines in order; empty if there is no file. A line truncated by a kill is skipped."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -154,7 +158,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def filter_json_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Drop the lines that are not wanted, and those cut short; an unchanged file is not touched.
+    """Remove unwanted and truncated lines; an unchanged file is not rewritten.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -174,12 +178,13 @@ LENGTH_BYTES = 8
 
 
 def sort_metadata(path: Path) -> None:
-    """Sort the texts in a safetensors file's header, in place; nothing else changes, its length neither.
+    """Sort the metadata in a safetensors file's header, in place and without changing its length.
 
-    To be called before the file has its final name.
+    safetensors writes metadata in random order; sorted, equal contents give equal files. Call it before the
+    file gets its final name.
 
     Raises:
-        ValueError: the header cannot be written back in the room it has.
+        ValueError: the sorted header is longer than the original one.
     """
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")

@@ -1,4 +1,7 @@
-"""Cameras and camera paths as JSON.
+"""Depth maps, cameras and camera paths on disk.
+
+Depth: `.npy`, `.npz` (the array `depth`, or the only one) and `.safetensors` (the tensor `depth`) in float
+metres; 16-bit `.png` in millimetres by default. NaN, infinite, zero and negative values mean "unknown".
 
 A keyframe file, which a user writes:
 
@@ -15,7 +18,7 @@ The world is the camera of the photo at frame 0: x right, y down, z forward. `un
 multiples of the scene's depth, so that [0, 0, 1] is about where the subject stands) or "metres". Instead of
 `look_at` a keyframe may have `rotation`, camera-to-world, as a quaternion [w, x, y, z] or three rows;
 with neither it looks straight ahead. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
-horizontal field of view. Times may be left out; then the keyframes are evenly spaced.
+horizontal field of view. Without times the keyframes are evenly spaced.
 
 A full path file, which `save_camera_path` writes, has `"format": "more4d-camera-path"`, `"version": 1`,
 `name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy, normalised).
@@ -78,7 +81,7 @@ def load_camera(path: Path) -> Camera:
 
 
 def save_camera_path(path: Path, camera_path: CameraPath) -> None:
-    """Write every frame's pose and intrinsics; `load_camera_path` reads the same numbers back.
+    """Write every frame's pose and intrinsics; `load_camera_path` is the inverse.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -96,13 +99,13 @@ def save_camera_path(path: Path, camera_path: CameraPath) -> None:
 def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: float) -> CameraPath:
     """Read a keyframe file or a full path file (both described at the top of this module).
 
-    A full path of another number of frames is resampled smoothly.
+    A full path with another number of frames is resampled smoothly.
 
     Args:
-        path: the file; its stem names a keyframe path.
-        frames: how many frames the path shall have.
-        camera: the photo's intrinsics, which keyframes are relative to.
-        scene_depth_m: the length of the unit "scene".
+        path: the file; its stem is the name of a keyframe path.
+        frames: number of frames of the result.
+        camera: intrinsics of the photo, to which keyframes are relative.
+        scene_depth_m: length of the unit "scene" in metres.
 
     Raises:
         InputError: the file is missing, not JSON, of another format, or has impossible values.
@@ -209,11 +212,11 @@ def load_depth(
 ) -> Float[Tensor, "height width"]:
     """Depth in metres for a photo of height x width (upright), unknown pixels as NaN.
 
-    Another size is accepted if its shape agrees within 1 %: the nearest values are taken.
+    Another size is accepted if the aspect ratios agree within 1 %; it is resized by nearest neighbour.
 
     Raises:
-        InputError: the file is missing, damaged or of another kind, its shape is not the photo's, or it knows
-            the depth of no pixel.
+        InputError: the file is missing, damaged or of another kind, its aspect ratio is not the photo's, or
+            no pixel has a valid depth.
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
@@ -239,7 +242,7 @@ def load_depth(
 
 
 def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
-    """Write float32 metres as `.npy`, and beside it a coloured `.png` to look at.
+    """Write float32 metres as `.npy`, and a coloured `.png` preview of the same name.
 
     Raises:
         InputError: the folder cannot be written to.

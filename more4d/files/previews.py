@@ -1,4 +1,4 @@
-"""Pictures of things that are not pictures: depth as colours, tracks as moving points with tails."""
+"""Images of results: depth maps in colours, tracks as points with tails, and contact sheets with captions."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from more4d.geometry.depth_map import robust_quantile
 from more4d.geometry.framing import fit
 from more4d.geometry.tracks import PointTracks
 
-# Far to near, lightness rising all the way, so that the map also reads in grey.
+# Far to near with monotonically rising lightness, so that the map is readable in grey, too.
 _RAMP = (
     (0.06, 0.05, 0.20),
     (0.19, 0.14, 0.45),
@@ -38,7 +38,9 @@ def colour_ramp(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 3"]:
 
 
 def depth_limits(depth_m: Float[Tensor, "*shape"]) -> tuple[float, float]:
-    """(near, far) in metres: the 2nd and 98th percentile of what is known. One pair serves a whole video."""
+    """(near, far) in metres: 2nd and 98th percentile of the valid values; use one pair for all frames of a
+    video.
+    """
     known = depth_m[torch.isfinite(depth_m) & (depth_m > 0)]
     if not known.numel():
         return 1.0, 2.0
@@ -49,11 +51,11 @@ def depth_limits(depth_m: Float[Tensor, "*shape"]) -> tuple[float, float]:
 def colourise_depth(
     depth_m: Float[Tensor, "*shape"], *, limits: tuple[float, float] | None = None
 ) -> Float[Tensor, "*shape 3"]:
-    """Depth as colours, near is light; even steps of colour are even steps of 1 / depth.
+    """Depth as colours, near is bright; the colour map is linear in 1 / depth.
 
     Args:
-        depth_m: metres; what is not finite and positive becomes grey.
-        limits: (near, far) metres at the ends of the ramp; default `depth_limits(depth_m)`.
+        depth_m: metres; values that are not finite and positive are grey.
+        limits: (near, far) in metres, the ends of the colour map; default `depth_limits(depth_m)`.
     """
     near, far = limits or depth_limits(depth_m)
     known = torch.isfinite(depth_m) & (depth_m > 0)
@@ -70,14 +72,15 @@ def draw_tracks(
     min_height: int = 320,
     frames: Sequence[int] | None = None,
 ) -> Float[Tensor, "drawn new_height new_width 3"]:
-    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to light.
+    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to
+    bright.
 
     Args:
-        tracks: what moves; seen through the camera of the photo.
-        points_across: points drawn along the width.
-        tail: frames of history drawn behind a point.
-        min_height: smaller photos are enlarged by a whole factor to at least this height.
-        frames: which frames to draw, counted from the end if negative; default all.
+        tracks: the tracks, drawn in the camera of the photo.
+        points_across: number of points along the width.
+        tail: length of the tails in frames.
+        min_height: smaller photos are enlarged by an integer factor to at least this height.
+        frames: indices of the frames to draw, negative ones from the end; default all.
     """
     factor = max(1, math.ceil(min_height / tracks.height))
     photo = tracks.colours.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
@@ -105,7 +108,7 @@ def draw_tracks(
 
 
 def _interpolate_points(start: Tensor, end: Tensor, spacing: float) -> Tensor:
-    """Points from start to end, at most `spacing` pixels (but no more than 64 to a line) apart."""
+    """Points from start to end, at most `spacing` pixels apart (but at most 64 per line)."""
     if not len(start):
         return start
     longest = float((end - start).norm(dim=-1).max())
@@ -115,9 +118,10 @@ def _interpolate_points(start: Tensor, end: Tensor, spacing: float) -> Tensor:
 
 
 def _draw_discs(image: Tensor, groups: list[Tensor], colours: Tensor, radius: float) -> None:
-    """Draw antialiased discs at the points of each group, in pixels; a later group covers an earlier one.
+    """Draw antialiased discs at the points of each group, in pixels; later groups cover earlier ones.
 
-    One maximum per pixel decides: a disc of group g that covers the share c of a pixel offers g + c.
+    Decided by one maximum per pixel: a disc of group g that covers the fraction c of a pixel has the value g
+    + c.
     """
     if not groups:
         return
@@ -159,18 +163,18 @@ def compose_sheet(
     title: str = "",
     tile_height: int = 160,
 ) -> Float[Tensor, "height width 3"]:
-    """Lay pictures in [0, 1] out in rows on white paper.
+    """Compose images in [0, 1] to a sheet of rows on white.
 
     Args:
-        rows: pictures of any size; each is resized to `tile_height` (very long ones are cropped to 3:1).
-        captions: a line below each picture, shaped like `rows`; a narrow picture leaves it as much room as a
-            square one would, and it is cut where that does not suffice.
+        rows: images of any size; each is resized to `tile_height` (cropped to at most 3:1).
+        captions: a line below each image, structured like `rows`; it is cut to the width of the image, but to
+            no less than the width of a square one.
         row_labels: a line above each row.
         title: a larger line at the top.
-        tile_height: pixels.
+        tile_height: height of the images in pixels.
 
     Raises:
-        ValueError: there is no picture, or captions or labels do not match the rows.
+        ValueError: there is no image, or captions or labels do not match the rows.
     """
     if not rows or not all(len(row) for row in rows):
         raise ValueError("a sheet needs at least one row, and each row at least one picture")
@@ -202,7 +206,7 @@ def save_sheet(
     title: str = "",
     tile_height: int = 160,
 ) -> None:
-    """`compose_sheet`, written to a picture file.
+    """`compose_sheet`, written to an image file.
 
     Raises:
         InputError: the folder cannot be written to.

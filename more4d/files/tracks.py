@@ -11,7 +11,8 @@ Format `more4d-tracks`, version 1 (safetensors):
 Metadata: `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and what the caller adds
 (prompt, seed, model id).
 
-Format `more4d-filled-points`, version 1 (safetensors): the content of filled holes of a novel view, per point:
+Format `more4d-filled-points`, version 1 (safetensors): the content of filled holes of a novel view, per
+point:
 
     positions    float32 [points, 3]   metres, world
     colours      uint8   [points, 3]   RGB
@@ -52,18 +53,18 @@ _FLOAT16_LIMIT = 60_000.0
 
 
 def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
-    """Write tracks as safetensors; motion keeps float16's 11 significant bits in normalised units.
+    """Write tracks as safetensors; motion is stored as float16 (11 significant bits) in normalised units.
 
-    Equal tracks are equal files.
+    Equal tracks give equal files.
 
     Args:
-        path: where to.
-        tracks: what.
-        metadata: more texts to keep, for example prompt, seed and model id.
+        path: the file.
+        tracks: the tracks.
+        metadata: further texts to store, for example prompt, seed and model id.
 
     Raises:
         InputError: the folder cannot be written to.
-        ValueError: `metadata` uses a name the format owns.
+        ValueError: `metadata` uses a name reserved by the format.
     """
     clash = set(metadata or {}) & set(_RESERVED_KEYS)
     if clash:
@@ -77,7 +78,7 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         **(metadata or {}),
     }
     with atomic_write(Path(path)) as temporary:
-        # not save_file, whose error on a full disk is one of its own
+        # not save_file: it does not raise OSError on a full disk
         temporary.write_bytes(safetensors.torch.save(_to_tensors(tracks), header))
         sort_metadata(temporary)
 
@@ -101,7 +102,7 @@ def load_tracks(path: Path) -> PointTracks:
 
 
 def read_tracks_metadata(path: Path) -> dict[str, str]:
-    """The texts stored with a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
+    """The metadata of a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
 
     Raises:
         InputError: the file is missing, truncated or not a track file.
@@ -195,7 +196,7 @@ def _error_summary(error: Exception) -> str:
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:
-    """Write points; all but their colours, which become 8 bits, are read back as they are.
+    """Write points; all values but the colours, which are stored as 8 bits, are exact.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -224,7 +225,8 @@ def load_filled_points(path: Path) -> FilledPoints:
                 raise InputError(f"{path} is no {FILLED_FORMAT} file; give {FILLED_DESCRIPTION}")
             if header[FILLED_FORMAT] != str(FILLED_VERSION):
                 raise InputError(
-                    f"{path} has version {header[FILLED_FORMAT]} of {FILLED_FORMAT}; only {FILLED_VERSION} is known"
+                    f"{path} has version {header[FILLED_FORMAT]} of {FILLED_FORMAT};"
+                    f" only {FILLED_VERSION} is known"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return FilledPoints(

@@ -1,4 +1,8 @@
-"""YAML and dotted overrides into frozen dataclasses; an unknown key is an error with a suggestion."""
+"""Reads YAML and dotted overrides into frozen dataclasses; an unknown key is an error with a suggestion.
+
+Stored configurations (weight files, presets, run folders) may use former names of keys and values; they are
+translated when a mapping is read. Written files have the current names only.
+"""
 
 import dataclasses
 import difflib
@@ -59,10 +63,10 @@ def from_mapping(cls: type[Config], values: dict[str, Any], *, where: str = "con
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:
-    """The values of a list of `key=value`, as they would be put over a file's.
+    """The values of a list of `key=value` overrides as nested mappings.
 
     Raises:
-        ConfigError: one is not of this form, or its value is not valid YAML.
+        ConfigError: an override does not have this form, or its value is not valid YAML.
     """
     values: dict[str, Any] = {}
     for override in overrides:
@@ -107,7 +111,7 @@ def _check_literal(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _alternative(alternatives: tuple[Any, ...], value: Any) -> Any:
-    """Which of a union's alternatives is meant: a dataclass if keys were given, else the first that is none."""
+    """The alternative of a union that fits `value`: a dataclass for a mapping, else the first other type."""
     alternatives = tuple(cls for cls in alternatives if cls is not type(None))
     wanted = [cls for cls in alternatives if dataclasses.is_dataclass(cls) == isinstance(value, dict)]
     return (wanted or alternatives)[0]
@@ -214,7 +218,7 @@ _ANY_CLASS = {former: current for keys in KEYS.values() for former, current in k
 
 
 def with_current_names(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """`values` of a stored configuration of class `cls`, under its current keys; nested mappings as they are."""
+    """Values of a stored configuration of class `cls` under current keys; nested mappings are unchanged."""
     keys = KEYS.get(cls.__name__, {})
     renamed = {}
     for former, value in values.items():
@@ -225,14 +229,14 @@ def with_current_names(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_current_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Flat settings by dotted path ("options.data.stories"), each step of the path under its current name."""
+    """Flat settings by dotted path, with every component of the paths under its current name."""
     return {
         ".".join(_ANY_CLASS.get(step, step) for step in path.split(".")): settings[path] for path in settings
     }
 
 
 def with_current_steps(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings whose classes are not at hand, every key under its current name."""
+    """Nested settings of unknown classes, with every key under its current name."""
     return {
         _ANY_CLASS.get(key, key): with_current_steps(value) if isinstance(value, dict) else value
         for key, value in settings.items()

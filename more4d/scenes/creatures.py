@@ -1,4 +1,4 @@
-"""Four-legged animals, jointed; their noses point along x."""
+"""Articulated four-legged animals; x points forward."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, kw_only=True)
 class AnimalParams:
-    """One kind of animal.
+    """Proportions of one kind of animal, in units of its shoulder height.
 
     Attributes:
         noun: its name.
-        shoulder_m: height of the back in metres, least and most.
+        shoulder_m: minimum and maximum shoulder height in metres.
         length: half length of the trunk.
         girth: half height of the trunk.
         neck: length of the neck.
@@ -27,9 +27,9 @@ class AnimalParams:
         leg: radius of a leg.
         tail: length of the tail.
         ear: half height of an ear.
-        colours: names it comes in.
+        colours: names of its possible colours.
         coat: texture of its coat.
-        extra: what else it has: mane, humps, horns, trunk, wool or nothing.
+        extra: mane, humps, horns, trunk, wool or "".
     """
 
     noun: str
@@ -49,7 +49,7 @@ class AnimalParams:
 
 
 def _animal(noun: str, sizes: str, colours: str, *, coat: str = "fur", extra: str = "") -> AnimalParams:
-    """Read a row: shoulder from and to, length, girth, neck, rise, head, snout, leg, tail, ear."""
+    """Parse a row: minimum and maximum shoulder, length, girth, neck, rise, head, snout, leg, tail, ear."""
     low, high, length, girth, neck, rise, head, snout, leg, tail, ear = map(float, sizes.split())
     return AnimalParams(
         noun=noun,
@@ -149,7 +149,7 @@ def add_leg(
     stride: float,
     shoe: Material | None = None,
 ) -> None:
-    """Thigh, shin and foot with a knee, in the middle of a step."""
+    """Add thigh, shin and foot with a knee, in mid-step."""
     x, y, z = hip
     knee = 0.48 * y
     upper = model.hinge("leg", hip, phase=phase, rest=stride * float(np.sin(phase)))
@@ -162,7 +162,7 @@ def add_leg(
 
 
 def quadruped(rng: Random, params: AnimalParams) -> ObjectSpec:
-    """An animal of some breed, caught in the middle of a step."""
+    """An animal with the given proportions, in mid-step."""
     name = str(rng.choice(params.colours))
     size = float(rng.uniform(*params.shoulder_m))
     dark = material(rng, "plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)

@@ -1,4 +1,4 @@
-"""Where things happen: ground, walls, hills, light and air."""
+"""Environments: ground, rooms, landscapes, light, atmosphere and camera finish."""
 
 import math
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ DOME_M = (60.0, 100.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Terrain:
-    """A tilted plane to stand on.
+    """A tilted ground plane.
 
     Attributes:
-        phrase: what a caption may say of the place, or "".
+        phrase: the place in a caption, or "".
         place: field, rocks, forest, street, room, studio or void.
         slope_x: metres of fall per metre to the right.
         slope_z: metres of fall per metre away from the camera.
@@ -41,7 +41,7 @@ class Terrain:
     scenery: Body
 
     def ground_y(self, x: float, z: float) -> float:
-        """The ground's y (downward) at a place of the stage."""
+        """The ground's y (down) at a position of the scene."""
         return self.slope_x * x + self.slope_z * z
 
 
@@ -69,7 +69,7 @@ GROUND_WEIGHTS = np.array([7, 5, 6, 5, 5, 5, 5, 5, 5, 5, 3, 5, 4, 4, 3, 2.5, 2.5
 
 
 def build_terrain(rng: Random, subject_m: float) -> Terrain:
-    """A place whose subject stands `subject_m` metres from the camera."""
+    """An environment for a subject `subject_m` metres from the camera."""
     phrase, pattern, place, low, high, tile = GROUNDS[
         int(rng.choice(len(GROUNDS), p=GROUND_WEIGHTS / GROUND_WEIGHTS.sum()))
     ]
@@ -93,7 +93,7 @@ def build_terrain(rng: Random, subject_m: float) -> Terrain:
     lay[1, 0], lay[1, 2] = slope_x, slope_z
     if place == "void":
         cover = replace(cover, colours=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
-        lay[1, 3] = 40.0  # a cut-out before nothing: the ground is out of sight, deep below
+        lay[1, 3] = 40.0  # an object on a plain background: the ground is out of view, far below
     model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
     if place == "room":
         add_room(model, rng, subject_m)
@@ -107,7 +107,7 @@ def build_terrain(rng: Random, subject_m: float) -> Terrain:
 
 
 def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
-    """Light from somewhere above, a sky of some weather, some haze."""
+    """Random light from above, sky and haze."""
     if terrain.place == "void":
         return _dark_atmosphere(rng)
     indoors = terrain.place in ("room", "studio")
@@ -140,7 +140,7 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
 
 
 def _dark_atmosphere(rng: Random) -> Atmosphere:
-    """A lit object before black, or another plain colour, as cut out of a photo."""
+    """Light for an object on a black or plain background, like a cut-out photo."""
     plain = gamma_to_linear(
         jitter_colour(rng, NAMED_COLOURS[str(rng.choice(("black", "black", "white", "grey")))], 0.03)
     )
@@ -163,7 +163,7 @@ def _dark_atmosphere(rng: Random) -> Atmosphere:
 
 
 def build_finish(rng: Random, seed: int) -> Finish:
-    """A camera of some quality."""
+    """A camera of random quality."""
     return Finish(
         seed=seed,
         exposure=float(np.exp(rng.normal(0, 0.18))),
@@ -184,7 +184,7 @@ def _pick(rng: Random, *names: str) -> tuple[float, float, float]:
 
 
 def add_room(model: Model, rng: Random, subject_m: float) -> None:
-    """Three walls, with a window, a picture or a shelf on the far one."""
+    """Add three walls, with a window, a painting or a shelf on the far one."""
     depth, half, tall = (
         subject_m * float(rng.uniform(1.4, 2.6)),
         subject_m * float(rng.uniform(1.0, 2.0)),
@@ -206,7 +206,7 @@ def add_room(model: Model, rng: Random, subject_m: float) -> None:
 
 
 def add_landscape(model: Model, rng: Random, subject_m: float, place: str) -> None:
-    """What lies behind and beside the subject outdoors."""
+    """Add outdoor scenery behind and beside the subject."""
     if place == "forest" or rng.random() < 0.25:
         _add_forest(model, rng, subject_m)
     if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Who does what: motions that suit an object where it stands, with the facts a caption is made from."""
+"""Random motions suited to an object and its position, and captions composed from the resulting actions."""
 
 import math
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where an object stands.
+    """Position of an object.
 
     Attributes:
-        foot: the point of the stage below its middle.
-        heading: angle its nose points to; 0 right, pi / 2 toward the camera.
-        width_m: metres that the picture is wide at its distance.
-        depth_m: its distance from the camera along the view.
+        foot: the point of the scene below its centre.
+        heading: angle of its forward axis; 0 right, pi / 2 toward the camera.
+        width_m: width of the view at its distance, in metres.
+        depth_m: its distance along the viewing direction.
     """
 
     foot: Vector
@@ -37,13 +37,13 @@ class Place:
 
 
 def heading_direction(heading: float) -> str:
-    """The direction a nose points to, as the camera sees it."""
+    """The direction of a heading in the camera's view."""
     x, z = math.cos(heading), -math.sin(heading)
     return max(DIRECTIONS, key=lambda direction: DIRECTIONS[direction][0] * x + DIRECTIONS[direction][1] * z)
 
 
 def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: float | None) -> Vector:
-    """Metres to go: 8 to 25 % of the picture sideways, 15 to 40 % of the distance in depth."""
+    """Displacement in metres: 8 to 25 % of the view's width sideways, 15 to 40 % of the distance in depth."""
     if direction in ("up", "down"):
         size = place.width_m * float(rng.uniform(0.08, 0.2))
         return (0.0, -size if direction == "up" else size, 0.0)
@@ -60,7 +60,7 @@ def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: 
 
 
 def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    """A motion that suits the object."""
+    """A random motion suited to the object."""
     category = spec.category
     if category in ("creature", "person"):
         return _creature(rng, spec, place, terrain)
@@ -188,7 +188,7 @@ def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
         dx, dz = travel[0], travel[2]
         length = math.hypot(dx, dz)
         pivot = (place.foot[0], place.foot[1] - spec.radius_m, place.foot[2])
-        # the axis for which the top of the ball goes ahead: up x travel, with up = -y
+        # the axis for which the top of the ball moves forward: up x travel, with up = -y
         axis = (-dz / length, 0.0, dx / length)
         rotation = BodyRotation(axis=axis, pivot=pivot, turn=length / spec.radius_m)
         return Motion(verb="roll", direction=direction, travel=travel, rotation=rotation)
@@ -211,7 +211,7 @@ def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Mot
 
 
 def _rock(rng: Random, place: Place) -> Motion:
-    """To and fro about the foot, sideways as the camera sees it."""
+    """Rocking about the foot, sideways in the camera's view."""
     swing = float(rng.uniform(0.12, 0.35))
     rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
     return Motion(verb="rock", rotation=rotation)
@@ -279,7 +279,7 @@ def clause(rng: Random, action: Action) -> str:
 
 
 def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str:
-    """All actions in one sentence, in any order, with the place and what is still now and then."""
+    """All actions in one sentence, in random order, sometimes with the place and the static objects."""
     if not any(action.verb != "still" for action in actions):
         return choose(rng, ALL_STILL)
     clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]

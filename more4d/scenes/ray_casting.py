@@ -1,4 +1,8 @@
-"""Which surface every ray of a camera meets: part by part, each only where its box is on the picture."""
+"""Ray casting of a scene: depth and part of every pixel, shadows, and visibility of moving surface points.
+
+Parts are intersected one by one, each only in the image region of its bounding box. Visibility is tested by
+casting a ray at each point that may be occluded.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +21,7 @@ CORNERS = np.array([[x, y, z, 1.0] for x in (-1, 1) for y in (-1, 1) for z in (-
 
 @dataclass(frozen=True, kw_only=True)
 class RayCamera:
-    """One camera in the stage at one resolution.
+    """A camera in the scene at one resolution.
 
     Attributes:
         scene_to_camera: rigid transform.
@@ -31,7 +35,7 @@ class RayCamera:
 
     @classmethod
     def from_pose(cls, scene_to_camera: Pose, camera: Camera, height: int, width: int) -> "RayCamera":
-        """Rays through the pixel centres of a picture."""
+        """Rays through the pixel centres of an image."""
         x = ((np.arange(width) + 0.5) / width - camera.cx) / camera.fx
         y = ((np.arange(height) + 0.5) / height - camera.cy) / camera.fy
         rays = np.ones((3, height, width), np.float32)
@@ -40,11 +44,11 @@ class RayCamera:
 
     @property
     def centre(self) -> Float[ndarray, " 3"]:
-        """Where the camera is in the stage."""
+        """Position of the camera in the scene."""
         return -self.scene_to_camera[:3, :3].T @ self.scene_to_camera[:3, 3]
 
     def to_scene(self, points: Float[ndarray, "3 points"]) -> Float[ndarray, "3 points"]:
-        """Points of the camera's frame into the stage."""
+        """Transform points from the camera's frame to the scene."""
         turn = self.scene_to_camera[:3, :3].T.astype(np.float32)
         return turn @ points + self.centre.astype(np.float32)[:, None]
 
@@ -60,7 +64,7 @@ def part_transforms(
 def projected_bounds(
     part_to_camera: Float[ndarray, "parts 4 4"], camera: Camera
 ) -> Float[ndarray, "parts 4"]:
-    """(left, top, right, bottom) of each part's box on the picture, 0 to 1; empty if behind the camera."""
+    """(left, top, right, bottom) of each part's box in the image, 0 to 1; empty if behind the camera."""
     corners = np.einsum("pij,cj->pci", part_to_camera[:, :3], CORNERS)
     depth = corners[..., 2]
     safe = np.maximum(depth, NEAR_M)
@@ -128,7 +132,7 @@ def shadow_mask(
     points: Float[ndarray, "3 points"],
     to_sun: Float[ndarray, " 3"],
 ) -> Float[ndarray, " points"]:
-    """1 where something stands between a stage point and the sun, else 0."""
+    """1 where a surface is between a scene point and the sun, else 0."""
     casters = [index for index, part in enumerate(posed.parts) if part.casts]
     result = np.zeros(points.shape[1], np.float32)
     if not casters:
@@ -185,10 +189,10 @@ def visibility_mask(
     owner: Int[ndarray, "height width"],
     positions: Float[ndarray, "frames height width 3"],
 ) -> Bool[ndarray, "frames height width"]:
-    """Whether each point of frame 0 is the first thing on its ray, and inside the picture, in every frame.
+    """Whether each point of frame 0 is the first hit of its ray and inside the image, in every frame.
 
-    Still points can only be hidden by moving parts, on the ray they were first seen on; moving points are
-    tested against every part.
+    Static points can only be occluded by moving parts, on the ray of frame 0; moving points are tested
+    against every part.
     """
     frames, height, width = positions.shape[:3]
     seen = np.ones((frames, height, width), bool)

@@ -1,4 +1,4 @@
-"""Things without a will: balls, boxes, barrels, balloons, trees, flags and the like."""
+"""Rigid and passive objects: balls, boxes, balloons, trees, flags, furniture, plants and the like."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Colour of what the rays met: texture, sun, shadow, sky light, fog."""
+"""Shading of ray hits (texture, sun, shadow, sky light, fog) and simulated camera processing."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -149,7 +149,7 @@ def surface_colour(material: Material, u: ndarray, v: ndarray, spread: ndarray) 
         spread / material.tile_m,
     )
     if material.tile_m > NEAR_TILE_M:
-        # a second, finer octave keeps what is close to the camera from looking smeared
+        # a second, finer octave keeps surfaces close to the camera sharp
         _, close = sample_texture(material.pattern, u * DETAIL_SCALE, v * DETAIL_SCALE, spread * DETAIL_SCALE)
         detail = 0.5 * detail + 0.5 * close
     first, second = np.float32(material.colours[0]), np.float32(material.colours[1])
@@ -192,7 +192,7 @@ def postprocess(
     finish: Finish | None,
     frame: int,
 ) -> Float[ndarray, "height width 3"]:
-    """Linear light to display RGB in [0, 1]; without a finish only the edges between parts are smoothed."""
+    """Linear light to display RGB in [0, 1]; without `finish` only edges between parts are smoothed."""
     light = smooth_edges(light, owner)
     if finish is None:
         return np.clip(light, 0, 1) ** np.float32(1 / 2.2)
@@ -216,7 +216,7 @@ def postprocess(
 def smooth_edges(
     light: Float[ndarray, "height width 3"], owner: Int[ndarray, "height width"]
 ) -> Float[ndarray, "height width 3"]:
-    """Blend pixels where two parts meet, in place of casting several rays there."""
+    """Antialiasing: blend pixels at edges between parts instead of casting several rays."""
     edge = np.zeros(owner.shape, bool)
     across = owner[:, 1:] != owner[:, :-1]
     down = owner[1:] != owner[:-1]
@@ -234,7 +234,7 @@ def _blur(image: ndarray) -> ndarray:
 
 
 def _blocks(image: ndarray, strength: float) -> ndarray:
-    """Pull 8 x 8 blocks of colour differences toward their means, as coarse compression does."""
+    """Simulate coarse chroma compression: move 8 x 8 blocks of colour differences toward their means."""
     if not strength:
         return image
     height, width = image.shape[0] // 8 * 8, image.shape[1] // 8 * 8

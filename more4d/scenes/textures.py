@@ -1,4 +1,6 @@
-"""Procedural textures: tileable tables with mip levels, made once per process, coloured per material."""
+"""Procedural textures (tileable tables with mip levels, computed once per process), named colours and
+materials.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest
     """Tileable noise of spectrum 1 / frequency^roughness, uniform in [0, 1].
 
     A `stretch` below 1 draws it out along y, one above 1 along x.
-    Frequencies below `lowest` are held back, so that a tile does not show its repetition.
+    Frequencies below `lowest` are attenuated, so that tiling is not visible.
     """
     frequency = np.fft.fftfreq(SIZE) * SIZE
     fy, fx = np.meshgrid(frequency / stretch, frequency, indexing="ij")
@@ -232,17 +234,17 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a surface looks like.
+    """Appearance of a surface.
 
     Attributes:
-        pattern: name of the texture table, a key of `patterns.PATTERNS`.
+        pattern: name of the texture table, a key of `PATTERNS`.
         colours: the two linear RGB colours the pattern runs between.
         tile_m: side of one repetition of the table, in metres.
         turn: rotation of the pattern on the surface, in radians.
-        shift: where the pattern starts, in tiles.
-        grain: how strongly the fine detail channel lightens and darkens the surface.
-        gloss: strength of the highlight, 0 for chalk.
-        wrap: "box" maps each face flat, "round" wraps around the part's y axis, "ground" looks from above.
+        shift: offset of the pattern in tiles.
+        grain: strength of the detail channel's brightness variation.
+        gloss: strength of the highlight, 0 for matte.
+        wrap: projection: "box" per face, "round" around the part's y axis, "ground" from above.
     """
 
     pattern: str
@@ -257,7 +259,7 @@ class Material:
 
 @lru_cache(maxsize=64)
 def _table(name: str) -> Float[ndarray, "texels 2"]:
-    """All mip levels of one texture, finest first, one after the other."""
+    """All mip levels of one texture, concatenated, finest first."""
     level = np.stack(PATTERNS[name](numpy_generator("texture", name)), -1).astype(np.float32)
     levels = [level.reshape(-1, 2)]
     while level.shape[0] > 1:
@@ -340,7 +342,7 @@ def material(
     wrap: str = "box",
     turned: bool = False,
 ) -> Material:
-    """A material between two display colours, its pattern placed at random."""
+    """A material between two display colours with a random offset of its pattern."""
     return Material(
         pattern=pattern,
         colours=(gamma_to_linear(first), gamma_to_linear(second)),

@@ -1,6 +1,8 @@
-"""The only door to accelerate: devices, precision, processes.
+"""Devices, precision and processes through accelerate, and the sharding of the training state.
 
-Plain, DDP, ZeRO and FSDP runs differ in how accelerate is launched, not here.
+One process, DDP, ZeRO and FSDP differ only in how accelerate is launched. A process of the first two holds
+everything; FSDP holds shards as distributed tensors; ZeRO holds fragments of flat buffers. Checkpoints hold
+whole tensors, so that any of them can resume from a checkpoint of any other.
 """
 
 import os
@@ -29,11 +31,11 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Sharding(ABC):
-    """How weights, averages and the optimiser's state lie in memory. All tensors given are on the CPU."""
+    """Access to whole and local tensors of the training state. All returned whole tensors are on the CPU."""
 
     @abstractmethod
     def weight(self, parameter: nn.Parameter) -> Tensor:
-        """The whole master weight in the precision it is updated in."""
+        """The whole master weight, in the precision in which it is updated."""
 
     @abstractmethod
     def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
@@ -49,15 +51,15 @@ class Sharding(ABC):
 
     @abstractmethod
     def local(self, parameter: nn.Parameter) -> Tensor:
-        """The part of a weight that this process answers for: what an average is kept of."""
+        """This process's shard of a weight, of which it keeps the EMA."""
 
     @abstractmethod
     def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
-        """All processes' parts joined, each given in the form of `local`."""
+        """The whole tensor, from the shards of all processes."""
 
     @abstractmethod
     def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
-        """This process's part of a whole tensor, in the form of `local`."""
+        """This process's shard of a whole tensor."""
 
 
 class TensorSharding(Sharding):
@@ -97,11 +99,11 @@ class ZeroSharding(Sharding):
     """DeepSpeed's ZeRO stages 1 to 3."""
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
-        from deepspeed import utils  # here, for it takes seconds and is not on every system
+        from deepspeed import utils  # imported here: takes seconds and exists on Linux only
 
         self._tools = utils
         self._zero = optimiser
-        self._base = optimiser.optimizer  # the optimiser that was asked for; ZeRO's own wraps it
+        self._base = optimiser.optimizer  # ZeRO's optimiser wraps the original one
         self._sharded = hasattr(optimiser, "fp32_partitioned_groups_flat")  # stage 3: weights, too
         self._flat = (
             optimiser.fp32_partitioned_groups_flat
@@ -145,8 +147,8 @@ class ZeroSharding(Sharding):
                 self._tools.safe_set_full_optimizer_state(parameter, whole, name)
 
     def _link(self) -> None:
-        """Let parameters find their moments. Stages 1 and 2 do so themselves after the first group's first
-        step (seen in DeepSpeed 0.19), when the other groups have none yet.
+        """Link parameters to their moments. DeepSpeed 0.19 does so itself in stages 1 and 2 after the first
+        group's first step, when the other groups have no moments yet.
         """
         if not self._sharded:
             for members, flat in zip(self._zero.bit16_groups, self._flat, strict=True):
@@ -171,14 +173,14 @@ class ZeroSharding(Sharding):
 
 
 def _gathered(tensor: Tensor) -> Tensor:
-    """A copy of the whole tensor on the CPU."""
+    """A copy of the whole tensor, gathered on the CPU."""
     tensor = tensor.detach()
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.to("cpu", copy=True)
 
 
 def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor laid out as `parameter` is."""
+    """A whole tensor, sharded like `parameter`."""
     whole = whole.to(parameter.device)
     if isinstance(parameter, DTensor):
         return distribute_tensor(whole, parameter.device_mesh, parameter.placements)
@@ -186,7 +188,7 @@ def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
 
 
 class Runtime:
-    """What the loop needs of accelerate, and nothing more."""
+    """The part of accelerate that the loop uses."""
 
     def __init__(self, config: LoopConfig) -> None:
         if config.threads:
@@ -194,16 +196,16 @@ class Runtime:
         self._config = config
         without_gpu = not torch.cuda.is_available()
         zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-        if zero and without_gpu:  # or DeepSpeed would compile an operation of its own
+        if zero and without_gpu:  # otherwise DeepSpeed compiles a custom operation
             from deepspeed import ops
 
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
-        # While the main process makes a preview or exports, the others wait for it.
+        # The other processes wait while the main process makes a preview or exports.
         patience = timedelta(hours=3)
         group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=patience)
         self._accelerator = Accelerator(
-            cpu=without_gpu and not zero,  # with DeepSpeed it would switch that off
+            cpu=without_gpu and not zero,  # cpu=True would switch DeepSpeed off
             mixed_precision=config.precision,
             gradient_accumulation_steps=config.accumulate,
             kwargs_handlers=[group] if distributed else [],
@@ -233,7 +235,7 @@ class Runtime:
 
     @property
     def kind(self) -> str:
-        """How the processes share the work, for people."""
+        """How the processes share the work, as text for messages."""
         kind = self._accelerator.distributed_type.value.lower()
         if self._zero:
             return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
@@ -241,7 +243,7 @@ class Runtime:
 
     @property
     def shards_optimiser(self) -> bool:
-        """Whether each process keeps only its part of the optimiser's state, or all of it."""
+        """Whether each process keeps only a shard of the optimiser's state."""
         return self._zero or self._fsdp
 
     def prepare(
@@ -253,13 +255,13 @@ class Runtime:
         return self._accelerator.prepare(module, optimiser)
 
     def _fill_zero_settings(self, module: nn.Module) -> None:
-        """What the run decides, and what accelerate would look up in the configuration of a transformers
-        model.
+        """Fill in DeepSpeed's settings from the run's options, and those that accelerate would read from the
+        configuration of a transformers model.
         """
         config, settings = self._config, self._accelerator.state.deepspeed_plugin.deepspeed_config
         settings["train_micro_batch_size_per_gpu"] = config.batch_size
         settings["gradient_accumulation_steps"] = config.accumulate
-        # accelerate leaves clipping to DeepSpeed, which clips only where its configuration says so
+        # accelerate leaves clipping to DeepSpeed, which clips only if configured
         settings["gradient_clipping"] = config.gradient_clip
         zero = settings["zero_optimization"]
         width = max((min(p.shape[:2]) for p in module.parameters() if p.ndim > 1), default=1)
@@ -271,17 +273,17 @@ class Runtime:
         zero |= {name: size for name, size in sizes.items() if zero.get(name) == "auto"}
 
     def sharding(self, optimiser: torch.optim.Optimizer) -> Sharding:
-        """Where the prepared optimiser and its parameters keep what."""
+        """The sharding of the prepared optimiser's parameters and state."""
         inner = optimiser.optimizer
         return ZeroSharding(inner) if self._zero else TensorSharding(inner)
 
     @contextmanager
     def accumulation_step(self, module: nn.Module) -> Iterator[None]:
-        """Around forward and backward of one part of a step; gradients are exchanged with the last."""
+        """Context of forward and backward of one micro step; gradients are synchronised in the last one."""
         lowered = self._config.precision == "bf16"
         with (
             self._accelerator.accumulate(module),
-            # DeepSpeed lowers the weights themselves and leaves the inputs as they are
+            # DeepSpeed casts the weights, but not the inputs
             torch.autocast(self.device.type, torch.bfloat16, enabled=lowered),
         ):
             yield
@@ -290,15 +292,15 @@ class Runtime:
         self._accelerator.backward(loss)
 
     def clip_gradients(self, module: nn.Module, norm: float) -> float:
-        """Scale the gradients down to `norm`; returns their norm before that."""
+        """Clip the gradients to `norm`; returns their norm before clipping."""
         return float(self._accelerator.clip_grad_norm_(module.parameters(), norm) or 0.0)
 
     def barrier(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         self._accelerator.wait_for_everyone()
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so on any process."""
+        """Whether `mine` is true on any process. Collective."""
         if self.processes == 1:
             return mine
         flag = torch.tensor([float(mine)], device=self.device)
@@ -319,14 +321,14 @@ class Runtime:
         return int(self._accelerator.gather(torch.tensor([number], device=self.device))[0])
 
     def peak_memory_gib(self) -> float:
-        """Most memory this process has held, on the device where that can be told, else in all."""
+        """Peak memory of this process: on the GPU if there is one, else resident memory."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most / (2**30 if sys.platform == "darwin" else 2**20)
 
     def close(self) -> None:
-        """Give back what connects the processes."""
+        """Destroy the process group."""
         self._accelerator.end_training()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -1,5 +1,6 @@
-"""What the loop asks of a task. The task is a module, so that whatever wraps modules (DDP, ZeRO) wraps its
-loss.
+"""The interface between the loop and a task, and the metrics of steps.
+
+A task is a module whose forward pass returns the loss, so that wrappers of modules (DDP, ZeRO) wrap the loss.
 """
 
 import math
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 NOISE_LEVELS = "noise_levels"
-"""Key of the one entry of a task's metrics that is no scalar: what `noise_levels` returns."""
+"""Key of the only metric that is no scalar: the result of `noise_levels`."""
 
 
 class Task(nn.Module, ABC):
-    """One thing to train: its networks as submodules, its data, its loss, its files.
+    """A training task: networks as submodules, data set, loss and exported files.
 
     Frozen networks are submodules with `requires_grad` off; only the others are optimised and checkpointed.
     """
@@ -30,30 +31,28 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def dataset(self) -> Dataset:
-        """Map-style and endless in effect: any non-negative index gives a sample, always the same one."""
+        """A map-style data set; every non-negative index gives a sample, always the same one."""
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:
-        """Samples to a batch with `.to(device)`, as the samples' class does it. Static, for it is sent to
-        the processes that make batches.
-        """
+        """Join samples to a batch that has `.to(device)`. Static, because it is sent to the workers."""
         return type(samples[0]).collate(samples)
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss under "loss", and what else is worth logging, each a scalar; flow-matching tasks add
-        `noise_levels` of the batch under NOISE_LEVELS.
+        """The loss under "loss" and further scalar metrics; flow-matching tasks add the `noise_levels` of the
+        batch under NOISE_LEVELS.
         """
 
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        """Write the trained networks as files a pipeline loads; returns them."""
+        """Write the trained networks as files that a pipeline loads; returns their paths."""
 
 
 def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
-    """The noise level in [0, 1] of every sample beside its loss, for the journal to sort by noise level.
+    """Noise level in [0, 1] and loss of every sample, for the journal's loss per noise level.
 
-    A tensor, so that it passes through whatever wraps the task.
+    A tensor, so that wrappers of the task pass it on.
     """
     return torch.stack([sigma.detach().float(), loss.detach().float()], 1)
 
@@ -61,22 +60,22 @@ def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float
 def mean_per_sample(
     values: Float[Tensor, "b *axes"], weight: Float[Tensor, "#b *#axes"]
 ) -> Float[Tensor, " b"]:
-    """Weighted mean of each sample's values; the weight broadcasts. 0 where all weights are."""
+    """Weighted mean of each sample's values; the weight broadcasts. 0 if all weights of a sample are 0."""
     weight = weight.expand_as(values).flatten(1)
     return (weight * values.flatten(1)).sum(1) / weight.sum(1).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 BINS = 10
-"""Equal parts of the noise levels 0 .. 1 that a journal tells the loss of."""
+"""Number of equal bins of the noise levels 0 .. 1 in the journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics:
-    """What one step measured on this process.
+    """Metrics of one step on this process.
 
     Attributes:
-        metrics: means over the step's parts.
-        noise_levels: noise level and loss of every sample, of tasks that tell them; else empty.
+        metrics: means over the micro steps.
+        noise_levels: noise level and loss of every sample; empty unless the task is flow matching.
     """
 
     metrics: dict[str, float]
@@ -84,7 +83,7 @@ class StepMetrics:
 
 
 def step_metrics(parts: Sequence[dict[str, Tensor]]) -> StepMetrics:
-    """The metrics of a step from those of its parts."""
+    """The metrics of a step from those of its micro steps."""
     metrics: dict[str, float] = defaultdict(float)
     levels = [torch.zeros(0, 2)]
     for part in parts:
@@ -98,16 +97,16 @@ def step_metrics(parts: Sequence[dict[str, Tensor]]) -> StepMetrics:
 
 @dataclass(kw_only=True)
 class MetricWindow:
-    """Sums of what was measured. Values that are not finite are counted, and are in no mean.
+    """Sums of metrics over steps. Values that are not finite are counted and excluded from the means.
 
     Attributes:
-        steps: that were added.
-        sums: of each metric's finite values.
-        counts: how many these are.
-        non_finite: how many values of each metric were not finite.
-        bin_sums: of the losses whose noise level lies in each of BINS equal parts of 0 .. 1.
-        bin_counts: how many these are.
-        memory_gib: most that any process held.
+        steps: number of steps.
+        sums: sum of each metric's finite values.
+        counts: number of each metric's finite values.
+        non_finite: number of each metric's other values.
+        bin_sums: sum of losses in each of BINS equal bins of the noise level.
+        bin_counts: number of losses in each bin.
+        memory_gib: peak memory over steps and processes.
     """
 
     steps: int = 0
@@ -119,7 +118,7 @@ class MetricWindow:
     memory_gib: float = 0.0
 
     def add(self, step: StepMetrics, memory_gib: float) -> None:
-        """Count one step of this process."""
+        """Add one step of this process."""
         self.steps += 1
         self.memory_gib = max(self.memory_gib, memory_gib)
         for name, value in step.metrics.items():
@@ -134,7 +133,7 @@ class MetricWindow:
 
     @classmethod
     def merge(cls, windows: Sequence["MetricWindow"]) -> "MetricWindow":
-        """One window of all processes'; they need not have the same metrics."""
+        """The windows of all processes as one; their metrics may differ."""
         whole = cls(steps=max(window.steps for window in windows))
         for window in windows:
             for name in window.sums:
@@ -148,13 +147,13 @@ class MetricWindow:
         return whole
 
     def means(self) -> dict[str, float]:
-        """Each metric's mean over its finite values; a metric without any is left out."""
+        """Each metric's mean over its finite values, omitting metrics without any."""
         return {name: self.sums[name] / count for name, count in self.counts.items() if count}
 
     def not_finite(self) -> dict[str, int]:
-        """How many values were not finite, of the metrics that had such."""
+        """Number of non-finite values of the metrics that have any."""
         return {name: count for name, count in self.non_finite.items() if count}
 
     def loss_per_noise_level(self) -> list[float | None]:
-        """Mean loss in each of BINS parts of the noise levels; None where no sample fell."""
+        """Mean loss in each of BINS bins of the noise level; None for a bin without samples."""
         return [s / n if n else None for s, n in zip(self.bin_sums, self.bin_counts, strict=True)]

@@ -1,4 +1,4 @@
-"""One video to its clips: cut, looked at, given depth, tracks and captions, judged, encoded."""
+"""Makes the clips of one video: shots, image filters, depth, tracks, captions, track filters, encoding."""
 
 import time
 from dataclasses import dataclass, replace
@@ -45,8 +45,8 @@ class Window:
     """The frames of one clip.
 
     Attributes:
-        frame_indices: in the video, rising.
-        start_s: moment of the first one.
+        frame_indices: indices in the video, ascending.
+        start_s: time of the first one.
         fps: frames per second of the clip.
     """
 
@@ -56,29 +56,28 @@ class Window:
 
 
 def frames_per_second(times_s: Float[Tensor, " frames"]) -> float:
-    """The usual rate of a video: one over the median time between two frames; 0 for a single frame."""
+    """Frame rate of a video: the inverse of the median time between frames; 0 for a single frame."""
     if len(times_s) < 2:
         return 0.0
     between = float(times_s.double().diff().median())
-    return round(1 / between, 3) if between > 0 else 0.0  # moments are known to about a millisecond
+    return round(1 / between, 3) if between > 0 else 0.0  # times are known to about a millisecond
 
 
 def find_windows(
     times_s: Float[Tensor, " frames"], shots: list[range], *, fps: float, frames: int, step: int
 ) -> list[Window]:
-    """Clips of `frames` frames inside the shots, one after the other.
+    """Consecutive clips of `frames` frames inside the shots.
 
-    A clip takes every n-th frame, with the n that brings its rate nearest to `fps`: all its frames are then
-    equally far apart in time, which a rate of 12 taken from 30 frames per second could not give. Where a
-    video's frames come at uneven times the nearest in time is taken, and a clip that would show one frame
-    twice is left out.
+    A clip takes every n-th frame, with the n whose rate is nearest to `fps`, so that its frames are evenly
+    spaced in time (12 frames per second taken from 30 would not be). In videos with a variable frame rate the
+    frame nearest in time is taken, and a clip that would contain a frame twice is omitted.
 
     Args:
-        times_s: when each frame of the video begins.
-        shots: spans of frames that a clip must stay in.
-        fps: rate wanted; a slower video keeps its own.
-        frames: of each clip.
-        step: frames of a clip from the start of one to the start of the next.
+        times_s: start time of each frame of the video.
+        shots: ranges of frames; a clip lies within one.
+        fps: requested rate; a slower video keeps its own.
+        frames: number of frames per clip.
+        step: distance between the starts of consecutive clips, in frames of a clip.
     """
     rate = frames_per_second(times_s)
     if not rate:
@@ -102,14 +101,14 @@ def find_windows(
 
 
 def nearest_divisor(rate: float, wanted: float) -> int:
-    """The whole number n >= 1 for which `rate / n` is, by ratio, nearest to `wanted`."""
+    """The integer n >= 1 for which the ratio of `rate / n` to `wanted` is nearest to 1."""
     low = max(1, int(rate / wanted))
     return min((low, low + 1), key=lambda n: max(rate / n / wanted, wanted * n / rate))
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoContext:
-    """What all clips of a video share: where they come from, its camera, what is wanted, and the tools."""
+    """What all clips of a video share: source, camera, options and tools."""
 
     source: Source
     info: VideoInfo
@@ -120,12 +119,12 @@ class VideoContext:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedClip:
-    """What depth and tracks tell about a clip.
+    """Tracks of a clip with filter results.
 
     Attributes:
-        tracks: of the clip.
-        verdicts: of the filters that need them.
-        video_matches_tracks: whether the video shows what the tracks do: not where a camera was taken out that moved.
+        tracks: tracks of the clip.
+        verdicts: results of the filters that need tracks.
+        video_matches_tracks: whether tracks and video agree; False after removal of a moving camera's motion.
     """
 
     tracks: PointTracks
@@ -134,14 +133,14 @@ class TrackedClip:
 
 
 def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
-    """All clips of a video, those that are good enough encoded.
+    """All clips of a video; those that pass the filters are encoded.
 
-    Nothing is written and nothing remembered: the same video and options give the same clips anywhere. A
-    video that cannot be used becomes an outcome with a `failure`.
+    A pure function: the same video and options give the same clips, and nothing is written. A video that
+    cannot be used gives an outcome with a `failure`.
 
     Raises:
-        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened; other videos
-            would fail of it too.
+        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened, which concerns
+            all videos.
     """
     started = time.monotonic()
     tools = tools_of(options, device)
@@ -168,10 +167,10 @@ def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
 
 
 def find_clips(source: Source, info: VideoInfo, options: Options) -> list[Window] | str:
-    """Which frames of a video make clips, or in words why none do.
+    """The windows of a video's clips, or the reason why there are none.
 
     Raises:
-        InputError: it is no video, is damaged, or has one frame only.
+        InputError: the file is no video, is damaged, or has one frame only.
     """
     rate = frames_per_second(info.times_s)
     if not rate:
@@ -186,7 +185,7 @@ def find_clips(source: Source, info: VideoInfo, options: Options) -> list[Window
 
 
 def median_camera(source: Source, info: VideoInfo, windows: list[Window], tools: Tools) -> Camera:
-    """The camera of a whole video: of what is estimated for a few frames the median, number by number."""
+    """The camera of a video: the median of each intrinsic over the estimates for a few frames."""
     frames = sorted({frame for window in windows for frame in window.frame_indices})
     places = [step * (len(frames) - 1) / (CAMERA_FRAMES - 1) for step in range(CAMERA_FRAMES)]
     size = reduced_size(info, CAMERA_SIDE / max(info.height, info.width))
@@ -236,9 +235,9 @@ def _make_clip(context: VideoContext, number: int, window: Window) -> tuple[Clip
 def read_frames(
     source: Source, info: VideoInfo, window: Window, camera: Camera, options: Options
 ) -> tuple[Float[Tensor, "frames height width 3"], Camera]:
-    """The frames of a clip at working size, and the camera that belongs to them.
+    """The frames of a clip at working size, and their camera.
 
-    The decoder shrinks to about twice that size, which is fast, and `fit` does the rest.
+    The decoder reduces to about twice that size, which is fast; `fit` does the final resize.
     """
     height, width = working_size(info.height, info.width, pixels=options.pixels)
     size = reduced_size(info, 2 * max(height / info.height, width / info.width))
@@ -250,9 +249,9 @@ def read_frames(
 
 
 def reduced_size(info: VideoInfo, scale: float) -> tuple[int, int] | None:
-    """(height, width) of the frames of a video at a scale; None where that would enlarge them.
+    """(height, width) of the frames of a video at a scale; None if that would enlarge them.
 
-    Whole frames are resized, so that a camera, whose numbers are shares of the picture, stays the same.
+    Whole frames are resized, so that normalised intrinsics do not change.
     """
     if scale >= 1:
         return None
@@ -301,7 +300,7 @@ def video_thumbnails(video: Float[Tensor, "frames height width 3"]) -> dict[str,
 
 
 def track_thumbnails(tracks: PointTracks) -> dict[str, bytes]:
-    """The depth of frame 0, near is light, and where the points went, as JPEG."""
+    """The depth of frame 0 (near is bright) and the point tracks, as JPEG."""
     drawn = draw_tracks(
         tracks, points_across=24, tail=tracks.frames, min_height=THUMBNAIL_HEIGHT, frames=[-1]
     )[0]

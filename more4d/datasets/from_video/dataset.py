@@ -22,22 +22,22 @@ ADVICE = "choose another --output, or delete that one to begin anew"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A video that was finished, as its file tells it."""
+    """The stored record of a finished video."""
 
     report: VideoReport
     fingerprint: dict[str, Any]
 
     @property
     def kept(self) -> set[str]:
-        """Names of its clips that were kept."""
+        """Names of its kept clips."""
         return {clip.name for clip in self.report.clips if clip.kept}
 
 
 class ProgressRecord:
-    """The record in an output folder; made where there is none.
+    """Progress of a data set: in its folder, a file per finished video and one with the settings.
 
     Raises:
-        InputError: the folder was made with other settings, or by a newer version; or cannot be written to.
+        InputError: the folder was made with other settings or by a newer version, or cannot be written to.
     """
 
     def __init__(self, output: Path, options: Options) -> None:
@@ -56,12 +56,12 @@ class ProgressRecord:
             raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {ADVICE}")
 
     def finished(self, source: Source, names: Set[str]) -> bool:
-        """Whether nothing is left to do for a video, given the clips that are in the shards.
+        """Whether a video is finished and its clips are in the shards (`names`).
 
-        A run that was killed may have lost the shard it was writing: then the video is made again.
+        A killed run may have lost the shard it was writing: then the video is processed again.
 
         Raises:
-            InputError: the video or its caption was changed after its clips were made.
+            InputError: the video or its caption changed after its clips were made.
         """
         path = self._path(source)
         if not path.exists():
@@ -74,8 +74,10 @@ class ProgressRecord:
         raise InputError(f"it, or its caption, was changed after its clips were made; {ADVICE}")
 
     def finish(self, source: Source, outcome: VideoOutcome) -> None:
-        """Note that a video is done. Its clips must have been handed to the writer."""
-        settings = self._folder / SETTINGS  # with the first video: what never began binds nobody
+        """Record that a video is finished; its clips must have been passed to the writer."""
+        settings = (
+            self._folder / SETTINGS
+        )  # written with the first video, so that a run that fails before has no effect
         if not settings.exists():
             write_bytes(settings, self._wanted)
         content = {
@@ -88,7 +90,7 @@ class ProgressRecord:
         write_bytes(self._path(source), json.dumps(content).encode())
 
     def reports(self, failures: dict[str, str]) -> Iterator[VideoReport]:
-        """Of all videos that are done, and of those that failed, by name."""
+        """Reports of all finished and failed videos, by name."""
         done = {}
         for path in self._folder.glob("*.json"):
             if path.name != SETTINGS:
@@ -104,10 +106,10 @@ class ProgressRecord:
 
 
 def read_finished(path: Path) -> Finished:
-    """The file of a finished video.
+    """Read the record of a finished video.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     content = _read(path)
     try:
@@ -146,23 +148,23 @@ def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> I
 
 
 MIN_SEEN = 10
-"""Videos over which the share of bad ones is taken at least."""
+"""Lower bound of the denominator of the fraction of bad videos."""
 
 Progress = Callable[[VideoOutcome | None, int, int], None]
-"""(what came of the last video, videos done, videos in all): called at the start, and after each video."""
+"""(outcome of the last video, videos done, total): called at the start, and after each video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        clips: in the data set now.
-        made: clips that this run added.
-        dropped: clips that this run dropped.
-        videos: in the folder.
-        skipped: videos that were done already.
-        failures: why videos could not be used, by name.
+        clips: number of clips in the data set.
+        made: number of clips that this run added.
+        dropped: number of clips that this run discarded.
+        videos: number of videos in the folder.
+        skipped: number of videos finished before.
+        failures: reasons of unusable videos, by name.
     """
 
     clips: int
@@ -182,17 +184,17 @@ def make_dataset(
     max_bad_fraction: float = 1.0,
     progress: Progress,
 ) -> Summary:
-    """Make clips of every video in `folder` that is not done yet, and write the report anew.
+    """Make clips of every unfinished video in `folder`, and rewrite the report.
 
-    However the run ends, what is finished by then is kept, and the report tells of it.
+    Also after an error or an interruption finished videos are kept and included in the report.
 
     Args:
-        folder: of videos; see `sources.find_sources`.
-        output: of the shards, the report, and the record of what is done.
-        options: what is wanted.
+        folder: folder of videos; see `sources.find_sources`.
+        output: folder for the shards, the report and the progress record.
+        options: see `options.Options`.
         runner: makes the clips of many videos.
-        max_bad_fraction: share of the videos, in [0, 1], that may be unusable before the run stops.
-        progress: is told how far it is.
+        max_bad_fraction: fraction of videos, in [0, 1], that may be unusable before the run stops.
+        progress: progress callback.
 
     Raises:
         InputError: the folder holds no videos, the output cannot be written to or was made with other
@@ -240,7 +242,7 @@ def make_dataset(
 def _waiting(
     sources: dict[str, Source], record: ProgressRecord, writer: ShardWriter, failures: dict[str, str]
 ) -> list[Source]:
-    """Videos that are not done; those that may not be done again become failures."""
+    """The unfinished videos; those that changed since their clips were made become failures."""
     waiting = []
     for name, source in sources.items():
         try:

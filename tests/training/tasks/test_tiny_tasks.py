@@ -100,7 +100,7 @@ def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
 
 
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
-    with pytest.raises(ConfigError, match="knows nothing"):
+    with pytest.raises(ConfigError, match="is untrained"):
         TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_text_grounding=False))
 
 
