@@ -11,9 +11,8 @@ from PIL import Image
 
 import more4d
 from more4d import More4DPipeline, camera_path
-from more4d.files.filled_points import load_filled_points
 from more4d.files.image import save_image
-from more4d.files.tracks import load_tracks, quantise_tracks, save_tracks
+from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks, save_tracks
 from more4d.files.video import read_mask_video, read_video
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import parse_cameras

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.framing import crop_camera, resize
 
 
@@ -227,3 +227,9 @@ class FilledPoints:
             frame=self.frame[mask],
             visible_in_all_frames=self.visible_in_all_frames[mask],
         )
+
+
+def depth_of_tracks(tracks: PointTracks) -> DepthMap:
+    """Depth of the image that tracks start from; all of it is known."""
+    known = torch.ones(tracks.height, tracks.width, dtype=torch.bool)
+    return DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)

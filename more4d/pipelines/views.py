@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from more4d.files.filled_points import quantise_filled_points
+from more4d.files.tracks import quantise_filled_points
 from more4d.foundation.seeding import torch_generator
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
