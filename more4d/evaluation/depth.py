@@ -20,7 +20,7 @@ from more4d.files.previews import colourise_depth, depth_limits
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import depth_errors, edge_f1
 from more4d.pipelines.components import Components
-from more4d.pipelines.weighted_median import weighted_median_filter
+from more4d.pipelines.depth import weighted_median_filter
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

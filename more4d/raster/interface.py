@@ -73,6 +73,12 @@ class Rendering:
         size = (frames, height, width)
         return cls(colour=memory(*size, 3), depth_m=memory(*size), coverage=memory(*size))
 
+    def to(self, device: str | torch.device) -> "Rendering":
+        """The same on another device."""
+        return Rendering(
+            colour=self.colour.to(device), depth_m=self.depth_m.to(device), coverage=self.coverage.to(device)
+        )
+
     def slice_frames(self, start: int, stop: int) -> "Rendering":
         """Frames `start` to `stop`, in the same memory."""
         return Rendering(
