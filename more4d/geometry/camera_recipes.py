@@ -28,6 +28,7 @@ Curve3 = Callable[[Any, float], Any]
 
 def _ease(time: Any) -> Any:
     """0 to 1, at rest at both ends."""
+    # smoothstep: slope 0 at both ends
     return time * time * (3 - 2 * time)
 
 
@@ -58,6 +59,7 @@ def _at_source(time: Any, strength: float) -> Any:
 
 def _arc(angle_deg: Any, *, radius: Any = 1.0, rise: Any = None) -> Any:
     """Positions on a circle about the pivot (0, 0, 1); a positive angle moves the camera to the right."""
+    # a circle about (0, 0, 1), seen from above; at angle 0 and radius 1 the camera is at the origin
     angle = angle_deg.deg2rad()
     return _xyz(radius * angle.sin(), rise, 1 - radius * angle.cos())
 
@@ -83,6 +85,7 @@ class PathRecipe:
 
 
 def _circle(time: Any, strength: float) -> Any:
+    # one full turn
     turn = 2 * math.pi * time
     return 0.1 * strength * _xyz(turn.sin(), 1 - turn.cos())
 

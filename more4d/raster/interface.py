@@ -90,6 +90,7 @@ class Rendering:
     @classmethod
     def concat(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
         """One rendering of all frames, in order; in the memory of `out` where that is given."""
+        # no copy of a single chunk
         if len(parts) == 1 and out is None:
             return parts[0]
         colour, depth_m, coverage = (out.colour, out.depth_m, out.coverage) if out else (None, None, None)
@@ -157,6 +158,7 @@ class Rasteriser(ABC):
             ValueError: sizes do not agree.
         """
         poses, count = positions.shape[:2]
+        # A static scene has one pose for all frames.
         if poses not in (1, camera_path.frames):
             raise ValueError(
                 f"positions hold {poses} frames and camera path '{camera_path.name}' {camera_path.frames}; "
@@ -173,6 +175,7 @@ class Rasteriser(ABC):
             raise ValueError(f"an image needs at least one pixel, got {height} x {width}")
         if out is not None:
             self._check_reusable(out, (camera_path.frames, height, width))
+        # contiguous float32 on the device, whatever the caller's tensors are
         points = Points(
             positions=self._to_device(positions),
             colours=self._to_device(colours),
@@ -205,6 +208,7 @@ class Rasteriser(ABC):
 
 def pack_cameras(camera_path: CameraPath, height: int, width: int) -> Float[Tensor, "frames 16"]:
     """Per frame the rotation by rows, the translation, and fx, fy, cx, cy in pixels, as float32."""
+    # computed in float64, rounded once: every backend gets the same bits
     pose = camera_path.world_to_camera.detach().cpu().double()
     pixels = torch.tensor([width, height, width, height], dtype=torch.float64)
     intrinsics = camera_path.intrinsics.detach().cpu().double() * pixels
