@@ -44,7 +44,7 @@ def render(
     Args:
         tracks: with as many frames as the path, or one (a still scene).
         camera_path: of `camera_path`, or your own.
-        height, width: of the film; by default those of the tracks.
+        height, width: of the video; by default those of the tracks.
         raster: name of the rasteriser, see `raster.registry`.
         device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
         progress: called with (frames done, frames in all).
