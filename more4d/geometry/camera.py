@@ -68,7 +68,7 @@ class Camera:
         """Camera-frame points in metres to (normalised image position, depth in metres).
 
         A depth of zero gives a non-finite position and a negative one a mirrored position:
-        the depth is returned so that the caller can tell.
+        the depth is returned so that the caller can detect both.
         """
         # u = fx X / Z + cx, v = fy Y / Z + cy, in image widths and heights
         x, y, depth = points.unbind(-1)
@@ -192,7 +192,7 @@ class DepthMap:
 
     @property
     def scene_depth_m(self) -> float:
-        """A robust depth of what the picture is about: the 30th percentile of the known depth.
+        """Robust depth of the scene: the 30th percentile of the known depth.
 
         Camera paths are scaled by it. The mean would follow the sky.
         """

@@ -1,4 +1,4 @@
-"""The poses of a named camera path: what the table of `geometry.camera_recipes` says, in metres."""
+"""The poses of a named camera path, in metres, from the table of `geometry.camera_recipes`."""
 
 import math
 
@@ -20,7 +20,7 @@ def named_camera_path(
         frames: how many poses; a single one is the source view.
         scene_depth_m: metres per unit of the table, and the distance of the pivot.
         camera: intrinsics of the source view.
-        strength: how far it goes, 1 as the table says, at most `MAX_STRENGTH`.
+        strength: factor on its extent: 1 for the table's, at most `MAX_STRENGTH`.
 
     Raises:
         InputError: the name is unknown, or `strength` is not in [0, MAX_STRENGTH].

@@ -1,4 +1,4 @@
-"""Resizing and cropping a picture together with its camera; the aspect ratio is kept."""
+"""Resizing and cropping an image together with its camera; the aspect ratio is kept."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def fit(
     width: int,
     mode: Literal["smooth", "nearest"] = "smooth",
 ) -> tuple[Float[Tensor, "new_height new_width channels"], Camera]:
-    """Cut the largest centred window of the asked shape out of the picture and resize it to height x width.
+    """Crop the largest centred window of this aspect from the image and resize it to height x width.
 
-    The window has whole pixels, so its aspect ratio is the asked one to within half a source pixel; the
+    The window has whole pixels, so its aspect ratio is right to within half a source pixel; the
     returned camera is exact all the same: a ray through the same content is the same before and after.
 
     Args:
@@ -60,7 +60,7 @@ def fit(
 def window(
     size: tuple[int, int], shape: tuple[int, int], draws: Sequence[float], *, min_scale: float
 ) -> tuple[slice, slice]:
-    """A window (rows, columns) of a picture of `size` with the aspect of `shape`.
+    """A window (rows, columns) of an image of `size` with the aspect of `shape`.
 
     Args:
         size: (height, width) of the picture.
@@ -78,7 +78,7 @@ def window(
 
 
 def crop_camera(camera: Camera, *, left: float, top: float, width: float, height: float) -> Camera:
-    """Intrinsics of a window of the picture, given in fractions of the picture's width and height.
+    """Intrinsics of a window of the image, given in fractions of the image's width and height.
 
     Resizing changes nothing: intrinsics are normalised.
     """
@@ -150,7 +150,7 @@ def resize(
     width: int,
     mode: Literal["smooth", "nearest"] = "smooth",
 ) -> Float[Tensor, "new_height new_width channels"]:
-    """All of a picture at another size, even if that stretches it; see `fit` for the modes."""
+    """All of an image at another size, even if that stretches it; see `fit` for the modes."""
     if image.shape[:2] == (height, width):
         return image
     # [height, width, channels] -> [1, channels, height, width] for torch's resizing

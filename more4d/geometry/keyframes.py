@@ -89,7 +89,7 @@ def keyframe_path(
     """A smooth path through keyframes, sampled evenly from the first time to the last.
 
     Where every keyframe names a target, the target moves smoothly too and the camera looks at it in every
-    frame; else rotations are interpolated. One keyframe alone is a camera that stands still.
+    frame; else rotations are interpolated. One keyframe alone is a static camera.
 
     Raises:
         InputError: there is no keyframe, times do not increase, or the camera passes through its target.

@@ -131,7 +131,7 @@ class PointTracks:
 def crop_tracks(tracks: PointTracks, rows: slice, columns: slice, *, height: int, width: int) -> PointTracks:
     """The tracks of a window of the photo, seen through the camera of that window, as height x width points.
 
-    Paths are taken, never mixed: a mean of two surfaces' paths is nobody's path. Colours are averaged.
+    Paths are picked, never averaged: the mean path of two surfaces belongs to neither. Colours are averaged.
     """
     # size of the window in source pixels
     spans = (rows.stop - rows.start, columns.stop - columns.start)
@@ -177,7 +177,7 @@ class FilledPoints:
     Attributes:
         positions: metres, world.
         colours: RGB in [0, 1].
-        footprint_m: side of the square of surface that each stands for, in metres.
+        footprint_m: side of the square of surface that each represents, in metres.
         frame: the frame of the view that filled it.
         visible_in_all_frames: whether other frames may show it, too.
     """

@@ -1,4 +1,4 @@
-"""The door to Inria's diff-gaussian-rasterization (non-commercial): points as gaussians, on a CUDA GPU."""
+"""Points as Gaussians by Inria's diff-gaussian-rasterization (non-commercial), on a CUDA GPU."""
 
 from typing import Any
 
@@ -108,7 +108,7 @@ def raster_settings(
 
 
 def projection_matrix(intrinsics: Float[Tensor, "4"]) -> Float[Tensor, "4 4"]:
-    """Camera to clip space: x / w and y / w run from -1 to 1 across the picture, z / w from 0 to 1."""
+    """Camera to clip space: x / w and y / w run from -1 to 1 across the image, z / w from 0 to 1."""
     fx, fy, cx, cy = intrinsics.double().tolist()
     # z / w = 0 at the near plane and 1 at the far plane
     deep = FAR_PLANE / (FAR_PLANE - NEAR_PLANE)

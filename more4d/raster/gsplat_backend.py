@@ -1,4 +1,4 @@
-"""The door to gsplat (Apache-2.0): points as gaussians, on a CUDA GPU."""
+"""Points as Gaussians by gsplat (Apache-2.0), on a CUDA GPU."""
 
 import torch
 from jaxtyping import Float

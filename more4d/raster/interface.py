@@ -1,6 +1,6 @@
 """What a rasteriser takes and gives, and the drawing rule that all z-buffers share.
 
-A point stands for a patch of surface. Seen by a camera, the patch's bounding box measures `2 half_x` by
+A point represents a patch of surface. Seen by a camera, the patch's bounding box measures `2 half_x` by
 `2 half_y` pixels around the projected point: half the sum of the spans of its two edges (first order in the
 perspective), or footprint * focal / z for a patch that faces the camera. The point covers
 
@@ -144,7 +144,7 @@ class Rasteriser(ABC):
         Args:
             positions: world points in metres for every frame of the path, or for one frame: a static scene.
             colours: RGB in [0, 1].
-            footprint_m: side in metres of the square of surface that each point stands for, facing the
+            footprint_m: side in metres of the square of surface that each point represents, facing the
                 camera; 0 draws exactly the pixel the point falls in.
             camera_path: moves the points into each frame's camera.
             height: rows of the image.

@@ -259,7 +259,7 @@ def _facing_half_sizes(count, footprint, camera, planes, half_sizes):
 
 @_compiled
 def _patch_half_sizes(count, edges, camera, planes, half_sizes):
-    """Half sizes of the boxes around patches that lie as their two edges say, in pixels."""
+    """Half sizes in pixels of the boxes around patches with these two edges."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
     for n in range(count):
         ux, uy, uz = edges[0, n], edges[1, n], edges[2, n]
@@ -276,7 +276,7 @@ def _patch_half_sizes(count, edges, camera, planes, half_sizes):
 
 @_compiled
 def _pixels(centre, half, length):
-    """First pixel and one past the last, clipped; the caller has made sure that they are near the picture."""
+    """First pixel and one past the last, clipped; the caller makes sure that they are near the image."""
     first = np.floor(centre + (HALF - max(half, HALF)))
     stop = np.floor(centre + (half + HALF)) if half > HALF else first + ONE
     return np.int32(max(first, ZERO)), np.int32(min(stop, length))
