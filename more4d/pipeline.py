@@ -346,6 +346,7 @@ class More4DPipeline:
             height=height,
             width=width,
             raster=self.preset.raster,
+            device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
 

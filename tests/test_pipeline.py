@@ -35,7 +35,9 @@ def a_scene(preset: Path, photo, **changes):
 
 def assert_same_files(folder: Path, other: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {"run.json"}
+    assert files == {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {
+        "run.json"
+    }
     for name in files:
         if name.endswith(("mp4", "mkv")):  # encoders may write another byte for the same frames
             read = read_mask_video if name.endswith("mkv") else read_video

@@ -249,7 +249,7 @@ def _film_camera(
 
     stage = f"render {name}"
     outputs = [f"{name}/{file}" for file in RENDER_FILES]
-    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the record.
+    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
     render_id, needed = item.begin(stage, [tracks_id, camera.content(), *raster], outputs)
     if needed:
