@@ -19,7 +19,7 @@ from more4d.planning.costs import (
     parameters_of,
     training_cost,
 )
-from more4d.weights.lora.adapters import LoraOptions, add_lora
+from more4d.weights.lora.train import LoraOptions, add_lora
 from tests.allocations import allocated_peak
 
 AGREEMENT = 0.1

@@ -42,8 +42,9 @@ def file_bytes(part: str) -> int:
 
 
 def test_weights_are_those_of_the_files(tiny: InferencePlan) -> None:
+    # A plan counts buffers too; files leave out those that are computed, such as tables of positions.
     for part in tiny.parts:
-        assert part.weights_bytes == pytest.approx(file_bytes(part.part), rel=0.001), part.part
+        assert 1 <= part.weights_bytes / file_bytes(part.part) < 1.02, part.part
 
 
 def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
@@ -52,7 +53,7 @@ def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
     largest = max(file_bytes(part.part) for part in tiny.parts)
     assert modes["full"].device_bytes[-1] > every > 2 * largest
     assert modes["full"].host_bytes == 0
-    assert modes["model"].host_bytes == pytest.approx(every, rel=0.001)
+    assert 1 <= modes["model"].host_bytes / every < 1.02
     assert modes["sequential"].peak_bytes <= modes["group"].peak_bytes <= modes["full"].peak_bytes
 
 
