@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.image import load_depth_image, load_image
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.motion import MIN_AREA_SHARE, moved_mask
 from more4d.scenes.held_out import HELD_OUT_SEED, is_held_out
 from more4d.scenes.render import SceneClip, render_clip

@@ -21,12 +21,11 @@ from more4d.networks.interface import (
     STraGConditions,
     ViSMConditions,
 )
-from more4d.networks.rotary import rotary_table
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae
-from more4d.networks.vae_tiles import SecondHalf
-from more4d.networks.video_vae import WanVideoVae
+from more4d.networks.video_vae import SecondHalf, WanVideoVae
 from more4d.networks.vism import ViSM, ViSMConfig
+from more4d.networks.wan_layers import rotary_table
 from more4d.planning.op_counter import OpCounter, count_ops, tensor_bytes
 
 META = torch.device("meta")

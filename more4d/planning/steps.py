@@ -17,13 +17,14 @@ from torch import nn
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
-from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.motion_perception import OmniMAEConfig
 from more4d.networks.strag import STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
-from more4d.performance.offload import MEMORY_MODES, TILE_PX, Memory
+from more4d.performance.config import MEMORY_MODES, Memory
+from more4d.performance.offload import TILE_PX
 from more4d.pipelines.component_files import inspect_component
 from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, Sampling, read_preset
 from more4d.planning.costs import META, CodecCosts, Cost, LatentSize, inference_cost, measure_cost

@@ -7,7 +7,7 @@ from more4d.evaluation import tracks
 from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.tracks import apply_mean_motion, mean_motion
 from more4d.evaluation.views import nearest_colour, opencv_inpainting
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.render import render_clip
 
 
