@@ -1,8 +1,9 @@
 """Operations and memory of one pass of a network, counted by running it on the meta device.
 
-Tensors of the meta device have shapes and no content, so a network of any size is counted without its weights.
-Blocks of a transformer are equal: two networks of few blocks give the operations and the kept activations of any
-number, because both grow linearly. Wan's VAE decodes latent frames one after the other, so its cost per further frame is constant.
+Tensors on the meta device have shapes but no data, so that a network of any size is counted without its
+weights. All blocks of a transformer have the same cost: operations and kept activations are linear in their
+number, and are extrapolated from two networks of few blocks. Wan's VAE decodes latent frames one by one, with
+a constant cost per further frame.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -41,7 +42,7 @@ FEW_BLOCKS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSize:
-    """How many samples there are, and latent frames, rows and columns of each."""
+    """Number of samples, and latent frames, rows and columns of each."""
 
     batch: int = 1
     frames: int
@@ -51,7 +52,7 @@ class LatentSize:
 
 @dataclass(frozen=True, kw_only=True)
 class PassCost:
-    """Operations of a pass, the most bytes of what it makes that live at once, and bytes of its inputs."""
+    """Floating-point operations of a pass, peak bytes of its activations, and bytes of its inputs."""
 
     flops: int
     activation_bytes: int
@@ -59,7 +60,7 @@ class PassCost:
 
 
 def inference_cost(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> PassCost:
-    """One pass of a network of type `dtype`, without gradients."""
+    """Cost of one pass of a network of type `dtype`, without gradients."""
     costs = []
     for layers in (FEW_BLOCKS - 1, FEW_BLOCKS):
         network, inputs = _network(config, layers).to(dtype).eval(), dummy_inputs(config, size, dtype)
@@ -78,13 +79,13 @@ def training_cost(
     precision: Precision = "autocast",
     prepare: Prepare = lambda network: None,
 ) -> PassCost:
-    """One pass and the way back, without the gradients of the weights themselves.
+    """Cost of one forward and backward pass, without the gradients of the weights.
 
     Args:
-        checkpointing: keep only what enters each block, and compute the rest again on the way back.
-        precision: "autocast" has weights in float32, of which it makes copies in bfloat16, which count here;
-            "bfloat16" has weights of that type, as under ZeRO.
-        prepare: what is done with the network first: low-rank updates added.
+        checkpointing: store only the input of each block, and recompute the rest in the backward pass.
+        precision: "autocast" has weights in float32, and counts their copies in bfloat16; "bfloat16" has
+            weights of that type, as under ZeRO.
+        prepare: applied to the network first, for example to add low-rank updates.
     """
     autocast = precision == "autocast"
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -116,7 +117,7 @@ def training_cost(
 
 
 def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: None) -> tuple[int, int]:
-    """How many numbers a network holds, and how many of them are trained after `prepare`."""
+    """Number of parameters, and of trainable ones after `prepare`."""
     counts = []
     for layers in (1, 2):
         network = _network(config, layers)
@@ -148,7 +149,7 @@ def _measure(network: nn.Module, inputs: tuple, run: Callable[[nn.Module, tuple]
 def dummy_inputs(
     config: GeneratorConfig, size: LatentSize, dtype: torch.dtype, *, device: str = "meta"
 ) -> tuple[Tensor, Tensor, Conditions]:
-    """Noisy latents, their noise level, and conditions, without content."""
+    """Noisy latents, their noise level, and conditions, without data."""
     wan = config.wan
 
     def empty(*shape: int) -> Tensor:
@@ -184,8 +185,8 @@ def _drop_gradient(parameter: Tensor) -> None:
 
 @contextmanager
 def _fake_cpu_tensors(network: nn.Module) -> Iterator[None]:
-    """Tensors without content that claim to be on a CPU: autocast does not know the meta device."""
-    rotary_table.cache_clear()  # of tables with content
+    """Fake tensors on the CPU, since autocast does not support the meta device."""
+    rotary_table.cache_clear()  # remove tables with data
     try:
         with FakeTensorMode():
             for module in network.modules():
@@ -199,49 +200,49 @@ def _fake_cpu_tensors(network: nn.Module) -> Iterator[None]:
 
 
 def _extrapolate(one_less: int, here: int, layers: int) -> int:
-    """Value for `layers` of what is `one_less` for one and `here` for two, and goes on like that."""
+    """The linear function with the values `one_less` at 1 and `here` at 2, at `layers`."""
     return one_less + (layers - 1) * (here - one_less)
 
 
 LATENT_CHANNELS = 16
 FEW = 3
-"""Latent frames from which on every further one of Wan's VAE costs the same."""
+"""From this number of latent frames on, every further one has the same cost in Wan's VAE."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Operations, and the most bytes alive at once besides weights and inputs."""
+    """Floating-point operations, and peak bytes besides weights and inputs."""
 
     flops: int
     peak_bytes: int
 
     def and_then(self, following: "Cost") -> "Cost":
-        """Both, one after the other."""
+        """The cost of both in sequence."""
         return Cost(flops=self.flops + following.flops, peak_bytes=max(self.peak_bytes, following.peak_bytes))
 
 
 def measure_cost(run: Callable[[], Any], vae: WanVideoVae | None = None) -> Cost:
-    """What `run` needs; tensors that it makes without saying where are on the meta device.
+    """The cost of `run`; its tensors are on the meta device by default.
 
     Args:
-        vae: at work in it. Of its tiles one of each size is decoded, the others need the same.
+        vae: used in it. One tile of each size is decoded; the cost of the others is the same.
     """
-    with torch.inference_mode(), META, count_ops() as counter, ExitStack() as alike:
+    with torch.inference_mode(), META, count_ops() as counter, ExitStack() as stack:
         if vae is not None:
-            alike.enter_context(one_of_each_tile_shape(vae, counter))
+            stack.enter_context(one_of_each_tile_shape(vae, counter))
         run()
     return Cost(flops=counter.flops, peak_bytes=counter.peak_bytes)
 
 
 @contextmanager
 def one_of_each_tile_shape(vae: WanVideoVae, counter: OpCounter) -> Iterator[None]:
-    """Let every further tile of a size only be counted, as the first was."""
-    usual = vae._in_groups
+    """Count every further tile of a size at the cost of the first, without running it."""
+    original = vae._in_groups
     known: dict[Hashable, tuple[Cost, torch.Size]] = {}
 
     def in_groups(network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
         if not isinstance(network, SecondHalf):
-            return usual(network, groups, **first)
+            return original(network, groups, **first)
         sizes = tuple(group.shape for group in groups)
         if sizes in known:
             need, shape = known[sizes]
@@ -250,7 +251,7 @@ def one_of_each_tile_shape(vae: WanVideoVae, counter: OpCounter) -> Iterator[Non
             return groups[0].new_empty(shape)
         flops, live, peak = counter.flops, counter.live_bytes, counter.peak_bytes
         counter.peak_bytes = live
-        made = usual(network, groups, **first)
+        made = original(network, groups, **first)
         need = Cost(flops=counter.flops - flops, peak_bytes=counter.peak_bytes - live)
         counter.peak_bytes = max(peak, counter.peak_bytes)
         known[sizes] = need, made.shape

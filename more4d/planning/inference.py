@@ -1,4 +1,4 @@
-"""What one item needs with a preset: operations, and bytes on the GPU and in host memory by memory mode."""
+"""Operations of one item with a preset, and bytes on the GPU and in host memory by memory mode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PHOTO_ASPECT = (3, 4)  # height to width of the photo where no size is given
 
 @dataclass(frozen=True, kw_only=True)
 class TokenGrid:
-    """How a video is cut into tokens: frames of latents, and rows and columns of patches."""
+    """The grid of tokens of a video: latent frames, and rows and columns of patches."""
 
     frames: int
     rows: int
@@ -81,7 +81,7 @@ class ModePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class InferencePlan:
-    """What one item with one camera path needs.
+    """The plan of one item with one camera path.
 
     Attributes:
         grid: tokens of the generators.

@@ -1,4 +1,4 @@
-"""What is planned for: bounds of sizes, and the memory that GPUs are sold with. Imports no torch."""
+"""Bounds of sizes, and the common sizes of GPU memory. Imports no torch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Plans as tables for people, and as plain numbers for programs."""
+"""Plans as tables of text, and as plain values for JSON."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -19,7 +19,7 @@ ABOUT_EQUAL = 0.99
 
 
 def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Rows as aligned lines; the first `left` columns begin at the left, the others end at the right."""
+    """Rows as aligned lines; the first `left` columns are left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         COLUMN_GAP.join(
@@ -36,19 +36,19 @@ def fill(text: str) -> list[str]:
 
 
 def amount(count: int) -> str:
-    """Bytes, for people."""
+    """Bytes as text."""
     if count < GIB / 10:
         return f"{count / MIB:.1f} MiB" if count else "0"
     return f"{count / GIB:.2f} GiB" if count < 10 * GIB else f"{count / GIB:.1f} GiB"
 
 
 def operations(count: int) -> str:
-    """Operations in millions of millions."""
+    """Operations in TFLOP, as text."""
     return f"{count / TERA:,.1f}" if count >= TERA else f"{count / TERA:.2g}"
 
 
 def inference_lines(plan: InferencePlan, limit_gib: float | None) -> list[str]:
-    """The report of an inference plan, for people."""
+    """The report of an inference plan as lines of text."""
     grid, count = plan.grid, plan.grid.tokens
     reference = f" and {plan.reference_tokens} of a reference" if plan.reference_tokens else ""
     return [
@@ -108,7 +108,7 @@ def _modes(plan: InferencePlan, limit_gib: float | None) -> list[str]:
 
 
 def _why_no_less(plan: InferencePlan) -> list[str]:
-    """A line where 8 bits save nothing of the peak, and nothing else says why."""
+    """A line on why float8 does not reduce the peak, where it does not."""
     by = {mode.memory: mode for mode in plan.modes}
     if not {"full", "fp8"} <= set(by) or by["fp8"].peak_bytes < ABOUT_EQUAL * by["full"].peak_bytes:
         return []
@@ -130,21 +130,21 @@ def _answers(plan: InferencePlan) -> list[str]:
 
 def _what_is_counted(plan: InferencePlan) -> list[str]:
     several = (
-        f" {plan.gpus} GPUs share the tokens of a sample; their communication is not counted. Of a list of items"
-        " each GPU makes its own."
+        f" {plan.gpus} GPUs share the tokens of a sample; their communication is not counted. Of a list of"
+        " items each GPU makes its own."
         if plan.gpus > 1
         else ""
     )
     return fill(
-        "Weights, operations and activations are counted on the networks, without weights. Not counted: the depth"
-        f" estimator, rendering, workspaces of kernels; {RESERVED_GIB:g} GiB of a GPU are left for them. 'copied' is"
-        " what goes from host memory to the GPU for one item. Time is not predicted: none was measured on a GPU;"
-        " benchmarks/sampler.py measures it. Views are those of one camera path." + several
+        "Weights, operations and activations are counted on the networks, without weights. Not counted: the"
+        f" depth estimator, rendering, workspaces of kernels; {RESERVED_GIB:g} GiB of a GPU are left for them."
+        " 'copied' is what goes from host memory to the GPU for one item. Time is not predicted: none was"
+        " measured on a GPU; benchmarks/sampler.py measures it. Views are those of one camera path." + several
     )
 
 
 def training_lines(plan: TrainingPlan, limit_gib: float | None) -> list[str]:
-    """The report of a training plan, for people."""
+    """The report of a training plan as lines of text."""
     gpus = "one GPU" if plan.gpus == 1 else f"{plan.gpus} GPUs"
     lines = [
         f"{plan.preset}: training on {_size(plan.size)}, one sample per GPU and step, {gpus}; bytes per GPU"
@@ -162,8 +162,8 @@ def training_lines(plan: TrainingPlan, limit_gib: float | None) -> list[str]:
         *fill(
             "'from cache' is the peak with gradient checkpointing and a latent cache (more4d data cache);"
             " 'all' keeps every activation and holds the frozen encoders, too. 'fits' is the smallest GPU for"
-            " 'from cache'. plain is one GPU, or several with everything each. The bytes of ZeRO follow its paper and"
-            " the files in config/."
+            " 'from cache'. plain is one GPU, or several with everything each. The bytes of ZeRO follow its"
+            " paper and the files in config/."
         ),
     ]
 

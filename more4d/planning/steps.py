@@ -1,8 +1,8 @@
 """The networks of a preset, and the steps of one item as the pipeline takes them, with what each computes.
 
-Weights need not be there: the sizes of published networks are known, and those of other files are read from their
-headers. `pipelines.tracks` and `pipelines.views` decide which networks compute together; in all memory modes but full,
-no other network is on the GPU then.
+Weights are not needed: the configurations of published networks are known, and those of other files are read
+from their headers. The networks of a step are those that `pipelines.tracks` and `pipelines.views` use in it;
+in all memory modes except full, no other network is on the GPU during the step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ from more4d.weights.registry import ROLES
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedComponent:
-    """A network that plays a part.
+    """A network of a preset.
 
     Attributes:
         part: as in `preset.ComponentFiles`.
@@ -48,7 +48,7 @@ class PlannedComponent:
     config: Any
 
     def network(self) -> nn.Module:
-        """The network, without content."""
+        """The network on the meta device."""
         return init_empty(self.architecture, self.config).to(META).eval()
 
 
@@ -69,7 +69,7 @@ PUBLISHED_COMPONENTS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
     "fun-14b": _published("14b", WanTrajectoryVaeConfig(adapters="closed")),
     "moge4d": _published("14b", WanTrajectoryVaeConfig()),
 }
-"""Kind and configuration of the parts of presets whose weights people fetch themselves."""
+"""Architecture and configuration of the components whose weights the user provides."""
 
 
 def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedComponent]:
@@ -103,13 +103,13 @@ def _planned(part: str, preset: Preset, folder: Path) -> PlannedComponent:
 
 
 def _shipped(part: str, name: str) -> ComponentFile | None:
-    """What this project's own preset of that name has for a part, if its sizes are known."""
+    """The configuration of a component in the bundled preset of that name, if it is known."""
     return read_preset(name).components.get(part) if part in PUBLISHED_COMPONENTS.get(name, {}) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing that is done with some networks at work.
+    """One step of an item.
 
     Attributes:
         stage: "tracks" or "views"; the latter is done for every camera path.
@@ -129,13 +129,13 @@ class Step:
 
     @property
     def is_sampling(self) -> bool:
-        """Whether it is a generator's work."""
+        """Whether a generator runs in it."""
         return self.name == "sampling"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What is generated at once: frames of pictures of so many pixels."""
+    """Frames, height and width in pixels of a sample."""
 
     frames: int
     height: int
@@ -143,7 +143,7 @@ class Size:
 
     @property
     def latents(self) -> LatentSize:
-        """The same behind the codec."""
+        """The size of the latents."""
         return LatentSize(
             frames=latent_frames(self.frames),
             rows=self.height // PIXEL_STRIDE,
@@ -153,7 +153,7 @@ class Size:
 
 @dataclass
 class Steps:
-    """Runs every kind of work once, without content."""
+    """Measures every step once, on the meta device."""
 
     parts: Mapping[str, PlannedComponent]
     preset: Preset
@@ -167,7 +167,7 @@ class Steps:
         self._codecs = CodecCosts(size=self.size.latents, dtype=self.dtype)
 
     def all(self) -> list[Step]:
-        """In the order of the pipeline, for one item with one camera path."""
+        """The steps of one item with one camera path, in order."""
         return [
             self._prompts(),
             self._conditions("tracks", "trajectory_codec", pictures=2),
@@ -179,7 +179,7 @@ class Steps:
         ]
 
     def _prompts(self) -> Step:
-        """The prompt, and nothing, which guidance compares with; both are remembered for the views."""
+        """The prompt and, for guidance, the empty prompt; both are kept for the views."""
         guided = any(settings.guidance != 1 for settings in (self.preset.tracks, self.preset.views))
         count, text = 1 + guided, self.networks["text"]
 
@@ -208,7 +208,7 @@ class Steps:
         return self._step(stage, "conditions", (codec, *beside), need)
 
     def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
-        """Latents from noise: one pass per call of the sampler, and another where guidance compares."""
+        """Sampling: one pass per call of the sampler, and a second one with guidance."""
         calls = SAMPLERS[settings.sampler].calls(settings.steps)
         guided = 0 if settings.guidance == 1 else ceil(round(calls * (1 - settings.guidance_skip), 6))
         config, at_once = self.parts[part].config, guided and settings.batched_cfg
@@ -236,7 +236,7 @@ class Steps:
         calls: int = 1,
         held_bytes: int = 0,
     ) -> Step:
-        """A step; the photo and its depth, or the rendering and what it covers, are there all along."""
+        """A step; photo and depth, or rendering and coverage, are in memory all the time."""
         pictures = self.size.frames if stage == "views" else 1
         always = 4 * pictures * self.size.height * self.size.width * self.dtype.itemsize
         return Step(

@@ -1,8 +1,8 @@
-"""What training a generator needs: memory per GPU by how the work is shared, and operations per step.
+"""Memory per GPU and operations per step of the training of a generator, by method of data parallelism.
 
-Bytes per trained parameter are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054). Activations are
-counted in one step on tensors without content. DeepSpeed's buffers are as large as its configuration files in `config/`
-allow.
+Bytes per trained parameter are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054).
+Activations are counted in one step on tensors without data. DeepSpeed's buffers have the largest size that
+its configuration files in `config/` allow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,8 @@ from more4d.weights.lora.train import LoraOptions, add_lora
 Method = Literal["plain", "zero-2", "zero-3", "zero-3-offload"]
 
 METHODS: tuple[Method, ...] = ("plain", "zero-2", "zero-3", "zero-3-offload")
-# Forward passes that a step is worth: one, two in the backward pass, and one recomputed by gradient checkpointing.
+# A step costs as much as four forward passes: one, the backward pass as much as two, and one recomputed by
+# gradient checkpointing.
 PASSES = 4
 FLOAT, HALF = 4, 2
 MASTER_AND_MOMENTS = 3 * FLOAT
@@ -42,7 +43,7 @@ LIVE_NUMBERS = 1_000_000_000  # `stage3_max_live_parameters`
 
 @dataclass(frozen=True, kw_only=True)
 class MethodPlan:
-    """One way to share the work. All bytes are per GPU, but for `host_bytes`, which are per process.
+    """Memory of one method. All bytes are per GPU, except `host_bytes`, which are per process.
 
     Attributes:
         weights_bytes: weights of the forward pass, frozen ones included.
@@ -66,28 +67,32 @@ class MethodPlan:
 
     @property
     def state_bytes(self) -> int:
-        """All but activations and encoders."""
+        """All except activations and encoders."""
         return self.weights_bytes + self.gradient_bytes + self.optimiser_bytes + self.buffers_bytes
 
     @property
     def least_bytes(self) -> int:
-        """From a latent cache, with gradient checkpointing."""
+        """With a latent cache and gradient checkpointing."""
         return self.state_bytes + self.checkpointed_bytes
 
     @property
     def most_bytes(self) -> int:
-        """With the encoders loaded, and every activation kept."""
+        """With the encoders loaded and all activations stored."""
         return self.state_bytes + self.activation_bytes + self.encoder_bytes
 
     @property
     def fits_gb(self) -> tuple[int, ...]:
-        """Gigabytes of GPUs that are enough from a latent cache with gradient checkpointing."""
+        """Sizes in GB of the GPUs that `least_bytes` fits."""
         return tuple(gpu.class_gb for gpu in GPU_MEMORIES if self.least_bytes <= gpu.usable_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPlan:
-    """A generator's training; `flops` are those of a step per sample with gradient checkpointing, all weights."""
+    """The training of a generator.
+
+    Attributes:
+        flops: of a step per sample, with gradient checkpointing and all weights trained.
+    """
 
     part: str
     parameters: int
@@ -143,7 +148,7 @@ def plan_training(
 
 @dataclass(frozen=True, kw_only=True)
 class _Sharing:
-    """How the work is shared."""
+    """The plan of one method."""
 
     size: Size
     gpus: int
@@ -152,7 +157,7 @@ class _Sharing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    """What is trained, and what a step of it needs, by precision and whether it is checkpointed."""
+    """Trained parameters, and the cost of a step by precision and gradient checkpointing."""
 
     lora_rank: int | None
     total: int
