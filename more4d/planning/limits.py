@@ -1,4 +1,6 @@
-"""The largest sizes that are planned, far beyond what any preset generates."""
+"""Bounds of sizes, and the common sizes of GPU memory. Imports no torch."""
+
+from dataclasses import dataclass
 
 from more4d.foundation.errors import ConfigError
 
@@ -30,3 +32,33 @@ def check_sides(height: int, width: int) -> None:
         raise ConfigError(
             f"sides must lie between {SHORTEST_SIDE_PX} and {LONGEST_SIDE_PX} pixels, got {height}x{width}"
         )
+
+
+GIB = 2**30
+RESERVED_GIB = 1.5
+"""GPU memory left for the driver, for workspaces of kernels and for fragmentation: an assumption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuMemory:
+    """A size of GPU memory.
+
+    Attributes:
+        class_gb: the size GPUs are sold with.
+        memory_gib: what programs see of it, about.
+    """
+
+    class_gb: int
+    memory_gib: float
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory that tensors may fill."""
+        return round((self.memory_gib - RESERVED_GIB) * GIB)
+
+
+# RTX 4090 and A10G; RTX A6000 and L40S; A100 and H100; H200
+GPU_MEMORIES = tuple(
+    GpuMemory(class_gb=class_gb, memory_gib=memory_gib)
+    for class_gb, memory_gib in ((24, 23.5), (48, 47.4), (80, 79.1), (141, 139.8))
+)
