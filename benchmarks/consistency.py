@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
-from more4d.evaluation.unseen import unseen_scene
+from more4d.evaluation.data import unseen_scene
 from more4d.files.atomic import write_bytes
 from more4d.files.contact_sheet import save_sheet
 from more4d.geometry.background import extend_depth

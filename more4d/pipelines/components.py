@@ -29,8 +29,8 @@ from more4d.pipelines.preset import GUIDE, LoraFiles, Preset, check_files, find_
 from more4d.pipelines.prompts import EncodedPrompts
 from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
 from more4d.weights.load import init_empty
-from more4d.weights.lora.merge import check_lora, merge_loras
-from more4d.weights.lora.reading import read_lora
+from more4d.weights.lora.io import check_lora, read_lora
+from more4d.weights.lora.merge import merge_loras
 from more4d.weights.network_files import read_network_header
 from more4d.weights.registry import ROLES
 
@@ -289,7 +289,7 @@ class Components:
             _log.info("merging %s into %s at strength %g", lora.path, component, lora.strength)
         updates = [(read_lora(lora.path), lora.strength) for lora in loras]
         if updates:  # before a memory mode changes how weights are stored
-            merge_loras(network, updates, keep="nothing")
+            merge_loras(network, updates)
         return network
 
     def depth_estimator(self, given: str = "") -> DepthEstimator:

@@ -33,8 +33,8 @@ from more4d.training.loading import (
     with_preset_files,
 )
 from more4d.training.task import Task
-from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
-from more4d.weights.lora.writing import write_lora
+from more4d.weights.lora.io import write_lora
+from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
 from more4d.weights.network_files import save_network
 
 CACHE_DEFAULTS = {"clip_image": "photo", "network.behind": "False"}

@@ -12,8 +12,8 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.text_grounding import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
 from more4d.weights.inspect import open_network, recognise, unusable_error
+from more4d.weights.lora.io import read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import read_lora
 from more4d.weights.network_files import load_network
 from more4d.weights.registry import BUILDERS
 
@@ -90,7 +90,7 @@ def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = (
     """
     network = open_network(path_of(file), role=role, options=_options(file))
     if loras:
-        merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras], keep="nothing")
+        merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras])
     return network
 
 

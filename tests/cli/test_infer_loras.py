@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from more4d.files.network_file import write_tensors
+from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.lora.writing import convert_lora
 from more4d.weights.network_files import load_network
 from more4d.weights.registry import BUILDERS
 

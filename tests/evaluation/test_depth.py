@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from more4d.evaluation import depth
+from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.depth import depth_by_row, measure_scene_depth, summarise_depth
-from more4d.evaluation.unseen import unseen_scene
 from more4d.pipelines.components import Components
 from more4d.scenes.render import render_clip
 

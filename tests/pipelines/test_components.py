@@ -10,8 +10,8 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
 from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
 from more4d.pipelines.preset import load_preset
+from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.lora.writing import convert_lora
 from more4d.weights.network_files import load_network, read_tensors, save_network
 from more4d.weights.registry import BUILDERS
 
@@ -99,9 +99,9 @@ def test_a_lora_is_merged_at_its_strength_and_changes_the_identity(random_preset
 def test_several_loras_of_any_style_are_merged_together(random_preset, lora, tmp_path):
     path, module = lora
     convert_lora(path, tmp_path / "folder", "peft")
-    convert_lora(path, tmp_path / "diffusers.safetensors", "diffusers")
+    convert_lora(path, tmp_path / "peft.safetensors", "peft")
     several = [Lora(path=path, strength=0.5), Lora(path=tmp_path / "folder", strength=-0.25)]
-    several.append(Lora(path=tmp_path / "diffusers.safetensors"))
+    several.append(Lora(path=tmp_path / "peft.safetensors"))
     plain, merged = Components.open(random_preset), Components.open(random_preset, loras={"vism": several})
     before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
     torch.testing.assert_close(after, before + 1.25 * 2)

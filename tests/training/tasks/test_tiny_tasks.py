@@ -26,9 +26,9 @@ from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
-from more4d.weights.lora.adapters import LoraOptions
+from more4d.weights.lora.io import lora_style, read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import lora_style, read_lora
+from more4d.weights.lora.train import LoraOptions
 from more4d.weights.network_files import load_network, read_tensors
 from more4d.weights.registry import BUILDERS
 from tests.datasets.clip_files import write_scenes
@@ -253,13 +253,13 @@ def test_strag_trains_the_generator_only(trained_strag):
 
 
 def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
-    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="diffusers"))
+    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="peft"))
     task = STraGTask(replace(trained_strag, start=start))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
-    assert lora_style(read_tensors(path)) == "diffusers"
+    assert lora_style(read_tensors(path)) == "peft"
     merge_loras(load_network(folder / "strag.safetensors", BUILDERS), [(read_lora(path), 1.0)])
 
 

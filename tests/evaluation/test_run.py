@@ -1,17 +1,17 @@
-"""Laws of a whole evaluation, with small random networks."""
+"""Whole evaluations, with small random networks."""
 
 import json
 
 import pytest
 import torch
 
-from more4d.evaluation import baselines, depth, sections
+from more4d.evaluation import depth, run, tracks
 from more4d.evaluation.photos import PROMPTS
-from more4d.evaluation.running import evaluate
-from more4d.evaluation.sections import EvaluationOptions
+from more4d.evaluation.run import EvaluationOptions, evaluate
 from more4d.files.image import save_image
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines.components import Components
+from more4d.pipelines.progress import no_progress
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def models(random_preset):
 
 @pytest.fixture(autouse=True)
 def few_training_worlds(monkeypatch):
-    monkeypatch.setattr(baselines, "SURVEYED", 4)
+    monkeypatch.setattr(tracks, "SURVEYED", 4)
     monkeypatch.setattr(depth, "SURVEYED", 4)
 
 
@@ -44,31 +44,43 @@ def test_every_section_is_measured_and_shown(models, tmp_path, photographs):
     assert results["views"]["ours"]["hole_psnr_db"] > 0
     assert results["views"]["no inpainting"]["flicker"] == 0
     assert results["photos"]["photos"] == sum((photographs / file).exists() for file, _, _ in PROMPTS)
-    page = (tmp_path / "out" / "index.html").read_text()
-    for picture in (tmp_path / "out" / "pictures").glob("*.png"):
-        assert f"pictures/{picture.name}" in page
+    html = (tmp_path / "out" / "index.html").read_text()
+    for sheet in (tmp_path / "out" / "pictures").glob("*.png"):
+        assert f"pictures/{sheet.name}" in html
     assert {"tracks_000.png", "views_000.png", "depth_000.png", "photos_000.png"} == {
         path.name for path in (tmp_path / "out" / "pictures").glob("*_000.png")
     }
-    assert "<script" not in page and "http" not in page
+    assert "<script" not in html and "http" not in html
     assert "| ours |" in (tmp_path / "out" / "table.md").read_text()
 
 
-def test_what_was_measured_is_not_measured_again(models, tmp_path, monkeypatch):
+def test_measured_items_are_not_measured_again(models, tmp_path, monkeypatch):
     options = EvaluationOptions(sections=("depth",), scenes=2, drawn=0)
     first = evaluate(models, options, tmp_path)
 
     def never(*given, **named):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(sections, "measure_scene_depth", never)
+    monkeypatch.setattr(run, "measure_scene_depth", never)
     again = evaluate(models, options, tmp_path)
     assert again["depth"]["procedural"] == first["depth"]["procedural"]
 
 
-def test_a_stopped_run_goes_on_where_it_was(models, tmp_path, monkeypatch):
+def test_results_of_other_code_are_not_reused(models, tmp_path, monkeypatch):
+    assert all(any((run.PACKAGE / name).rglob("*.py")) for name in run.SUBPACKAGES)
+    given = {"models": models, "options": EvaluationOptions(), "output": tmp_path, "progress": no_progress}
+    before = run.Evaluation(**given).inputs
+    (tmp_path / "geometry").mkdir()
+    (tmp_path / "geometry" / "camera.py").write_text("x = 1\n")
+    monkeypatch.setattr(run, "PACKAGE", tmp_path)
+    first = run.Evaluation(**given).inputs
+    (tmp_path / "geometry" / "camera.py").write_text("x = 2\n")
+    assert before != first != run.Evaluation(**given).inputs
+
+
+def test_a_stopped_run_resumes(models, tmp_path, monkeypatch):
     options = EvaluationOptions(sections=("depth",), scenes=3, drawn=0)
-    measure, seen = sections.measure_scene_depth, []
+    measure, seen = run.measure_scene_depth, []
 
     def stop_after_two(models, unseen, **named):
         if len(seen) == 2:
@@ -76,7 +88,7 @@ def test_a_stopped_run_goes_on_where_it_was(models, tmp_path, monkeypatch):
         seen.append(unseen.index)
         return measure(models, unseen, **named)
 
-    monkeypatch.setattr(sections, "measure_scene_depth", stop_after_two)
+    monkeypatch.setattr(run, "measure_scene_depth", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         evaluate(models, options, tmp_path)
     seen.clear()
@@ -84,11 +96,11 @@ def test_a_stopped_run_goes_on_where_it_was(models, tmp_path, monkeypatch):
     assert seen == [2] and results["depth"]["procedural"]["frames"] == 3
 
 
-def test_progress_is_told_item_by_item(models, tmp_path):
-    told = []
+def test_progress_is_called_after_every_item(models, tmp_path):
+    steps = []
     options = EvaluationOptions(sections=("depth",), scenes=2, drawn=0)
-    evaluate(models, options, tmp_path, progress=lambda *step: told.append(step))
-    assert told == [("depth", 0, 2), ("depth", 1, 2), ("depth", 2, 2)]
+    evaluate(models, options, tmp_path, progress=lambda *step: steps.append(step))
+    assert steps == [("depth", 0, 2), ("depth", 1, 2), ("depth", 2, 2)]
 
 
 def test_an_unknown_section_is_refused(models, tmp_path):

@@ -5,8 +5,7 @@ from torch import nn
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
-from more4d.planning.codecs import CodecCosts, measure_cost
-from more4d.planning.generator_costs import LatentSize
+from more4d.planning.costs import CodecCosts, LatentSize, measure_cost
 from more4d.planning.op_counter import count_ops, tensor_bytes
 
 SMALL = WanVideoVaeConfig(base_dim=16, dim_mult=(1, 2, 2, 2), residual_blocks=1)

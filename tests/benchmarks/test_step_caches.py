@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.step_records import change_pairs, magnitude_ratios, recording
+from benchmarks.step_caches import change_pairs, magnitude_ratios, recording
 from tests.performance.test_step_cache import STEPS, Asked, transformer
 
 __all__ = ["transformer"]

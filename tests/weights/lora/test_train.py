@@ -1,4 +1,4 @@
-"""Laws of low-rank updates that are being trained."""
+"""Low-rank updates in training: zero at first, alone trainable, and merged as they were trained."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
 from more4d.weights.lora.merge import merge_loras
+from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
 
 OPTIONS = LoraOptions(rank=4, alpha=2.0)
 
@@ -42,7 +42,7 @@ def test_a_new_update_changes_nothing_and_only_it_is_trained():
     assert len(trained) == 2 * len(modules)
 
 
-def test_what_was_trained_merges_into_the_plain_network_as_it_was_trained():
+def test_merged_updates_equal_the_trained_ones():
     network, plain = vism(), vism()
     modules = add_lora(network, OPTIONS)
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-2)

@@ -1,20 +1,14 @@
-"""Low-rank updates (LoRA, arXiv 2106.09685) while they are trained. The only door to peft.
-
-`networks.lora` merges what `trained_lora` gives.
-"""
+"""Training of low-rank updates (LoRA, arXiv 2106.09685) with peft, which is imported on the first use."""
 
 from dataclasses import dataclass
-
-from peft import LoraConfig, inject_adapter_in_model
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
-from more4d.weights.lora.keys import Style
-from more4d.weights.lora.merge import lora_names
-from more4d.weights.lora.reading import LoraUpdates, LowRank
+from more4d.weights.lora.keys import WrittenStyle
+from more4d.weights.lora.merge import LoraUpdates, LowRank, lora_names
 
-ADAPTER = "default"  # peft's own name for the first one
+ADAPTER = "default"  # peft's name for the first adapter of a network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +17,16 @@ class LoraOptions:
 
     Attributes:
         rank: of every update.
-        alpha: an update counts alpha / rank.
-        style: how the exported file names them; `networks.lora_keys` lists the styles.
+        alpha: updates are scaled by alpha / rank.
+        style: names of the tensors in the exported file.
+
+    Raises:
+        ConfigError: the rank or alpha is not positive.
     """
 
     rank: int = 128
     alpha: float = 64.0
-    style: Style = "kohya"
+    style: WrittenStyle = "kohya"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
@@ -37,19 +34,22 @@ class LoraOptions:
 
 
 def add_lora(network: STraG | ViSM, options: LoraOptions) -> list[str]:
-    """Freeze `network` and give every linear module a trainable update, which starts at zero.
+    """Freeze `network` and add a trainable update, initially zero, to every linear module.
 
-    Returns the names of these modules: `trained_lora` asks for them.
+    Returns:
+        The names of these modules, for `trained_lora`.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     modules = list(lora_names(network).values())
-    settings = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=modules, lora_dropout=0.0)
+    config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=modules, lora_dropout=0.0)
     network.requires_grad_(False)
-    inject_adapter_in_model(settings, network)
+    inject_adapter_in_model(config, network)
     return modules
 
 
 def trained_lora(network: STraG | ViSM, modules: list[str], options: LoraOptions) -> LoraUpdates:
-    """The updates as they are now, in float32 on the CPU."""
+    """The current updates, copied to float32 on the CPU."""
     updates = {}
     for module in modules:
         layer = network.get_submodule(module)
@@ -57,4 +57,4 @@ def trained_lora(network: STraG | ViSM, modules: list[str], options: LoraOptions
             factor[ADAPTER].weight.detach().float().cpu().clone() for factor in (layer.lora_A, layer.lora_B)
         )
         updates[f"{module}.weight"] = LowRank(down=down, up=up, alpha=options.alpha, key=module)
-    return LoraUpdates(where="what was trained", by_parameter=updates)
+    return LoraUpdates(where="the trained LoRA", by_parameter=updates)

@@ -1,4 +1,4 @@
-"""PEFT's settings are found where PEFT and diffusers leave them."""
+"""PEFT's settings are read from a header, as diffusers writes them, or from their own file."""
 
 import json
 
@@ -6,35 +6,23 @@ import pytest
 import torch
 
 from more4d.files.network_file import write_tensors
-from more4d.files.peft_config import (
-    PEFT_CONFIG_FILE,
-    PEFT_METADATA_KEY,
-    PEFT_WEIGHTS_FILE,
-    read_peft_config,
-    write_peft_config,
-)
 from more4d.foundation.errors import WeightsError
+from more4d.weights.lora.io import PEFT_CONFIG_FILE, PEFT_METADATA_KEY, PEFT_WEIGHTS_FILE, read_peft_config
 
 TENSORS = {"x": torch.ones(2)}
 
 
-def test_what_is_written_is_read_again(tmp_path):
-    write_peft_config(tmp_path / "new", {"r": 4, "lora_alpha": 2.5})
-    write_tensors(tmp_path / "new" / PEFT_WEIGHTS_FILE, TENSORS, {})
-    assert read_peft_config(tmp_path / "new") == {"r": 4, "lora_alpha": 2.5}
-
-
-def test_the_header_counts_before_the_file_beside_it(tmp_path):
+def test_the_header_takes_precedence_over_the_folder(tmp_path):
     path = tmp_path / PEFT_WEIGHTS_FILE
-    write_peft_config(tmp_path, {"r": 1})
+    (tmp_path / PEFT_CONFIG_FILE).write_text(json.dumps({"r": 1}))
     write_tensors(path, TENSORS, {})
     assert read_peft_config(path) == {"r": 1}
     write_tensors(path, TENSORS, {PEFT_METADATA_KEY: json.dumps({"r": 2})})
     assert read_peft_config(path) == {"r": 2}
 
 
-def test_settings_of_another_file_in_the_folder_do_not_count(tmp_path):
-    write_peft_config(tmp_path, {"r": 1})
+def test_settings_of_another_file_in_the_folder_are_ignored(tmp_path):
+    (tmp_path / PEFT_CONFIG_FILE).write_text(json.dumps({"r": 1}))
     write_tensors(tmp_path / "other.safetensors", TENSORS, {})
     assert read_peft_config(tmp_path / "other.safetensors") == {}
 
