@@ -18,7 +18,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "models/*.md", "models/tiny/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN_FILE = re.compile(r"(?:config|docs|examples|models/tiny|scripts|benchmarks)/[\w./-]+\.\w+")
 COMMAND_OF = {"infer.sh": ["infer"], "infer_vae.sh": ["vae"], "scripts/more4d.sh": []}
