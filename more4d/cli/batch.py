@@ -8,13 +8,12 @@ from pathlib import Path
 
 from more4d.cli.messages import report_error
 from more4d.cli.progress_bar import BatchProgress
+from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, More4DError, WeightsError
-from more4d.pipelines.components import Components
-from more4d.runs.batch_sheet import save_batch_sheet
-from more4d.runs.item import Result, camera_folders, run_job, stage_names
-from more4d.runs.job import Job
-from more4d.runs.lock import locked
-from more4d.runs.record import RunRecord, peak_memory_mib
+from more4d.pipeline import More4DPipeline
+from more4d.runs.item import Result, run_job, stage_names
+from more4d.runs.job import Job, camera_folders
+from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 SHEET_ITEMS = 12
 
@@ -35,7 +34,7 @@ class Outcome:
     process: int | None = None
 
 
-def run_batch(models: Components, jobs: list[Job], output: Path, *, show: bool) -> int:
+def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool) -> int:
     """Make every item into a folder of its own in `output`; returns the exit code.
 
     Raises:
@@ -53,13 +52,13 @@ def run_batch(models: Components, jobs: list[Job], output: Path, *, show: bool) 
         try:
             for number, job in enumerate(jobs, start=1):
                 label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
-                outcomes.append(make_item(models, job, output, progress, label))
+                outcomes.append(make_item(pipe, job, output, progress, label))
         finally:
             progress.close()
         return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
 
 
-def make_item(models: Components, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
+def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
     """Make one item, and say how that ended.
 
     Raises:
@@ -71,13 +70,14 @@ def make_item(models: Components, job: Job, output: Path, progress: BatchProgres
     with progress.item(label, len(stage_names(job))) as report:
         # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
-            result = run_job(models, job, output / job.name, progress=report)
+            result = run_job(pipe, job, output / job.name, progress=report)
         except (WeightsError, DistributedError):
             raise
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
             failure = _one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
-            if models.parallel_group is not None and models.parallel_group.desynchronised:
+            group = pipe.components.parallel_group
+            if group is not None and group.desynchronised:
                 raise DistributedError(
                     f"{job.name}: {failure}; the processes that share it must stop"
                 ) from error

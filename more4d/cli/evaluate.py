@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.foundation.errors import InputError
     from more4d.pipelines.components import Components
     from more4d.pipelines.sampling import check_sampling
-    from more4d.runs.lock import locked
+    from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:

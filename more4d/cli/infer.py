@@ -123,6 +123,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.device import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
+    from more4d.pipeline import More4DPipeline
     from more4d.pipelines.components import Components, Lora
     from more4d.pipelines.sampling import check_sampling
 
@@ -148,13 +149,14 @@ def run(options: argparse.Namespace) -> int:
     check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
+    pipe = More4DPipeline(models)
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
+            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
         )
     if processes.are_several:
-        return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(models, jobs, options.output, show=not options.quiet)
+        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
+    return run_batch(pipe, jobs, options.output, show=not options.quiet)
 
 
 def _add_how(group: Any) -> None:
@@ -216,19 +218,21 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list, unique_names
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
+    from more4d.pipelines.cameras import parse_cameras
+    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values
 
-    for camera in options.camera or ():
-        if camera.endswith(".json"):
-            check_camera(camera)
+    cameras = parse_cameras(options.camera or ())
+    for camera in cameras:
+        if camera.file is not None:
+            camera.check()
         else:
             with usage_errors(options.parser):
-                check_camera(camera)
+                camera.check()
     job = Job(
         name="item",
         image=options.photo,
         prompt=options.prompt or "",
-        cameras=tuple(dict.fromkeys(options.camera or DEFAULT_CAMERAS)),
+        cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         intrinsics=options.intrinsics,
         tracks=options.tracks,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from more4d.performance.step_cache import StepCacheConfig
+    from more4d.performance.config import StepCacheConfig
     from more4d.pipelines.preset import Preset, Sampling
 
 NO_CACHE = "none"
@@ -103,7 +103,7 @@ def _changed(settings: "Sampling", options: argparse.Namespace, stage: int) -> "
 def _cache(choice: CacheChoice, own: "StepCacheConfig | None") -> "StepCacheConfig | None":
     """The chosen cache; what the preset knows of this kind (coefficients, ratios) is kept."""
     from more4d.foundation.config import from_mapping
-    from more4d.performance.step_cache import StepCacheConfig
+    from more4d.performance.config import StepCacheConfig
 
     if choice.kind == NO_CACHE:
         return None
@@ -152,7 +152,7 @@ def parse_cache(text: str) -> CacheChoice:
     """KIND or KIND:AMOUNT, for argparse; whether it goes with a network is another matter."""
     from more4d.foundation.config import from_mapping
     from more4d.foundation.errors import ConfigError
-    from more4d.performance.step_cache import StepCacheConfig
+    from more4d.performance.config import StepCacheConfig
 
     kind, separator, amount = text.partition(":")
     choice = CacheChoice(kind=kind, amount=_number(amount) if separator else None)

@@ -54,8 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.cli.device import open_device
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
     from more4d.pipelines.components import Components
-    from more4d.runs.lock import locked
-    from more4d.runs.record import RunRecord
+    from more4d.runs.record import RunRecord, locked
 
     models = Components.open(
         options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)

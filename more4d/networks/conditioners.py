@@ -1,6 +1,6 @@
 """What conditions the transformers besides latents: prompts through umT5, photos through CLIP's vision tower.
 
-The only module of the networks that imports transformers.
+transformers is imported where an encoder is built, because that takes seconds.
 """
 
 import logging
@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.precision import Fp32Buffers
@@ -67,6 +66,8 @@ class UMT5TextEncoder(nn.Module):
                 f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}"
             )
         self.config = config
+        from transformers import UMT5Config, UMT5EncoderModel
+
         self.encoder = UMT5EncoderModel(
             UMT5Config(
                 vocab_size=config.vocab,
@@ -123,6 +124,8 @@ def _tokenizer(name: str) -> Callable[[str], list[int]]:
         raise WeightsError(
             f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
         )
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -182,6 +185,8 @@ class ClipVision(Fp32Buffers):
                 f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
             )
         self.config = config
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
         self.vision = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=config.dim,

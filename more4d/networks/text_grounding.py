@@ -29,8 +29,8 @@ class TextGroundingConfig:
         classes: sizes of the groups of answers of which one is right: as trained, the verbs and the ways of
             `datasets.labels`, each after "scenery".
         self_attention_blocks: how often the cells compare what they have read before they answer.
-        inverse_temperature: factor of the logits of the probabilities that a generator is told; 1 as they are trained.
-            A thing that is half believed to move goes half of its way, which is never right.
+        inverse_temperature: factor of the logits of the probabilities that a generator is told; 1 as they are
+            trained. A thing that is half believed to move goes half of its way, which is never right.
     """
 
     feature_dim: int = 96

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.codec_blocks import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames, moving_mask
+from more4d.networks.tiny_video import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 
 COARSE = 4
 """Pixels per cell of the decoder's coarse motion."""

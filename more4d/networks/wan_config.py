@@ -12,10 +12,11 @@ CLIP_DIM = 1280
 class WanConfig:
     """The numbers of a Wan transformer; the defaults are those all published ones share.
 
-    `motion_token_alignment` says which tokens motion features guide where reference tokens stand in front: with
-    "aligned" those of the video, each by its own cell; with "moge4d" the same number of tokens from the very
-    first on, so that a frame's guidance lands on the frame before it and the last frame has none. The latter
-    is how the reference implementation computes, and what weights trained with it have learned to expect.
+    `motion_token_alignment` says which tokens motion features guide where reference tokens stand in front:
+    with "aligned" those of the video, each by its own cell; with "moge4d" the same number of tokens from the
+    very first on, so that a frame's guidance lands on the frame before it and the last frame has none. The
+    latter is how the reference implementation computes, and what weights trained with it have learned to
+    expect.
     """
 
     in_channels: int
@@ -30,7 +31,6 @@ class WanConfig:
     text_length: int = 512
     image_dim: int | None = None
     reference_tokens: bool = False
-    control_adapter: bool = False
     motion_feature_dim: int | None = None
     motion_token_alignment: Literal["aligned", "moge4d"] = "aligned"
     cross_attn_norm: bool = True

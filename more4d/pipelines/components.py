@@ -134,6 +134,13 @@ class Components:
         models.check()
         return models
 
+    def reopened(self, *, device: torch.device | None = None, memory: Memory | None = None) -> "Components":
+        """The same files for another device or memory mode; nothing is loaded yet."""
+        preset = self.preset if memory is None else replace(self.preset, memory=memory)
+        other = Components(self.folder, preset, device or self.device)
+        other.loras, other._checkpoints = self.loras, self._checkpoints
+        return other
+
     def check(self) -> None:
         """Look at every file's header, and refuse what cannot play its part.
 

@@ -1,19 +1,17 @@
-"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`."""
+"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`.
+
+Imports no torch: the command line checks its values here before it waits for that.
+"""
 
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from more4d.diffusion.sampler import SAMPLERS
-from more4d.files.checkpoint_headers import plural
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
-from more4d.networks.interface import FRAME_STRIDE
-from more4d.performance.attention import ATTENTION
-from more4d.performance.offload import Memory
-from more4d.performance.step_cache import StepCacheConfig
+from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 
 NAME = "preset.yaml"
 WEIGHTS = USER_WEIGHTS
@@ -22,6 +20,10 @@ GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
 MOST_STEPS = 1000
+SAMPLERS = ("euler", "heun", "unipc")
+"""Names of `diffusion.sampler.SAMPLERS`, whose module imports torch."""
+FRAME_STRIDE = 4
+"""That of `networks.interface`, whose module imports torch."""
 ESTIMATORS = ("small", "unidepth", "transformers")
 
 
@@ -63,6 +65,7 @@ class Sampling:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
+        check_guidance(self.cache, batched_cfg=self.batched_cfg, guidance_skip=self.guidance_skip)
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
@@ -260,7 +263,8 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
     missing = [(component, path) for component, path in paths if not path.exists()]
     if missing:
         component, path = missing[0]
-        more = f" and {plural(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        others = len(missing) - 1
+        more = f" and {others} other file{'s' * (others > 1)}" if others else ""
         place = [] if folder == WEIGHTS else [str(folder)]
         words = ["bash scripts/more4d.sh weights check", *place, *(["--preset", asked] if asked else [])]
         raise WeightsError(

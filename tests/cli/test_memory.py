@@ -1,5 +1,5 @@
 from more4d.cli import infer
-from more4d.performance.offload import MEMORY_MODES
+from more4d.performance.config import MEMORY_MODES
 
 
 def test_the_command_line_knows_all_memory_modes_and_no_others(command, photo):

@@ -7,11 +7,13 @@ import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
-from more4d.networks.vae_tiles import CELL_PX, FirstHalf, SecondHalf
 from more4d.networks.video_vae import (
+    CELL_PX,
     WAN_MEAN,
     WAN_STD,
+    FirstHalf,
     LatentStatistics,
+    SecondHalf,
     WanVideoVae,
     WanVideoVaeConfig,
 )

@@ -1,4 +1,4 @@
-"""Imports point down only; the contracts stand in pyproject.toml."""
+"""Imports point down only; the contract is in pyproject.toml."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from tests.architecture.source import ROOT
 
 
-def test_every_contract_of_floors_and_doors_is_kept() -> None:
+def test_imports_point_down() -> None:
     linted = subprocess.run(
         [sys.executable, "-c", "import importlinter.cli as cli; cli.lint_imports_command(['--no-cache'])"],
         cwd=ROOT,

@@ -13,8 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
-from more4d.performance.attention import COMPLEX, attention_kernel, compile_blocks, is_compiled
 from more4d.performance.offload import OffloadedModule
+from more4d.performance.prepare import COMPLEX, attention_kernel, compile_blocks, is_compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,9 +22,10 @@ COMPILED = """
 import sys
 import torch
 from torch._dynamo.utils import counters
-from more4d.performance.attention import compile_blocks, is_compiled
+from more4d.performance.prepare import compile_blocks, is_compiled
 from more4d.performance.offload import OffloadedModule
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.config import StepCacheConfig
+from more4d.performance.step_cache import step_cache
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
 
@@ -49,9 +50,9 @@ assert all(map(is_compiled, transformer.blocks))
 for timestep, expected in zip((900.0, 400.0), plain):
     assert torch.allclose(asked(timestep), expected, atol=1e-6)
 for kind, exact in (("first-block", {"threshold": 0.0}), ("taylorseer", {"interval": 1})):
-    with step_cache(transformer, StepCacheConfig(kind=kind, **exact), calls=2) as passes:
+    with step_cache(transformer, StepCacheConfig(kind=kind, **exact), calls=2) as branch:
         for timestep, expected in zip((900.0, 400.0), plain):
-            with passes.enter("conditional"):
+            with branch("cond"):
                 assert torch.allclose(asked(timestep), expected, atol=1e-6), kind
 print(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
 """

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from more4d.foundation.errors import InputError
-from more4d.runs.lock import LOCK, locked
+from more4d.runs.record import LOCK, locked
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):

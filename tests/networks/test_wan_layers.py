@@ -2,7 +2,7 @@
 
 import torch
 
-from more4d.networks.rotary import Float64Timesteps, apply_rotary, rotary_table
+from more4d.networks.wan_layers import apply_rotary, rotary_table, timestep_sinusoid
 
 
 def test_rotation_depends_on_the_difference_of_positions_only():
@@ -37,7 +37,7 @@ def test_half_precision_vectors_are_turned_by_exact_angles():
 
 
 def test_timesteps_are_cosines_then_sines():
-    embedded = Float64Timesteps(8)(torch.tensor([0.0, 937.5]))
+    embedded = timestep_sinusoid(torch.tensor([0.0, 937.5]), 8)
     assert embedded[0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     angles = 937.5 / 10000 ** (torch.arange(4, dtype=torch.float64) / 4)
     assert torch.equal(embedded[1], torch.cat([angles.cos(), angles.sin()]).float())

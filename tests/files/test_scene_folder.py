@@ -1,12 +1,11 @@
 import torch
 
 from more4d.files.image import load_image, save_image
+from more4d.files.scene_folder import HOLE_COLOUR, save_batch_sheet, save_scene_sheet
 from more4d.files.tracks import save_tracks
 from more4d.files.video import write_mask_video, write_video
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.runs.batch_sheet import save_batch_sheet
-from more4d.runs.item_sheet import HOLE_COLOUR, save_item_sheet
 
 
 def an_item(folder, frames: int = 3):
@@ -32,7 +31,7 @@ def an_item(folder, frames: int = 3):
 
 def test_holes_are_marked_in_half_of_the_renderings(tmp_path):
     folder = an_item(tmp_path / "item")
-    save_item_sheet(folder, ["orbit"], "it rolls")
+    save_scene_sheet(folder, ["orbit"], "it rolls")
     sheet = load_image(folder / "sheet.png")
     marked = (sheet - torch.tensor(HOLE_COLOUR)).abs().amax(-1) < 0.02
     assert int(marked.sum()) == 3 * 160 * 80  # three frames, half of a tile each
@@ -40,7 +39,7 @@ def test_holes_are_marked_in_half_of_the_renderings(tmp_path):
 
 def test_an_item_without_cameras_has_a_sheet(tmp_path):
     folder = an_item(tmp_path / "item", frames=1)
-    save_item_sheet(folder, [], "it rolls")
+    save_scene_sheet(folder, [], "it rolls")
     assert load_image(folder / "sheet.png").shape[0] > 160
 
 
