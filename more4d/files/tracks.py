@@ -39,7 +39,7 @@ _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption")
 _FLOAT16_LIMIT = 60_000.0
 
 
-def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
+def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
     """Write tracks as safetensors; motion keeps float16's 11 significant bits in normalised units.
 
     Equal tracks are equal files.
@@ -70,7 +70,7 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         sort_metadata(temporary)
 
 
-def load_tracks(path: Path) -> PointTracks:
+def load_tracks(path: str | Path) -> PointTracks:
     """Read a track file of either kind.
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from more4d.foundation.resources import BUNDLED_WEIGHTS
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 SMALL = {
@@ -18,7 +20,20 @@ SMALL = {
     "04_finetune_lora": ["--frames", "5", "--steps", "1", "--batch", "2"],
     "05_depth_backend": ["--frames", "5"],
 }
+PIXELS = "pixels: 12288"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def smaller_pictures(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled weights with a preset of a quarter of the pixels, under the name "tiny"."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for weights in BUNDLED_WEIGHTS.glob("*.safetensors"):
+        (folder / weights.name).symlink_to(weights)
+    preset = (BUNDLED_WEIGHTS / "preset.yaml").read_text()
+    assert PIXELS in preset
+    (folder / "preset.yaml").write_text(preset.replace(PIXELS, "pixels: 3072"))
+    monkeypatch.setattr("more4d.pipelines.preset.BUNDLED_WEIGHTS", folder)
 
 
 def test_every_example_is_run_here() -> None:
