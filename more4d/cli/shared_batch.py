@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.batch import Outcome, make_item, summarise
-from more4d.cli.messages import report_error
+from more4d.cli.batch import BatchProgress, Outcome, make_item, summarise
+from more4d.cli.main import report_error
 from more4d.cli.processes import Processes
-from more4d.cli.progress_bar import BatchProgress
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.work_queue import WorkerState, WorkQueue
