@@ -65,7 +65,8 @@ class Sampling:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
-        check_guidance(self.cache, batched_cfg=self.batched_cfg, guidance_skip=self.guidance_skip)
+        batched = self.batched_cfg and self.guidance != 1
+        check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
