@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Camera": "more4d.geometry.camera",
-    "CameraPath": "more4d.geometry.camera_path",
-    "DepthMap": "more4d.geometry.depth_map",
+    "CameraPath": "more4d.geometry.camera",
+    "DepthMap": "more4d.geometry.camera",
     "Lora": "more4d.pipelines.components",
     "More4DPipeline": "more4d.pipeline",
     "PointTracks": "more4d.geometry.tracks",

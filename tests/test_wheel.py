@@ -70,9 +70,8 @@ def test_the_wheel_has_every_bundled_file(installed: Path) -> None:
 
 def test_the_wheel_has_the_command_and_the_licences(installed: Path) -> None:
     (information,) = installed.glob("more4d-*.dist-info")
-    start = re.search(
-        r"^more4d = ([\w.]+):(\w+)$", (information / "entry_points.txt").read_text(), re.MULTILINE
-    )
+    commands = (information / "entry_points.txt").read_text()
+    start = re.search(r"^more4d = ([\w.]+):(\w+)$", commands, re.MULTILINE)
     assert start and callable(getattr(importlib.import_module(start[1]), start[2]))
     assert {path.name for path in (information / "licenses").iterdir()} == {"LICENSE", "NOTICE"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.resources import BUNDLED_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,12 @@ def smaller_pictures(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     assert PIXELS in preset
     (folder / "preset.yaml").write_text(preset.replace(PIXELS, "pixels: 3072"))
     monkeypatch.setattr("more4d.pipelines.preset.BUNDLED_WEIGHTS", folder)
+
+
+@pytest.fixture(autouse=True)
+def same_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an example registers is forgotten after it."""
+    monkeypatch.setattr(DEPTH_ESTIMATORS, "_backends", dict(DEPTH_ESTIMATORS._backends))
 
 
 def test_every_example_is_run_here() -> None:
