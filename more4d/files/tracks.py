@@ -51,7 +51,7 @@ _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption")
 _FLOAT16_LIMIT = 60_000.0
 
 
-def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
+def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
     """Write tracks as safetensors; motion is stored as float16 (11 significant bits) in normalised units.
 
     Equal tracks give equal files.
@@ -82,7 +82,7 @@ def save_tracks(path: Path, tracks: PointTracks, *, metadata: dict[str, str] | N
         sort_metadata(temporary)
 
 
-def load_tracks(path: Path) -> PointTracks:
+def load_tracks(path: str | Path) -> PointTracks:
     """Read a track file of either kind.
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
