@@ -150,7 +150,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
         wan = PUBLISHED[f"{name}-{SIZES[arguments.preset]}"]
         config = STraGConfig(wan=wan) if kind == "strag" else ViSMConfig(wan=wan)
     else:
-        config = Components.open(preset=arguments.preset).config(kind)
+        config = Components.from_pretrained(preset=arguments.preset).config(kind)
     if arguments.layers:
         config = replace(config, wan=replace(config.wan, layers=arguments.layers))
     device = torch.device(arguments.device)

@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     parts = dict(part.split("=", 1) for part in arguments.part)
-    models = Components.open(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
+    models = Components.from_pretrained(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
     own = getattr(models.preset, arguments.stage)
     guidance = own.guidance if arguments.guidance is None else arguments.guidance
     plain = replace(own, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)

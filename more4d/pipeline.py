@@ -163,7 +163,7 @@ class More4DPipeline:
         if preset not in preset_names() and Path(preset).is_dir():
             preset, folder = None, Path(preset)
         return cls(
-            Components.open(folder, device, preset=preset, components=components, loras=loras, memory=memory)
+            Components.from_pretrained(folder, device, preset=preset, components=components, loras=loras, memory=memory)
         )
 
     @property

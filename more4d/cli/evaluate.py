@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
     parts, device = dict(options.part), open_device(options.device)
-    models = Components.open(options.weights, device, preset=options.preset, components=parts)
+    models = Components.from_pretrained(options.weights, device, preset=options.preset, components=parts)
     models.preset = with_sampling_options(models.preset, options)
     check_sampling(models)
     output = options.output or Path("output") / "evaluation" / models.preset.name

@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
-    models = Components.open(
+    models = Components.from_pretrained(
         options.weights,
         device,
         preset=options.preset,

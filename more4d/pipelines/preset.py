@@ -4,6 +4,7 @@ Imports no torch: the command line checks its values here before it waits for th
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -227,6 +228,28 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
+
+
+def choose_preset(
+    name: str | None = None,
+    weights: Path | None = None,
+    *,
+    components: Mapping[str, str] | None = None,
+    memory: Memory | None = None,
+) -> tuple[Preset, Path]:
+    """`find_preset`, with what replaces the preset's own values.
+
+    Args:
+        components: other files for some components; see `with_component`.
+        memory: where weights are; by default as the preset says.
+
+    Raises:
+        ConfigError, WeightsError: as `find_preset` and `with_component`.
+    """
+    preset, folder = find_preset(name, weights)
+    for component, file in (components or {}).items():
+        preset = with_component(preset, component, file)
+    return (replace(preset, memory=memory) if memory else preset), folder
 
 
 def load_preset(folder: Path) -> Preset:
