@@ -245,8 +245,8 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
             request = SamplingRequest(
                 settings=case.settings,
                 noise=subject.noise(),
-                conditional=conditional,
-                unconditional=lambda: unconditional,
+                cond=conditional,
+                uncond=None if case.settings.guidance == 1 else unconditional,
                 on_step=lambda: moments.append(wait(device)),
             )
             sample_latents(network, request)

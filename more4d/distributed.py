@@ -1,12 +1,12 @@
-"""Several processes of a launcher (torchrun, accelerate launch) at one command: the only code that knows of them.
+"""Several processes of a launcher (torchrun, accelerate launch) at one command.
 
-    a list of items      each process makes a part of it (`split`), results are gathered, the first one reports
-    --context-parallel   all processes compute every sample together: `ContextParallelSampler` wraps the sampler
+    a list of items      each process makes a part of it (`Processes.split`); the first one reports
+    --context-parallel   all processes compute every sample together (`ContextParallelSampler`)
 
-With context parallelism the first process alone reads inputs, encodes conditions, decodes and writes. Whenever
-it samples it sends the request to the others, and all take the same steps, sharing the tokens of every call of
-the network (`networks.context_parallel`). So the others load 4D-STraG or 4D-ViSM and nothing else. A command
-that runs as one process never imports this module.
+With context parallelism the first process alone reads inputs, encodes conditions, decodes and writes.
+Whenever it samples it sends the request to the others, and all take the same steps, sharing the tokens of
+every call of the network (`networks.context_parallel`). So the others load 4D-STraG or 4D-ViSM and nothing
+else. A command that runs as one process never imports this module.
 """
 
 import os
@@ -27,7 +27,7 @@ from more4d.pipelines.components import Components, Sampler
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
 
 IDLE_TIMEOUT = timedelta(days=30)
-"""Between two messages a whole item may be made. A process that ends is noticed by the connection it closes."""
+"""A whole item may be made between two messages; a process that ends closes its connection."""
 LOAD_TIMEOUT = timedelta(hours=1)
 """As long as one process may take to load a network that another has loaded."""
 LAUNCH = "MORE4D_LAUNCH='torchrun --nproc-per-node 2' bash infer.sh"
@@ -131,8 +131,8 @@ class Processes:
     def split(self, items: Sequence[Item], run: Callable[[int, Item], Made]) -> list[Made | str]:
         """Run each item in one of the processes, and gather what they made in all of them.
 
-        A process stops at the first `More4DError` that `run` raises; an item that is not made is an error line
-        in place of its result.
+        A process stops at the first `More4DError` that `run` raises; items that it does not make have an
+        error line in place of their result.
 
         Args:
             items: the same in all processes; each makes a contiguous part of them.
@@ -206,13 +206,15 @@ class ParallelGroup:
         try:
             distributed.broadcast_object_list(received, src=0, group=self.control_group)
         except RuntimeError as error:
-            raise DistributedError("process 0 has ended in the middle of the run; see its messages") from error
+            raise DistributedError(
+                "process 0 has ended in the middle of the run; see its messages"
+            ) from error
         return received[0]
 
 
 @dataclass(frozen=True)
 class ContextParallelSampler:
-    """A `pipelines.components.Sampler` for the first process, which all processes of the group take part in."""
+    """The `Sampler` of the first process, for samples that all processes of the group compute together."""
 
     group: ParallelGroup
 
@@ -295,7 +297,9 @@ def run_sampling_worker(components: Components, group: ParallelGroup) -> int:
     return message
 
 
-def _take_part(components: Components, component: str, request: SamplingRequest, group: ParallelGroup) -> None:
+def _take_part(
+    components: Components, component: str, request: SamplingRequest, group: ParallelGroup
+) -> None:
     with components.on_device(component) as (network,):
         sample_latents(network, request, ContextParallel(group.tensor_group))
 
@@ -317,7 +321,7 @@ def _gather(values: list[Any]) -> list[Any]:
         return gather_object(values)
     except RuntimeError as error:
         raise DistributedError(
-            f"a process has ended before the run did ({_first_line(error)}); the same command goes on from here"
+            f"a process ended before the run did ({_first_line(error)}); the same command goes on from here"
         ) from error
 
 

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.infer import add_weights_options, parse_device
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, preset_of
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -85,13 +84,12 @@ def run(options: argparse.Namespace) -> int:
     """Measure, or go on measuring; prints the results as JSON."""
     import json
 
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.evaluation.perception import PerceptualOptions
     from more4d.evaluation.running import evaluate
     from more4d.evaluation.sections import EvaluationOptions
     from more4d.foundation.errors import InputError
     from more4d.pipelines.components import Components
-    from more4d.pipelines.sampling import check_sampling
     from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
@@ -99,10 +97,9 @@ def run(options: argparse.Namespace) -> int:
             options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
-    parts, device = dict(options.part), open_device(options.device)
-    models = Components.from_pretrained(options.weights, device, preset=options.preset, components=parts)
-    models.preset = with_sampling_options(models.preset, options)
-    check_sampling(models)
+    preset, folder = preset_of(options)
+    models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
+    models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name
     perception = PerceptualOptions(
         clip=options.clip, video_features=options.video_features, lpips=options.lpips
@@ -133,9 +130,6 @@ class _Bar:
     def __call__(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        from more4d.cli.interrupts import stop_if_interrupted
-
-        stop_if_interrupted()
         if not self._show:
             return
         if stage != self._stage:

@@ -2,30 +2,29 @@
 
 import argparse
 import logging
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
-from more4d.cli.usage_errors import usage_errors
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import (
+    add_device_option,
+    add_sampling_options,
+    add_weights_options,
+    preset_of,
+    usage_errors,
+)
+from more4d.foundation.errors import WeightsError
+from more4d.foundation.resources import SAMPLES
 
 if TYPE_CHECKING:
+    import torch
+
+    from more4d.pipelines.components import Sampler
     from more4d.runs.job import Job
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SAMPLES = ROOT / "examples" / "samples.jsonl"
-PARTS = (
-    "trajectory_codec",
-    "strag",
-    "text",
-    "video_codec",
-    "vism",
-    "depth",
-    "motion_features",
-    "clip",
-)
-MEMORY = ("full", "model", "group", "fp8", "sequential")  # MEMORY_MODES, whose module takes seconds to import
 
 EXAMPLES = """\
 examples:
@@ -115,60 +114,69 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything, then make every item; 1 if one of them failed."""
     if options.list_cameras:
-        from more4d.geometry.camera_paths import describe_camera_paths
+        from more4d.geometry.camera_recipes import describe_camera_paths
 
         print(describe_camera_paths())
         return 0
-    from more4d.cli.batch import run_batch
-    from more4d.cli.context_parallel import run_context_parallel
-    from more4d.cli.device import open_device
-    from more4d.cli.processes import Processes
-    from more4d.cli.shared_batch import run_shared_batch
-    from more4d.pipeline import More4DPipeline
-    from more4d.pipelines.components import Components, Lora
-    from more4d.pipelines.sampling import check_sampling
-
+    # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
+    jobs = jobs_of(options)
+    preset, folder = preset_of(options)
+    check_loras(options)
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
-    jobs = jobs_of(options)
-    processes = Processes.launched()
-    device = open_device(processes.device(options.device))
-    processes.share_cores()
+
+    from more4d.cli.batch import run_batch, run_shared_batch
+    from more4d.cli.options import open_device, usable_cores
+    from more4d.pipeline import More4DPipeline
+    from more4d.pipelines.component_files import Lora
+    from more4d.pipelines.components import Components
+
+    show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
-    models = Components.from_pretrained(
-        options.weights,
-        device,
-        preset=options.preset,
-        components=dict(options.part),
-        loras=loras,
-        memory=options.memory,
-    )
-    models.preset = with_sampling_options(models.preset, options)
-    check_sampling(models, shared=options.context_parallel)
-    if options.independent_views:
-        models.preset = replace(models.preset, consistent_views=False)
-    pipe = More4DPipeline(models)
+
+    def open_components(device: "torch.device", sampler: "Sampler | None" = None) -> Components:
+        settings = {"loras": loras, "asked": options.preset, "sampler": sampler}
+        components = Components.open(preset, folder, device, **settings)
+        components.check_sampling(shared=options.context_parallel)
+        return components
+
+    if not (options.context_parallel or launched_processes() > 1):
+        pipe = More4DPipeline(open_components(open_device(options.device)))
+        return run_batch(pipe, jobs, options.output, show=show)
+    from more4d.distributed import Processes, run_context_parallel
+
+    processes = Processes.launched()
+    device = open_device(processes.device(options.device))
+    processes.share_cores(usable_cores())
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
+            processes,
+            device,
+            partial(open_components, device),
+            lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
         )
-    if processes.are_several:
-        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(pipe, jobs, options.output, show=not options.quiet)
+    return run_shared_batch(
+        More4DPipeline(open_components(device)), jobs, options.output, processes, show=show
+    )
+
+
+def launched_processes() -> int:
+    """How many processes a launcher has started for this command; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _add_how(group: Any) -> None:
-    """Networks, device, memory, low-rank updates."""
+    """Add networks, device, memory and LoRAs."""
+    from more4d.performance.config import MEMORY_MODES
+
     add_weights_options(group)
-    group.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(group)
     group.add_argument(
         "--memory",
-        choices=MEMORY,
+        choices=MEMORY_MODES,
         help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
         "(default: as the preset says); more4d plan tells what fits",
     )
@@ -186,30 +194,6 @@ def _add_how(group: Any) -> None:
             metavar="FILE[:STRENGTH]",
             help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
         )
-
-
-def add_weights_options(group: Any) -> None:
-    """The arguments that say which networks are used: `--preset`, `--weights` and `--part`."""
-    group.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="tiny (default), fun-1.3b, fun-14b, moge4d, or a .yaml of your own; see docs/weights.md",
-    )
-    group.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FOLDER",
-        help="where the preset's files lie (default: models); a folder with a preset.yaml needs no --preset",
-    )
-    group.add_argument(
-        "--part",
-        action="append",
-        default=[],
-        type=_part,
-        metavar="PART=FILE",
-        help="another file for a part of the preset, such as strag=runs/weights/strag.safetensors or "
-        "depth=transformers:FOLDER; repeat for more",
-    )
 
 
 def jobs_of(options: argparse.Namespace) -> list["Job"]:
@@ -256,11 +240,18 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     with usage_errors(options.parser):
         check(job)
     check_files(job)
-    return unique_names([_named(job, source)])
+    return unique_names([replace(job, name=source.stem)])
 
 
-def _named(job: "Job", source: Path) -> "Job":
-    return replace(job, name=source.stem)
+def check_loras(options: argparse.Namespace) -> None:
+    """Refuse LoRA files that are not there.
+
+    Raises:
+        WeightsError: names the file.
+    """
+    for path, _ in (*options.strag_lora, *options.vism_lora):
+        if not path.exists():
+            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
 
 
 def _refuse_with_list(options: argparse.Namespace) -> None:
@@ -287,16 +278,6 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
         raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
 
 
-def _part(text: str) -> tuple[str, str]:
-    """PART=FILE; `pipelines.preset.with_component` knows what the file may be."""
-    part, _, file = text.partition("=")
-    if not file:
-        raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
-    if part not in PARTS:
-        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(PARTS)}")
-    return part, file
-
-
 def _lora(text: str) -> tuple[Path, float]:
     """FILE or FILE:STRENGTH."""
     file, separator, strength = text.rpartition(":")
@@ -309,10 +290,3 @@ def _lora(text: str) -> tuple[Path, float]:
     if not -10 <= value <= 10:
         raise argparse.ArgumentTypeError(f"the strength must lie between -10 and 10, got {strength}")
     return Path(file), value
-
-
-def parse_device(text: str) -> str:
-    """The name of a device, for argparse."""
-    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
-        return text
-    raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")

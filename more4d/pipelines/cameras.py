@@ -1,17 +1,42 @@
-"""Camera paths that are asked for by name or by file, read once and sampled for a scene.
+"""Cameras as people give them: intrinsics in numbers, and camera paths by name or by file.
 
 Command lines and job lists are checked with this module before torch is imported.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera_recipes import check_camera_path_name
+
 if TYPE_CHECKING:
     from more4d.geometry.camera import Camera
     from more4d.geometry.camera_path import CameraPath
     from more4d.geometry.tracks import PointTracks
+
+Intrinsics = tuple[float, float, float, float]
+PIXEL_INTRINSICS_FROM = 10.0
+"""A focal length above this is in pixels: in image widths it would be a view of under 6 degrees."""
+
+
+def check_intrinsics(numbers: Intrinsics) -> None:
+    """Refuse (fx, fy, cx, cy) that no lens can have, whatever the size of the image.
+
+    Raises:
+        InputError: names the numbers.
+    """
+    shown = ",".join(f"{number:g}" for number in numbers)
+    fx, fy = numbers[:2]
+    if not all(math.isfinite(number) for number in numbers) or min(fx, fy) <= 0:
+        raise InputError(f"intrinsics {shown}: fx,fy,cx,cy must be finite, and fx and fy positive")
+    if (fx > PIXEL_INTRINSICS_FROM) != (fy > PIXEL_INTRINSICS_FROM):
+        raise InputError(
+            f"intrinsics {shown}: fx and fy must both be in pixels (above {PIXEL_INTRINSICS_FROM:g}) or both "
+            "normalised (fx in picture widths, fy in picture heights)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +71,13 @@ class CameraSpec:
             InputError: lists the names, or says what is wrong with the file.
         """
         if self.file is None:
-            from more4d.geometry.camera_paths import check_camera_path_name
-
             check_camera_path_name(self.name)
             return
+        if not self.file.exists():  # before torch is imported
+            raise InputError(
+                f"cannot read {self.file}: No such file or directory; give a camera path file "
+                "(.json with keyframes)"
+            )
         from more4d.geometry.camera import Camera
 
         self.sample(frames=2, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)

@@ -4,7 +4,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
-from more4d.files.checkpoint_headers import read_headers
-from more4d.files.fingerprint import content_name, fingerprint, path_fingerprint
+from more4d.files.fingerprint import fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     NATIVE_LAYOUT,
+    Lora,
+    all_loras,
     component_options,
     component_path,
     drop_unused_motion_features,
     inspect_component,
+    warn_of_other_codec,
 )
 from more4d.pipelines.conditions import EncodedPrompts
-from more4d.pipelines.preset import GUIDE, LoraFiles, Preset, check_files, choose_preset
+from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, check_settings, sample_latents
 from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
 from more4d.weights.load import init_empty
 from more4d.weights.lora.merge import check_lora, merge_loras
 from more4d.weights.lora.reading import read_lora
-from more4d.weights.network_files import read_network_header
 from more4d.weights.registry import ROLES
 
 ENCODERS = ("text", "clip", "motion_features")
@@ -44,11 +45,8 @@ PROMPT_CACHE_SIZE = 64
 Sampler = Callable[["Components", str, SamplingRequest], Tensor]
 """(components, component, request) -> clean latents; see `Components.sample`."""
 
-CODEC_METADATA_KEY = "trajectory_codec"
-"""What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
-
 UNTRAINED_LAYOUTS = ("wan-fun-control",)
-"""Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
+"""Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
 OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
 DEPTH_ALTERNATIVES = {
@@ -61,25 +59,12 @@ DEPTH_ALTERNATIVES = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
-
-    Attributes:
-        path: of the file.
-        strength: 1 for what was trained, less or more for less or more of it.
-    """
-
-    path: Path
-    strength: float = 1.0
-
-
 class Components:
     """The networks of a preset by the name of their component (`preset.ComponentFiles`).
 
     A network is loaded when it is first needed. It computes inside `on_device`, and waits between uses where
-    `preset.memory` says (`performance.offload`): in all modes but full, the GPU holds the networks of one such
-    block and no others. `free` drops networks, unless the preset keeps them loaded.
+    `preset.memory` says (`performance.offload`): in all modes but full, the GPU holds the networks of one
+    such block and no others. `free` drops networks, unless the preset keeps them loaded.
 
     Attributes:
         preset: final: sizes, sampling settings, files, memory mode.
@@ -98,7 +83,7 @@ class Components:
         sampler: Sampler | None = None,
     ) -> None:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
-        self.loras = _all_loras(folder, preset.loras, loras or {})
+        self.loras = all_loras(folder, preset.loras, loras or {})
         self._sampler = sampler or sample_on_device
         self._loaded: dict[str, OffloadedModule] = {}
         self._depth: DepthEstimator | None = None
@@ -190,35 +175,16 @@ class Components:
                 "with scripts/4D_STraG_training, then give --part strag=FILE",
                 self._path("strag"),
             )
-        self._check_codec()
-
-    def _check_codec(self) -> None:
-        """Say so where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than is here."""
-        path = self._path("strag")
-        trained_with = {}
-        if self.checkpoint("strag").layout == NATIVE_LAYOUT and path.is_file():
-            trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
-        for lora in self.loras.get("strag", ()):
-            trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
-        if not any(trained_with.values()):
-            return
-        codec = self._path("trajectory_codec")
-        own = self.checkpoint("trajectory_codec").layout == NATIVE_LAYOUT
-        here = content_name(codec, {} if own else self._options("trajectory_codec"))
-        for path, name in trained_with.items():
-            if name not in (None, here):
-                _log.warning(
-                    "%s was trained with another trajectory codec than %s, so the motion it makes means "
-                    "nothing; give the codec of its training with --part trajectory_codec=FILE",
-                    path,
-                    codec,
-                )
+        warn_of_other_codec(
+            self.preset,
+            self.folder,
+            self.checkpoint("strag"),
+            self.checkpoint("trajectory_codec"),
+            self.loras.get("strag", ()),
+        )
 
     def check_sampling(self, *, shared: bool = False) -> None:
-        """Refuse sampling settings of the preset that do not go with its networks or the device.
-
-        Args:
-            shared: whether several processes compute each sample together.
+        """Refuse sampling settings that do not go with the networks or the device; see `check_settings`.
 
         Raises:
             ConfigError: one line about the first of them.
@@ -403,7 +369,7 @@ class Components:
             yield
         finally:
             if not self.preset.keep_loaded or self.preset.memory != "full":
-                self._depth = None  # the estimator has no memory modes: it stays on the device while it exists
+                self._depth = None  # it has no memory modes: it is on the device as long as it exists
             self.free(*self._loaded)
 
     def free(self, *components: str) -> None:
@@ -420,7 +386,6 @@ class Components:
             torch.cuda.empty_cache()
 
     def _options(self, component: str) -> dict[str, Any]:
-        """What the preset says about reading a part's file; a file of our own format says it itself."""
         return component_options(self.preset, self.folder, component)
 
     def _path(self, component: str) -> Path:
@@ -433,16 +398,3 @@ def sample_on_device(
     """Sample with one process: `sampling.sample_latents` with the generator on its device."""
     with components.on_device(component) as (network,):
         return sample_latents(network, request)
-
-
-def _all_loras(
-    folder: Path, own: LoraFiles, given: Mapping[str, Sequence[Lora]]
-) -> dict[str, tuple[Lora, ...]]:
-    """The updates of each generator: the preset's own, then those that were given."""
-    found = {}
-    for component in (field.name for field in fields(LoraFiles)):
-        named = getattr(own, component)
-        first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
-        if each := (*first, *given.get(component, ())):
-            found[component] = each
-    return found

@@ -7,7 +7,6 @@ into steps. It only ever picks depths that are there, and leaves slopes of one c
 """
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from more4d.geometry.camera import Camera
 from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.framing import MAX_ASPECT, fit, fit_depth, working_size
 from more4d.geometry.tracks import PointTracks
+from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset
 
@@ -35,16 +35,12 @@ PIXELS_AT_ONCE = 4_000_000
 """Larger files are averaged in blocks while they are read: the networks see far less than this."""
 MIN_FOCAL = 0.05
 """In image widths: a field of view of 169 degrees."""
-PIXEL_INTRINSICS_FROM = 10.0
-"""A focal length above this is in pixels: in image widths it would be a view of under 6 degrees."""
 
 COLOUR_SIGMA = 0.1
 ROUNDS = 2
 RADIUS_PER_SIDE = 1 / 48
 """Of the window, in sides of the picture (the shorter one): about as far as outlines are blurred."""
 ROWS_AT_ONCE = 32
-
-Intrinsics = tuple[float, float, float, float]
 
 _log = logging.getLogger(__name__)
 
@@ -144,23 +140,6 @@ def depth_of_tracks(tracks: PointTracks) -> DepthMap:
     """Depth of the image that tracks start from; all of it is known."""
     known = torch.ones(tracks.height, tracks.width, dtype=torch.bool)
     return DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)
-
-
-def check_intrinsics(numbers: Intrinsics) -> None:
-    """Refuse (fx, fy, cx, cy) that no lens can have, whatever the size of the image.
-
-    Raises:
-        InputError: names the numbers.
-    """
-    shown = ",".join(f"{number:g}" for number in numbers)
-    fx, fy = numbers[:2]
-    if not all(math.isfinite(number) for number in numbers) or min(fx, fy) <= 0:
-        raise InputError(f"intrinsics {shown}: fx,fy,cx,cy must be finite, and fx and fy positive")
-    if (fx > PIXEL_INTRINSICS_FROM) != (fy > PIXEL_INTRINSICS_FROM):
-        raise InputError(
-            f"intrinsics {shown}: fx and fy must both be in pixels (above {PIXEL_INTRINSICS_FROM:g}) or both "
-            "normalised (fx in picture widths, fy in picture heights)"
-        )
 
 
 def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> Camera:

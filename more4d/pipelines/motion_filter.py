@@ -75,8 +75,8 @@ def weighted_vector_median(
     radius_px: int,
     by: Float[Tensor, "keys height width"],
 ) -> Float[Tensor, "channels height width"]:
-    """`values` without outliers: each pixel takes the values of the weighted vector median (Astola et al. 1990)
-    of the pixels up to `radius_px` rows and columns away; 0 changes nothing.
+    """`values` without outliers: each pixel takes those of the weighted vector median of the pixels up to
+    `radius_px` rows and columns away (Astola et al. 1990); 0 changes nothing.
 
     The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
     by closeness and by likeness to the pixel in the middle.

@@ -1,4 +1,4 @@
-"""Sampling latents from a generator by the settings of a preset: flow matching with guidance, as pure functions."""
+"""Sampling latents from a generator: flow matching with classifier-free guidance, as pure functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -17,8 +17,8 @@ from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.interface import Conditions
 from more4d.networks.wan_config import WanConfig
 from more4d.performance.config import Memory
-from more4d.performance.prepare import check_settings as check_performance
 from more4d.performance.prepare import PreparedModel, prepare
+from more4d.performance.prepare import check_settings as check_performance
 from more4d.pipelines.preset import Sampling
 
 ConditionsT = TypeVar("ConditionsT", bound=Conditions)
@@ -81,7 +81,7 @@ def sample(
         on_step: called after each step.
 
     Returns:
-        Clean latents in the dtype of `noise`; between steps they are float32, so that small steps are not lost.
+        Clean latents, in the dtype of `noise`.
     """
 
     def branch(name: str, conditions: Conditions) -> Velocity:

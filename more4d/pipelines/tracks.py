@@ -1,6 +1,6 @@
-"""Stage 2: image, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044, section 3.2).
+"""Stage 2: image, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044).
 
-    image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
+image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
 """
 
 from dataclasses import replace
@@ -24,10 +24,15 @@ from more4d.pipelines.conditions import (
     strag_conditions,
     uncond_prompts,
 )
-from more4d.pipelines.motion_filter import Guide, joint_bilateral_upsample, weighted_vector_median
+from more4d.pipelines.motion_filter import (
+    Guide,
+    joint_bilateral_upsample,
+    resample_frames,
+    smooth_in_time,
+    weighted_vector_median,
+)
 from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
-from more4d.pipelines.motion_filter import resample_frames, smooth_in_time
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 

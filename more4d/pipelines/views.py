@@ -1,6 +1,6 @@
-"""Stages 3 and 4: what a camera sees of the tracks, and its holes filled (4D-ViSM of MoRe4D, arXiv 2512.05044).
+"""Stages 3 and 4: what a camera sees of the tracks, and its holes filled (4D-ViSM of MoRe4D).
 
-    tracks, camera path ──rasteriser──> rendering with holes ──4D-ViSM at native size──> completed video
+tracks, camera path ──rasteriser──> rendering with holes ──4D-ViSM at native size──> completed video
 """
 
 from collections.abc import Callable, Sequence

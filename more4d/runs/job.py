@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import InputError
-from more4d.pipelines.cameras import CameraSpec, parse_cameras
+from more4d.pipelines.cameras import CameraSpec, check_intrinsics, parse_cameras
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
 
 MAX_FRAMES = 400
-
-
+EXPORT_KINDS = ("ply", "npz", "glb")
+"""Keys of `files.export.EXPORTS`, whose module imports torch."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
 
 
@@ -87,14 +87,10 @@ def check_values(job: Job) -> None:
         raise InputError(f"the number of frames must lie between 1 and {MAX_FRAMES}, got {job.frames}")
     if not (math.isfinite(job.fps) and 0.1 <= job.fps <= 240):
         raise InputError(f"frames per second must lie between 0.1 and 240, got {job.fps:g}")
-    if job.exports:
-        from more4d.files.export import check_export_kind
-
-        for kind in job.exports:
-            check_export_kind(kind)
+    for kind in job.exports:
+        if kind not in EXPORT_KINDS:
+            raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_KINDS)}")
     if job.intrinsics is not None:
-        from more4d.pipelines.depth import check_intrinsics
-
         check_intrinsics(job.intrinsics)
 
 

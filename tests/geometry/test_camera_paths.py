@@ -8,13 +8,8 @@ import torch
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.camera_paths import (
-    CAMERA_PATHS,
-    camera_path_names,
-    check_camera_path_name,
-    describe_camera_paths,
-    named_camera_path,
-)
+from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name, describe_camera_paths
 from more4d.geometry.rotation import matrix_to_yaw_pitch_roll, rigid_inverse
 
 CAMERA = Camera(fx=0.9, fy=1.3, cx=0.47, cy=0.52)
@@ -57,7 +52,7 @@ def forward(path: CameraPath) -> torch.Tensor:
 
 
 def test_every_promised_name_exists() -> None:
-    assert sorted(camera_path_names()) == sorted(PROMISED)
+    assert sorted(CAMERA_PATHS) == sorted(PROMISED)
     assert all(name in describe_camera_paths() for name in PROMISED)
 
 

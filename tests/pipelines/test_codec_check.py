@@ -72,7 +72,9 @@ def test_scenes_go_through_the_codec(preset, request):
 
 def test_native_size_keeps_motion_and_camera_together(random_preset):
     original = sliding(96, 128, 9)
-    small = to_native_size(original, replace(Components.from_pretrained(random_preset).preset, pixels=48 * 64))
+    small = to_native_size(
+        original, replace(Components.from_pretrained(random_preset).preset, pixels=48 * 64)
+    )
     position, _ = small.camera.project(small.positions[-1])
     expected, _ = original.camera.project(original.positions[-1])
     assert torch.allclose(position[10, 10], expected[21, 21], atol=1e-5)

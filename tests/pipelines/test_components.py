@@ -8,7 +8,8 @@ from more4d.files.fingerprint import content_name
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
-from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
+from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
+from more4d.pipelines.components import Components
 from more4d.pipelines.preset import load_preset
 from more4d.weights.lora.merge import lora_names
 from more4d.weights.lora.writing import convert_lora
@@ -47,7 +48,9 @@ def test_networks_stay_or_go_as_the_preset_says(random_preset, tmp_path):
 def test_the_identity_follows_the_content_of_the_files(random_preset, tmp_path):
     folder = copy_of(random_preset, tmp_path / "weights")
     before = Components.from_pretrained(folder)
-    assert before.fingerprint("text", "vism") == Components.from_pretrained(random_preset).fingerprint("text", "vism")
+    assert before.fingerprint("text", "vism") == Components.from_pretrained(random_preset).fingerprint(
+        "text", "vism"
+    )
     path = folder / "text.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -102,7 +105,10 @@ def test_several_loras_of_any_style_are_merged_together(random_preset, lora, tmp
     convert_lora(path, tmp_path / "diffusers.safetensors", "diffusers")
     several = [Lora(path=path, strength=0.5), Lora(path=tmp_path / "folder", strength=-0.25)]
     several.append(Lora(path=tmp_path / "diffusers.safetensors"))
-    plain, merged = Components.from_pretrained(random_preset), Components.open(random_preset, loras={"vism": several})
+    plain, merged = (
+        Components.from_pretrained(random_preset),
+        Components.open(random_preset, loras={"vism": several}),
+    )
     before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
     torch.testing.assert_close(after, before + 1.25 * 2)
     assert merged.fingerprint("vism") != Components.from_pretrained(
@@ -119,7 +125,9 @@ def test_a_lora_of_another_network_is_known_before_anything_is_loaded(random_pre
     with pytest.raises(WeightsError, match=r"flux\.safetensors: 'lora_unet__no_.* updates nothing"):
         Components.from_pretrained(random_preset, loras={"vism": [Lora(path=tmp_path / "flux.safetensors")]})
     with pytest.raises(WeightsError, match=r"updates nothing"):
-        Components.from_pretrained(random_preset, loras={"vism": [Lora(path=random_preset / "vism.safetensors")]})
+        Components.from_pretrained(
+            random_preset, loras={"vism": [Lora(path=random_preset / "vism.safetensors")]}
+        )
 
 
 def test_a_missing_lora_is_known_before_anything_is_loaded(random_preset, tmp_path):

@@ -15,7 +15,8 @@ from more4d.files.fingerprint import content_name
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
-from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
+from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
+from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks import generate_motion
@@ -209,7 +210,9 @@ def test_the_release_is_told_what_it_was_trained_with(tree):
         assert not torch.equal(motion_of(with_option(tree, part, option, value)), motion), option
     for change in ({"clip_image": "photo"}, {"tracks": {"steps": 2, "guidance": 6.0, "shift": 5.0}}):
         path = published.write_small_preset(tree / "changed.yaml", "moge4d", **change)
-        assert not torch.equal(motion_of(Components.from_pretrained(tree / "models", preset=str(path))), motion), change
+        assert not torch.equal(
+            motion_of(Components.from_pretrained(tree / "models", preset=str(path))), motion
+        ), change
     plain = motion_of(with_option(tree, "trajectory_codec", "motion_units", [1.0, 1.0, 1.0]))
     units = torch.tensor([0.9583333, 1.3913043, 1.0]).view(3, 1, 1, 1)
     torch.testing.assert_close(motion, units * plain)

@@ -3,11 +3,12 @@
 import argparse
 
 import pytest
+import torch
 
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
-from more4d.foundation.errors import ConfigError
-from more4d.performance.step_cache import StepCacheConfig
-from more4d.pipelines import context_parallel_sampling
+from more4d.cli.options import add_sampling_options, open_device, usable_cores, with_sampling_options
+from more4d.foundation.errors import ConfigError, InputError
+from more4d.performance.config import StepCacheConfig
+from more4d.pipelines import components
 from more4d.pipelines.preset import ComponentFiles, Preset, Sampling
 
 PARTS = ComponentFiles(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
@@ -100,13 +101,13 @@ def test_a_cache_that_lacks_what_only_a_preset_knows_is_refused():
 
 def test_more4d_infer_draws_as_told(command, photo, monkeypatch):
     drawn = []
-    sample_latents = context_parallel_sampling.sample_latents
+    sample_latents = components.sample_latents
 
     def noted(network, request):
         drawn.append(request.settings)
         return sample_latents(network, request)
 
-    monkeypatch.setattr(context_parallel_sampling, "sample_latents", noted)
+    monkeypatch.setattr(components, "sample_latents", noted)
     told = ("--steps", "4,3", "--sampler", "unipc", "--cache", "taylorseer:2,none")
     result = command(photo, "--prompt", "it rolls", "--camera", "orbit", "--frames", "3", *told)
     assert result.code == 0, result.err
@@ -115,3 +116,26 @@ def test_more4d_infer_draws_as_told(command, photo, monkeypatch):
     assert (views.steps, views.sampler, views.cache) == (3, "unipc", None)
     unknown = command(photo, "--prompt", "it rolls", "--frames", "3", "--cache", "teacache")
     assert unknown.code == 1 and "TeaCache coefficients" in unknown.err and "Traceback" not in unknown.err
+
+
+def test_without_a_gpu_the_cpu_is_chosen_and_all_its_cores(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    assert open_device("auto") == torch.device("cpu")
+    assert threads == [usable_cores()] and usable_cores() >= 1
+
+
+def test_with_a_gpu_it_is_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert open_device("auto").type == "cuda"
+    with pytest.raises(InputError, match=r"cuda:3: only 1 CUDA"):
+        open_device("cuda:3")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"no CUDA GPU .* --device cpu"):
+        open_device("cuda")
