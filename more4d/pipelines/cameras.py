@@ -58,6 +58,7 @@ class CameraSpec:
         Args:
             folder: that a relative path starts from; by default the working directory.
         """
+        # Decided here only: everything else asks `file`.
         path = Path(text) if folder is None else folder / text
         return cls(name=path.stem, file=path) if text.endswith(".json") else cls(name=text)
 

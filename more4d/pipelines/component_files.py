@@ -1,4 +1,4 @@
-"""What the files of a preset's parts are, and which part a preset can do without."""
+"""What the files of a preset's components are, and which component a preset can do without."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,9 @@ from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
+
+UNTRAINED_LAYOUTS = ("wan-fun-control",)
+"""Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
 CODEC_METADATA_KEY = "trajectory_codec"
 """What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
@@ -47,6 +50,7 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
         WeightsError: there is no such file, or a folder holds no one set of weights.
         ConfigError: the preset sets an option that its network does not have.
     """
+    # Options of the preset apply to published layouts; own files carry their configuration.
     path = component_path(preset, folder, component)
     found = recognise(path, role=component)
     if (
@@ -60,6 +64,7 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
 
 def uses_motion_features(strag: CheckpointInfo) -> bool:
     """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
+    # h <- h (1 + s g) + b g: at g = 0 features s, b have no effect.
     return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
 
 
@@ -77,6 +82,7 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
     features, strag = preset.components.motion_features, preset.components.get("strag")
     if features is None or strag is None or updated or preset.loras.strag is not None:
         return preset
+    # Present files are used; without a generator there is nothing to decide.
     if (
         component_path(preset, folder, "motion_features").exists()
         or not component_path(preset, folder, "strag").exists()
@@ -90,6 +96,7 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
         component_path(preset, folder, "motion_features"),
         component_path(preset, folder, "strag"),
     )
+    # `new`: parameters that the file lacks and that are initialised to have no effect.
     if found.new:
         strag = replace(strag, options={**strag.options, "motion_feature_dim": None})
     return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
@@ -126,19 +133,27 @@ def all_loras(
     return found
 
 
-def warn_of_other_codec(
+def warn_of_training(
     preset: Preset, folder: Path, strag: CheckpointInfo, codec: CheckpointInfo, loras: Sequence[Lora]
 ) -> None:
-    """Warn where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than the preset's."""
+    """Warn where 4D-STraG was not trained on trajectories, or with another codec than the preset's."""
     path, trained_with = component_path(preset, folder, "strag"), {}
+    if strag.layout in UNTRAINED_LAYOUTS:
+        _log.warning(
+            "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
+            "with scripts/4D_STraG_training, then give --part strag=FILE",
+            path,
+        )
     if strag.layout == NATIVE_LAYOUT and path.is_file():
         trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
+    # A LoRA was trained on top of a generator, with the codec of its own training.
     for lora in loras:
         trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
     if not any(trained_with.values()):
         return
     codec_path = component_path(preset, folder, "trajectory_codec")
     own = codec.layout == NATIVE_LAYOUT
+    # A name for the content of the codec, as training has noted it.
     here = content_name(codec_path, {} if own else component_options(preset, folder, "trajectory_codec"))
     for trained, name in trained_with.items():
         if name not in (None, here):

@@ -24,7 +24,7 @@ from more4d.pipelines.component_files import (
     component_path,
     drop_unused_motion_features,
     inspect_component,
-    warn_of_other_codec,
+    warn_of_training,
 )
 from more4d.pipelines.conditions import EncodedPrompts
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
@@ -38,15 +38,14 @@ from more4d.weights.registry import ROLES
 ENCODERS = ("text", "clip", "motion_features")
 """Components that are needed for conditions only."""
 
+# The two diffusion transformers: 4D-STraG and 4D-ViSM.
 GENERATORS = ("strag", "vism")
 
+# 512 x 4096 floats each, at most: half a gigabyte in all.
 PROMPT_CACHE_SIZE = 64
 
 Sampler = Callable[["Components", str, SamplingRequest], Tensor]
 """(components, component, request) -> clean latents; see `Components.sample`."""
-
-UNTRAINED_LAYOUTS = ("wan-fun-control",)
-"""Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
 OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
 DEPTH_ALTERNATIVES = {
@@ -115,6 +114,7 @@ class Components:
             WeightsError: a file is missing, truncated, or of another kind than its component needs.
             ConfigError: the preset sets an option that its network does not have.
         """
+        # Before files are checked: a component that changes nothing may be missing.
         preset = drop_unused_motion_features(preset, folder, updated=bool(loras and loras.get("strag")))
         check_files(preset, folder, asked)
         components = cls(folder, preset, device, loras, sampler=sampler)
@@ -144,6 +144,7 @@ class Components:
         """The same files for another device or memory mode; nothing is loaded yet."""
         preset = self.preset if memory is None else replace(self.preset, memory=memory)
         other = Components(self.folder, preset, device or self.device, sampler=self._sampler)
+        # Headers that were inspected once are not read again.
         other.loras, other._checkpoints = self.loras, self._checkpoints
         return other
 
@@ -157,6 +158,7 @@ class Components:
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
+        # Every header is inspected now, so that a bad file is refused before anything is computed.
         for component in ROLES:
             if self.has(component):
                 self.checkpoint(component)
@@ -166,22 +168,12 @@ class Components:
                 "takes none: leave the part out, or give one with Motion Perception (--part strag=FILE)"
             )
         for component, loras in self.loras.items():
+            # On the meta device: names and shapes without memory.
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)
             for lora in loras:
                 check_lora(lora.path, network)
-        if self.checkpoint("strag").layout in UNTRAINED_LAYOUTS:
-            _log.warning(
-                "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
-                "with scripts/4D_STraG_training, then give --part strag=FILE",
-                self._path("strag"),
-            )
-        warn_of_other_codec(
-            self.preset,
-            self.folder,
-            self.checkpoint("strag"),
-            self.checkpoint("trajectory_codec"),
-            self.loras.get("strag", ()),
-        )
+        strag, codec = self.checkpoint("strag"), self.checkpoint("trajectory_codec")
+        warn_of_training(self.preset, self.folder, strag, codec, self.loras.get("strag", ()))
 
     def check_sampling(self, *, shared: bool = False) -> None:
         """Refuse sampling settings that do not go with the networks or the device; see `check_settings`.
@@ -231,6 +223,7 @@ class Components:
         Raises:
             WeightsError: as `network`.
         """
+        # In memory mode full this moves nothing.
         with ExitStack() as stack:
             yield tuple(
                 stack.enter_context(self._load(component).on_device()) if self.has(component) else None
@@ -252,9 +245,11 @@ class Components:
         Raises:
             WeightsError: as `network`.
         """
+        # An item is filmed along many cameras with one prompt.
         if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]:
             with self.on_device("text") as (text,), torch.inference_mode():
                 self._prompts |= {prompt: text.encode_text([prompt]) for prompt in new}
+            # The network is freed where nothing refers to it.
             del text
             self.free("text")
         found = {prompt: self._prompts[prompt] for prompt in prompts}
@@ -274,6 +269,7 @@ class Components:
 
     def _load(self, component: str) -> OffloadedModule:
         if component not in self._loaded:
+            # What was freed last may have been referred to until now.
             self._empty_cache()
             _log.info("loading %s from %s", component, self._path(component))
             network = self._open(component)
@@ -284,6 +280,7 @@ class Components:
 
     def _open(self, component: str) -> Any:
         own = self.checkpoint(component).layout == NATIVE_LAYOUT
+        # Straight to its place: weights exist once in memory.
         network = open_network(
             self._path(component),
             role=component,
@@ -346,11 +343,13 @@ class Components:
         content = None
         if self.has(component) and (component != "depth" or self._path(component).exists()):
             content = path_fingerprint(self._path(component))
+        # Everything that changes what a network computes, as plain JSON values.
         named = [component, content, self.preset.depth_estimator]
         if self.has(component) and (options := self.preset.components.get(component).options):
             named.append(options)
         for lora in self.loras.get(component, ()):
             named += [path_fingerprint(lora.path), lora.strength]
+        # Left out at float32, so that older records stay valid.
         if self.dtype != torch.float32:
             named.append(str(self.dtype))
         if self.preset.memory == "fp8" and component in GENERATORS:  # no other mode changes a result

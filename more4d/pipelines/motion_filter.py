@@ -15,9 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+# Standard deviations of the bilateral weights: in pixels, in log depth, in RGB.
 SPATIAL_SIGMA_PX = 0.8
 LOG_DEPTH_SIGMA = 0.06
 COLOUR_SIGMA = 0.12
+# Of the window in small pixels: 3 x 3 candidates.
 RADIUS = 1
 # So that of pixels that are all unlike (weights near zero) the nearest counts most.
 FLOOR = 1e-6
@@ -34,6 +36,7 @@ class Guide:
 
     def features(self) -> Float[Tensor, "4 height width"]:
         """Axes scaled so that a distance of one is one standard deviation of the range kernel."""
+        # In log depth a step is a ratio: 6 % matter alike near and far.
         depth = self.depth_m.log()[None] / LOG_DEPTH_SIGMA
         return torch.cat([depth, self.colours.permute(2, 0, 1) / COLOUR_SIGMA])
 
@@ -52,16 +55,21 @@ def joint_bilateral_upsample(
     """
     _check(values, small)
     (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
+    # output_scale 1: nothing to upsample.
     if (small_h, small_w) == (height, width):
         return values
     y, x = _positions(height, small_h), _positions(width, small_w)
+    # [4, h, w] and [4, H, W].
     near, far = small.features(), large.features()
     heaviest = torch.zeros(height, width)
     picked = torch.zeros(height, width, dtype=torch.long)
+    # One candidate offset at a time, keeping the heaviest: no [9, H, W] weights in memory.
     for dy, dx in _around(RADIUS):
         rows, row_weight = _tap(y, dy, small_h)
         columns, column_weight = _tap(x, dx, small_w)
+        # Squared distance in depth and colour, [H, W].
         unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
+        # Separable in space: the weight of the row times that of the column.
         weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
         picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
         heaviest = torch.maximum(weight, heaviest)
@@ -91,18 +99,24 @@ def weighted_vector_median(
     if radius_px == 0:
         return values
     height, width = guide.depth_m.shape
+    # k = (2 r + 1)^2 neighbours, the pixel itself first.
     offsets = _around(radius_px)
     features = guide.features() * MEDIAN_SHARPNESS
+    # [k, keys, H, W] and [k, 4, H, W].
     keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    # [H, W] of bool: only windows with different motion are computed.
     mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
     keys, alike = keys[..., mixed], alike[..., mixed]
+    # Squared distance in the image, 1 at the border of the window.
     apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
     weights = (-0.5 * ((alike - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
     least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
+    # argmin_i sum_j w_j |x_i - x_j|: the vector median is one of the given vectors.
     for number, key in enumerate(keys):
         cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
         picked = torch.where(cost < least, number, picked)
         least = torch.minimum(cost, least)
+    # Offsets beyond the border stand for the border pixel, as `_shifted` replicates it.
     rows, columns = (mixed.nonzero() + torch.tensor(offsets)[picked]).unbind(1)
     median = values.clone()
     median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
@@ -119,6 +133,7 @@ def resampling_matrix(frames: int, wanted: int) -> Float[Tensor, "wanted frames"
         raise ValueError(f"frame counts must be positive, got {frames} and {wanted}")
     if frames == 1:
         return torch.ones(wanted, 1)
+    # Both run from 0 to 1: the same span of time, sampled at another number of frames.
     times = np.arange(frames) / (frames - 1)
     asked = np.arange(wanted) / max(wanted - 1, 1)
     from scipy.interpolate import CubicSpline  # only where frames are resampled: it takes a third of a second
@@ -133,6 +148,7 @@ def resample_frames(values: Float[Tensor, "frames *rest"], wanted: int) -> Float
     frames = values.shape[0]
     if frames == wanted:
         return values
+    # A cubic spline is linear in its samples, so one matrix serves every pixel.
     matrix = resampling_matrix(frames, wanted).to(values)
     return (matrix @ values.reshape(frames, -1)).reshape(wanted, *values.shape[1:])
 
@@ -145,6 +161,7 @@ def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[
     if values.shape[0] < 3:
         return values
     for _ in range(passes):
+        # Kernel (1, 2, 1) / 4, the binomial approximation of a Gaussian.
         between = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
         values = torch.cat([values[:1], between, values[-1:]])
     return values
@@ -157,6 +174,7 @@ def _check(values: Tensor, guide: Guide) -> None:
 
 def _around(radius: int) -> list[tuple[int, int]]:
     """Offsets in rows and columns, the nearest first: of equals the first is picked."""
+    # Nearest first, so that ties are won by the nearer neighbour.
     steps = range(-radius, radius + 1)
     return sorted(product(steps, steps), key=lambda step: step[0] ** 2 + step[1] ** 2)
 
@@ -177,6 +195,7 @@ def _positions(large: int, small: int) -> Float[Tensor, "large"]:
 
 def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
     """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
+    # Of the small axis; weights of taps outside of the picture are zero.
     index = positions.round() + offset
     weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
     inside = (index >= 0) & (index < size)

@@ -26,6 +26,7 @@ ConditionsT = TypeVar("ConditionsT", bound=Conditions)
 
 def sigmas_of(settings: Sampling) -> Float[Tensor, " levels"]:
     """The noise levels of the settings, from 1 to 0: one more than there are steps."""
+    # The reference schedule shifts twice, as the released weights were sampled.
     schedule = reference_sampling_sigmas if settings.schedule == "reference" else sampling_sigmas
     return schedule(settings.steps, shift=settings.shift)
 
@@ -89,6 +90,7 @@ def sample(
 
     v_cond = branch("cond", cond)  # ([b, 16, f, h, w], [b]) -> [b, 16, f, h, w]
     cutoff_sigma = guidance_cutoff_sigma(sigmas, guidance_skip)  # below it v_cond stands alone
+    # One, one doubled, or two calls of the network per step.
     if uncond is None:
         velocity = v_cond
     elif batched_cfg:
@@ -112,6 +114,7 @@ def sample_latents(
     Raises:
         ConfigError: a setting does not go with this network or its device.
     """
+    # Kernel, compilation, step cache and context parallelism are applied once, around all steps.
     settings, noise = request.settings, request.noise
     # Step caches need to know how often the network is called in each branch.
     calls = SAMPLERS[settings.sampler].calls(settings.steps)
@@ -145,6 +148,7 @@ def check_settings(
         ConfigError: one line about the first setting that cannot be.
     """
     check_performance(settings, wan, device=device, memory=memory, shared=shared)
+    # UniPC divides by differences of log SNR, which two levels that round alike do not have.
     if settings.sampler == "unipc":
         check_unipc_levels(sigmas_of(settings))
 
@@ -155,6 +159,7 @@ def joined(first: ConditionsT, second: ConditionsT) -> ConditionsT:
     Raises:
         ValueError: one of them has a condition that the other lacks.
     """
+    # Every condition is [b, ...]: joined along the batch.
     parts = {}
     for field in fields(first):
         one, other = getattr(first, field.name), getattr(second, field.name)
@@ -166,4 +171,5 @@ def joined(first: ConditionsT, second: ConditionsT) -> ConditionsT:
 
 def standard_noise(*shape: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard normal noise, the same on every device for the same (CPU) generator."""
+    # Drawn on the CPU in float32, then moved: equal seeds give equal noise on every device.
     return torch.randn(*shape, generator=generator).to(device=like.device, dtype=like.dtype)

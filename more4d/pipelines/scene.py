@@ -63,6 +63,7 @@ class Scene:
         Raises:
             InputError: the folder cannot be written to.
         """
+        # The same functions write the folder of a run (`runs.item`).
         folder = Path(folder)
         save_depth_stage(folder, self.image, self.depth)
         save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})

@@ -36,10 +36,13 @@ from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 
+# Less than this and perspective magnifies errors of depth more than twenty times.
 NEAREST = 0.05
 """No point comes closer to the camera's plane than this fraction of the depth it started at."""
 
+# Bounds memory; does not change results.
 FRAMES_AT_ONCE = 8
+# Of every Wan VAE.
 LATENT_CHANNELS = 16
 
 
@@ -72,11 +75,14 @@ def image_to_tracks(
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size, or do not fit the preset.
     """
+    # The generator works at native size, 1 / output_scale of the output: [h, w] and [H, W].
     large = Guide(colours=image, depth_m=depth.depth_m)
     small = shrink(large, components.preset.output_scale)
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
+    # All frames of a pixel are upsampled from the same source pixel: channels are (frame, axis).
     motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
     motion = rearrange(joint_bilateral_upsample(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
+    # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
     return PointTracks(
         positions=positions,
@@ -108,8 +114,10 @@ def generate_motion(
     height, width = scene.depth_m.shape
     with components.free_after():
         # In float32: bfloat16 has 8 significant bits, fewer than depth needs before it becomes a picture.
+        # Networks take images in [-1, 1], [1, 3, H, W].
         picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
         depth_m = scene.depth_m[None, None].to(components.device, torch.float32)  # [1, 1, H, W]
+        # Motion features look at the image at output size, the codec at native size.
         full_res = None if photo is None else rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
         text = components.encode_prompts(prompt, *uncond_prompts(preset.tracks))
         cond = _encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
@@ -121,6 +129,7 @@ def generate_motion(
             like=picture,
         )
         guided = preset.tracks.guidance != 1
+        # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
             noise=noise,
@@ -129,14 +138,17 @@ def generate_motion(
             on_step=step_counter(progress, "tracks", preset.tracks.steps),
         )
         latents = components.sample("strag", request)
+        # The motion-sensitive VAE decodes latents to displacement per pixel and frame.
         with components.on_device("trajectory_codec") as (codec,):
             motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()  # [3, T, H, W]
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> t xyz h w")
+    # An outlier is judged by where its path is halfway and at the end: all frames would cost T times more.
     middle_and_end = torch.cat([maps[len(maps) // 2], maps[-1]])
     filtered = weighted_vector_median(
         maps.flatten(0, 1), scene, radius_px=preset.median_motion_px, by=middle_and_end
     )
+    # Latents are 4 frames each: a temporal filter removes steps at their borders.
     smoothed = smooth_in_time(filtered.view(maps.shape), preset.smooth_motion_passes)
     return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
 
@@ -151,6 +163,7 @@ def _encode_conditions(
     photo: Float[Tensor, "1 3 photo_height photo_width"] | None,
 ) -> STraGConditions:
     """Conditions of 4D-STraG; the encoders are no longer referred to when it returns."""
+    # Together, as the codec is needed again to decode; encoders are freed by the caller.
     with components.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
         return strag_conditions(
             components.config("strag").wan,
@@ -176,6 +189,7 @@ def shrink(scene: Guide, factor: int) -> Guide:
     height, width = scene.depth_m.shape
     if height % factor or width % factor:
         raise ValueError(f"a picture of {height} x {width} cannot be shrunk {factor} times")
+    # Colours: the mean of a x a pixels. Depth: one pixel of them, near the middle.
     colours = rearrange(scene.colours, "(h a) (w b) c -> h w (a b) c", a=factor, b=factor).mean(2)
     return Guide(colours=colours, depth_m=scene.depth_m[factor // 2 :: factor, factor // 2 :: factor])
 
@@ -185,6 +199,7 @@ def positions_from_motion(
 ) -> Float[Tensor, "frames height width 3"]:
     """Metres from normalised motion; z stays above `NEAREST` of its start: no point passes the camera."""
     positions = denormalise_motion(motion, start, camera)
+    # A point behind the camera would be projected mirrored.
     positions[..., 2] = torch.maximum(positions[..., 2], NEAREST * start[..., 2])
     return positions
 
@@ -195,9 +210,12 @@ def seen_by_source_camera(
     """Whether the static camera of the image sees each point in each frame."""
     height, width = positions.shape[1:3]
     fx_px, fy_px = camera.focal_px(width=width, height=height)
+    # Side of the square of surface that a pixel covers in frame 0: z_0 / f.
     footprint_m = positions[0, ..., 2] / min(fx_px, fy_px)
     seen = []
+    # In chunks of frames: patches of all frames take twice the memory of the tracks.
     for some in positions.split(FRAMES_AT_ONCE):
+        # The world is the frame of this camera, so that its pose is the identity; depth only scales motion.
         path = named_camera_path("static", frames=len(some), scene_depth_m=1.0, camera=camera)
         patches = surface_patches(some, positions[0, ..., 2], camera).flatten(1, 2)
         seen.append(

@@ -26,6 +26,7 @@ from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering, render_tracks
 
+# Of every Wan VAE.
 LATENT_CHANNELS = 16
 
 
@@ -79,6 +80,7 @@ def complete_consistent_view(
     Raises:
         WeightsError: a network's file cannot be used.
     """
+    # Shown first, generated second: what is known from earlier views is no hole any more.
     if earlier:
         rendering = composite_fill(rendering, camera_path, FilledPoints.concat(list(earlier)))
     frames = complete_view(components, rendering, image, prompt, seed=seed, progress=progress)
@@ -109,9 +111,11 @@ def complete_view(
         WeightsError: a network's file cannot be used.
         ValueError: the sizes do not fit the preset.
     """
+    # E.g. the first frame of any path, which is the image itself.
     if not bool(rendering.hole_mask.any()):
         progress("views", 1, 1)
         return rendering.colour.clone()
+    # 4D-ViSM works at native size, [T, H / s, W / s]; only holes are upsampled from it.
     small = shrink_rendering(rendering, components.preset.output_scale)
     generated = fill_holes(components, small, photo, prompt, seed=seed, progress=progress)
     finished = [
@@ -131,9 +135,12 @@ def shrink_rendering(rendering: Rendering, factor: int) -> Rendering:
     height, width = rendering.coverage.shape[1:]
     if height % factor or width % factor:
         raise ValueError(f"a rendering of {height} x {width} cannot be shrunk {factor} times")
+    # A cell is s x s pixels of the output: one pixel at native size.
     cells = "t (h a) (w b) ... -> t h w (a b) ..."
     covered = (~rendering.hole_mask).float()
+    # Known pixels per cell, 0 to s^2.
     total = rearrange(covered, cells, a=factor, b=factor).sum(-1)
+    # Sum of the known colours; divided by their number below.
     colour = rearrange(rendering.colour * covered[..., None], cells, a=factor, b=factor).sum(-2)
     depth_m = rearrange(
         rendering.depth_m.masked_fill(rendering.hole_mask, torch.inf), cells, a=factor, b=factor
@@ -167,24 +174,32 @@ def fill_holes(
     """Generated frames at the native size, equal to the rendering where it is no hole."""
     runs = windows(len(rendering.colour), components.preset.frames)
     step = step_counter(progress, "views", components.preset.views.steps * len(runs))
+    # 1 where the rendering knows the pixel: the mask that 4D-ViSM is conditioned on.
     covered = (~rendering.hole_mask).float()
     if any(getattr(components.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+        # Codec and generator of this kind take holes filled from the background around them.
         video = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
     else:
+        # Released weights take black holes: in [-1, 1] `masked_video` makes them grey.
         video = rendering.colour * covered[..., None]
+    # [1, 3, H, W] in [-1, 1], for CLIP.
     photo = rearrange(photo, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
     with components.free_after():
         for index, run in enumerate(runs):
             frames = list(run)
+            # The codec takes 4n + 1 frames: the last one is repeated.
             frames += frames[-1:] * (-(len(frames) - 1) % FRAME_STRIDE)
+            # A window without holes needs no network; its steps count as done.
             if not bool((covered[frames] == 0).any()):
                 for _ in range(components.preset.views.steps):
                     step()
                 continue
+            # A seed per window: the result does not depend on which windows were skipped.
             generator = torch_generator("views", seed, index)
             made = _fill_window(
                 components, video[frames], covered[frames], photo, prompt, generator=generator, on_step=step
             )
+            # Known pixels are kept bit for bit; the generator only fills.
             mask = covered[run.start : run.stop, ..., None]
             video[run.start : run.stop] = mask * video[run.start : run.stop] + (1 - mask) * made[: len(run)]
             covered[run.stop - 1] = 1  # known to the next window
@@ -202,10 +217,12 @@ def _fill_window(
     on_step: Callable[[], None],
 ) -> Float[Tensor, "frames height width 3"]:
     """What 4D-ViSM makes of 4n + 1 frames."""
+    # [1, 3, T, h, w] in [-1, 1] and [1, 1, T, h, w] in {0, 1}.
     rendering = rearrange(known, "t h w c -> 1 c t h w").to(components.device, components.dtype) * 2 - 1
     mask = rearrange(coverage, "t h w -> 1 1 t h w").to(components.device, components.dtype)
     text = components.encode_prompts(prompt, *uncond_prompts(components.preset.views))
     cond = _encode_conditions(components, rendering, mask, photo, text, prompt=prompt)
+    # Before the generator is loaded: at 14B both do not fit.
     components.free(*ENCODERS)
     frames, height, width = coverage.shape
     noise = standard_noise(  # [1, 16, f, h, w]
@@ -213,6 +230,7 @@ def _fill_window(
         generator=generator,
         like=rendering,
     )
+    # 4D-ViSM is mostly sampled without guidance: the rendering says more than the prompt.
     guided = components.preset.views.guidance != 1
     request = SamplingRequest(
         settings=components.preset.views,
@@ -224,6 +242,7 @@ def _fill_window(
     latents = components.sample("vism", request)
     with components.on_device("video_codec") as (codec,):
         video = codec.decode_video(latents, rendering, mask)[0].float().cpu()
+    # From [-1, 1] back to RGB in [0, 1].
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
 
 
@@ -265,7 +284,9 @@ def composite(
         rearrange(generated, "h w c -> 1 c h w"), size=size, mode="bilinear", align_corners=False
     )
     mask = known.to(colour.dtype)[None, None]
+    # What the generated picture would have to be corrected by, known outside of holes only.
     difference = (rearrange(colour, "h w c -> 1 c h w") - picture) * mask
+    # Normalised convolution: the mean of the known differences around, fading where few are known.
     near = _blur(mask)
     carried = _blur(difference) / near.clamp(min=1e-6) * (2 * near).clamp(max=1)
     filled = rearrange((picture + carried).clamp(0, 1)[0], "c h w -> h w c")
@@ -274,6 +295,7 @@ def composite(
 
 def _blur(values: Float[Tensor, "1 channels height width"]) -> Float[Tensor, "1 channels height width"]:
     """Mean over a square, twice."""
+    # A box blurred by a box is a triangle: no visible edge where the seam ends.
     for _ in range(2):
         values = avg_pool2d(values, 2 * SEAM_PX + 1, stride=1, padding=SEAM_PX, count_include_pad=False)
     return values
