@@ -69,7 +69,8 @@ class Sampling:
         # 0 is the unconditional sample, values below 1 weaken the prompt.
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
-        check_guidance(self.cache, batched_cfg=self.batched_cfg, guidance_skip=self.guidance_skip)
+        batched = self.batched_cfg and self.guidance != 1
+        check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
         # sigma' = shift sigma / (1 + (shift - 1) sigma): 0 would make every level 0.
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
