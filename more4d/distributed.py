@@ -12,7 +12,7 @@ else. A command that runs as one process never imports this module.
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,14 +37,7 @@ Item, Made = TypeVar("Item"), TypeVar("Made")
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """This process and the others of its launcher.
-
-    Attributes:
-        rank: number of this process, from 0.
-        count: how many there are.
-        local_rank: number of this process on its machine.
-        local_count: how many there are on it.
-    """
+    """This process among those of its launcher: its number and theirs, in all and on this machine."""
 
     rank: int = 0
     count: int = 1
@@ -121,11 +114,7 @@ class Processes:
             distributed.destroy_process_group()
 
     def all_ready(self, ready: bool) -> bool:
-        """Whether every process says that it is ready to go on.
-
-        Raises:
-            DistributedError: one of them is gone.
-        """
+        """Whether every process says that it is ready to go on; DistributedError if one is gone."""
         return all(_gather([ready]))
 
     def split(self, items: Sequence[Item], run: Callable[[int, Item], Made]) -> list[Made | str]:
@@ -157,11 +146,8 @@ class Processes:
         return [each for _, each in sorted(_gather(made), key=lambda pair: pair[0])]
 
     def end_together(self) -> None:
-        """Wait for all others. From here on this process ends by itself: a launcher ends the other processes
-        as soon as one leaves with a failure.
-
-        Raises:
-            DistributedError: a process is gone.
+        """Wait for all others; DistributedError if one is gone. From here on SIGTERM is ignored: a launcher ends
+        the other processes as soon as one leaves with a failure, and this one is at its end.
         """
         _gather([None])
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -169,17 +155,11 @@ class Processes:
 
 @dataclass
 class ParallelGroup:
-    """The processes that compute samples together.
+    """The processes that compute samples together."""
 
-    Attributes:
-        control_group: gloo's, over which the first process sends requests.
-        tensor_group: over which the network's tokens are exchanged: NCCL's for GPUs.
-        desynchronised: whether a sample was broken off, after which nothing can be done together any more.
-    """
-
-    control_group: distributed.ProcessGroup
-    tensor_group: distributed.ProcessGroup
-    desynchronised: bool = False
+    control_group: distributed.ProcessGroup  # gloo: the first process sends requests over it
+    tensor_group: distributed.ProcessGroup  # NCCL for GPUs: the network's tokens are exchanged over it
+    desynchronised: bool = False  # a sample was broken off: nothing can be done together any more
 
     @classmethod
     def connect(cls, device: torch.device) -> "ParallelGroup":
@@ -193,7 +173,7 @@ class ParallelGroup:
         )
 
     def broadcast(self, message: Any) -> None:
-        """Send to all others; for the first process."""
+        """For the first process: send to all others."""
         distributed.broadcast_object_list([message], src=0, group=self.control_group)
 
     def receive(self) -> Any:
@@ -285,23 +265,16 @@ def run_sampling_worker(components: Components, group: ParallelGroup) -> int:
         WeightsError: a network cannot be loaded.
         DistributedError: the first process is gone.
     """
-    with ExitStack() as loaded:
-        last = None
-        while not isinstance(message := group.receive(), int):
-            component, request = message
-            if component != last:  # one generator at a time is loaded
-                loaded.close()
-                loaded.enter_context(components.free_after())
-                last = component
-            _take_part(components, component, _moved(request, components.device), group)
+    last = None
+    while not isinstance(message := group.receive(), int):
+        component, request = message
+        if component != last and last is not None:
+            components.free(last)  # one generator at a time is loaded
+        with components.on_device(component) as (network,):
+            sample_latents(network, _moved(request, components.device), ContextParallel(group.tensor_group))
+        del network
+        last = component
     return message
-
-
-def _take_part(
-    components: Components, component: str, request: SamplingRequest, group: ParallelGroup
-) -> None:
-    with components.on_device(component) as (network,):
-        sample_latents(network, request, ContextParallel(group.tensor_group))
 
 
 def _moved(request: SamplingRequest, device: str | torch.device) -> SamplingRequest:
