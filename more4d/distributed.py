@@ -146,8 +146,8 @@ class Processes:
         return [each for _, each in sorted(_gather(made), key=lambda pair: pair[0])]
 
     def end_together(self) -> None:
-        """Wait for all others; DistributedError if one is gone. Then SIGTERM is ignored: a launcher sends it to
-        the others as soon as one process leaves with a failure, and this one is at its end.
+        """Wait for all others; DistributedError if one is gone. Then ignore SIGTERM: a launcher
+        sends it to the others as soon as one process leaves with a failure, and this one is at its end.
         """
         _gather([None])
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
