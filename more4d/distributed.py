@@ -294,7 +294,7 @@ def _gather(values: list[Any]) -> list[Any]:
         return gather_object(values)
     except RuntimeError as error:
         raise DistributedError(
-            f"a process ended before the run did ({_first_line(error)}); the same command goes on from here"
+            "a process ended before the run did, see its messages; the same command goes on from here"
         ) from error
 
 

@@ -243,7 +243,8 @@ def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height 
     if not isinstance(image, (np.ndarray, Tensor)):
         return image_from_pil(image, max_pixels=max_pixels)
     # [H, W, 3], as numpy and PIL have it, not [3, H, W].
-    values = torch.as_tensor(image).detach().cpu()
+    # A copy: arrays that PIL gives are read-only, which torch cannot represent.
+    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach().cpu()
     if values.ndim != 3 or values.shape[-1] != 3:
         raise InputError(f"an image must be height x width x 3, got shape {tuple(values.shape)}")
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
@@ -256,7 +257,8 @@ def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height
     if isinstance(depth, (str, Path)):
         depth_m, name = load_depth(Path(depth), height=height, width=width), str(depth)
     else:
-        depth_m, name = torch.as_tensor(depth).detach().cpu().float(), "the given depth"
+        depth_m = torch.from_numpy(np.array(depth)) if isinstance(depth, np.ndarray) else depth.detach().cpu()
+        depth_m, name = depth_m.float(), "the given depth"
         if tuple(depth_m.shape) != (height, width):
             raise InputError(f"depth has shape {tuple(depth_m.shape)} and the image {(height, width)}")
         known = torch.isfinite(depth_m) & (depth_m > 0)
