@@ -21,7 +21,7 @@ from torch.nn.functional import pad, silu
 from torch.utils.checkpoint import checkpoint
 
 from more4d.foundation.errors import ConfigError
-from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.camera import robust_quantile
 from more4d.networks.video_vae import (
     LatentStatistics,
     WanVideoVae,

@@ -1,7 +1,7 @@
 """Consistent views: what was generated in the holes of one view is part of the scene for the views after it.
 
 Every filled pixel of a completed view becomes a point: it lies on the surface that continues behind the hole
-(`geometry.background_depth`) and has the colour that was generated. The next view renders these points where
+(`geometry.background`) and has the colour that was generated. The next view renders these points where
 the tracks leave a hole, and generates the rest.
 
 A network fills the same place a little differently in every frame. So points of all frames are kept, and of
@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from more4d.geometry.background_depth import SAME_DEPTH_RATIO, extend_depth
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.background import SAME_DEPTH_RATIO, extend_depth
+from more4d.geometry.camera import CameraPath
 from more4d.geometry.rotation import rigid_inverse
-from more4d.raster.interface import Rendering, open_rasteriser
+from more4d.geometry.tracks import FilledPoints
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
 
 SEAM_PX = 3
 """How far into a hole the difference at its border is blended, in output pixels (`views.composite`)."""
