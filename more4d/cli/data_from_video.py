@@ -123,15 +123,20 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the clips that are missing; 1 if a video could not be used."""
     from more4d.cli.options import open_device
+    from more4d.foundation.errors import InputError
+
+    if not 0 <= options.max_bad_fraction <= 1:
+        options.parser.error(
+            f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
+        )
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder} is not a folder; give one that holds videos")
+
     from more4d.datasets.from_video.dataset import make_dataset
     from more4d.datasets.from_video.report import PAGE
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
-    if not 0 <= options.max_bad_fraction <= 1:
-        options.parser.error(
-            f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
-        )
     with usage_errors(options.parser):
         wanted = wanted_clips(options)
     device = str(open_device(options.device))

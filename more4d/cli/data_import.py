@@ -83,13 +83,19 @@ def add_command(ways: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Import, or go on importing; the exit code is 1 if anything was bad."""
     from more4d.cli.options import usable_cores
+    from more4d.foundation.errors import InputError
+
+    if options.captions and len(options.captions) > 2:
+        options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
+    for source in options.sources:
+        if not source.exists():
+            raise InputError(f"{source} does not exist; give a folder or an archive of samples")
+
     from more4d.datasets.trajscene import TrajSceneOptions
     from more4d.datasets.trajscene_import import ImportOptions, ImportReport, import_trajscene
     from more4d.datasets.trajscene_samples import read_captions
     from more4d.geometry.camera import Camera
 
-    if options.captions and len(options.captions) > 2:
-        options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
     job = ImportOptions(
         sources=tuple(options.sources),
         output=options.output,
