@@ -1,4 +1,4 @@
-"""`more4d vae`: the trajectory codec alone, to train or debug it. The job of `bash infer_vae.sh`."""
+"""`more4d vae`: encode and decode tracks with the trajectory codec. Run by `bash infer_vae.sh`."""
 
 import argparse
 from pathlib import Path
@@ -28,7 +28,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "vae",
         help="encode and decode tracks, and report the error",
-        description="Sends tracks through the trajectory codec and reports the error in pixels and metres.",
+        description="Encodes and decodes tracks with the trajectory codec, and reports the error in pixels "
+        "and metres.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,7 +92,7 @@ def _source(text: str) -> str:
     number = text.removeprefix(SCENE)
     if text.startswith(SCENE) and not (number.isdecimal() and len(number) <= DIGITS):
         raise argparse.ArgumentTypeError(
-            f"'{text:.40}' names no scene; write {SCENE} and a whole number of at most {DIGITS} digits, for"
+            f"'{text:.40}' is not a scene; write {SCENE} and a whole number of at most {DIGITS} digits, for"
             f" example {SCENE}7"
         )
     return text

@@ -102,7 +102,6 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "words",
     [
-        "infer",
         "infer x.png",
         "infer nowhere.png --prompt a",
         f"infer {__file__} --prompt a --camera orbitt",
