@@ -320,7 +320,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    models = Components.open(options.weights, options.device, preset=options.preset)
+    models = Components.from_pretrained(options.weights, options.device, preset=options.preset)
     results = []
     for index in range(options.first, options.first + options.scenes):
         result = measure(models, index, options.sheets)

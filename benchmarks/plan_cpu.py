@@ -39,7 +39,7 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 
 def measure(repeats: int) -> dict[str, object]:
     preset, folder = find_preset("tiny")
-    models = Components.open(None, torch.device("cpu"), preset="tiny")
+    models = Components.from_pretrained(None, torch.device("cpu"), preset="tiny")
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
     random = torch.Generator().manual_seed(0)
     photo = torch.rand(height, width, 3, generator=random)

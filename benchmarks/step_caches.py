@@ -36,10 +36,10 @@ from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
 from more4d.networks.wan import WanTransformer
 from more4d.performance.config import StepCacheConfig
-from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines import components
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
-from more4d.pipelines.preset import Sampling
+from more4d.pipelines.preset import Sampling, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
@@ -67,7 +67,7 @@ def studied(models: Components, stage: str, scene: int, study: Study) -> None:
         )
 
     height, width = working_size(3, 4, pixels=models.preset.pixels, multiple=models.preset.multiple)
-    with mock.patch.object(context_parallel_sampling, "sample_latents", instead):
+    with mock.patch.object(components, "sample_latents", instead):
         if stage == "tracks":
             world = sample_scene(HELD_OUT_SEED + scene, aspect=width / height)
             clip = render_clip(
@@ -187,11 +187,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     parts = dict(part.split("=", 1) for part in arguments.part)
-    models = Components.open(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
-    own = getattr(models.preset, arguments.stage)
+    preset, folder = choose_preset(arguments.preset, arguments.weights, components=parts)
+    own = getattr(preset, arguments.stage)
     guidance = own.guidance if arguments.guidance is None else arguments.guidance
     plain = replace(own, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)
-    models.preset = replace(models.preset, **{arguments.stage: plain})
+    preset = replace(preset, **{arguments.stage: plain})
+    models = Components.open(preset, folder, arguments.device)
     scenes = range(arguments.scenes)
     if arguments.calibrate:
         known = calibrated(models, arguments.stage, scenes, plain)

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.components import Components
     from more4d.runs.record import RunRecord, locked
 
-    models = Components.open(
+    models = Components.from_pretrained(
         options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)
     )
     original = _tracks(options.source, models.preset)

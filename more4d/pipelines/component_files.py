@@ -1,18 +1,40 @@
 """What the files of a preset's parts are, and which part a preset can do without."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from more4d.pipelines.preset import ComponentFile, Preset, resolved_options
+from more4d.files.checkpoint_headers import read_headers
+from more4d.files.fingerprint import content_name
+from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
 from more4d.weights.inspect import CheckpointInfo, recognise
+from more4d.weights.network_files import read_network_header
 from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
 
+CODEC_METADATA_KEY = "trajectory_codec"
+"""What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
+
+OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
+
+    Attributes:
+        path: of the file.
+        strength: 1 for what was trained, less or more for less or more of it.
+    """
+
+    path: Path
+    strength: float = 1.0
 
 
 def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
@@ -89,3 +111,40 @@ def component_path(preset: Preset, folder: Path, component: str) -> Path:
 def component_options(preset: Preset, folder: Path, component: str) -> dict[str, Any]:
     """What the preset says about reading a part's file."""
     return resolved_options(component_file(preset, component), folder)
+
+
+def all_loras(
+    folder: Path, own: LoraFiles, given: Mapping[str, Sequence[Lora]]
+) -> dict[str, tuple[Lora, ...]]:
+    """The updates of each generator: the preset's own, then those that were given."""
+    found = {}
+    for component in (field.name for field in fields(LoraFiles)):
+        named = getattr(own, component)
+        first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
+        if each := (*first, *given.get(component, ())):
+            found[component] = each
+    return found
+
+
+def warn_of_other_codec(
+    preset: Preset, folder: Path, strag: CheckpointInfo, codec: CheckpointInfo, loras: Sequence[Lora]
+) -> None:
+    """Warn where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than the preset's."""
+    path, trained_with = component_path(preset, folder, "strag"), {}
+    if strag.layout == NATIVE_LAYOUT and path.is_file():
+        trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
+    for lora in loras:
+        trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
+    if not any(trained_with.values()):
+        return
+    codec_path = component_path(preset, folder, "trajectory_codec")
+    own = codec.layout == NATIVE_LAYOUT
+    here = content_name(codec_path, {} if own else component_options(preset, folder, "trajectory_codec"))
+    for trained, name in trained_with.items():
+        if name not in (None, here):
+            _log.warning(
+                "%s was trained with another trajectory codec than %s, so the motion it makes means "
+                "nothing; give the codec of its training with --part trajectory_codec=FILE",
+                trained,
+                codec_path,
+            )

@@ -3,6 +3,8 @@
 Everything here runs on the device of its inputs, in the layout of networks: images and videos in [-1, 1].
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,8 +22,11 @@ from more4d.networks.interface import (
 )
 from more4d.networks.vism import ViSMConfig, masked_video, pack_mask
 from more4d.networks.wan_config import WanConfig
+from more4d.pipelines.preset import Sampling
 
 ClipImage = Literal["photo", "grey"]
+NULL_PROMPT = ""
+"""The prompt of the unconditional velocity in classifier-free guidance."""
 GREY = 127 / 255
 """Of the picture that the published 4D-STraG was trained and shown with."""
 
@@ -102,3 +107,23 @@ def vism_conditions(
         text=text_encoder.encode_text(prompts),
         clip=clip.encode_image((photo + 1) / 2) if clip and config.wan.image_dim else None,
     )
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """`interface.TextEncoder` for prompts that have been encoded, and for no others."""
+
+    embeddings: Mapping[str, Float[Tensor, "1 length text_dim"]]
+
+    def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
+        """See `interface.TextEncoder`.
+
+        Raises:
+            KeyError: one of them has not been encoded.
+        """
+        return torch.cat([self.embeddings[prompt] for prompt in prompts])
+
+
+def uncond_prompts(settings: Sampling) -> tuple[str, ...]:
+    """The prompts that guidance needs beside the user's."""
+    return () if settings.guidance == 1 else (NULL_PROMPT,)

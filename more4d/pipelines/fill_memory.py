@@ -1,13 +1,13 @@
-"""What one view invented in its holes is part of the scene for the views after it.
+"""Consistent views: what was generated in the holes of one view is part of the scene for the views after it.
 
-Every filled pixel of a finished view becomes a point: it lies on the surface that goes on behind the hole
-(`geometry.background_depth`) and has the colour that was generated. The next view draws these points where the
-tracks leave a hole, and generates the rest.
+Every filled pixel of a completed view becomes a point: it lies on the surface that continues behind the hole
+(`geometry.background_depth`) and has the colour that was generated. The next view renders these points where
+the tracks leave a hole, and generates the rest.
 
 A network fills the same place a little differently in every frame. So points of all frames are kept, and of
-those that a pixel could show it takes the one filled nearest in time. In the same frame two views then show
-the same, and a place that the first view saw earlier or later is still known. Only right beside something in
-front is a point left to its own frame: its colour has something of what was in front just then.
+those that a pixel could show the one that was filled nearest in time is taken. In the same frame two views
+then show the same, and a place that the first view saw earlier or later is still known. Only beside a
+foreground object is a point used in its own frame alone: its colour has something of the object in it.
 """
 
 from dataclasses import replace

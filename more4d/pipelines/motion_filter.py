@@ -1,12 +1,15 @@
-"""Motion made larger or tidier so that its edges follow the edges of a guide, and stay edges.
+"""Filters of generated motion: upsampling and outlier removal along edges of a guide, and resampling in time.
 
-Where a thing that moves meets ground that does not, a mean of the two moves part of the way and is smeared
-over the picture. So both operations pick: a pixel takes the motion of one pixel nearby, whole.
+Where a moving object meets still ground, a mean of the two moves part of the way and is smeared over the
+picture. So both spatial filters select: a pixel takes the whole motion of one pixel nearby. In time, a model
+generates its native number of frames, which span the whole motion; asking for more or fewer frames samples
+that span more or less finely. It neither extends nor cuts the motion.
 """
 
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -72,8 +75,8 @@ def weighted_vector_median(
     radius_px: int,
     by: Float[Tensor, "keys height width"],
 ) -> Float[Tensor, "channels height width"]:
-    """`values` without outliers: each pixel takes the values of the weighted vector median (Astola et al. 1990)
-    of the pixels up to `radius_px` rows and columns away; 0 changes nothing.
+    """`values` without outliers: each pixel takes those of the weighted vector median of the pixels up to
+    `radius_px` rows and columns away (Astola et al. 1990); 0 changes nothing.
 
     The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
     by closeness and by likeness to the pixel in the middle.
@@ -104,6 +107,47 @@ def weighted_vector_median(
     median = values.clone()
     median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return median
+
+
+def resampling_matrix(frames: int, wanted: int) -> Float[Tensor, "wanted frames"]:
+    """The matrix that takes `frames` samples of a natural cubic spline to `wanted` samples of the same span.
+
+    Every row sums to one (what stands still stays still), and the first and last rows pick the first and
+    last frame exactly.
+    """
+    if frames < 1 or wanted < 1:
+        raise ValueError(f"frame counts must be positive, got {frames} and {wanted}")
+    if frames == 1:
+        return torch.ones(wanted, 1)
+    times = np.arange(frames) / (frames - 1)
+    asked = np.arange(wanted) / max(wanted - 1, 1)
+    from scipy.interpolate import CubicSpline  # only where frames are resampled: it takes a third of a second
+
+    # Two samples carry no curvature: the natural spline through them is the straight line.
+    rows = CubicSpline(times, np.eye(frames), bc_type="natural")(asked)
+    return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+
+
+def resample_frames(values: Float[Tensor, "frames *rest"], wanted: int) -> Float[Tensor, "wanted *rest"]:
+    """`values` over the same span of time with `wanted` frames, smoothly interpolated."""
+    frames = values.shape[0]
+    if frames == wanted:
+        return values
+    matrix = resampling_matrix(frames, wanted).to(values)
+    return (matrix @ values.reshape(frames, -1)).reshape(wanted, *values.shape[1:])
+
+
+def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[Tensor, "frames *rest"]:
+    """Each frame a quarter its neighbours' each and half its own, `passes` times over.
+
+    Beyond the ends motion goes on uniformly: first and last frame, and whatever moves uniformly, stay.
+    """
+    if values.shape[0] < 3:
+        return values
+    for _ in range(passes):
+        between = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+        values = torch.cat([values[:1], between, values[-1:]])
+    return values
 
 
 def _check(values: Tensor, guide: Guide) -> None:

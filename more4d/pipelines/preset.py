@@ -4,18 +4,18 @@ Imports no torch: the command line checks its values here before it waits for th
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
 from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 
 NAME = "preset.yaml"
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "models"
-PRESETS = ROOT / "config" / "presets"
+WEIGHTS = USER_WEIGHTS
 DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
@@ -145,9 +145,9 @@ class Preset:
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
-        median_motion_px: how many native pixels around each take component in the median that takes outliers out of
-            generated motion (`guided_upsampling.weighted_vector_median`); 0 leaves it as it is.
-        smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
+        median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
+            (`motion_filter.weighted_vector_median`); 0 leaves it as it is.
+        smooth_motion_passes: passes of the temporal filter (`motion_filter.smooth_in_time`).
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
@@ -227,6 +227,28 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
+
+
+def choose_preset(
+    name: str | None = None,
+    weights: Path | None = None,
+    *,
+    components: Mapping[str, str] | None = None,
+    memory: Memory | None = None,
+) -> tuple[Preset, Path]:
+    """`find_preset`, with what replaces the preset's own values.
+
+    Args:
+        components: other files for some components; see `with_component`.
+        memory: where weights are; by default as the preset says.
+
+    Raises:
+        ConfigError, WeightsError: as `find_preset` and `with_component`.
+    """
+    preset, folder = find_preset(name, weights)
+    for component, file in (components or {}).items():
+        preset = with_component(preset, component, file)
+    return (replace(preset, memory=memory) if memory else preset), folder
 
 
 def load_preset(folder: Path) -> Preset:
@@ -313,7 +335,7 @@ def resolved_options(file: ComponentFile, folder: Path) -> dict[str, Any]:
 def _place(name: str) -> tuple[Path, Path]:
     """The YAML file of a preset, and where its weights lie if nobody says otherwise."""
     if name == DEFAULT:
-        return WEIGHTS / DEFAULT / NAME, WEIGHTS / DEFAULT
+        return BUNDLED_WEIGHTS / NAME, BUNDLED_WEIGHTS
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(preset_names())

@@ -1,4 +1,7 @@
-"""Stage one: photo, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044)."""
+"""Stage 2: image, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044).
+
+image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
+"""
 
 from dataclasses import replace
 
@@ -14,14 +17,22 @@ from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.motion import denormalise_motion
 from more4d.geometry.tracks import PointTracks
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
-from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import strag_conditions
-from more4d.pipelines.context_parallel_sampling import sample_component
-from more4d.pipelines.motion_filter import Guide, joint_bilateral_upsample, weighted_vector_median
+from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.conditions import (
+    NULL_PROMPT,
+    EncodedPrompts,
+    strag_conditions,
+    uncond_prompts,
+)
+from more4d.pipelines.motion_filter import (
+    Guide,
+    joint_bilateral_upsample,
+    resample_frames,
+    smooth_in_time,
+    weighted_vector_median,
+)
 from more4d.pipelines.progress import Progress, no_progress, step_counter
-from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
-from more4d.pipelines.time_axis import resample_frames, smooth_in_time
 from more4d.raster.patches import surface_patches
 from more4d.raster.visibility import visible_points
 
@@ -33,7 +44,7 @@ LATENT_CHANNELS = 16
 
 
 def image_to_tracks(
-    models: Components,
+    components: Components,
     image: Float[Tensor, "height width 3"],
     depth: DepthMap,
     prompt: str,
@@ -43,7 +54,7 @@ def image_to_tracks(
     fps: float,
     progress: Progress = no_progress,
 ) -> PointTracks:
-    """Where every pixel of `image` goes when the prompt comes true.
+    """The path of every pixel of `image` as the prompt describes it.
 
     The motion is generated at the preset's native size and number of frames, then brought to the size of
     `image` along the edges of colour and depth, and to `frames` frames over the same span of time.
@@ -62,8 +73,8 @@ def image_to_tracks(
         ValueError: `image` and `depth` differ in size, or do not fit the preset.
     """
     large = Guide(colours=image, depth_m=depth.depth_m)
-    small = shrink(large, models.preset.output_scale)
-    motion = generate_motion(models, small, prompt, seed=seed, photo=image, progress=progress)
+    small = shrink(large, components.preset.output_scale)
+    motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
     motion = rearrange(joint_bilateral_upsample(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
     positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
@@ -79,7 +90,7 @@ def image_to_tracks(
 
 @torch.inference_mode()
 def generate_motion(
-    models: Components,
+    components: Components,
     scene: Guide,
     prompt: str,
     *,
@@ -90,40 +101,36 @@ def generate_motion(
     """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero.
 
     Args:
-        scene: at the size that latents are made of.
+        scene: at the size at which the codec encodes.
         photo: the same picture, sharper, for motion features that look closer.
     """
-    preset = models.preset
-    with models.free_after():
-        # In single precision: bfloat16 has 8 bits, fewer than depth needs before it becomes a picture.
-        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
-        depth_m = scene.depth_m[None, None].to(models.device, torch.float32)
-        text = models.encode_prompts(prompt, *uncond_prompts(preset.tracks))
+    preset = components.preset
+    height, width = scene.depth_m.shape
+    with components.free_after():
+        # In float32: bfloat16 has 8 significant bits, fewer than depth needs before it becomes a picture.
+        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+        depth_m = scene.depth_m[None, None].to(components.device, torch.float32)  # [1, 1, H, W]
         full_res = None if photo is None else rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
-        conditional = _conditions(models, picture, depth_m, text, prompt=prompt, photo=full_res)
-        height, width = scene.depth_m.shape
-        noise = standard_noise(
-            *(
-                1,
-                LATENT_CHANNELS,
-                latent_frames(preset.frames),
-                height // PIXEL_STRIDE,
-                width // PIXEL_STRIDE,
-            ),
+        text = components.encode_prompts(prompt, *uncond_prompts(preset.tracks))
+        cond = _encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
+        components.free(*ENCODERS)  # before the generator is loaded: at 14B both do not fit
+        noise = standard_noise(  # [1, 16, f, h, w]: 4 frames and 8 x 8 pixels are one latent
+            *(1, LATENT_CHANNELS, latent_frames(preset.frames)),
+            *(height // PIXEL_STRIDE, width // PIXEL_STRIDE),
             generator=torch_generator("tracks", seed),
             like=picture,
         )
+        guided = preset.tracks.guidance != 1
         request = SamplingRequest(
             settings=preset.tracks,
             noise=noise,
-            conditional=conditional,
-            unconditional=lambda: replace(conditional, text=text.encode_text([NULL_PROMPT])),
+            cond=cond,
+            uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
             on_step=step_counter(progress, "tracks", preset.tracks.steps),
         )
-        with models.on_device("strag"):
-            latents = sample_component(models, "strag", request)
-        with models.on_device("trajectory_codec") as (codec,):
-            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
+        latents = components.sample("strag", request)
+        with components.on_device("trajectory_codec") as (codec,):
+            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()  # [3, T, H, W]
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> t xyz h w")
     middle_and_end = torch.cat([maps[len(maps) // 2], maps[-1]])
@@ -134,8 +141,8 @@ def generate_motion(
     return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
 
 
-def _conditions(
-    models: Components,
+def _encode_conditions(
+    components: Components,
     picture: Float[Tensor, "1 3 height width"],
     depth_m: Float[Tensor, "1 1 height width"],
     text: EncodedPrompts,
@@ -143,10 +150,10 @@ def _conditions(
     prompt: str,
     photo: Float[Tensor, "1 3 photo_height photo_width"] | None,
 ) -> STraGConditions:
-    """What 4D-STraG is told. A function of its own: what it calls an encoder by would keep it in memory."""
-    with models.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
+    """Conditions of 4D-STraG; the encoders are no longer referred to when it returns."""
+    with components.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
         return strag_conditions(
-            models.config("strag").wan,
+            components.config("strag").wan,
             codec,
             text,
             extractor,
@@ -154,8 +161,8 @@ def _conditions(
             image=picture,
             depth_m=depth_m,
             prompts=[prompt],
-            frames=models.preset.frames,
-            clip_image=models.preset.clip_image,
+            frames=components.preset.frames,
+            clip_image=components.preset.clip_image,
             photo=photo,
         )
 
@@ -185,7 +192,7 @@ def positions_from_motion(
 def seen_by_source_camera(
     positions: Float[Tensor, "frames height width 3"], camera: Camera
 ) -> Bool[Tensor, "frames height width"]:
-    """Whether the still camera of the photo sees each point in each frame."""
+    """Whether the static camera of the image sees each point in each frame."""
     height, width = positions.shape[1:3]
     fx_px, fy_px = camera.focal_px(width=width, height=height)
     footprint_m = positions[0, ..., 2] / min(fx_px, fy_px)

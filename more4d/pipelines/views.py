@@ -1,4 +1,7 @@
-"""Stage two: what a camera sees of tracks, and the finished video (4D-ViSM of MoRe4D, arXiv 2512.05044)."""
+"""Stages 3 and 4: what a camera sees of the tracks, and its holes filled (4D-ViSM of MoRe4D).
+
+tracks, camera path ──rasteriser──> rendering with holes ──4D-ViSM at native size──> completed video
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,12 +19,10 @@ from more4d.geometry.camera_path import CameraPath
 from more4d.geometry.filled_points import FilledPoints
 from more4d.geometry.tracks import PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
-from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import vism_conditions
-from more4d.pipelines.context_parallel_sampling import sample_component
+from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.conditions import NULL_PROMPT, EncodedPrompts, uncond_prompts, vism_conditions
 from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
 from more4d.pipelines.progress import Progress, no_progress, step_counter
-from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering, render_tracks
 
@@ -85,7 +86,7 @@ def complete_consistent_view(
 
 
 def complete_view(
-    models: Components,
+    components: Components,
     rendering: Rendering,
     photo: Float[Tensor, "height width 3"],
     prompt: str,
@@ -111,8 +112,8 @@ def complete_view(
     if not bool(rendering.hole_mask.any()):
         progress("views", 1, 1)
         return rendering.colour.clone()
-    small = shrink_rendering(rendering, models.preset.output_scale)
-    generated = fill_holes(models, small, photo, prompt, seed=seed, progress=progress)
+    small = shrink_rendering(rendering, components.preset.output_scale)
+    generated = fill_holes(components, small, photo, prompt, seed=seed, progress=progress)
     finished = [
         composite(colour, covered, picture)
         for colour, covered, picture in zip(rendering.colour, ~rendering.hole_mask, generated, strict=True)
@@ -155,7 +156,7 @@ def windows(frames: int, native: int) -> list[range]:
 
 @torch.inference_mode()
 def fill_holes(
-    models: Components,
+    components: Components,
     rendering: Rendering,
     photo: Float[Tensor, "photo_height photo_width 3"],
     prompt: str,
@@ -164,25 +165,25 @@ def fill_holes(
     progress: Progress = no_progress,
 ) -> Float[Tensor, "frames height width 3"]:
     """Generated frames at the native size, equal to the rendering where it is no hole."""
-    runs = windows(len(rendering.colour), models.preset.frames)
-    step = step_counter(progress, "views", models.preset.views.steps * len(runs))
+    runs = windows(len(rendering.colour), components.preset.frames)
+    step = step_counter(progress, "views", components.preset.views.steps * len(runs))
     covered = (~rendering.hole_mask).float()
-    if any(getattr(models.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+    if any(getattr(components.config(part), "background_fill", False) for part in ("vism", "video_codec")):
         video = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
     else:
         video = rendering.colour * covered[..., None]
-    photo = rearrange(photo, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
-    with models.free_after():
+    photo = rearrange(photo, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+    with components.free_after():
         for index, run in enumerate(runs):
             frames = list(run)
             frames += frames[-1:] * (-(len(frames) - 1) % FRAME_STRIDE)
             if not bool((covered[frames] == 0).any()):
-                for _ in range(models.preset.views.steps):
+                for _ in range(components.preset.views.steps):
                     step()
                 continue
             generator = torch_generator("views", seed, index)
             made = _fill_window(
-                models, video[frames], covered[frames], photo, prompt, generator=generator, on_step=step
+                components, video[frames], covered[frames], photo, prompt, generator=generator, on_step=step
             )
             mask = covered[run.start : run.stop, ..., None]
             video[run.start : run.stop] = mask * video[run.start : run.stop] + (1 - mask) * made[: len(run)]
@@ -191,7 +192,7 @@ def fill_holes(
 
 
 def _fill_window(
-    models: Components,
+    components: Components,
     known: Float[Tensor, "frames height width 3"],
     coverage: Float[Tensor, "frames height width"],
     photo: Float[Tensor, "1 3 photo_height photo_width"],
@@ -201,32 +202,33 @@ def _fill_window(
     on_step: Callable[[], None],
 ) -> Float[Tensor, "frames height width 3"]:
     """What 4D-ViSM makes of 4n + 1 frames."""
-    rendering = rearrange(known, "t h w c -> 1 c t h w").to(models.device, models.dtype) * 2 - 1
-    mask = rearrange(coverage, "t h w -> 1 1 t h w").to(models.device, models.dtype)
-    text = models.encode_prompts(prompt, *uncond_prompts(models.preset.views))
-    conditional = _conditions(models, rendering, mask, photo, text, prompt=prompt)
+    rendering = rearrange(known, "t h w c -> 1 c t h w").to(components.device, components.dtype) * 2 - 1
+    mask = rearrange(coverage, "t h w -> 1 1 t h w").to(components.device, components.dtype)
+    text = components.encode_prompts(prompt, *uncond_prompts(components.preset.views))
+    cond = _encode_conditions(components, rendering, mask, photo, text, prompt=prompt)
+    components.free(*ENCODERS)
     frames, height, width = coverage.shape
-    noise = standard_noise(
+    noise = standard_noise(  # [1, 16, f, h, w]
         *(1, LATENT_CHANNELS, latent_frames(frames), height // PIXEL_STRIDE, width // PIXEL_STRIDE),
         generator=generator,
         like=rendering,
     )
+    guided = components.preset.views.guidance != 1
     request = SamplingRequest(
-        settings=models.preset.views,
+        settings=components.preset.views,
         noise=noise,
-        conditional=conditional,
-        unconditional=lambda: replace(conditional, text=text.encode_text([NULL_PROMPT])),
+        cond=cond,
+        uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
         on_step=on_step,
     )
-    with models.on_device("vism"):
-        latents = sample_component(models, "vism", request)
-    with models.on_device("video_codec") as (codec,):
+    latents = components.sample("vism", request)
+    with components.on_device("video_codec") as (codec,):
         video = codec.decode_video(latents, rendering, mask)[0].float().cpu()
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
 
 
-def _conditions(
-    models: Components,
+def _encode_conditions(
+    components: Components,
     rendering: Float[Tensor, "1 3 frames height width"],
     coverage: Float[Tensor, "1 1 frames height width"],
     photo: Float[Tensor, "1 3 photo_height photo_width"],
@@ -234,10 +236,10 @@ def _conditions(
     *,
     prompt: str,
 ) -> ViSMConditions:
-    """What 4D-ViSM is told. A function of its own: what it calls an encoder by would keep it in memory."""
-    with models.on_device("video_codec", "clip") as (codec, clip):
+    """Conditions of 4D-ViSM; the encoders are no longer referred to when it returns."""
+    with components.on_device("video_codec", "clip") as (codec, clip):
         return vism_conditions(
-            models.config("vism"),
+            components.config("vism"),
             codec,
             text,
             clip,

@@ -11,7 +11,7 @@ from tests.architecture.source import imports, name, python_files, required
 # package -> the modules that may import it
 ALLOWED_IMPORTERS = {
     "PIL": ("files/image.py", "metrics/*.py"),
-    "accelerate": ("training/runtime.py",),
+    "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video.py",),
     "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py"),
     "decord": ("files/video.py",),
