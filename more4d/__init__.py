@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from more4d.files.tracks import load_tracks as load_tracks
     from more4d.files.tracks import save_tracks as save_tracks
     from more4d.geometry.camera import Camera as Camera
-    from more4d.geometry.camera_path import CameraPath as CameraPath
-    from more4d.geometry.depth_map import DepthMap as DepthMap
+    from more4d.geometry.camera import CameraPath as CameraPath
+    from more4d.geometry.camera import DepthMap as DepthMap
     from more4d.geometry.tracks import PointTracks as PointTracks
     from more4d.pipeline import More4DPipeline as More4DPipeline
     from more4d.pipelines.cameras import camera_path as camera_path

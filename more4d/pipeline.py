@@ -25,12 +25,9 @@ from torch import Tensor
 
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.framing import fit
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.component_files import Lora
@@ -286,6 +283,7 @@ class More4DPipeline:
             camera_path,
             height=height,
             width=width,
+            raster=self.preset.raster,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
 

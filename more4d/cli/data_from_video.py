@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from more4d.cli.main import RESUMABLE
 from more4d.cli.options import parse_device, usage_errors
+from more4d.depth.registry import DEPTH_ESTIMATORS
+from more4d.tracking.registry import TRACKERS
 
 if TYPE_CHECKING:
     from more4d.datasets.from_video.options import Options
@@ -69,13 +71,13 @@ def add_command(ways: Any) -> None:
         "--depth",
         default="small",
         metavar="NAME",
-        help="small (default), unidepth[:WEIGHTS] or transformers:MODEL",
+        help=f"{DEPTH_ESTIMATORS.usages()} (default small)",
     )
     how.add_argument(
         "--tracker",
         default="optical-flow",
         metavar="NAME",
-        help="optical-flow (default), cotracker[:WEIGHTS] or delta:WEIGHTS",
+        help=f"{TRACKERS.usages()} (default optical-flow)",
     )
     how.add_argument(
         "--captioner",

@@ -18,6 +18,7 @@ from more4d.cli.options import (
 )
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.resources import SAMPLES
+from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
     import torch
@@ -200,6 +201,13 @@ def _add_how(group: Any) -> None:
         choices=MEMORY_MODES,
         help="where weights are kept: full needs most GPU memory and is fastest, sequential least and is "
         "slowest (default: the preset's); more4d plan shows what fits",
+    )
+    group.add_argument(
+        "--raster",
+        choices=rasteriser_names(),
+        metavar="NAME",
+        help="what renders the tracks (default: as the preset says). auto: a z-buffer for the device; "
+        + "; ".join(f"{backend.name}: {backend.facts()}" for backend in RASTERISERS),
     )
     group.add_argument(
         "--context-parallel",

@@ -190,6 +190,8 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
+    if getattr(options, "raster", None):
+        preset = replace(preset, raster=options.raster)
     if getattr(options, "independent_views", False):
         preset = replace(preset, consistent_views=False)
     return preset, folder

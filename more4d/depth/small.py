@@ -19,8 +19,7 @@ from more4d.depth.interface import check_image
 from more4d.files.network_file import load_state, read_network_file
 from more4d.foundation.config import from_mapping
 from more4d.foundation.resources import BUNDLED_WEIGHTS
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import Camera, DepthMap
 
 ARCHITECTURE = "depth-small"
 STRIDE = 16

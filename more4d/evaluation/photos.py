@@ -20,14 +20,13 @@ from more4d.geometry.camera import Camera
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.framing import fit, working_size
 from more4d.geometry.tracks import PointTracks
-from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, moved_mask
-from more4d.metrics.motion_magnitude import motion_magnitude
+from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, motion_magnitude, moved_mask
 from more4d.metrics.tracks import follows_direction
 from more4d.pipelines.components import Components
 from more4d.pipelines.depth import weighted_median_filter
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import complete_view
-from more4d.raster.interface import render_tracks
+from more4d.raster.render import render_tracks
 
 FPS = 12.0
 PATH = "orbit"

@@ -22,7 +22,7 @@ import torch
 from more4d.files.atomic import check_readable, write_bytes
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.tracks import FilledPoints
 
 FORMAT = "more4d-filled-points"
 VERSION = 1

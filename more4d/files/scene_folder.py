@@ -21,10 +21,8 @@ from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks
 from more4d.files.tracks import load_tracks, save_tracks
 from more4d.files.video import read_mask_video, read_video, write_mask_video, write_video
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.filled_points import FilledPoints
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.camera import CameraPath, DepthMap
+from more4d.geometry.tracks import FilledPoints, PointTracks
 
 TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")

@@ -28,8 +28,7 @@ from more4d.files.image import to_uint8
 from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import denormalise_motion, normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 
 FORMAT = "more4d-tracks"
 VERSION = 1

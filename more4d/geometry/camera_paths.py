@@ -5,8 +5,7 @@ import math
 import torch
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.camera_recipes import CAMERA_PATHS, MAX_STRENGTH, check_camera_path_name
 from more4d.geometry.rotation import look_at, rigid, rigid_inverse, yaw_pitch_roll_to_matrix
 

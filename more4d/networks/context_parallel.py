@@ -42,6 +42,7 @@ class ContextParallel:
             raise ValueError("context parallelism computes no gradients; call the network under no_grad")
         if processes > min(tokens, heads):
             raise ValueError(f"{processes} processes cannot share {tokens} tokens of {heads} heads")
+        # Uneven shares are allowed; the first processes have one token, or one head, more.
         return TokenShard(
             group=self.group,
             rank=self.group.rank(),
@@ -83,6 +84,7 @@ class TokenShard:
         stacked = torch.stack(vectors)
         count, batch, _, _, width = stacked.shape
         few = self.heads[self.rank]
+        # What arrives from each process: its tokens, of this process's heads.
         shapes = [(count, batch, tokens, few, width) for tokens in self.sizes]
         return self._all_to_all(stacked.split(self.heads, dim=3), shapes, dim=2).unbind(0)
 
@@ -91,6 +93,7 @@ class TokenShard:
     ) -> Float[Tensor, "b mine heads head_dim"]:
         """Back from all tokens of some heads to some tokens of all heads."""
         batch, _, _, width = attended.shape
+        # What arrives from each process: this process's tokens, of its heads.
         shapes = [(batch, self.sizes[self.rank], few, width) for few in self.heads]
         return self._all_to_all(attended.split(self.sizes, dim=1), shapes, dim=2)
 

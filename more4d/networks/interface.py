@@ -31,6 +31,7 @@ def moving_mask(
 ) -> Float[Tensor, "b 1 height width"]:
     """1 where normalised motion ever exceeds `threshold` (in image widths, about), else 0."""
     # Squared lengths: torch's norm over a strided axis takes a fifth of a training step on a CPU.
+    # [b, t, height, width]: the squared length of the displacement
     squared = motion.square().sum(dim=1)
     return (squared.amax(1, keepdim=True) > threshold**2).to(motion.dtype)
 

@@ -116,6 +116,7 @@ class STraG(nn.Module):
     def _grounding_latents(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
         if self.reader is None:
             return []
+        # Nearest: probabilities of a cell are not mixed with those of its neighbours.
         size = noisy.shape[-2:]
         probs = conditions.grounding_probs  # the ground truth, under teacher forcing in training
         probs = self.ground_text(conditions) if probs is None else probs
@@ -128,6 +129,7 @@ class STraG(nn.Module):
             return None
         if self.motion_adapter is None:
             raise ValueError("motion features were given to a network without motion perception")
+        # The token grid: latents divided by the patch size.
         _, rows, columns = self.config.wan.patch_size
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
 

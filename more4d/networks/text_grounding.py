@@ -137,6 +137,7 @@ class TextGrounding(nn.Module):
         dtype = self.question[0].weight.dtype
         queries = self.question(rearrange(features, "b c h w -> b (h w) c").to(dtype))  # [b, cells, dim]
         text = text.to(dtype)
+        # Text encoders pad with zero vectors.
         padding = (text == 0).all(-1)
         found, _ = self.attention(queries, text, text, key_padding_mask=padding, need_weights=False)
         for block in self.comparisons:

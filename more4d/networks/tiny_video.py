@@ -34,6 +34,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        # Norm and activation before each convolution (He et al. 2016, arXiv 1603.05027).
         y = self.conv1(nn.functional.silu(self.norm1(x)))
         return x + self.conv2(nn.functional.silu(self.norm2(y)))
 
@@ -52,6 +53,7 @@ class TemporalMixing(nn.Module):
         # The first and the last frame are their own missing neighbours.
         before = torch.cat([x_bf[:, :1], x_bf[:, :-1]], 1)
         after = torch.cat([x_bf[:, 1:], x_bf[:, -1:]], 1)
+        # [b, f, c, h, w] three times -> [(b f), 3 c, h, w]
         near = rearrange([before, x_bf, after], "k b f c h w -> (b f) (k c) h w")
         return x + self.mix(nn.functional.silu(near))
 
@@ -111,6 +113,7 @@ class VideoEncoder(nn.Module):
         # [b, 3, height, width] -> [b, 1, fine, height / 4, width / 4]
         x = self.first(pixel_unshuffle(video[:, :, 0], COARSE))[:, None]
         if frames > 1:
+            # [(b f), 12 * 16, height / 4, width / 4]: four frames of RGB in blocks of 4x4 pixels
             later = self.later(pixel_unshuffle(frames_to_channels(video).flatten(0, 1), COARSE))
             x = torch.cat([x, rearrange(later, "(b f) c h w -> b f c h w", b=batch)], 1)
         x = self.mix(self.down(silu(self.fine(x.flatten(0, 1)))), frames)
@@ -207,12 +210,14 @@ def pull_push_fill(
 def _pull_push(colour: Tensor, weight: Tensor) -> Tensor:
     """`colour` is premultiplied by `weight`; the result is defined wherever any pixel at all is known."""
     if min(colour.shape[-2:]) > 1:
+        # Pull: colours are premultiplied, so that holes do not darken the mean.
         coarse_colour = avg_pool2d(colour, 2, ceil_mode=True, count_include_pad=False)
         coarse_weight = avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False)
         # A coarse pixel counts as known if any of its four pixels is.
         sure = (4 * coarse_weight).clamp(max=1)
         scale = sure / coarse_weight.clamp(min=1e-6)
         coarse = _pull_push(coarse_colour * scale, sure)
+        # Push: holes take the colours of the coarser level, known pixels stay.
         around = interpolate(coarse, size=colour.shape[-2:], mode="bilinear", align_corners=False)
     else:
         total = weight.sum((2, 3), keepdim=True)

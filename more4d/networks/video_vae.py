@@ -80,6 +80,7 @@ class LatentStatistics(Fp32Buffers):
         """
         if not bool((torch.isfinite(mean) & torch.isfinite(std) & (std > 0)).all()):
             raise ValueError(f"latent statistics must be finite with std > 0, got mean {mean}, std {std}")
+        # In place, because the buffers are in the state dict already.
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -146,6 +147,7 @@ class WanVideoVae(nn.Module):
         # Groups of 1, 4, 4, ... frames, each of which becomes one latent frame.
         lengths = [1] + [FRAME_STRIDE] * (latent_frames(frames) - 1)
         groups = video.to(self.vae.quant_conv.weight.dtype).split(lengths, dim=2)
+        # [b, 32, f, h, w]: mean and log-variance, 16 channels each
         features = self._in_groups(self.vae.encoder, groups)
         mean, log_variance = self.vae.quant_conv(features).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
@@ -166,6 +168,7 @@ class WanVideoVae(nn.Module):
 
     def _decode_in_tiles(self, latents: Tensor, tile_px: int) -> Tensor:
         """As the decoder, up to rounding; all frames of a tile are decoded before the next tile."""
+        # First the whole first half, then the second half tile by tile.
         first, second = FirstHalf(self.vae.decoder), SecondHalf(self.vae.decoder)
         features = self._in_groups(first, latents.split(1, dim=2), first_chunk=True)
         # Half way, a latent frame has become two frames, but the first only one.
@@ -175,12 +178,14 @@ class WanVideoVae(nn.Module):
         video = latents.new_empty(batch, 3, *size)
         for tile in tiles(features.shape[-2:], tile_px, second.margin):
             groups = features[(..., *tile.read)].split(lengths, dim=2)
+            # A tile is read with its margin, and only its core is kept.
             part = self._in_groups(second, groups, first_chunk=True)
             video[(..., *tile.place)] = part[(..., *tile.keep)]
         return video
 
     def _in_groups(self, network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
         """Run `network` over groups of frames; each group uses the cached features of the one before."""
+        # The cache of causal convolutions, in the order in which they are called.
         memory: list[Any] = [None] * sum(1 for _ in network.modules())  # at least one entry per convolution
         results = []
         for index, group in enumerate(groups):
@@ -244,6 +249,7 @@ class SecondHalf(nn.Module):
         """Radius of the receptive field in cells: one pixel per 3x3 convolution, at its resolution."""
         seen, resolution = 0.0, 1
         for up in self.ups:
+            # A residual block has two 3x3 convolutions, each of radius 1.
             seen += 2 * len(up.resnets) / resolution
             if up.upsamplers is not None:
                 resolution *= 2
@@ -272,6 +278,7 @@ def tiles(grid: tuple[int, int], tile_px: int, margin: int) -> Iterator[Tile]:
 
 def _spans(cells: int, longest: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:
     count = math.ceil(cells / longest)
+    # Spans of nearly equal length waste less on margins than full ones and a remainder.
     bounds = [round(index * cells / count) for index in range(count + 1)]
     for start, stop in pairwise(bounds):
         first, last = max(start - margin, 0), min(stop + margin, cells)
@@ -283,6 +290,7 @@ def _cached_conv(conv: nn.Module, x: Tensor, memory: list[Any], index: list[int]
     """A causal convolution with the last frames of the group before; keeps its own for the next group."""
     before, place = memory[index[0]], index[0]
     index[0] += 1
+    # The first group has no past; diffusers' convolution pads it with zeros.
     known = x if before is None else torch.cat([before, x], dim=2)
     memory[place] = known[:, :, -CACHED_FRAMES:].clone()
     return conv(x, before)

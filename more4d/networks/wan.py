@@ -53,6 +53,7 @@ class WanTransformer(nn.Module):
         self.patch_embedding = nn.Conv3d(config.in_channels, dim, patch, stride=patch)
         self.condition_embedder = ConditionEmbedder(config)
         self.blocks = nn.ModuleList()
+        # A head of patches: every token becomes out_channels * t * y * x numbers.
         self.norm_out = Fp32LayerNorm(dim, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, config.out_channels * patch[0] * patch[1] * patch[2])
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
@@ -87,6 +88,7 @@ class WanTransformer(nn.Module):
         Raises:
             ValueError: a size is impossible, or a condition does not belong to this configuration.
         """
+        # Sizes are checked here, before torch fails somewhere inside with a less helpful message.
         self._check(latents, text, image=image, reference=reference, motion=motion)
         config, dtype = self.wan_config, self.patch_embedding.weight.dtype
 
@@ -94,6 +96,7 @@ class WanTransformer(nn.Module):
         tokens = self.patch_embedding(latents.to(dtype))
         frames, rows, columns = tokens.shape[2:]
         tokens = rearrange(tokens, "b c f h w -> b (f h w) c")
+        # The reference is embedded by a convolution of its own, as one more frame.
         num_reference = 0
         if self.ref_conv is not None and reference is not None:
             still = rearrange(self.ref_conv(reference.to(dtype)), "b c h w -> b (h w) c")
@@ -117,6 +120,7 @@ class WanTransformer(nn.Module):
         shard = None
         if self.context_parallel is not None:
             shard = self.context_parallel.shard(tokens.shape[1], config.heads)
+            # Rotary angles and motion cells of these tokens go along.
             tokens, context = tokens[:, shard.start : shard.stop], context.within(shard)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -177,6 +181,7 @@ class WanTransformer(nn.Module):
             )
         if motion is not None and config.motion_feature_dim is None:
             raise ValueError("motion features were given to a transformer without motion perception")
+        # One cell of motion features per token of a frame, or one for all.
         rows, columns = size[1] // patch[1], size[2] // patch[2]
         if motion is not None and motion.shape[1] not in (1, rows * columns):
             raise ValueError(
@@ -220,6 +225,7 @@ class WanBlock(nn.Module):
         self.ffn = FeedForward(dim, config.ffn_dim, dim)
         self.norm3 = Fp32LayerNorm(dim, eps, elementwise_affine=False)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        # Motion Perception (MoRe4D): two modulations per block, each with weights of its own.
         self.guide_attention = self.guide_ffn = None
         if config.motion_feature_dim is not None:
             self.guide_attention = MotionModulation(config.motion_feature_dim, dim)
@@ -235,15 +241,18 @@ class WanBlock(nn.Module):
         ).chunk(6, dim=1)
         dtype = tokens.dtype  # norms, modulation and residual sums are float32, matrix products `dtype`
 
+        # 1. Self-attention over all tokens of the video: x <- x + gate * attn(norm(x) (1 + scale) + shift).
         normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(dtype)
         if self.guide_attention is not None and context.motion is not None:
             normed = self.guide_attention(normed, context.motion, context.motion_span)
         attended = self.attn1(normed, rotary=context.rotary, shard=context.shard)
         tokens = (tokens.float() + attended * gate).to(dtype)
 
+        # 2. Cross-attention to text and image, neither modulated nor gated.
         normed = self.norm2(tokens.float()).to(dtype)
         tokens = tokens + self.attn2(normed, context.text, image=context.image)
 
+        # 3. Feed-forward, modulated and gated like the first.
         normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(dtype)
         if self.guide_ffn is not None and context.motion is not None:
             normed = self.guide_ffn(normed, context.motion, context.motion_span)

@@ -23,6 +23,7 @@ class Fp32LayerNorm(nn.LayerNorm):
     """Layer normalisation computed in float32, with the result in the type of the input."""
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        # Weights may be bfloat16; the sums are float32 all the same.
         weight = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
         return functional.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
@@ -41,7 +42,9 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])  # a list, for the published name to_out.0
+        # QK normalisation keeps attention logits bounded (Dehghani et al. 2023, arXiv 2302.05442).
         self.norm_q, self.norm_k = nn.RMSNorm(dim, eps=eps), nn.RMSNorm(dim, eps=eps)
+        # Weights that I2V transformers have in addition: add_k_proj, add_v_proj, norm_added_k.
         if image:
             self.add_k_proj, self.add_v_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
             self.norm_added_k = nn.RMSNorm(dim, eps=eps)
@@ -160,6 +163,7 @@ class ConditionEmbedder(nn.Module):
         dim = config.dim
         self.freq_dim = config.freq_dim
         self.time_embedder = _TwoLinear(config.freq_dim, dim, nn.SiLU())
+        # Shift, scale and gate of self-attention and of the feed-forward.
         self.time_proj = nn.Linear(dim, 6 * dim)
         self.text_embedder = _TwoLinear(config.text_dim, dim, nn.GELU(approximate="tanh"))
         self.image_embedder = None if config.image_dim is None else _ImageEmbedding(config.image_dim, dim)
@@ -179,6 +183,7 @@ class ConditionEmbedder(nn.Module):
 
 def timestep_sinusoid(timestep: Float[Tensor, "b"], channels: int) -> Float[Tensor, "b channels"]:
     """Cosines, then sines, of a timestep at geometric frequencies (Vaswani et al. 2017, section 3.5)."""
+    # Frequencies from 1 down to 1 / 10000.
     half = channels // 2
     exponents = torch.arange(half, dtype=torch.float64, device=timestep.device) / half
     angles = timestep.double().unsqueeze(1) * ROTARY_BASE**-exponents
@@ -197,6 +202,7 @@ def rotary_table(
     """
     side = 2 * (head_dim // 6)
     angles = []
+    # One factorised table per axis, expanded over the other two and concatenated along channels.
     for axis, channels in enumerate((head_dim - 2 * side, side, side)):
         exponents = torch.arange(0, channels, 2, dtype=torch.float64, device=device) / channels
         positions = torch.arange(grid[axis], dtype=torch.float64, device=device)
@@ -212,5 +218,6 @@ def apply_rotary(
     vectors: Float[Tensor, "b tokens heads head_dim"], rotary: Complex[Tensor, "tokens 1 half"]
 ) -> Float[Tensor, "b tokens heads head_dim"]:
     """Rotate each pair of neighbouring channels by its angle: a product of complex numbers."""
+    # [..., head_dim] -> [..., head_dim / 2] complex; the angles are float32, so the product is, too.
     pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotary).flatten(-2).type_as(vectors)

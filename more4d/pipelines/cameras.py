@@ -13,8 +13,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import check_camera_path_name
 
 if TYPE_CHECKING:
-    from more4d.geometry.camera import Camera
-    from more4d.geometry.camera_path import CameraPath
+    from more4d.geometry.camera import Camera, CameraPath
     from more4d.geometry.tracks import PointTracks
 
 Intrinsics = tuple[float, float, float, float]

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_configured_estimator, other_estimators
 from more4d.files.fingerprint import fingerprint, path_fingerprint
-from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     NATIVE_LAYOUT,
@@ -48,7 +49,6 @@ Sampler = Callable[["Components", str, SamplingRequest], Tensor]
 UNTRAINED_LAYOUTS = ("wan-fun-control",)
 """Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
-OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
 DEPTH_ALTERNATIVES = {
     "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
     "depth": "add --intrinsics FX,FY,CX,CY, which --depth alone leaves to the estimator",
@@ -311,29 +311,14 @@ class Components:
             MissingPackageError: the preset's estimator needs an optional package.
         """
         if self._depth is None:
-            self._depth = self._open_depth(f"{DEPTH_ALTERNATIVES[given]}, or {OTHER_ESTIMATORS}")
+            self._depth = self._open_depth(f"{DEPTH_ALTERNATIVES[given]}, or {other_estimators()}")
         return self._depth
 
     def _open_depth(self, instead: str) -> DepthEstimator:
-        name, path = self.preset.depth_estimator, self._path("depth") if self.has("depth") else None
-        if path is not None and not path.exists():
-            raise WeightsError(
-                f"{path}, the weights of the depth estimator '{name}', is missing ({GUIDE} says where to get "
-                f"it); {instead}"
-            )
-        if name == TRANSFORMERS_PREFIX.rstrip(":"):
-            if path is None:
-                raise ConfigError(f"'{name}' needs a model; say --part depth={TRANSFORMERS_PREFIX}FOLDER")
-            name, path = f"{TRANSFORMERS_PREFIX}{path}", None
-        if name == "unidepth" and path is None:
-            raise WeightsError(
-                f"'{name}' needs a folder of its weights, which are not fetched from anywhere; say --part "
-                f"depth={name}:FOLDER ({GUIDE} says where to get it), or {instead}"
-            )
-        try:
-            return open_depth_estimator(name, weights=path, device=self.device)
-        except MissingPackageError as error:
-            raise MissingPackageError(f"{error}; or {instead}") from error
+        path = self._path("depth") if self.has("depth") else None
+        return open_configured_estimator(
+            self.preset.depth_estimator, path, device=self.device, guide=GUIDE, instead=instead
+        )
 
     def fingerprint(self, *components: str) -> str:
         """A short name for the weights of these parts, which changes with their content and precision."""

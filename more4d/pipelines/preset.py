@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
 from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
+from more4d.raster.registry import AUTO, rasteriser_names
 
 NAME = "preset.yaml"
 WEIGHTS = USER_WEIGHTS
@@ -25,7 +27,6 @@ SAMPLERS = ("euler", "heun", "unipc")
 """Names of `diffusion.sampler.SAMPLERS`, whose module imports torch."""
 FRAME_STRIDE = 4
 """That of `networks.interface`, whose module imports torch."""
-ESTIMATORS = ("small", "unidepth", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class Sampling:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
-        check_guidance(self.cache, batched_cfg=self.batched_cfg, guidance_skip=self.guidance_skip)
+        batched = self.batched_cfg and self.guidance != 1
+        check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
@@ -156,6 +158,7 @@ class Preset:
             which umT5 overflows.)
         memory: where weights are while their network works and while it waits, see `networks.offload`.
         loras: low-rank updates that are merged into the generators.
+        raster: rasteriser that renders the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Preset:
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
     loras: LoraFiles = field(default_factory=LoraFiles)
+    raster: str = AUTO
 
     def __post_init__(self) -> None:
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
@@ -185,6 +189,9 @@ class Preset:
                 f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
                 f"got {self.output_scale} and {self.pixels}"
             )
+        if self.raster not in rasteriser_names():
+            known = ", ".join(rasteriser_names())
+            raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")
         if self.median_motion_px < 0:
             raise ConfigError(f"median_motion_px must not be negative, got {self.median_motion_px}")
         if self.smooth_motion_passes < 0:
@@ -316,7 +323,7 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:
         return preset
-    if component == "depth" and estimator in ESTIMATORS:
+    if component == "depth" and estimator in DEPTH_ESTIMATORS.names():
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():
         raise WeightsError(f"there is no file {value} for {component}; check the path")

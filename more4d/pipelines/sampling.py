@@ -8,11 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from more4d.diffusion.field import Velocity
-from more4d.diffusion.guidance import batched_cfg_velocity, cfg_velocity, guidance_cutoff_sigma
-from more4d.diffusion.sampler import SAMPLERS
-from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
-from more4d.diffusion.unipc import check_unipc_levels
+from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.sampler import (
+    SAMPLERS,
+    Velocity,
+    batched_cfg_velocity,
+    cfg_velocity,
+    check_unipc_levels,
+    guidance_cutoff_sigma,
+)
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.interface import Conditions
 from more4d.networks.wan_config import WanConfig

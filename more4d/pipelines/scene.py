@@ -13,10 +13,8 @@ from more4d.files.scene_folder import (
     save_tracks_stage,
     save_view_stage,
 )
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.filled_points import FilledPoints
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.camera import CameraPath, DepthMap
+from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.raster.interface import Rendering
 
 

@@ -14,17 +14,18 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from more4d.files.filled_points import quantise_filled_points
 from more4d.foundation.seeding import torch_generator
-from more4d.geometry.background_fill import fill_background
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.filled_points import FilledPoints
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.background import fill_background
+from more4d.geometry.camera import CameraPath
+from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.conditions import NULL_PROMPT, EncodedPrompts, uncond_prompts, vism_conditions
 from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
 from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
-from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering, render_tracks
+from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
+from more4d.raster.registry import AUTO
+from more4d.raster.render import render_tracks
 
 LATENT_CHANNELS = 16
 
@@ -35,6 +36,7 @@ def render(
     *,
     height: int | None = None,
     width: int | None = None,
+    raster: str = AUTO,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendering:
     """Film tracks along a camera path: colour, depth in metres and coverage of every pixel and frame.
@@ -42,7 +44,8 @@ def render(
     Args:
         tracks: with as many frames as the path, or one (a still scene).
         camera_path: of `camera_path`, or your own.
-        height, width: of the film; by default those of the tracks.
+        height, width: of the video; by default those of the tracks.
+        raster: name of a rasteriser, see `raster.registry`.
         progress: called with (frames done, frames in all).
 
     Raises:
@@ -53,6 +56,7 @@ def render(
         camera_path,
         height=height or tracks.height,
         width=width or tracks.width,
+        backend=raster,
         progress=progress,
     )
 

@@ -36,13 +36,13 @@ from more4d.files.scene_folder import (
 )
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import depth_map_from_file, depth_of_tracks, read_photo
 from more4d.pipelines.progress import Progress, no_progress
+from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
 
@@ -251,7 +251,9 @@ def _film_camera(
 
     stage = f"render {name}"
     outputs = [f"{name}/{file}" for file in RENDER_FILES]
-    render_id, needed = item.begin(stage, [tracks_id, camera.content()], outputs)
+    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the record.
+    raster = [] if preset.raster == AUTO else [preset.raster]
+    render_id, needed = item.begin(stage, [tracks_id, camera.content(), *raster], outputs)
     if needed:
         path = _camera_path(item, camera)
         rendering = pipe.render(item.tracks, path, callback=_StageProgress(item.progress, stage))
@@ -307,7 +309,7 @@ def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
         "settings": {
             "parts" if key == "components" else key: value  # as run.json has always called them
             for key, value in asdict(components.preset).items()
-            if key not in ("name", "loras")
+            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
         },
         "weights": {component: components.fingerprint(component) for component in recorded},
         "loras": {

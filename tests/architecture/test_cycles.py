@@ -1,6 +1,6 @@
 """No file of the package imports itself by way of others, not even inside a function."""
 
-from tests.architecture.source import imports, python_files, ROOT
+from tests.architecture.source import ROOT, imports, python_files
 
 
 def module_name(path):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.depth.interface import open_depth_estimator
 from more4d.depth.losses import DepthLossWeights, depth_loss
+from more4d.depth.registry import open_depth_estimator
 from more4d.depth.small import (
     ARCHITECTURE,
     SmallDepth,

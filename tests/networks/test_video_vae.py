@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
@@ -17,7 +18,6 @@ from more4d.networks.video_vae import (
     WanVideoVae,
     WanVideoVaeConfig,
 )
-from more4d.networks.wan import AutoencoderKLWan
 from more4d.weights.inspect import open_network
 
 TINY = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
