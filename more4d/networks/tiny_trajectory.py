@@ -112,7 +112,9 @@ class MotionDecoder(nn.Module):
         # Small weights: at first motion is the average, and all neighbours weigh the same.
         for layer in (self.motion, self.guide_out):
             nn.init.zeros_(layer.bias)
-            nn.init.normal_(layer.weight, std=1e-3)
+            # On the meta device normal_ has no effect, and would import torch._dynamo, which takes seconds.
+            if not layer.weight.is_meta:
+                nn.init.normal_(layer.weight, std=1e-3)
 
     def forward(
         self,

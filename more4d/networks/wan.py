@@ -265,7 +265,9 @@ def _initialise(model: WanTransformer) -> None:
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
             continue
         if name.startswith(("condition_embedder.text_embedder", "condition_embedder.time_embedder")):
-            nn.init.normal_(module.weight, std=0.02)
+            # On the meta device normal_ has no effect, and would import torch._dynamo, which takes seconds.
+            if not module.weight.is_meta:
+                nn.init.normal_(module.weight, std=0.02)
         else:
             nn.init.xavier_uniform_(module.weight.flatten(1))
         nn.init.zeros_(module.bias)
