@@ -1,6 +1,6 @@
 """What conditions the transformers besides latents: prompts through umT5, photos through CLIP's vision tower.
 
-The only module of the networks that imports transformers.
+transformers is imported where an encoder is built, because that takes seconds.
 """
 
 import logging
@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.precision import Fp32Buffers
@@ -62,11 +61,10 @@ class UMT5TextEncoder(nn.Module):
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
-        if config.tokenizer == BYTE_TOKENIZER and config.vocab < BYTE_VOCAB:
-            raise ConfigError(
-                f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}"
-            )
+        _check_vocab(config)
         self.config = config
+        from transformers import UMT5Config, UMT5EncoderModel
+
         self.encoder = UMT5EncoderModel(
             UMT5Config(
                 vocab_size=config.vocab,
@@ -80,6 +78,34 @@ class UMT5TextEncoder(nn.Module):
             )
         )
         self._tokenize: Callable[[str], list[int]] | None = None
+
+    @staticmethod
+    def tensor_shapes(config: TextEncoderConfig) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by name, without transformers, whose import takes seconds.
+
+        Raises:
+            ConfigError: the configuration is impossible.
+        """
+        _check_vocab(config)
+        inner = config.heads * config.head_dim
+        attention = "layer.0.SelfAttention"
+        dense = "layer.1.DenseReluDense"
+        in_block: dict[str, tuple[int, ...]] = {
+            **{f"{attention}.{letter}": (inner, config.dim) for letter in "qkv"},
+            f"{attention}.o": (config.dim, inner),
+            # 32 buckets of relative distance, T5's default
+            f"{attention}.relative_attention_bias": (32, config.heads),
+            "layer.0.layer_norm": (config.dim,),
+            **{f"{dense}.{name}": (config.ff, config.dim) for name in ("wi_0", "wi_1")},
+            f"{dense}.wo": (config.dim, config.ff),
+            "layer.1.layer_norm": (config.dim,),
+        }
+        shapes: dict[str, tuple[int, ...]] = {"encoder.shared.weight": (config.vocab, config.dim)}
+        for block in range(config.layers):
+            shapes |= {
+                f"encoder.encoder.block.{block}.{name}.weight": shape for name, shape in in_block.items()
+            }
+        return shapes | {"encoder.encoder.final_layer_norm.weight": (config.dim,)}
 
     def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
         """Embeddings, zero beyond the end of each text; longer prompts are cut, with a warning."""
@@ -115,6 +141,11 @@ class UMT5TextEncoder(nn.Module):
         return [*ids[: self.config.length - 1], END]
 
 
+def _check_vocab(config: TextEncoderConfig) -> None:
+    if config.tokenizer == BYTE_TOKENIZER and config.vocab < BYTE_VOCAB:
+        raise ConfigError(f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}")
+
+
 def _tokenizer(name: str) -> Callable[[str], list[int]]:
     """Text to token ids with the end mark."""
     if name == BYTE_TOKENIZER:
@@ -123,6 +154,8 @@ def _tokenizer(name: str) -> Callable[[str], list[int]]:
         raise WeightsError(
             f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
         )
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -177,11 +210,10 @@ class ClipVision(Fp32Buffers):
 
     def __init__(self, config: ClipVisionConfig) -> None:
         super().__init__()
-        if config.layers < 2:
-            raise ConfigError(
-                f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
-            )
+        _check_layers(config)
         self.config = config
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
         self.vision = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=config.dim,
@@ -195,8 +227,39 @@ class ClipVision(Fp32Buffers):
             )
         )
         self.vision.post_layernorm = nn.Identity()  # belongs to the state that is not used
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        positions = torch.arange(_positions(config), device="cpu")  # a buffer: real also without parameters
+        self.vision.embeddings.position_ids = positions.expand(1, -1)
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD, device="cpu").view(3, 1, 1), persistent=False)
+
+    @staticmethod
+    def tensor_shapes(config: ClipVisionConfig) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by name, without transformers, whose import takes seconds.
+
+        Raises:
+            ConfigError: the configuration is impossible.
+        """
+        _check_layers(config)
+        dim, ff = config.dim, config.ff
+        shapes: dict[str, tuple[int, ...]] = {
+            "vision.embeddings.class_embedding": (dim,),
+            "vision.embeddings.patch_embedding.weight": (dim, 3, config.patch, config.patch),
+            "vision.embeddings.position_embedding.weight": (_positions(config), dim),
+            "vision.pre_layrnorm.weight": (dim,),
+            "vision.pre_layrnorm.bias": (dim,),
+        }
+        in_block: dict[str, tuple[int, ...]] = {
+            **{f"self_attn.{name}": (dim, dim) for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
+            "layer_norm1": (dim,),
+            "layer_norm2": (dim,),
+            "mlp.fc1": (ff, dim),
+            "mlp.fc2": (dim, ff),
+        }
+        for block in range(config.layers - 1):
+            for name, shape in in_block.items():
+                shapes[f"vision.encoder.layers.{block}.{name}.weight"] = shape
+                shapes[f"vision.encoder.layers.{block}.{name}.bias"] = shape[:1]
+        return shapes
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b tokens clip_dim"]:
         """Features of pictures in [0, 1], of any size and shape: their aspect ratio is not kept."""
@@ -208,6 +271,18 @@ class ClipVision(Fp32Buffers):
         size = (self.config.image_size, self.config.image_size)
         resized = interpolate(image.float(), size, mode="bicubic", align_corners=False)
         return (resized - self.mean) / self.std
+
+
+def _check_layers(config: ClipVisionConfig) -> None:
+    if config.layers < 2:
+        raise ConfigError(
+            f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
+        )
+
+
+def _positions(config: ClipVisionConfig) -> int:
+    """A class token, and one token per patch."""
+    return 1 + (config.image_size // config.patch) ** 2
 
 
 def unused_clip_names(last: int) -> tuple[str, ...]:

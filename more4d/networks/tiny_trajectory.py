@@ -191,8 +191,8 @@ class TinyTrajectoryCodec(nn.Module):
         self.latent_mean: Tensor
         self.latent_std: Tensor
         # Statistics per latent frame kind (first, later): the first one means something else.
-        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(2, config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels, device="cpu"))
+        self.register_buffer("latent_std", torch.ones(2, config.latent_channels, device="cpu"))
 
     def squash(self, motion: Tensor) -> Tensor:
         """Normalised motion into (-1, 1); its inverse is `unsquash`."""

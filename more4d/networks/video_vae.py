@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
 from more4d.networks.precision import Fp32Buffers
 from more4d.networks.vae_tiles import FIRST_UPSAMPLE, FirstHalf, SecondHalf, tiles
-from more4d.networks.wan import AutoencoderKLWan
 
 LATENT_CHANNELS = 16
 WAN_MEAN = (
@@ -53,8 +52,8 @@ class LatentStatistics(Fp32Buffers):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(mean, device="cpu"))
+        self.register_buffer("std", torch.tensor(std, device="cpu"))
 
     @classmethod
     def identity(cls) -> "LatentStatistics":
@@ -95,6 +94,8 @@ class WanVideoVae(nn.Module):
         self.config = config
         self.recompute = False
         self.tile_px: int | None = None
+        from diffusers import AutoencoderKLWan  # here: it takes seconds, and only published codecs need it
+
         self.vae = AutoencoderKLWan(
             base_dim=config.base_dim,
             dim_mult=list(config.dim_mult),
@@ -175,6 +176,13 @@ class WanVideoVae(nn.Module):
                 result, memory = _step(network, group, memory, options)
             results.append(result)
         return torch.cat(results, dim=2)
+
+
+def convert_wan_vae_to_diffusers(tensors: dict[str, Any]) -> dict[str, Any]:
+    """`tensors` by names of `Wan2.1_VAE.pth`, under diffusers' names; unknown names stay."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers as convert
+
+    return convert(tensors)
 
 
 def _step(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.pipelines.preset import ComponentFile, Preset, resolved_options
-from more4d.weights.inspect import CheckpointInfo, recognise
+from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
@@ -15,7 +15,7 @@ NATIVE_LAYOUT = "more4d"
 _log = logging.getLogger(__name__)
 
 
-def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
+def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
     """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
 
     Args:
@@ -26,17 +26,17 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
         ConfigError: the preset sets an option that its network does not have.
     """
     path = component_path(preset, folder, component)
-    found = recognise(path, role=component)
+    found = inspect(path, role=component)
     if (
         found.architecture in ROLES[component]
         and found.layout != NATIVE_LAYOUT
         and (options := component_options(preset, folder, component))
     ):
-        return recognise(path, role=component, options=options)
+        return inspect(path, role=component, options=options)
     return found
 
 
-def uses_motion_features(strag: CheckpointInfo) -> bool:
+def uses_motion_features(strag: Checkpoint) -> bool:
     """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
     return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
 

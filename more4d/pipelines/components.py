@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
-from more4d.files.checkpoint_headers import read_headers
 from more4d.files.fingerprint import content_name, fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
@@ -26,12 +25,10 @@ from more4d.pipelines.component_files import (
 from more4d.pipelines.parallel_group import ParallelGroup
 from more4d.pipelines.preset import GUIDE, LoraFiles, Preset, check_files, find_preset, with_component
 from more4d.pipelines.prompts import EncodedPrompts
-from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
-from more4d.weights.load import init_empty
+from more4d.weights.load import Checkpoint, inspect, load
 from more4d.weights.lora.merge import check_lora, merge_loras
 from more4d.weights.lora.reading import read_lora
-from more4d.weights.network_files import read_network_header
-from more4d.weights.registry import ROLES
+from more4d.weights.registry import ROLES, init_empty
 
 ENCODERS = ("text", "clip", "motion_features")
 """Parts that are done as soon as the conditions are made."""
@@ -42,9 +39,6 @@ PROMPT_CACHE_SIZE = 64
 
 CODEC_METADATA_KEY = "trajectory_codec"
 """What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
-
-UNTRAINED_LAYOUTS = ("wan-fun-control",)
-"""Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
 
 OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
 DEPTH_ALTERNATIVES = {
@@ -94,7 +88,7 @@ class Components:
         self._loaded: dict[str, OffloadedModule] = {}
         self._depth: DepthEstimator | None = None
         self._prompts: dict[str, Tensor] = {}
-        self._checkpoints: dict[str, CheckpointInfo] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
@@ -156,7 +150,7 @@ class Components:
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)
             for lora in loras:
                 check_lora(lora.path, network)
-        if self.checkpoint("strag").layout in UNTRAINED_LAYOUTS:
+        if self.checkpoint("strag").untrained:
             _log.warning(
                 "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
                 "with scripts/4D_STraG_training, then give --part strag=FILE",
@@ -169,9 +163,9 @@ class Components:
         path = self._path("strag")
         trained_with = {}
         if self.checkpoint("strag").layout == NATIVE_LAYOUT and path.is_file():
-            trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
+            trained_with[path] = self.checkpoint("strag").notes.get(CODEC_METADATA_KEY)
         for lora in self.loras.get("strag", ()):
-            trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
+            trained_with[lora.path] = inspect(lora.path).notes.get(CODEC_METADATA_KEY)
         if not any(trained_with.values()):
             return
         codec = self._path("trajectory_codec")
@@ -190,7 +184,7 @@ class Components:
         """Whether the preset has a network for this part."""
         return self.preset.components.get(component) is not None
 
-    def checkpoint(self, component: str) -> CheckpointInfo:
+    def checkpoint(self, component: str) -> Checkpoint:
         """What the file of a part is, by its header.
 
         Raises:
@@ -200,7 +194,7 @@ class Components:
         if component not in self._checkpoints:
             found = inspect_component(self.preset, self.folder, component)
             if found.problems:
-                raise unusable_error(self._path(component), found)
+                raise found.error()
             self._checkpoints[component] = found
         return self._checkpoints[component]
 
@@ -269,14 +263,8 @@ class Components:
         return self._loaded[component]
 
     def _open(self, component: str) -> Any:
-        own = self.checkpoint(component).layout == NATIVE_LAYOUT
-        network = open_network(
-            self._path(component),
-            role=component,
-            device=self.device if self.preset.memory == "full" else OFFLOAD_DEVICE,
-            dtype=self.dtype,
-            options={} if own else self._options(component),
-        )
+        device = self.device if self.preset.memory == "full" else OFFLOAD_DEVICE
+        network = load(self.checkpoint(component), device=device, dtype=self.dtype)
         loras = self.loras.get(component, ())
         for lora in loras:
             _log.info("merging %s into %s at strength %g", lora.path, component, lora.strength)

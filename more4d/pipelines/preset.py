@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from more4d.diffusion.sampler import SAMPLERS
-from more4d.files.checkpoint_headers import plural
+from more4d.files.problems import plural
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.interface import FRAME_STRIDE
