@@ -4,6 +4,7 @@ Nothing that a pickle names is called besides what rebuilds tensors and containe
 """
 
 import pickle
+import pickletools
 import re
 import warnings
 from contextlib import nullcontext
@@ -79,7 +80,7 @@ def read_torch(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Tensor]
             warnings.simplefilter("ignore")  # about protocols of pickles other than torch's own, 2
             table = torch.load(file, map_location="meta" if zipped else "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refusal(error) from error
+        raise _refusal(error, file) from error
     except _DAMAGE as error:
         cut = "is truncated: the end of a PyTorch file is not there; fetch it again"
         whole = f"is not a whole PyTorch file ({error_summary(error)}); fetch it again"
@@ -111,14 +112,32 @@ def read_torch(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Tensor]
     return shapes, locations
 
 
-def _refusal(error: pickle.UnpicklingError) -> HeaderError:
-    """torch names what a pickle asks for; of a damaged pickle the same exception gives no name."""
-    if asked := _REFUSED.search(str(error)):
-        text = f"holds more than tensors ({asked[1] or asked[2]}), so it is not opened; "
+def _refusal(error: pickle.UnpicklingError, file: BinaryIO) -> HeaderError:
+    """torch names what a pickle asks for, except in newer protocols, whose first instruction it refuses."""
+    asked = _REFUSED.search(str(error))
+    name = (asked[1] or asked[2]) if asked else _first_global(file)
+    if name is None:
         return HeaderError(
-            ProblemCode.UNSAFE, text + "where it was made, save its tensors alone, as safetensors"
+            ProblemCode.DAMAGED, "is not a whole PyTorch file (damaged pickle); fetch it again"
         )
-    return HeaderError(ProblemCode.DAMAGED, "is not a whole PyTorch file (damaged pickle); fetch it again")
+    text = f"holds more than tensors ({name}), so it is not opened; "
+    return HeaderError(ProblemCode.UNSAFE, text + "where it was made, save its tensors alone, as safetensors")
+
+
+def _first_global(file: BinaryIO) -> str | None:
+    """The first function or class that a plain pickle names, by its instructions alone; None if none."""
+    file.seek(0)
+    texts: list[str] = []
+    try:
+        for operation, argument, _ in pickletools.genops(file):
+            if operation.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if operation.name == "STACK_GLOBAL":
+                return ".".join(texts[-2:])
+            texts += [argument] if isinstance(argument, str) else []
+    except _DAMAGE:
+        return None
+    return None
 
 
 def download_problem(path: Path) -> str | None:

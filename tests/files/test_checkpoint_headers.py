@@ -1,6 +1,8 @@
 """Names, shapes and types are read without the numbers; what is broken is told in a few words."""
 
 import json
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,3 +207,36 @@ def test_a_link_to_nothing_and_a_folder_by_the_name_of_a_file_are_told(tmp_path:
     (tmp_path / "v.safetensors").mkdir()
     with pytest.raises(WeightsError, match="is a folder without weights, by the name of a file; remove it"):
         read_headers(tmp_path / "v.safetensors")
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain", "plain, protocol 0"])
+def test_what_asks_to_run_something_is_refused_named_and_not_run(tmp_path: Path, form: str):
+    marker, path = tmp_path / "marker", tmp_path / "w.pth"
+    attack = {"a": Calls(os.system, f"touch {marker}")}
+    if form.startswith("plain"):
+        path.write_bytes(pickle.dumps(attack, 0 if "0" in form else 4))
+    else:
+        torch.save(attack, path, _use_new_zipfile_serialization=form == "zip")
+    (problem,) = read_headers(path).problems
+    assert "system" in str(problem)
+    assert problem.code is Code.UNSAFE or form == "plain, protocol 0"
+    assert not marker.exists()
+
+
+def test_a_storage_that_claims_more_than_the_file_has_is_refused(tmp_path: Path):
+    torch.save({"a": torch.arange(4.0)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "w.pth").read_bytes()
+    assert b"cpuq\x06K\x04" in content
+    (tmp_path / "w.pth").write_bytes(content.replace(b"cpuq\x06K\x04", b"cpuq\x06K\x7f"))
+    (problem,) = read_headers(tmp_path / "w.pth").problems
+    assert problem.code is Code.DAMAGED

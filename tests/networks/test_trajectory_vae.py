@@ -115,12 +115,12 @@ def test_statistics_and_depth_style_come_back_with_the_weights(tmp_path: Path):
     network = codec(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=32, depth_style="linear"))
     network.trajectory_statistics.set(torch.rand(16), torch.rand(16) + 0.5)
     path = tmp_path / "codec.safetensors"
-    save_network(path, network, architecture="codec", config=network.config, dtype=torch.float16)
+    save_network(path, network, architecture="wan-trajectory-vae", config=network.config, dtype=torch.float16)
 
     def build(values: dict[str, Any]) -> WanTrajectoryVae:
         return WanTrajectoryVae(from_mapping(WanTrajectoryVaeConfig, values))
 
-    loaded = load(inspect(path, architecture="codec"))
+    loaded = load(inspect(path, architecture="wan-trajectory-vae"))
     assert isinstance(loaded, WanTrajectoryVae)
     assert loaded.config == network.config
     assert torch.equal(loaded.trajectory_statistics.mean, network.trajectory_statistics.mean)
