@@ -19,9 +19,10 @@ from more4d.datasets.batch import ViewBatch
 from more4d.files.arrays import load_arrays
 from more4d.files.atomic import atomic_write
 from more4d.foundation.seeding import derive_seed, numpy_generator
-from more4d.geometry.background_fill import fill_background
+from more4d.geometry.background import fill_background
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.raster.interface import Rendering, render_tracks
+from more4d.raster.interface import Rendering
+from more4d.raster.render import render_tracks
 from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from more4d.depth.interface import check_image
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.foundation.resources import BUNDLED_WEIGHTS
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.networks.depth_net import STRIDE, SmallDepth
 from more4d.weights.load import inspect, load
 
 ARCHITECTURE = "depth-small"
-BUNDLED_WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny" / "depth.safetensors"
 
 
 def focal_in_diagonals(camera: Camera, *, height: int, width: int) -> float:
@@ -52,7 +51,7 @@ class SmallDepthEstimator:
         Raises:
             WeightsError: the file is missing, truncated, of another kind, or does not fit its configuration.
         """
-        return cls(load_small_depth(weights or BUNDLED_WEIGHTS), device)
+        return cls(load_small_depth(weights or BUNDLED_WEIGHTS / "depth.safetensors"), device)
 
     @torch.no_grad()
     def estimate(self, image: Float[Tensor, "height width 3"], camera: Camera | None = None) -> DepthMap:

@@ -29,8 +29,7 @@ import torch
 
 from more4d.files.atomic import check_readable, write_bytes
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
 from more4d.geometry.rotation import interpolate, interpolate_rigid, rigid_inverse
 

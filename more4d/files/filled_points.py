@@ -12,6 +12,7 @@ Its metadata holds one entry, the format with its version: safetensors writes se
 points shall make equal files.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors
@@ -21,7 +22,7 @@ import torch
 from more4d.files.atomic import check_readable, write_bytes
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.tracks import FilledPoints
 
 FORMAT = "more4d-filled-points"
 VERSION = 1
@@ -42,6 +43,11 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
         "lasting": points.visible_in_all_frames.cpu().to(torch.uint8).contiguous(),
     }
     write_bytes(path, safetensors.torch.save(tensors, {FORMAT: str(VERSION)}))
+
+
+def quantise_filled_points(points: FilledPoints) -> FilledPoints:
+    """The points as `save_filled_points` and `load_filled_points` return them: colours in 8 bits."""
+    return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
 def load_filled_points(path: Path) -> FilledPoints:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.camera import robust_quantile
 from more4d.geometry.tracks import PointTracks
 
 # Far to near, lightness rising all the way, so that the map also reads in grey.

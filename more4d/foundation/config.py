@@ -11,6 +11,7 @@ import yaml
 
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.renamed import with_current_names
+from more4d.foundation.resources import find_file
 
 Config = TypeVar("Config")
 
@@ -18,11 +19,13 @@ Config = TypeVar("Config")
 def load_config(cls: type[Config], path: Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML file into the dataclass `cls`, then apply `key.sub=value` overrides.
 
+    The file and the paths in it may be bundled ones, named relative to the root of the clone.
+
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(find_file(path).read_text()) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -144,7 +147,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path:
-        return Path(value)
+        return find_file(Path(value))
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
     return value

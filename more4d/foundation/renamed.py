@@ -60,6 +60,9 @@ KEYS: dict[str, dict[str, str]] = {
     },
 }
 
+# class -> {former key: the only value that is still read}, of what has gone: files that used it are refused
+REMOVED: dict[str, dict[str, Any]] = {"WanConfig": {"control_adapter": False}}
+
 # (class, current key) -> {former value: current value}
 VALUES: dict[tuple[str, str], dict[Any, Any]] = {
     ("WanConfig", "motion_token_alignment"): {"front": "aligned", "published": "moge4d"},
@@ -72,9 +75,11 @@ _ANY_CLASS = {former: current for keys in KEYS.values() for former, current in k
 
 def with_current_names(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """`values` of a stored configuration of class `cls`, under its current keys; nested mappings as they are."""
-    keys = KEYS.get(cls.__name__, {})
+    keys, removed = KEYS.get(cls.__name__, {}), REMOVED.get(cls.__name__, {})
     renamed = {}
     for former, value in values.items():
+        if former in removed and value == removed[former]:
+            continue
         key = keys.get(former, former)
         choices = VALUES.get((cls.__name__, key), {})
         renamed[key] = choices.get(value, value) if isinstance(value, str) else value

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.diffusion.flow_matching import interpolate, velocity_target
-from more4d.diffusion.timesteps import DENSITIES, sample_sigmas
+from more4d.diffusion.flow_matching import DENSITIES, interpolate, sample_sigmas, velocity_target
 from more4d.foundation.errors import ConfigError
 from more4d.training.task import NOISE_LEVELS, mean_per_sample, noise_levels
 

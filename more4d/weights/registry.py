@@ -45,8 +45,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vism": _architecture("vism", "ViSM", "ViSMConfig", "wan"),
     "umt5-text-encoder": _architecture("conditioners", "UMT5TextEncoder", "TextEncoderConfig"),
     "clip-vision": _architecture("conditioners", "ClipVision", "ClipVisionConfig"),
-    "omnimae": _architecture("omnimae", "OmniMAETrunk", "OmniMAEConfig"),
-    "tiny-features": _architecture("tiny_features", "TinyFeatures", "TinyFeaturesConfig"),
+    "omnimae": _architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
+    "tiny-features": _architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
     "prompt-reader": _architecture("text_grounding", "TextGrounding", "TextGroundingConfig"),
     "tiny-trajectory-codec": _architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
     "tiny-video-codec": _architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
@@ -84,8 +84,8 @@ class LoadPlan:
         transforms: by name in the network, what has to be done to the stored tensor.
         constants: by name in the network, of what is not in the file.
         new: by the name of a module in the network, what makes a new one; its values are always the same.
-        checks: by name in the file, what returns why a tensor's values cannot be right, or None. The file must
-            hold these tensors, whether the network has them or not.
+        checks: by name in the file, what returns why a tensor's values cannot be right, or None. The file
+            must hold these tensors, whether the network has them or not.
         ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
     """
 

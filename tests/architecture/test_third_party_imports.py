@@ -16,11 +16,11 @@ ALLOWED_IMPORTERS = {
     "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py"),
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py", "training/sharding.py"),
-    "diffusers": ("networks/wan.py", "networks/offload.py", "networks/step_cache.py"),
+    "diffusers": ("networks/*.py", "performance/*.py"),
     "llvmlite": ("raster/numba_backend.py",),
     "numcodecs": ("files/packing.py",),
     "numba": ("raster/numba_backend.py",),
-    "peft": ("networks/adapters.py",),
+    "peft": ("weights/lora/*.py",),
     "plyfile": ("files/export.py",),
     "safetensors": ("files/*.py",),
     "transformers": (

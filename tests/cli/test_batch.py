@@ -8,8 +8,7 @@ from more4d.files.video import write_video
 from more4d.foundation.config import to_mapping
 from more4d.runs.item import Result
 from more4d.runs.job import Job
-from more4d.runs.lock import locked
-from more4d.runs.record import RunRecord
+from more4d.runs.record import RunRecord, locked
 from more4d.weights.load import inspect
 from more4d.weights.state import read_tensors, save_state
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import ClipVisionConfig, TextEncoderConfig
-from more4d.networks.motion_perception import MotionModulation
-from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.motion_perception import MotionModulation, OmniMAEConfig
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.text_grounding import TextGroundingConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig

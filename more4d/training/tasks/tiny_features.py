@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy, interpolate, one_hot
 from more4d.datasets.labelled_images import LabelledImageBatch, LabelledImageOptions, LabelledImages
 from more4d.datasets.labels import BACKGROUND, COLOURS, DIRECTIONS, IGNORE_INDEX, NOUNS, STILL, VERBS
 from more4d.foundation.errors import ConfigError
+from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig, with_more_blocks
-from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
 from more4d.training.loading import (
     TEXT_GROUNDING_ARCHITECTURE,
     NetworkFile,

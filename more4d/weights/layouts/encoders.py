@@ -18,7 +18,7 @@ from more4d.networks.conditioners import (
     published_text_names,
     unused_clip_names,
 )
-from more4d.networks.omnimae import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
+from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
 from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
 from more4d.weights.published_keys import OMNIMAE_PREFIX
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout

@@ -72,7 +72,7 @@ def test_a_codec_folder_that_lacks_a_file_or_a_tensor_is_one_line(codec_folder):
     tensors = torch.load(path, weights_only=True)
     torch.save({name: tensor for name, tensor in tensors.items() if name != "conv_out.bias"}, path)
     (problem,) = inspect(codec_folder).problems
-    assert problem.startswith("tensor 'decoder_adapter.conv_out.bias' is missing; ")
+    assert str(problem).startswith("tensor 'decoder_adapter.conv_out.bias' is missing; ")
     path.unlink()
     with pytest.raises(WeightsError) as error:
         load(inspect(codec_folder, role="trajectory_codec"))

@@ -14,7 +14,7 @@ from more4d.networks.conditioners import (
     published_clip_names,
     published_text_names,
 )
-from more4d.networks.omnimae import OmniMAEConfig, published_trunk_names
+from more4d.networks.motion_perception import OmniMAEConfig, published_trunk_names
 from more4d.weights.load import inspect, load
 from more4d.weights.registry import init_empty
 from tests.networks.assertions import assert_one_line_error
