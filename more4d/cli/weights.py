@@ -89,7 +89,7 @@ def _add_convert(ways: Any) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if a file is broken or missing."""
-    from more4d.files.checkpoint_headers import plural
+    from more4d.files.problems import plural
     from more4d.foundation.errors import InputError
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
     from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at
@@ -130,11 +130,11 @@ def convert(options: argparse.Namespace) -> int:
     from more4d.foundation.config import parse_overrides
     from more4d.foundation.errors import WeightsError
     from more4d.weights.convert import convert as to_diffusers
-    from more4d.weights.inspect import recognise
+    from more4d.weights.load import inspect
     from more4d.weights.lora.writing import convert_lora
 
     overrides = parse_overrides(options.option)
-    found = recognise(options.source, role=options.role)
+    found = inspect(options.source, role=options.role)
     if found.architecture == "lora":
         if overrides:
             raise WeightsError(
@@ -162,7 +162,7 @@ def _short(folder: Path) -> Path:
 
 
 def _line(file: "FileState") -> str:
-    from more4d.files.checkpoint_headers import format_size, plural
+    from more4d.files.problems import format_size, plural
 
     found = file.found
     roles = f"; {', '.join(file.roles)}" if file.roles else ""
@@ -170,7 +170,7 @@ def _line(file: "FileState") -> str:
         others = len(found.problems) - 1
         more = f" (and {plural(others, 'more finding')})" if others else ""
         what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
-        return f"{file.state:8}{file.path}: {what}{_without(found.problems[0], file.path)}{more}{roles}"
+        return f"{file.state:8}{file.path}: {what}{_without(str(found.problems[0]), file.path)}{more}{roles}"
     size = f"{_counted(found.parameters)} parameters, {found.precision}, {format_size(found.bytes)}"
     return f"ok      {file.path}: {found.about} ({found.layout}; {size}){roles}"
 

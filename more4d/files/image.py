@@ -50,7 +50,9 @@ def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor
         InputError: it is no PIL image, cannot be decoded, or is larger than MAX_PIXELS.
     """
     if not isinstance(image, Image.Image):
-        raise InputError(f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+        raise InputError(
+            f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
+        )
     with _decoding(Path("the image")):
         return _over_white(*_decode(image, Path("the image"), max_pixels))
 

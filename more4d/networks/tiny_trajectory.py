@@ -198,8 +198,8 @@ class TinyTrajectoryCodec(nn.Module):
         self.latent_mean: Tensor
         self.latent_std: Tensor
         # Statistics of the first latent frame, which means something else, and of the later ones.
-        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(2, config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels, device="cpu"))
+        self.register_buffer("latent_std", torch.ones(2, config.latent_channels, device="cpu"))
 
     def squash(self, motion: Tensor) -> Tensor:
         """Normalised motion into (-1, 1); its inverse is `unsquash`."""

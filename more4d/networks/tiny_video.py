@@ -176,8 +176,8 @@ class TinyVideoCodec(nn.Module):
         self.decoder = VideoDecoder(config)
         self.latent_mean: Tensor
         self.latent_std: Tensor
-        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, device="cpu"))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels, device="cpu"))
 
     def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
         """See `interface.VideoCodec`."""

@@ -6,11 +6,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from more4d.files.checkpoint_headers import read_headers
 from more4d.files.fingerprint import content_name
 from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
-from more4d.weights.inspect import CheckpointInfo, recognise
-from more4d.weights.network_files import read_network_header
+from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
@@ -37,7 +35,7 @@ class Lora:
     strength: float = 1.0
 
 
-def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
+def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
     """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
 
     Args:
@@ -48,17 +46,17 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
         ConfigError: the preset sets an option that its network does not have.
     """
     path = component_path(preset, folder, component)
-    found = recognise(path, role=component)
+    found = inspect(path, role=component)
     if (
         found.architecture in ROLES[component]
         and found.layout != NATIVE_LAYOUT
         and (options := component_options(preset, folder, component))
     ):
-        return recognise(path, role=component, options=options)
+        return inspect(path, role=component, options=options)
     return found
 
 
-def uses_motion_features(strag: CheckpointInfo) -> bool:
+def uses_motion_features(strag: Checkpoint) -> bool:
     """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
     return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
 
@@ -127,14 +125,14 @@ def all_loras(
 
 
 def warn_of_other_codec(
-    preset: Preset, folder: Path, strag: CheckpointInfo, codec: CheckpointInfo, loras: Sequence[Lora]
+    preset: Preset, folder: Path, strag: Checkpoint, codec: Checkpoint, loras: Sequence[Lora]
 ) -> None:
     """Warn where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than the preset's."""
     path, trained_with = component_path(preset, folder, "strag"), {}
     if strag.layout == NATIVE_LAYOUT and path.is_file():
-        trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
+        trained_with[path] = strag.notes.get(CODEC_METADATA_KEY)
     for lora in loras:
-        trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
+        trained_with[lora.path] = inspect(lora.path).notes.get(CODEC_METADATA_KEY)
     if not any(trained_with.values()):
         return
     codec_path = component_path(preset, folder, "trajectory_codec")

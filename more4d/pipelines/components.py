@@ -18,7 +18,6 @@ from more4d.files.fingerprint import fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
-    NATIVE_LAYOUT,
     Lora,
     all_loras,
     component_options,
@@ -30,11 +29,10 @@ from more4d.pipelines.component_files import (
 from more4d.pipelines.conditions import EncodedPrompts
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, check_settings, sample_latents
-from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
-from more4d.weights.load import init_empty
+from more4d.weights.load import Checkpoint, load
 from more4d.weights.lora.merge import check_lora, merge_loras
 from more4d.weights.lora.reading import read_lora
-from more4d.weights.registry import ROLES
+from more4d.weights.registry import ROLES, init_empty
 
 ENCODERS = ("text", "clip", "motion_features")
 """Components that are needed for conditions only."""
@@ -45,9 +43,6 @@ PROMPT_CACHE_SIZE = 64
 
 Sampler = Callable[["Components", str, SamplingRequest], Tensor]
 """(components, component, request) -> clean latents; see `Components.sample`."""
-
-UNTRAINED_LAYOUTS = ("wan-fun-control",)
-"""Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
 DEPTH_ALTERNATIVES = {
     "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
@@ -88,7 +83,7 @@ class Components:
         self._loaded: dict[str, OffloadedModule] = {}
         self._depth: DepthEstimator | None = None
         self._prompts: dict[str, Tensor] = {}
-        self._checkpoints: dict[str, CheckpointInfo] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
@@ -169,7 +164,7 @@ class Components:
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)
             for lora in loras:
                 check_lora(lora.path, network)
-        if self.checkpoint("strag").layout in UNTRAINED_LAYOUTS:
+        if self.checkpoint("strag").untrained:
             _log.warning(
                 "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
                 "with scripts/4D_STraG_training, then give --part strag=FILE",
@@ -202,7 +197,7 @@ class Components:
         """Whether the preset has a network for this part."""
         return self.preset.components.get(component) is not None
 
-    def checkpoint(self, component: str) -> CheckpointInfo:
+    def checkpoint(self, component: str) -> Checkpoint:
         """What the file of a part is, by its header.
 
         Raises:
@@ -212,7 +207,7 @@ class Components:
         if component not in self._checkpoints:
             found = inspect_component(self.preset, self.folder, component)
             if found.problems:
-                raise unusable_error(self._path(component), found)
+                raise found.error()
             self._checkpoints[component] = found
         return self._checkpoints[component]
 
@@ -283,14 +278,8 @@ class Components:
         return self._loaded[component]
 
     def _open(self, component: str) -> Any:
-        own = self.checkpoint(component).layout == NATIVE_LAYOUT
-        network = open_network(
-            self._path(component),
-            role=component,
-            device=self.device if self.preset.memory == "full" else OFFLOAD_DEVICE,
-            dtype=self.dtype,
-            options={} if own else self._options(component),
-        )
+        device = self.device if self.preset.memory == "full" else OFFLOAD_DEVICE
+        network = load(self.checkpoint(component), device=device, dtype=self.dtype)
         loras = self.loras.get(component, ())
         for lora in loras:
             _log.info("merging %s into %s at strength %g", lora.path, component, lora.strength)

@@ -17,9 +17,7 @@ from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
 from more4d.pipelines.component_files import inspect_component
 from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, read_preset
-from more4d.weights.inspect import unusable_error
-from more4d.weights.load import init_empty
-from more4d.weights.registry import ROLES
+from more4d.weights.registry import ROLES, init_empty
 
 META = torch.device("meta")
 
@@ -89,7 +87,7 @@ def _planned(part: str, preset: Preset, folder: Path) -> PlannedComponent:
         return PlannedComponent(part=part, architecture=architecture, config=config)
     found = inspect_component(preset, folder, part)
     if found.problems:
-        raise unusable_error(path, found)
+        raise found.error()
     return PlannedComponent(part=part, architecture=found.architecture, config=found.config)
 
 

@@ -35,7 +35,7 @@ from more4d.training.loading import (
 from more4d.training.task import Task
 from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
 from more4d.weights.lora.writing import write_lora
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 CACHE_DEFAULTS = {"clip_image": "photo", "network.behind": "False"}
 """What a cache was made with that does not say so."""

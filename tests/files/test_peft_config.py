@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from more4d.files.network_file import write_tensors
 from more4d.files.peft_config import (
     PEFT_CONFIG_FILE,
     PEFT_METADATA_KEY,
@@ -14,6 +13,7 @@ from more4d.files.peft_config import (
     write_peft_config,
 )
 from more4d.foundation.errors import WeightsError
+from more4d.weights.state import write_tensors
 
 TENSORS = {"x": torch.ones(2)}
 

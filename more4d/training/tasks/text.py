@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from more4d.datasets.captions import DIRECTIONS, CaptionQuestions, QuestionBatch
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.training.task import Task
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoint_headers import problem_sentence, read_headers
+from more4d.files.checkpoint_headers import read_headers
 from more4d.foundation.errors import WeightsError
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
@@ -83,7 +83,7 @@ def check_lora(path: Path, network: STraG | ViSM) -> None:
     """
     headers = read_headers(path)
     if headers.problems:
-        raise WeightsError(problem_sentence(path, headers.problems[0]))
+        raise WeightsError(headers.problems[0].line(path))
     _check(parse_lora(headers.shapes, where=str(path)), dict(network.named_parameters()))
 
 

@@ -27,7 +27,7 @@ from more4d.weights.lora.keys import (
     parameter_of,
     strip_prefix,
 )
-from more4d.weights.network_files import read_tensors
+from more4d.weights.state import read_tensors
 
 _PARTS = (
     ("down", re.compile(r"\.(?:lora_down|lora\.down|lora_A(?:\.[^.]+)?)\.weight$")),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from more4d.files.checkpoint_headers import read_headers
-from more4d.files.network_file import write_tensors
 from more4d.files.peft_config import PEFT_METADATA_KEY, PEFT_WEIGHTS_FILE, write_peft_config
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.weights.lora.keys import (
@@ -23,6 +22,7 @@ from more4d.weights.lora.keys import (
     styled_name,
 )
 from more4d.weights.lora.reading import LoraUpdates, LowRank, WeightDelta, read_lora
+from more4d.weights.state import write_tensors
 
 STYLE_METADATA = (PEFT_METADATA_KEY, "format")
 """What a header says about the style of its file, and would be wrong in another."""

@@ -16,7 +16,7 @@ from more4d.weights.lora.keys import STYLES, styled_name
 from more4d.weights.lora.merge import merge_loras
 from more4d.weights.lora.reading import LoraUpdates, LowRank, WeightDelta, lora_style, read_lora
 from more4d.weights.lora.writing import convert_lora, write_lora
-from more4d.weights.network_files import read_tensors
+from more4d.weights.state import read_tensors
 
 NUMBERS = {"dim": 24, "ffn_dim": 24, "heads": 2, "layers": 2, "text_dim": 8, "freq_dim": 8, "in_channels": 36}
 
