@@ -1,8 +1,8 @@
-"""What it takes to train a generator: memory per GPU by how the work is shared, and time per step.
+"""What training a generator needs: memory per GPU by how the work is shared, and operations per step.
 
-Bytes per trained number are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054); what is
-alive in a step is found by taking one without content; DeepSpeed's buffers are as large as its configuration
-files in `config/` allow.
+Bytes per trained parameter are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054). Activations are
+counted in one step on tensors without content. DeepSpeed's buffers are as large as its configuration files in `config/`
+allow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,7 @@ import torch
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines.components import GENERATORS
 from more4d.pipelines.preset import Preset
-from more4d.planning.components import PlannedComponent, planned_components
-from more4d.planning.generator_costs import (
+from more4d.planning.costs import (
     GeneratorConfig,
     PassCost,
     Precision,
@@ -25,22 +24,20 @@ from more4d.planning.generator_costs import (
     parameters_of,
     training_cost,
 )
-from more4d.planning.gpus import GPUS, MEMORY_CLASSES, TRANSFORMER_SHARE
 from more4d.planning.inference import checked_size
-from more4d.planning.steps import Size
+from more4d.planning.limits import GPU_MEMORIES
+from more4d.planning.steps import PlannedComponent, Size, planned_components
 from more4d.weights.lora.adapters import LoraOptions, add_lora
 
 Method = Literal["plain", "zero-2", "zero-3", "zero-3-offload"]
 
 METHODS: tuple[Method, ...] = ("plain", "zero-2", "zero-3", "zero-3-offload")
+# Forward passes that a step is worth: one, two in the backward pass, and one recomputed by gradient checkpointing.
 PASSES = 4
-"""Forward passes that a step is worth: one, two on the way back, and one to compute blocks again."""
 FLOAT, HALF = 4, 2
 MASTER_AND_MOMENTS = 3 * FLOAT
-BUCKET_NUMBERS = 500_000_000
-"""Of `reduce_bucket_size`; while one is exchanged the next is filled."""
-LIVE_NUMBERS = 1_000_000_000
-"""Of `stage3_max_live_parameters`."""
+BUCKET_NUMBERS = 500_000_000  # `reduce_bucket_size`; while one is exchanged the next is filled
+LIVE_NUMBERS = 1_000_000_000  # `stage3_max_live_parameters`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +45,11 @@ class MethodPlan:
     """One way to share the work. All bytes are per GPU, but for `host_bytes`, which are per process.
 
     Attributes:
-        weights_bytes: what the forward pass computes with, with what is frozen.
+        weights_bytes: weights of the forward pass, frozen ones included.
         buffers_bytes: of DeepSpeed.
         activation_bytes: without gradient checkpointing, of one sample; with copies that autocast makes.
         checkpointed_bytes: the same with gradient checkpointing.
-        encoder_bytes: frozen encoders, which a latent cache (`more4d data cache`) does without.
+        encoder_bytes: frozen encoders, not needed with a latent cache (`more4d data cache`).
         host_bytes: in host memory.
     """
 
@@ -79,28 +76,23 @@ class MethodPlan:
 
     @property
     def most_bytes(self) -> int:
-        """With encoders beside, and every activation kept."""
+        """With the encoders loaded, and every activation kept."""
         return self.state_bytes + self.activation_bytes + self.encoder_bytes
 
     @property
     def fits_gb(self) -> tuple[int, ...]:
         """Gigabytes of GPUs that are enough from a latent cache with gradient checkpointing."""
-        return tuple(gpu.class_gb for gpu in MEMORY_CLASSES if self.least_bytes <= gpu.usable_bytes)
+        return tuple(gpu.class_gb for gpu in GPU_MEMORIES if self.least_bytes <= gpu.usable_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPlan:
-    """A generator's training.
-
-    Attributes:
-        seconds: of a step per sample, with gradient checkpointing, all weights, by the name of the GPU.
-    """
+    """A generator's training; `flops` are those of a step per sample with gradient checkpointing, all weights."""
 
     part: str
     parameters: int
     lora_parameters: int
     flops: int
-    seconds: Mapping[str, float]
     methods: tuple[MethodPlan, ...]
 
 
@@ -129,7 +121,7 @@ def plan_training(
 
     Args:
         gpus: processes that share the work, one GPU each.
-        lora_rank: of the low-rank updates that are planned beside all weights.
+        lora_rank: of the LoRA that is planned besides training all weights.
 
     Raises:
         ConfigError: a size or the rank is impossible.
@@ -151,7 +143,7 @@ def plan_training(
 
 @dataclass(frozen=True, kw_only=True)
 class _Sharing:
-    """Who does what."""
+    """How the work is shared."""
 
     size: Size
     gpus: int
@@ -183,7 +175,6 @@ def _trained(
         parameters=whole.total,
         lora_parameters=recipes[1].trained,
         flops=flops,
-        seconds={gpu.name: gpu.seconds(flops, TRANSFORMER_SHARE) for gpu in GPUS},
         methods=tuple(
             _method(method, recipe, encoders, sharing.gpus)
             for recipe in recipes
