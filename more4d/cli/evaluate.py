@@ -85,19 +85,21 @@ def run(options: argparse.Namespace) -> int:
     """Measure, or resume an earlier run; prints the results as JSON."""
     import json
 
-    from more4d.cli.options import open_device
-    from more4d.evaluation.run import EvaluationOptions, evaluate
-    from more4d.evaluation.views import PerceptualOptions
     from more4d.foundation.errors import InputError
-    from more4d.pipelines.components import Components
-    from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:
             options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
-    preset, folder = preset_of(options)
+    preset, folder = preset_of(options)  # refuses before torch is imported
+
+    from more4d.cli.options import open_device
+    from more4d.evaluation.run import EvaluationOptions, evaluate
+    from more4d.evaluation.views import PerceptualOptions
+    from more4d.pipelines.components import Components
+    from more4d.runs.record import locked
+
     models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
     models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name

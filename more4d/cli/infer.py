@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  bash infer.sh                                            the sample photos, all that there is to see
+  bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
+  bash infer.sh --list jobs.jsonl --ray                    on all cores; --ray HOST:PORT: on a cluster
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
   bash infer.sh dog.jpg --prompt "the dog runs" --preset fun-1.3b          your weights: see docs/weights.md
 
@@ -56,9 +57,9 @@ def add_command(commands: Any) -> None:
     )
     what = parser.add_argument_group("what to make")
     what.add_argument(
-        "photo", nargs="?", type=Path, metavar="PHOTO", help="a picture, or a video (its first frame)"
+        "photo", nargs="?", type=Path, metavar="PHOTO", help="an image, or a video (its first frame)"
     )
-    what.add_argument("--prompt", metavar="TEXT", help="what happens")
+    what.add_argument("--prompt", metavar="TEXT", help="what happens, for example 'the dog runs to the left'")
     what.add_argument(
         "--camera",
         action="append",
@@ -68,14 +69,12 @@ def add_command(commands: Any) -> None:
     what.add_argument(
         "--independent-views",
         action="store_true",
-        help="let every camera path fill its holes anew, whatever those before it filled there",
+        help="complete each camera path alone: do not reuse what earlier paths filled in",
     )
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
-    what.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed is another motion (default 0)"
-    )
-    known = parser.add_argument_group("what you know already")
+    what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    known = parser.add_argument_group("known inputs")
     known.add_argument(
         "--depth", type=Path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
     )
@@ -95,6 +94,14 @@ def add_command(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="with --list captions.txt: pictures or videos, line by line",
+    )
+    many.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
+        "of this machine); without ADDRESS in several processes here",
     )
     out = parser.add_argument_group("output")
     out.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER", help="default: output")
@@ -137,6 +144,20 @@ def run(options: argparse.Namespace) -> int:
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
+    if options.ray is not None:
+        from more4d.cli.ray_backend import PipelineSettings, run_ray_batch
+
+        settings = PipelineSettings(
+            preset=preset,
+            folder=folder.resolve(),
+            loras={
+                part: [replace(lora, path=lora.path.resolve()) for lora in each]
+                for part, each in loras.items()
+            },
+            device=options.device,
+            asked=options.preset,
+        )
+        return run_ray_batch(options, jobs, settings)
 
     def open_components(device: "torch.device", sampler: "Sampler | None" = None) -> Components:
         settings = {"loras": loras, "asked": options.preset, "sampler": sampler}
@@ -178,8 +199,8 @@ def _add_how(group: Any) -> None:
     group.add_argument(
         "--memory",
         choices=MEMORY_MODES,
-        help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
-        "(default: as the preset says); more4d plan tells what fits",
+        help="where weights are kept: full needs most GPU memory and is fastest, sequential least and is "
+        "slowest (default: the preset's); more4d plan shows what fits",
     )
     group.add_argument(
         "--raster",
@@ -191,7 +212,7 @@ def _add_how(group: Any) -> None:
     group.add_argument(
         "--context-parallel",
         action="store_true",
-        help="let all launched processes share each sample, instead of sharing out the items",
+        help="all launched processes compute each sample together, instead of each its own items",
     )
     for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
         group.add_argument(
@@ -200,7 +221,7 @@ def _add_how(group: Any) -> None:
             default=[],
             type=_lora,
             metavar="FILE[:STRENGTH]",
-            help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
+            help=f"LoRA of {network}, strength 1 by default; repeat for more",
         )
 
 
@@ -238,6 +259,10 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         check_values(job)
     source = options.photo or options.tracks
     listed = options.list or (None if source else SAMPLES)
+    if options.ray is not None and not options.list:
+        options.parser.error("--ray goes with --list jobs.jsonl")
+    if options.ray is not None and options.context_parallel:
+        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
     if options.pictures and not options.list:
         options.parser.error("--pictures goes with --list captions.txt")
     if source is None or options.list:

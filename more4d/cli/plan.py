@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import ConfigError
+from more4d.performance.config import MEMORY_MODES as MODES
 from more4d.planning.limits import MOST_GPUS, check_frames, check_sides
 
 if TYPE_CHECKING:
-    from more4d.performance.offload import Memory
+    from more4d.performance.config import Memory
 
-MODES = ("full", "model", "group", "fp8", "sequential")
 EXAMPLES = """\
 examples:
   bash scripts/more4d.sh plan --preset fun-14b                              all modes, on GPUs of 24 to 141 GB
@@ -116,13 +116,14 @@ def parse_memory(text: str) -> "Memory | float":
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; returns 0."""
-    # torch loads in seconds, and --help must not wait for it
     from more4d.pipelines.preset import find_preset
+
+    preset, folder = find_preset(options.preset, options.weights)  # refuses before torch is imported
+
     from more4d.planning.inference import plan_inference
     from more4d.planning.report import inference_lines, inference_numbers, training_lines, training_numbers
     from more4d.planning.training import plan_training
 
-    preset, folder = find_preset(options.preset, options.weights)
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":

@@ -6,17 +6,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from more4d.files.checkpoint_headers import read_headers
 from more4d.files.fingerprint import content_name
 from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
-from more4d.weights.inspect import CheckpointInfo, recognise
-from more4d.weights.network_files import read_network_header
+from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
 
-UNTRAINED_LAYOUTS = ("wan-fun-control",)
 """Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
 
 CODEC_METADATA_KEY = "trajectory_codec"
@@ -40,7 +37,7 @@ class Lora:
     strength: float = 1.0
 
 
-def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
+def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
     """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
 
     Args:
@@ -52,17 +49,17 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
     """
     # Options of the preset apply to published layouts; own files carry their configuration.
     path = component_path(preset, folder, component)
-    found = recognise(path, role=component)
+    found = inspect(path, role=component)
     if (
         found.architecture in ROLES[component]
         and found.layout != NATIVE_LAYOUT
         and (options := component_options(preset, folder, component))
     ):
-        return recognise(path, role=component, options=options)
+        return inspect(path, role=component, options=options)
     return found
 
 
-def uses_motion_features(strag: CheckpointInfo) -> bool:
+def uses_motion_features(strag: Checkpoint) -> bool:
     """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
     # h <- h (1 + s g) + b g: at g = 0 features s, b have no effect.
     return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
@@ -134,21 +131,20 @@ def all_loras(
 
 
 def warn_of_training(
-    preset: Preset, folder: Path, strag: CheckpointInfo, codec: CheckpointInfo, loras: Sequence[Lora]
+    preset: Preset, folder: Path, strag: Checkpoint, codec: Checkpoint, loras: Sequence[Lora]
 ) -> None:
     """Warn where 4D-STraG was not trained on trajectories, or with another codec than the preset's."""
     path, trained_with = component_path(preset, folder, "strag"), {}
-    if strag.layout in UNTRAINED_LAYOUTS:
+    if strag.untrained:
         _log.warning(
             "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
             "with scripts/4D_STraG_training, then give --part strag=FILE",
             path,
         )
     if strag.layout == NATIVE_LAYOUT and path.is_file():
-        trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
-    # A LoRA was trained on top of a generator, with the codec of its own training.
+        trained_with[path] = strag.notes.get(CODEC_METADATA_KEY)
     for lora in loras:
-        trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
+        trained_with[lora.path] = inspect(lora.path).notes.get(CODEC_METADATA_KEY)
     if not any(trained_with.values()):
         return
     codec_path = component_path(preset, folder, "trajectory_codec")

@@ -18,7 +18,6 @@ from more4d.files.fingerprint import fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
-    NATIVE_LAYOUT,
     Lora,
     all_loras,
     component_options,
@@ -30,11 +29,10 @@ from more4d.pipelines.component_files import (
 from more4d.pipelines.conditions import EncodedPrompts
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, check_settings, sample_latents
-from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
-from more4d.weights.load import init_empty
+from more4d.weights.load import Checkpoint, load
 from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.registry import ROLES
+from more4d.weights.registry import ROLES, init_empty
 
 ENCODERS = ("text", "clip", "motion_features")
 """Components that are needed for conditions only."""
@@ -87,7 +85,7 @@ class Components:
         self._loaded: dict[str, OffloadedModule] = {}
         self._depth: DepthEstimator | None = None
         self._prompts: dict[str, Tensor] = {}
-        self._checkpoints: dict[str, CheckpointInfo] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
@@ -194,7 +192,7 @@ class Components:
         """Whether the preset has a network for this part."""
         return self.preset.components.get(component) is not None
 
-    def checkpoint(self, component: str) -> CheckpointInfo:
+    def checkpoint(self, component: str) -> Checkpoint:
         """What the file of a part is, by its header.
 
         Raises:
@@ -204,7 +202,7 @@ class Components:
         if component not in self._checkpoints:
             found = inspect_component(self.preset, self.folder, component)
             if found.problems:
-                raise unusable_error(self._path(component), found)
+                raise found.error()
             self._checkpoints[component] = found
         return self._checkpoints[component]
 
@@ -279,15 +277,8 @@ class Components:
         return self._loaded[component]
 
     def _open(self, component: str) -> Any:
-        own = self.checkpoint(component).layout == NATIVE_LAYOUT
-        # Straight to its place: weights exist once in memory.
-        network = open_network(
-            self._path(component),
-            role=component,
-            device=self.device if self.preset.memory == "full" else OFFLOAD_DEVICE,
-            dtype=self.dtype,
-            options={} if own else self._options(component),
-        )
+        device = self.device if self.preset.memory == "full" else OFFLOAD_DEVICE
+        network = load(self.checkpoint(component), device=device, dtype=self.dtype)
         loras = self.loras.get(component, ())
         for lora in loras:
             _log.info("merging %s into %s at strength %g", lora.path, component, lora.strength)

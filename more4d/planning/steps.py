@@ -28,7 +28,6 @@ from more4d.performance.offload import TILE_PX
 from more4d.pipelines.component_files import inspect_component
 from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, Sampling, read_preset
 from more4d.planning.costs import META, CodecCosts, Cost, LatentSize, inference_cost, measure_cost
-from more4d.weights.inspect import unusable_error
 from more4d.weights.load import init_empty
 from more4d.weights.registry import ROLES
 
@@ -98,7 +97,7 @@ def _planned(part: str, preset: Preset, folder: Path) -> PlannedComponent:
         return PlannedComponent(part=part, architecture=architecture, config=config)
     found = inspect_component(preset, folder, part)
     if found.problems:
-        raise unusable_error(path, found)
+        raise found.error()
     return PlannedComponent(part=part, architecture=found.architecture, config=found.config)
 
 

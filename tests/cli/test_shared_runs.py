@@ -13,8 +13,8 @@ import torch
 from more4d.files.image import save_image
 from more4d.files.tracks import load_tracks
 from more4d.files.video import read_video
-from more4d.weights.network_files import load_network, read_network_header, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def write_lively_preset(folder: Path) -> None:
     write_random_preset(folder, "tiny")
     for part in ("strag", "vism"):
         path = folder / f"{part}.safetensors"
-        header, network = read_network_header(path), load_network(path, BUILDERS)
+        header, network = inspect(path), load(inspect(path))
         torch.manual_seed(0)
         torch.nn.init.normal_(network.transformer.proj_out.weight, std=0.3)
         save_network(path, network, architecture=header.architecture, config=network.config)

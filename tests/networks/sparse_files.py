@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED, WanConfig
-from more4d.weights.load import init_empty
 from more4d.weights.published_keys import wan_names
+from more4d.weights.registry import init_empty
 
 
 def inp_shapes() -> dict[str, Tensor]:

@@ -22,9 +22,8 @@ from more4d.networks.trajectory_vae import (
     depth_to_image,
 )
 from more4d.networks.video_vae import WAN_STD, WanVideoVaeConfig
-from more4d.weights.inspect import open_network
-from more4d.weights.network_files import fill_network, load_network, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 
 TINY = WanTrajectoryVaeConfig(
     video=WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1), adapter_width=32
@@ -116,12 +115,12 @@ def test_statistics_and_depth_style_come_back_with_the_weights(tmp_path: Path):
     network = codec(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=32, depth_style="linear"))
     network.trajectory_statistics.set(torch.rand(16), torch.rand(16) + 0.5)
     path = tmp_path / "codec.safetensors"
-    save_network(path, network, architecture="codec", config=network.config, dtype=torch.float16)
+    save_network(path, network, architecture="wan-trajectory-vae", config=network.config, dtype=torch.float16)
 
     def build(values: dict[str, Any]) -> WanTrajectoryVae:
         return WanTrajectoryVae(from_mapping(WanTrajectoryVaeConfig, values))
 
-    loaded = load_network(path, {"codec": build})
+    loaded = load(inspect(path, architecture="wan-trajectory-vae"))
     assert isinstance(loaded, WanTrajectoryVae)
     assert loaded.config == network.config
     assert torch.equal(loaded.trajectory_statistics.mean, network.trajectory_statistics.mean)
@@ -182,8 +181,8 @@ def test_depth_without_a_single_usable_pixel_is_refused():
 def test_published_adapters_agree_with_the_reference(conformance):
     reference = conformance("trajectory_adapters")
     network = codec(WanTrajectoryVaeConfig(video=TINY.video))
-    fill_network(network.encoder_adapter, part(reference.weights, "encoder_prompt."), where="e")
-    fill_network(network.decoder_adapter, part(reference.weights, "decoder_prompt."), where="d")
+    network.encoder_adapter.load_state_dict(part(reference.weights, "encoder_prompt."))
+    network.decoder_adapter.load_state_dict(part(reference.weights, "decoder_prompt."))
     decoder = network.decoder_adapter
     with torch.no_grad():
         image = network.motion_image(reference.inputs["motion"])
@@ -222,7 +221,7 @@ def published(conformance, tmp_path: Path) -> Path:
 
 def test_a_published_codec_agrees_with_the_reference(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = open_network(published, role="trajectory_codec")
+    network = load(inspect(published, role="trajectory_codec"))
     statistics = network.trajectory_statistics
     with torch.no_grad():
         encoded = statistics.normalise(network.encode_video(vae.inputs["video"]))
@@ -241,7 +240,7 @@ def test_a_published_codec_agrees_with_the_reference(conformance, published: Pat
 
 def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
+    network = load(inspect(published, role="trajectory_codec", options={"trajectory_statistics": "none"}))
     with torch.no_grad():
         mean, log_variance = network.video.posterior(vae.inputs["video"])
         sample = mean + torch.exp(log_variance / 2) * vae.inputs["noise"]
@@ -252,9 +251,9 @@ def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, p
 
 
 def test_released_statistics_are_stored_with_a_published_codec(published: Path):
-    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
+    network = load(inspect(published, role="trajectory_codec", options={"trajectory_statistics": "none"}))
     assert torch.equal(network.trajectory_statistics.std, torch.ones(16))
-    network = open_network(published, role="trajectory_codec")
+    network = load(inspect(published, role="trajectory_codec"))
     assert torch.equal(network.trajectory_statistics.mean, torch.tensor(PUBLISHED_TRAJECTORY_MEAN))
     assert torch.equal(network.trajectory_statistics.std, torch.tensor(PUBLISHED_TRAJECTORY_STD))
 
@@ -262,7 +261,7 @@ def test_released_statistics_are_stored_with_a_published_codec(published: Path):
 def test_a_published_codec_without_a_part_is_one_line(published: Path):
     (published / "decoder_prompt" / "pytorch_model.bin").unlink()
     with pytest.raises(WeightsError, match="decoder_prompt") as error:
-        open_network(published, role="trajectory_codec")
+        load(inspect(published, role="trajectory_codec"))
     assert "\n" not in str(error.value)
 
 
@@ -299,7 +298,7 @@ def test_a_codec_with_closed_adapters_is_saved_without_adapters_and_comes_back(t
     closed = closed_codec()
     path = tmp_path / "codec.safetensors"
     save_network(path, closed, architecture="wan-trajectory-vae", config=closed.config)
-    loaded = load_network(path, BUILDERS)
+    loaded = load(inspect(path))
     assert loaded.config == closed.config
     motion = torch.zeros(1, 3, 5, 16, 16)
     with torch.no_grad():

@@ -26,8 +26,8 @@ from more4d.performance.offload import (
 )
 from more4d.performance.prepare import compile_blocks
 from more4d.performance.step_cache import step_cache
-from more4d.weights.load import LoadPlan, TensorSource, load_into
-from more4d.weights.network_files import named_tensors
+from more4d.weights.load import load_into
+from more4d.weights.registry import LoadPlan, named_tensors
 from tests.networks.fake_device import FakeDevice, fake_device, is_offloaded
 
 __all__ = ["fake_device"]
@@ -146,7 +146,7 @@ def test_the_bytes_on_the_device_are_those_that_a_plan_counts(
 def test_tensors_that_stay_in_single_precision_are_counted_so(name: str, memory: Memory):
     """A network as it is loaded in bfloat16, tensor by tensor."""
     network, state = made(name), dict(made(name).state_dict())
-    plan = LoadPlan(sources={each: TensorSource(name=each) for each in named_tensors(network)})
+    plan = LoadPlan(sources={each: each for each in named_tensors(network)})
     loaded = load_into(network, plan, state.__getitem__, device="cpu", dtype=torch.bfloat16)
     assert torch.float32 in {tensor.dtype for tensor in module_tensors(loaded)} or name == "text"
     placed = OffloadedModule(loaded, memory, device=torch.device("cpu"), dtype=torch.bfloat16)

@@ -5,16 +5,15 @@ import pytest
 import torch
 
 from more4d.files.fingerprint import content_name
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import load_preset
+from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.network_files import load_network, read_tensors, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.state import read_tensors, save_network, write_tensors
 
 
 def copy_of(preset, folder):
@@ -77,7 +76,7 @@ def test_a_cpu_computes_in_single_precision(random_preset):
 @pytest.fixture
 def lora(random_preset, tmp_path):
     """Updates of one module of the preset's 4D-ViSM."""
-    network = load_network(random_preset / "vism.safetensors", BUILDERS)
+    network = load(inspect(random_preset / "vism.safetensors"))
     name, module = next(iter(lora_names(network).items()))
     rows, columns = network.get_submodule(module).weight.shape
     updates = {"lora_down.weight": torch.ones(2, columns), "lora_up.weight": torch.ones(rows, 2)}
@@ -165,7 +164,7 @@ def test_unidepth_without_a_folder_is_not_fetched(random_preset):
 @pytest.mark.parametrize("same", [True, False])
 def test_another_codec_than_that_of_the_training_is_told(random_preset, tmp_path, caplog, same):
     folder = copy_of(random_preset, tmp_path / "weights")
-    strag = load_network(folder / "strag.safetensors", BUILDERS)
+    strag = load(inspect(folder / "strag.safetensors"))
     codec = folder / ("trajectory_codec.safetensors" if same else "text.safetensors")
     notes = {CODEC_METADATA_KEY: content_name(codec, {})}
     save_network(folder / "strag.safetensors", strag, architecture="strag", config=strag.config, notes=notes)

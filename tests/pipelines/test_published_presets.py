@@ -12,7 +12,6 @@ import torch
 from safetensors import safe_open
 
 from more4d.files.fingerprint import content_name
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
@@ -22,7 +21,7 @@ from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network, write_tensors
 from tests import published_presets as published
 
 PARTS = ("strag", "trajectory_codec", "text", "motion_features", "clip", "vism", "video_codec")

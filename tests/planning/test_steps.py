@@ -7,7 +7,7 @@ from safetensors import safe_open
 from more4d.foundation.errors import WeightsError
 from more4d.pipelines.preset import find_preset, preset_names
 from more4d.planning.steps import PUBLISHED_COMPONENTS, planned_components
-from more4d.weights.network_files import named_tensors
+from more4d.weights.registry import named_tensors
 from tests.published_presets import HEADS, write_everything, write_small_preset
 
 

@@ -13,7 +13,7 @@ from more4d.training.config import TrainConfig
 from more4d.training.loading import fingerprint_of, path_of
 from more4d.training.run import task_type
 from more4d.training.task import Task
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 from tests import published_presets as published
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config" / "wan"
@@ -117,4 +117,4 @@ def test_a_start_of_another_kind_is_one_line(tree):
     wrong = tree / "models" / published.FUN[1]
     with pytest.raises(WeightsError, match="strag needs a strag"):
         task_of(tree, "strag_1.3b", "fun-1.3b", f"options.start.weights={wrong}")
-    assert open_network(wrong, role="vism") is not None
+    assert load(inspect(wrong, role="vism")) is not None

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from more4d.files.atomic import write_bytes
-from more4d.files.checkpoint_headers import problem_sentence, read_headers
-from more4d.files.network_file import write_tensors
+from more4d.files.checkpoint_headers import read_headers
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
@@ -37,7 +36,7 @@ from more4d.weights.lora.keys import (
     styled_name,
 )
 from more4d.weights.lora.merge import LoraUpdates, LowRank, WeightDelta, check_fits
-from more4d.weights.network_files import read_tensors
+from more4d.weights.state import read_tensors, write_tensors
 
 PEFT_METADATA_KEY = "lora_adapter_metadata"  # of PEFT's settings in the header of a file by diffusers
 PEFT_CONFIG_FILE = "adapter_config.json"
@@ -88,7 +87,7 @@ def check_lora(path: Path, network: STraG | ViSM) -> None:
     """
     headers = read_headers(path)
     if headers.problems:
-        raise WeightsError(problem_sentence(path, headers.problems[0]))
+        raise WeightsError(headers.problems[0].line(path))
     check_fits(parse_lora(headers.shapes, where=str(path)), dict(network.named_parameters()))
 
 

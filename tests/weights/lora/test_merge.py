@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
 from more4d.performance.offload import Memory, OffloadedModule
-from more4d.weights.inspect import open_network
-from more4d.weights.load import init_empty
+from more4d.weights.load import init_empty, inspect, load
 from more4d.weights.lora.io import check_lora, parse_lora
 from more4d.weights.lora.keys import KOHYA_PREFIX
 from more4d.weights.lora.merge import LoraUpdates, lora_names, merge_loras
 from more4d.weights.published_keys import network_names
+from more4d.weights.registry import init_empty
+from more4d.weights.state import write_tensors
 
 NUMBERS = {"dim": 32, "ffn_dim": 48, "heads": 2, "layers": 2, "text_dim": 12, "freq_dim": 16}
 HEAD = f"{KOHYA_PREFIX}head_head"
@@ -193,7 +193,7 @@ def velocity(placed: OffloadedModule) -> Tensor:
 
 def test_published_lora_agrees_with_the_reference(conformance, published_folder):
     base, lora = conformance("wan_fun_inp"), conformance("vism_lora")
-    network = open_network(published_folder("wan_fun_inp"), role="vism")
+    network = load(inspect(published_folder("wan_fun_inp"), role="vism"))
     merge_loras(network, [(parse_lora(lora.weights, where="lora"), lora.config["multiplier"])])
     ours = network.state_dict()
     merged = {published: ours[name] for published, name in network_names(network).items()}

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
 from more4d.weights.lora.io import PEFT_CONFIG_FILE, PEFT_METADATA_KEY, PEFT_WEIGHTS_FILE, read_peft_config
+from more4d.weights.state import write_tensors
 
 TENSORS = {"x": torch.ones(2)}
 

@@ -19,7 +19,7 @@ from more4d.networks.wan import WanConfig, WanTransformer
 from more4d.weights.lora.io import PEFT_METADATA_KEY, convert_lora, lora_style, read_lora, write_lora
 from more4d.weights.lora.keys import WRITTEN_STYLES, styled_name
 from more4d.weights.lora.merge import LoraUpdates, LowRank, WeightDelta, merge_loras
-from more4d.weights.network_files import read_tensors
+from more4d.weights.state import read_tensors
 
 NUMBERS = {"dim": 24, "ffn_dim": 24, "heads": 2, "layers": 2, "text_dim": 8, "freq_dim": 8, "in_channels": 36}
 

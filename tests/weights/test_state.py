@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,42 +12,41 @@ from safetensors.torch import save_file
 from torch import nn
 
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.weights.network_files import (
-    fill_network,
-    load_network,
-    read_network_header,
-    read_tensors,
-    save_network,
-)
+from more4d.weights.load import Checkpoint, inspect, load
+from more4d.weights.registry import ARCHITECTURES
+from more4d.weights.state import read_tensors, save_network, save_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig:
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"width must be positive, got {self.width}")
 
 
 class Small(nn.Module):
     """Tied weights, a stored buffer and one that is not stored."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: SmallConfig) -> None:
         super().__init__()
-        self.first = nn.Linear(width, width)
-        self.tied = nn.Linear(width, width, bias=False)
+        self.config = config
+        self.first = nn.Linear(config.width, config.width)
+        self.tied = nn.Linear(config.width, config.width, bias=False)
         self.tied.weight = self.first.weight
-        self.register_buffer("statistics", torch.rand(width))
-        self.register_buffer("scratch", torch.rand(width), persistent=False)
-
-
-def build(values: dict[str, Any]) -> Small:
-    if set(values) != {"width"}:
-        raise ConfigError("unknown key")
-    return Small(**values)
-
-
-KINDS = {"small": build}
+        self.register_buffer("statistics", torch.zeros(config.width, device="cpu"))
+        self.register_buffer("scratch", torch.ones(config.width, device="cpu"), persistent=False)
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> tuple[Path, Small]:
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Small]:
+    monkeypatch.setitem(ARCHITECTURES, "small", SimpleNamespace(classes=(Small, SmallConfig), inner=None))
     torch.manual_seed(0)
-    network = Small(8)
+    network = Small(SmallConfig(width=8))
+    network.statistics.uniform_()
     path = tmp_path / "small.safetensors"
-    save_network(path, network, architecture="small", config={"width": 8}, notes={"seed": "0"})
+    save_network(path, network, architecture="small", config=network.config, notes={"seed": "0"})
     return path, network
 
 
@@ -59,34 +59,59 @@ def assert_one_line_error(error: pytest.ExceptionInfo[WeightsError], *words: str
 
 def test_a_network_comes_back_as_it_was(saved):
     path, network = saved
-    loaded = load_network(path, KINDS)
+    loaded = load(inspect(path))
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert loaded.tied.weight is loaded.first.weight
+    assert torch.equal(loaded.scratch, network.scratch)
     assert not loaded.training
 
 
 def test_the_header_is_what_was_written(saved):
-    header = read_network_header(saved[0])
-    assert (header.architecture, header.config, header.notes) == ("small", {"width": 8}, {"seed": "0"})
+    found = inspect(saved[0])
+    assert (found.layout, found.architecture, found.config) == ("more4d", "small", SmallConfig(width=8))
+    assert found.notes == {"seed": "0"}
+    assert found.problems == ()
 
 
 def test_tied_weights_are_stored_once(saved):
     assert sorted(read_tensors(saved[0])) == ["first.bias", "first.weight", "statistics"]
 
 
+def test_equal_networks_are_equal_files(saved):
+    path, network = saved
+    before = path.read_bytes()
+    save_network(path, network, architecture="small", config=network.config, notes={"seed": "0"})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]  # nothing else is left behind
+
+
+def test_parts_of_one_tensor_are_stored_each_by_its_name(tmp_path: Path):
+    weight = torch.arange(4.0)
+    save_state(tmp_path / "t.safetensors", {"a": weight, "b": weight}, architecture="toy", config={})
+    tensors = read_tensors(tmp_path / "t.safetensors")
+    assert torch.equal(tensors["a"], weight) and torch.equal(tensors["b"], weight)
+
+
+def test_a_network_that_is_not_finite_is_not_written(tmp_path: Path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(ValueError, match="'a' is not finite"):
+        save_state(path, {"a": torch.tensor([1.0, torch.nan])}, architecture="toy", config={})
+    assert not path.exists()
+
+
 def test_half_precision_on_disk_is_single_in_memory_and_buffers_stay_exact(saved):
     path, network = saved
     save_network(path, network, architecture="small", config={"width": 8}, dtype=torch.float16)
     assert read_tensors(path)["first.weight"].dtype == torch.float16
-    loaded = load_network(path, KINDS)
+    loaded = load(inspect(path))
     assert loaded.first.weight.dtype == torch.float32
     assert torch.equal(loaded.first.weight, network.first.weight.half().float())
     assert torch.equal(loaded.statistics, network.statistics)
 
 
 def test_a_network_can_be_loaded_in_another_precision(saved):
-    assert load_network(saved[0], KINDS, dtype=torch.bfloat16).first.weight.dtype == torch.bfloat16
+    assert load(inspect(saved[0]), dtype=torch.bfloat16).first.weight.dtype == torch.bfloat16
 
 
 def truncate(path: Path) -> None:
@@ -111,52 +136,46 @@ def newer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, text, foreign, newer, Path.unlink])
-@pytest.mark.parametrize("read", [read_network_header, lambda path: load_network(path, KINDS)])
-def test_an_unusable_file_is_one_line_that_names_it(saved, damage: Callable[[Path], None], read):
+def test_an_unusable_file_is_one_line_that_names_it(saved, damage: Callable[[Path], None]):
     path = saved[0]
     damage(path)
     with pytest.raises(WeightsError) as error:
-        read(path)
+        load(inspect(path))
     assert_one_line_error(error, path.name, ";")
 
 
-def test_another_kind_is_refused(saved):
+def test_another_architecture_is_refused(saved):
     with pytest.raises(WeightsError) as error:
-        load_network(saved[0], {"large": build})
-    assert_one_line_error(error, "'small'", "large", saved[0].name)
+        load(inspect(saved[0], architecture=("vism", "strag")))
+    assert_one_line_error(error, "'small'", "vism or strag", saved[0].name)
 
 
-def test_a_configuration_that_does_not_fit_is_refused(saved):
-    save_network(saved[0], saved[1], architecture="small", config={"height": 8})
+@pytest.mark.parametrize(("config", "word"), [({"height": 8}, "unknown key"), ({"width": 0}, "positive")])
+def test_a_configuration_that_does_not_fit_is_refused(saved, config, word):
+    save_network(saved[0], saved[1], architecture="small", config=config)
     with pytest.raises(WeightsError) as error:
-        load_network(saved[0], KINDS)
-    assert_one_line_error(error, saved[0].name, "unknown key")
+        load(inspect(saved[0]))
+    assert_one_line_error(error, saved[0].name, word)
 
 
 def test_tensors_of_another_size_are_refused(saved):
     save_network(saved[0], saved[1], architecture="small", config={"width": 9})
     with pytest.raises(WeightsError) as error:
-        load_network(saved[0], KINDS)
-    assert_one_line_error(error, saved[0].name, "'statistics'", "[8]", "[9]")
+        load(inspect(saved[0]))
+    assert_one_line_error(error, saved[0].name, "'first.bias'", "[8]", "[9]", "2 more")
 
 
-def test_filling_is_all_or_nothing_and_names_the_tensor():
-    network = Small(3)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    whole = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
-    missing = {name: tensor for name, tensor in whole.items() if name != "statistics"}
-    for tensors, word in [
-        (missing, "'statistics' is missing"),
-        (whole | {"extra": torch.ones(1)}, "'extra' is not expected"),
-        (whole | {"statistics": torch.ones(4)}, "'statistics' has shape [4]"),
-    ]:
-        with pytest.raises(WeightsError) as error:
-            fill_network(network, tensors, where="here.bin")
-        assert_one_line_error(error, "here.bin", word)
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, before[name])
-    fill_network(network, whole, where="here.bin")
-    assert not network.first.weight.any()
+def test_tensors_that_are_missing_or_too_many_are_named_with_a_code(saved):
+    path, network = saved
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "tied.weight"}
+    del state["first.bias"]
+    save_state(path, state | {"extra": torch.ones(1)}, architecture="small", config={"width": 8})
+    found: Checkpoint = inspect(path)
+    assert (found.missing, found.unexpected) == (("first.bias",), ("extra",))
+    assert [problem.code.name for problem in found.problems] == ["MISSING_TENSORS", "UNEXPECTED_TENSORS"]
+    with pytest.raises(WeightsError) as error:
+        load(found)
+    assert_one_line_error(error, "'first.bias' is missing", "1 more finding")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
