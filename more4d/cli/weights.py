@@ -27,7 +27,7 @@ CONVERT_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:
   weights convert models/Wan2.1-Fun-V1.1-1.3B-InP converted/transformer
   weights convert models/Wan2.1-Fun-V1.1-1.3B-Control/Wan2.1_VAE.pth converted/vae
-  weights convert runs/weights/vism_lora.safetensors lora.safetensors --as diffusers
+  weights convert runs/weights/vism_lora.safetensors lora.safetensors --as peft
 """
 
 
@@ -74,9 +74,7 @@ def _add_convert(ways: Any) -> None:
         metavar="PART",
         help="which part of a preset it shall play, where it can play several: strag, trajectory_codec, ...",
     )
-    parser.add_argument(
-        "--as", dest="style", metavar="STYLE", help="of a LoRA: kohya, peft, diffusers or original"
-    )
+    parser.add_argument("--as", dest="style", metavar="STYLE", help="of a LoRA: kohya or peft")
     parser.add_argument(
         "--option",
         action="append",
@@ -131,7 +129,7 @@ def convert(options: argparse.Namespace) -> int:
     from more4d.foundation.errors import WeightsError
     from more4d.weights.convert import convert as to_diffusers
     from more4d.weights.load import inspect
-    from more4d.weights.lora.writing import convert_lora
+    from more4d.weights.lora.io import convert_lora
 
     overrides = parse_overrides(options.option)
     found = inspect(options.source, role=options.role)
@@ -142,8 +140,7 @@ def convert(options: argparse.Namespace) -> int:
             )
         if options.style is None:
             raise WeightsError(
-                f"{options.source} is a {found.about}; say how to write it with --as: "
-                "kohya, peft, diffusers or original"
+                f"{options.source} is a {found.about}; say how to write it with --as: kohya or peft"
             )
         convert_lora(options.source, options.target, options.style)
         print(options.target)

@@ -73,8 +73,8 @@ class MissingFile:
         path: where its file belongs.
         problem: what is wrong with the file that is there; None if there is none.
         source: where it comes from.
-        not_needed: why the preset does without it; None if it does not, or if it is depth, which can come from
-            elsewhere.
+        not_needed: why the preset does without it; None if it does not, or if it is depth, which can be
+            given.
     """
 
     component: str
@@ -276,9 +276,7 @@ def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Che
     try:
         return inspect(path, role=role, options=options)
     except (WeightsError, ConfigError) as error:
-        return Checkpoint(
-            path=path, problems=(Problem(ProblemCode.UNREADABLE, str(error)),)
-        )
+        return Checkpoint(path=path, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
 
 
 def _best(path: Path, named: list[_ExpectedFile]) -> Checkpoint:

@@ -10,9 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from more4d.files.atomic import atomic_write
+from more4d.files.atomic import atomic_write, sort_metadata
 from more4d.files.checkpoint_headers import read_headers
-from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import WeightsError
 from more4d.weights.registry import named_tensors

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from more4d.weights.load import inspect, load
+from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.lora.writing import convert_lora
 from more4d.weights.state import write_tensors
 
 

@@ -274,8 +274,8 @@ def test_a_converted_video_codec_is_a_trajectory_codec_as_the_published_one_is(w
 def test_a_lora_is_converted_to_another_style(whole, tmp_path: Path, capsys):
     source = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
     target = tmp_path / "lora.safetensors"
-    assert told(capsys, "convert", source, target, "--as", "diffusers") == (0, [str(target)])
-    assert inspect(target).layout == "diffusers-lora"
+    assert told(capsys, "convert", source, target, "--as", "peft") == (0, [str(target)])
+    assert inspect(target).layout == "peft-lora"
     code, lines = told(capsys, "convert", source, target)
     assert (code, len(lines)) == (1, 1)
     assert "--as" in lines[0]

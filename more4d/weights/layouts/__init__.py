@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from more4d.files.problems import Problem, ProblemCode
-from more4d.foundation.config import from_mapping
+from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.renamed import with_current_names
 
 Config = TypeVar("Config")
 

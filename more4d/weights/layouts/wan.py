@@ -14,7 +14,7 @@ from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
 from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
-from more4d.weights.lora.reading import lora_style
+from more4d.weights.lora.io import lora_style
 from more4d.weights.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 

@@ -9,27 +9,26 @@ import torch
 
 from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.file_clips import FileClipOptions
-from more4d.datasets.file_views import FileViewOptions
 from more4d.datasets.procedural import ProceduralClips
+from more4d.datasets.view_pairs import FileViewOptions
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.training.flow import FlowOptions
-from more4d.training.generator import StartOptions
+from more4d.training.generator import FlowOptions, StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_tokens
-from more4d.training.tasks.tiny_features import grounding_targets
+from more4d.training.tasks.tiny_encoders import grounding_targets
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from more4d.weights.load import inspect, load
-from more4d.weights.lora.adapters import LoraOptions
+from more4d.weights.lora.io import lora_style, read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import lora_style, read_lora
+from more4d.weights.lora.train import LoraOptions
 from more4d.weights.state import read_tensors
 from tests.datasets.clip_files import write_scenes
 from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses
@@ -101,7 +100,7 @@ def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
 
 
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
-    with pytest.raises(ConfigError, match="knows nothing"):
+    with pytest.raises(ConfigError, match="is untrained"):
         TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_text_grounding=False))
 
 
@@ -253,13 +252,13 @@ def test_strag_trains_the_generator_only(trained_strag):
 
 
 def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
-    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="diffusers"))
+    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="peft"))
     task = STraGTask(replace(trained_strag, start=start))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
-    assert lora_style(read_tensors(path)) == "diffusers"
+    assert lora_style(read_tensors(path)) == "peft"
     merge_loras(load(inspect(folder / "strag.safetensors")), [(read_lora(path), 1.0)])
 
 
