@@ -46,7 +46,7 @@ from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
 from more4d.planning.costs import LatentSize, inference_cost
-from more4d.weights.load import init_empty
+from more4d.weights.registry import init_empty
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"fun-1.3b": "1.3b", "fun-14b": "14b", "moge4d": "14b"}

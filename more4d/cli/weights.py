@@ -74,9 +74,7 @@ def _add_convert(ways: Any) -> None:
         metavar="PART",
         help="component of a preset that it is, if it could be several: strag, trajectory_codec, ...",
     )
-    parser.add_argument(
-        "--as", dest="style", metavar="STYLE", help="of a LoRA: kohya or peft"
-    )
+    parser.add_argument("--as", dest="style", metavar="STYLE", help="of a LoRA: kohya or peft")
     parser.add_argument(
         "--option",
         action="append",
@@ -142,8 +140,7 @@ def convert(options: argparse.Namespace) -> int:
             )
         if options.style is None:
             raise WeightsError(
-                f"{options.source} is a {found.about}; say how to write it with --as: "
-                "kohya or peft"
+                f"{options.source} is a {found.about}; say how to write it with --as: kohya or peft"
             )
         convert_lora(options.source, options.target, options.style)
         print(options.target)

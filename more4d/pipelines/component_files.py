@@ -14,8 +14,6 @@ from more4d.weights.registry import ROLES
 NATIVE_LAYOUT = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
 
-"""Layouts that have the shape of 4D-STraG, but were not trained on trajectories."""
-
 CODEC_METADATA_KEY = "trajectory_codec"
 """What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
 
@@ -143,6 +141,7 @@ def warn_of_training(
         )
     if strag.layout == NATIVE_LAYOUT and path.is_file():
         trained_with[path] = strag.notes.get(CODEC_METADATA_KEY)
+    # A LoRA was trained on top of a generator, with the codec of its own training.
     for lora in loras:
         trained_with[lora.path] = inspect(lora.path).notes.get(CODEC_METADATA_KEY)
     if not any(trained_with.values()):

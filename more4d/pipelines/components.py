@@ -20,7 +20,6 @@ from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     Lora,
     all_loras,
-    component_options,
     component_path,
     drop_unused_motion_features,
     inspect_component,
@@ -277,6 +276,7 @@ class Components:
         return self._loaded[component]
 
     def _open(self, component: str) -> Any:
+        # Straight to its place: weights exist once in memory.
         device = self.device if self.preset.memory == "full" else OFFLOAD_DEVICE
         network = load(self.checkpoint(component), device=device, dtype=self.dtype)
         loras = self.loras.get(component, ())
@@ -359,9 +359,6 @@ class Components:
         gc.collect()  # hooks and their modules refer to each other
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _options(self, component: str) -> dict[str, Any]:
-        return component_options(self.preset, self.folder, component)
 
     def _path(self, component: str) -> Path:
         return component_path(self.preset, self.folder, component)

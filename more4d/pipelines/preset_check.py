@@ -286,10 +286,8 @@ def _best(path: Path, named: list[_ExpectedFile]) -> Checkpoint:
     for found in chain([plain], readings):
         if not found.problems:
             return replace(found, problems=_inside(path, found, named))
-    if (
-        any(expected.component == "depth" for expected in named)
-        and plain.problems[0].code is ProblemCode.UNKNOWN_LAYOUT
-    ):
+    of_depth = any(expected.component == "depth" for expected in named)
+    if of_depth and plain.problems[0].code is ProblemCode.UNKNOWN_LAYOUT:
         return replace(plain, about="weights of a depth estimator", layout="its own", problems=())
     return plain
 

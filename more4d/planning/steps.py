@@ -28,8 +28,7 @@ from more4d.performance.offload import TILE_PX
 from more4d.pipelines.component_files import inspect_component
 from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, Sampling, read_preset
 from more4d.planning.costs import META, CodecCosts, Cost, LatentSize, inference_cost, measure_cost
-from more4d.weights.load import init_empty
-from more4d.weights.registry import ROLES
+from more4d.weights.registry import ROLES, init_empty
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from more4d.depth.small import (
     load_small_depth,
 )
 from more4d.foundation.config import to_mapping
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import WeightsError
 from more4d.foundation.resources import BUNDLED_WEIGHTS
 from more4d.geometry.camera import Camera
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
@@ -140,7 +140,7 @@ def test_a_written_network_answers_as_before(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_its_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing; fetch it again"):
         load_small_depth(a_file(tmp_path, global_blocks=2))
-    with pytest.raises(ConfigError, match="unknown key 'colour'"):
+    with pytest.raises(WeightsError, match="unknown key 'colour'"):
         load_small_depth(a_file(tmp_path, colour=1))
 
 

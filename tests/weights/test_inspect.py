@@ -1,6 +1,8 @@
 """Files, published or ours, are told apart by their headers, and become what they mean, strictly."""
 
 import json
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -246,3 +248,15 @@ def bytes_read() -> int:
     """What this process has asked the system to read."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+def test_bundled_files_are_inspected_without_slow_libraries():
+    code = (
+        "import sys; from pathlib import Path; from more4d.weights.load import inspect\n"
+        "found = [inspect(path) for path in sorted(Path(sys.argv[1]).glob('*.safetensors'))]\n"
+        "assert len(found) == 7 and not any(each.problems for each in found)\n"
+        "print([name for name in ('transformers', 'diffusers', 'peft', 'accelerate') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(TINY)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TINY.parents[1])
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr

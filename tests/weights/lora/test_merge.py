@@ -12,7 +12,7 @@ from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
 from more4d.performance.offload import Memory, OffloadedModule
-from more4d.weights.load import init_empty, inspect, load
+from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import check_lora, parse_lora
 from more4d.weights.lora.keys import KOHYA_PREFIX
 from more4d.weights.lora.merge import LoraUpdates, lora_names, merge_loras
