@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 RESOURCES = {
     "models/tiny": ["*"],
     "config": ["*.json", "*.yaml", "presets/*.yaml", "tiny/*.yaml", "wan/*.yaml"],
-    "examples": ["*.jpg", "*.json", "*.jsonl", "*.md", "*.py"],
+    "examples": ["*"],
 }
 """Folders of the clone, and which files of them."""
 

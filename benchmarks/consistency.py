@@ -38,7 +38,7 @@ from torch import Tensor
 from more4d.depth.interface import DepthEstimator
 from more4d.evaluation.data import unseen_scene
 from more4d.files.atomic import write_bytes
-from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import save_sheet
 from more4d.geometry.background import extend_depth
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    models = Components.open(options.weights, options.device, preset=options.preset)
+    models = Components.from_pretrained(options.weights, options.device, preset=options.preset)
     results = []
     for index in range(options.first, options.first + options.scenes):
         result = measure(models, index, options.sheets)

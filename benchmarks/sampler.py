@@ -150,7 +150,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
         wan = PUBLISHED[f"{name}-{SIZES[arguments.preset]}"]
         config = STraGConfig(wan=wan) if kind == "strag" else ViSMConfig(wan=wan)
     else:
-        config = Components.open(preset=arguments.preset).config(kind)
+        config = Components.from_pretrained(preset=arguments.preset).config(kind)
     if arguments.layers:
         config = replace(config, wan=replace(config.wan, layers=arguments.layers))
     device = torch.device(arguments.device)
@@ -245,8 +245,8 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
             request = SamplingRequest(
                 settings=case.settings,
                 noise=subject.noise(),
-                conditional=conditional,
-                unconditional=lambda: unconditional,
+                cond=conditional,
+                uncond=None if case.settings.guidance == 1 else unconditional,
                 on_step=lambda: moments.append(wait(device)),
             )
             sample_latents(network, request)

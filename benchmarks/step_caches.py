@@ -30,8 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError
@@ -39,10 +39,10 @@ from more4d.geometry.framing import working_size
 from more4d.networks.wan import WanTransformer
 from more4d.performance.config import StepCacheConfig
 from more4d.performance.step_cache import relative_change
-from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines import components
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
-from more4d.pipelines.preset import Sampling
+from more4d.pipelines.preset import Sampling, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
@@ -126,7 +126,7 @@ def studied(models: Components, stage: str, scene: int, study: Study) -> None:
         )
 
     height, width = working_size(3, 4, pixels=models.preset.pixels, multiple=models.preset.multiple)
-    with mock.patch.object(context_parallel_sampling, "sample_latents", instead):
+    with mock.patch.object(components, "sample_latents", instead):
         if stage == "tracks":
             world = sample_scene(HELD_OUT_SEED + scene, aspect=width / height)
             clip = render_clip(
@@ -246,11 +246,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     parts = dict(part.split("=", 1) for part in arguments.part)
-    models = Components.open(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
-    settings = getattr(models.preset, arguments.stage)
-    guidance = settings.guidance if arguments.guidance is None else arguments.guidance
-    plain = replace(settings, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)
-    models.preset = replace(models.preset, **{arguments.stage: plain})
+    preset, folder = choose_preset(arguments.preset, arguments.weights, components=parts)
+    own = getattr(preset, arguments.stage)
+    guidance = own.guidance if arguments.guidance is None else arguments.guidance
+    plain = replace(own, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)
+    preset = replace(preset, **{arguments.stage: plain})
+    models = Components.open(preset, folder, arguments.device)
     scenes = range(arguments.scenes)
     if arguments.calibrate:
         known = calibrated(models, arguments.stage, scenes, plain)

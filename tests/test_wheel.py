@@ -1,6 +1,8 @@
 """The wheel works without the clone: its resources are inside, and commands run in an empty folder."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +70,9 @@ def test_the_wheel_has_every_bundled_file(installed: Path) -> None:
 
 def test_the_wheel_has_the_command_and_the_licences(installed: Path) -> None:
     (information,) = installed.glob("more4d-*.dist-info")
-    assert "more4d = more4d.cli.entry:start" in (information / "entry_points.txt").read_text()
+    commands = (information / "entry_points.txt").read_text()
+    start = re.search(r"^more4d = ([\w.]+):(\w+)$", commands, re.MULTILINE)
+    assert start and callable(getattr(importlib.import_module(start[1]), start[2]))
     assert {path.name for path in (information / "licenses").iterdir()} == {"LICENSE", "NOTICE"}
 
 
@@ -78,6 +82,15 @@ def test_the_main_job_runs_on_a_bundled_photo(installed: Path, tmp_path: Path) -
     run(installed, tmp_path, *job, "--camera", "static", "--frames", "5", "--steps", "1", "--device", "cpu")
     assert (tmp_path / "output" / "goat" / "sheet.png").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
+def test_the_pipeline_opens_and_estimates_depth(installed: Path, tmp_path: Path) -> None:
+    script = (
+        "from more4d import More4DPipeline; from more4d.foundation.resources import SAMPLES;"
+        "pipe = More4DPipeline.from_pretrained('tiny');"
+        "print(*pipe.estimate_depth(SAMPLES.parent / 'goat.jpg').depth_m.shape)"
+    )
+    assert run(installed, tmp_path, "-c", script).split() == ["192", "256"]
 
 
 def test_presets_of_larger_networks_can_be_planned(installed: Path, tmp_path: Path) -> None:

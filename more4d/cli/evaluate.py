@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, with_sampling_options
+from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, preset_of
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -90,7 +90,6 @@ def run(options: argparse.Namespace) -> int:
     from more4d.evaluation.views import PerceptualOptions
     from more4d.foundation.errors import InputError
     from more4d.pipelines.components import Components
-    from more4d.pipelines.sampling import check_sampling
     from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
@@ -98,10 +97,9 @@ def run(options: argparse.Namespace) -> int:
             options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
-    parts, device = dict(options.part), open_device(options.device)
-    models = Components.open(options.weights, device, preset=options.preset, components=parts)
-    models.preset = with_sampling_options(models.preset, options)
-    check_sampling(models)
+    preset, folder = preset_of(options)
+    models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
+    models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name
     perception = PerceptualOptions(
         clip=options.clip, video_features=options.video_features, lpips=options.lpips

@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,15 @@ from more4d.cli.options import (
     add_weights_options,
     preset_of,
     usage_errors,
-    with_sampling_options,
 )
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.resources import SAMPLES
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
+    import torch
+
+    from more4d.pipelines.components import Sampler
     from more4d.runs.job import Job
 
 
@@ -117,49 +121,52 @@ def run(options: argparse.Namespace) -> int:
         return 0
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
-    preset_of(options)
+    preset, folder = preset_of(options)
     check_loras(options)
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
 
-    from more4d.cli.batch import run_batch
-    from more4d.cli.context_parallel import run_context_parallel
-    from more4d.cli.options import open_device
-    from more4d.cli.processes import Processes
-    from more4d.cli.shared_batch import run_shared_batch
+    from more4d.cli.batch import run_batch, run_shared_batch
+    from more4d.cli.options import open_device, usable_cores
     from more4d.pipeline import More4DPipeline
-    from more4d.pipelines.components import Components, Lora
-    from more4d.pipelines.sampling import check_sampling
+    from more4d.pipelines.component_files import Lora
+    from more4d.pipelines.components import Components
 
-    processes = Processes.launched()
-    device = open_device(processes.device(options.device))
-    processes.share_cores()
+    show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
-    models = Components.open(
-        options.weights,
-        device,
-        preset=options.preset,
-        components=dict(options.part),
-        loras=loras,
-        memory=options.memory,
-    )
-    models.preset = with_sampling_options(models.preset, options)
-    if options.raster:
-        models.preset = replace(models.preset, raster=options.raster)
-    check_sampling(models, shared=options.context_parallel)
-    if options.independent_views:
-        models.preset = replace(models.preset, consistent_views=False)
-    pipe = More4DPipeline(models)
+
+    def open_components(device: "torch.device", sampler: "Sampler | None" = None) -> Components:
+        settings = {"loras": loras, "asked": options.preset, "sampler": sampler}
+        components = Components.open(preset, folder, device, **settings)
+        components.check_sampling(shared=options.context_parallel)
+        return components
+
+    if not (options.context_parallel or launched_processes() > 1):
+        pipe = More4DPipeline(open_components(open_device(options.device)))
+        return run_batch(pipe, jobs, options.output, show=show)
+    from more4d.distributed import Processes, run_context_parallel
+
+    processes = Processes.launched()
+    device = open_device(processes.device(options.device))
+    processes.share_cores(usable_cores())
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
+            processes,
+            device,
+            partial(open_components, device),
+            lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
         )
-    if processes.are_several:
-        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(pipe, jobs, options.output, show=not options.quiet)
+    return run_shared_batch(
+        More4DPipeline(open_components(device)), jobs, options.output, processes, show=show
+    )
+
+
+def launched_processes() -> int:
+    """How many processes a launcher has started for this command; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _add_how(group: Any) -> None:

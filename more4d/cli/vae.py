@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.components import Components
     from more4d.runs.record import RunRecord, locked
 
-    models = Components.open(
+    models = Components.from_pretrained(
         options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)
     )
     original = _tracks(options.source, models.preset)
@@ -120,7 +120,7 @@ def _write(
     import math
 
     from more4d.files.atomic import write_bytes
-    from more4d.files.contact_sheet import save_sheet
+    from more4d.files.previews import save_sheet
     from more4d.files.video import write_video
 
     clean = {key: value if math.isfinite(value) else None for key, value in numbers.items()}

@@ -19,7 +19,7 @@ from torch import Tensor
 from more4d.evaluation.data import UnseenScene
 from more4d.evaluation.record import mean, ratio
 from more4d.evaluation.tracks import native_size
-from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import save_sheet
 from more4d.foundation.errors import MissingPackageError
 from more4d.foundation.optional import require
 from more4d.geometry.background import fill_background

@@ -79,8 +79,8 @@ class MissingFile:
         path: where its file belongs.
         problem: what is wrong with the file that is there; None if there is none.
         source: where it comes from.
-        not_needed: why the preset does without it; None if it does not, or if it is depth, which can come from
-            elsewhere.
+        not_needed: why the preset does without it; None if it does not, or if it is depth, which can be
+            given.
     """
 
     component: str

@@ -18,7 +18,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "models/*.md", "models/tiny/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN_FILE = re.compile(r"(?:config|docs|examples|models/tiny|scripts|benchmarks)/[\w./-]+\.\w+")
 COMMAND_OF = {"infer.sh": ["infer"], "infer_vae.sh": ["vae"], "scripts/more4d.sh": []}
@@ -117,9 +117,10 @@ def is_accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     raise AssertionError("the command ran without parsing its arguments")
 
 
-def slug(heading: str) -> str:
-    """The anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+def anchors(page: Path) -> list[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -147,9 +148,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         if "://" in link or link.startswith("mailto:"):
             continue
         target = (page.parent / place).resolve() if place else page
-        if not target.exists() or (
-            anchor and anchor not in map(slug, re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE))
-        ):
+        if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
 

@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 
 @pytest.fixture(scope="module")
 def models():
-    return Components.open(WEIGHTS)
+    return Components.from_pretrained(WEIGHTS)
 
 
 def test_all_weights_fit_into_25_mebibytes():

@@ -27,7 +27,7 @@ class Oracle:
 @pytest.fixture
 def measured(random_preset, monkeypatch):
     monkeypatch.setattr(depth, "SURVEYED", 3)
-    unseen, models = unseen_scene(0), Components.open(random_preset)
+    unseen, models = unseen_scene(0), Components.from_pretrained(random_preset)
     monkeypatch.setattr(models, "depth_estimator", lambda: Oracle(unseen.scene))
     return measure_scene_depth(models, unseen)
 

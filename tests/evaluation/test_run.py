@@ -16,7 +16,7 @@ from more4d.pipelines.progress import no_progress
 
 @pytest.fixture(scope="module")
 def models(random_preset):
-    return Components.open(random_preset)
+    return Components.from_pretrained(random_preset)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ OPTIONS = TracksOptions(seeds=2, estimated_depth=False)
 
 @pytest.fixture(scope="module")
 def models(random_preset):
-    return Components.open(random_preset)
+    return Components.from_pretrained(random_preset)
 
 
 def summary(models, monkeypatch, generated):

@@ -1,4 +1,4 @@
-"""Texts end where they end, and published encoders give what the reference gives."""
+"""Padding does not change texts, and published encoders agree with the reference."""
 
 import logging
 from pathlib import Path

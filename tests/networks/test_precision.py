@@ -1,4 +1,4 @@
-"""What must not be rounded is in single precision in a network of a lower one."""
+"""Tensors that must not be rounded are float32 in a network of a lower precision."""
 
 from functools import partial
 

@@ -66,7 +66,7 @@ class Published:
         self.network = open_network(folder, role="strag", options=options)
 
     def features(self) -> Tensor:
-        """The photo as the trunk of the same file sees it."""
+        """Features of the photo by the trunk in the same file."""
         heads = {"heads": self.reference.config["omnimae"]["num_heads"]}
         trunk = open_network(self.folder, role="motion_features", options=heads)
         return trunk(self.given["first_frame"])

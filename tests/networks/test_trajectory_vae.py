@@ -1,4 +1,4 @@
-"""Motion goes through the codec as the reference computes it, and the encoder adapter can learn."""
+"""The codec agrees with the reference, and the encoder adapter has a gradient."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -147,15 +147,15 @@ def test_an_adapter_width_that_groups_do_not_divide_is_refused():
         WanTrajectoryVae(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=40))
 
 
-def test_log_pictures_depend_on_ratios_of_depth_only():
+def test_log_images_depend_on_ratios_of_depth_only():
     depth_m = torch.rand(2, 1, 20, 30, generator=torch.Generator().manual_seed(0)) * 5 + 0.5
-    picture = depth_to_image(depth_m, "log")
-    torch.testing.assert_close(depth_to_image(depth_m * 7, "log"), picture, rtol=0, atol=1e-5)
-    assert picture.min() == -1
-    assert picture.max() == 1
+    image = depth_to_image(depth_m, "log")
+    torch.testing.assert_close(depth_to_image(depth_m * 7, "log"), image, rtol=0, atol=1e-5)
+    assert image.min() == -1
+    assert image.max() == 1
 
 
-def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
+def test_one_far_pixel_flattens_linear_images_but_not_logarithmic_ones():
     depth_m = torch.linspace(1, 5, 600).view(1, 1, 20, 30).clone()
     depth_m[0, 0, 0, 0] = 9000
     spread = {style: depth_to_image(depth_m, style)[0, 0, 5:15].std() for style in ("log", "linear")}
@@ -164,14 +164,14 @@ def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
 
 
 @pytest.mark.parametrize("style", ["log", "linear"])
-def test_pictures_of_broken_or_flat_depth_are_finite(style: Any):
+def test_images_of_broken_or_flat_depth_are_finite(style: Any):
     depth_m = torch.full((1, 1, 4, 4), 3.0)
     assert depth_to_image(depth_m, style).isfinite().all()
     depth_m[0, 0, 0] = torch.tensor([torch.nan, torch.inf, -1.0, 0.0])
     depth_m[0, 0, 1] = 2.0
-    picture = depth_to_image(depth_m, style)
-    assert picture.isfinite().all()
-    assert picture.abs().max() <= 1
+    image = depth_to_image(depth_m, style)
+    assert image.isfinite().all()
+    assert image.abs().max() <= 1
 
 
 def test_depth_without_a_single_usable_pixel_is_refused():
@@ -189,11 +189,11 @@ def test_published_adapters_agree_with_the_reference(conformance):
         image = network.motion_image(reference.inputs["motion"])
         assert reference.agrees((image + 1) / 2, "encoder_output")
         assert reference.agrees(image, "motion_image")
-        for pictures, name in [
+        for images, name in [
             (reference.inputs["decoded_motion_image"], "decoder_output"),
             (image, "roundtrip_without_vae"),
         ]:
-            frames = [decoder(frame) for frame in pictures.unbind(2)]
+            frames = [decoder(frame) for frame in images.unbind(2)]
             assert reference.agrees(torch.stack(frames, dim=2), name)
 
 
@@ -228,10 +228,10 @@ def test_a_published_codec_agrees_with_the_reference(conformance, published: Pat
         encoded = statistics.normalise(network.encode_video(vae.inputs["video"]))
         assert vae.agrees(encoded, "mu_traj_normalised")
         latents = statistics.denormalise(vae.inputs["z_traj_normalised"])
-        picture = network.decode_video(latents, vae.inputs["video"], vae.inputs["video"][:, :1])
-        assert vae.agrees(picture, "decoded_from_traj_normalised")
-        motion = network.decode_motion(vae.inputs["z_traj_normalised"], picture[:, :, 0], picture[:, :1, 0])
-        expected = network.decoder_adapter(picture[:, :, -1])
+        image = network.decode_video(latents, vae.inputs["video"], vae.inputs["video"][:, :1])
+        assert vae.agrees(image, "decoded_from_traj_normalised")
+        motion = network.decode_motion(vae.inputs["z_traj_normalised"], image[:, :, 0], image[:, :1, 0])
+        expected = network.decoder_adapter(image[:, :, -1])
         torch.testing.assert_close(motion[:, :, -1], expected, rtol=0, atol=vae.tolerance)
 
         network.trajectory_statistics.set(torch.zeros(16), torch.ones(16))
@@ -281,18 +281,18 @@ def test_closed_adapters_have_no_weights_and_begin_where_learned_ones_do():
 def test_closed_adapters_undo_each_other_within_the_motion_they_can_carry():
     closed = closed_codec()
     motion = torch.linspace(-MAX_MOTION, MAX_MOTION, 3 * 401).view(1, 3, 401, 1)
-    picture = 2 * closed.encoder_adapter(motion) - 1
-    torch.testing.assert_close(closed.decoder_adapter(picture), motion, atol=2e-4, rtol=0)
+    image = 2 * closed.encoder_adapter(motion) - 1
+    torch.testing.assert_close(closed.decoder_adapter(image), motion, atol=2e-4, rtol=0)
     far = closed.decoder_adapter(2 * closed.encoder_adapter(100 * torch.ones(1, 3, 1, 1)) - 1)
     torch.testing.assert_close(far, torch.full((1, 3, 1, 1), MAX_MOTION))
 
 
 def test_closed_adapters_decode_the_ends_of_the_range_to_finite_motion_with_finite_gradients():
-    picture = torch.tensor([-1.0, 1.0, 0.5]).view(1, 3, 1, 1).requires_grad_()
-    motion = closed_codec().decoder_adapter(picture)
+    image = torch.tensor([-1.0, 1.0, 0.5]).view(1, 3, 1, 1).requires_grad_()
+    motion = closed_codec().decoder_adapter(image)
     motion.sum().backward()
     assert torch.isfinite(motion).all()
-    assert torch.isfinite(picture.grad).all()
+    assert torch.isfinite(image.grad).all()
 
 
 def test_a_codec_with_closed_adapters_is_saved_without_adapters_and_comes_back(tmp_path: Path):

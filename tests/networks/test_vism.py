@@ -1,4 +1,4 @@
-"""4D-ViSM and the packing of what is known."""
+"""4D-ViSM and the packing of the known mask."""
 
 from typing import Any
 

@@ -56,7 +56,7 @@ def inputs(config: WanConfig) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_control_transformer_agrees_with_the_reference(conformance: Callable[[str], Any], published_folder):
-    """As 4D-STraG has it: the channels of depth, which are new, change nothing."""
+    """Under 4D-STraG's configuration: the new channels of depth change nothing."""
     reference = conformance("wan_fun_control")
     options = {"motion_feature_dim": None}
     transformer = open_network(published_folder("wan_fun_control"), role="strag", options=options).transformer

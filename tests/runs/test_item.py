@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from more4d.files.cameras import load_camera, load_camera_path
+from more4d.files.depth_and_cameras import load_camera, load_camera_path
 from more4d.files.export import export_tracks
-from more4d.files.filled_points import load_filled_points
 from more4d.files.image import load_image, save_image
-from more4d.files.tracks import load_tracks, read_tracks_metadata
+from more4d.files.tracks import load_filled_points, load_tracks, read_tracks_metadata
 from more4d.files.video import read_mask_video, read_video
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
@@ -226,7 +225,7 @@ def test_any_shape_keeps_its_aspect_ratio(random_preset, job, tmp_path, height, 
     save_image(job.image, torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0)))
     run_job(More4DPipeline.from_pretrained(random_preset), replace(job, frames=2), tmp_path / "out")
     rows, columns = load_image(tmp_path / "out/photo.png").shape[:2]
-    assert (rows, columns) == output_size(height, width, Components.open(random_preset).preset)
+    assert (rows, columns) == output_size(height, width, Components.from_pretrained(random_preset).preset)
     assert columns / rows == pytest.approx(width / height, rel=0.15)
     assert read_video(tmp_path / "out/x_moving/view.mp4").shape[1:3] == (rows, columns)
 

@@ -1,7 +1,7 @@
 """What 4D-STraG's task writes."""
 
 from more4d.files.fingerprint import content_name
-from more4d.pipelines.components import CODEC_METADATA_KEY
+from more4d.pipelines.component_files import CODEC_METADATA_KEY
 from more4d.training.generator import StartOptions
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 from more4d.weights.network_files import read_network_header

@@ -281,7 +281,7 @@ def test_an_exported_codec_is_that_part_of_a_preset_and_is_checked_like_any_othe
     loaded = load_network(path, BUILDERS)
     for name, value in task.codec.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
-    models = Components.open(folder)
+    models = Components.from_pretrained(folder)
     assert isinstance(models.network("trajectory_codec"), WanTrajectoryVae)
     original = render_clip(sample_scene(3), height=32, width=48, frames=5).tracks
     report = compare(original, through_codec(models, original))

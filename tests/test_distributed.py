@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from more4d.cli.processes import Processes
+from more4d.distributed import Processes
 from more4d.foundation.errors import InputError
 
 FOUR = Processes(rank=5, count=8, local_rank=1, local_count=4)
@@ -37,14 +37,14 @@ def test_without_a_gpu_all_share_the_cpu(monkeypatch):
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr("more4d.cli.processes.usable_cores", lambda: 12)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # put back afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS")
     try:
-        FOUR.share_cores()
+        FOUR.share_cores(12)
         assert torch.get_num_threads() == 3
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         torch.set_num_threads(2)
-        FOUR.share_cores()
+        FOUR.share_cores(12)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
