@@ -1,14 +1,14 @@
-"""What a clip costs: bytes, precision and reading time, against pickles of float32 coordinates.
+"""Size, precision and reading time of clips, compared with pickles of float32 coordinates.
 
     python benchmarks/clips.py --output benchmarks/results/clips.json
 
 The pickle is what dense trackers write: `coords` float32 [frames, points, 3], `colors` float32 [points, 3],
 `vis` bool [frames, points] of the same clip. Scenes are procedural. Real trackers are never still, so every
 scene is also measured with noise added to its normalised motion: smooth over about 8 pixels, independent in
-time, of 0.15 pixel per axis. That noise is made up; no clip of TrajScene-60K was measured.
+time, of 0.15 pixel per axis. This noise is an assumption; no clip of TrajScene-60K was measured.
 
-Both files are read from the system's cache, so the times are those of decoding; what a disk or a network
-takes comes on top, in proportion to the bytes.
+Both files are read from the system's cache, so the times are those of decoding; those of a disk or a network
+add to them in proportion to the bytes.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def tracked_noise(tracks: PointTracks, seed: int) -> PointTracks:
 
 
 def best_ms(read: Callable[[], object]) -> float:
-    """The least time of some rounds: what disturbs on a shared machine only ever adds."""
+    """The minimum time over rounds, since other load can only add to it."""
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -65,7 +65,7 @@ def best_ms(read: Callable[[], object]) -> float:
 
 
 def read_pickle(path: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """As a training data set reads it: maps of positions, colours and visibility."""
+    """Read a clip as a training data set does: maps of positions, colours and visibility."""
     content = pickle.loads(path.read_bytes())
     frames = len(content["coords"])
     return (
@@ -107,7 +107,7 @@ def measure(clip: Clip, folder: Path) -> dict[str, float]:
 
 
 def clips(height: int, width: int, frames: int, count: int, *, noisy: bool) -> list[Clip]:
-    """Unseen procedural scenes with their films."""
+    """Procedural scenes unseen in training, with their videos."""
     made = []
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         scene = sample_scene(seed, aspect=width / height)

@@ -1,22 +1,22 @@
-"""Do two cameras show the same in what no photo shows? With what a view fills in kept, and without.
+"""Consistency of inpainted regions between two camera paths, with and without the memory of filled points.
 
     python benchmarks/consistency.py --output benchmarks/results/consistency.json --sheets sheets
 
-Procedural scenes of the test set, with their true tracks, are filmed along two paths. Pixels count that are
-holes of the rendering in both and see the same point of the world, which the true depth decides: in the same
-frame, and, of what stands still, in different frames. Their finished colours are compared with each other,
-and those of all holes of the second path with what it really sees. Rows:
+Procedural scenes of the test set, with their true tracks, are rendered along two paths. Evaluated are pixels
+that are holes in both and see the same world point, by the true depth: in the same frame and, for the static
+background, in different frames. Their inpainted colours are compared with each other, and those of all holes
+of the second path with the ground truth. Rows:
 
     alone              every path fills its own holes
-    kept               as the pipeline does: points of the first path are shown by the second
-    kept, own frame    a frame of the second path is shown the points of the same frame only
-    kept, all at once  points of all frames alike, whichever is nearest to the camera
-    kept, estimated    the depth of filled pixels is the preset's estimate of the finished frame, brought to
+    kept               as the pipeline does: filled points of the first path are rendered in the second
+    kept, own frame    a frame of the second path renders the points of the same frame only
+    kept, all at once  points of all frames, whichever is nearest to the camera
+    kept, estimated    the depth of filled pixels is the preset's estimate of the finished frame, aligned to
                        the known depth by scale and shift of its inverse
-    kept, true depth   with the true depth of filled pixels: what better depth could still give
-    truth              the two true films against each other: noise, blocks and pixel grids differ
+    kept, true depth   with the true depth of filled pixels: an upper bound for better depth
+    truth              the two true videos compared: noise, blocks and pixel grids differ
 
-The depth of filled pixels is compared by itself too.
+The depth of filled pixels is compared, too.
 """
 
 import argparse
@@ -81,7 +81,7 @@ VARIANTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A path over a scene: what is known, what is true, and the finished video."""
+    """A camera path over a scene: its rendering, the ground truth, and the finished video."""
 
     path: CameraPath
     rendering: Rendering
@@ -133,7 +133,7 @@ def common_holes(first: View, second: View, frame_pairs: list[tuple[int, int]], 
 
 
 def estimated_depth(estimator: DepthEstimator, view: View, frame: int) -> Tensor:
-    """The estimate for a finished frame, its inverse brought to the known one by scale and shift."""
+    """Estimated depth of a finished frame, its inverse aligned to the known one by scale and shift."""
     known = ~view.rendering.hole_mask[frame]
     depth = view.rendering.depth_m[frame]
     estimate = 1 / estimator.estimate(view.video[frame], view.path.camera(frame)).depth_m
@@ -151,7 +151,7 @@ def estimated_depth(estimator: DepthEstimator, view: View, frame: int) -> Tensor
 
 @contextmanager
 def depth_given(view: View, depth_of: Callable[[int], Tensor]) -> Iterator[None]:
-    """Inside, `unproject_fill` of this view takes the depth of frame i from `depth_of(i)`."""
+    """Inside the context, `unproject_fill` of this view takes the depth of frame i from `depth_of(i)`."""
     frames = iter(
         [frame for frame, holes in enumerate(view.rendering.hole_mask) if holes.any() and not holes.all()]
     )
@@ -160,7 +160,7 @@ def depth_given(view: View, depth_of: Callable[[int], Tensor]) -> Iterator[None]
 
 
 def shown_in(variant: str, first: View, second: View, estimator: DepthEstimator) -> Rendering:
-    """What the second path knows, given what the first filled."""
+    """The rendering of the second path, given the filled points of the first."""
     if variant == "alone":
         return second.rendering
     if variant in ("kept, true depth", "kept, estimated"):
@@ -198,7 +198,7 @@ def _lifted(view: View) -> FilledPoints:
 
 
 def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, float]]:
-    """Of filled pixels: median relative error, and the share that is right to 5 %."""
+    """Median relative error of depth at filled pixels, and the fraction with less than 5 %."""
     off: dict[str, list[Tensor]] = {"continued": [], "estimated": []}
     for frame in range(0, len(first.video), 4):
         holes = first.rendering.hole_mask[frame]
@@ -274,7 +274,7 @@ def measure(models: Components, index: int, sheets: Path | None) -> dict[str, An
 
 
 def draw(path: Path, title: str, first: View, second: View, videos: dict[str, Tensor]) -> None:
-    """Both paths beside each other: with and without."""
+    """A contact sheet of both paths, with and without memory."""
     frames = [round(part * (len(first.video) - 1)) for part in (0.3, 0.6, 0.8, 1)]
     columns = {
         "first sees": first.rendering.colour,
@@ -294,7 +294,7 @@ def draw(path: Path, title: str, first: View, second: View, videos: dict[str, Te
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over scenes; of depth, too."""
+    """Means over scenes, of colours and of depth."""
     means: dict[str, Any] = {}
     for variant in (*VARIANTS, "truth"):
         means[variant] = {

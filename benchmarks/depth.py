@@ -1,10 +1,10 @@
-"""How good a depth estimator is: on unseen procedural scenes, on measured depth, and to look at.
+"""Errors of a depth estimator on unseen procedural scenes and on measured depth, and a contact sheet.
 
     python benchmarks/depth.py --output benchmarks/results/depth.json
     python benchmarks/depth.py --data ../shared/data --sheet depth.png --estimator small
 
-Measured depth are the RGB-D frames of NYU Depth v2, 7-Scenes and ICL-NUIM under --data, whichever are there.
-`known camera` rows tell the estimator the true camera; the others leave the field of view to it.
+Measured depth comes from the RGB-D frames of NYU Depth v2, 7-Scenes and ICL-NUIM that are below --data. In
+`known camera` rows the estimator is given the true camera; in the others it estimates the field of view.
 """
 
 import argparse
@@ -41,7 +41,7 @@ LOOKED_AT = 360
 
 
 def measured_frames(data: Path) -> Iterator[tuple[str, Tensor, DepthMap]]:
-    """Set name, photo and true depth of the RGB-D frames that are there."""
+    """Set name, photo and true depth of the available RGB-D frames."""
     nyu = Camera.from_pixels(518.8579, 519.46961, 325.58245, 253.73617, width=640, height=480)
     for photo in sorted(data.glob("metric3d-nyu/rgb/*.jpg")):
         depth = data / "metric3d-nyu/depth" / f"sync_depth_{photo.stem[-5:]}.png"
@@ -70,7 +70,7 @@ def measured_errors(estimator: DepthEstimator, data: Path, *, known_camera: bool
 
 
 def draw_sheet(estimator: DepthEstimator, data: Path, path: Path) -> None:
-    """Photo beside depth, for the photos that are there."""
+    """A contact sheet of the available photos and their depth."""
     tiles, captions = [], []
     for photo in (found for pattern in PHOTOS for found in sorted(data.glob(pattern))):
         image = read_first_frame(photo) if photo.suffix == ".mp4" else load_image(photo, max_pixels=1_000_000)

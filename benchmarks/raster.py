@@ -1,15 +1,14 @@
-"""How fast the CPU rasteriser is: against the reference's algorithm, and against reading the points once.
+"""Speed of the CPU rasteriser, compared with the algorithm of the reference and with reading the points once.
 
     python benchmarks/raster.py --output benchmarks/results/raster.json
 
 Everything is measured in one process, interleaved, on the same 49 frames of 368 x 512 moving points. The time
-of a frame is that of one call over all frames divided by their number: colour, depth and coverage in float32,
-all included. Wall time says what a user waits; processor time (of all threads together) is what to compare on
-a machine that others use too.
+of a frame is that of one call over all frames divided by their number, including colour, depth and coverage
+in float32. On a machine with other load, compare processor time (of all threads together), not wall time.
 
 Reading is measured twice, with as many threads as the rasteriser has: `read_points` visits the points of a
 frame in order and sums x, y and z; `read_bytes` sums the same numbers as one flat array with vector
-instructions in any order, as fast as memory gives them.
+instructions in any order, at the rate of the memory.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def moving_surface() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def turning_path() -> CameraPath:
-    """A camera that moves aside by 0.4 m and turns by 0.3 radians."""
+    """A camera that moves sideways by 0.4 m and turns by 0.3 radians."""
     poses = torch.eye(4).repeat(FRAMES, 1, 1)
     for frame in range(FRAMES):
         angle = torch.tensor(0.3 * frame / FRAMES)
@@ -59,7 +58,7 @@ def turning_path() -> CameraPath:
 
 
 def reference_algorithm(positions: Tensor, colours: Tensor, camera_path: CameraPath) -> None:
-    """Our own rendition of what the reference implementation computes per frame.
+    """Our implementation of the algorithm of the reference, for one frame.
 
     Project; number the cell of each point (in floating point, as published); nearest depth per cell by unique
     and an index reduction; the points at exactly that depth win; their colours are averaged.
@@ -76,9 +75,9 @@ def reference_algorithm(positions: Tensor, colours: Tensor, camera_path: CameraP
         won = depth == nearest[place]
         total = torch.zeros(len(cells), 3).index_add(0, place[won], paint[won] * 255)
         count = torch.zeros(len(cells)).index_add(0, place[won], torch.ones(int(won.sum())))
-        picture = torch.zeros(HEIGHT, WIDTH, 3, dtype=torch.uint8)
+        image = torch.zeros(HEIGHT, WIDTH, 3, dtype=torch.uint8)
         cells = cells.long()
-        picture[cells % HEIGHT, cells // HEIGHT] = (total / count[:, None]).to(torch.uint8)
+        image[cells % HEIGHT, cells // HEIGHT] = (total / count[:, None]).to(torch.uint8)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -113,7 +112,7 @@ def read_frames(kernel: Callable, positions: np.ndarray, threads: int) -> None:
 
 
 def contestants(threads: int) -> dict[str, Callable[[], object]]:
-    """What is measured, by name; each call does all frames."""
+    """The measured functions by name; each call processes all frames."""
     positions, colours, depth_m = moving_surface()
     path, numbers = turning_path(), positions.numpy()
     dots = torch.zeros(HEIGHT * WIDTH)

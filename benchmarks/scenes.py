@@ -1,10 +1,10 @@
-"""How fast procedural scenes are made on one core, and a page of them to look at.
+"""Speed of procedural scene generation on one core, and a contact sheet of scenes.
 
     OMP_NUM_THREADS=1 python benchmarks/scenes.py --output benchmarks/results/scenes.json
     python benchmarks/scenes.py --sheet docs/scenes.png
 
-Processor time of this process is counted, so that a busy machine tells the same; the wall clock stands beside
-it. A scene is sampled, cast, shaded and followed; textures are made before the clock starts.
+Measured are processor time, which other load does not change, and wall time. A scene is sampled, ray-cast,
+shaded and tracked; textures are generated before.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def measure(work: Callable[[int], object], count: int) -> dict[str, float]:
 
 
 def orbit(scene: Scene, clip: SceneClip, frames: int) -> CameraPath:
-    """A path that swings around the middle of the picture while looking at it."""
+    """A path that orbits the centre of the scene while looking at it."""
     camera, middle = scene.camera, clip.depth.scene_depth_m
     poses = torch.eye(4).repeat(frames, 1, 1)
     for frame in range(frames):
@@ -74,7 +74,7 @@ def run(count: int) -> dict[str, dict[str, float]]:
 
 
 def hardware() -> dict[str, str]:
-    """Where and what was measured."""
+    """Hardware and settings of the measurement."""
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -92,7 +92,7 @@ def hardware() -> dict[str, str]:
 
 
 def coloured(depth_m: Tensor) -> Tensor:
-    """Near is warm, far is dark blue, by the rank of the logarithm's range."""
+    """Colours of depth: near is warm, far is dark blue, by log depth."""
     value = depth_m.log()
     low, high = torch.quantile(value, 0.02), torch.quantile(value, 0.9)
     near = 1 - ((value - low) / (high - low + 1e-6)).clamp(0, 1)
@@ -101,8 +101,8 @@ def coloured(depth_m: Tensor) -> Tensor:
 
 def overlaid(clip: SceneClip) -> Tensor:
     """The photo with the paths of a grid of moving points, from green to red."""
-    picture = clip.tracks.colours.clone() * 0.7
-    height, width = picture.shape[:2]
+    image = clip.tracks.colours.clone() * 0.7
+    height, width = image.shape[:2]
     steps = 120
     moving = (clip.tracks.positions - clip.tracks.positions[:1]).abs().amax((0, 3)) > 1e-5
     grid = torch.zeros(height, width, dtype=torch.bool)
@@ -115,8 +115,8 @@ def overlaid(clip: SceneClip) -> Tensor:
         uv, z = clip.tracks.camera.project(points)
         inside = ((uv >= 0) & (uv < 1)).all(-1) & (z > 0)
         rows, columns = (uv[inside, 1] * height).long(), (uv[inside, 0] * width).long()
-        picture[rows, columns] = torch.tensor([step / steps, 1 - step / steps, 0.1])
-    return picture
+        image[rows, columns] = torch.tensor([step / steps, 1 - step / steps, 0.1])
+    return image
 
 
 def identified(ids: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
-"""How far point trackers are from the truth: on procedural videos, and on a real pair of RGB-D frames.
+"""Errors of point trackers on procedural videos and on a real pair of RGB-D frames.
 
     python benchmarks/tracking.py --scenes 16 --output benchmarks/results/tracking.json
     python benchmarks/tracking.py --tracker cotracker --device cuda --scenes 16
 
-Procedural videos (192 x 256, 25 frames) have exact tracks. They are filmed by a still camera and along camera
-paths, and tracked with the true depth and with what the small network says of each frame; the true field of
-view is given. Camera motion is then estimated from the tracks and compared with the truth. With estimated
-depth, metres are as wrong as the depth is; `motion` is free of its scale.
+Procedural videos (192 x 256, 25 frames) have exact tracks. They are rendered with a static camera and along
+camera paths, and tracked with the true depth and with depth estimated by the small network; the true field of
+view is given. Camera motion is then estimated from the tracks and compared with the ground truth. Errors in
+metres include those of estimated depth; `motion` does not depend on its scale.
 
 The real pair is from DeepDeform (a shirt, 640 x 480, measured depth, 110 frames apart; the truth is dense
-flow and scene flow of the shirt). `no motion` says what standing still would get.
+flow and scene flow of the shirt). `no motion` has the errors of static points.
 """
 
 import argparse
@@ -51,7 +51,7 @@ PAIR = "neuraltracking-pair/seq258"
 
 @dataclass(frozen=True, kw_only=True)
 class FilmedClip:
-    """A video with all that is to be found out about it.
+    """A video with its ground truth.
 
     Attributes:
         video: [frames, height, width, 3].
@@ -71,10 +71,10 @@ class FilmedClip:
 def render_camera_clip(
     seed: int, path_name: str | None, *, height: int = HEIGHT, width: int = WIDTH, frames: int = FRAMES
 ) -> FilmedClip:
-    """Film a procedural scene with a still camera, or along a named path.
+    """Render a procedural scene with a static camera, or along a named path.
 
     Seen from a moving camera, a point counts as visible where it lies at most 1 % behind the true depth round
-    its place in the picture.
+    its place in the image.
     """
     scene = sample_scene(seed)
     clip = render_clip(scene, height=height, width=width, frames=frames)
@@ -118,14 +118,14 @@ def seen_at(points: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
 
 
 def estimate_depths(estimator: DepthEstimator, video: Tensor, camera: Camera) -> Tensor:
-    """Depth of every frame by itself, as a user without a depth camera has it."""
+    """Estimated depth of every frame independently."""
     return torch.stack([estimator.estimate(frame, camera).depth_m for frame in video])
 
 
 def camera_errors(clip: FilmedClip, tracked: PointTracks) -> dict[str, float]:
-    """How wrong the estimated camera motion is, in the frame where it is worst.
+    """Errors of the estimated camera motion, in the worst frame.
 
-    `camera_still_px`: how far it displaces the median point of the scene in the picture, the points of frame
+    `camera_still_px`: how far it displaces the median point of the scene in the image, the points of frame
     0 being where the tracker's depth puts them. `camera_turn_deg`: error of the rotation. `camera_shift`:
     error of the translation, each in scene depths of its own.
     """

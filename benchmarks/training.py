@@ -1,4 +1,4 @@
-"""How fast training is: from pixels and from a latent cache, alone and in several processes.
+"""Speed of training from pixels and from a latent cache, in one process and in several.
 
     python benchmarks/training.py cache --output benchmarks/results/training_cache.json
     python benchmarks/training.py cache --generator 1.3b --frames 5
@@ -6,9 +6,9 @@
 
 `cache` takes steps of 4D-STraG with the codec, motion features and channels of their published sizes (random
 weights), from pixels and from the latent cache of the same clips, in one process. The text encoder is a small
-one: the published one needs more memory than most machines have, and a cache would save its time, too.
+one, since the published one exceeds the memory of most machines; a cache would save its time, too.
 
-`scripts` runs the three training scripts as they stand, 50 steps each of the tiny preset: in one process, in
+`scripts` runs the three training scripts, 50 steps each of the tiny preset: in one process, in
 two (DDP), and in two with ZeRO-2 and ZeRO-3.
 """
 
@@ -73,7 +73,7 @@ LAUNCHES: dict[str, tuple[str, ...]] = {
 
 
 def measure_cache(generator: str, frames: int, shape: tuple[int, int], steps: int) -> dict[str, Any]:
-    """Seconds per step from pixels and from the cache, and what the cache weighs."""
+    """Seconds per step from pixels and from the cache, and bytes of the cache."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = write_networks(folder, generator, frames, shape)

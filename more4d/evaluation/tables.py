@@ -107,6 +107,12 @@ TRACKS = (
     ("APD", "average_points_within", PLAIN),
     ("visibility", "visibility_accuracy", SHARE),
 )
+CODEC = (
+    ("relative_error", SHARE),
+    ("relative_error_median_scene", SHARE),
+    ("still_px", PX),
+    ("jerk_of_truth", PLAIN),
+)
 DEPTH = (
     ("AbsRel, scaled", "scaled_abs_rel", PLAIN),
     ("delta1, scaled", "scaled_delta1", PLAIN),
@@ -239,15 +245,7 @@ def _tracks(section: Mapping[str, Any]) -> list[Table]:
                 "still pixels",
                 "jerk / truth's",
             ),
-            rows=(
-                (
-                    "encoded and decoded",
-                    _cell(codec["relative_error"], SHARE),
-                    _cell(codec["relative_error_median_scene"], SHARE),
-                    _cell(codec["still_px"], PX),
-                    _cell(codec["jerk_of_truth"], PLAIN),
-                )
-            ),
+            rows=(("encoded and decoded", *(_cell(codec[key], form) for key, form in CODEC)),),
         ),
     ]
 

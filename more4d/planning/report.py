@@ -137,9 +137,10 @@ def _what_is_counted(plan: InferencePlan) -> list[str]:
     )
     return fill(
         "Weights, operations and activations are counted on the networks, without weights. Not counted: the"
-        f" depth estimator, rendering, workspaces of kernels; {RESERVED_GIB:g} GiB of a GPU are left for them."
-        " 'copied' is what goes from host memory to the GPU for one item. Time is not predicted: none was"
-        " measured on a GPU; benchmarks/sampler.py measures it. Views are those of one camera path." + several
+        f" depth estimator, rendering, workspaces of kernels; {RESERVED_GIB:g} GiB of a GPU are left for"
+        " them. 'copied' is what goes from host memory to the GPU for one item. Time is not predicted: none"
+        " was measured on a GPU; benchmarks/sampler.py measures it. Views are those of one camera path."
+        + several
     )
 
 
