@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from more4d.datasets import procedural
 from more4d.datasets.labelled_images import LabelledImageOptions
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.datasets.view_pairs import HoleOptions
