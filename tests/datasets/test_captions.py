@@ -11,7 +11,7 @@ from more4d.scenes.motion_sampling import ALL_STILL
 @pytest.fixture(scope="module")
 def questions():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captions, "VOCABULARY_SCENES", 60)
+        patch.setattr(procedural, "VOCABULARY_SCENES", 60)
         yield CaptionQuestions(seed=0)
 
 
