@@ -32,8 +32,7 @@ from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.files.clip_shards import ShardReader, ShardWriter
 from more4d.files.clips import Clip, encode_clip
 from more4d.files.image import to_uint8
-from more4d.geometry.motion import denormalise_motion, normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 from more4d.metrics.tracks import position_errors
 from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene

@@ -39,18 +39,20 @@ from more4d.depth.interface import DepthEstimator
 from more4d.evaluation.unseen import unseen_scene
 from more4d.files.atomic import write_bytes
 from more4d.files.previews import save_sheet
-from more4d.geometry.background_depth import extend_depth
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.background import extend_depth
+from more4d.geometry.camera import CameraPath
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.filled_points import FilledPoints
 from more4d.geometry.rotation import rigid_inverse
-from more4d.metrics.holes import hole_flicker, hole_psnr_db
+from more4d.geometry.tracks import FilledPoints
+from more4d.metrics.image_quality import hole_flicker, hole_psnr_db
+from more4d.pipeline import VIEW_COMPONENTS
 from more4d.pipelines import fill_memory
 from more4d.pipelines.components import Components
+from more4d.pipelines.depth import output_size
 from more4d.pipelines.fill_memory import composite_fill, unproject_fill
-from more4d.pipelines.views import finish_video
-from more4d.raster.interface import Rendering, render_tracks
-from more4d.runs.item import VIEW_PARTS, output_size
+from more4d.pipelines.views import complete_view
+from more4d.raster.interface import Rendering
+from more4d.raster.render import render_tracks
 from more4d.scenes.render import SceneVideo, render_clip, render_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,7 +237,7 @@ def measure(models: Components, index: int, sheets: Path | None) -> dict[str, An
         views.append(View(path=path, rendering=rendering, truth=truth, video=truth.frames))
 
     def finished(rendering: Rendering) -> Tensor:
-        return finish_video(models, rendering, clip.tracks.colours, clip.caption, seed=index)
+        return complete_view(models, rendering, clip.tracks.colours, clip.caption, seed=index)
 
     first = replace(views[0], video=finished(views[0].rendering))
     second = views[1]
@@ -342,7 +344,7 @@ def main() -> None:
         "summary": summary(results),
         "results": results,
         "preset": models.preset.name,
-        "weights": models.fingerprint(*VIEW_PARTS),
+        "weights": models.fingerprint(*VIEW_COMPONENTS),
         "commit": commit,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {options.device}",
         "torch": torch.__version__,

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.raster.interface import Rendering, open_rasteriser
-from more4d.raster.patches import surface_patches
+from more4d.geometry.camera import Camera, CameraPath
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
+from more4d.raster.render import surface_patches
 
 FRAMES, HEIGHT, WIDTH = 49, 368, 512
 CAMERA = Camera(fx=1.0, fy=WIDTH / HEIGHT)

@@ -38,9 +38,9 @@ from more4d.networks.interface import PIXEL_STRIDE, Conditions, STraGConditions,
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED
-from more4d.performance.attention import ATTENTION, attention_kernel
-from more4d.performance.offload import MEMORY_MODES, Memory, OffloadedModule
-from more4d.performance.step_cache import StepCacheConfig
+from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig
+from more4d.performance.offload import OffloadedModule
+from more4d.performance.prepare import attention_kernel
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.sampling import SamplingRequest, sample_latents

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from more4d.files.previews import save_sheet
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import CameraPath
 from more4d.scenes.render import SceneClip, render_clip, render_video
 from more4d.scenes.scene import Scene
 from more4d.scenes.scene_sampling import sample_scene

@@ -35,7 +35,7 @@ from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
 from more4d.networks.wan import WanTransformer
-from more4d.performance.step_cache import StepCacheConfig
+from more4d.performance.config import StepCacheConfig
 from more4d.pipelines import context_parallel_sampling
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide

@@ -28,19 +28,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from more4d.datasets.procedural import HELD_OUT_SEED
-from more4d.depth.interface import DepthEstimator, open_depth_estimator
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.files.image import load_depth_image, load_image
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.rotation import rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import moving_pixels, track_errors
 from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene
 from more4d.tracking.camera_motion import estimate_camera_motion, remove_camera_motion
-from more4d.tracking.interface import PointTracker, open_tracker
+from more4d.tracking.interface import PointTracker
+from more4d.tracking.registry import open_tracker
 
 HEIGHT, WIDTH, FRAMES = 192, 256, 25
 PATHS = ("x_moving", "surrounding", "turn-left", "orbit")

@@ -33,7 +33,7 @@ from more4d.datasets.procedural import ProceduralOptions
 from more4d.files.atomic import write_bytes
 from more4d.foundation.config import from_mapping, to_mapping
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
 from more4d.networks.wan_config import WanConfig

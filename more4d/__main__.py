@@ -1,5 +1,6 @@
 """`python -m more4d` is the `more4d` command."""
 
-from more4d.cli.entry import start
+from more4d.cli.main import start
 
-start()
+if __name__ == "__main__":
+    start()

@@ -1,31 +1,42 @@
-"""Items one after the other, with progress, a summary, and no failure that stops the rest."""
+"""The items of a job list one after the other, with progress and a summary; a failed item stops no other."""
 
 import logging
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from more4d.cli.messages import report_error
-from more4d.cli.progress_bar import BatchProgress
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from more4d.cli.main import report_error
+from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, More4DError, WeightsError
-from more4d.pipelines.components import Components
-from more4d.runs.batch_sheet import save_batch_sheet
-from more4d.runs.item import Result, camera_folders, run_job, stage_names
-from more4d.runs.job import Job
-from more4d.runs.lock import locked
-from more4d.runs.record import RunRecord, peak_memory_mib
+from more4d.pipeline import More4DPipeline
+from more4d.pipelines.progress import Progress
+from more4d.runs.item import Result, run_job, stage_names
+from more4d.runs.job import Job, camera_folders
+from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 SHEET_ITEMS = 12
+BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one item ended; `failure` is the reason if it did not end well.
+    """How one item ended.
 
-    `process` made it, where several share the work.
+    Attributes:
+        job: the item.
+        seconds: it took.
+        result: what was made; None if it failed.
+        failure: the reason if it failed.
+        process: number of the process that made it, where several share a list.
     """
 
     job: Job
@@ -35,7 +46,52 @@ class Outcome:
     process: int | None = None
 
 
-def run_batch(models: Components, jobs: list[Job], output: Path, *, show: bool) -> int:
+class BatchProgress:
+    """A bar with the stage and the time left, or a line per stage where there is no terminal.
+
+    All stages of all items count alike. With `lines` there is no bar even on a terminal, which several
+    processes could not share.
+    """
+
+    def __init__(self, stages: int, *, show: bool, lines: bool = False) -> None:
+        self._show = show
+        self._stages_before = 0.0
+        self._bar = tqdm(
+            total=stages,
+            bar_format=BAR_FORMAT,
+            file=sys.stderr,
+            disable=lines or not (show and sys.stderr.isatty()),
+        )
+
+    @contextmanager
+    def item(self, label: str, stages: int) -> Iterator[Progress]:
+        """A function to report an item's stages to; failed or not, the item counts as done afterwards."""
+        seen: dict[str, float] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if done == 0 or stage not in seen:
+                seen.setdefault(stage, time.monotonic())
+                self._bar.set_description_str(f"{label}: {stage}")
+            position = self._stages_before + len(seen) - 1 + done / max(total, 1)
+            self._bar.update(max(0.0, position - self._bar.n))
+            if done == total:
+                self._line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
+
+        with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
+            yield report
+        self._stages_before += stages
+        self._bar.update(max(0.0, self._stages_before - self._bar.n))
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+    def _line(self, text: str) -> None:
+        if self._show and self._bar.disable:
+            print(text, file=sys.stderr, flush=True)
+
+
+def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool) -> int:
     """Make every item into a folder of its own in `output`; returns the exit code.
 
     Raises:
@@ -53,31 +109,32 @@ def run_batch(models: Components, jobs: list[Job], output: Path, *, show: bool) 
         try:
             for number, job in enumerate(jobs, start=1):
                 label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
-                outcomes.append(make_item(models, job, output, progress, label))
+                outcomes.append(make_item(pipe, job, output, progress, label))
         finally:
             progress.close()
         return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
 
 
-def make_item(models: Components, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
-    """Make one item, and say how that ended.
+def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
+    """Make one item; what is wrong with it alone becomes its `failure`.
 
     Raises:
         WeightsError: a network cannot be loaded, so that all other items would fail too.
-        DistributedError: processes that work on the item together have lost each other.
+        DistributedError: processes that share the item can no longer communicate.
     """
     started = time.monotonic()
     result, failure = None, None
     with progress.item(label, len(stage_names(job))) as report:
         # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
-            result = run_job(models, job, output / job.name, progress=report)
+            result = run_job(pipe, job, output / job.name, progress=report)
         except (WeightsError, DistributedError):
             raise
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
             failure = _one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
-            if models.parallel_group is not None and models.parallel_group.desynchronised:
+            group = pipe.components.parallel_group
+            if group is not None and group.desynchronised:
                 raise DistributedError(
                     f"{job.name}: {failure}; the processes that share it must stop"
                 ) from error
@@ -87,12 +144,12 @@ def make_item(models: Components, job: Job, output: Path, progress: BatchProgres
 
 
 def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, memory_mib: int) -> int:
-    """Write the record and the sheet of a whole run and tell its end; returns the exit code.
+    """Write the record and the sheet of a whole run and print its summary; returns the exit code.
 
     Args:
         outcomes: one per item, in the order of the list.
         started: by `time.monotonic`.
-        memory_mib: the most that a process has held.
+        memory_mib: peak memory of one process.
     """
     record.about["items"] = [_described(outcome) for outcome in outcomes]
     good = [outcome for outcome in outcomes if outcome.result is not None]

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.infer import parse_device
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.usage_errors import usage_errors
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import parse_device, usage_errors
+from more4d.depth.registry import DEPTH_ESTIMATORS
+from more4d.tracking.registry import TRACKERS
 
 if TYPE_CHECKING:
     from more4d.datasets.from_video.options import Options, VideoOutcome
@@ -63,13 +64,13 @@ def add_command(ways: Any) -> None:
         "--depth",
         default="small",
         metavar="NAME",
-        help="small (default), unidepth[:WEIGHTS] or transformers:MODEL",
+        help=f"{DEPTH_ESTIMATORS.usages()} (default small)",
     )
     how.add_argument(
         "--tracker",
         default="optical-flow",
         metavar="NAME",
-        help="optical-flow (default), cotracker[:WEIGHTS] or delta:WEIGHTS",
+        help=f"{TRACKERS.usages()} (default optical-flow)",
     )
     how.add_argument(
         "--captioner",
@@ -122,7 +123,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the clips that are missing; 1 if a video could not be used."""
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.datasets.from_video.dataset import make_dataset
     from more4d.datasets.from_video.report import PAGE
 
@@ -194,7 +195,7 @@ def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runn
     """
     from functools import partial
 
-    from more4d.cli.device import usable_cores
+    from more4d.cli.options import usable_cores
     from more4d.datasets.from_video.runners import run_in_processes, run_serial
 
     cores = usable_cores()
@@ -228,9 +229,7 @@ class VideoProgress:
 
     def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
         """As `dataset.Progress`; raises KeyboardInterrupt if there was a Ctrl-C that a library swallowed."""
-        from more4d.cli.interrupts import stop_if_interrupted
 
-        stop_if_interrupted()
         if outcome is None:
             self._bar.reset(total)
             self._bar.initial = self._bar.n = done

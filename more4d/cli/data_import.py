@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from more4d.cli.interrupts import RESUMABLE, stop_if_interrupted
+from more4d.cli.main import RESUMABLE
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -82,7 +82,7 @@ def add_command(ways: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Import, or go on importing; the exit code is 1 if anything was bad."""
-    from more4d.cli.device import usable_cores
+    from more4d.cli.options import usable_cores
     from more4d.datasets.trajscene import TrajSceneOptions
     from more4d.datasets.trajscene_import import ImportOptions, ImportReport, import_trajscene
     from more4d.datasets.trajscene_samples import read_captions
@@ -114,7 +114,6 @@ def run(options: argparse.Namespace) -> int:
             closing(import_trajscene(job)) as states,
         ):
             for report in states:
-                stop_if_interrupted()
                 bar.total = report.total
                 bar.set_postfix(bad=len(report.bad), refresh=False)
                 bar.update(report.seen - bar.n)

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.infer import add_weights_options, parse_device
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, with_sampling_options
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -85,14 +84,14 @@ def run(options: argparse.Namespace) -> int:
     """Measure, or go on measuring; prints the results as JSON."""
     import json
 
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.evaluation.perception import PerceptualOptions
     from more4d.evaluation.running import evaluate
     from more4d.evaluation.sections import EvaluationOptions
     from more4d.foundation.errors import InputError
     from more4d.pipelines.components import Components
     from more4d.pipelines.sampling import check_sampling
-    from more4d.runs.lock import locked
+    from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:
@@ -133,9 +132,6 @@ class _Bar:
     def __call__(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        from more4d.cli.interrupts import stop_if_interrupted
-
-        stop_if_interrupted()
         if not self._show:
             return
         if stage != self._stage:

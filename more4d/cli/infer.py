@@ -6,26 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.interrupts import RESUMABLE
-from more4d.cli.sampling_options import add_sampling_options, with_sampling_options
-from more4d.cli.usage_errors import usage_errors
+from more4d.cli.main import RESUMABLE
+from more4d.cli.options import (
+    add_device_option,
+    add_sampling_options,
+    add_weights_options,
+    preset_of,
+    usage_errors,
+    with_sampling_options,
+)
+from more4d.foundation.errors import WeightsError
+from more4d.foundation.resources import SAMPLES
+from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SAMPLES = ROOT / "examples" / "samples.jsonl"
-PARTS = (
-    "trajectory_codec",
-    "strag",
-    "text",
-    "video_codec",
-    "vism",
-    "depth",
-    "motion_features",
-    "clip",
-)
-MEMORY = ("full", "model", "group", "fp8", "sequential")  # MEMORY_MODES, whose module takes seconds to import
 
 EXAMPLES = """\
 examples:
@@ -115,21 +111,26 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything, then make every item; 1 if one of them failed."""
     if options.list_cameras:
-        from more4d.geometry.camera_paths import describe_camera_paths
+        from more4d.geometry.camera_recipes import describe_camera_paths
 
         print(describe_camera_paths())
         return 0
+    # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
+    jobs = jobs_of(options)
+    preset_of(options)
+    check_loras(options)
+    if options.quiet:
+        logging.getLogger("more4d").setLevel(logging.ERROR)
+
     from more4d.cli.batch import run_batch
     from more4d.cli.context_parallel import run_context_parallel
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.cli.processes import Processes
     from more4d.cli.shared_batch import run_shared_batch
+    from more4d.pipeline import More4DPipeline
     from more4d.pipelines.components import Components, Lora
     from more4d.pipelines.sampling import check_sampling
 
-    if options.quiet:
-        logging.getLogger("more4d").setLevel(logging.ERROR)
-    jobs = jobs_of(options)
     processes = Processes.launched()
     device = open_device(processes.device(options.device))
     processes.share_cores()
@@ -146,29 +147,39 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     models.preset = with_sampling_options(models.preset, options)
+    if options.raster:
+        models.preset = replace(models.preset, raster=options.raster)
     check_sampling(models, shared=options.context_parallel)
     if options.independent_views:
         models.preset = replace(models.preset, consistent_views=False)
+    pipe = More4DPipeline(models)
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(models, jobs, options.output, show=not options.quiet)
+            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
         )
     if processes.are_several:
-        return run_shared_batch(models, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(models, jobs, options.output, show=not options.quiet)
+        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
+    return run_batch(pipe, jobs, options.output, show=not options.quiet)
 
 
 def _add_how(group: Any) -> None:
-    """Networks, device, memory, low-rank updates."""
+    """Add networks, device, memory and LoRAs."""
+    from more4d.performance.config import MEMORY_MODES
+
     add_weights_options(group)
-    group.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(group)
     group.add_argument(
         "--memory",
-        choices=MEMORY,
+        choices=MEMORY_MODES,
         help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
         "(default: as the preset says); more4d plan tells what fits",
+    )
+    group.add_argument(
+        "--raster",
+        choices=rasteriser_names(),
+        metavar="NAME",
+        help="what renders the tracks (default: as the preset says). auto: a z-buffer for the device; "
+        + "; ".join(f"{backend.name}: {backend.facts()}" for backend in RASTERISERS),
     )
     group.add_argument(
         "--context-parallel",
@@ -186,30 +197,6 @@ def _add_how(group: Any) -> None:
         )
 
 
-def add_weights_options(group: Any) -> None:
-    """The arguments that say which networks are used: `--preset`, `--weights` and `--part`."""
-    group.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="tiny (default), fun-1.3b, fun-14b, moge4d, or a .yaml of your own; see docs/weights.md",
-    )
-    group.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FOLDER",
-        help="where the preset's files lie (default: models); a folder with a preset.yaml needs no --preset",
-    )
-    group.add_argument(
-        "--part",
-        action="append",
-        default=[],
-        type=_part,
-        metavar="PART=FILE",
-        help="another file for a part of the preset, such as strag=runs/weights/strag.safetensors or "
-        "depth=transformers:FOLDER; repeat for more",
-    )
-
-
 def jobs_of(options: argparse.Namespace) -> list["Job"]:
     """What the arguments ask for, checked.
 
@@ -217,19 +204,21 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list, unique_names
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_camera, check_files, check_values
+    from more4d.pipelines.cameras import parse_cameras
+    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values
 
-    for camera in options.camera or ():
-        if camera.endswith(".json"):
-            check_camera(camera)
+    cameras = parse_cameras(options.camera or ())
+    for camera in cameras:
+        if camera.file is not None:
+            camera.check()
         else:
             with usage_errors(options.parser):
-                check_camera(camera)
+                camera.check()
     job = Job(
         name="item",
         image=options.photo,
         prompt=options.prompt or "",
-        cameras=tuple(dict.fromkeys(options.camera or DEFAULT_CAMERAS)),
+        cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         intrinsics=options.intrinsics,
         tracks=options.tracks,
@@ -252,11 +241,18 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     with usage_errors(options.parser):
         check(job)
     check_files(job)
-    return unique_names([_named(job, source)])
+    return unique_names([replace(job, name=source.stem)])
 
 
-def _named(job: "Job", source: Path) -> "Job":
-    return replace(job, name=source.stem)
+def check_loras(options: argparse.Namespace) -> None:
+    """Refuse LoRA files that are not there.
+
+    Raises:
+        WeightsError: names the file.
+    """
+    for path, _ in (*options.strag_lora, *options.vism_lora):
+        if not path.exists():
+            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
 
 
 def _refuse_with_list(options: argparse.Namespace) -> None:
@@ -283,16 +279,6 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
         raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
 
 
-def _part(text: str) -> tuple[str, str]:
-    """PART=FILE; `pipelines.preset.with_component` knows what the file may be."""
-    part, _, file = text.partition("=")
-    if not file:
-        raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
-    if part not in PARTS:
-        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(PARTS)}")
-    return part, file
-
-
 def _lora(text: str) -> tuple[Path, float]:
     """FILE or FILE:STRENGTH."""
     file, separator, strength = text.rpartition(":")
@@ -305,10 +291,3 @@ def _lora(text: str) -> tuple[Path, float]:
     if not -10 <= value <= 10:
         raise argparse.ArgumentTypeError(f"the strength must lie between -10 and 10, got {strength}")
     return Path(file), value
-
-
-def parse_device(text: str) -> str:
-    """The name of a device, for argparse."""
-    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
-        return text
-    raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")

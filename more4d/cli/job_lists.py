@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.foundation.errors import InputError
+from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check
 
 COLUMNS = (
@@ -223,7 +224,7 @@ def _number(row: Row, column: str, kind: type, default: Any) -> Any:
     return number
 
 
-def _cameras(row: Row, default: tuple[str, ...]) -> tuple[str, ...]:
+def _cameras(row: Row, default: tuple[CameraSpec, ...]) -> tuple[CameraSpec, ...]:
     value = row.values.get("camera")
     if value is None:
         return default
@@ -232,8 +233,7 @@ def _cameras(row: Row, default: tuple[str, ...]) -> tuple[str, ...]:
         raise InputError(
             f"{row.where}: 'camera' must be names separated by ';', or a list of names, got {value!r}"
         )
-    names = [name.strip() for name in listed]
-    return tuple(str(row.folder / name) if name.endswith(".json") else name for name in names)
+    return tuple(CameraSpec.parse(name.strip(), row.folder) for name in listed)
 
 
 def _intrinsics(row: Row) -> tuple[float, float, float, float] | None:

@@ -1,25 +1,86 @@
 """The `more4d` command: picks a subcommand, and turns what goes wrong into one line and an exit code.
 
-Nothing heavy is imported before a subcommand runs, so that `--help` answers at once.
+Only the module of the subcommand that is asked for is imported, and none imports torch before its arguments
+are checked, so wrong arguments are refused at once.
 """
 
 import argparse
+import importlib
 import logging
 import os
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from more4d import __version__
-from more4d.cli import data, evaluate, infer, plan, train, vae, weights
-from more4d.cli.interrupts import INTERRUPTED, handle_signals, was_terminated
-from more4d.cli.messages import WarningHandler, has_launcher, log_once, report_error
 from more4d.foundation.errors import More4DError
 
-DONE, FAILED, USAGE, BUG = 0, 1, 2, 70
+DONE, FAILED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 DEBUG = "MORE4D_DEBUG"
+RESUMABLE = "the same command goes on from here"
+"""Printed after an interrupt of a command that keeps what it has finished, as its `after_interrupt`."""
+COMMANDS = ("infer", "vae", "train", "data", "evaluate", "weights", "plan")
+"""Subcommands; each is a module of this package with a function `add_command`."""
+FIRST_RANK_S = 2.0
+"""How long the other processes of a launcher wait with an error: what is wrong for all of them, the first one
+reports, and the launcher then ends the others before they repeat it."""
+
+_signals: list[int] = []
+
+
+def start(*first: str) -> NoReturn:
+    """Run `more4d` with the arguments of this process after `first`, and leave with its exit code.
+
+    SIGTERM ends the command as Ctrl-C does: files are left whole, and the exit code is 130.
+    """
+    # A shell that starts a program in the background lets it ignore Ctrl-C; that stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = main([*first, *sys.argv[1:]])
+    except KeyboardInterrupt:  # while an error was reported
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code, as docs/conventions.md lists them."""
+    # Threads that spin while they wait take the cores from those that work; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    _signals.clear()
+    options = argparse.Namespace()
+    try:
+        with _log_to_stderr():
+            options = parse(sys.argv[1:] if arguments is None else arguments)
+            return options.run(options)
+    except KeyboardInterrupt:
+        return _interrupted(options)
+    except More4DError as error:
+        return _failed(str(error), FAILED)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _failed(f"{error.strerror or error}{where}", FAILED)
+    except MemoryError:
+        return _failed("out of memory; ask for fewer --frames or close other programs", FAILED)
+    except Exception as error:  # noqa: BLE001 - nothing leaves this function but one line and an exit code
+        if _signals:  # the interrupt broke off an import or a callback, which then raised something else
+            return _interrupted(options)
+        text = " ".join(str(error).split())
+        return _failed(
+            f"{type(error).__name__}: {text}; this is a fault in more4d (set {DEBUG}=1 for details)", BUG
+        )
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,45 +92,68 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
-    parser = Parser(prog="more4d", description="One photo and a prompt to a moving 4-D scene.")
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; `run` among them is what to call."""
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    if asked in ("train", "data"):
+        from more4d.cli.train import settings_last
+
+        arguments = settings_last(arguments)
+    return build_parser(asked).parse_args(arguments)
+
+
+def build_parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command; with `asked`, only that subcommand has its arguments."""
+    parser = Parser(prog="more4d", description="One photo and a prompt become a moving 4-D scene.")
     parser.add_argument("--version", action="version", version=f"more4d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for module in (infer, vae, train, data, evaluate, weights, plan):
-        module.add_command(commands)
+    for name in COMMANDS:
+        if asked in (None, name):
+            importlib.import_module(f"more4d.cli.{name}").add_command(commands)
+        else:
+            commands.add_parser(name)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, as docs/conventions.md lists them."""
-    _use_all_cores()
-    options = argparse.Namespace()
-    try:
-        with _log_to_stderr(), handle_signals():
-            given = sys.argv[1:] if arguments is None else arguments
-            options = build_parser().parse_args(train.settings_last(given))
-            return options.run(options)
-    except KeyboardInterrupt:
-        return _interrupted(getattr(options, "after_interrupt", None))
-    except More4DError as error:
-        return _failed(str(error), FAILED)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        return _failed(f"{error.strerror or error}{where}", FAILED)
-    except MemoryError:
-        return _failed("out of memory; ask for fewer --frames or close other programs", FAILED)
-    except Exception as error:  # noqa: BLE001 - the last door: whatever it is, one line and an exit code
-        text = " ".join(str(error).split())
-        return _failed(
-            f"{type(error).__name__}: {text}; this is a fault in more4d (set {DEBUG}=1 for details)", BUG
-        )
+def rank() -> int:
+    """The number of this process among those of a launcher (torchrun, accelerate); 0 without one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def print_note(line: str) -> None:
+    """Print a line on standard error; under a launcher only the first process does."""
+    if rank() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
+def report_error(line: str) -> None:
+    """Print why a run failed, as one line. Another process than the first adds its number."""
+    if rank():
+        time.sleep(FIRST_RANK_S)
+    where = f"process {rank()}: " if rank() else ""
+    print(f"error: {where}{' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+class NoteHandler(logging.Handler):
+    """Prints what the package logs; each warning once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        line = f"note: {record.getMessage()}"
+        if record.levelno >= logging.WARNING:
+            if line in self._printed:
+                return
+            self._printed.add(line)
+        print_note(line)
 
 
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
-    """What the package logs, on standard error."""
-    log, handler = logging.getLogger("more4d"), WarningHandler()
+    log, handler = logging.getLogger("more4d"), NoteHandler()
     log.setLevel(logging.WARNING)
     log.addHandler(handler)
     try:
@@ -85,14 +169,9 @@ def _failed(message: str, code: int) -> int:
     return code
 
 
-def _interrupted(and_then: str | None) -> int:
-    """Say so, and what may be done then; a process that its launcher ended leaves that to the launcher."""
-    if not (has_launcher() and was_terminated()):
-        log_once(f"interrupted; {and_then}" if and_then else "interrupted")
+def _interrupted(options: argparse.Namespace) -> int:
+    """Say so, unless a launcher ended this process: then the one that failed has reported why."""
+    after = getattr(options, "after_interrupt", None)
+    if not ("RANK" in os.environ and _signals[:1] == [signal.SIGTERM]):
+        print_note(f"interrupted; {after}" if after else "interrupted")
     return INTERRUPTED
-
-
-def _use_all_cores() -> None:
-    """Threads that spin while waiting take the cores from those that work; set before torch loads."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from more4d.cli.device import usable_cores
+from more4d.cli.options import usable_cores
 from more4d.foundation.errors import DistributedError, InputError
 from more4d.pipelines.parallel_group import ParallelGroup
 

@@ -6,21 +6,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.batch import Outcome, make_item, summarise
-from more4d.cli.messages import report_error
+from more4d.cli.batch import BatchProgress, Outcome, make_item, summarise
+from more4d.cli.main import report_error
 from more4d.cli.processes import Processes
-from more4d.cli.progress_bar import BatchProgress
 from more4d.foundation.errors import InputError
-from more4d.pipelines.components import Components
+from more4d.pipeline import More4DPipeline
 from more4d.pipelines.work_queue import WorkerState, WorkQueue
-from more4d.runs.item import Result, camera_folders
-from more4d.runs.job import Job
-from more4d.runs.lock import locked
-from more4d.runs.record import RunRecord, peak_memory_mib
+from more4d.runs.item import Result
+from more4d.runs.job import Job, camera_folders
+from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 
 def run_shared_batch(
-    models: Components, jobs: list[Job], output: Path, processes: Processes, *, show: bool
+    pipe: More4DPipeline, jobs: list[Job], output: Path, processes: Processes, *, show: bool
 ) -> int:
     """As `batch.run_batch`, called by all of several processes; all return the same exit code.
 
@@ -38,12 +36,12 @@ def run_shared_batch(
     processes.connect()
     try:
         act = _run_first if processes.is_first else _run_worker
-        return act(models, jobs, output, processes, show)
+        return act(pipe, jobs, output, processes, show)
     finally:
         processes.disconnect()
 
 
-def _run_first(models: Components, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
+def _run_first(pipe: More4DPipeline, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
     started, queue = time.monotonic(), WorkQueue(output, 0)
     with ExitStack() as held:
         try:
@@ -57,7 +55,7 @@ def _run_first(models: Components, jobs: list[Job], output: Path, processes: Pro
         with queue.joined():
             try:
                 processes.barrier()  # nobody looks for the others before all have come
-                _run_items(models, jobs, queue, show)
+                _run_items(pipe, jobs, queue, show)
                 ended = queue.collect(processes.count, wait=True)
             except BaseException:
                 _report_killed(record, queue.collect(processes.count, wait=False))
@@ -71,23 +69,23 @@ def _run_first(models: Components, jobs: list[Job], output: Path, processes: Pro
     return code
 
 
-def _run_worker(models: Components, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
+def _run_worker(pipe: More4DPipeline, jobs: list[Job], output: Path, processes: Processes, show: bool) -> int:
     if not processes.broadcast_flag(None):
         return 1  # the first process says why
     queue = WorkQueue(output, processes.rank)
     with queue.joined():
         processes.barrier()
-        _run_items(models, jobs, queue, show)
+        _run_items(pipe, jobs, queue, show)
     code = queue.wait_exit_code()
     _ignore_sigterm()
     return code
 
 
-def _run_items(models: Components, jobs: list[Job], queue: WorkQueue, show: bool) -> None:
+def _run_items(pipe: More4DPipeline, jobs: list[Job], queue: WorkQueue, show: bool) -> None:
     progress = BatchProgress(0, show=show, lines=True)
     for index in queue.claim_items(len(jobs)):
         label = f"process {queue.rank}: {jobs[index].name} ({index + 1} of {len(jobs)})"
-        outcome = make_item(models, jobs[index], queue.output, progress, label)
+        outcome = make_item(pipe, jobs[index], queue.output, progress, label)
         queue.mark_done(index, _as_json(outcome), peak_memory_mib())
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
-from more4d.cli.infer import add_weights_options, parse_device
+from more4d.cli.options import add_weights_options, parse_device
 
 SCENE = "scene:"
 DIGITS = 18
@@ -51,11 +51,10 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
-    from more4d.cli.device import open_device
+    from more4d.cli.options import open_device
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
     from more4d.pipelines.components import Components
-    from more4d.runs.lock import locked
-    from more4d.runs.record import RunRecord
+    from more4d.runs.record import RunRecord, locked
 
     models = Components.open(
         options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)

@@ -20,8 +20,7 @@ from more4d.files.clips import Clip, decode_tracks
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.framing import window
-from more4d.geometry.motion import normalise_motion
-from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
+from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
 
 log = logging.getLogger(__name__)
 SIDES = re.compile(r"(?:\b([\w-]+)\s+)?\b(left|right)(wards?|most)?\b", re.IGNORECASE)

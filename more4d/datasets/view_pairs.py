@@ -25,14 +25,12 @@ from more4d.datasets.file_clips import FileClipOptions, FileClips, pad_frames
 from more4d.files.atomic import atomic_write, load_arrays
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator
-from more4d.geometry.background_fill import fill_background
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.background import fill_background
+from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.depth_map import DepthMap
 from more4d.geometry.tracks import PointTracks
-from more4d.raster.interface import Rendering, render_tracks
-from more4d.raster.patches import surface_patches
-from more4d.raster.visibility import visible_points
+from more4d.raster.interface import Rendering
+from more4d.raster.render import render_tracks, surface_patches, visible_points
 from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene
 

@@ -18,11 +18,10 @@ from torch.nn import functional as F
 from more4d.depth.interface import check_image
 from more4d.files.network_file import load_state, read_network_file
 from more4d.foundation.config import from_mapping
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.foundation.resources import BUNDLED_WEIGHTS
+from more4d.geometry.camera import Camera, DepthMap
 
 ARCHITECTURE = "depth-small"
-BUNDLED_WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny" / "depth.safetensors"
 STRIDE = 16
 
 
@@ -231,7 +230,7 @@ class SmallDepthEstimator:
         Raises:
             WeightsError: the file is missing, truncated, of another kind, or does not fit its configuration.
         """
-        return cls(load_small_depth(weights or BUNDLED_WEIGHTS), device)
+        return cls(load_small_depth(weights or BUNDLED_WEIGHTS / "depth.safetensors"), device)
 
     @torch.no_grad()
     def estimate(self, image: Float[Tensor, "height width 3"], camera: Camera | None = None) -> DepthMap:

@@ -7,6 +7,8 @@ one rule, an assumption and no measurement: the nearest 2 % of the picture stand
 no camera is given, the longer side of the picture is taken to span `LONG_SIDE_FOV_DEG`.
 """
 
+from pathlib import Path
+
 import torch
 import transformers
 from jaxtyping import Float
@@ -15,8 +17,7 @@ from torch.nn import functional as F
 
 from more4d.depth.interface import check_image
 from more4d.foundation.errors import InputError, WeightsError
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap, robust_quantile
+from more4d.geometry.camera import Camera, DepthMap, robust_quantile
 
 METRIC_MODELS = ("zoedepth", "glpn")
 RELATIVE_MODELS = ("dpt",)
@@ -40,13 +41,14 @@ class TransformersDepthEstimator:
         self._processor = processor
 
     @classmethod
-    def open(cls, name: str, *, device: str | torch.device) -> "TransformersDepthEstimator":
-        """Load the model and processor in the folder `name`, or with that identifier.
+    def open(cls, weights: Path, *, device: str | torch.device) -> "TransformersDepthEstimator":
+        """Load the model and processor in the folder `weights`, or with that identifier of the hub.
 
         Raises:
             WeightsError: nothing loadable is there.
             InputError: it is no depth model this backend knows.
         """
+        name = str(weights)
         try:
             config = transformers.AutoConfig.from_pretrained(name)
             is_metric(config)  # refuse before weights are fetched

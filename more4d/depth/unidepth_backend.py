@@ -14,8 +14,7 @@ from torch import Tensor
 from more4d.depth.interface import check_image
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import Camera, DepthMap
 
 DEFAULT_WEIGHTS = "lpiccinelli/unidepth-v2-vitl14"
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from more4d.geometry.motion import denormalise_motion, normalise_motion
+from more4d.geometry.tracks import denormalise_motion, normalise_motion
 from more4d.scenes.render import SceneClip, render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

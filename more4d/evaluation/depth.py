@@ -16,12 +16,10 @@ from more4d.evaluation.record import mean, median
 from more4d.evaluation.tracks import native_size
 from more4d.evaluation.unseen import UnseenScene
 from more4d.files.previews import colourise_depth, depth_limits, save_sheet
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
-from more4d.metrics.depth import depth_errors
-from more4d.metrics.depth_edges import edge_f1
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.metrics.depth import depth_errors, edge_f1
 from more4d.pipelines.components import Components
-from more4d.pipelines.weighted_median import weighted_median_filter
+from more4d.pipelines.depth import weighted_median_filter
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from more4d.evaluation.record import mean
 from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
-from more4d.metrics.frechet import frechet_distance
+from more4d.metrics.image_quality import frechet_distance
 from more4d.metrics.lpips_backend import Lpips
 
 Video = Float[Tensor, "frames height width 3"]

@@ -19,14 +19,13 @@ from more4d.geometry.camera import Camera
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.framing import fit, working_size
 from more4d.geometry.tracks import PointTracks
-from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, moved_mask
-from more4d.metrics.motion_magnitude import motion_magnitude
+from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, motion_magnitude, moved_mask
 from more4d.metrics.tracks import follows_direction
 from more4d.pipelines.components import Components
+from more4d.pipelines.depth import weighted_median_filter
 from more4d.pipelines.tracks import image_to_tracks
-from more4d.pipelines.views import finish_video
-from more4d.pipelines.weighted_median import weighted_median_filter
-from more4d.raster.interface import render_tracks
+from more4d.pipelines.views import complete_view
+from more4d.raster.render import render_tracks
 
 FPS = 12.0
 PATH = "orbit"
@@ -127,7 +126,7 @@ def _view(
 ) -> Float[Tensor, "frames height width 3"]:
     path = named_camera_path(PATH, frames=tracks.frames, scene_depth_m=scene_depth_m, camera=tracks.camera)
     rendering = render_tracks(tracks, path, height=tracks.height, width=tracks.width)
-    return finish_video(models, rendering, tracks.colours, prompt, seed=0)
+    return complete_view(models, rendering, tracks.colours, prompt, seed=0)
 
 
 def _draw(path: Path, title: str, tracks: PointTracks, depth_m: Tensor, video: Tensor) -> None:

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.image import load_depth_image, load_image
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import Camera, DepthMap
 
 NYU = Camera.from_pixels(518.8579, 519.46961, 325.58245, 253.73617, width=640, height=480)
 SEVEN_SCENES = Camera.from_pixels(585.0, 585.0, 320.0, 240.0, width=640, height=480)

@@ -14,8 +14,7 @@ from more4d.evaluation.record import mean, median, ratio
 from more4d.evaluation.unseen import UnseenScene, large_objects
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
 from more4d.geometry.framing import working_size
-from more4d.geometry.motion import denormalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion
 from more4d.metrics.motion import (
     diversity,
     edge_jumps,
@@ -26,8 +25,7 @@ from more4d.metrics.motion import (
     object_motion_px,
     prompted_objects_move,
 )
-from more4d.metrics.tapvid3d import tapvid3d
-from more4d.metrics.tracks import follows_direction
+from more4d.metrics.tracks import follows_direction, tapvid3d
 from more4d.pipelines.codec_check import through_codec
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide

@@ -19,15 +19,20 @@ from more4d.evaluation.tracks import native_size
 from more4d.evaluation.unseen import UnseenScene
 from more4d.files.previews import save_sheet
 from more4d.foundation.errors import MissingPackageError
-from more4d.geometry.background_fill import fill_background
+from more4d.geometry.background import fill_background
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.metrics.holes import hole_flicker, hole_psnr_db
-from more4d.metrics.image_quality import psnr_db, ssim
-from more4d.metrics.masked_image_quality import masked_psnr_db, masked_ssim
+from more4d.metrics.image_quality import (
+    hole_flicker,
+    hole_psnr_db,
+    masked_psnr_db,
+    masked_ssim,
+    psnr_db,
+    ssim,
+)
 from more4d.networks.tiny_video import pull_push_fill
 from more4d.pipelines.components import Components
 from more4d.pipelines.views import fill_holes
-from more4d.raster.interface import render_tracks
+from more4d.raster.render import render_tracks
 from more4d.scenes.render import render_clip, render_video
 
 Video = Float[Tensor, "frames height width 3"]

@@ -35,8 +35,7 @@ from more4d.files.packing import QuantisedArray, check_version, pack_arrays, unp
 from more4d.files.video import decode_video, encode_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import denormalise_motion, normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 
 FORMAT = "more4d-clip"
 VERSION = 1

@@ -40,8 +40,7 @@ from more4d.files.atomic import check_readable, load_arrays, write_bytes
 from more4d.files.image import load_depth_image, save_image
 from more4d.files.previews import colourise_depth
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
 from more4d.geometry.rotation import interpolate, interpolate_rigid, rigid_inverse
 

@@ -1,4 +1,4 @@
-"""Tracks for other programs: PLY, NPZ and GLB. The only door to plyfile and trimesh.
+"""Tracks for other programs: PLY, NPZ and GLB, by trimesh.
 
     ply  scene.ply (frame 0) and scene_frames/frame_0000.ply ...: x, y, z metres, red, green, blue, visible
     npz  scene.npz: positions float32 [frames, height, width, 3] metres, colours uint8, visibility bool,
@@ -6,8 +6,8 @@
     glb  scene.glb: one point cloud per frame under nodes frame_0000 ..., and an animation that shows one at a
          time at the tracks' frame rate
 
-PLY and NPZ keep the house's axes (x right, y down, z forward). GLB prescribes y up and z towards the viewer,
-so there y and z are negated.
+PLY and NPZ keep this package's axes (x right, y down, z forward). GLB prescribes y up and z towards the
+viewer, so there y and z are negated.
 """
 
 import base64
@@ -18,10 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import plyfile
-import trimesh
+import torch
 
-from more4d.files.atomic import atomic_write, write_bytes
+from more4d.files.atomic import write_bytes
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 from more4d.geometry.tracks import PointTracks
@@ -62,23 +61,26 @@ def _export_ply(tracks: PointTracks, folder: Path) -> list[Path]:
     frames = [folder / "scene_frames" / f"frame_{frame:04d}.ply" for frame in range(tracks.frames)]
     paths = [folder / "scene.ply", *frames]
     for path, frame in zip(paths, [0, *range(tracks.frames)], strict=True):
-        with atomic_write(path) as temporary:
-            _ply(tracks, frame).write(str(temporary))
+        write_bytes(path, _ply(tracks, frame))
     return paths
 
 
-def _ply(tracks: PointTracks, frame: int) -> plyfile.PlyData:
-    points = tracks.positions[frame].reshape(-1, 3).float().numpy()
+def _ply(tracks: PointTracks, frame: int) -> bytes:
+    """One frame as a binary PLY file: x, y, z float32, red, green, blue, visible uint8."""
+    import trimesh  # takes a second to import
+
+    cloud = trimesh.PointCloud(tracks.positions[frame].reshape(-1, 3).float().numpy())
     colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
-    kinds = [(axis, "f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "visible")]
-    table = np.empty(len(points), dtype=kinds)
-    for index, axis in enumerate("xyz"):
-        table[axis] = points[:, index]
-    for index, name in enumerate(("red", "green", "blue")):
-        table[name] = colours[:, index]
-    table["visible"] = tracks.visibility[frame].reshape(-1).numpy()
-    note = f"frame {frame} of {tracks.frames}; metres, x right, y down, z forward"
-    return plyfile.PlyData([plyfile.PlyElement.describe(table, "vertex")], comments=[note])
+    # Colours as attributes: as colours of the cloud they would get a fourth channel, alpha.
+    cloud.vertex_attributes = {
+        "red": colours[:, 0],
+        "green": colours[:, 1],
+        "blue": colours[:, 2],
+        "visible": tracks.visibility[frame].reshape(-1).to(torch.uint8).numpy(),
+    }
+    header, end, body = trimesh.exchange.ply.export_ply(cloud).partition(b"end_header\n")
+    note = f"comment frame {frame} of {tracks.frames}; metres, x right, y down, z forward\n"
+    return header + note.encode() + end + body
 
 
 def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
@@ -98,6 +100,8 @@ def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
 
 
 def _export_glb(tracks: PointTracks, folder: Path) -> list[Path]:
+    import trimesh
+
     scene = trimesh.Scene()
     colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     for frame, name in enumerate(_frame_names(tracks)):

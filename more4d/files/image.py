@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,10 +41,21 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     Raises:
         InputError: the file is missing, a folder, empty, no image, truncated, or larger than MAX_PIXELS.
     """
-    colour, alpha = load_image_with_alpha(path, max_pixels=max_pixels)
-    if float(alpha.min()) < 1:
-        colour = colour * alpha[..., None] + (1 - alpha[..., None])
-    return colour
+    return _over_white(*load_image_with_alpha(path, max_pixels=max_pixels))
+
+
+def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
+    """An open PIL image as `load_image` reads a file.
+
+    Raises:
+        InputError: it is no PIL image, cannot be decoded, or is larger than MAX_PIXELS.
+    """
+    if not isinstance(image, Image.Image):
+        raise InputError(
+            f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
+        )
+    with _decoding(Path("the image")):
+        return _over_white(*_decode(image, Path("the image"), max_pixels))
 
 
 def load_image_with_alpha(
@@ -57,14 +69,28 @@ def load_image_with_alpha(
     path = Path(path)
     check_readable(path, DESCRIPTION)
     with _decoding(path), Image.open(path) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise _too_large_error(path)
-        frames = getattr(opened, "n_frames", 1)
-        if frames > 1 and opened.format != "MPO":
-            _log.warning("%s holds %d frames; the first is taken", path, frames)
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-        array = _as_array(image, opened.format, path)
+        return _decode(opened, path, max_pixels)
+
+
+def _over_white(
+    colour: Float[Tensor, "height width 3"], alpha: Float[Tensor, "height width"]
+) -> Float[Tensor, "height width 3"]:
+    if float(alpha.min()) < 1:
+        colour = colour * alpha[..., None] + (1 - alpha[..., None])
+    return colour
+
+
+def _decode(
+    opened: Image.Image, path: Path, max_pixels: int | None
+) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+    if opened.width * opened.height > MAX_PIXELS:
+        raise _too_large_error(path)
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format != "MPO":
+        _log.warning("%s holds %d frames; the first is taken", path, frames)
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
+    array = _as_array(image, opened.format, path)
     height, width = array.shape[:2]
     if not height or not width:
         raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")

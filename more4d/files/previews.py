@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.image import save_image, text_mask
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.camera import Camera, robust_quantile
 from more4d.geometry.framing import fit
 from more4d.geometry.tracks import PointTracks
 

@@ -24,6 +24,7 @@ Its metadata has one entry, the format with its version.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,7 @@ from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.filled_points import FilledPoints
-from more4d.geometry.motion import denormalise_motion, normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import FilledPoints, PointTracks, denormalise_motion, normalise_motion
 
 FORMAT = "more4d-tracks"
 VERSION = 1
@@ -101,6 +100,14 @@ def load_tracks(path: Path) -> PointTracks:
     raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
 
 
+def quantise_tracks(tracks: PointTracks) -> PointTracks:
+    """The tracks as `save_tracks` and `load_tracks` return them: motion in float16, colours in 8 bits.
+
+    What is filmed is what is stored, so that a run that continues from a file gives the same views.
+    """
+    return _from_tensors(_to_tensors(tracks), camera=tracks.camera, fps=tracks.fps, caption=tracks.caption)
+
+
 def read_tracks_metadata(path: Path) -> dict[str, str]:
     """The metadata of a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
 
@@ -143,21 +150,27 @@ def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:
     return tensors
 
 
+def _from_tensors(tensors: dict[str, Tensor], *, camera: Camera, fps: float, caption: str) -> PointTracks:
+    start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
+    motion = tensors["motion"].float()
+    shape = motion.shape[:3]
+    bits = np.unpackbits(tensors["visibility"].numpy(), count=shape.numel())
+    return PointTracks(
+        positions=denormalise_motion(motion, start, camera),
+        colours=tensors["colours"].float() / 255,
+        visibility=torch.from_numpy(bits.astype(bool)).reshape(shape),
+        camera=camera,
+        fps=fps,
+        caption=caption,
+    )
+
+
 def _load_safetensors(path: Path) -> PointTracks:
     header = read_tracks_metadata(path)
     try:
-        tensors = safetensors.torch.load_file(path)
-        camera = Camera(**json.loads(header["camera"]))
-        depth = tensors["depth"]
-        start = tensors.get("start", camera.unproject_depth(depth))
-        motion = tensors["motion"].float()
-        shape = motion.shape[:3]
-        bits = np.unpackbits(tensors["visibility"].numpy(), count=shape.numel())
-        return PointTracks(
-            positions=denormalise_motion(motion, start, camera),
-            colours=tensors["colours"].float() / 255,
-            visibility=torch.from_numpy(bits.astype(bool)).reshape(shape),
-            camera=camera,
+        return _from_tensors(
+            safetensors.torch.load_file(path),
+            camera=Camera(**json.loads(header["camera"])),
             fps=float(header["fps"]),
             caption=header["caption"],
         )
@@ -209,6 +222,11 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
         "lasting": points.visible_in_all_frames.cpu().to(torch.uint8).contiguous(),
     }
     write_bytes(path, safetensors.torch.save(tensors, {FILLED_FORMAT: str(FILLED_VERSION)}))
+
+
+def quantise_filled_points(points: FilledPoints) -> FilledPoints:
+    """The points as `save_filled_points` and `load_filled_points` return them: colours in 8 bits."""
+    return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
 def load_filled_points(path: Path) -> FilledPoints:

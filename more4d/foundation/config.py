@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from more4d.foundation.errors import ConfigError
+from more4d.foundation.resources import find_file
 
 Config = TypeVar("Config")
 
@@ -21,11 +22,13 @@ Config = TypeVar("Config")
 def load_config(cls: type[Config], path: Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML file into the dataclass `cls`, then apply `key.sub=value` overrides.
 
+    The file and the paths in it may be bundled ones, named relative to the root of the clone.
+
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(find_file(path).read_text()) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -147,7 +150,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path:
-        return Path(value)
+        return find_file(Path(value))
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
     return value
@@ -214,14 +217,19 @@ VALUES: dict[tuple[str, str], dict[Any, Any]] = {
     ("Sampling", "batched_cfg"): {"one": True, "two": False},
 }
 
+# class -> {former key: the only value still read} of removed keys; files with other values are refused
+REMOVED: dict[str, dict[str, Any]] = {"WanConfig": {"control_adapter": False}}
+
 _ANY_CLASS = {former: current for keys in KEYS.values() for former, current in keys.items()}
 
 
 def with_current_names(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """Values of a stored configuration of class `cls` under current keys; nested mappings are unchanged."""
-    keys = KEYS.get(cls.__name__, {})
+    keys, removed = KEYS.get(cls.__name__, {}), REMOVED.get(cls.__name__, {})
     renamed = {}
     for former, value in values.items():
+        if former in removed and value == removed[former]:
+            continue
         key = keys.get(former, former)
         choices = VALUES.get((cls.__name__, key), {})
         renamed[key] = choices.get(value, value) if isinstance(value, str) else value

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.rotation import interpolate, interpolate_rigid, look_at, quaternion_to_matrix, rigid
 from more4d.geometry.rotation import rigid_inverse as inverse_pose
 

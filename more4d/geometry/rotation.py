@@ -1,13 +1,21 @@
 """Rotations and rigid motions: exponential and logarithm, quaternions, look-at, smooth interpolation.
 
+Formulas that named camera paths need are written here; the others are scipy's, imported where they are used.
+
 Matrices act on column vectors. Axes are OpenCV's (x right, y down, z forward), so a positive yaw turns the
 view to the right, a positive pitch turns it up and a positive roll turns the camera clockwise.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
+
+# Below this angle (radians) sin(a) / a and the like are replaced by their series.
 _SMALL_ANGLE = 1e-4
 
 
@@ -32,15 +40,12 @@ def so3_exp(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch
 
 
 def so3_log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """The inverse of `so3_exp`: the rotation vector of length at most pi (by way of the quaternion)."""
-    quaternion = matrix_to_quaternion(rotation)
-    w, axis = quaternion[..., :1], quaternion[..., 1:]
-    sine = axis.norm(dim=-1, keepdim=True)
-    small = sine < _SMALL_ANGLE
-    safe = torch.where(small, torch.ones_like(sine), sine)
-    # 2 atan2(s, w) / s = 2 / w - 2 s^2 / (3 w^3) + ... near the identity, where w is about 1
-    near = 2 - 2 * sine**2 / 3 + (1 - w) * 2
-    return axis * torch.where(small, near, 2 * torch.atan2(safe, w) / safe)
+    """The inverse of `so3_exp`: the rotation vector of length at most pi, in radians."""
+    from scipy.spatial.transform import Rotation  # takes a third of a second to import
+
+    # scipy takes one batch axis: [..., 3, 3] -> [n, 3, 3] -> [n, 3] -> [..., 3]
+    vectors = Rotation.from_matrix(rotation.detach().cpu().double().reshape(-1, 3, 3).numpy()).as_rotvec()
+    return torch.from_numpy(vectors).to(rotation).reshape(rotation.shape[:-1])
 
 
 def right_jacobian_inverse(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -56,42 +61,18 @@ def right_jacobian_inverse(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[
 
 
 def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Quaternion (w, x, y, z) of any non-zero length to a rotation matrix."""
-    length = quaternion.norm(dim=-1, keepdim=True)
-    if bool((length == 0).any()):
-        raise ValueError("a quaternion of length 0 is no rotation")
-    w, x, y, z = (quaternion / length).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    """Quaternion (w, x, y, z) of any non-zero length to a rotation matrix.
 
-
-def matrix_to_quaternion(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Rotation matrix to the unit quaternion (w, x, y, z) with w >= 0.
-
-    Of the four ways to write the quaternion, the one that divides by its largest component is taken.
+    Raises:
+        ValueError: a quaternion has length 0.
     """
-    xx, yy, zz = rotation.diagonal(dim1=-2, dim2=-1).unbind(-1)
-    r = rotation
-    skews = [r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]]
-    sums = [r[..., 1, 0] + r[..., 0, 1], r[..., 2, 0] + r[..., 0, 2], r[..., 2, 1] + r[..., 1, 2]]
-    # Row k of this symmetric matrix is 4 q_k times the quaternion.
-    outer = torch.stack(
-        [
-            torch.stack([1 + xx + yy + zz, skews[0], skews[1], skews[2]], -1),
-            torch.stack([skews[0], 1 + xx - yy - zz, sums[0], sums[1]], -1),
-            torch.stack([skews[1], sums[0], 1 - xx + yy - zz, sums[2]], -1),
-            torch.stack([skews[2], sums[1], sums[2], 1 - xx - yy + zz], -1),
-        ],
-        -2,
-    )
-    best = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    row = outer.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
-    quaternion = row / row.norm(dim=-1, keepdim=True)
-    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    from scipy.spatial.transform import Rotation
+
+    if bool((quaternion.norm(dim=-1) == 0).any()):
+        raise ValueError("a quaternion of length 0 is no rotation")
+    flat = quaternion.detach().cpu().double().reshape(-1, 4)[:, [1, 2, 3, 0]]  # scipy: (x, y, z, w)
+    matrices = torch.from_numpy(Rotation.from_quat(flat.numpy()).as_matrix())
+    return matrices.to(quaternion).reshape(*quaternion.shape[:-1], 3, 3)
 
 
 def yaw_pitch_roll_to_matrix(
@@ -103,16 +84,6 @@ def yaw_pitch_roll_to_matrix(
     about_x = so3_exp(torch.stack([pitch, zero, zero], -1))
     about_z = so3_exp(torch.stack([zero, zero, roll], -1))
     return about_y @ about_x @ about_z
-
-
-def matrix_to_yaw_pitch_roll(
-    rotation: Float[Tensor, "*batch 3 3"],
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """The inverse of `yaw_pitch_roll_to_matrix` for |pitch| < pi / 2, in radians."""
-    yaw = torch.atan2(rotation[..., 0, 2], rotation[..., 2, 2])
-    pitch = torch.atan2(-rotation[..., 1, 2], rotation[..., [0, 2], 2].norm(dim=-1))
-    roll = torch.atan2(rotation[..., 1, 0], rotation[..., 1, 1])
-    return yaw, pitch, roll
 
 
 def look_at(
@@ -164,15 +135,17 @@ def rigid(
 def interpolate(
     times: Float[Tensor, " keys"], values: Float[Tensor, "keys dim"], query: Float[Tensor, " samples"]
 ) -> Float[Tensor, "samples dim"]:
-    """A smooth (C1) curve through `values` at strictly increasing `times`, read at `query` times.
+    """A smooth (C1) curve through `values` at strictly increasing `times`, evaluated at `query` times.
 
-    Cubic Hermite pieces; slopes are those of the parabola through three keys, held back where they would
-    overshoot, so that two equal keys in a row are a rest. Outside the keys the curve keeps its end value.
+    Piecewise cubic Hermite interpolation without overshoot (PCHIP; Fritsch and Butland 1984), so two equal
+    keys in a row are a rest. Outside the keys the curve keeps its end value.
+
+    Raises:
+        ValueError: fewer than two times, or they do not increase.
     """
-    slopes = _key_slopes(times, values.diff(dim=0))
-    piece, part, step = _locate(times, query)
-    start, change = values[piece], values[piece + 1] - values[piece]
-    return start + _hermite(part, change, slopes[piece] * step, slopes[piece + 1] * step)
+    _check_times(times)
+    curve = _pchip(times, values)
+    return torch.from_numpy(curve(query.clamp(times[0], times[-1]).double().numpy())).to(values)
 
 
 def interpolate_rigid(
@@ -181,55 +154,37 @@ def interpolate_rigid(
     """A smooth (C1) motion through rigid `poses` (for example camera-to-world) at increasing `times`.
 
     Translations follow `interpolate`. Rotations are, between neighbours a and b, a exp(h(t)) with h a cubic
-    from 0 to log(a^-1 b) whose end slopes are given by one angular velocity per key, so that both sides of
-    a key turn alike.
+    from 0 to log(a^-1 b). Its end slopes come from one angular velocity per key, so there is no kink at a
+    key; the velocities are the PCHIP slopes of the summed relative rotations, so that two equal keys in a row
+    are a rest here, too.
+
+    Raises:
+        ValueError: fewer than two times, or they do not increase.
     """
+    _check_times(times)
     rotations = poses[:, :3, :3]
-    relative = so3_log(rotations[:-1].mT @ rotations[1:])
-    velocity = _key_slopes(times, relative)
-    piece, part, step = _locate(times, query)
+    relative = so3_log(rotations[:-1].mT @ rotations[1:])  # [keys - 1, 3], in the frame of the earlier key
+    summed = torch.cat([torch.zeros_like(relative[:1]), relative.cumsum(0)])
+    velocity = torch.from_numpy(_pchip(times, summed).derivative()(times.double().numpy())).to(poses)
+    piece = (torch.searchsorted(times, query, right=True) - 1).clamp(0, len(times) - 2)
+    duration = times.diff()[piece]
+    part = ((query - times[piece]) / duration).clamp(0, 1)[:, None]  # 0 to 1 within the piece
     change = relative[piece]
-    end_tangent = (right_jacobian_inverse(change) @ velocity[piece + 1][..., None])[..., 0]
-    turn = _hermite(part, change, velocity[piece] * step, end_tangent * step)
+    # h'(end) = J^-1(h) omega, since d/dt exp(h) = exp(h) skew(omega) at the end of the piece
+    end = (right_jacobian_inverse(change) @ velocity[piece + 1][..., None])[..., 0] * duration[:, None]
+    start = velocity[piece] * duration[:, None]
+    # cubic Hermite basis: h(0) = 0, h(1) = change, h'(0) = start, h'(1) = end
+    square, cube = part**2, part**3
+    turn = (3 * square - 2 * cube) * change + (cube - 2 * square + part) * start + (cube - square) * end
     return rigid(rotations[piece] @ so3_exp(turn), interpolate(times, poses[:, :3, 3], query))
 
 
-def _locate(times: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each query: the piece it lies in, the fraction of the piece passed, and the piece's duration."""
+def _pchip(times: Tensor, values: Tensor) -> "PchipInterpolator":
+    from scipy.interpolate import PchipInterpolator
+
+    return PchipInterpolator(times.double().numpy(), values.double().numpy())
+
+
+def _check_times(times: Tensor) -> None:
     if len(times) < 2 or not bool((times.diff() > 0).all()):
         raise ValueError(f"need at least two strictly increasing times, got {times.tolist()}")
-    piece = (torch.searchsorted(times, query, right=True) - 1).clamp(0, len(times) - 2)
-    step = times.diff()[piece]
-    return piece, ((query - times[piece]) / step).clamp(0, 1)[:, None], step[:, None]
-
-
-def _hermite(part: Tensor, change: Tensor, start_tangent: Tensor, end_tangent: Tensor) -> Tensor:
-    """The cubic from 0 to `change` over part 0 to 1 with the given end slopes."""
-    square, cube = part**2, part**3
-    return (
-        (3 * square - 2 * cube) * change
-        + (cube - 2 * square + part) * start_tangent
-        + (cube - square) * end_tangent
-    )
-
-
-def _key_slopes(times: Tensor, changes: Tensor) -> Tensor:
-    """Slope at every key from the changes between neighbours, limited to three times the slower side."""
-    step = times.diff()[:, None]
-    chord = changes / step
-    if len(chord) == 1:
-        return chord.repeat(2, 1)
-    middle = (step[1:] * chord[:-1] + step[:-1] * chord[1:]) / (step[1:] + step[:-1])
-    middle = _limit(middle, torch.minimum(_length(chord[:-1]), _length(chord[1:])))
-    first = _limit((3 * chord[:1] - middle[:1]) / 2, _length(chord[:1]))
-    last = _limit((3 * chord[-1:] - middle[-1:]) / 2, _length(chord[-1:]))
-    return torch.cat([first, middle, last])
-
-
-def _length(vectors: Tensor) -> Tensor:
-    return vectors.norm(dim=-1, keepdim=True)
-
-
-def _limit(slopes: Tensor, speed: Tensor) -> Tensor:
-    tiny = torch.finfo(slopes.dtype).tiny
-    return slopes * (3 * speed / _length(slopes).clamp(min=tiny)).clamp(max=1)

@@ -1,13 +1,49 @@
-"""Dense 3-D point tracks: where every pixel of a photo goes over time."""
+"""Dense 3-D point tracks, their depth-guided normalisation, and points that a novel view filled in.
 
+Depth-guided motion normalisation and its exact inverse (MoRe4D, arXiv 2512.05044): with (X_0, Y_0, Z_0) the
+point of a pixel in frame 0 and z0 = Z_0 its depth,
+
+    dX~ = fx (X_t - X_0) / z0        dY~ = fy (Y_t - Y_0) / z0        dZ~ = (Z_t - Z_0) / z0
+
+so that (dX~, dY~) is, to first order, the displacement in image widths and heights, whatever the scale.
+Both directions use the same camera: the scene's own.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.framing import crop_camera, resize
+
+
+def motion_scale(depth_m: Float[Tensor, "*grid"], camera: Camera) -> Float[Tensor, "*grid 3"]:
+    """Metres per unit of normalised motion along each axis: (z0 / fx, z0 / fy, z0).
+
+    A depth that is NaN, infinite, zero or negative counts as 1 metre, in both directions.
+    """
+    usable = torch.isfinite(depth_m) & (depth_m > 0)
+    depth_m = torch.where(usable, depth_m, torch.ones_like(depth_m))
+    return torch.stack([depth_m / camera.fx, depth_m / camera.fy, depth_m], -1)
+
+
+def normalise_motion(
+    positions: Float[Tensor, "frames *grid 3"], camera: Camera
+) -> Float[Tensor, "frames *grid 3"]:
+    """Positions in metres to normalised motion; frame 0 becomes zero."""
+    start = positions[0]
+    return (positions - start) / motion_scale(start[..., 2], camera)
+
+
+def denormalise_motion(
+    motion: Float[Tensor, "frames *grid 3"], start: Float[Tensor, "*grid 3"], camera: Camera
+) -> Float[Tensor, "frames *grid 3"]:
+    """The inverse of `normalise_motion`, given the points of frame 0."""
+    # One pass over memory: motion of a whole clip is large.
+    return torch.addcmul(start, motion, motion_scale(start[..., 2], camera))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +160,70 @@ def mirror_tracks(tracks: PointTracks) -> PointTracks:
         colours=tracks.colours.flip(1),
         camera=replace(tracks.camera, cx=1 - tracks.camera.cx),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilledPoints:
+    """Points of the world, each with the moment it was seen filled at.
+
+    Attributes:
+        positions: metres, world.
+        colours: RGB in [0, 1].
+        footprint_m: side of the square of surface that each stands for, in metres.
+        frame: the frame of the view that filled it.
+        visible_in_all_frames: whether other frames may show it, too.
+    """
+
+    positions: Float[Tensor, "points 3"]
+    colours: Float[Tensor, "points 3"]
+    footprint_m: Float[Tensor, " points"]
+    frame: Int[Tensor, " points"]
+    visible_in_all_frames: Bool[Tensor, " points"]
+
+    def __post_init__(self) -> None:
+        count = len(self.positions)
+        flat = (self.footprint_m, self.frame, self.visible_in_all_frames)
+        shapes = [tuple(each.shape) for each in (self.positions, self.colours, *flat)]
+        if shapes != [(count, 3), (count, 3), (count,), (count,), (count,)]:
+            raise ValueError(f"positions, colours and the rest of filled points do not fit: {shapes}")
+        if not bool(torch.isfinite(self.positions).all() & torch.isfinite(self.footprint_m).all()):
+            raise ValueError("filled points hold NaN or infinite numbers")
+        if count and (float(self.colours.min()) < 0 or float(self.colours.max()) > 1):
+            raise ValueError("colours must lie in [0, 1]")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @classmethod
+    def concat(cls, parts: "Sequence[FilledPoints]") -> "FilledPoints":
+        """All points, in order; none of none."""
+        parts = parts or [cls.empty()]
+        return cls(
+            positions=torch.cat([part.positions for part in parts]),
+            colours=torch.cat([part.colours for part in parts]),
+            footprint_m=torch.cat([part.footprint_m for part in parts]),
+            frame=torch.cat([part.frame for part in parts]),
+            visible_in_all_frames=torch.cat([part.visible_in_all_frames for part in parts]),
+        )
+
+    @classmethod
+    def empty(cls) -> "FilledPoints":
+        """No points."""
+        empty = torch.zeros(0, 3)
+        return cls(
+            positions=empty,
+            colours=empty,
+            footprint_m=empty[:, 0],
+            frame=empty[:, 0].long(),
+            visible_in_all_frames=empty[:, 0].bool(),
+        )
+
+    def select(self, mask: Bool[Tensor, " points"]) -> "FilledPoints":
+        """Some of them."""
+        return FilledPoints(
+            positions=self.positions[mask],
+            colours=self.colours[mask],
+            footprint_m=self.footprint_m[mask],
+            frame=self.frame[mask],
+            visible_in_all_frames=self.visible_in_all_frames[mask],
+        )

@@ -1,9 +1,8 @@
-"""How good generated motion is: how far off, does the right thing move, is the rest still, is it smooth.
+"""How good generated motion is: distance to the truth, prompted objects, stillness of the rest, smoothness.
 
-Everything is told in pixels of the picture that the motion belongs to, except where metres are named.
-Motion in depth counts like motion sideways: a pixel of motion is 1 / width of normalised motion
-(geometry.motion). A pixel **moves** if it is ever more than `MOVING_PX` away from where it began; all others
-are **still**.
+All numbers are in pixels of the image that the motion belongs to, except where metres are named. Motion in
+depth counts like motion sideways: a pixel of motion is 1 / width of normalised motion (`geometry.tracks`). A
+pixel **moves** if it is ever more than `MOVING_PX` away from where it began; all others are **still**.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import normalise_motion
 from more4d.metrics.tracks import image_error_px
 
 MOVING_PX = 1.0
@@ -221,3 +220,20 @@ def edge_jumps(
         border.append(jump[same & at_border])
         inside.append(jump[same & ~at_border])
     return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))
+
+
+def motion_magnitude(
+    moving: Float[Tensor, "frames height width channels"],
+    static: Float[Tensor, "frames height width channels"],
+) -> float:
+    """Mean squared difference of two videos in [0, 1] that were filmed along one path: 0 if nothing moves.
+
+    Raises:
+        ValueError: the videos differ in shape.
+    """
+    if moving.shape != static.shape:
+        raise ValueError(
+            f"videos must have one shape, got {tuple(moving.shape)} and {tuple(static.shape)}; film both "
+            "along one path"
+        )
+    return float((moving - static).square().mean())

@@ -1,7 +1,7 @@
 """Captions of clips by any vision-language model of the transformers library.
 
-It was tried with a small model of random weights only, which shows that pictures and question arrive and that
-an answer comes back; how good a caption is depends on the model, and none was at hand.
+Tests use a small model of random weights, which shows that images and question arrive and that an answer
+comes back; how good a caption is depends on the model.
 """
 
 import base64
@@ -24,7 +24,7 @@ MAX_TOKENS = 80
 
 
 class TransformersCaptioner:
-    """A `transformers.Pipeline` of the kind "image-text-to-text" that is asked what happens."""
+    """Captions by a `transformers.Pipeline` for the task "image-text-to-text"."""
 
     def __init__(self, pipeline: Callable[..., Any]) -> None:
         self._pipeline = pipeline
@@ -34,7 +34,7 @@ class TransformersCaptioner:
         """Load the model in the folder `name`, or with that identifier, onto `device`.
 
         Raises:
-            WeightsError: nothing loadable is there, or it is no model that looks at pictures and writes.
+            WeightsError: the model cannot be loaded, or does not take images and return text.
         """
         try:
             # safetensors only: other weight files are pickles, which can run code
@@ -47,7 +47,7 @@ class TransformersCaptioner:
         return cls(pipeline)
 
     def caption(self, pictures: Float[Tensor, "pictures height width 3"]) -> str:
-        """A line about pictures in [0, 1] that show one event, in order; empty if the model says nothing."""
+        """One line about images in [0, 1] of one event, in order; empty if the model returns nothing."""
         seen = [{"type": "image", "url": _as_address(picture)} for picture in pictures]
         asked = [{"role": "user", "content": [*seen, {"type": "text", "text": QUESTION}]}]
         answer = self._pipeline(

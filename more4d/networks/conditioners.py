@@ -1,6 +1,6 @@
-"""What conditions the transformers besides latents: prompts through umT5, photos through CLIP's vision tower.
+"""Encoders of conditions: prompts through umT5, photos through CLIP's vision tower.
 
-The only module of the networks that imports transformers.
+transformers is imported where an encoder is built, because that takes seconds.
 """
 
 import logging
@@ -12,23 +12,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.precision import Fp32Buffers
 
+# Normalisation of images in CLIP's training (Radford et al. 2021).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 BYTE_TOKENIZER = "byte"
-BYTE_VOCAB = 259
-PAD, END, BYTE_OFFSET = 0, 1, 3  # the numbering of ByT5: 2 is 'unknown', which bytes never are
+BYTE_VOCAB = 259  # 256 bytes and three marks
+PAD, END, BYTE_OFFSET = 0, 1, 3  # as in ByT5 (Xue et al. 2021); 2 is "unknown", which no byte is
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderConfig:
-    """Sizes of a umT5 encoder; the defaults are tiny's, `PUBLISHED_TEXT` is the one Wan2.1 was trained with.
+    """Sizes of a umT5 encoder; the defaults are for tests, `PUBLISHED_TEXT` is Wan2.1's.
 
     Attributes:
         length: tokens of the embedding sequence, the end mark included; longer prompts are cut.
@@ -58,7 +58,7 @@ PUBLISHED_TEXT = TextEncoderConfig(
 
 
 class UMT5TextEncoder(nn.Module):
-    """`interface.TextEncoder`: prompts to vectors. Trainable like any network."""
+    """`interface.TextEncoder`: prompts to vectors, by a umT5 encoder."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
@@ -67,6 +67,8 @@ class UMT5TextEncoder(nn.Module):
                 f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}"
             )
         self.config = config
+        from transformers import UMT5Config, UMT5EncoderModel
+
         self.encoder = UMT5EncoderModel(
             UMT5Config(
                 vocab_size=config.vocab,
@@ -76,7 +78,7 @@ class UMT5TextEncoder(nn.Module):
                 num_layers=config.layers,
                 num_heads=config.heads,
                 feed_forward_proj="gated-gelu",
-                dropout_rate=0.0,
+                dropout_rate=0.0,  # the encoder is frozen, or trained on few sentences
             )
         )
         self._tokenize: Callable[[str], list[int]] | None = None
@@ -90,13 +92,15 @@ class UMT5TextEncoder(nn.Module):
     def embed(
         self, tokens: Int[Tensor, "b tokens"], valid: Bool[Tensor, "b tokens"]
     ) -> Float[Tensor, "b length text_dim"]:
-        """Embeddings of token ids; `valid` says which belong to the text."""
+        """Embeddings of token ids, of which those that are not `valid` are padding."""
         hidden = self.encoder(input_ids=tokens, attention_mask=valid.long()).last_hidden_state
-        hidden = hidden * valid.unsqueeze(-1).to(hidden)  # its device, too: blocks may travel there
+        # `.to`: under group offload the result is on the device while the inputs are in host memory.
+        hidden = hidden * valid.unsqueeze(-1).to(hidden)
         return pad(hidden, (0, 0, 0, self.config.length - tokens.shape[1]))
 
     def tokenize(self, prompts: list[str]) -> Int[Tensor, "b tokens"]:
-        """Token ids, padded to the longest of the prompts only: what lies beyond influences nothing."""
+        """Token ids, padded to the longest of the prompts only: padding has no influence on the result."""
+        # The tokenizer is opened on first use: headers of weights can be inspected without its files.
         if self._tokenize is None:
             self._tokenize = _tokenizer(self.config.tokenizer)
         rows = [self._truncate(prompt, self._tokenize(" ".join(prompt.split()))) for prompt in prompts]
@@ -112,17 +116,21 @@ class UMT5TextEncoder(nn.Module):
             len(ids),
             self.config.length,
         )
+        # The end mark stays: umT5 has never seen a text without one.
         return [*ids[: self.config.length - 1], END]
 
 
 def _tokenizer(name: str) -> Callable[[str], list[int]]:
     """Text to token ids with the end mark."""
     if name == BYTE_TOKENIZER:
+        # UTF-8 bytes, shifted behind the marks.
         return lambda text: [*(byte + BYTE_OFFSET for byte in text.encode()), END]
     if not Path(name).is_dir():
         raise WeightsError(
             f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
         )
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -134,6 +142,7 @@ def _tokenizer(name: str) -> Callable[[str], list[int]]:
 def published_text_names(layers: int) -> dict[str, str]:
     """Published name -> name in `UMT5TextEncoder.encoder`."""
     in_block = {
+        # T5 layers: 0 is self-attention, 1 is the gated feed-forward.
         "norm1": "layer.0.layer_norm",
         "norm2": "layer.1.layer_norm",
         "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
@@ -170,7 +179,7 @@ class ClipVisionConfig:
 
 
 class ClipVision(Fp32Buffers):
-    """Photos to CLIP's penultimate hidden state: a class token and one token per patch."""
+    """Photos to CLIP's penultimate hidden state: [b, 1 + patches, dim], a class token first."""
 
     mean: Tensor
     std: Tensor
@@ -182,11 +191,13 @@ class ClipVision(Fp32Buffers):
                 f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
             )
         self.config = config
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
         self.vision = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=config.dim,
                 intermediate_size=config.ff,
-                num_hidden_layers=config.layers - 1,
+                num_hidden_layers=config.layers - 1,  # the output of the last but one is what Wan uses
                 num_attention_heads=config.heads,
                 patch_size=config.patch,
                 image_size=config.image_size,
@@ -194,18 +205,19 @@ class ClipVision(Fp32Buffers):
                 layer_norm_eps=1e-5,
             )
         )
-        self.vision.post_layernorm = nn.Identity()  # belongs to the state that is not used
+        self.vision.post_layernorm = nn.Identity()  # it would normalise the last state, which is not computed
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b tokens clip_dim"]:
-        """Features of pictures in [0, 1], of any size and shape: their aspect ratio is not kept."""
+        """Features of images in [0, 1], of any size; they are resized without keeping the aspect ratio."""
         pixels = self.pixels(image).to(self.vision.embeddings.patch_embedding.weight.dtype)
         return self.vision(pixel_values=pixels).last_hidden_state
 
     def pixels(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 3 size size"]:
-        """The network's own input in float32: resized without smoothing, as in its training, standardised."""
+        """The network's input in float32: resized without antialiasing, as in training, and normalised."""
         size = (self.config.image_size, self.config.image_size)
+        # Bicubic, as open_clip does without antialiasing.
         resized = interpolate(image.float(), size, mode="bicubic", align_corners=False)
         return (resized - self.mean) / self.std
 

@@ -1,12 +1,15 @@
-"""The tokens of one sample shared by several processes (Ulysses: Jacobs et al. 2023, arXiv 2309.14509).
+"""The tokens of one sample divided among processes (Ulysses: Jacobs et al. 2023, arXiv 2309.14509).
 
-Every process has a run of the tokens, and all weights. Most of a transformer looks at one token at a time;
-self-attention looks at all of them, but at one head at a time. So around it the processes trade: each hands
-out its tokens of all heads and gets all tokens of some heads, and afterwards the other way round.
+Every process has a run of the tokens, and all weights. Most layers of a transformer work on one token at a
+time; self-attention works on all of them, but on one head at a time. So around it the processes exchange
+data: each sends its tokens of all heads and receives all tokens of some heads, and afterwards the other way
+    round.
 
-diffusers' own context parallelism does the same trade. It wants equal shares, or else asks all processes for
-their lengths at every attention; and it cuts tensors by the name of an argument, where our blocks must also
-be told which tokens they have, to guide each by its own cell. Its attention backends are used as they are.
+    [b, tokens / n, heads, head_dim]  -- all-to-all -->  [b, tokens, heads / n, head_dim]
+
+diffusers' own context parallelism does the same exchange. It needs equal shares, or else gathers the lengths
+of all processes at every attention; and it splits tensors by the name of an argument, where motion perception
+also has to know which tokens a process has.
 """
 
 from dataclasses import dataclass
@@ -19,25 +22,27 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class ContextParallel:
-    """The processes that share every sample; all of them must call the network with the same inputs.
+    """The processes that compute every sample together, calling the network with the same inputs.
 
     Attributes:
-        group: over which they talk: NCCL for tensors on GPUs, gloo for a CPU.
+        group: of torch.distributed: NCCL for tensors on GPUs, gloo for a CPU.
     """
 
     group: distributed.ProcessGroup
 
     def shard(self, tokens: int, heads: int) -> "TokenShard":
-        """What this process has of a sequence.
+        """The part of a sequence that this process computes.
 
         Raises:
-            ValueError: more processes than tokens or heads, or gradients are wanted, which are not traded.
+            ValueError: more processes than tokens or heads, or gradients are enabled, which are not
+                exchanged.
         """
         processes = self.group.size()
         if torch.is_grad_enabled():
             raise ValueError("context parallelism computes no gradients; call the network under no_grad")
         if processes > min(tokens, heads):
             raise ValueError(f"{processes} processes cannot share {tokens} tokens of {heads} heads")
+        # Uneven shares are allowed; the first processes have one token, or one head, more.
         return TokenShard(
             group=self.group,
             rank=self.group.rank(),
@@ -53,7 +58,7 @@ class TokenShard:
     Attributes:
         rank: of this process in the group.
         sizes: how many tokens each process has, in the order of the sequence.
-        heads: how many heads each process takes.
+        heads: how many heads each process attends with.
     """
 
     group: distributed.ProcessGroup
@@ -75,9 +80,11 @@ class TokenShard:
         self, *vectors: Float[Tensor, "b mine heads head_dim"]
     ) -> tuple[Float[Tensor, "b all few head_dim"], ...]:
         """From some tokens of all heads to all tokens of some heads; several tensors in one exchange."""
+        # Queries, keys and values in one exchange: [3, b, mine, heads, head_dim]
         stacked = torch.stack(vectors)
         count, batch, _, _, width = stacked.shape
         few = self.heads[self.rank]
+        # What arrives from each process: its tokens, of this process's heads.
         shapes = [(count, batch, tokens, few, width) for tokens in self.sizes]
         return self._all_to_all(stacked.split(self.heads, dim=3), shapes, dim=2).unbind(0)
 
@@ -86,6 +93,7 @@ class TokenShard:
     ) -> Float[Tensor, "b mine heads head_dim"]:
         """Back from all tokens of some heads to some tokens of all heads."""
         batch, _, _, width = attended.shape
+        # What arrives from each process: this process's tokens, of its heads.
         shapes = [(batch, self.sizes[self.rank], few, width) for few in self.heads]
         return self._all_to_all(attended.split(self.sizes, dim=1), shapes, dim=2)
 
@@ -97,6 +105,7 @@ class TokenShard:
 
     def _all_to_all(self, parts: tuple[Tensor, ...], shapes: list[tuple[int, ...]], dim: int) -> Tensor:
         """Send part i to process i, and join what comes back, of these shapes, along `dim`."""
+        # Flat buffers, because the parts of uneven shares differ in length.
         sent = torch.cat([part.reshape(-1) for part in parts])
         lengths = [torch.Size(shape).numel() for shape in shapes]
         received = sent.new_empty(sum(lengths))
@@ -106,7 +115,7 @@ class TokenShard:
         )
 
 
-def split_evenly(things: int, shares: int) -> tuple[int, ...]:
-    """Share out `things`; the first shares have one more where they do not divide."""
-    each, rest = divmod(things, shares)
+def split_evenly(count: int, shares: int) -> tuple[int, ...]:
+    """Split `count` into `shares` numbers; the first have one more where it does not divide."""
+    each, rest = divmod(count, shares)
     return tuple(each + (share < rest) for share in range(shares))

@@ -1,4 +1,4 @@
-"""What a pipeline or a training task may ask of the networks, whichever preset they come from.
+"""Protocols of codecs and encoders, and the conditions of the generators, the same for every preset.
 
 Shapes: b batch, c channels, f latent frames, t video frames = 4 (f - 1) + 1, h w latent grid = height / 8,
 width / 8. Images and videos are in [-1, 1]; latents are normalised (about unit variance); depth is in metres.
@@ -11,12 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FRAME_STRIDE = 4
-PIXEL_STRIDE = 8
+FRAME_STRIDE = 4  # video frames per latent frame, after the first, which has a latent frame of its own
+PIXEL_STRIDE = 8  # pixels per latent, along each side
 
 
 def latent_frames(frames: int) -> int:
-    """Latent frames of a video of `frames` = 4 n + 1 frames."""
+    """Latent frames of a video of `frames` = 4 n + 1 frames.
+
+    Raises:
+        ValueError: another number of frames.
+    """
     if frames < 1 or (frames - 1) % FRAME_STRIDE:
         raise ValueError(f"a codec takes 4n + 1 frames, got {frames}")
     return (frames - 1) // FRAME_STRIDE + 1
@@ -26,16 +30,15 @@ def moving_mask(
     motion: Float[Tensor, "b 3 t height width"], threshold: float
 ) -> Float[Tensor, "b 1 height width"]:
     """1 where normalised motion ever exceeds `threshold` (in image widths, about), else 0."""
-    # Squares, because torch's norm over a strided axis takes a fifth of a training step on a CPU.
+    # Squared lengths: torch's norm over a strided axis takes a fifth of a training step on a CPU.
+    # [b, t, height, width]: the squared length of the displacement
     squared = motion.square().sum(dim=1)
     return (squared.amax(1, keepdim=True) > threshold**2).to(motion.dtype)
 
 
 @runtime_checkable
 class TrajectoryCodec(Protocol):
-    """The motion-sensitive VAE: normalised motion to latents and back, and the two pictures that go with
-    it.
-    """
+    """The motion-sensitive VAE: normalised motion to latents and back, and photo and depth as conditions."""
 
     def encode_motion(
         self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
@@ -51,7 +54,7 @@ class TrajectoryCodec(Protocol):
         image: Float[Tensor, "b 3 height width"],
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> Float[Tensor, "b 3 t height width"]:
-        """The inverse of `encode_motion`; photo and depth may guide where motion has its edges."""
+        """The inverse of `encode_motion`; the decoder may place the edges of motion by photo and depth."""
         ...
 
     def encode_image(
@@ -69,7 +72,7 @@ class TrajectoryCodec(Protocol):
 
 @runtime_checkable
 class VideoCodec(Protocol):
-    """Videos to latents and back."""
+    """Videos to latents and back; decoding may use the pixels that are known already."""
 
     def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]: ...
 
@@ -79,13 +82,13 @@ class VideoCodec(Protocol):
         known: Float[Tensor, "b 3 t height width"],
         coverage: Float[Tensor, "b 1 t height width"],
     ) -> Float[Tensor, "b 3 t height width"]:
-        """The inverse of `encode_video`; what is already known (coverage 1) may guide the decoder."""
+        """The inverse of `encode_video`; the decoder may use the known pixels (coverage 1)."""
         ...
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Prompts to a fixed-length sequence of vectors."""
+    """Prompts to sequences of vectors, all of one length."""
 
     def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
         """Embeddings, zero beyond the end of each text."""
@@ -94,9 +97,10 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Tensors that condition a transformer; `None` where a preset has no such path."""
+    """Tensors that condition a transformer; `None` where a preset has no such condition."""
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> "Conditions":
+        # Conditions that are None stay None.
         moved = {
             field.name: value.to(device=device, dtype=dtype)
             for field in fields(self)
@@ -107,9 +111,10 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class STraGConditions(Conditions):
-    """What 4D-STraG is told: photo, depth, reference tokens, text, CLIP vision and motion features.
+    """Conditions of 4D-STraG: photo, depth, reference tokens, text, CLIP vision and motion features.
 
-    `grounding_probs` stand for what a prompt reader finds, so that training can tell the truth in its place.
+    `grounding_probs` replace the output of the text grounding head: training gives the ground truth (teacher
+    forcing).
     """
 
     image_latents: Float[Tensor, "b image_channels f h w"]
@@ -123,7 +128,7 @@ class STraGConditions(Conditions):
 
 @dataclass(frozen=True, kw_only=True)
 class ViSMConditions(Conditions):
-    """What 4D-ViSM is told: what the rasteriser saw, where it saw something, text and CLIP vision."""
+    """Conditions of 4D-ViSM: the rendering of the new view, where it has points, text and CLIP vision."""
 
     known_latents: Float[Tensor, "b 16 f h w"]
     known_mask: Float[Tensor, "b 4 f h w"]

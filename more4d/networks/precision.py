@@ -1,7 +1,9 @@
-"""Tensors that keep single precision in networks of a lower one: constants, and what angles and time become.
+"""Tensors that stay in float32 in networks of a lower precision.
 
-A network of low precision computes most of itself in it. Some tensors are tiny, and rounding them is felt
-everywhere: the constants that pictures are prepared with, the timestep's way in, tables of modulation.
+Most of a network can be rounded to bfloat16. Some tensors are tiny, but rounding them changes every output:
+the constants that images are normalised with, the embedding of the timestep, the tables of modulation.
+Parameters are named by their modules in `keep_in_fp32`; buffers belong to a module of the class
+`Fp32Buffers`.
 """
 
 from collections.abc import Callable
@@ -11,20 +13,21 @@ from torch import Tensor, nn
 
 
 class Fp32Buffers(nn.Module):
-    """A module whose own buffers follow it to a device, but not to another precision."""
+    """A module whose own buffers move to a device with it, but keep their type."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp32Buffers":
         own = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # `.to`, `.half` and the like, applied to every tensor
         for name, buffer in own.items():
             self._buffers[name] = buffer.to(self._buffers[name].device)
         return self
 
 
 def fp32_parameters(network: nn.Module) -> set[int]:
-    """Identities of the parameters that are loaded in single precision, whatever is asked for the others.
+    """Ids of the parameters that are loaded in float32, whatever the type of the others.
 
-    Modules name theirs, or modules that hold theirs, in `keep_in_fp32`. Training may lower them all the same.
+    `keep_in_fp32` of a module names its parameters, or submodules with all of theirs. Training may still cast
+    them.
     """
     return {
         id(parameter)
@@ -35,7 +38,7 @@ def fp32_parameters(network: nn.Module) -> set[int]:
 
 
 def fp32_buffers(network: nn.Module) -> set[int]:
-    """Identities of the buffers that keep their precision, whatever is asked for the network."""
+    """Ids of the buffers that keep their type, whatever the network is cast to."""
     return {
         id(buffer)
         for module in network.modules()
@@ -51,5 +54,5 @@ def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
 
 
 def parameter_dtype(wanted: torch.dtype, *, keep_fp32: bool) -> torch.dtype:
-    """The type of a parameter: `wanted`, or at least float32 where it is kept exact."""
+    """The type of a parameter: `wanted`, or at least float32 where it is kept in float32."""
     return torch.promote_types(wanted, torch.float32) if keep_fp32 else wanted

@@ -1,9 +1,14 @@
-"""What the prompt says of each thing in the photo, looked up before anything is generated.
+"""Text grounding: what the prompt says about each part of the photo, as probabilities for the generator.
 
-A transformer of a few layers that learns from a few thousand clips cuts things out long before it finds out
-that the caption means one of them: to tell, it must at once know what it sees, find the word for it, and read
-what is said there. Asked for these steps one by one, a single attention learns them in minutes; the generator
-is given its answers.
+A cross-attention head finds, for every cell of the photo's features, the words about it, and classifies what
+they say (which action, which direction). A transformer of a few layers that learns from a few thousand clips
+segments objects long before it finds out that the caption is about one of them: recognising the object,
+finding its word and reading what is said there would have to be learned at once. With these steps supervised
+one by one, a single attention learns them in minutes; the generator takes its probabilities as input
+channels.
+
+Module names are those of stored weights: question = queries, answer = classifier, comparisons =
+self-attention.
 """
 
 from dataclasses import dataclass, replace
@@ -19,18 +24,18 @@ from more4d.foundation.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TextGroundingConfig:
-    """Sizes of the reader.
+    """Sizes of the text grounding head.
 
     Attributes:
         feature_dim: channels of the photo's features.
         text_dim: size of the text encoder's vectors.
-        dim: size of a question.
+        dim: size of a query.
         heads: of the attention.
-        classes: sizes of the groups of answers of which one is right: as trained, the verbs and the ways of
-            `datasets.labels`, each after "scenery".
-        self_attention_blocks: how often the cells compare what they have read before they answer.
-        inverse_temperature: factor of the logits of the probabilities that a generator is told; 1 as they are trained.
-            A thing that is half believed to move goes half of its way, which is never right.
+        classes: sizes of the groups of classes, of each of which one is right: as trained, the verbs and the
+            directions of the data sets' labels, each after "scenery".
+        self_attention_blocks: blocks in which cells exchange what they have found, before the classifier.
+        inverse_temperature: factor of the logits in `TextGrounding.forward`; 1 in training. An object that
+            moves with probability one half would be moved half of its way, which is never right.
     """
 
     feature_dim: int = 96
@@ -51,15 +56,16 @@ class TextGroundingConfig:
 
     @property
     def channels(self) -> int:
-        """Of the answers."""
+        """Of the probabilities: all classes of all groups."""
         return sum(self.classes)
 
 
 class SelfAttentionBlock(nn.Module):
-    """All cells of a photo compare what they look like and what they have read; starts as the identity.
+    """Self-attention of all cells over features and found words, then a two-layer network; starts as
+    identity.
 
-    A cell on its own can only say how much it looks like a goat. That another looks more like one, or that
-    the rest of the same thing does, is what names the goat of this photo.
+    A single cell shows only how much it looks like a goat. That another looks more like one, or that the rest
+    of the same object does, decides which is the goat of this photo.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -70,23 +76,24 @@ class SelfAttentionBlock(nn.Module):
         self.tell = nn.Linear(dim, dim)
         self.between = nn.LayerNorm(2 * dim)
         self.think = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+        # ask = qkv projection, tell = output projection, think = feed-forward, in the names of stored weights
         for last in (self.tell, self.think[-1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(
-        self, read: Float[Tensor, "b cells dim"], asked: Float[Tensor, "b cells dim"]
+        self, found: Float[Tensor, "b cells dim"], queries: Float[Tensor, "b cells dim"]
     ) -> Float[Tensor, "b cells dim"]:
-        # Normalised together: how long `read` is beside `asked` says how well the best word fits.
-        both = self.ask(self.before(torch.cat([read, asked], dim=-1)))
-        split = rearrange(both, "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
-        told = scaled_dot_product_attention(*split)
-        read = read + self.tell(rearrange(told, "b heads n d -> b n (heads d)"))
-        return read + self.think(self.between(torch.cat([read, asked], dim=-1)))
+        # Normalised together: the length of `found` relative to `queries` shows how well the best word fits.
+        qkv = self.ask(self.before(torch.cat([found, queries], dim=-1)))
+        split = rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
+        attended = scaled_dot_product_attention(*split)
+        found = found + self.tell(rearrange(attended, "b heads n d -> b n (heads d)"))
+        return found + self.think(self.between(torch.cat([found, queries], dim=-1)))
 
 
 class TextGrounding(nn.Module):
-    """Every cell of the photo asks the prompt about itself."""
+    """Cross-attention from the cells of the photo to the words of the prompt, and a classifier."""
 
     def __init__(self, config: TextGroundingConfig) -> None:
         super().__init__()
@@ -94,7 +101,7 @@ class TextGrounding(nn.Module):
         self.question = nn.Sequential(
             nn.Linear(config.feature_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
         )
-        # The zero that is added beside the words can be attended to as well: of most cells nothing is said.
+        # The zero key that is added to the words can be attended to as well: the prompt names few cells.
         self.attention = nn.MultiheadAttention(
             config.dim,
             config.heads,
@@ -113,10 +120,10 @@ class TextGrounding(nn.Module):
     def forward(
         self, features: Float[Tensor, "b feature_dim rows columns"], text: Float[Tensor, "b length text_dim"]
     ) -> Float[Tensor, "b channels rows columns"]:
-        """Probabilities of the answers, on the grid of the features, and group after group.
+        """Probabilities of the classes, group after group, on the grid of the features.
 
-        What a generator is told had better be plain: told the 16 numbers in front of these probabilities, it
-        had not begun to listen after 800 steps.
+        The generator learns quickly from probabilities: given the 16 hidden channels before the classifier
+        instead, it did not yet use them after 800 steps.
         """
         inverse_temperature = self.config.inverse_temperature
         return torch.cat(
@@ -126,30 +133,30 @@ class TextGrounding(nn.Module):
     def groups(
         self, features: Float[Tensor, "b feature_dim rows columns"], text: Float[Tensor, "b length text_dim"]
     ) -> tuple[Float[Tensor, "b _ rows columns"], ...]:
-        """Logits of each group of answers; all-zero vectors of `text` are padding."""
+        """Logits of each group of classes; all-zero vectors of `text` are padding."""
         dtype = self.question[0].weight.dtype
-        asked = self.question(rearrange(features, "b c h w -> b (h w) c").to(dtype))
+        queries = self.question(rearrange(features, "b c h w -> b (h w) c").to(dtype))  # [b, cells, dim]
         text = text.to(dtype)
+        # Text encoders pad with zero vectors.
         padding = (text == 0).all(-1)
-        read, _ = self.attention(asked, text, text, key_padding_mask=padding, need_weights=False)
-        for comparison in self.comparisons:
-            read = comparison(read, asked)
-        answers = rearrange(self.answer(read), "b (h w) c -> b c h w", h=features.shape[-2])
-        return answers.float().split(self.config.classes, dim=1)
+        found, _ = self.attention(queries, text, text, key_padding_mask=padding, need_weights=False)
+        for block in self.comparisons:
+            found = block(found, queries)
+        logits = rearrange(self.answer(found), "b (h w) c -> b c h w", h=features.shape[-2])
+        return logits.float().split(self.config.classes, dim=1)
 
 
-def with_more_blocks(reader: TextGrounding, config: TextGroundingConfig) -> TextGrounding:
-    """A reader of configuration `config`, which may have more comparisons, with the logits of `reader`
-    until it is trained.
+def with_more_blocks(head: TextGrounding, config: TextGroundingConfig) -> TextGrounding:
+    """A head of configuration `config`, which may have more self-attention blocks, with the logits of `head`.
 
     Raises:
-        ConfigError: the two differ in more than these and how sharp they are, or `config` has fewer.
+        ConfigError: the two differ in more than these and the temperature, or `config` has fewer blocks.
     """
-    had = reader.config
+    had = head.config
     if replace(
         config, self_attention_blocks=had.self_attention_blocks, inverse_temperature=had.inverse_temperature
     ) != had or (config.self_attention_blocks < had.self_attention_blocks):
-        raise ConfigError(f"options.reader is {config}, and the reader to go on from is {reader.config}")
+        raise ConfigError(f"options.text_grounding is {config}, but the head to start from is {head.config}")
     grown = TextGrounding(config)
-    grown.load_state_dict(grown.state_dict() | reader.state_dict())
+    grown.load_state_dict(grown.state_dict() | head.state_dict())
     return grown

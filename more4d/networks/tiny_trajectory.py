@@ -1,10 +1,10 @@
-"""The trajectory codec of the tiny preset: learned in minutes on a CPU, behind the interface of the Wan one.
+"""The trajectory codec of the tiny preset, trained in minutes on a CPU, with the interface of the Wan codec.
 
-Two facts about motion shape it. Motion is stored per pixel of the photo, so all frames of a clip share the
-photo's edges: the decoder finds coarse motion on a grid of 4x4 pixels and sharpens it once per clip, every
-pixel choosing among the nine coarse cells around it (convex upsampling, as in RAFT, Teed and Deng 2020). And
-frame 0 never moves, so the first latent frame is free: it tells which pixels move at all, and gates the rest
-to exact stillness.
+Two properties of motion shape it. Motion is stored per pixel of the photo, so all frames of a clip have the
+photo's edges: the decoder finds coarse motion on a grid of 4x4 pixels and sharpens it once per clip, each
+pixel as a mixture of the nine coarse cells around it (convex upsampling, as in RAFT, Teed and Deng 2020). And
+frame 0 never moves, so the first latent frame is free: it encodes which pixels move at all, and the decoder's
+gate sets the motion of the others to exactly zero.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.codec_blocks import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames, moving_mask
+from more4d.networks.tiny_video import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 
-COARSE = 4
-"""Pixels per cell of the decoder's coarse motion."""
-
+COARSE = 4  # pixels per cell of the decoder's coarse motion, along each side
+# Factors of the untrained latents, so that typical ones are of order 1.
 MOTION_SCALE = 5.0
 OCCUPANCY_SCALE = 2.0
-"""Units of the untrained latents, so that typical ones are of order 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class TinyTrajectoryConfig:
         width: channels inside encoder and decoder.
         guide_width: channels of the network that sharpens coarse motion.
         stem_width: channels of the network that reads the photo for the generator.
-        gain: motion enters as tanh(gain x / 2): 1 is the published squashing; small motions want more.
+        gain: motion enters as tanh(gain x / 2): 1 is the published mapping; more resolves small motions.
         moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
     """
 
@@ -52,11 +50,11 @@ class TinyTrajectoryConfig:
 
 
 class MotionEncoder(nn.Module):
-    """Squashed motion to latents: an average that needs no training, and a correction that is learned.
+    """Motion in (-1, 1) to latents: an average that needs no training, and a learned correction.
 
-    A latent cell stands for 8x8 pixels in four frames: twelve numbers of mean motion fit into its channels.
-    The mean is over the pixels that move, so that an object's edge does not halve its motion. The first
-    latent frame holds how much of each quarter of a cell moves, and the mean over the whole path.
+    A latent stands for 8x8 pixels in four frames: twelve numbers of mean motion fit into its channels. The
+    mean is over the pixels that move, so that an object's edge does not halve its motion. The first latent
+    frame holds which fraction of each quarter of the 8x8 pixels moves, and the mean over the whole path.
     """
 
     def __init__(self, config: TinyTrajectoryConfig) -> None:
@@ -75,9 +73,10 @@ class MotionEncoder(nn.Module):
     def forward(
         self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
     ) -> Float[Tensor, "b 16 f h w"]:
-        path = motion.mean(2)
+        path = motion.mean(2)  # [b, 3, height, width], the mean over time
         folded = frames_to_channels(motion)
         batch, groups = folded.shape[:2]
+        # Pixel blocks to channels: [b, 4, height, width] -> [b, 64, height / 4, width / 4]
         first = self.first(pixel_unshuffle(torch.cat([moving, path], 1), COARSE))[:, None]
         later = self.later(pixel_unshuffle(folded.flatten(0, 1), COARSE))
         x = torch.cat([first, rearrange(later, "(b f) c h w -> b f c h w", b=batch)], 1)
@@ -85,6 +84,7 @@ class MotionEncoder(nn.Module):
         x = self.out(self.coarse(self.mix(x, groups + 1)))
         learned = rearrange(x, "(b f) c h w -> b c f h w", b=batch)
 
+        # First latent frame: four fractions of moving pixels, and the mean path. Later ones: mean motion.
         quarters = pixel_unshuffle(avg_pool2d(moving, COARSE), 2)
         summary = torch.cat([OCCUPANCY_SCALE * quarters, MOTION_SCALE * masked_mean(path, moving)], 1)
         means = masked_mean(folded.flatten(1, 2), moving)
@@ -94,7 +94,7 @@ class MotionEncoder(nn.Module):
 
 
 class MotionDecoder(nn.Module):
-    """Latents, photo and depth to squashed motion and the logit of 'this pixel moves'."""
+    """Latents, photo and depth to motion in (-1, 1) and the logit of "this pixel moves"."""
 
     def __init__(self, config: TinyTrajectoryConfig) -> None:
         super().__init__()
@@ -109,6 +109,7 @@ class MotionDecoder(nn.Module):
         self.guide_blocks = nn.ModuleList([ResidualBlock(guide) for _ in range(3)])
         self.guide_latent = nn.Conv2d(guide, guide, 1)
         self.guide_out = nn.Conv2d(guide, (9 + 1) * COARSE**2, 3, padding=1)
+        # Small weights: at first motion is the average, and all neighbours weigh the same.
         for layer in (self.motion, self.guide_out):
             nn.init.zeros_(layer.bias)
             nn.init.normal_(layer.weight, std=1e-3)
@@ -126,26 +127,30 @@ class MotionDecoder(nn.Module):
             x = block(x)
         x = self.fine(pixel_shuffle(silu(self.up(x)), 2))
         x = rearrange(x, "(b f) c h w -> b f c h w", b=batch)
+        # Coarse motion: the inverse of the encoder's average, and a learned correction.
         averaged = rearrange(latents[:, : 3 * FRAME_STRIDE, 1:], "b c f h w -> (b f) c h w") / MOTION_SCALE
         cells = interpolate(averaged, scale_factor=2.0, mode="nearest") + self.motion(x[:, 1:].flatten(0, 1))
 
+        # Once per clip: mixing weights and gate from the photo's edges, depth and the first latent frame.
         guide = self.guide_in(pixel_unshuffle(torch.cat([image, depth, local_contrast(depth)], 1), COARSE))
         guide = guide + self.guide_latent(x[:, 0])
         for block in self.guide_blocks:
             guide = block(guide)
         weights, gate = self.guide_out(silu(guide)).split([9 * COARSE**2, COARSE**2], 1)
+        # All frames are upsampled with the same weights.
         later = convex_upsample(rearrange(cells, "(b f) c h w -> b (f c) h w", b=batch), weights)
         later = rearrange(later, "b (f c) h w -> b f c h w", f=frames - 1)
         first = torch.zeros_like(later[:, 0, :3])[:, :, None]
         occupancy = pixel_shuffle(latents[:, :4, 0], 2) / OCCUPANCY_SCALE
-        gate = gate + 8 * (occupancy - 0.5)
+        gate = gate + 8 * (occupancy - 0.5)  # at first, more than half of a quarter must move
         return channels_to_frames(later, first), pixel_shuffle(gate, COARSE)
 
 
 def masked_mean(
     values: Float[Tensor, "b c height width"], mask: Float[Tensor, "b 1 height width"]
 ) -> Float[Tensor, "b c h w"]:
-    """Mean over the pixels of each latent cell that `mask` holds; 0 where it holds none."""
+    """Mean over the pixels of each 8x8 block where `mask` is 1; 0 where there are none."""
+    # Mean of values * mask over mean of mask; the clamp is one pixel of 64.
     share = avg_pool2d(mask, PIXEL_STRIDE)
     return avg_pool2d(values * mask, PIXEL_STRIDE) / share.clamp(min=1 / PIXEL_STRIDE**2)
 
@@ -158,7 +163,7 @@ def pad_channels(
 
 
 class PhotoStem(nn.Module):
-    """A picture to channels on the latent grid: the condition of the generator."""
+    """An image to channels on the latent grid: a condition of the generator."""
 
     def __init__(self, channels_in: int, width: int, channels_out: int, depth: int) -> None:
         super().__init__()
@@ -174,12 +179,12 @@ class PhotoStem(nn.Module):
             nn.Conv2d(width * 3 // 2, channels_out, 1),
         )
 
-    def forward(self, picture: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c_out h w"]:
-        return self.layers(pixel_unshuffle(picture, 2))
+    def forward(self, image: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c_out h w"]:
+        return self.layers(pixel_unshuffle(image, 2))
 
 
 class TinyTrajectoryCodec(nn.Module):
-    """`interface.TrajectoryCodec` in small. Buffers hold the latent statistics of its training set."""
+    """`interface.TrajectoryCodec`. Buffers hold the latent statistics of the training set."""
 
     def __init__(self, config: TinyTrajectoryConfig) -> None:
         super().__init__()
@@ -190,7 +195,7 @@ class TinyTrajectoryCodec(nn.Module):
         self.depth_stem = PhotoStem(2, config.stem_width // 2, config.depth_channels, 1)
         self.latent_mean: Tensor
         self.latent_std: Tensor
-        # Statistics per latent frame kind (first, later): the first one means something else.
+        # Statistics of the first latent frame, which means something else, and of the later ones.
         self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels))
         self.register_buffer("latent_std", torch.ones(2, config.latent_channels))
 
@@ -202,14 +207,14 @@ class TinyTrajectoryCodec(nn.Module):
         return torch.atanh(squashed.clamp(-0.9995, 0.9995)) * (2 / self.config.gain)
 
     def moving_mask(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 1 height width"]:
-        """1 where a pixel ever leaves its place by more than the threshold."""
+        """1 where a pixel ever moves by more than the threshold."""
         return moving_mask(motion, self.config.moving_threshold)
 
     def encode_raw(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
-        """Latents before normalisation: what codec training sees.
+        """Latents before normalisation, which the codec is trained on.
 
         Raises:
-            ValueError: the clip has other than 4n + 1 frames, or only one: that has no motion.
+            ValueError: the clip does not have 4n + 1 frames, or has only one, which has no motion.
         """
         if latent_frames(motion.shape[2]) < 2:
             raise ValueError("motion needs at least 5 frames, got 1")
@@ -221,14 +226,15 @@ class TinyTrajectoryCodec(nn.Module):
         image: Float[Tensor, "b 3 height width"],
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
-        """Squashed motion without the gate, and the gate's logit."""
+        """Motion in (-1, 1) without the gate, and the gate's logit."""
         dtype = latents.dtype
         return self.decoder(latents, image.to(dtype), scaled_log_depth(depth_m).to(dtype))
 
     def encode_motion(
         self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
     ) -> Float[Tensor, "b 16 f h w"]:
-        """See `interface.TrajectoryCodec`. This codec's posterior has no width, so noise changes nothing."""
+        """See `interface.TrajectoryCodec`. This codec is deterministic and does not use `noise`."""
+        # Normalised to unit variance per channel, for flow matching.
         mean, std = self.statistics(latent_frames(motion.shape[2]))
         return (self.encode_raw(motion) - mean) / std
 
@@ -238,7 +244,7 @@ class TinyTrajectoryCodec(nn.Module):
         image: Float[Tensor, "b 3 height width"],
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> Float[Tensor, "b 3 t height width"]:
-        """See `interface.TrajectoryCodec`; a pixel whose gate says 'still' does not move at all."""
+        """See `interface.TrajectoryCodec`; a pixel whose gate is closed does not move at all."""
         mean, std = self.statistics(latents.shape[2])
         squashed, gate = self.decode_raw(latents.to(mean) * std + mean, image, depth_m)
         return self.unsquash(squashed) * soft_gate(gate)[:, :, None]
@@ -266,29 +272,32 @@ class TinyTrajectoryCodec(nn.Module):
 
 
 def soft_gate(logit: Tensor) -> Tensor:
-    """0 below probability 0.35, 1 above 0.65, smooth between: a leaky gate would let still pixels drift."""
+    """0 below probability 0.35, 1 above 0.65: with a plain sigmoid still pixels would drift."""
     return ((torch.sigmoid(logit) - 0.35) / 0.3).clamp(0, 1)
 
 
 def scaled_log_depth(depth_m: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
-    """Log depth relative to the picture's median, roughly in [-1, 1]; independent of the scene's scale."""
+    """Log depth relative to the image's median, about in [-1, 1]; independent of the scene's scale."""
     log = depth_m.log()
+    # The median is not changed by a few far pixels.
     median = log.flatten(1).median(1).values.view(-1, 1, 1, 1)
     return ((log - median) / 2).clamp(-2, 2)
 
 
 def local_contrast(depth: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
-    """Depth minus its surroundings (15 pixels): what stands out from its background."""
+    """Depth minus its mean over 15x15 pixels: objects in front of their background stand out."""
     return 4 * (depth - avg_pool2d(depth, 15, 1, 7, count_include_pad=False))
 
 
 def convex_upsample(
     cells: Float[Tensor, "b c h w"], logits: Float[Tensor, "b weights h w"]
 ) -> Float[Tensor, "b c height width"]:
-    """Each of the COARSE^2 pixels of a cell takes a convex mixture of the 3x3 cells around it (RAFT)."""
+    """Each of the COARSE^2 pixels of a cell as a convex mixture of the 3x3 cells around it (RAFT)."""
+    # logits: 9 neighbours x 16 pixels for every cell
     height, width = cells.shape[-2:]
     weights = rearrange(logits, "b (k p) h w -> b k p (h w)", k=9).float().softmax(1).to(cells.dtype)
     padded = nn.functional.pad(cells, (1, 1, 1, 1), mode="replicate")
+    # [b, cells, c, 9] x [b, cells, 9, pixels] -> [b, cells, c, pixels]
     around = rearrange(nn.functional.unfold(padded, 3), "b (c k) n -> b n c k", k=9)
     fine = around @ rearrange(weights, "b k p n -> b n k p")
     return pixel_shuffle(rearrange(fine, "b (h w) c p -> b (c p) h w", h=height, w=width), COARSE)

@@ -1,8 +1,9 @@
-"""The trajectory codec of MoRe4D (arXiv 2512.05044): adapters between motion and pictures around a video VAE.
+"""The trajectory codec of MoRe4D (arXiv 2512.05044): adapters around a video VAE.
 
-Normalised motion becomes a motion image m = 2 E(x) - 1, which at initialisation is tanh(x / 2), then latents:
+Normalised motion x (`geometry.motion`) becomes an image m, which the VAE encodes like a video:
 
-    z = ((mu - mean) / std - trajectory_mean) / trajectory_std
+    m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at initialisation: m = tanh(x /
+    2) z = ((mu - mean) / std - trajectory_mean) / trajectory_std
 
 and back through both inverses, the VAE's decoder and the decoder adapter. All statistics live in the weights.
 """
@@ -20,19 +21,20 @@ from torch.nn.functional import pad, silu
 from torch.utils.checkpoint import checkpoint
 
 from more4d.foundation.errors import ConfigError
-from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.camera import robust_quantile
 from more4d.networks.video_vae import (
     LatentStatistics,
     WanVideoVae,
     WanVideoVaeConfig,
 )
 
-GROUPS = 32
-FRAMES_PER_CHUNK = 4
+GROUPS = 32  # of all group norms, as published
+FRAMES_PER_CHUNK = 4  # through an adapter at once: its features have 128 channels at full resolution
+# Range of the published linear depth image.
 MAX_DEPTH_M = 1e4
 MIN_DEPTH_M = 1e-5
-MIN_LOG_RANGE = 0.05
-MAX_MOTION = 6.0  # of normalised motion; its picture is 0.995, and beyond it small errors become large
+MIN_LOG_RANGE = 0.05  # of log depth between the quantiles: a flat wall stays grey
+MAX_MOTION = 6.0  # of normalised motion: m = 0.995, beyond which atanh magnifies small errors
 # Statistics of trajectory latents that the released 4D-STraG works in, after Wan's own.
 PUBLISHED_TRAJECTORY_MEAN = (
     0.9336647, -1.5638999, 0.0971676, -0.0003718, -0.4085754, 2.2521055, -1.7826537, 1.4354854,
@@ -53,9 +55,9 @@ class WanTrajectoryVaeConfig:
     Attributes:
         video: the video VAE inside.
         adapter_width: channels inside the adapters, a multiple of 32.
-        adapters: "learned", or "closed": motion x is the picture tanh(x / 2), as where the encoder adapter
-            begins, and comes back by the inverse. That needs no training.
-        depth_style: how a depth map becomes a picture: "log" (robust, ours) or "linear" (as published).
+        adapters: "learned", or "closed": the closed form tanh(x / 2) that the encoder adapter is at
+            initialisation, and its inverse. That needs no training.
+        depth_style: how a depth map becomes an image: "log" (robust) or "linear" (as published).
         motion_units: the unit of each axis of motion inside the codec, in units of `geometry.motion`.
     """
 
@@ -71,7 +73,7 @@ class WanTrajectoryVaeConfig:
 
 
 class AdapterBlock(nn.Module):
-    """Twice group norm, swish and convolution, added to the input."""
+    """Residual block: twice group norm, swish and 3x3 convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class AdapterBlock(nn.Module):
 
 
 class AdapterStage(nn.Module):
-    """Blocks at one resolution. It exists for the published names (`down.0.block.0`, `up.0.block.1`)."""
+    """Blocks at one resolution; a module for the published names (`down.0.block.0`, `up.0.block.1`)."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class AdapterStage(nn.Module):
 
 
 class EncoderAdapter(nn.Module):
-    """Normalised motion of single frames to pictures in (0, 1); at initialisation the plain sigmoid."""
+    """E(x): normalised motion of single frames to images in (0, 1); at initialisation the plain sigmoid."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -104,19 +106,18 @@ class EncoderAdapter(nn.Module):
         self.down = nn.Sequential(AdapterStage(width, 1))
         self.norm_out = nn.GroupNorm(GROUPS, width, eps=1e-6)
         self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
+        # r(x) = 0, so that E(x) is the sigmoid at first.
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, motion: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-        """In float32 whatever the weights are: near one half, where all small motion lies, bfloat16 has
-        steps of a hundredth of a picture.
-        """
+        """In float32 whatever the weights are: bfloat16 is too coarse near 1/2, where small motion lies."""
         x = self.down(self.conv_in(motion.to(self.conv_in.weight.dtype)))
         return torch.sigmoid(motion.float() + self.conv_out(silu(self.norm_out(x))).float())
 
 
 class DecoderAdapter(nn.Module):
-    """Decoded motion pictures of single frames to normalised motion."""
+    """Decoded motion images of single frames to normalised motion."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -125,8 +126,8 @@ class DecoderAdapter(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, width, eps=1e-6)
         self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
 
-    def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-        x = self.up(self.conv_in(picture.to(self.conv_in.weight.dtype)))
+    def forward(self, image: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        x = self.up(self.conv_in(image.to(self.conv_in.weight.dtype)))
         return self.conv_out(silu(self.norm_out(x)))
 
 
@@ -138,18 +139,19 @@ class ClosedFormEncoder(nn.Module):
 
 
 class ClosedFormDecoder(nn.Module):
-    """The inverse of `ClosedFormEncoder`, of pictures in [-1, 1]; motion beyond `MAX_MOTION` is cut."""
+    """The inverse of `ClosedFormEncoder`, of images in [-1, 1]: x = 2 atanh(m), up to `MAX_MOTION`."""
 
-    def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+    def forward(self, image: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+        # atanh is infinite at 1.
         widest = math.tanh(MAX_MOTION / 2)
-        return 2 * torch.atanh(picture.float().clamp(-widest, widest))
+        return 2 * torch.atanh(image.float().clamp(-widest, widest))
 
 
 class WanTrajectoryVae(nn.Module):
     """`interface.TrajectoryCodec` and `interface.VideoCodec` as published. Latents are float32.
 
-    To train the adapters, freeze the weights of `video`, not the graph: the encoder adapter learns through
-    it.
+    To train the adapters, freeze the weights of `video`, not its graph: the gradient of the encoder adapter
+    passes through it.
     """
 
     def __init__(self, config: WanTrajectoryVaeConfig) -> None:
@@ -168,8 +170,8 @@ class WanTrajectoryVae(nn.Module):
     ) -> Float[Tensor, "b 16 f h w"]:
         """See `interface.TrajectoryCodec`.
 
-        The sample is drawn, then normalised. (The reference normalises the mean and adds noise of the raw
-        width, which is 1.1 to 3.3 times too much.)
+        The posterior is sampled, then normalised. (The reference normalises the mean and adds noise of the
+        raw standard deviation, which is 1.1 to 3.3 times too much.)
         """
         mean, log_variance = self.posterior(motion)
         return self.normalised(mean if noise is None else sample_posterior(mean, log_variance, noise))
@@ -181,13 +183,13 @@ class WanTrajectoryVae(nn.Module):
         return self.video.posterior(self.motion_image(motion))
 
     def normalised(self, raw: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 16 f h w"]:
-        """Latents as a generator knows them, of latents as the VAE makes them."""
+        """Latents of the generator from latents of the VAE: both normalisations."""
         return self.trajectory_statistics.normalise(self.video.statistics.normalise(raw))
 
     def motion_image(
         self, motion: Float[Tensor, "b 3 t height width"]
     ) -> Float[Tensor, "b 3 t height width"]:
-        """The picture of motion that the VAE sees, in (-1, 1)."""
+        """m = 2 E(x) - 1, the image of motion that the VAE encodes, in (-1, 1)."""
         return 2 * self._by_frames(self.encoder_adapter, motion / self._units(motion)) - 1
 
     def decode_motion(
@@ -196,10 +198,11 @@ class WanTrajectoryVae(nn.Module):
         image: Float[Tensor, "b 3 height width"],
         depth_m: Float[Tensor, "b 1 height width"],
     ) -> Float[Tensor, "b 3 t height width"]:
-        """See `interface.TrajectoryCodec`. This decoder needs no guide: `image` and `depth_m` change nothing.
+        """See `interface.TrajectoryCodec`. This decoder does not use `image` and `depth_m`.
 
-        In training all frames are as decoded; otherwise frame 0, which cannot have moved, is exactly zero.
+        In training all frames are as decoded; otherwise frame 0, whose motion is zero by definition, is zero.
         """
+        # The inverses in reverse order: trajectory statistics, Wan's statistics, VAE decoder, adapter.
         raw = self.video.statistics.denormalise(self.trajectory_statistics.denormalise(latents))
         motion = self._by_frames(self.decoder_adapter, self.video.decode_raw(raw)).float()
         motion = motion * self._units(motion)
@@ -214,9 +217,9 @@ class WanTrajectoryVae(nn.Module):
     def encode_depth(
         self, depth_m: Float[Tensor, "b 1 height width"], frames: int
     ) -> Float[Tensor, "b 16 f h w"]:
-        """See `interface.TrajectoryCodec`; the depth map enters the VAE as a grey picture."""
-        picture = depth_to_image(depth_m, self.config.depth_style)
-        return self.encode_image(repeat(picture, "b 1 h w -> b 3 h w"), frames)
+        """See `interface.TrajectoryCodec`; the VAE encodes the depth map as a grey image."""
+        grey = depth_to_image(depth_m, self.config.depth_style)
+        return self.encode_image(repeat(grey, "b 1 h w -> b 3 h w"), frames)
 
     def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
         """See `interface.VideoCodec`."""
@@ -237,12 +240,12 @@ class WanTrajectoryVae(nn.Module):
     def _by_frames(
         self, adapter: nn.Module, video: Float[Tensor, "b 3 t height width"]
     ) -> Float[Tensor, "b 3 t height width"]:
-        """Every frame through a picture network, a few at a time: their features are large."""
+        """Every frame through an adapter, a few at a time: their features are large."""
         run: Callable[[Tensor], Tensor] = adapter
         if self.video.recompute and torch.is_grad_enabled():
             run = lambda few: checkpoint(adapter, few, use_reentrant=False)  # noqa: E731
-        pictures = rearrange(video, "b c t h w -> (b t) c h w")
-        done = torch.cat([run(few) for few in pictures.split(FRAMES_PER_CHUNK)])
+        images = rearrange(video, "b c t h w -> (b t) c h w")
+        done = torch.cat([run(few) for few in images.split(FRAMES_PER_CHUNK)])
         return rearrange(done, "(b t) c h w -> b c t h w", b=video.shape[0])
 
 
@@ -251,14 +254,14 @@ def sample_posterior(
     log_variance: Float[Tensor, "b 16 f h w"],
     noise: Float[Tensor, "b 16 f h w"],
 ) -> Float[Tensor, "b 16 f h w"]:
-    """A sample of a posterior, in float32, from standard normal `noise`."""
+    """mu + sigma noise in float32, with standard normal `noise` and sigma = exp(log_variance / 2)."""
     return mean.float() + torch.exp(log_variance.float() / 2) * noise
 
 
 def depth_to_image(
     depth_m: Float[Tensor, "b 1 height width"], style: DepthStyle
 ) -> Float[Tensor, "b 1 height width"]:
-    """Depth as a picture in [-1, 1], near dark and far bright, each sample for itself.
+    """Depth as an image in [-1, 1], near dark and far bright, each sample for itself.
 
     "log": the logarithm of depth between its 2nd and 98th percentile; pixels without a depth are far.
     "linear": between minimum and maximum, as published; one far pixel flattens the rest.
@@ -266,25 +269,28 @@ def depth_to_image(
     Raises:
         ValueError: "log" finds no finite, positive depth in a sample.
     """
-    pictures = [
+    images = [
         (_log_depth_image if style == "log" else _linear_depth_image)(sample) for sample in depth_m.float()
     ]
-    return torch.stack(pictures)
+    return torch.stack(images)
 
 
 def _log_depth_image(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
     known = torch.isfinite(depth_m) & (depth_m > 0)
     if not bool(known.any()):
         raise ValueError("no pixel has a finite, positive depth")
+    # Unknown pixels become log 1 = 0 here, and white at the end.
     log = torch.where(known, depth_m, torch.ones_like(depth_m)).log()
     near, far = robust_quantile(log[known], 0.02), robust_quantile(log[known], 0.98)
+    # [near, far] -> [-1, 1]
     spread = (far - near).clamp_min(MIN_LOG_RANGE)
-    picture = ((2 * log - near - far) / spread).clamp(-1, 1)
-    return torch.where(known, picture, torch.ones_like(picture))
+    image = ((2 * log - near - far) / spread).clamp(-1, 1)
+    return torch.where(known, image, torch.ones_like(image))
 
 
 def _linear_depth_image(depth_m: Float[Tensor, "1 height width"]) -> Float[Tensor, "1 height width"]:
     depth_m = depth_m.clamp(0, MAX_DEPTH_M)
+    # Missing depth becomes 1 m, as in the reference.
     depth_m = torch.where(depth_m >= MIN_DEPTH_M, depth_m, torch.ones_like(depth_m))
     near, far = depth_m.min(), depth_m.max()
     return 2 * (depth_m - near) / (far - near + 1e-8) - 1

@@ -1,4 +1,7 @@
-"""4D-ViSM, stage two of MoRe4D (arXiv 2512.05044): the video of a new view, where part of it is known."""
+"""4D-ViSM of MoRe4D (arXiv 2512.05044): completes the video of a novel view where its rendering has holes.
+
+Input of the transformer, concatenated along channels: [ noisy (16) | mask (4) | known (16) ].
+"""
 
 from dataclasses import dataclass
 
@@ -15,11 +18,11 @@ from more4d.networks.wan import WanConfig, WanTransformer
 
 @dataclass(frozen=True, kw_only=True)
 class ViSMConfig:
-    """Channels of the input, in their order (noisy | mask | known), and the transformer that takes them.
+    """Channels of the input, in their order (noisy | mask | known), and the transformer.
 
     Attributes:
-        background_fill: what the known video shows in its holes: what lies behind them
-            (`geometry.background_fill.fill_background`), or mid grey, as published.
+        background_fill: whether the holes of the known video are filled with the background behind them
+            (`fill_background`), or mid grey, as published.
     """
 
     wan: WanConfig
@@ -28,10 +31,10 @@ class ViSMConfig:
     background_fill: bool = False
 
     def __post_init__(self) -> None:
-        parts = (self.latent_channels, self.mask_channels, self.latent_channels)
-        if sum(parts) != self.wan.in_channels:
+        channels = (self.latent_channels, self.mask_channels, self.latent_channels)
+        if sum(channels) != self.wan.in_channels:
             raise ConfigError(
-                f"noisy | mask | known channels {' + '.join(map(str, parts))} = {sum(parts)}"
+                f"noisy | mask | known channels {' + '.join(map(str, channels))} = {sum(channels)}"
                 f" must equal wan.in_channels {self.wan.in_channels}"
             )
         if self.wan.out_channels != self.latent_channels:
@@ -41,7 +44,7 @@ class ViSMConfig:
 
 
 class ViSM(nn.Module):
-    """Noise level and conditions in, velocity of the video latents out."""
+    """Velocity of noisy video latents at a noise level, under `ViSMConditions`."""
 
     def __init__(self, config: ViSMConfig) -> None:
         super().__init__()
@@ -56,36 +59,39 @@ class ViSM(nn.Module):
         Raises:
             ValueError: sizes do not fit, or a condition does not belong to this configuration.
         """
+        # Shape: 36 channels in the published sizes, as Wan2.1-Fun InP has them.
         latents = torch.cat([noisy, conditions.known_mask, conditions.known_latents], dim=1)
+        # Flow matching: x_sigma = (1 - sigma) x + sigma noise; the network is trained on v = noise - x.
         velocity = self.transformer(latents, 1000.0 * sigma.float(), conditions.text, image=conditions.clip)
         return velocity.to(noisy.dtype)
 
     def enable_gradient_checkpointing(self) -> None:
-        """Keep only what enters each block; the rest is computed again on the way back."""
+        """Keep only the input of each block; the rest is computed again in the backward pass."""
         self.transformer.enable_gradient_checkpointing()
 
 
 def masked_video(
     video: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
 ) -> Float[Tensor, "b 3 t height width"]:
-    """What is known of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
+    """The known part of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
     return video * coverage
 
 
 def pack_mask(
     coverage: Float[Tensor, "b 1 t height width"], grid: tuple[int, int]
 ) -> Float[Tensor, "b 4 f h w"]:
-    """Coverage (1 = known) as mask channels: the four frames behind a latent frame, resized to `grid` (h, w).
+    """Coverage (1 = known) as mask channels: the four frames of each latent frame, resized to `grid` (h, w).
 
-    The first frame alone stands behind the first latent frame, so there it fills all four channels.
+    The first latent frame stands for one frame only, which fills all four channels.
 
     Raises:
         ValueError: the number of frames is not 4n + 1.
     """
-    latent_frames(coverage.shape[2])
+    latent_frames(coverage.shape[2])  # raises where the frames are not 4n + 1
     first = repeat(coverage[:, :, :1], "b 1 1 h w -> b 1 t h w", t=FRAME_STRIDE)
     grouped = rearrange(
         torch.cat([first, coverage[:, :, 1:]], dim=2), "b 1 (f t) h w -> (b f) t h w", t=FRAME_STRIDE
     )
+    # Every frame is resized by itself: [(b f), 4, height, width] -> [(b f), 4, h, w]
     packed = functional.interpolate(grouped, size=grid, mode="bilinear", align_corners=False)
     return rearrange(packed, "(b f) t h w -> b t f h w", b=coverage.shape[0])

@@ -1,77 +1,69 @@
-"""The Wan2.1 video transformer with what MoRe4D adds to it. The only module that imports diffusers' Wan.
+"""The Wan2.1 video transformer (arXiv 2503.20314) with what Wan2.1-Fun and MoRe4D add to it.
 
-Added to diffusers' transformer: reference tokens in front of the video (Wan2.1-Fun V1.1 Control), a camera
-adapter (Wan2.1-Fun V1.1 Control-Camera), the Motion Perception Module inside the blocks (MoRe4D), any text
-length, and single precision for rotary angles and for the timestep until it modulates tokens, whatever the
-type of the other weights.
+    latents -> patches -+-> [reference tokens | video tokens] -> blocks -> norm, head -> velocity
+                        |                                          ^
+    timestep -----------+-- modulation (6 vectors per block) ------+
+    text, CLIP image ------ cross-attention -----------------------+
+    motion features ------- Motion Perception Module --------------+
+
+Additions to the plain Wan transformer: reference tokens in front of the video (Wan2.1-Fun V1.1 Control), the
+Motion Perception Module inside the blocks (MoRe4D, arXiv 2512.05044), text of any length up to the
+configured one, and float32 for rotary angles and for the timestep up to the modulation, whatever the type of
+the weights.
+Parameter names are those of diffusers' `WanTransformer3DModel`.
 """
 
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKLWan
-from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
-from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_wan import (
-    WanAttention,
-    WanAttnProcessor,
-    WanTransformer3DModel,
-    WanTransformerBlock,
-)
 from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from more4d.networks.context_parallel import ContextParallel, TokenShard
 from more4d.networks.motion_perception import MotionModulation, TokenSpan
-from more4d.networks.rotary import Float64Timesteps, apply_rotary, rotary_table
 from more4d.networks.wan_config import WanConfig
+from more4d.networks.wan_layers import Attention, ConditionEmbedder, FeedForward, Fp32LayerNorm, rotary_table
 
-__all__ = ["AutoencoderKLWan", "WanConfig", "WanTransformer", "convert_wan_vae_to_diffusers"]
-
-CAMERA_CHANNELS = 24
-PIXEL_UNSHUFFLE = 8
-REFERENCE_CHANNELS = 16
+REFERENCE_CHANNELS = 16  # of the image latents that reference tokens are made of
 
 
-class WanTransformer(WanTransformer3DModel):
-    """Tokens of noisy latents, conditions beside them, blocks, and back to a velocity.
+class WanTransformer(nn.Module):
+    """Velocity of noisy latents (flow matching), given a timestep and conditions.
 
     Attributes:
-        context_parallel: the processes that share the tokens of every call, if several do.
+        wan_config: the sizes.
+        gradient_checkpointing: keep only the input of each block for the backward pass.
+        context_parallel: the processes that share the tokens of every call; None for a single process.
     """
 
+    # Read by accelerate (sharding keeps a block whole) and diffusers (what is compiled or cached repeatedly).
     _no_split_modules = ["WanBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanBlock"]  # noqa: RUF012
     keep_in_fp32 = ("condition_embedder.time_embedder", "scale_shift_table")
 
     def __init__(self, config: WanConfig) -> None:
-        super().__init__(
-            patch_size=config.patch_size,
-            num_attention_heads=config.heads,
-            attention_head_dim=config.dim // config.heads,
-            in_channels=config.in_channels,
-            out_channels=config.out_channels,
-            text_dim=config.text_dim,
-            freq_dim=config.freq_dim,
-            ffn_dim=config.ffn_dim,
-            num_layers=0,
-            eps=config.eps,
-            image_dim=config.image_dim,
-        )
+        super().__init__()
         self.wan_config = config
+        self.gradient_checkpointing = False
         self.context_parallel: ContextParallel | None = None
-        self.blocks = nn.ModuleList([WanBlock(config) for _ in range(config.layers)])
-        self.rope = None
-        self.condition_embedder.timesteps_proj = Float64Timesteps(config.freq_dim)
-        height, width = config.patch_size[1:]
+        dim, patch = config.dim, config.patch_size
+        self.patch_embedding = nn.Conv3d(config.in_channels, dim, patch, stride=patch)
+        self.condition_embedder = ConditionEmbedder(config)
+        self.blocks = nn.ModuleList()
+        # A head of patches: every token becomes out_channels * t * y * x numbers.
+        self.norm_out = Fp32LayerNorm(dim, config.eps, elementwise_affine=False)
+        self.proj_out = nn.Linear(dim, config.out_channels * patch[0] * patch[1] * patch[2])
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        # Filled after the head: random numbers are drawn in this order, and seeds must give the same weights.
+        self.blocks.extend(WanBlock(config) for _ in range(config.layers))
         self.ref_conv = (
-            nn.Conv2d(REFERENCE_CHANNELS, config.dim, (height, width), stride=(height, width))
+            nn.Conv2d(REFERENCE_CHANNELS, dim, patch[1:], stride=patch[1:])
             if config.reference_tokens
             else None
         )
-        self.control_adapter = CameraAdapter(config) if config.control_adapter else None
         _initialise(self)
 
     def forward(
@@ -83,93 +75,77 @@ class WanTransformer(WanTransformer3DModel):
         image: Float[Tensor, "b image_tokens image_dim"] | None = None,
         reference: Float[Tensor, "b 16 _ _"] | None = None,
         motion: Float[Tensor, "b cells feature_dim"] | None = None,
-        camera: Float[Tensor, "b 24 f height width"] | None = None,
     ) -> Float[Tensor, "b out f h w"]:
         """The velocity of `latents` at `timestep` = 1000 sigma.
 
         Args:
-            text: shorter texts are zero-padded to the configured length.
+            text: umT5 vectors; shorter texts are zero-padded to the configured length.
             image: CLIP features.
-            reference: latents of a still of the same size; its tokens stand in front of the video, at rotary
+            reference: latents of an image of the same size; its tokens stand in front of the video, at rotary
                 time 0, take part in every block and are dropped at the end.
             motion: one feature vector per cell of the token grid, for every frame; or one for all cells.
-            camera: the camera's ray maps, six channels for each of the four frames behind a latent frame.
 
         Raises:
             ValueError: a size is impossible, or a condition does not belong to this configuration.
         """
-        self._check(latents, text, image=image, reference=reference, motion=motion, camera=camera)
-        dtype = self.patch_embedding.weight.dtype
-        tokens = self._embed_patches(latents.to(dtype), camera)
+        # Sizes are checked here, before torch fails somewhere inside with a less helpful message.
+        self._check(latents, text, image=image, reference=reference, motion=motion)
+        config, dtype = self.wan_config, self.patch_embedding.weight.dtype
+
+        # 1. Patches to tokens: [b, channels, F, H, W] -> [b, f h w, dim]; reference tokens go in front.
+        tokens = self.patch_embedding(latents.to(dtype))
         frames, rows, columns = tokens.shape[2:]
         tokens = rearrange(tokens, "b c f h w -> b (f h w) c")
+        # The reference is embedded by a convolution of its own, as one more frame.
         num_reference = 0
         if self.ref_conv is not None and reference is not None:
             still = rearrange(self.ref_conv(reference.to(dtype)), "b c h w -> b (h w) c")
             tokens, num_reference = torch.cat([still, tokens], dim=1), rows * columns
 
-        text = functional.pad(text, (0, 0, 0, self.wan_config.text_length - text.shape[1]))
-        time, modulation = self._time_embedding(timestep, dtype)
-        text = self.condition_embedder.text_embedder(text.to(dtype))
-        image = None if image is None else self.condition_embedder.image_embedder(image.to(dtype))
+        # 2. Conditions, shared by all blocks.
+        embedder = self.condition_embedder
+        text = functional.pad(text, (0, 0, 0, config.text_length - text.shape[1]))
+        time, modulation = embedder.embed_time(timestep, dtype)
+        grid = (frames + bool(num_reference), rows, columns)  # the reference is frame 0 of the rotary grid
         context = BlockContext(
-            modulation=modulation.unflatten(1, (6, -1)),
-            rotary=rotary_table(
-                self.wan_config.dim // self.wan_config.heads,
-                (frames + bool(num_reference), rows, columns),
-                tokens.device,
-            ),
-            text=text,
-            image=image,
+            modulation=modulation,
+            rotary=rotary_table(config.dim // config.heads, grid, tokens.device),
+            text=embedder.text_embedder(text.to(dtype)),
+            image=None if image is None else embedder.image_embedder(image.to(dtype)),
             motion=None if motion is None else motion.to(dtype),
             motion_span=self._motion_span(tokens.shape[1], num_reference),
         )
+
+        # 3. Blocks; under context parallelism each process computes a run of the tokens.
         shard = None
         if self.context_parallel is not None:
-            shard = self.context_parallel.shard(tokens.shape[1], self.wan_config.heads)
+            shard = self.context_parallel.shard(tokens.shape[1], config.heads)
+            # Rotary angles and motion cells of these tokens go along.
             tokens, context = tokens[:, shard.start : shard.stop], context.within(shard)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                tokens = self._gradient_checkpointing_func(block, tokens, context)
+                tokens = checkpoint(block, tokens, context, use_reentrant=False)
             else:
                 tokens = block(tokens, context)
 
+        # 4. Head, modulated by time in float32; back to latents: [b, f h w, out t y x] -> [b, out, F, H, W].
         shift, scale = (self.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
         tokens = tokens if shard else tokens[:, num_reference:]
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
         tokens = shard.gather(tokens)[:, num_reference:] if shard else tokens
-        return self._to_latents(tokens, frames, rows, columns)
+        t, y, x = config.patch_size
+        sizes = {"f": frames, "h": rows, "w": columns, "t": t, "y": y, "x": x}
+        return rearrange(tokens, "b (f h w) (t y x c) -> b c (f t) (h y) (w x)", **sizes)
 
-    def _time_embedding(
-        self, timestep: Float[Tensor, "b"], dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b six_dims"]]:
-        """The timestep in float32, for the head, and in `dtype` what modulates all blocks alike.
-
-        diffusers' own forward rounds the former before it makes the latter.
-        """
-        embedder = self.condition_embedder
-        sinusoid = embedder.timesteps_proj(timestep).to(embedder.time_embedder.linear_1.weight.dtype)
-        time = embedder.time_embedder(sinusoid).float()
-        return time, embedder.time_proj(embedder.act_fn(time).to(dtype))
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep only the input of each block; the rest is computed again in the backward pass."""
+        self.gradient_checkpointing = True
 
     def _motion_span(self, tokens: int, num_reference: int) -> TokenSpan:
+        # "moge4d": the reference implementation pads at the wrong end, and its weights have learned with it.
         if self.wan_config.motion_token_alignment == "moge4d":
             return TokenSpan(0, tokens - num_reference)
         return TokenSpan(num_reference, tokens)
-
-    def _embed_patches(self, latents: Tensor, camera: Tensor | None) -> Tensor:
-        patches = self.patch_embedding(latents)
-        if self.control_adapter is None or camera is None:
-            return patches
-        return patches + self.control_adapter(camera.to(latents.dtype))
-
-    def _to_latents(self, tokens: Tensor, frames: int, rows: int, columns: int) -> Tensor:
-        time, height, width = self.wan_config.patch_size
-        return rearrange(
-            tokens,
-            "b (f h w) (t y x c) -> b c (f t) (h y) (w x)",
-            f=frames, h=rows, w=columns, t=time, y=height, x=width,
-        )  # fmt: skip
 
     def _check(
         self,
@@ -179,47 +155,42 @@ class WanTransformer(WanTransformer3DModel):
         image: Tensor | None,
         reference: Tensor | None,
         motion: Tensor | None,
-        camera: Tensor | None,
     ) -> None:
-        wan_config = self.wan_config
-        size, patch = tuple(latents.shape[2:]), wan_config.patch_size
+        config = self.wan_config
+        size, patch = tuple(latents.shape[2:]), config.patch_size
         if any(length % step or not length for length, step in zip(size, patch, strict=True)):
             raise ValueError(
                 f"latents of size {size} (frames, height, width) cannot be cut into patches {patch}"
             )
-        if latents.shape[1] != wan_config.in_channels:
+        if latents.shape[1] != config.in_channels:
             raise ValueError(
-                f"latents have {latents.shape[1]} channels, the transformer takes {wan_config.in_channels}"
+                f"latents have {latents.shape[1]} channels, the transformer takes {config.in_channels}"
             )
-        if text.shape[1] > wan_config.text_length:
+        if text.shape[1] > config.text_length:
             raise ValueError(
-                f"text of {text.shape[1]} vectors is longer than the {wan_config.text_length} allowed"
+                f"text of {text.shape[1]} vectors is longer than the {config.text_length} allowed"
             )
-        if (image is None) != (wan_config.image_dim is None):
-            raise ValueError(
-                f"CLIP features {_given(image)}, but the configured image_dim is {wan_config.image_dim}"
-            )
-        if reference is not None and not wan_config.reference_tokens:
+        if (image is None) != (config.image_dim is None):
+            given = "are missing" if image is None else f"of shape {tuple(image.shape)} were given"
+            raise ValueError(f"CLIP features {given}, but the configured image_dim is {config.image_dim}")
+        if reference is not None and not config.reference_tokens:
             raise ValueError("reference latents were given to a transformer without reference tokens")
         if reference is not None and reference.shape[-2:] != latents.shape[-2:]:
             raise ValueError(
                 f"reference latents {tuple(reference.shape)} do not match latents {tuple(latents.shape)}"
             )
-        if motion is not None and wan_config.motion_feature_dim is None:
+        if motion is not None and config.motion_feature_dim is None:
             raise ValueError("motion features were given to a transformer without motion perception")
+        # One cell of motion features per token of a frame, or one for all.
         rows, columns = size[1] // patch[1], size[2] // patch[2]
         if motion is not None and motion.shape[1] not in (1, rows * columns):
             raise ValueError(
                 f"motion features of {motion.shape[1]} cells do not fit {rows} x {columns} tokens"
             )
-        if (camera is not None) != wan_config.control_adapter:
-            raise ValueError(
-                f"camera maps {_given(camera)}, but control_adapter is {wan_config.control_adapter}"
-            )
 
 
 class BlockContext(NamedTuple):
-    """What every block is told beside the tokens."""
+    """The conditions of a block, the same for all blocks of a call."""
 
     modulation: Float[Tensor, "b 6 dim"]
     rotary: Complex[Tensor, "tokens 1 half"]
@@ -227,127 +198,69 @@ class BlockContext(NamedTuple):
     image: Float[Tensor, "b image_tokens dim"] | None
     motion: Float[Tensor, "b cells feature_dim"] | None
     motion_span: TokenSpan
-    """Tokens that motion features touch: not the reference tokens, which stand in front of the video's."""
+    """Tokens that motion features modulate: those of the video, without reference tokens."""
     shard: TokenShard | None = None
-    """Which of the sequence's tokens are at hand, if not all."""
+    """The run of tokens that this process has, under context parallelism."""
 
     def within(self, shard: TokenShard) -> "BlockContext":
-        """The same for who has only a share of the tokens."""
+        """The same for a process that has only the tokens of `shard`."""
         start, stop = shard.start, shard.stop
         cells = 1 if self.motion is None else self.motion.shape[1]
         motion_span = self.motion_span.within(start, stop, cells)
         return self._replace(rotary=self.rotary[start:stop], motion_span=motion_span, shard=shard)
 
 
-class WanBlock(WanTransformerBlock):
-    """Self-attention, cross-attention and feed-forward, modulated by time and perhaps by motion features."""
+class WanBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, modulated by time (adaLN) and by motion features."""
 
     keep_in_fp32 = ("scale_shift_table",)
 
     def __init__(self, config: WanConfig) -> None:
-        super().__init__(
-            config.dim,
-            config.ffn_dim,
-            config.heads,
-            cross_attn_norm=config.cross_attn_norm,
-            eps=config.eps,
-            added_kv_proj_dim=None if config.image_dim is None else config.dim,
-        )
-        self.attn1.set_processor(WanAttentionProcessor())
-        self.attn2.set_processor(WanAttentionProcessor())
+        super().__init__()
+        dim, eps = config.dim, config.eps
+        self.norm1 = Fp32LayerNorm(dim, eps, elementwise_affine=False)
+        self.attn1 = Attention(config)
+        self.attn2 = Attention(config, image=config.image_dim is not None)
+        self.norm2 = Fp32LayerNorm(dim, eps) if config.cross_attn_norm else nn.Identity()
+        self.ffn = FeedForward(dim, config.ffn_dim, dim)
+        self.norm3 = Fp32LayerNorm(dim, eps, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        # Motion Perception (MoRe4D): two modulations per block, each with weights of its own.
         self.guide_attention = self.guide_ffn = None
         if config.motion_feature_dim is not None:
-            self.guide_attention = MotionModulation(config.motion_feature_dim, config.dim)
-            self.guide_ffn = MotionModulation(config.motion_feature_dim, config.dim)
+            self.guide_attention = MotionModulation(config.motion_feature_dim, dim)
+            self.guide_ffn = MotionModulation(config.motion_feature_dim, dim)
 
     def forward(
         self, tokens: Float[Tensor, "b tokens dim"], context: BlockContext
     ) -> Float[Tensor, "b tokens dim"]:
+        # adaLN (Peebles and Xie 2023): a table per block plus the timestep's shared vectors, each [b, 1,
+        # dim].
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             self.scale_shift_table.float() + context.modulation.float()
         ).chunk(6, dim=1)
-        dtype = tokens.dtype
+        dtype = tokens.dtype  # norms, modulation and residual sums are float32, matrix products `dtype`
 
+        # 1. Self-attention over all tokens of the video: x <- x + gate * attn(norm(x) (1 + scale) + shift).
         normed = torch.addcmul(shift, self.norm1(tokens.float()), 1 + scale).to(dtype)
         if self.guide_attention is not None and context.motion is not None:
             normed = self.guide_attention(normed, context.motion, context.motion_span)
-        attended = self.attn1(normed, rotary_emb=context.rotary, shard=context.shard)
+        attended = self.attn1(normed, rotary=context.rotary, shard=context.shard)
         tokens = (tokens.float() + attended * gate).to(dtype)
 
+        # 2. Cross-attention to text and image, neither modulated nor gated.
         normed = self.norm2(tokens.float()).to(dtype)
         tokens = tokens + self.attn2(normed, context.text, image=context.image)
 
+        # 3. Feed-forward, modulated and gated like the first.
         normed = torch.addcmul(ffn_shift, self.norm3(tokens.float()), 1 + ffn_scale).to(dtype)
         if self.guide_ffn is not None and context.motion is not None:
             normed = self.guide_ffn(normed, context.motion, context.motion_span)
         return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(dtype)
 
 
-class WanAttentionProcessor(WanAttnProcessor):
-    """Attention of tokens to each other (by rotary angles), or to text and, in a softmax apart, an image."""
-
-    def __call__(  # noqa: PLR0917 (the order in which diffusers passes them)
-        self,
-        attn: WanAttention,
-        hidden_states: Float[Tensor, "b tokens dim"],
-        encoder_hidden_states: Float[Tensor, "b length dim"] | None = None,
-        attention_mask: None = None,
-        rotary_emb: Complex[Tensor, "tokens 1 half"] | None = None,
-        image: Float[Tensor, "b image_tokens dim"] | None = None,
-        shard: TokenShard | None = None,
-    ) -> Float[Tensor, "b tokens dim"]:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-
-        def heads(values: Tensor) -> Tensor:
-            return values.unflatten(2, (attn.heads, -1))
-
-        def normed(norm: nn.RMSNorm, values: Tensor) -> Tensor:
-            return heads(norm(values.to(norm.weight.dtype)))
-
-        query, key = normed(attn.norm_q, attn.to_q(hidden_states)), normed(attn.norm_k, attn.to_k(context))
-        value = heads(attn.to_v(context))
-        if rotary_emb is not None:
-            query, key = apply_rotary(query, rotary_emb), apply_rotary(key, rotary_emb)
-        attended = self._attend(query, key, value, shard)
-        if image is not None:
-            key, value = normed(attn.norm_added_k, attn.add_k_proj(image)), heads(attn.add_v_proj(image))
-            attended = attended + self._attend(query, key, value)
-        return attn.to_out[1](attn.to_out[0](attended))
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, shard: TokenShard | None = None) -> Tensor:
-        dtype = value.dtype  # under autocast, queries and keys leave their norms in float32
-        query, key = query.to(dtype), key.to(dtype)
-        if shard is not None:
-            query, key, value = shard.tokens_for_heads(query, key, value)
-        attended = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        if shard is not None:
-            attended = shard.heads_for_tokens(attended)
-        return attended.flatten(2, 3)
-
-
-class CameraAdapter(nn.Module):
-    """Ray maps of the camera to an addition to the patch embedding (Wan2.1-Fun V1.1 Control-Camera)."""
-
-    def __init__(self, config: WanConfig) -> None:
-        super().__init__()
-        patch = config.patch_size[1:]
-        self.conv = nn.Conv2d(CAMERA_CHANNELS * PIXEL_UNSHUFFLE**2, config.dim, patch, stride=patch)
-        self.conv1 = nn.Conv2d(config.dim, config.dim, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv2d(config.dim, config.dim, kernel_size=3, padding=1)
-
-    def forward(self, camera: Float[Tensor, "b 24 f height width"]) -> Float[Tensor, "b dim f rows columns"]:
-        frames = functional.pixel_unshuffle(rearrange(camera, "b c f h w -> (b f) c h w"), PIXEL_UNSHUFFLE)
-        embedded = self.conv(frames)
-        embedded = embedded + self.conv2(functional.relu(self.conv1(embedded)))
-        return rearrange(embedded, "(b f) c h w -> b c f h w", b=camera.shape[0])
-
-
-def _given(condition: Tensor | None) -> str:
-    return "are missing" if condition is None else f"of shape {tuple(condition.shape)} were given"
-
-
 def _initialise(model: WanTransformer) -> None:
-    """Xavier for what multiplies tokens, small normals to embed text and time, a head of zeros."""
+    """Xavier for the layers of tokens, small normals for the embeddings of text and time, a head of zeros."""
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
             continue
@@ -356,4 +269,4 @@ def _initialise(model: WanTransformer) -> None:
         else:
             nn.init.xavier_uniform_(module.weight.flatten(1))
         nn.init.zeros_(module.bias)
-    nn.init.zeros_(model.proj_out.weight)
+    nn.init.zeros_(model.proj_out.weight)  # the velocity of an untrained network is zero

@@ -1,21 +1,30 @@
-"""The numbers of a Wan transformer, and how to read them from published files."""
+"""Sizes of Wan transformers, and those of the published ones. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from more4d.foundation.errors import ConfigError
 
-CLIP_DIM = 1280
+CLIP_DIM = 1280  # of the open-CLIP ViT-H/14 that Wan2.1 was trained with
 
 
 @dataclass(frozen=True, kw_only=True)
 class WanConfig:
-    """The numbers of a Wan transformer; the defaults are those all published ones share.
+    """Sizes of a Wan transformer; the defaults are those that all published ones share.
 
-    `motion_token_alignment` says which tokens motion features guide where reference tokens stand in front: with
-    "aligned" those of the video, each by its own cell; with "moge4d" the same number of tokens from the very
-    first on, so that a frame's guidance lands on the frame before it and the last frame has none. The latter
-    is how the reference implementation computes, and what weights trained with it have learned to expect.
+    Attributes:
+        in_channels: of noisy latents and everything that is concatenated to them.
+        text_length: umT5 vectors per prompt; shorter texts are padded.
+        image_dim: channels of CLIP features; None for a transformer without them.
+        reference_tokens: whether an image may stand in front of the video (Wan2.1-Fun V1.1 Control).
+        motion_feature_dim: channels of motion features; None for a transformer without motion perception.
+        motion_token_alignment: which tokens motion features modulate where reference tokens stand in front:
+            with "aligned" those of the video, each by its own cell; with "moge4d" the same number of tokens
+            from the very first on, so that the features of each frame modulate the frame before it, and the
+            last frame is not modulated. The latter is how the reference implementation computes, and what
+            weights trained with it expect.
+        cross_attn_norm: whether tokens are normalised, with learned scale and shift, before cross-attention.
+        eps: of all norms.
     """
 
     in_channels: int
@@ -30,7 +39,6 @@ class WanConfig:
     text_length: int = 512
     image_dim: int | None = None
     reference_tokens: bool = False
-    control_adapter: bool = False
     motion_feature_dim: int | None = None
     motion_token_alignment: Literal["aligned", "moge4d"] = "aligned"
     cross_attn_norm: bool = True
@@ -39,6 +47,7 @@ class WanConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"dim {self.dim} must be an even multiple of heads {self.heads}")
+        # Rotary positions need a pair of channels for each of time, height and width.
         if self.dim // self.heads < 6:
             raise ConfigError(f"dim {self.dim} / heads {self.heads} leaves no channels for three rotary axes")
         if self.freq_dim % 2:
@@ -49,6 +58,8 @@ class WanConfig:
             )
 
 
+# Input channels: control = noisy | control video | image, inp = noisy | mask (4) | known video,
+# strag = noisy | image | zeros | depth, each 16 where not said otherwise.
 _SMALL = {"dim": 1536, "ffn_dim": 8960, "heads": 12, "layers": 30, "image_dim": CLIP_DIM}
 _LARGE = {"dim": 5120, "ffn_dim": 13824, "heads": 40, "layers": 40, "image_dim": CLIP_DIM}
 _STRAG = {"in_channels": 64, "reference_tokens": True, "motion_feature_dim": 768}
@@ -62,4 +73,4 @@ PUBLISHED: dict[str, WanConfig] = {
         ("strag", _STRAG),
     )
 }
-"""Wan2.1-Fun V1.1 Control and InP, and Control as 4D-STraG has it: with depth and motion features."""
+"""Wan2.1-Fun V1.1 Control and InP, and Control as 4D-STraG extends it: with depth and motion features."""

@@ -1,46 +1,46 @@
-"""Where the weights of a network are while it works and while it waits: the memory modes.
+"""Memory modes: where the weights of a network are while it computes and while it waits.
 
     full        on the device, all the time
-    model       in host memory; on the device only while the network works
-    group       as model, but of a stack of blocks only the one at work and the next are on the device
+    model       in host memory; on the device only while the network computes
+    group       as model, but of a stack of blocks only the one that computes and the next are on the device
     fp8         as model, and the linear layers of a video transformer's blocks are stored in eight bits
     sequential  as group, layer by layer: least memory, and slow
 
-`performance.group_offload` moves blocks and layers, diffusers' hooks cast weights. What is not in a stack of blocks
-(a codec, embeddings, a head; in mode sequential norms and tables, too) moves as one, once. Results do not
-depend on the mode, but for fp8. Home is always host memory, so that a network that works often is not read
-from its file again. Moves to a GPU follow torch's interfaces; where this was written there was none to try
-them on.
+`OffloadedModule` applies a mode to a network. In modes group and sequential an `OffloadGroup` onloads units
+(blocks or layers) around their use: while one computes, the next one is copied, on a CUDA device on a stream
+of its own. Host memory keeps its copy, so that nothing is ever copied back. What is not in a stack of blocks
+(a codec, embeddings, a head; in mode sequential norms and tables, too) moves as one. Results do not depend on
+the mode, except for fp8.
+
+diffusers' `apply_group_offloading` does the same, but its prefetching hooks remove step caches and compiled
+blocks that are added later. Here a unit's `forward` is replaced, innermost: a step cache that skips it leaves
+it in host memory, and torch.compile compiles what it computes, not how it is copied.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
-from diffusers.hooks import apply_layerwise_casting
 from torch import Tensor, nn
 
 from more4d.networks.precision import fp32_buffers, fp32_parameters
 from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
-from more4d.performance import group_offload
-from more4d.performance.group_offload import OffloadGroup, module_tensors, pin_tensors, pinned_chunks
+from more4d.performance.config import Memory
 
-Memory = Literal["full", "model", "group", "fp8", "sequential"]
-
-MEMORY_MODES: tuple[Memory, ...] = ("full", "model", "group", "fp8", "sequential")
 OFFLOAD_DEVICE = torch.device("cpu")
 FP8_DTYPE = torch.float8_e4m3fn
 FP8_SKIP_PATTERNS = ("norm",)
-"""Layers of a block that fp8 leaves alone, by a part of their name; so it does all that are not linear."""
+"""Layers of a block that keep their type in mode fp8, by a part of their name; non-linear ones do anyway."""
 BLOCK_LISTS = ("blocks", "block", "layers")
-"""How the lists of blocks are called in the transformer, in umT5, and in CLIP; no codec has one."""
+"""Names of the lists of blocks in the transformer, in umT5 and in CLIP; no codec has one."""
 LEAF_LAYERS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""What moves by itself in mode sequential."""
+"""What is onloaded by itself in mode sequential."""
 UNITS_ON_DEVICE = 2
-"""Blocks, or layers, on the device at once: one works, the next one arrives."""
+"""Blocks, or layers, on the device at once: one computes, the next one is copied."""
 TILE_PX: dict[Memory, int | None] = {
     "full": None,
     "model": 512,
@@ -49,27 +49,32 @@ TILE_PX: dict[Memory, int | None] = {
     "sequential": 128,
 }
 """Sides of the tiles in which a video is decoded; None decodes it whole. See `WanVideoVae.tile_px`."""
+CHUNK_BYTES = 2**30
+"""Size of chunks of pinned memory. torch pins powers of two: tensor by tensor, up to half would be wasted."""
+ALIGNED_TO = 512
 
 
 class OffloadedModule:
-    """A network that goes to its device to work, and home afterwards, as its memory mode says.
+    """A network whose weights are on its device only while it computes, as its memory mode says.
 
-    Outside of `on_device` nothing may be computed with it (but in mode full).
+    Outside of `on_device` nothing may be computed with it, except in mode full.
     """
 
     def __init__(
         self, network: nn.Module, memory: Memory, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """Prepare `network`, which has to be in host memory, or on the device already in mode full.
+        """Take over `network`, which has to be in host memory, or on the device already in mode full.
 
         Args:
-            dtype: what it computes in; its weights are of this type.
+            dtype: the type it computes in, which is that of its weights.
         """
         self.network, self.memory, self.device = network, memory, device
         for module in network.modules():
             if isinstance(module, WanVideoVae):
                 module.tile_px = TILE_PX[memory]
         if memory == "fp8":
+            from diffusers.hooks import apply_layerwise_casting
+
             for blocks in fp8_block_lists(network):
                 apply_layerwise_casting(blocks, FP8_DTYPE, dtype, skip_modules_pattern=FP8_SKIP_PATTERNS)
         stacks = _offload_stacks(network, memory)
@@ -90,12 +95,12 @@ class OffloadedModule:
             if self._uses == 1:
                 for tensor in self._whole:
                     onloaded.append((tensor, tensor.data))
-                    group_offload.onload_(tensor, self.device)
+                    onload_(tensor, self.device)
             yield self.network
         finally:
             self._uses -= 1
             for tensor, cpu_data in onloaded:
-                group_offload.offload_(tensor, cpu_data)
+                offload_(tensor, cpu_data)
             if not self._uses:
                 for group in self._groups:
                     group.offload_all()
@@ -106,11 +111,11 @@ class WeightBytes:
     """Where the bytes of one network's weights are.
 
     Attributes:
-        host: in host memory, from loading to forgetting it.
-        device_peak: on the device, at most, while it works.
-        device_idle: on the device while other networks work.
-        onload_once: to the device, whenever it comes to work.
-        onload_per_call: to the device, from pinned memory, in every call.
+        host: in host memory, from loading on.
+        device_peak: on the device, at most, while it computes.
+        device_idle: on the device while other networks compute.
+        onload_once: copied to the device whenever `on_device` is entered.
+        onload_per_call: copied to the device, from pinned memory, in every call.
     """
 
     host: int
@@ -121,12 +126,11 @@ class WeightBytes:
 
 
 def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> WeightBytes:
-    """What `OffloadedModule` does with a network whose weights are of type `dtype`, in bytes; it may lie on "meta".
+    """Bytes of a network, perhaps on "meta", under `OffloadedModule` on a GPU, with weights of type `dtype`.
 
-    Tensors that are kept in single precision (`networks.precision`) count as such.
-
-    It is a GPU's: there weights that travel lie in pinned memory, which comes in powers of two. Loading takes
-    more of the host for a moment in mode fp8: all weights in `dtype`.
+    Tensors that are kept in float32 (`networks.precision`) count as such, and offloaded groups lie in pinned
+    memory, which comes in powers of two. Loading takes more host memory for a moment in mode fp8: all weights
+    in `dtype`.
     """
     fp32_ids = fp32_parameters(network) | fp32_buffers(network)
 
@@ -162,7 +166,7 @@ def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> Weig
 
 
 def stack_owners(network: nn.Module) -> list[nn.Module]:
-    """The outermost modules that hold a list of blocks, each of which is computed after the other."""
+    """The outermost modules that hold a list of blocks, which are computed one after the other."""
     if any(isinstance(getattr(network, name, None), nn.ModuleList) for name in BLOCK_LISTS):
         return [network]
     return [owner for child in network.children() for owner in stack_owners(child)]
@@ -182,7 +186,7 @@ def _fp8_layers(blocks: nn.ModuleList) -> list[nn.Module]:
 
 
 def offload_units(owner: nn.Module, memory: Memory) -> list[nn.Module]:
-    """What goes to the device and back by itself while `owner` computes."""
+    """What is onloaded and offloaded by itself while `owner` computes."""
     if memory == "sequential":
         return [module for module in owner.modules() if isinstance(module, LEAF_LAYERS)]
     return [
@@ -201,3 +205,137 @@ def _offload_stacks(network: nn.Module, memory: Memory) -> list[list[nn.Module]]
 
 def _storage_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def onload_(tensor: Tensor, device: torch.device) -> None:
+    """Replace the data of `tensor` by a copy on the device."""
+    tensor.data = tensor.data.to(device, non_blocking=True)
+
+
+def offload_(tensor: Tensor, cpu_data: Tensor) -> None:
+    """Give `tensor` its data in host memory again: it has not changed, so nothing is copied back."""
+    tensor.data = cpu_data
+
+
+def module_tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, each once."""
+    return [*module.parameters(), *module.buffers()]
+
+
+class OnloadForward:
+    """A module's `forward` that onloads the module's weights, then computes.
+
+    Attributes:
+        inner: the function that computes; None for the forward of the module's class.
+    """
+
+    def __init__(self, module: nn.Module, onload: Callable[[], None]) -> None:
+        # A weak reference: a cycle would keep the weights of dropped networks until garbage is collected.
+        self._module, self._onload = weakref.ref(module), onload
+        self.inner: Callable[..., Any] | None = vars(module).get("forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._onload()
+        return self.inner_forward(*args, **kwargs)
+
+    @property
+    def inner_forward(self) -> Callable[..., Any]:
+        """The function that computes once the weights are on the device."""
+        if self.inner is not None:
+            return self.inner
+        module = self._module()
+        return type(module).forward.__get__(module)
+
+
+class OffloadGroup:
+    """The units of a stack, of which at most two are on the device. Their order is learned from the calls."""
+
+    def __init__(self, units: Sequence[nn.Module], device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._tensors = [module_tensors(unit) for unit in units]
+        self._next: dict[int, int] = {}
+        self._last: int | None = None
+        self._cpu_data: dict[int, list[Tensor]] = {}
+        self._ready: dict[int, torch.cuda.Event] = {}
+        for index, unit in enumerate(units):
+            unit.forward = OnloadForward(unit, _onload_callback(self, index))
+
+    def onload(self, index: int) -> None:
+        """Bring a unit to the device for what is computed from now on, and start to copy the next one."""
+        if self._last is not None:
+            self._next.setdefault(self._last, index)
+        self._last = index
+        wanted = [index, *([self._next[index]] if index in self._next else [])]
+        for other in [other for other in self._cpu_data if other not in wanted]:
+            self._offload(other)
+        for unit in dict.fromkeys(wanted):
+            self._onload(unit)
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._ready[index])
+
+    def offload_all(self) -> None:
+        """Offload every unit, also after an error or a prefetch that was not needed."""
+        for index in list(self._cpu_data):
+            self._offload(index)
+        self._last = None
+
+    def _onload(self, index: int) -> None:
+        if index in self._cpu_data:
+            return
+        self._cpu_data[index] = [tensor.data for tensor in self._tensors[index]]
+        stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with stream:
+            for tensor in self._tensors[index]:
+                onload_(tensor, self._device)
+        if self._stream is not None:
+            self._ready[index] = self._stream.record_event()
+
+    def _offload(self, index: int) -> None:
+        if self._stream is not None:
+            # Its memory is reused by the next copy on this stream, which must wait until it was used.
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        for tensor, cpu_data in zip(self._tensors[index], self._cpu_data.pop(index), strict=True):
+            offload_(tensor, cpu_data)
+
+
+def _onload_callback(group: OffloadGroup, index: int) -> Callable[[], None]:
+    return lambda: group.onload(index)
+
+
+def is_group_offloaded(module: nn.Module) -> bool:
+    """Whether this module's weights are onloaded when it is called."""
+    return isinstance(vars(module).get("forward"), OnloadForward)
+
+
+def pin_tensors(tensors: Sequence[Tensor]) -> None:
+    """Move tensors to pinned host memory, from which a GPU copies while it computes; chunk by chunk."""
+    for size, places in pinned_chunks([tensor.nbytes for tensor in tensors]):
+        chunk = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        for index, start in places:
+            move_to_chunk(chunk, start, tensors[index])
+
+
+def move_to_chunk(chunk: Tensor, start: int, tensor: Tensor) -> None:
+    """Replace the data of `tensor` by a copy that lies `start` bytes into the chunk."""
+    place = chunk[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    tensor.data = place.copy_(tensor.data)
+
+
+def pinned_chunks(sizes: Sequence[int]) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Pack tensors of these sizes, in bytes, into chunks of powers of two: largest first, first fit.
+
+    Returns:
+        of each chunk its size, and index and first byte of each tensor in it.
+    """
+    filled: list[int] = []
+    places: list[list[tuple[int, int]]] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        taken = -(-sizes[index] // ALIGNED_TO) * ALIGNED_TO
+        found = next((n for n, used in enumerate(filled) if used + taken <= CHUNK_BYTES), len(filled))
+        if found == len(filled):
+            filled.append(0)
+            places.append([])
+        places[found].append((index, filled[found]))
+        filled[found] += taken
+    return [(1 << (used - 1).bit_length(), lying) for used, lying in zip(filled, places, strict=True) if used]

@@ -1,20 +1,11 @@
-"""Sampling steps that reuse what an earlier step computed, instead of asking every block again.
+"""Sampling steps that reuse what an earlier step computed; see `performance.config` for the four caches.
 
-Neighbouring steps ask a transformer almost the same question. Four ways to notice, all around the blocks:
-
-* "first-block" (diffusers): compute the first block; if its residual is near the last one, reuse the rest.
-* "teacache" (Liu et al. 2024, arXiv 2411.19108): a polynomial of the change of the time modulation foretells
-  the change of the result; the foretold changes add up to the threshold, then a step is computed.
-* "magcache" (diffusers): as before, foretold by ratios of magnitudes that were measured once.
-* "taylorseer" (diffusers, lite): compute every n-th step; extend the result by its differences in between.
-
-What is kept belongs to one pass (conditional, unconditional) of one sample and never outlives it.
+Imports diffusers, whose hooks the caches are, and is itself imported only where a cache is asked for. What a
+cache keeps belongs to one branch (conditional, unconditional) of one sample and never outlives the sample.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -27,204 +18,67 @@ from diffusers.hooks import (
 )
 from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.hooks.hooks import BaseState, StateManager
+from diffusers.models.cache_utils import CacheMixin
 from torch import Tensor, nn
 
-from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import BlockContext, WanBlock, WanTransformer
-from more4d.networks.wan_config import WanConfig
+from more4d.performance.config import StepCacheConfig, check_step_cache, teacache_coefficients
 
-COEFFICIENTS: dict[str, tuple[float, ...]] = {
-    "1.3b": (-5.21862437e4, 9.23041404e3, -5.28275948e2, 1.36987616e1, -4.99875664e-2),
-    "t2v-14b": (-3.03318725e5, 4.90537029e4, -2.65530556e3, 58.7365115, -0.315583525),
-    "i2v-14b-480p": (2.57151496e5, -3.54229917e4, 1402.86849, -13.5890334, 0.132517977),
-    "fun-14b": (8107.0546, 2133.93892, -372.934672, 16.6203073, -0.0417769401),
-}
-"""Polynomials of TeaCache for published transformers, highest power first; "fun-14b" is I2V at 720p, too."""
-
-DEFAULT_THRESHOLDS = {"first-block": 0.05, "teacache": 0.10, "magcache": 0.06, "taylorseer": 0.0}
-DEFAULT_WARMUP_STEPS = {"first-block": 1, "teacache": 5, "magcache": 4, "taylorseer": 3}
-FIELDS_BY_KIND = {
-    "first-block": ("threshold",),
-    "teacache": ("threshold", "warmup_steps", "coefficients", "coefficients_of"),
-    "magcache": ("threshold", "warmup_steps", "ratios"),
-    "taylorseer": ("interval", "warmup_steps"),
-}
-"""Fields of `StepCacheConfig` that each kind knows."""
-CALIBRATE = "python benchmarks/step_caches.py --calibrate"
-
-Kind = Literal["first-block", "teacache", "magcache", "taylorseer"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepCacheConfig:
-    """Which steps are reused.
-
-    Attributes:
-        kind: see the module.
-        threshold: change that is let pass; 0 computes every step. None: what is usual for the kind.
-            Not for "taylorseer".
-        interval: "taylorseer" computes every so many steps; 1 computes all.
-        warmup_steps: steps at the start that are always computed. None: what is usual for the kind. Not for
-            "first-block", which always computes the first.
-        coefficients: of "teacache", highest power first; by default those of the transformer's size.
-        coefficients_of: name in `COEFFICIENTS`, for a transformer of another size or kind.
-        ratios: of "magcache": how the magnitude of the blocks' residual changes from step to step.
-    """
-
-    kind: Kind
-    threshold: float | None = None
-    interval: int = 3
-    warmup_steps: int | None = None
-    coefficients: tuple[float, ...] = ()
-    coefficients_of: str | None = None
-    ratios: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        used = FIELDS_BY_KIND[self.kind]
-        for field in fields(self):
-            given = field.name != "kind" and getattr(self, field.name) != field.default
-            if given and field.name not in used:
-                raise ConfigError(
-                    f"step cache '{self.kind}' does not know {field.name}; it takes {', '.join(used)}"
-                )
-        if self.threshold is not None and not 0 <= self.threshold < math.inf:
-            raise ConfigError(
-                f"the threshold of a step cache must be finite and at least 0, got {self.threshold}"
-            )
-        if self.interval < 1:
-            raise ConfigError(f"the interval of a step cache must be at least 1, got {self.interval}")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise ConfigError(f"the first steps of a step cache must be at least 0, got {self.warmup_steps}")
-        if self.coefficients_of is not None and self.coefficients_of not in COEFFICIENTS:
-            raise ConfigError(
-                f"no TeaCache coefficients of '{self.coefficients_of}'; known: {', '.join(COEFFICIENTS)}"
-            )
-        if self.kind == "magcache" and not self.ratios:
-            raise ConfigError(f"magcache needs cache.ratios of the network; measure them with {CALIBRATE}")
-
-    @property
-    def effective_threshold(self) -> float:
-        return DEFAULT_THRESHOLDS[self.kind] if self.threshold is None else self.threshold
-
-    @property
-    def effective_warmup_steps(self) -> int:
-        return DEFAULT_WARMUP_STEPS[self.kind] if self.warmup_steps is None else self.warmup_steps
+Branch = Callable[[str], AbstractContextManager[Any]]
+"""Opens a branch of a sample by its name; the transformer is called inside."""
 
 
 @contextmanager
-def step_cache(
-    transformer: WanTransformer, config: StepCacheConfig, *, calls: int
-) -> Iterator["ActiveCacheContexts"]:
-    """Cache the steps of one sample. Every call of the transformer inside belongs into a pass:
+def step_cache(transformer: WanTransformer, config: StepCacheConfig, *, calls: int) -> Iterator[Branch]:
+    """Cache the steps of one sample. Every call of the transformer inside belongs to a branch:
 
-        with step_cache(transformer, config, calls=20) as passes:
-            with passes.enter("conditional"):
+        with step_cache(transformer, config, calls=20) as branch:
+            with branch("cond"):
                 transformer(...)
 
     At the end everything kept is dropped and the transformer is as before.
 
     Args:
-        calls: of the transformer in each pass.
+        calls: of the transformer in each branch.
 
     Raises:
-        ConfigError: the cache knows nothing about a transformer of this size.
+        ConfigError: no cache of this kind is known for a transformer of this size.
     """
     check_step_cache(transformer.wan_config, config)
+    target = _CacheTarget(transformer)
     if config.kind == "teacache":
-        remove = _add_teacache(transformer, config)
+        _add_teacache(target, teacache_coefficients(transformer.wan_config, config), config)
+        remove = target.remove_teacache
     else:
         _register_block()
-        transformer.enable_cache(_diffusers_config(config, calls))
-        remove = transformer.disable_cache
+        target.enable_cache(_diffusers_config(config, calls))
+        remove = target.disable_cache
     try:
-        yield ActiveCacheContexts(transformer)
+        yield target.cache_context
     finally:
         remove()
 
 
-def check_step_cache(wan: WanConfig, config: StepCacheConfig) -> None:
-    """Refuse what `step_cache` would refuse for a transformer of these numbers.
-
-    Raises:
-        ConfigError: it has too few blocks, or the cache knows nothing about one of this size.
-    """
-    if wan.layers < 2:
-        raise ConfigError(f"a step cache needs at least 2 blocks, the transformer has {wan.layers}")
-    if config.kind == "teacache":
-        teacache_coefficients(wan, config)
-
-
-class CacheContexts:
-    """CacheContexts that keep nothing."""
-
-    def enter(self, name: str) -> AbstractContextManager[Any]:
-        """Open the pass of a name, in which the transformer is then called."""
-        return nullcontext()
-
-    def slice_cond_half(self, name: str, batch: int) -> None:
-        """Let a pass whose calls had `batch` samples go on with the second half of them."""
-
-
-class ActiveCacheContexts(CacheContexts):
-    """CacheContexts each of which keeps what its steps may reuse."""
+class _CacheTarget(nn.Module, CacheMixin):
+    """The children of a transformer under the interface that diffusers' caches are applied through."""
 
     def __init__(self, transformer: WanTransformer) -> None:
-        self._transformer = transformer
+        super().__init__()
+        for name, child in transformer.named_children():
+            self.add_module(name, child)
 
-    def enter(self, name: str) -> AbstractContextManager[Any]:
-        return self._transformer.cache_context(name)
-
-    def slice_cond_half(self, name: str, batch: int) -> None:
-        with self.enter(name):
-            for module in self._transformer.modules():
-                registry = vars(module).get("_diffusers_hook")
-                for hook in registry.hooks.values() if registry is not None else ():
-                    for states in vars(hook).values():
-                        if isinstance(states, StateManager):
-                            kept = vars(states.get_state())
-                            kept.update(
-                                {key: _slice_second_half(value, batch) for key, value in kept.items()}
-                            )
-
-
-def _slice_second_half(kept: Any, batch: int) -> Any:
-    """What is kept of the second half of the samples; what is not of `batch` samples stays."""
-    if isinstance(kept, Tensor):
-        return kept[batch // 2 :].clone() if kept.ndim and len(kept) == batch else kept
-    if isinstance(kept, torch.Size):
-        return torch.Size((batch // 2, *kept[1:])) if kept and kept[0] == batch else kept
-    if isinstance(kept, dict):
-        return {key: _slice_second_half(value, batch) for key, value in kept.items()}
-    if isinstance(kept, (list, tuple)):
-        return type(kept)(_slice_second_half(value, batch) for value in kept)
-    return kept
+    def remove_teacache(self) -> None:
+        registry = HookRegistry.check_if_exists_or_initialize(self)
+        registry.remove_hook(TEACACHE_HOOK, recurse=True)
+        registry.invalidate_child_registries_cache()
 
 
 def _register_block() -> None:
-    """Tell diffusers' caches about our blocks, once."""
+    """Make our blocks known to diffusers' caches, once."""
     try:
         TransformerBlockRegistry.get(WanBlock)
     except ValueError:
         TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
-
-
-def teacache_coefficients(wan: WanConfig, config: StepCacheConfig) -> tuple[float, ...]:
-    """The polynomial of `config`, or else the one measured for a transformer of this size.
-
-    Raises:
-        ConfigError: nobody has measured one.
-    """
-    if config.coefficients:
-        return config.coefficients
-    fourteen = "t2v-14b" if wan.image_dim is None else "fun-14b"
-    name = config.coefficients_of or {(1536, 30): "1.3b", (5120, 40): fourteen}.get((wan.dim, wan.layers))
-    if name is None:
-        raise ConfigError(
-            f"there are no TeaCache coefficients for {wan.layers} layers of width {wan.dim}, only for "
-            f"{', '.join(COEFFICIENTS)}; take first-block or taylorseer, or write cache.coefficients "
-            f"(measured with {CALIBRATE}) or cache.coefficients_of into the preset"
-        )
-    return COEFFICIENTS[name]
 
 
 def _diffusers_config(
@@ -251,7 +105,7 @@ def _diffusers_config(
 
 
 class _BlockMetadata:
-    """Tells diffusers' caches where a block finds its tokens: first, by whatever name they ask for them."""
+    """Where diffusers' caches find a block's tokens: the first argument, under whatever name they ask."""
 
     hidden_states_argument_name = "tokens"
     return_hidden_states_index = None
@@ -264,7 +118,7 @@ class _BlockMetadata:
 
 
 class _TeaState(BaseState):
-    """What one pass remembers."""
+    """What one branch remembers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +136,7 @@ TEACACHE_HOOK = "more4d_teacache"
 
 
 class _TeaHook(ModelHook):
-    """One block's part: the first decides, all are skipped together, the last keeps the blocks' residual."""
+    """The hook of one block: the first decides, all are skipped together, the last keeps the residual."""
 
     _is_stateful = True
 
@@ -309,9 +163,8 @@ class _TeaHook(ModelHook):
         return module
 
 
-def _add_teacache(transformer: WanTransformer, config: StepCacheConfig) -> Callable[[], None]:
-    """Add the hooks; the result takes them away again."""
-    coefficients = teacache_coefficients(transformer.wan_config, config)
+def _add_teacache(target: _CacheTarget, coefficients: Sequence[float], config: StepCacheConfig) -> None:
+    """Add a hook to every block; `remove_teacache` removes them."""
 
     def decide(state: _TeaState, modulation: Tensor) -> bool:
         before, state.modulation = state.modulation, modulation
@@ -324,23 +177,16 @@ def _add_teacache(transformer: WanTransformer, config: StepCacheConfig) -> Calla
         state.predicted = 0.0
         return False
 
-    states, last = StateManager(_TeaState), len(transformer.blocks) - 1
-    for index, block in enumerate(transformer.blocks):
+    states, last = StateManager(_TeaState), len(target.blocks) - 1
+    for index, block in enumerate(target.blocks):
         place = "first" if index == 0 else "last" if index == last else "between"
         hook = _TeaHook(states, place, decide)
         HookRegistry.check_if_exists_or_initialize(block).register_hook(hook, TEACACHE_HOOK)
-    registry = HookRegistry.check_if_exists_or_initialize(transformer)
-    registry.invalidate_child_registries_cache()
-
-    def remove() -> None:
-        registry.remove_hook(TEACACHE_HOOK, recurse=True)
-        registry.invalidate_child_registries_cache()
-
-    return remove
+    HookRegistry.check_if_exists_or_initialize(target).invalidate_child_registries_cache()
 
 
 def relative_change(now: Tensor, before: Tensor) -> float:
-    """Mean absolute difference, in mean absolute values of what was before."""
+    """Mean absolute difference over the mean absolute value before: the relative L1 distance of TeaCache."""
     difference = (now.float() - before.float()).abs().mean()
     return float(difference / before.float().abs().mean().clamp(min=1e-12))
 

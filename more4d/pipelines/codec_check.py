@@ -10,8 +10,7 @@ from torch import Tensor
 
 from more4d.files.previews import colour_ramp, draw_tracks
 from more4d.geometry.framing import fit, fit_mask, working_size
-from more4d.geometry.motion import normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.tracks import image_error_px, moving_pixels
 from more4d.networks.interface import TrajectoryCodec
 from more4d.pipelines.components import Components

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_configured_estimator, other_estimators
 from more4d.files.checkpoint_headers import read_headers
 from more4d.files.fingerprint import content_name, fingerprint, path_fingerprint
-from more4d.foundation.errors import ConfigError, MissingPackageError, WeightsError
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     NATIVE_LAYOUT,
@@ -46,7 +47,6 @@ CODEC_METADATA_KEY = "trajectory_codec"
 UNTRAINED_LAYOUTS = ("wan-fun-control",)
 """Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
 
-OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
 DEPTH_ALTERNATIVES = {
     "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
     "depth": "add --intrinsics FX,FY,CX,CY, which --depth alone leaves to the estimator",
@@ -133,6 +133,13 @@ class Components:
         models = cls(folder, found, device, loras)
         models.check()
         return models
+
+    def reopened(self, *, device: torch.device | None = None, memory: Memory | None = None) -> "Components":
+        """The same files for another device or memory mode; nothing is loaded yet."""
+        preset = self.preset if memory is None else replace(self.preset, memory=memory)
+        other = Components(self.folder, preset, device or self.device)
+        other.loras, other._checkpoints = self.loras, self._checkpoints
+        return other
 
     def check(self) -> None:
         """Look at every file's header, and refuse what cannot play its part.
@@ -297,29 +304,14 @@ class Components:
             MissingPackageError: the preset's estimator needs an optional package.
         """
         if self._depth is None:
-            self._depth = self._open_depth(f"{DEPTH_ALTERNATIVES[given]}, or {OTHER_ESTIMATORS}")
+            self._depth = self._open_depth(f"{DEPTH_ALTERNATIVES[given]}, or {other_estimators()}")
         return self._depth
 
     def _open_depth(self, instead: str) -> DepthEstimator:
-        name, path = self.preset.depth_estimator, self._path("depth") if self.has("depth") else None
-        if path is not None and not path.exists():
-            raise WeightsError(
-                f"{path}, the weights of the depth estimator '{name}', is missing ({GUIDE} says where to get "
-                f"it); {instead}"
-            )
-        if name == TRANSFORMERS_PREFIX.rstrip(":"):
-            if path is None:
-                raise ConfigError(f"'{name}' needs a model; say --part depth={TRANSFORMERS_PREFIX}FOLDER")
-            name, path = f"{TRANSFORMERS_PREFIX}{path}", None
-        if name == "unidepth" and path is None:
-            raise WeightsError(
-                f"'{name}' needs a folder of its weights, which are not fetched from anywhere; say --part "
-                f"depth={name}:FOLDER ({GUIDE} says where to get it), or {instead}"
-            )
-        try:
-            return open_depth_estimator(name, weights=path, device=self.device)
-        except MissingPackageError as error:
-            raise MissingPackageError(f"{error}; or {instead}") from error
+        path = self._path("depth") if self.has("depth") else None
+        return open_configured_estimator(
+            self.preset.depth_estimator, path, device=self.device, guide=GUIDE, instead=instead
+        )
 
     def fingerprint(self, *components: str) -> str:
         """A short name for the weights of these parts, which changes with their content and precision."""

@@ -17,15 +17,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from more4d.geometry.background_depth import SAME_DEPTH_RATIO, extend_depth
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.background import SAME_DEPTH_RATIO, extend_depth
+from more4d.geometry.camera import CameraPath
 from more4d.geometry.rotation import rigid_inverse
-from more4d.pipelines.views import SEAM_PX
-from more4d.raster.interface import Rendering, open_rasteriser
+from more4d.geometry.tracks import FilledPoints
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
 
+SEAM_PX = 3
+"""How far into a hole the difference at its border is blended, in output pixels (`views.composite`)."""
 BLENDED_PX = 2 * SEAM_PX
-"""How far into a hole `tracks_to_video.composite` carries what is at its border."""
+"""How far into a hole `views.composite` carries what is at its border."""
 
 
 def unproject_fill(

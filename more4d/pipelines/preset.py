@@ -1,29 +1,31 @@
-"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`."""
+"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`.
+
+Imports no torch: the command line checks its values here before it waits for that.
+"""
 
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from more4d.diffusion.sampler import SAMPLERS
-from more4d.files.checkpoint_headers import plural
+from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.interface import FRAME_STRIDE
-from more4d.performance.attention import ATTENTION
-from more4d.performance.offload import Memory
-from more4d.performance.step_cache import StepCacheConfig
+from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
+from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
+from more4d.raster.registry import AUTO, rasteriser_names
 
 NAME = "preset.yaml"
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "models"
-PRESETS = ROOT / "config" / "presets"
+WEIGHTS = USER_WEIGHTS
 DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
 MOST_STEPS = 1000
-ESTIMATORS = ("small", "unidepth", "transformers")
+SAMPLERS = ("euler", "heun", "unipc")
+"""Names of `diffusion.sampler.SAMPLERS`, whose module imports torch."""
+FRAME_STRIDE = 4
+"""That of `networks.interface`, whose module imports torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class Sampling:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
+        batched = self.batched_cfg and self.guidance != 1
+        check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
@@ -153,6 +157,7 @@ class Preset:
             which umT5 overflows.)
         memory: where weights are while their network works and while it waits, see `networks.offload`.
         loras: low-rank updates that are merged into the generators.
+        raster: rasteriser that renders the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
     """
 
     name: str
@@ -173,6 +178,7 @@ class Preset:
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
     loras: LoraFiles = field(default_factory=LoraFiles)
+    raster: str = AUTO
 
     def __post_init__(self) -> None:
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
@@ -182,6 +188,9 @@ class Preset:
                 f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
                 f"got {self.output_scale} and {self.pixels}"
             )
+        if self.raster not in rasteriser_names():
+            known = ", ".join(rasteriser_names())
+            raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")
         if self.median_motion_px < 0:
             raise ConfigError(f"median_motion_px must not be negative, got {self.median_motion_px}")
         if self.smooth_motion_passes < 0:
@@ -261,7 +270,8 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
     missing = [(component, path) for component, path in paths if not path.exists()]
     if missing:
         component, path = missing[0]
-        more = f" and {plural(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        others = len(missing) - 1
+        more = f" and {others} other file{'s' * (others > 1)}" if others else ""
         place = [] if folder == WEIGHTS else [str(folder)]
         words = ["bash scripts/more4d.sh weights check", *place, *(["--preset", asked] if asked else [])]
         raise WeightsError(
@@ -290,7 +300,7 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:
         return preset
-    if component == "depth" and estimator in ESTIMATORS:
+    if component == "depth" and estimator in DEPTH_ESTIMATORS.names():
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():
         raise WeightsError(f"there is no file {value} for {component}; check the path")
@@ -309,7 +319,7 @@ def resolved_options(file: ComponentFile, folder: Path) -> dict[str, Any]:
 def _place(name: str) -> tuple[Path, Path]:
     """The YAML file of a preset, and where its weights lie if nobody says otherwise."""
     if name == DEFAULT:
-        return WEIGHTS / DEFAULT / NAME, WEIGHTS / DEFAULT
+        return BUNDLED_WEIGHTS / NAME, BUNDLED_WEIGHTS
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(preset_names())

@@ -1,7 +1,6 @@
 """Latents drawn from a network by the settings of a preset."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -9,17 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from more4d.diffusion.field import Velocity
-from more4d.diffusion.guidance import batched_cfg_velocity, cfg_velocity, guidance_cutoff_sigma
-from more4d.diffusion.sampler import SAMPLERS
-from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
-from more4d.diffusion.unipc import check_unipc_levels
-from more4d.foundation.errors import ConfigError
+from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.sampler import (
+    SAMPLERS,
+    Velocity,
+    batched_cfg_velocity,
+    cfg_velocity,
+    check_unipc_levels,
+    guidance_cutoff_sigma,
+)
 from more4d.networks.interface import Conditions
 from more4d.networks.wan_config import WanConfig
-from more4d.performance.attention import NOT_COMPILED, attention_kernel, check_kernel, compile_blocks
-from more4d.performance.offload import Memory
-from more4d.performance.step_cache import CacheContexts, check_step_cache, step_cache
+from more4d.performance.config import Memory
+from more4d.performance.prepare import check_settings as check_performance
+from more4d.performance.prepare import prepare
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
 
@@ -62,57 +64,23 @@ def sample_latents(network: nn.Module, request: SamplingRequest) -> Float[Tensor
     """
     settings, noise = request.settings, request.noise
     sampler, sigmas = SAMPLERS[settings.sampler], sigmas_of(settings)
-    if settings.compile:
-        compile_blocks(network.transformer)
-    with attention_kernel(settings.attention, noise.device), _cache(network, settings) as passes:
+    calls = sampler.calls(settings.steps)
+    with prepare(network, settings, device=noise.device, calls=calls) as model:
 
-        def field(name: str, conditions: Conditions) -> Velocity:
-            def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
-                with passes.enter(name):
-                    return network(noisy, sigma, conditions)
+        def field(branch: str, conditions: Conditions) -> Velocity:
+            return lambda noisy, sigma: model(noisy, sigma, conditions, branch)
 
-            return velocity
-
-        cond = field("conditional", request.conditional)
+        cond = field("cond", request.conditional)
         floor = guidance_cutoff_sigma(sigmas, settings.guidance_skip)
         if settings.guidance == 1:
             velocity = cond
         elif settings.batched_cfg:
-            both = field("both", joined(request.unconditional(), request.conditional))
-            cond_half = field("both", request.conditional)
-
-            def cond_only(noisy: Tensor, sigma: Tensor) -> Tensor:
-                passes.slice_cond_half("both", 2 * len(noisy))  # what is cached goes on, not anew
-                return cond_half(noisy, sigma)
-
-            velocity = batched_cfg_velocity(both, cond_only, settings.guidance, cutoff_sigma=floor)
+            both = field("batched", joined(request.unconditional(), request.conditional))
+            velocity = batched_cfg_velocity(both, cond, settings.guidance, cutoff_sigma=floor)
         else:
-            uncond = field("unconditional", request.unconditional())
+            uncond = field("uncond", request.unconditional())
             velocity = cfg_velocity(cond, uncond, settings.guidance, cutoff_sigma=floor)
         return sampler.integrate(velocity, noise.float(), sigmas, request.on_step).to(noise.dtype)
-
-
-def _cache(network: nn.Module, settings: Sampling) -> AbstractContextManager[CacheContexts]:
-    """The step cache that `settings` ask for."""
-    if settings.cache is None:
-        return nullcontext(CacheContexts())
-    if network.transformer.context_parallel is not None:
-        check_context_parallel(settings)
-    calls = SAMPLERS[settings.sampler].calls(settings.steps)
-    return step_cache(network.transformer, settings.cache, calls=calls)
-
-
-def check_context_parallel(settings: Sampling) -> None:
-    """Refuse what does not go with a sample that several processes share.
-
-    Raises:
-        ConfigError: the settings do not.
-    """
-    if settings.cache is not None and settings.cache.kind == "first-block":
-        raise ConfigError(
-            "first-block does not go with context parallelism: processes that see other tokens could skip "
-            "other steps; take teacache, magcache or taylorseer"
-        )
 
 
 def check_sampling(models: Components, *, shared: bool = False) -> None:
@@ -125,26 +93,26 @@ def check_sampling(models: Components, *, shared: bool = False) -> None:
         ConfigError: one line about the first of them.
     """
     for component, settings in (("strag", models.preset.tracks), ("vism", models.preset.views)):
-        if shared:
-            check_context_parallel(settings)
         check_settings(
-            settings, models.config(component).wan, device=models.device, memory=models.preset.memory
+            settings,
+            models.config(component).wan,
+            device=models.device,
+            memory=models.preset.memory,
+            shared=shared,
         )
 
 
-def check_settings(settings: Sampling, wan: WanConfig, *, device: torch.device, memory: Memory) -> None:
+def check_settings(
+    settings: Sampling, wan: WanConfig, *, device: torch.device, memory: Memory, shared: bool = False
+) -> None:
     """Refuse settings that do not go with a transformer of these numbers, a device or a memory mode.
 
     Raises:
         ConfigError: they do not.
     """
-    if settings.compile and memory == "sequential":
-        raise ConfigError(NOT_COMPILED)
-    if settings.cache is not None:
-        check_step_cache(wan, settings.cache)
+    check_performance(settings, wan, device=device, memory=memory, shared=shared)
     if settings.sampler == "unipc":
         check_unipc_levels(sigmas_of(settings))
-    check_kernel(settings.attention, device, width=wan.dim // wan.heads)
 
 
 def joined(first: ConditionsT, second: ConditionsT) -> ConditionsT:

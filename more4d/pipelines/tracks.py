@@ -8,11 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.foundation.seeding import torch_generator
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.motion import denormalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import Components
 from more4d.pipelines.conditions import strag_conditions
@@ -22,8 +20,7 @@ from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.pipelines.time_axis import resample_frames, smooth_in_time
-from more4d.raster.patches import surface_patches
-from more4d.raster.visibility import visible_points
+from more4d.raster.render import surface_patches, visible_points
 
 NEAREST = 0.05
 """No point comes closer to the camera's plane than this fraction of the depth it started at."""

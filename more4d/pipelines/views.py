@@ -1,6 +1,6 @@
 """Stage two: what a camera sees of tracks, and the finished video (4D-ViSM of MoRe4D, arXiv 2512.05044)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,23 +9,86 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from more4d.files.tracks import quantise_filled_points
 from more4d.foundation.seeding import torch_generator
-from more4d.geometry.background_fill import fill_background
+from more4d.geometry.background import fill_background
+from more4d.geometry.camera import CameraPath
+from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import Components
 from more4d.pipelines.conditions import vism_conditions
 from more4d.pipelines.context_parallel_sampling import sample_component
+from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
 from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
+from more4d.raster.registry import AUTO
+from more4d.raster.render import render_tracks
 
 LATENT_CHANNELS = 16
-SEAM_PX = 3
-"""How far into a hole the difference at its border is carried, in output pixels."""
 
 
-def finish_video(
+def render(
+    tracks: PointTracks,
+    camera_path: CameraPath,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    raster: str = AUTO,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rendering:
+    """Film tracks along a camera path: colour, depth in metres and coverage of every pixel and frame.
+
+    Args:
+        tracks: with as many frames as the path, or one (a still scene).
+        camera_path: of `camera_path`, or your own.
+        height, width: of the video; by default those of the tracks.
+        raster: name of a rasteriser, see `raster.registry`.
+        progress: called with (frames done, frames in all).
+
+    Raises:
+        ValueError: tracks and path differ in their number of frames.
+    """
+    return render_tracks(
+        tracks,
+        camera_path,
+        height=height or tracks.height,
+        width=width or tracks.width,
+        backend=raster,
+        progress=progress,
+    )
+
+
+def complete_consistent_view(
+    components: Components,
+    rendering: Rendering,
+    camera_path: CameraPath,
+    image: Float[Tensor, "height width 3"],
+    prompt: str,
+    *,
+    earlier: Sequence[FilledPoints],
+    seed: int,
+    progress: Progress = no_progress,
+) -> tuple[Float[Tensor, "frames height width 3"], FilledPoints]:
+    """`complete_view` of a rendering in whose holes the fill of earlier views is shown first.
+
+    Args:
+        earlier: what the views before this one of the same scene were completed with.
+
+    Returns:
+        The frames, and what was generated in them as points of the world, as it is stored.
+
+    Raises:
+        WeightsError: a network's file cannot be used.
+    """
+    if earlier:
+        rendering = composite_fill(rendering, camera_path, FilledPoints.concat(list(earlier)))
+    frames = complete_view(components, rendering, image, prompt, seed=seed, progress=progress)
+    return frames, quantise_filled_points(unproject_fill(frames, rendering, camera_path))
+
+
+def complete_view(
     models: Components,
     rendering: Rendering,
     photo: Float[Tensor, "height width 3"],

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE
 from more4d.networks.trajectory_vae import WanTrajectoryVae
-from more4d.networks.vae_tiles import SecondHalf
-from more4d.networks.video_vae import WanVideoVae
+from more4d.networks.video_vae import SecondHalf, WanVideoVae
 from more4d.planning.generator_costs import LatentSize
 from more4d.planning.op_counter import OpCounter, count_ops, tensor_bytes
 

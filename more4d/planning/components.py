@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
-from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.motion_perception import OmniMAEConfig
 from more4d.networks.strag import STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig

@@ -10,10 +10,7 @@ from math import prod
 
 from more4d.networks.wan_config import WanConfig
 
-CAMERA_FEATURES = 24 * 8**2
-"""Channels of the camera adapter's input, once folded to the latent grid."""
 REFERENCE_CHANNELS = 16
-KERNEL = 3 * 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +94,5 @@ def _around_blocks_flops(
     time = config.freq_dim * dim + dim**2 + 6 * dim**2
     text = text_tokens * (config.text_dim * dim + dim**2)
     image = image_tokens * ((config.image_dim or 0) ** 2 + (config.image_dim or 0) * dim)
-    camera = tokens * (CAMERA_FEATURES * flat * dim + 2 * KERNEL * dim**2) if config.control_adapter else 0
     head = tokens * dim * config.out_channels * patch
-    return 2 * (embedded + time + text + image + camera + head)
+    return 2 * (embedded + time + text + image + head)

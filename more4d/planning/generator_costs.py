@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from more4d.networks.interface import Conditions, STraGConditions, ViSMConditions
-from more4d.networks.rotary import rotary_table
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
+from more4d.networks.wan_layers import rotary_table
 from more4d.planning.op_counter import count_ops, tensor_bytes
 
 GeneratorConfig = STraGConfig | ViSMConfig

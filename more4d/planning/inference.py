@@ -9,7 +9,8 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
-from more4d.performance.offload import MEMORY_MODES, Memory, WeightBytes, weight_bytes
+from more4d.performance.config import MEMORY_MODES, Memory
+from more4d.performance.offload import WeightBytes, weight_bytes
 from more4d.pipelines.component_files import drop_unused_motion_features
 from more4d.pipelines.components import ENCODERS, GENERATORS
 from more4d.pipelines.preset import Preset

@@ -14,7 +14,8 @@ from torch import nn
 
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
-from more4d.performance.offload import MEMORY_MODES, TILE_PX, Memory
+from more4d.performance.config import MEMORY_MODES, Memory
+from more4d.performance.offload import TILE_PX
 from more4d.pipelines.preset import Preset, Sampling
 from more4d.planning.codecs import CodecCosts, Cost, measure_cost
 from more4d.planning.components import PlannedComponent

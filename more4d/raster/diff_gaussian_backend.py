@@ -7,16 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.foundation.optional import require
-from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import camera_depth, pack_cameras
-from more4d.raster.interface import Points, Rasteriser, Rendering
-from more4d.raster.splats import (
+from more4d.geometry.camera import CameraPath
+from more4d.raster.gaussians import (
     empty_frames,
     identity_quaternions,
     isotropic_scales,
     normalise_by_alpha,
     require_gpu,
 )
+from more4d.raster.interface import Points, Rasteriser, Rendering, camera_depth, pack_cameras
 
 # The rasteriser drops whatever is nearer than 0.2 of its units: in millimetres that hides nothing.
 UNITS_PER_M = 1000.0

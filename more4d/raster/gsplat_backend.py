@@ -5,16 +5,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.foundation.optional import require
-from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import NEAR_M
-from more4d.raster.interface import Points, Rasteriser, Rendering
-from more4d.raster.splats import (
+from more4d.geometry.camera import CameraPath
+from more4d.raster.gaussians import (
     empty_frames,
     identity_quaternions,
     isotropic_scales,
     normalise_by_alpha,
     require_gpu,
 )
+from more4d.raster.interface import NEAR_M, Points, Rasteriser, Rendering
 
 
 class GsplatRasteriser(Rasteriser):

@@ -1,8 +1,25 @@
-"""What every rasteriser takes and gives, and how one is opened by name."""
+"""What a rasteriser takes and gives, and the drawing rule that all z-buffers share.
 
-import logging
+A point stands for a patch of surface. Seen by a camera, the patch's bounding box measures `2 half_x` by
+`2 half_y` pixels around the projected point: half the sum of the spans of its two edges (first order in the
+perspective), or footprint * focal / z for a patch that faces the camera. The point covers
+
+* the *core*: the pixels whose centres lie inside that box, at least the pixel the point falls in;
+* a *margin*: the pixels inside the box enlarged by `MARGIN`. It closes the cracks that rounding, depth noise
+  and curved surfaces leave between boxes that only just touch.
+
+The nearest depth wins a pixel; of equal depths the lowest point index. In the margin a point competes as if
+it lay `MARGIN_DEPTH_BIAS` footprints farther away, so a margin never overrides the core of its own surface
+but still hides what is behind it. A margin reaches less than a pixel beyond a box of one pixel, so the camera
+that took the photo sees every point in exactly its own pixel.
+
+Boxes are half open, (x - half, x + half]. Points nearer than `NEAR_M` or infinitely far are not drawn.
+
+All arithmetic is float32 in the order written in `zbuffer.make_fragments`; every z-buffer follows it bit for
+bit.
+"""
+
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,26 +27,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.foundation.errors import InputError
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.tracks import PointTracks
-from more4d.raster.patches import surface_patches
+from more4d.geometry.camera import CameraPath
 
-BACKENDS = ("reference", "numba", "torch", "gsplat", "diff-gaussian")
+# A pixel with less than half of its area covered is a hole. Colour never decides: black is a colour.
 COVERAGE_THRESHOLD = 0.5
-FRAMES_PER_CHUNK = 8
-
-log = logging.getLogger(__name__)
+# Points nearer to the camera than this (metres) are not drawn.
+NEAR_M = 1e-3
+# The margin is the core's box enlarged by this factor: a core of one pixel gets less than a pixel around it.
+MARGIN = 1.5
+# Added depth of margin pixels, in footprints: more than neighbouring pixels of one surface differ by.
+MARGIN_DEPTH_BIAS = 4.0
+# Largest box, as a share of the longer image side: a point almost at the camera must not hide the scene.
+MAX_BOX = 1 / 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """What a camera path sees.
+    """Images of a camera path.
 
     Attributes:
-        colour: RGB in [0, 1] of what is there, not multiplied by coverage; 0 where nothing is.
-        depth_m: the z coordinate in the frame's camera in metres; infinite where nothing is.
-        coverage: how much of the pixel something covers, in [0, 1]; the z-buffers give 0 or 1.
+        colour: RGB in [0, 1] of the surface, not multiplied by coverage; 0 where there is none.
+        depth_m: the z coordinate in the frame's camera in metres; infinite where there is no surface.
+        coverage: share of the pixel that is covered, in [0, 1] (Gaussians: alpha); z-buffers give 0 or 1.
     """
 
     colour: Float[Tensor, "frames height width 3"]
@@ -38,7 +57,7 @@ class Rendering:
 
     @property
     def hole_mask(self) -> Bool[Tensor, "frames height width"]:
-        """Pixels in which the camera sees no point: less than half covered. Black points are no holes."""
+        """Disoccluded pixels: less than half covered. Black points are no holes."""
         return self.coverage < COVERAGE_THRESHOLD
 
     @classmethod
@@ -48,7 +67,7 @@ class Rendering:
         def memory(*shape: int) -> Tensor:
             if torch.device(device).type != "cpu":
                 return torch.empty(shape, device=device)
-            # numpy asks the system for large pages, torch does not: the first write then costs far less.
+            # numpy requests large pages from the system, torch does not: the first write then costs far less.
             return torch.from_numpy(np.empty(shape, np.float32))
 
         size = (frames, height, width)
@@ -85,15 +104,15 @@ class Points:
     patches_m: Float[Tensor, "poses points 2 3"] | None
 
     def at(self, frame: int) -> tuple[Tensor, Tensor | None]:
-        """Positions and patches of one frame; a still scene has one pose for all."""
+        """Positions and patches of one frame; a static scene has one pose for all."""
         pose = frame if len(self.positions) > 1 else 0
         return self.positions[pose], None if self.patches_m is None else self.patches_m[pose]
 
 
 class Rasteriser(ABC):
-    """Draws points along a camera path.
+    """Draws points along a camera path; see the head of this module for what a point covers.
 
-    The rules that the z-buffers share are those of `fragments.py`.
+    A backend implements `_render` on points that are checked and on its device.
     """
 
     name: str
@@ -116,17 +135,17 @@ class Rasteriser(ABC):
         """Draw every frame of the path.
 
         Args:
-            positions: world points in metres for every frame of the path, or for one frame: a still scene.
+            positions: world points in metres for every frame of the path, or for one frame: a static scene.
             colours: RGB in [0, 1].
             footprint_m: side in metres of the square of surface that each point stands for, facing the
                 camera; 0 draws exactly the pixel the point falls in.
             camera_path: moves the points into each frame's camera.
-            height: rows of the picture.
-            width: columns of the picture.
+            height: rows of the image.
+            width: columns of the image.
             patches_m: the two edges of each point's surface patch, in the world, in metres; with them a
                 slanted patch is drawn as it lies instead of facing the camera (see `surface_patches`).
             out: an earlier rendering of this size, float32 on this device, to overwrite and return instead of
-                asking for new memory.
+                allocating memory.
 
         Raises:
             ValueError: sizes do not agree.
@@ -135,7 +154,7 @@ class Rasteriser(ABC):
         if poses not in (1, camera_path.frames):
             raise ValueError(
                 f"positions hold {poses} frames and camera path '{camera_path.name}' {camera_path.frames}; "
-                "give as many, or 1 for a still scene"
+                "give as many, or 1 for a static scene"
             )
         if tuple(colours.shape) != (count, 3) or tuple(footprint_m.shape) != (count,):
             raise ValueError(
@@ -145,7 +164,7 @@ class Rasteriser(ABC):
         if patches_m is not None and tuple(patches_m.shape) != (poses, count, 2, 3):
             raise ValueError(f"patches must be {(poses, count, 2, 3)}, got {tuple(patches_m.shape)}")
         if height < 1 or width < 1:
-            raise ValueError(f"a picture needs at least one pixel, got {height} x {width}")
+            raise ValueError(f"an image needs at least one pixel, got {height} x {width}")
         if out is not None:
             self._check_reusable(out, (camera_path.frames, height, width))
         points = Points(
@@ -178,80 +197,30 @@ class Rasteriser(ABC):
         """`render`, after the checks."""
 
 
-def open_rasteriser(name: str = "auto", device: str | torch.device = "cpu") -> Rasteriser:
-    """The rasteriser called `name`; "auto" takes numba on a CPU and torch on a GPU.
-
-    Raises:
-        InputError: the name is not known, or the backend cannot run on the device.
-        MissingPackageError: the backend's package is not installed.
-    """
-    chosen = name
-    if name == "auto":
-        chosen = "numba" if torch.device(device).type == "cpu" else "torch"
-        log.info("rasteriser: %s on %s", chosen, device)
-    Backend: type[Rasteriser]
-    if chosen == "reference":
-        from more4d.raster.zbuffer import ZBuffer as Backend
-    elif chosen == "numba":
-        from more4d.raster.numba_backend import NumbaRasteriser as Backend
-    elif chosen == "torch":
-        from more4d.raster.scatter_backend import ScatterRasteriser as Backend
-    elif chosen == "gsplat":
-        from more4d.raster.gsplat_backend import GsplatRasteriser as Backend
-    elif chosen == "diff-gaussian":
-        from more4d.raster.diff_gaussian_backend import DiffGaussianRasteriser as Backend
-    else:
-        raise InputError(f"unknown rasteriser '{name}'; choose one of auto, {', '.join(BACKENDS)}")
-    return Backend(device)
+def pack_cameras(camera_path: CameraPath, height: int, width: int) -> Float[Tensor, "frames 16"]:
+    """Per frame the rotation by rows, the translation, and fx, fy, cx, cy in pixels, as float32."""
+    pose = camera_path.world_to_camera.detach().cpu().double()
+    pixels = torch.tensor([width, height, width, height], dtype=torch.float64)
+    intrinsics = camera_path.intrinsics.detach().cpu().double() * pixels
+    return torch.cat([pose[:, :3, :3].flatten(1), pose[:, :3, 3], intrinsics], 1).float()
 
 
-def render_tracks(
-    tracks: PointTracks,
-    camera_path: CameraPath,
-    *,
-    height: int,
-    width: int,
-    backend: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> Rendering:
-    """Film moving tracks along a camera path.
+def max_half_size(height: int, width: int) -> float:
+    """Half the side of the largest box in pixels."""
+    return max(0.5, max(height, width) * MAX_BOX / 2)
 
-    Every point is drawn as the patch of surface that its source pixel covers (`surface_patches`), so that
-    a surface seen from closer or more squarely has no cracks, and the view of the photo's own camera at
-    frame 0 gives the photo back.
 
-    Args:
-        progress: called with (frames done, frames in all).
+def camera_depth(
+    positions: Float[Tensor, "points 3"], camera: Float[Tensor, "16"]
+) -> Float[Tensor, " points"]:
+    """The z coordinate in the camera."""
+    return rotate(positions, camera, 2) + camera[11]
 
-    Raises:
-        ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
-    """
-    if tracks.frames not in (1, camera_path.frames):
-        raise ValueError(
-            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
-            f"{camera_path.frames}; sample the path at as many frames"
-        )
-    rasteriser = open_rasteriser(backend, tracks.positions.device)
-    footprint_m = tracks.footprint_m.flatten()
-    rendering = Rendering.empty(camera_path.frames, height, width, tracks.positions.device)
-    for start in range(0, camera_path.frames, FRAMES_PER_CHUNK):
-        stop = min(start + FRAMES_PER_CHUNK, camera_path.frames)
-        poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)
-        positions = tracks.positions[poses]
-        rasteriser.render(
-            positions.flatten(1, 2),
-            tracks.colours.flatten(0, 1),
-            footprint_m,
-            CameraPath(
-                name=camera_path.name,
-                world_to_camera=camera_path.world_to_camera[start:stop],
-                intrinsics=camera_path.intrinsics[start:stop],
-            ),
-            height,
-            width,
-            patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
-            out=rendering.slice_frames(start, stop),
-        )
-        if progress is not None:
-            progress(stop, camera_path.frames)
-    return rendering
+
+def rotate(
+    vectors: Float[Tensor, "points 3"], camera: Float[Tensor, "16"], row: int
+) -> Float[Tensor, " points"]:
+    """One row of the camera's rotation times every vector; `camera` is a row of `pack_cameras`."""
+    x, y, z = vectors.unbind(-1)
+    # The order of this sum is part of the specification: compiled rasterisers repeat it bit for bit.
+    return (camera[3 * row] * x + camera[3 * row + 1] * y) + camera[3 * row + 2] * z

@@ -20,9 +20,17 @@ from numba import types
 from numba.extending import intrinsic
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera_path import CameraPath
-from more4d.raster.fragments import MARGIN, MARGIN_DEPTH_BIAS, NEAR_M, max_half_size, pack_cameras
-from more4d.raster.interface import Points, Rasteriser, Rendering
+from more4d.geometry.camera import CameraPath
+from more4d.raster.interface import (
+    MARGIN,
+    MARGIN_DEPTH_BIAS,
+    NEAR_M,
+    Points,
+    Rasteriser,
+    Rendering,
+    max_half_size,
+    pack_cameras,
+)
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,14 @@
-"""`run.json`: what was run in a folder, and which of its stages need not be run again."""
+"""`run.json`: what was run in a folder, which of its stages need not be run again; and the folder's lock."""
 
+import fcntl
 import json
 import logging
+import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from more4d.files.fingerprint import file_fingerprint, fingerprint
 from more4d.foundation.errors import InputError
 
 NAME = "run.json"
+LOCK = ".more4d.lock"
 FORMAT = "more4d-run"
 VERSION = 1
 
@@ -41,27 +45,44 @@ class RunRecord:
         self._asked: list[str] = []
         self._notes: list[str] = []
         self._failure: str | None = None
+        self._started = 0.0
 
     def stage(
         self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
     ) -> tuple[str, bool]:
-        """Run `make`, which writes the files `outputs` (relative to the folder), unless that has been done.
+        """Run `make`, which writes the files `outputs`, unless that has been done.
+
+        Returns:
+            The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
+
+        Raises:
+            InputError: as `begin`.
+        """
+        stage_fingerprint, finished = self.begin(name, inputs, outputs)
+        if not finished:
+            make()
+            self.finish(name)
+        return stage_fingerprint, not finished
+
+    def begin(self, name: str, inputs: Any, outputs: Iterable[str]) -> tuple[str, bool]:
+        """Note that a stage starts, unless it is finished already.
 
         Args:
             inputs: everything that decides the result, as plain JSON values.
+            outputs: the files that the stage writes, relative to the folder.
 
         Returns:
-            The stage's fingerprint, to be part of what later stages are made from, and whether it was run.
+            The stage's fingerprint, to be part of the inputs of later stages, and whether it is finished.
 
         Raises:
-            InputError: a file of that name is there and was written by somebody else.
+            InputError: a file of that name is there and was written by another program.
         """
         outputs = list(outputs)
         self._asked.append(name)
         stage_fingerprint = fingerprint([name, VERSION, inputs])
         if self._finished(name, stage_fingerprint, outputs):
             _log.info("%s: %s is finished", self.folder, name)
-            return stage_fingerprint, False
+            return stage_fingerprint, True
         self._refuse_foreign(outputs)
         self._stages[name] = {
             "fingerprint": stage_fingerprint,
@@ -69,16 +90,19 @@ class RunRecord:
             "files": dict.fromkeys(outputs),
         }
         self.save()
-        started = time.monotonic()
-        make()
+        self._started = time.monotonic()
+        return stage_fingerprint, False
+
+    def finish(self, name: str) -> None:
+        """Note that the stage that was begun last has written its files."""
+        stage = self._stages[name]
         self._stages[name] = {
-            "fingerprint": stage_fingerprint,
+            "fingerprint": stage["fingerprint"],
             "state": "finished",
-            "seconds": round(time.monotonic() - started, 3),
-            "files": {output: _describe(self.folder / output) for output in outputs},
+            "seconds": round(time.monotonic() - self._started, 3),
+            "files": {output: _describe(self.folder / output) for output in stage["files"]},
         }
         self.save()
-        return stage_fingerprint, True
 
     def note(self, text: str) -> None:
         """Keep a remark for whoever reads the record."""
@@ -158,3 +182,53 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"{path} is not the record of an earlier run, or is damaged; remove it or choose another --output"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make `folder` if need be, check that it can be written to, and keep other runs out of it.
+
+    The system releases the lock when the process ends, however it ends.
+
+    Raises:
+        InputError: the folder cannot be written to, or another run holds it.
+    """
+    lock = folder / LOCK
+    descriptor = _acquire(folder, lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(folder: Path, lock: Path) -> int:
+    while True:
+        if not lock.exists():
+            write_bytes(lock, b"")
+        try:
+            descriptor = os.open(lock, os.O_RDWR)
+        except FileNotFoundError:  # the run that held it has just ended
+            continue
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {folder}: {error.strerror}; choose another --output"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"another run is writing into {folder}; wait for it, or choose another --output"
+            ) from error
+        if _is_still(lock, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_still(lock: Path, descriptor: int) -> bool:
+    """Whether the file we locked is the one of that name: its last holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

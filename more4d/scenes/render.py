@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks
 from more4d.scenes.primitives import SHEET, sheet_height
 from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays, visibility_mask

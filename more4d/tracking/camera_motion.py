@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import robust_quantile
+from more4d.geometry.camera import Camera, robust_quantile
 from more4d.geometry.rotation import rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 
@@ -164,15 +163,6 @@ def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "fr
         ValueError: there is not one pose per frame.
     """
     return _transform_tracks(tracks, rigid_inverse(_check_poses(tracks, world_to_camera)))
-
-
-def apply_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"]) -> PointTracks:
-    """The inverse of `remove_camera_motion`: tracks in the world into each frame's own camera.
-
-    Raises:
-        ValueError: there is not one pose per frame.
-    """
-    return _transform_tracks(tracks, _check_poses(tracks, world_to_camera))
 
 
 def camera_displacement(

@@ -1,17 +1,13 @@
-"""What every point tracker promises, and how one is opened by name."""
+"""The interface of point trackers; `registry` opens one by name."""
 
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-
-TRACKERS = ("optical-flow", "cotracker", "delta")
 
 
 @runtime_checkable
@@ -34,40 +30,6 @@ class PointTracker(Protocol):
             ValueError: video and depth do not fit each other.
         """
         ...
-
-
-def open_tracker(
-    name: str, *, weights: Path | None = None, device: str | torch.device = "cpu"
-) -> PointTracker:
-    """The tracker called `name`, with its weights loaded onto `device`.
-
-    Args:
-        name: "optical-flow" (built in, needs no weights and runs on the CPU), "cotracker" (CoTracker3) or
-            "delta" (DELTA, also called DenseTrack3D).
-        weights: the file of "delta", which has to be given, or of "cotracker" (the published ones if absent).
-        device: where the network runs.
-
-    Raises:
-        InputError: the name is unknown, or `weights` is given to a tracker that has none.
-        MissingPackageError: the tracker needs an optional package.
-        WeightsError: its weights cannot be loaded.
-    """
-    # Each tracker is imported when it is asked for: the optional ones bring large packages.
-    if name == "optical-flow":
-        from more4d.tracking.optical_flow import OpticalFlowTracker
-
-        if weights is not None:
-            raise InputError(f"the tracker 'optical-flow' has no weights; leave out {weights}")
-        return OpticalFlowTracker()
-    if name == "cotracker":
-        from more4d.tracking.cotracker_backend import CoTrackerTracker
-
-        return CoTrackerTracker.open(weights, device=device)
-    if name == "delta":
-        from more4d.tracking.delta_backend import DeltaTracker
-
-        return DeltaTracker.open(weights, device=device)
-    raise InputError(f"unknown point tracker '{name}'; known: {', '.join(TRACKERS)}")
 
 
 def check_video(video: Float[Tensor, "..."], depth_m: Float[Tensor, "..."]) -> None:

@@ -1,13 +1,14 @@
 """The built-in tracker: dense optical flow (DIS, Kroeger et al., arXiv 1603.03590), no weights.
 
 Chained flow drifts and loses points for good; flow straight from frame 0 does not reach far. So the flow from
-frame 0 to frame t is computed straight, but started from what was found for frame t - 1. Where a surface has
-no texture the flow wanders; there the motion of the still scene is better: the camera's pose is fitted to the
-flow that can be trusted, and each pixel chooses between flow and still scene by which of both finds its own
-colours again, averaged along its surface so that a panel without texture follows its rim.
+frame 0 to frame t is computed straight, but initialised with the flow of frame t - 1. Where a surface has no
+texture the flow is unreliable; there the motion of the static scene is better: the camera's pose is fitted to
+the flow that can be trusted, and each pixel chooses between flow and static scene by which of the two
+reproduces its colours, averaged along its surface so that a panel without texture follows its border.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,12 +17,13 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion, CameraMotionOptions, fit_pose
-from more4d.tracking.edge_aware import EdgeAwareFilter
 from more4d.tracking.interface import check_video
 from more4d.tracking.lifting import (
+    EdgeAwareFilter,
     align_depths,
     inside_image,
     lift_tracks,
@@ -42,8 +44,8 @@ class OpticalFlowOptions:
     """When a point counts as seen, and which motion it takes.
 
     Attributes:
-        forward_backward_px: flow that comes back to where it started within this many pixels tells the camera's
-            motion.
+        forward_backward_px: the camera's motion is fitted to flow that comes back to where it started within
+            this many pixels.
         consistent_px: a point is seen if the flow back from where it went ends this near to where it started,
         consistent_share: plus this share of how far it went.
         static_margin: colour difference by which flow must beat the still scene to be taken.
@@ -71,7 +73,7 @@ class FlowTracks:
     Attributes:
         position: normalised.
         static: whether the pixel moves with the still scene.
-        consistent: whether colours, or the flow back, agree that it is the same point, and it is in the image.
+        consistent: whether colours, or the flow back, confirm the point, and it is in the image.
         motion: of the camera, from flow.
     """
 
@@ -86,6 +88,17 @@ class OpticalFlowTracker:
 
     def __init__(self, options: OpticalFlowOptions | None = None) -> None:
         self.options = options or OpticalFlowOptions()
+
+    @classmethod
+    def open(cls, weights: Path | None = None, *, device: str | torch.device = "cpu") -> "OpticalFlowTracker":
+        """The tracker with its default options; it has no weights and ignores the device.
+
+        Raises:
+            InputError: weights are given.
+        """
+        if weights is not None:
+            raise InputError(f"the tracker 'optical-flow' has no weights; leave out {weights}")
+        return cls()
 
     def track(
         self,

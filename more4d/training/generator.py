@@ -12,8 +12,7 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import LatentBatch, pad_text
 from more4d.datasets.latent_cache import LatentClips
-from more4d.diffusion.flow_matching import interpolate, velocity_target
-from more4d.diffusion.timesteps import DENSITIES, sample_sigmas
+from more4d.diffusion.flow_matching import DENSITIES, interpolate, sample_sigmas, velocity_target
 from more4d.foundation.config import to_mapping, with_current_paths
 from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from more4d.foundation.errors import ConfigError
+from more4d.pipeline import More4DPipeline
 from more4d.pipelines import preset as presets
+from more4d.pipelines.cameras import parse_cameras
 from more4d.pipelines.component_files import drop_unused_motion_features
 from more4d.pipelines.components import Components, Lora
 from more4d.pipelines.preset import ComponentFiles, find_preset, with_component
@@ -65,7 +67,7 @@ class PreviewOptions:
                 name=f"{number}_{photo.image.stem}",
                 image=photo.image,
                 prompt=photo.prompt,
-                cameras=self.cameras,
+                cameras=parse_cameras(self.cameras),
                 seed=self.seed,
                 frames=frames,
             )
@@ -92,7 +94,7 @@ def make_preview(
         models = models_with(exported, options.weights, device, preset=options.preset)
         for job in options.jobs():
             made = Path(temporary) / job.name
-            run_job(models, job, made)
+            run_job(More4DPipeline(models), job, made)
             sheets.append(folder / f"step-{step:06d}_{job.name}.png")
             shutil.move(made / "sheet.png", sheets[-1])
     return sheets

@@ -10,7 +10,7 @@ from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 from more4d.networks.wan_config import WanConfig
 
-# Saved with 4D-STraG, but a network of its own here (networks.omnimae).
+# Saved with 4D-STraG, but a network of its own here (networks.motion_perception).
 OMNIMAE_PREFIX = "omnimae_extractor."
 
 OUTSIDE_BLOCKS = {
@@ -27,11 +27,6 @@ IMAGE_EMBEDDING = {
     "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
     "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
     "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-}
-CAMERA_ADAPTER = {
-    "control_adapter.conv": "control_adapter.conv",
-    "control_adapter.residual_blocks.0.conv1": "control_adapter.conv1",
-    "control_adapter.residual_blocks.0.conv2": "control_adapter.conv2",
 }
 IN_BLOCK = {
     **{
@@ -53,8 +48,6 @@ def wan_names(config: WanConfig) -> dict[str, str]:
         modules |= IMAGE_EMBEDDING
     if config.reference_tokens:
         modules["ref_conv"] = "ref_conv"
-    if config.control_adapter:
-        modules |= CAMERA_ADAPTER
     names = {"head.modulation": "scale_shift_table"} | _weights_and_biases(modules)
     for block in range(config.layers):
         for published, ours in _block_names(config).items():

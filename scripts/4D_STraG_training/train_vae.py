@@ -1,6 +1,6 @@
 """Train the motion-sensitive VAE (trajectory codec); arguments as of `python -m more4d train`."""
 
-from more4d.cli.entry import start
+from more4d.cli.main import start
 
 if __name__ == "__main__":
     start("train", "--config", "config/tiny/trajectory_codec.yaml")

@@ -1,6 +1,6 @@
 """Train 4D-STraG; arguments as of `python -m more4d train`."""
 
-from more4d.cli.entry import start
+from more4d.cli.main import start
 
 if __name__ == "__main__":
     start("train", "--config", "config/tiny/strag.yaml")

@@ -18,7 +18,7 @@ IMPORT_NAMES = {
 }
 # installed although no file imports it, and why
 NOT_IMPORTED = {
-    "import-linter": "test.sh and test_floors.py start it",
+    "import-linter": "test.sh and test_layers.py start it",
     "pytest-xdist": "a pytest plugin: test.sh -n",
     "beartype": "the run-time checker that pyproject.toml names to jaxtyping",
     "ruff": "a command: test.sh",

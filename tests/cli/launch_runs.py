@@ -31,13 +31,13 @@ def die_at_tracks() -> None:
     """Let this process be killed in the middle of the first item it makes."""
     usual = batch.run_job
 
-    def run_job(models: Any, job: Any, folder: Path, *, progress: Any) -> Any:
+    def run_job(pipe: Any, job: Any, folder: Path, *, progress: Any) -> Any:
         def report(stage: str, done: int, total: int) -> None:
             if stage == "tracks":
                 os.kill(os.getpid(), signal.SIGKILL)
             progress(stage, done, total)
 
-        return usual(models, job, folder, progress=report)
+        return usual(pipe, job, folder, progress=report)
 
     batch.run_job = run_job
 

@@ -8,8 +8,7 @@ from more4d.files.network_file import read_network_file, write_network_file
 from more4d.files.video import write_video
 from more4d.runs.item import Result
 from more4d.runs.job import Job
-from more4d.runs.lock import locked
-from more4d.runs.record import RunRecord
+from more4d.runs.record import RunRecord, locked
 
 
 def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, photo, tmp_path):

@@ -1,12 +1,8 @@
 """The rule of docs/conventions.md: 2 for arguments that are wrong by themselves, 1 for what they name."""
 
-from dataclasses import fields
-
 import pytest
 
-from more4d.cli.infer import PARTS
 from more4d.cli.main import main
-from more4d.pipelines.preset import ComponentFiles
 
 PHOTO = ("infer", "nowhere.png", "--prompt", "it rolls")
 WRONG_BY_THEMSELVES = [
@@ -85,7 +81,3 @@ def test_arguments_that_nothing_could_make_right_are_two(words, capsys):
 @pytest.mark.parametrize("words", WHAT_THEY_NAME, ids=" ".join)
 def test_what_arguments_name_and_cannot_be_used_is_one(words, capsys):
     assert ended(words, capsys) == 1
-
-
-def test_the_parts_are_those_of_presets():
-    assert set(PARTS) == {part.name for part in fields(ComponentFiles)}

@@ -7,9 +7,10 @@ import torch
 from more4d.cli.job_lists import folder_name, parse_intrinsics, read_list, unique_names
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
+from more4d.pipelines.cameras import parse_cameras
 from more4d.runs.job import Job
 
-DEFAULTS = Job(name="item", image=None, prompt="", cameras=("orbit",), seed=4, frames=9)
+DEFAULTS = Job(name="item", image=None, prompt="", cameras=parse_cameras(["orbit"]), seed=4, frames=9)
 
 
 @pytest.fixture
@@ -42,8 +43,11 @@ def test_json_lines_say_everything(folder):
     }
     one, two = jobs_from(folder, "jobs.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n")
     assert (one.name, one.prompt, one.seed, one.frames) == ("my_dog", "it runs", 7, 9)
-    assert one.cameras == ("orbit", str(folder / "path.json")) and one.image == folder / "dog.png"
-    assert (two.name, two.seed, two.cameras, two.frames) == ("cat", 4, ("static",), 3)
+    assert [str(camera) for camera in one.cameras] == [
+        "orbit",
+        str(folder / "path.json"),
+    ] and one.image == folder / "dog.png"
+    assert (two.name, two.seed, two.cameras, two.frames) == ("cat", 4, parse_cameras(["static"]), 3)
     assert two.intrinsics == (1, 1, 0.5, 0.5)
 
 

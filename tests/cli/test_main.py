@@ -99,6 +99,57 @@ def test_help_loads_nothing_heavy():
     assert not {"torch", "numpy", "diffusers", "PIL"} & {name.strip("'\n []") for name in loaded.split(",")}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "infer",
+        "infer x.png",
+        "infer nowhere.png --prompt a",
+        f"infer {__file__} --prompt a --camera orbitt",
+        f"infer {__file__} --prompt a --camera nowhere.json",
+        f"infer {__file__} --prompt a --export obj",
+        f"infer {__file__} --prompt a --intrinsics 0,1,0.5,0.5",
+        f"infer {__file__} --prompt a --sampler magic",
+        f"infer {__file__} --prompt a --cache magic",
+        f"infer {__file__} --prompt a --memory magic",
+        f"infer {__file__} --prompt a --part nose=x",
+        f"infer {__file__} --prompt a --part strag=nowhere.safetensors",
+        f"infer {__file__} --prompt a --preset none",
+        f"infer {__file__} --prompt a --weights nowhere",
+        f"infer {__file__} --prompt a --no-such-option",
+        "infer --list nowhere.jsonl",
+        "evaluate --steps 0",
+        "evaluate --data nowhere",
+        "plan --size 0x0",
+        "plan --preset none",
+        "vae nowhere.npz",
+        "train --config nowhere.yaml",
+        "data cache --config nowhere.yaml --output x",
+        "data from-video nowhere --output x",
+        "data import nowhere --output x",
+    ],
+)
+def test_what_arguments_alone_decide_is_refused_before_torch_is_imported(words):
+    code = (
+        "import sys; from more4d.cli.main import start; import atexit;"
+        "atexit.register(lambda: print('torch' in sys.modules)); start()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode in (1, 2) and ended.stderr.startswith("error: "), ended.stderr
+    assert ended.stdout == "False\n"
+
+
+def test_only_the_subcommand_that_is_asked_for_is_imported():
+    code = (
+        "import sys; from more4d.cli.main import parse; parse(['plan']);"
+        "print([name for name in sys.modules if name.startswith('more4d.cli.')])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "more4d.cli.plan" in loaded and "more4d.cli.infer" not in loaded
+
+
 def test_the_options_are_these():
     """A new option is a decision: a variant belongs into a preset or a configuration file."""
     commands = choices(build_parser())

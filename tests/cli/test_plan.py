@@ -7,7 +7,7 @@ import pytest
 from more4d.cli.main import main
 from more4d.cli.plan import MODES
 from more4d.cli.plan_tables import _why_no_less, amount, duration, table
-from more4d.performance.offload import MEMORY_MODES
+from more4d.performance.config import MEMORY_MODES
 from more4d.pipelines.preset import find_preset
 from more4d.planning import training
 from more4d.planning.generator_costs import PassCost

@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from more4d.cli import progress_bar
-from more4d.cli.progress_bar import BatchProgress
+from more4d.cli import batch
+from more4d.cli.batch import BatchProgress
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Terminal:
 
 def test_on_a_terminal_a_bar_names_the_stage_and_the_time_left(monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(progress_bar.sys, "stderr", terminal)
+    monkeypatch.setattr(batch.sys, "stderr", terminal)
     progress = BatchProgress(2, show=True)
     with progress.item("ball", 2) as report:
         for stage in ("depth", "tracks"):

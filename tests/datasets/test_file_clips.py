@@ -18,7 +18,7 @@ from more4d.datasets.file_clips import (
 from more4d.files.clips import Clip
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.foundation.seeding import numpy_generator
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import normalise_motion
 from tests.datasets.clip_files import scene_clip, write_scenes
 
 SIZES = [(32, 48), (48, 32), (36, 54), (32, 48), (50, 34)]

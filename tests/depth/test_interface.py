@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.depth.interface import check_image, open_depth_estimator
+from more4d.depth.interface import check_image
+from more4d.depth.registry import open_depth_estimator
 from more4d.foundation.errors import InputError, MissingPackageError, WeightsError
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.depth.interface import open_depth_estimator
 from more4d.depth.losses import DepthLossWeights, depth_loss
+from more4d.depth.registry import open_depth_estimator
 from more4d.depth.small import (
     ARCHITECTURE,
-    BUNDLED_WEIGHTS,
     SmallDepth,
     SmallDepthConfig,
     SmallDepthEstimator,
@@ -20,6 +19,7 @@ from more4d.depth.small import (
 from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.resources import BUNDLED_WEIGHTS
 from more4d.geometry.camera import Camera
 
 TINY = SmallDepthConfig(widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
@@ -175,6 +175,7 @@ def test_training_on_one_scene_lowers_the_loss() -> None:
 
 
 def test_the_bundled_file_is_small_and_finite() -> None:
-    assert BUNDLED_WEIGHTS.stat().st_size <= 3_500_000
-    state = load_small_depth(BUNDLED_WEIGHTS).state_dict()
+    weights = BUNDLED_WEIGHTS / "depth.safetensors"
+    assert weights.stat().st_size <= 3_500_000
+    state = load_small_depth(weights).state_dict()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())

@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from more4d.depth.interface import open_depth_estimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.depth.transformers_backend import (
     FARTHEST_M,
     LONG_SIDE_FOV_DEG,

@@ -4,9 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from more4d.diffusion.guidance import batched_cfg_velocity, cfg_velocity, guidance_cutoff_sigma
-from more4d.diffusion.sampler import SAMPLERS, euler, heun
-from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
+from more4d.diffusion.sampler import (
+    SAMPLERS,
+    batched_cfg_velocity,
+    cfg_velocity,
+    euler,
+    guidance_cutoff_sigma,
+    heun,
+)
 
 
 def gaussian_velocity(noisy, sigma):

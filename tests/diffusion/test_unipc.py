@@ -4,9 +4,8 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from more4d.diffusion.sampler import SAMPLERS, euler
-from more4d.diffusion.timesteps import reference_sampling_sigmas, sampling_sigmas, shift_sigma
-from more4d.diffusion.unipc import unipc
+from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas, shift_sigma
+from more4d.diffusion.sampler import SAMPLERS, euler, unipc
 from more4d.foundation.errors import ConfigError
 from tests.diffusion.test_sampler import gaussian_velocity
 

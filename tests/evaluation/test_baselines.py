@@ -7,7 +7,7 @@ from more4d.evaluation import baselines
 from more4d.evaluation.baselines import apply_mean_motion, mean_motion, nearest_colour
 from more4d.evaluation.inpainting_backend import opencv_inpainting
 from more4d.evaluation.unseen import unseen_scene
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.render import render_clip
 
 

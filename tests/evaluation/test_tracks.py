@@ -7,7 +7,7 @@ from more4d.evaluation import tracks
 from more4d.evaluation.record import plain
 from more4d.evaluation.tracks import TracksOptions, measure_tracks, summarise_tracks
 from more4d.evaluation.unseen import unseen_scenes
-from more4d.geometry.motion import denormalise_motion, normalise_motion
+from more4d.geometry.tracks import denormalise_motion, normalise_motion
 from more4d.pipelines.components import Components
 
 OPTIONS = TracksOptions(seeds=2, estimated_depth=False)

@@ -9,9 +9,8 @@ import torch
 
 from more4d.files.depth_and_cameras import load_camera, load_camera_path, save_camera, save_camera_path
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.camera_paths import camera_path_names, named_camera_path
+from more4d.geometry.camera import Camera, CameraPath
+from more4d.geometry.camera_paths import CAMERA_PATHS, named_camera_path
 from more4d.geometry.rotation import rigid_inverse
 
 CAMERA = Camera(fx=1 / 3, fy=0.7, cx=0.45, cy=0.55)
@@ -42,7 +41,7 @@ def test_impossible_cameras_are_refused(tmp_path: Path, text: str) -> None:
         load_camera(path)
 
 
-@pytest.mark.parametrize("name", camera_path_names())
+@pytest.mark.parametrize("name", CAMERA_PATHS)
 def test_full_paths_round_trip_exactly(tmp_path: Path, name: str) -> None:
     path = named_camera_path(name, frames=13, scene_depth_m=2.7, camera=CAMERA)
     save_camera_path(tmp_path / "p.json", path)

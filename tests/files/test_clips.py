@@ -8,7 +8,7 @@ import torch
 
 from more4d.files.clips import Clip, ClipInfo, decode_clip, decode_tracks, encode_clip
 from more4d.foundation.errors import InputError
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.tracks import normalise_motion
 from tests.files.sample_clips import CAMERA, FRAMES, HEIGHT, WIDTH, sample_clip, sample_tracks
 
 STEP = 1 / 16 / max(HEIGHT, WIDTH)

@@ -2,11 +2,13 @@
 
 import base64
 import json
+import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
-import plyfile
 import pytest
 import torch
 import trimesh
@@ -44,11 +46,31 @@ def test_ply_holds_every_frame(tracks: PointTracks, tmp_path: Path) -> None:
     ]
     colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     for path, frame in zip(paths, [0, 0, 1, 2], strict=True):
-        vertex = plyfile.PlyData.read(path)["vertex"]
+        header, _, body = path.read_bytes().partition(b"end_header\n")
+        assert header.startswith(b"ply\nformat binary_little_endian 1.0\n")
+        assert f"frame {frame} of 3; metres, x right, y down, z forward" in header.decode()
+        properties = re.findall(r"^property (\w+) (\w+)$", header.decode(), re.MULTILINE)
+        assert [name for _, name in properties] == [*"xyz", "red", "green", "blue", "visible"]
+        assert [kind for kind, _ in properties] == ["float"] * 3 + ["uchar"] * 4
+        vertex = np.frombuffer(
+            body, [(name, "<f4" if kind == "float" else "u1") for kind, name in properties]
+        )
         points = np.stack([vertex[axis] for axis in "xyz"], -1)
         assert np.array_equal(points, tracks.positions[frame].reshape(-1, 3).numpy())
         assert np.array_equal(np.stack([vertex[c] for c in ("red", "green", "blue")], -1), colours)
         assert np.array_equal(vertex["visible"], tracks.visibility[frame].reshape(-1).numpy())
+
+
+def test_other_programs_read_the_ply_as_a_coloured_cloud(tracks: PointTracks, tmp_path: Path) -> None:
+    scene, *_ = export_tracks(tracks, tmp_path, "ply")
+    cloud = trimesh.load(scene)
+    assert np.array_equal(cloud.vertices, tracks.positions[0].reshape(-1, 3).numpy())
+    assert np.array_equal(cloud.colors[:, :3], to_uint8(tracks.colours).reshape(-1, 3).numpy())
+
+
+def test_nothing_that_reads_or_writes_tracks_imports_trimesh_early() -> None:
+    code = "import sys, more4d.files.export as _; raise SystemExit('trimesh' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_npz_is_read_back_whole(tracks: PointTracks, tmp_path: Path) -> None:

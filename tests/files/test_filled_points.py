@@ -6,7 +6,7 @@ import torch
 
 from more4d.files.tracks import load_filled_points, save_filled_points
 from more4d.foundation.errors import InputError
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.tracks import FilledPoints
 from tests.geometry.test_filled_points import some_points
 
 

@@ -10,8 +10,7 @@ import torch
 from more4d.files.tracks import load_tracks, read_tracks_metadata, save_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, normalise_motion
 
 CAMERA = Camera(fx=1.1, fy=1.4, cx=0.48, cy=0.53)
 

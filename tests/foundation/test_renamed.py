@@ -29,6 +29,13 @@ def test_every_current_key_is_a_field_of_its_class():
         assert set(config.KEYS[cls.__name__].values()) <= set(cls.__dataclass_fields__)
 
 
+def test_what_has_gone_is_read_where_it_was_not_used_and_refused_where_it_was():
+    values = {"in_channels": 36, "dim": 24, "ffn_dim": 48, "heads": 2, "layers": 2}
+    assert from_mapping(WanConfig, values | {"control_adapter": False}) == WanConfig(**values)
+    with pytest.raises(ConfigError, match="control_adapter"):
+        from_mapping(WanConfig, values | {"control_adapter": True})
+
+
 def test_dotted_settings_are_read_under_their_former_names():
     former = {"options.data.stories": 2, "loop.rates": {"a": 0.1}, "seed": 0}
     current = {"options.data.captions_per_scene": 2, "loop.lr_multipliers": {"a": 0.1}, "seed": 0}

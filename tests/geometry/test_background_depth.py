@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from more4d.geometry.background_depth import extend_depth
+from more4d.geometry.background import extend_depth
 
 HEIGHT, WIDTH = 24, 40
 

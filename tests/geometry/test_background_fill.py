@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from more4d.geometry.background_fill import fill_background
+from more4d.geometry.background import fill_background
 
 NEAR, FAR = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
 

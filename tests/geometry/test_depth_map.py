@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap, robust_quantile
+from more4d.geometry.camera import Camera, DepthMap, robust_quantile
 
 CAMERA = Camera(fx=1.0, fy=1.0)
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.tracks import FilledPoints
 
 
 def some_points(count: int = 5, *, seed: int = 0) -> FilledPoints:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import denormalise_motion, motion_scale, normalise_motion
+from more4d.geometry.tracks import denormalise_motion, motion_scale, normalise_motion
 
 cameras = st.builds(
     Camera, fx=st.floats(0.3, 4), fy=st.floats(0.3, 4), cx=st.floats(0.2, 0.8), cy=st.floats(0.2, 0.8)

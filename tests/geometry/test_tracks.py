@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.motion import normalise_motion
-from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks
+from more4d.geometry.camera import Camera, CameraPath
+from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
 
 CAMERA = Camera(fx=0.5, fy=1.0)
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import align_affine_log, align_scale, delta, depth_errors, mean_errors, si_log
 
 CAMERA = Camera.from_fov(60.0, width=8, height=6)

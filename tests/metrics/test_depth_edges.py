@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from more4d.metrics.depth_edges import edge_f1
+from more4d.metrics.depth import edge_f1
 
 
 def step(column, height=6, width=10, near=1.0, far=2.0):

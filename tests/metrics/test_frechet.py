@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from more4d.metrics.frechet import frechet_distance
+from more4d.metrics.image_quality import frechet_distance
 
 
 def samples(count, dim, seed=0):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from more4d.metrics.holes import hole_flicker, hole_psnr_db
+from more4d.metrics.image_quality import hole_flicker, hole_psnr_db
 
 TRUTH = torch.full((4, 6, 8, 3), 0.5)
 HOLES = torch.zeros(4, 6, 8, dtype=torch.bool)

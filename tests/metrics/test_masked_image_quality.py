@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from more4d.metrics.image_quality import psnr_db, ssim
-from more4d.metrics.masked_image_quality import masked_psnr_db, masked_ssim
+from more4d.metrics.image_quality import masked_psnr_db, masked_ssim, psnr_db, ssim
 
 
 def noise(*shape, seed=0):

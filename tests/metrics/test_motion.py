@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import denormalise_motion
+from more4d.geometry.tracks import denormalise_motion
 from more4d.metrics.motion import (
     diversity,
     edge_jumps,

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from more4d.files.image import load_image
-from more4d.metrics.motion_magnitude import motion_magnitude
+from more4d.metrics.motion import motion_magnitude
 
 
 def test_a_video_that_equals_its_static_orbit_has_none():

@@ -5,7 +5,7 @@ import torch
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.metrics.tapvid3d import tapvid3d
+from more4d.metrics.tracks import tapvid3d
 
 CAMERA = Camera(fx=0.5, fy=2.0)
 """A geometric mean of 1: 256 px, and a pixel is depth / 256."""

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.motion import denormalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, denormalise_motion
 from more4d.metrics.tracks import (
     DIRECTION_AXES,
     follows_direction,

@@ -23,7 +23,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.wan import WanConfig, WanTransformer
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.config import StepCacheConfig
+from more4d.performance.step_cache import step_cache
 
 PROCESSES = 3
 BASE = WanConfig(
@@ -107,9 +108,9 @@ def differences_with_caches(group: distributed.ProcessGroup) -> Iterator[tuple[s
             counting = transformer.blocks[1].attn1.register_forward_hook(
                 lambda *_, seen=computed: seen.append(1)
             )
-            with step_cache(transformer, config, calls=8) as passes:
+            with step_cache(transformer, config, calls=8) as branch:
                 for step in range(8):
-                    with passes.enter("conditional"):
+                    with branch("cond"):
                         end = transformer(**inputs | {"timestep": torch.full((2,), 900.0 - 20 * step)})
             counting.remove()
             ends.append(end)

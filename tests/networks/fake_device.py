@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from more4d.performance import group_offload
-from more4d.performance.group_offload import module_tensors
-from more4d.performance.offload import Memory, OffloadedModule
+from more4d.performance import offload
+from more4d.performance.config import Memory
+from more4d.performance.offload import OffloadedModule, module_tensors
 
 
 class FakeDevice:
-    """Replaces the moves of `performance.group_offload` by such that leave nothing behind.
+    """Replaces the moves of `performance.offload` by moves that leave nothing behind.
 
     Attributes:
         peak_bytes: the most weight bytes that were there at once.
@@ -67,6 +67,6 @@ def fake_device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
             fake.count(tensor)
 
     monkeypatch.setattr(OffloadedModule, "__init__", place_on_fake)
-    monkeypatch.setattr(group_offload, "onload_", lambda tensor, device: fake.onload(tensor))
-    monkeypatch.setattr(group_offload, "offload_", lambda tensor, cpu_data: fake.offload(tensor))
+    monkeypatch.setattr(offload, "onload_", lambda tensor, device: fake.onload(tensor))
+    monkeypatch.setattr(offload, "offload_", lambda tensor, cpu_data: fake.offload(tensor))
     return fake

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, sinusoid
+from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk, sinusoid
 from more4d.weights.inspect import open_network, recognise
 
 TINY = OmniMAEConfig(image_size=48, patch=8, dim=24, depth=2, heads=3)

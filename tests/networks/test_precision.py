@@ -1,14 +1,23 @@
 """What must not be rounded is in single precision in a network of a lower one."""
 
+from functools import partial
+
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding
 from torch import Tensor, nn
 
 from more4d.networks.conditioners import CLIP_MEAN, ClipVision, ClipVisionConfig
-from more4d.networks.motion_perception import MotionModulation, TokenSpan
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk, sinusoid
+from more4d.networks.motion_perception import (
+    MotionModulation,
+    OmniMAEConfig,
+    OmniMAETrunk,
+    TokenSpan,
+    sinusoid,
+)
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
+from more4d.networks.wan_layers import timestep_sinusoid
 from more4d.weights.load import LoadPlan, TensorSource, init_empty, load_into
 
 SMALL = {"dim": 24, "ffn_dim": 48, "heads": 2, "layers": 2, "freq_dim": 16, "text_dim": 16, "text_length": 8}
@@ -41,7 +50,7 @@ def test_tensors_of_time_are_loaded_as_they_are_stored():
 
 def times(network: ViSM, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        return network.transformer._time_embedding(torch.tensor([431.7]), dtype)
+        return network.transformer.condition_embedder.embed_time(torch.tensor([431.7]), dtype)
 
 
 def test_the_timestep_reaches_the_head_without_rounding_and_the_blocks_with_little():
@@ -53,8 +62,12 @@ def test_the_timestep_reaches_the_head_without_rounding_and_the_blocks_with_litt
 
 def test_in_float32_time_is_what_diffusers_makes_of_it():
     network, timestep = vism(torch.float32), torch.tensor([431.7])
+    stock = WanTimeTextImageEmbedding(24, time_freq_dim=16, time_proj_dim=6 * 24, text_embed_dim=16)
+    stock.load_state_dict(network.transformer.condition_embedder.state_dict())
+    stock.timesteps_proj.forward = partial(timestep_sinusoid, channels=16)  # ours is computed in float64
     with torch.no_grad():
-        time, modulation, *_ = network.transformer.condition_embedder(timestep, torch.zeros(1, 8, 16))
+        time, modulation, *_ = stock(timestep, torch.zeros(1, 8, 16))
+        modulation = modulation.unflatten(1, (6, -1))
     assert all(
         torch.equal(*pair) for pair in zip(times(network, torch.float32), (time, modulation), strict=True)
     )

@@ -99,7 +99,7 @@ def test_comparisons_know_no_place(reader):
 
 @pytest.mark.parametrize("other", [{"dim": 32}, {"self_attention_blocks": 0}])
 def test_a_reader_goes_on_as_a_larger_one_of_the_same_kind_only(reader, other):
-    with pytest.raises(ConfigError, match="the reader to go on from"):
+    with pytest.raises(ConfigError, match="the head to start from"):
         with_more_blocks(
             with_more_blocks(reader, replace(CONFIG, self_attention_blocks=1)), replace(CONFIG, **other)
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.tiny_features import TinyFeatures, TinyFeaturesConfig
+from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 
 
 @pytest.fixture

@@ -4,18 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.interface import latent_frames
-from more4d.networks.vae_tiles import CELL_PX, FirstHalf, SecondHalf
 from more4d.networks.video_vae import (
+    CELL_PX,
     WAN_MEAN,
     WAN_STD,
+    FirstHalf,
     LatentStatistics,
+    SecondHalf,
     WanVideoVae,
     WanVideoVaeConfig,
 )
-from more4d.networks.wan import AutoencoderKLWan
 from more4d.weights.inspect import open_network
 
 TINY = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1)

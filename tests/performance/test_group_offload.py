@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from more4d.performance import group_offload
-from more4d.performance.group_offload import (
+from more4d.performance import offload
+from more4d.performance.offload import (
     CHUNK_BYTES,
     OffloadGroup,
     is_group_offloaded,
@@ -41,8 +41,8 @@ class Log:
             self.events.append(("offload_", number[id(tensor)]))
             self.there.remove(number[id(tensor)])
 
-        monkeypatch.setattr(group_offload, "onload_", onload_)
-        monkeypatch.setattr(group_offload, "offload_", offload_)
+        monkeypatch.setattr(offload, "onload_", onload_)
+        monkeypatch.setattr(offload, "offload_", offload_)
 
 
 def layers(count: int = 5) -> list[nn.Module]:

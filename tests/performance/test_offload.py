@@ -9,24 +9,23 @@ from torch import Tensor, nn
 
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.interface import STraGConditions
-from more4d.networks.omnimae import OmniMAEConfig, OmniMAETrunk
+from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.wan_config import WanConfig
-from more4d.performance.attention import compile_blocks
-from more4d.performance.group_offload import module_tensors
+from more4d.performance.config import MEMORY_MODES, Memory, StepCacheConfig
 from more4d.performance.offload import (
     FP8_DTYPE,
-    MEMORY_MODES,
-    Memory,
     OffloadedModule,
     fp8_block_lists,
+    module_tensors,
     offload_units,
     stack_owners,
     weight_bytes,
 )
-from more4d.performance.step_cache import StepCacheConfig, step_cache
+from more4d.performance.prepare import compile_blocks
+from more4d.performance.step_cache import step_cache
 from more4d.weights.load import LoadPlan, TensorSource, load_into
 from more4d.weights.network_files import named_tensors
 from tests.networks.fake_device import FakeDevice, fake_device, is_offloaded
@@ -239,12 +238,12 @@ CACHES = {
 def cached(placed: OffloadedModule, kind: str) -> tuple[Tensor, list[int]]:
     """Velocities of six steps with a step cache, and at which steps the last block computed."""
     computed: list[int] = []
-    with placed.on_device() as network, step_cache(network.transformer, CACHES[kind], calls=6) as passes:
+    with placed.on_device() as network, step_cache(network.transformer, CACHES[kind], calls=6) as branch:
         last = network.transformer.blocks[-1].attn1
         handle = last.register_forward_hook(lambda *_: computed.append(len(found)))
         found: list[Tensor] = []
         for _ in range(6):
-            with passes.enter("conditional"):
+            with branch("cond"):
                 found.append(velocity(network))
         handle.remove()
     return torch.stack(found), computed

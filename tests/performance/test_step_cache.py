@@ -6,13 +6,8 @@ import torch
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
-from more4d.performance.step_cache import (
-    COEFFICIENTS,
-    StepCacheConfig,
-    predicted_change,
-    step_cache,
-    teacache_coefficients,
-)
+from more4d.performance.config import COEFFICIENTS, StepCacheConfig, check_guidance, teacache_coefficients
+from more4d.performance.step_cache import predicted_change, step_cache
 
 STEPS = 8
 SMALL = {"dim": 24, "ffn_dim": 48, "heads": 2, "layers": 3, "freq_dim": 16, "text_dim": 8, "text_length": 6}
@@ -56,13 +51,13 @@ class Asked:
         timestep = torch.tensor([1000.0 * (1 - step / STEPS)])
         return self.transformer(latents, timestep, torch.full((1, 6, 8), text))
 
-    def along(self, config: StepCacheConfig | None, name: str = "conditional") -> torch.Tensor:
+    def along(self, config: StepCacheConfig | None, name: str = "cond") -> torch.Tensor:
         if config is None:
             return torch.stack([self.at(step) for step in range(STEPS)])
-        with step_cache(self.transformer, config, calls=STEPS) as passes:
+        with step_cache(self.transformer, config, calls=STEPS) as branch:
             outputs = []
             for step in range(STEPS):
-                with passes.enter(name):
+                with branch(name):
                     outputs.append(self.at(step))
         return torch.stack(outputs)
 
@@ -97,15 +92,15 @@ def test_the_first_steps_are_computed_and_a_sample_knows_nothing_of_the_one_befo
 
 
 @pytest.mark.parametrize("config", GENEROUS.values(), ids=GENEROUS.keys())
-def test_passes_keep_their_states_apart(transformer, config):
+def test_branches_keep_their_states_apart(transformer, config):
     asked = Asked(transformer)
     alone = asked.along(config)
-    with step_cache(transformer, config, calls=STEPS) as passes:
+    with step_cache(transformer, config, calls=STEPS) as branch:
         together = []
         for step in range(STEPS):
-            with passes.enter("unconditional"):
+            with branch("uncond"):
                 asked.at(step, text=-3.0)
-            with passes.enter("conditional"):
+            with branch("cond"):
                 together.append(asked.at(step))
     assert torch.equal(torch.stack(together), alone)
 
@@ -115,8 +110,8 @@ def test_afterwards_and_after_an_error_the_transformer_is_as_before(transformer,
     asked = Asked(transformer)
     plain = asked.along(None)
     forwards = [block.forward for block in transformer.blocks]
-    with pytest.raises(ZeroDivisionError), step_cache(transformer, config, calls=STEPS) as passes:
-        with passes.enter("conditional"):
+    with pytest.raises(ZeroDivisionError), step_cache(transformer, config, calls=STEPS) as branch:
+        with branch("cond"):
             asked.at(0)
         raise ZeroDivisionError
     assert [block.forward for block in transformer.blocks] == forwards
@@ -178,3 +173,12 @@ def test_teacache_says_which_coefficients_there_are(transformer):
 def test_an_impossible_cache_is_refused(values, word):
     with pytest.raises(ConfigError, match=word):
         StepCacheConfig(**values)
+
+
+def test_a_cache_is_refused_where_the_batch_changes_its_size_within_a_sample():
+    cache = StepCacheConfig(kind="taylorseer")
+    with pytest.raises(ConfigError, match="set batched_cfg: false, or guidance_skip: 0"):
+        check_guidance(cache, batched_cfg=True, guidance_skip=0.5)
+    for batched_cfg, guidance_skip in ((True, 0.0), (False, 0.5), (True, 1.0)):
+        check_guidance(cache, batched_cfg=batched_cfg, guidance_skip=guidance_skip)
+    check_guidance(None, batched_cfg=True, guidance_skip=0.5)

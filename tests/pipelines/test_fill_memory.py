@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.filled_points import FilledPoints
+from more4d.geometry.camera import Camera, CameraPath
+from more4d.geometry.tracks import FilledPoints
 from more4d.pipelines.fill_memory import BLENDED_PX, composite_fill, unproject_fill
 from more4d.raster.interface import Rendering
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from more4d.networks.interface import ViSMConditions
-from more4d.performance.offload import MEMORY_MODES, TILE_PX, Memory, weight_bytes
+from more4d.performance.config import MEMORY_MODES, Memory
+from more4d.performance.offload import TILE_PX, weight_bytes
 from more4d.pipelines import context_parallel_sampling
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide

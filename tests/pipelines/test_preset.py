@@ -148,3 +148,14 @@ def test_a_precision_in_which_the_text_encoder_overflows_is_refused(tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError, match="dtype"):
         read_preset(str(path))
+
+
+def test_constants_repeated_without_torch_are_those_of_their_modules():
+    from more4d.diffusion.sampler import SAMPLERS
+    from more4d.networks.interface import FRAME_STRIDE
+    from more4d.performance.config import ATTENTION
+    from more4d.performance.prepare import KERNELS
+    from more4d.pipelines import preset
+
+    assert (tuple(SAMPLERS), FRAME_STRIDE) == (preset.SAMPLERS, preset.FRAME_STRIDE)
+    assert ("best", *KERNELS) == ATTENTION

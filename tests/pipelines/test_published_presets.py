@@ -14,13 +14,13 @@ from safetensors import safe_open
 from more4d.files.fingerprint import content_name
 from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
+from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
 from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
 from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
-from more4d.runs.item import TRACK_PARTS, VIEW_PARTS
 from more4d.weights.network_files import save_network
 from tests import published_presets as published
 
@@ -125,9 +125,9 @@ def test_every_network_of_the_release_is_heard(tree):
     for part in PARTS:
         asked = opened(tree, "moge4d") if part == "text" else models  # what was encoded is kept
         with noise_in(asked.network(part)):
-            if part in TRACK_PARTS:
+            if part in TRACK_COMPONENTS:
                 assert not torch.equal(motion_of(asked), motion), part
-            if part in VIEW_PARTS:
+            if part in VIEW_COMPONENTS:
                 assert not torch.equal(filled_by(asked), video), part
     assert torch.equal(motion_of(models), motion)
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
-from more4d.geometry.motion import normalise_motion
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.tracks import (

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from more4d.pipelines import views
 from more4d.pipelines.components import Components
 from more4d.pipelines.views import (
+    complete_view,
     composite,
     fill_holes,
-    finish_video,
     shrink_rendering,
     windows,
 )
@@ -35,7 +35,7 @@ def test_without_holes_nothing_is_generated(random_preset):
     models = Components.open(random_preset)
     models.network = None  # would fail if asked
     rendering = a_rendering(3, holes=False)
-    assert torch.equal(finish_video(models, rendering, PHOTO, "", seed=0), rendering.colour)
+    assert torch.equal(complete_view(models, rendering, PHOTO, "", seed=0), rendering.colour)
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
@@ -44,7 +44,7 @@ def test_known_pixels_stay_and_holes_are_filled(preset, frames, request):
     models = Components.open(request.getfixturevalue(preset))
     rendering = a_rendering(frames)
     steps = []
-    video = finish_video(
+    video = complete_view(
         models,
         rendering,
         PHOTO,
@@ -61,7 +61,7 @@ def test_known_pixels_stay_and_holes_are_filled(preset, frames, request):
 
 def test_the_seed_decides(random_wan_preset):
     models, rendering = Components.open(random_wan_preset), a_rendering(5)
-    one, same, other = (finish_video(models, rendering, PHOTO, "it rolls", seed=seed) for seed in (1, 1, 2))
+    one, same, other = (complete_view(models, rendering, PHOTO, "it rolls", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 

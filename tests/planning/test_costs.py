@@ -16,7 +16,6 @@ CONFIGS = {
     "image": WanConfig(**SMALL, image_dim=10),
     "no norm before text": WanConfig(**SMALL, cross_attn_norm=False),
     "reference and motion": WanConfig(**SMALL, image_dim=10, reference_tokens=True, motion_feature_dim=6),
-    "camera": WanConfig(**SMALL, image_dim=10, control_adapter=True),
     "patches over time": WanConfig(**(SMALL | {"patch_size": (2, 2, 2)})),
 }
 FRAMES, ROWS, COLUMNS, IMAGE_TOKENS = 4, 3, 5, 7
@@ -31,7 +30,6 @@ def counted(config: WanConfig) -> int:
         "image": torch.randn(1, IMAGE_TOKENS, config.image_dim) if config.image_dim else None,
         "reference": torch.randn(1, 16, 2 * ROWS, 2 * COLUMNS) if config.reference_tokens else None,
         "motion": torch.randn(1, ROWS * COLUMNS, 6) if config.motion_feature_dim else None,
-        "camera": torch.randn(1, 24, FRAMES, 16 * ROWS, 16 * COLUMNS) if config.control_adapter else None,
     }
     # The fused attention of a CPU is not counted by PyTorch; its plain form does the same products.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

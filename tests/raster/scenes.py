@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.tracks import PointTracks
 
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from more4d.raster.interface import Rendering, open_rasteriser
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import random_path
 
-FAST = ("numba", "torch")
+FAST = ("numba", "scatter")
 
 
 def assert_same(one: Rendering, other: Rendering) -> None:
@@ -44,7 +45,7 @@ def scene(seed: int) -> tuple:
 @pytest.mark.parametrize("seed", range(60))
 def test_backend_equals_the_specification(backend: str, seed: int) -> None:
     *arguments, patches_m = scene(seed)
-    wanted = open_rasteriser("reference").render(*arguments, patches_m=patches_m)
+    wanted = open_rasteriser("zbuffer").render(*arguments, patches_m=patches_m)
     assert_same(open_rasteriser(backend).render(*arguments, patches_m=patches_m), wanted)
 
 
@@ -55,7 +56,7 @@ def test_backends_agree_on_numbers_that_are_no_numbers(backend: str) -> None:
     positions[:, 1::7, 0] = torch.inf
     positions[:, 2::7, 2] = -torch.inf
     positions[:, 3::7, 2] = torch.inf
-    wanted = open_rasteriser("reference").render(positions, colours, footprint_m, path, height, width)
+    wanted = open_rasteriser("zbuffer").render(positions, colours, footprint_m, path, height, width)
     assert (~wanted.hole_mask).any()
     assert_same(open_rasteriser(backend).render(positions, colours, footprint_m, path, height, width), wanted)
 
@@ -77,7 +78,7 @@ def test_several_threads_draw_what_one_draws(backend: str) -> None:
     assert_same(*pictures)
 
 
-@pytest.mark.parametrize("backend", ("reference", *FAST))
+@pytest.mark.parametrize("backend", ("zbuffer", *FAST))
 def test_an_earlier_rendering_is_overwritten_without_a_trace(backend: str) -> None:
     rasteriser = open_rasteriser(backend)
     positions, colours, footprint_m, path, height, width, _ = scene(7)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.interface import Rendering, open_rasteriser
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import camera_at, plane_depth, still_path, tracks_of
 
 HEIGHT, WIDTH = 36, 48

@@ -8,7 +8,9 @@ import torch
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.raster.interface import Rendering, open_rasteriser, render_tracks
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
+from more4d.raster.render import render_tracks
 from tests.raster.scenes import camera_at, still_path, tracks_of
 
 CAMERA = Camera(fx=0.8, fy=0.6)
@@ -26,15 +28,15 @@ def moving_tracks(frames: int) -> PointTracks:
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names() -> None:
-    with pytest.raises(InputError, match=r"'opengl'.*auto, reference, numba, torch, gsplat, diff-gaussian"):
+    with pytest.raises(InputError, match=r"'opengl'.*auto, numba, scatter, zbuffer, gsplat, diff-gaussian"):
         open_rasteriser("opengl")
 
 
 def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="more4d.raster.interface"):
+    with caplog.at_level(logging.INFO, logger="more4d.raster.registry"):
         assert open_rasteriser("auto").name == "numba"
     assert "numba" in caplog.text
-    assert open_rasteriser("auto", "meta").name == "torch"
+    assert open_rasteriser("auto", "meta").name == "scatter"
 
 
 def test_numba_refuses_a_gpu() -> None:
@@ -49,7 +51,7 @@ def test_numba_refuses_a_gpu() -> None:
 def test_sizes_that_do_not_agree_are_named(poses: int, height: int, message: str) -> None:
     path = still_path(CAMERA, torch.eye(4), torch.eye(4))
     with pytest.raises(ValueError, match=message):
-        open_rasteriser("reference").render(
+        open_rasteriser("zbuffer").render(
             torch.ones(poses, 5, 3), torch.ones(5, 3), torch.ones(5), path, height, 4
         )
 
@@ -59,7 +61,7 @@ def test_a_rendering_of_another_size_is_not_reused() -> None:
         colour=torch.zeros(1, 4, 4, 3), depth_m=torch.zeros(1, 4, 4), coverage=torch.zeros(1, 4, 4)
     )
     with pytest.raises(ValueError, match="cannot draw"):
-        open_rasteriser("reference").render(
+        open_rasteriser("zbuffer").render(
             torch.ones(1, 5, 3), torch.ones(5, 3), torch.ones(5), still_path(CAMERA), 4, 5, out=used
         )
 
@@ -73,7 +75,7 @@ def test_holes_are_less_than_half_covered() -> None:
     assert rendering.hole_mask.tolist() == [[[True, True, False]]]
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba", "torch"])
+@pytest.mark.parametrize("backend", ["zbuffer", "numba", "scatter"])
 def test_the_source_view_of_frame_0_is_the_photo(backend: str) -> None:
     tracks = moving_tracks(1)
     drawn = render_tracks(tracks, still_path(CAMERA), height=12, width=9, backend=backend)

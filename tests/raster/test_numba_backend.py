@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.interface import open_rasteriser
 from more4d.raster.numba_backend import _compiled
+from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import still_path
 
 

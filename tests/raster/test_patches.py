@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.interface import open_rasteriser, render_tracks
-from more4d.raster.patches import surface_patches
+from more4d.raster.registry import open_rasteriser
+from more4d.raster.render import render_tracks, surface_patches
 from tests.raster.scenes import camera_at, plane_depth, still_path, tracks_of
 
 HEIGHT, WIDTH = 60, 80

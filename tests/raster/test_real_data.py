@@ -8,11 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
-from more4d.geometry.camera_path import CameraPath
-from more4d.geometry.depth_map import DepthMap
-from more4d.raster.interface import Rendering, open_rasteriser
-from more4d.raster.patches import surface_patches
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
+from more4d.raster.interface import Rendering
+from more4d.raster.registry import open_rasteriser
+from more4d.raster.render import surface_patches
 from tests.raster.scenes import still_path
 
 KITCHEN = Camera.from_pixels(585.0, 585.0, 320.5, 240.5, width=640, height=480)

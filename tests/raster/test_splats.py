@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from more4d.foundation.errors import InputError, MissingPackageError
-from more4d.raster.interface import open_rasteriser
-from more4d.raster.splats import empty_frames, identity_quaternions, isotropic_scales, normalise_by_alpha
+from more4d.raster.gaussians import empty_frames, identity_quaternions, isotropic_scales, normalise_by_alpha
+from more4d.raster.registry import open_rasteriser
 
 DOORS = ("gsplat", "diff-gaussian")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.visibility import visible_points
+from more4d.raster.render import visible_points
 from tests.raster.scenes import camera_at, still_path, tracks_of
 
 CAMERA = Camera(fx=1.0, fy=1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.interface import open_rasteriser
+from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import random_path, still_path
 
 SQUARE = Camera(fx=1.0, fy=1.0)
@@ -22,7 +22,7 @@ def test_the_nearest_square_over_a_pixel_centre_wins(seed: int) -> None:
         torch.rand(count, generator=generator) * 0.4,
     )
     path = random_path(generator, 1, height, width)
-    drawn = open_rasteriser("reference").render(positions, colours, footprint_m, path, height, width)
+    drawn = open_rasteriser("zbuffer").render(positions, colours, footprint_m, path, height, width)
 
     points = path.to_camera(0, positions[0].double()).tolist()
     fx, fy, cx, cy = path.intrinsics[0].double().tolist()
@@ -51,7 +51,7 @@ def test_the_nearest_square_over_a_pixel_centre_wins(seed: int) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_lowest_index_wins_among_equal_depths(order: tuple[int, int]) -> None:
     colours = torch.eye(3)[list(order)]
-    drawn = open_rasteriser("reference").render(
+    drawn = open_rasteriser("zbuffer").render(
         torch.tensor([[[0.0, 0.0, 2.0], [0.0, 0.0, 2.0]]]), colours, torch.zeros(2), still_path(SQUARE), 3, 3
     )
     assert torch.equal(drawn.colour[0, 1, 1], colours[0])
@@ -60,7 +60,7 @@ def test_the_lowest_index_wins_among_equal_depths(order: tuple[int, int]) -> Non
 
 def test_points_behind_the_camera_and_beside_the_picture_are_not_drawn() -> None:
     positions = torch.tensor([[[0.0, 0.0, -2.0], [0.0, 0.0, 0.0], [5.0, 0.0, 1.0], [0.0, -5.0, 1.0]]])
-    drawn = open_rasteriser("reference").render(
+    drawn = open_rasteriser("zbuffer").render(
         positions, torch.ones(4, 3), torch.full((4,), 0.1), still_path(SQUARE), 8, 8
     )
     assert drawn.hole_mask.all()
@@ -69,7 +69,7 @@ def test_points_behind_the_camera_and_beside_the_picture_are_not_drawn() -> None
 
 
 def test_a_picture_of_one_pixel_and_of_no_points() -> None:
-    reference = open_rasteriser("reference")
+    reference = open_rasteriser("zbuffer")
     empty = reference.render(
         torch.zeros(1, 0, 3), torch.zeros(0, 3), torch.zeros(0), still_path(SQUARE), 1, 1
     )

@@ -12,23 +12,31 @@ from more4d.files.image import load_image, save_image
 from more4d.files.tracks import load_filled_points, load_tracks, read_tracks_metadata
 from more4d.files.video import read_mask_video, read_video
 from more4d.foundation.errors import InputError
+from more4d.pipeline import More4DPipeline
+from more4d.pipelines.cameras import parse_cameras
 from more4d.pipelines.components import Components
-from more4d.runs import item
-from more4d.runs.item import camera_folders, export_files, output_size, run_job, stage_names
-from more4d.runs.job import Job
+from more4d.pipelines.depth import output_size
+from more4d.runs.item import export_files, run_job, stage_names
+from more4d.runs.job import Job, camera_folders
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     image = torch.rand(60, 80, 3, generator=torch.Generator().manual_seed(0))
     save_image(tmp_path / "photo.png", image)
-    return Job(name="photo", image=tmp_path / "photo.png", prompt="it rolls", cameras=("x_moving",), frames=4)
+    return Job(
+        name="photo",
+        image=tmp_path / "photo.png",
+        prompt="it rolls",
+        cameras=parse_cameras(["x_moving"]),
+        frames=4,
+    )
 
 
 def stages_run(preset: Path, job: Job, folder: Path) -> list[str]:
     """The names of the stages that had something to do."""
     before = json.loads((folder / "run.json").read_text())["stages"] if (folder / "run.json").exists() else {}
-    run_job(Components.open(preset), job, folder)
+    run_job(More4DPipeline.from_pretrained(preset), job, folder)
     after = json.loads((folder / "run.json").read_text())["stages"]
     return [name for name in after if after[name] != before.get(name)]
 
@@ -41,7 +49,7 @@ def test_everything_that_is_asked_for_is_there(preset, request, job, tmp_path):
     out = tmp_path / "out"
     reports = []
     result = run_job(
-        Components.open(request.getfixturevalue(preset)),
+        More4DPipeline.from_pretrained(request.getfixturevalue(preset)),
         replace(job, exports=("npz",)),
         out,
         progress=lambda *report: reports.append(report),
@@ -83,7 +91,7 @@ def test_a_second_run_has_nothing_to_do(random_preset, job, tmp_path):
         ({"seed": 5}, ALL[1:]),
         ({"frames": 3}, ALL[1:]),
         ({"intrinsics": (1.2, 1.6, 0.5, 0.5)}, ALL),
-        ({"cameras": ("x_moving", "static")}, ["sheet", "render static", "view static"]),
+        ({"cameras": parse_cameras(["x_moving", "static"])}, ["sheet", "render static", "view static"]),
         ({"exports": ("npz",)}, ["export npz"]),
     ],
 )
@@ -119,7 +127,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(random_preset, job, tmp_pa
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(item, "finish_video", interrupt)
+    monkeypatch.setattr(More4DPipeline, "film", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stages_run(random_preset, job, tmp_path / "out")
     record = json.loads((tmp_path / "out/run.json").read_text())
@@ -133,31 +141,38 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(random_preset, job, tmp_pa
     assert torch.equal(*(load_image(folder / "sheet.png") for folder in folders))
 
 
-TWO = ("x_moving", "surrounding")
+TWO = parse_cameras(["x_moving", "surrounding"])
 
 
 def views(folder: Path) -> list[bytes]:
-    files = [folder / name / file for name in TWO for file in ("view.mp4", "filled.safetensors")]
+    files = [
+        folder / name / file
+        for name in ("x_moving", "surrounding")
+        for file in ("view.mp4", "filled.safetensors")
+    ]
     return [file.read_bytes() for file in files]
 
 
 def test_a_view_shows_what_the_view_before_it_filled(random_preset, job, tmp_path):
-    together, apart = Components.open(random_preset), Components.open(random_preset)
-    apart.preset = replace(apart.preset, consistent_views=False)
+    together = More4DPipeline.from_pretrained(random_preset)
+    components = together.components
+    preset = replace(components.preset, consistent_views=False)
+    apart = More4DPipeline(Components(components.folder, preset))
     run_job(together, replace(job, cameras=TWO), tmp_path / "together")
     run_job(apart, replace(job, cameras=TWO), tmp_path / "apart")
     one, two = views(tmp_path / "together"), views(tmp_path / "apart")
     assert one[0] == two[0] and one[2] != two[2]  # the first camera knows of no other
     counts = [
-        len(load_filled_points(tmp_path / f / TWO[1] / "filled.safetensors")) for f in ("together", "apart")
+        len(load_filled_points(tmp_path / f / "surrounding" / "filled.safetensors"))
+        for f in ("together", "apart")
     ]
     assert 0 < counts[0] < counts[1]  # what was shown already is not lifted again
 
 
 def test_a_run_cut_off_between_two_views_ends_with_the_same_files(random_preset, job, tmp_path):
     two = replace(job, cameras=TWO)
-    run_job(Components.open(random_preset), two, tmp_path / "straight")
-    run_job(Components.open(random_preset), replace(job, cameras=TWO[:1]), tmp_path / "out")
+    run_job(More4DPipeline.from_pretrained(random_preset), two, tmp_path / "straight")
+    run_job(More4DPipeline.from_pretrained(random_preset), replace(job, cameras=TWO[:1]), tmp_path / "out")
     again = stages_run(random_preset, two, tmp_path / "out")
     assert sorted(again) == ["render surrounding", "sheet", "view surrounding"]
     assert views(tmp_path / "out") == views(tmp_path / "straight")
@@ -177,9 +192,9 @@ def test_own_depth_and_intrinsics_are_used_as_they_are(random_preset, job, tmp_p
     depth = np.linspace(1, 5, 60 * 80, dtype=np.float32).reshape(60, 80)
     np.save(tmp_path / "own.npy", depth)
     own = replace(job, depth=tmp_path / "own.npy", intrinsics=(80.0, 80.0, 40.0, 30.0))
-    models = Components.open(random_preset)
-    models.depth_estimator = None  # would fail if asked
-    run_job(models, own, tmp_path / "out")
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    pipe.components.depth_estimator = None  # would fail if called
+    run_job(pipe, own, tmp_path / "out")
     kept = np.load(tmp_path / "out/depth.npy")
     assert np.isin(kept, depth).all()
     camera = load_camera(tmp_path / "out/camera.json")  # of the 3:2 window: 53 of the 60 rows
@@ -188,12 +203,18 @@ def test_own_depth_and_intrinsics_are_used_as_they_are(random_preset, job, tmp_p
 
 
 def test_own_tracks_skip_what_would_make_them(random_preset, job, tmp_path):
-    run_job(Components.open(random_preset), job, tmp_path / "made")
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "made")
     export_tracks(load_tracks(tmp_path / "made/tracks.safetensors"), tmp_path / "npz", "npz")
-    models = Components.open(random_preset)
-    models.depth_estimator = None  # would fail if asked
-    own = Job(name="own", image=None, prompt="", cameras=("static",), tracks=tmp_path / "npz/scene.npz")
-    run_job(models, own, tmp_path / "out")
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    pipe.components.depth_estimator = None  # would fail if called
+    own = Job(
+        name="own",
+        image=None,
+        prompt="",
+        cameras=parse_cameras(["static"]),
+        tracks=tmp_path / "npz/scene.npz",
+    )
+    run_job(pipe, own, tmp_path / "out")
     made, again = (load_tracks(tmp_path / folder / "tracks.safetensors") for folder in ("made", "out"))
     assert torch.allclose(made.positions, again.positions, atol=1e-2)
     assert (tmp_path / "out/static/view.mp4").is_file()
@@ -202,7 +223,7 @@ def test_own_tracks_skip_what_would_make_them(random_preset, job, tmp_path):
 @pytest.mark.parametrize(("height", "width"), [(80, 60), (64, 64), (40, 150)])
 def test_any_shape_keeps_its_aspect_ratio(random_preset, job, tmp_path, height, width):
     save_image(job.image, torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0)))
-    run_job(Components.open(random_preset), replace(job, frames=2), tmp_path / "out")
+    run_job(More4DPipeline.from_pretrained(random_preset), replace(job, frames=2), tmp_path / "out")
     rows, columns = load_image(tmp_path / "out/photo.png").shape[:2]
     assert (rows, columns) == output_size(height, width, Components.open(random_preset).preset)
     assert columns / rows == pytest.approx(width / height, rel=0.15)
@@ -211,20 +232,22 @@ def test_any_shape_keeps_its_aspect_ratio(random_preset, job, tmp_path, height, 
 
 @pytest.mark.parametrize("kind", ["ply", "npz", "glb"])
 def test_exports_write_exactly_the_files_that_are_announced(random_preset, job, tmp_path, kind):
-    run_job(Components.open(random_preset), replace(job, cameras=(), frames=2), tmp_path / "out")
+    run_job(
+        More4DPipeline.from_pretrained(random_preset), replace(job, cameras=(), frames=2), tmp_path / "out"
+    )
     tracks = load_tracks(tmp_path / "out/tracks.safetensors")
     written = export_tracks(tracks, tmp_path / "export", kind)
     assert [str(path.relative_to(tmp_path / "export")) for path in written] == export_files(kind, 2)
 
 
 def test_paths_that_would_share_a_folder_are_refused():
-    job = Job(name="a", image=None, prompt="", cameras=("one/orbit.json", "two/orbit.json"))
+    job = Job(name="a", image=None, prompt="", cameras=parse_cameras(["one/orbit.json", "two/orbit.json"]))
     with pytest.raises(InputError, match=r"one/orbit\.json and two/orbit\.json"):
         camera_folders(job)
 
 
 def test_the_record_says_what_was_run(random_preset, job, tmp_path):
-    run_job(Components.open(random_preset), job, tmp_path / "out")
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "out")
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert (
         record["state"] == "finished" and record["job"]["prompt"] == "it rolls" and record["job"]["seed"] == 0

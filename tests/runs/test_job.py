@@ -1,23 +1,14 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from more4d.files.image import save_image
-from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.runs.job import (
-    Job,
-    camera_from_intrinsics,
-    camera_path_of,
-    check,
-    check_files,
-    depth_map_from_file,
-    load_photo,
-)
+from more4d.pipelines.cameras import CameraSpec, parse_cameras
+from more4d.runs.job import Job, check, check_files
 
 
 @pytest.fixture
@@ -30,22 +21,6 @@ def a_job(**changes) -> Job:
     return Job(**{"name": "a", "image": None, "prompt": "it rolls", **changes})
 
 
-def test_pixels_and_normalised_numbers_are_the_same_camera():
-    expected = Camera(fx=1.25, fy=1.5, cx=0.5, cy=0.25)
-    assert camera_from_intrinsics((800.0, 720.0, 320.0, 120.0), height=480, width=640) == expected
-    assert camera_from_intrinsics((1.25, 1.5, 0.5, 0.25), height=480, width=640) == expected
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    ["0,1,0.5,0.5", "-1,1,0.5,0.5", "nan,1,0.5,0.5", "500,1,0.5,0.5", "1,1,2,0.5", "0.01,0.01,0.5,0.5"],
-)
-def test_impossible_cameras_are_refused(numbers):
-    fx, fy, cx, cy = map(float, numbers.split(","))
-    with pytest.raises(InputError, match="intrinsics"):
-        camera_from_intrinsics((fx, fy, cx, cy), height=480, width=640)
-
-
 def test_a_job_needs_something_to_start_from_and_to_do(photo):
     check(a_job(image=photo))
     for job, word in [
@@ -53,7 +28,7 @@ def test_a_job_needs_something_to_start_from_and_to_do(photo):
         (a_job(image=photo, prompt=" "), "prompt is empty"),
         (a_job(image=photo, tracks=photo), "already holds a photo"),
         (a_job(tracks=photo, frames=3), "already holds a number of frames"),
-        (a_job(image=photo, cameras=("nowhere",)), "nowhere"),
+        (a_job(image=photo, cameras=parse_cameras(["nowhere"])), "nowhere"),
         (a_job(image=photo, exports=("obj",)), "obj"),
     ]:
         with pytest.raises(InputError, match=word):
@@ -67,42 +42,11 @@ def test_files_that_are_not_there_are_one_item_s_own_matter(photo):
             check_files(a_job(image=path))
 
 
-def test_of_a_video_the_first_frame_is_taken(tmp_path):
-    frames = torch.stack([torch.full((48, 64, 3), value) for value in (0.2, 0.9)])
-    write_video(tmp_path / "clip.mp4", frames, fps=5)
-    image = load_photo(a_job(image=tmp_path / "clip.mp4")).image
-    assert image.shape == (48, 64, 3) and float(image.mean()) == pytest.approx(0.2, abs=0.03)
-
-
-def test_depth_and_camera_come_with_the_photo(photo, tmp_path):
-    np.save(tmp_path / "depth.npy", np.full((48, 64), 2.0))
-    loaded = load_photo(a_job(image=photo, depth=tmp_path / "depth.npy", intrinsics=(64.0, 64.0, 32.0, 24.0)))
-    assert bool((loaded.depth_m == 2).all()) and loaded.camera == Camera(fx=1.0, fy=64 / 48)
-    assert load_photo(a_job(image=photo)).depth_m is None
-
-
-def test_unknown_depth_is_put_far_away():
-    raw = torch.full((10, 10), 2.0)
-    raw[0] = 7.0
-    raw[5] = torch.nan
-    depth = depth_map_from_file(raw, Camera(fx=1.0, fy=1.0))
-    assert not bool(depth.valid[5].any()) and bool((depth.depth_m[5] >= 2).all())
-
-
 def test_a_path_is_a_name_or_a_file(tmp_path):
     source = Camera(fx=1.0, fy=1.0)
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({"keyframes": [{"position": [0, 0, 0]}, {"position": [1, 0, 0]}]}))
-    by_file = camera_path_of(str(file), frames=5, source=source, scene_depth_m=2.0)
-    by_name = camera_path_of("static", frames=5, source=source, scene_depth_m=2.0)
+    by_file = CameraSpec.parse(str(file)).sample(frames=5, source=source, scene_depth_m=2.0)
+    by_name = CameraSpec.parse("static").sample(frames=5, source=source, scene_depth_m=2.0)
     assert (by_file.name, by_file.frames, by_name.frames) == ("mine", 5, 5)
     assert float(by_file.world_to_camera[-1, 0, 3]) == pytest.approx(-2.0)
-
-
-@pytest.mark.parametrize("number", range(1, 9))
-def test_every_orientation_of_a_photo_is_upright(shared, number):
-    folder = shared / "data/exif-orientations"
-    upright = load_photo(a_job(image=folder / "Landscape_1.jpg")).image
-    turned = load_photo(a_job(image=folder / f"Landscape_{number}.jpg")).image
-    assert turned.shape == upright.shape
-    assert float((turned - upright).abs().mean()) < 0.05

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from more4d.geometry.camera_path import CameraPath
+from more4d.geometry.camera import CameraPath
 from more4d.scenes.primitives import SHEET, intersect
 from more4d.scenes.ray_casting import NEAR_M, RayCamera
 from more4d.scenes.render import SceneClip, render_clip, render_video

@@ -1,4 +1,4 @@
-"""Laws of telling, removing and applying the camera's motion."""
+"""Estimating and removing the camera's motion."""
 
 import dataclasses
 import math
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.rotation import rigid, so3_exp
+from more4d.geometry.rotation import rigid, rigid_inverse, so3_exp
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import (
-    apply_camera_motion,
     camera_displacement,
     estimate_camera_motion,
     remove_camera_motion,
@@ -39,16 +38,21 @@ def world_tracks(movers: float = 0.2) -> PointTracks:
     )
 
 
+def in_camera(tracks: PointTracks, world_to_camera: torch.Tensor) -> PointTracks:
+    """World tracks in each frame's own camera: what `remove_camera_motion` undoes."""
+    return remove_camera_motion(tracks, rigid_inverse(world_to_camera))
+
+
 def test_applying_undoes_removing() -> None:
     tracks = world_tracks()
-    again = remove_camera_motion(apply_camera_motion(tracks, a_path()), a_path())
+    again = remove_camera_motion(in_camera(tracks, a_path()), a_path())
     torch.testing.assert_close(again.positions, tracks.positions, atol=1e-5, rtol=0)
-    other = apply_camera_motion(remove_camera_motion(tracks, a_path()), a_path())
+    other = in_camera(remove_camera_motion(tracks, a_path()), a_path())
     torch.testing.assert_close(other.positions, tracks.positions, atol=1e-5, rtol=0)
 
 
 def test_a_moving_camera_is_found_though_things_move() -> None:
-    seen = apply_camera_motion(world_tracks(), a_path())
+    seen = in_camera(world_tracks(), a_path())
     noise = torch.randn(seen.positions.shape, generator=torch.Generator().manual_seed(0))
     noise[0] = 0
     noisy = dataclasses.replace(seen, positions=seen.positions * (1 + 0.003 * noise))
@@ -59,7 +63,7 @@ def test_a_moving_camera_is_found_though_things_move() -> None:
 
 
 def test_jitter_of_later_depth_does_no_harm() -> None:
-    seen = apply_camera_motion(world_tracks(), a_path())
+    seen = in_camera(world_tracks(), a_path())
     jitter = torch.tensor([1.0, 1.3, 0.7, 1.2, 0.9]).view(-1, 1, 1, 1)
     estimated = estimate_camera_motion(dataclasses.replace(seen, positions=seen.positions * jitter))
     torch.testing.assert_close(estimated.world_to_camera, a_path(), atol=1e-3, rtol=0)
@@ -72,7 +76,7 @@ def test_a_still_camera_gets_identities_exactly() -> None:
 
 
 def test_unseen_points_are_not_asked() -> None:
-    seen = apply_camera_motion(world_tracks(movers=0.0), a_path())
+    seen = in_camera(world_tracks(movers=0.0), a_path())
     positions, visibility = seen.positions.clone(), seen.visibility.clone()
     positions[1:, :, :40] += 5.0
     visibility[1:, :, :40] = False
@@ -83,13 +87,13 @@ def test_unseen_points_are_not_asked() -> None:
 
 
 def test_the_same_tracks_give_the_same_poses() -> None:
-    seen = apply_camera_motion(world_tracks(movers=0.3), a_path())
+    seen = in_camera(world_tracks(movers=0.3), a_path())
     first, second = estimate_camera_motion(seen), estimate_camera_motion(seen)
     assert torch.equal(first.world_to_camera, second.world_to_camera)
 
 
 def test_a_camera_of_which_nothing_is_seen_is_taken_to_stand_still() -> None:
-    seen = apply_camera_motion(world_tracks(), a_path())
+    seen = in_camera(world_tracks(), a_path())
     visibility = seen.visibility.clone()
     visibility[2:] = False
     motion = estimate_camera_motion(dataclasses.replace(seen, visibility=visibility))
@@ -116,6 +120,5 @@ def test_travel_says_metres_depths_degrees_and_pixels() -> None:
 
 
 def test_poses_that_do_not_fit_the_tracks_are_refused() -> None:
-    for work in (remove_camera_motion, apply_camera_motion):
-        with pytest.raises(ValueError, match="5 frames need 5 poses"):
-            work(world_tracks(), torch.eye(4).expand(3, 4, 4))
+    with pytest.raises(ValueError, match="5 frames need 5 poses"):
+        remove_camera_motion(world_tracks(), torch.eye(4).expand(3, 4, 4))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from more4d.tracking.edge_aware import EdgeAwareFilter
+from more4d.tracking.lifting import EdgeAwareFilter
 
 FLAT = np.full((20, 30, 3), 0.5, np.float32)
 

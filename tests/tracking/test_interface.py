@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from more4d.foundation.errors import InputError, MissingPackageError
-from more4d.tracking.interface import TRACKERS, PointTracker, check_video, open_tracker
+from more4d.tracking.interface import PointTracker, check_video
+from more4d.tracking.registry import TRACKERS, open_tracker
 
 
 def test_the_built_in_tracker_opens_and_is_one() -> None:
@@ -19,7 +20,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         InputError, match="unknown point tracker 'raft'; known: optical-flow, cotracker, delta"
     ):
         open_tracker("raft")
-    assert TRACKERS == ("optical-flow", "cotracker", "delta")
+    assert TRACKERS.names() == ("optical-flow", "cotracker", "delta")
 
 
 def test_weights_for_a_tracker_without_any_are_refused() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.depth.interface import open_depth_estimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.files.video import read_video
 from more4d.geometry.framing import fit
 from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion

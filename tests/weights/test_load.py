@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from more4d.networks.conditioners import TextEncoderConfig
-from more4d.networks.motion_perception import MotionModulation
-from more4d.networks.omnimae import OmniMAEConfig
+from more4d.networks.motion_perception import MotionModulation, OmniMAEConfig
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.wan import WanConfig
 from more4d.weights.load import (

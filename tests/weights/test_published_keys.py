@@ -22,7 +22,6 @@ FULL = STraGConfig(
         in_channels=64,
         image_dim=20,
         reference_tokens=True,
-        control_adapter=True,
         motion_feature_dim=10,
     )
 )

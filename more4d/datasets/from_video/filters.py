@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from more4d.datasets.from_video.options import Bounds, Options
-from more4d.geometry.depth_map import robust_quantile
-from more4d.geometry.motion import normalise_motion
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.camera import robust_quantile
+from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.image_quality import ssim
 from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.datasets.from_video.options import Options
-from more4d.depth.interface import TRANSFORMERS_PREFIX, DepthEstimator, open_depth_estimator
-from more4d.tracking.interface import PointTracker, open_tracker
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_depth_estimator
+from more4d.tracking.interface import PointTracker
+from more4d.tracking.registry import open_tracker
 
 
 @runtime_checkable
@@ -55,21 +56,11 @@ def use_threads(count: int) -> None:
 
 @cache
 def _open_tools(depth: str, tracker: str, captioner: str, device: str) -> Tools:
-    estimator, estimator_weights = named_weights(depth)
-    follower, follower_weights = named_weights(tracker)
     return Tools(
-        depth=open_depth_estimator(estimator, weights=estimator_weights, device=device),
-        tracker=open_tracker(follower, weights=follower_weights, device=device),
+        depth=open_depth_estimator(depth, device=device),
+        tracker=open_tracker(tracker, device=device),
         captioner=cache(lambda: _open_captioner(captioner, device)) if captioner else None,
     )
-
-
-def named_weights(text: str) -> tuple[str, Path | None]:
-    """Split NAME or NAME:WEIGHTS; the colon of transformers:MODEL belongs to the name."""
-    name, _, weights = text.partition(":")
-    if f"{name}:" == TRANSFORMERS_PREFIX or not weights:
-        return text, None
-    return name, Path(weights)
 
 
 def _open_captioner(name: str, device: str) -> Captioner:

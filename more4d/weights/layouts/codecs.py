@@ -14,8 +14,7 @@ from more4d.networks.trajectory_vae import (
     PUBLISHED_TRAJECTORY_STD,
     WanTrajectoryVaeConfig,
 )
-from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig
-from more4d.networks.wan import convert_wan_vae_to_diffusers
+from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, convert_wan_vae_to_diffusers
 from more4d.weights.layouts.match import CheckpointSource, LayoutMatch, build_config, count_numbered
 from more4d.weights.load import LoadPlan, TensorSource
 

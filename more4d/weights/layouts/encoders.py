@@ -16,7 +16,7 @@ from more4d.networks.conditioners import (
     published_text_names,
     unused_clip_names,
 )
-from more4d.networks.omnimae import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
+from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
 from more4d.weights.layouts.match import (
     CheckpointSource,
     LayoutMatch,

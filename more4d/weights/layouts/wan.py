@@ -133,9 +133,6 @@ def wan_values(
         "text_dim": side("text_embedding.0.weight", 1, 4096),
         "image_dim": side("img_emb.proj.0.weight", 0, 0) or _image_dim_from_config(sibling_config, dim),
         "reference_tokens": "ref_conv.weight" in shapes or bool(sibling_config.get("add_ref_conv")),
-        "control_adapter": (
-            "control_adapter.conv.weight" in shapes or bool(sibling_config.get("add_control_adapter"))
-        ),
         "motion_feature_dim": _motion_features(shapes),
         "cross_attn_norm": "blocks.0.norm3.weight" in shapes
         or bool(sibling_config.get("cross_attn_norm", True)),
@@ -291,6 +288,5 @@ _FULL_CONFIG = WanConfig(
     layers=0,
     image_dim=1,
     reference_tokens=True,
-    control_adapter=True,
     motion_feature_dim=1,
 )

@@ -28,7 +28,7 @@ ORIGINAL_PREFIX = "diffusion_model."
 
 _FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
-    image_dim=CLIP_DIM, reference_tokens=True, control_adapter=True, motion_feature_dim=32,
+    image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
 _OUTSIDE_TRANSFORMER = {
     f"feature_adapter.{place}.{kind}": f"motion_adapter.{name}.{kind}"

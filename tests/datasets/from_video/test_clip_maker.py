@@ -21,9 +21,8 @@ from more4d.datasets.from_video.tools import Tools
 from more4d.files.clips import decode_clip
 from more4d.files.video import VideoInfo, probe_video, read_video, write_video
 from more4d.foundation.errors import ConfigError, InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.depth_map import DepthMap
-from more4d.tracking.interface import open_tracker
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.tracking.registry import open_tracker
 
 OPTIONS = Options(frames=5, pixels=6144)
 

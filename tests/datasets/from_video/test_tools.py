@@ -1,25 +1,10 @@
 """Laws of naming what estimates depth and follows points."""
 
-from pathlib import Path
-
 import pytest
 
 from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.tools import named_weights, tools_of
+from more4d.datasets.from_video.tools import tools_of
 from more4d.foundation.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "weights"),
-    [
-        ("small", "small", None),
-        ("unidepth:models/v2", "unidepth", Path("models/v2")),
-        ("delta:C:/w.pth", "delta", Path("C:/w.pth")),
-        ("transformers:owner/model", "transformers:owner/model", None),
-    ],
-)
-def test_weights_stand_behind_a_colon(text: str, name: str, weights: Path | None) -> None:
-    assert named_weights(text) == (name, weights)
 
 
 def test_the_same_tools_serve_a_process_all_along() -> None:

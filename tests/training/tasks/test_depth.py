@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from more4d.datasets.procedural import HELD_OUT_SEED
-from more4d.depth.interface import open_depth_estimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.depth.small import SmallDepthConfig, SmallDepthEstimator, focal_in_diagonals, load_small_depth
 from more4d.files.network_file import read_network_file
 from more4d.foundation.errors import ConfigError

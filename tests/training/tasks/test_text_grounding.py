@@ -56,7 +56,7 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
     }
     assert all(torch.equal(value, wanted[name]) for name, value in task.strag.state_dict().items())
     assert TinyFeaturesTask(replace(more, reader=None)).reader.config == READER
-    with pytest.raises(ConfigError, match="the reader to go on from"):
+    with pytest.raises(ConfigError, match="the head to start from"):
         TinyFeaturesTask(replace(more, reader=replace(READER, dim=32)))
 
 

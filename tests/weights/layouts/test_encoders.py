@@ -14,7 +14,7 @@ from more4d.networks.conditioners import (
     published_clip_names,
     published_text_names,
 )
-from more4d.networks.omnimae import OmniMAEConfig, published_trunk_names
+from more4d.networks.motion_perception import OmniMAEConfig, published_trunk_names
 from more4d.weights.inspect import open_network, recognise
 from more4d.weights.load import init_empty
 from tests.networks.assertions import assert_one_line_error

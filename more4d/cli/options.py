@@ -1,0 +1,292 @@
+"""Options that several subcommands share: networks, device, and how latents are sampled. Imports no torch."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from more4d.foundation.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from more4d.performance.config import StepCacheConfig
+    from more4d.pipelines.preset import Preset, Sampling
+
+NO_CACHE = "none"
+STAGES = ("the tracks", "the views")
+BOTH = "one value for both stages, or TRACKS,VIEWS"
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Refuse as wrong usage (exit code 2) whatever is refused inside; nothing inside may look at a file."""
+    try:
+        yield
+    except (InputError, ConfigError) as error:
+        parser.error(str(error))
+
+
+def add_weights_options(group: Any) -> None:
+    """Add `--preset`, `--weights` and `--part`, which choose the networks."""
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="tiny (default), fun-1.3b, fun-14b, moge4d, or a .yaml of your own; see docs/weights.md",
+    )
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="where the preset's files are (default: models); a folder with a preset.yaml needs no --preset",
+    )
+    group.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        type=_part,
+        metavar="PART=FILE",
+        help="another file for a component of the preset, such as strag=runs/weights/strag.safetensors or "
+        "depth=transformers:FOLDER; repeat for more",
+    )
+
+
+def add_device_option(group: Any) -> None:
+    """Add `--device`."""
+    group.add_argument(
+        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+
+
+def parse_device(text: str) -> str:
+    """The name of a device, for argparse."""
+    if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
+        return text
+    raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")
+
+
+def open_device(name: str) -> "torch.device":
+    """The device called `name`; "auto" takes a GPU if there is one. On a CPU all cores are used.
+
+    Raises:
+        InputError: there is no such GPU.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        found = f"only {gpus} CUDA GPUs" if gpus else "no CUDA GPU"
+        raise InputError(f"--device {name}: {found} can be used here; choose --device cpu")
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())
+    return device
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _part(text: str) -> tuple[str, str]:
+    """PART=FILE; `pipelines.preset.with_component` knows what the file may be."""
+    from more4d.pipelines.preset import ComponentFiles
+
+    known = [each.name for each in fields(ComponentFiles)]
+    part, _, file = text.partition("=")
+    if not file:
+        raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
+    if part not in known:
+        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(known)}")
+    return part, file
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheChoice:
+    """KIND or KIND:AMOUNT as given.
+
+    Attributes:
+        kind: of `StepCacheConfig`, or "none".
+        amount: its threshold, or the interval of taylorseer.
+    """
+
+    kind: str
+    amount: float | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The field of `StepCacheConfig` that the amount sets."""
+        if self.amount is None:
+            return {}
+        if self.kind == "taylorseer":
+            return {"interval": int(self.amount) if self.amount.is_integer() else self.amount}
+        return {"threshold": self.amount}
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add how latents are sampled, as a group of their own."""
+    from more4d.performance.config import FIELDS_BY_KIND
+    from more4d.pipelines.preset import MOST_STEPS, SAMPLERS
+
+    group = parser.add_argument_group(
+        "how latents are sampled", f"Each takes {BOTH}. Without it the preset's value is used."
+    )
+    group.add_argument(
+        "--steps", type=pair_of(setting("steps", _integer)), metavar="N", help=f"steps, 1 to {MOST_STEPS}"
+    )
+    group.add_argument(
+        "--guidance",
+        type=pair_of(setting("guidance", _number)),
+        metavar="X",
+        help="scale of classifier-free guidance; 1 turns it off and halves the time",
+    )
+    group.add_argument(
+        "--shift",
+        type=pair_of(setting("shift", _number)),
+        metavar="X",
+        help="shift of the noise levels; above 1 more steps are taken at high noise",
+    )
+    group.add_argument(
+        "--sampler", type=pair_of(setting("sampler", str)), metavar="NAME", help=f"of {', '.join(SAMPLERS)}"
+    )
+    group.add_argument(
+        "--cache",
+        type=pair_of(parse_cache),
+        metavar="KIND[:AMOUNT]",
+        help=f"reuse the blocks' results of earlier steps: none, {', '.join(FIELDS_BY_KIND)}; AMOUNT is a "
+        "threshold, or the interval of taylorseer; see docs/weights.md",
+    )
+    group.add_argument(
+        "--guidance-skip",
+        type=pair_of(setting("guidance_skip", _number)),
+        metavar="SHARE",
+        help="share of the steps, at the end, without guidance",
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="compile the blocks with torch.compile: takes minutes once"
+    )
+
+
+def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
+    """The preset with everything that the arguments replace, and the folder its files are relative to.
+
+    Raises:
+        ConfigError: there is no such preset or component, or a value is impossible.
+        WeightsError: the folder or a file that an argument names is missing.
+    """
+    from more4d.pipelines.preset import find_preset, with_component
+
+    preset, folder = find_preset(options.preset, options.weights)
+    for component, file in options.part:
+        preset = with_component(preset, component, file)
+    return preset, folder
+
+
+def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Preset":
+    """The preset with the sampling settings that were given.
+
+    Raises:
+        ConfigError: an impossible value.
+    """
+    return replace(
+        preset, tracks=_changed(preset.tracks, options, 0), views=_changed(preset.views, options, 1)
+    )
+
+
+def _changed(settings: "Sampling", options: argparse.Namespace, stage: int) -> "Sampling":
+    names = ("steps", "guidance", "shift", "sampler", "guidance_skip")
+    given = {name: each[stage] for name in names if (each := getattr(options, name)) is not None}
+    if options.cache is not None:
+        given["cache"] = _cache(options.cache[stage], settings.cache)
+    if options.compile:
+        given["compile"] = True
+    return replace(settings, **given)
+
+
+def _cache(choice: CacheChoice, own: "StepCacheConfig | None") -> "StepCacheConfig | None":
+    """The chosen cache; coefficients and ratios that the preset has for this kind are kept."""
+    from more4d.foundation.config import from_mapping
+    from more4d.performance.config import StepCacheConfig
+
+    if choice.kind == NO_CACHE:
+        return None
+    if own is not None and own.kind == choice.kind:
+        return replace(own, **choice.fields)
+    return from_mapping(StepCacheConfig, {"kind": choice.kind, **choice.fields}, where="--cache")
+
+
+def pair_of(parse: Callable[[str], Value]) -> Callable[[str], tuple[Value, Value]]:
+    """Reads "VALUE" for both stages or "TRACKS,VIEWS", for argparse."""
+
+    def read(text: str) -> tuple[Value, Value]:
+        parts = text.split(",")
+        if len(parts) > 2 or not all(part.strip() for part in parts):
+            raise argparse.ArgumentTypeError(f"takes {BOTH}; got '{text}'")
+        values = []
+        for part, stage in zip(parts, STAGES, strict=False):
+            try:
+                values.append(parse(part.strip()))
+            except argparse.ArgumentTypeError as error:
+                of = f"of {stage}: " if len(parts) > 1 else ""
+                raise argparse.ArgumentTypeError(f"{of}{error}") from error
+        return values[0], values[-1]
+
+    return read
+
+
+def setting(name: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Reads a value that is possible for a field of `Sampling`, for argparse."""
+
+    def read(text: str) -> Value:
+        from more4d.pipelines.preset import Sampling
+
+        value = parse(text)
+        try:
+            Sampling(**{"steps": 1, name: value})
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return read
+
+
+def parse_cache(text: str) -> CacheChoice:
+    """KIND or KIND:AMOUNT, for argparse; whether it suits a network is checked when that is opened."""
+    from more4d.foundation.config import from_mapping
+    from more4d.performance.config import StepCacheConfig
+
+    kind, separator, amount = text.partition(":")
+    choice = CacheChoice(kind=kind, amount=_number(amount) if separator else None)
+    if kind == NO_CACHE:
+        if separator:
+            raise argparse.ArgumentTypeError(f"'{NO_CACHE}' takes no amount, got '{text}'")
+        return choice
+    required = {"ratios": [1.0]} if kind == "magcache" else {}
+    try:
+        from_mapping(StepCacheConfig, {"kind": kind, **choice.fields, **required}, where="cache")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return choice
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"takes whole numbers, got '{text}'") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"takes numbers, got '{text}'") from error

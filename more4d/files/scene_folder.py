@@ -1,0 +1,132 @@
+"""The folder of one scene: the names of its files, how they are written, and a contact sheet of them.
+
+photo.png  depth.npy  depth.png  camera.json        stage 1: the image at working size, depth in metres
+tracks.safetensors  tracks.mp4                      stage 2: point tracks
+CAMERA/render.mp4  coverage.mkv  camera_path.json   stage 3: what a camera sees of the tracks
+CAMERA/view.mp4  filled.safetensors                 stage 4: the completed view, what was generated in it
+sheet.png                                           all of these on one picture
+"""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
+from more4d.files.image import load_image, save_image
+from more4d.files.previews import draw_tracks, save_sheet
+from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
+from more4d.files.video import read_mask_video, read_video, write_mask_video, write_video
+from more4d.geometry.camera import CameraPath, DepthMap
+from more4d.geometry.tracks import FilledPoints, PointTracks
+
+TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
+DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
+TRACKS_FILES = (TRACKS, "tracks.mp4")
+RENDER_FILES = ("render.mp4", "coverage.mkv", "camera_path.json")
+VIEW_FILES = ("view.mp4", FILLED)
+
+COLUMNS = 5
+"""Frames of each view on the sheet of one scene."""
+HOLE_COLOUR = (0.86, 0.16, 0.42)
+BATCH_MOMENT = 0.25
+"""Part of a view that is shown on the sheet of many scenes: swinging paths are farthest out there."""
+
+
+def save_depth_stage(folder: Path, image: Float[Tensor, "height width 3"], depth: DepthMap) -> None:
+    """Write `DEPTH_FILES`; depth that was not known is NaN.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    save_depth(folder / "depth.npy", torch.where(depth.valid, depth.depth_m, torch.nan))
+    save_camera(folder / "camera.json", depth.camera)
+    save_image(folder / "photo.png", image)
+
+
+def save_tracks_stage(folder: Path, tracks: PointTracks, metadata: dict[str, str]) -> None:
+    """Write `TRACKS_FILES`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    save_tracks(folder / TRACKS, tracks, metadata=metadata)
+    write_video(folder / "tracks.mp4", draw_tracks(tracks), fps=tracks.fps)
+
+
+def save_render_stage(
+    folder: Path,
+    colour: Float[Tensor, "frames height width 3"],
+    hole_mask: Bool[Tensor, "frames height width"],
+    camera_path: CameraPath,
+    *,
+    fps: float,
+) -> None:
+    """Write `RENDER_FILES` into the folder of one camera.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    write_video(folder / "render.mp4", colour, fps=fps)
+    write_mask_video(folder / "coverage.mkv", ~hole_mask, fps=fps)
+    save_camera_path(folder / "camera_path.json", camera_path)
+
+
+def save_view_stage(
+    folder: Path, frames: Float[Tensor, "frames height width 3"], filled: FilledPoints, *, fps: float
+) -> None:
+    """Write `VIEW_FILES` into the folder of one camera.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    save_filled_points(folder / FILLED, filled)
+    write_video(folder / "view.mp4", frames, fps=fps)
+
+
+def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:
+    """Write `sheet.png`: image, depth and tracks; for each camera frames of rendering and view.
+
+    Holes of a rendering are drawn in `HOLE_COLOUR`.
+    """
+    photo, depth = load_image(folder / "photo.png"), load_image(folder / "depth.png")
+    moments = _moments(load_tracks(folder / TRACKS).frames)
+    tracks = read_video(folder / "tracks.mp4", frame_indices=moments[-3:])
+    rows = [[photo, depth, *tracks]]
+    captions = [["photo", "depth", *(f"tracks, frame {index}" for index in moments[-3:])]]
+    labels = ["what there is"]
+    for camera in cameras:
+        rendering = read_video(folder / camera / "render.mp4", frame_indices=moments)
+        coverage = read_mask_video(folder / camera / "coverage.mkv")[moments]
+        view = read_video(folder / camera / "view.mp4", frame_indices=moments)
+        height, width = coverage.shape[1:]
+        marked = torch.where(coverage[..., None], rendering[:, :height, :width], torch.tensor(HOLE_COLOUR))
+        share = 100 * (~coverage).float().mean((1, 2))
+        rows += [list(marked), list(view)]
+        captions += [
+            [f"frame {index}, holes {part:.1f} %" for index, part in zip(moments, share, strict=True)],
+            [f"frame {index}, finished" for index in moments],
+        ]
+        labels += [f"camera {camera}: seen", f"camera {camera}: finished"]
+    save_sheet(folder / SHEET, rows, captions=captions, row_labels=labels, title=title)
+
+
+def save_batch_sheet(path: Path, items: list[tuple[str, Path, list[str]]]) -> None:
+    """Write a row per scene: (title, its folder, its cameras)."""
+    rows, captions = [], []
+    for _, folder, cameras in items:
+        pictures = [load_image(folder / "photo.png"), load_image(folder / "depth.png")]
+        pictures.append(read_video(folder / "tracks.mp4")[-1])
+        for camera in cameras:
+            view = read_video(folder / camera / "view.mp4")
+            pictures.append(view[round(BATCH_MOMENT * (len(view) - 1))])
+        rows.append(pictures)
+        captions.append(["photo", "depth", "tracks", *cameras])
+    save_sheet(path, rows, captions=captions, row_labels=[title for title, _, _ in items])
+
+
+def _moments(frames: int) -> list[int]:
+    """Evenly spread frame numbers from the first to the last."""
+    count = min(frames, COLUMNS)
+    return [round(index * (frames - 1) / max(count - 1, 1)) for index in range(count)]

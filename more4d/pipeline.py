@@ -1,0 +1,442 @@
+"""One image and a prompt become a moving 4-D scene, filmed along camera paths.
+
+    image ──> 1 depth ──> 2 point tracks ──> 3 rendering ──> 4 completed view
+                            (4D-STraG)      per camera path     (4D-ViSM)
+
+MoRe4D (arXiv 2512.05044) generates motion and geometry first: 4D-STraG denoises the 3-D trajectory of every
+pixel of the image, conditioned on the image, its depth and the prompt. The tracks can then be filmed from any
+camera; what the image never showed is a hole in the rendering, which 4D-ViSM fills.
+
+    from more4d import More4DPipeline
+
+    pipe = More4DPipeline.from_pretrained("tiny")
+    scene = pipe("photo.jpg", prompt="the dog runs to the left", cameras=["orbit"])
+    scene.views["orbit"].frames        # [T, H, W, 3] in [0, 1]
+    scene.save("out/")
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.files.scene_folder import (
+    save_depth_stage,
+    save_render_stage,
+    save_scene_sheet,
+    save_tracks_stage,
+    save_view_stage,
+)
+from more4d.files.tracks import load_tracks, quantise_tracks
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera, CameraPath, DepthMap
+from more4d.geometry.framing import fit
+from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.performance.offload import Memory
+from more4d.pipelines.cameras import CameraSpec, camera_path
+from more4d.pipelines.components import Components, Lora
+from more4d.pipelines.depth import (
+    Intrinsics,
+    depth_of_tracks,
+    estimate_depth,
+    output_size,
+    quantise_depth,
+    read_photo,
+    working_image,
+)
+from more4d.pipelines.preset import Preset, preset_names
+from more4d.pipelines.progress import Progress, no_progress
+from more4d.pipelines.tracks import image_to_tracks
+from more4d.pipelines.views import complete_consistent_view, complete_view, render
+from more4d.raster.interface import Rendering
+
+DEFAULT_FRAMES, DEFAULT_FPS = 49, 12.0
+TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
+VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one camera path films.
+
+    Attributes:
+        camera_path: the pose and intrinsics of every frame.
+        rendering: the tracks as the camera sees them, with its holes (`rendering.hole_mask`).
+        frames: the completed video, [T, H, W, 3], RGB in [0, 1]; equal to the rendering outside its holes.
+        filled: what was generated in the holes, as points of the world; later views of the scene show them.
+    """
+
+    camera_path: CameraPath
+    rendering: Rendering
+    frames: Float[Tensor, "frames height width 3"]
+    filled: FilledPoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A moving 4-D scene and the views that were filmed of it.
+
+    Attributes:
+        image: at working size, RGB in [0, 1].
+        depth: of the image, in metres, with the camera that took it.
+        tracks: where every pixel of the image goes, in metres; at the precision in which they are stored.
+        views: by the name of their camera path.
+        prompt: what happens.
+        metadata: seed and model, stored with the tracks.
+    """
+
+    image: Float[Tensor, "height width 3"]
+    depth: DepthMap
+    tracks: PointTracks
+    views: dict[str, View]
+    prompt: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        folder = Path(folder)
+        save_depth_stage(folder, self.image, self.depth)
+        save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})
+        for name, view in self.views.items():
+            save_render_stage(
+                folder / name,
+                view.rendering.colour,
+                view.rendering.hole_mask,
+                view.camera_path,
+                fps=self.tracks.fps,
+            )
+            save_view_stage(folder / name, view.frames, view.filled, fps=self.tracks.fps)
+        save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
+        return folder
+
+
+class More4DPipeline:
+    """Depth, point tracks, rendering and view completion of one preset; every stage can be called alone.
+
+    Networks are loaded when their stage first needs them.
+
+    Attributes:
+        components: the networks and their settings; `components.preset` holds sizes and sampling settings.
+    """
+
+    def __init__(self, components: Components) -> None:
+        self.components = components
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "tiny",
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        memory: Memory | None = None,
+        components: Mapping[str, str] | None = None,
+        loras: Mapping[str, Sequence[Lora]] | None = None,
+    ) -> "More4DPipeline":
+        """Open a preset. Only the headers of its weight files are read here.
+
+        Args:
+            name: a preset ("tiny", "fun-1.3b", "fun-14b", "moge4d"), a folder with a `preset.yaml`, or the
+                path of a preset file.
+            weights: folder in which the preset's files lie, where that is not the default.
+            device: "cpu", "cuda" or "cuda:N".
+            memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
+            components: other files for some components, such as {"strag": "runs/weights/strag.safetensors"}.
+            loras: low-rank updates to merge into "strag" or "vism".
+
+        Raises:
+            ConfigError: there is no such preset or component, or a value is impossible.
+            WeightsError: a file is missing, truncated, or of another kind than its component needs.
+        """
+        preset, folder = str(name), None if weights is None else Path(weights)
+        if preset not in preset_names() and Path(preset).is_dir():
+            preset, folder = None, Path(preset)
+        return cls(
+            Components.open(folder, device, preset=preset, components=components, loras=loras, memory=memory)
+        )
+
+    @property
+    def preset(self) -> Preset:
+        """Sizes, sampling settings and files."""
+        return self.components.preset
+
+    def to(self, device: str | torch.device) -> "More4DPipeline":
+        """Compute on this device from now on."""
+        self.components = self.components.reopened(device=torch.device(device))
+        return self
+
+    def enable_model_cpu_offload(self) -> "More4DPipeline":
+        """Keep networks in host memory; each is on the device only while it computes."""
+        return self._with_memory("model")
+
+    def enable_group_offload(self) -> "More4DPipeline":
+        """As model offload, but only the block that computes and the next one are on the device."""
+        return self._with_memory("group")
+
+    def enable_sequential_cpu_offload(self) -> "More4DPipeline":
+        """As group offload, layer by layer: the least device memory, and slow."""
+        return self._with_memory("sequential")
+
+    def _with_memory(self, memory: Memory) -> "More4DPipeline":
+        self.components = self.components.reopened(memory=memory)
+        return self
+
+    def __call__(
+        self,
+        image: Any = None,
+        *,
+        prompt: str = "",
+        cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] = ("orbit",),
+        num_frames: int = DEFAULT_FRAMES,
+        fps: float = DEFAULT_FPS,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        depth: Any = None,
+        intrinsics: Intrinsics | None = None,
+        tracks: str | Path | PointTracks | None = None,
+        callback: Progress = no_progress,
+    ) -> Scene:
+        """Generate the scene and film it along every camera path.
+
+        Args:
+            image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
+            prompt: what happens.
+            cameras: names of camera paths, `.json` files of keyframes, `CameraPath`s, or a dict of these.
+            num_frames: of the result; the motion spans all of them.
+            fps: frames per second of the result.
+            seed: of all noise; equal seeds give equal scenes.
+            generator: draws the seed, in place of `seed`.
+            depth: the image's own depth in metres: path, array or tensor [H, W].
+            intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
+            tracks: own tracks to film, in place of image, depth and generated motion.
+            callback: called with (stage, step, steps in all) as stages proceed.
+
+        Raises:
+            InputError: an input cannot be used.
+            WeightsError: a network's file cannot be used.
+        """
+        seed = _seed(seed, generator)
+        callback("depth", 0, 1)
+        if tracks is not None:
+            own = tracks if isinstance(tracks, PointTracks) else load_tracks(Path(tracks))
+            picture, depth_map = own.colours, depth_of_tracks(own)
+            scene_tracks = quantise_tracks(own)
+        else:
+            if image is None or not prompt.strip():
+                raise InputError("a scene needs an image and a prompt, or tracks")
+            photo = read_photo(image, depth=depth, intrinsics=intrinsics)  # decoded once
+            picture = working_image(photo.image, self.preset)
+            depth_map = self.estimate_depth(photo)
+            callback("depth", 1, 1)
+            scene_tracks = self.generate_tracks(
+                picture, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
+            )
+        views: dict[str, View] = {}
+        for name, path in _named(cameras).items():
+            if not isinstance(path, CameraPath):
+                path = self.camera_path(path, scene_tracks, scene_depth_m=depth_map.scene_depth_m)
+            # Views of one scene agree: what an earlier one showed in its holes, the next ones show there too.
+            earlier = [view.filled for view in views.values()] if self.preset.consistent_views else []
+            views[name] = self.film(
+                scene_tracks, path, prompt, earlier=earlier, seed=seed, callback=callback, name=name
+            )
+        return Scene(
+            image=picture,
+            depth=depth_map,
+            tracks=scene_tracks,
+            views=views,
+            prompt=prompt,
+            metadata=self.tracks_metadata(seed),
+        )
+
+    def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
+        """The image at working size, RGB in [0, 1]; for the kinds of images that `__call__` takes.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        return working_image(read_photo(image).image, self.preset)
+
+    def estimate_depth(
+        self, image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None
+    ) -> DepthMap:
+        """Stage 1: metric depth of the image at working size, and the camera that took it.
+
+        Args:
+            image, depth, intrinsics: as for `__call__`; the estimator finds what is not given.
+
+        Raises:
+            InputError: an input cannot be used.
+            WeightsError: the estimator's file cannot be used.
+        """
+        photo = read_photo(image, depth=depth, intrinsics=intrinsics)
+        picture = working_image(photo.image, self.preset)
+        return quantise_depth(estimate_depth(self.components, photo, picture))
+
+    def generate_tracks(
+        self,
+        image: Any,
+        depth: DepthMap,
+        prompt: str,
+        *,
+        num_frames: int = DEFAULT_FRAMES,
+        fps: float = DEFAULT_FPS,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        callback: Progress = no_progress,
+    ) -> PointTracks:
+        """Stage 2: where every pixel of the image goes when the prompt comes true (4D-STraG).
+
+        Args:
+            image: as for `__call__`.
+            depth: of `estimate_depth`; its size is the size of the result.
+            prompt, num_frames, fps, seed, generator, callback: as for `__call__`.
+
+        Returns:
+            Tracks at the precision in which they are stored (`files.tracks.quantise_tracks`).
+
+        Raises:
+            InputError: the image cannot be used.
+            WeightsError: a network's file cannot be used.
+        """
+        height, width = depth.depth_m.shape
+        picture = fit(read_photo(image).image, depth.camera, height=height, width=width)[0]
+        tracks = image_to_tracks(
+            self.components,
+            picture,
+            depth,
+            prompt,
+            seed=_seed(seed, generator),
+            frames=num_frames,
+            fps=fps,
+            progress=callback,
+        )
+        return quantise_tracks(tracks)
+
+    def camera_path(
+        self, name: str | Path | CameraSpec, tracks: PointTracks, *, scene_depth_m: float | None = None
+    ) -> CameraPath:
+        """As the function `camera_path`, for a film of the size that this preset makes.
+
+        Raises:
+            InputError: as `camera_path`.
+        """
+        height, width = output_size(tracks.height, tracks.width, self.preset)
+        return camera_path(name, tracks, scene_depth_m=scene_depth_m, height=height, width=width)
+
+    def render(
+        self, tracks: PointTracks, camera_path: CameraPath, *, callback: Progress = no_progress
+    ) -> Rendering:
+        """Stage 3: as the function `render`, at the size that this preset makes.
+
+        Raises:
+            ValueError: tracks and path differ in their number of frames.
+        """
+        height, width = output_size(tracks.height, tracks.width, self.preset)
+        return render(
+            tracks,
+            camera_path,
+            height=height,
+            width=width,
+            raster=self.preset.raster,
+            progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
+        )
+
+    def complete_view(
+        self,
+        rendering: Rendering,
+        image: Any,
+        prompt: str,
+        *,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        callback: Progress = no_progress,
+    ) -> Float[Tensor, "frames height width 3"]:
+        """Stage 4: the rendering with its holes filled (4D-ViSM), RGB in [0, 1].
+
+        Args:
+            rendering: of `render`.
+            image, prompt, seed, generator, callback: as for `__call__`.
+
+        Raises:
+            InputError: the image cannot be used.
+            WeightsError: a network's file cannot be used.
+        """
+        height, width = rendering.coverage.shape[1:]
+        picture = fit(read_photo(image).image, Camera(fx=1.0, fy=1.0), height=height, width=width)[0]
+        return complete_view(
+            self.components, rendering, picture, prompt, seed=_seed(seed, generator), progress=callback
+        )
+
+    def film(
+        self,
+        tracks: PointTracks,
+        camera_path: CameraPath,
+        prompt: str = "",
+        *,
+        rendering: Rendering | None = None,
+        earlier: Sequence[FilledPoints] = (),
+        seed: int = 0,
+        name: str | None = None,
+        callback: Progress = no_progress,
+    ) -> View:
+        """Stages 3 and 4 for one camera.
+
+        Args:
+            prompt: by default the caption of the tracks.
+            rendering: of the tracks along this path, if there is one already.
+            earlier: what earlier views of the scene showed in their holes (`View.filled`).
+            name: of the view, for `callback`.
+
+        Raises:
+            ValueError: tracks and path differ in their number of frames.
+            WeightsError: a network's file cannot be used.
+        """
+        if rendering is None:
+            rendering = self.render(tracks, camera_path, callback=callback)
+        name = name or camera_path.name
+        frames, filled = complete_consistent_view(
+            self.components,
+            rendering,
+            camera_path,
+            tracks.colours,
+            prompt or tracks.caption,
+            earlier=earlier,
+            seed=seed,
+            progress=lambda _, done, total: callback(f"view {name}", done, total),
+        )
+        return View(camera_path=camera_path, rendering=rendering, frames=frames, filled=filled)
+
+    def tracks_metadata(self, seed: int) -> dict[str, str]:
+        """What is stored with tracks: the seed, the preset and the fingerprint of its networks."""
+        fingerprint = self.components.fingerprint(*TRACK_COMPONENTS)
+        return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}"}
+
+
+def _seed(seed: int, generator: torch.Generator | None) -> int:
+    """The seed, or one that the generator draws."""
+    if generator is None:
+        return seed
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _named(
+    cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath],
+) -> dict[str, str | Path | CameraPath]:
+    """Camera paths by the name of their view."""
+    if isinstance(cameras, Mapping):
+        return dict(cameras)
+    if isinstance(cameras, (str, Path)):  # one name would be read letter by letter
+        cameras = [cameras]
+    return {
+        camera.name if isinstance(camera, CameraPath) else CameraSpec.parse(str(camera)).name: camera
+        for camera in cameras
+    }

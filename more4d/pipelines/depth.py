@@ -1,0 +1,268 @@
+"""Stage 1, image to depth: the image at working size, and its depth in metres with the camera that took it.
+
+Depth and intrinsics are the user's own where given; a depth estimator (`preset.depth_estimator`) finds what
+is not. A depth network blurs outlines over several pixels; seen from the side, such a ramp is a smear between
+object and background. A median weighted by likeness of colour (Ma et al. 2013) turns ramps at colour edges
+into steps. It only ever picks depths that are there, and leaves slopes of one colour as they are.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from more4d.files.depth_and_cameras import load_depth
+from more4d.files.image import image_from_pil, load_image
+from more4d.files.video import read_first_frame
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.framing import MAX_ASPECT, fit, fit_depth, working_size
+from more4d.geometry.tracks import PointTracks
+from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
+from more4d.pipelines.components import Components
+from more4d.pipelines.preset import Preset
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+SMALLEST_SIDE = 16
+PIXELS_AT_ONCE = 4_000_000
+"""Larger files are averaged in blocks while they are read: the networks see far less than this."""
+MIN_FOCAL = 0.05
+"""In image widths: a field of view of 169 degrees."""
+
+COLOUR_SIGMA = 0.1
+ROUNDS = 2
+RADIUS_PER_SIDE = 1 / 48
+"""Of the window, in sides of the picture (the shorter one): about as far as outlines are blurred."""
+ROWS_AT_ONCE = 32
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """An image as the user gave it, upright, with the depth and camera that the user knows.
+
+    Attributes:
+        image: RGB in [0, 1], at the file's size.
+        depth_m: metres, NaN where unknown; None if depth is to be estimated.
+        camera: None if the field of view is to be estimated.
+    """
+
+    image: Float[Tensor, "height width 3"]
+    depth_m: Float[Tensor, "height width"] | None = None
+    camera: Camera | None = None
+
+
+def read_photo(image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None) -> Photo:
+    """The image with the user's own depth and camera, if any.
+
+    Args:
+        image: path of a picture or a video (its first frame), PIL image, or array or tensor [H, W, 3], uint8
+            or in [0, 1]. A `Photo` is returned as it is.
+        depth: path of a depth map, or array or tensor [H, W] in metres, for the whole upright image.
+        intrinsics: (fx, fy, cx, cy) of the whole image, see `camera_from_intrinsics`.
+
+    Raises:
+        InputError: a file or value cannot be used, or the sizes do not fit each other.
+    """
+    if isinstance(image, Photo):
+        return image
+    # Intrinsics in pixels and a depth map refer to the true size of the image; else a large file is shrunk.
+    limit = PIXELS_AT_ONCE if depth is None and intrinsics is None else None
+    pixels = _read_image(image, max_pixels=limit)
+    height, width = pixels.shape[:2]
+    _check_shape(height, width, str(image) if isinstance(image, (str, Path)) else "the image")
+    depth_m = None if depth is None else _read_depth(depth, height=height, width=width)
+    camera = None if intrinsics is None else camera_from_intrinsics(intrinsics, height=height, width=width)
+    return Photo(image=pixels, depth_m=depth_m, camera=camera)
+
+
+def output_size(height: int, width: int, preset: Preset) -> tuple[int, int]:
+    """The size of everything a preset makes from a picture of this shape: (height, width)."""
+    rows, columns = working_size(height, width, pixels=preset.pixels, multiple=preset.multiple)
+    return rows * preset.output_scale, columns * preset.output_scale
+
+
+def working_image(
+    image: Float[Tensor, "height width 3"], preset: Preset
+) -> Float[Tensor, "out_height out_width 3"]:
+    """The image at the size at which a preset works; what does not fit its aspect ratio is cropped."""
+    height, width = output_size(*image.shape[:2], preset)
+    return fit(image, Camera(fx=1.0, fy=1.0), height=height, width=width)[0]
+
+
+def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "height width 3"]) -> DepthMap:
+    """Depth of the working image, from the photo's own depth and camera where it has them.
+
+    Args:
+        photo: as given; its `camera` and `depth_m` refer to its own size.
+        image: `working_image` of the photo.
+
+    Raises:
+        WeightsError: the estimator's file cannot be used.
+        MissingPackageError: the preset's estimator needs an optional package.
+    """
+    height, width = image.shape[:2]
+    camera = photo.camera and fit(photo.image, photo.camera, height=height, width=width)[1]
+    if photo.depth_m is not None and photo.camera is not None:
+        return fit_depth(depth_map_from_file(photo.depth_m, photo.camera), height=height, width=width)
+    given = "depth" if photo.depth_m is not None else "intrinsics" if camera is not None else ""
+    with components.free_after():
+        estimate = components.depth_estimator(given).estimate(image, camera)
+    if photo.depth_m is not None:  # only the field of view was unknown
+        own = fit_depth(
+            depth_map_from_file(photo.depth_m, Camera(fx=1.0, fy=1.0)), height=height, width=width
+        )
+        return replace(own, camera=estimate.camera)
+    if components.preset.sharpen_depth:
+        return replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
+    return estimate
+
+
+def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) -> DepthMap:
+    """`DepthMap.from_raw` for stored depth, in which NaN is unknown."""
+    return DepthMap.from_raw(torch.where(depth_m.isnan(), torch.zeros_like(depth_m), depth_m), camera)
+
+
+def quantise_depth(depth: DepthMap) -> DepthMap:
+    """The depth map as it is read back from `depth.npy`: what is not valid is filled anew."""
+    return depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
+
+
+def depth_of_tracks(tracks: PointTracks) -> DepthMap:
+    """Depth of the image that tracks start from; all of it is known."""
+    known = torch.ones(tracks.height, tracks.width, dtype=torch.bool)
+    return DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)
+
+
+def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> Camera:
+    """The camera that fx, fy, cx, cy stand for, of a picture of height x width.
+
+    With fx above 10 all four are in pixels, cx and cy from the corner of the picture. Otherwise all four are
+    normalised: fx in image widths, fy in image heights, cx and cy in [0, 1].
+
+    Raises:
+        InputError: no lens has these numbers.
+    """
+    check_intrinsics(numbers)
+    fx, fy, cx, cy = numbers
+    if fx > PIXEL_INTRINSICS_FROM:
+        camera = Camera.from_pixels(fx, fy, cx, cy, width=width, height=height)
+    else:
+        camera = Camera(fx=fx, fy=fy, cx=cx, cy=cy)
+    shown = ",".join(f"{number:g}" for number in numbers)
+    if not (0 <= camera.cx <= 1 and 0 <= camera.cy <= 1):
+        raise InputError(
+            f"intrinsics {shown}: the principal point lies outside of the {width} x {height} picture; "
+            "give fx,fy,cx,cy of the whole picture"
+        )
+    if min(camera.fx, camera.fy) < MIN_FOCAL:
+        raise InputError(
+            f"intrinsics {shown}: a focal length of {camera.fx:.3g} picture widths sees over 169 degrees; "
+            "give fx and fy of this picture"
+        )
+    return camera
+
+
+def weighted_median_filter(
+    depth_m: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"]
+) -> Float[Tensor, "height width"]:
+    """Depth with its outlines where `image` has them.
+
+    Args:
+        depth_m: metres, positive everywhere.
+        image: RGB in [0, 1].
+    """
+    radius = max(1, round(min(depth_m.shape) * RADIUS_PER_SIDE))
+    for _ in range(ROUNDS):
+        depth_m = weighted_median(depth_m, image, radius=radius)
+    return depth_m
+
+
+def weighted_median(
+    values: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"], *, radius: int
+) -> Float[Tensor, "height width"]:
+    """Of every square window of (2 radius + 1)^2 pixels, the value that splits the weights in half.
+
+    A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
+    that split alike the smaller is taken. Windows end at the border of the picture.
+    """
+    around = _windows(values[None], radius)  # [1, H, W, size, size]
+    colours = _windows(image.permute(2, 0, 1), radius)  # [3, H, W, size, size]
+    inside = _windows(torch.ones_like(values)[None], radius, outside=0.0)
+    rows = []
+    for start in range(0, len(values), ROWS_AT_ONCE):  # sorted windows of all rows would take gigabytes
+        part = slice(start, start + ROWS_AT_ONCE)
+        centre = image[part].permute(2, 0, 1)[..., None, None]
+        unlike = (colours[:, part] - centre).square().sum(0) / COLOUR_SIGMA**2
+        weight = ((-0.5 * unlike).exp() * inside[0, part]).flatten(-2)
+        ordered, order = around[0, part].flatten(-2).sort(dim=-1)
+        total = weight.gather(-1, order).cumsum(-1)
+        place = (total < 0.5 * total[..., -1:]).sum(-1, keepdim=True)
+        rows.append(ordered.gather(-1, place)[..., 0])
+    return torch.cat(rows)
+
+
+def _windows(
+    planes: Float[Tensor, "channels height width"], radius: int, *, outside: float | None = None
+) -> Float[Tensor, "channels height width size size"]:
+    """The pixels around every pixel, as a view; beyond the picture its border repeated, or `outside`."""
+    mode = {"mode": "replicate"} if outside is None else {"value": outside}
+    padded = pad(planes[None], (radius,) * 4, **mode)[0]
+    size = 2 * radius + 1
+    return padded.unfold(1, size, 1).unfold(2, size, 1)
+
+
+def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height width 3"]:
+    if isinstance(image, (str, Path)):
+        path = Path(image)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return read_first_frame(path)
+        return load_image(path, max_pixels=max_pixels)
+    if not isinstance(image, (np.ndarray, Tensor)):
+        return image_from_pil(image, max_pixels=max_pixels)
+    values = torch.as_tensor(image).detach().cpu()
+    if values.ndim != 3 or values.shape[-1] != 3:
+        raise InputError(f"an image must be height x width x 3, got shape {tuple(values.shape)}")
+    values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
+    if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > 1:
+        raise InputError("an image must hold uint8 or values in [0, 1]; divide by its white level")
+    return values
+
+
+def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height width"]:
+    if isinstance(depth, (str, Path)):
+        depth_m, name = load_depth(Path(depth), height=height, width=width), str(depth)
+    else:
+        depth_m, name = torch.as_tensor(depth).detach().cpu().float(), "the given depth"
+        if tuple(depth_m.shape) != (height, width):
+            raise InputError(f"depth has shape {tuple(depth_m.shape)} and the image {(height, width)}")
+        known = torch.isfinite(depth_m) & (depth_m > 0)
+        if not bool(known.any()):
+            raise InputError("the given depth is finite and positive at no pixel; give depth in metres")
+        depth_m = torch.where(known, depth_m, torch.nan)
+    if bool(depth_m.isnan().any()):
+        share = float(depth_m.isnan().float().mean())
+        _log.warning("%s: %.1f %% of the depth is unknown and is put far away", name, 100 * share)
+    return depth_m
+
+
+def _check_shape(height: int, width: int, name: str) -> None:
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"{name} is {width} x {height} pixels; a picture needs at least {SMALLEST_SIDE} on each side"
+        )
+    aspect = max(width / height, height / width)
+    if aspect > 2 * MAX_ASPECT:
+        raise InputError(
+            f"{name} is {width} x {height} pixels, {aspect:.0f} times longer than wide; crop it to "
+            f"at most {MAX_ASPECT:g}:1"
+        )
+    if aspect > MAX_ASPECT:
+        _log.warning("%s is longer than %g:1; its ends are cropped", name, MAX_ASPECT)

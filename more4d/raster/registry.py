@@ -1,0 +1,106 @@
+"""The rasterisers by name. A new one takes one file and one `register` line here (docs/extending.md)."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from more4d.foundation.errors import MissingPackageError
+from more4d.foundation.registry import Backend, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from more4d.raster.interface import Rasteriser
+
+AUTO = "auto"
+"""The name that takes numba on a CPU and scatter on a GPU."""
+
+RASTERISERS = Registry("rasteriser")
+
+log = logging.getLogger(__name__)
+
+
+# The three z-buffers give the same pixels bit for bit; Gaussians have soft edges and partial coverage.
+RASTERISERS.register(
+    Backend(
+        name="numba",
+        opener="more4d.raster.numba_backend:NumbaRasteriser",
+        summary="z-buffer for CPUs, compiled",
+        licence="Apache-2.0",
+        commercial="yes",
+    )
+)
+RASTERISERS.register(
+    Backend(
+        name="scatter",
+        opener="more4d.raster.zbuffer:ScatterRasteriser",
+        summary="z-buffer for GPUs, in PyTorch",
+        licence="Apache-2.0",
+        commercial="yes",
+    )
+)
+RASTERISERS.register(
+    Backend(
+        name="zbuffer",
+        opener="more4d.raster.zbuffer:ZBuffer",
+        summary="slow reference of the other z-buffers",
+        licence="Apache-2.0",
+        commercial="yes",
+    )
+)
+RASTERISERS.register(
+    Backend(
+        name="gsplat",
+        opener="more4d.raster.gsplat_backend:GsplatRasteriser",
+        summary="Gaussians, by gsplat",
+        licence="Apache-2.0",
+        commercial="yes",
+        extra="gsplat",
+        needs="a CUDA GPU",
+    )
+)
+RASTERISERS.register(
+    Backend(
+        name="diff-gaussian",
+        opener="more4d.raster.diff_gaussian_backend:DiffGaussianRasteriser",
+        summary="Gaussians, by diff-gaussian-rasterization",
+        licence="LicenseRef-Gaussian-Splatting",
+        commercial="no",
+        extra="inria",
+        needs="a CUDA GPU",
+    )
+)
+
+
+def rasteriser_names() -> tuple[str, ...]:
+    """All names `open_rasteriser` knows."""
+    return (AUTO, *RASTERISERS.names())
+
+
+def check_rasteriser(name: str) -> None:
+    """Refuse an unknown name, before anything is loaded.
+
+    Raises:
+        InputError: lists the names.
+    """
+    if name != AUTO:
+        RASTERISERS.get(name, also=(AUTO,))
+
+
+def open_rasteriser(name: str = AUTO, device: "str | torch.device" = "cpu") -> "Rasteriser":
+    """The rasteriser called `name`, on a device.
+
+    Args:
+        name: one of `rasteriser_names`; "auto" takes numba on a CPU and scatter on a GPU.
+
+    Raises:
+        InputError: the name is not known, or the backend cannot run on the device.
+        MissingPackageError: the backend's package is not installed; the message says how to get it.
+    """
+    chosen = name
+    if name == AUTO:
+        chosen = "numba" if str(device).partition(":")[0] == "cpu" else "scatter"
+        log.info("rasteriser: %s on %s", chosen, device)
+    try:
+        return RASTERISERS.get(chosen, also=(AUTO,)).load()(device)
+    except MissingPackageError as error:
+        raise MissingPackageError(f"{error}; or choose another rasteriser: {AUTO}") from error

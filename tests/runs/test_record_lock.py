@@ -1,0 +1,42 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from more4d.foundation.errors import InputError
+from more4d.runs.record import LOCK, locked
+
+
+def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
+    out = tmp_path / "out"
+    with locked(out), pytest.raises(InputError, match="another run"), locked(out):
+        raise AssertionError
+    with locked(out):
+        assert (out / LOCK).exists()
+    assert not (tmp_path / "out" / LOCK).exists()
+
+
+def test_a_lock_left_by_a_killed_run_is_taken_over(tmp_path):
+    (tmp_path / LOCK).touch()
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).exists()
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="file, not a folder"), locked(tmp_path / "out"):
+        raise AssertionError
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.EACCES, "no permission"), (errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")],
+)
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, code, reason):
+    def refuse(path, data):
+        raise OSError(code, "refused", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(InputError, match=reason), locked(tmp_path):
+        raise AssertionError

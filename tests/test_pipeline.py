@@ -1,0 +1,166 @@
+"""The Python API makes what the command makes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import more4d
+from more4d import More4DPipeline, camera_path
+from more4d.files.image import save_image
+from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks, save_tracks
+from more4d.files.video import read_mask_video, read_video
+from more4d.foundation.errors import InputError
+from more4d.pipelines.cameras import parse_cameras
+from more4d.runs.item import run_job
+from more4d.runs.job import Job
+
+CAMERAS = ["x_moving", "surrounding"]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    save_image(tmp_path / "photo.png", torch.rand(60, 80, 3, generator=torch.Generator().manual_seed(0)))
+    return tmp_path / "photo.png"
+
+
+def a_scene(preset: Path, photo, **changes):
+    settings = {"prompt": "it rolls", "cameras": CAMERAS, "num_frames": 4, "seed": 3, **changes}
+    return More4DPipeline.from_pretrained(preset)(photo, **settings)
+
+
+def assert_same_files(folder: Path, other: Path) -> None:
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {
+        "run.json"
+    }
+    for name in files:
+        if name.endswith(("mp4", "mkv")):  # encoders may write another byte for the same frames
+            read = read_mask_video if name.endswith("mkv") else read_video
+            assert torch.equal(read(folder / name), read(other / name)), name
+        else:
+            assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_path, own):
+    known, given = {}, {}
+    if own:
+        depth = np.linspace(1, 5, 60 * 80, dtype=np.float32).reshape(60, 80)
+        depth[:5] = np.nan  # the sky
+        np.save(tmp_path / "depth.npy", depth)
+        known = {"depth": tmp_path / "depth.npy", "intrinsics": (80.0, 80.0, 40.0, 30.0)}
+        given = {**known, "depth": depth}
+    cameras = parse_cameras(CAMERAS)
+    job = Job(name="a", image=photo, prompt="it rolls", cameras=cameras, seed=3, frames=4, **known)
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
+    scene = a_scene(random_preset, photo, **given)
+    assert_same_files(scene.save(tmp_path / "scene"), tmp_path / "job")
+    stored = load_tracks(tmp_path / "job/tracks.safetensors")
+    assert torch.equal(scene.tracks.positions, stored.positions)
+    filled = load_filled_points(tmp_path / "job/surrounding/filled.safetensors")
+    assert torch.equal(scene.views["surrounding"].filled.colours, filled.colours)
+
+
+def test_own_tracks_are_filmed_as_the_main_job_films_them(random_preset, photo, tmp_path):
+    save_tracks(tmp_path / "own.safetensors", a_scene(random_preset, photo, cameras=[]).tracks)
+    job = Job(
+        name="own",
+        image=None,
+        prompt="",
+        tracks=tmp_path / "own.safetensors",
+        cameras=parse_cameras(["orbit"]),
+        seed=3,
+    )
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
+    scene = a_scene(random_preset, None, prompt="", cameras=["orbit"], tracks=job.tracks)
+    assert_same_files(scene.save(tmp_path / "scene"), tmp_path / "job")
+
+
+def test_the_stages_one_by_one_are_the_whole(random_preset, photo):
+    scene = a_scene(random_preset, photo, cameras=["orbit"])
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    depth = pipe.estimate_depth(photo)
+    tracks = pipe.generate_tracks(photo, depth, "it rolls", num_frames=4, seed=3)
+    path = camera_path("orbit", tracks)
+    rendering = more4d.render(tracks, path)
+    frames = pipe.complete_view(rendering, tracks.colours, "it rolls", seed=3)
+    view = scene.views["orbit"]
+    assert torch.equal(tracks.positions, scene.tracks.positions)
+    assert torch.equal(path.world_to_camera, view.camera_path.world_to_camera)
+    assert torch.equal(rendering.depth_m, view.rendering.depth_m)
+    assert torch.equal(frames, view.frames)
+    assert frames.shape == (4, 64, 96, 3) and frames.min() >= 0 and frames.max() <= 1
+
+
+def test_every_kind_of_image_is_the_same_image(random_preset, photo):
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    array = np.asarray(Image.open(photo).convert("RGB"))
+    scaled = torch.from_numpy(array).float() / 255
+    expected = pipe.prepare_image(photo)
+    for image in (str(photo), Image.open(photo), array, array.astype(np.float32) / 255, scaled):
+        assert torch.equal(pipe.prepare_image(image), expected)
+    with pytest.raises(InputError, match=r"values in \[0, 1\]"):
+        pipe.prepare_image(array.astype(np.float32))
+    with pytest.raises(InputError, match="height x width x 3"):
+        pipe.prepare_image(array[..., 0])
+
+
+def test_a_generator_stands_for_a_seed(random_preset, photo):
+    one, same, other = (
+        a_scene(random_preset, photo, cameras=[], generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.tracks.positions, same.tracks.positions)
+    assert one.metadata["seed"] == same.metadata["seed"] != other.metadata["seed"]
+
+
+def test_cameras_may_be_paths_of_one_s_own(random_preset, photo):
+    tracks = a_scene(random_preset, photo, cameras=[]).tracks
+    path = camera_path("static", tracks)
+    scene = a_scene(random_preset, photo, cameras={"mine": path})
+    assert list(scene.views) == ["mine"] and scene.views["mine"].camera_path is path
+    assert list(a_scene(random_preset, photo, cameras="static").views) == ["static"]
+
+
+def test_a_callback_hears_of_every_stage(random_preset, photo):
+    calls = []
+    a_scene(random_preset, photo, cameras=["x_moving"], callback=lambda *call: calls.append(call))
+    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == [
+        "depth",
+        "tracks",
+        "render x_moving",
+        "view x_moving",
+    ]
+
+
+def test_a_scene_needs_something_to_start_from(random_preset, photo):
+    with pytest.raises(InputError, match="an image and a prompt, or tracks"):
+        a_scene(random_preset, photo, prompt=" ")
+
+
+def test_memory_modes_go_by_the_names_of_diffusers(random_preset):
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    assert pipe.preset.memory == "full"
+    assert pipe.enable_model_cpu_offload().preset.memory == "model"
+    assert pipe.enable_group_offload().preset.memory == "group"
+    assert pipe.enable_sequential_cpu_offload().preset.memory == "sequential"
+    assert pipe.to("cpu").components.device == torch.device("cpu")
+
+
+def test_tracks_at_storage_precision_are_stored_without_loss(random_preset, photo, tmp_path):
+    tracks = a_scene(random_preset, photo, cameras=[]).tracks
+    assert torch.equal(quantise_tracks(tracks).positions, tracks.positions)
+    save_tracks(tmp_path / "t.safetensors", tracks)
+    assert torch.equal(load_tracks(tmp_path / "t.safetensors").positions, tracks.positions)
+
+
+def test_the_package_alone_imports_no_torch():
+    code = "import sys, more4d; dir(more4d); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = more4d.nothing
