@@ -288,8 +288,8 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         except RecursionError as error:
             raise InputError(f"{path} is nested too deeply; write a list of objects") from error
     if videos is None:
-        beside = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
-        videos = path.with_name(beside or "videos_clean_normalized.txt")
+        default = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
+        videos = path.with_name(default or "videos_clean_normalized.txt")
         if not videos.exists():
             raise InputError(
                 f"{path} needs a list of videos: there is no {videos}; give --captions both files"

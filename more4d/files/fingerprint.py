@@ -49,9 +49,9 @@ def path_fingerprint(path: Path) -> str:
     if path.name.endswith(INDEX_SUFFIX):
         return path_fingerprint(path.parent)
     if path.is_file():
-        beside = path.with_name(DESCRIBED)
+        config_path = path.with_name(DESCRIBED)
         own = file_fingerprint(path)
-        return fingerprint([own, file_fingerprint(beside)]) if beside.is_file() else own
+        return fingerprint([own, file_fingerprint(config_path)]) if config_path.is_file() else own
     files = sorted(file for file in path.rglob("*") if file.suffix in HOLD_WEIGHTS and file.is_file())
     return fingerprint([[file.relative_to(path).as_posix(), file_fingerprint(file)] for file in files])
 

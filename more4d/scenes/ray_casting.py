@@ -109,9 +109,9 @@ def cast_rays(
             NEAR_M,
         )
         part_depth = t.reshape(rows.stop - rows.start, columns.stop - columns.start)
-        closer = part_depth < depth[rows, columns]
-        np.copyto(depth[rows, columns], part_depth, where=closer, casting="same_kind")
-        np.copyto(owner[rows, columns], np.int16(index), where=closer)
+        nearer = part_depth < depth[rows, columns]
+        np.copyto(depth[rows, columns], part_depth, where=nearer, casting="same_kind")
+        np.copyto(owner[rows, columns], np.int16(index), where=nearer)
     return depth, owner
 
 

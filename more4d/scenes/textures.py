@@ -47,10 +47,10 @@ def cells(rng: Random, count: int) -> tuple[ndarray, ndarray, ndarray]:
     for index, (x, y) in enumerate(rng.random((count, 2)).astype(np.float32)):
         dx, dy = np.abs(grid - x), np.abs(grid - y)
         distance = np.hypot(np.minimum(dx, 1 - dx)[None], np.minimum(dy, 1 - dy)[:, None])
-        closer = distance < first
-        second = np.where(closer, first, np.minimum(second, distance))
-        owner = np.where(closer, index, owner)
-        first = np.where(closer, distance, first)
+        nearer = distance < first
+        second = np.where(nearer, first, np.minimum(second, distance))
+        owner = np.where(nearer, index, owner)
+        first = np.where(nearer, distance, first)
     return first, second, rng.random(count)[owner]
 
 

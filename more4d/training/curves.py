@@ -80,7 +80,7 @@ def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
 
 
 def plot(curves: Sequence[Curve], *, title: str, x_label: str, y_label: str) -> "Figure":
-    """A figure with one pair of axes and the legend beside them.
+    """A figure with one pair of axes and the legend at the right.
 
     Raises:
         ValueError: no curve has a finite point.

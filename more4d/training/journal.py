@@ -87,7 +87,7 @@ class Journal:
         now = time.monotonic()
         seconds = (now - self._clock) / window.steps
         means, non_finite = window.means(), window.not_finite()
-        facts: dict[str, int | float] = {
+        status: dict[str, int | float] = {
             **{f"{name}_not_finite": count for name, count in non_finite.items()},
             "learning_rate": learning_rate(step - 1, self._config),
             "samples_per_s": self._samples / seconds,
@@ -99,26 +99,26 @@ class Journal:
             "samples_per_noise_level": window.bin_counts,
         }
         known = levels if any(window.bin_counts) else {}
-        append_json_line(self._folder / NAME, {"step": step, **means, **facts, **known})
+        append_json_line(self._folder / NAME, {"step": step, **means, **status, **known})
         left = (now - self._began) / (step - self._start) * (self._config.steps - step)
-        self._show_progress(step, means, facts, left)
-        for name, value in {**means, **facts}.items():
+        self._show_progress(step, means, status, left)
+        for name, value in {**means, **status}.items():
             if self._board:
                 self._board.add_scalar(name, value, step)
         if self._run:
-            self._run.log({**means, **facts}, step=step)
+            self._run.log({**means, **status}, step=step)
 
     def _show_progress(
-        self, step: int, means: dict[str, float], facts: dict[str, int | float], left: float
+        self, step: int, means: dict[str, float], status: dict[str, int | float], left: float
     ) -> None:
         """Update the bar or log a line; `left` is the remaining time in seconds."""
-        non_finite = [f"{name} {value}" for name, value in facts.items() if name.endswith("_not_finite")]
-        bad = [f"{facts['bad_samples']} bad samples"] if facts["bad_samples"] else []
-        speed = f"{facts['samples_per_s']:.1f} samples/s"
-        memory = f"{facts['memory_gib']:.2f} GiB"
+        non_finite = [f"{name} {value}" for name, value in status.items() if name.endswith("_not_finite")]
+        bad = [f"{status['bad_samples']} bad samples"] if status["bad_samples"] else []
+        speed = f"{status['samples_per_s']:.1f} samples/s"
+        memory = f"{status['memory_gib']:.2f} GiB"
         if self._bar.disable:
             words = [f"{name} {value:.4g}" for name, value in means.items()]
-            words += [*non_finite, *bad, f"learning rate {facts['learning_rate']:.2e}", speed, memory]
+            words += [*non_finite, *bad, f"learning rate {status['learning_rate']:.2e}", speed, memory]
             words += [f"{tqdm.format_interval(int(left))} left"]
             log.info("step %d of %d  %s", step, self._config.steps, "  ".join(words))
         else:

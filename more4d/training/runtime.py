@@ -202,8 +202,8 @@ class Runtime:
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
         # The other processes wait while the main process makes a preview or exports.
-        patience = timedelta(hours=3)
-        group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=patience)
+        timeout = timedelta(hours=3)
+        group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=timeout)
         self._accelerator = Accelerator(
             cpu=without_gpu and not zero,  # cpu=True would switch DeepSpeed off
             mixed_precision=config.precision,

@@ -44,9 +44,9 @@ def test_a_signal_to_the_whole_job_saves_though_its_workers_hear_it_too(tmp_path
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     job = subprocess.Popen([*line, *slow], cwd=ROOT, env=environment, start_new_session=True)
     journal = tmp_path / "run" / "journal.jsonl"
-    patience = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_text().count("\n") >= 2):
-        assert job.poll() is None and time.monotonic() < patience
+        assert job.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGTERM)
     assert job.wait(60) == 3

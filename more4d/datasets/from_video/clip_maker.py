@@ -207,7 +207,7 @@ def _make_clip(context: VideoContext, number: int, window: Window) -> tuple[Clip
         seconds=len(video) / window.fps,
         fps=window.fps,
         size=(video.shape[1], video.shape[2]),
-        pictures=video_thumbnails(video),
+        images=video_thumbnails(video),
     )
     report = _with_verdicts(report, image_verdicts(video, options.bounds))
     if report.kept:
@@ -216,7 +216,7 @@ def _make_clip(context: VideoContext, number: int, window: Window) -> tuple[Clip
         return report, None
     found = _track(video, camera, options, context.tools)
     report = _with_verdicts(report, found.verdicts)
-    report = replace(report, pictures=report.pictures | track_thumbnails(found.tracks))
+    report = replace(report, images=report.images | track_thumbnails(found.tracks))
     if not found.video_matches_tracks:
         report = replace(report, notes=("without its film, whose camera moves",))
     if not report.kept:

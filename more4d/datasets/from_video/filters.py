@@ -127,7 +127,7 @@ def visible_at_end(tracks: PointTracks, bounds: Bounds) -> Verdict:
 
 
 def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
-    """Share of the points seen in the middle and at the end that move in the picture like their neighbours:
+    """Share of the points seen in the middle and at the end that move in the image like their neighbours:
     within a pixel, or 15 % of the motion, of the median of the points around.
     """
     worst = 1.0
@@ -147,7 +147,7 @@ def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
 
 
 def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
-    """How far the fastest fiftieth, and nine tenths, of the seen points go in the picture, normalised."""
+    """How far the fastest fiftieth, and nine tenths, of the visible points move in the image, normalised."""
     far = normalise_motion(tracks.positions, tracks.camera)[..., :2].norm(dim=-1)
     far = far.masked_fill(~tracks.visibility, 0).amax(0).flatten()
     fast, most = (float(robust_quantile(far, q)) for q in (0.98, 0.9))

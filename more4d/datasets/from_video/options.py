@@ -123,7 +123,7 @@ class ClipReport:
         reasons: why it was discarded; empty if it was kept.
         notes: further remarks.
         numbers: results of the filters, by name.
-        pictures: small JPEGs, by description.
+        images: small JPEGs, by description.
     """
 
     name: str
@@ -135,7 +135,7 @@ class ClipReport:
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:
@@ -144,15 +144,17 @@ class ClipReport:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `from_json` is the inverse."""
-        pictures = {what: base64.b64encode(image).decode() for what, image in self.pictures.items()}
-        return asdict(self) | {"pictures": pictures}
+        values = asdict(self)
+        images = {what: base64.b64encode(image).decode() for what, image in values.pop("images").items()}
+        return {**values, "pictures": images}  # the stored key
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ClipReport":
         """The inverse of `to_json`."""
-        pictures = {what: base64.b64decode(text) for what, text in values["pictures"].items()}
+        images = {what: base64.b64decode(text) for what, text in values["pictures"].items()}
         sequences = {key: tuple(values[key]) for key in ("size", "reasons", "notes")}
-        return cls(**{**values, **sequences, "pictures": pictures})
+        others = {key: value for key, value in values.items() if key != "pictures"}
+        return cls(**{**others, **sequences, "images": images})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,7 +150,7 @@ def _clip(video: str, clip: ClipReport) -> Iterator[str]:
         yield f'<div class="reason">{_text(reason)}</div>\n'
     for note in clip.notes:
         yield f"<div>{_text(note)}</div>\n"
-    for what, image in clip.pictures.items():
+    for what, image in clip.images.items():
         data = base64.b64encode(image).decode()
         yield (
             f'<figure><img src="data:image/jpeg;base64,{data}" alt="{_text(what)}">'

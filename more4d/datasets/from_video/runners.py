@@ -23,7 +23,7 @@ Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
 """Makes clips of all given videos and yields the outcomes, in any order."""
 
 DIED = "the process that worked on it died: out of memory, or a fault in the decoder"
-_WAIT_S, _PATIENCE_S = 0.5, 10.0
+_WAIT_S, _EXIT_TIMEOUT_S = 0.5, 10.0
 
 
 def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
@@ -110,7 +110,7 @@ def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
 
 def _end(children: Iterable[BaseProcess]) -> None:
     """Ask processes to exit; those that do not in time are killed."""
-    children, until = list(children), time.monotonic() + _PATIENCE_S
+    children, until = list(children), time.monotonic() + _EXIT_TIMEOUT_S
     for child in children:
         child.terminate()
     for child in children:

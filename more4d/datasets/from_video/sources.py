@@ -90,8 +90,8 @@ def read_captions(folder: Path) -> dict[str, str]:
 def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
     sibling = path.with_suffix(".txt")
     caption = " ".join(_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
-    facts = path.stat()
-    return Source(path=path, name=name, caption=caption, size=facts.st_size, modified_ns=facts.st_mtime_ns)
+    stat = path.stat()
+    return Source(path=path, name=name, caption=caption, size=stat.st_size, modified_ns=stat.st_mtime_ns)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

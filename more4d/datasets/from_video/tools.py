@@ -20,7 +20,7 @@ from more4d.tracking.registry import open_tracker
 class Captioner(Protocol):
     """Writes a caption for a few frames of a clip."""
 
-    def caption(self, pictures: Float[Tensor, "pictures height width 3"]) -> str:
+    def caption(self, frames: Float[Tensor, "frames height width 3"]) -> str:
         """The caption of consecutive frames in [0, 1]."""
         ...
 

@@ -145,12 +145,12 @@ def grounding_losses(
     """Losses "verb" and "way" of grounding logits, and the fraction of object tokens whose moving/static
     state is predicted correctly.
     """
-    said, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
+    predicted, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
     moves = torch.where(labels[:, 2] > BACKGROUND, true.long(), IGNORE_INDEX)
     return {
         "verb": label_loss(verb, labels[:, 2]),
         "way": label_loss(direction, labels[:, 3]),
-        "moves_right": _things_right(said.long(), moves, least=0),
+        "moves_right": _things_right(predicted.long(), moves, least=0),
     }
 
 
@@ -167,9 +167,9 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     cells = _cells(labels, logits.shape[-2:])
     losses = cross_entropy(logits, cells, ignore_index=IGNORE_INDEX, reduction="none")
-    alike = one_hot((cells + 1).flatten(1), logits.shape[1] + 1)  # IGNORE_INDEX is -1
-    size = alike.sum(1, keepdim=True).clamp(min=1)
-    weight = (alike / size.sqrt()).sum(-1).view_as(losses)
+    same_label = one_hot((cells + 1).flatten(1), logits.shape[1] + 1)  # IGNORE_INDEX is -1
+    size = same_label.sum(1, keepdim=True).clamp(min=1)
+    weight = (same_label / size.sqrt()).sum(-1).view_as(losses)
     parts = (weight * (cells > BACKGROUND), weight * (cells == BACKGROUND))
     return sum((losses * part).sum() / part.sum().clamp(min=1e-6) for part in parts) / 2
 
@@ -183,10 +183,10 @@ def grounding_targets(
     return rearrange(torch.cat(placed, dim=-1), "b rows columns channels -> b channels rows columns").float()
 
 
-def _things_right(said: Tensor, labels: Tensor, least: int = BACKGROUND + 1) -> Tensor:
-    cells = _cells(labels, said.shape[-2:])
+def _things_right(predicted: Tensor, labels: Tensor, least: int = BACKGROUND + 1) -> Tensor:
+    cells = _cells(labels, predicted.shape[-2:])
     things = cells >= least
-    return ((said == cells) & things).sum() / things.sum().clamp(min=1)
+    return ((predicted == cells) & things).sum() / things.sum().clamp(min=1)
 
 
 def _cells(labels: Tensor, size: tuple[int, ...]) -> Tensor:

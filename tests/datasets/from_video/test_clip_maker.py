@@ -116,7 +116,7 @@ def test_a_dropped_clip_is_reported_with_its_numbers_and_costs_no_depth(videos, 
     assert not outcome.encoded and walls.calls == clip_maker.CAMERA_FRAMES
     report = outcome.reports[0]
     assert "nothing happens" in report.reasons[0] and report.numbers["SSIM to first frame"] > 0.2
-    assert set(report.pictures) == {"first", "middle", "last"}
+    assert set(report.images) == {"first", "middle", "last"}
 
 
 def turning(folder: Path, make_video) -> Source:

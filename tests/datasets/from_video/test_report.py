@@ -24,7 +24,7 @@ def clip(name: str, *reasons: str, caption: str = "a ball") -> ClipReport:
         caption=caption,
         reasons=reasons,
         numbers={"coherence": 0.9871},
-        pictures={"first": b"\xff\xd8jpeg"},
+        images={"first": b"\xff\xd8jpeg"},
     )
 
 
