@@ -229,11 +229,6 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
     write_bytes(path, safetensors.torch.save(tensors, {FILLED_FORMAT: str(FILLED_VERSION)}))
 
 
-def quantise_filled_points(points: FilledPoints) -> FilledPoints:
-    """The points as `save_filled_points` and `load_filled_points` return them: colours in 8 bits."""
-    return replace(points, colours=to_uint8(points.colours).float() / 255)
-
-
 def load_filled_points(path: Path) -> FilledPoints:
     """Read what `save_filled_points` wrote.
 

@@ -217,7 +217,7 @@ VALUES: dict[tuple[str, str], dict[Any, Any]] = {
     ("Sampling", "batched_cfg"): {"one": True, "two": False},
 }
 
-# class -> {former key: the only value that is still read}; files with another value of a removed key are refused
+# class -> {former key: the only value that is still read} of removed keys; other values are refused
 REMOVED: dict[str, dict[str, Any]] = {"WanConfig": {"control_adapter": False}}
 
 _ANY_CLASS = {former: current for keys in KEYS.values() for former, current in keys.items()}

@@ -1,8 +1,8 @@
 """The numbers of one run of the main job, kept: `python -m tests.runs.kept_results` writes them anew.
 
-A change that should not alter results must leave them bit for bit. Floating point sums depend on the processor
-(which kernels torch and oneDNN choose) and on the number of threads, so hashes are compared on the processor
-they were taken on; on any other one, a summary of each array is compared within a tolerance.
+A change that should not alter results must leave them bit for bit. Floating-point sums depend on the
+processor (which kernels torch and oneDNN choose) and on the number of threads, so hashes are compared on the
+processor they were taken on; on any other one, a summary of each array is compared within a tolerance.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ VIDEOS = ("orbit/render.mp4", "orbit/view.mp4")
 
 
 def processor() -> str:
-    """What decides which kernels are chosen: the processor's model and instruction sets, and torch's build."""
+    """A name for what decides which kernels are chosen: processor model, instruction sets, torch's build."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "unknown"
-    told = sorted({line for line in lines if line.startswith(("model", "stepping", "flags"))})
-    return hashlib.sha256("\n".join([*told, torch.__version__]).encode()).hexdigest()[:16]
+    identity = sorted({line for line in lines if line.startswith(("model", "stepping", "flags"))})
+    return hashlib.sha256("\n".join([*identity, torch.__version__]).encode()).hexdigest()[:16]
 
 
 def run_main_job(output: Path) -> Path:

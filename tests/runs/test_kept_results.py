@@ -7,7 +7,7 @@ import numpy as np
 from tests.runs.kept_results import KEPT, arrays_of, described, processor, run_main_job
 
 TOLERANCE = 2e-3
-"""Of the summaries, in parts of the array's mean size, where another processor adds floats in another order."""
+"""Of the summaries, relative to the mean size of the array: other processors add floats in another order."""
 
 
 def test_the_main_job_gives_what_it_gave(tmp_path):
