@@ -38,7 +38,7 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
         features_options(folder),
         start=folder / "motion_features.safetensors",
         start_text_grounding=folder / "strag.safetensors",
-        reader=replace(READER, self_attention_blocks=1),
+        text_grounding=replace(READER, self_attention_blocks=1),
     )
     features = TinyFeaturesTask(more)
     losses(features)
@@ -54,9 +54,9 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
         f"reader.{name}": value for name, value in given.state_dict().items()
     }
     assert all(torch.equal(value, wanted[name]) for name, value in task.strag.state_dict().items())
-    assert TinyFeaturesTask(replace(more, reader=None)).reader.config == READER
+    assert TinyFeaturesTask(replace(more, text_grounding=None)).reader.config == READER
     with pytest.raises(ConfigError, match="the head to start from"):
-        TinyFeaturesTask(replace(more, reader=replace(READER, dim=32)))
+        TinyFeaturesTask(replace(more, text_grounding=replace(READER, dim=32)))
 
 
 def test_a_generator_without_a_reader_has_none_to_give(tiny_strag, folder):
