@@ -38,7 +38,7 @@ from torch import Tensor
 from more4d.depth.interface import DepthEstimator
 from more4d.evaluation.unseen import unseen_scene
 from more4d.files.atomic import write_bytes
-from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import save_sheet
 from more4d.geometry.background import extend_depth
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.camera_paths import named_camera_path

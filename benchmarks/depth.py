@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_depth_estimator
-from more4d.files.contact_sheet import compose_sheet
 from more4d.files.image import load_depth_image, load_image, save_image
-from more4d.files.previews import colourise_depth
+from more4d.files.previews import colourise_depth, compose_sheet
 from more4d.files.video import read_first_frame
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import DepthErrors, depth_errors, mean_errors

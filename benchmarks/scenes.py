@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import save_sheet
 from more4d.geometry.camera import CameraPath
 from more4d.scenes.render import SceneClip, render_clip, render_video
 from more4d.scenes.scene import Scene

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.step_records import StepRecord, change_pairs, magnitude_ratios, recording
-from more4d.datasets.holes import HoleClips, HoleOptions
 from more4d.datasets.procedural import HELD_OUT_SEED
+from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.diffusion.sampler import SAMPLERS
 from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError

@@ -18,8 +18,8 @@ from einops import rearrange
 from PIL import Image
 from torch.nn.functional import interpolate, pad
 
-from more4d.files.contact_sheet import compose_sheet
 from more4d.files.image import load_image, save_image
+from more4d.files.previews import compose_sheet
 from more4d.files.video import read_video
 
 DOCS = Path(__file__).parent

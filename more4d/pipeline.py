@@ -35,13 +35,12 @@ from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath, DepthMap
 from more4d.geometry.framing import fit
-from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.geometry.tracks import FilledPoints, PointTracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.components import Components, Lora
 from more4d.pipelines.depth import (
     Intrinsics,
-    depth_of_tracks,
     estimate_depth,
     output_size,
     quantise_depth,
@@ -347,6 +346,7 @@ class More4DPipeline:
             height=height,
             width=width,
             raster=self.preset.raster,
+            device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from more4d.depth.registry import DEPTH_ESTIMATORS, open_depth_estimator
-from more4d.geometry import camera_paths
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.camera_recipes import describe_camera_paths
+from more4d.geometry.camera_recipes import CAMERA_PATHS, describe_camera_paths
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 from more4d.raster.render import render_tracks
 from more4d.training import run
@@ -43,7 +42,7 @@ def register(what: str) -> None:
 
 
 def test_a_depth_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DEPTH_ESTIMATORS, "_backends", dict(DEPTH_ESTIMATORS._backends))
+    monkeypatch.setattr(DEPTH_ESTIMATORS, "_backends", {**DEPTH_ESTIMATORS._backends})
     add_file("more4d/depth/plane_backend.py", monkeypatch)
     register("depth")
     depth = open_depth_estimator("plane").estimate(torch.rand(6, 8, 3), CAMERA)
@@ -52,7 +51,7 @@ def test_a_depth_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_rasteriser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RASTERISERS, "_backends", dict(RASTERISERS._backends))
+    monkeypatch.setattr(RASTERISERS, "_backends", {**RASTERISERS._backends})
     add_file("more4d/raster/dots_backend.py", monkeypatch)
     register("raster")
     assert rasteriser_names()[-1] == "dots"
@@ -62,7 +61,7 @@ def test_a_rasteriser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_camera_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera_paths, "CAMERA_PATHS", dict(camera_paths.CAMERA_PATHS))
+    monkeypatch.setitem(CAMERA_PATHS, "crane", CAMERA_PATHS["static"])  # to be removed again after the test
     register("camera")
     path = named_camera_path("crane", frames=5, scene_depth_m=2.0, camera=CAMERA)
     torch.testing.assert_close(path.world_to_camera[0], torch.eye(4))

@@ -11,9 +11,8 @@ from PIL import Image
 
 import more4d
 from more4d import More4DPipeline, camera_path
-from more4d.files.filled_points import load_filled_points
 from more4d.files.image import save_image
-from more4d.files.tracks import load_tracks, quantise_tracks, save_tracks
+from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks, save_tracks
 from more4d.files.video import read_mask_video, read_video
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import parse_cameras
@@ -36,7 +35,9 @@ def a_scene(preset: Path, photo, **changes):
 
 def assert_same_files(folder: Path, other: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {"run.json"}
+    assert files == {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {
+        "run.json"
+    }
     for name in files:
         if name.endswith(("mp4", "mkv")):  # encoders may write another byte for the same frames
             read = read_mask_video if name.endswith("mkv") else read_video

@@ -12,8 +12,7 @@ from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.tracking.registry import TRACKERS
 
 if TYPE_CHECKING:
-    from more4d.datasets.from_video.options import Options
-    from more4d.datasets.from_video.outcome import VideoOutcome
+    from more4d.datasets.from_video.options import Options, VideoOutcome
     from more4d.datasets.from_video.runners import Runner
 
 EXAMPLES = """\

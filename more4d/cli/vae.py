@@ -120,7 +120,7 @@ def _write(
     import math
 
     from more4d.files.atomic import write_bytes
-    from more4d.files.contact_sheet import save_sheet
+    from more4d.files.previews import save_sheet
     from more4d.files.video import write_video
 
     clean = {key: value if math.isfinite(value) else None for key, value in numbers.items()}

@@ -1,1 +1,1 @@
-"""Floor 4: what training reads."""
+"""Data sets for training."""

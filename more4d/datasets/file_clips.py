@@ -1,4 +1,4 @@
-"""Clips from shards (`files.clip_shards`) as an endless map-style data set, in the layout that networks take."""
+"""Clips from shards (`files.clip_shards`) as a map-style data set of unlimited length."""
 
 import logging
 import math
@@ -30,28 +30,28 @@ BEFORE_SIDES = frozenset(
     " slides slide sliding rolls roll rolling drifts drift flies fly flying looks look looking steps leans"
     " pans veers swings jumps hops swims sails".split()
 )
-"""Words after which "left" and "right" are sides: "has left", "all right" and "right away" are not."""
+"""Words after which "left" and "right" mean sides, unlike in "has left", "all right" or "right away"."""
 OPPOSITE = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileClipOptions:
-    """Which data set, and how its clips are cut.
+    """Source and augmentation of the clips.
 
     Attributes:
-        folder: of the shards.
-        shapes: (height, width) the clips are brought to, each to the one nearest in aspect; multiples of 16.
-        group: consecutive indices that share a shape: the batch size.
-        frames: video frames, 4n + 1. Shorter clips are padded by frames that count nothing.
-        passes: how often an epoch shows every clip, each time cut anew; 0: `group` times, which comes out
-            even.
-        stride: every how many frames of a clip one is taken.
-        min_crop: smallest share of the picture's side that a random crop keeps; 1 only ever cuts the middle.
-        flip: how often a clip is mirrored, and left and right in its caption with it; one whose caption has
-            these words in another sense never is.
-        hidden_weight: weight of points that the camera does not see.
-        largest_motion: normalised motion (image widths) beyond which a point is taken for a tracker's mistake
-            and counts nothing.
+        folder: folder of the shards.
+        shapes: (height, width) choices; a clip is resized to the one nearest in aspect ratio; multiples of
+            16.
+        group: number of consecutive indices with one shape; a multiple of the batch size.
+        frames: video frames, 4n + 1. Shorter clips are padded by frames of weight 0.
+        passes: uses of every clip per epoch, each with another crop; 0: `group`, which divides evenly.
+        stride: temporal stride in frames.
+        min_crop: smallest fraction of the image's sides that a random crop keeps; 1: centre crops only.
+        flip: probability that a clip is mirrored, and left and right in its caption with it; clips whose
+            captions use these words in another sense are never mirrored.
+        hidden_weight: loss weight of occluded points.
+        largest_motion: normalised motion (image widths) beyond which a point is considered a tracking error
+            and gets weight 0.
     """
 
     folder: Path
@@ -82,11 +82,11 @@ class FileClipOptions:
 
 
 class EpochOrder:
-    """Which clip an index shows: in an epoch every clip so many times, in groups of one shape, in an order of
-    its own.
+    """Maps indices to clips: every epoch uses each clip `passes` times, in groups of one shape, in a new
+    order.
 
-    Where the clips of a shape do not fill their last group, further ones of that shape do. As many passes as
-    a group has samples come out even: then no shape is shown more often than it has clips.
+    If the clips of a shape do not fill the last group, more clips of that shape are added. With as many
+    passes as samples in a group no clips need to be added.
     """
 
     def __init__(self, shape_of: list[int], group: int, seed: int, passes: int = 1) -> None:
@@ -124,7 +124,7 @@ class EpochOrder:
 
 
 class FileClips(Dataset):
-    """Clips of a folder of shards, perhaps only those with a video; sample `index` is always the same.
+    """Clips of a folder of shards, optionally only those with a video; sample `index` is always the same.
 
     Raises:
         InputError: the folder holds no shards, or none of its clips has a video.
@@ -151,12 +151,12 @@ class FileClips(Dataset):
         self.order = EpochOrder(nearest, options.group, seed, options.passes or options.group)
 
     def __len__(self) -> int:
-        """Samples in an epoch; later indices go on with the next one."""
+        """Samples per epoch; larger indices belong to later epochs."""
         return len(self.order)
 
     @property
     def group(self) -> int | None:
-        """So many consecutive samples have one shape; None: all have."""
+        """Number of consecutive samples with one shape; None: all samples have the same."""
         return self.options.group if len(self.options.shapes) > 1 else None
 
     def __getitem__(self, index: int) -> ClipBatch:
@@ -169,9 +169,7 @@ class FileClips(Dataset):
         return clip_batch(clip.tracks, self.options, name=clip.name)
 
     def cut(self, index: int, *, with_video: bool) -> Clip:
-        """The clip of an index as it is cut, thinned and perhaps mirrored for it, with or without its
-        videos.
-        """
+        """The augmented clip of an index (crop, temporal stride, mirroring), with or without its videos."""
         place, shape = self.order(index)
         number = self._clip_indices[place]
         if with_video:
@@ -185,14 +183,14 @@ class FileClips(Dataset):
 
 
 def open_clips(files: FileClipOptions | None, scenes: ProceduralOptions, *, seed: int) -> Dataset:
-    """The data set of files if there is one, else procedural scenes."""
+    """The data set of files if configured, else procedural scenes."""
     return FileClips(files, seed=seed) if files else ProceduralClips(scenes, seed=seed)
 
 
 def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], rng: np.random.Generator) -> Clip:
-    """The clip as training sees it: a random window, every `stride`-th frame, perhaps mirrored.
+    """Augment a clip: random crop, every `stride`-th frame, random mirroring.
 
-    Its tracks come at `shape`, its videos at the size of the window.
+    Tracks are resized to `shape`; videos keep the size of the crop.
     """
     tracks = clip.tracks
     draws = rng.random(4).tolist()
@@ -220,7 +218,7 @@ def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], rng: 
 
 
 def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> ClipBatch:
-    """Cut tracks as a batch of one."""
+    """Augmented tracks as a batch of one."""
     motion = normalise_motion(tracks.positions, tracks.camera)
     sane = motion.abs().amax(-1) <= options.largest_motion
     if not bool(sane[0].any()) or float(sane.float().mean()) < 0.5:
@@ -242,12 +240,12 @@ def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> C
 
 
 def pad_frames(frames: Tensor, missing: int) -> Tensor:
-    """Frames with the last one repeated `missing` times behind it."""
+    """Frames padded with `missing` copies of the last one."""
     return frames if missing <= 0 else torch.cat([frames, frames[-1:].expand(missing, *frames.shape[1:])])
 
 
 def can_mirror(caption: str) -> bool:
-    """Whether every "left" and "right" in a caption is surely a side; else its clip is not mirrored."""
+    """Whether every "left" and "right" in a caption means a side, so that its clip may be mirrored."""
     return all(
         match[3] or (match[1] or "").lower() in BEFORE_SIDES or match.start(2) == 0
         for match in SIDES.finditer(caption)
@@ -255,7 +253,7 @@ def can_mirror(caption: str) -> bool:
 
 
 def mirror_caption(caption: str) -> str:
-    """The caption of the mirrored clip: left becomes right and right becomes left."""
+    """The caption of the mirrored clip: left and right are exchanged."""
 
     def other(match: re.Match[str]) -> str:
         word, start = match[2], match.start(2) - match.start()

@@ -7,24 +7,28 @@ A cache is a folder:
     latents-000000.safetensors    samples 0 to `per_file` - 1: tensors `0/motion`, `0/text`, ...; texts in the
                                   metadata
 
-Every file is written whole or not at all, so an interrupted cache is gone on with. Samples are read one by
-one from wherever they lie in a file: nothing else of it is loaded.
+Files are written atomically, so that an interrupted cache can be resumed. Samples are read one at a time; the
+rest of a file is not loaded. In a file tensors are named `<sample>/<name>`; its metadata holds texts as JSON
+under names of the same form, and the CRC-32 of each sample's tensors.
 """
 
 import json
 import logging
+import zlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from more4d.datasets.latents import LatentBatch, STraGLatents, ViSMLatents, trim_text
-from more4d.files.atomic import write_bytes
-from more4d.files.sample_file import SampleFile, read_tensor_file, write_samples, write_tensor_file
+from more4d.datasets.batch import LatentBatch, STraGLatents, ViSMLatents, trim_text
+from more4d.files.atomic import atomic_write, check_readable, sort_metadata, write_bytes
 from more4d.foundation.errors import InputError
 from more4d.foundation.seeding import torch_generator
 
@@ -39,16 +43,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CacheHeader:
-    """What a cache holds and what made it.
+    """Content and origin of a cache.
 
     Attributes:
-        kind: of the samples: `LatentBatch.kind`.
-        samples: how many there are when it is complete.
-        group: consecutive samples that have one shape.
-        per_file: samples in a file.
+        kind: class of the samples: `LatentBatch.kind`.
+        samples: number of samples of the complete cache.
+        group: number of consecutive samples with one shape.
+        per_file: number of samples per file.
         dtype: precision of the stored tensors.
-        made_of: names of encoder files to fingerprints of their contents.
-        settings: of the data: whatever the samples depend on.
+        made_of: fingerprints of the encoder files, by name.
+        settings: settings of the data that the samples depend on.
     """
 
     kind: str
@@ -73,22 +77,22 @@ class CacheHeader:
         return -(-self.samples // self.per_file)
 
     def file_range(self, number: int) -> range:
-        """Samples of a file."""
+        """Numbers of the samples in file `number`."""
         return range(number * self.per_file, min((number + 1) * self.per_file, self.samples))
 
 
 class LatentCache:
-    """A cache that is being made. `LatentClips` reads what is done."""
+    """Writes a cache; `LatentClips` reads it."""
 
     def __init__(self, folder: Path, header: CacheHeader) -> None:
         self.folder, self.header = folder, header
 
     @classmethod
     def begin(cls, folder: Path, header: CacheHeader, constants: Mapping[str, Tensor]) -> "LatentCache":
-        """Start a cache, or go on with one that was begun in the same way.
+        """Start a cache, or resume one with the same header.
 
         Raises:
-            InputError: the folder holds a cache that was made of something else.
+            InputError: the folder holds a cache with another header.
         """
         cache = cls(folder, header)
         if (folder / HEADER).exists():
@@ -108,7 +112,7 @@ class LatentCache:
         return cache
 
     def missing(self) -> list[int]:
-        """Numbers of the files that are still to be made."""
+        """Numbers of the files that do not exist yet."""
         return [number for number in range(self.header.files) if not file_of(self.folder, number).exists()]
 
     def write(self, number: int, samples: list[LatentBatch]) -> None:
@@ -135,10 +139,10 @@ class LatentCache:
 
 
 class LatentClips(Dataset):
-    """The samples of a complete cache, in another order of groups in every epoch. Tensors are float32.
+    """The samples of a complete cache, with the groups shuffled in every epoch. Tensors are float32.
 
     Raises:
-        InputError: there is no cache, or it is not complete.
+        InputError: there is no cache, or it is incomplete.
     """
 
     def __init__(self, folder: Path, *, seed: int) -> None:
@@ -154,7 +158,7 @@ class LatentClips(Dataset):
         self._files: dict[int, SampleFile] = {}
 
     def __getstate__(self) -> dict:
-        return {**vars(self), "_files": {}}  # open files stay in the process that opened them
+        return {**vars(self), "_files": {}}  # open files are not sent to other processes
 
     def __getitem__(self, index: int) -> LatentBatch:
         """Sample `index` as a batch of one."""
@@ -162,11 +166,11 @@ class LatentClips(Dataset):
 
     @property
     def group(self) -> int:
-        """So many consecutive samples have one shape."""
+        """Number of consecutive samples with one shape."""
         return self.header.group
 
     def place(self, index: int) -> int:
-        """Which stored sample `index` is: whole groups are shuffled, so that a batch has one shape."""
+        """Number of the stored sample of `index`; groups are shuffled, so that a batch has one shape."""
         group, within = divmod(index, self.header.group)
         epoch, turn = divmod(group, self.header.samples // self.header.group)
         order = torch.randperm(
@@ -197,7 +201,7 @@ class LatentClips(Dataset):
             ) from error
 
     def constants(self) -> dict[str, Tensor]:
-        """Tensors that belong to no sample."""
+        """Tensors stored once for all samples."""
         return read_tensor_file(self.folder / CONSTANTS)
 
 
@@ -206,10 +210,10 @@ def file_of(folder: Path, number: int) -> Path:
 
 
 def read_header(folder: Path) -> CacheHeader:
-    """What the cache in `folder` holds.
+    """The header of the cache in `folder`.
 
     Raises:
-        InputError: there is none, or another version wrote it.
+        InputError: there is no cache, or its version is unknown.
     """
     path = folder / HEADER
     try:
@@ -225,3 +229,93 @@ def read_header(folder: Path) -> CacheHeader:
         return CacheHeader(**{name: value for name, value in values.items() if name in known})
     except TypeError as error:
         raise InputError(f"{path} is damaged: {error}; make the cache again") from error
+
+
+CHECKSUM = ".crc32"
+DESCRIPTION = "a file of samples (.safetensors)"
+
+
+def checksum(sample: Mapping[str, Tensor | list[str]]) -> int:
+    """CRC-32 of a sample's tensors, in the order of their names."""
+    value = 0
+    for name in sorted(sample):
+        if isinstance(tensor := sample[name], Tensor):
+            value = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), value)
+    return value
+
+
+def write_samples(path: Path, samples: Mapping[int, Mapping[str, Tensor | list[str]]]) -> None:
+    """Write samples by number, atomically.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    values = {
+        f"{number}/{name}": value for number, sample in samples.items() for name, value in sample.items()
+    }
+    tensors = {key: value.contiguous() for key, value in values.items() if isinstance(value, Tensor)}
+    texts = {key: json.dumps(value) for key, value in values.items() if not isinstance(value, Tensor)}
+    texts |= {f"{number}/{CHECKSUM}": str(checksum(sample)) for number, sample in samples.items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata=texts)
+        sort_metadata(temporary)
+
+
+class SampleFile:
+    """Reads samples of a file of `write_samples` one at a time. It cannot be sent to another process.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_readable(path, DESCRIPTION)
+        self.path = path
+        self._names: dict[int, list[str]] = defaultdict(list)
+        try:
+            self._file = safetensors.safe_open(str(path), framework="pt")
+            self._texts = self._file.metadata() or {}
+            for key in (*self._file.keys(), *self._texts):
+                number, _, name = key.partition("/")
+                self._names[int(number)].append(name)
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def read(self, number: int) -> dict[str, Tensor | list[str]]:
+        """One sample.
+
+        Raises:
+            InputError: the file has no such sample, or is damaged.
+        """
+        if number not in self._names:
+            raise InputError(f"{self.path} has no sample {number}; make it again")
+        try:
+            sample = {name: self._value(f"{number}/{name}") for name in self._names[number]}
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        if sample.pop(CHECKSUM, None) != checksum(sample):
+            raise InputError(
+                f"sample {number} of {self.path} is not what was written; delete it and make it again"
+            )
+        return sample
+
+    def _value(self, key: str) -> Any:
+        return json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
+
+    def _damaged(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[:120]
+        return InputError(f"{self.path} is damaged ({reason}); delete it and make it again")
+
+
+def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name, atomically; `read_tensor_file` is the inverse."""
+    write_samples(path, {0: tensors})
+
+
+def read_tensor_file(path: Path) -> dict[str, Tensor]:
+    """Read what `write_tensor_file` wrote.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return SampleFile(path).read(0)

@@ -1,16 +1,18 @@
-"""Procedural scenes as an endless map-style data set: index in, clip out, always the same."""
+"""Procedural scenes as map-style data sets of unlimited length: clips, and questions about captions."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from more4d.datasets.batch import ClipBatch
-from more4d.datasets.labelled_images import sample_world
-from more4d.datasets.labels import label_map
+from more4d.datasets.batch import Batch, ClipBatch
+from more4d.datasets.labelled_images import DIRECTIONS, label_map, sample_world
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.tracks import normalise_motion
@@ -21,22 +23,21 @@ from more4d.scenes.scene_sampling import sample_scene
 
 @dataclass(frozen=True, kw_only=True)
 class ProceduralOptions:
-    """Which scenes, and how they are seen.
+    """Options of the scenes.
 
     Attributes:
-        shapes: (height, width) of the clips; all clips of one group have the same.
-        group: consecutive indices that share a shape: the batch size.
+        shapes: (height, width) of the clips, one per group.
+        group: number of consecutive indices with one shape; a multiple of the batch size.
         frames: video frames, 4n + 1.
-        worlds: how many different worlds there are; with fewer worlds than indices, a world returns with
-            other motions.
-        captions_per_scene: so many consecutive clips show one world with different motions and captions, so that a batch
-            holds what only the caption tells apart; a divisor of `group`.
-        multi_object_prob: share of the clips that are surely of a world with several things, of which the caption must
-            pick; the others are of any world.
-        hidden_weight: weight of points that the camera does not see (1 ignores visibility and saves its
-            cost).
-        photo_scale: the photo is also taken this many times larger, for networks that look closer; 1 takes none.
-        depth_noise: how often the depth map is degraded to resemble an estimated one.
+        worlds: number of different scenes; indices beyond it repeat scenes with other motions.
+        captions_per_scene: consecutive clips of one scene with different motions and captions, so that a
+            batch has clips that differ in the caption only; a divisor of `group`.
+        multi_object_prob: fraction of clips selected to have several objects, so that the caption decides
+            which one moves.
+        hidden_weight: loss weight of occluded points (1 skips the computation of visibility).
+        photo_scale: the photo is additionally rendered larger by this factor, for encoders with larger
+            inputs; 1: not.
+        depth_noise: probability that the depth map is degraded to resemble an estimated one.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
@@ -64,7 +65,7 @@ class ProceduralClips(Dataset):
 
     @property
     def group(self) -> int | None:
-        """So many consecutive samples have one shape; None: all have."""
+        """Number of consecutive samples with one shape; None: all samples have the same."""
         return self.options.group if len(set(self.options.shapes)) > 1 else None
 
     def __getitem__(self, index: int) -> ClipBatch:
@@ -98,7 +99,7 @@ class ProceduralClips(Dataset):
 
 
 def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
-    """A captured scene in the layout that networks take, as a batch of one."""
+    """A rendered scene as a batch of one."""
     tracks = clip.tracks
     motion = normalise_motion(tracks.positions, tracks.camera)
     weight = torch.where(tracks.visibility, 1.0, hidden_weight)
@@ -113,7 +114,7 @@ def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
 
 
 def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
-    """Depth as a network might guess it: blurred, with smooth errors in log depth and another scale."""
+    """Depth with errors like those of an estimator: blur, smooth errors in log depth, and a scale."""
     height, width = depth_m.shape[-2:]
     log = depth_m.log()
     radius = int(torch.randint(0, 3, (1,), generator=generator))
@@ -125,3 +126,97 @@ def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
     stretch = 1 + 0.15 * float(torch.randn(1, generator=generator))
     median = log.median()
     return ((log - median) * stretch + median + wave).exp()
+
+
+VOCABULARY_SCENES = 1500
+"""Number of scenes whose words form the answer vocabulary."""
+WORLDS_IN_USE, CAPTIONS_PER_WORLD = 512, 16
+"""Scenes in use at a time, and captions of each; a further caption costs almost nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionBatch(Batch):
+    """Captions, and questions about the motion of a noun in one of them.
+
+    Attributes:
+        captions: any number.
+        caption: index into `captions`, one per question.
+        noun: class of the noun.
+        verb: class of its verb; the last class means that the caption has no such object.
+        direction: index into DIRECTIONS, or one beyond if the caption has no such object.
+    """
+
+    captions: tuple[str, ...]
+    caption: Int[Tensor, " q"]
+    noun: Int[Tensor, " q"]
+    verb: Int[Tensor, " q"]
+    direction: Int[Tensor, " q"]
+
+    @classmethod
+    def collate(cls, batches: Sequence["QuestionBatch"]) -> "QuestionBatch":
+        starts = [sum(len(b.captions) for b in batches[:index]) for index in range(len(batches))]
+        return cls(
+            captions=tuple(text for batch in batches for text in batch.captions),
+            caption=torch.cat([batch.caption + start for batch, start in zip(batches, starts, strict=True)]),
+            noun=torch.cat([batch.noun for batch in batches]),
+            verb=torch.cat([batch.verb for batch in batches]),
+            direction=torch.cat([batch.direction for batch in batches]),
+        )
+
+    def by_length(self, size: int) -> list["QuestionBatch"]:
+        """Split into batches of at most `size` captions of similar length, to limit padding."""
+        order = sorted(range(len(self.captions)), key=lambda index: len(self.captions[index].encode()))
+        return [self._part(order[start : start + size]) for start in range(0, len(order), size)]
+
+    def _part(self, captions: list[int]) -> "QuestionBatch":
+        place = torch.full((len(self.captions),), -1).index_copy(
+            0, torch.tensor(captions), torch.arange(len(captions))
+        )
+        place = place.to(self.caption.device)[self.caption]
+        kept = place >= 0
+        return QuestionBatch(
+            captions=tuple(self.captions[index] for index in captions),
+            caption=place[kept],
+            noun=self.noun[kept],
+            verb=self.verb[kept],
+            direction=self.direction[kept],
+        )
+
+
+class CaptionQuestions(Dataset):
+    """One caption per sample, with a question about each object in it and one about an object that is not.
+
+    Objects with the same noun are ambiguous and have no question.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+        actions = [action for index in range(VOCABULARY_SCENES) for action in sample_scene(index).actions]
+        self.nouns = sorted({action.noun for action in actions})
+        self.verbs = sorted({action.verb for action in actions})
+
+    def __getitem__(self, index: int) -> QuestionBatch:
+        rng = numpy_generator("question", self._seed, index)
+        block, place = divmod(index, WORLDS_IN_USE * CAPTIONS_PER_WORLD)
+        number = block * WORLDS_IN_USE + place % WORLDS_IN_USE
+        world = derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
+        scene = sample_scene(world, motion_seed=int(rng.integers(2**31)))
+        names = Counter(action.noun for action in scene.actions)
+        has_motion = any(
+            action.verb != "still" for action in scene.actions
+        )  # otherwise the caption only says "nothing moves"
+        asked = [
+            (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
+            for a in scene.actions
+            if has_motion and names[a.noun] == 1 and a.noun in self.nouns and a.verb in self.verbs
+        ]
+        absent = next(noun for noun in rng.permutation(self.nouns) if noun not in names)
+        asked.append((self.nouns.index(absent), len(self.verbs), len(DIRECTIONS)))
+        noun, verb, direction = torch.tensor(asked).unbind(1)
+        return QuestionBatch(
+            captions=(scene.caption,),
+            caption=torch.zeros_like(noun),
+            noun=noun,
+            verb=verb,
+            direction=direction,
+        )

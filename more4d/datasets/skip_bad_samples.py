@@ -1,6 +1,4 @@
-"""Samples that cannot be used do not end a training, and are not hushed up: another one stands in, and why
-travels with the batch.
-"""
+"""Replaces unreadable samples, and reports each one with the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +11,17 @@ from more4d.foundation.errors import InputError
 from more4d.foundation.seeding import derive_seed
 
 INDEX_RANGE = 2**31
-"""Stand-ins are drawn from the indices below it; training data takes any index (`training.task.Task`)."""
+"""Replacements are sampled from the indices below it; training data takes any index (`training.task.Task`).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A sample or a batch, and what went wrong on the way to it.
+    """A sample or a batch, with the errors of the samples it replaces.
 
     Attributes:
-        content: the sample or batch; None where nothing could stand in for a bad sample.
-        bad: a line for each sample that could not be used: its index and the reason.
+        content: the sample or batch; None if a bad sample has no replacement.
+        bad: a line per bad sample: its index and the reason.
     """
 
     content: Any
@@ -30,15 +29,15 @@ class Loaded:
 
 
 class SkipBadSamples(Dataset):
-    """A map-style data set in which a sample that raises InputError - no other error - is replaced.
+    """A map-style data set that replaces samples that raise InputError (and no other error).
 
-    The stand-in is a function of (seed, index, attempt) and of what else the batch holds: a sample drawn
-    from anywhere, whose shape fits; after `attempts` of them, a good sample of the same batch once more.
+    The replacement is a function of (seed, index, attempt) and the batch: a random sample whose shape fits;
+    after `attempts` of them, a copy of a good sample of the same batch.
 
     Args:
         dataset: takes any index below INDEX_RANGE.
-        seed: of the draw.
-        attempts: samples drawn to stand in for one bad sample.
+        seed: of the replacements.
+        attempts: number of samples tried as replacement of a bad one.
     """
 
     def __init__(self, dataset: Dataset, seed: int, *, attempts: int = 8) -> None:
@@ -47,10 +46,10 @@ class SkipBadSamples(Dataset):
         self._dataset, self._seed, self._attempts = dataset, seed, attempts
 
     def __getitem__(self, index: int) -> Loaded:
-        """Sample `index`, or what stands in for it.
+        """Sample `index`, or its replacement.
 
         Raises:
-            InputError: it is bad, and all that were to stand in for it; the message names all.
+            InputError: it and all tried replacements are bad; the message names all.
         """
         (loaded,) = self.__getitems__([index])
         if loaded.content is None:
@@ -58,10 +57,10 @@ class SkipBadSamples(Dataset):
         return loaded
 
     def __getitems__(self, indices: Sequence[int]) -> list[Loaded]:
-        """The samples of one batch, in order. A data loader asks for this where it is defined.
+        """The samples of one batch, in order; data loaders call this if it is defined.
 
-        Where nothing could stand in, the content is None: an error raised in a worker would reach the
-        training process as a traceback.
+        The content is None if there is no replacement: an error raised in a worker would reach the training
+        process as a traceback.
         """
         tried = [self._try(index) for index in indices]
         good = [one for one in tried if one.content is not None]
@@ -69,7 +68,7 @@ class SkipBadSamples(Dataset):
         for index, one in zip(indices, tried, strict=True):
             loaded = one if one.content is not None else self._substitute(index, one.bad, good)
             if loaded.content is not None and not good:
-                good = [loaded]  # a batch of bad samples takes its shape from the first stand-in
+                good = [loaded]  # a batch of bad samples takes its shape from the first replacement
             whole.append(loaded)
         return whole
 
@@ -90,10 +89,10 @@ class SkipBadSamples(Dataset):
 
 
 def good_samples(dataset: Any, count: int) -> Iterator[Any]:
-    """The first `count` samples of a map-style data set that can be used.
+    """The first `count` usable samples of a map-style data set.
 
     Raises:
-        InputError: more than `count` samples before that cannot; the last one's message.
+        InputError: more than `count` samples are bad; the last one's message.
     """
     found = bad = index = 0
     while found < count:
@@ -111,10 +110,10 @@ def good_samples(dataset: Any, count: int) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class CollateLoaded:
-    """Samples loaded by `SkipBadSamples` to one loaded batch; sent to the processes that make batches.
+    """Joins the results of `SkipBadSamples` to a batch; sent to the workers.
 
     Attributes:
-        collate: joins the samples themselves.
+        collate: joins the samples.
     """
 
     collate: Callable[[list[Any]], Any]
@@ -129,6 +128,6 @@ class CollateLoaded:
 
 
 def _shapes(loaded: Loaded) -> dict[str, tuple[int, ...]]:
-    """What must be equal for samples to be joined: all axes of their tensors but the first."""
+    """The shapes that must be equal for samples to be joined: all axes of their tensors but the first."""
     tensors = {name: value for name, value in vars(loaded.content).items() if isinstance(value, Tensor)}
     return {name: tuple(value.shape[1:]) for name, value in tensors.items()}

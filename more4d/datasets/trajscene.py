@@ -1,17 +1,19 @@
-"""A sample of TrajScene-60K as a clip: tracks of a dense 3-D tracker, its video, rendering and holes.
+"""Reads a sample of TrajScene-60K as a clip: tracks of a dense 3-D tracker, its video, rendering and holes.
 
-What the files leave open is settled here, and written into the clip's `source`:
+Assumptions about what the files do not state, recorded in the clip's `source`:
 
-* **Size.** The tracker's grid is that of its rendering, else of the video, else what the caller says; it must
-  have as many pixels as there are points. Video, rendering and holes are brought to it.
-* **Aspect.** A video of another aspect was either stretched to the grid or cut in the middle: whichever looks
-  more like the colours that the tracker kept of frame 0. If neither does, the sample is refused.
-* **Time.** A video with at least 2 T - 1 frames was tracked at every second, one with T to 2 T - 2 at every
-  frame (T: frames of the tracks), if the caller does not say otherwise.
-* **Camera.** The tracker's own: fx = 1, fy = width / height, centred, with pixels counted from their centres
-  or from 0, whichever fits frame 0. Positions are in each frame's own camera: a moving camera is not removed.
-* **Points** with an impossible depth in frame 0 or impossible positions later are given the largest depth of
-  the photo, stillness and no visibility, if they are few; else the sample is refused.
+* **Size.** The tracker's grid is that of its rendering, else of the video, else the caller's; it must have as
+  many pixels as there are points. Video, rendering and holes are resized to it.
+* **Aspect.** A video of another aspect ratio was either stretched to the grid or centre-cropped, whichever is
+  closer to the tracker's colours of frame 0. If neither is close, the sample is refused.
+* **Time.** A video with at least 2 T - 1 frames was tracked at every second frame, one with T to 2 T - 2 at
+  every frame (T: frames of the tracks), unless the caller gives a stride.
+* **Camera.** The tracker's default: fx = 1, fy = width / height, centred, with pixel coordinates at centres
+or
+  corners, whichever fits frame 0. Positions are in each frame's camera; camera motion is not removed.
+* **Points** with an invalid depth in frame 0 or invalid positions later get the photo's largest depth, no
+motion
+  and no visibility, if they are few; otherwise the sample is refused.
 """
 
 import math
@@ -27,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from more4d.datasets.trajscene_samples import Sample
-from more4d.files.arrays import load_arrays
+from more4d.files.atomic import load_arrays
 from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
 from more4d.files.video import VideoInfo, probe_video, stream_video
@@ -43,15 +45,15 @@ MAX_PIXEL_OFFSET_PX = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class TrajSceneOptions:
-    """How samples are read.
+    """Options of reading samples.
 
     Attributes:
-        frames: at most so many are kept, from the first on.
-        camera: of the tracker, if not its own default.
-        size: (height, width) of the tracker's grid, where neither rendering nor video has it.
-        stride: every how many frames of the video the tracker took one; None: by the rule above.
-        max_coordinate_m: coordinates beyond this are impossible.
-        max_repaired_share: share of the points that may be impossible.
+        frames: maximum number of frames, from the first on.
+        camera: the tracker's camera; None: its default.
+        size: (height, width) of the tracker's grid, if neither rendering nor video has it.
+        stride: temporal stride of the tracker in the video; None: by the rule above.
+        max_coordinate_m: larger coordinates are invalid.
+        max_repaired_share: maximum fraction of invalid points.
     """
 
     frames: int | None = None
@@ -63,12 +65,12 @@ class TrajSceneOptions:
 
 
 def read_sample(sample: Sample, options: TrajSceneOptions, caption: str | None = None) -> Clip:
-    """Read one sample whole.
+    """Read one sample.
 
     Args:
         sample: its files.
-        options: how.
-        caption: what happens; by default the sample's own text, if it has one.
+        options: see `TrajSceneOptions`.
+        caption: its caption; None: the sample's own, if it has one.
 
     Raises:
         InputError: a file is missing or damaged, or the files do not fit each other; the message names the
@@ -172,7 +174,8 @@ class _SampleReader:
         if bad > self.options.max_repaired_share * sane.numel():
             raise InputError(
                 f"{bad} of {sane.numel()} points have NaN, no positive depth or lie further off than "
-                f"{self.options.max_coordinate_m:g} m; at most {self.options.max_repaired_share:.0%} are repaired"
+                f"{self.options.max_coordinate_m:g} m; at most {self.options.max_repaired_share:.0%} are "
+                "repaired"
             )
         if bad:
             self.notes["repaired points"] = str(bad)
@@ -184,7 +187,7 @@ class _SampleReader:
         return positions, visibility
 
     def _camera(self, start: Float[Tensor, "height width 3"], seen: Bool[Tensor, "height width"]) -> Camera:
-        """The given camera or the tracker's own, after a look at whether frame 0 lies on its pixels."""
+        """The given camera or the tracker's default, checked against the pixels of frame 0."""
         height, width = seen.shape
         own = {"fx": 1.0, "fy": width / height}
         candidates = [Camera(**own), Camera(**own, cx=0.5 + 0.5 / width, cy=0.5 + 0.5 / height)]
@@ -232,7 +235,7 @@ class _SampleReader:
     def _rendering(
         self, total: int, kept: int, size: tuple[int, int]
     ) -> tuple[UInt8[Tensor, "frames height width 3"] | None, Bool[Tensor, "frames height width"] | None]:
-        """The tracker's rendering and where it is no hole, if both are there."""
+        """The tracker's rendering and its coverage, if both exist."""
         parts = self.sample.files
         if "rendering" not in parts or not parts.keys() & {"mask_array", "mask_video"}:
             self.notes["rendering"] = "none: the sample lacks it or its mask"
@@ -252,7 +255,7 @@ class _SampleReader:
 def stretch(
     clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
 ) -> UInt8[Tensor, "frames height width 3"]:
-    """A video at another size, its aspect changed if need be."""
+    """A video resized, not preserving the aspect ratio."""
     if tuple(clip_frames.shape[1:3]) == size:
         return clip_frames
     planes = interpolate(clip_frames.movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
@@ -262,7 +265,7 @@ def stretch(
 def center_crop(
     clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
 ) -> UInt8[Tensor, "frames height width 3"]:
-    """A video at another size, its aspect kept: the middle of it."""
+    """A video resized with a centre crop, preserving the aspect ratio."""
     height, width = size
     camera = Camera(fx=1.0, fy=1.0)
     frames = [fit(frame.float() / 255, camera, height=height, width=width)[0] for frame in clip_frames]
@@ -308,7 +311,7 @@ def _tensor(value: Any, key: str) -> Tensor:
 
 
 def _holes(arrays: dict[str, np.ndarray]) -> Float[Tensor, "frames height width"]:
-    """How much of a pixel is hole, of masks in bool, 0 and 1, or 0 .. 255."""
+    """Hole fraction of each pixel, from masks in bool, 0 and 1, or 0 .. 255."""
     if len(arrays) != 1:
         raise InputError(f"its mask holds {len(arrays)} arrays, not one")
     holes = next(iter(arrays.values()))
@@ -329,12 +332,12 @@ def _fps(video: VideoInfo) -> float:
         return 12.0
     step_s = float(video.times_s.diff().median())
     if not step_s > 0:
-        raise InputError("its video does not say when its frames are shown")
+        raise InputError("its video has no frame rate")
     return round(1 / step_s, 3)
 
 
 def _fit_line(values: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Slope and offset that bring `values` nearest to `targets`."""
+    """Slope and offset of the least squares fit of `targets` by `values`."""
     values, targets = values.double().flatten(), targets.double().flatten()
     spread = (values - values.mean()).square().mean()
     slope = ((values - values.mean()) * (targets - targets.mean())).mean() / spread

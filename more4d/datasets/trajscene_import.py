@@ -1,7 +1,6 @@
-"""TrajScene-60K into the project's own shards: every sample once, in parallel, and what is bad is listed.
+"""Imports TrajScene-60K into clip shards, in parallel; bad samples are listed.
 
-Samples that are in the shards already are passed over, so an interrupted import goes on when it is started
-again.
+Samples that are in the shards already are skipped, so that an interrupted import resumes when started again.
 """
 
 import os
@@ -38,17 +37,17 @@ MIN_SAMPLES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What is imported, and how.
+    """Options of an import.
 
     Attributes:
-        sources: folders and archives; the archives of a folder count, too.
-        output: the folder of the shards.
-        captions: for samples, by their video; else a sample's own text.
-        reading: how a sample is read.
-        clips_per_shard: of the shards.
-        workers: processes; 1 works in this one.
-        max_bad_fraction: share of bad samples beyond which the import stops, tested once there are a hundred
-            samples, and at the end.
+        sources: folders and archives; archives inside a folder are included.
+        output: folder of the shards.
+        captions: captions by video path; None: each sample's own text.
+        reading: options of reading samples.
+        clips_per_shard: number of clips per shard.
+        workers: number of processes; 1 works in this process.
+        max_bad_fraction: fraction of bad samples beyond which the import stops, checked from a hundred
+            samples on and at the end.
     """
 
     sources: tuple[Path, ...]
@@ -62,18 +61,18 @@ class ImportOptions:
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """What an import did so far.
+    """State of an import.
 
     Attributes:
-        imported: clips.
-        present: samples that were in the shards before.
-        bad: what could not be imported, and why.
-        total: samples, as far as they are known; those of archives are counted as they come.
-        captioned: imported clips that have a caption.
-        pickle_bytes: of the track files of what was imported.
-        tracks_bytes: of the same tracks as stored.
-        stored_bytes: of whole clips as stored.
-        errors: how far the positions of each clip moved by being stored.
+        imported: number of imported clips.
+        present: number of samples that were in the shards before.
+        bad: a message for each bad sample.
+        total: number of known samples; those of archives are counted while reading.
+        captioned: number of imported clips with a caption.
+        pickle_bytes: size of the imported track files.
+        tracks_bytes: size of the same tracks as stored.
+        stored_bytes: size of all imported clips as stored.
+        errors: position error of each clip due to storage precision.
     """
 
     imported: int = 0
@@ -88,17 +87,17 @@ class ImportReport:
 
     @property
     def seen(self) -> int:
-        """Samples that are done with."""
+        """Number of processed samples."""
         return self.imported + self.present + len(self.bad)
 
     def has_too_many_bad(self, allowed: float, *, at_least: int) -> bool:
-        """Whether more than the allowed share is bad, of at least so many samples."""
+        """Whether the fraction of bad samples exceeds `allowed`, once `at_least` samples are processed."""
         return len(self.bad) > allowed * max(self.seen, at_least)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoded:
-    """A sample as a worker hands it back."""
+    """Result of a worker for one sample."""
 
     info: ClipInfo
     members: dict[str, bytes]
@@ -107,11 +106,11 @@ class _Encoded:
 
 
 def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
-    """Import everything; yields the same report, brought up to date, at the start and after each sample.
+    """Import all samples; yields the updated report at the start and after each sample.
 
     Raises:
-        InputError: there is nothing to import, the output cannot be written to, or too much is bad; what was
-            good until then is kept.
+        InputError: there is nothing to import, the output cannot be written to, or too many samples are bad;
+            clips imported until then are kept.
     """
     report = ImportReport()
     for source in options.sources:
@@ -153,7 +152,7 @@ def _check_bad(report: ImportReport, options: ImportOptions, *, at_least: int) -
 def _samples(
     options: ImportOptions, writer: ShardWriter, scratch: Path, report: ImportReport
 ) -> Iterator[Sample]:
-    """The samples of all sources; a source that cannot be read is listed as bad, and the others go on."""
+    """The samples of all sources; an unreadable source is reported as bad and skipped."""
     archives = [path for source in options.sources for path in _archives(source)]
     for source in options.sources:
         if source.is_dir():
@@ -183,7 +182,7 @@ def _archives(source: Path) -> list[Path]:
 def _is_known(
     sample: Sample, writer: ShardWriter, waiting: deque[tuple[Sample, Future]], report: ImportReport
 ) -> bool:
-    """Whether there is a clip of that name: of the same sample from an earlier run, or of another."""
+    """Whether a clip of that name exists: of the same sample from an earlier run, or of another sample."""
     origins = {other.name: other.origin for other, _ in waiting}
     if sample.name in writer.sources:
         origins[sample.name] = writer.sources[sample.name].get("sample", "elsewhere")
@@ -226,7 +225,7 @@ def _clean(sample: Sample) -> None:
 
 
 def _encode(sample: Sample, options: ImportOptions, caption: str | None) -> _Encoded:
-    """Read and encode a sample, and measure what that did to its positions."""
+    """Read and encode a sample, and measure the position error of the encoding."""
     try:
         clip = read_sample(sample, options.reading, caption)
         members = encode_clip(clip)
@@ -244,7 +243,7 @@ def _encode(sample: Sample, options: ImportOptions, caption: str | None) -> _Enc
 
 @contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
-    """A folder for what archives unpack to, on the disk of the output; those of killed runs are removed."""
+    """A temporary folder on the disk of the output for unpacked archives; removes those of killed runs."""
     for left in output.glob(f"{SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=SCRATCH, dir=output) as folder:
@@ -287,12 +286,12 @@ def _workers(count: int) -> Iterator[Callable[[Sample, ImportOptions], "Future[_
 
 
 def _without_captions(options: ImportOptions) -> ImportOptions:
-    """What a worker needs: the captions of 60 000 clips are not sent along with each."""
+    """The options for workers, without the captions of 60 000 clips."""
     return ImportOptions(sources=(), output=options.output, reading=options.reading)
 
 
 def _prepare_worker() -> None:
-    """Ctrl-C is for the process that writes; and as many threads as there are workers are enough."""
+    """Ignore Ctrl-C, which the main process handles; use one thread, as the workers fill the cores."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -1,10 +1,10 @@
-"""Which samples folders and archives in the layout of TrajScene-60K hold, and what their captions are.
+"""Finds the samples of TrajScene-60K in folders and archives, and their captions.
 
 A sample `<id>` is up to six files: `<id>.mp4` (the video), `<id>_dt3d_pred.pkl` (the tracks), `<id>.txt`
 (the caption), `<id>_dt3d_render.mp4` (the tracks rendered), `<id>_mask_render.mp4` and
-`<id>_mask_render_binary.npy` (where that rendering has holes). They lie side by side, also inside `.tar.gz`
-archives; or the video lies in `.../videos/...` and the rest in the same place with the last `videos` of the
-path replaced by `dt3d_render`.
+`<id>_mask_render_binary.npy` (where that rendering has holes). They are in one folder, also inside `.tar.gz`
+archives; or the video is in `.../videos/...` and the others in the path with its last `videos` replaced by
+`dt3d_render`.
 """
 
 import csv
@@ -51,12 +51,12 @@ class Sample:
     """The files of a sample.
 
     Attributes:
-        name: of the clip it becomes.
-        origin: where it comes from, the same wherever the data set lies.
-        where: the same for messages, with the whole path.
-        files: its files by what they hold (the values of FILE_ROLES).
-        path: of its video in the layout, without suffix; captions are found by it.
-        scratch: a folder of its own to remove when it is done with.
+        name: name of the clip.
+        origin: its source relative to the data set, independent of the data set's location.
+        where: its source with the whole path, for messages.
+        files: its files by role (the values of FILE_ROLES).
+        path: path of its video in the layout, without suffix; captions are looked up by it.
+        scratch: temporary folder to remove after use.
     """
 
     name: str
@@ -71,11 +71,11 @@ Wanted = Callable[[str], bool]
 
 
 def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]:
-    """The samples of a folder and all folders in it, sorted.
+    """The samples of a folder and its subfolders, sorted.
 
     Args:
-        folder: the data set, or a part of it.
-        tracks_folder: what stands in place of `videos` in the paths of tracks.
+        folder: the data set, or a subset of it.
+        tracks_folder: replacement of `videos` in the paths of tracks.
 
     Raises:
         InputError: the folder cannot be listed.
@@ -108,19 +108,18 @@ def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]
 def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator[Sample]:
     """The samples of an archive, read once from start to end.
 
-    A sample comes as soon as its six files have been seen, or at the end of the archive. Files are written
-    under names of our own into a folder of their own in `scratch`, whatever the archive calls them; links
-    and devices are passed over. What unpacks to more than 200 times the archive's own bytes and 64 MiB is
-    taken for an attack.
+    A sample is yielded as soon as its six files have been read, or at the end of the archive. Files are
+    written under generated names into one folder per sample in `scratch`; links and devices are skipped. An
+    archive that unpacks to more than 200 times its size plus 64 MiB is considered an attack.
 
     Args:
         archive: a tar, compressed or not.
-        scratch: where files are put; takes at most the size of the unpacked archive.
-        wanted: tells from a sample's name whether its files are needed at all.
+        scratch: temporary folder; needs at most the size of the unpacked archive.
+        wanted: whether the files of a sample are needed, by its name.
 
     Raises:
-        InputError: the archive is missing, cut off or damaged, names a file outside itself, holds a sparse
-            file, or unpacks to more than is sane or the disk has room for.
+        InputError: the archive is missing, truncated or damaged, names a file outside itself, holds a sparse
+            file, or unpacks to more than the limit or the free disk space.
     """
     stem, run = archive_stem(archive), uuid.uuid4().hex
     groups: dict[tuple[str, ...], Sample] = {}
@@ -155,7 +154,7 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose long name, or what else stands before it, is read only if it is short."""
+    """A member whose extended header (a long name, for example) is read only if it is short."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
@@ -166,7 +165,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo, left: int) -> None:
-    """`left`: bytes that the archive may still unpack to behind this member."""
+    """`left`: bytes that the archive may still unpack to, this member included."""
     name, path = member.name[:80], PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"{archive} names a file outside itself ('{name}')")
@@ -215,7 +214,7 @@ def archive_stem(path: Path) -> str:
 
 
 def _part(file: str) -> tuple[str, str]:
-    """The id and what the file holds; of other files what it holds is ""."""
+    """The id and the role of a file; the role of other files is ""."""
     for suffix, part in FILE_ROLES.items():
         if file.endswith(suffix) and len(file) > len(suffix):
             return file[: -len(suffix)], part
@@ -223,9 +222,9 @@ def _part(file: str) -> tuple[str, str]:
 
 
 def _with_videos(parts: tuple[str, ...], tracks_folder: str) -> tuple[str, ...]:
-    """A path with its last `videos`, or what stands in its place, called `videos`: that of the video.
+    """The path of the video: `tracks_folder`, if it is the last such component, replaced by `videos`.
 
-    Only whole components count: a folder called `my_videos` is none.
+    Only whole components count: a folder called `my_videos` does not.
     """
     for index in range(len(parts) - 1, -1, -1):
         if parts[index] in (VIDEOS, tracks_folder):
@@ -234,7 +233,7 @@ def _with_videos(parts: tuple[str, ...], tracks_folder: str) -> tuple[str, ...]:
 
 
 def _name(path: tuple[str, ...]) -> str:
-    """A clip's name; where a letter had to be replaced, a checksum keeps different samples apart."""
+    """A clip's name; if characters had to be replaced, a checksum keeps names unique."""
     whole = "-".join(part for part in path if part != VIDEOS)
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", whole)
     if plain == whole and len(plain) <= _NAME_LENGTH:
@@ -243,7 +242,7 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 class Captions:
-    """Captions of a list, by the paths of videos."""
+    """Captions by path of the video."""
 
     def __init__(self, rows: list[tuple[str, str]]) -> None:
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
@@ -253,8 +252,8 @@ class Captions:
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
 
     def __call__(self, path: tuple[str, ...]) -> str | None:
-        """The caption of the video of this path: that of the same id, of several the one whose path agrees
-        furthest from the end. None if there is none.
+        """The caption of the video with this path: that of the same id, among several the one whose path has
+        the longest common suffix. None if there is none.
 
         Raises:
             InputError: two different captions fit equally well.
@@ -273,11 +272,11 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
     Args:
         path: .csv or .json (a list of objects) with `file_path` and `text`, or a text file with a caption
             per line, which needs a list of videos.
-        videos: a video's path per line. By default the list that MoRe4D's training expects beside the
-            captions: `videos_...` beside `prompt_...`, else `videos_clean_normalized.txt`.
+        videos: file with a video's path per line. Default, as in MoRe4D's training, in the folder of the
+            captions: `videos_...` for `prompt_...`, else `videos_clean_normalized.txt`.
 
     Raises:
-        InputError: a file is missing or of another form, or the two do not have as many lines.
+        InputError: a file is missing or has another form, or the numbers of lines differ.
     """
     if path.suffix == ".csv":
         return Captions(_pairs(path, _csv_rows(path)))

@@ -1,1 +1,1 @@
-"""Depth and field of view of one photo: a small network of the project's own, and doors to larger ones."""
+"""Depth and field of view of one photo: the bundled network, and backends for larger ones."""

@@ -2,9 +2,9 @@
 
 ZoeDepth, GLPN and the metric variants of DepthAnything answer in metres. DPT and the other DepthAnything
 answer in relative inverse depth: 1 / depth up to a factor and an offset. Those are turned into metres by
-one rule, an assumption and no measurement: the nearest 2 % of the picture stand at `NEAREST_M`, the farthest
+one rule, an assumption and no measurement: the nearest 2 % of the image stand at `NEAREST_M`, the farthest
 2 % at `FARTHEST_M`, and inverse depth is linear in between. None of these models knows a field of view: where
-no camera is given, the longer side of the picture is taken to span `LONG_SIDE_FOV_DEG`.
+no camera is given, the longer side of the image is taken to span `LONG_SIDE_FOV_DEG`.
 """
 
 from pathlib import Path

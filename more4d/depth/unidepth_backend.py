@@ -1,7 +1,7 @@
 """UniDepthV2 (arXiv 2502.20110) behind the depth interface: metric depth and intrinsics (CC BY-NC 4.0).
 
-It wants 8-bit pixels from 0 to 255 (it normalises them itself, and takes anything else for such pixels). When
-it is not told a camera, the depth it gives belongs to the intrinsics it gives: neither is mixed with others.
+It takes 8-bit pixels from 0 to 255 and normalises them itself; anything else is mistaken for such pixels.
+Without a given camera, its depth belongs to the intrinsics it estimates: neither is mixed with others.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Floor 2: flow matching. Needs only a callable; knows no network."""
+"""Flow matching: noise levels, samplers and guidance for any velocity field, without networks."""

@@ -62,6 +62,7 @@ def cfg_velocity(
     def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
         if bool((sigma < cutoff_sigma).all()):
             return conditional(noisy, sigma)
+        # Ho and Salimans 2022, eq. 6, for velocities: v_u plus scale times (v_c minus v_u)
         uncond = unconditional(noisy, sigma)
         return uncond + scale * (conditional(noisy, sigma) - uncond)
 
@@ -95,6 +96,7 @@ def guidance_cutoff_sigma(sigmas: Float[Tensor, "levels"], skipped: float) -> fl
 
     0 if no step is skipped; above every level if all are.
     """
+    # a step belongs to the level it starts from
     starts = sigmas[:-1]
     # rounded first: 10 * (1 - 0.3) is slightly above 7
     guided_steps = math.ceil(round(len(starts) * (1 - skipped), 6))
@@ -144,6 +146,7 @@ def heun(
     check_levels(sigmas)
     latents = noise
     for sigma, following in pairwise(sigmas):
+        # z_{i+1} = z_i + step (v(z_i, sigma_i) + v(z_i + step v_i, sigma_{i+1})) / 2
         step = (following - sigma).to(latents.device)
         here = velocity(latents, sigma.expand(len(latents)).to(latents.device))
         # At level 0 networks are not trained, so the last step stays Euler's.

@@ -15,8 +15,7 @@ from more4d.evaluation.real_depth import MeasuredFrame
 from more4d.evaluation.record import mean, median
 from more4d.evaluation.tracks import native_size
 from more4d.evaluation.unseen import UnseenScene
-from more4d.files.contact_sheet import save_sheet
-from more4d.files.previews import colourise_depth, depth_limits
+from more4d.files.previews import colourise_depth, depth_limits, save_sheet
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import depth_errors, edge_f1
 from more4d.pipelines.components import Components

@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.evaluation.record import mean
-from more4d.files.contact_sheet import save_sheet
 from more4d.files.image import load_image
-from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks
+from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks, save_sheet
 from more4d.files.video import read_first_frame, write_video
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_paths import named_camera_path

@@ -17,7 +17,7 @@ from more4d.evaluation.perception import PerceptualMetrics, summarise_perceptual
 from more4d.evaluation.record import mean, ratio
 from more4d.evaluation.tracks import native_size
 from more4d.evaluation.unseen import UnseenScene
-from more4d.files.contact_sheet import save_sheet
+from more4d.files.previews import save_sheet
 from more4d.foundation.errors import MissingPackageError
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera_paths import named_camera_path

@@ -1,11 +1,22 @@
-"""Files appear whole or not at all: written under a temporary name in the same folder, then renamed."""
+"""Basic file access: atomic writes, checks before reading, JSON lines, numpy arrays, safetensors metadata.
+
+Files are written under a temporary name in the same folder and then renamed, so that a file is complete or
+absent.
+"""
 
 import errno
+import json
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from more4d.foundation.errors import InputError
 
@@ -24,9 +35,9 @@ _REASONS = {
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it replaces `path`, on any failure it is removed.
+    """Yield a temporary path to write to; on success it replaces `path`, on failure it is removed.
 
-    The temporary name keeps the suffix of `path`, and missing folders are made.
+    The temporary name keeps the suffix of `path`, and missing folders are created.
 
     Raises:
         InputError: the folder cannot be written to; the message names it and says why.
@@ -52,8 +63,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def default_permissions(path: Path) -> Iterator[None]:
-    """Around the writing of a new file by a library that lets nobody else read what it writes (safetensors
-    does): afterwards its permissions are those of any new file.
+    """Give a file written inside the block the default permissions of new files; safetensors writes files
+    that only their owner can read.
     """
     path.touch()
     mode = path.stat().st_mode
@@ -73,7 +84,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def check_readable(path: Path, what: str) -> None:
-    """Refuse what is not a file with something in it; `what` names the kind of file in the message.
+    """Refuse a path that is no readable file with content; `what` names the expected kind in the message.
 
     Raises:
         InputError: `path` is missing, a folder, empty or unreadable.
@@ -87,3 +98,102 @@ def check_readable(path: Path, what: str) -> None:
         raise InputError(f"cannot read {path}: {error.strerror or error}; give {what}") from error
     if not first:
         raise InputError(f"{path} is empty (0 bytes); give {what}")
+
+
+DESCRIPTION = "a numpy file (.npy or .npz)"
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`, or the array of a `.npy` under the name "". Pickled objects are refused.
+
+    Raises:
+        InputError: the file is missing, truncated, not a numpy file, or holds pickled Python objects.
+    """
+    path = Path(path)
+    check_readable(path, DESCRIPTION)
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            return {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
+        if "pickle" in str(error).lower() or "object" in str(error).lower():
+            raise InputError(
+                f"{path} is not a plain numpy file or holds Python objects (pickle), which are not read; "
+                "save it as a numeric array"
+            ) from error
+        raise InputError(
+            f"{path} is truncated or not {DESCRIPTION}: {' '.join(str(error).split())}"
+        ) from error
+    except (OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is truncated or not {DESCRIPTION}; get a whole copy of it") from error
+
+
+_log = logging.getLogger(__name__)
+
+
+def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line; a missing folder is created.
+
+    Raises:
+        OSError: the file cannot be written to.
+        ValueError: a number is not finite, which JSON cannot represent.
+    """
+    text = _to_line(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(text)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """All lines in order; empty if there is no file. A line truncated by a kill is skipped."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            _log.warning("%s: a line is cut short and left out", path)
+    return lines
+
+
+def filter_json_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Remove unwanted and truncated lines; an unchanged file is not rewritten.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    if not path.exists():
+        return
+    kept = "".join(_to_line(line) for line in read_json_lines(path) if wanted(line))
+    if path.read_text() != kept:
+        write_bytes(path, kept.encode())
+
+
+def _to_line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, allow_nan=False) + "\n"
+
+
+LENGTH_BYTES = 8
+
+
+def sort_metadata(path: Path) -> None:
+    """Sort the metadata in a safetensors file's header, in place and without changing its length.
+
+    safetensors writes metadata in random order; sorted, equal contents give equal files. Call it before the
+    file gets its final name.
+
+    Raises:
+        ValueError: the sorted header is longer than the original one.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" not in header:
+            return
+        ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > length:
+            raise ValueError(f"{path}: a header of {length} bytes became one of {len(text)}")
+        file.seek(LENGTH_BYTES)
+        file.write(text.ljust(length))

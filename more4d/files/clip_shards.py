@@ -1,13 +1,12 @@
-"""Folders of clips: `clips-000000.tar`, `clips-000001.tar`, ..., and beside each an index of the same name.
+"""Folders of clips: shards `clips-000000.tar`, `clips-000001.tar`, ..., each with an index of the same name.
 
-A shard is an uncompressed tar whose members are `<clip>.json`, `<clip>.tracks`, `<clip>.mp4`, ... (what they
-hold: `files.clips`). A tar opens with any tool, streams in order from a mounted bucket (the layout is that
-of WebDataset), can be read at any place when one knows the offsets, and lets each member be compressed by
-what suits it.
+A shard is an uncompressed tar whose members are `<clip>.json`, `<clip>.tracks`, `<clip>.mp4`, ... (see
+`files.clips`). A tar opens with any tool, streams in order (the layout of WebDataset), allows random access
+by offset, and each member can have its own compression.
 
-The index `clips-000000.json` has format, version, the size of the tar, and of every clip its facts and the
-offset, size and CRC-32 of each member. It is made from the tar alone: one that is missing, damaged, older or
-of another tar is made anew by scanning, in memory.
+The index `clips-000000.json` has format, version, size of the tar, and for every clip its metadata and the
+offset, size and CRC-32 of each member. It is derived from the tar: an index that is missing, damaged, older
+or of another tar is replaced, in memory, by scanning the tar.
 """
 
 import fcntl
@@ -42,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TarMember:
-    """Where a member lies in its tar."""
+    """Position of a member in its tar."""
 
     offset: int
     size: int
@@ -60,11 +59,11 @@ class ClipEntry:
 
 
 class ShardReader:
-    """Reads a folder of shards. Nothing stays open, so it may be handed to worker processes.
+    """Reads a folder of shards. It keeps no file open, so it may be sent to worker processes.
 
     Raises:
-        InputError: the folder is missing or holds no shards, a shard is damaged beyond its clips, or two
-            clips have one name.
+        InputError: the folder is missing or holds no shards, a shard cannot be scanned, or two clips have the
+            same name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,18 +88,18 @@ class ShardReader:
 
     @property
     def names(self) -> list[str]:
-        """Of all clips, in order."""
+        """Names of all clips, in order."""
         return [entry.name for entry in self._entries]
 
     def info(self, index: int) -> ClipInfo:
-        """Size, frames, caption, ... of a clip, without reading it."""
+        """Metadata of a clip, from the index."""
         return self._entries[index].info
 
     def members(self, index: int, only: Collection[str] | None = None) -> dict[str, bytes]:
-        """A clip as it is stored: its members by their suffix. Given `only`, the others are not read.
+        """The stored members of a clip by suffix, optionally `only` some of them.
 
         Raises:
-            InputError: the shard is missing, cut off or damaged; the message names it and the clip.
+            InputError: the shard is missing, truncated or damaged; the message names it and the clip.
         """
         entry = self._entries[index]
         where = f"clip '{entry.name}' of {entry.shard}"
@@ -120,10 +119,10 @@ class ShardReader:
         return members
 
     def read(self, index: int) -> Clip:
-        """A whole clip.
+        """A decoded clip.
 
         Raises:
-            InputError: as `members`, or the clip is of a newer version of the format.
+            InputError: as `members`, or the clip has a newer version of the format.
         """
         entry = self._entries[index]
         try:
@@ -135,14 +134,14 @@ class ShardReader:
 
 
 class ShardWriter:
-    """Writes clips into a folder, behind those that are there. One writer at a time.
+    """Appends clips to a folder; one writer at a time.
 
-    A shard appears, with its index, when it is full or the writer is closed, also by an exception; a process
-    that is killed loses at most the open shard.
+    A shard is published with its index when it is full or the writer is closed, also by an exception; a
+    killed process loses at most the open shard.
 
     Raises:
-        InputError: the folder cannot be written to, another writer is at work in it, or a shard that is
-            already there cannot be read.
+        InputError: the folder cannot be written to, another writer is using it, or an existing shard cannot
+            be read.
     """
 
     def __init__(self, folder: Path, *, clips_per_shard: int = 64) -> None:
@@ -174,19 +173,19 @@ class ShardWriter:
 
     @property
     def names(self) -> set[str]:
-        """Of the clips that are there, those in the open shard included."""
+        """Names of all clips, including those in the open shard."""
         return set(self.sources)
 
     def add(self, clip: Clip) -> int:
-        """Write a clip; returns its bytes.
+        """Write a clip; returns its size in bytes.
 
         Raises:
-            InputError: there is a clip of that name, or the folder cannot be written to.
+            InputError: a clip of that name exists, or the folder cannot be written to.
         """
         return self.add_encoded(clip.name, ClipInfo.from_clip(clip), encode_clip(clip))
 
     def add_encoded(self, name: str, info: ClipInfo, members: Mapping[str, bytes]) -> int:
-        """Write what `encode_clip` made, perhaps in another process; returns its bytes.
+        """Write the result of `encode_clip`; returns its size in bytes.
 
         Raises:
             InputError: as `add`.
@@ -217,7 +216,7 @@ class ShardWriter:
         return size
 
     def close(self) -> None:
-        """Finish the open shard and let other writers in."""
+        """Publish the open shard and release the folder."""
         if self._lock is None:
             return
         try:
@@ -239,7 +238,7 @@ class ShardWriter:
         return self.folder / f"clips-{self._number:06d}.tar"
 
     def _truncate(self, offset: int) -> None:
-        """Take half a clip out again: what is closed later has to be a whole tar."""
+        """Remove a partially written clip, so that the tar stays valid."""
         if self._written and self._file is not None:
             self._file.seek(offset)
             self._file.truncate()
@@ -260,10 +259,10 @@ class ShardWriter:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The shards of a folder in order; none if there is no such folder.
+    """The shards of a folder in order; empty if there is no such folder.
 
     Raises:
-        InputError: it is a file, or cannot be listed.
+        InputError: the path is a file, or cannot be listed.
     """
     try:
         return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
@@ -274,10 +273,10 @@ def shard_files(folder: Path) -> list[Path]:
 
 
 def read_index(shard: Path) -> list[ClipEntry]:
-    """The clips of a shard: from its index, or by scanning it where the index is of no use.
+    """The clips of a shard, from its index, or by scanning the tar if the index is unusable.
 
     Raises:
-        InputError: index or shard are of a newer version, or the shard is cut off or not one.
+        InputError: index or shard have a newer version, or the shard is truncated or no tar.
     """
     try:
         index = shard.with_suffix(".json")
@@ -357,10 +356,10 @@ def _scan(shard: Path) -> Iterator[ClipEntry]:
 
 
 def _lock(folder: Path) -> int:
-    """Keep other writers out of the folder; the system lets go when the process ends, however it ends.
+    """Lock the folder against other writers; the system releases the lock when the process ends.
 
     Raises:
-        InputError: the folder cannot be made, or another writer holds it.
+        InputError: the folder cannot be created, or another writer holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

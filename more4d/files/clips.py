@@ -1,20 +1,20 @@
-"""One training sample in a file: what a camera filmed, and where every pixel of its first frame went.
+"""A training clip as files: a video and the tracks of every pixel of its first frame.
 
-A clip is a few members, each of the kind that suits what it holds:
+A clip has up to five members:
 
-    json          info: format, version, sizes, camera, fps, caption, where the clip comes from
+    json          info: format, version, sizes, camera, fps, caption, source
     tracks        photo, depth, motion and visibility, packed
-    mp4           what the camera filmed, H.264 (lossy, crf 16)
-    render.mp4    a rendering of the tracks that came with the clip, if one did, H.264
-    coverage      where that rendering saw something, packed
+    mp4           the video, H.264 (lossy, crf 16)
+    render.mp4    a rendering of the tracks that came with the clip, if any, H.264
+    coverage      where that rendering covers the pixel, packed
 
-Packed (`files.packing`) are whole multiples of steps below visibility: what stands still stays at exactly
-zero, what moves evenly becomes zeros by differences, and the error is known beforehand:
+Packed arrays (`files.packing`) are quantised with steps too small to see: static points have exactly zero
+motion, constant velocity has zero second differences, and the error is bounded:
 
-    motion   normalised as in `geometry.motion`; the step is 1/16 pixel of the longer side, so motion is off
-             by at most 1/32 pixel along each axis (along z: as a share of the depth)
-    depth    the logarithm of frame 0's depth in steps of 1/8192: off by at most 0.0061 per cent
-    offset   where frame 0 lies beside the rays of its pixels, in the steps of motion; absent if nowhere
+    motion   normalised as in `geometry.motion`; the step is 1/16 pixel of the longer side, so the error is at
+             most 1/32 pixel along each axis (along z: relative to the depth)
+    depth    the logarithm of frame 0's depth in steps of 1/8192: relative error at most 0.0061 per cent
+    offset   distance of frame 0 from the rays of its pixels, in steps of motion; absent if zero
     colours  of the photo, as bytes; visibility and coverage, one bit each: exact
 """
 
@@ -51,12 +51,12 @@ class Clip:
     """A clip of a data set.
 
     Attributes:
-        name: what the clip is called in files and messages; letters, digits, `-`, `_`.
+        name: name of the clip in files and messages; letters, digits, `-`, `_`.
         tracks: photo (frame 0), camera, positions, visibility, frames per second and caption.
-        video: what the camera filmed, at the frames of the tracks; in files also at their size.
-        rendering: the tracks as seen from the source camera, if somebody else rendered them; likewise.
-        coverage: where that rendering saw something; comes with it.
-        source: where the clip comes from and how it was made, for people.
+        video: the video at the frames of the tracks; in files also at their size.
+        rendering: a stored rendering of the tracks from the source camera, if any; likewise.
+        coverage: pixels covered by that rendering; present with it.
+        source: origin of the clip and how it was made, as information.
     """
 
     name: str
@@ -101,18 +101,18 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
-    """What is known of a clip without reading it.
+    """Metadata of a clip.
 
     Attributes:
-        frames: of the clip.
-        height: rows of its photo, its tracks and its videos.
-        width: columns.
+        frames: number of frames.
+        height: height of its photo, tracks and videos.
+        width: width of the same.
         fps: frames per second.
-        caption: what happens, in words.
-        video: whether it has one.
-        rendering: whether it has one.
+        caption: its caption.
+        video: whether it has a video.
+        rendering: whether it has a stored rendering.
         camera: fx, fy, cx, cy of the photo, normalised.
-        source: where the clip comes from and how it was made.
+        source: origin of the clip and how it was made.
     """
 
     frames: int
@@ -127,14 +127,14 @@ class ClipInfo:
 
     @property
     def suffixes(self) -> set[str]:
-        """The members that the clip must have."""
+        """Suffixes of the members that the clip must have."""
         video = {"mp4"} if self.video else set()
         rendering = {"render.mp4", "coverage"} if self.rendering else set()
         return {"json", "tracks"} | video | rendering
 
     @classmethod
     def from_clip(cls, clip: Clip) -> "ClipInfo":
-        """The facts of a clip."""
+        """The metadata of a clip."""
         return cls(
             frames=clip.tracks.frames,
             height=clip.tracks.height,
@@ -148,15 +148,15 @@ class ClipInfo:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For files; `from_json` undoes it."""
+        """As JSON values; `from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ClipInfo":
-        """The inverse of `to_json`; further keys are passed over.
+        """The inverse of `to_json`; unknown keys are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: a fact is missing or of another type.
+            KeyError, TypeError, ValueError: a value is missing or has another type.
         """
         whole = {key: int(content[key]) for key in ("frames", "height", "width")}
         if min(whole.values()) < 1:
@@ -173,14 +173,14 @@ class ClipInfo:
 
 
 def encode_clip(clip: Clip, *, motion_step_px: float = MOTION_STEP_PX) -> dict[str, bytes]:
-    """The members of a clip by their suffix; `decode_clip` undoes it, to the precision stated above.
+    """The members of a clip by suffix; `decode_clip` is the inverse, to the precision stated above.
 
     Args:
-        clip: what.
-        motion_step_px: step of motion in pixels of the longer side; points are off by at most half of it.
+        clip: the clip.
+        motion_step_px: step of motion in pixels of the longer side; the error is at most half of it.
 
     Raises:
-        InputError: a point moves further than 32-bit levels of that step reach.
+        InputError: a point moves further than 32-bit levels of that step can represent.
         ValueError: a video or rendering has another size than the tracks.
     """
     tracks, size = clip.tracks.to("cpu"), (clip.tracks.height, clip.tracks.width)
@@ -223,7 +223,7 @@ def decode_clip(name: str, members: Mapping[str, bytes]) -> Clip:
 
 
 def decode_tracks(name: str, members: Mapping[str, bytes]) -> PointTracks:
-    """The tracks of a clip alone, without its videos.
+    """The tracks of a clip, without decoding its videos.
 
     Raises:
         InputError: as `decode_clip`.
@@ -244,11 +244,11 @@ def _as_input_error(name: str) -> Iterator[None]:
 
 
 def parse_clip_info(member: bytes) -> ClipInfo:
-    """What a clip's `json` member says.
+    """Parse a clip's `json` member.
 
     Raises:
-        InputError: it is of another format or a newer version.
-        KeyError, TypeError, ValueError, ...: a fact is missing or of another type.
+        InputError: it has another format or a newer version.
+        KeyError, TypeError, ValueError, ...: a value is missing or has another type.
     """
     content = json.loads(member)
     check_version(content, FORMAT, VERSION)
@@ -305,7 +305,7 @@ def _dequantise_tracks(arrays: dict[str, QuantisedArray], info: ClipInfo) -> Poi
 
 
 def _quantise(values: Tensor, step: float, name: str) -> QuantisedArray:
-    """Values in whole steps; 16 bits where they suffice."""
+    """Values in integer multiples of a step; 16 bits if they suffice."""
     levels = (values / step).round()
     largest = float(levels.abs().max())
     if not largest <= _INT32:

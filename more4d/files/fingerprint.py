@@ -1,4 +1,4 @@
-"""Short names for contents: equal contents, equal name; anything else, another name."""
+"""Fingerprints: short hashes of values, files and weights."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
 def fingerprint(value: Any) -> str:
-    """Of anything JSON can hold; the order of keys does not matter."""
+    """Fingerprint of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_fingerprint(path: Path) -> str:
-    """Of a file's contents.
+    """Fingerprint of a file's content.
 
-    Above 256 MiB (large weights) only its size, its ends and 64 evenly spaced pieces are read: enough to
-    tell two trainings apart, and thousands of times faster.
+    Above 256 MiB (large weights) only its size and 65 evenly spaced pieces, its ends included, are read:
+    enough to distinguish weights, and thousands of times faster.
     """
     digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
@@ -40,10 +40,10 @@ def file_fingerprint(path: Path) -> str:
 
 
 def path_fingerprint(path: Path) -> str:
-    """Of what weights at `path` are made of.
+    """Fingerprint of weights.
 
-    Of a file that is its content, and that of the `config.json` beside it, which decides how it is read; of a
-    folder that of all files in it that hold tensors or configurations; of an index that of its folder.
+    For a file: its content and that of the `config.json` in its folder, which decides how it is read. For a
+    folder: all its files with tensors or configurations. For an index: its folder.
     """
     if path.name.endswith(INDEX_SUFFIX):
         return path_fingerprint(path.parent)
@@ -56,6 +56,6 @@ def path_fingerprint(path: Path) -> str:
 
 
 def content_name(path: Path, options: Mapping[str, Any]) -> str:
-    """A short name for what a network is made of: its weights, and how they are read."""
+    """Fingerprint of a network: its weights and the options they are read with."""
     content = path_fingerprint(path)
     return fingerprint([content, dict(options)]) if options else content

@@ -1,4 +1,4 @@
-"""Pictures: read from any common file into upright RGB in [0, 1], and written. The only door to PIL."""
+"""Reading and writing images with PIL: any common format to upright RGB in [0, 1]."""
 
 import io
 import logging
@@ -27,18 +27,19 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
-    """Read a picture: RGB in [0, 1], upright by its EXIF orientation.
+    """Read an image: RGB in [0, 1], upright by its EXIF orientation.
 
-    16-bit, grey, CMYK, palette and floating-point pictures are converted (colour profiles are ignored),
-    transparency is laid over white, of an animation the first frame is taken (with a warning in the log).
+    16-bit, grey, CMYK, palette and floating-point images are converted (colour profiles are ignored),
+    transparency is composited over white, and the first frame of an animation is read (with a warning in the
+    log).
 
     Args:
         path: the file.
-        max_pixels: shrink a larger picture by the smallest whole factor (box average) that brings it to at
-            most this many pixels; keeps memory low when the caller will shrink it anyway.
+        max_pixels: reduce a larger image by the smallest integer factor (box filter) that gives at most this
+            many pixels; saves memory if the caller resizes it anyway.
 
     Raises:
-        InputError: the file is missing, a folder, empty, not a picture, truncated, or larger than MAX_PIXELS.
+        InputError: the file is missing, a folder, empty, no image, truncated, or larger than MAX_PIXELS.
     """
     return _over_white(*load_image_with_alpha(path, max_pixels=max_pixels))
 
@@ -50,7 +51,9 @@ def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor
         InputError: it is no PIL image, cannot be decoded, or is larger than MAX_PIXELS.
     """
     if not isinstance(image, Image.Image):
-        raise InputError(f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+        raise InputError(
+            f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
+        )
     with _decoding(Path("the image")):
         return _over_white(*_decode(image, Path("the image"), max_pixels))
 
@@ -58,7 +61,7 @@ def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor
 def load_image_with_alpha(
     path: Path, *, max_pixels: int | None = None
 ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
-    """As `load_image`, but the colours as stored, and the opacity in [0, 1] (1 where the file has none).
+    """As `load_image`, but colours without compositing, and the opacity in [0, 1] (1 if the file has none).
 
     Raises:
         InputError: as `load_image`.
@@ -101,7 +104,7 @@ def _decode(
 
 
 def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
-    """Write RGB in [0, 1] (values outside are clipped) as an 8-bit picture of the kind the suffix names.
+    """Write RGB in [0, 1] (clipped) as an 8-bit image in the format of the suffix.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -111,14 +114,14 @@ def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
 
 
 def encode_jpeg(image: Float[Tensor, "height width 3"], *, quality: int = 80) -> bytes:
-    """RGB in [0, 1] (values outside are clipped) as the contents of a JPEG file."""
+    """RGB in [0, 1] (clipped) as the bytes of a JPEG file."""
     contents = io.BytesIO()
     Image.fromarray(to_uint8(image).numpy()).save(contents, format="JPEG", quality=quality)
     return contents.getvalue()
 
 
 def to_uint8(image: Float[Tensor, "*shape"]) -> Tensor:
-    """Values in [0, 1] to the nearest of 0 .. 255."""
+    """Values in [0, 1] rounded to 0 .. 255."""
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -128,7 +131,7 @@ def _too_large_error(path: Path) -> InputError:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Turn what PIL and its codecs raise on bad files into one line."""
+    """Turn errors of PIL and its codecs into one-line InputErrors."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -164,7 +167,9 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
 
 
 def _white_level_16bit(grey: np.ndarray, path: Path) -> float:
-    """Sensors write 10 or 12 bits into 16: what stays below a sixteenth is stretched."""
+    """White level of 16-bit images: sensors may store 10 or 12 bits, so images below 1/16 of the range are
+    stretched.
+    """
     top = float(grey.max(initial=0.0))
     if 0 < top < 65535 / 16:
         _log.warning("%s is nearly black (largest 16-bit value %d); it is stretched to white", path, top)
@@ -173,13 +178,15 @@ def _white_level_16bit(grey: np.ndarray, path: Path) -> float:
 
 
 def _guess_white_level(grey: np.ndarray) -> float:
-    """32-bit grey has no agreed white: the smallest of 1, 255, 65535 that holds all, else the top."""
+    """White level of 32-bit grey, which has no convention: the smallest of 1, 255, 65535 that is not
+    exceeded, else the maximum.
+    """
     top = float(grey.max(initial=0.0))
     return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 
 
 def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:
-    """To float32 in [0, 1], averaging blocks of factor x factor, strip by strip to spare memory."""
+    """To float32 in [0, 1], averaging blocks of factor x factor, strip by strip to save memory."""
     white = np.float32(np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1)
     height, width, channels = array.shape
     down, across = min(factor, height), min(factor, width)
@@ -192,10 +199,10 @@ def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:
 
 
 def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
-    """The raw whole numbers of a 16-bit (or wider) grey picture, as written by depth sensors; upright.
+    """The raw integers of a 16-bit (or wider) grey image, as written by depth sensors; upright.
 
     Raises:
-        InputError: the file is no picture, or has 8 bits or colours.
+        InputError: the file is no image, or has 8 bits or colours.
     """
     path = Path(path)
     check_readable(path, "a 16-bit grey .png of depth")
@@ -210,7 +217,7 @@ def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
 
 
 def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
-    """A line of text as coverage in [0, 1]; lines of one size have one height."""
+    """A rendered line of text as coverage in [0, 1]; its height depends on `size` only."""
     font = ImageFont.load_default(size)
     ascent, descent = font.getmetrics()
     canvas = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), ascent + descent))

@@ -11,8 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from more4d.files.atomic import atomic_write
-from more4d.files.safetensors_header import sort_metadata
+from more4d.files.atomic import atomic_write, sort_metadata
 from more4d.foundation.errors import WeightsError
 
 FORMAT = "more4d-network"

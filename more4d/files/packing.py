@@ -1,9 +1,9 @@
-"""Arrays of whole numbers and of bits as few bytes. The only door to numcodecs.
+"""Lossless compression of integer and boolean arrays with numcodecs.
 
-A packed member is one line of JSON - format, version, and of each array its type, shape, step, differenced
-axes, place and size - and behind it the arrays, compressed with zstd. What changes little along an axis
-becomes small numbers by differences along it; which axes, and whether bytes or bits are grouped before
-compression, is tried out on a strip of each array. Everything here is exact.
+A packed member is one line of JSON (format, version, and for each array its type, shape, step, differenced
+axes, offset and size), followed by the arrays, compressed with zstd. Differences along an axis make slowly
+varying values small; which axes to difference, and whether bytes or bits are shuffled before compression, is
+chosen by trial on a strip of each array.
 """
 
 import json
@@ -22,7 +22,7 @@ from more4d.foundation.errors import InputError
 FORMAT = "more4d-arrays"
 VERSION = 1
 
-# Threads of its own would fight with the worker processes that read.
+# No threads: the worker processes that read clips fill the cores.
 numcodecs.blosc.use_threads = False
 
 _AXES = ((), (0,), (1,), (0, 0), (0, 1))
@@ -34,26 +34,26 @@ _SAMPLE_SIZE = 1 << 19
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedArray:
-    """Whole multiples of a step.
+    """Integer multiples of a step.
 
     Attributes:
         levels: int16, int32, uint8 or bool.
-        step: what one level is worth.
+        step: value of one level.
     """
 
     levels: ndarray
     step: float = 1.0
 
     def values(self, dtype: type = np.float32) -> ndarray:
-        """The numbers themselves."""
+        """The values: levels times step."""
         return self.levels * dtype(self.step)
 
 
 def pack_arrays(arrays: Mapping[str, QuantisedArray]) -> bytes:
-    """Arrays of int16, int32, uint8 or bool as bytes; `unpack_arrays` undoes it exactly.
+    """Pack arrays of int16, int32, uint8 or bool; `unpack_arrays` is the exact inverse.
 
     Raises:
-        ValueError: an array is of another type.
+        ValueError: an array has another type.
     """
     header, blobs, offset = {}, [], 0
     for name, array in arrays.items():
@@ -79,7 +79,7 @@ def unpack_arrays(packed: bytes) -> dict[str, QuantisedArray]:
     """The inverse of `pack_arrays`.
 
     Raises:
-        InputError: another format, or a newer version of it.
+        InputError: the data has another format, or a newer version of it.
         KeyError, TypeError, ValueError, RuntimeError: damaged.
     """
     line, separator, blobs = packed.partition(b"\n")
@@ -91,10 +91,10 @@ def unpack_arrays(packed: bytes) -> dict[str, QuantisedArray]:
 
 
 def check_version(header: Any, expected: str, latest: int) -> None:
-    """Refuse a header of another format, or of a version that this more4d does not know yet.
+    """Refuse a header of another format or of an unknown version.
 
     Raises:
-        InputError: it is one.
+        InputError: the format or version is unknown.
     """
     if not isinstance(header, dict) or header.get("format") != expected:
         raise InputError(f"not of the format '{expected}'")
@@ -127,7 +127,7 @@ def _encode_numbers(levels: ndarray) -> tuple[tuple[int, ...], bytes]:
 
 
 def _sample_strip(levels: ndarray) -> ndarray:
-    """What the ways to encode are tried out on: the middle of the second axis, half a million numbers."""
+    """The strip on which encodings are tried: the middle of the second axis, half a million values."""
     if levels.size <= _SAMPLE_SIZE or levels.ndim < 2:
         return levels
     count = max(1, levels.shape[1] * _SAMPLE_SIZE // levels.size)
@@ -143,7 +143,9 @@ def _compress(levels: ndarray, shuffle: int) -> bytes:
 
 
 def _differences(levels: ndarray, axes: tuple[int, ...]) -> ndarray:
-    """Differences along axes, the first entry kept; they wrap round, so that sums undo them exactly."""
+    """Differences along axes, keeping the first entry; integer overflow wraps, so that sums are exact
+    inverses.
+    """
     for axis in axes:
         moved = np.moveaxis(levels, axis, 0)
         steps = moved.copy()
@@ -169,7 +171,7 @@ def _decode(entry: Mapping[str, Any], blobs: bytes) -> QuantisedArray:
     dtype = np.dtype({"bits": np.uint8, "uint8": np.int16}.get(kind, _DTYPES[kind]))
     stored = (shape[0], -(-math.prod(shape[1:]) // 8)) if kind == "bits" else shape
     expected = math.prod(stored) * dtype.itemsize
-    # A Blosc frame says at byte 4 how much it unpacks to, and at byte 12 how long it is itself.
+    # A Blosc frame stores its unpacked size at byte 4 and its own size at byte 12.
     unpacked, length = (int.from_bytes(blob[byte : byte + 4], "little") for byte in (4, 12))
     if (unpacked, length) != (expected, len(blob)):
         raise ValueError("a packed array is cut off or of another size than its first line says")

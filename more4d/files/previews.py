@@ -1,16 +1,19 @@
-"""Pictures of things that are not pictures: depth as colours, tracks as moving points with tails."""
+"""Images of results: depth maps in colours, tracks as points with tails, and contact sheets with captions."""
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.geometry.camera import robust_quantile
+from more4d.files.image import save_image, text_mask
+from more4d.geometry.camera import Camera, robust_quantile
+from more4d.geometry.framing import fit
 from more4d.geometry.tracks import PointTracks
 
-# Far to near, lightness rising all the way, so that the map also reads in grey.
+# Far to near with monotonically rising lightness, so that the map is readable in grey, too.
 _RAMP = (
     (0.06, 0.05, 0.20),
     (0.19, 0.14, 0.45),
@@ -34,7 +37,9 @@ def colour_ramp(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 3"]:
 
 
 def depth_limits(depth_m: Float[Tensor, "*shape"]) -> tuple[float, float]:
-    """(near, far) in metres: the 2nd and 98th percentile of what is known. One pair serves a whole video."""
+    """(near, far) in metres: 2nd and 98th percentile of the valid values; use one pair for all frames of a
+    video.
+    """
     known = depth_m[torch.isfinite(depth_m) & (depth_m > 0)]
     if not known.numel():
         return 1.0, 2.0
@@ -45,11 +50,11 @@ def depth_limits(depth_m: Float[Tensor, "*shape"]) -> tuple[float, float]:
 def colourise_depth(
     depth_m: Float[Tensor, "*shape"], *, limits: tuple[float, float] | None = None
 ) -> Float[Tensor, "*shape 3"]:
-    """Depth as colours, near is light; even steps of colour are even steps of 1 / depth.
+    """Depth as colours, near is bright; the colour map is linear in 1 / depth.
 
     Args:
-        depth_m: metres; what is not finite and positive becomes grey.
-        limits: (near, far) metres at the ends of the ramp; default `depth_limits(depth_m)`.
+        depth_m: metres; values that are not finite and positive are grey.
+        limits: (near, far) in metres, the ends of the colour map; default `depth_limits(depth_m)`.
     """
     near, far = limits or depth_limits(depth_m)
     known = torch.isfinite(depth_m) & (depth_m > 0)
@@ -66,14 +71,15 @@ def draw_tracks(
     min_height: int = 320,
     frames: Sequence[int] | None = None,
 ) -> Float[Tensor, "drawn new_height new_width 3"]:
-    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to light.
+    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to
+    bright.
 
     Args:
-        tracks: what moves; seen through the camera of the photo.
-        points_across: points drawn along the width.
-        tail: frames of history drawn behind a point.
-        min_height: smaller photos are enlarged by a whole factor to at least this height.
-        frames: which frames to draw, counted from the end if negative; default all.
+        tracks: the tracks, drawn in the camera of the photo.
+        points_across: number of points along the width.
+        tail: length of the tails in frames.
+        min_height: smaller photos are enlarged by an integer factor to at least this height.
+        frames: indices of the frames to draw, negative ones from the end; default all.
     """
     factor = max(1, math.ceil(min_height / tracks.height))
     photo = tracks.colours.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
@@ -101,7 +107,7 @@ def draw_tracks(
 
 
 def _interpolate_points(start: Tensor, end: Tensor, spacing: float) -> Tensor:
-    """Points from start to end, at most `spacing` pixels (but no more than 64 to a line) apart."""
+    """Points from start to end, at most `spacing` pixels apart (but at most 64 per line)."""
     if not len(start):
         return start
     longest = float((end - start).norm(dim=-1).max())
@@ -111,9 +117,10 @@ def _interpolate_points(start: Tensor, end: Tensor, spacing: float) -> Tensor:
 
 
 def _draw_discs(image: Tensor, groups: list[Tensor], colours: Tensor, radius: float) -> None:
-    """Draw antialiased discs at the points of each group, in pixels; a later group covers an earlier one.
+    """Draw antialiased discs at the points of each group, in pixels; later groups cover earlier ones.
 
-    One maximum per pixel decides: a disc of group g that covers the share c of a pixel offers g + c.
+    Decided by one maximum per pixel: a disc of group g that covers the fraction c of a pixel has the value g
+    + c.
     """
     if not groups:
         return
@@ -138,3 +145,109 @@ def _draw_discs(image: Tensor, groups: list[Tensor], colours: Tensor, radius: fl
     share = ((best[touched] - winner) / 0.999)[:, None]
     flat = image.view(-1, 3)
     flat[touched] = torch.lerp(flat[touched], colours.to(image)[winner], share)
+
+
+PAPER, INK, FAINT = 1.0, 0.1, 0.45
+MARGIN, GAP = 16, 8
+MAX_TILE_ASPECT = 3.0
+
+ImageTensor = Float[Tensor, "_height _width 3"]
+
+
+def compose_sheet(
+    rows: Sequence[Sequence[ImageTensor]],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    row_labels: Sequence[str] | None = None,
+    title: str = "",
+    tile_height: int = 160,
+) -> Float[Tensor, "height width 3"]:
+    """Compose images in [0, 1] to a sheet of rows on white.
+
+    Args:
+        rows: images of any size; each is resized to `tile_height` (cropped to at most 3:1).
+        captions: a line below each image, structured like `rows`; it is cut to the width of the image, but to
+            no less than the width of a square one.
+        row_labels: a line above each row.
+        title: a larger line at the top.
+        tile_height: height of the images in pixels.
+
+    Raises:
+        ValueError: there is no image, or captions or labels do not match the rows.
+    """
+    if not rows or not all(len(row) for row in rows):
+        raise ValueError("a sheet needs at least one row, and each row at least one picture")
+    if captions is not None and [len(row) for row in captions] != [len(row) for row in rows]:
+        raise ValueError(f"captions must be shaped like the rows, {[len(row) for row in rows]}")
+    if row_labels is not None and len(row_labels) != len(rows):
+        raise ValueError(f"need {len(rows)} row labels, got {len(row_labels)}")
+    bands = [_text(title, size=20, ink=INK), _blank(GAP, 1)] if title else []
+    for number, row in enumerate(rows):
+        if row_labels is not None:
+            bands.append(_text(row_labels[number], size=15, ink=INK))
+            bands.append(_blank(GAP // 2, 1))
+        tiles = [_tile(image, tile_height) for image in row]
+        if captions is not None:
+            tiles = [_with_caption(tile, text) for tile, text in zip(tiles, captions[number], strict=True)]
+        bands.append(_hstack(tiles))
+        bands.append(_blank(GAP + GAP * (number < len(rows) - 1), 1))
+    width = max(band.shape[1] for band in bands)
+    page = torch.cat([_pad_width(band, width) for band in bands])
+    return torch.nn.functional.pad(page, (0, 0, MARGIN, MARGIN, MARGIN, MARGIN - GAP), value=PAPER)
+
+
+def save_sheet(
+    path: Path,
+    rows: Sequence[Sequence[ImageTensor]],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    row_labels: Sequence[str] | None = None,
+    title: str = "",
+    tile_height: int = 160,
+) -> None:
+    """`compose_sheet`, written to an image file.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        ValueError: as `compose_sheet`.
+    """
+    sheet = compose_sheet(
+        rows, captions=captions, row_labels=row_labels, title=title, tile_height=tile_height
+    )
+    save_image(path, sheet)
+
+
+def _blank(height: int, width: int) -> Tensor:
+    return torch.full((height, width, 3), PAPER)
+
+
+def _text(text: str, *, size: int, ink: float) -> Tensor:
+    mask = text_mask(text, size=size)[..., None]
+    return (PAPER + (ink - PAPER) * mask).expand(-1, -1, 3)
+
+
+def _tile(image: Tensor, height: int) -> Tensor:
+    image = image.detach().cpu().float().clamp(0, 1)
+    aspect = min(max(image.shape[1] / image.shape[0], 1 / MAX_TILE_ASPECT), MAX_TILE_ASPECT)
+    enlarged = image.shape[0] < height
+    camera = Camera(fx=1.0, fy=1.0)
+    width = max(1, round(height * aspect))
+    return fit(image, camera, height=height, width=width, mode="nearest" if enlarged else "smooth")[0]
+
+
+def _with_caption(tile: Tensor, text: str) -> Tensor:
+    line = _text(text, size=12, ink=FAINT)[:, : max(tile.shape)]
+    width = max(tile.shape[1], line.shape[1])
+    return torch.cat([_pad_width(tile, width), _blank(2, width), _pad_width(line, width)])
+
+
+def _hstack(tiles: Sequence[Tensor]) -> Tensor:
+    height = tiles[0].shape[0]
+    pieces = [tiles[0]]
+    for tile in tiles[1:]:
+        pieces += [_blank(height, GAP), tile]
+    return torch.cat(pieces, 1)
+
+
+def _pad_width(band: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(band, (0, 0, 0, width - band.shape[1]), value=PAPER)

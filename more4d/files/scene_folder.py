@@ -13,13 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.files.cameras import save_camera, save_camera_path
-from more4d.files.contact_sheet import save_sheet
-from more4d.files.depth import save_depth
-from more4d.files.filled_points import save_filled_points
+from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
 from more4d.files.image import load_image, save_image
-from more4d.files.previews import draw_tracks
-from more4d.files.tracks import load_tracks, save_tracks
+from more4d.files.previews import draw_tracks, save_sheet
+from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
 from more4d.files.video import read_mask_video, read_video, write_mask_video, write_video
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, PointTracks

@@ -1,18 +1,30 @@
-"""Track files: the house's own `tracks.safetensors`, and plain `.npz` from elsewhere.
+"""Point tracks on disk (`tracks.safetensors`, or a plain `.npz`), and points added by view completion.
 
 Format `more4d-tracks`, version 1 (safetensors):
 
     depth       float32 [height, width]             metres, frame 0
     motion      float16 [frames, height, width, 3]  normalised as in `geometry.motion`
-    colours     uint8   [height, width, 3]
+    colours     uint8   [height, width, 3]          RGB
     visibility  uint8   [bytes]                     one bit per frame and pixel, most significant first
     start       float32 [height, width, 3]          metres; only if frame 0 is off the pixels' rays
 
-Its metadata holds `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and whatever the
-writer added (prompt, seed, model id).
+Metadata: `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and what the caller adds
+(prompt, seed, model id).
+
+Format `more4d-filled-points`, version 1 (safetensors): the content of filled holes of a novel view, per
+point:
+
+    positions    float32 [points, 3]   metres, world
+    colours      uint8   [points, 3]   RGB
+    footprint    float32 [points]      side in metres of the square of surface the point covers
+    frame        int32   [points]      frame of the view in which it was filled
+    lasting      uint8   [points]      1 if the point is visible in all frames
+
+Its metadata has one entry, the format with its version.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +33,37 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from more4d.files.arrays import load_arrays
-from more4d.files.atomic import atomic_write, check_readable
-from more4d.files.cameras import camera_to_json
+from more4d.files.atomic import atomic_write, check_readable, load_arrays, sort_metadata, write_bytes
+from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
-from more4d.files.safetensors_header import sort_metadata
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
+from more4d.geometry.tracks import FilledPoints, PointTracks, denormalise_motion, normalise_motion
 
 FORMAT = "more4d-tracks"
 VERSION = 1
 DESCRIPTION = "a track file (.safetensors or .npz)"
+FILLED_FORMAT = "more4d-filled-points"
+FILLED_VERSION = 1
+FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
 _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption")
 _FLOAT16_LIMIT = 60_000.0
 
 
 def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
-    """Write tracks as safetensors; motion keeps float16's 11 significant bits in normalised units.
+    """Write tracks as safetensors; motion is stored as float16 (11 significant bits) in normalised units.
 
-    Equal tracks are equal files.
+    Equal tracks give equal files.
 
     Args:
-        path: where to.
-        tracks: what.
-        metadata: more texts to keep, for example prompt, seed and model id.
+        path: the file.
+        tracks: the tracks.
+        metadata: further texts to store, for example prompt, seed and model id.
 
     Raises:
         InputError: the folder cannot be written to.
-        ValueError: `metadata` uses a name the format owns.
+        ValueError: `metadata` uses a name reserved by the format.
     """
     clash = set(metadata or {}) & set(_RESERVED_KEYS)
     if clash:
@@ -64,7 +77,7 @@ def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, st
         **(metadata or {}),
     }
     with atomic_write(Path(path)) as temporary:
-        # not save_file, whose error on a full disk is one of its own
+        # not save_file: it does not raise OSError on a full disk
         temporary.write_bytes(safetensors.torch.save(_to_tensors(tracks), header))
         sort_metadata(temporary)
 
@@ -95,8 +108,13 @@ def quantise_tracks(tracks: PointTracks) -> PointTracks:
     return _from_tensors(_to_tensors(tracks), camera=tracks.camera, fps=tracks.fps, caption=tracks.caption)
 
 
+def quantise_filled_points(points: FilledPoints) -> FilledPoints:
+    """The points as `save_filled_points` and `load_filled_points` return them: colours in 8 bits."""
+    return replace(points, colours=to_uint8(points.colours).float() / 255)
+
+
 def read_tracks_metadata(path: Path) -> dict[str, str]:
-    """The texts stored with a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
+    """The metadata of a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
 
     Raises:
         InputError: the file is missing, truncated or not a track file.
@@ -193,3 +211,48 @@ def _load_npz(path: Path) -> PointTracks:
 
 def _error_summary(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def save_filled_points(path: Path, points: FilledPoints) -> None:
+    """Write points; all values but the colours, which are stored as 8 bits, are exact.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    tensors = {
+        "positions": points.positions.cpu().float().contiguous(),
+        "colours": to_uint8(points.colours.cpu()).contiguous(),
+        "footprint": points.footprint_m.cpu().float().contiguous(),
+        "frame": points.frame.cpu().to(torch.int32).contiguous(),
+        "lasting": points.visible_in_all_frames.cpu().to(torch.uint8).contiguous(),
+    }
+    write_bytes(path, safetensors.torch.save(tensors, {FILLED_FORMAT: str(FILLED_VERSION)}))
+
+
+def load_filled_points(path: Path) -> FilledPoints:
+    """Read what `save_filled_points` wrote.
+
+    Raises:
+        InputError: the file is missing, truncated, of another format or version, or holds impossible values.
+    """
+    check_readable(path, FILLED_DESCRIPTION)
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if FILLED_FORMAT not in header:
+                raise InputError(f"{path} is no {FILLED_FORMAT} file; give {FILLED_DESCRIPTION}")
+            if header[FILLED_FORMAT] != str(FILLED_VERSION):
+                raise InputError(
+                    f"{path} has version {header[FILLED_FORMAT]} of {FILLED_FORMAT};"
+                    f" only {FILLED_VERSION} is known"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return FilledPoints(
+            positions=tensors["positions"],
+            colours=tensors["colours"].float() / 255,
+            footprint_m=tensors["footprint"],
+            frame=tensors["frame"].long(),
+            visible_in_all_frames=tensors["lasting"].bool(),
+        )
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged or not {FILLED_DESCRIPTION}: {_error_summary(error)}") from error

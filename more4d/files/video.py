@@ -1,4 +1,4 @@
-"""Videos: read through decord, written with PyAV. The only door to both."""
+"""Reading videos with decord and writing them with PyAV."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ from more4d.foundation.errors import InputError
 
 DESCRIPTION = "a video (mp4, mkv, webm, ...)"
 
-decord.logging.set_level(decord.logging.QUIET)  # what is wrong with a file is told by the error
+decord.logging.set_level(decord.logging.QUIET)  # the raised error describes the fault
 
 
 class VideoWriter:
-    """Writes frames one by one; made by `open_video_writer`."""
+    """Writes frames one by one; created by `open_video_writer`."""
 
     def __init__(self, container: av.container.OutputContainer, fps: float | int) -> None:
         self._container = container
@@ -54,8 +54,8 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self._frame_rate)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
-        # With macroblock trees, small films differ from one writing to the next in a few bits, whatever the
-        # number of threads; without, files grow by 6 % and are always the same.
+        # Macroblock trees are not deterministic, whatever the number of threads; without them files are 6 %
+        # larger and reproducible.
         stream.options = {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
         return stream
 
@@ -66,9 +66,9 @@ class VideoWriter:
 
 @contextmanager
 def open_video_writer(path: Path, *, fps: float | int) -> Iterator[VideoWriter]:
-    """A writer of H.264 (yuv420p, crf 16) that streams; the file appears when the block ends well.
+    """A streaming writer of H.264 (yuv420p, crf 16); the file is published when the block ends without error.
 
-    H.264 needs even sides: a picture of odd width or height gets its last column or row doubled.
+    H.264 needs even sides: the last column or row of an odd width or height is duplicated.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -93,9 +93,9 @@ def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *
 def read_video(
     path: Path, *, frame_indices: Sequence[int] | None = None, max_frames: int | None = None
 ) -> Float[Tensor, "frames height width 3"]:
-    """Frames in [0, 1]: the given indices, or all of them up to `max_frames`.
+    """Frames in [0, 1]: the given indices, or all frames up to `max_frames`.
 
-    The reader is opened inside the call, so it may be called in worker processes.
+    The reader is opened inside the call, so this may be called in worker processes.
 
     Raises:
         InputError: the file is missing, not a video, damaged, or has no frame of that index.
@@ -111,13 +111,13 @@ def stream_video(
     max_frames: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Iterator[UInt8[Tensor, "height width 3"]]:
-    """Frames one by one, in 0 .. 255: the given indices, or all of them up to `max_frames`.
+    """Frames one by one, in 0 .. 255: the given indices, or all frames up to `max_frames`.
 
     Args:
         path: the file.
-        frame_indices: which frames, in which order; rising is fastest.
-        max_frames: at most so many, where no indices are given.
-        size: (height, width) to which the decoder shrinks or stretches each frame; default as they are.
+        frame_indices: indices of the frames, in this order; ascending is fastest.
+        max_frames: maximum number of frames, if no indices are given.
+        size: (height, width) to which the decoder resizes each frame; default: unchanged.
 
     Raises:
         InputError: as `read_video`.
@@ -135,12 +135,12 @@ def stream_video(
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What is known of a video before it is read.
+    """Properties of a video.
 
     Attributes:
-        height: pixels of the upright frame.
-        width: pixels of the upright frame.
-        times_s: when each frame begins, in seconds.
+        height: height of the upright frame in pixels.
+        width: width of the upright frame in pixels.
+        times_s: start time of each frame in seconds.
     """
 
     height: int
@@ -149,7 +149,7 @@ class VideoInfo:
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """Size and moments of a video; only its first frame is decoded.
+    """Size and frame times of a video; only its first frame is decoded.
 
     Raises:
         InputError: as `read_video`.
@@ -164,7 +164,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 @contextmanager
 def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
-    """A reader of the file; what it raises becomes one line."""
+    """A reader of the file; its errors become one-line InputErrors."""
     path = Path(path)
     check_readable(path, DESCRIPTION)
     height, width = size or (-1, -1)
@@ -190,7 +190,7 @@ def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float |
 
 
 def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
-    """All frames of a video in memory, in 0 .. 255; of odd sides, with the doubled row or column.
+    """All frames of a video in memory, in 0 .. 255, including the duplicated row or column of odd sides.
 
     Raises:
         InputError: it cannot be decoded.
@@ -215,10 +215,10 @@ def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
 
 
 def _without_padding(frame: np.ndarray) -> np.ndarray:
-    """Undo how decord hands out some narrow frames: rows padded for alignment, counted as more channels.
+    """Remove decord's row padding of some narrow frames, which it returns as additional channels.
 
-    (A frame of 16 x 96 arrives as 16 x 96 x 4, each row 288 bytes of pixels and 96 of padding.) Its reading
-    of several frames at once fails on these, so frames are read one by one.
+    (A frame of 16 x 96 has the shape 16 x 96 x 4, each row 288 bytes of pixels and 96 of padding.) Reading
+    several such frames at once fails, so frames are read one by one.
     """
     height, width = frame.shape[:2]
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
@@ -230,9 +230,9 @@ def _first_line(error: Exception) -> str:
 
 
 def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float | int) -> None:
-    """Write masks without loss: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
+    """Write masks losslessly: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
 
-    Equal masks are equal files.
+    Equal masks give equal files.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -244,7 +244,7 @@ def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, 
             f"a mask video is an .mkv of at least one frame, got {path.name}, {len(masks)} frames"
         )
     height, width = masks.shape[1:]
-    bitexact = {"fflags": "+bitexact"}  # else Matroska gives every file a random number
+    bitexact = {"fflags": "+bitexact"}  # otherwise Matroska stores a random identifier
     with atomic_write(path) as temporary, av.open(str(temporary), "w", options=bitexact) as container:
         stream = container.add_stream("ffv1", rate=_frame_rate(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "gray"
@@ -255,7 +255,7 @@ def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, 
 
 
 def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
-    """What `write_mask_video` wrote, exactly; of any other video, where it is lighter than middle grey.
+    """Read what `write_mask_video` wrote, exactly; of any other video, the pixels brighter than middle grey.
 
     Raises:
         InputError: the file is missing or cannot be decoded.

@@ -1,1 +1,1 @@
-"""Floor 0: configuration, errors, logging, seeding, optional packages. Imports nothing else of more4d."""
+"""Configuration, errors, seeding and optional packages. Imports no other package of more4d."""

@@ -1,12 +1,12 @@
-"""The errors a user can meet. Each message names the bad value and the way out, in one line."""
+"""User-facing errors. Each message names the invalid value and the remedy, in one line."""
 
 
 class More4DError(Exception):
-    """Base of every error that is the input's fault: shown as one line, without a traceback."""
+    """Base class of errors caused by the input: shown as one line, without a traceback."""
 
 
 class InputError(More4DError):
-    """A file, number or text the user gave cannot be used."""
+    """A file, number or text from the user cannot be used."""
 
 
 class ConfigError(More4DError):
@@ -14,12 +14,12 @@ class ConfigError(More4DError):
 
 
 class WeightsError(More4DError):
-    """Weights are missing, truncated, or do not fit the network they are loaded into."""
+    """Weights are missing, truncated, or do not fit the network."""
 
 
 class MissingPackageError(More4DError):
-    """An optional package is needed; the message holds the line that installs it."""
+    """An optional package is needed; the message contains the install command."""
 
 
 class DistributedError(More4DError):
-    """Of the processes that work together, one is gone, or they cannot go on together."""
+    """A process of a distributed run has ended, or the processes are out of step."""

@@ -1,4 +1,4 @@
-"""The way to every optional package: its module, or one line that says how to get it."""
+"""Imports optional packages; a missing one gives an error with the install command."""
 
 import importlib
 import importlib.util
@@ -6,7 +6,7 @@ from types import ModuleType
 
 from more4d.foundation.errors import MissingPackageError
 
-# Packages that are in no index, by the extra that names them.
+# Install commands of packages that are in no index, by extra.
 INSTALL_COMMANDS = {
     "unidepth": (
         "python -m pip install '.[unidepth]'"
@@ -28,20 +28,20 @@ INSTALL_COMMANDS = {
 
 
 def is_installed(module: str) -> bool:
-    """Whether a package is there; it is not imported."""
+    """Whether a package is installed, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 
 def install_command(extra: str) -> str:
-    """What installs an optional dependency group, in the repository."""
+    """The command that installs an extra, run in the repository."""
     return INSTALL_COMMANDS.get(extra, f"python -m pip install '.[{extra}]'")
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import `module`, which the optional dependency group `extra` brings.
+    """Import `module`, which belongs to the extra `extra`.
 
     Raises:
-        MissingPackageError: the module is not installed; the message is the install line.
+        MissingPackageError: the module is not installed; the message contains the install command.
     """
     try:
         return importlib.import_module(module)

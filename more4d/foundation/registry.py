@@ -26,6 +26,7 @@ class Backend:
         weights: "none": it has no weights; "bundled": they come with the package; "fetched": the published
             ones are used if none are given; "required": they have to be given.
         needs: what the user has to provide (files, hardware), in words; empty if nothing.
+        gpu: whether it runs on a CUDA GPU only.
         usage: how it is written on a command line; by default its name.
     """
 
@@ -37,6 +38,7 @@ class Backend:
     extra: str | None = None
     weights: Literal["none", "bundled", "fetched", "required"] = "none"
     needs: str = ""
+    gpu: bool = False
     usage: str = ""
 
     def load(self) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Random numbers as functions of where they are used: (seed, step, rank, ...), never of history."""
+"""Random generators seeded by their place of use, such as (seed, step, rank)."""
 
 import hashlib
 

@@ -1,1 +1,1 @@
-"""Floor 1: cameras, depth maps, point tracks and the motion normalisation. Pure mathematics, no files."""
+"""Cameras, depth maps, point tracks and motion normalisation. Pure mathematics, no files."""

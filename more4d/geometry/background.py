@@ -22,18 +22,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+# How many steps along a row one step along a column counts for, when the shorter way across is chosen.
 COLUMN_COST = 4.0
-"""How many steps along a row one step along a column counts for, when the shorter way across is chosen."""
+# How far back a surface's slope is measured, in longer sides of the picture.
 SLOPE_WINDOW = 1 / 12
-"""How far back a surface's slope is measured, in longer sides of the picture."""
+# Relative step of inverse depth from pixel to pixel that still leads along one surface.
 SURFACE_TOLERANCE = 0.05
-"""Relative step of inverse depth from pixel to pixel that still leads along one surface."""
+# Ratio of the inverse depths at both ends of a gap above which they are joined by a straight line.
 SAME_DEPTH_RATIO = 0.8
-"""Ratio of the inverse depths at both ends of a gap above which they are joined by a straight line."""
+# How many rows (columns) to either side a row (column) is compared with, in longer sides of the picture.
 MEDIAN_RADIUS = 1 / 48
-"""How many rows (columns) to either side a row (column) is compared with, in longer sides of the picture."""
+# How far a continued inverse depth may go, as a factor of that at the border.
 MIN_FACTOR, MAX_FACTOR = 0.25, 4.0
-"""How far a continued inverse depth may go, as a factor of that at the border."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,11 @@ def extend_depth(
     if not bool(known.any()):
         raise ValueError("no depth is known that could be continued")
     inverse = torch.where(known, 1 / torch.where(known, depth_m, 1.0), 0.0)
+    # Planes are linear in 1 / z over the image: continue 1 / z, along rows and along columns.
     across_row, row_length = _extrapolate_rows(inverse, known)
     across_column, column_length = _extrapolate_rows(inverse.mT, known.mT)
     across_column, column_length = across_column.mT, column_length.mT * COLUMN_COST
+    # The shorter way across a gap wins; a step along a column costs COLUMN_COST steps along a row.
     extrapolated = torch.where(column_length < row_length, across_column, across_row)
     extrapolated = torch.where(known, inverse, extrapolated)
     reached = known | torch.isfinite(torch.minimum(row_length, column_length))
@@ -86,6 +88,7 @@ def _replace_outliers(
 ) -> Float[Tensor, "height width"]:
     """Unknown values that stray from their column's median nearby (of unknown pixels) take that median."""
     reach = max(1, round(max(inverse.shape) * MEDIAN_RADIUS))
+    # NaN for known pixels and beyond the border: the median is over unknown pixels only.
     padded = pad(inverse.masked_fill(known, torch.nan)[None, None], (0, 0, reach, reach), value=torch.nan)
     median = padded[0, 0].unfold(0, 2 * reach + 1, 1).nanmedian(-1).values
     outliers = ~known & ((inverse - median).abs() > SURFACE_TOLERANCE * median)
@@ -99,13 +102,17 @@ def _extrapolate_rows(
     before, behind = _nearest_known(inverse, known), _flipped(_nearest_known(inverse.flip(1), known.flip(1)))
     gap = before.distance + behind.distance
     both = torch.isfinite(gap)
+    # Larger inverse depth is nearer.
     nearer = torch.maximum(before.inverse, behind.inverse)
     farther = torch.minimum(before.inverse, behind.inverse)
     share = torch.where(both, before.distance / gap, 0.0)
     line = torch.lerp(before.inverse, behind.inverse, share)
+    # Of two surfaces beside a gap the farther one continues behind the nearer one.
     from_before = torch.where(both, before.inverse < behind.inverse, torch.isfinite(before.distance))
     extrapolated = torch.where(from_before, before.extrapolated, behind.extrapolated)
+    # Nearly equal depths on both sides are one surface: a straight line in inverse depth.
     joined = both & (farther >= SAME_DEPTH_RATIO * nearer)
+    # A gap that ends at the image border counts as twice its known side.
     open_gap = 2 * torch.minimum(before.distance, behind.distance)
     return torch.where(joined, line, extrapolated), torch.where(both, gap, open_gap)
 
@@ -116,9 +123,11 @@ def _nearest_known(
     """The last known pixel before each pixel of a row, and its surface continued to that pixel."""
     width = inverse.shape[1]
     index = torch.arange(width, device=inverse.device).expand(inverse.shape)
+    # Running maximum of known indices = index of the last known pixel; -1 before the first.
     last = torch.where(known, index, -1).cummax(1).values
     there = last.clamp(min=0)
     value = inverse.gather(1, there)
+    # Slope over the surface's own pixels, at most SLOPE_WINDOW back; one pixel alone has none.
     first = _surface_starts(inverse, known).gather(1, there)
     first = torch.maximum(first, there - max(2, round(max(inverse.shape) * SLOPE_WINDOW)))
     span = there - first
@@ -126,6 +135,7 @@ def _nearest_known(
     slope = torch.where(span >= 2, slope, 0.0)
     distance = torch.where(last >= 0, (index - last).to(inverse.dtype), torch.inf)
     reach = torch.where(last >= 0, distance, 0.0)
+    # value + slope * distance, kept within factors of the value at the border
     extrapolated = torch.minimum(torch.maximum(value + slope * reach, MIN_FACTOR * value), MAX_FACTOR * value)
     return _NearestKnown(distance=distance, inverse=value, extrapolated=extrapolated)
 
@@ -135,6 +145,7 @@ def _surface_starts(
 ) -> Int[Tensor, "height width"]:
     """Where the surface that each pixel is part of begins in its row."""
     step = inverse.diff(dim=1).abs()
+    # A step that is small relative to the inverse depth stays on the surface.
     whole = (
         known[:, 1:]
         & known[:, :-1]
@@ -151,14 +162,14 @@ def _flipped(ends: _NearestKnown) -> _NearestKnown:
     )
 
 
+# Standard deviation of the likeness in log depth, and the step from one depth of the stack to the next.
 LOG_DEPTH_SIGMA = 0.2
-"""Standard deviation of the likeness in log depth, and the step from one depth of the stack to the next."""
+# Weight of what is much farther than the surface; of what is nearer it falls with the square of depth.
 FAR_WEIGHT = 0.05
-"""Weight of what is much farther than the surface; of what is nearer it falls with the square of depth."""
+# What a level of the pyramid counts for against the finer one before it.
 PYRAMID_DECAY = 0.7
-"""What a level of the pyramid counts for against the finer one before it."""
+# Depths are taken for no less and no more than this; skies lie at any distance.
 NEAREST_M, FARTHEST_M = 0.05, 1000.0
-"""Depths are taken for no less and no more than this; skies lie at any distance."""
 GREY = 0.5
 
 
@@ -175,6 +186,7 @@ def fill_background(
         colour: in [0, 1] where `known`; elsewhere anything.
         depth_m: metres, positive where `known`; elsewhere anything.
     """
+    # Frame by frame: depths of different frames would need stacks of their own anyway.
     frames = [
         _fill_frame(*frame) if bool(frame[2].any()) else torch.full_like(frame[0], GREY)
         for frame in zip(colour, depth_m, known, strict=True)
@@ -189,15 +201,20 @@ def _fill_frame(
 ) -> Float[Tensor, "height width 3"]:
     if bool(known.all()):
         return colour
+    # [height, width]: log depth of the background in holes, of the visible surface elsewhere
     log_depth = extend_depth(depth_m.clamp(max=FARTHEST_M), known).clamp(NEAREST_M, FARTHEST_M).log()
     wanted = log_depth[~known] / LOG_DEPTH_SIGMA
+    # Depth planes one sigma apart that enclose all wanted depths.
     stack = torch.arange(int(wanted.min().floor()), int(wanted.max().floor()) + 2) * LOG_DEPTH_SIGMA
     log_depth_offset = log_depth - stack.to(log_depth)[:, None, None]  # above 0: farther than the surface
+    # Gaussian in log depth, plus a little of what is farther; nearer content falls with depth squared.
     similarity = (-0.5 * (log_depth_offset / LOG_DEPTH_SIGMA).square()).exp()
     weight = (similarity + FAR_WEIGHT * (2 * log_depth_offset.clamp(max=0)).exp()) * known
     image = rearrange(torch.where(known[..., None], colour, 0), "h w c -> c h w")
+    # [planes, 4, height, width]: weighted colours and the weights themselves
     weighted_sum = torch.cat([weight[:, None] * image, weight[:, None]], 1)
     total = _pyramid_sum(weighted_sum)
+    # Linear interpolation between the two planes next to each pixel's depth.
     blend = (1 - log_depth_offset.abs() / LOG_DEPTH_SIGMA).clamp(min=0)
     filled = (blend[:, None] * total[:, :3] / total[:, 3:]).sum(0)
     return torch.where(known[..., None], colour, rearrange(filled, "c h w -> h w c"))
@@ -207,6 +224,7 @@ def _pyramid_sum(maps: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c 
     """Each map plus its means over ever larger cells; a level counts `PYRAMID_DECAY` times the one before."""
     if min(maps.shape[-2:]) == 1:
         return maps + PYRAMID_DECAY * maps.mean((2, 3), keepdim=True)
+    # Pull-push: halve until one pixel is left, then add coarse levels back, each damped.
     coarse = _pyramid_sum(avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False))
     return maps + PYRAMID_DECAY * interpolate(
         coarse, size=maps.shape[-2:], mode="bilinear", align_corners=False

@@ -49,6 +49,7 @@ class Camera:
         """Square pixels, centred, with the given horizontal field of view in degrees."""
         if not 0 < fov_x_deg < 180:
             raise ValueError(f"field of view must lie between 0 and 180 degrees, got {fov_x_deg}")
+        # half an image width = f tan(fov / 2)
         fx = 0.5 / math.tan(math.radians(fov_x_deg) / 2)
         return cls(fx=fx, fy=fx * width / height)
 
@@ -67,8 +68,9 @@ class Camera:
         """Camera-frame points in metres to (normalised image position, depth in metres).
 
         A depth of zero gives a non-finite position and a negative one a mirrored position:
-        the depth is returned so that the caller can tell.
+        the depth is returned so that the caller can detect both.
         """
+        # u = fx X / Z + cx, v = fy Y / Z + cy, in image widths and heights
         x, y, depth = points.unbind(-1)
         return torch.stack([self.fx * x / depth + self.cx, self.fy * y / depth + self.cy], -1), depth
 
@@ -76,6 +78,7 @@ class Camera:
         self, position: Float[Tensor, "*batch 2"], depth: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch 3"]:
         """The inverse of `project`: points in metres in the camera's frame."""
+        # X = (u - cx) / fx * Z, Y = (v - cy) / fy * Z
         u, v = position.unbind(-1)
         return torch.stack([(u - self.cx) / self.fx * depth, (v - self.cy) / self.fy * depth, depth], -1)
 
@@ -91,6 +94,7 @@ class Camera:
 
 def pixel_centres(height: int, width: int) -> Float[Tensor, "height width 2"]:
     """Normalised (u, v) of every pixel centre: ((i + 0.5) / width, (j + 0.5) / height)."""
+    # rows first: [height, width]
     v, u = torch.meshgrid(
         (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
     )
@@ -118,6 +122,7 @@ class CameraPath:
                 f"need frames x 4 x 4 poses and frames x 4 intrinsics, got "
                 f"{tuple(self.world_to_camera.shape)} and {tuple(self.intrinsics.shape)}"
             )
+        # A single NaN pose would give images of holes without an error.
         if not bool(torch.isfinite(self.world_to_camera).all() & torch.isfinite(self.intrinsics).all()):
             raise ValueError(f"camera path '{self.name}' holds NaN or infinite numbers")
 
@@ -132,6 +137,7 @@ class CameraPath:
 
     def to_camera(self, frame: int, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """World points in metres into the camera's frame at `frame`."""
+        # row vectors: x R^T + t, for any batch of points
         pose = self.world_to_camera[frame].to(points)
         return points @ pose[:3, :3].T + pose[:3, 3]
 
@@ -175,6 +181,7 @@ class DepthMap:
         valid = torch.isfinite(depth_m) & (depth_m > 0)
         if not bool(valid.any()):
             raise ValueError("no pixel has a finite, positive depth")
+        # 95th percentile, not the maximum: one wrong far pixel must not set it
         far = robust_quantile(depth_m[valid], 0.95)
         return cls(depth_m=torch.where(valid, depth_m, far), valid=valid, camera=camera)
 
@@ -185,7 +192,7 @@ class DepthMap:
 
     @property
     def scene_depth_m(self) -> float:
-        """A robust depth of what the picture is about: the 30th percentile of the known depth.
+        """Robust depth of the scene: the 30th percentile of the known depth.
 
         Camera paths are scaled by it. The mean would follow the sky.
         """
@@ -195,5 +202,6 @@ class DepthMap:
 def robust_quantile(values: Tensor, q: float) -> Tensor:
     """`torch.quantile` without its limit on the number of elements."""
     flat = values.flatten().float()
+    # torch.quantile refuses more than 16 M elements; a million of them give the same quantile
     step = max(1, flat.numel() // 1_000_000)
     return torch.quantile(flat[::step], q)

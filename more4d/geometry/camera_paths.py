@@ -1,4 +1,4 @@
-"""The poses of a named camera path: what the table of `geometry.camera_recipes` says, in metres."""
+"""The poses of a named camera path, in metres, from the table of `geometry.camera_recipes`."""
 
 import math
 
@@ -20,7 +20,7 @@ def named_camera_path(
         frames: how many poses; a single one is the source view.
         scene_depth_m: metres per unit of the table, and the distance of the pivot.
         camera: intrinsics of the source view.
-        strength: how far it goes, 1 as the table says, at most `MAX_STRENGTH`.
+        strength: factor on its extent: 1 for the table's, at most `MAX_STRENGTH`.
 
     Raises:
         InputError: the name is unknown, or `strength` is not in [0, MAX_STRENGTH].
@@ -32,6 +32,7 @@ def named_camera_path(
     if frames < 1 or not (math.isfinite(scene_depth_m) and scene_depth_m > 0):
         raise ValueError(f"need frames >= 1 and a positive depth, got {frames} and {scene_depth_m} m")
     recipe = CAMERA_PATHS[name]
+    # both ends included; float64 until the very end
     time = torch.linspace(0, 1, frames, dtype=torch.float64)
     position = recipe.position(time, strength)
     if recipe.look_at_pivot:
@@ -39,10 +40,12 @@ def named_camera_path(
     else:
         yaw, pitch = recipe.yaw_deg(time, strength), recipe.pitch_deg(time, strength)
         rotation = yaw_pitch_roll_to_matrix(torch.deg2rad(yaw), torch.deg2rad(pitch), torch.zeros_like(time))
+    # positions are in scene depths: times metres
     camera_to_world = rigid(rotation, position * scene_depth_m)
     zoom = recipe.zoom(time, strength)
     intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64)
     intrinsics = intrinsics.repeat(frames, 1)
+    # fx and fy; the principal point stays
     intrinsics[:, :2] *= zoom[:, None]
     return CameraPath(
         name=name, world_to_camera=rigid_inverse(camera_to_world).float(), intrinsics=intrinsics.float()

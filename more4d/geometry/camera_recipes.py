@@ -11,9 +11,8 @@ Only the functions that are called with tensors need torch, so the command line 
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from more4d.foundation.errors import InputError
@@ -29,6 +28,7 @@ Curve3 = Callable[[Any, float], Any]
 
 def _ease(time: Any) -> Any:
     """0 to 1, at rest at both ends."""
+    # smoothstep: slope 0 at both ends
     return time * time * (3 - 2 * time)
 
 
@@ -59,6 +59,7 @@ def _at_source(time: Any, strength: float) -> Any:
 
 def _arc(angle_deg: Any, *, radius: Any = 1.0, rise: Any = None) -> Any:
     """Positions on a circle about the pivot (0, 0, 1); a positive angle moves the camera to the right."""
+    # a circle about (0, 0, 1), seen from above; at angle 0 and radius 1 the camera is at the origin
     angle = angle_deg.deg2rad()
     return _xyz(radius * angle.sin(), rise, 1 - radius * angle.cos())
 
@@ -84,6 +85,7 @@ class PathRecipe:
 
 
 def _circle(time: Any, strength: float) -> Any:
+    # one full turn
     turn = 2 * math.pi * time
     return 0.1 * strength * _xyz(turn.sin(), 1 - turn.cos())
 
@@ -93,88 +95,87 @@ def _spiral(time: Any, strength: float) -> Any:
     return 0.1 * strength * _xyz(turn.cos() - 1, turn.sin(), 3 * _ease(time))
 
 
-CAMERA_PATHS: Mapping[str, PathRecipe] = MappingProxyType(
-    {
-        "static": PathRecipe(summary="does not move"),
-        "forward_backward": PathRecipe(
-            summary="dollies forward, back past the start and forward again; ends at the source view",
-            position=lambda t, k: _xyz(z=0.15 * k * _swing(t)),
+CAMERA_PATHS: dict[str, PathRecipe] = {
+    "static": PathRecipe(summary="does not move"),
+    "forward_backward": PathRecipe(
+        summary="dollies forward, back past the start and forward again; ends at the source view",
+        position=lambda t, k: _xyz(z=0.15 * k * _swing(t)),
+    ),
+    "circular": PathRecipe(
+        summary="goes once round a small upright circle, facing straight ahead; ends at the source view",
+        position=_circle,
+    ),
+    "circle_rotating": PathRecipe(
+        summary="spirals once round while moving in, facing the pivot; ends nearer to the scene",
+        position=_spiral,
+        look_at_pivot=True,
+    ),
+    "surrounding": PathRecipe(
+        summary="travels 45 degrees round the pivot to the left; ends there",
+        position=lambda t, k: _arc(-45 * k * _ease(t)),
+        look_at_pivot=True,
+    ),
+    "anti-surrounding": PathRecipe(
+        summary="travels 45 degrees round the pivot to the right; ends there",
+        position=lambda t, k: _arc(45 * k * _ease(t)),
+        look_at_pivot=True,
+    ),
+    "x_moving": PathRecipe(
+        summary="slides right, left past the start and back; ends at the source view",
+        position=lambda t, k: _xyz(x=0.15 * k * _swing(t)),
+    ),
+    "y_moving": PathRecipe(
+        summary="rises, sinks past the start and comes back; ends at the source view",
+        position=lambda t, k: _xyz(y=-0.1 * k * _swing(t)),
+    ),
+    "camera_rotate": PathRecipe(
+        summary="pans 20 degrees to the right and back without moving; ends at the source view",
+        yaw_deg=lambda t, k: 20 * k * _there_and_back(t),
+    ),
+    "mix1": PathRecipe(
+        summary="moves in while arcing 25 degrees to the right round the pivot; ends there",
+        position=lambda t, k: _arc(25 * k * _ease(t), radius=0.8 ** (k * _ease(t))),
+        look_at_pivot=True,
+    ),
+    "mix2": PathRecipe(
+        summary="backs off and rises while arcing 25 degrees to the left round the pivot; ends there",
+        position=lambda t, k: _arc(
+            -25 * k * _ease(t), radius=1.15 ** (k * _ease(t)), rise=-0.15 * k * _ease(t)
         ),
-        "circular": PathRecipe(
-            summary="goes once round a small upright circle, facing straight ahead; ends at the source view",
-            position=_circle,
-        ),
-        "circle_rotating": PathRecipe(
-            summary="spirals once round while moving in, facing the pivot; ends nearer to the scene",
-            position=_spiral,
-            look_at_pivot=True,
-        ),
-        "surrounding": PathRecipe(
-            summary="travels 45 degrees round the pivot to the left; ends there",
-            position=lambda t, k: _arc(-45 * k * _ease(t)),
-            look_at_pivot=True,
-        ),
-        "anti-surrounding": PathRecipe(
-            summary="travels 45 degrees round the pivot to the right; ends there",
-            position=lambda t, k: _arc(45 * k * _ease(t)),
-            look_at_pivot=True,
-        ),
-        "x_moving": PathRecipe(
-            summary="slides right, left past the start and back; ends at the source view",
-            position=lambda t, k: _xyz(x=0.15 * k * _swing(t)),
-        ),
-        "y_moving": PathRecipe(
-            summary="rises, sinks past the start and comes back; ends at the source view",
-            position=lambda t, k: _xyz(y=-0.1 * k * _swing(t)),
-        ),
-        "camera_rotate": PathRecipe(
-            summary="pans 20 degrees to the right and back without moving; ends at the source view",
-            yaw_deg=lambda t, k: 20 * k * _there_and_back(t),
-        ),
-        "mix1": PathRecipe(
-            summary="moves in while arcing 25 degrees to the right round the pivot; ends there",
-            position=lambda t, k: _arc(25 * k * _ease(t), radius=0.8 ** (k * _ease(t))),
-            look_at_pivot=True,
-        ),
-        "mix2": PathRecipe(
-            summary="backs off and rises while arcing 25 degrees to the left round the pivot; ends there",
-            position=lambda t, k: _arc(
-                -25 * k * _ease(t), radius=1.15 ** (k * _ease(t)), rise=-0.15 * k * _ease(t)
-            ),
-            look_at_pivot=True,
-        ),
-        "zoom-in": PathRecipe(
-            summary="lengthens the focal length 1.5 times without moving; ends zoomed in",
-            zoom=lambda t, k: 1.5 ** (k * _ease(t)),
-        ),
-        "zoom-out": PathRecipe(
-            summary="shortens the focal length 1.5 times without moving; ends zoomed out",
-            zoom=lambda t, k: 1.5 ** (-k * _ease(t)),
-        ),
-        "turn-left": PathRecipe(
-            summary="pans 20 degrees to the left without moving; ends there",
-            yaw_deg=lambda t, k: -20 * k * _ease(t),
-        ),
-        "turn-right": PathRecipe(
-            summary="pans 20 degrees to the right without moving; ends there",
-            yaw_deg=lambda t, k: 20 * k * _ease(t),
-        ),
-        "orbit": PathRecipe(
-            summary="swings 20 degrees round the pivot to the right and the left; ends at the source view",
-            position=lambda t, k: _arc(20 * k * _swing(t)),
-            look_at_pivot=True,
-        ),
-        "stationary": PathRecipe(summary="does not move (another name of static)"),
-        "look-up": PathRecipe(
-            summary="tilts up 15 degrees without moving; ends there",
-            pitch_deg=lambda t, k: 15 * k * _ease(t),
-        ),
-        "look-down": PathRecipe(
-            summary="tilts down 15 degrees without moving; ends there",
-            pitch_deg=lambda t, k: -15 * k * _ease(t),
-        ),
-    }
-)
+        look_at_pivot=True,
+    ),
+    "zoom-in": PathRecipe(
+        summary="lengthens the focal length 1.5 times without moving; ends zoomed in",
+        zoom=lambda t, k: 1.5 ** (k * _ease(t)),
+    ),
+    "zoom-out": PathRecipe(
+        summary="shortens the focal length 1.5 times without moving; ends zoomed out",
+        zoom=lambda t, k: 1.5 ** (-k * _ease(t)),
+    ),
+    "turn-left": PathRecipe(
+        summary="pans 20 degrees to the left without moving; ends there",
+        yaw_deg=lambda t, k: -20 * k * _ease(t),
+    ),
+    "turn-right": PathRecipe(
+        summary="pans 20 degrees to the right without moving; ends there",
+        yaw_deg=lambda t, k: 20 * k * _ease(t),
+    ),
+    "orbit": PathRecipe(
+        summary="swings 20 degrees round the pivot to the right and the left; ends at the source view",
+        position=lambda t, k: _arc(20 * k * _swing(t)),
+        look_at_pivot=True,
+    ),
+    "stationary": PathRecipe(summary="does not move (another name of static)"),
+    "look-up": PathRecipe(
+        summary="tilts up 15 degrees without moving; ends there",
+        pitch_deg=lambda t, k: 15 * k * _ease(t),
+    ),
+    "look-down": PathRecipe(
+        summary="tilts down 15 degrees without moving; ends there",
+        pitch_deg=lambda t, k: -15 * k * _ease(t),
+    ),
+}
+"""All named camera paths; an entry is all that a new one takes (docs/extending.md)."""
 
 
 def describe_camera_paths() -> str:

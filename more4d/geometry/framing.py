@@ -1,4 +1,4 @@
-"""Resizing and cropping a picture together with its camera; the aspect ratio is kept."""
+"""Resizing and cropping an image together with its camera; the aspect ratio is kept."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def fit(
     width: int,
     mode: Literal["smooth", "nearest"] = "smooth",
 ) -> tuple[Float[Tensor, "new_height new_width channels"], Camera]:
-    """Cut the largest centred window of the asked shape out of the picture and resize it to height x width.
+    """Crop the largest centred window of this aspect from the image and resize it to height x width.
 
-    The window has whole pixels, so its aspect ratio is the asked one to within half a source pixel; the
+    The window has whole pixels, so its aspect ratio is right to within half a source pixel; the
     returned camera is exact all the same: a ray through the same content is the same before and after.
 
     Args:
@@ -40,9 +40,11 @@ def fit(
     if height < 1 or width < 1:
         raise ValueError(f"cannot fit a picture into {height} x {width} pixels")
     source_height, source_width = image.shape[:2]
+    # cover, do not letterbox: the larger of the two scales leaves no empty border
     scale = max(height / source_height, width / source_width)
     rows = min(source_height, max(1, round(height / scale)))
     columns = min(source_width, max(1, round(width / scale)))
+    # the window is centred, in whole source pixels
     top, left = (source_height - rows) // 2, (source_width - columns) // 2
     window = image[top : top + rows, left : left + columns]
     cropped = crop_camera(
@@ -58,7 +60,7 @@ def fit(
 def window(
     size: tuple[int, int], shape: tuple[int, int], draws: Sequence[float], *, min_scale: float
 ) -> tuple[slice, slice]:
-    """A window (rows, columns) of a picture of `size` with the aspect of `shape`.
+    """A window (rows, columns) of an image of `size` with the aspect of `shape`.
 
     Args:
         size: (height, width) of the picture.
@@ -66,6 +68,7 @@ def window(
         draws: how large, how far down and how far right it is, each in [0, 1].
         min_scale: share of the largest such window's side that the smallest one keeps.
     """
+    # side of the largest window of this aspect, in units of `shape`
     largest = min(size[0] / shape[0], size[1] / shape[1])
     scale = largest * (min_scale + (1 - min_scale) * draws[0])
     spans = [max(1, min(side, round(wanted * scale))) for side, wanted in zip(size, shape, strict=True)]
@@ -75,7 +78,7 @@ def window(
 
 
 def crop_camera(camera: Camera, *, left: float, top: float, width: float, height: float) -> Camera:
-    """Intrinsics of a window of the picture, given in fractions of the picture's width and height.
+    """Intrinsics of a window of the image, given in fractions of the image's width and height.
 
     Resizing changes nothing: intrinsics are normalised.
     """
@@ -92,6 +95,7 @@ def fit_depth(depth_map: DepthMap, *, height: int, width: int) -> DepthMap:
     depth_m, camera = fit(
         depth_map.depth_m[..., None], depth_map.camera, height=height, width=width, mode="nearest"
     )
+    # the mask takes the same window, so it stays aligned with the depth
     valid, _ = fit_mask(depth_map.valid, depth_map.camera, height=height, width=width)
     return DepthMap(depth_m=depth_m[..., 0], valid=valid, camera=camera)
 
@@ -118,10 +122,13 @@ def working_size(height: int, width: int, *, pixels: int, multiple: int = 16) ->
     """
     if min(height, width, pixels, multiple) < 1:
         raise ValueError(f"need positive numbers, got {height} x {width}, {pixels} pixels, step {multiple}")
+    # width / height, at most 4:1 either way
     aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
+    # rows * columns = pixels / multiple^2 and columns / rows = aspect
     ideal_rows = math.sqrt(pixels / aspect) / multiple
     ideal_columns = ideal_rows * aspect
 
+    # Log ratios: too wide and too narrow cost the same. Shape counts twice as much as amount.
     def cost(size: tuple[int, int]) -> float:
         rows, columns = size
         shape = abs(math.log(columns / rows / aspect))
@@ -143,9 +150,10 @@ def resize(
     width: int,
     mode: Literal["smooth", "nearest"] = "smooth",
 ) -> Float[Tensor, "new_height new_width channels"]:
-    """All of a picture at another size, even if that stretches it; see `fit` for the modes."""
+    """All of an image at another size, even if that stretches it; see `fit` for the modes."""
     if image.shape[:2] == (height, width):
         return image
+    # [height, width, channels] -> [1, channels, height, width] for torch's resizing
     planes = image.movedim(-1, 0)[None]
     if mode == "nearest":
         resized = torch.nn.functional.interpolate(planes, (height, width), mode="nearest-exact")
@@ -153,5 +161,6 @@ def resize(
         resized = torch.nn.functional.interpolate(
             planes, (height, width), mode="bicubic", align_corners=False, antialias=True
         )
+        # bicubic overshoots at edges
         resized = resized.clamp(float(image.min()), float(image.max()))
     return resized[0].movedim(0, -1).contiguous()

@@ -55,6 +55,7 @@ def parse_keyframe(values: Any, *, number: int, camera: Camera) -> Keyframe:
         raise InputError(f"{where} must be a mapping with 'position', got {values!r}")
     for key in values:
         if key not in KEYS:
+            # a typing error is answered with the nearest key
             close = difflib.get_close_matches(str(key), KEYS, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(KEYS)}"
             raise InputError(f"{where} has an unknown key '{key}'; {hint}")
@@ -88,7 +89,7 @@ def keyframe_path(
     """A smooth path through keyframes, sampled evenly from the first time to the last.
 
     Where every keyframe names a target, the target moves smoothly too and the camera looks at it in every
-    frame; else rotations are interpolated. One keyframe alone is a camera that stands still.
+    frame; else rotations are interpolated. One keyframe alone is a static camera.
 
     Raises:
         InputError: there is no keyframe, times do not increase, or the camera passes through its target.
@@ -104,18 +105,23 @@ def keyframe_path(
                 f"keyframe {number} of camera path '{name}' has time {other.time:g}, not after {one.time:g}; "
                 f"times must increase"
             )
+    # camera-to-world in float64: [keys, 4, 4]
     poses = torch.stack([rigid(key.rotation, key.position) for key in keyframes]).double()
+    # Focal lengths are interpolated in the log: zooming in and out by a factor look alike.
     zoom = torch.tensor([[key.focal_factor] for key in keyframes], dtype=torch.float64).log()
     if len(keyframes) == 1:
         poses, zoom = poses.expand(frames, 4, 4), zoom.expand(frames, 1)
     else:
         times = torch.tensor([key.time for key in keyframes], dtype=torch.float64)
+        # frames spread evenly over time, both ends included
         query = torch.linspace(keyframes[0].time, keyframes[-1].time, frames, dtype=torch.float64)
         poses, zoom = _look_at_poses(name, times, poses, query, keyframes), interpolate(times, zoom, query)
+    # only the translation column is in units of the path
     scale = torch.tensor([1.0, 1.0, 1.0, metres_per_unit], dtype=torch.float64)
     camera_to_world = torch.cat([poses[:, :3] * scale, poses[:, 3:]], 1)
     intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float64)
     intrinsics = intrinsics.repeat(frames, 1)
+    # fx and fy; the principal point stays
     intrinsics[:, :2] *= zoom.exp()
     return CameraPath(
         name=name, world_to_camera=inverse_pose(camera_to_world).float(), intrinsics=intrinsics.float()
@@ -128,6 +134,7 @@ def _look_at_poses(
     targets = [key.target for key in keyframes if key.target is not None]
     if len(targets) < len(keyframes):
         return interpolate_rigid(times, poses, query)
+    # Position and target move apart from each other; the rotation follows from both.
     position = interpolate(times, poses[:, :3, 3], query)
     target = interpolate(times, torch.stack(targets).double(), query)
     if bool(((target - position).norm(dim=-1) < 1e-9).any()):
@@ -138,6 +145,7 @@ def _look_at_poses(
 def _numbers(values: Mapping[str, Any], key: str, count: int, where: str) -> Tensor:
     given = values[key]
     listed = [given] if count == 1 and not isinstance(given, (list, tuple)) else given
+    # bool is an int in Python, and no number here
     numeric = isinstance(listed, (list, tuple)) and all(
         isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item)
         for item in listed
@@ -163,11 +171,13 @@ def _rotation(values: Mapping[str, Any], where: str) -> Tensor:
             )
         return quaternion_to_matrix(quaternion)
     matrix = torch.stack([_numbers({"rotation": row}, "rotation", 3, where) for row in given])
+    # R R^T = 1 up to rounding; determinant -1 would be a mirror
     orthogonal = torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-3)
     if not orthogonal or float(torch.linalg.det(matrix)) < 0:
         raise InputError(
             f"{where}: 'rotation' {given!r} is not a rotation matrix (orthonormal, determinant 1)"
         )
+    # nearest rotation to a matrix that was written with few digits
     left, _, right = torch.linalg.svd(matrix)
     return left @ right
 
@@ -177,6 +187,7 @@ def _focal_factor(values: Mapping[str, Any], camera: Camera, where: str) -> floa
         fov = float(_numbers(values, "fov_x_deg", 1, where)[0])
         if not 1 <= fov <= 175:
             raise InputError(f"{where}: 'fov_x_deg' must lie between 1 and 175 degrees, got {fov:g}")
+        # focal length of the wanted field of view, relative to the photo's
         return 0.5 / math.tan(math.radians(fov) / 2) / camera.fx
     if "focal_factor" not in values:
         return 1.0

@@ -23,12 +23,14 @@ def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """The matrix S with S w = vector x w."""
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
+    # by rows: (0, -z, y), (z, 0, -x), (-y, x, 0)
     rows = [zero, -z, y, z, zero, -x, -y, x, zero]
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def so3_exp(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation about the vector's direction by its length in radians (Rodrigues' formula)."""
+    # R = 1 + sin(a) / a S + (1 - cos(a)) / a^2 S^2, S = skew(vector)
     angle = rotation_vector.norm(dim=-1)[..., None, None]
     small = angle < _SMALL_ANGLE
     safe = torch.where(small, torch.ones_like(angle), angle)
@@ -53,6 +55,7 @@ def right_jacobian_inverse(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[
     angle = rotation_vector.norm(dim=-1)[..., None, None]
     small = angle < 1e-2
     safe = torch.where(small, torch.ones_like(angle), angle)
+    # J^-1 = 1 + S / 2 + (1 - (a / 2) cot(a / 2)) / a^2 S^2
     half = safe / 2
     factor = torch.where(small, 1 / 12 + angle**2 / 720, (1 - half * half.cos() / half.sin()) / safe**2)
     matrix = skew(rotation_vector)
@@ -80,6 +83,7 @@ def yaw_pitch_roll_to_matrix(
 ) -> Float[Tensor, "*batch 3 3"]:
     """Camera-to-world rotation: turn right by yaw, then look up by pitch, then roll clockwise (radians)."""
     zero = torch.zeros_like(yaw)
+    # OpenCV axes: y down, so a positive turn about y looks right; x right, so about x looks up
     about_y = so3_exp(torch.stack([zero, yaw, zero], -1))
     about_x = so3_exp(torch.stack([pitch, zero, zero], -1))
     about_z = so3_exp(torch.stack([zero, zero, roll], -1))
@@ -99,6 +103,7 @@ def look_at(
     Raises:
         ValueError: a position coincides with its target, or `up` is zero.
     """
+    # z axis of the camera
     forward = target - position
     length = forward.norm(dim=-1, keepdim=True)
     down = -torch.tensor(up, dtype=position.dtype, device=position.device)
@@ -106,19 +111,23 @@ def look_at(
         raise ValueError("cannot look from a point at itself, nor with an up direction of length 0")
     forward = forward / length
     down = down / down.norm()
+    # x = down x forward; its length is the sine of the angle between the two
     right = torch.linalg.cross(down.expand_as(forward), forward)
     sine = right.norm(dim=-1, keepdim=True)
+    # Looking along `up`: take the world's x axis (or z, if x is up), made perpendicular to forward.
     x_axis, z_axis = torch.eye(3, dtype=position.dtype, device=position.device)[[0, 2]]
     spare = x_axis if abs(float(down[0])) < 0.9 else z_axis
     spare = spare - (spare * forward).sum(-1, keepdim=True) * forward
     parallel = sine < 1e-6
     right = torch.where(parallel, spare, right)
     right = right / right.norm(dim=-1, keepdim=True)
+    # columns x, y, z of camera-to-world
     return torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
 
 
 def rigid_inverse(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """Inverse of a rotation and translation, exactly rigid again."""
+    # (R, t)^-1 = (R^T, -R^T t)
     rotation = transform[..., :3, :3].mT
     return rigid(rotation, -(rotation @ transform[..., :3, 3:])[..., 0])
 

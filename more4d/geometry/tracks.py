@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.framing import crop_camera, resize
 
 
@@ -25,6 +25,7 @@ def motion_scale(depth_m: Float[Tensor, "*grid"], camera: Camera) -> Float[Tenso
 
     A depth that is NaN, infinite, zero or negative counts as 1 metre, in both directions.
     """
+    # a pixel without depth keeps its displacement in metres, both ways
     usable = torch.isfinite(depth_m) & (depth_m > 0)
     depth_m = torch.where(usable, depth_m, torch.ones_like(depth_m))
     return torch.stack([depth_m / camera.fx, depth_m / camera.fy, depth_m], -1)
@@ -34,6 +35,7 @@ def normalise_motion(
     positions: Float[Tensor, "frames *grid 3"], camera: Camera
 ) -> Float[Tensor, "frames *grid 3"]:
     """Positions in metres to normalised motion; frame 0 becomes zero."""
+    # [*grid, 3]: the point of every pixel in frame 0
     start = positions[0]
     return (positions - start) / motion_scale(start[..., 2], camera)
 
@@ -69,6 +71,7 @@ class PointTracks:
     caption: str = ""
 
     def __post_init__(self) -> None:
+        # [frames, height, width, 3], none of them 0
         shape = tuple(self.positions.shape)
         if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise ValueError(f"positions must be frames x height x width x 3, got {shape}")
@@ -112,6 +115,7 @@ class PointTracks:
     @property
     def footprint_m(self) -> Float[Tensor, "height width"]:
         """Side of the patch of surface that a source pixel covers: depth / focal length in pixels."""
+        # One pixel at depth z spans z / f metres.
         fx_px, fy_px = self.camera.focal_px(width=self.width, height=self.height)
         return self.depth_m / min(fx_px, fy_px)
 
@@ -127,9 +131,11 @@ class PointTracks:
 def crop_tracks(tracks: PointTracks, rows: slice, columns: slice, *, height: int, width: int) -> PointTracks:
     """The tracks of a window of the photo, seen through the camera of that window, as height x width points.
 
-    Paths are taken, never mixed: a mean of two surfaces' paths is nobody's path. Colours are averaged.
+    Paths are picked, never averaged: the mean path of two surfaces belongs to neither. Colours are averaged.
     """
+    # size of the window in source pixels
     spans = (rows.stop - rows.start, columns.stop - columns.start)
+    # centres of the wanted pixels, rounded down to source pixels: paths are picked, never averaged
     taken_rows, taken_columns = (
         start.start + ((torch.arange(count) + 0.5) * span / count).long()
         for start, span, count in zip((rows, columns), spans, (height, width), strict=True)
@@ -155,9 +161,11 @@ def mirror_tracks(tracks: PointTracks) -> PointTracks:
     """The same scene in a mirror: left and right change places. Its own inverse."""
     return replace(
         tracks,
+        # columns reversed, and x changes its sign
         positions=tracks.positions.flip(2) * tracks.positions.new_tensor([-1.0, 1.0, 1.0]),
         visibility=tracks.visibility.flip(2),
         colours=tracks.colours.flip(1),
+        # the principal point is mirrored, too
         camera=replace(tracks.camera, cx=1 - tracks.camera.cx),
     )
 
@@ -169,7 +177,7 @@ class FilledPoints:
     Attributes:
         positions: metres, world.
         colours: RGB in [0, 1].
-        footprint_m: side of the square of surface that each stands for, in metres.
+        footprint_m: side of the square of surface that each represents, in metres.
         frame: the frame of the view that filled it.
         visible_in_all_frames: whether other frames may show it, too.
     """
@@ -181,6 +189,7 @@ class FilledPoints:
     visible_in_all_frames: Bool[Tensor, " points"]
 
     def __post_init__(self) -> None:
+        # [points, 3], [points, 3] and three times [points]
         count = len(self.positions)
         flat = (self.footprint_m, self.frame, self.visible_in_all_frames)
         shapes = [tuple(each.shape) for each in (self.positions, self.colours, *flat)]
@@ -227,3 +236,9 @@ class FilledPoints:
             frame=self.frame[mask],
             visible_in_all_frames=self.visible_in_all_frames[mask],
         )
+
+
+def depth_of_tracks(tracks: PointTracks) -> DepthMap:
+    """Depth of the image that tracks start from; all of it is known."""
+    known = torch.ones(tracks.height, tracks.width, dtype=torch.bool)
+    return DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)

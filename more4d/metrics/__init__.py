@@ -1,1 +1,1 @@
-"""Numbers that say how good a result is; nothing here changes a result."""
+"""Quality measures of depth, tracks, motion, images and videos."""

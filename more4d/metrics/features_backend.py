@@ -1,4 +1,4 @@
-"""What pictures and videos look like to published networks: CLIP for likeness, VideoMAE for FVD-style
+"""Features of images and videos by published networks: CLIP for similarity, VideoMAE for FVD-style
 distances.
 
 Both are folders of the transformers library that the user provides; nothing is fetched. FVD as published
@@ -25,7 +25,7 @@ Video = Float[Tensor, "frames height width 3"]
 
 
 class ClipSimilarity:
-    """How alike pictures are to CLIP."""
+    """Similarity of images by CLIP."""
 
     def __init__(self, model: CLIPVisionModelWithProjection, device: str | torch.device = "cpu") -> None:
         self._model, self._device = model.to(device).eval(), device
@@ -41,7 +41,7 @@ class ClipSimilarity:
 
     @torch.inference_mode()
     def embed(self, images: Video) -> Float[Tensor, "frames dim"]:
-        """Unit vectors of pictures in [0, 1], squeezed to CLIP's square."""
+        """Unit vectors of images in [0, 1], squeezed to CLIP's square."""
         size = self._model.config.image_size
         pixels = _pixels(images, size, CLIP_MEAN, CLIP_STD).to(self._device)
         return torch.nn.functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1).cpu()

@@ -23,10 +23,10 @@ def psnr_db(
     first: Float[Tensor, "*batch height width channels"],
     second: Float[Tensor, "*batch height width channels"],
 ) -> Float[Tensor, "*batch"]:
-    """Peak signal to noise ratio in decibels of pictures in [0, 1]; infinite for equal ones.
+    """Peak signal to noise ratio in decibels of images in [0, 1]; infinite for equal ones.
 
     Raises:
-        ValueError: the pictures are not alike in shape.
+        ValueError: the images are not alike in shape.
     """
     check_same_shape(first, second, min_side=1)
     return -10 * torch.log10((first - second).square().mean((-3, -2, -1)))
@@ -36,10 +36,10 @@ def ssim(
     first: Float[Tensor, "*batch height width channels"],
     second: Float[Tensor, "*batch height width channels"],
 ) -> Float[Tensor, "*batch"]:
-    """Mean structural similarity of pictures in [0, 1]: 1 for equal ones, about 0 for unrelated ones.
+    """Mean structural similarity of images in [0, 1]: 1 for equal ones, about 0 for unrelated ones.
 
     Raises:
-        ValueError: the pictures are not alike in shape, or smaller than the window of 11 x 11 pixels.
+        ValueError: the images are not alike in shape, or smaller than the window of 11 x 11 pixels.
     """
     check_same_shape(first, second, min_side=WINDOW)
     mean_a, mean_b = _windowed(first), _windowed(second)
@@ -62,7 +62,7 @@ def _windowed(values: Tensor) -> Tensor:
 
 
 def check_same_shape(first: Tensor, second: Tensor, *, min_side: int) -> None:
-    """Refuse pictures that cannot be compared, or have less than `min_side` pixels to a side.
+    """Refuse images that cannot be compared, or have less than `min_side` pixels to a side.
 
     Raises:
         ValueError: they are not alike in shape, or too small.
@@ -82,10 +82,10 @@ def masked_psnr_db(
     second: Float[Tensor, "*batch height width channels"],
     mask: Bool[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
-    """Peak signal to noise ratio over the pixels of `mask` of pictures in [0, 1]; NaN where there is none.
+    """Peak signal to noise ratio over the pixels of `mask` of images in [0, 1]; NaN where there is none.
 
     Raises:
-        ValueError: the pictures are not alike in shape.
+        ValueError: the images are not alike in shape.
     """
     check_same_shape(first, second, min_side=1)
     error = (first - second).square().mean(-1)
@@ -100,7 +100,7 @@ def masked_ssim(
     """Mean structural similarity over all windows, each of which sees the pixels of `mask` only.
 
     Raises:
-        ValueError: the pictures are not alike in shape, or smaller than the window of 11 x 11 pixels.
+        ValueError: the images are not alike in shape, or smaller than the window of 11 x 11 pixels.
     """
     check_same_shape(first, second, min_side=WINDOW)
     weight = mask.to(first.dtype)
@@ -144,7 +144,7 @@ def hole_flicker(
 ) -> float:
     """Mean change from frame to frame of pixels that are holes in both; NaN where there is none.
 
-    In the change of the truth there it tells flicker: 1 is as lively, 1.2 a fifth more.
+    Divided by the same number of the truth it measures flicker: 1 changes as much, 1.2 a fifth more.
     """
     both = hole_mask[1:] & hole_mask[:-1]
     return float(video.diff(dim=0).abs()[both].mean())

@@ -18,14 +18,14 @@ from more4d.metrics.tracks import image_error_px
 
 MOVING_PX = 1.0
 MIN_AREA_SHARE = 0.005
-"""Objects that cover less of the picture than this are not asked about."""
+"""Objects that cover less of the image than this are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionErrors:
     """One generated motion against the true one; NaN where no pixel of the kind is there.
 
-    Distances are means over the frames after the first, in the picture, hidden points included.
+    Distances are means over the frames after the first, in the image, hidden points included.
 
     Attributes:
         moving_px: mean over the pixels that truly move.
@@ -128,16 +128,16 @@ def object_motion_px(
 def prompted_objects_move(
     predicted_px: Mapping[int, float], truth_px: Mapping[int, float], prompted: Iterable[int]
 ) -> tuple[bool, bool] | None:
-    """(the asked objects move and no other does so much, and the others are still); None where the question
-    does not arise: nobody is asked, or everybody.
+    """(prompted objects move and no other moves as much, the others are still); None without any prompted or
+    without any other object.
 
-    An object that was asked moves if it goes `MOVING_PX`, or half of its true way where that is short (a
-    nod). The others do not move so much if none goes half as far as the one asked that goes least; they are
+    A prompted object moves if it goes `MOVING_PX`, or half of its true way where that is short (a nod). The
+    others do not move as much if none goes half as far as the prompted one that goes least; they are
     still if none goes `MOVING_PX`.
 
     Args:
-        predicted_px: what `object_motion_px` says of the generated motion.
-        truth_px: what it says of the true one.
+        predicted_px: `object_motion_px` of the generated motion.
+        truth_px: the same of the true motion.
         prompted: the objects that the prompt lets move; those that are too small are left out.
     """
     prompted = set(prompted) & predicted_px.keys()
@@ -187,8 +187,8 @@ def jerk_px(
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeJumps:
-    """Jumps of motion between neighbouring pixels of one thing: means over those that straddle the border of
-    two cells of the latent grid, and over all others. Equal ones say that no cell shows.
+    """Jumps of motion between neighbouring pixels of one object: means over those that straddle the border of
+    two cells of the latent grid, and over all others. Equal ones mean that no cell is visible.
 
     Attributes:
         border_px: mean jump across borders, in pixels of motion.
@@ -226,7 +226,7 @@ def motion_magnitude(
     moving: Float[Tensor, "frames height width channels"],
     static: Float[Tensor, "frames height width channels"],
 ) -> float:
-    """Mean squared difference of two videos in [0, 1] that were filmed along one path: 0 if nothing moves.
+    """Mean squared difference of two videos in [0, 1] that were rendered along one path: 0 if nothing moves.
 
     Raises:
         ValueError: the videos differ in shape.

@@ -74,8 +74,8 @@ def track_errors(
     """Every error of `TrackErrors`; both tracks are in each frame's own camera, or both in the world.
 
     Args:
-        predicted: what the tracker says.
-        truth: what is so; its visibility says which points count.
+        predicted: tracks of the tracker.
+        truth: true tracks; their visibility selects the points that count.
         moving: which pixels count as moving; by default `moving_pixels`, which in tracks of a camera that
             moves calls everything moving.
 
@@ -144,7 +144,7 @@ def follows_direction(
     *,
     min_displacement: float = 0.01,
 ) -> bool:
-    """Whether the pixels of `mask` go, on average and by the end, the way `direction` says.
+    """Whether the pixels of `mask` move, on average and by the end, in `direction`.
 
     The mean normalised displacement along the named axis must have the right sign and be at least
     `min_displacement` (a hundredth of the image, or of the depth).
@@ -219,11 +219,11 @@ class TapVid3d:
 def tapvid3d(
     predicted: PointTracks, truth: PointTracks, *, scaling: Literal["median", "none"] = "median"
 ) -> TapVid3d:
-    """The three measures over the frames after the first, in which every point is asked about.
+    """The three measures over the frames after the first, in which every point counts.
 
     Args:
-        predicted: what is said.
-        truth: what is so; its camera gives the thresholds.
+        predicted: estimated tracks.
+        truth: true tracks; their camera gives the thresholds.
         scaling: "median" first scales the predicted points by the ratio of the median distances from the
             camera, over the points that both call visible, as the benchmark does.
 

@@ -100,7 +100,7 @@ class CameraSpec:
             InputError: as `check`.
         """
         if self.file is not None:
-            from more4d.files.cameras import load_camera_path
+            from more4d.files.depth_and_cameras import load_camera_path
 
             return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=scene_depth_m)
         from more4d.geometry.camera_paths import named_camera_path
@@ -132,7 +132,7 @@ def camera_path(
         InputError: there is no such path, or the file holds none.
     """
     from more4d.geometry.framing import fit
-    from more4d.pipelines.depth import depth_of_tracks
+    from more4d.geometry.tracks import depth_of_tracks
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
     if scene_depth_m is None:

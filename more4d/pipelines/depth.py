@@ -17,13 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from more4d.files.depth import load_depth
+from more4d.files.depth_and_cameras import load_depth
 from more4d.files.image import image_from_pil, load_image
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.framing import MAX_ASPECT, fit, fit_depth, working_size
-from more4d.geometry.tracks import PointTracks
 from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset
@@ -133,12 +132,6 @@ def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) 
 def quantise_depth(depth: DepthMap) -> DepthMap:
     """The depth map as it is read back from `depth.npy`: what is not valid is filled anew."""
     return depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
-
-
-def depth_of_tracks(tracks: PointTracks) -> DepthMap:
-    """Depth of the image that tracks start from; all of it is known."""
-    known = torch.ones(tracks.height, tracks.width, dtype=torch.bool)
-    return DepthMap(depth_m=tracks.depth_m, valid=known, camera=tracks.camera)
 
 
 def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> Camera:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from more4d.files.filled_points import quantise_filled_points
+from more4d.files.tracks import quantise_filled_points
 from more4d.foundation.seeding import torch_generator
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
@@ -23,7 +23,7 @@ from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
-from more4d.raster.registry import AUTO
+from more4d.raster.registry import AUTO, needs_gpu
 from more4d.raster.render import render_tracks
 
 LATENT_CHANNELS = 16
@@ -36,6 +36,7 @@ def render(
     height: int | None = None,
     width: int | None = None,
     raster: str = AUTO,
+    device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendering:
     """Film tracks along a camera path: colour, depth in metres and coverage of every pixel and frame.
@@ -44,20 +45,25 @@ def render(
         tracks: with as many frames as the path, or one (a still scene).
         camera_path: of `camera_path`, or your own.
         height, width: of the video; by default those of the tracks.
-        raster: name of a rasteriser, see `raster.registry`.
+        raster: name of the rasteriser, see `raster.registry`.
+        device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
         progress: called with (frames done, frames in all).
 
     Raises:
         ValueError: tracks and path differ in their number of frames.
+        InputError: there is no such rasteriser, or it cannot run on the tracks' device.
+        MissingPackageError: its package is not installed.
     """
-    return render_tracks(
-        tracks,
+    there = tracks.to(device) if device is not None and needs_gpu(raster) else tracks
+    rendering = render_tracks(
+        there,
         camera_path,
         height=height or tracks.height,
         width=width or tracks.width,
         backend=raster,
         progress=progress,
     )
+    return rendering if there is tracks else rendering.to(tracks.positions.device)
 
 
 def complete_consistent_view(

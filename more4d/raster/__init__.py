@@ -1,1 +1,1 @@
-"""Points to pictures: colour, depth and coverage of moving points along a camera path."""
+"""Rasterisers: colour, depth and coverage of moving points along a camera path."""

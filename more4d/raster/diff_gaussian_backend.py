@@ -1,4 +1,4 @@
-"""The door to Inria's diff-gaussian-rasterization (non-commercial): points as gaussians, on a CUDA GPU."""
+"""Points as Gaussians by Inria's diff-gaussian-rasterization (non-commercial), on a CUDA GPU."""
 
 from typing import Any
 
@@ -40,6 +40,7 @@ class DiffGaussianRasteriser(Rasteriser):
     ) -> Rendering:
         if not len(points.colours):
             return Rendering.concat([empty_frames(camera_path.frames, size, self.device)], out)
+        # opaque round Gaussians of the footprint's size
         shapes = {
             "opacities": torch.ones_like(points.footprint_m)[:, None],
             "scales": isotropic_scales(points.footprint_m) * UNITS_PER_M,
@@ -47,6 +48,7 @@ class DiffGaussianRasteriser(Rasteriser):
         }
         cameras = pack_cameras(camera_path, *size).to(self.device)
         kind = self._package.GaussianRasterizationSettings
+        # one call per frame for colours and one for depth and coverage: the package returns colour only
         frames = []
         for frame, camera in enumerate(cameras):
             positions, _ = points.at(frame)
@@ -60,6 +62,7 @@ class DiffGaussianRasteriser(Rasteriser):
             draw = self._package.GaussianRasterizer(raster_settings=kind(**settings))
             means = positions * UNITS_PER_M
             depth = camera_depth(positions, camera)
+            # as a colour: (depth, 1, 0) gives summed depth and summed alpha
             measures = torch.stack([depth, torch.ones_like(depth), torch.zeros_like(depth)], 1)
             colour, measured = (
                 draw(means3D=means, means2D=torch.zeros_like(means), colors_precomp=values, **shapes)[0]
@@ -82,12 +85,14 @@ def raster_settings(
         fields: the names its settings have; later versions added `antialiasing`.
     """
     height, width = size
+    # row-vector convention of the package: matrices are transposed
     view = world_to_camera.double().cpu().clone()
     view[:3, 3] *= UNITS_PER_M
     fx, fy, _, _ = intrinsics.tolist()
     settings = {
         "image_height": height,
         "image_width": width,
+        # tan(fov / 2) = half an image width / focal length
         "tanfovx": 0.5 / fx,
         "tanfovy": 0.5 / fy,
         "bg": torch.zeros(3, device=device),
@@ -103,8 +108,9 @@ def raster_settings(
 
 
 def projection_matrix(intrinsics: Float[Tensor, "4"]) -> Float[Tensor, "4 4"]:
-    """Camera to clip space: x / w and y / w run from -1 to 1 across the picture, z / w from 0 to 1."""
+    """Camera to clip space: x / w and y / w run from -1 to 1 across the image, z / w from 0 to 1."""
     fx, fy, cx, cy = intrinsics.double().tolist()
+    # z / w = 0 at the near plane and 1 at the far plane
     deep = FAR_PLANE / (FAR_PLANE - NEAR_PLANE)
     return torch.tensor(
         [

@@ -7,8 +7,11 @@ from torch import Tensor
 from more4d.foundation.errors import InputError
 from more4d.raster.interface import Rendering
 
+# Neighbours one footprint apart then overlap at one sigma: no gaps, little blur.
 SIGMA_PER_FOOTPRINT = 0.5
+# A point without extent must not give a singular covariance.
 MIN_SIGMA_M = 1e-7
+# One step of an 8-bit image: below it a pixel is empty.
 MIN_ALPHA = 1 / 255
 
 
@@ -42,6 +45,7 @@ def normalise_by_alpha(
     """One frame from alpha-weighted sums over black: divide by alpha, and nothing where it is near 0."""
     alpha = alpha.clamp(0, 1)
     there = alpha > MIN_ALPHA
+    # sums are alpha-weighted: dividing by alpha gives colour and depth of what is there
     weight = torch.where(there, alpha, 1)
     return Rendering(
         colour=torch.where(there[..., None], colour_sum / weight[..., None], 0).clamp(0, 1)[None],

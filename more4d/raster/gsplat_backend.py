@@ -1,4 +1,4 @@
-"""The door to gsplat (Apache-2.0): points as gaussians, on a CUDA GPU."""
+"""Points as Gaussians by gsplat (Apache-2.0), on a CUDA GPU."""
 
 import torch
 from jaxtyping import Float
@@ -32,11 +32,13 @@ class GsplatRasteriser(Rasteriser):
         if not len(points.colours):
             return Rendering.concat([empty_frames(camera_path.frames, size, self.device)], out)
         height, width = size
+        # [points, 3], [points, 4], [points]: the same for all frames
         scales = isotropic_scales(points.footprint_m)
         rotations = identity_quaternions(len(points.colours), self.device)
         opacities = torch.ones_like(points.footprint_m)
         views = camera_path.world_to_camera.to(self.device, torch.float32)
         matrices = pixel_matrices(camera_path.intrinsics, height, width).to(self.device)
+        # frame by frame: points move, and gsplat takes one set of means per call
         frames = []
         for frame in range(camera_path.frames):
             values, alpha, _ = self._gsplat.rasterization(
@@ -50,6 +52,7 @@ class GsplatRasteriser(Rasteriser):
                 width=width,
                 height=height,
                 near_plane=NEAR_M,
+                # colour and summed depth in one call: [1, height, width, 4]
                 render_mode="RGB+D",
             )
             frames.append(normalise_by_alpha(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
@@ -62,5 +65,6 @@ def pixel_matrices(
     """Intrinsic matrices in pixels, whose origin is the corner of the image."""
     fx, fy, cx, cy = intrinsics.float().unbind(1)
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    # by rows: (fx, 0, cx), (0, fy, cy), (0, 0, 1) in pixels
     rows = [fx * width, zero, cx * width, zero, fy * height, cy * height, zero, zero, one]
     return torch.stack(rows, 1).reshape(-1, 3, 3)

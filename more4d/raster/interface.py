@@ -1,6 +1,6 @@
 """What a rasteriser takes and gives, and the drawing rule that all z-buffers share.
 
-A point stands for a patch of surface. Seen by a camera, the patch's bounding box measures `2 half_x` by
+A point represents a patch of surface. Seen by a camera, the patch's bounding box measures `2 half_x` by
 `2 half_y` pixels around the projected point: half the sum of the spans of its two edges (first order in the
 perspective), or footprint * focal / z for a patch that faces the camera. The point covers
 
@@ -73,6 +73,12 @@ class Rendering:
         size = (frames, height, width)
         return cls(colour=memory(*size, 3), depth_m=memory(*size), coverage=memory(*size))
 
+    def to(self, device: str | torch.device) -> "Rendering":
+        """The same on another device."""
+        return Rendering(
+            colour=self.colour.to(device), depth_m=self.depth_m.to(device), coverage=self.coverage.to(device)
+        )
+
     def slice_frames(self, start: int, stop: int) -> "Rendering":
         """Frames `start` to `stop`, in the same memory."""
         return Rendering(
@@ -84,6 +90,7 @@ class Rendering:
     @classmethod
     def concat(cls, parts: "list[Rendering]", out: "Rendering | None" = None) -> "Rendering":
         """One rendering of all frames, in order; in the memory of `out` where that is given."""
+        # no copy of a single chunk
         if len(parts) == 1 and out is None:
             return parts[0]
         colour, depth_m, coverage = (out.colour, out.depth_m, out.coverage) if out else (None, None, None)
@@ -137,7 +144,7 @@ class Rasteriser(ABC):
         Args:
             positions: world points in metres for every frame of the path, or for one frame: a static scene.
             colours: RGB in [0, 1].
-            footprint_m: side in metres of the square of surface that each point stands for, facing the
+            footprint_m: side in metres of the square of surface that each point represents, facing the
                 camera; 0 draws exactly the pixel the point falls in.
             camera_path: moves the points into each frame's camera.
             height: rows of the image.
@@ -151,6 +158,7 @@ class Rasteriser(ABC):
             ValueError: sizes do not agree.
         """
         poses, count = positions.shape[:2]
+        # A static scene has one pose for all frames.
         if poses not in (1, camera_path.frames):
             raise ValueError(
                 f"positions hold {poses} frames and camera path '{camera_path.name}' {camera_path.frames}; "
@@ -167,6 +175,7 @@ class Rasteriser(ABC):
             raise ValueError(f"an image needs at least one pixel, got {height} x {width}")
         if out is not None:
             self._check_reusable(out, (camera_path.frames, height, width))
+        # contiguous float32 on the device, whatever the caller's tensors are
         points = Points(
             positions=self._to_device(positions),
             colours=self._to_device(colours),
@@ -199,6 +208,7 @@ class Rasteriser(ABC):
 
 def pack_cameras(camera_path: CameraPath, height: int, width: int) -> Float[Tensor, "frames 16"]:
     """Per frame the rotation by rows, the translation, and fx, fy, cx, cy in pixels, as float32."""
+    # computed in float64, rounded once: every backend gets the same bits
     pose = camera_path.world_to_camera.detach().cpu().double()
     pixels = torch.tensor([width, height, width, height], dtype=torch.float64)
     intrinsics = camera_path.intrinsics.detach().cpu().double() * pixels

@@ -34,12 +34,15 @@ from more4d.raster.interface import (
 
 log = logging.getLogger(__name__)
 
+# Points per block: their 21 planes of 4-byte values (43 kB) stay in the cache of a core.
 BLOCK = 512
+# float32 lanes of a vector instruction (AVX-512; narrower machines split them)
 LANES = 16
 NO_PATCHES = np.zeros((0, 6), np.float32)
 NO_DEPTH = 0x7F800000 << 32  # the bits of an infinite float32
 INDEX = 0xFFFFFFFF
 
+# Constants as float32: a Python float would make the arithmetic float64 and change results.
 NEAR = np.float32(NEAR_M)
 BOX_SCALE = np.float32(MARGIN)
 DEPTH_BIAS = np.float32(MARGIN_DEPTH_BIAS)
@@ -87,10 +90,12 @@ class NumbaRasteriser(Rasteriser):
         footprint = points.footprint_m.numpy()
         single_pixels = points.patches_m is None and not footprint.any()
         limit = np.float32(max_half_size(height, width))
+        # One row more than points: pixels without a point look up the last row, which is black.
         colour_table = np.zeros((len(footprint) + 1, 4), np.float32)  # the last row is the colour of nothing
         colour_table[:-1, :3] = points.colours.numpy()
 
         def draw(part: range) -> None:
+            # [height * width] int64: depth bits above, point index below
             keys = np.empty(height * width, np.int64)
             for frame in part:
                 positions, patches_m = points.at(frame)
@@ -104,6 +109,7 @@ class NumbaRasteriser(Rasteriser):
                     _depths_from_points(scene, camera, keys, depth_m[frame])
                 _shade(keys, colour_table, depth_m[frame], colour[frame], coverage[frame])
 
+        # Frames are independent; each worker takes every n-th, since neighbours cost alike.
         workers = max(1, min(torch.get_num_threads(), frames))
         parts = [range(start, frames, workers) for start in range(workers)]
         if workers == 1:
@@ -134,6 +140,7 @@ def _mask(numbers):
 def _split_lanes(_, rows, first, planes, place):
     """Rows `first` and on of [points, 3] to columns `place` and on of planes 0 to 2 of [planes, BLOCK]."""
 
+    # LLVM instructions of a transposing load: lanes of one coordinate become contiguous.
     def generate(context, builder, signature, arguments):
         source, row, target, column = arguments
         number = context.get_value_type(types.intp)
@@ -225,6 +232,7 @@ def _cells(count, camera, height, width, planes, cells):
 @_compiled
 def _draw_pixels(points, camera, height, width, keys):
     """Every point in the one pixel it falls in: the smallest key per pixel."""
+    # Every pixel starts infinitely far, with an index one past the last point.
     keys[:] = NO_DEPTH | points.shape[0]
     planes = np.empty((4, BLOCK), np.float32)
     depth_bits = planes[2].view(np.int32)
@@ -251,7 +259,7 @@ def _facing_half_sizes(count, footprint, camera, planes, half_sizes):
 
 @_compiled
 def _patch_half_sizes(count, edges, camera, planes, half_sizes):
-    """Half sizes of the boxes around patches that lie as their two edges say, in pixels."""
+    """Half sizes in pixels of the boxes around patches with these two edges."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
     for n in range(count):
         ux, uy, uz = edges[0, n], edges[1, n], edges[2, n]
@@ -268,7 +276,7 @@ def _patch_half_sizes(count, edges, camera, planes, half_sizes):
 
 @_compiled
 def _pixels(centre, half, length):
-    """First pixel and one past the last, clipped; the caller has made sure that they are near the picture."""
+    """First pixel and one past the last, clipped; the caller makes sure that they are near the image."""
     first = np.floor(centre + (HALF - max(half, HALF)))
     stop = np.floor(centre + (half + HALF)) if half > HALF else first + ONE
     return np.int32(max(first, ZERO)), np.int32(min(stop, length))
@@ -298,6 +306,7 @@ def _boxes(count, camera, height, width, limit, planes, half_sizes, boxes):
 def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
     """Every point in its core and margin: the smallest key per pixel."""
     keys[:] = NO_DEPTH | points.shape[0]
+    # planes: X / Z, Y / Z, Z, 1 / Z, and the depth at which margins compete
     planes = np.empty((5, BLOCK), np.float32)
     depth_bits, behind_bits = planes[2].view(np.int32), planes[4].view(np.int32)
     edges = np.empty((6, BLOCK), np.float32)
@@ -316,6 +325,7 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
             _patch_half_sizes(count, edges, camera, planes, half_sizes)
         _boxes(count, camera, height, width, limit, planes, half_sizes, boxes)
         for n in range(count):
+            # Positive float32 bits sort like the number, so the smaller key is nearer, then lower in index.
             core_key = (np.int64(depth_bits[n]) << 32) | (start + n)
             margin_key = (np.int64(behind_bits[n]) << 32) | (start + n)
             for row in range(boxes[6, n], boxes[7, n]):
@@ -328,6 +338,7 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
 
 @_compiled
 def _depths_from_keys(keys, depth_m):
+    # the upper half of a key is the depth itself, bit for bit
     bits = depth_m.view(np.int32)
     for pixel in range(keys.shape[0]):
         bits[pixel] = np.int32(keys[pixel] >> 32)
@@ -348,6 +359,7 @@ def _depths_from_points(points, camera, keys, depth_m):
 def _shade(keys, colour_table, depth_m, colour, coverage):
     """Colour and coverage of every pixel; the colour of nothing is the last row of `colour_table`."""
     pixels = keys.shape[0]
+    # four pixels at a time, then the rest
     whole = pixels - pixels % 4
     for p in range(0, whole, 4):
         _fetch_four(

@@ -56,6 +56,7 @@ RASTERISERS.register(
         commercial="yes",
         extra="gsplat",
         needs="a CUDA GPU",
+        gpu=True,
     )
 )
 RASTERISERS.register(
@@ -67,6 +68,7 @@ RASTERISERS.register(
         commercial="no",
         extra="inria",
         needs="a CUDA GPU",
+        gpu=True,
     )
 )
 
@@ -76,14 +78,13 @@ def rasteriser_names() -> tuple[str, ...]:
     return (AUTO, *RASTERISERS.names())
 
 
-def check_rasteriser(name: str) -> None:
-    """Refuse an unknown name, before anything is loaded.
+def needs_gpu(name: str) -> bool:
+    """Whether a rasteriser runs on a CUDA GPU only.
 
     Raises:
-        InputError: lists the names.
+        InputError: the name is unknown; the message lists those that are known.
     """
-    if name != AUTO:
-        RASTERISERS.get(name, also=(AUTO,))
+    return name != AUTO and RASTERISERS.get(name, also=(AUTO,)).gpu
 
 
 def open_rasteriser(name: str = AUTO, device: "str | torch.device" = "cpu") -> "Rasteriser":

@@ -46,9 +46,11 @@ def surface_patches(
 
 
 def _step(positions: Tensor, start: Tensor, axis: int, pixel_m: Tensor, facing: Tensor) -> Tensor:
+    # [frames, ...] with one entry less along the axis
     steps = positions.diff(dim=axis)
     # The last row (column) has no next neighbour: a step of length 0 never wins below.
     none = torch.zeros_like(positions.narrow(axis, 0, 1))
+    # squares are compared, to save the roots
     longest_now = MAX_STRETCH**2 * start.diff(dim=axis).square().sum(-1)
     beyond = torch.zeros_like(start[..., 0].narrow(axis, 0, 1))
     longest = torch.zeros_like(positions)
@@ -148,8 +150,10 @@ def render_tracks(
             f"{camera_path.frames}; sample the path at as many frames"
         )
     rasteriser = open_rasteriser(backend, tracks.positions.device)
+    # z / f of the photo: does not change as points move
     footprint_m = tracks.footprint_m.flatten()
     rendering = Rendering.empty(camera_path.frames, height, width, tracks.positions.device)
+    # chunks of frames, written into one rendering
     for start in range(0, camera_path.frames, FRAMES_PER_CHUNK):
         stop = min(start + FRAMES_PER_CHUNK, camera_path.frames)
         poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)

@@ -108,8 +108,10 @@ def _expand_boxes(
     # The how-manieth pixel of its box a fragment is, row by row.
     start = (count.cumsum(0) - count)[point]
     within = torch.arange(len(point), device=z.device) - start
+    # position of the fragment within its box, turned into image coordinates
     column = left[point] + within % columns[point]
     row = top[point] + within // columns[point]
+    # whether the pixel centre lies in the box itself, and not only in the enlarged one
     core = (
         (column >= core_left[point])
         & (column < core_right[point])
@@ -133,6 +135,7 @@ class ZBuffer(Rasteriser):
     ) -> Rendering:
         frames = []
         for frame, camera in enumerate(pack_cameras(camera_path, *size).to(self.device)):
+            # shapes: points x 3, and points x 2 x 3 or None
             positions, patches_m = points.at(frame)
             pixel, winner = _resolve_depth(positions, points.footprint_m, patches_m, camera, size)
             frames.append(shade(positions, points.colours, camera, size, (pixel, winner)))
@@ -157,6 +160,7 @@ def shade(
 ) -> Rendering:
     """One frame from the pixels that are covered and the point that won each."""
     (height, width), (pixel, winner) = size, winners
+    # flat images: [height * width, 3] and [height * width]
     colour = positions.new_zeros(height * width, 3)
     depth_m = positions.new_full((height * width,), torch.inf)
     coverage = positions.new_zeros(height * width)

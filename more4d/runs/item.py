@@ -15,10 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.cameras import load_camera
-from more4d.files.depth import load_depth
+from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.export import export_tracks
-from more4d.files.filled_points import load_filled_points
 from more4d.files.fingerprint import file_fingerprint
 from more4d.files.scene_folder import (
     DEPTH_FILES,
@@ -34,13 +32,13 @@ from more4d.files.scene_folder import (
     save_tracks_stage,
     save_view_stage,
 )
-from more4d.files.tracks import load_tracks, quantise_tracks
+from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import PointTracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.depth import depth_map_from_file, depth_of_tracks, read_photo
+from more4d.pipelines.depth import depth_map_from_file, read_photo
 from more4d.pipelines.progress import Progress, no_progress
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
@@ -251,7 +249,7 @@ def _film_camera(
 
     stage = f"render {name}"
     outputs = [f"{name}/{file}" for file in RENDER_FILES]
-    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the record.
+    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
     render_id, needed = item.begin(stage, [tracks_id, camera.content(), *raster], outputs)
     if needed:

@@ -1,1 +1,1 @@
-"""Floor 3: procedural 4-D worlds: shapes, motions, captions, and a ray caster that knows the exact answer."""
+"""Procedural 4-D scenes with captions, rendered with exact depth, tracks and visibility."""

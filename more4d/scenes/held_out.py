@@ -1,16 +1,15 @@
-"""What training never sees: worlds from a seed on, and in the others one colour and one motion per object.
+"""The held-out set: scenes from a seed on, and one colour and one motion per object.
 
-Two tables, and no chance. An object of a world that may be trained on is drawn again as long as it has the
-colour that `HELD_OUT_COLOURS` keeps from it, and its motion as long as it is the one that `HELD_OUT_MOTIONS` keeps from it.
-Worlds from `HELD_OUT_SEED` on are drawn freely: some of them show what was never seen together, such as
-purple balloons and jumping bears. Every colour and every motion is seen with other objects, so only the pair
-is new.
+In training scenes an object is sampled again as long as it has its colour in `HELD_OUT_COLOURS`, and its
+motion as long as it is the one in `HELD_OUT_MOTIONS`. Scenes from `HELD_OUT_SEED` on are sampled freely: some
+of them show combinations never trained on, such as purple balloons and jumping bears. Every colour and every
+motion is trained with other objects, so only the combination is new.
 """
 
 from more4d.scenes.scene import Action
 
 HELD_OUT_SEED = 10_000_000
-"""World seeds from here on are never trained on."""
+"""First scene seed that is held out from training."""
 
 HELD_OUT_COLOURS: dict[str, str] = {
     "ball": "orange",
@@ -50,7 +49,7 @@ HELD_OUT_COLOURS: dict[str, str] = {
     "wolf": "white",
     "woman": "yellow",
 }
-"""Noun to the colour that training never shows it in; nouns of a single colour are not in it."""
+"""Colour held out from training, by noun; nouns with a single colour have none."""
 
 HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
     "ball": ("roll", "away"),
@@ -101,26 +100,26 @@ HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
     "woman": ("walk", "toward"),
     "zebra": ("walk", "away"),
 }
-"""Noun to the verb and direction that training never shows it with; plants and flags have one motion only."""
+"""Verb and direction held out from training, by noun; plants and flags have a single motion and thus none."""
 
 
 def is_training_seed(seed: int) -> bool:
-    """Whether the world of this seed belongs to training."""
+    """Whether the scene of this seed belongs to the training set."""
     return seed < HELD_OUT_SEED
 
 
 def is_held_out_colour(noun: str, colour: str) -> bool:
-    """Whether training never shows the object in this colour."""
+    """Whether this colour of the object is held out."""
     return HELD_OUT_COLOURS.get(noun) == colour
 
 
 def is_held_out_motion(noun: str, verb: str, direction: str | None) -> bool:
-    """Whether training never shows the object with this motion."""
+    """Whether this motion of the object is held out."""
     return HELD_OUT_MOTIONS.get(noun) == (verb, direction)
 
 
 def is_held_out(action: Action) -> bool:
-    """Whether the object moves, in a colour or with a motion that training never shows it with."""
+    """Whether the object moves with a held-out colour or motion."""
     if action.verb == "still":
         return False
     return is_held_out_colour(action.noun, action.colour) or is_held_out_motion(

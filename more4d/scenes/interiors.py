@@ -1,8 +1,7 @@
-"""Rooms seen from inside, as people photograph them: walls, ceiling, furniture and clutter, nothing moving.
+"""Static interior scenes for depth training: walls, ceiling, furniture and clutter.
 
-The worlds of `scenes.scene_sampling` put one subject before a camera; here there is no subject. The camera stands
-anywhere in the room and looks across it, or down at what stands near: the pictures that depth networks meet
-in houses and that stages of one subject never show.
+The scenes of `scenes.scene_sampling` have a subject in front of the camera; these have none. The camera is
+anywhere in the room and looks across it, or down at nearby objects, as in typical indoor photos.
 """
 
 import math
@@ -15,12 +14,10 @@ from more4d.geometry.camera import Camera
 from more4d.scenes.environment import build_finish
 from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import Vector
-from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
 from more4d.scenes.primitives import BOX
-from more4d.scenes.props import chair, flower, lamp, vase
-from more4d.scenes.rigid_objects import ball, barrel, box, crate
+from more4d.scenes.rigid_objects import ball, barrel, box, chair, crate, flower, lamp, vase
 from more4d.scenes.scene import Atmosphere, Body, Scene
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, jitter_colour, material, scale_colour
 
 Random = np.random.Generator
 CLUTTER = (vase, flower, ball, box, crate, barrel, lamp, chair)
@@ -30,11 +27,11 @@ PLAIN = ("white", "beige", "grey", "white", "turquoise", "yellow", "pink", "blue
 
 
 def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
-    """A room that depends on nothing but its arguments.
+    """A random interior, a pure function of its arguments.
 
     Args:
-        seed: of everything.
-        aspect: width / height of the picture.
+        seed: random seed.
+        aspect: width / height of the image.
 
     Raises:
         ValueError: the aspect is not a positive number.
@@ -72,7 +69,7 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
 
 
 def _facing(rng: Random, furniture: list[Body], across: float, along: float) -> float:
-    """A look at one of the pieces, roughly: bare walls alone tell nothing."""
+    """A viewing direction roughly towards a piece of furniture, to avoid views of bare walls."""
     yaw = float(rng.normal(0, 0.3))
     if furniture:
         place = furniture[int(rng.integers(len(furniture)))].placement
@@ -81,13 +78,13 @@ def _facing(rng: Random, furniture: list[Body], across: float, along: float) -> 
 
 
 def _blocks(body: Body, across: float, along: float) -> bool:
-    """Whether a body stands where the camera is, or right before it."""
+    """Whether a body is at or directly in front of the camera."""
     x, z = body.placement[0, 3] - across, body.placement[2, 3] - along
     return math.hypot(x, z) < body.reach_m + 0.35
 
 
 def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
-    """Floor, walls behind, before and beside, mostly a ceiling; doors, windows and pictures on the walls."""
+    """Floor, four walls, usually a ceiling; doors, windows and paintings on the walls."""
     model = Model()
     base = jitter_colour(rng, NAMED_COLOURS[str(rng.choice(("brown", "beige", "grey", "white", "brown")))])
     pattern = str(rng.choice(("planks", "tiles", "fur", "wood", "plain", "marble", "plaid")))
@@ -118,12 +115,12 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
 
 
 def _surface(model: Model, centre: Vector, half: Vector, coat: Material) -> None:
-    """A block that throws no shadow: light comes from lamps, not from beyond the walls."""
+    """Add a block that casts no shadow, because the light is inside the room."""
     model.add(BOX, shift(centre) @ stretch(half), coat, -1, casts=False)
 
 
 def _hang(model: Model, rng: Random, half: float, depth: float, tall: float) -> None:
-    """A door, window, picture or board on one of the walls ahead."""
+    """Add a door, window, painting or board on one of the visible walls."""
     wide, high = float(rng.uniform(0.15, 0.8)), float(rng.uniform(0.15, 0.6))
     level = -float(rng.uniform(0.5, 0.75)) * tall
     pattern = str(rng.choice(("plain", "plain", "marble", "clouds", "patches", "wood", "stripes", "spots")))
@@ -173,7 +170,9 @@ def _furnish(rng: Random, half: float, depth: float) -> Body:
 
 
 def _table(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
-    """A table or desk with things on it; half its width and half its depth come back, as of all of these."""
+    """Add a table or desk with objects on it; returns half its width and half its depth, like the functions
+    below.
+    """
     wide, thick, high = (float(rng.uniform(*span)) for span in ((0.3, 1.0), (0.25, 0.5), (0.4, 0.8)))
     model.box((0, -high, 0), (wide, 0.02, thick), coat)
     for x in (-1, 1):
@@ -200,7 +199,7 @@ def _shelf(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 
 def _cupboard(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
-    """A closed block with doors that stand out a little; sometimes something on top."""
+    """Add a closed block with protruding doors, sometimes with an object on top."""
     wide, thick, high = (float(rng.uniform(*span)) for span in ((0.25, 0.9), (0.2, 0.35), (0.4, 2.0)))
     model.box((0, -high / 2, 0), (wide, high / 2, thick), coat)
     doors = int(rng.integers(1, 4))
@@ -268,7 +267,7 @@ def _litter(
 
 
 def _clutter(rng: Random, half: float, depth: float) -> Body:
-    """One thing on the floor, at a size that things in rooms have."""
+    """One object on the floor, scaled to indoor size."""
     spec = CLUTTER[int(rng.integers(len(CLUTTER)))](rng)
     size = float(rng.uniform(*CLUTTER_M.get(spec.noun, SMALL_M))) / spec.height_m * spec.size
     x, z = float(rng.uniform(-0.8, 0.8)) * half, float(rng.uniform(0.2, 1.0)) * depth
@@ -277,7 +276,7 @@ def _clutter(rng: Random, half: float, depth: float) -> Body:
 
 
 def _lamplight(rng: Random) -> Atmosphere:
-    """Soft light from a ceiling or a window; what is seen through a missing ceiling is plain and bright."""
+    """Soft light from a ceiling or a window; the sky is plain and bright if there is no ceiling."""
     azimuth, elevation = float(rng.uniform(0, 2 * np.pi)), math.radians(float(rng.uniform(35, 85)))
     strength, fill = float(rng.uniform(0.15, 0.6)), float(rng.uniform(0.3, 0.7))
     warm = float(rng.uniform(0, 0.3))

@@ -1,6 +1,8 @@
-"""A small modelling kit: bodies are built from balls, boxes, limbs and sheets hung on hinges."""
+"""Builder of articulated bodies from primitives and hinges."""
 
 import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -64,7 +66,7 @@ def aim(start: Vector, end: Vector) -> tuple[Pose, float]:
 
 
 class Model:
-    """Collects parts and joints; everything is given in the body's frame at rest (x forward, y down)."""
+    """Collects parts and joints, all in the body's rest frame (x forward, y down)."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -137,11 +139,11 @@ class Model:
     def sheet(
         self, rest: Pose, material: Material, joint: int, *, waves: float, lean: float, phase: float
     ) -> None:
-        """A waving cloth whose pole is at x = -1 of its unit box."""
+        """Add a waving sheet, fixed at x = -1 of its unit box."""
         self.add(SHEET, rest, material, joint, 1.0, waves, lean, phase)
 
     def floor(self, rest: Pose, material: Material) -> None:
-        """A flat rectangle, y = 0 of its frame; it throws no shadow."""
+        """Add a flat rectangle, y = 0 of its frame; it casts no shadow."""
         self.add(PLANE, rest, material, -1, casts=False)
 
     def body(
@@ -161,4 +163,49 @@ class Model:
             joints=tuple(self.joints),
             placement=placement,
             motion=motion,
+        )
+
+
+Category = Literal["creature", "person", "flyer", "vehicle", "ball", "thing", "floater", "plant", "flag"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectSpec:
+    """An object before placement in a scene.
+
+    Attributes:
+        model: its parts and joints.
+        noun: its name in captions.
+        colour: name of its main colour.
+        category: class of motions it can make.
+        height_m: height above the ground.
+        radius_m: radius of a ball or of wheels; 0 for others.
+        size: scale of the model, already applied to height and radius.
+    """
+
+    model: Model
+    noun: str
+    colour: str
+    category: Category
+    height_m: float
+    radius_m: float = 0.0
+    size: float = 1.0
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Names of the joints that can be driven."""
+        return frozenset(joint.role for joint in self.model.joints)
+
+    @property
+    def reach_m(self) -> float:
+        """Radius of its footprint on the ground in metres."""
+        rests = [part.rest for part in self.model.parts]
+        return max(
+            float(np.abs(rest[[0, 2], :3]).sum(1).max() + np.abs(rest[[0, 2], 3]).max()) for rest in rests
+        )
+
+    def resized(self, factor: float) -> "ObjectSpec":
+        """A scaled copy."""
+        return replace(
+            self, height_m=self.height_m * factor, radius_m=self.radius_m * factor, size=self.size * factor
         )

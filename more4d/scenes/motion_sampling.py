@@ -1,4 +1,4 @@
-"""Who does what: motions that suit an object where it stands, with the facts a caption is made from."""
+"""Random motions suited to an object and its position, and captions composed from the resulting actions."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from more4d.scenes.environment import Terrain
+from more4d.scenes.modelling import ObjectSpec
 from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
-from more4d.scenes.object_spec import ObjectSpec
+from more4d.scenes.scene import Action
 
 Random = np.random.Generator
 DIRECTIONS: dict[str, tuple[float, float]] = {
@@ -20,13 +21,13 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where an object stands.
+    """Position of an object.
 
     Attributes:
-        foot: the point of the stage below its middle.
-        heading: angle its nose points to; 0 right, pi / 2 toward the camera.
-        width_m: metres that the picture is wide at its distance.
-        depth_m: its distance from the camera along the view.
+        foot: the point of the scene below its centre.
+        heading: angle of its forward axis; 0 right, pi / 2 toward the camera.
+        width_m: width of the view at its distance, in metres.
+        depth_m: its distance along the viewing direction.
     """
 
     foot: Vector
@@ -36,13 +37,13 @@ class Place:
 
 
 def heading_direction(heading: float) -> str:
-    """The direction a nose points to, as the camera sees it."""
+    """The direction of a heading in the camera's view."""
     x, z = math.cos(heading), -math.sin(heading)
     return max(DIRECTIONS, key=lambda direction: DIRECTIONS[direction][0] * x + DIRECTIONS[direction][1] * z)
 
 
 def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: float | None) -> Vector:
-    """Metres to go: 8 to 25 % of the picture sideways, 15 to 40 % of the distance in depth."""
+    """Displacement in metres: 8 to 25 % of the view's width sideways, 15 to 40 % of the distance in depth."""
     if direction in ("up", "down"):
         size = place.width_m * float(rng.uniform(0.08, 0.2))
         return (0.0, -size if direction == "up" else size, 0.0)
@@ -59,7 +60,7 @@ def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: 
 
 
 def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    """A motion that suits the object."""
+    """A random motion suited to the object."""
     category = spec.category
     if category in ("creature", "person"):
         return _creature(rng, spec, place, terrain)
@@ -187,7 +188,7 @@ def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
         dx, dz = travel[0], travel[2]
         length = math.hypot(dx, dz)
         pivot = (place.foot[0], place.foot[1] - spec.radius_m, place.foot[2])
-        # the axis for which the top of the ball goes ahead: up x travel, with up = -y
+        # the axis for which the top of the ball moves forward: up x travel, with up = -y
         axis = (-dz / length, 0.0, dx / length)
         rotation = BodyRotation(axis=axis, pivot=pivot, turn=length / spec.radius_m)
         return Motion(verb="roll", direction=direction, travel=travel, rotation=rotation)
@@ -210,7 +211,94 @@ def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Mot
 
 
 def _rock(rng: Random, place: Place) -> Motion:
-    """To and fro about the foot, sideways as the camera sees it."""
+    """Rocking about the foot, sideways in the camera's view."""
     swing = float(rng.uniform(0.12, 0.35))
     rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
     return Motion(verb="rock", rotation=rotation)
+
+
+DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
+    "left": ("left", "to the left", "leftward", "toward the left"),
+    "right": ("right", "to the right", "rightward", "toward the right"),
+    "up": ("up", "upward", "into the air"),
+    "down": ("down", "downward"),
+    "toward": ("toward the camera", "towards us", "closer", "forward to the viewer"),
+    "away": ("away from the camera", "away", "into the distance", "away from us"),
+}
+VERB_PHRASES: dict[str, tuple[str, ...]] = {
+    "move": ("moves", "goes", "slides", "glides", "is moving"),
+    "walk": ("walks", "walks", "is walking", "strolls", "goes"),
+    "drive": ("drives", "drives", "is driving", "rolls", "goes"),
+    "reverse": ("backs up", "reverses", "rolls backward"),
+    "roll": ("rolls", "is rolling"),
+    "bounce": ("bounces", "bounces up and down", "is bouncing"),
+    "jump": ("jumps", "jumps up and down", "hops", "is jumping"),
+    "spin": ("spins", "turns around", "rotates", "is spinning"),
+    "sway": ("sways", "sways in the wind", "bends in the wind", "is swaying"),
+    "wave": ("waves", "waves in the wind", "flutters", "is waving"),
+    "run": ("runs", "runs", "is running"),
+    "fly": ("flies", "flies", "is flying", "soars"),
+    "flap": ("flaps its wings", "flaps", "is flapping its wings"),
+    "greet": ("waves a hand", "waves", "raises an arm and waves", "is waving"),
+    "circle": ("circles around", "goes around in a circle", "orbits", "moves in a circle"),
+    "rock": ("rocks from side to side", "sways", "tilts to and fro", "is rocking"),
+    "float": ("floats", "drifts", "is floating"),
+    "nod": ("nods", "nods its head", "moves its head"),
+    "still": ("stays still", "stands still", "does not move"),
+}
+PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
+ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
+
+
+def choose(rng: Random, choices: tuple[str, ...]) -> str:
+    """One of several words."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def object_phrase(rng: Random, action: Action) -> str:
+    """An object with or without its colour: "the red car", "a woman in red"."""
+    coloured = rng.random() < 0.6
+    article = "the" if rng.random() < 0.7 else "a"
+    if action.noun in PEOPLE:
+        return f"{article} {action.noun} in {action.colour}" if coloured else f"{article} {action.noun}"
+    name = f"{action.colour} {action.noun}" if coloured else action.noun
+    if article == "a" and name[0] in "aeiou":
+        article = "an"
+    return f"{article} {name}"
+
+
+def clause(rng: Random, action: Action) -> str:
+    """One action as a clause, its parts in free order."""
+    name, doing = object_phrase(rng, action), choose(rng, VERB_PHRASES[action.verb])
+    if action.direction is None:
+        return f"{name} {doing}"
+    direction = choose(rng, DIRECTION_PHRASES[action.direction])
+    if rng.random() < 0.1 and not doing.startswith("is "):
+        return f"{direction}, {name} {doing}"
+    return f"{name} {doing} {direction}"
+
+
+def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str:
+    """All actions in one sentence, in random order, sometimes with the place and the static objects."""
+    if not any(action.verb != "still" for action in actions):
+        return choose(rng, ALL_STILL)
+    clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]
+    named = place and rng.random() < 0.35
+    if named and rng.random() < 0.7:
+        clauses[-1] += f" {place}"
+    sentence = clauses[0]
+    for following in clauses[1:]:
+        sentence += choose(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
+    if named and not sentence.endswith(place):
+        sentence = f"{place}, {sentence}"
+    choice = rng.random()
+    if choice < 0.06:
+        sentence += choose(
+            rng, (", everything else stays still", " while the rest is still", ", nothing else moves")
+        )
+    elif choice < 0.12:
+        sentence = (
+            choose(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
+            + sentence
+        )
+    return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

@@ -1,4 +1,4 @@
-"""Motions a caption can name, as functions of t in [0, 1]; all of them leave t = 0 untouched."""
+"""Motions that a caption can name, as functions of t in [0, 1]; all are the identity at t = 0."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ Vector = tuple[Number, Number, Number]
 
 @dataclass(frozen=True, kw_only=True)
 class JointSwing:
-    """What the joints of one role do: go to and fro, or turn steadily.
+    """Motion of the joints of one role: an oscillation plus a steady rotation.
 
     Attributes:
-        role: the joints it drives.
-        amplitude: radians to each side of the joint's rest.
-        cycles: swings over the clip.
-        turn: radians turned in all, besides the swing.
+        role: role of the joints.
+        amplitude: amplitude about the rest angle in radians.
+        cycles: oscillations over the clip.
+        turn: total additional rotation in radians.
     """
 
     role: str
@@ -29,14 +29,14 @@ class JointSwing:
 
 @dataclass(frozen=True, kw_only=True)
 class BodyRotation:
-    """Rotation of a whole body about a fixed axis of the stage.
+    """Rotation of a whole body about a fixed axis of the scene.
 
     Attributes:
         axis: unit vector.
-        pivot: a point of the axis at t = 0; it is carried along by the travel.
-        turn: radians turned over the clip.
-        swing: radians of rocking to each side.
-        cycles: rocks over the clip.
+        pivot: a point of the axis at t = 0; it moves with the translation.
+        turn: total rotation in radians.
+        swing: amplitude of rocking in radians.
+        cycles: oscillations over the clip.
     """
 
     axis: Vector
@@ -48,17 +48,17 @@ class BodyRotation:
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """Everything one body does during a clip.
+    """Motion of one body during a clip.
 
     Attributes:
         verb: the kind of motion, a key of the caption's vocabulary.
-        direction: left, right, up, down, toward or away, as the camera sees it; None if it goes nowhere.
-        travel: metres moved over the clip, in the stage's axes.
-        eased: starts and stops softly instead of keeping a constant speed.
+        direction: left, right, up, down, toward or away in the camera's view; None without translation.
+        travel: translation over the clip in metres, in scene axes.
+        eased: ease in and out instead of constant speed.
         hop: (height in metres, hops over the clip).
         rotation: rotation of the whole body.
-        swings: what its joints do.
-        sheet_cycles: waves that run through its sheets over the clip.
+        swings: motions of its joints.
+        sheet_cycles: wave periods of its sheets over the clip.
     """
 
     verb: str = "still"
@@ -75,7 +75,7 @@ STILL = Motion()
 
 
 def progress(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]:
-    """How much of the travel is done."""
+    """Fraction of the translation at each time."""
     return times * times * (3 - 2 * times) if motion.eased else times
 
 
@@ -98,7 +98,7 @@ def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Flo
 
 
 def body_poses(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
-    """Where the motion has carried the body, as stage-to-stage transforms; the identity at t = 0."""
+    """Transforms of the body in the scene; the identity at t = 0."""
     done = progress(motion, times)
     if motion.rotation is None:
         poses = np.tile(np.eye(4), (len(times), 1, 1))
@@ -115,7 +115,7 @@ def body_poses(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarra
 def joint_angles(
     motion: Motion, role: str, phase: float, times: Float[ndarray, " frames"]
 ) -> Float[ndarray, " frames"] | None:
-    """Radians away from rest of a joint, zero at t = 0; None if nothing drives it."""
+    """Angles of a joint relative to t = 0 in radians; None if no swing has its role."""
     for swing in motion.swings:
         if swing.role == role:
             wave = np.sin(2 * np.pi * swing.cycles * times + phase) - np.sin(phase)

@@ -1,13 +1,11 @@
-"""People, robots and birds on two legs; they look along x."""
+"""People, robots and birds on two legs; x points forward."""
 
 import numpy as np
 
 from more4d.scenes.creatures import add_leg
-from more4d.scenes.modelling import ALONG, Model
-from more4d.scenes.object_spec import ObjectSpec
-from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
+from more4d.scenes.modelling import ALONG, Model, ObjectSpec
 from more4d.scenes.rigid_objects import contrast_colour, pick_colour
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, jitter_colour, material, scale_colour
 
 Random = np.random.Generator
 SKINS: tuple[Colour, ...] = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.6, 0.42, 0.3), (0.38, 0.26, 0.19))
@@ -21,7 +19,7 @@ HAIR: tuple[Colour, ...] = (
 
 
 def person(rng: Random) -> ObjectSpec:
-    """Somebody in coloured clothes, adult, child or toy figure, caught in the middle of a step."""
+    """A person in coloured clothes (adult, child or toy figure) in mid-step."""
     name, colour = pick_colour(rng)
     noun, low, high, big = (
         ("man", 1.65, 1.9, 1.0),
@@ -74,7 +72,7 @@ def _add_arm(
     phase: float,
     stride: float,
 ) -> None:
-    """An arm that swings to and fro and can be raised sideways; the one at z > 0 is the one that waves."""
+    """Add an arm that swings and can be raised sideways; the one at z > 0 waves."""
     x, y, z = shoulder
     shirt, flesh = surfaces
     role = "right arm" if z > 0 else "left arm"
@@ -115,7 +113,7 @@ def _add_face(
 
 
 def robot(rng: Random) -> ObjectSpec:
-    """Boxes and tubes on two legs."""
+    """A robot of boxes and tubes."""
     name, colour = pick_colour(rng)
     tall = float(rng.uniform(0.5, 1.6))
     shell = material(
@@ -148,7 +146,7 @@ def robot(rng: Random) -> ObjectSpec:
 
 
 def bird(rng: Random) -> ObjectSpec:
-    """A bird that walks on two legs, or one on the wing."""
+    """A walking or flying bird."""
     kinds = (
         ("chicken", 0.2, 0.16, "brown white black", "orange"),
         ("duck", 0.12, 0.14, "white yellow brown", "orange"),

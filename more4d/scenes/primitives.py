@@ -25,8 +25,8 @@ def intersect(
 ) -> Float[ndarray, " #rays"]:
     """The smallest `t > after` at which each ray meets the surface; infinity where it does not.
 
-    `shape` holds what is left of the form once the unit box is fixed: the taper of a frustum, the height of a
-    capsule's cap, the phase and waves of a sheet. `origin` and `direction` broadcast against each other.
+    `shape` holds the parameters besides the unit box: the taper of a frustum, the height of a capsule's cap,
+    the phase and waves of a sheet. `origin` and `direction` broadcast.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return _INTERSECTIONS[kind](shape, origin, direction, after)
@@ -109,7 +109,7 @@ def _plane(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
 
 
 def sheet_height(shape: Shape, x: ndarray, y: ndarray) -> ndarray:
-    """Displacement of a wave sheet along z: nothing at the pole (x = -1), growing toward the free edge.
+    """Displacement of a waving sheet along z: zero at the fixed edge (x = -1), growing toward the free edge.
 
     `shape` is (amplitude, waves along x, lean along y, phase in radians).
     """

@@ -1,13 +1,17 @@
-"""Which surface every ray of a camera meets: part by part, each only where its box is on the picture."""
+"""Ray casting of a scene: depth and part of every pixel, shadows, and visibility of moving surface points.
+
+Parts are intersected one by one, each only in the image region of its bounding box. Visibility is tested by
+casting a ray at each point that may be occluded.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from more4d.geometry.camera import Camera
-from more4d.scenes.primitives import NO_HIT, intersect
+from more4d.scenes.primitives import CONVEX, NO_HIT, intersect, normals
 from more4d.scenes.scene import Pose, PosedParts
 
 NEAR_M = 0.05
@@ -17,7 +21,7 @@ CORNERS = np.array([[x, y, z, 1.0] for x in (-1, 1) for y in (-1, 1) for z in (-
 
 @dataclass(frozen=True, kw_only=True)
 class RayCamera:
-    """One camera in the stage at one resolution.
+    """A camera in the scene at one resolution.
 
     Attributes:
         scene_to_camera: rigid transform.
@@ -31,7 +35,7 @@ class RayCamera:
 
     @classmethod
     def from_pose(cls, scene_to_camera: Pose, camera: Camera, height: int, width: int) -> "RayCamera":
-        """Rays through the pixel centres of a picture."""
+        """Rays through the pixel centres of an image."""
         x = ((np.arange(width) + 0.5) / width - camera.cx) / camera.fx
         y = ((np.arange(height) + 0.5) / height - camera.cy) / camera.fy
         rays = np.ones((3, height, width), np.float32)
@@ -40,11 +44,11 @@ class RayCamera:
 
     @property
     def centre(self) -> Float[ndarray, " 3"]:
-        """Where the camera is in the stage."""
+        """Position of the camera in the scene."""
         return -self.scene_to_camera[:3, :3].T @ self.scene_to_camera[:3, 3]
 
     def to_scene(self, points: Float[ndarray, "3 points"]) -> Float[ndarray, "3 points"]:
-        """Points of the camera's frame into the stage."""
+        """Transform points from the camera's frame to the scene."""
         turn = self.scene_to_camera[:3, :3].T.astype(np.float32)
         return turn @ points + self.centre.astype(np.float32)[:, None]
 
@@ -60,7 +64,7 @@ def part_transforms(
 def projected_bounds(
     part_to_camera: Float[ndarray, "parts 4 4"], camera: Camera
 ) -> Float[ndarray, "parts 4"]:
-    """(left, top, right, bottom) of each part's box on the picture, 0 to 1; empty if behind the camera."""
+    """(left, top, right, bottom) of each part's box in the image, 0 to 1; empty if behind the camera."""
     corners = np.einsum("pij,cj->pci", part_to_camera[:, :3], CORNERS)
     depth = corners[..., 2]
     safe = np.maximum(depth, NEAR_M)
@@ -128,7 +132,7 @@ def shadow_mask(
     points: Float[ndarray, "3 points"],
     to_sun: Float[ndarray, " 3"],
 ) -> Float[ndarray, " points"]:
-    """1 where something stands between a stage point and the sun, else 0."""
+    """1 where a surface is between a scene point and the sun, else 0."""
     casters = [index for index, part in enumerate(posed.parts) if part.casts]
     result = np.zeros(points.shape[1], np.float32)
     if not casters:
@@ -173,3 +177,87 @@ def _within(plane: ndarray, low: ndarray, high: ndarray) -> ndarray:
         & (plane[1] < high[1])
         & (plane[2] < high[2])
     )
+
+
+TOLERANCE = 2e-3
+
+
+def visibility_mask(
+    posed: PosedParts,
+    ray_camera: RayCamera,
+    depth: Float[ndarray, "height width"],
+    owner: Int[ndarray, "height width"],
+    positions: Float[ndarray, "frames height width 3"],
+) -> Bool[ndarray, "frames height width"]:
+    """Whether each point of frame 0 is the first hit of its ray and inside the image, in every frame.
+
+    Static points can only be occluded by moving parts, on the ray of frame 0; moving points are tested
+    against every part.
+    """
+    frames, height, width = positions.shape[:3]
+    seen = np.ones((frames, height, width), bool)
+    moving = np.array([*posed.moving, False])
+    movers = np.flatnonzero(moving[owner].reshape(-1))
+    nearer = depth * (1 - TOLERANCE)
+    for frame in range(1, frames):
+        part_to_camera, camera_to_part = part_transforms(ray_camera, posed, frame)
+        boxes = projected_bounds(part_to_camera, ray_camera.camera)
+        for part in np.flatnonzero(moving):
+            window = pixel_window(boxes[part], height, width)
+            if window is None:
+                continue
+            rows, columns = window
+            matrix = camera_to_part[part]
+            rays = ray_camera.rays[:, rows, columns].reshape(3, -1)
+            shape = posed.shape(int(part), frame)
+            t = intersect(posed.parts[part].kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays, NEAR_M)
+            seen[frame, rows, columns] &= t.reshape(seen[frame, rows, columns].shape) >= nearer[rows, columns]
+        if movers.size:
+            points = positions[frame].reshape(-1, 3)[movers].T
+            flat = seen[frame].reshape(-1)
+            flat[movers] = _first_hits(
+                posed,
+                frame,
+                ray_camera,
+                points,
+                owner=owner.reshape(-1)[movers],
+                boxes=boxes,
+                camera_to_part=camera_to_part,
+            )
+    return seen
+
+
+def _first_hits(
+    posed: PosedParts,
+    frame: int,
+    ray_camera: RayCamera,
+    points: Float[ndarray, "3 points"],
+    *,
+    owner: Int[ndarray, " points"],
+    boxes: Float[ndarray, "parts 4"],
+    camera_to_part: Float[ndarray, "parts 4 4"],
+) -> Bool[ndarray, " points"]:
+    """Whether camera-frame points of these parts are the first on their rays."""
+    camera = ray_camera.camera
+    z = np.maximum(points[2], NEAR_M)
+    u, v = camera.fx * points[0] / z + camera.cx, camera.fy * points[1] / z + camera.cy
+    seen = (points[2] > NEAR_M) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
+    rays = points / z
+    for part in range(len(boxes)):
+        left, top, right, bottom = boxes[part]
+        chosen = np.flatnonzero(seen & (u >= left) & (u <= right) & (v >= top) & (v <= bottom))
+        if not chosen.size:
+            continue
+        kind, shape, matrix = posed.parts[part].kind, posed.shape(part, frame), camera_to_part[part]
+        own = owner[chosen] == part
+        if kind in CONVEX and own.any():
+            mine = chosen[own]
+            local = matrix[:3, :3] @ points[:, mine] + matrix[:3, 3:]
+            outward = normals(kind, shape, local)
+            seen[mine] &= (outward * (matrix[:3, :3] @ rays[:, mine])).sum(0) < 0
+            chosen = chosen[~own]
+            if not chosen.size:
+                continue
+        t = intersect(kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays[:, chosen], NEAR_M)
+        seen[chosen] &= t >= z[chosen] * (1 - TOLERANCE)
+    return seen & (owner != SKY)

@@ -1,4 +1,4 @@
-"""A scene becomes data: image, depth, exact tracks and visibility; or a film from any camera path."""
+"""Rendering of scenes: image, depth, exact tracks and visibility, or a video from any camera path."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,24 +11,22 @@ from torch import Tensor
 
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks
-from more4d.scenes.postprocess import postprocess
 from more4d.scenes.primitives import SHEET, sheet_height
-from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays
+from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays, visibility_mask
 from more4d.scenes.scene import Action, PosedParts, Scene, pose_scene
-from more4d.scenes.shading import shade
-from more4d.scenes.visibility import visibility_mask
+from more4d.scenes.shading import postprocess, shade
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneClip:
-    """What training needs of a scene.
+    """A rendered scene with ground truth.
 
     Attributes:
         tracks: positions of every pixel of frame 0 in every frame, image, visibility, camera, caption.
-        depth: of frame 0; valid everywhere, the sky lies on a far dome.
-        object_ids: which object each pixel shows, 0 for background.
-        actions: what the objects do.
-        caption: the same in words.
+        depth: depth of frame 0; valid everywhere, the sky is on a distant dome.
+        object_ids: object of each pixel, 0 for background.
+        actions: actions of the objects.
+        caption: the actions as text.
     """
 
     tracks: PointTracks
@@ -68,20 +66,20 @@ def render_clip(
     visibility: Literal["exact", "none"] = "exact",
     finish: bool = True,
 ) -> SceneClip:
-    """Photograph a scene and follow every pixel.
+    """Render the first frame of a scene and the exact tracks of its pixels.
 
     Args:
         scene: from `sample_scene`.
-        height: of the picture; another aspect than the scene's own stretches pixels, as the camera says.
-        width: of the picture.
-        frames: of the clip, which always lasts the whole motion.
-        fps: written into the tracks.
-        visibility: "exact" tests every point in every frame against the true surfaces; "none" (faster) calls
-            every point visible.
-        finish: whether the camera's exposure, blur, noise and blocks are added; `render_video` does the same.
+        height: height of the image; another aspect ratio than the scene's gives non-square pixels.
+        width: width of the image.
+        frames: number of frames; the clip always covers the whole motion.
+        fps: frame rate stored in the tracks.
+        visibility: "exact" tests every point in every frame against the surfaces; "none" (faster) marks every
+            point visible.
+        finish: whether to simulate the camera (exposure, blur, noise, blocks), as in `render_video`.
 
     Raises:
-        ValueError: no frame or no pixel is asked for.
+        ValueError: the number of frames or pixels is 0.
     """
     posed = pose_scene(scene, clip_times(frames))
     ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, height, width)
@@ -111,7 +109,7 @@ def render_clip(
 
 
 def render_image(scene: Scene, *, height: int, width: int) -> Float[Tensor, "height width 3"]:
-    """The first picture of a scene alone, in [0, 1]; of any size, as a camera of more pixels takes it."""
+    """The first frame of a scene in [0, 1], at any resolution."""
     return render_clip(scene, height=height, width=width, frames=1, visibility="none").tracks.colours
 
 
@@ -124,7 +122,7 @@ def render_video(
     camera_path: CameraPath | None = None,
     finish: bool = True,
 ) -> SceneVideo:
-    """Film a scene from the photo's camera, or along another path; the first film begins with the photo.
+    """Render a video from the photo's camera (its first frame is the photo), or along another path.
 
     Raises:
         ValueError: the path has another number of frames.
@@ -168,7 +166,7 @@ def _ids(posed: PosedParts, owner: ndarray) -> Int[ndarray, "height width"]:
 def trace_points(
     scene: Scene, posed: PosedParts, ray_camera: RayCamera, depth: ndarray, owner: ndarray
 ) -> Float[ndarray, "frames height width 3"]:
-    """Where every surface point of frame 0 goes, in the photo's camera; still points stay bitwise still."""
+    """Paths of all surface points of frame 0 in the photo's camera; static points are bitwise constant."""
     frames = posed.to_scene.shape[1]
     height, width = depth.shape
     start = np.moveaxis(ray_camera.rays * depth, 0, -1)
@@ -190,7 +188,7 @@ def trace_points(
 
 
 def apply_sheet_waves(posed: PosedParts, part: int, paths: Float[ndarray, "frames points 3"]) -> None:
-    """Let points of a sheet ride on its waves, in place; other parts are rigid."""
+    """Displace points of a sheet by its waves, in place; other parts are rigid."""
     if posed.parts[part].kind != SHEET:
         return
     for frame in range(1, len(paths)):

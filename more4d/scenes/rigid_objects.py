@@ -1,11 +1,9 @@
-"""Things without a will: balls, boxes, barrels, balloons, trees, flags and the like."""
+"""Rigid and passive objects: balls, boxes, balloons, trees, flags, furniture, plants and the like."""
 
 import numpy as np
 
-from more4d.scenes.modelling import ALONG, Model, shift, stretch
-from more4d.scenes.object_spec import ObjectSpec
-from more4d.scenes.palette import NAMED_COLOURS, jitter_colour, material, scale_colour
-from more4d.scenes.textures import Colour, Material
+from more4d.scenes.modelling import ALONG, Model, ObjectSpec, shift, stretch
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, jitter_colour, material, scale_colour
 
 Random = np.random.Generator
 
@@ -153,3 +151,158 @@ def flag(rng: Random) -> ObjectSpec:
         rest, cloth, -1, waves=float(rng.uniform(0.7, 1.3)), lean=float(rng.uniform(-0.5, 0.5)), phase=phase
     )
     return ObjectSpec(model=model, noun="flag", colour=name, category="flag", height_m=height)
+
+
+def hot_air_balloon(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng)
+    size, lift = float(rng.uniform(1.2, 3.0)), float(rng.uniform(1.0, 4.0))
+    second = contrast_colour(rng, name)
+    coat = material(rng, str(rng.choice(("stripes", "checks", "plain"))), colour, second, tile_m=size * 1.6,
+                    wrap="round", grain=0.1, turned=bool(rng.random() < 0.5))  # fmt: skip
+    basket = material(rng, "plaid", (0.45, 0.3, 0.15), (0.65, 0.48, 0.28), tile_m=size * 0.2)
+    rope = material(rng, "plain", (0.3, 0.25, 0.2), (0.4, 0.35, 0.3), tile_m=1.0)
+    model = Model()
+    low, middle = -lift, -lift - 2.1 * size
+    model.ball((0, middle, 0), (size, size * 1.05, size), coat)
+    model.cone((0, middle + size * 0.45, 0), (0, low - size * 0.75, 0), size * 0.88, size * 0.3, coat)
+    model.box((0, low - size * 0.16, 0), (size * 0.22, size * 0.16, size * 0.22), basket)
+    for x in (-1, 1):
+        for z in (-1, 1):
+            start = (x * size * 0.2, low - size * 0.3, z * size * 0.2)
+            model.limb(start, (x * size * 0.27, low - size * 0.8, z * size * 0.27), size * 0.012, rope)
+    height = lift + 3.15 * size
+    return ObjectSpec(model=model, noun="hot-air balloon", colour=name, category="floater", height_m=height)
+
+
+def cactus(rng: Random) -> ObjectSpec:
+    tall = float(rng.uniform(0.4, 2.0))
+    green = jitter_colour(rng, NAMED_COLOURS["green"])
+    coat = material(rng, "slats", scale_colour(green, 0.5), green, tile_m=tall * 0.4, wrap="round")
+    model = Model()
+    foot = model.hinge("sway", (0, 0, 0), ALONG)
+    thick = 0.12 * tall
+    model.limb((0, 0, 0), (0, -tall + thick, 0), thick, coat, foot)
+    for side in (-1, 1):
+        height, reach = float(rng.uniform(0.3, 0.6)) * tall, side * 0.3 * tall
+        model.limb((0, -height, 0), (reach, -height, 0), thick * 0.6, coat, foot)
+        model.limb((reach, -height, 0), (reach, -height - 0.3 * tall, 0), thick * 0.6, coat, foot)
+    return ObjectSpec(model=model, noun="cactus", colour="green", category="plant", height_m=tall)
+
+
+def flower(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng, "red", "yellow", "pink", "purple", "white", "orange", "blue")
+    tall = float(rng.uniform(0.2, 0.7))
+    petal = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=tall, grain=0.2)
+    heart = material(rng, "gravel", (0.5, 0.35, 0.1), (0.9, 0.7, 0.2), tile_m=tall * 0.3)
+    green = material(rng, "plain", NAMED_COLOURS["green"], (0.1, 0.35, 0.1), tile_m=tall)
+    pot = material(
+        rng, "plain", jitter_colour(rng, (0.65, 0.32, 0.2)), (0.5, 0.25, 0.15), tile_m=tall, wrap="round"
+    )
+    model = Model()
+    model.cone((0, 0, 0), (0, -0.3 * tall, 0), 0.13 * tall, 0.2 * tall, pot)
+    foot = model.hinge("sway", (0, -0.3 * tall, 0), ALONG)
+    top = model.hinge("sway", (0, -0.6 * tall, 0), ALONG, parent=foot)
+    model.limb((0, -0.25 * tall, 0), (0, -0.6 * tall, 0), 0.018 * tall, green, foot)
+    model.limb((0, -0.6 * tall, 0), (0, -0.9 * tall, 0), 0.018 * tall, green, top)
+    for side in (-1, 1):
+        model.ball((side * 0.12 * tall, -0.5 * tall, 0), (0.13 * tall, 0.03 * tall, 0.06 * tall), green, foot,
+                   tilt=-0.5 * side)  # fmt: skip
+    for angle in np.arange(7) * 2 * np.pi / 7:
+        x, y = 0.13 * tall * float(np.cos(angle)), 0.13 * tall * float(np.sin(angle))
+        model.ball(
+            (x, -0.9 * tall + y, -0.01),
+            (0.09 * tall, 0.06 * tall, 0.03 * tall),
+            petal,
+            top,
+            tilt=float(angle),
+        )
+    model.ball((0, -0.9 * tall, -0.02), (0.075 * tall, 0.075 * tall, 0.05 * tall), heart, top)
+    return ObjectSpec(model=model, noun="flower", colour=name, category="plant", height_m=1.1 * tall)
+
+
+def lamp(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng)
+    tall = float(rng.uniform(0.4, 1.6))
+    shade = material(rng, "plain", colour, scale_colour(colour, 0.85), tile_m=tall, grain=0.15)
+    metal = material(rng, "plain", (0.55, 0.5, 0.4), (0.4, 0.38, 0.35), tile_m=tall, gloss=0.6)
+    model = Model()
+    model.cone((0, 0, 0), (0, -0.04 * tall, 0), 0.18 * tall, 0.15 * tall, metal)
+    model.limb((0, -0.04 * tall, 0), (0, -0.7 * tall, 0), 0.025 * tall, metal)
+    model.cone((0, -0.66 * tall, 0), (0, -tall, 0), 0.26 * tall, 0.14 * tall, shade)
+    return ObjectSpec(model=model, noun="lamp", colour=name, category="thing", height_m=tall)
+
+
+def chair(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng)
+    wood = material(rng, "wood", scale_colour(colour, 0.7), colour, tile_m=0.5)
+    cloth = surface_material(rng, colour, contrast_colour(rng, name), 0.4)
+    seat, half = float(rng.uniform(0.4, 0.5)), float(rng.uniform(0.2, 0.26))
+    model = Model()
+    model.box((0, -seat, 0), (half, 0.035, half), cloth)
+    for x in (-1, 1):
+        for z in (-1, 1):
+            model.box((x * half * 0.9, -seat / 2, z * half * 0.9), (0.022, seat / 2, 0.022), wood)
+    model.box((-half * 0.95, -seat - 0.28, 0), (0.025, 0.28, half), cloth)
+    return ObjectSpec(model=model, noun="chair", colour=name, category="thing", height_m=seat + 0.56)
+
+
+def vase(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng)
+    tall = float(rng.uniform(0.2, 0.5))
+    glaze = surface_material(rng, colour, contrast_colour(rng, name), tall, wrap="round")
+    model = Model()
+    model.ball((0, -0.38 * tall, 0), (0.28 * tall, 0.36 * tall, 0.28 * tall), glaze)
+    model.cone((0, 0, 0), (0, -0.2 * tall, 0), 0.16 * tall, 0.24 * tall, glaze)
+    model.cone((0, -0.62 * tall, 0), (0, -0.9 * tall, 0), 0.2 * tall, 0.1 * tall, glaze)
+    model.cone((0, -0.88 * tall, 0), (0, -tall, 0), 0.1 * tall, 0.17 * tall, glaze)
+    return ObjectSpec(model=model, noun="vase", colour=name, category="thing", height_m=tall)
+
+
+def mushroom(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng, "red", "brown", "orange", "white", "purple")
+    tall = float(rng.uniform(0.12, 0.6))
+    cap = material(
+        rng, str(rng.choice(("spots", "plain"))), (0.93, 0.9, 0.85), colour, tile_m=tall * 1.3, wrap="ground"
+    )
+    stem = material(rng, "plain", (0.9, 0.86, 0.78), (0.75, 0.7, 0.6), tile_m=tall)
+    model = Model()
+    model.cone((0, 0, 0), (0, -0.7 * tall, 0), 0.18 * tall, 0.11 * tall, stem)
+    model.ball((0, -0.68 * tall, 0), (0.45 * tall, 0.32 * tall, 0.45 * tall), cap)
+    return ObjectSpec(model=model, noun="mushroom", colour=name, category="thing", height_m=tall)
+
+
+def snowman(rng: Random) -> ObjectSpec:
+    tall = float(rng.uniform(0.6, 1.8))
+    snow = material(rng, "plain", (0.93, 0.94, 0.96), (0.8, 0.83, 0.88), tile_m=tall, grain=0.1)
+    coal = material(rng, "plain", (0.08, 0.08, 0.08), (0.15, 0.15, 0.15), tile_m=1.0)
+    carrot = material(rng, "plain", (0.95, 0.5, 0.1), (0.8, 0.4, 0.1), tile_m=1.0)
+    scarf = material(
+        rng, "plaid", contrast_colour(rng, "white"), contrast_colour(rng, "white"), tile_m=tall * 0.3
+    )
+    model = Model()
+    for height, radius in ((0.24, 0.26), (0.57, 0.19), (0.82, 0.13)):
+        model.ball((0, -height * tall, 0), (radius * tall, radius * tall, radius * tall), snow)
+    model.cone((0, -0.69 * tall, 0), (0, -0.74 * tall, 0), 0.14 * tall, 0.13 * tall, scarf)
+    model.cone((0.12 * tall, -0.82 * tall, 0), (0.28 * tall, -0.81 * tall, 0), 0.03 * tall, 0.004, carrot)
+    for z in (-0.05, 0.05):
+        model.ball((0.115 * tall, -0.87 * tall, z * tall), (0.015 * tall, 0.02 * tall, 0.02 * tall), coal)
+    model.cone((0, -0.92 * tall, 0), (0, -0.94 * tall, 0), 0.15 * tall, 0.15 * tall, coal)
+    model.cone((0, -0.94 * tall, 0), (0, -1.06 * tall, 0), 0.09 * tall, 0.09 * tall, coal)
+    return ObjectSpec(model=model, noun="snowman", colour="white", category="thing", height_m=1.06 * tall)
+
+
+def rocket(rng: Random) -> ObjectSpec:
+    name, colour = pick_colour(rng)
+    tall = float(rng.uniform(0.6, 3.0))
+    print_on = str(rng.choice(("plain", "stripes", "checks")))
+    hull = material(rng, print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
+    paint = material(rng, "plain", colour, scale_colour(colour, 0.8), tile_m=tall, gloss=0.4)
+    lift = float(rng.uniform(0.2, 0.9)) * tall
+    model = Model()
+    model.cone((0, -lift - 0.1 * tall, 0), (0, -lift - 0.65 * tall, 0), 0.13 * tall, 0.13 * tall, hull)
+    model.cone((0, -lift - 0.65 * tall, 0), (0, -lift - tall, 0), 0.13 * tall, 0.01, paint)
+    model.cone((0, -lift, 0), (0, -lift - 0.1 * tall, 0), 0.1 * tall, 0.07 * tall, paint)
+    for x, z in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        size = (0.09 * tall if x else 0.012 * tall, 0.11 * tall, 0.09 * tall if z else 0.012 * tall)
+        model.box((x * 0.18 * tall, -lift - 0.15 * tall, z * 0.18 * tall), size, paint)
+    return ObjectSpec(model=model, noun="rocket", colour=name, category="floater", height_m=lift + tall)

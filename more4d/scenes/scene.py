@@ -1,4 +1,4 @@
-"""What a procedural world is made of, and where its parts are at any time."""
+"""Data structures of a procedural scene, and the poses of its parts over time."""
 
 from dataclasses import dataclass, field
 
@@ -16,14 +16,14 @@ Pose = Float[ndarray, "4 4"]
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """What one object does, in the words the caption is made from.
+    """Action of one object, in the words of the caption.
 
     Attributes:
         object_id: the object's number in `SceneClip.object_ids`.
-        noun: what it is.
+        noun: its name.
         colour: name of its main colour.
-        verb: what it does.
-        direction: left, right, up, down, toward or away, as the camera sees it; None if it goes nowhere.
+        verb: its motion.
+        direction: left, right, up, down, toward or away in the camera's view; None without translation.
     """
 
     object_id: int
@@ -39,11 +39,11 @@ class Part:
 
     Attributes:
         kind: SPHERE, BOX, FRUSTUM, CAPSULE, SHEET or PLANE.
-        shape: the primitive's own numbers.
+        shape: parameters of the primitive.
         rest: from the primitive's unit box to the body's frame, at rest.
-        joint: index of the joint that carries it, -1 for the body itself.
+        joint: index of its joint, -1 for the body itself.
         material: its surface.
-        casts: whether it throws a shadow.
+        casts: whether it casts a shadow.
     """
 
     kind: int
@@ -59,11 +59,11 @@ class Joint:
     """A hinge of a body.
 
     Attributes:
-        role: the name motions drive it by.
-        parent: index of the joint that carries it, -1 for the body itself.
-        pivot: where it is, in the body's frame at rest, metres.
-        axis: unit vector in the body's frame at rest.
-        phase: where in its swing it is at t = 0, radians.
+        role: name by which motions refer to it.
+        parent: index of its parent joint, -1 for the body itself.
+        pivot: position in the body's rest frame in metres.
+        axis: unit vector in the body's rest frame.
+        phase: phase of its oscillation at t = 0 in radians.
         rest: angle at t = 0 in radians.
     """
 
@@ -79,16 +79,16 @@ class Joint:
 class Body:
     """One object, or a piece of scenery (object_id 0).
 
-    Its own frame: x forward (where a nose points), y down, origin on the ground below its middle.
+    Its frame: x forward, y down, origin on the ground below its centre.
 
     Attributes:
         object_id: 0 for scenery.
-        noun: what a caption calls it.
+        noun: its name in captions.
         colour: name of its main colour.
         parts: its primitives.
         joints: its hinges, parents before children.
-        placement: from its frame to the stage at t = 0.
-        motion: what it does.
+        placement: transform from its frame to the scene at t = 0.
+        motion: its motion.
     """
 
     object_id: int
@@ -101,11 +101,11 @@ class Body:
 
     @property
     def reach_m(self) -> float:
-        """Radius of the ground its parts cover, roughly, in metres."""
+        """Approximate radius of its footprint on the ground in metres."""
         return max(0.05, 0.6 * float(np.abs(self.extent()[:, [0, 2]]).mean() * 2))
 
     def extent(self) -> Float[ndarray, "2 3"]:
-        """Smallest and largest coordinates of its parts in its own frame at rest, metres."""
+        """Bounding box of its parts in its rest frame, in metres."""
         rests = np.stack([part.rest for part in self.parts])
         reach = np.abs(rests[:, :3, :3]).sum(2)
         return np.stack([(rests[:, :3, 3] - reach).min(0), (rests[:, :3, 3] + reach).max(0)])
@@ -113,7 +113,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Atmosphere:
-    """Light and air; directions in the stage's frame, colours linear RGB.
+    """Light and atmosphere; directions in the scene's frame, colours in linear RGB.
 
     Attributes:
         to_sun: unit vector toward the light.
@@ -122,9 +122,9 @@ class Atmosphere:
         bounce: colour and strength of the light from below.
         zenith: colour of the sky overhead.
         horizon: colour of the sky at the horizon, and of the fog.
-        clouds: how much of the sky they cover, 0 to 1; negative for a plain backdrop without clouds or sun.
-        cloud_shift: which clouds.
-        fog_m: distance at which the fog has swallowed 63 %.
+        clouds: fraction of the sky covered, 0 to 1; negative for a plain backdrop without clouds or sun.
+        cloud_shift: offset in the cloud texture.
+        fog_m: distance at which fog absorbs 63 %.
         dome_m: radius of the sky about the camera.
         softness: strength of the shadows' blur, in image widths.
     """
@@ -144,15 +144,15 @@ class Atmosphere:
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """What a camera adds to the light: exposure, colour cast, softness, noise, blocks.
+    """Simulated camera processing: exposure, colour cast, blur, noise, compression blocks.
 
     Attributes:
-        seed: of the noise; frame numbers are added to it.
+        seed: seed of the noise; frame numbers are added to it.
         exposure: factor on linear light.
-        contrast: 1 leaves tones alone.
+        contrast: 1 keeps tones unchanged.
         tint: factor per channel.
         vignette: darkening in the corners, 0 to 1.
-        blur_widths: radius of the softness in image widths.
+        blur_widths: radius of the blur in image widths.
         noise: standard deviation.
         compression: 0 for none, 1 for coarse JPEG-like blocks.
     """
@@ -169,17 +169,17 @@ class Finish:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A whole world with its motions.
+    """A scene with its motions.
 
     Attributes:
-        caption: what happens, in words.
-        actions: the same as facts, one per moving object (and per object that is said to stand still).
+        caption: the actions as text.
+        actions: one per moving object (and per object described as standing still).
         camera: intrinsics of the photo.
         bodies: objects and scenery.
-        scene_to_camera: from the stage (x right, y down, z forward, level) to the photo's camera.
-        atmosphere: light and air.
-        finish: what the camera adds.
-        seed: of the world.
+        scene_to_camera: from the scene's frame (x right, y down, z forward, level) to the photo's camera.
+        atmosphere: light and atmosphere.
+        finish: simulated camera processing.
+        seed: seed of the scene.
     """
 
     caption: str
@@ -200,9 +200,9 @@ class PosedParts:
         parts: the parts, in the order of the bodies.
         owners: index of each part's body.
         object_ids: object of each part.
-        to_scene: from each part's unit box to the stage.
-        phases: what the sheets' waves have advanced by, in radians.
-        moving: whether a part moves at all.
+        to_scene: transforms from each part's unit box to the scene.
+        phases: phases of the sheets' waves in radians.
+        moving: whether a part ever moves.
     """
 
     parts: tuple[Part, ...]
@@ -213,7 +213,7 @@ class PosedParts:
     moving: tuple[bool, ...]
 
     def shape(self, part: int, frame: int) -> tuple[float, ...]:
-        """The primitive's numbers at a frame."""
+        """Parameters of the primitive at a frame."""
         chosen = self.parts[part]
         if chosen.kind != SHEET:
             return chosen.shape
@@ -222,12 +222,12 @@ class PosedParts:
 
 
 def pose_scene(scene: Scene, times: Float[ndarray, " frames"]) -> PosedParts:
-    """Where every part of the scene is at `times` (each in [0, 1])."""
+    """Poses of all parts of the scene at `times` in [0, 1]."""
     return pose_bodies(scene.bodies, times)
 
 
 def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> PosedParts:
-    """Where every part of some bodies is at `times`."""
+    """Poses of all parts of the bodies at `times`."""
     parts: list[Part] = []
     owners: list[int] = []
     matrices: list[ndarray] = []
@@ -257,7 +257,7 @@ def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> P
 
 
 def _joint_poses(body: Body, root: ndarray, times: ndarray) -> tuple[list[ndarray], list[bool]]:
-    """Stage poses of a body's joints, and whether each moves against the body."""
+    """Poses of a body's joints in the scene, and whether each moves relative to the body."""
     poses: list[ndarray] = []
     driven: list[bool] = []
     for joint in body.joints:

@@ -1,4 +1,4 @@
-"""Scenes without end: a seed becomes a world, another seed what happens in it."""
+"""Random scenes: one seed determines objects, light and camera, another the motions and the caption."""
 
 import math
 from collections.abc import Callable
@@ -9,18 +9,32 @@ import numpy as np
 
 from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera import Camera
-from more4d.scenes.captions import compose_caption
 from more4d.scenes.creatures import animal
 from more4d.scenes.environment import Terrain, build_atmosphere, build_finish, build_terrain
 from more4d.scenes.held_out import is_held_out_colour, is_held_out_motion, is_training_seed
-from more4d.scenes.modelling import shift, stretch, turn_x, turn_y, turn_z
-from more4d.scenes.motion_sampling import Place, sample_motion
+from more4d.scenes.modelling import ObjectSpec, shift, stretch, turn_x, turn_y, turn_z
+from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
-from more4d.scenes.object_spec import ObjectSpec
 from more4d.scenes.people import bird, flying_bird, person, robot
-from more4d.scenes.props import cactus, chair, flower, hot_air_balloon, lamp, mushroom, rocket, snowman, vase
 from more4d.scenes.ray_casting import RayCamera, cast_rays
-from more4d.scenes.rigid_objects import ball, balloon, barrel, box, crate, flag, tree
+from more4d.scenes.rigid_objects import (
+    ball,
+    balloon,
+    barrel,
+    box,
+    cactus,
+    chair,
+    crate,
+    flag,
+    flower,
+    hot_air_balloon,
+    lamp,
+    mushroom,
+    rocket,
+    snowman,
+    tree,
+    vase,
+)
 from more4d.scenes.scene import Action, Atmosphere, Body, Finish, Scene, pose_bodies
 from more4d.scenes.vehicles import bus, car, cart, train, truck
 
@@ -59,7 +73,7 @@ OBJECT_BUILDERS: tuple[tuple[Builder, float], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """All of a scene but its motions and its caption."""
+    """A scene without motions and caption."""
 
     camera: Camera
     scene_to_camera: np.ndarray
@@ -70,13 +84,13 @@ class World:
 
 
 def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4 / 3) -> Scene:
-    """A scene that depends on nothing but its arguments; `held_out` says what training scenes never show.
+    """A random scene, a pure function of its arguments; for the held-out set see `held_out`.
 
     Args:
-        seed: of the world: objects, places, light, camera.
-        motion_seed: of the motions and the caption; by default `seed`. The same seed with another motion
-            seed gives the same picture with another story.
-        aspect: width / height of the picture.
+        seed: seed of objects, positions, light and camera.
+        motion_seed: seed of motions and caption; default: `seed`. The same seed with another motion seed
+            gives the same image with other motions.
+        aspect: width / height of the image.
 
     Raises:
         ValueError: the aspect is not a positive number.
@@ -112,12 +126,12 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
 
 
 def count_objects(seed: int, *, aspect: float = 4 / 3) -> int:
-    """How many things the photo of this world shows."""
+    """Number of objects visible in the scene's photo."""
     return len(_build_world(seed, aspect).objects)
 
 
 def _sample_object(rng: Random, seed: int, builder: Builder) -> ObjectSpec:
-    """An object in a colour that the world of this seed may show it in."""
+    """A random object whose colour is allowed for this seed."""
     spec = builder(rng)
     while is_training_seed(seed) and is_held_out_colour(spec.noun, spec.colour):
         spec = builder(rng)
@@ -125,7 +139,7 @@ def _sample_object(rng: Random, seed: int, builder: Builder) -> ObjectSpec:
 
 
 def _motion(rng: Random, seed: int, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    """A motion that suits the object and that the world of this seed may show it with."""
+    """A random motion suited to the object and allowed for this seed."""
     motion = sample_motion(rng, spec, place, terrain)
     while is_training_seed(seed) and is_held_out_motion(spec.noun, motion.verb, motion.direction):
         motion = sample_motion(rng, spec, place, terrain)
@@ -139,7 +153,7 @@ def _body(object_id: int, spec: ObjectSpec, place: Place, motion: Motion) -> Bod
 
 
 def _drop_unseen_objects(world: World) -> World:
-    """The world without the objects that the photo hardly shows: a caption must not speak of them."""
+    """The scene without objects that are hardly visible in the photo, which a caption must not mention."""
     bodies = [_body(index + 1, *pair, STILL) for index, pair in enumerate(world.objects)]
     posed = pose_bodies((world.terrain.scenery, *bodies), np.zeros(1))
     ray_camera = RayCamera.from_pose(world.scene_to_camera, world.camera, PROBE_SIDE, PROBE_SIDE)
@@ -154,7 +168,7 @@ def _drop_unseen_objects(world: World) -> World:
 
 
 def _choose_movers(rng: Random, count: int) -> set[int]:
-    """Mostly the main object, often others as well, sometimes nobody."""
+    """Indices of the moving objects: mostly the main one, often others as well, sometimes none."""
     if rng.random() < 0.05:
         return set()
     movers = {index for index in range(count) if rng.random() < 0.5}
@@ -163,7 +177,7 @@ def _choose_movers(rng: Random, count: int) -> set[int]:
 
 @lru_cache(maxsize=1024)
 def _build_world(seed: int, aspect: float) -> World:
-    """Remembered, because a world costs a hundred times what a story in it costs. 11 kB each."""
+    """Cached (11 kB each), because building a scene costs a hundred times as much as sampling motions."""
     rng = numpy_generator("scene", seed, "world")
     builders, weights = zip(*OBJECT_BUILDERS, strict=True)
     chances = np.array(weights) / sum(weights)
@@ -200,7 +214,7 @@ def _build_world(seed: int, aspect: float) -> World:
 def _place(
     rng: Random, specs: list[ObjectSpec], camera: Camera, depth: float, terrain: Terrain
 ) -> list[tuple[ObjectSpec, Place]]:
-    """The first object large and near the middle, the others around it, clear of each other."""
+    """Positions: the first object large and near the centre, the others around it, without overlaps."""
     objects: list[tuple[ObjectSpec, Place]] = []
     taken: list[tuple[float, float, float]] = []
     for index, original in enumerate(specs):
@@ -222,7 +236,7 @@ def _place(
 
 
 def _rescaled(rng: Random, spec: ObjectSpec, view_height_m: float) -> ObjectSpec:
-    """The object if it fills a fair share of a picture of this height, else a toy or a giant of it."""
+    """The object, scaled if it would cover too much or too little of a view of this height."""
     share = spec.height_m / view_height_m
     if 0.14 < share < 0.6:
         return spec
@@ -230,6 +244,6 @@ def _rescaled(rng: Random, spec: ObjectSpec, view_height_m: float) -> ObjectSpec
 
 
 def _heading(rng: Random) -> float:
-    """Mostly sideways, as subjects are photographed, sometimes toward or away from the camera."""
+    """A random heading: mostly sideways, as in photos, sometimes toward or away from the camera."""
     base = float(rng.choice((0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2)))
     return base + float(rng.uniform(-0.45, 0.45))

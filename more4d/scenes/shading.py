@@ -1,12 +1,13 @@
-"""Colour of what the rays met: texture, sun, shadow, sky light, fog."""
+"""Shading of ray hits (texture, sun, shadow, sky light, fog) and simulated camera processing."""
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from more4d.foundation.seeding import numpy_generator
 from more4d.scenes.primitives import SHEET, normals
 from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
-from more4d.scenes.scene import Atmosphere, Part, PosedParts, Scene
+from more4d.scenes.scene import Atmosphere, Finish, Part, PosedParts, Scene
 from more4d.scenes.textures import Material, sample_texture
 
 NEAR_TILE_M = 0.7
@@ -47,7 +48,7 @@ def shade(
     sun = np.zeros(height * width, np.float32)
     lifted = points[:, lit] + facing[:, lit] * (2e-3 * depth.reshape(-1)[lit])
     sun[lit] = 1 - shadow_mask(posed, frame, lifted, to_sun)
-    sun = _blur(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
+    sun = _blur_shadow(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
     half = to_sun.astype(np.float32)[:, None] - views
     half /= np.sqrt((half * half).sum(0)) + 1e-6
     shine = gloss * sun * np.maximum((half * facing).sum(0), 0) ** 24
@@ -148,7 +149,7 @@ def surface_colour(material: Material, u: ndarray, v: ndarray, spread: ndarray) 
         spread / material.tile_m,
     )
     if material.tile_m > NEAR_TILE_M:
-        # a second, finer octave keeps what is close to the camera from looking smeared
+        # a second, finer octave keeps surfaces close to the camera sharp
         _, close = sample_texture(material.pattern, u * DETAIL_SCALE, v * DETAIL_SCALE, spread * DETAIL_SCALE)
         detail = 0.5 * detail + 0.5 * close
     first, second = np.float32(material.colours[0]), np.float32(material.colours[1])
@@ -176,10 +177,71 @@ def _contact_shadow(scene: Scene, posed: PosedParts, frame: int, points: ndarray
     return shade
 
 
-def _blur(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
+def _blur_shadow(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
     """Repeated 3-tap blur with about this radius in pixels."""
     for _ in range(min(round(radius * radius * 2), 6)):
         padded = np.pad(values, 1, mode="edge")
         rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
         values = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
     return values
+
+
+def postprocess(
+    light: Float[ndarray, "height width 3"],
+    owner: Int[ndarray, "height width"],
+    finish: Finish | None,
+    frame: int,
+) -> Float[ndarray, "height width 3"]:
+    """Linear light to display RGB in [0, 1]; without `finish` only edges between parts are smoothed."""
+    light = smooth_edges(light, owner)
+    if finish is None:
+        return np.clip(light, 0, 1) ** np.float32(1 / 2.2)
+    height, width = owner.shape
+    light = light * (np.float32(finish.tint) * np.float32(finish.exposure))
+    if finish.vignette:
+        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+        light *= (1 - np.float32(finish.vignette) * 0.5 * (x * x + y * y))[..., None]
+    radius = finish.blur_widths * width
+    for _ in range(min(round(2 * radius * radius), 4)):
+        light = _blur(light)
+    tone = _blocks(np.clip(light, 0, 1) ** np.float32(1 / 2.2), finish.compression)
+    tone = 0.5 + (tone - 0.5) * np.float32(finish.contrast)
+    if finish.noise:
+        noise = numpy_generator("noise", finish.seed, frame).standard_normal((height, width, 3), np.float32)
+        tone = tone + noise * np.float32(finish.noise)
+    return np.clip(tone, 0, 1)
+
+
+def smooth_edges(
+    light: Float[ndarray, "height width 3"], owner: Int[ndarray, "height width"]
+) -> Float[ndarray, "height width 3"]:
+    """Antialiasing: blend pixels at edges between parts instead of casting several rays."""
+    edge = np.zeros(owner.shape, bool)
+    across = owner[:, 1:] != owner[:, :-1]
+    down = owner[1:] != owner[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    return np.where(edge[..., None], _blur(np.minimum(light, 1)), light)
+
+
+def _blur(image: ndarray) -> ndarray:
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
+    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
+
+
+def _blocks(image: ndarray, strength: float) -> ndarray:
+    """Simulate coarse chroma compression: move 8 x 8 blocks of colour differences toward their means."""
+    if not strength:
+        return image
+    height, width = image.shape[0] // 8 * 8, image.shape[1] // 8 * 8
+    blocks = image[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
+    grey = blocks.mean(-1, keepdims=True)
+    chroma = blocks - grey
+    chroma += (chroma.mean((1, 3), keepdims=True) - chroma) * np.float32(strength)
+    result = image.copy()
+    result[:height, :width] = (grey + chroma).reshape(height, width, 3)
+    return result

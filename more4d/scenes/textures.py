@@ -1,5 +1,8 @@
-"""Procedural textures: tileable tables with mip levels, made once per process, coloured per material."""
+"""Procedural textures (tileable tables with mip levels, computed once per process), named colours and
+materials.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +11,222 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from more4d.foundation.seeding import numpy_generator
-from more4d.scenes.patterns import PATTERNS, SIZE
+
+SIZE = 256
+Random = np.random.Generator
+Table = Float[ndarray, "size size"]
+Pair = tuple[ndarray, ndarray]
+
+
+def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest: float = 2.0) -> Table:
+    """Tileable noise of spectrum 1 / frequency^roughness, uniform in [0, 1].
+
+    A `stretch` below 1 draws it out along y, one above 1 along x.
+    Frequencies below `lowest` are attenuated, so that tiling is not visible.
+    """
+    frequency = np.fft.fftfreq(SIZE) * SIZE
+    fy, fx = np.meshgrid(frequency / stretch, frequency, indexing="ij")
+    distance = np.hypot(fx, fy)
+    magnitude = np.maximum(distance, lowest) ** -roughness * np.minimum(distance / lowest, 1)
+    noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * magnitude).real
+    return flatten_histogram(noise)
+
+
+def flatten_histogram(values: ndarray) -> ndarray:
+    """Replace values by their ranks, spread evenly over [0, 1]."""
+    ranks = np.empty(values.size)
+    ranks[np.argsort(values, axis=None)] = np.linspace(0, 1, values.size)
+    return ranks.reshape(values.shape)
+
+
+def cells(rng: Random, count: int) -> tuple[ndarray, ndarray, ndarray]:
+    """Tileable Voronoi cells: distances to the nearest and second nearest seed in tiles, a value per cell."""
+    grid = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
+    first = np.full((SIZE, SIZE), 9.0, np.float32)
+    second, owner = first.copy(), np.zeros((SIZE, SIZE), np.int32)
+    for index, (x, y) in enumerate(rng.random((count, 2)).astype(np.float32)):
+        dx, dy = np.abs(grid - x), np.abs(grid - y)
+        distance = np.hypot(np.minimum(dx, 1 - dx)[None], np.minimum(dy, 1 - dy)[:, None])
+        closer = distance < first
+        second = np.where(closer, first, np.minimum(second, distance))
+        owner = np.where(closer, index, owner)
+        first = np.where(closer, distance, first)
+    return first, second, rng.random(count)[owner]
+
+
+def blocks(rng: Random, columns: int, rows: int, joint: float, offset: float) -> ndarray:
+    """Bricks, boards or tiles: a value per block, zero in the joints."""
+    x, y = _grid()
+    row = np.floor(y * rows).astype(int)
+    across = x * columns + offset * (row % 2)
+    value = rng.random((rows, columns))[row % rows, np.floor(across).astype(int) % columns]
+    edge_x = np.minimum(across % 1, 1 - across % 1) / columns
+    edge_y = np.minimum((y * rows) % 1, 1 - (y * rows) % 1) / rows
+    return np.where(np.minimum(edge_x, edge_y) < joint, 0.0, 0.35 + 0.65 * value)
+
+
+def _grid() -> Pair:
+    axis = (np.arange(SIZE) + 0.5) / SIZE
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    return x, y
+
+
+def _step(values: ndarray, at: float, width: float) -> ndarray:
+    return np.clip((values - at) / width + 0.5, 0, 1)
+
+
+def _fine(rng: Random) -> ndarray:
+    return fractal_noise(rng, 0.9, lowest=4.0)
+
+
+def _plain(rng: Random) -> Pair:
+    return 0.4 * fractal_noise(rng, 1.6), _fine(rng)
+
+
+def _clouds(rng: Random) -> Pair:
+    return fractal_noise(rng, 2.2, lowest=1.0), _fine(rng)
+
+
+def _earth(rng: Random) -> Pair:
+    return fractal_noise(rng, 1.5), fractal_noise(rng, 0.6, lowest=8.0)
+
+
+def _grass(rng: Random) -> Pair:
+    blades = fractal_noise(rng, 0.7, stretch=2.0, lowest=6.0)
+    return 0.5 * fractal_noise(rng, 1.5, lowest=3.0) + 0.5 * blades, blades
+
+
+def _fur(rng: Random) -> Pair:
+    return 0.5 * fractal_noise(rng, 1.5) + 0.5 * _fine(rng), fractal_noise(rng, 0.9, stretch=0.3, lowest=10.0)
+
+
+def _checks(rng: Random) -> Pair:
+    x, y = _grid()
+    return (np.floor(x * 4) + np.floor(y * 4)) % 2, _fine(rng)
+
+
+def _stripes(rng: Random) -> Pair:
+    return _step(np.abs((_grid()[1] * 4) % 1 - 0.5), 0.25, 0.06), _fine(rng)
+
+
+def _spots(rng: Random) -> Pair:
+    return _step(cells(rng, 30)[0], 0.07, 0.015), _fine(rng)
+
+
+def _patches(rng: Random) -> Pair:
+    return _step(fractal_noise(rng, 2.4), 0.55, 0.08), _fine(rng)
+
+
+def _zebra(rng: Random) -> Pair:
+    x, _ = _grid()
+    return _step(np.sin(2 * np.pi * (x * 6 + 0.8 * fractal_noise(rng, 2.6))), 0.0, 0.4), _fine(rng)
+
+
+def _mesh(rng: Random) -> Pair:
+    first, second, _ = cells(rng, 40)
+    return _step(second - first, 0.03, 0.02), _fine(rng)
+
+
+def _marble(rng: Random) -> Pair:
+    rough = fractal_noise(rng, 1.7)
+    return 0.5 + 0.5 * np.sin(2 * np.pi * (_grid()[0] * 2 + 2.0 * rough)), rough
+
+
+def _wood(rng: Random) -> Pair:
+    rings = fractal_noise(rng, 1.9, stretch=0.12)
+    grain = fractal_noise(rng, 0.9, stretch=0.08, lowest=6.0)
+    return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), grain
+
+
+def _planks(rng: Random) -> Pair:
+    grain = fractal_noise(rng, 1.1, stretch=0.06)
+    return 0.65 * blocks(rng, 6, 1, 0.006, 0.0) + 0.35 * grain, fractal_noise(rng, 0.9, stretch=0.1)
+
+
+def _bricks(rng: Random) -> Pair:
+    return blocks(rng, 4, 10, 0.009, 0.5), _fine(rng)
+
+
+def _tiles(rng: Random) -> Pair:
+    return blocks(rng, 4, 4, 0.006, 0.0), fractal_noise(rng, 1.4)
+
+
+def _stones(rng: Random) -> Pair:
+    first, second, value = cells(rng, 60)
+    detail = 0.5 * _fine(rng) + 0.5 * fractal_noise(rng, 1.7)
+    return np.clip((second - first) * 30, 0, 1) * (0.35 + 0.65 * value), detail
+
+
+def _gravel(rng: Random) -> Pair:
+    first, second, value = cells(rng, 500)
+    return np.clip((second - first) * 60, 0, 1) * value, _fine(rng)
+
+
+def _foliage(rng: Random) -> Pair:
+    first, second, value = cells(rng, 450)
+    rough = fractal_noise(rng, 1.3)
+    return 0.5 * value + 0.5 * rough, np.clip((second - first) * 45, 0, 1) * (0.35 + 0.65 * value)
+
+
+def _leaf_litter(rng: Random) -> Pair:
+    first, second, value = cells(rng, 300)
+    return np.where(value > 0.45, value, 0.3 * fractal_noise(rng, 1.2)), np.clip((second - first) * 40, 0, 1)
+
+
+def _plaid(rng: Random) -> Pair:
+    x, y = _grid()
+    bands = [np.abs((axis * 3) % 1 - 0.5) < 0.2 for axis in (x, y)]
+    return 0.5 * bands[0] + 0.5 * bands[1], _fine(rng)
+
+
+def _ripples(rng: Random) -> Pair:
+    rough = fractal_noise(rng, 2.0)
+    return 0.35 + 0.3 * rough + 0.2 * np.sin(2 * np.pi * (_grid()[1] * 9 + 1.2 * rough)), _fine(rng)
+
+
+def _rust(rng: Random) -> Pair:
+    return _step(fractal_noise(rng, 1.6), 0.75, 0.25), fractal_noise(rng, 1.5)
+
+
+def _rock(rng: Random) -> Pair:
+    cracks = np.abs(fractal_noise(rng, 1.6) - 0.5)
+    return np.clip(cracks * 6, 0, 1) * (0.4 + 0.6 * fractal_noise(rng, 1.8)), fractal_noise(rng, 0.9)
+
+
+def _slats(rng: Random) -> Pair:
+    x, _ = _grid()
+    gaps = np.abs((x * 8) % 1 - 0.5) < 0.42
+    return gaps * (0.5 + 0.5 * fractal_noise(rng, 1.2, stretch=0.06)), fractal_noise(rng, 0.9, stretch=0.1)
+
+
+PATTERNS: dict[str, Callable[[Random], Pair]] = {
+    "plain": _plain,
+    "clouds": _clouds,
+    "earth": _earth,
+    "grass": _grass,
+    "fur": _fur,
+    "checks": _checks,
+    "stripes": _stripes,
+    "spots": _spots,
+    "patches": _patches,
+    "zebra": _zebra,
+    "mesh": _mesh,
+    "marble": _marble,
+    "wood": _wood,
+    "planks": _planks,
+    "bricks": _bricks,
+    "tiles": _tiles,
+    "stones": _stones,
+    "gravel": _gravel,
+    "foliage": _foliage,
+    "leaf litter": _leaf_litter,
+    "plaid": _plaid,
+    "ripples": _ripples,
+    "rust": _rust,
+    "rock": _rock,
+    "slats": _slats,
+}
+
 
 LEVELS = SIZE.bit_length()
 Colour = tuple[float, float, float]
@@ -16,17 +234,17 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a surface looks like.
+    """Appearance of a surface.
 
     Attributes:
-        pattern: name of the texture table, a key of `patterns.PATTERNS`.
+        pattern: name of the texture table, a key of `PATTERNS`.
         colours: the two linear RGB colours the pattern runs between.
         tile_m: side of one repetition of the table, in metres.
         turn: rotation of the pattern on the surface, in radians.
-        shift: where the pattern starts, in tiles.
-        grain: how strongly the fine detail channel lightens and darkens the surface.
-        gloss: strength of the highlight, 0 for chalk.
-        wrap: "box" maps each face flat, "round" wraps around the part's y axis, "ground" looks from above.
+        shift: offset of the pattern in tiles.
+        grain: strength of the detail channel's brightness variation.
+        gloss: strength of the highlight, 0 for matte.
+        wrap: projection: "box" per face, "round" around the part's y axis, "ground" from above.
     """
 
     pattern: str
@@ -41,7 +259,7 @@ class Material:
 
 @lru_cache(maxsize=64)
 def _table(name: str) -> Float[ndarray, "texels 2"]:
-    """All mip levels of one texture, finest first, one after the other."""
+    """All mip levels of one texture, concatenated, finest first."""
     level = np.stack(PATTERNS[name](numpy_generator("texture", name)), -1).astype(np.float32)
     levels = [level.reshape(-1, 2)]
     while level.shape[0] > 1:
@@ -72,3 +290,66 @@ def sample_texture(
     lower = table[bottom + left] * (1 - fx) + table[bottom + right] * fx
     value = upper * (1 - fy) + lower * fy
     return value[:, 0], value[:, 1]
+
+
+NAMED_COLOURS: dict[str, Colour] = {
+    "red": (0.75, 0.09, 0.08),
+    "orange": (0.9, 0.45, 0.08),
+    "yellow": (0.92, 0.78, 0.12),
+    "green": (0.16, 0.5, 0.18),
+    "blue": (0.12, 0.27, 0.7),
+    "purple": (0.45, 0.18, 0.55),
+    "pink": (0.9, 0.5, 0.62),
+    "brown": (0.42, 0.27, 0.16),
+    "black": (0.09, 0.09, 0.1),
+    "white": (0.88, 0.87, 0.85),
+    "grey": (0.5, 0.5, 0.5),
+    "turquoise": (0.15, 0.62, 0.62),
+    "beige": (0.78, 0.68, 0.52),
+}
+
+
+def gamma_to_linear(colour: Colour) -> Colour:
+    """Display RGB to linear light."""
+    red, green, blue = (float(max(channel, 0.0) ** 2.2) for channel in colour)
+    return (red, green, blue)
+
+
+def jitter_colour(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colour:
+    """A display colour close to another one."""
+    shift = rng.normal(0, amount / 2) + rng.normal(0, amount, 3)
+    red, green, blue = (
+        float(np.clip(value + delta, 0.02, 0.95)) for value, delta in zip(colour, shift, strict=True)
+    )
+    return (red, green, blue)
+
+
+def scale_colour(colour: Colour, factor: float) -> Colour:
+    """A lighter or darker display colour."""
+    red, green, blue = (float(np.clip(channel * factor, 0.01, 0.97)) for channel in colour)
+    return (red, green, blue)
+
+
+def material(
+    rng: np.random.Generator,
+    pattern: str,
+    first: Colour,
+    second: Colour,
+    *,
+    tile_m: float,
+    grain: float = 0.35,
+    gloss: float = 0.0,
+    wrap: str = "box",
+    turned: bool = False,
+) -> Material:
+    """A material between two display colours with a random offset of its pattern."""
+    return Material(
+        pattern=pattern,
+        colours=(gamma_to_linear(first), gamma_to_linear(second)),
+        tile_m=tile_m * float(rng.uniform(0.75, 1.35)),
+        turn=float(rng.uniform(0, 2 * np.pi)) if turned else 0.0,
+        shift=(float(rng.random()), float(rng.random())),
+        grain=grain * float(rng.uniform(0.6, 1.4)),
+        gloss=gloss,
+        wrap=wrap,
+    )

@@ -1,18 +1,16 @@
-"""Things on wheels; their noses point along x."""
+"""Vehicles; x points forward."""
 
 import numpy as np
 
-from more4d.scenes.modelling import Model
-from more4d.scenes.object_spec import ObjectSpec
-from more4d.scenes.palette import material, scale_colour
+from more4d.scenes.modelling import Model, ObjectSpec
 from more4d.scenes.rigid_objects import pick_colour
-from more4d.scenes.textures import Material
+from more4d.scenes.textures import Material, material, scale_colour
 
 Random = np.random.Generator
 
 
 def add_wheel(model: Model, rng: Random, x: float, z: float, *, radius: float, wide: float) -> None:
-    """A tyre with a hub and spokes that show it turning."""
+    """Add a tyre with hub and spokes, which make its rotation visible."""
     rubber = material(rng, "plain", (0.12, 0.12, 0.12), (0.2, 0.2, 0.2), tile_m=0.5, wrap="round")
     metal = material(rng, "plain", (0.75, 0.75, 0.75), (0.6, 0.6, 0.6), tile_m=0.5, gloss=0.5)
     joint = model.hinge("wheel", (x, -radius, z))

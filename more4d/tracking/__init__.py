@@ -1,1 +1,1 @@
-"""Floor 3: where every pixel of a video's first frame goes, from the video alone."""
+"""Point trackers: 3-D paths of every pixel of a video's first frame, from video and depth."""

@@ -1,10 +1,10 @@
-"""How the camera moved, told from tracks, and tracks with that motion taken out or put in.
+"""Camera motion estimated from tracks, and tracks with that motion removed.
 
-What stands still in the scene moves in the picture as the camera's motion says. The points of frame 0 are
+Static parts of the scene move in the image by the camera's motion alone. The points of frame 0 are
 known in space; the pose of the camera in frame t is the one that projects most of them to where they are seen
 then (RANSAC over EPnP, refined by least squares). Only the depth of frame 0 enters, so jitter in the depth of
-the other frames does no harm, and errors are counted in pixels. Points on things that move are outliers; when
-they fill most of the picture, their motion is taken for the camera's, as it would be by an eye.
+the other frames does no harm, and errors are counted in pixels. Points on moving objects are outliers; when
+they fill most of the image, their motion is mistaken for the camera's.
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class CameraMotionOptions:
             as much of the picture.
         static_ratio: how much of it, as a share of what the fitted pose explains.
         min_coverage: share of the picture (in 8 x 8 cells) over which the points that agree must be spread;
-            with less the camera is taken to stand still.
+            with less the camera is taken to be static.
     """
 
     inlier_px: float = 1.0
@@ -50,7 +50,7 @@ class CameraMotion:
 
     Attributes:
         world_to_camera: one rigid transform per frame; the world is the camera at frame 0, metres.
-        inlier_share: share of the points asked that agree with the pose, per frame.
+        inlier_share: share of the tested points that agree with the pose, per frame.
     """
 
     world_to_camera: Float[Tensor, "frames 4 4"]
@@ -70,7 +70,7 @@ class CameraDisplacement:
         distance_m: largest distance from where it was in frame 0.
         relative: that distance in depths of the scene (30th percentile of the depth of frame 0).
         angle_deg: largest rotation from frame 0.
-        image_px: how far the median still point is displaced in the picture, in the frame where it is
+        image_px: how far the median static point is displaced in the image, in the frame where it is
             farthest.
     """
 
@@ -83,7 +83,7 @@ class CameraDisplacement:
 def estimate_camera_motion(tracks: PointTracks, options: CameraMotionOptions | None = None) -> CameraMotion:
     """Where the camera was in every frame, from tracks in each frame's own camera.
 
-    A camera that stands still in every frame (see `CameraMotionOptions`) gets identities exactly; one that
+    A camera that is static in every frame (see `CameraMotionOptions`) gets identities exactly; one that
     moves in any is fitted in all.
     """
     position, depth = tracks.camera.project(tracks.positions)
@@ -125,8 +125,8 @@ def fit_pose(
 ) -> tuple[Float[Tensor, "4 4"], float]:
     """The pose that projects most points to their normalised positions, and the share of points it does.
 
-    The same points give the same pose. It is the identity if the camera stands still, or if too few points,
-    or points in too small a part of the picture, agree on anything else.
+    The same points give the same pose. It is the identity if the camera is static, or if too few points,
+    or points in too small a part of the image, agree on anything else.
 
     Args:
         points: metres, in the camera of frame 0.
@@ -244,6 +244,6 @@ def _project_px(points: ndarray, pose: ndarray, matrix: ndarray) -> ndarray:
 
 
 def _coverage(position: ndarray) -> float:
-    """Share of the picture's cells in which there is a point."""
+    """Share of the image's cells in which there is a point."""
     cell = np.clip((position * GRID_CELLS).astype(int), 0, GRID_CELLS - 1)
     return len(np.unique(cell[:, 0] * GRID_CELLS + cell[:, 1])) / GRID_CELLS**2

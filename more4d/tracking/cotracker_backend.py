@@ -1,7 +1,7 @@
 """CoTracker3 (arXiv 2410.11831) behind the tracker interface: 2-D tracks, lifted by depth (CC BY-NC 4.0).
 
 Its offline model sees the whole clip at once and takes points as (frame, x, y) with pixel centres at whole
-numbers; ours are at halves. Every pixel of frame 0 is asked for, some thousands at a time.
+numbers; ours are at halves. Every pixel of frame 0 is a query, some thousands at a time.
 
 The adapter follows the published interface of `cotracker.predictor`. It was tested with a stand-in of that
 interface; neither the package nor its weights could be had where it was written, so it has not been run with

@@ -67,7 +67,7 @@ class DeltaTracker:
         except (OSError, RuntimeError, ValueError, AttributeError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(f"cannot load DELTA from {weights} ({reason})") from error
-        # Its authors load leniently, so tensors nobody asks for are let pass; lacking ones are not.
+        # Its authors load non-strictly: unused tensors are ignored, missing ones are refused.
         if missing:
             raise WeightsError(
                 f"{weights} lacks {len(missing)} tensors of DELTA, the first is '{missing[0]}'"

@@ -23,7 +23,7 @@ class PointTracker(Protocol):
         """Paths of all pixels of frame 0 of a video in [0, 1], on the CPU.
 
         Each frame's positions are in metres in *that frame's own camera*: a camera that moves is not taken
-        out (`camera_motion` does that). Visibility says where a point is really seen; elsewhere its position
+        out (`camera_motion` does that). Visibility marks where a point is really seen; elsewhere its position
         is a guess, but always finite.
 
         Raises:

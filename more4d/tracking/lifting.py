@@ -118,10 +118,10 @@ def align_depths(
 ) -> Float[Tensor, "frames height width"]:
     """Depth whose scale and contrast no longer jump from frame to frame.
 
-    Estimates from single pictures differ by a factor, and by contrast, from frame to frame. What stands still
-    in the scene tells them: the points of frame 0, moved by the camera's `motion`, have a depth that frame t
-    ought to give where they are seen. log depth of frame t is replaced by a log depth + b, with a and b
-    fitted to that robustly; things that move are few and pull little. Frame 0 is not changed. A frame in
+    Estimates from single images differ by a factor, and by contrast, from frame to frame. Static parts
+    of the scene determine both: the points of frame 0, moved by the camera's `motion`, have a depth that
+    frame t should have where they are seen. log depth of frame t is replaced by a log depth + b, with a and b
+    fitted to that robustly; moving objects are few and have little weight. Frame 0 is not changed. A frame in
     which fewer than `MIN_ALIGNED` points are seen takes the fit of the frame before.
     """
     start = camera.unproject_depth(depth_m[0])
@@ -157,7 +157,7 @@ def lift_tracks(
         camera: intrinsics of all frames.
         position: where the pixels of frame 0 are.
         visibility: where they are seen.
-        static: points known to stand still in a frame; with the camera's `motion` that says where they are,
+        static: points known to be static in a frame; with the camera's `motion` that gives their position,
             and no jitter of the depth moves them.
         motion: of the camera.
     """
@@ -183,7 +183,7 @@ def lift_aligned(
     position: Float[Tensor, "frames height width 2"],
     visibility: Bool[Tensor, "frames height width"],
 ) -> PointTracks:
-    """`lift_tracks` after `align_depths`, with the camera's motion told from the positions themselves."""
+    """`lift_tracks` after `align_depths`, with the camera's motion estimated from the positions."""
     motion = motion_from_positions(camera.unproject_depth(depth_m[0]), position, visibility, camera)
     return lift_tracks(
         video, align_depths(depth_m, position, visibility, camera, motion), camera, position, visibility

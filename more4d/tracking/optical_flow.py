@@ -186,7 +186,7 @@ def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor, tolerance: f
 
 
 def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera, tolerance: float) -> Tensor:
-    """Which of the points that agree are also where the depth map says that something of their depth is."""
+    """Which of the consistent points are also where the depth map has a surface at their depth."""
     points = camera.unproject_depth(depth_m[0])
     known, seen = depth_m[0], [paths.consistent[0]]
     for frame in range(1, len(depth_m)):
@@ -194,7 +194,7 @@ def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera, tolerance: f
         expected = torch.where(paths.static[frame], static_camera, known)
         given = sample_depth(depth_m[frame], paths.position[frame], expected)
         farther = (given / expected).log()
-        # What moves may come nearer or go away between sightings; what stands still may not do either.
+        # Moving points may come nearer or recede between sightings; static ones may do neither.
         hidden = torch.where(paths.static[frame], farther.abs() > tolerance, farther < -tolerance)
         seen.append(paths.consistent[frame] & ~hidden)
         known = torch.where(seen[-1], given, known)

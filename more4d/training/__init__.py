@@ -1,1 +1,1 @@
-"""Floor 5: one loop for every task, and the tasks."""
+"""Training: one loop for all tasks, and the tasks."""

@@ -1,4 +1,4 @@
-"""What comes into the loop: batches in the order of the steps; bad samples are named, counted and bounded."""
+"""The batches of the training loop, in the order of the steps; bad samples are named, counted and limited."""
 
 import logging
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from more4d.datasets.skip_bad_samples import CollateLoaded, Loaded, SkipBadSamples
-from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.training.config import LoopConfig
 from more4d.training.runtime import Runtime
@@ -18,15 +18,13 @@ from more4d.training.task import Task
 log = logging.getLogger(__name__)
 BAD_SAMPLES = "bad_samples.jsonl"
 MIN_SEEN = 100
-"""The fraction of bad samples is taken as if at least so many had been seen, or the first bad one would end
-every run.
-"""
+"""Minimum denominator of the fraction of bad samples; else the first bad one would end a run."""
 MAX_NAMED = 5
-"""So many of the last bad samples are named when there are too many."""
+"""Number of the most recent bad samples that the error names."""
 
 
 class StepSampler:
-    """Indices of the batches from step `start` on: part p of step s on rank r is one contiguous run."""
+    """Indices of the batches from step `start` on: each micro batch of a rank is one contiguous range."""
 
     def __init__(self, config: LoopConfig, start: int, rank: int, processes: int) -> None:
         self._config, self._start, self._rank, self._processes = config, start, rank, processes
@@ -42,13 +40,14 @@ class StepSampler:
 
 
 class BatchStream:
-    """The batches of a run from step `start` on, one per part of a step.
+    """The batches of a run from step `start` on, one per micro step.
 
-    Bad samples are listed in `bad_samples.jsonl` of the run's folder, with which a run that goes on begins
-    its count. So many may be bad, over all processes: loop.max_bad_fraction of those seen, or of MIN_SEEN.
+    Bad samples are listed in `bad_samples.jsonl` of the run's folder; a resumed run starts its count from
+    that file. Over all processes at most loop.max_bad_fraction of the samples seen (at least MIN_SEEN) may be
+    bad.
 
     Args:
-        folder: of the run; None: nothing is written.
+        folder: folder of the run; None: nothing is written.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class BatchStream:
         self._batches = iter(_loader(task, config, start, runtime))
 
     def next(self, step: int) -> Any:
-        """The next batch; collective, where there are bad samples.
+        """The next batch. Collective over the processes.
 
         Raises:
-            More4DError: too many samples are bad, or nothing could stand in for one; on every process.
+            More4DError: too many samples are bad, or one has no replacement; raised on every process.
         """
         loaded: Loaded = next(self._batches)
         self._seen += self._per_part
@@ -98,7 +97,7 @@ class BatchStream:
             )
 
     def _previous(self, start: int) -> list[dict[str, Any]]:
-        """Bad samples of the steps that are not taken again."""
+        """Bad samples of the steps before `start`."""
         if self._path is None or not self._runtime.is_main:
             return []
         filter_json_lines(self._path, lambda line: line["step"] <= start)
@@ -106,7 +105,7 @@ class BatchStream:
 
 
 def describe_batch(batch: Any) -> str:
-    """What a batch holds, as far as it says so: names or captions."""
+    """Names or captions of a batch's samples, for messages."""
     texts = [str(text) for text in getattr(batch, "names", None) or getattr(batch, "captions", None) or ()]
     return "; ".join(text or "(no caption)" for text in texts) or type(batch).__name__
 
@@ -125,7 +124,7 @@ def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> Dat
         batch_sampler=StepSampler(config, start, runtime.rank, runtime.processes),
         collate_fn=CollateLoaded(task.collate),
         num_workers=config.workers,
-        # A server that forks would hear signals, too, and its end would be taken for that of the workers.
+        # With "forkserver" the server would receive the signals, too; its exit would look like the workers'.
         multiprocessing_context="spawn" if config.workers else None,
         prefetch_factor=4 if config.workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
@@ -133,8 +132,8 @@ def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> Dat
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal and a cluster's SIGTERM every process of a job, but only the
-    training process saves and ends the others.
+    """Ignore Ctrl-C (sent to every process of a terminal) and SIGTERM (sent to every process of a cluster
+    job): only the training process saves a checkpoint and ends the workers.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

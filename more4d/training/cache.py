@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from more4d.datasets.batch import LatentBatch
 from more4d.datasets.latent_cache import CacheHeader, LatentCache
-from more4d.datasets.latents import LatentBatch
 from more4d.datasets.skip_bad_samples import SkipBadSamples
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError, InputError, More4DError
@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
-    """How a cache is made.
+    """Options of a latent cache.
 
     Attributes:
         config: the training configuration whose task and data are encoded.
         overrides: `key.sub=value`, applied over the file.
         output: folder of the cache.
-        samples: how many samples of the data set; 0: an epoch of it, `variations` times.
-        variations: how many crops and mirrorings of each clip, where `samples` is 0.
-        workers: processes.
-        per_file: samples in a file.
+        samples: number of samples; 0: `variations` epochs of the data set.
+        variations: augmentations (crop, flip) of each clip, if `samples` is 0.
+        workers: number of processes.
+        per_file: samples per file.
         dtype: precision of what is stored.
         device: where the encoders run.
     """
@@ -54,10 +54,10 @@ class CacheOptions:
 
 
 def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
-    """Make a cache, or go on making it; yields (samples done, samples in all) after each file.
+    """Make a cache or resume making it; yields (samples done, samples in total) after each file.
 
     Raises:
-        ConfigError: the task cannot be trained from a cache, or the data set does not say how long it is.
+        ConfigError: the task cannot be trained from a cache, or the data set has no length.
         InputError: the folder holds another cache, or a sample cannot be read.
     """
     config = load_config(TrainConfig, options.config, list(options.overrides))
@@ -94,7 +94,7 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
 
 
 def open_task(options: CacheOptions) -> GeneratorTask:
-    """The task whose encoders are asked, without the generator that is trained on what they say."""
+    """The task with its encoders only; the generator, which trains on their outputs, is not built."""
     config = load_config(TrainConfig, options.config, list(options.overrides))
     kind = task_type(config.task)
     if not issubclass(kind, GeneratorTask):
@@ -122,7 +122,7 @@ def _samples_per_epoch(data: object) -> int:
 def _encode(
     options: CacheOptions, cache: LatentCache, task: GeneratorTask, missing: list[int]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Make the missing files; yields the number of each as it is done, and its bad samples."""
+    """Encode the missing files; yields the number of each finished file and its bad samples."""
     if options.workers <= 1:
         for number in missing:
             yield number, write_file(cache, task, number, options.device)
@@ -141,18 +141,18 @@ def _encode(
         except BaseException:
             for future in waiting:
                 future.cancel()
-            for process in active_children():  # a file takes minutes: nobody waits for it after Ctrl-C
+            for process in active_children():  # a file takes minutes: do not wait for it after Ctrl-C
                 process.terminate()
             raise
 
 
 @torch.no_grad()
 def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> list[str]:
-    """Encode and write one file of a cache, group by group; returns what was said of bad samples, for each of
-    which another stands in.
+    """Encode and write one file of a cache, group by group; returns a message for each bad sample, which
+    another sample replaces.
 
     Raises:
-        InputError: nothing could stand in for a bad sample.
+        InputError: a bad sample has no replacement.
     """
     data, header = SkipBadSamples(task.pixel_dataset(), task.options.seed), cache.header
     samples: list[LatentBatch] = []
@@ -179,11 +179,11 @@ _device = "cpu"
 
 
 def _init_worker(options: CacheOptions) -> None:
-    """In a new process: open the encoders once, for all files this process will make."""
+    """Initialise a worker process: open the encoders once, for all files it will write."""
     global _task, _device
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes; the first one ends the others
+    )  # Ctrl-C is sent to all processes; the main process ends the others
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
     _task, _device = open_task(options), options.device
 

@@ -1,30 +1,219 @@
-"""The training state to and from checkpoints that any number of processes can go on from.
+"""Checkpoints of the training state; any number of processes can resume from them.
 
-Tensors are stored by name: `weight/...` and `buffer/...` of the module, `average/...`, and
-`optimiser/.../exp_avg` and so on.
+    FOLDER/step-00000100/state.json                        metadata, and size and checksum of every shard
+    FOLDER/step-00000100/part-00000-of-00002.safetensors   tensors by name, written by process 0 of 2
+
+Every process writes its shard into a hidden folder; when all are on disk, one process adds `state.json` and
+renames the folder. A process killed at any moment leaves at most a hidden folder, which is never read. A
+shard holds whole tensors, so that a run with another number of processes can read it. Names: `weight/...` and
+`buffer/...` of the module, `average/...`, and `optimiser/.../exp_avg` and so on.
 """
 
+import json
 import logging
-from collections.abc import Iterator
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoints import Checkpoint, CheckpointFolder, LazyTensors
+from more4d.files.atomic import default_permissions
+from more4d.foundation.config import with_current_paths
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.foundation.renamed import with_current_paths
-from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.runtime import Runtime
-from more4d.training.sharding import MOMENTS, STEP, Sharding
+from more4d.training.optim import ExponentialMovingAverage
+from more4d.training.runtime import MOMENTS, STEP, Runtime, Sharding
 
 log = logging.getLogger(__name__)
 
 
+FORMAT, VERSION = "more4d-checkpoint", 1
+METADATA_FILE = "state.json"
+PREFIX = "step-"
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A complete checkpoint.
+
+    Attributes:
+        step: number of steps taken.
+        metadata: further JSON values.
+        shards: its files.
+    """
+
+    step: int
+    metadata: dict[str, Any]
+    shards: tuple[Path, ...]
+
+    @contextmanager
+    def open(self) -> Iterator["LazyTensors"]:
+        """The tensors by name; each is read on access."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(safetensors.safe_open(part, "pt")) for part in self.shards]
+            yield LazyTensors(files)
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Tensors by name, read from disk on access."""
+
+    def __init__(self, files: list[Any]) -> None:
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class CorruptCheckpointError(WeightsError):
+    """A checkpoint whose content differs from what was written."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    Args:
+        folder: their folder; nothing else in it may have a name that begins with "step-".
+        keep_last: number of newest checkpoints to keep.
+        keep_every: checkpoints at multiples of this step are never deleted; 0: none.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_every: int = 0) -> None:
+        if keep_last < 1:
+            raise ValueError(f"at least the newest checkpoint is kept, got keep_last {keep_last}")
+        self.folder, self._keep_last, self._keep_every = folder, keep_last, keep_every
+
+    def begin(self, step: int) -> None:
+        """Create the hidden folder of a checkpoint. One process calls this while the others wait."""
+        for leftover in self.folder.glob(f".{PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._pending(step).mkdir(parents=True)
+
+    def write_shard(self, step: int, rank: int, processes: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the shard of process `rank`; every process calls this."""
+        path = self._pending(step) / f"part-{rank:05d}-of-{processes:05d}.safetensors"
+        with default_permissions(path):
+            safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+        _fsync(path)
+
+    def commit(self, step: int, metadata: Mapping[str, Any]) -> None:
+        """Publish the checkpoint when all shards are written; then delete those that need not be kept."""
+        pending, final = self._pending(step), self._final(step)
+        shards = {path.name: _fingerprint(path) for path in sorted(pending.glob("part-*"))}
+        whole = {"format": FORMAT, "version": VERSION, "step": step, "parts": shards, "facts": dict(metadata)}
+        (pending / METADATA_FILE).write_text(json.dumps(whole, indent=1))
+        _fsync(pending / METADATA_FILE)
+        _fsync(pending)
+        if final.exists():  # damaged, or training would have resumed from it
+            final.rename(self.folder / f".{final.name}.broken")
+        pending.rename(final)
+        _fsync(self.folder)
+        self._delete_old()
+
+    def latest(self) -> Checkpoint | None:
+        """The newest complete checkpoint; None if there is none.
+
+        A damaged one is named in a warning and renamed, so that it does not count among those to keep; then
+        the previous one is tried.
+
+        Raises:
+            WeightsError: all checkpoints are damaged, or the newest has a newer format.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self.at(step, verify=True)
+            except CorruptCheckpointError as error:
+                log.warning("%s; it is put aside, and the one before it is tried", error)
+                self._final(step).rename(self.folder / f"broken-{step:08d}-{secrets.token_hex(4)}")
+        put_aside = len(list(self.folder.glob("broken-*"))) if self.folder.is_dir() else 0
+        if put_aside:
+            raise WeightsError(
+                f"none of the {put_aside} checkpoints in {self.folder} is whole; delete them to start over"
+            )
+        return None
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints, damaged ones included, in ascending order."""
+        names = [path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*")]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def at(self, step: int, *, verify: bool) -> Checkpoint:
+        """The checkpoint of a step; verification reads all of it.
+
+        Raises:
+            WeightsError: it is missing or damaged.
+        """
+        folder = self._final(step)
+        try:
+            whole = json.loads((folder / METADATA_FILE).read_text())
+            if whole["format"] != FORMAT:
+                raise CorruptCheckpointError(f"checkpoint {folder} is not one of this project's")
+            if whole["version"] > VERSION:
+                raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
+            metadata, shards = whole["facts"], tuple(folder / name for name in whole["parts"])
+            for name, fingerprint in whole["parts"].items():
+                if verify and _fingerprint(folder / name) != fingerprint:
+                    raise CorruptCheckpointError(
+                        f"checkpoint {folder} is broken: {name} is not what was written"
+                    )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptCheckpointError(f"checkpoint {folder} is broken: {error}") from error
+        return Checkpoint(step=step, metadata=metadata, shards=shards)
+
+    def _delete_old(self) -> None:
+        for step in self.steps()[: -self._keep_last]:
+            if not (self._keep_every and step % self._keep_every == 0):
+                hidden = self.folder / f".{PREFIX}{step:08d}.old"
+                self._final(step).rename(hidden)  # a kill during deletion then leaves no damaged checkpoint
+                shutil.rmtree(hidden)
+
+    def _pending(self, step: int) -> Path:
+        return self.folder / f".{PREFIX}{step:08d}.partial"
+
+    def _final(self, step: int) -> Path:
+        return self.folder / f"{PREFIX}{step:08d}"
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Size and CRC-32 of a file."""
+    checksum = size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
+    return [size, checksum]
+
+
+def _fsync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """What changes from step to step, how it lies in memory, and the settings that it depends on."""
+    """The state that training changes, how it is sharded, and the settings it depends on."""
 
     module: nn.Module
     sharding: Sharding
@@ -32,18 +221,18 @@ class TrainingState:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Trained parameters, in the same order on every process."""
+        """Trainable parameters, in the same order on every process."""
         return ((name, p) for name, p in self.module.named_parameters() if p.requires_grad)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers that belong to the module's state."""
+        """Persistent buffers of the module."""
         parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         return {name: t for name, t in self.module.state_dict().items() if name not in parameters}
 
 
 def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, runtime: Runtime) -> None:
-    """Store everything that a run needs to go on after `step` steps. Every process calls this, and writes
-    every n-th parameter, n being their number.
+    """Store everything needed to resume after `step` steps. Every process calls this; of n processes each
+    writes every n-th parameter.
     """
     if runtime.is_main:
         folder.begin(step)
@@ -69,14 +258,14 @@ def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, r
 
 
 def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Runtime) -> int:
-    """Restore what `save_checkpoint` wrote, whatever the number of processes then and now.
+    """Restore what `save_checkpoint` wrote; the number of processes may differ.
 
-    Returns the steps already taken; 0 where there is no checkpoint.
+    Returns the number of steps already taken; 0 without a checkpoint.
 
     Raises:
-        WeightsError: all checkpoints are broken, or the newest belongs to another network.
+        WeightsError: all checkpoints are damaged, or the newest belongs to another network.
     """
-    newest = folder.latest() if runtime.is_main else None  # the others need not verify it again
+    newest = folder.latest() if runtime.is_main else None  # verified once, by the main process
     step = runtime.broadcast_from_main(newest.step if newest else 0)
     if step == 0:
         return 0
@@ -100,12 +289,12 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
 
 
 def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
-    """Fill a newly built, unwrapped task with what the newest checkpoint learned: averages, where kept.
+    """Load the weights of the newest checkpoint (the EMA if there is one) into a newly built, unwrapped task.
 
     Returns the checkpoint's step.
 
     Raises:
-        WeightsError: there is no whole checkpoint, or it is of another network.
+        WeightsError: there is no complete checkpoint, or it belongs to another network.
     """
     checkpoint = folder.latest()
     if checkpoint is None:

@@ -10,34 +10,35 @@ from more4d.training.preview import PreviewOptions
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long and how fast to train.
+    """Options of the training loop.
 
     Attributes:
-        steps: optimiser steps in all.
-        batch_size: samples per process, and per part of a step where a step has several.
-        accumulate: parts of a step, whose gradients are averaged.
+        steps: total number of optimiser steps.
+        batch_size: samples per process and micro step.
+        accumulate: micro steps per step, whose gradients are averaged.
         learning_rate: peak learning rate of AdamW.
-        lr_multipliers: multiples of it for the parameters whose names begin so; the longest that fits counts.
-        schedule: what follows the warm-up: "cosine" or "linear" down to `final_fraction`, or "constant".
+        lr_multipliers: factors of the learning rate by prefix of parameter names; the longest matching prefix
+            counts.
+        schedule: decay after the warm-up: "cosine" or "linear" down to `final_fraction`, or "constant".
         warmup_steps: linear rise from 0.
         final_fraction: learning rate at the last step, as a fraction of the peak.
         betas: of AdamW.
         epsilon: of AdamW.
         weight_decay: of AdamW, on matrices only.
-        gradient_clip: largest norm of the gradient.
+        gradient_clip: maximum norm of the gradient.
         ema_decay: of the exponential moving average of the weights; 0 switches it off.
         precision: "no" (float32) or "bf16" (autocast; weights and optimiser stay float32).
-        workers: processes that make batches; 0 makes them in the training process.
+        workers: data loading processes; 0 loads in the training process.
         threads: torch threads of the training process; 0 leaves torch's default.
         save_every: steps between checkpoints.
-        keep_last: newest checkpoints that stay.
-        keep_every: checkpoints at multiples of it stay for good; 0: none does.
+        keep_last: number of newest checkpoints to keep.
+        keep_every: checkpoints at multiples of this step are never deleted; 0: none.
         log_every: steps between log lines.
         tensorboard: also write the journal for tensorboard, into the run's folder.
         wandb: also send the journal to this project of Weights & Biases; empty: do not.
         seed: of initial weights, data order and noise.
-        max_bad_fraction: share of the samples that may be unusable (each is named, and another stands in);
-            a run with more stops. 0: the first one stops it. See training.batches for the first samples.
+        max_bad_fraction: fraction of samples that may be unusable (each is reported and replaced); a run with
+            more stops. 0: the first one stops it. See training.batches for the first samples.
     """
 
     steps: int
@@ -83,8 +84,8 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: which task, its options, the loop's, where the weights go when it is done, and what
-    pictures are made on the way.
+    """A training run: the task, its options, the loop's options, the folder for the exported weights, and the
+    previews made during training.
     """
 
     task: str

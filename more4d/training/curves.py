@@ -1,82 +1,168 @@
-"""Pictures of a training: how the loss fell, and how it fell at each noise level."""
+"""Plots of a training run: the loss over the steps, and the loss per noise level over the run.
 
+matplotlib is imported when a plot is drawn; figures are made without pyplot, so that no global state and no
+display is involved, and the Agg canvas writes the PNG.
+"""
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from more4d.files.plots import COLOURS, Line, save_plot, shade
+from more4d.files.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOSS, NOISE = "loss.png", "loss_per_noise_level.png"
 NOISE_CURVES = 5
-"""Parts of a run whose losses per noise level are compared."""
+"""Number of consecutive parts of the run that the plot over noise levels compares."""
 MAX_POINTS = 700
-"""A longer curve is drawn through the means of its parts."""
+"""Longer curves are reduced to the means of this many consecutive parts."""
 SMOOTHING = 25
-"""The smooth curve is a moving mean over this part of the run."""
+"""The moving mean covers 1 / SMOOTHING of the run."""
+MAX_MARKERS = 24
+"""Curves with at most this many points mark each of them."""
+LOG_RATIO = 20.0
+"""The y axis is logarithmic if all values are positive and their ratio exceeds this."""
+FIGURE_INCHES, DPI = (8.6, 4.8), 100
+
+
+Number = int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a plot; it is interrupted where y is not finite.
+
+    Attributes:
+        label: legend entry; empty: no entry.
+        shade: position in the colour map, 0 (light) to 1 (dark).
+        width: in points.
+    """
+
+    x: Sequence[Number]
+    y: Sequence[Number]
+    label: str = ""
+    shade: Number = 1.0
+    width: Number = 1.6
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"a curve needs as many x as y, got {len(self.x)} and {len(self.y)}")
 
 
 def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
-    """Draw the lines of a journal (`journal.read_journal`) into `folder`; returns the pictures' files.
+    """Plot the lines of a journal (`journal.read_journal`) into `folder`; returns the files written.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    with_loss = [line for line in lines if "loss" in line]
     written = []
+    with_loss = [line for line in lines if "loss" in line]
     if with_loss:
-        written.append(folder / LOSS)
         curves = _loss_curves([line["step"] for line in with_loss], [line["loss"] for line in with_loss])
-        save_plot(written[0], curves, title="Loss", x_label="step", y_label="loss")
-    sorted_by_noise = [line for line in lines if any(line.get("samples_per_noise_level", ()))]
-    if sorted_by_noise:
-        written.append(folder / NOISE)
-        save_plot(
-            written[-1],
-            _noise_curves(sorted_by_noise, first_step=1),
+        figure = plot(curves, title="Loss", x_label="step", y_label="loss")
+        written.append(_save(figure, folder / LOSS))
+    with_levels = [line for line in lines if any(line.get("samples_per_noise_level", ()))]
+    if with_levels:
+        figure = plot(
+            _noise_curves(with_levels),
             title="Loss per noise level",
             x_label="noise level: 0 is clean, 1 is noise",
             y_label="mean loss",
         )
+        written.append(_save(figure, folder / NOISE))
     return written
 
 
-def _loss_curves(steps: list[int], losses: list[float]) -> list[Line]:
+def plot(curves: Sequence[Curve], *, title: str, x_label: str, y_label: str) -> "Figure":
+    """A figure with one pair of axes and the legend beside them.
+
+    Raises:
+        ValueError: no curve has a finite point.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    values = [y for curve in curves for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x + y)]
+    if not values:
+        raise ValueError("there is nothing to plot: no curve has a finite point")
+    figure = Figure(figsize=FIGURE_INCHES, dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    if min(values) > 0 and max(values) > LOG_RATIO * min(values):
+        axes.set_yscale("log")
+    colour_map = colormaps["Blues"]
+    for curve in curves:
+        axes.plot(
+            curve.x,
+            curve.y,
+            label=curve.label or None,
+            color=colour_map(0.35 + 0.6 * curve.shade),  # the lightest third is invisible on white
+            linewidth=curve.width,
+            marker="o",
+            markersize=2.6 * curve.width,
+            markevery=_marked(curve.y),
+        )
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if any(curve.label for curve in curves):
+        figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def _save(figure: "Figure", path: Path) -> Path:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})  # equal data, equal file
+    return path
+
+
+def _marked(y: Sequence[Number]) -> list[int]:
+    """Indices of the points with a marker: all of a short curve, else those without a finite neighbour."""
+    finite = [False, *map(math.isfinite, y), False]
+    if len(y) <= MAX_MARKERS:
+        return list(range(len(y)))
+    return [i for i in range(len(y)) if finite[i + 1] and not finite[i] and not finite[i + 2]]
+
+
+def _loss_curves(steps: list[int], losses: list[float]) -> list[Curve]:
     x, y = np.asarray(steps, float), np.asarray(losses, float)
     reach = len(y) // (2 * SMOOTHING)
     if reach == 0:
-        return [Line(x=x.tolist(), y=y.tolist())]
+        return [Curve(x=x.tolist(), y=y.tolist())]
     smooth = [float(y[max(i - reach, 0) : i + reach + 1].mean()) for i in range(len(y))]
     return [
-        Line(x=_thinned(x), y=_thinned(y), label="as logged", colour=shade(0.1), width=1.0),
-        Line(x=_thinned(x), y=_thinned(np.asarray(smooth)), label="moving mean", colour=COLOURS[0]),
+        Curve(x=_part_means(x), y=_part_means(y), label="as logged", shade=0.0, width=1.0),
+        Curve(x=_part_means(x), y=_part_means(np.asarray(smooth)), label="moving mean"),
     ]
 
 
-def _thinned(values: np.ndarray) -> list[float]:
+def _part_means(values: np.ndarray) -> list[float]:
     return [float(part.mean()) for part in np.array_split(values, min(len(values), MAX_POINTS))]
 
 
-def _noise_curves(lines: Sequence[dict[str, Any]], first_step: int) -> list[Line]:
-    """One curve per part of the run, through the means of the bins that had samples."""
-    parts = [
-        part for part in np.array_split(np.arange(len(lines)), min(NOISE_CURVES, len(lines))) if len(part)
-    ]
-    curves = []
+def _noise_curves(lines: Sequence[dict[str, Any]]) -> list[Curve]:
+    """One curve per part of the run: mean loss in every bin of noise levels that has samples."""
+    parts = np.array_split(np.arange(len(lines)), min(NOISE_CURVES, len(lines)))
+    curves, first_step = [], 1
     for number, part in enumerate(parts):
         members = [lines[index] for index in part]
         counts = np.array([line["samples_per_noise_level"] for line in members], float)
         losses = np.array([[v or 0.0 for v in line["loss_per_noise_level"]] for line in members])
-        seen = counts.sum(0)
-        means = np.where(seen > 0, (losses * counts).sum(0) / np.maximum(seen, 1), np.nan)
+        total = counts.sum(0)
+        # lines weigh by their samples; a bin without samples interrupts the curve
+        means = np.where(total > 0, (losses * counts).sum(0) / np.maximum(total, 1), np.nan)
         last = members[-1]["step"]
         curves.append(
-            Line(
-                x=[(place + 0.5) / len(seen) for place in range(len(seen))],
+            Curve(
+                x=[(bin_index + 0.5) / len(total) for bin_index in range(len(total))],
                 y=means.tolist(),
                 label=f"steps {first_step} to {last}",
-                colour=shade(number / max(len(parts) - 1, 1)),
+                shade=number / max(len(parts) - 1, 1),
             )
         )
         first_step = last + 1

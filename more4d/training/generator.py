@@ -1,24 +1,23 @@
-"""What the tasks of both generators share: where training starts, what they are told, what is kept."""
+"""What the tasks of both generators share: flow matching, initial weights, dropout of conditions, caches."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from more4d.datasets.batch import LatentBatch, pad_text
 from more4d.datasets.latent_cache import LatentClips
-from more4d.datasets.latents import LatentBatch, pad_text
-from more4d.foundation.config import to_mapping
+from more4d.diffusion.flow_matching import DENSITIES, interpolate, sample_sigmas, velocity_target
+from more4d.foundation.config import to_mapping, with_current_paths
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.renamed import with_current_paths
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.preset import LoraFile
-from more4d.training.flow import FlowOptions, random_mask
 from more4d.training.loading import (
     NetworkFile,
     PresetNetworks,
@@ -32,25 +31,120 @@ from more4d.training.loading import (
     require_options,
     with_preset_files,
 )
-from more4d.training.task import Task
+from more4d.training.task import NOISE_LEVELS, Task, mean_per_sample, noise_levels
 from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
 from more4d.weights.lora.writing import write_lora
 from more4d.weights.network_files import save_network
 
+
+@dataclass(frozen=True, kw_only=True)
+class FlowOptions:
+    """Options of flow matching.
+
+    Attributes:
+        shift: see diffusion.timesteps.shift_sigma; above 1 favours high noise levels.
+        density: see diffusion.timesteps.sample_sigmas.
+        text_dropout: probability that a caption is replaced by the empty one, for classifier-free guidance.
+        image_dropout: probability that the photo's latents and CLIP embedding are zeroed; published: 0.02.
+        depth_dropout: probability that the depth map's latents are zeroed.
+        difference: weight of the loss on differences between neighbouring latent frames; published: 0 or
+            0.25.
+    """
+
+    shift: float = 3.0
+    density: str = "uniform"
+    text_dropout: float = 0.1
+    image_dropout: float = 0.0
+    depth_dropout: float = 0.0
+    difference: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.shift > 0 or self.density not in DENSITIES:
+            raise ConfigError(
+                f"flow: shift must be positive and density one of {', '.join(DENSITIES)};"
+                f" got {self.shift} and '{self.density}'"
+            )
+        for name in ("text_dropout", "image_dropout", "depth_dropout", "difference"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"flow: {name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+class FlowSample(NamedTuple):
+    """Noisy latents, their noise levels [b], and the velocity to predict."""
+
+    noisy: Float[Tensor, "b c t h w"]
+    sigma: Float[Tensor, " b"]
+    target: Float[Tensor, "b c t h w"]
+
+
+def add_noise(
+    clean: Float[Tensor, "b c t h w"], options: FlowOptions, generator: torch.Generator
+) -> FlowSample:
+    """Add noise at random levels to clean latents; sampled on the CPU, so that all devices give the same."""
+    sigma = sample_sigmas(len(clean), shift=options.shift, density=options.density, generator=generator)
+    sigma = sigma.to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    return FlowSample(interpolate(clean, noise, sigma), sigma, velocity_target(clean, noise))
+
+
+def random_mask(count: int, rate: float, generator: torch.Generator) -> Bool[Tensor, " b"]:
+    """Mask of `count` samples, each True with probability `rate`; on the CPU."""
+    return torch.rand(count, generator=generator) < rate
+
+
+def zero_where(values: Float[Tensor, "b *shape"], hit: Bool[Tensor, " b"]) -> Float[Tensor, "b *shape"]:
+    """`values` with the samples where `hit` is True set to zero."""
+    kept = (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
+    return values * kept
+
+
+def flow_losses(
+    velocity: Float[Tensor, "b c t h w"],
+    target: Float[Tensor, "b c t h w"],
+    weight: Float[Tensor, "b 1 t h w"],
+    difference: float,
+) -> Float[Tensor, " b"]:
+    """Weighted squared error of each sample in float32, normalised by the batch's mean weight: the mean over
+    samples is the weighted mean over the whole batch.
+
+    `difference` is the weight of the error of differences between neighbouring frames, each weighted by the
+    smaller weight of the two. (The reference takes differences of channels instead.)
+    """
+    error = velocity.float() - target.float()
+    losses = _weighted(error.square(), weight)
+    if difference and error.shape[2] > 1:
+        pairs = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+        losses = (1 - difference) * losses + difference * _weighted(error.diff(dim=2).square(), pairs)
+    return losses
+
+
+def noise_level_metrics(
+    start: FlowSample, velocity: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h w"]
+) -> dict[str, Tensor]:
+    """Noise level and weighted mean squared error of each sample, for the journal's loss per noise level."""
+    squared = (velocity.detach().float() - start.target.float()).square()
+    return {NOISE_LEVELS: noise_levels(start.sigma, mean_per_sample(squared, weight))}
+
+
+def _weighted(values: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h w"]) -> Float[Tensor, " b"]:
+    per_sample = (weight * values).flatten(1).sum(1)
+    return per_sample * (len(values) / (weight.sum() * values.shape[1]).clamp(min=1e-6))
+
+
 CACHE_DEFAULTS = {"clip_image": "photo", "network.behind": "False"}
-"""What a cache was made with that does not say so."""
+"""Settings assumed for caches written before these settings were stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartOptions:
-    """Where training starts.
+    """Initial weights.
 
     Attributes:
-        weights: a network to go on from; None starts from the preset's, or from nothing without a preset.
-        text_grounding: file of a trained prompt reader, or of a 4D-STraG that has one, for a 4D-STraG that shall
-            have it; the weights may be of a network without, or with another.
-        loras: low-rank updates that are merged into these weights first; with the preset's weights, its own.
-        lora: train low-rank updates of these sizes instead of all weights.
+        weights: file of a network; None: the preset's, or random weights without a preset.
+        text_grounding: file of a trained text grounding head, or of a 4D-STraG that has one; it replaces the
+            head of `weights`, if that has any.
+        loras: LoRAs merged into these weights first; with the preset's weights, the preset's LoRA.
+        lora: train a LoRA of these sizes instead of all weights.
     """
 
     weights: NetworkFile | None = None
@@ -61,15 +155,15 @@ class StartOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorOptions(PresetNetworks):
-    """Options of both generators' tasks. Files are ours or as published; a preset names all of them at once.
+    """Options of both generators' tasks. Files may have any known layout; a preset names all of them at once.
 
     Attributes:
-        network: sizes of the generator; None: those of the weights that it starts from.
+        network: sizes of the generator; None: those of its initial weights.
         codec: file of the codec, frozen.
         text: file of the text encoder, frozen.
-        clip: file of CLIP's vision tower, for transformers that take its view of the photo.
+        clip: file of CLIP's vision tower, for transformers conditioned on the photo's CLIP embedding.
         cache: folder of a latent cache to train from, instead of `data` or `clips`.
-        gradient_checkpointing: keep only what enters each block, and compute the rest again on the way back.
+        gradient_checkpointing: keep the input of each block only and recompute the rest in the backward pass.
     """
 
     network: Any = None
@@ -84,7 +178,8 @@ class GeneratorOptions(PresetNetworks):
 
 
 def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
-    """The options with where training starts, if that is the preset's generator, and with its sizes.
+    """The options with the initial weights of the preset's generator, if none are named, and with their
+    sizes.
 
     Raises:
         ConfigError: there are neither sizes nor weights.
@@ -102,7 +197,7 @@ def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
 
 
 class TrainedGenerator:
-    """A generator prepared for training. Not a module: the task holds the network itself."""
+    """A generator prepared for training. It is no module; the task registers the network itself."""
 
     def __init__(self, kind: str, config: STraGConfig | ViSMConfig, start: StartOptions) -> None:
         self.kind, self.start = kind, start
@@ -121,13 +216,14 @@ class TrainedGenerator:
             given = open_text_grounding(start.text_grounding)
             if given.config != config.text_grounding:
                 raise ConfigError(
-                    f"{start.text_grounding} holds a reader of other sizes or sharpness than options.network.text_grounding"
+                    f"{start.text_grounding} holds a text grounding head of another configuration than"
+                    " options.network.text_grounding"
                 )
             self.network.reader.load_state_dict(given.state_dict())
         self._lora_layers = add_lora(self.network, start.lora) if start.lora else []
 
     def export(self, folder: Path, notes: dict[str, str]) -> Path:
-        """Write the network, or the updates alone, as LoRA files name them in the style asked for."""
+        """Write the network, or the LoRA alone with tensor names of the configured style."""
         if self.start.lora:
             path = folder / f"{self.kind}_lora.safetensors"
             updates = trained_lora(self.network, self._lora_layers, self.start.lora)
@@ -142,15 +238,15 @@ class TrainedGenerator:
 
 
 class GeneratorTask(Task):
-    """Flow matching on latents, which come from pixels through frozen encoders, or from a cache of them."""
+    """Flow matching on latents, which frozen encoders make from pixels, or which come from a cache."""
 
     latents: type[LatentBatch]
-    """What the generator is trained on."""
+    """The class of the latents."""
     components: ClassVar[dict[str, str]]
-    """Which part of a preset each option that names a file is for; that of the codec is its own."""
+    """Component of a preset by the option that names its file, without the codec."""
 
     def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
-        """`generator` is whether there is one: to encode a cache none is needed, and it may be large."""
+        """`generator`: whether to build the generator; encoding a cache does not need it."""
         super().__init__()
         self.options = options = resolve_start(with_preset_files(options, self.components), kind)
         require_options(options, "codec", "text")
@@ -172,10 +268,10 @@ class GeneratorTask(Task):
 
     @abstractmethod
     def encode(self, batch: Any) -> LatentBatch:
-        """What frozen (or trained) encoders make of a batch of pixels; a cache holds just this."""
+        """Encode a batch of pixels; a cache stores the result."""
 
     def encoder_files(self) -> dict[str, NetworkFile]:
-        """What `encode` depends on."""
+        """The network files that `encode` depends on."""
         files = {name: getattr(self.options, name) for name in ("codec", "text", "clip")}
         return {name: file for name, file in files.items() if file}
 
@@ -188,11 +284,11 @@ class GeneratorTask(Task):
 
     @torch.no_grad()
     def constants(self) -> dict[str, Tensor]:
-        """What a cache holds beside its samples."""
+        """Tensors that a cache stores once for all samples."""
         return {"empty_text": self.text_encoder.encode_text([""])[0].float().cpu().contiguous()}
 
     def open_frozen(self, name: str) -> nn.Module | None:
-        """The frozen encoder that an option names; None if it names none, or a cache stands in for it."""
+        """The frozen encoder that an option names; None if it names none, or training uses a cache."""
         named = getattr(self.options, name)
         if named is None or self.options.cache:
             return None
@@ -201,10 +297,10 @@ class GeneratorTask(Task):
     def condition_dropout(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
     ) -> Float[Tensor, "b longer dim"]:
-        """Embeddings of captions, some of them replaced by that of the empty one, at random.
+        """Caption embeddings, replaced at random by the embedding of the empty caption.
 
-        No network is asked only because a caption was hit: under ZeRO-3 all processes gather the weights of
-        a network together, and chance strikes them differently.
+        Whether a network runs does not depend on the random mask: under ZeRO-3 all processes gather the
+        weights of a network together, and their masks differ.
         """
         hit = random_mask(len(text), self.options.flow.text_dropout, generator)
         empty = self.null_text()
@@ -242,7 +338,7 @@ class GeneratorTask(Task):
 
 
 def source_settings(options: GeneratorOptions) -> dict[str, str]:
-    """What encoded samples depend on besides the encoders: `clips.frames` and so on; not where they lie."""
+    """Settings besides the encoders that encoded samples depend on (`clips.frames` and so on); no paths."""
     plain = to_mapping(options)
     source = "clips" if plain.get("clips") else "data"
     settings = {
@@ -251,6 +347,8 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
         if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
-    if "background_fill" in (network := plain.get("network") or {}):  # what 4D-ViSM is shown in holes
+    if "background_fill" in (
+        network := plain.get("network") or {}
+    ):  # how holes of 4D-ViSM's input are filled
         settings["network.behind"] = str(network["background_fill"])
     return settings | {name: str(plain[name]) for name in ("moving_threshold", "clip_image") if name in plain}

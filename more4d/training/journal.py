@@ -1,4 +1,6 @@
-"""What is seen of a training: a bar or lines, a file of means, pictures; tensorboard or wandb on demand."""
+"""The record of a training run: progress bar or log lines, journal.jsonl, plots, optionally tensorboard or
+wandb.
+"""
 
 import logging
 import time
@@ -10,12 +12,12 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.optional import require
 from more4d.training.config import LoopConfig
 from more4d.training.curves import draw_curves
-from more4d.training.metric_window import MetricWindow, StepMetrics
 from more4d.training.optim import learning_rate
+from more4d.training.task import MetricWindow, StepMetrics
 
 log = logging.getLogger(__name__)
 NAME = "journal.jsonl"
@@ -24,20 +26,20 @@ BAR = "{desc} {percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt}, {elapsed}, {rem
 
 
 class Journal:
-    """Means over `log_every` steps and all processes, one line of `journal.jsonl` each.
+    """Writes means over `log_every` steps and all processes, one line of `journal.jsonl` each.
 
-    A line holds the step, the mean of every metric over its finite values, NAME_not_finite where it had
-    others, learning_rate, samples_per_s, memory_gib (of the process that held most), bad_samples so far,
-    and of tasks that tell noise levels loss_per_noise_level and samples_per_noise_level, in
-    `window.BINS` equal parts of 0 .. 1.
+    A line holds the step, the mean of every metric over its finite values, NAME_not_finite (number of other
+    values, if any), learning_rate, samples_per_s, memory_gib (maximum over processes), bad_samples so far,
+    and for flow-matching tasks loss_per_noise_level and samples_per_noise_level in `task.BINS` equal bins of
+    0 .. 1.
 
-    On a terminal there is a bar; elsewhere every line is logged.
+    A terminal shows a progress bar; otherwise every line is logged.
 
     Args:
-        start: steps already taken; what the file says beyond them is of a run that was cut off, and goes.
-        samples: per step, over all processes.
-        show: whether this process is the one that tells; the others only count.
-        gather: every process's window, in any order; called by all processes at the same steps.
+        start: steps already taken; lines of later steps, from an interrupted run, are removed.
+        samples: number per step, over all processes.
+        show: whether this process writes; the others only count.
+        gather: returns every process's window, in any order; called by all processes at the same steps.
     """
 
     def __init__(
@@ -66,13 +68,13 @@ class Journal:
             desc="training",
             bar_format=BAR,
             dynamic_ncols=True,
-            disable=None if show else True,  # None: there is a bar on terminals only
+            disable=None if show else True,  # None: a bar on terminals only
         )
         if not self._bar.disable:
             self._open.enter_context(logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]))
 
     def record(self, step: int, step_metrics: StepMetrics, *, memory_gib: float, bad: int) -> None:
-        """Count a step; every `log_every` steps and after the last, tell their means. Collective."""
+        """Count a step; every `log_every` steps and after the last, write the means. Collective."""
         self._window.add(step_metrics, memory_gib)
         self._bar.update()
         if (step + 1) % self._config.log_every == 0 or step + 1 == self._config.steps:
@@ -109,7 +111,7 @@ class Journal:
     def _show_progress(
         self, step: int, means: dict[str, float], facts: dict[str, int | float], left: float
     ) -> None:
-        """The bar's words, or a line; `left` is the time left in seconds."""
+        """Update the bar or log a line; `left` is the remaining time in seconds."""
         non_finite = [f"{name} {value}" for name, value in facts.items() if name.endswith("_not_finite")]
         bad = [f"{facts['bad_samples']} bad samples"] if facts["bad_samples"] else []
         speed = f"{facts['samples_per_s']:.1f} samples/s"
@@ -124,16 +126,14 @@ class Journal:
             self._bar.set_postfix_str(", ".join([*words, *non_finite, *bad, speed, memory]))
 
     def draw(self, *, last: bool) -> None:
-        """Draw the curves of the run so far into its folder; unless it is the last time, once a minute at
-        most.
-        """
+        """Plot the run so far into its folder, at most once a minute unless `last`."""
         now = time.monotonic()
         if self._show and (last or now - self._drawn >= DRAW_SECONDS):
             self._drawn = now
             draw_curves(self._folder, read_journal(self._folder))
 
     def close(self) -> None:
-        """Leave everything written."""
+        """Close the bar and the trackers."""
         self._bar.close()
         self._open.close()
         if self._board:
@@ -143,7 +143,7 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's journal; a last line that a kill cut short is left out."""
+    """The lines of a run's journal, without a last line that a kill cut short."""
     return read_json_lines(folder / NAME)
 
 

@@ -1,4 +1,4 @@
-"""The networks that a task names: by their files, or by a preset whose components they are."""
+"""Loading the networks that a task's options name, by file or by preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from more4d.weights.registry import BUILDERS
 TEXT_GROUNDING_ARCHITECTURE = "prompt-reader"
 
 NetworkFile = Path | ComponentFile
-"""A file of any layout that `networks.layouts` knows, perhaps with options of how to read it."""
+"""A file of any known layout, optionally with configuration values that the file does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class PresetNetworks:
     """Options of a task that may take its networks from a preset.
 
     Attributes:
-        preset: name of a preset (or its YAML file) whose networks stand in wherever no file is named.
-        weights: where the preset's files lie; see `pipelines.preset.find_preset`.
+        preset: name of a preset (or its YAML file) whose networks are used where no file is named.
+        weights: folder of the preset's files; see `pipelines.preset.find_preset`.
     """
 
     preset: str | None = None
@@ -40,11 +40,11 @@ Options = TypeVar("Options", bound=PresetNetworks)
 
 
 def with_preset_files(options: Options, components: Mapping[str, str]) -> Options:
-    """The options with the preset's files where none is named; as they are if no preset is.
+    """The options with the preset's files where none is named; unchanged without a preset.
 
     Args:
-        components: component of the preset by the name of the option that names its file; what a preset has not stays
-            unnamed.
+        components: component of the preset by the option that names its file; options of components that the
+            preset lacks stay None.
 
     Raises:
         ConfigError: there is no such preset.
@@ -59,7 +59,7 @@ def with_preset_files(options: Options, components: Mapping[str, str]) -> Option
 
 
 def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None:
-    """The file of a component in the preset that the options name; None if it has none, or none is named.
+    """The file of a component of the options' preset; None if there is no preset or no such component.
 
     Raises:
         ConfigError: there is no such preset.
@@ -73,7 +73,7 @@ def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None
 
 
 def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...]:
-    """The low-rank updates that a generator has in the preset."""
+    """The LoRA that the preset has for a generator, if any."""
     if options.preset is None and options.weights is None:
         return ()
     preset, folder = find_preset(options.preset, options.weights)
@@ -82,7 +82,7 @@ def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...
 
 
 def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = ()) -> nn.Module:
-    """A network in float32 on the CPU, its low-rank updates merged.
+    """A network in float32 on the CPU, its LoRAs merged.
 
     Raises:
         WeightsError: its file is missing, truncated or of another network.
@@ -95,15 +95,17 @@ def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = (
 
 
 def open_text_grounding(path: Path) -> TextGrounding:
-    """A prompt reader in float32 on the CPU, from a file of its own or out of a 4D-STraG's.
+    """A text grounding head in float32 on the CPU, from its own file or from that of a 4D-STraG.
 
     Raises:
-        WeightsError: the file is missing, truncated or of another network, or its 4D-STraG has no reader.
+        WeightsError: the file is missing, truncated or of another network, or its 4D-STraG has no such head.
     """
     network = load_network(path, {kind: BUILDERS[kind] for kind in (TEXT_GROUNDING_ARCHITECTURE, "strag")})
     reader = network if isinstance(network, TextGrounding) else network.reader
     if reader is None:
-        raise WeightsError(f"{path} holds a 4D-STraG without a prompt reader; give the path of one with it")
+        raise WeightsError(
+            f"{path} holds a 4D-STraG without a text grounding head; give the path of one with it"
+        )
     return reader
 
 
@@ -121,12 +123,12 @@ def network_config(file: NetworkFile, role: str) -> Any:
 
 
 def path_of(file: NetworkFile) -> Path:
-    """Where a network lies."""
+    """The path of a network."""
     return Path(file.file) if isinstance(file, ComponentFile) else file
 
 
 def fingerprint_of(file: NetworkFile) -> str:
-    """A short name for what a network is made of."""
+    """Fingerprint of a network: its weights and the options they are read with."""
     return content_name(path_of(file), _options(file))
 
 
@@ -134,7 +136,7 @@ def require_options(options: PresetNetworks, *names: str) -> None:
     """Refuse options that name neither these files nor a preset.
 
     Raises:
-        ConfigError: says which is missing.
+        ConfigError: names the missing option.
     """
     missing = [name for name in names if getattr(options, name) is None]
     if missing:

@@ -1,7 +1,6 @@
-"""The training loop. It knows nothing of 4-D: a task gives data, loss and files.
+"""The training loop, independent of what is trained: a task defines data, loss and exported files.
 
-Data order and noise are functions of (seed, step, rank), so that a run that stops and starts again is the
-same run.
+Data order and noise are functions of (seed, step, rank), so that a resumed run equals an uninterrupted one.
 """
 
 import logging
@@ -17,18 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.training.batches import BatchStream, describe_batch
-from more4d.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from more4d.training.checkpoint import CheckpointFolder, TrainingState, load_checkpoint, save_checkpoint
 from more4d.training.config import LoopConfig
-from more4d.training.ema import ExponentialMovingAverage
 from more4d.training.journal import Journal
-from more4d.training.metric_window import StepMetrics, step_metrics
-from more4d.training.optim import build_optimiser, set_learning_rate
+from more4d.training.optim import ExponentialMovingAverage, build_optimiser, set_learning_rate
 from more4d.training.runtime import Runtime
-from more4d.training.task import Task
+from more4d.training.task import StepMetrics, Task, step_metrics
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +38,16 @@ def train(
     settings: dict[str, Any] | None = None,
     on_checkpoint: Callable[[int], None] = lambda step: None,
 ) -> bool:
-    """Train `task`, checkpointing into `output`; run again, it goes on where it stopped.
+    """Train `task` with checkpoints in `output`; called again, it resumes from the newest one.
 
-    Returns whether it came to the end: asked to stop (SIGTERM, Ctrl-C), it saves and returns False. What was
-    learned is in the checkpoints (`checkpoint.load_trained`); the task's own weights may be spread over
-    processes by then. `settings` are what the result depends on: a run goes on only with the same. `on_checkpoint` is
-    called on every process after each checkpoint, with its step.
+    Returns whether training is complete: on SIGTERM or Ctrl-C it saves and returns False. The trained weights
+    are in the checkpoints (`checkpoint.load_trained`); those of `task` may be sharded over processes.
+    `settings` are the values that the result depends on: a run resumes only with equal ones. `on_checkpoint`
+    is called on every process after each checkpoint, with its step.
 
     Raises:
         More4DError: the loss or the gradient is not finite, or too many samples are bad.
-        WeightsError: there are checkpoints that cannot be gone on from.
+        WeightsError: there are checkpoints, but training cannot resume from them.
     """
     runtime = runtime or Runtime(config)
     module, optimiser = runtime.prepare(task, build_optimiser(task, config))
@@ -86,7 +82,7 @@ def train(
 
 
 def dry_run(task: Task, config: LoopConfig, runtime: Runtime) -> tuple[float, dict[str, float]]:
-    """Two steps that are not kept: how many seconds the second, warm one takes, and its metrics."""
+    """Take two steps without saving; returns the seconds of the second, warm one and its metrics."""
     module, optimiser = runtime.prepare(task, build_optimiser(task, config))
     batches = BatchStream(task, config, runtime)
     module.train()
@@ -99,7 +95,7 @@ def dry_run(task: Task, config: LoopConfig, runtime: Runtime) -> tuple[float, di
 
 @dataclass(frozen=True, kw_only=True)
 class StepRunner:
-    """Steps of a prepared module and optimiser."""
+    """Takes optimiser steps with a prepared module."""
 
     runtime: Runtime
     module: nn.Module
@@ -107,11 +103,11 @@ class StepRunner:
     config: LoopConfig
 
     def run(self, batches: BatchStream, step: int) -> StepMetrics:
-        """Update the weights once; returns what the step measured on this process.
+        """Update the weights once; returns the step's metrics on this process.
 
         Raises:
-            More4DError: the loss or the gradient is not finite, or too many samples are bad. Nothing was
-                updated, unless DeepSpeed did so with a gradient that was not finite; nothing is saved.
+            More4DError: the loss or the gradient is not finite, or too many samples are bad. No weight has
+                changed (DeepSpeed may have applied a gradient that is not finite), and nothing is saved.
         """
         set_learning_rate(self.optimiser, step, self.config)
         metrics = step_metrics(
@@ -129,7 +125,7 @@ class StepRunner:
 
     def _micro_step(self, batch: Any, step: int, part: int) -> dict[str, Tensor]:
         place = (self.config.seed, step, part, self.runtime.rank)
-        torch.manual_seed(derive_seed("global", *place))  # for layers that draw without a generator
+        torch.manual_seed(derive_seed("global", *place))  # for layers that sample without a generator
         with self.runtime.accumulation_step(self.module):
             metrics = self.module(batch.to(self.runtime.device), torch_generator("noise", *place))
             loss = float(metrics["loss"].detach())
@@ -147,7 +143,7 @@ class StepRunner:
 
 @contextmanager
 def _catch_stop_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and the first SIGINT instead of dying; a second SIGINT interrupts at once."""
+    """Collect SIGTERM and the first SIGINT instead of exiting; a second SIGINT interrupts immediately."""
     stop_signals: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -157,7 +153,7 @@ def _catch_stop_signals() -> Iterator[list[int]]:
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are somebody else's
+    except ValueError:  # only the main thread may set signal handlers
         yield stop_signals
         return
     try:

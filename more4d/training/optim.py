@@ -1,20 +1,21 @@
-"""The optimiser and its learning-rate schedule."""
+"""The optimiser, its learning rate schedule, and the exponential moving average (EMA) of the weights."""
 
 import math
 from collections import defaultdict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
+from more4d.training.runtime import Sharding
 
 LR_MULTIPLIER = "rate"
-"""Key of a parameter group's multiple of the learning rate."""
+"""Key of a parameter group's learning rate factor."""
 
 
 def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW over what requires a gradient; biases, norms and other vectors are not decayed.
+    """AdamW over the trainable parameters; biases, norms and other vectors have no weight decay.
 
     Raises:
         ConfigError: nothing requires a gradient, or a prefix of `lr_multipliers` fits no such parameter.
@@ -45,12 +46,12 @@ def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
 
 
 def optimiser_bytes(module: nn.Module) -> int:
-    """What AdamW keeps of the trained parameters: two moments of each number, in float32."""
+    """Bytes of AdamW's state: two float32 moments per trainable weight."""
     return sum(2 * 4 * p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then as `schedule` says, to `final_fraction` at the last step."""
+    """Learning rate at `step`: linear warm-up, then `schedule` down to `final_fraction` at the last step."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
@@ -63,6 +64,41 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, step: int, config: LoopConfig) -> None:
-    """The learning rate of `step` for every group, times the group's multiple."""
+    """Set the learning rate of `step` in every parameter group, times the group's factor."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, config) * group[LR_MULTIPLIER]
+
+
+class ExponentialMovingAverage:
+    """EMA of the trainable weights in float32.
+
+    The decay at step n is min(decay, (1 + n) / (10 + n)), low at first so that the initial weights do not
+    dominate. Each process averages its own shard of a weight.
+    """
+
+    def __init__(self, module: nn.Module, sharding: Sharding, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        self.decay, self._sharding = decay, sharding
+        self.updates = 0
+        self.average = {
+            name: sharding.local(parameter).detach().float().clone()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for name, parameter in module.named_parameters():
+            if name in self.average:
+                self.average[name].lerp_(self._sharding.local(parameter).detach().float(), 1 - decay)
+
+    def full(self, name: str, parameter: nn.Parameter) -> Tensor:
+        """The average of a weight, gathered on the CPU. Collective."""
+        return self._sharding.full(parameter, self.average[name])
+
+    def set_full(self, name: str, parameter: nn.Parameter, average: Tensor) -> None:
+        """The inverse of `full`."""
+        self.average[name] = self._sharding.shard(parameter, average).float().clone()

@@ -1,4 +1,4 @@
-"""Pictures of what a network can do while it is still being trained, made by the pipeline that users call."""
+"""Previews during training: contact sheets of pipeline results with the current weights."""
 
 import shutil
 import tempfile
@@ -19,13 +19,13 @@ from more4d.runs.job import Job, check, check_files
 from more4d.training.task import Task
 
 COMPONENT_NAMES = {"text_encoder": "text"}
-"""Names of exported files that differ from the part of a preset they play."""
+"""Component of a preset by the name of an exported file, where the two differ."""
 LORA = "_lora"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewPhoto:
-    """A photo, and what shall happen in it."""
+    """A photo and a prompt."""
 
     image: Path
     prompt: str
@@ -33,15 +33,15 @@ class PreviewPhoto:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewOptions:
-    """Which pictures, and how often.
+    """Inputs and frequency of previews.
 
     Attributes:
-        photos: what the pictures are made from, always with the same seed.
+        photos: photos with prompts.
         every: checkpoints between previews; the last step always has one.
-        preset: whose other networks are used, by name; see `pipelines.preset.find_preset`.
-        weights: where the preset's files lie, or a folder that says which preset it is.
-        cameras: camera paths.
-        seed: of everything random in them.
+        preset: name of the preset that provides the other networks; see `pipelines.preset.find_preset`.
+        weights: folder of the preset's files, or a folder with a preset.yaml.
+        cameras: names of camera paths.
+        seed: random seed, the same for every preview.
     """
 
     photos: tuple[PreviewPhoto, ...]
@@ -56,7 +56,7 @@ class PreviewOptions:
             raise ConfigError("preview: name at least one photo, and every must be at least 1")
 
     def jobs(self) -> list[Job]:
-        """What is made.
+        """One job per photo.
 
         Raises:
             InputError: a photo is missing, or a camera path unknown.
@@ -82,7 +82,7 @@ class PreviewOptions:
 def make_preview(
     task: Task, options: PreviewOptions, folder: Path, step: int, device: str | torch.device = "cpu"
 ) -> list[Path]:
-    """One sheet per photo, `step-000100_1_goat.png`, made with the networks of `task` as they are now.
+    """Write one sheet per photo, `step-000100_1_goat.png`, with the current networks of `task`.
 
     Raises:
         InputError: a photo cannot be used, or the folder cannot be written to.
@@ -110,7 +110,7 @@ def models_with(
     """The networks of a preset (see `find_preset`), some of them replaced by exported ones.
 
     Raises:
-        ConfigError: no part of a preset goes by the name of an exported file.
+        ConfigError: an exported file is no component of a preset.
         WeightsError: a file of the preset is missing.
     """
     found, folder = find_preset(preset, weights)

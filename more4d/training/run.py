@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.config import from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed
-from more4d.training.checkpoint import load_trained
+from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train
 from more4d.training.optim import optimiser_bytes
@@ -25,16 +24,16 @@ log = logging.getLogger(__name__)
 
 TASKS = {
     "depth": "depth:DepthTask",
-    "text": "text:TextTask",
+    "text": "tiny_encoders:TextTask",
     "tiny-trajectory": "tiny_trajectory:TinyTrajectoryTask",
     "strag": "strag:STraGTask",
-    "tiny-features": "tiny_features:TinyFeaturesTask",
+    "tiny-features": "tiny_encoders:TinyFeaturesTask",
     "tiny-strag": "tiny_strag:TinySTraGTask",
     "tiny-video": "tiny_video:TinyVideoTask",
     "trajectory-vae": "trajectory_vae:TrajectoryVaeTask",
     "vism": "vism:ViSMTask",
 }
-"""Where each task lives, under more4d.training.tasks; only the one asked for is imported."""
+"""Module and class of each task, under more4d.training.tasks; only the selected one is imported."""
 
 
 CHANGEABLE_SETTINGS = frozenset(
@@ -44,16 +43,14 @@ CHANGEABLE_SETTINGS = frozenset(
         *("tensorboard", "wandb", "max_bad_fraction"),
     )
 )
-"""Settings with which a run may go on differently than it began; another number of steps bends the learning
-rate.
-"""
+"""Settings that a resumed run may change; another number of steps changes the learning rate schedule."""
 
 
 def task_type(name: str) -> type[Task]:
     """The class of a task.
 
     Raises:
-        ConfigError: there is no such task; the message lists those there are.
+        ConfigError: there is no such task; the message lists the known ones.
     """
     if name not in TASKS:
         raise ConfigError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
@@ -62,27 +59,27 @@ def task_type(name: str) -> type[Task]:
 
 
 def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = False) -> list[Path]:
-    """Train what the configuration says; returns the exported files, on the main process.
+    """Train as configured; returns the exported files on the main process.
 
     Args:
         config_path: YAML of a `TrainConfig`.
-        output: folder of the checkpoints; the same command goes on from the newest.
+        output: folder of the checkpoints; the same command resumes from the newest.
         overrides: `key.sub=value`, applied over the file.
-        dry: print the plan, take a step or two, keep no weights.
+        dry: print sizes, take up to two steps and save no weights.
 
     Raises:
         ConfigError: an unknown task, or an option that does not exist.
-        KeyboardInterrupt: training was asked to stop, and has saved where it stands.
+        KeyboardInterrupt: training was interrupted; its state is saved.
     """
     config = load_config(TrainConfig, config_path, overrides)
     kind = task_type(config.task)
     options = from_mapping(kind.options_type, config.options, where=f"{config_path}: options")
     if config.preview:
-        config.preview.jobs()  # what is wrong with them is better known now than at the first checkpoint
+        config.preview.jobs()  # report faults now and not at the first checkpoint
     task, runtime = build_task(kind, options, config.loop.seed), Runtime(config.loop)
 
     def learned() -> Task:
-        """What is learned so far. The trained task may lie in parts all over the processes; this is whole."""
+        """A task with the weights of the newest checkpoint; those of the trained task may be sharded."""
         whole = build_task(kind, options, config.loop.seed)
         load_trained(CheckpointFolder(output), whole)
         return whole
@@ -109,7 +106,7 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
             return []
         notes = {
             "configuration": str(config_path),
-            # Where the weights were written first says nothing about them, but much about somebody's machine.
+            # The export path is left out: it describes the machine, not the weights.
             "overrides": " ".join(text for text in overrides if not text.startswith("export=")),
             "steps": str(config.loop.steps),
             "seed": str(config.loop.seed),
@@ -129,7 +126,7 @@ def build_task(kind: type[Task], options: Any, seed: int) -> Task:
 
 
 def _settings(config: TrainConfig) -> dict[str, str]:
-    """What the weights after a step depend on, flat: `loop.seed`, `options.flow.shift` and so on."""
+    """The settings that the weights depend on, by dotted name: `loop.seed`, `options.flow.shift`, ..."""
     flat: dict[str, str] = {"task": config.task}
 
     def add(prefix: str, values: dict[str, Any]) -> None:
@@ -145,7 +142,7 @@ def _settings(config: TrainConfig) -> dict[str, str]:
 
 
 def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
-    """What would be trained, and what one warm step of it takes. Steps are really taken, and forgotten."""
+    """Print sizes, memory and the time of one warm step; the steps are taken, but not saved."""
     loop = config.loop
     rows = [("network", "trained", "frozen")]
     for name, network in task.named_children():
@@ -163,8 +160,8 @@ def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
         whole = optimiser_bytes(task)
         mine = whole // (runtime.processes if runtime.shards_optimiser else 1)
         print(
-            f"the optimiser's state takes about {_format_bytes(mine)} of memory per process, and every checkpoint"
-            f" {_format_bytes(whole)} of disk for it"
+            f"the optimiser's state takes about {_format_bytes(mine)} of memory per process, and"
+            f" {_format_bytes(whole)} of every checkpoint on disk"
         )
     seconds, metrics = dry_run(task, loop, runtime)
     if runtime.is_main:
@@ -176,5 +173,5 @@ def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
 
 
 def _format_bytes(count: int) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes as text, in GiB or MiB."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

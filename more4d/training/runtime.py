@@ -1,11 +1,14 @@
-"""The only door to accelerate: devices, precision, processes.
+"""Devices, precision and processes through accelerate, and the sharding of the training state.
 
-Plain, DDP, ZeRO and FSDP runs differ in how accelerate is launched, not here.
+One process, DDP, ZeRO and FSDP differ only in how accelerate is launched. A process of the first two holds
+everything; FSDP holds shards as distributed tensors; ZeRO holds fragments of flat buffers. Checkpoints hold
+whole tensors, so that any of them can resume from a checkpoint of any other.
 """
 
 import os
 import resource
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,16 +18,177 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
-from more4d.training.sharding import Sharding, TensorSharding, ZeroSharding
 
 Value = TypeVar("Value")
 
 
+STEP = "step"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Sharding(ABC):
+    """Access to whole and local tensors of the training state. All returned whole tensors are on the CPU."""
+
+    @abstractmethod
+    def weight(self, parameter: nn.Parameter) -> Tensor:
+        """The whole master weight, in the precision in which it is updated."""
+
+    @abstractmethod
+    def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
+        """The inverse of `weight`."""
+
+    @abstractmethod
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """The optimiser's state of a parameter, empty before the first step."""
+
+    @abstractmethod
+    def set_moments(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        """The inverse of `moments`."""
+
+    @abstractmethod
+    def local(self, parameter: nn.Parameter) -> Tensor:
+        """This process's shard of a weight, of which it keeps the EMA."""
+
+    @abstractmethod
+    def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
+        """The whole tensor, from the shards of all processes."""
+
+    @abstractmethod
+    def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
+        """This process's shard of a whole tensor."""
+
+
+class TensorSharding(Sharding):
+    """Plain tensors, the same on every process, and FSDP's distributed tensors."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
+        self._optimiser = optimiser
+
+    def weight(self, parameter: nn.Parameter) -> Tensor:
+        return _gathered(parameter)
+
+    @torch.no_grad()
+    def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
+        parameter.copy_(_sharded_like(parameter, whole))
+
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        return {name: _gathered(value) for name, value in self._optimiser.state[parameter].items()}
+
+    def set_moments(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        # A step counter is a plain number; AdamW keeps it on the CPU.
+        self._optimiser.state[parameter] = {
+            name: value if value.ndim == 0 and name == STEP else _sharded_like(parameter, value)
+            for name, value in moments.items()
+        }
+
+    def local(self, parameter: nn.Parameter) -> Tensor:
+        return parameter
+
+    def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
+        return _gathered(local)
+
+    def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
+        return _sharded_like(parameter, whole)
+
+
+class ZeroSharding(Sharding):
+    """DeepSpeed's ZeRO stages 1 to 3."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
+        from deepspeed import utils  # imported here: takes seconds and exists on Linux only
+
+        self._tools = utils
+        self._zero = optimiser
+        self._base = optimiser.optimizer  # ZeRO's optimiser wraps the original one
+        self._sharded = hasattr(optimiser, "fp32_partitioned_groups_flat")  # stage 3: weights, too
+        self._flat = (
+            optimiser.fp32_partitioned_groups_flat
+            if self._sharded
+            else optimiser.single_partition_of_fp32_groups
+        )
+
+    def weight(self, parameter: nn.Parameter) -> Tensor:
+        return self._tools.safe_get_full_fp32_param(parameter).detach().float().cpu()
+
+    @torch.no_grad()
+    def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
+        if self._sharded:
+            part = self.shard(parameter, whole)
+            self._tools.safe_set_local_fp32_param(parameter, part)
+            parameter.ds_tensor.copy_(part)
+        else:
+            self._tools.safe_set_full_fp32_param(parameter, whole.to(parameter.device))
+            parameter.copy_(whole.to(parameter))
+
+    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        if not all(self._base.state.get(flat) for flat in self._flat):
+            return {}
+        self._link()
+        found = {name: self._tools.safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
+        step = torch.as_tensor(self._base.state[self._flat[0]][STEP], dtype=torch.float32)
+        return {name: t.detach().float().cpu() for name, t in found.items()} | {STEP: step.cpu().clone()}
+
+    def set_moments(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        for flat in self._flat:
+            if not self._base.state.get(flat):
+                self._base.state[flat] = {name: torch.zeros_like(flat) for name in MOMENTS}
+            self._base.state[flat][STEP] = moments[STEP].clone()
+        self._link()
+        for name in MOMENTS:
+            if self._sharded:
+                part = self.shard(parameter, moments[name])
+                self._tools.safe_set_local_optimizer_state(parameter, part, name)
+            else:
+                whole = moments[name].to(parameter.device)
+                self._tools.safe_set_full_optimizer_state(parameter, whole, name)
+
+    def _link(self) -> None:
+        """Link parameters to their moments. DeepSpeed 0.19 does so itself in stages 1 and 2 after the first
+        group's first step, when the other groups have no moments yet.
+        """
+        if not self._sharded:
+            for members, flat in zip(self._zero.bit16_groups, self._flat, strict=True):
+                self._tools.lazy_init_hp_params_optimizer_state(members, flat, self._base.state)
+
+    def local(self, parameter: nn.Parameter) -> Tensor:
+        return getattr(parameter, "ds_tensor", parameter)
+
+    def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
+        if not hasattr(parameter, "ds_tensor"):
+            return local.detach().cpu().clone()
+        parts = [torch.empty_like(local) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, local.contiguous())
+        return torch.cat(parts)[: parameter.ds_numel].view(parameter.ds_shape).cpu()
+
+    def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
+        if not hasattr(parameter, "ds_tensor"):
+            return whole.to(parameter.device)
+        size, rank = parameter.ds_tensor.numel(), torch.distributed.get_rank()
+        piece = whole.reshape(-1)[rank * size : (rank + 1) * size]
+        return torch.nn.functional.pad(piece, (0, size - len(piece))).to(parameter.ds_tensor.device)
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    """A copy of the whole tensor, gathered on the CPU."""
+    tensor = tensor.detach()
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.to("cpu", copy=True)
+
+
+def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor, sharded like `parameter`."""
+    whole = whole.to(parameter.device)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+    return whole
+
+
 class Runtime:
-    """What the loop needs of accelerate, and nothing more."""
+    """The part of accelerate that the loop uses."""
 
     def __init__(self, config: LoopConfig) -> None:
         if config.threads:
@@ -32,16 +196,16 @@ class Runtime:
         self._config = config
         without_gpu = not torch.cuda.is_available()
         zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-        if zero and without_gpu:  # or DeepSpeed would compile an operation of its own
+        if zero and without_gpu:  # otherwise DeepSpeed compiles a custom operation
             from deepspeed import ops
 
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
-        # While the main process makes a preview or exports, the others wait for it.
+        # The other processes wait while the main process makes a preview or exports.
         patience = timedelta(hours=3)
         group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=patience)
         self._accelerator = Accelerator(
-            cpu=without_gpu and not zero,  # with DeepSpeed it would switch that off
+            cpu=without_gpu and not zero,  # cpu=True would switch DeepSpeed off
             mixed_precision=config.precision,
             gradient_accumulation_steps=config.accumulate,
             kwargs_handlers=[group] if distributed else [],
@@ -71,7 +235,7 @@ class Runtime:
 
     @property
     def kind(self) -> str:
-        """How the processes share the work, for people."""
+        """How the processes share the work, as text for messages."""
         kind = self._accelerator.distributed_type.value.lower()
         if self._zero:
             return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
@@ -79,7 +243,7 @@ class Runtime:
 
     @property
     def shards_optimiser(self) -> bool:
-        """Whether each process keeps only its part of the optimiser's state, or all of it."""
+        """Whether each process keeps only a shard of the optimiser's state."""
         return self._zero or self._fsdp
 
     def prepare(
@@ -91,13 +255,13 @@ class Runtime:
         return self._accelerator.prepare(module, optimiser)
 
     def _fill_zero_settings(self, module: nn.Module) -> None:
-        """What the run decides, and what accelerate would look up in the configuration of a transformers
-        model.
+        """Fill in DeepSpeed's settings from the run's options, and those that accelerate would read from the
+        configuration of a transformers model.
         """
         config, settings = self._config, self._accelerator.state.deepspeed_plugin.deepspeed_config
         settings["train_micro_batch_size_per_gpu"] = config.batch_size
         settings["gradient_accumulation_steps"] = config.accumulate
-        # accelerate leaves clipping to DeepSpeed, which clips only where its configuration says so
+        # accelerate leaves clipping to DeepSpeed, which clips only if configured
         settings["gradient_clipping"] = config.gradient_clip
         zero = settings["zero_optimization"]
         width = max((min(p.shape[:2]) for p in module.parameters() if p.ndim > 1), default=1)
@@ -109,17 +273,17 @@ class Runtime:
         zero |= {name: size for name, size in sizes.items() if zero.get(name) == "auto"}
 
     def sharding(self, optimiser: torch.optim.Optimizer) -> Sharding:
-        """Where the prepared optimiser and its parameters keep what."""
+        """The sharding of the prepared optimiser's parameters and state."""
         inner = optimiser.optimizer
         return ZeroSharding(inner) if self._zero else TensorSharding(inner)
 
     @contextmanager
     def accumulation_step(self, module: nn.Module) -> Iterator[None]:
-        """Around forward and backward of one part of a step; gradients are exchanged with the last."""
+        """Context of forward and backward of one micro step; gradients are synchronised in the last one."""
         lowered = self._config.precision == "bf16"
         with (
             self._accelerator.accumulate(module),
-            # DeepSpeed lowers the weights themselves and leaves the inputs as they are
+            # DeepSpeed casts the weights, but not the inputs
             torch.autocast(self.device.type, torch.bfloat16, enabled=lowered),
         ):
             yield
@@ -128,15 +292,15 @@ class Runtime:
         self._accelerator.backward(loss)
 
     def clip_gradients(self, module: nn.Module, norm: float) -> float:
-        """Scale the gradients down to `norm`; returns their norm before that."""
+        """Clip the gradients to `norm`; returns their norm before clipping."""
         return float(self._accelerator.clip_grad_norm_(module.parameters(), norm) or 0.0)
 
     def barrier(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         self._accelerator.wait_for_everyone()
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so on any process."""
+        """Whether `mine` is true on any process. Collective."""
         if self.processes == 1:
             return mine
         flag = torch.tensor([float(mine)], device=self.device)
@@ -157,14 +321,14 @@ class Runtime:
         return int(self._accelerator.gather(torch.tensor([number], device=self.device))[0])
 
     def peak_memory_gib(self) -> float:
-        """Most memory this process has held, on the device where that can be told, else in all."""
+        """Peak memory of this process: on the GPU if there is one, else resident memory."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most / (2**30 if sys.platform == "darwin" else 2**20)
 
     def close(self) -> None:
-        """Give back what connects the processes."""
+        """Destroy the process group."""
         self._accelerator.end_training()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -1,8 +1,13 @@
-"""What the loop asks of a task. The task is a module, so that whatever wraps modules (DDP, ZeRO) wraps its
-loss.
+"""The interface between the loop and a task, and the metrics of steps.
+
+A task is a module whose forward pass returns the loss, so that wrappers of modules (DDP, ZeRO) wrap the loss.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 NOISE_LEVELS = "noise_levels"
-"""Key of the one entry of a task's metrics that is no scalar: what `noise_levels` returns."""
+"""Key of the only metric that is no scalar: the result of `noise_levels`."""
 
 
 class Task(nn.Module, ABC):
-    """One thing to train: its networks as submodules, its data, its loss, its files.
+    """A training task: networks as submodules, data set, loss and exported files.
 
     Frozen networks are submodules with `requires_grad` off; only the others are optimised and checkpointed.
     """
@@ -26,30 +31,28 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def dataset(self) -> Dataset:
-        """Map-style and endless in effect: any non-negative index gives a sample, always the same one."""
+        """A map-style data set; every non-negative index gives a sample, always the same one."""
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:
-        """Samples to a batch with `.to(device)`, as the samples' class does it. Static, for it is sent to
-        the processes that make batches.
-        """
+        """Join samples to a batch that has `.to(device)`. Static, because it is sent to the workers."""
         return type(samples[0]).collate(samples)
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss under "loss", and what else is worth logging, each a scalar; flow-matching tasks add
-        `noise_levels` of the batch under NOISE_LEVELS.
+        """The loss under "loss" and further scalar metrics; flow-matching tasks add the `noise_levels` of the
+        batch under NOISE_LEVELS.
         """
 
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        """Write the trained networks as files a pipeline loads; returns them."""
+        """Write the trained networks as files that a pipeline loads; returns their paths."""
 
 
 def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
-    """The noise level in [0, 1] of every sample beside its loss, for the journal to sort by noise level.
+    """Noise level in [0, 1] and loss of every sample, for the journal's loss per noise level.
 
-    A tensor, so that it passes through whatever wraps the task.
+    A tensor, so that wrappers of the task pass it on.
     """
     return torch.stack([sigma.detach().float(), loss.detach().float()], 1)
 
@@ -57,6 +60,100 @@ def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float
 def mean_per_sample(
     values: Float[Tensor, "b *axes"], weight: Float[Tensor, "#b *#axes"]
 ) -> Float[Tensor, " b"]:
-    """Weighted mean of each sample's values; the weight broadcasts. 0 where all weights are."""
+    """Weighted mean of each sample's values; the weight broadcasts. 0 if all weights of a sample are 0."""
     weight = weight.expand_as(values).flatten(1)
     return (weight * values.flatten(1)).sum(1) / weight.sum(1).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+BINS = 10
+"""Number of equal bins of the noise levels 0 .. 1 in the journal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics:
+    """Metrics of one step on this process.
+
+    Attributes:
+        metrics: means over the micro steps.
+        noise_levels: noise level and loss of every sample; empty unless the task is flow matching.
+    """
+
+    metrics: dict[str, float]
+    noise_levels: Float[Tensor, "samples 2"]
+
+
+def step_metrics(parts: Sequence[dict[str, Tensor]]) -> StepMetrics:
+    """The metrics of a step from those of its micro steps."""
+    metrics: dict[str, float] = defaultdict(float)
+    levels = [torch.zeros(0, 2)]
+    for part in parts:
+        for name, value in part.items():
+            if name == NOISE_LEVELS:
+                levels.append(value.detach().float().cpu())
+            else:
+                metrics[name] += float(value.detach()) / len(parts)
+    return StepMetrics(metrics=dict(metrics), noise_levels=torch.cat(levels))
+
+
+@dataclass(kw_only=True)
+class MetricWindow:
+    """Sums of metrics over steps. Values that are not finite are counted and excluded from the means.
+
+    Attributes:
+        steps: number of steps.
+        sums: sum of each metric's finite values.
+        counts: number of each metric's finite values.
+        non_finite: number of each metric's other values.
+        bin_sums: sum of losses in each of BINS equal bins of the noise level.
+        bin_counts: number of losses in each bin.
+        memory_gib: peak memory over steps and processes.
+    """
+
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    non_finite: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    bin_sums: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    bin_counts: list[int] = field(default_factory=lambda: [0] * BINS)
+    memory_gib: float = 0.0
+
+    def add(self, step: StepMetrics, memory_gib: float) -> None:
+        """Add one step of this process."""
+        self.steps += 1
+        self.memory_gib = max(self.memory_gib, memory_gib)
+        for name, value in step.metrics.items():
+            self.counts[name] += math.isfinite(value)
+            self.non_finite[name] += not math.isfinite(value)
+            self.sums[name] += value if math.isfinite(value) else 0.0
+        for sigma, loss in step.noise_levels.tolist():
+            if math.isfinite(sigma + loss):
+                place = min(max(int(sigma * BINS), 0), BINS - 1)
+                self.bin_sums[place] += loss
+                self.bin_counts[place] += 1
+
+    @classmethod
+    def merge(cls, windows: Sequence["MetricWindow"]) -> "MetricWindow":
+        """The windows of all processes as one; their metrics may differ."""
+        whole = cls(steps=max(window.steps for window in windows))
+        for window in windows:
+            for name in window.sums:
+                whole.sums[name] += window.sums[name]
+                whole.counts[name] += window.counts[name]
+                whole.non_finite[name] += window.non_finite[name]
+            for place in range(BINS):
+                whole.bin_sums[place] += window.bin_sums[place]
+                whole.bin_counts[place] += window.bin_counts[place]
+            whole.memory_gib = max(whole.memory_gib, window.memory_gib)
+        return whole
+
+    def means(self) -> dict[str, float]:
+        """Each metric's mean over its finite values, omitting metrics without any."""
+        return {name: self.sums[name] / count for name, count in self.counts.items() if count}
+
+    def not_finite(self) -> dict[str, int]:
+        """Number of non-finite values of the metrics that have any."""
+        return {name: count for name, count in self.non_finite.items() if count}
+
+    def loss_per_noise_level(self) -> list[float | None]:
+        """Mean loss in each of BINS bins of the noise level; None for a bin without samples."""
+        return [s / n if n else None for s, n in zip(self.bin_sums, self.bin_counts, strict=True)]

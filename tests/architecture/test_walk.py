@@ -47,10 +47,10 @@ def test_the_smallest_run_enters_few_files(tmp_path):
     noted = tmp_path / "entered.json"
     command = [sys.executable, "-c", PROFILE, str(noted), *SMALLEST_RUN, "--output", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     entered = json.loads(noted.read_text())
     assert "pipeline.py" in entered  # the profile does see the run
-    assert len(entered) <= MOST_FILES, "\n".join(f"{name}: {', '.join(entered[name])}" for name in sorted(entered))
+    assert len(entered) <= MOST_FILES, "\n".join(
+        f"{name}: {', '.join(entered[name])}" for name in sorted(entered)
+    )

@@ -5,7 +5,7 @@ import torch
 
 from more4d.cli.data_from_video import VideoProgress
 from more4d.cli.main import main
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import VideoOutcome
 from more4d.files.clip_shards import ShardReader
 from more4d.files.video import write_video
 

@@ -5,7 +5,7 @@ import pytest
 
 from more4d.cli.main import main
 from more4d.cli.train import settings_last
-from more4d.training.tasks.text import TextTask
+from more4d.training.tasks.tiny_encoders import TextTask
 
 TEXT = """
 task: text
@@ -18,7 +18,7 @@ options: {{network: {{dim: 16, layers: 1, heads: 2, head_dim: 8, ff: 16}}, heads
 @pytest.fixture
 def text_config(tmp_path, monkeypatch):
     """A configuration that trains in no time."""
-    monkeypatch.setattr("more4d.datasets.captions.VOCABULARY_SCENES", 40)
+    monkeypatch.setattr("more4d.datasets.procedural.VOCABULARY_SCENES", 40)
     path = tmp_path / "text.yaml"
     path.write_text(TEXT.format(export=tmp_path / "weights"))
     return path

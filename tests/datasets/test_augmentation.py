@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from more4d.datasets.augmentation import (
+from more4d.datasets.labelled_images import (
     augment_photo,
     colour_jitter,
     gaussian_blur,

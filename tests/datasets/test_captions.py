@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from more4d.datasets import captions
-from more4d.datasets.captions import DIRECTIONS, CaptionQuestions, QuestionBatch
-from more4d.scenes.captions import ALL_STILL
+from more4d.datasets import procedural
+from more4d.datasets.procedural import DIRECTIONS, CaptionQuestions, QuestionBatch
+from more4d.scenes.motion_sampling import ALL_STILL
 
 
 @pytest.fixture(scope="module")
 def questions():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captions, "VOCABULARY_SCENES", 60)
+        patch.setattr(procedural, "VOCABULARY_SCENES", 60)
         yield CaptionQuestions(seed=0)
 
 
@@ -38,9 +38,9 @@ def test_a_question_is_always_the_same(questions):
 
 def test_stories_of_one_world_differ(questions):
     told = {
-        questions[captions.WORLDS_IN_USE * story].captions for story in range(captions.CAPTIONS_PER_WORLD)
+        questions[procedural.WORLDS_IN_USE * story].captions for story in range(procedural.CAPTIONS_PER_WORLD)
     }
-    assert len(told) > captions.CAPTIONS_PER_WORLD // 2
+    assert len(told) > procedural.CAPTIONS_PER_WORLD // 2
 
 
 def test_parts_by_length_hold_every_question_once(questions):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.file_views import FileViewOptions, FileViews, hide_unseen, resize_video
+from more4d.datasets.view_pairs import FileViewOptions, FileViews, hide_unseen, resize_video
 from more4d.files.clip_shards import ShardWriter
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_paths import named_camera_path

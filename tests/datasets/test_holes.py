@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.holes import HoleClips, HoleOptions, load_view, save_view
+from more4d.datasets.view_pairs import HoleClips, HoleOptions, load_view, save_view
 
 SMALL = HoleOptions(shapes=((48, 64),), group=1, frames=5, pairs=4)
 

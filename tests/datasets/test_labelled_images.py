@@ -3,12 +3,13 @@
 import torch
 
 from more4d.datasets.labelled_images import (
+    VERBS,
+    VOCABULARIES,
     LabelledImageBatch,
     LabelledImageOptions,
     LabelledImages,
     sample_world,
 )
-from more4d.datasets.labels import VERBS, VOCABULARIES
 from more4d.foundation.seeding import numpy_generator
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.scene_sampling import count_objects

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from more4d.datasets.labels import COLOURS, DIRECTIONS, IGNORE_INDEX, NOUNS, VERBS, label_map
+from more4d.datasets.labelled_images import COLOURS, DIRECTIONS, IGNORE_INDEX, NOUNS, VERBS, label_map
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

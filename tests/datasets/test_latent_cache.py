@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
+from more4d.datasets.batch import ViSMLatents, pad_text, trim_text
 from more4d.datasets.latent_cache import CacheHeader, LatentCache, LatentClips, file_of, read_header
-from more4d.datasets.latents import ViSMLatents, pad_text, trim_text
 from more4d.foundation.errors import InputError
 
 

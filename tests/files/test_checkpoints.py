@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from more4d.files.checkpoints import METADATA_FILE, CheckpointFolder
 from more4d.foundation.errors import WeightsError
+from more4d.training.checkpoint import METADATA_FILE, CheckpointFolder
 
 
 def save(folder: CheckpointFolder, step: int, parts: int = 1) -> None:

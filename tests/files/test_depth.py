@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from more4d.files.depth import load_depth, save_depth
+from more4d.files.depth_and_cameras import load_depth, save_depth
 from more4d.files.image import load_image
 from more4d.foundation.errors import InputError
 

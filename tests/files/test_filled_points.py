@@ -4,7 +4,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from more4d.files.filled_points import load_filled_points, save_filled_points
+from more4d.files.tracks import load_filled_points, save_filled_points
 from more4d.foundation.errors import InputError
 from more4d.geometry.tracks import FilledPoints
 from tests.geometry.test_filled_points import some_points

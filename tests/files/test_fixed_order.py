@@ -3,7 +3,7 @@
 import safetensors.torch
 import torch
 
-from more4d.files.safetensors_header import sort_metadata
+from more4d.files.atomic import sort_metadata
 
 NOTES = {f"note {number}": f'text {number}, ü, "quoted"\n' for number in range(12)}
 

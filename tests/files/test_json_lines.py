@@ -2,7 +2,7 @@
 
 import pytest
 
-from more4d.files.json_lines import append_json_line, filter_json_lines, read_json_lines
+from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 
 
 def test_lines_come_back_in_order(tmp_path):

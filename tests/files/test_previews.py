@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from more4d.files.contact_sheet import compose_sheet, save_sheet
 from more4d.files.image import load_image
-from more4d.files.previews import colour_ramp, colourise_depth, depth_limits, draw_tracks
+from more4d.files.previews import (
+    colour_ramp,
+    colourise_depth,
+    compose_sheet,
+    depth_limits,
+    draw_tracks,
+    save_sheet,
+)
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.files.sample_file import SampleFile, read_tensor_file, write_samples, write_tensor_file
+from more4d.datasets.latent_cache import SampleFile, read_tensor_file, write_samples, write_tensor_file
 from more4d.foundation.errors import InputError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from more4d.foundation import renamed
+from more4d.foundation import config
 from more4d.foundation.config import from_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.wan_config import WanConfig
@@ -26,7 +26,7 @@ def test_a_former_name_of_another_class_is_unknown():
 
 def test_every_current_key_is_a_field_of_its_class():
     for cls in (WanConfig, Sampling):
-        assert set(renamed.KEYS[cls.__name__].values()) <= set(cls.__dataclass_fields__)
+        assert set(config.KEYS[cls.__name__].values()) <= set(cls.__dataclass_fields__)
 
 
 def test_what_has_gone_is_read_where_it_was_not_used_and_refused_where_it_was():
@@ -39,4 +39,4 @@ def test_what_has_gone_is_read_where_it_was_not_used_and_refused_where_it_was():
 def test_dotted_settings_are_read_under_their_former_names():
     former = {"options.data.stories": 2, "loop.rates": {"a": 0.1}, "seed": 0}
     current = {"options.data.captions_per_scene": 2, "loop.lr_multipliers": {"a": 0.1}, "seed": 0}
-    assert renamed.with_current_paths(former) == current
+    assert config.with_current_paths(former) == current

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from more4d.files.cameras import load_camera, load_camera_path
+from more4d.files.depth_and_cameras import load_camera, load_camera_path
 from more4d.files.export import export_tracks
-from more4d.files.filled_points import load_filled_points
 from more4d.files.image import load_image, save_image
-from more4d.files.tracks import load_tracks, read_tracks_metadata
+from more4d.files.tracks import load_filled_points, load_tracks, read_tracks_metadata
 from more4d.files.video import read_mask_video, read_video
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline

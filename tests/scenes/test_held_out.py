@@ -9,9 +9,9 @@ from more4d.scenes.held_out import (
     is_held_out_colour,
     is_held_out_motion,
 )
-from more4d.scenes.palette import NAMED_COLOURS
 from more4d.scenes.scene import Action
 from more4d.scenes.scene_sampling import sample_scene
+from more4d.scenes.textures import NAMED_COLOURS
 
 COUNT = 400
 

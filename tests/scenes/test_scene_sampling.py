@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.scenes.captions import DIRECTION_PHRASES, VERB_PHRASES
+from more4d.scenes.motion_sampling import DIRECTION_PHRASES, VERB_PHRASES
 from more4d.scenes.render import SceneClip, render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

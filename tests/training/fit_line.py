@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.foundation.errors import InputError, More4DError
-from more4d.training.checkpoint import load_trained
+from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import LoopConfig
 from more4d.training.loop import train
 from more4d.training.runtime import Runtime

@@ -8,8 +8,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.sharding import TensorSharding
+from more4d.training.optim import ExponentialMovingAverage
+from more4d.training.runtime import TensorSharding
 
 
 def network(seed: int) -> nn.Module:

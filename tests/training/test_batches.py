@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
-from more4d.files.json_lines import read_json_lines
+from more4d.files.atomic import read_json_lines
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.training.batches import BAD_SAMPLES, MAX_NAMED, MIN_SEEN, describe_batch
+from more4d.training.checkpoint import CheckpointFolder
 from more4d.training.journal import read_journal
 from more4d.training.loop import train
 from tests.training.fit_line import LOOP, FitLine, Line, trained_parameters

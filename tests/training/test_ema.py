@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from more4d.training.ema import ExponentialMovingAverage
-from more4d.training.sharding import TensorSharding
+from more4d.training.optim import ExponentialMovingAverage
+from more4d.training.runtime import TensorSharding
 
 
 def averaged(layer: nn.Module, decay: float) -> ExponentialMovingAverage:

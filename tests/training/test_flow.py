@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.training.flow import FlowOptions, add_noise, flow_losses, random_mask, zero_where
+from more4d.training.generator import FlowOptions, add_noise, flow_losses, random_mask, zero_where
 
 
 def generator(seed=0):

@@ -12,7 +12,7 @@ import torch
 from more4d.foundation.errors import MissingPackageError
 from more4d.training import journal as journal_module
 from more4d.training.journal import NAME, Journal, read_journal
-from more4d.training.metric_window import BINS, StepMetrics
+from more4d.training.task import BINS, StepMetrics
 from tests.training.fit_line import LOOP
 
 CONFIG = replace(LOOP, steps=8, log_every=2)
@@ -60,7 +60,9 @@ def test_what_is_not_finite_is_counted_and_not_taken_for_nothing(tmp_path):
 
 def test_means_are_over_all_processes(tmp_path):
     def gather(window):
-        other = replace(window, sums={"loss": 100.0}, counts={"loss": 2}, odd={"loss": 0}, memory_gib=9.0)
+        other = replace(
+            window, sums={"loss": 100.0}, counts={"loss": 2}, non_finite={"loss": 0}, memory_gib=9.0
+        )
         return [window, other]
 
     write(tmp_path, range(2), gather=gather)

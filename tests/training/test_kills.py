@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
+from more4d.training.checkpoint import CheckpointFolder
 from tests.training.fit_line import trained_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def end_of(folder: Path, kills: int) -> tuple[dict[str, torch.Tensor], int]:
-    """What a run has trained_parameters that was killed so often, and how many kills came while it was saving."""
+    """The trained parameters of a run killed so often, and the number of kills while it was saving."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.kill_runs", str(folder), "--kills", str(kills)],
         cwd=ROOT,

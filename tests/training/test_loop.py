@@ -8,11 +8,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from more4d.files.checkpoints import CheckpointFolder
 from more4d.files.image import load_image
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.training.batches import StepSampler
-from more4d.training.checkpoint import load_trained
+from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.loop import train
 from more4d.training.optim import build_optimiser, learning_rate, set_learning_rate
 from tests.training.fit_line import LOOP, FitLine, Points, trained_parameters

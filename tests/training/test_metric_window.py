@@ -5,8 +5,15 @@ import math
 import pytest
 import torch
 
-from more4d.training.metric_window import BINS, MetricWindow, StepMetrics, step_metrics
-from more4d.training.task import NOISE_LEVELS, mean_per_sample, noise_levels
+from more4d.training.task import (
+    BINS,
+    NOISE_LEVELS,
+    MetricWindow,
+    StepMetrics,
+    mean_per_sample,
+    noise_levels,
+    step_metrics,
+)
 
 NONE = torch.zeros(0, 2)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.files.json_lines import read_json_lines
+from more4d.files.atomic import read_json_lines
 from more4d.training.batches import BAD_SAMPLES
 from more4d.training.journal import read_journal
 from tests.training.fit_line import trained_parameters

@@ -32,7 +32,7 @@ TEXT = {
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """A function that trains the text encoder in a folder; returns all losses and the exported weights."""
-    monkeypatch.setattr("more4d.datasets.captions.VOCABULARY_SCENES", 40)
+    monkeypatch.setattr("more4d.datasets.procedural.VOCABULARY_SCENES", 40)
     path = tmp_path / "text.yaml"
     path.write_text(yaml.safe_dump(TEXT))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from more4d.training.sharding import TensorSharding
+from more4d.training.runtime import TensorSharding
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""One video to its clips: cut, looked at, given depth, tracks and captions, judged, encoded."""
+"""Makes the clips of one video: shots, image filters, depth, tracks, captions, track filters, encoding."""
 
 import time
 from dataclasses import dataclass, replace
@@ -18,14 +18,12 @@ from more4d.datasets.from_video.filters import (
     image_verdicts,
     track_verdicts,
 )
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import ClipReport, EncodedClip, VideoOutcome
-from more4d.datasets.from_video.sampling import Window, find_windows, frames_per_second
+from more4d.datasets.from_video.options import ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.thumbnails import track_thumbnails, video_thumbnails
 from more4d.datasets.from_video.tools import Tools, tools_of
 from more4d.files.clips import Clip, ClipInfo, encode_clip
-from more4d.files.image import to_uint8
+from more4d.files.image import encode_jpeg, to_uint8
+from more4d.files.previews import colourise_depth, draw_tracks
 from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -33,14 +31,84 @@ from more4d.geometry.framing import fit, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion, remove_camera_motion
 
+THUMBNAIL_HEIGHT = 120
+THUMBNAIL_QUALITY = 75
+
+
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
 NO_CAPTION = "nobody captioned it"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Window:
+    """The frames of one clip.
+
+    Attributes:
+        frame_indices: indices in the video, ascending.
+        start_s: time of the first one.
+        fps: frames per second of the clip.
+    """
+
+    frame_indices: tuple[int, ...]
+    start_s: float
+    fps: float
+
+
+def frames_per_second(times_s: Float[Tensor, " frames"]) -> float:
+    """Frame rate of a video: the inverse of the median time between frames; 0 for a single frame."""
+    if len(times_s) < 2:
+        return 0.0
+    between = float(times_s.double().diff().median())
+    return round(1 / between, 3) if between > 0 else 0.0  # times are known to about a millisecond
+
+
+def find_windows(
+    times_s: Float[Tensor, " frames"], shots: list[range], *, fps: float, frames: int, step: int
+) -> list[Window]:
+    """Consecutive clips of `frames` frames inside the shots.
+
+    A clip takes every n-th frame, with the n whose rate is nearest to `fps`, so that its frames are evenly
+    spaced in time (12 frames per second taken from 30 would not be). In videos with a variable frame rate the
+    frame nearest in time is taken, and a clip that would contain a frame twice is omitted.
+
+    Args:
+        times_s: start time of each frame of the video.
+        shots: ranges of frames; a clip lies within one.
+        fps: requested rate; a slower video keeps its own.
+        frames: number of frames per clip.
+        step: distance between the starts of consecutive clips, in frames of a clip.
+    """
+    rate = frames_per_second(times_s)
+    if not rate:
+        return []
+    every = nearest_divisor(rate, fps)
+    windows = []
+    for shot in shots:
+        moments = times_s[shot.start : shot.stop].double()
+        count = int((moments[-1] - moments[0]) * rate / every + 0.1) + 1
+        for first in range(0, count - frames + 1, step):
+            wanted = moments[0] + (first + torch.arange(frames)).double() * every / rate
+            picked = (moments[None] - wanted[:, None]).abs().argmin(1)
+            if int(picked.diff().min()) > 0:
+                indices = tuple(shot.start + int(index) for index in picked)
+                windows.append(
+                    Window(
+                        frame_indices=indices, start_s=float(times_s[indices[0]]), fps=round(rate / every, 3)
+                    )
+                )
+    return windows
+
+
+def nearest_divisor(rate: float, wanted: float) -> int:
+    """The integer n >= 1 for which the ratio of `rate / n` to `wanted` is nearest to 1."""
+    low = max(1, int(rate / wanted))
+    return min((low, low + 1), key=lambda n: max(rate / n / wanted, wanted * n / rate))
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoContext:
-    """What all clips of a video share: where they come from, its camera, what is wanted, and the tools."""
+    """What all clips of a video share: source, camera, options and tools."""
 
     source: Source
     info: VideoInfo
@@ -51,12 +119,12 @@ class VideoContext:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedClip:
-    """What depth and tracks tell about a clip.
+    """Tracks of a clip with filter results.
 
     Attributes:
-        tracks: of the clip.
-        verdicts: of the filters that need them.
-        video_matches_tracks: whether the video shows what the tracks do: not where a camera was taken out that moved.
+        tracks: tracks of the clip.
+        verdicts: results of the filters that need tracks.
+        video_matches_tracks: whether tracks and video agree; False after removal of a moving camera's motion.
     """
 
     tracks: PointTracks
@@ -65,14 +133,14 @@ class TrackedClip:
 
 
 def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
-    """All clips of a video, those that are good enough encoded.
+    """All clips of a video; those that pass the filters are encoded.
 
-    Nothing is written and nothing remembered: the same video and options give the same clips anywhere. A
-    video that cannot be used becomes an outcome with a `failure`.
+    A pure function: the same video and options give the same clips, and nothing is written. A video that
+    cannot be used gives an outcome with a `failure`.
 
     Raises:
-        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened; other videos
-            would fail of it too.
+        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened, which concerns
+            all videos.
     """
     started = time.monotonic()
     tools = tools_of(options, device)
@@ -99,10 +167,10 @@ def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
 
 
 def find_clips(source: Source, info: VideoInfo, options: Options) -> list[Window] | str:
-    """Which frames of a video make clips, or in words why none do.
+    """The windows of a video's clips, or the reason why there are none.
 
     Raises:
-        InputError: it is no video, is damaged, or has one frame only.
+        InputError: the file is no video, is damaged, or has one frame only.
     """
     rate = frames_per_second(info.times_s)
     if not rate:
@@ -117,7 +185,7 @@ def find_clips(source: Source, info: VideoInfo, options: Options) -> list[Window
 
 
 def median_camera(source: Source, info: VideoInfo, windows: list[Window], tools: Tools) -> Camera:
-    """The camera of a whole video: of what is estimated for a few frames the median, number by number."""
+    """The camera of a video: the median of each intrinsic over the estimates for a few frames."""
     frames = sorted({frame for window in windows for frame in window.frame_indices})
     places = [step * (len(frames) - 1) / (CAMERA_FRAMES - 1) for step in range(CAMERA_FRAMES)]
     size = reduced_size(info, CAMERA_SIDE / max(info.height, info.width))
@@ -167,9 +235,9 @@ def _make_clip(context: VideoContext, number: int, window: Window) -> tuple[Clip
 def read_frames(
     source: Source, info: VideoInfo, window: Window, camera: Camera, options: Options
 ) -> tuple[Float[Tensor, "frames height width 3"], Camera]:
-    """The frames of a clip at working size, and the camera that belongs to them.
+    """The frames of a clip at working size, and their camera.
 
-    The decoder shrinks to about twice that size, which is fast, and `fit` does the rest.
+    The decoder reduces to about twice that size, which is fast; `fit` does the final resize.
     """
     height, width = working_size(info.height, info.width, pixels=options.pixels)
     size = reduced_size(info, 2 * max(height / info.height, width / info.width))
@@ -181,9 +249,9 @@ def read_frames(
 
 
 def reduced_size(info: VideoInfo, scale: float) -> tuple[int, int] | None:
-    """(height, width) of the frames of a video at a scale; None where that would enlarge them.
+    """(height, width) of the frames of a video at a scale; None if that would enlarge them.
 
-    Whole frames are resized, so that a camera, whose numbers are shares of the picture, stays the same.
+    Whole frames are resized, so that normalised intrinsics do not change.
     """
     if scale >= 1:
         return None
@@ -223,3 +291,25 @@ def _with_verdicts(report: ClipReport, verdicts: list[Verdict]) -> ClipReport:
     numbers = {verdict.name: verdict.value for verdict in verdicts}
     reasons = tuple(verdict.reason for verdict in verdicts if verdict.reason)
     return replace(report, numbers=report.numbers | numbers, reasons=report.reasons + reasons)
+
+
+def video_thumbnails(video: Float[Tensor, "frames height width 3"]) -> dict[str, bytes]:
+    """The first, the middle and the last frame of a clip in [0, 1], as JPEG."""
+    moments = {"first": 0, "middle": len(video) // 2, "last": len(video) - 1}
+    return {what: _small(video[frame]) for what, frame in moments.items()}
+
+
+def track_thumbnails(tracks: PointTracks) -> dict[str, bytes]:
+    """The depth of frame 0 (near is bright) and the point tracks, as JPEG."""
+    drawn = draw_tracks(
+        tracks, points_across=24, tail=tracks.frames, min_height=THUMBNAIL_HEIGHT, frames=[-1]
+    )[0]
+    return {"depth": _small(colourise_depth(tracks.depth_m)), "tracks": _small(drawn)}
+
+
+def _small(image: Float[Tensor, "height width 3"]) -> bytes:
+    height, width = image.shape[:2]
+    if height > THUMBNAIL_HEIGHT:
+        size = {"height": THUMBNAIL_HEIGHT, "width": max(1, round(width * THUMBNAIL_HEIGHT / height))}
+        image, _ = fit(image, Camera(fx=1.0, fy=1.0), **size)
+    return encode_jpeg(image, quality=THUMBNAIL_QUALITY)

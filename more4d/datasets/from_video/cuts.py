@@ -1,14 +1,14 @@
-"""Where a video changes its scene: no clip may reach across a cut, a fade or a dissolve.
+"""Shot detection: no clip may contain a cut, a fade or a dissolve.
 
-All is measured on thumbnails of about 64 x 36 pixels.
+Everything is measured on thumbnails of about 64 x 36 pixels.
 
-A *cut* is a pair of neighbouring frames whose difference no motion explains (every block of the later frame
-is looked for in the earlier one, within a fifth of the picture), and that by far exceeds what is left
-unexplained in the pairs around, so that the threshold follows how lively the video is. Where the scene of
-before is back soon after, it was a flash of light and no cut.
+A *cut* is a pair of neighbouring frames with a large motion-compensated residual (every block of the later
+frame is searched in the earlier one, within a fifth of the image) that exceeds the residuals of the pairs
+around it by a factor, so that the threshold adapts to the motion in the video. If the previous scene returns
+soon after, the pair is a flash and no cut.
 
-A *gradual change* is told by being linear in time: in a fade or a dissolve every frame is a mixture of the
-frames at both ends, and motion explains no more of it than of a cut.
+A *gradual change* is linear in time: in a fade or a dissolve every frame is a mixture of the frames at both
+ends, and motion compensation does not reduce the difference of the ends.
 """
 
 from collections.abc import Iterable
@@ -24,21 +24,22 @@ from torch.nn.functional import avg_pool2d, pad
 LONG_SIDE, SHORT_SIDE = 64, 36
 SEARCH_RADIUS, BLOCK = 12, 6
 MAX_BLOCK_RESIDUAL = 0.1
-"""So much a block may add at most: a thing that comes in changes few blocks much, a cut changes most."""
+"""Upper bound of a block's residual: an object that enters changes few blocks strongly, a cut changes most.
+"""
 NEIGHBOURS = 4
 MIN_CUT_RESIDUAL = 0.02
-"""Mean difference, of values in [0, 1], that motion leaves unexplained and from which on it can be a cut."""
+"""Minimum motion-compensated residual of a cut, for values in [0, 1]."""
 CUT_RATIO = 2.5
-"""How many times a cut's unexplained difference is that of the pairs around it."""
+"""Minimum ratio of a cut's residual to the median of the pairs around it."""
 FADE_SPANS = (8, 16, 32)
 FADE_DIFFERENCE = 0.08
 FADE_RESIDUAL = 0.04
 FADE_NONLINEARITY = 0.2
-"""How far, relative to the change, a frame inside a fade may be from the mixture of its ends."""
+"""Maximum distance of a frame inside a fade from the mixture of its ends, relative to the change."""
 
 
 def thumbnail_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the thumbnails in which cuts are looked for, upright or across as the video is."""
+    """(height, width) of the thumbnails for cut detection, in the orientation of the video."""
     return (SHORT_SIDE, LONG_SIDE) if width >= height else (LONG_SIDE, SHORT_SIDE)
 
 
@@ -66,7 +67,7 @@ def find_cuts(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[int]:
         return motion_compensated_residual(*thumbnails[pair : pair + 2])
 
     def is_cut(pair: int) -> bool:
-        # The search for motion is what takes time: it is left out where a look says enough.
+        # Motion search is expensive: skipped if the plain difference is small already.
         if plain[pair] < max(MIN_CUT_RESIDUAL, _median(plain[other] for other in around(pair))):
             return False
         if residual(pair) < MIN_CUT_RESIDUAL:
@@ -101,8 +102,8 @@ def find_gradual_changes(thumbnails: UInt8[Tensor, "frames height width 3"]) -> 
 def motion_compensated_residual(
     before: UInt8[Tensor, "height width 3"], after: UInt8[Tensor, "height width 3"]
 ) -> float:
-    """Mean difference, of values in [0, 1], that is left when each block of `after` is taken from where
-    in `before`, nearby, it looks most alike.
+    """Mean difference, for values in [0, 1], of the blocks of `after` from their best matches nearby in
+    `before`.
     """
     first, second = torch.stack([before, after]).movedim(-1, 1).float() / 255
     height, width = second.shape[-2:]
@@ -122,7 +123,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def _is_flash(thumbnails: Tensor, pair: int) -> bool:
-    """Whether the scene before the pair is back at most three frames later."""
+    """Whether the scene before the pair returns at most three frames later."""
     before = thumbnails[max(0, pair - 1) : pair + 1]
     later = thumbnails[pair + 2 : pair + 5]
     return any(motion_compensated_residual(a, b) < MIN_CUT_RESIDUAL / 2 for a in before for b in later)

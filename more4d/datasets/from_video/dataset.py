@@ -1,37 +1,170 @@
-"""A folder of videos to a folder of clips, with a report; stopped and started again, it goes on."""
+"""What is done already: in the output folder, a file for each finished video and one for the settings."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
-from more4d.datasets.from_video.progress_record import ProgressRecord
-from more4d.datasets.from_video.report import write_report
+from more4d.datasets.from_video.options import ClipReport, Options, VideoOutcome
+from more4d.datasets.from_video.report import VideoReport, write_report
 from more4d.datasets.from_video.runners import Runner
 from more4d.datasets.from_video.sources import Source, find_sources
+from more4d.files.atomic import write_bytes
 from more4d.files.clip_shards import ShardWriter
-from more4d.foundation.config import to_mapping
+from more4d.foundation.config import to_mapping, with_current_steps
 from more4d.foundation.errors import InputError
 
+FOLDER, SETTINGS = "from-video", "settings.json"
+VERSION = 1
+ADVICE = "choose another --output, or delete that one to begin anew"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The stored record of a finished video."""
+
+    report: VideoReport
+    fingerprint: dict[str, Any]
+
+    @property
+    def kept(self) -> set[str]:
+        """Names of its kept clips."""
+        return {clip.name for clip in self.report.clips if clip.kept}
+
+
+class ProgressRecord:
+    """Progress of a data set: in its folder, a file per finished video and one with the settings.
+
+    Raises:
+        InputError: the folder was made with other settings or by a newer version, or cannot be written to.
+    """
+
+    def __init__(self, output: Path, options: Options) -> None:
+        self._output, self._folder = output, output / FOLDER
+        wanted = {"version": VERSION, "settings": to_mapping(options)}
+        path = self._folder / SETTINGS
+        self._wanted = json.dumps(wanted, indent=1).encode()
+        if not path.exists():
+            return
+        found = _read(path)
+        if found.get("version") != VERSION:
+            raise InputError(f"{path} is of another version of more4d; {ADVICE}")
+        before = with_current_steps(found.get("settings", {}))
+        changed = list(_changes(before, wanted["settings"]))
+        if changed:
+            raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {ADVICE}")
+
+    def finished(self, source: Source, names: Set[str]) -> bool:
+        """Whether a video is finished and its clips are in the shards (`names`).
+
+        A killed run may have lost the shard it was writing: then the video is processed again.
+
+        Raises:
+            InputError: the video or its caption changed after its clips were made.
+        """
+        path = self._path(source)
+        if not path.exists():
+            return False
+        done = read_finished(path)
+        if done.fingerprint == _fingerprint(source):
+            return done.kept <= names
+        if not done.kept & names:
+            return False
+        raise InputError(f"it, or its caption, was changed after its clips were made; {ADVICE}")
+
+    def finish(self, source: Source, outcome: VideoOutcome) -> None:
+        """Record that a video is finished; its clips must have been passed to the writer."""
+        settings = (
+            self._folder / SETTINGS
+        )  # written with the first video, so that a run that fails before has no effect
+        if not settings.exists():
+            write_bytes(settings, self._wanted)
+        content = {
+            "video": outcome.video,
+            "fingerprint": _fingerprint(source),
+            "note": outcome.note,
+            "seconds": round(outcome.seconds, 3),
+            "clips": [report.to_json() for report in outcome.reports],
+        }
+        write_bytes(self._path(source), json.dumps(content).encode())
+
+    def reports(self, failures: dict[str, str]) -> Iterator[VideoReport]:
+        """Reports of all finished and failed videos, by name."""
+        done = {}
+        for path in self._folder.glob("*.json"):
+            if path.name != SETTINGS:
+                done[_read(path)["video"]] = path
+        for video in sorted(done.keys() | failures.keys()):
+            if video in failures:
+                yield VideoReport(video=video, failure=failures[video])
+            else:
+                yield read_finished(done[video]).report
+
+    def _path(self, source: Source) -> Path:
+        return self._folder / f"{source.identifier}.json"
+
+
+def read_finished(path: Path) -> Finished:
+    """Read the record of a finished video.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    content = _read(path)
+    try:
+        clips = tuple(ClipReport.from_json(clip) for clip in content["clips"])
+        report = VideoReport(
+            video=content["video"], clips=clips, note=content["note"], seconds=content["seconds"]
+        )
+        return Finished(report=report, fingerprint=content["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged; delete it, and its video is done again") from error
+
+
+def _fingerprint(source: Source) -> dict[str, Any]:
+    return {"size": source.size, "modified_ns": source.modified_ns, "caption": source.caption}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged; delete it, and its video is done again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged; delete it, and its video is done again")
+    return content
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} was {old!r}, now {new!r}"
+
+
 MIN_SEEN = 10
-"""Videos over which the share of bad ones is taken at least."""
+"""Lower bound of the denominator of the fraction of bad videos."""
 
 Progress = Callable[[VideoOutcome | None, int, int], None]
-"""(what came of the last video, videos done, videos in all): called at the start, and after each video."""
+"""(outcome of the last video, videos done, total): called at the start, and after each video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        clips: in the data set now.
-        made: clips that this run added.
-        dropped: clips that this run dropped.
-        videos: in the folder.
-        skipped: videos that were done already.
-        failures: why videos could not be used, by name.
+        clips: number of clips in the data set.
+        made: number of clips that this run added.
+        dropped: number of clips that this run discarded.
+        videos: number of videos in the folder.
+        skipped: number of videos finished before.
+        failures: reasons of unusable videos, by name.
     """
 
     clips: int
@@ -51,17 +184,17 @@ def make_dataset(
     max_bad_fraction: float = 1.0,
     progress: Progress,
 ) -> Summary:
-    """Make clips of every video in `folder` that is not done yet, and write the report anew.
+    """Make clips of every unfinished video in `folder`, and rewrite the report.
 
-    However the run ends, what is finished by then is kept, and the report tells of it.
+    Also after an error or an interruption finished videos are kept and included in the report.
 
     Args:
-        folder: of videos; see `sources.find_sources`.
-        output: of the shards, the report, and the record of what is done.
-        options: what is wanted.
+        folder: folder of videos; see `sources.find_sources`.
+        output: folder for the shards, the report and the progress record.
+        options: see `options.Options`.
         runner: makes the clips of many videos.
-        max_bad_fraction: share of the videos, in [0, 1], that may be unusable before the run stops.
-        progress: is told how far it is.
+        max_bad_fraction: fraction of videos, in [0, 1], that may be unusable before the run stops.
+        progress: progress callback.
 
     Raises:
         InputError: the folder holds no videos, the output cannot be written to or was made with other
@@ -109,7 +242,7 @@ def make_dataset(
 def _waiting(
     sources: dict[str, Source], record: ProgressRecord, writer: ShardWriter, failures: dict[str, str]
 ) -> list[Source]:
-    """Videos that are not done; those that may not be done again become failures."""
+    """The unfinished videos; those that changed since their clips were made become failures."""
     waiting = []
     for name, source in sources.items():
         try:

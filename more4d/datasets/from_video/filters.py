@@ -1,7 +1,7 @@
-"""What makes a clip good enough: small functions, each with a number and, if out of bounds, a reason.
+"""Quality filters of clips: each computes a number and, if it is out of bounds, a reason.
 
-The first ones look at the pictures alone and cost little; the others need depth and tracks. All numbers are
-written into the report, whether a clip is kept or not.
+Image filters are cheap and run first; the others need depth and tracks. All numbers are written into the
+report, for discarded clips, too.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ OUTLIER_SHARE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one filter says of one clip.
+    """Result of one filter for one clip.
 
     Attributes:
-        name: of the filter.
-        value: its number.
-        reason: why the clip is discarded, in words; empty if it is not.
+        name: name of the filter.
+        value: the number it computed.
+        reason: why the clip is discarded; empty if it passes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def image_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> list[Verdict]:
-    """All that can be said of a clip in [0, 1] by looking at it."""
+    """Results of all image filters for a clip in [0, 1]."""
     return [
         brightness(video, bounds),
         contrast(video, bounds),
@@ -50,7 +50,7 @@ def image_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds
 
 
 def brightness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
-    """Brightness that the brightest twentieth of the darkest frame exceeds."""
+    """95th percentile of brightness in the darkest frame."""
     value = min(float(robust_quantile(frame.mean(-1), 0.95)) for frame in video)
     bad = value < bounds.min_brightness
     return _verdict("brightness", value, bad, f"a frame is black (brightness {value:.2f})")
@@ -92,7 +92,7 @@ def similarity(video: Float[Tensor, "frames height width 3"], bounds: Bounds) ->
 
 
 def depth_verdicts(depth_m: Float[Tensor, "height width"], bounds: Bounds) -> list[Verdict]:
-    """What can be said of the estimated depth of frame 0."""
+    """Filters of the estimated depth of frame 0."""
     median, near, far = (float(robust_quantile(depth_m, q)) for q in (0.5, 0.02, 0.98))
     distant = f"all is far away (median depth {median:.0f} m)"
     flat = f"the depth is flat (far is {far / near:.2f} times near)"
@@ -103,8 +103,8 @@ def depth_verdicts(depth_m: Float[Tensor, "height width"], bounds: Bounds) -> li
 
 
 def flicker(tracks: PointTracks, bounds: Bounds) -> Verdict:
-    """Largest change, from frame to frame, of the depth of all points as a whole: the median |log ratio| of
-    those seen in both, in the frames' own cameras.
+    """Largest global change of depth between consecutive frames: the median |log ratio| over points visible
+    in both, each in the camera of its frame.
     """
     depth = tracks.positions[..., 2].clamp_min(1e-6).log()
     both = tracks.visibility[1:] & tracks.visibility[:-1]
@@ -115,12 +115,12 @@ def flicker(tracks: PointTracks, bounds: Bounds) -> Verdict:
 
 
 def track_verdicts(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
-    """What can be said of finished tracks."""
+    """Filters of finished tracks."""
     return [visible_at_end(tracks, bounds), coherence(tracks, bounds), *motion(tracks, bounds)]
 
 
 def visible_at_end(tracks: PointTracks, bounds: Bounds) -> Verdict:
-    """Share of points that are still seen in the last frame."""
+    """Fraction of points that are visible in the last frame."""
     value = float(tracks.visibility[-1].float().mean())
     bad = value < bounds.min_visible
     return _verdict("seen at the end", value, bad, f"most points are lost ({value:.0%} seen at the end)")
@@ -160,7 +160,7 @@ def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
 
 
 def camera_agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
-    """Share of points that agree with one motion of the camera, in the median frame."""
+    """Fraction of points consistent with a rigid camera motion, in the median frame."""
     value = float(motion.inlier_share[1:].median())
     bad = value < bounds.min_camera_agreement
     reason = f"the camera's motion is unclear ({value:.0%} of the points agree)"
@@ -168,14 +168,16 @@ def camera_agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
 
 
 def camera_shift(travel: CameraDisplacement, width: int, options: Options) -> Verdict:
-    """How far the camera's motion moves what stands still, in picture widths; it matters if it must stand."""
+    """Displacement of static points by the camera's motion, in image widths; bounded if the camera must be
+    static.
+    """
     value = travel.image_px / width
     bad = options.camera == "static" and not camera_is_static(travel, width, options.bounds)
     return _verdict("camera shift", value, bad, f"the camera moves (by {value:.3f} picture widths)")
 
 
 def camera_is_static(travel: CameraDisplacement, width: int, bounds: Bounds) -> bool:
-    """Whether the camera moves what stands still by no more than is allowed."""
+    """Whether the camera displaces static points by no more than the bound."""
     return travel.image_px <= bounds.max_camera_shift * width
 
 
@@ -184,7 +186,7 @@ def _verdict(name: str, value: float, bad: bool, reason: str) -> Verdict:
 
 
 def _neighbours(values: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 9 2"]:
-    """Each pixel's 3 x 3 surroundings; NaN outside."""
+    """Each pixel's 3 x 3 neighbourhood; NaN outside the image."""
     height, width = values.shape[:2]
     padded = torch.full((height + 2, width + 2, 2), torch.nan)
     padded[1:-1, 1:-1] = values

@@ -1,8 +1,11 @@
-"""What clips are wanted, and which of those that a video gives are good enough."""
+"""Options of making clips from videos, bounds of the quality filters, and the outcome of a video."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from more4d.files.clips import ClipInfo
 from more4d.foundation.errors import ConfigError
 
 CAMERA_MODES = ("remove", "static", "keep")
@@ -10,30 +13,29 @@ CAMERA_MODES = ("remove", "static", "keep")
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Where a clip is discarded. Every number is one that the report shows.
+    """Bounds of the quality filters; a clip out of bounds is discarded. The report shows every number.
 
     Attributes:
-        max_ssim: discard above this mean SSIM of the frames to the first one: nothing happens.
-        min_ssim: discard below: too much happens, or a cut was missed. Both as Diffusion4D (arXiv
-            2405.16645) chooses its clips.
-        min_brightness: brightness, in [0, 1], that the brightest twentieth of every frame must exceed.
-        min_contrast: standard deviation of brightness that every frame must exceed.
-        min_sharpness: of the pictures; see `filters.sharpness`.
-        max_median_depth_m: discard where the median depth of frame 0 lies beyond.
-        min_depth_range: ratio of far to near depth (98th and 2nd percentile of frame 0) that must be
-            exceeded: less is a wall, or depth that failed.
-        max_depth_flicker: how much, relatively, the depth of the same points may jump as a whole from frame to
-            frame.
-        min_coherent: share of seen points that must move like their neighbours.
-        min_visible: share of points that must still be seen in the last frame.
-        min_motion: normalised motion in the picture (see docs/conventions.md) that the fastest fiftieth of
-            the seen points must reach: otherwise nothing moves by itself.
-        max_motion: normalised motion that nine tenths of the seen points must stay below.
-        min_camera_agreement: share of points that must agree with one motion of the camera (`camera` other than
-            "keep").
-        max_camera_shift: how far, in picture widths, the camera's motion may move what stands still: more
-            is dropped where the camera is to be "static", and where its motion is taken out the clip is kept
-            without its video, which no longer shows what the tracks do.
+        max_ssim: maximum mean SSIM of the frames to the first one (above: nothing happens).
+        min_ssim: minimum of the same (below: too much change, or a missed cut). Both as in Diffusion4D (arXiv
+            2405.16645).
+        min_brightness: minimum 95th percentile of brightness, in [0, 1], of every frame.
+        min_contrast: minimum standard deviation of brightness of every frame.
+        min_sharpness: minimum sharpness; see `filters.sharpness`.
+        max_median_depth_m: maximum median depth of frame 0.
+        min_depth_range: minimum ratio of far to near depth (98th and 2nd percentile of frame 0); below, the
+            scene is a wall or depth estimation failed.
+        max_depth_flicker: maximum relative change of global depth between consecutive frames.
+        min_coherent: minimum fraction of visible points that move like their neighbours.
+        min_visible: minimum fraction of points that are visible in the last frame.
+        min_motion: minimum 98th percentile of normalised image motion (see docs/conventions.md) over visible
+            points (below: nothing moves by itself).
+        max_motion: maximum 90th percentile of normalised motion over visible points.
+        min_camera_agreement: minimum fraction of points consistent with a rigid camera motion (not for
+            `camera` "keep").
+        max_camera_shift: maximum displacement of static points by the camera's motion, in image widths. Above
+            it a clip is discarded if the camera must be "static"; if camera motion is removed, the clip is
+            kept without its video, which no longer agrees with the tracks.
     """
 
     max_ssim: float = 0.95
@@ -54,21 +56,20 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything that decides what clips come out of a video.
+    """All options that the clips of a video depend on.
 
     Attributes:
-        fps: frames per second wanted; a clip takes every n-th frame of its video, so that its own rate is
-            the nearest the video has.
-        frames: of a clip, 4n + 1.
-        stride: frames of a clip from the start of one to the start of the next; 0 for as many as it has.
-        pixels: about so many in a frame; the shape of the video is kept.
+        fps: requested frame rate; a clip takes every n-th frame of its video, with the nearest rate.
+        frames: frames per clip, 4n + 1.
+        stride: distance between the starts of consecutive clips, in frames of a clip; 0: no overlap.
+        pixels: approximate number of pixels per frame; the aspect ratio is preserved.
         depth: NAME or NAME:WEIGHTS of a depth estimator; see `depth.interface.open_depth_estimator`.
         tracker: NAME or NAME:WEIGHTS of a point tracker; see `tracking.interface.open_tracker`.
-        camera: "remove" takes the camera's motion out of the tracks, "static" drops clips whose camera
-            moves, "keep" leaves each frame in its own camera.
-        captioner: folder or identifier of a vision-language model that writes the captions that are missing.
-        allow_empty_caption: keep clips that nobody captioned.
-        bounds: what is good enough.
+        camera: "remove" removes camera motion from the tracks, "static" discards clips whose camera moves,
+            "keep" leaves each frame in its own camera.
+        captioner: folder or identifier of a vision-language model that writes missing captions.
+        allow_empty_caption: keep clips without a caption.
+        bounds: bounds of the quality filters.
     """
 
     fps: float = 12.0
@@ -104,5 +105,81 @@ class Options:
 
     @property
     def step(self) -> int:
-        """Frames of a clip from the start of one to the start of the next."""
+        """Distance between the starts of consecutive clips, in frames of a clip."""
         return self.stride or self.frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipReport:
+    """Report about a clip, kept or discarded.
+
+    Attributes:
+        name: name of the clip.
+        start_s: start time in its video.
+        seconds: duration.
+        fps: frames per second.
+        size: (height, width) of its frames.
+        caption: its caption.
+        reasons: why it was discarded; empty if it was kept.
+        notes: further remarks.
+        numbers: results of the filters, by name.
+        pictures: small JPEGs, by description.
+    """
+
+    name: str
+    start_s: float
+    seconds: float
+    fps: float
+    size: tuple[int, int]
+    caption: str = ""
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    numbers: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is in the shards."""
+        return not self.reasons
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `from_json` is the inverse."""
+        pictures = {what: base64.b64encode(image).decode() for what, image in self.pictures.items()}
+        return asdict(self) | {"pictures": pictures}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ClipReport":
+        """The inverse of `to_json`."""
+        pictures = {what: base64.b64decode(text) for what, text in values["pictures"].items()}
+        sequences = {key: tuple(values[key]) for key in ("size", "reasons", "notes")}
+        return cls(**{**values, **sequences, "pictures": pictures})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedClip:
+    """A kept clip, ready for `files.clip_shards.ShardWriter.add_encoded`."""
+
+    name: str
+    info: ClipInfo
+    members: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOutcome:
+    """Outcome of one video.
+
+    Attributes:
+        video: its name in the folder.
+        reports: one report per clip, kept or discarded.
+        encoded: the kept clips.
+        failure: why the video could not be used; empty if it could.
+        note: why the video has no clips, if so.
+        seconds: processing time.
+    """
+
+    video: str
+    reports: tuple[ClipReport, ...] = ()
+    encoded: tuple[EncodedClip, ...] = ()
+    failure: str = ""
+    note: str = ""
+    seconds: float = 0.0

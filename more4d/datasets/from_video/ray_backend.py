@@ -1,7 +1,7 @@
-"""Many videos through `make_clips` by Ray Data: on this machine, or on a cluster that Ray is told of.
+"""Runs `make_clips` on many videos with Ray Data, on this machine or on a cluster.
 
-On a cluster (RAY_ADDRESS, or a Ray that is connected already) every machine must see the videos at the same
-path and have this package; clips come back to the process that asked, which alone writes.
+On a cluster (RAY_ADDRESS, or Ray already initialised) every machine needs the videos at the same path and
+this package; the clips are returned to the calling process, which writes them.
 """
 
 import json
@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads
@@ -26,14 +25,14 @@ MOST_BLOCKS = 4096
 def run_with_ray(
     sources: Sequence[Source], options: Options, *, device: str = "cpu", workers: int, threads: int = 1
 ) -> Iterator[VideoOutcome]:
-    """As `runners.run_in_processes`, by Ray.
+    """As `runners.run_in_processes`, with Ray.
 
     Args:
         sources: the videos.
-        options: what is wanted.
-        device: where networks run; a GPU is reserved for each worker unless it is "cpu".
-        workers: that work at a time.
-        threads: that each of them computes with; as many CPUs are reserved for it.
+        options: see `options.Options`.
+        device: device of the networks; a GPU is reserved for each worker unless it is "cpu".
+        workers: number of concurrent workers.
+        threads: threads per worker; as many CPUs are reserved for it.
 
     Raises:
         InputError, WeightsError, MissingPackageError: Ray is not installed, or as `runners.attempt`.
@@ -75,12 +74,12 @@ def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -
     use_threads(threads)
     try:
         return {"outcome": attempt(_source(row["source"]), options, device)}
-    except More4DError as error:  # Ray would wrap it into many lines
+    except More4DError as error:  # returned as a value, because Ray wraps exceptions into long texts
         return {"outcome": error}
 
 
 def _text(source: Source) -> str:
-    """A source as Ray's tables can hold it."""
+    """A source as text, for Ray's tables."""
     return json.dumps(asdict(source) | {"path": str(source.path.resolve())})
 
 

@@ -1,7 +1,7 @@
-"""What was kept, what was dropped and why: a page for people and lines for machines.
+"""Report of a data set: what was kept, what was discarded, and why.
 
-`report.html` needs nothing beside it: pictures are in it, and neither scripts nor the network are used. Of a
-large data set it shows examples of every outcome; `report.jsonl` has a line for each clip and each video.
+`report.html` is self-contained: images are embedded, and it uses no scripts and no network. For a large data
+set it shows examples of every outcome; `report.jsonl` has a line for each clip and each video.
 """
 
 import base64
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.outcome import ClipReport
+from more4d.datasets.from_video.options import ClipReport
 from more4d.files.atomic import atomic_write, write_bytes
 
 PAGE, LINES = "report.html", "report.jsonl"
@@ -37,7 +37,7 @@ figcaption, .facts { color: #666; font-size: .85rem; }
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """What the report says about a video: its clips, or in words why there are none."""
+    """Report about a video: its clips, or the reason why there are none."""
 
     video: str
     clips: tuple[ClipReport, ...] = ()
@@ -49,7 +49,7 @@ class VideoReport:
 def write_report(folder: Path, videos: Iterable[VideoReport], settings: dict[str, Any], title: str) -> None:
     """Write both files into the folder of the shards.
 
-    `videos` is gone through once, and pictures are let go where they are not shown: a data set may be large.
+    `videos` is iterated once, and images that are not shown are dropped, because a data set may be large.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -77,7 +77,7 @@ def write_report(folder: Path, videos: Iterable[VideoReport], settings: dict[str
 
 
 def _outcome(clip: ClipReport) -> str:
-    """What a clip is counted as: kept, or the first reason without its numbers."""
+    """The category of a clip in the summary: kept, or the first reason without its numbers."""
     return KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
 
 

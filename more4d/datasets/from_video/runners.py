@@ -1,4 +1,4 @@
-"""Many videos through `make_clips`: in this process, or in several of this machine."""
+"""Runs `make_clips` on many videos, in this process or in several."""
 
 import multiprocessing
 import os
@@ -15,21 +15,20 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from more4d.datasets.from_video.clip_maker import make_clips
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads
 
 Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
-"""Makes clips of all these videos and gives what came of each, in any order."""
+"""Makes clips of all given videos and yields the outcomes, in any order."""
 
 DIED = "the process that worked on it died: out of memory, or a fault in the decoder"
 _WAIT_S, _PATIENCE_S = 0.5, 10.0
 
 
 def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
-    """`make_clips`, where whatever one video can cause - also memory, or a size that a network refuses -
-    becomes an outcome with a failure.
+    """`make_clips`, with any error that a single video can cause (also lack of memory, or a size that a
+    network refuses) turned into an outcome with a failure.
 
     Raises:
         InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
@@ -44,24 +43,24 @@ def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutco
 
 
 def run_serial(sources: Sequence[Source], options: Options, *, device: str = "cpu") -> Iterator[VideoOutcome]:
-    """One video after the other, in this process."""
+    """Process the videos sequentially, in this process."""
     return (attempt(source, options, device) for source in sources)
 
 
 def run_in_processes(
     sources: Sequence[Source], options: Options, *, device: str = "cpu", workers: int, threads: int = 1
 ) -> Iterator[VideoOutcome]:
-    """Several videos at a time, each in a process of its own that is kept for the next one.
+    """Process several videos at a time in a pool of processes.
 
-    Where a process dies, the videos that were in work are tried once more, each alone: the one that kills
-    its process again has failed, the others go on. An exception, Ctrl-C among them, ends all processes.
+    If a process dies, the videos in progress are retried once, each alone: the one that kills its process
+    again has failed, the others continue. An exception, Ctrl-C included, ends all processes.
 
     Args:
         sources: the videos.
-        options: what is wanted.
-        device: where networks run.
-        workers: processes.
-        threads: that each of them computes with.
+        options: see `options.Options`.
+        device: device of the networks.
+        workers: number of processes.
+        threads: threads per process.
     """
     waiting, alone = deque(sources), deque[Source]()
     while waiting or alone:
@@ -94,7 +93,7 @@ def _run_alone(source: Source, options: Options, device: str, threads: int) -> I
 
 @contextmanager
 def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are gone when the block ends: at once if it ends by an exception."""
+    """A process pool that ends with the block, immediately in case of an exception."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads,)
@@ -110,18 +109,18 @@ def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end(children: Iterable[BaseProcess]) -> None:
-    """Let processes drop their work and tidy up; who does not in time is killed."""
+    """Ask processes to exit; those that do not in time are killed."""
     children, until = list(children), time.monotonic() + _PATIENCE_S
     for child in children:
         child.terminate()
     for child in children:
         child.join(max(0.0, until - time.monotonic()))
         child.kill()
-        child.join()  # a kill takes a moment, too
+        child.join()  # a killed process needs a moment to exit
 
 
 def _begin(threads: int) -> None:
-    """Of a worker: Ctrl-C reaches every process of a terminal, but the one that started them decides."""
+    """Initialise a worker: ignore Ctrl-C, which the parent process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -129,7 +128,7 @@ def _begin(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End this worker if its parent is killed; otherwise it would wait for work indefinitely."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -137,5 +136,5 @@ def _end_with_parent() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Drop the work, but end as usual: a lock of a library that is not put away is told of as a leak."""
+    """Abort the work, but exit normally: resources that a library does not release are reported as leaks."""
     raise SystemExit

@@ -1,4 +1,4 @@
-"""The videos of a folder, and what is written about each of them."""
+"""The videos of a folder, and their captions."""
 
 import csv
 import hashlib
@@ -22,10 +22,10 @@ class Source:
 
     Attributes:
         path: the file.
-        name: its path below the folder, with slashes; what it is called in messages and reports.
-        caption: what happens, or empty.
-        size: bytes of the file.
-        modified_ns: when the file was last changed, in nanoseconds.
+        name: its path relative to the folder, with slashes; used in messages and reports.
+        caption: its caption, or empty.
+        size: size of the file in bytes.
+        modified_ns: modification time in nanoseconds.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Source:
 
     @property
     def identifier(self) -> str:
-        """A name for files: letters, digits, `-` and `_`, another one for every video of the folder."""
+        """A unique name for files: letters, digits, `-` and `_`."""
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(self.name).stem).strip("_")[:_NAME_LENGTH]
         return (
             f"{plain or 'video'}-{hashlib.sha256(self.name.encode(errors='surrogateescape')).hexdigest()[:8]}"
@@ -44,13 +44,13 @@ class Source:
 
 
 def find_sources(folder: Path) -> list[Source]:
-    """Every video in the folder and the folders in it, by name, hidden ones left out.
+    """All videos in the folder and its subfolders, sorted by name, without hidden ones.
 
-    The caption of `walk.mp4` is the text in `walk.txt` beside it, or else the `text` of the line whose `file`
-    is `walk.mp4` (a path below the folder) in `captions.jsonl` or `captions.csv`.
+    The caption of `walk.mp4` is the text of `walk.txt` in the same folder, or else the `text` of the line
+    whose `file` is `walk.mp4` (a path relative to the folder) in `captions.jsonl` or `captions.csv`.
 
     Raises:
-        InputError: it is no folder, it holds no video, or a caption file cannot be read.
+        InputError: this is no folder, it holds no video, or a caption file cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds videos")
@@ -72,10 +72,10 @@ def find_sources(folder: Path) -> list[Source]:
 
 
 def read_captions(folder: Path) -> dict[str, str]:
-    """Captions by file, from `captions.jsonl` or `captions.csv`; none where there is no such file.
+    """Captions by file, from `captions.jsonl` or `captions.csv`; empty if there is no such file.
 
     Raises:
-        InputError: a line cannot be read; names the file and the line.
+        InputError: a line cannot be read; the message names the file and the line.
     """
     captions: dict[str, str] = {}
     for path in (folder / name for name in LISTS):

@@ -18,21 +18,21 @@ from more4d.tracking.registry import open_tracker
 
 @runtime_checkable
 class Captioner(Protocol):
-    """A few pictures of one event to a line of text."""
+    """Writes a caption for a few frames of a clip."""
 
     def caption(self, pictures: Float[Tensor, "pictures height width 3"]) -> str:
-        """What happens in pictures in [0, 1], in order."""
+        """The caption of consecutive frames in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What turns pictures into depth, tracks and words.
+    """The networks of a worker.
 
     Attributes:
-        depth: estimates depth and the field of view.
-        tracker: follows points.
-        captioner: opens, when it is first asked for, what writes captions; None where nobody does.
+        depth: depth estimator, which also estimates the field of view.
+        tracker: point tracker.
+        captioner: opens the captioner on first use; None: no captioner.
     """
 
     depth: DepthEstimator
@@ -41,7 +41,7 @@ class Tools:
 
 
 def tools_of(options: Options, device: str) -> Tools:
-    """The tools that the options name; the same ones whenever this process asks again.
+    """The tools that the options name, cached per process.
 
     Raises:
         InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
@@ -50,7 +50,7 @@ def tools_of(options: Options, device: str) -> Tools:
 
 
 def use_threads(count: int) -> None:
-    """Let this process compute with so many threads: several workers share the cores."""
+    """Set the number of torch threads of this process, because several workers share the cores."""
     torch.set_num_threads(max(1, count))
 
 

@@ -1,1 +1,1 @@
-"""What is trained: one module per network."""
+"""Training tasks."""

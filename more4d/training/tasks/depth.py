@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from more4d.datasets.augmentation import augment_photo, recolour_objects
 from more4d.datasets.batch import Batch
+from more4d.datasets.labelled_images import augment_photo, recolour_objects
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
@@ -37,18 +37,18 @@ from more4d.training.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class DepthData:
-    """Which pictures to train on.
+    """Training images.
 
     Attributes:
-        shapes: (height, width) of the pictures; all of one group have the same. Sides are multiples of 16.
-        group: consecutive indices that share a shape: the batch size.
+        shapes: (height, width) of the images, one per group; multiples of 16.
+        group: number of consecutive indices with one shape; a multiple of the batch size.
         block: scenes held in memory at a time; a multiple of `group`.
-        repeats: how often each scene is used, each time with another crop, flip and photographic variation.
-        margin: scenes are rendered larger than the pictures by this factor, so that crops stay sharp.
-        min_crop: smallest share of the rendered picture's side that a crop keeps.
-        recolour_prob: how often objects change colour.
-        plain_backdrop_prob: how often the surroundings become one plain backdrop behind the objects.
-        interior_prob: share of the scenes that are rooms seen from inside.
+        repeats: number of uses of each scene, each with another crop, flip and photometric augmentation.
+        margin: scenes are rendered larger than the images by this factor, so that crops stay sharp.
+        min_crop: smallest fraction of the rendered image's sides that a crop keeps.
+        recolour_prob: probability that objects are recoloured.
+        plain_backdrop_prob: probability that the surroundings become one plain backdrop behind the objects.
+        interior_prob: fraction of the scenes that are interiors.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
@@ -71,8 +71,8 @@ class DepthOptions:
     """Options of the task.
 
     Attributes:
-        weights: a network file to go on from; None starts from nothing. It may have fewer blocks than
-            `network`: a new block starts as the identity.
+        weights: file of initial weights; None: random weights. The file may have fewer blocks than `network`:
+            additional blocks start as the identity.
     """
 
     network: SmallDepthConfig = field(default_factory=SmallDepthConfig)
@@ -84,7 +84,7 @@ class DepthOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthBatch(Batch):
-    """Pictures of equal size with their truth.
+    """Images of equal size with ground truth.
 
     Attributes:
         image: in [-1, 1].
@@ -98,7 +98,7 @@ class DepthBatch(Batch):
 
 
 class RenderedScene(NamedTuple):
-    """One rendered scene in few bytes: image 3 h w uint8, depth h w float16, object ids h w uint8."""
+    """One rendered scene, compact: image [3, h, w] uint8, depth [h, w] float16, object ids [h, w] uint8."""
 
     image: Tensor
     depth_m: Tensor
@@ -107,10 +107,10 @@ class RenderedScene(NamedTuple):
 
 
 class DepthImages(Dataset):
-    """Pictures of procedural scenes with their depth; sample `index` is always the same.
+    """Images of procedural scenes with depth; sample `index` is always the same.
 
-    Rendering a scene costs more than a training step on it, so each is used `repeats` times within one
-    block of scenes, which is kept in memory.
+    Rendering a scene costs more than a training step on it, so each scene of a block, which is kept in
+    memory, is used `repeats` times.
     """
 
     def __init__(self, data: DepthData, *, seed: int, near_m: float, far_m: float) -> None:
@@ -131,7 +131,7 @@ class DepthImages(Dataset):
         )
 
     def scene_of(self, index: int) -> int:
-        """Which scene sample `index` shows."""
+        """Number of the scene of sample `index`."""
         block, place = divmod(index, self.data.block * self.data.repeats)
         return block * self.data.block + place % self.data.block
 
@@ -189,7 +189,7 @@ class DepthImages(Dataset):
 
 
 class DepthTask(Task):
-    """Relative depth, edges, metres and the focal length of one picture."""
+    """Losses on relative depth, edges, metric scale and focal length of single images."""
 
     options_type = DepthOptions
 
@@ -232,7 +232,8 @@ class DepthTask(Task):
 
 
 def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
-    """Fill `network` from one of the same widths with as many blocks or fewer; it then computes the same.
+    """Load weights of a network with equal widths and at most as many blocks; `network` then computes the
+    same.
 
     Raises:
         ConfigError: the widths differ, or `smaller` has blocks that `network` lacks.
@@ -252,7 +253,7 @@ def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
 
 
 def render_photo(world: int, *, height: int, width: int, inside: bool = False) -> SceneClip:
-    """The first frame of a procedural world, or of a room from inside, nothing else."""
+    """Render the first frame of a procedural scene, or of an interior."""
     scene = (sample_interior if inside else sample_scene)(world, aspect=width / height)
     return render_clip(scene, height=height, width=width, frames=1, visibility="none")
 
@@ -260,7 +261,7 @@ def render_photo(world: int, *, height: int, width: int, inside: bool = False) -
 def scene_errors(
     estimator: DepthEstimator, count: int, *, height: int = 96, width: int = 128, known_camera: bool = False
 ) -> list[DepthErrors]:
-    """Errors on the first `count` held-out scenes, over everything nearer than 100 m."""
+    """Depth errors on the first `count` held-out scenes, over pixels nearer than 100 m."""
     errors = []
     for world in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
         clip = render_photo(world, height=height, width=width)

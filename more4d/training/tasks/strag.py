@@ -1,6 +1,6 @@
-"""Train 4D-STraG: flow matching on trajectory latents, told photo, depth, text and motion features.
+"""Train 4D-STraG: flow matching on trajectory latents, conditioned on photo, depth, text and motion features.
 
-Everything around the generator is frozen. `tiny_strag` trains it all together.
+All other networks are frozen; task `tiny_strag` trains some of them jointly.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 from torch.utils.data import Dataset
 
-from more4d.datasets.batch import ClipBatch
+from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.datasets.file_clips import FileClipOptions, open_clips
-from more4d.datasets.latents import STraGLatents
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.networks.interface import (
     FRAME_STRIDE,
@@ -26,15 +25,16 @@ from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.components import CODEC_METADATA_KEY
 from more4d.pipelines.conditions import ClipImage, strag_conditions
 from more4d.pipelines.preset import find_preset
-from more4d.training.flow import (
+from more4d.training.generator import (
     FlowSample,
+    GeneratorOptions,
+    GeneratorTask,
     add_noise,
     flow_losses,
     noise_level_metrics,
     random_mask,
     zero_where,
 )
-from more4d.training.generator import GeneratorOptions, GeneratorTask
 from more4d.training.loading import NetworkFile, fingerprint_of, path_of
 
 
@@ -43,11 +43,11 @@ class STraGOptions(GeneratorOptions):
     """Options of the task.
 
     Attributes:
-        motion_features_weights: file of the network that feeds the motion perception module, frozen.
-        clip_image: what CLIP shows, see `pipelines.preset.Preset`; None: as the preset has it, or the photo.
+        motion_features_weights: file of the feature network of the motion perception module, frozen.
+        clip_image: input of CLIP, see `pipelines.preset.Preset`; None: the preset's choice, or the photo.
         data: procedural scenes to train on, unless `clips` names a data set.
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
-        moving_weight: extra weight of latent cells in which something moves; most of a clip is still.
+        moving_weight: additional weight of latent tokens with motion; most of a clip is static.
         moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
     """
 
@@ -61,7 +61,7 @@ class STraGOptions(GeneratorOptions):
 
 
 class STraGTask(GeneratorTask):
-    """The velocity of trajectory latents."""
+    """Flow matching loss on the velocity of trajectory latents."""
 
     options_type = STraGOptions
     latents = STraGLatents
@@ -118,7 +118,7 @@ class STraGTask(GeneratorTask):
         )
 
     def conditions(self, latents: STraGLatents, generator: torch.Generator) -> STraGConditions:
-        """What the pipeline gives the generator, some of it left out at random."""
+        """The conditions that the pipeline gives the generator, with conditioning dropout."""
         flow = self.options.flow
         count = len(latents.captions)
         text = self.condition_dropout(latents.text, generator)
@@ -150,11 +150,11 @@ class STraGTask(GeneratorTask):
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
     ) -> STraGConditions:
-        """The conditions with what only training can tell; nothing here."""
+        """Hook for conditions known in training only; none here."""
         return conditions
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        """With the name of the frozen codec whose latents it learned: those of another mean nothing to it."""
+        """Export with the codec's fingerprint: the generator is valid for the latents of that codec only."""
         codec, learned = self.options.codec, self.codec is not None and is_trainable(self.codec)
         if codec is not None and not learned and path_of(codec).exists():
             notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
@@ -167,17 +167,17 @@ class STraGTask(GeneratorTask):
         conditions: STraGConditions,
         batch: ClipBatch | STraGLatents,
     ) -> dict[str, Tensor]:
-        """What is added to the loss under "auxiliary", and other metrics; nothing here."""
+        """Hook for an additional loss under "auxiliary" and further metrics; none here."""
         return {}
 
 
 def is_trainable(network: nn.Module) -> bool:
-    """Whether training changes a network."""
+    """Whether a network has trainable parameters."""
     return any(parameter.requires_grad for parameter in network.parameters())
 
 
 def with_preset_clip_image(options: STraGOptions) -> STraGOptions:
-    """The options with what CLIP shows, where they leave that to the preset."""
+    """The options with CLIP's input taken from the preset, if they name none."""
     if options.clip_image is not None:
         return options
     named = options.preset is not None or options.weights is not None
@@ -186,7 +186,7 @@ def with_preset_clip_image(options: STraGOptions) -> STraGOptions:
 
 
 def visible_tokens(batch: ClipBatch) -> Tensor:
-    """Mean weight of the pixels of each latent cell, at the last of the frames behind each latent frame."""
+    """Mean pixel weight of each latent token, at the last of the video frames of each latent frame."""
     visible = batch.weight[:, :, ::FRAME_STRIDE]
     size = (batch.image.shape[-2] // PIXEL_STRIDE, batch.image.shape[-1] // PIXEL_STRIDE)
     cells = adaptive_avg_pool2d(visible.flatten(0, 2)[:, None], size)

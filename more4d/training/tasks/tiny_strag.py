@@ -1,4 +1,4 @@
-"""Train 4D-STraG of the tiny preset together with the stems that read photo and depth for it."""
+"""Train 4D-STraG of the tiny preset jointly with the stems that encode photo and depth for it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 
-from more4d.datasets.batch import ClipBatch
-from more4d.datasets.latents import STraGLatents
+from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
-from more4d.training.flow import FlowSample, random_mask
+from more4d.training.generator import FlowSample, random_mask
 from more4d.training.loading import path_of
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.training.tasks.tiny_features import grounding_targets
+from more4d.training.tasks.tiny_encoders import grounding_targets
 from more4d.weights.network_files import save_network
 
 
@@ -26,18 +25,18 @@ class TinySTraGOptions(STraGOptions):
     """Options of the task.
 
     Attributes:
-        train_text: whether the text encoder goes on learning here; a pretrained one had better not.
-        train_text_grounding: whether the prompt reader does; the same is true of it.
-        teacher_forcing_prob: share of the clips in which the generator is told what is true instead of what the reader
-            finds: it learns sooner to listen to what is always right.
+        train_text: whether to train the text encoder; not recommended for a pretrained one.
+        train_text_grounding: whether to train the text grounding head; not recommended for a pretrained one.
+        teacher_forcing_prob: fraction of clips conditioned on ground-truth grounding instead of the head's
+            prediction: with reliable inputs the generator learns sooner to use them.
         decoded_weight: weight of the loss on decoded motion.
-        decoded_clips: clips per batch whose estimate is decoded for it; it costs more than the generator.
-        hint_weight: weight of the hint that image latents must tell things from background.
-        weigh_objects: whether things that stand still weigh as much as those that move: that the wrong one
-            stays is as much an answer to the caption as that the right one goes.
-        fresh_stems: whether the codec's picture stems start anew instead of as its file has them.
+        decoded_clips: clips per batch decoded for that loss; decoding costs more than the generator.
+        hint_weight: weight of the auxiliary loss that image latents separate objects from background.
+        weigh_objects: whether static objects weigh as much as moving ones: that the wrong object stays still
+            is as much part of following the caption as that the right one moves.
+        fresh_stems: whether the codec's image stems start from random weights instead of its file's.
 
-    Hints are losses on linear read-outs that speed up a training of minutes and cost nothing afterwards.
+    The auxiliary loss uses linear probes, which shorten training and are not needed afterwards.
     """
 
     train_text: bool = False
@@ -52,7 +51,7 @@ class TinySTraGOptions(STraGOptions):
     def __post_init__(self) -> None:
         if self.cache or self.start.lora:
             raise ConfigError(
-                "task tiny-strag trains what a cache or a LoRA takes for fixed, the picture stems; use task:"
+                "task tiny-strag trains the image stems, which a cache or a LoRA needs frozen; use task:"
                 " strag"
             )
         if self.clips and (self.hint_weight or self.teacher_forcing_prob):
@@ -67,7 +66,7 @@ class TinySTraGOptions(STraGOptions):
 
 
 class TinySTraGTask(STraGTask):
-    """The generator and the picture stems; motion features and prompt reader have learned before."""
+    """Trains the generator and the image stems; motion features and text grounding are trained before."""
 
     options_type = TinySTraGOptions
     options: TinySTraGOptions
@@ -89,8 +88,8 @@ class TinySTraGTask(STraGTask):
             start = options.start
             if not (options.train_text_grounding or start.weights or start.text_grounding):
                 raise ConfigError(
-                    "the new prompt reader knows nothing: set options.start.text_grounding to a trained one, or"
-                    " options.train_text_grounding=true"
+                    "the new text grounding head is untrained: set options.start.text_grounding to a trained"
+                    " one, or options.train_text_grounding=true"
                 )
             self.strag.reader.requires_grad_(options.train_text_grounding)
         self.image_hint = nn.Conv2d(self.options.network.image_channels, 1, 1)
@@ -104,13 +103,13 @@ class TinySTraGTask(STraGTask):
         return replace(latents, moving=torch.maximum(latents.moving, things))
 
     def null_text(self) -> Tensor:
-        """See `GeneratorTask`; a text encoder that learns is asked in every step."""
+        """See `GeneratorTask`; a text encoder in training runs in every step."""
         return self.text_encoder.encode_text([""]) if self.options.train_text else super().null_text()
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch, generator: torch.Generator
     ) -> STraGConditions:
-        """Of clips whose caption was not dropped, some with the truth in place of the reader's answers."""
+        """Teacher forcing: ground-truth grounding for some of the clips whose caption was not dropped."""
         if self.strag.reader is None or not self.options.teacher_forcing_prob:
             return conditions
         found = self.strag.ground_text(conditions)
@@ -134,8 +133,8 @@ class TinySTraGTask(STraGTask):
         return {"auxiliary": auxiliary.to(velocity.device), **metrics}
 
     def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
-        """Motion in pixels over moving points, and still-or-moving over all, of the first `clips`
-        estimates.
+        """Error of decoded motion in pixels over moving points, and cross-entropy of the moving/static gate
+        over all points, of the first `clips` estimates.
         """
         mean, std = self.codec.statistics(estimate.shape[2])
         moving = self.codec.moving_mask(batch.motion[:clips])
@@ -162,6 +161,6 @@ class TinySTraGTask(STraGTask):
 
 
 def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
-    """Cross-entropy of a coarse map of things against their share of each cell."""
+    """Cross-entropy of a coarse object map against the fraction of each token that objects cover."""
     share = adaptive_avg_pool2d(objects, logits.shape[-2:])
     return binary_cross_entropy_with_logits(logits, share)

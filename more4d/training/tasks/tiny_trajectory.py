@@ -18,8 +18,8 @@ from more4d.weights.network_files import save_network
 
 ARCHITECTURE = "tiny-trajectory-codec"
 LEAST_STD = 0.5
-"""Channels that hardly vary are not blown up to unit variance: a generator would waste itself on their
-noise.
+"""Lower bound of the deviations: channels that hardly vary are not scaled to unit variance, because the
+generator would have to fit their noise.
 """
 
 
@@ -30,11 +30,11 @@ class TinyTrajectoryOptions:
     Attributes:
         data: procedural scenes to train on, unless `clips` names a data set.
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
-        latent_noise: deviation of the noise added to the latents, so that a generator's small errors do
-            little harm.
-        latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
-        gate_weight: weight of the still-or-moving loss.
-        statistics_clips: clips over which the latent statistics are taken at the end.
+        latent_noise: standard deviation of noise added to the latents, for robustness to the generator's
+            errors.
+        latent_penalty: weight of the latents' mean square, which keeps them small relative to that noise.
+        gate_weight: weight of the loss of the moving/static gate.
+        statistics_clips: clips for the latent statistics, taken after training.
     """
 
     network: TinyTrajectoryConfig = field(default_factory=TinyTrajectoryConfig)
@@ -48,7 +48,7 @@ class TinyTrajectoryOptions:
 
 
 class TinyTrajectoryTask(Task):
-    """Reconstruct motion: its size in pixels over moving pixels, its stillness elsewhere through the gate."""
+    """Reconstruction of motion: error in pixels over moving points, and the gate's error over all points."""
 
     options_type = TinyTrajectoryOptions
 
@@ -78,10 +78,10 @@ class TinyTrajectoryTask(Task):
 
     @torch.no_grad()
     def measure_statistics(self) -> None:
-        """Store mean and deviation of the latents of moving clips with the codec.
+        """Store mean and standard deviation of the latents of moving clips in the codec.
 
-        The mean is the code of 'nothing moves', so that stillness is the origin; the deviation is the RMS
-        over the latent cells in which something moves, or the zeros of all others would set the scale.
+        The mean is the code of a static clip, so that no motion lies at the origin; the deviation is the RMS
+        over latent positions with motion, because the zeros of all others would dominate it.
         """
         data = open_clips(self.options.clips, self.options.data, seed=self.options.seed + 1)
         sums, count = torch.zeros(2, self.options.network.latent_channels), torch.zeros(2, 1)
@@ -113,7 +113,7 @@ class TinyTrajectoryTask(Task):
 
 
 def pixel_error(codec: TinyTrajectoryCodec, squashed: Tensor, motion: Tensor) -> Tensor:
-    """Charbonnier distance of squashed and true motion per point, in pixels of the clip's larger side."""
+    """Charbonnier distance of squashed and true motion per point, in pixels of the clip's longer side."""
     scale = 2 / codec.config.gain * max(motion.shape[-2:])
     difference = (squashed - codec.squash(motion)) * scale
     return (difference.square().sum(1, keepdim=True) + 0.25).sqrt() - 0.5

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from more4d.datasets.batch import ViewBatch
-from more4d.datasets.holes import HoleClips, HoleOptions
+from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.training.task import Task
@@ -22,11 +22,12 @@ class TinyVideoOptions:
     """Options of the task.
 
     Attributes:
-        weights: file of a codec of the same sizes to go on from, whatever its decoder corrected in holes.
-        latent_noise: deviation of the noise added to the latents.
-        latent_penalty: weight of the latents' mean square, which keeps them from outgrowing that noise.
-        hide_known_prob: how often a clip is decoded with nothing known, so that the latents must tell all of it.
-        statistics_clips: clips over which the latent statistics are taken at the end.
+        weights: file of a codec of the same sizes with the initial weights; its `background_fill` may differ.
+        latent_noise: standard deviation of noise added to the latents.
+        latent_penalty: weight of the latents' mean square, which keeps them small relative to that noise.
+        hide_known_prob: probability that a clip is decoded without the known pixels, so that its latents must
+            hold everything.
+        statistics_clips: clips for the latent statistics, taken after training.
     """
 
     network: TinyVideoConfig = field(default_factory=TinyVideoConfig)
@@ -40,7 +41,7 @@ class TinyVideoOptions:
 
 
 class TinyVideoTask(Task):
-    """Reconstruct videos, holes above all: what is known is copied anyway."""
+    """Reconstruction of videos, mostly of holes: known pixels are copied anyway."""
 
     options_type = TinyVideoOptions
 
@@ -82,7 +83,7 @@ class TinyVideoTask(Task):
 
     @torch.no_grad()
     def measure_statistics(self) -> None:
-        """Store mean and deviation of the training set's latents with the codec."""
+        """Store mean and standard deviation of the training set's latents in the codec."""
         data = self.dataset()
         latents = torch.cat(
             [self.codec.encode_video(data[i].truth).flatten(2) for i in range(self.options.statistics_clips)],

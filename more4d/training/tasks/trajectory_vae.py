@@ -1,4 +1,4 @@
-"""Train the motion-sensitive VAE in its published shape: adapters around Wan's video VAE."""
+"""Train the published motion-sensitive VAE: adapters around Wan's video VAE."""
 
 import logging
 from dataclasses import dataclass, field
@@ -34,19 +34,21 @@ TRAINABLE = {
     "all": ("encoder_adapter", "decoder_adapter", "video.vae"),
 }
 MOVING_PX = 0.5
-"""A point moves if it is ever further from its start than so many pixels, as in metrics.tracks."""
+"""A point counts as moving if its distance from the start ever exceeds this many pixels, as in
+metrics.tracks.
+"""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodecStart:
-    """Where training starts.
+    """Initial weights.
 
     Attributes:
-        weights: of a whole codec (a wan-trajectory-vae file, or the folder that the published training
-            saves), or of the video VAE alone (a wan-video-vae file, the published `Wan2.1_VAE.pth`, a folder
-            of diffusers), the adapters then being new. None starts from nothing.
+        weights: file of a whole codec (a wan-trajectory-vae file, or the folder that the published training
+            saves), or of the video VAE alone (a wan-video-vae file, the published `Wan2.1_VAE.pth`, a
+            diffusers folder) with new adapters. None: random weights.
     """
 
     weights: Path | None = None
@@ -59,17 +61,17 @@ class TrajectoryVaeOptions:
     Attributes:
         data: procedural scenes to train on, unless `clips` names a data set.
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
-        train: which weights learn: "adapters"; "decoder": the VAE's decoder, too (the published choice,
-            whose encoder adapter got no gradient, though); "all": the whole VAE.
-        gradient_checkpointing: compute groups of frames again on the way back instead of keeping them.
+        train: trained weights: "adapters"; "decoder": the VAE's decoder, too (the published choice, but there
+            the encoder adapter got no gradient); "all": the whole VAE.
+        gradient_checkpointing: recompute groups of frames in the backward pass instead of storing them.
         loss: distance of decoded and true motion.
-        moving_weight: extra weight of points that ever move; most of a clip stands still. Published: 0.
+        moving_weight: additional weight of points that ever move; most of a clip is static. Published: 0.
         difference_weight: weight of the same distance between changes from frame to frame.
         kl_weight: weight of the KL divergence per element of the latents. The published one, 1e-6 of sums,
             is 2e-8 of means.
-        statistics_clips: training clips over which the trajectory statistics are taken at the end.
-        statistics_scale: over which latent cells deviations are taken; see `measure_statistics`.
-        check_clips: held-out procedural scenes that the exported codec is measured on; 0: none.
+        statistics_clips: training clips for the trajectory statistics, taken after training.
+        statistics_scale: latent positions that deviations are taken over; see `measure_statistics`.
+        check_clips: number of held-out procedural scenes for evaluating the exported codec; 0: none.
     """
 
     network: WanTrajectoryVaeConfig = field(default_factory=WanTrajectoryVaeConfig)
@@ -101,8 +103,8 @@ class TrajectoryVaeOptions:
 
 
 class TrajectoryVaeTask(Task):
-    """Motion through a posterior sample and back. Frozen weights still pass gradients on, or the encoder
-    adapter would learn nothing.
+    """Reconstruction of motion through a sample of the posterior. Gradients pass through frozen weights,
+    which the encoder adapter needs.
     """
 
     options_type = TrajectoryVaeOptions
@@ -141,12 +143,12 @@ class TrajectoryVaeTask(Task):
 
     @torch.no_grad()
     def measure_statistics(self) -> None:
-        """Take the trajectory statistics over training clips and store them in the codec.
+        """Compute the trajectory statistics over training clips and store them in the codec.
 
-        The mean is over all latent cells that show a visible point; nearly all are still, so stillness lies
-        near the origin. The deviation from that mean is the RMS over the cells in which something has moved
-        ("moving": the still ones would set the scale otherwise) or over all. It includes the posterior's own
-        variance: a channel that says nothing is not blown up to unit variance.
+        The mean is over all latent positions with a visible point; nearly all are static, so no motion lies
+        near the origin. The deviation from that mean is the RMS over positions with motion ("moving": static
+        ones would dominate otherwise) or over all. It includes the posterior's variance, so that an
+        uninformative channel is not scaled to unit variance.
 
         Raises:
             ConfigError: nothing moves in the clips, or nothing is visible.
@@ -191,7 +193,7 @@ class TrajectoryVaeTask(Task):
 
 
 def load_start(codec: WanTrajectoryVae, path: Path) -> None:
-    """Fill `codec`, or its video VAE alone; see `CodecStart`.
+    """Load weights into `codec`, or into its video VAE only; see `CodecStart`.
 
     Raises:
         WeightsError: the file is missing, damaged, of another kind, or does not fit.
@@ -213,12 +215,12 @@ def load_start(codec: WanTrajectoryVae, path: Path) -> None:
 
 
 def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: int) -> CodecReport:
-    """Mean errors in pixels and metres over procedural scenes that are never trained on.
+    """Mean errors in pixels and metres over held-out procedural scenes.
 
     Args:
         codec: in evaluation mode.
         size: frames, height and width of the clips.
-        clips: how many scenes.
+        clips: number of scenes.
     """
     frames, height, width = size
     device = next(codec.parameters()).device
@@ -233,7 +235,7 @@ def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: 
 def weighted_mean(
     values: Float[Tensor, "b c *axes"], weight: Float[Tensor, "b 1 *axes"]
 ) -> Float[Tensor, ""]:
-    """Mean over all channels and over the rest as `weight` says; 0 where all weights are."""
+    """Mean over channels, weighted over the other axes; 0 if all weights are 0."""
     return (weight * values).sum() / (weight.sum() * values.shape[1]).clamp(min=1e-6)
 
 
@@ -256,7 +258,7 @@ def kl_divergence(
 
 
 def latent_cells(weight: Float[Tensor, "b 1 t height width"]) -> Float[Tensor, "b 1 f h w"]:
-    """1 for latent cells with a point that counts; the first frame has a latent frame to itself."""
+    """1 for latent positions with a point of nonzero weight; the first frame has its own latent frame."""
     counts = (weight > 0).float()
     alone = counts[:, :, :1].expand(-1, -1, FRAME_STRIDE - 1, -1, -1)
     return max_pool3d(torch.cat([alone, counts], 2), (FRAME_STRIDE, PIXEL_STRIDE, PIXEL_STRIDE))
@@ -270,9 +272,9 @@ def moving_points(motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, 
 def errors_px(
     decoded: Float[Tensor, "b 3 t height width"], batch: ClipBatch, moving: Float[Tensor, "b 1 height width"]
 ) -> dict[str, Tensor]:
-    """Errors of moving points and drift of still ones after frame 0, where there are such.
+    """Errors of moving points and drift of static ones after frame 0, if there are any.
 
-    In pixels to first order, that is as if depth did not change; `held_out_report` is exact.
+    In pixels to first order, as if depth did not change; `held_out_report` is exact.
     """
     height, width = batch.motion.shape[-2:]
     size = decoded.new_tensor([width, height]).view(1, 2, 1, 1, 1)
@@ -290,7 +292,7 @@ def errors_px(
 
 @dataclass
 class CellSums:
-    """Sums over latent cells, per channel, of the first and second moment of posteriors."""
+    """Sums over latent positions, per channel, of the first and second moments of posteriors."""
 
     first: Float[Tensor, " channels"]
     second: Float[Tensor, " channels"]
@@ -307,7 +309,7 @@ class CellSums:
         variance: Float[Tensor, "b c f h w"],
         cells: Float[Tensor, "b 1 f h w"],
     ) -> None:
-        """Count the posteriors of the cells that are 1."""
+        """Add the posteriors at positions whose mask is 1."""
         mean, variance = mean.double(), variance.double()
         self.first += (cells * mean).sum((0, 2, 3, 4))
         self.second += (cells * (mean.square() + variance)).sum((0, 2, 3, 4))

@@ -1,4 +1,4 @@
-"""Train 4D-ViSM: flow matching on video latents, told what the rasteriser saw."""
+"""Train 4D-ViSM: flow matching on video latents, conditioned on the rendered point tracks."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -8,15 +8,20 @@ from einops import reduce
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from more4d.datasets.batch import ViewBatch
-from more4d.datasets.file_views import FileViewOptions, open_views
-from more4d.datasets.holes import HoleOptions
-from more4d.datasets.latents import ViSMLatents
+from more4d.datasets.batch import ViewBatch, ViSMLatents
+from more4d.datasets.view_pairs import FileViewOptions, HoleOptions, open_views
 from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.conditions import vism_conditions
-from more4d.training.flow import add_noise, flow_losses, noise_level_metrics, random_mask, zero_where
-from more4d.training.generator import GeneratorOptions, GeneratorTask
+from more4d.training.generator import (
+    GeneratorOptions,
+    GeneratorTask,
+    add_noise,
+    flow_losses,
+    noise_level_metrics,
+    random_mask,
+    zero_where,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +29,9 @@ class ViSMOptions(GeneratorOptions):
     """Options of the task.
 
     Attributes:
-        data: procedural scenes filmed along camera paths, unless `clips` names a data set.
+        data: procedural scenes rendered along camera paths, unless `clips` names a data set.
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
-        hole_weight: extra weight of latent cells with holes.
+        hole_weight: additional weight of latent tokens with holes.
     """
 
     network: ViSMConfig | None = None
@@ -36,7 +41,7 @@ class ViSMOptions(GeneratorOptions):
 
 
 class ViSMTask(GeneratorTask):
-    """The velocity of the true video's latents."""
+    """Flow matching loss on the velocity of the ground-truth video's latents."""
 
     options_type = ViSMOptions
     latents = ViSMLatents
@@ -95,6 +100,6 @@ class ViSMTask(GeneratorTask):
 
 
 def latent_fraction(real: Tensor) -> Tensor:
-    """How much of each latent frame is real: the first frame stands alone, the others go in fours."""
+    """Fraction of each latent frame that is not padding: one frame in the first, four in the others."""
     later = reduce(real[:, 1:], "b (f k) -> b f", "mean", k=FRAME_STRIDE)
     return torch.cat([real[:, :1], later], 1)

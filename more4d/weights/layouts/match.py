@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from more4d.files.checkpoint_headers import CheckpointHeaders, error_summary
-from more4d.foundation.config import from_mapping
+from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.foundation.renamed import with_current_names
 from more4d.weights.load import LoadPlan
 
 Config = TypeVar("Config")

@@ -9,13 +9,13 @@ import torch
 from more4d.datasets.from_video import clip_maker
 from more4d.datasets.from_video.clip_maker import (
     NO_CAPTION,
+    Window,
     make_clips,
     median_camera,
     read_frames,
     reduced_size,
 )
 from more4d.datasets.from_video.options import Bounds, Options
-from more4d.datasets.from_video.sampling import Window
 from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.datasets.from_video.tools import Tools
 from more4d.files.clips import decode_clip

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from more4d.datasets.from_video.dataset import make_dataset
-from more4d.datasets.from_video.options import Bounds, Options
-from more4d.datasets.from_video.outcome import ClipReport, EncodedClip, VideoOutcome
+from more4d.datasets.from_video.options import Bounds, ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.runners import run_serial
 from more4d.datasets.from_video.sources import Source
 from more4d.files.clip_shards import ShardReader

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 
+from more4d.datasets.from_video.clip_maker import find_windows
 from more4d.datasets.from_video.dataset import make_dataset
 from more4d.datasets.from_video.options import Options
 from more4d.datasets.from_video.runners import run_serial
-from more4d.datasets.from_video.sampling import find_windows
 from more4d.files.clip_shards import ShardReader
 
 OPTIONS = Options(frames=5, pixels=12_288)

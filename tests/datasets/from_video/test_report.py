@@ -8,7 +8,7 @@ import re
 import pytest
 
 from more4d.datasets.from_video import report
-from more4d.datasets.from_video.outcome import ClipReport
+from more4d.datasets.from_video.options import ClipReport
 from more4d.datasets.from_video.report import VideoReport, write_report
 
 NASTY = '<script>alert("x")</script> & "quotes" \'both\''

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from more4d.datasets.from_video import runners
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.outcome import VideoOutcome
+from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import DIED, attempt, run_in_processes, run_serial
 from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.foundation.errors import InputError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.datasets.from_video.sampling import find_windows, frames_per_second, nearest_divisor
+from more4d.datasets.from_video.clip_maker import find_windows, frames_per_second, nearest_divisor
 
 
 def even(frames: int, rate: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Generators come by their prompt readers: from a file of its own, or from another generator."""
+"""Where a 4D-STraG takes its text grounding head from: its own file, or another generator."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.generator import StartOptions
-from more4d.training.tasks.tiny_features import TinyFeaturesTask
+from more4d.training.tasks.tiny_encoders import TinyFeaturesTask
 from more4d.training.tasks.tiny_strag import TinySTraGTask
 from more4d.weights.network_files import load_network
 from more4d.weights.registry import BUILDERS
@@ -65,5 +65,7 @@ def test_a_generator_without_a_reader_has_none_to_give(tiny_strag, folder):
         tiny_strag.network, text_grounding=None, wan=replace(tiny_strag.network.wan, in_channels=48)
     )
     TinySTraGTask(replace(tiny_strag, network=network, start=StartOptions())).export(folder, {})
-    with pytest.raises(WeightsError, match=r"strag\.safetensors holds a 4D-STraG without a prompt reader"):
+    with pytest.raises(
+        WeightsError, match=r"strag\.safetensors holds a 4D-STraG without a text grounding head"
+    ):
         TinySTraGTask(replace(tiny_strag, start=StartOptions(text_grounding=folder / "strag.safetensors")))

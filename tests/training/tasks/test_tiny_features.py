@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from more4d.datasets.labels import DIRECTIONS, NOUNS, VERBS
-from more4d.training.tasks.tiny_features import (
+from more4d.datasets.labelled_images import DIRECTIONS, NOUNS, VERBS
+from more4d.training.tasks.tiny_encoders import (
     CLASSES,
     STILL_CLASS,
     WordProbes,

@@ -9,19 +9,18 @@ import torch
 
 from more4d.datasets.batch import ClipBatch, ViewBatch
 from more4d.datasets.file_clips import FileClipOptions
-from more4d.datasets.file_views import FileViewOptions
 from more4d.datasets.procedural import ProceduralClips
+from more4d.datasets.view_pairs import FileViewOptions
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraGConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.training.flow import FlowOptions
-from more4d.training.generator import StartOptions
+from more4d.training.generator import FlowOptions, StartOptions
 from more4d.training.run import task_type
 from more4d.training.tasks.strag import STraGOptions, STraGTask, visible_tokens
-from more4d.training.tasks.tiny_features import grounding_targets
+from more4d.training.tasks.tiny_encoders import grounding_targets
 from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
@@ -101,7 +100,7 @@ def test_clips_from_files_do_not_tell_the_truth(tiny_strag, tmp_path):
 
 
 def test_a_reader_that_knows_nothing_must_learn(tiny_strag):
-    with pytest.raises(ConfigError, match="knows nothing"):
+    with pytest.raises(ConfigError, match="is untrained"):
         TinySTraGTask(replace(tiny_strag, start=StartOptions(), train_text_grounding=False))
 
 

@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from more4d.datasets import captions
-from more4d.datasets.holes import HoleOptions
+from more4d.datasets import procedural
 from more4d.datasets.labelled_images import LabelledImageOptions
 from more4d.datasets.procedural import ProceduralOptions
+from more4d.datasets.view_pairs import HoleOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.motion_perception import TinyFeaturesConfig
 from more4d.networks.strag import STraGConfig
@@ -16,8 +16,7 @@ from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.training.generator import StartOptions
-from more4d.training.tasks.text import TextOptions, TextTask
-from more4d.training.tasks.tiny_features import TinyFeaturesOptions, TinyFeaturesTask
+from more4d.training.tasks.tiny_encoders import TextOptions, TextTask, TinyFeaturesOptions, TinyFeaturesTask
 from more4d.training.tasks.tiny_strag import TinySTraGOptions
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
@@ -73,7 +72,7 @@ def tiny_strag_options(folder):
 
 def write_tiny_files(tmp_path, monkeypatch):
     """Exported codecs and text encoder, each after a step of training."""
-    monkeypatch.setattr(captions, "VOCABULARY_SCENES", 40)
+    monkeypatch.setattr(procedural, "VOCABULARY_SCENES", 40)
     torch.manual_seed(0)
     small = TinyTrajectoryConfig(width=32, guide_width=16, stem_width=32)
     trajectory = TinyTrajectoryTask(TinyTrajectoryOptions(network=small, data=CLIPS, statistics_clips=3))

@@ -1,7 +1,9 @@
-"""Train what the tiny preset's 4D-STraG is told by: features that name things, and a reader of prompts.
+"""Train the condition encoders of the tiny preset's 4D-STraG, before the generator.
 
-Both learn from single pictures, before and apart from anything that moves: a picture costs a fiftieth of a
-clip's step.
+Task `tiny-features` trains motion features and the text grounding head on labelled single images, whose step
+costs a fiftieth of a clip's. Task `text` trains the text encoder on questions about captions (what does the
+truck do, and in which direction?), answered by attention to its vectors, as a transformer's image tokens
+attend to them.
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +15,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
-from more4d.datasets.labelled_images import LabelledImageBatch, LabelledImageOptions, LabelledImages
-from more4d.datasets.labels import BACKGROUND, COLOURS, DIRECTIONS, IGNORE_INDEX, NOUNS, STILL, VERBS
+from more4d.datasets.labelled_images import (
+    BACKGROUND,
+    COLOURS,
+    DIRECTIONS,
+    IGNORE_INDEX,
+    NOUNS,
+    STILL,
+    VERBS,
+    LabelledImageBatch,
+    LabelledImageOptions,
+    LabelledImages,
+)
+from more4d.datasets.procedural import CaptionQuestions, QuestionBatch
 from more4d.foundation.errors import ConfigError
+from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig, with_more_blocks
 from more4d.training.loading import (
@@ -39,11 +53,11 @@ class TinyFeaturesOptions:
     Attributes:
         text: file of the text encoder, frozen.
         network: sizes of the features.
-        text_grounding: sizes of the grounding head; it may have more comparisons than the one it starts from. None: the
-            same sizes, or the usual ones if it starts from none.
-        start: file of features to go on from.
-        start_text_grounding: file of a reader to go on from, or of a 4D-STraG that has one.
-        data: which pictures.
+        text_grounding: sizes of the grounding head, which may have more self-attention blocks than the head
+            it starts from. None: that head's sizes, or the defaults.
+        start: file of initial features.
+        start_text_grounding: file of an initial grounding head, or of a 4D-STraG that has one.
+        data: the training images.
     """
 
     text: NetworkFile
@@ -56,7 +70,7 @@ class TinyFeaturesOptions:
 
 
 class TinyFeaturesTask(Task):
-    """Name what is seen; say what the caption has it do."""
+    """Classify objects per token, and ground the caption's verbs and directions in them."""
 
     options_type = TinyFeaturesOptions
 
@@ -105,7 +119,7 @@ def _text_grounding(options: TinyFeaturesOptions) -> TextGrounding:
 
 
 class WordProbes(nn.Module):
-    """Linear read-outs of noun and colour, of use in training alone."""
+    """Linear probes of noun and colour, used in training only."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -114,7 +128,7 @@ class WordProbes(nn.Module):
     def forward(
         self, features: Float[Tensor, "b dim rows columns"], labels: Int[Tensor, "b 4 height width"]
     ) -> dict[str, Tensor]:
-        """Losses "noun" and "colour", and how many cells of things have the right noun."""
+        """Losses "noun" and "colour", and the fraction of object tokens with the correct noun."""
         noun, colour = (read_out(features.float()) for read_out in self.words)
         return {
             "noun": label_loss(noun, labels[:, 0]),
@@ -128,8 +142,8 @@ def grounding_losses(
     direction: Float[Tensor, "b directions rows columns"],
     labels: Int[Tensor, "b 4 height width"],
 ) -> dict[str, Tensor]:
-    """Losses "verb" and "way" of a reader's logits; and of how many cells of things it says rightly whether
-    they move.
+    """Losses "verb" and "way" of grounding logits, and the fraction of object tokens whose moving/static
+    state is predicted correctly.
     """
     said, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
     moves = torch.where(labels[:, 2] > BACKGROUND, true.long(), IGNORE_INDEX)
@@ -141,15 +155,15 @@ def grounding_losses(
 
 
 def sum_losses(words: dict[str, Tensor]) -> Tensor:
-    """The sum of the losses, without the shares of right cells."""
+    """The sum of the losses, without the accuracies."""
     return torch.stack([value for name, value in words.items() if not name.endswith("right")]).sum()
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of a coarse map of words against what stands in the middle of each cell.
+    """Cross-entropy of a coarse map of word logits against the label at the centre of each token.
 
-    Scenery, which fills most cells, counts as much as all things together, and a thing as the square root of
-    its size: there are more small ones than large ones.
+    Background, which covers most tokens, weighs as much as all objects together, and an object as the square
+    root of its size, because there are more small objects than large ones.
     """
     cells = _cells(labels, logits.shape[-2:])
     losses = cross_entropy(logits, cells, ignore_index=IGNORE_INDEX, reduction="none")
@@ -163,7 +177,7 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def grounding_targets(
     labels: Int[Tensor, "b 4 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "b channels rows columns"]:
-    """What a reader that is always right would answer; nothing where the verb or direction has no place."""
+    """One-hot grounding probabilities of the true labels; zero where a verb or direction is unknown."""
     groups = zip(labels[:, 2:].unbind(1), CLASSES, strict=True)
     placed = [one_hot(_cells(kind, size) + 1, count + 1)[..., 1:] for kind, count in groups]
     return rearrange(torch.cat(placed, dim=-1), "b rows columns channels -> b channels rows columns").float()
@@ -177,3 +191,73 @@ def _things_right(said: Tensor, labels: Tensor, least: int = BACKGROUND + 1) -> 
 
 def _cells(labels: Tensor, size: tuple[int, ...]) -> Tensor:
     return interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Options of the task.
+
+    Attributes:
+        heads: number of heads of the question attention.
+        captions_at_once: captions of similar length encoded together; a batch is split accordingly.
+    """
+
+    network: TextEncoderConfig
+    seed: int = 0
+    heads: int = 4
+    captions_at_once: int = 32
+
+
+class TextTask(Task):
+    """Question answering by attention: the query is a noun, keys and values are the caption's vectors,
+    targets are verb and direction.
+    """
+
+    options_type = TextOptions
+
+    def __init__(self, options: TextOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.text_encoder = UMT5TextEncoder(options.network)
+        self.questions = CaptionQuestions(seed=options.seed)
+        dim = options.network.dim
+        self.noun = nn.Embedding(len(self.questions.nouns), dim)
+        self.attention = nn.MultiheadAttention(dim, options.heads, batch_first=True)
+        self.verb = nn.Linear(dim, len(self.questions.verbs) + 1)
+        self.direction = nn.Linear(dim, len(DIRECTIONS) + 1)
+
+    def dataset(self) -> CaptionQuestions:
+        return self.questions
+
+    def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        parts = [self._answer(part) for part in batch.by_length(self.options.captions_at_once)]
+        verb, direction = (torch.cat([part[index] for part in parts]) for index in range(2))
+        right_verb, right_direction = (torch.cat([part[index] for part in parts]) for index in (2, 3))
+        present = right_direction < len(DIRECTIONS)
+        return {
+            "loss": cross_entropy(verb, right_verb) + cross_entropy(direction, right_direction),
+            "verb_right": (verb.argmax(1) == right_verb)[present].float().mean(),
+            "direction_right": (direction.argmax(1) == right_direction)[present].float().mean(),
+        }
+
+    def _answer(self, batch: QuestionBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits of verbs and directions [q, classes], and the target classes [q]."""
+        text = self.text_encoder.encode_text(list(batch.captions))
+        longest = int((text.detach().abs().sum(-1) > 0).sum(1).max())
+        text = text[batch.caption, :longest]
+        padding = text.abs().sum(-1) == 0
+        answer, _ = self.attention(self.noun(batch.noun)[:, None], text, text, key_padding_mask=padding)
+        verb, direction = self.verb(answer[:, 0]).float(), self.direction(answer[:, 0]).float()
+        return verb, direction, batch.verb, batch.direction
+
+    def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
+        path = folder / "text_encoder.safetensors"
+        save_network(
+            path,
+            self.text_encoder,
+            architecture="umt5-text-encoder",
+            config=self.options.network,
+            notes=notes,
+            dtype=torch.float16,
+        )
+        return [path]

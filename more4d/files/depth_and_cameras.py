@@ -1,4 +1,7 @@
-"""Cameras and camera paths as JSON.
+"""Depth maps, cameras and camera paths on disk.
+
+Depth: `.npy`, `.npz` (the array `depth`, or the only one) and `.safetensors` (the tensor `depth`) in float
+metres; 16-bit `.png` in millimetres by default. NaN, infinite, zero and negative values mean "unknown".
 
 A keyframe file, which a user writes:
 
@@ -15,19 +18,27 @@ The world is the camera of the photo at frame 0: x right, y down, z forward. `un
 multiples of the scene's depth, so that [0, 0, 1] is about where the subject stands) or "metres". Instead of
 `look_at` a keyframe may have `rotation`, camera-to-world, as a quaternion [w, x, y, z] or three rows;
 with neither it looks straight ahead. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
-horizontal field of view. Times may be left out; then the keyframes are evenly spaced.
+horizontal field of view. Without times the keyframes are evenly spaced.
 
 A full path file, which `save_camera_path` writes, has `"format": "more4d-camera-path"`, `"version": 1`,
 `name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy, normalised).
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors
+import safetensors.torch
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from more4d.files.atomic import check_readable, write_bytes
+from more4d.files.atomic import check_readable, load_arrays, write_bytes
+from more4d.files.image import load_depth_image, save_image
+from more4d.files.previews import colourise_depth
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
@@ -69,7 +80,7 @@ def load_camera(path: Path) -> Camera:
 
 
 def save_camera_path(path: Path, camera_path: CameraPath) -> None:
-    """Write every frame's pose and intrinsics; `load_camera_path` reads the same numbers back.
+    """Write every frame's pose and intrinsics; `load_camera_path` is the inverse.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -87,13 +98,13 @@ def save_camera_path(path: Path, camera_path: CameraPath) -> None:
 def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: float) -> CameraPath:
     """Read a keyframe file or a full path file (both described at the top of this module).
 
-    A full path of another number of frames is resampled smoothly.
+    A full path with another number of frames is resampled smoothly.
 
     Args:
-        path: the file; its stem names a keyframe path.
-        frames: how many frames the path shall have.
-        camera: the photo's intrinsics, which keyframes are relative to.
-        scene_depth_m: the length of the unit "scene".
+        path: the file; its stem is the name of a keyframe path.
+        frames: number of frames of the result.
+        camera: intrinsics of the photo, to which keyframes are relative.
+        scene_depth_m: length of the unit "scene" in metres.
 
     Raises:
         InputError: the file is missing, not JSON, of another format, or has impossible values.
@@ -189,3 +200,77 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(Path(path), (json.dumps(content, indent=1) + "\n").encode())
+
+
+DESCRIPTION = "a depth map (.npy, .npz, .safetensors or 16-bit .png)"
+ASPECT_TOLERANCE = 0.01
+
+
+def load_depth(
+    path: Path, *, height: int, width: int, metres_per_png_unit: float = 0.001
+) -> Float[Tensor, "height width"]:
+    """Depth in metres for a photo of height x width (upright), unknown pixels as NaN.
+
+    Another size is accepted if the aspect ratios agree within 1 %; it is resized by nearest neighbour.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, its aspect ratio is not the photo's, or
+            no pixel has a valid depth.
+    """
+    path = Path(path)
+    check_readable(path, DESCRIPTION)
+    depth_m = _read(path, metres_per_png_unit)
+    while depth_m.ndim > 2 and 1 in (depth_m.shape[0], depth_m.shape[-1]):
+        depth_m = depth_m.squeeze(0) if depth_m.shape[0] == 1 else depth_m.squeeze(-1)
+    if depth_m.ndim != 2 or 0 in depth_m.shape:
+        shape = " x ".join(map(str, depth_m.shape))
+        raise InputError(f"{path} holds values of shape {shape}; depth is height x width")
+    rows, columns = depth_m.shape
+    if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"{path} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth "
+            "of the whole upright picture"
+        )
+    known = torch.isfinite(depth_m) & (depth_m > 0)
+    if not bool(known.any()):
+        raise InputError(f"{path} knows the depth of no pixel (all are NaN, infinite, zero or negative)")
+    depth_m = torch.where(known, depth_m, torch.nan)
+    if (rows, columns) == (height, width):
+        return depth_m
+    return torch.nn.functional.interpolate(depth_m[None, None], (height, width), mode="nearest-exact")[0, 0]
+
+
+def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
+    """Write float32 metres as `.npy`, and a coloured `.png` preview of the same name.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    np.save(buffer, depth_m.detach().cpu().float().numpy(), allow_pickle=False)
+    write_bytes(path.with_suffix(".npy"), buffer.getvalue())
+    save_image(path.with_suffix(".png"), colourise_depth(depth_m))
+
+
+def _read(path: Path, metres_per_png_unit: float) -> Tensor:
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        return load_depth_image(path) * metres_per_png_unit
+    if suffix in (".npy", ".npz"):
+        arrays = load_arrays(path)
+        array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("depth")
+        if array is None:
+            raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; name the array 'depth'")
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{path} holds values of type {array.dtype}; depth must be numbers in metres")
+        return torch.from_numpy(array.astype(np.float32))
+    if suffix == ".safetensors":
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(f"{path} is truncated or not a safetensors file ({error})") from error
+        if "depth" not in tensors:
+            raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
+        return tensors["depth"].float()
+    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
