@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
-from more4d.evaluation.unseen import unseen_scene
+from more4d.evaluation.data import unseen_scene
 from more4d.files.atomic import write_bytes
 from more4d.files.previews import save_sheet
 from more4d.geometry.background import extend_depth
@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    models = Components.open(options.weights, options.device, preset=options.preset)
+    models = Components.from_pretrained(options.weights, options.device, preset=options.preset)
     results = []
     for index in range(options.first, options.first + options.scenes):
         result = measure(models, index, options.sheets)

@@ -1,17 +1,17 @@
-"""How fast a preset draws latents: seconds per guided step, share of the matrix rate, peak memory.
+"""Speed of sampling with a preset: seconds per guided step, model FLOP utilisation (MFU), peak memory.
 
     python benchmarks/sampler.py --preset fun-14b --device cuda --everything --output sampler_h200.json
     python benchmarks/sampler.py --preset fun-1.3b --layers 2 --frames 13 --size 128x160 --device cpu
 
-The transformer has random weights, so no files are needed: time does not depend on their values. What a
-cache skips can, so the only one timed is taylorseer, which skips by counting; benchmarks/step_caches.py
-measures the errors of all of them with real weights. On a CPU one thread computes, and seconds are of
-processor time, so that what else the machine does counts for nothing.
+The transformer has random weights, so no files are needed: time does not depend on their values. The steps
+that a cache skips may; therefore the only cache timed is taylorseer, which skips at a fixed interval, and
+benchmarks/step_caches.py measures the errors of all caches with real weights. On a CPU one thread computes,
+and seconds are processor time, which does not include other processes.
 
-`--everything` measures every attention kernel, compiled blocks, one and two passes of guidance, memory modes
-and a cached sample, and says which targets were met. MFU is what the arithmetic of a step
-(networks.costs) would take at the rate of plain matrix products of the transformer's own shapes, divided by
-what the step took.
+`--everything` measures every attention kernel, compiled blocks, batched and separate guidance passes, memory
+modes and a cached sample, and compares them with the targets. MFU is the time that the operations of a step
+(planning.costs) need at the rate of plain matrix products of the transformer's shapes, divided by the time
+of the step.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -44,8 +45,8 @@ from more4d.performance.prepare import attention_kernel
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
-from more4d.planning.costs import transformer_flops
-from more4d.weights.load import init_empty
+from more4d.planning.costs import LatentSize, inference_cost
+from more4d.weights.registry import init_empty
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"fun-1.3b": "1.3b", "fun-14b": "14b", "moge4d": "14b"}
@@ -64,7 +65,7 @@ TARGETED = ("fun-14b", 49, (368, 512))
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way to draw."""
+    """Settings to be timed."""
 
     name: str
     settings: Sampling
@@ -73,7 +74,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The network that is timed, and what it is timed on."""
+    """The network to be timed, and its inputs."""
 
     kind: str
     config: STraGConfig | ViSMConfig
@@ -92,19 +93,18 @@ class Subject:
     def tokens(self) -> tuple[int, int]:
         """Of the video and of the reference."""
         frames, rows, columns = self.grid
-        cells = rows * columns // 4
-        return frames * cells, cells if self.config.wan.reference_tokens else 0
+        per_frame = rows * columns // 4
+        return frames * per_frame, per_frame if self.config.wan.reference_tokens else 0
 
-    @property
+    @cached_property
     def flops(self) -> int:
-        """Of one pass."""
-        tokens, reference = self.tokens
-        return transformer_flops(
-            self.config.wan, tokens, image_tokens=IMAGE_TOKENS, reference_tokens=reference
-        )
+        """Floating-point operations of one pass."""
+        frames, rows, columns = self.grid
+        size = LatentSize(frames=frames, rows=rows, columns=columns)
+        return inference_cost(self.config, size, torch.bfloat16).flops
 
-    def network(self, home: torch.device) -> nn.Module:
-        """With random weights, made where they are computed with and kept at `home`."""
+    def network(self, storage: torch.device) -> nn.Module:
+        """The network with random weights, created on the computing device and stored on `storage`."""
         made = init_empty(self.kind, self.config).eval().requires_grad_(requires_grad=False)
         generator = torch.Generator(self.device).manual_seed(0)
         for module in made.modules():
@@ -114,7 +114,7 @@ class Subject:
                     filled.fill_(1.0)
                 else:
                     filled.normal_(std=0.02, generator=generator)
-                setattr(module, name, nn.Parameter(filled.to(home), requires_grad=False))
+                setattr(module, name, nn.Parameter(filled.to(storage), requires_grad=False))
         return made
 
     def noise(self, channels: int = 16) -> Tensor:
@@ -143,14 +143,14 @@ class Subject:
 
 
 def subject_of(arguments: argparse.Namespace) -> Subject:
-    """What the arguments ask for."""
+    """The network that the arguments select."""
     kind = {"tracks": "strag", "views": "vism"}[arguments.stage]
     if arguments.preset in SIZES:
         name = {"strag": "strag", "vism": "inp"}[kind]
         wan = PUBLISHED[f"{name}-{SIZES[arguments.preset]}"]
         config = STraGConfig(wan=wan) if kind == "strag" else ViSMConfig(wan=wan)
     else:
-        config = Components.open(preset=arguments.preset).config(kind)
+        config = Components.from_pretrained(preset=arguments.preset).config(kind)
     if arguments.layers:
         config = replace(config, wan=replace(config.wan, layers=arguments.layers))
     device = torch.device(arguments.device)
@@ -165,7 +165,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
 
 
 def wait(device: torch.device) -> float:
-    """The time when all that was asked of the device is done, in seconds."""
+    """The time after all kernels in the queue of the device, in seconds."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -226,27 +226,27 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
     """One case: time per step (median, the first left out), of the whole sample, and the peak of memory."""
     device = subject.device
     result: dict[str, Any] = {"case": case.name, "memory": case.memory, "steps": case.settings.steps}
-    usual = asdict(Sampling(steps=case.settings.steps))
-    result["settings"] = {key: value for key, value in asdict(case.settings).items() if value != usual[key]}
-    gc.collect()  # hooks refer to what they hang on: without this the network before still takes its memory
+    default = asdict(Sampling(steps=case.settings.steps))
+    result["settings"] = {key: value for key, value in asdict(case.settings).items() if value != default[key]}
+    gc.collect()  # hooks form cycles, which would keep the previous network in memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
     try:
         network = subject.network(device if case.memory == "full" else torch.device("cpu"))
-        placed = OffloadedModule(network, case.memory, device=device, dtype=subject.dtype)
+        offloaded = OffloadedModule(network, case.memory, device=device, dtype=subject.dtype)
         conditional, unconditional = subject.conditions(), subject.conditions()
         computed: list[None] = []
         network.transformer.blocks[-1].attn1.register_forward_hook(lambda *_: computed.append(None))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        with torch.inference_mode(), placed.on_device():
+        with torch.inference_mode(), offloaded.on_device():
             started = wait(device)
             moments = [started]
             request = SamplingRequest(
                 settings=case.settings,
                 noise=subject.noise(),
-                conditional=conditional,
-                unconditional=lambda: unconditional,
+                cond=conditional,
+                uncond=None if case.settings.guidance == 1 else unconditional,
                 on_step=lambda: moments.append(wait(device)),
             )
             sample_latents(network, request)
@@ -267,7 +267,7 @@ def measured(subject: Subject, case: Case, rate: float) -> dict[str, Any]:
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """What is measured."""
+    """The settings to be measured."""
     plain = Sampling(steps=arguments.steps, guidance=6.0, shift=5.0, sampler="unipc")
     yield Case(name="best attention", settings=plain)
     cached = StepCacheConfig(kind="taylorseer", interval=2)
@@ -301,7 +301,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 
 def targets(subject: Subject, arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Which were met; on another machine, size or preset than they are set for they only are numbers."""
+    """Measured values by target, and whether they meet it on the preset, size and device it is set for."""
     done = [row for row in rows if "failed" not in row]
     whole = [row for row in done if row["memory"] == "full"]
     small = [row["peak_gib"] for row in done if row["memory"] != "full" and "peak_gib" in row]
@@ -316,20 +316,20 @@ def targets(subject: Subject, arguments: argparse.Namespace, rows: list[dict[str
         "gib_of_small_mode": min(small, default=None),
     }
     same = (arguments.preset, subject.frames, subject.size) == TARGETED and not arguments.layers
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, (text, bound) in TARGETS.items():
         value = values[name]
-        told[name] = {"target": text, "measured": value}
+        found[name] = {"target": text, "measured": value}
         if not (same and subject.device.type == "cuda"):
-            told[name]["met"] = "not yet measured: needs fun-14b at 49 x 368 x 512 on a GPU"
+            found[name]["met"] = "not yet measured: needs fun-14b at 49 x 368 x 512 on a GPU"
         elif value is not None:
-            told[name]["met"] = value >= bound if name == "mfu" else value <= bound
-    return told
+            found[name]["met"] = value >= bound if name == "mfu" else value <= bound
+    return found
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    asked = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "commit": commit,
@@ -353,16 +353,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--preset", default="fun-14b", help="fun-1.3b, fun-14b, moge4d, or one whose files are here"
+        "--preset", default="fun-14b", help="fun-1.3b, fun-14b, moge4d, or one whose files are present"
     )
     parser.add_argument("--stage", choices=("tracks", "views"), default="tracks")
     parser.add_argument("--frames", type=int, default=49)
     parser.add_argument("--size", type=size, default=(368, 512), metavar="HEIGHTxWIDTH")
-    parser.add_argument("--layers", type=int, help="fewer than the preset has")
+    parser.add_argument("--layers", type=int, help="number of blocks, fewer than the preset has")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=6, help="per case; the first is not counted")
     parser.add_argument("--times", type=int, default=20, help="for matrix products and attention alone")
-    parser.add_argument("--compile", action="store_true", help="compiled blocks, too")
+    parser.add_argument("--compile", action="store_true", help="measure compiled blocks, too")
     parser.add_argument("--everything", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""What step caches cost in accuracy and save in calls, and the numbers of a network that two of them need.
+"""Errors and saved calls of step caches, and the calibration of two of them to a network.
 
     python benchmarks/step_caches.py --stage tracks --output benchmarks/results/step_caches_tracks.json
     python benchmarks/step_caches.py --calibrate --weights models --preset fun-1.3b --device cuda
 
-Scenes that no network has seen are drawn without a cache and with each. The error is that of the latents,
-relative to their size; how often the blocks were really computed stands beside it. Drawing with fewer steps,
-which saves calls too, is the yardstick.
+Latents of scenes that no network has seen are sampled without a cache and with each. Measured are the
+relative L2 error of the latents and how often the blocks were computed; sampling with fewer steps, which
+saves calls too, is the baseline.
 
-`--calibrate` prints what magcache (ratios) and teacache (coefficients) have to know about a preset's network,
-ready to stand in the preset; it, too, draws scenes, without any cache.
+`--calibrate` prints the ratios of magcache and the coefficients of teacache for the network of a preset, in
+the format of the preset file; it samples scenes without a cache.
 """
 
 import argparse
@@ -18,16 +18,18 @@ import platform
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from benchmarks.step_records import StepRecord, change_pairs, magnitude_ratios, recording
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.diffusion.sampler import SAMPLERS
@@ -36,10 +38,11 @@ from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
 from more4d.networks.wan import WanTransformer
 from more4d.performance.config import StepCacheConfig
-from more4d.pipelines import context_parallel_sampling
+from more4d.performance.step_cache import relative_change
+from more4d.pipelines import components
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
-from more4d.pipelines.preset import Sampling
+from more4d.pipelines.preset import Sampling, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
@@ -52,12 +55,68 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.2)
 INTERVALS = (2, 3, 4)
 FEWER_STEPS = (15, 10, 7, 5)
 
-Draw = Callable[[Sampling], Tensor]
-Study = Callable[[Draw, WanTransformer], Tensor]
+Sample = Callable[[Sampling], Tensor]
+Study = Callable[[Sample, WanTransformer], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One call of a transformer: its time modulation, and the residual that its blocks add to the tokens."""
+
+    modulation: Float[Tensor, "b 6 dim"]
+    residual: Float[Tensor, "b tokens dim"]
+
+
+@contextmanager
+def recording(transformer: WanTransformer) -> Iterator[list[StepRecord]]:
+    """Record every call inside the context, on the CPU, for `magnitude_ratios` and `change_pairs`."""
+    records: list[StepRecord] = []
+    entered: list[tuple[Tensor, Tensor]] = []
+
+    def note_input(block: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tokens, context = inputs
+        entered.append((tokens, context.modulation))
+
+    def note_output(block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tokens, modulation = entered.pop()
+        records.append(
+            StepRecord(modulation=modulation.float().cpu(), residual=(output - tokens).float().cpu())
+        )
+
+    handles = [
+        transformer.blocks[0].register_forward_pre_hook(note_input),
+        transformer.blocks[-1].register_forward_hook(note_output),
+    ]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def magnitude_ratios(records: Sequence[StepRecord]) -> tuple[float, ...]:
+    """`StepCacheConfig.ratios` of the steps of one pass: mean over tokens; 1 for the first step."""
+    ratios = [1.0]
+    for before, now in pairwise(records):
+        size, old = (record.residual.norm(dim=-1) for record in (now, before))
+        ratios.append(float((size / old.clamp(min=1e-8)).mean()))
+    return tuple(ratios)
+
+
+def change_pairs(records: Sequence[StepRecord], *, reach: int = 3) -> list[tuple[float, float]]:
+    """(change of the modulation, change of the blocks' residual) between steps up to `reach` apart.
+
+    The polynomial fitted to them (numpy.polyfit) gives `StepCacheConfig.coefficients`.
+    """
+    return [
+        (relative_change(now.modulation, before.modulation), relative_change(now.residual, before.residual))
+        for distance in range(1, reach + 1)
+        for before, now in zip(records, records[distance:], strict=False)
+    ]
 
 
 def studied(models: Components, stage: str, scene: int, study: Study) -> None:
-    """Run a stage on an unseen scene; where it would draw its latents, `study` draws them as it likes."""
+    """Run a stage on an unseen scene, with `study` in place of the sampling of latents."""
 
     def instead(network: Any, request: SamplingRequest) -> Tensor:
         request = replace(request, on_step=None)
@@ -67,7 +126,7 @@ def studied(models: Components, stage: str, scene: int, study: Study) -> None:
         )
 
     height, width = working_size(3, 4, pixels=models.preset.pixels, multiple=models.preset.multiple)
-    with mock.patch.object(context_parallel_sampling, "sample_latents", instead):
+    with mock.patch.object(components, "sample_latents", instead):
         if stage == "tracks":
             world = sample_scene(HELD_OUT_SEED + scene, aspect=width / height)
             clip = render_clip(
@@ -83,18 +142,18 @@ def studied(models: Components, stage: str, scene: int, study: Study) -> None:
 
 
 def recorded(models: Components, stage: str, scene: int, settings: Sampling) -> list[StepRecord]:
-    """The steps with the prompt of a drawing without a cache, all of them guided.
+    """The conditional passes of a sample without a cache, with guidance in every step.
 
     Raises:
-        ConfigError: the sampler asks more than once per step, so that records are not those of steps.
+        ConfigError: the sampler calls the network more than once per step.
     """
     if SAMPLERS[settings.sampler].calls(settings.steps) != settings.steps:
         raise ConfigError(f"calls of sampler '{settings.sampler}' are not its steps; take euler or unipc")
     found: list[StepRecord] = []
 
-    def study(drawn: Draw, transformer: WanTransformer) -> Tensor:
+    def study(sample: Sample, transformer: WanTransformer) -> Tensor:
         with recording(transformer) as records:
-            latents = drawn(replace(settings, cache=None, batched_cfg=False, guidance_skip=0.0))
+            latents = sample(replace(settings, cache=None, batched_cfg=False, guidance_skip=0.0))
         passes = len(records) // settings.steps
         found.extend(records[passes - 1 :: passes])  # the pass with the prompt is the last of a step
         return latents
@@ -121,12 +180,12 @@ def calibrated(
 
 def settings_to_compare(plain: Sampling, known: dict[str, list[float]]) -> Iterator[tuple[str, Sampling]]:
     """A name and settings for each row of the table."""
-    own: dict[str, dict[str, Any]] = {
+    options: dict[str, dict[str, Any]] = {
         "first-block": {},
         "teacache": {"coefficients": tuple(known["coefficients"]), "warmup_steps": 2},
         "magcache": {"ratios": tuple(known["ratios"]), "warmup_steps": 2},
     }
-    for kind, more in own.items():
+    for kind, more in options.items():
         for threshold in (0.0, *THRESHOLDS):
             cache = StepCacheConfig(kind=kind, threshold=threshold, **more)
             yield f"{kind}:{threshold}", replace(plain, cache=cache)
@@ -138,20 +197,20 @@ def settings_to_compare(plain: Sampling, known: dict[str, list[float]]) -> Itera
 
 
 def compared(models: Components, stage: str, scenes: Sequence[int], plain: Sampling) -> dict[str, Any]:
-    """Calls and errors of every cache at several amounts."""
+    """Calls and errors of every cache at several thresholds or intervals."""
     known = calibrated(models, stage, [scene + 1000 for scene in scenes], plain)
     errors, calls = defaultdict(list), defaultdict(list)
 
-    def study(drawn: Draw, transformer: WanTransformer) -> Tensor:
-        counted: list[None] = []
-        handle = transformer.blocks[-1].attn1.register_forward_hook(lambda *_: counted.append(None))
-        exact = drawn(plain)
-        calls["no cache"].append(len(counted))
+    def study(sample: Sample, transformer: WanTransformer) -> Tensor:
+        computed: list[None] = []
+        handle = transformer.blocks[-1].attn1.register_forward_hook(lambda *_: computed.append(None))
+        exact = sample(plain)
+        calls["no cache"].append(len(computed))
         errors["no cache"].append(0.0)
         for name, settings in settings_to_compare(plain, known):
-            counted.clear()
-            errors[name].append(float((drawn(settings) - exact).norm() / exact.norm()))
-            calls[name].append(len(counted))
+            computed.clear()
+            errors[name].append(float((sample(settings) - exact).norm() / exact.norm()))
+            calls[name].append(len(computed))
         handle.remove()
         return exact
 
@@ -187,11 +246,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     parts = dict(part.split("=", 1) for part in arguments.part)
-    models = Components.open(arguments.weights, arguments.device, preset=arguments.preset, components=parts)
-    own = getattr(models.preset, arguments.stage)
+    preset, folder = choose_preset(arguments.preset, arguments.weights, components=parts)
+    own = getattr(preset, arguments.stage)
     guidance = own.guidance if arguments.guidance is None else arguments.guidance
     plain = replace(own, steps=arguments.steps, sampler=arguments.sampler, guidance=guidance, cache=None)
-    models.preset = replace(models.preset, **{arguments.stage: plain})
+    preset = replace(preset, **{arguments.stage: plain})
+    models = Components.open(preset, folder, arguments.device)
     scenes = range(arguments.scenes)
     if arguments.calibrate:
         known = calibrated(models, arguments.stage, scenes, plain)
@@ -199,8 +259,8 @@ def main() -> None:
         print(f"  cache: {{kind: magcache, ratios: {known['ratios']}}}")
         print(f"  cache: {{kind: teacache, coefficients: {known['coefficients']}}}")
         return
-    asked = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     result = {
         "commit": commit.stdout.strip(),
         "processor": platform.processor() or platform.machine(),

@@ -17,11 +17,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from more4d.depth.registry import DEPTH_ESTIMATORS, open_depth_estimator
-from more4d.foundation.registry import Backend
 from torch.nn.functional import interpolate
 
 from more4d import Camera, DepthMap, More4DPipeline
+from more4d.depth.registry import DEPTH_ESTIMATORS, open_depth_estimator
+from more4d.foundation.registry import Backend
 
 PHOTO = Path(__file__).with_name("goat.jpg")
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from more4d.geometry.camera import DepthMap as DepthMap
     from more4d.geometry.tracks import PointTracks as PointTracks
     from more4d.pipeline import More4DPipeline as More4DPipeline
-    from more4d.pipeline import Scene as Scene
-    from more4d.pipeline import View as View
     from more4d.pipelines.cameras import camera_path as camera_path
-    from more4d.pipelines.components import Lora as Lora
+    from more4d.pipelines.component_files import Lora as Lora
+    from more4d.pipelines.scene import Scene as Scene
+    from more4d.pipelines.scene import View as View
     from more4d.pipelines.views import render as render
 
 __version__ = "0.1.0"
@@ -23,11 +23,11 @@ _EXPORTS = {
     "Camera": "more4d.geometry.camera",
     "CameraPath": "more4d.geometry.camera",
     "DepthMap": "more4d.geometry.camera",
-    "Lora": "more4d.pipelines.components",
+    "Lora": "more4d.pipelines.component_files",
     "More4DPipeline": "more4d.pipeline",
     "PointTracks": "more4d.geometry.tracks",
-    "Scene": "more4d.pipeline",
-    "View": "more4d.pipeline",
+    "Scene": "more4d.pipelines.scene",
+    "View": "more4d.pipelines.scene",
     "camera_path": "more4d.pipelines.cameras",
     "load_tracks": "more4d.files.tracks",
     "render": "more4d.pipelines.views",

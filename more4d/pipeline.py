@@ -16,7 +16,6 @@ camera; what the image never showed is a hole in the rendering, which 4D-ViSM fi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.scene_folder import (
-    save_depth_stage,
-    save_render_stage,
-    save_scene_sheet,
-    save_tracks_stage,
-    save_view_stage,
-)
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath, DepthMap
@@ -38,7 +30,8 @@ from more4d.geometry.framing import fit
 from more4d.geometry.tracks import FilledPoints, PointTracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
-from more4d.pipelines.components import Components, Lora
+from more4d.pipelines.component_files import Lora
+from more4d.pipelines.components import Components
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
@@ -49,6 +42,7 @@ from more4d.pipelines.depth import (
 )
 from more4d.pipelines.preset import Preset, preset_names
 from more4d.pipelines.progress import Progress, no_progress
+from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import complete_consistent_view, complete_view, render
 from more4d.raster.interface import Rendering
@@ -56,65 +50,6 @@ from more4d.raster.interface import Rendering
 DEFAULT_FRAMES, DEFAULT_FPS = 49, 12.0
 TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What one camera path films.
-
-    Attributes:
-        camera_path: the pose and intrinsics of every frame.
-        rendering: the tracks as the camera sees them, with its holes (`rendering.hole_mask`).
-        frames: the completed video, [T, H, W, 3], RGB in [0, 1]; equal to the rendering outside its holes.
-        filled: what was generated in the holes, as points of the world; later views of the scene show them.
-    """
-
-    camera_path: CameraPath
-    rendering: Rendering
-    frames: Float[Tensor, "frames height width 3"]
-    filled: FilledPoints
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """A moving 4-D scene and the views that were filmed of it.
-
-    Attributes:
-        image: at working size, RGB in [0, 1].
-        depth: of the image, in metres, with the camera that took it.
-        tracks: where every pixel of the image goes, in metres; at the precision in which they are stored.
-        views: by the name of their camera path.
-        prompt: what happens.
-        metadata: seed and model, stored with the tracks.
-    """
-
-    image: Float[Tensor, "height width 3"]
-    depth: DepthMap
-    tracks: PointTracks
-    views: dict[str, View]
-    prompt: str
-    metadata: dict[str, str] = field(default_factory=dict)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
-
-        Raises:
-            InputError: the folder cannot be written to.
-        """
-        folder = Path(folder)
-        save_depth_stage(folder, self.image, self.depth)
-        save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})
-        for name, view in self.views.items():
-            save_render_stage(
-                folder / name,
-                view.rendering.colour,
-                view.rendering.hole_mask,
-                view.camera_path,
-                fps=self.tracks.fps,
-            )
-            save_view_stage(folder / name, view.frames, view.filled, fps=self.tracks.fps)
-        save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
-        return folder
 
 
 class More4DPipeline:
@@ -159,7 +94,9 @@ class More4DPipeline:
         if preset not in preset_names() and Path(preset).is_dir():
             preset, folder = None, Path(preset)
         return cls(
-            Components.open(folder, device, preset=preset, components=components, loras=loras, memory=memory)
+            Components.from_pretrained(
+                folder, device, preset=preset, components=components, loras=loras, memory=memory
+            )
         )
 
     @property

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from more4d.depth.small import ARCHITECTURE, SmallDepth, SmallDepthConfig
+from more4d.depth.small import ARCHITECTURE
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
+from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk, TinyFeatures, TinyFeaturesConfig
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.text_grounding import TextGroundingConfig
@@ -16,7 +17,7 @@ from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeCon
 from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 
 def write_random_preset(folder: Path, codecs: str) -> None:

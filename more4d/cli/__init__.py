@@ -1,1 +1,1 @@
-"""Floor 6: the command line: parsing, progress bars, one-line errors. The work is done below."""
+"""Layer 6, the command line: arguments, progress bars, and errors in one line. Lower layers do the work."""

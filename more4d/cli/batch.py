@@ -5,21 +5,25 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.cli.main import report_error
+from more4d.cli.main import DONE, FAILED, report_error
 from more4d.files.scene_folder import save_batch_sheet
-from more4d.foundation.errors import DistributedError, More4DError, WeightsError
+from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.progress import Progress
 from more4d.runs.item import Result, run_job, stage_names
 from more4d.runs.job import Job, camera_folders
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
+
+if TYPE_CHECKING:
+    from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
 BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
@@ -115,6 +119,56 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
         return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
 
 
+def run_shared_batch(
+    pipe: More4DPipeline, jobs: list[Job], output: Path, processes: "Processes", *, show: bool
+) -> int:
+    """As `run_batch`, called by all processes of a launcher: each makes a part of the list.
+
+    Raises:
+        InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
+            in the way.
+        DistributedError: the processes cannot reach each other, or one of them is gone.
+    """
+    for job in jobs:
+        camera_folders(job)
+    started = time.monotonic()
+    progress = BatchProgress(0, show=show, lines=True)
+
+    def make(index: int, job: Job) -> tuple[Outcome, int]:
+        label = f"process {processes.rank}: {job.name} ({index + 1} of {len(jobs)})"
+        outcome = make_item(pipe, job, output, progress, label)
+        return replace(outcome, process=processes.rank), peak_memory_mib()
+
+    with ExitStack() as held:
+        held.enter_context(processes.connected())
+        record = None
+        if processes.is_first:
+            try:
+                held.enter_context(locked(output))
+                record = RunRecord(output, {"kind": "batch", "processes": processes.count})
+            except InputError:
+                processes.all_ready(False)
+                raise
+        if not processes.all_ready(True):
+            return FAILED  # the first process says why
+        try:
+            made = processes.split(jobs, make)
+        except DistributedError as error:
+            if record is not None:
+                record.fail(str(error))
+            raise
+        outcomes = [
+            Outcome(job=job, seconds=0.0, failure=each) if isinstance(each, str) else each[0]
+            for job, each in zip(jobs, made, strict=True)
+        ]
+        code = FAILED if any(outcome.failure for outcome in outcomes) else DONE
+        if record is not None:
+            memory_mib = max((each[1] for each in made if not isinstance(each, str)), default=0)
+            code = summarise(record, outcomes, started=started, memory_mib=memory_mib)
+        processes.end_together()
+        return code
+
+
 def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
     """Make one item; what is wrong with it alone becomes its `failure`.
 
@@ -128,16 +182,13 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
         # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
-        except (WeightsError, DistributedError):
+        except WeightsError:
             raise
+        except DistributedError as error:
+            raise DistributedError(f"{job.name}: {error}") from error
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
             failure = _one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
-            group = pipe.components.parallel_group
-            if group is not None and group.desynchronised:
-                raise DistributedError(
-                    f"{job.name}: {failure}; the processes that share it must stop"
-                ) from error
             if os.environ.get("MORE4D_DEBUG"):
                 raise
     return Outcome(job=job, seconds=time.monotonic() - started, result=result, failure=failure)

@@ -7,6 +7,7 @@ from typing import Any
 
 from more4d.cli import data_from_video, data_import
 from more4d.cli.main import RESUMABLE
+from more4d.cli.train import check_config
 
 EXAMPLES = """\
 examples:
@@ -58,6 +59,8 @@ def _add_cache(ways: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the cache, or continue it."""
+    check_config(options.config)
+
     from tqdm import tqdm
 
     from more4d.training.cache import CacheOptions, make_cache

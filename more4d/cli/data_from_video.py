@@ -1,4 +1,4 @@
-"""`more4d data from-video`: a folder of raw videos to training clips with depth, tracks and captions."""
+"""`more4d data from-video`: training clips with depth, tracks and captions from a folder of raw videos."""
 
 import argparse
 import logging
@@ -36,28 +36,34 @@ def add_command(ways: Any) -> None:
     parser = ways.add_parser(
         "from-video",
         help="raw videos to clips with depth, tracks and captions",
-        description="Cuts videos into clips that no scene change crosses, estimates depth and point tracks, "
-        "and keeps what is good enough; report.html beside the clips shows what was kept, what was dropped "
-        "and why. What an earlier run has finished is not made again.",
+        description="Cuts videos into clips without scene changes, estimates depth and point tracks, and "
+        "keeps clips that pass the filters; report.html beside the clips shows what was dropped and why. "
+        "What an earlier run has finished is not made again.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of videos, in folders of any depth")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the clips")
     clips = parser.add_argument_group("clips")
-    clips.add_argument("--fps", type=float, default=12.0, metavar="N", help="about so many frames per second")
+    clips.add_argument(
+        "--fps", type=float, default=12.0, metavar="N", help="approximate frames per second (default 12)"
+    )
     clips.add_argument("--frames", type=int, default=25, metavar="N", help="of a clip, 4n + 1 (default 25)")
     clips.add_argument(
         "--stride-clips", type=int, default=0, metavar="N", help="frames from clip to clip (default --frames)"
     )
     clips.add_argument(
-        "--pixels", type=int, default=12_288, metavar="N", help="about so many in a frame (default 12288)"
+        "--pixels",
+        type=int,
+        default=12_288,
+        metavar="N",
+        help="approximate pixels of a frame (default 12288)",
     )
     clips.add_argument(
         "--camera",
         choices=("remove", "static", "keep"),
         default="remove",
-        help="take its motion out of the tracks (default), drop clips in which it moves, or leave it",
+        help="remove camera motion from the tracks (default), drop clips with a moving camera, or keep it",
     )
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -86,31 +92,33 @@ def add_command(ways: Any) -> None:
         type=int,
         default=-1,
         metavar="N",
-        help="processes; 0 for none but this (default: by the cores)",
+        help="processes; 0 for this one alone (default: by the number of cores)",
     )
-    how.add_argument("--ray", action="store_true", help="work through Ray Data, here or on its cluster")
+    how.add_argument(
+        "--ray", action="store_true", help="use Ray Data, on this machine or on the cluster at RAY_ADDRESS"
+    )
     _add_bounds(parser)
     parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
     parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:
-    good = parser.add_argument_group("what is good enough (more in report.html)")
+    good = parser.add_argument_group("filters (report.html explains them)")
     good.add_argument(
         "--most-alike",
         type=float,
         default=0.95,
         metavar="SSIM",
-        help="to the first frame; above, nothing happens",
+        help="highest mean similarity to the first frame: above, nothing happens (default 0.95)",
     )
     good.add_argument(
         "--least-alike",
         type=float,
         default=0.4,
         metavar="SSIM",
-        help="to the first frame; below, too much changes",
+        help="lowest mean similarity to the first frame: below, too much changes (default 0.4)",
     )
-    good.add_argument("--allow-empty-caption", action="store_true", help="keep clips that nobody captioned")
+    good.add_argument("--allow-empty-caption", action="store_true", help="keep clips without a caption")
     good.add_argument(
         "--max_bad_fraction",
         type=float,
@@ -124,15 +132,20 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the clips that are missing; 1 if a video could not be used."""
     from more4d.cli.options import open_device
+    from more4d.foundation.errors import InputError
+
+    if not 0 <= options.max_bad_fraction <= 1:
+        options.parser.error(
+            f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
+        )
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder} is not a folder; give one that holds videos")
+
     from more4d.datasets.from_video.dataset import make_dataset
     from more4d.datasets.from_video.report import PAGE
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
-    if not 0 <= options.max_bad_fraction <= 1:
-        options.parser.error(
-            f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
-        )
     with usage_errors(options.parser):
         wanted = wanted_clips(options)
     device = str(open_device(options.device))
@@ -188,7 +201,7 @@ def wanted_clips(options: argparse.Namespace) -> "Options":
 
 
 def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runner":
-    """What sends videos through `make_clips`: this process, several, or Ray.
+    """What runs `make_clips` on the videos: this process, several, or Ray.
 
     Raises:
         MissingPackageError: Ray is wanted and not installed.
@@ -228,7 +241,7 @@ class VideoProgress:
         )
 
     def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
-        """As `dataset.Progress`; raises KeyboardInterrupt if there was a Ctrl-C that a library swallowed."""
+        """As `dataset.Progress`."""
 
         if outcome is None:
             self._bar.reset(total)

@@ -1,4 +1,4 @@
-"""`more4d data import`: TrajScene-60K, or anything in its layout, into shards of clips."""
+"""`more4d data import`: TrajScene-60K, or data in its layout, as shards of clips."""
 
 import argparse
 import re
@@ -31,11 +31,11 @@ def add_command(ways: Any) -> None:
     """Add the subcommand to the parser of `more4d data`."""
     parser = ways.add_parser(
         "import",
-        help="bring TrajScene-60K into clips",
+        help="convert TrajScene-60K into clips",
         description=(
             "Reads videos with dense 3-D tracks in the layout of TrajScene-60K and writes them as shards of "
-            "clips. No pickle is run: they are read as data. Stopped and started again, it goes on; bad "
-            "samples are listed and left out."
+            "clips. Pickles are parsed, never run. A run that is started again continues; bad samples are "
+            "listed and skipped."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,15 +81,21 @@ def add_command(ways: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Import, or go on importing; the exit code is 1 if anything was bad."""
+    """Import, or continue importing; the exit code is 1 if a sample was bad."""
     from more4d.cli.options import usable_cores
+    from more4d.foundation.errors import InputError
+
+    if options.captions and len(options.captions) > 2:
+        options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
+    for source in options.sources:
+        if not source.exists():
+            raise InputError(f"{source} does not exist; give a folder or an archive of samples")
+
     from more4d.datasets.trajscene import TrajSceneOptions
     from more4d.datasets.trajscene_import import ImportOptions, ImportReport, import_trajscene
     from more4d.datasets.trajscene_samples import read_captions
     from more4d.geometry.camera import Camera
 
-    if options.captions and len(options.captions) > 2:
-        options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
     job = ImportOptions(
         sources=tuple(options.sources),
         output=options.output,
@@ -108,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     )
     report = ImportReport()
     try:
-        # closing: what is written must be finished before this process goes, whatever ends it
+        # closing: the shard that is being written is completed, whatever ends this process
         with (
             tqdm(desc="importing", unit=" clips", file=sys.stderr, disable=not sys.stderr.isatty()) as bar,
             closing(import_trajscene(job)) as states,

@@ -1,4 +1,4 @@
-"""`more4d evaluate`: how good a preset is, on scenes and pictures that it has never seen."""
+"""`more4d evaluate`: quality of a preset on scenes and photos that no training uses."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, with_sampling_options
+from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, preset_of
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -18,8 +18,9 @@ examples:
   more4d evaluate --only tracks --set validation --part strag=runs/weights/strag.safetensors
   more4d evaluate --only views --clip models/clip-vit-base-patch32 --lpips
 
-What an earlier run with the same code, weights and settings has measured is not measured again. Results are
-printed as JSON; OUTPUT/table.md and OUTPUT/index.html show them to people. docs/evaluation.md explains them.
+Items that an earlier run with the same code, weights and settings has measured are not measured again.
+Results are printed as JSON; OUTPUT/table.md and OUTPUT/index.html show them as tables, which
+docs/evaluation.md explains.
 """
 
 
@@ -27,9 +28,9 @@ def add_command(commands: Any) -> None:
     """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure a preset on scenes and pictures it has never seen",
-        description="Measures tracks, depth and views of a preset beside baselines, on a fixed set of scenes "
-        "that no training sees and on real photos.",
+        help="measure a preset on scenes and photos that no training uses",
+        description="Measures tracks, depth and views of a preset and of baselines, on a fixed set of scenes "
+        "that no training uses and on real photos.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,7 +45,7 @@ def add_command(commands: Any) -> None:
     for name, default, meaning in (
         ("scenes", 200, "scenes of the set, for tracks and for depth"),
         ("seeds", 4, "motions per scene"),
-        ("pairs", 64, "scenes that are filmed along a second path"),
+        ("pairs", 64, "scenes rendered along a second camera path"),
     ):
         what.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default {default})"
@@ -60,7 +61,7 @@ def add_command(commands: Any) -> None:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help=f"real photos and RGB-D frames (default: {DATA} where it is there)",
+        help=f"real photos and RGB-D frames (default: {DATA}, if it exists)",
     )
     what.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model, for CLIP-F and CLIP-O")
     what.add_argument(
@@ -81,27 +82,26 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, or go on measuring; prints the results as JSON."""
+    """Measure, or resume an earlier run; prints the results as JSON."""
     import json
 
-    from more4d.cli.options import open_device
-    from more4d.evaluation.perception import PerceptualOptions
-    from more4d.evaluation.running import evaluate
-    from more4d.evaluation.sections import EvaluationOptions
     from more4d.foundation.errors import InputError
-    from more4d.pipelines.components import Components
-    from more4d.pipelines.sampling import check_sampling
-    from more4d.runs.record import locked
 
     for name in ("scenes", "seeds", "pairs"):
         if getattr(options, name) < 1:
             options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
-    parts, device = dict(options.part), open_device(options.device)
-    models = Components.open(options.weights, device, preset=options.preset, components=parts)
-    models.preset = with_sampling_options(models.preset, options)
-    check_sampling(models)
+    preset, folder = preset_of(options)  # refuses before torch is imported
+
+    from more4d.cli.options import open_device
+    from more4d.evaluation.run import EvaluationOptions, evaluate
+    from more4d.evaluation.views import PerceptualOptions
+    from more4d.pipelines.components import Components
+    from more4d.runs.record import locked
+
+    models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
+    models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name
     perception = PerceptualOptions(
         clip=options.clip, video_features=options.video_features, lpips=options.lpips

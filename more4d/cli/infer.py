@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +15,27 @@ from more4d.cli.options import (
     add_weights_options,
     preset_of,
     usage_errors,
-    with_sampling_options,
 )
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.resources import SAMPLES
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
+    import torch
+
+    from more4d.pipelines.components import Sampler
     from more4d.runs.job import Job
 
 
 EXAMPLES = """\
 examples:
-  bash infer.sh                                            the sample photos, all that there is to see
+  bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
+  bash infer.sh --list jobs.jsonl --ray                    on all cores; --ray HOST:PORT: on a cluster
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
   bash infer.sh dog.jpg --prompt "the dog runs" --preset fun-1.3b          your weights: see docs/weights.md
 
@@ -52,9 +57,9 @@ def add_command(commands: Any) -> None:
     )
     what = parser.add_argument_group("what to make")
     what.add_argument(
-        "photo", nargs="?", type=Path, metavar="PHOTO", help="a picture, or a video (its first frame)"
+        "photo", nargs="?", type=Path, metavar="PHOTO", help="an image, or a video (its first frame)"
     )
-    what.add_argument("--prompt", metavar="TEXT", help="what happens")
+    what.add_argument("--prompt", metavar="TEXT", help="what happens, for example 'the dog runs to the left'")
     what.add_argument(
         "--camera",
         action="append",
@@ -64,14 +69,12 @@ def add_command(commands: Any) -> None:
     what.add_argument(
         "--independent-views",
         action="store_true",
-        help="let every camera path fill its holes anew, whatever those before it filled there",
+        help="complete each camera path alone: do not reuse what earlier paths filled in",
     )
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
-    what.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed is another motion (default 0)"
-    )
-    known = parser.add_argument_group("what you know already")
+    what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    known = parser.add_argument_group("known inputs")
     known.add_argument(
         "--depth", type=Path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
     )
@@ -91,6 +94,14 @@ def add_command(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="with --list captions.txt: pictures or videos, line by line",
+    )
+    many.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
+        "of this machine); without ADDRESS in several processes here",
     )
     out = parser.add_argument_group("output")
     out.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER", help="default: output")
@@ -117,49 +128,66 @@ def run(options: argparse.Namespace) -> int:
         return 0
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
-    preset_of(options)
+    preset, folder = preset_of(options)
     check_loras(options)
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
 
-    from more4d.cli.batch import run_batch
-    from more4d.cli.context_parallel import run_context_parallel
-    from more4d.cli.options import open_device
-    from more4d.cli.processes import Processes
-    from more4d.cli.shared_batch import run_shared_batch
+    from more4d.cli.batch import run_batch, run_shared_batch
+    from more4d.cli.options import open_device, usable_cores
     from more4d.pipeline import More4DPipeline
-    from more4d.pipelines.components import Components, Lora
-    from more4d.pipelines.sampling import check_sampling
+    from more4d.pipelines.component_files import Lora
+    from more4d.pipelines.components import Components
 
-    processes = Processes.launched()
-    device = open_device(processes.device(options.device))
-    processes.share_cores()
+    show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     loras = {
         part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
     }
-    models = Components.open(
-        options.weights,
-        device,
-        preset=options.preset,
-        components=dict(options.part),
-        loras=loras,
-        memory=options.memory,
-    )
-    models.preset = with_sampling_options(models.preset, options)
-    if options.raster:
-        models.preset = replace(models.preset, raster=options.raster)
-    check_sampling(models, shared=options.context_parallel)
-    if options.independent_views:
-        models.preset = replace(models.preset, consistent_views=False)
-    pipe = More4DPipeline(models)
+    if options.ray is not None:
+        from more4d.cli.ray_backend import PipelineSettings, run_ray_batch
+
+        settings = PipelineSettings(
+            preset=preset,
+            folder=folder.resolve(),
+            loras={
+                part: [replace(lora, path=lora.path.resolve()) for lora in each]
+                for part, each in loras.items()
+            },
+            device=options.device,
+            asked=options.preset,
+        )
+        return run_ray_batch(options, jobs, settings)
+
+    def open_components(device: "torch.device", sampler: "Sampler | None" = None) -> Components:
+        settings = {"loras": loras, "asked": options.preset, "sampler": sampler}
+        components = Components.open(preset, folder, device, **settings)
+        components.check_sampling(shared=options.context_parallel)
+        return components
+
+    if not (options.context_parallel or launched_processes() > 1):
+        pipe = More4DPipeline(open_components(open_device(options.device)))
+        return run_batch(pipe, jobs, options.output, show=show)
+    from more4d.distributed import Processes, run_context_parallel
+
+    processes = Processes.launched()
+    device = open_device(processes.device(options.device))
+    processes.share_cores(usable_cores())
     if options.context_parallel:
         return run_context_parallel(
-            models, processes, lambda: run_batch(pipe, jobs, options.output, show=not options.quiet)
+            processes,
+            device,
+            partial(open_components, device),
+            lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
         )
-    if processes.are_several:
-        return run_shared_batch(pipe, jobs, options.output, processes, show=not options.quiet)
-    return run_batch(pipe, jobs, options.output, show=not options.quiet)
+    return run_shared_batch(
+        More4DPipeline(open_components(device)), jobs, options.output, processes, show=show
+    )
+
+
+def launched_processes() -> int:
+    """How many processes a launcher has started for this command; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _add_how(group: Any) -> None:
@@ -171,8 +199,8 @@ def _add_how(group: Any) -> None:
     group.add_argument(
         "--memory",
         choices=MEMORY_MODES,
-        help="where weights are: full needs most GPU memory and is fastest, sequential the opposite "
-        "(default: as the preset says); more4d plan tells what fits",
+        help="where weights are kept: full needs most GPU memory and is fastest, sequential least and is "
+        "slowest (default: the preset's); more4d plan shows what fits",
     )
     group.add_argument(
         "--raster",
@@ -184,7 +212,7 @@ def _add_how(group: Any) -> None:
     group.add_argument(
         "--context-parallel",
         action="store_true",
-        help="let all launched processes share each sample, instead of sharing out the items",
+        help="all launched processes compute each sample together, instead of each its own items",
     )
     for part, network in (("strag", "4D-STraG"), ("vism", "4D-ViSM")):
         group.add_argument(
@@ -193,7 +221,7 @@ def _add_how(group: Any) -> None:
             default=[],
             type=_lora,
             metavar="FILE[:STRENGTH]",
-            help=f"low-rank updates of {network}, strength 1 by default; repeat for more",
+            help=f"LoRA of {network}, strength 1 by default; repeat for more",
         )
 
 
@@ -231,6 +259,10 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         check_values(job)
     source = options.photo or options.tracks
     listed = options.list or (None if source else SAMPLES)
+    if options.ray is not None and not options.list:
+        options.parser.error("--ray goes with --list jobs.jsonl")
+    if options.ray is not None and options.context_parallel:
+        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
     if options.pictures and not options.list:
         options.parser.error("--pictures goes with --list captions.txt")
     if source is None or options.list:

@@ -1,4 +1,4 @@
-"""Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a pictures file."""
+"""Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a file of images."""
 
 import csv
 import difflib
@@ -44,18 +44,18 @@ class Row:
     values: Mapping[str, Any]
 
 
-def read_list(path: Path, pictures: Path | None, defaults: Job) -> list[Job]:
-    """The jobs of a list; what a line does not say is taken from `defaults`.
+def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
+    """The jobs of a list; what a line does not give is taken from `defaults`.
 
     Args:
         path: .jsonl (an object per line), .csv (with a header) or .txt (`image | prompt`, or captions if
-            `pictures` is given). Paths in it are relative to its folder.
-        pictures: a text file with a picture or video per line, in the order of the captions.
+            `images` is given). Paths in it are relative to its folder.
+        images: a text file with an image or video per line, in the order of the captions.
 
     Raises:
         InputError: names the file and the line, and what is wrong there.
     """
-    rows = list(_pair(path, pictures) if pictures is not None else _rows(path))
+    rows = list(_pair(path, images) if images is not None else _rows(path))
     if not rows:
         raise InputError(f"{path} lists nothing; give one item per line")
     return unique_names([_job(row, defaults) for row in rows])
@@ -160,15 +160,15 @@ def _text_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, 
         yield number, {"image": image.strip(), "prompt": prompt.strip()}
 
 
-def _pair(captions: Path, pictures: Path) -> Iterator[Row]:
-    texts, paths = _lines(captions), _lines(pictures)
+def _pair(captions: Path, images: Path) -> Iterator[Row]:
+    texts, paths = _lines(captions), _lines(images)
     if len(texts) != len(paths):
         raise InputError(
-            f"{captions} has {len(texts)} lines and {pictures} has {len(paths)}; they must match line by line"
+            f"{captions} has {len(texts)} lines and {images} has {len(paths)}; they must match line by line"
         )
     for number, (text, path) in enumerate(zip(texts, paths, strict=True), start=1):
         values = {"image": path.strip(), "prompt": text.strip()}
-        yield Row(where=f"{pictures} line {number}", folder=pictures.parent, values=values)
+        yield Row(where=f"{images} line {number}", folder=images.parent, values=values)
 
 
 def _check_columns(where: str, values: Mapping[str, Any]) -> None:

@@ -94,21 +94,21 @@ class Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` among them is what to call."""
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    if asked in ("train", "data"):
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    if command in ("train", "data"):
         from more4d.cli.train import settings_last
 
         arguments = settings_last(arguments)
-    return build_parser(asked).parse_args(arguments)
+    return build_parser(command).parse_args(arguments)
 
 
-def build_parser(asked: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the whole command; with `asked`, only that subcommand has its arguments."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command; with `command`, only that subcommand has its arguments."""
     parser = Parser(prog="more4d", description="One photo and a prompt become a moving 4-D scene.")
     parser.add_argument("--version", action="version", version=f"more4d {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for name in COMMANDS:
-        if asked in (None, name):
+        if command in (None, name):
             importlib.import_module(f"more4d.cli.{name}").add_command(commands)
         else:
             commands.add_parser(name)

@@ -183,11 +183,17 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
         ConfigError: there is no such preset or component, or a value is impossible.
         WeightsError: the folder or a file that an argument names is missing.
     """
-    from more4d.pipelines.preset import find_preset, with_component
+    from more4d.pipelines.preset import choose_preset
 
-    preset, folder = find_preset(options.preset, options.weights)
-    for component, file in options.part:
-        preset = with_component(preset, component, file)
+    memory = getattr(options, "memory", None)
+    parts = dict(options.part)
+    preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
+    if hasattr(options, "steps"):
+        preset = with_sampling_options(preset, options)
+    if getattr(options, "raster", None):
+        preset = replace(preset, raster=options.raster)
+    if getattr(options, "independent_views", False):
+        preset = replace(preset, consistent_views=False)
     return preset, folder
 
 

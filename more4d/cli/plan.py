@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import ConfigError
-from more4d.planning.bounds import MOST_GPUS, check_frames, check_sides
+from more4d.performance.config import MEMORY_MODES as MODES
+from more4d.planning.limits import MOST_GPUS, check_frames, check_sides
 
 if TYPE_CHECKING:
-    from more4d.performance.offload import Memory
+    from more4d.performance.config import Memory
 
-MODES = ("full", "model", "group", "fp8", "sequential")
 EXAMPLES = """\
 examples:
   bash scripts/more4d.sh plan --preset fun-14b                              all modes, on GPUs of 24 to 141 GB
@@ -20,7 +20,7 @@ examples:
   bash scripts/more4d.sh plan --preset fun-14b --task train --gpus 8        training, shared by eight GPUs
 
 No weights are loaded, and those of fun-1.3b, fun-14b and moge4d need not be there. Bytes and operations are
-counted on the networks themselves, without content; times are expectations, see the last lines of the answer.
+counted on the networks themselves; times are not predicted.
 """
 
 
@@ -28,8 +28,8 @@ def add_command(commands: Any) -> None:
     """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "plan",
-        help="what a preset needs: weights, memory, operations and time, without loading anything",
-        description="Tells what a preset needs in each memory mode and on which GPUs it runs.",
+        help="what a preset needs: weights, memory and operations, without loading anything",
+        description="Prints what a preset needs in each memory mode, and the GPU memory it fits.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -116,13 +116,14 @@ def parse_memory(text: str) -> "Memory | float":
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; returns 0."""
-    # torch loads in seconds, and --help must not wait for it
-    from more4d.cli.plan_tables import inference_lines, inference_numbers, training_lines, training_numbers
     from more4d.pipelines.preset import find_preset
+
+    preset, folder = find_preset(options.preset, options.weights)  # refuses before torch is imported
+
     from more4d.planning.inference import plan_inference
+    from more4d.planning.report import inference_lines, inference_numbers, training_lines, training_numbers
     from more4d.planning.training import plan_training
 
-    preset, folder = find_preset(options.preset, options.weights)
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":

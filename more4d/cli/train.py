@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from more4d.foundation.errors import ConfigError
+
 SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 WITH_VALUE = ("--config", "--output", "--max_bad_fraction")
 
 
 def settings_last(arguments: Sequence[str]) -> list[str]:
-    """Arguments of `train` (and of `data cache`) with settings (key=value) behind the options, wherever they
-    stood: argparse takes them in one place only.
+    """Arguments of `train` and `data cache` with settings (key=value) moved after the options.
+
+    argparse takes positional arguments in one place only.
     """
     arguments = list(arguments)
     if arguments[:1] != ["train"] and arguments[:2] != ["data", "cache"]:
@@ -46,9 +49,8 @@ def add_command(commands: Any) -> None:
         "--max_bad_fraction",
         type=float,
         metavar="F",
-        help="go on without unusable samples until they are more than this share of all;"
-        " the same as loop.max_bad_fraction=F; taken of at least 100 samples (default 0: the first one stops"
-        " the run)",
+        help="skip unusable samples until they are more than this share of all, counted from 100 samples on;"
+        " the same as loop.max_bad_fraction=F (default 0: the first one stops the run)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="values that replace the file's"
@@ -58,12 +60,24 @@ def add_command(commands: Any) -> None:
     )
 
 
+def check_config(path: Path) -> None:
+    """Refuse a configuration file that is not there, before torch is imported.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    if not path.exists():
+        raise ConfigError(f"cannot read configuration {path}: No such file or directory")
+
+
 def run(options: argparse.Namespace) -> int:
-    """Train, or go on training, and export the networks."""
+    """Train, or continue training, and export the networks."""
+    check_config(options.config)
+
     from more4d.training.run import run as train
 
     logging.getLogger("more4d").setLevel(logging.INFO)
-    for quiet in ("raster", "pipelines"):  # which files a preview loads is nobody's news
+    for quiet in ("raster", "pipelines"):  # notes of previews
         logging.getLogger(f"more4d.{quiet}").setLevel(logging.WARNING)
     output = options.output or Path("runs") / options.config.stem
     overrides = list(options.overrides)

@@ -1,4 +1,4 @@
-"""`more4d vae`: the trajectory codec alone, to train or debug it. The job of `bash infer_vae.sh`."""
+"""`more4d vae`: encode and decode tracks with the trajectory codec. Run by `bash infer_vae.sh`."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
-from more4d.cli.options import add_weights_options, parse_device
+from more4d.cli.options import add_device_option, add_weights_options
+from more4d.foundation.errors import InputError
 
 SCENE = "scene:"
 DIGITS = 18
@@ -27,7 +28,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "vae",
         help="encode and decode tracks, and report the error",
-        description="Sends tracks through the trajectory codec and reports the error in pixels and metres.",
+        description="Encodes and decodes tracks with the trajectory codec, and reports the error in pixels "
+        "and metres.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,20 +45,22 @@ def add_command(commands: Any) -> None:
         "--output", type=Path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
     )
     add_weights_options(parser)
-    parser.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
-    from more4d.cli.options import open_device
+    from more4d.cli.options import open_device, preset_of
+
+    preset_of(options)  # these two refuse before torch is imported
+    check_source(options.source)
+
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
     from more4d.pipelines.components import Components
     from more4d.runs.record import RunRecord, locked
 
-    models = Components.open(
+    models = Components.from_pretrained(
         options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)
     )
     original = _tracks(options.source, models.preset)
@@ -88,25 +92,37 @@ def _source(text: str) -> str:
     number = text.removeprefix(SCENE)
     if text.startswith(SCENE) and not (number.isdecimal() and len(number) <= DIGITS):
         raise argparse.ArgumentTypeError(
-            f"'{text:.40}' names no scene; write {SCENE} and a whole number of at most {DIGITS} digits, for"
+            f"'{text:.40}' is not a scene; write {SCENE} and a whole number of at most {DIGITS} digits, for"
             f" example {SCENE}7"
         )
     return text
 
 
+def check_source(source: str) -> None:
+    """Refuse a track file that is not there.
+
+    Raises:
+        InputError: names the file.
+    """
+    if not (source.startswith(SCENE) or _track_file(source).exists()):
+        raise InputError(
+            f"there is no file {_track_file(source)}; give a track file, an item's folder or {SCENE}SEED"
+        )
+
+
+def _track_file(source: str) -> Path:
+    return Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
+
+
 def _tracks(source: str, preset: "Preset") -> "PointTracks":
     from more4d.files.tracks import load_tracks
-    from more4d.foundation.errors import InputError
     from more4d.geometry.framing import working_size
     from more4d.pipelines.codec_check import to_native_size
     from more4d.scenes.render import render_clip
     from more4d.scenes.scene_sampling import sample_scene
 
     if not source.startswith(SCENE):
-        path = Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
-        if not path.exists():
-            raise InputError(f"there is no file {path}; give a track file, an item's folder or {SCENE}SEED")
-        return to_native_size(load_tracks(path), preset)
+        return to_native_size(load_tracks(_track_file(source)), preset)
     seed = int(source.removeprefix(SCENE))
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
     scene = sample_scene(seed, aspect=width / height)

@@ -1,4 +1,4 @@
-"""`more4d weights`: what files of weights are, what presets lack, and other layouts of them."""
+"""`more4d weights`: identify weight files, list what presets lack, convert between layouts."""
 
 import argparse
 from pathlib import Path
@@ -15,19 +15,19 @@ examples:
   bash scripts/more4d.sh weights check some.safetensors other.pth       files
 
 ok       can be used
-unknown  of another program, or of sizes that a preset has to tell
-refused  asks to run something when it is opened; nothing was run
+unknown  of another program, or of sizes that only a preset's options can give
+refused  a pickle that would run code when it is opened; nothing was run
 broken   damaged, or not what its name says
 
-Exit code 1: a file is broken or refused, or a preset lacks something it cannot do without. Depth can come
-from elsewhere, and motion features are needed only where 4D-STraG has Motion Perception. A file that is ok
-may still hold numbers that are not finite: that is found, and told, when it is loaded.
+Exit code 1: a file is broken or refused, or a preset lacks a required file. Depth can be given by hand, and
+motion features are needed only if 4D-STraG has Motion Perception. Only headers are read: numbers that are
+not finite are found when a file is loaded.
 """
 CONVERT_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:
   weights convert models/Wan2.1-Fun-V1.1-1.3B-InP converted/transformer
   weights convert models/Wan2.1-Fun-V1.1-1.3B-Control/Wan2.1_VAE.pth converted/vae
-  weights convert runs/weights/vism_lora.safetensors lora.safetensors --as diffusers
+  weights convert runs/weights/vism_lora.safetensors lora.safetensors --as peft
 """
 
 
@@ -36,7 +36,7 @@ UNIDEPTH = "unidepth"
 
 def add_command(commands: Any) -> None:
     """Add the subcommand to the parser."""
-    parser = commands.add_parser("weights", help="check and convert files of weights")
+    parser = commands.add_parser("weights", help="check and convert weight files")
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY", parser_class=type(parser))
     _add_check(ways)
     _add_convert(ways)
@@ -45,15 +45,15 @@ def add_command(commands: Any) -> None:
 def _add_check(ways: Any) -> None:
     parser = ways.add_parser(
         "check",
-        help="say what files of weights are, and what presets lack",
-        description="Reads the headers of files of weights, never their numbers. Says of each what it is, "
-        "and of each preset what is missing and where it comes from.",
+        help="identify weight files, and list what presets lack",
+        description="Reads the headers of weight files, never their numbers. Prints what each file is, and "
+        "what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
     parser.add_argument(
-        "--preset", action="append", metavar="NAME", help="look only at what this preset needs; repeat"
+        "--preset", action="append", metavar="NAME", help="check only what this preset needs; repeat for more"
     )
     parser.set_defaults(run=check, parser=parser)
 
@@ -61,9 +61,9 @@ def _add_check(ways: Any) -> None:
 def _add_convert(ways: Any) -> None:
     parser = ways.add_parser(
         "convert",
-        help="write weights as diffusers and transformers lay them out",
+        help="write weights in the layout of diffusers and transformers",
         description="Writes weights that more4d can open as a folder with config.json and safetensors, or a "
-        "LoRA in another style. The numbers keep their bits.",
+        "LoRA in another style. The numbers are copied bit for bit.",
         epilog=CONVERT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,24 +72,22 @@ def _add_convert(ways: Any) -> None:
     parser.add_argument(
         "--role",
         metavar="PART",
-        help="which part of a preset it shall play, where it can play several: strag, trajectory_codec, ...",
+        help="component of a preset that it is, if it could be several: strag, trajectory_codec, ...",
     )
-    parser.add_argument(
-        "--as", dest="style", metavar="STYLE", help="of a LoRA: kohya, peft, diffusers or original"
-    )
+    parser.add_argument("--as", dest="style", metavar="STYLE", help="of a LoRA: kohya or peft")
     parser.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what its file does not tell, as a preset's options do: heads=12; repeat",
+        help="configuration that the file does not contain, as in a preset: heads=12; repeat for more",
     )
     parser.set_defaults(run=convert, parser=parser)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what every file is and what every preset lacks; 1 if something is broken or missing."""
-    from more4d.files.checkpoint_headers import plural
+    """Print what every file is and what every preset lacks; 1 if a file is broken or missing."""
+    from more4d.files.problems import plural
     from more4d.foundation.errors import InputError
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
     from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at
@@ -130,11 +128,11 @@ def convert(options: argparse.Namespace) -> int:
     from more4d.foundation.config import parse_overrides
     from more4d.foundation.errors import WeightsError
     from more4d.weights.convert import convert as to_diffusers
-    from more4d.weights.inspect import recognise
-    from more4d.weights.lora.writing import convert_lora
+    from more4d.weights.load import inspect
+    from more4d.weights.lora.io import convert_lora
 
     overrides = parse_overrides(options.option)
-    found = recognise(options.source, role=options.role)
+    found = inspect(options.source, role=options.role)
     if found.architecture == "lora":
         if overrides:
             raise WeightsError(
@@ -142,8 +140,7 @@ def convert(options: argparse.Namespace) -> int:
             )
         if options.style is None:
             raise WeightsError(
-                f"{options.source} is a {found.about}; say how to write it with --as: "
-                "kohya, peft, diffusers or original"
+                f"{options.source} is a {found.about}; say how to write it with --as: kohya or peft"
             )
         convert_lora(options.source, options.target, options.style)
         print(options.target)
@@ -156,13 +153,13 @@ def convert(options: argparse.Namespace) -> int:
 
 
 def _short(folder: Path) -> Path:
-    """A folder relative to where we are, if it lies below."""
+    """A folder relative to the working directory, if it is inside."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _line(file: "FileState") -> str:
-    from more4d.files.checkpoint_headers import format_size, plural
+    from more4d.files.problems import format_size, plural
 
     found = file.found
     roles = f"; {', '.join(file.roles)}" if file.roles else ""
@@ -170,7 +167,7 @@ def _line(file: "FileState") -> str:
         others = len(found.problems) - 1
         more = f" (and {plural(others, 'more finding')})" if others else ""
         what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
-        return f"{file.state:8}{file.path}: {what}{_without(found.problems[0], file.path)}{more}{roles}"
+        return f"{file.state:8}{file.path}: {what}{_without(str(found.problems[0]), file.path)}{more}{roles}"
     size = f"{_counted(found.parameters)} parameters, {found.precision}, {format_size(found.bytes)}"
     return f"ok      {file.path}: {found.about} ({found.layout}; {size}){roles}"
 
@@ -197,7 +194,7 @@ def _lines(state: "PresetState") -> list[str]:
 
 
 def _depth_lines(state: "PresetState") -> list[str]:
-    """Where depth can come from, if the estimator of the preset is not ready."""
+    """How to get depth, if the estimator of the preset cannot be used yet."""
     from more4d.foundation.optional import install_command, is_installed
 
     lack = next((lack for lack in state.optional if lack.component == "depth"), None)

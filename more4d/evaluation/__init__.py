@@ -1,1 +1,1 @@
-"""How good a preset is, measured on what it has never seen, beside baselines that need no network."""
+"""Quality of a preset on scenes and photos that no training uses; baselines without networks."""

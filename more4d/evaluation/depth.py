@@ -1,4 +1,4 @@
-"""Estimated depth: on the procedural test set, on measured frames, beside a guess by the row."""
+"""Errors of estimated depth on the procedural test set and on RGB-D frames; baseline: a mean per row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from more4d.evaluation.real_depth import MeasuredFrame
+from more4d.evaluation.data import MeasuredFrame, UnseenScene
 from more4d.evaluation.record import mean, median
 from more4d.evaluation.tracks import native_size
-from more4d.evaluation.unseen import UnseenScene
 from more4d.files.previews import colourise_depth, depth_limits, save_sheet
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import depth_errors, edge_f1
@@ -24,10 +23,10 @@ from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 
 FAR_M = 100.0
-"""What is farther counts as sky, of which no depth is asked."""
+"""Depth beyond this counts as sky, and is not evaluated."""
 
 SHARPENED_UP_TO = 3 * 128 * 256
-"""Pictures with more values are not sharpened: photos are made small before, measured frames are not."""
+"""Larger images are not sharpened: photos are resized before, RGB-D frames are not."""
 
 PROCEDURAL = "procedural"
 SURVEYED = 200
@@ -38,7 +37,7 @@ OURS, WITH_CAMERA, SHARPENED, BY_ROW = "ours", "ours, true camera", "ours, sharp
 def measure_scene_depth(
     models: Components, unseen: UnseenScene, *, sheet: Path | None = None
 ) -> dict[str, Any]:
-    """Depth of one procedural photo.
+    """Depth errors of one procedural photo.
 
     Raises:
         WeightsError: the estimator's file cannot be used.
@@ -52,7 +51,7 @@ def measure_scene_depth(
 def measure_frame_depth(
     models: Components, frame: MeasuredFrame, *, sheet: Path | None = None
 ) -> dict[str, Any]:
-    """Depth of one measured frame.
+    """Depth errors of one RGB-D frame.
 
     Raises:
         InputError: a file cannot be read.
@@ -77,11 +76,11 @@ def _errors(
         estimates[SHARPENED] = replace(estimates[OURS], depth_m=sharp)
     if sheet is not None:
         _draw(sheet, photo, truth, estimates[OURS], name)
-    counted = truth.valid & (truth.depth_m <= FAR_M)
+    evaluated = truth.valid & (truth.depth_m <= FAR_M)
     return {
         label: {
             **vars(depth_errors(estimate, truth, far_m=FAR_M)),
-            "edge_f1": edge_f1(estimate.depth_m, truth.depth_m, counted),
+            "edge_f1": edge_f1(estimate.depth_m, truth.depth_m, evaluated),
         }
         for label, estimate in estimates.items()
     }
@@ -89,7 +88,7 @@ def _errors(
 
 @lru_cache(maxsize=1)
 def _mean_rows() -> tuple[Tensor, float]:
-    """(mean log depth per row, mean log focal length in picture widths) of the first training worlds."""
+    """(mean log depth per row, mean log focal length in image widths) of the first training scenes."""
     clips = [
         render_clip(sample_scene(seed), height=ROWS, width=32, frames=1, visibility="none")
         for seed in range(SURVEYED)
@@ -100,7 +99,7 @@ def _mean_rows() -> tuple[Tensor, float]:
 
 
 def depth_by_row(height: int, width: int) -> DepthMap:
-    """What training scenes are on average at each height of the picture, whatever the photo shows."""
+    """A baseline: the mean log depth of training scenes at each row of the image."""
     rows, focal = _mean_rows()
     log = interpolate(rows.view(1, 1, -1, 1), (height, width), mode="bilinear", align_corners=False)[0, 0]
     camera = Camera(fx=focal, fy=focal * width / height)
@@ -108,9 +107,9 @@ def depth_by_row(height: int, width: int) -> DepthMap:
 
 
 def _draw(path: Path, photo: Tensor, truth: DepthMap, estimate: DepthMap, name: str) -> None:
-    counted = truth.valid & (truth.depth_m <= FAR_M)
-    factor = (truth.depth_m[counted] / estimate.depth_m[counted]).median()
-    limits = depth_limits(truth.depth_m[counted])
+    evaluated = truth.valid & (truth.depth_m <= FAR_M)
+    factor = (truth.depth_m[evaluated] / estimate.depth_m[evaluated]).median()
+    limits = depth_limits(truth.depth_m[evaluated])
     known = torch.where(truth.valid, truth.depth_m, torch.nan)
     fields = [f"{each.camera.fov_x_deg:.0f} deg" for each in (truth, estimate)]
     save_sheet(

@@ -1,6 +1,4 @@
-"""Real photos, of whose motion there is no truth: does what moves go where the prompt says, and is it
-drawn.
-"""
+"""Motion on real photos, which have no ground truth: its direction, extent and smoothness."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,9 +34,9 @@ class Photo:
     """A photo with a prompt.
 
     Attributes:
-        file: a picture, or a video of which the first frame is taken.
-        prompt: what happens.
-        direction: that the prompt names; None for motions that go nowhere.
+        file: an image, or a video of which the first frame is used.
+        prompt: description of the motion.
+        direction: named by the prompt; None if it names none.
         still: whether the prompt says that nothing moves.
     """
 
@@ -60,11 +58,11 @@ PROMPTS: tuple[tuple[str, str, str | None], ...] = (
     ("photos-a/01_HouseIndoor.jpg", "nothing moves", None),
     ("photos-a/05_Mountain.jpg", "everything stays still", None),
 )
-"""File below the folder of data, prompt, and the direction it names; without one, nothing is to move."""
+"""File below the folder of data, prompt, and its direction; without one, no motion is expected."""
 
 
 def photos(data: Path) -> list[Photo]:
-    """The photos of `PROMPTS` that are there."""
+    """The photos of `PROMPTS` that exist below `data`."""
     return [
         Photo(file=data / file, prompt=prompt, direction=direction, still=direction is None)
         for file, prompt, direction in PROMPTS
@@ -73,10 +71,10 @@ def photos(data: Path) -> list[Photo]:
 
 
 def measure_photo(models: Components, photo: Photo, folder: Path, name: str) -> dict[str, Any]:
-    """Tracks of a photo and one view of them; draws a sheet and writes the view.
+    """Generate tracks of a photo and one view of them; writes a contact sheet and the view.
 
     Args:
-        folder: gets pictures/NAME.png and videos/NAME.mp4.
+        folder: receives pictures/NAME.png and videos/NAME.mp4.
 
     Raises:
         InputError: the photo cannot be read.
@@ -94,17 +92,19 @@ def measure_photo(models: Components, photo: Photo, folder: Path, name: str) -> 
     write_video(folder / "videos" / f"{name}.mp4", moving, fps=FPS)
     positions, camera = tracks.positions, tracks.camera
     where = moved_mask(positions, camera)
-    nothing = torch.zeros_like(where, dtype=torch.int64)
-    jumps = edge_jumps(positions, nothing, camera, cell=8 * models.preset.output_scale)
+    background = torch.zeros_like(where, dtype=torch.int64)
+    jumps = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
     title = f"{photo.file.stem}: {photo.prompt}"
     _draw(folder / "pictures" / f"{name}.png", title, tracks, estimate.depth_m, moving)
-    asked = photo.direction is not None and bool(where.any())
+    has_direction = photo.direction is not None and bool(where.any())
     return {
         "name": photo.file.stem,
         "prompt": photo.prompt,
         "still": photo.still,
         "moving_share": float(where.float().mean()),
-        "goes_there": follows_direction(positions, where, str(photo.direction), camera) if asked else None,
+        "goes_there": follows_direction(positions, where, str(photo.direction), camera)
+        if has_direction
+        else None,
         "nothing_moves": None if photo.direction else not bool(where.any()),
         "field_of_view_deg": camera.fov_x_deg,
         "jerk_px": jerk_px(positions, camera, where),

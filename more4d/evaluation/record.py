@@ -1,6 +1,7 @@
-"""What was measured so far, item by item, so that a run that was stopped goes on where it was."""
+"""Results by item in a JSON-lines file, from which a stopped run resumes; statistics of results."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ class Record:
     """Results of one section, one JSON line per item.
 
     Args:
-        path: the file; what it holds of another `key` is thrown away.
-        key: everything that the results depend on.
+        path: the file; results under another `key` are deleted.
+        key: all settings and fingerprints that determine the results.
     """
 
     def __init__(self, path: Path, key: Any) -> None:
@@ -28,11 +29,11 @@ class Record:
             append_json_line(path, {"key": self._key})
 
     def get(self, item: int) -> dict[str, Any] | None:
-        """What was measured of an item; None if nothing was."""
+        """The results of an item; None if it has not been measured."""
         return self._items.get(item)
 
     def add(self, item: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep an item's results; numbers that are not finite become None."""
+        """Store an item's results; numbers that are not finite become None."""
         line = {"item": item, **plain(values)}
         append_json_line(self._path, line)
         self._items[item] = line
@@ -40,7 +41,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold of a value: dataclasses as mappings, NaN and infinity as None."""
+    """A value as JSON can hold it: dataclasses as mappings, NaN and infinity as None."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -65,8 +66,5 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
 
 def median(values: Any) -> float | None:
     """The median of the numbers among `values`; None if there is none."""
-    known = sorted(float(value) for value in values if value is not None and math.isfinite(value))
-    if not known:
-        return None
-    middle = len(known) // 2
-    return known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return statistics.median(known) if known else None

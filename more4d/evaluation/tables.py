@@ -1,8 +1,10 @@
-"""Results as tables: rows of what was compared, columns of measures, and the targets with what came out."""
+"""Results as tables of methods by measures, and the targets; as Markdown and as an HTML page."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,10 +12,10 @@ class Table:
     """One table.
 
     Attributes:
-        title: above it.
-        head: names of the columns; the first is that of the rows.
+        title: heading.
+        head: names of the columns; the first heads the names of the rows.
         rows: cells, as text.
-        note: a sentence below it.
+        note: text below the table.
     """
 
     title: str
@@ -22,91 +24,69 @@ class Table:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a preset of this project's own weights is meant to reach on the procedural test set.
+class Target(NamedTuple):
+    """A value that the bundled preset is meant to reach.
 
     Attributes:
-        label: what is measured.
-        path: keys that lead to the number.
+        label: name of the measure.
+        path: keys of the number in the results.
         sense: whether it may be "at most" or "at least" the limit.
         limit: the number to reach.
-        form: how numbers are written.
+        form: format of the numbers.
     """
 
     label: str
-    path: tuple[str, ...]
+    path: str
     sense: Literal["at most", "at least"]
     limit: float
-    form: str = "{:.2f}"
+    form: str
 
 
 SHARE, PX, METRES, PLAIN, DB = "{:.1%}", "{:.2f} px", "{:.3f} m", "{:.3f}", "{:.2f} dB"
-MEASURED = ("depth", "all measured frames", "ours")
-_TARGETS: tuple[tuple[str, tuple[str, ...], Literal["at most", "at least"], float, str], ...] = (
-    ("codec: error of moving pixels / their motion", ("codec", "relative_error"), "at most", 0.08, SHARE),
-    ("codec: error of still pixels", ("codec", "still_px"), "at most", 0.3, PX),
-    ("direction accuracy", ("ours", "direction_accuracy"), "at least", 0.98, SHARE),
-    ("motion IoU", ("ours", "motion_iou"), "at least", 0.7, PLAIN),
-    ("still-background drift", ("ours", "still_drift_px"), "at most", 0.5, PX),
-    ("error of moving pixels / predicting no motion", ("ours", "share_of_no_motion"), "at most", 0.55, SHARE),
-    ("the same, best of the seeds", ("ours", "best_of_seeds_share"), "at most", 0.4, SHARE),
-    (
-        "the prompted object moves, and no other",
-        ("ours", "prompted_object_moves"),
-        "at least",
-        0.9,
+DEGREES = "{:.1f} deg"
+MEASURED = "depth/all measured frames/ours"
+TARGETS = (
+    Target(
+        "codec: error of moving pixels / their motion", "tracks/codec/relative_error", "at most", 0.08, SHARE
+    ),
+    Target("codec: error of still pixels", "tracks/codec/still_px", "at most", 0.3, PX),
+    Target("direction accuracy", "tracks/ours/direction_accuracy", "at least", 0.98, SHARE),
+    Target("motion IoU", "tracks/ours/motion_iou", "at least", 0.7, PLAIN),
+    Target("still-background drift", "tracks/ours/still_drift_px", "at most", 0.5, PX),
+    Target(
+        "error of moving pixels / predicting no motion",
+        "tracks/ours/share_of_no_motion",
+        "at most",
+        0.55,
         SHARE,
     ),
-    ("jerk / the truth's", ("ours", "jerk_of_truth"), "at most", 1.5, PLAIN),
-)
-TARGETS = (
-    *(
-        Target(label=label, path=("tracks", *path), sense=sense, limit=limit, form=form)
-        for label, path, sense, limit, form in _TARGETS
+    Target("the same, best of the seeds", "tracks/ours/best_of_seeds_share", "at most", 0.4, SHARE),
+    Target(
+        "the prompted object moves, and no other", "tracks/ours/prompted_object_moves", "at least", 0.9, SHARE
+    ),
+    Target("jerk / the truth's", "tracks/ours/jerk_of_truth", "at most", 1.5, PLAIN),
+    Target(
+        "delta1 after scale alignment, procedural",
+        "depth/procedural/ours/scaled_delta1",
+        "at least",
+        0.85,
+        PLAIN,
     ),
     Target(
-        label="delta1 after scale alignment, procedural",
-        path=("depth", "procedural", "ours", "scaled_delta1"),
-        sense="at least",
-        limit=0.85,
-        form=PLAIN,
+        "AbsRel after scale alignment, measured frames", f"{MEASURED}/scaled_abs_rel", "at most", 0.3, PLAIN
     ),
     Target(
-        label="AbsRel after scale alignment, measured frames",
-        path=(*MEASURED, "scaled_abs_rel"),
-        sense="at most",
-        limit=0.3,
-        form=PLAIN,
+        "field of view, median error, measured frames",
+        f"{MEASURED}/fov_error_median_deg",
+        "at most",
+        10.0,
+        DEGREES,
     ),
     Target(
-        label="field of view, median error, measured frames",
-        path=(*MEASURED, "fov_error_median_deg"),
-        sense="at most",
-        limit=10.0,
-        form="{:.1f} deg",
+        "holes: above a nearest-colour fill", "views/ahead_in_holes_db/nearest colour", "at least", 3.0, DB
     ),
-    Target(
-        label="holes: above a nearest-colour fill",
-        path=("views", "ahead_in_holes_db", "nearest colour"),
-        sense="at least",
-        limit=3.0,
-        form=DB,
-    ),
-    Target(
-        label="holes: above OpenCV's inpainting",
-        path=("views", "ahead_in_holes_db", "OpenCV"),
-        sense="at least",
-        limit=1.5,
-        form=DB,
-    ),
-    Target(
-        label="holes: change from frame to frame / the truth's",
-        path=("views", "ours", "flicker"),
-        sense="at most",
-        limit=1.2,
-        form=PLAIN,
-    ),
+    Target("holes: above OpenCV's inpainting", "views/ahead_in_holes_db/OpenCV", "at least", 1.5, DB),
+    Target("holes: change from frame to frame / the truth's", "views/ours/flicker", "at most", 1.2, PLAIN),
 )
 
 TRACKS = (
@@ -134,8 +114,8 @@ DEPTH = (
     ("AbsRel", "abs_rel", PLAIN),
     ("delta1", "delta1", PLAIN),
     ("edge F1", "edge_f1", PLAIN),
-    ("field of view, mean", "fov_error_deg", "{:.1f} deg"),
-    ("median", "fov_error_median_deg", "{:.1f} deg"),
+    ("field of view, mean", "fov_error_deg", DEGREES),
+    ("median", "fov_error_median_deg", DEGREES),
 )
 VIEWS = (
     ("PSNR in holes", "hole_psnr_db", DB),
@@ -160,7 +140,7 @@ Columns = tuple[tuple[str, str, str], ...]
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """Every table of the sections there are; the targets first."""
+    """The tables of all sections in the results; the targets first."""
     builders: tuple[tuple[str, Callable[[Mapping[str, Any]], list[Table]]], ...] = (
         ("tracks", _tracks),
         ("depth", _depth),
@@ -176,7 +156,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All tables as Markdown, under a line that says when, where and of what."""
+    """All tables as Markdown, below a line with preset, date and hardware."""
     lines = [about_line(results["about"]), ""]
     for table in tables(results):
         lines += [f"### {table.title}", "", _row(table.head), _row(["---"] * len(table.head))]
@@ -206,7 +186,7 @@ def _cell(value: Any, form: str) -> str:
 
 
 def _compared(title: str, rows: Mapping[str, Mapping[str, Any]], columns: Columns, note: str = "") -> Table:
-    """A table of the columns that any row has a number for."""
+    """A table of the columns with a number in any row."""
     kept = [column for column in columns if any(row.get(column[1]) is not None for row in rows.values())]
     return Table(
         title=title,
@@ -222,7 +202,7 @@ def _targets(results: Mapping[str, Any]) -> Table:
     rows = []
     for target in TARGETS:
         value: Any = results
-        for key in target.path:
+        for key in target.path.split("/"):
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None:
             met = value <= target.limit if target.sense == "at most" else value >= target.limit
@@ -266,7 +246,7 @@ def _tracks(section: Mapping[str, Any]) -> list[Table]:
                     _cell(codec["relative_error_median_scene"], SHARE),
                     _cell(codec["still_px"], PX),
                     _cell(codec["jerk_of_truth"], PLAIN),
-                ),
+                )
             ),
         ),
     ]
@@ -303,3 +283,52 @@ def _vbench(section: Mapping[str, Any]) -> list[Table]:
     scores = {key: value for key, value in section.items() if not key.endswith("seconds")}
     row = ("ours", *(_cell(value, PLAIN) for value in scores.values()))
     return [Table(title="VBench", head=("", *scores), rows=(row,))]
+
+
+STYLE = """ body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0
+1rem; color: #222 } table { border-collapse: collapse; margin: .5rem 0 } th, td { padding: .2rem .7rem;
+text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums } th:first-child,
+td:first-child { text-align: left } h2 { margin-top: 2.5rem } p.note { color: #666; max-width: 60rem }
+td.met { color: #1a7f37 } td.not { color: #b35900 } img { max-width: 100%; display: block; margin: .8rem 0 }
+"""
+STAGES = {
+    "tracks": "Scenes: what was generated",
+    "views": "Views: holes filled",
+    "depth": "Depth",
+    "photos": "Photos",
+}
+"""The first part of a contact sheet's file name, and its heading."""
+
+
+def page(results: Mapping[str, Any], folder: Path) -> str:
+    """An HTML page without scripts or external resources, for a file in `folder`, which holds the images."""
+    about = results["about"]
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8">',
+        f"<title>more4d evaluation: {_text(about['preset'])}</title><style>{STYLE}</style>",
+        f"<h1>Evaluation of {_text(about['preset'])}</h1><p>{_text(about_line(about))}</p>",
+    ]
+    parts += [_html_table(table) for table in tables(results)]
+    sheets = sorted((folder / "pictures").glob("*.png"))
+    for stage, title in STAGES.items():
+        found = [path for path in sheets if path.name.startswith(stage) and stage in results]
+        if found:
+            parts.append(f"<h2>{_text(title)}</h2>")
+            parts += [f'<img loading="lazy" src="pictures/{_text(path.name)}" alt="">' for path in found]
+    return "\n".join(parts) + "\n"
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.head)
+    rows = "".join(f"<tr>{''.join(_html_cell(cell) for cell in row)}</tr>" for row in table.rows)
+    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
+    return f"<h2>{_text(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{note}"
+
+
+def _html_cell(text: str) -> str:
+    kind = {"met": ' class="met"', "not met": ' class="not"'}.get(text, "")
+    return f"<td{kind}>{_text(text)}</td>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

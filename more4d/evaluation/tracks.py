@@ -1,20 +1,24 @@
-"""Generated motion on the test set: with the true depth and several seeds, and with the estimated depth."""
+"""Errors of generated motion on the test set, from true depth with several seeds and from estimated depth.
 
+The baselines are no motion, and the mean motion of the direction that the prompt names.
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.evaluation.baselines import MeanMotion, apply_mean_motion
+from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
-from more4d.evaluation.unseen import UnseenScene, large_objects
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
 from more4d.geometry.framing import working_size
-from more4d.geometry.tracks import PointTracks, denormalise_motion
+from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 from more4d.metrics.motion import (
     diversity,
     edge_jumps,
@@ -32,8 +36,15 @@ from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.tracks import generate_motion, positions_from_motion, seen_by_source_camera
 from more4d.scenes.render import SceneClip, render_clip, render_image
+from more4d.scenes.scene_sampling import sample_scene
 
 Positions = Float[Tensor, "frames height width 3"]
+SURVEYED = 200
+"""Number of training scenes whose motions are averaged."""
+
+MeanMotion = dict[str | None, Float[Tensor, "frames 3"]]
+"""By the direction that the prompt names; None for motions without one."""
+
 OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
 
 
@@ -50,8 +61,35 @@ class TracksOptions:
     estimated_depth: bool = True
 
 
+def mean_motion(frames: int) -> MeanMotion:
+    """The mean normalised motion of moving objects, by direction, over the first training scenes."""
+    found: dict[str | None, list[Tensor]] = defaultdict(list)
+    for seed in range(SURVEYED):
+        clip = render_clip(sample_scene(seed), height=24, width=32, frames=frames, visibility="none")
+        motion = normalise_motion(clip.tracks.positions, clip.tracks.camera)
+        for action in clip.actions:
+            pixels = clip.object_ids == action.object_id
+            if action.verb != "still" and bool(pixels.any()):
+                found[action.direction].append(motion[:, pixels].mean(1))
+    return {direction: torch.stack(motions).mean(0) for direction, motions in found.items()}
+
+
+def apply_mean_motion(clip: SceneClip, means: MeanMotion) -> Float[Tensor, "frames height width 3"]:
+    """A baseline: every object in the prompt moves by the mean of its direction, within its true mask.
+
+    Returns:
+        Positions in metres, in the coordinates of the photo's camera.
+    """
+    tracks = clip.tracks
+    motion = torch.zeros_like(tracks.positions)
+    for action in clip.actions:
+        if action.verb != "still" and action.direction in means:
+            motion[:, clip.object_ids == action.object_id] = means[action.direction][:, None]
+    return denormalise_motion(motion, tracks.positions[0], tracks.camera)
+
+
 def native_size(preset: Preset) -> tuple[int, int]:
-    """Height and width that the networks see of a 4:3 picture."""
+    """Height and width of a 4:3 image at the resolution of the networks, in pixels."""
     return working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
 
 
@@ -63,11 +101,11 @@ def measure_tracks(
     *,
     sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything about one scene, as plain numbers; `summarise_tracks` makes a table of many.
+    """All measures of one scene, as plain numbers; `summarise_tracks` averages them over scenes.
 
     Args:
-        means: the baseline of mean motion.
-        sheet: where to draw photo, truth and what was generated.
+        means: from `mean_motion`.
+        sheet: file for a contact sheet of photo, ground truth and generated motion.
 
     Raises:
         WeightsError: a network's file cannot be used.
@@ -75,8 +113,8 @@ def measure_tracks(
     height, width = native_size(models.preset)
     clip = render_clip(unseen.scene, height=height, width=width, frames=models.preset.frames)
     truth, camera = clip.tracks.positions, clip.tracks.camera
-    closer = models.preset.output_scale
-    photo = render_image(unseen.scene, height=closer * height, width=closer * width)
+    scale = models.preset.output_scale
+    photo = render_image(unseen.scene, height=scale * height, width=scale * width)
     guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
     seeds = range(1000 * unseen.index, 1000 * unseen.index + options.seeds)
     ours = [_generated(models, guide, clip, seed, photo) for seed in seeds]
@@ -112,8 +150,8 @@ def measure_tracks(
         result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
         own = positions_from_motion(motion, estimate.points, estimate.camera)
         seen = seen_by_source_camera(own, estimate.camera)
-        said = replace(clip.tracks, positions=own, visibility=seen, camera=estimate.camera)
-        result["tapvid3d"][ESTIMATED] = tapvid3d(said, clip.tracks)
+        estimated = replace(clip.tracks, positions=own, visibility=seen, camera=estimate.camera)
+        result["tapvid3d"][ESTIMATED] = tapvid3d(estimated, clip.tracks)
     if sheet is not None:
         _draw(sheet, clip, ours, codec.positions)
     return result
@@ -126,12 +164,12 @@ def _generated(models: Components, guide: Guide, clip: SceneClip, seed: int, pho
 
 
 def _with_visibility(tracks: PointTracks, positions: Positions) -> PointTracks:
-    """Tracks that say of themselves which points the photo's camera sees."""
+    """Tracks with the visibility in the photo's camera that follows from their positions."""
     return replace(tracks, positions=positions, visibility=seen_by_source_camera(positions, tracks.camera))
 
 
 def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
-    """One prediction against the truth."""
+    """Measures of one prediction against the ground truth."""
     tracks = clip.tracks
     errors = motion_errors(positions, tracks.positions, tracks.camera)
     movers = [action for action in clip.actions if action.verb != "still"]
@@ -156,7 +194,7 @@ def _follows(positions: Positions, clip: SceneClip, number: int, direction: str)
 
 
 def _shape(positions: Positions, clip: SceneClip) -> dict[str, float]:
-    """How smooth tracks are, in time and from pixel to pixel."""
+    """Smoothness of tracks, in time and between neighbouring pixels."""
     camera = clip.tracks.camera
     jumps = edge_jumps(positions, clip.object_ids, camera)
     return {
@@ -167,7 +205,7 @@ def _shape(positions: Positions, clip: SceneClip) -> dict[str, float]:
 
 
 def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positions) -> None:
-    """A sheet: photo, then the last frame's tracks and how far each pixel goes, true and generated."""
+    """A contact sheet: photo, tracks of the last frame and displacement of each pixel, true and generated."""
     tracks = clip.tracks
     versions = {"truth": tracks.positions}
     versions |= {f"seed {index}": each for index, each in enumerate(ours[:2])}
@@ -186,7 +224,7 @@ def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positio
 
 
 def summarise_tracks(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over scenes: ours, the baselines, parts of the test set, codec and shape."""
+    """Means over scenes: of generated motion, baselines, subsets of the test set, codec and smoothness."""
     names = [
         name for name in (OURS, ESTIMATED, MEAN_MOTION, NO_MOTION) if any(name in each for each in results)
     ]
@@ -266,5 +304,4 @@ def _codec_summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _least(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return min(known) if known else None
+    return min((value for value in values if value is not None), default=None)

@@ -1,27 +1,32 @@
-"""Filled holes on the test set: true tracks seen from a second camera, against what that camera really
-sees.
+"""Inpainting on the test set: true tracks rendered along a second camera path, against its ground truth.
+
+Perceptual measures need networks that the user provides; a measure without its network is left out. The
+baselines that need no network are the nearest colour, pull-push and OpenCV's inpainting (Telea 2004).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from more4d.evaluation.baselines import nearest_colour
-from more4d.evaluation.inpainting_backend import opencv_inpainting
-from more4d.evaluation.perception import PerceptualMetrics, summarise_perceptual
+from more4d.evaluation.data import UnseenScene
 from more4d.evaluation.record import mean, ratio
 from more4d.evaluation.tracks import native_size
-from more4d.evaluation.unseen import UnseenScene
 from more4d.files.previews import save_sheet
 from more4d.foundation.errors import MissingPackageError
+from more4d.foundation.optional import require
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera_paths import named_camera_path
+from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
 from more4d.metrics.image_quality import (
+    frechet_distance,
     hole_flicker,
     hole_psnr_db,
     masked_psnr_db,
@@ -29,6 +34,7 @@ from more4d.metrics.image_quality import (
     psnr_db,
     ssim,
 )
+from more4d.metrics.lpips_backend import Lpips
 from more4d.networks.tiny_video import pull_push_fill
 from more4d.pipelines.components import Components
 from more4d.pipelines.views import fill_holes
@@ -46,21 +52,74 @@ PATHS = (
     "x_moving",
     "mix1",
 )
-"""One after the other; a still camera sees only the holes that moving things leave."""
+"""Camera paths, in turn; a static camera has only the holes that moving objects leave."""
+
+FRONT = "static"
+"""The path on which CLIP's similarity is CLIP-F; on all others it is CLIP-O."""
 
 LEAST_HOLES = 0.002
-"""Pairs with a smaller share of holes are not asked about."""
+"""Pairs with a smaller fraction of hole pixels are not evaluated."""
 
 MEASURES = ("hole_psnr_db", "psnr_db", "ssim")
+RADIUS_PX = 3  # of OpenCV's inpainting
 OURS, BEHIND, OPENCV = "ours", "from behind, no network", "OpenCV"
 NEAREST, PULL_PUSH, GREY = "nearest colour", "pull-push", "no inpainting"
 FILLERS = (OURS, BEHIND, OPENCV, NEAREST, PULL_PUSH, GREY)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerceptualOptions:
+    """Networks for perceptual measures.
+
+    Attributes:
+        clip: folder of a CLIP model in the layout of transformers.
+        video_features: folder of a VideoMAE model.
+        lpips: whether LPIPS is measured, which needs its package.
+    """
+
+    clip: Path | None = None
+    video_features: Path | None = None
+    lpips: bool = False
+
+
+class PerceptualMetrics:
+    """Perceptual measures with the networks in `PerceptualOptions`."""
+
+    def __init__(self, options: PerceptualOptions, *, device: str | torch.device = "cpu") -> None:
+        """Open the networks.
+
+        Raises:
+            WeightsError: a folder holds no such model.
+            MissingPackageError: LPIPS is requested and not installed.
+        """
+        self._clip = ClipSimilarity.open(options.clip, device=device) if options.clip else None
+        named = options.video_features
+        self._features = VideoFeatures.open(named, device=device) if named else None
+        self._lpips = Lpips.open() if options.lpips else None
+
+    def compare(
+        self, video: Video, truth: Video, path: str, covisible: Bool[Tensor, "frames height width"]
+    ) -> dict[str, Any]:
+        """The available measures of a video against `truth`, and its features."""
+        measured: dict[str, Any] = {}
+        if self._clip is not None:
+            measured["clip_f" if path == FRONT else "clip_o"] = self._clip.similarity(video, truth)
+        if self._lpips is not None:
+            measured["lpips"] = self._lpips.distance(video, truth)
+            measured["masked_lpips"] = self._lpips.distance(video, truth, covisible)
+        if self._features is not None:
+            measured["features"] = self._features.embed(video).tolist()
+        return measured
+
+    def features(self, video: Video) -> list[float] | None:
+        """VideoMAE features of a video, for a distance between sets; None without that network."""
+        return None if self._features is None else self._features.embed(video).tolist()
+
+
 def measure_view(
     models: Components, unseen: UnseenScene, perception: PerceptualMetrics, *, sheet: Path | None = None
 ) -> dict[str, Any]:
-    """One scene along one path: every filler's holes against the truth.
+    """Measures of every method on one scene along one path.
 
     Raises:
         WeightsError: a network's file cannot be used.
@@ -68,7 +127,7 @@ def measure_view(
     height, width = native_size(models.preset)
     size = {"height": height, "width": width, "frames": models.preset.frames}
     clip = render_clip(unseen.scene, visibility="none", **size)
-    name = PATHS[(unseen.index + unseen.index // 4) % len(PATHS)]  # no path belongs to one stratum
+    name = PATHS[(unseen.index + unseen.index // 4) % len(PATHS)]  # so that no path belongs to one stratum
     path = named_camera_path(
         name,
         frames=models.preset.frames,
@@ -107,7 +166,7 @@ def measure_view(
 
 
 def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height width"]) -> dict[str, Video]:
-    """The baselines; OpenCV's is left out where it is not installed."""
+    """The baselines; without OpenCV, its inpainting is left out."""
     packed = rearrange(known, "t h w c -> 1 c t h w") * 2 - 1
     smooth = pull_push_fill(packed * coverage, rearrange(coverage, "t h w -> 1 1 t h w"))
     videos = {
@@ -122,8 +181,40 @@ def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height w
     return {**videos, OPENCV: torch.where(coverage[..., None] > 0.5, known, grown)}
 
 
+def nearest_colour(
+    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
+) -> Float[Tensor, "frames height width 3"]:
+    """Fill hole pixels with the colour of the nearest known pixel in their frame; grey if there is none."""
+    filled = torch.full_like(known, 0.5)
+    for frame, (image, covered) in enumerate(zip(known, coverage > 0.5, strict=True)):
+        if bool(covered.any()):
+            rows, columns = distance_transform_edt(
+                ~covered.numpy(), return_distances=False, return_indices=True
+            )
+            filled[frame] = image[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
+    return filled
+
+
+def opencv_inpainting(
+    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
+) -> Float[Tensor, "frames height width 3"]:
+    """Fill holes frame by frame with OpenCV's inpainting (Telea 2004), at 8 bits per colour.
+
+    Raises:
+        MissingPackageError: OpenCV is not installed.
+    """
+    cv2 = require("cv2", extra="train")
+    filled = []
+    for image, covered in zip(known, coverage, strict=True):
+        pixels = (image * 255).round().clamp(0, 255).byte().numpy()
+        holes = (covered <= 0.5).byte().numpy()
+        grown = cv2.inpaint(np.ascontiguousarray(pixels), holes, RADIUS_PX, cv2.INPAINT_TELEA)
+        filled.append(torch.from_numpy(grown).float() / 255)
+    return torch.stack(filled)
+
+
 def compare_video(video: Video, truth: Video, holes: Bool[Tensor, "frames height width"]) -> dict[str, float]:
-    """One filler's measures: in the holes, and of whole frames."""
+    """Measures of one method: PSNR and flicker in the holes, PSNR and SSIM of whole frames."""
     return {
         "hole_psnr_db": hole_psnr_db(video, truth, holes),
         "change": hole_flicker(video, holes),
@@ -145,7 +236,7 @@ def _draw(path: Path, title: str, known: Video, videos: Mapping[str, Video], tru
 
 
 def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over pairs that have holes, per filler; and how far ours is ahead of each."""
+    """Means per method over pairs with holes, and the lead in hole PSNR of ours over each baseline."""
     kept = [each for each in results if OURS in each]
     names = [name for name in FILLERS if any(name in each for each in kept)]
     summary: dict[str, Any] = {
@@ -178,3 +269,23 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **summary,
         "ahead_in_holes_db": ahead,
     }
+
+
+def summarise_perceptual(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
+    """Means of the perceptual measures of method `name`, and the Frechet distance of its features."""
+    measured = [each[name] for each in results]
+    keys = [
+        key for key in ("clip_f", "clip_o", "lpips", "masked_lpips") if any(key in each for each in measured)
+    ]
+    summary = {key: mean(each.get(key) for each in measured) for key in keys}
+    known = [each for each in results if each.get("truth_features") and "features" in each[name]]
+    if len(known) > 1:
+        videos, truths = (
+            torch.tensor(rows)
+            for rows in (
+                [each[name]["features"] for each in known],
+                [each["truth_features"] for each in known],
+            )
+        )
+        summary["video_feature_distance"] = frechet_distance(videos, truths)
+    return summary

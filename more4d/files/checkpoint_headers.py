@@ -1,36 +1,37 @@
-"""What files of weights hold, without reading it: names, shapes and types; each tensor when it is asked for.
+"""Names, shapes and types of the tensors in weight files, from headers; each tensor when it is asked for.
 
 One set of tensors may be one file or many: safetensors (single, sharded with or without an index) or files of
-torch.save. Shapes and types come as tensors on the meta device, which have no memory.
+torch.save. Shapes and types are tensors on the meta device, which have no memory.
 """
 
 import json
 import re
-import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from more4d.files.file_signatures import (
-    LARGEST_HEADER,
+from more4d.files.problems import HeaderError, Problem, ProblemCode, and_more, error_summary, format_size
+from more4d.files.torch_files import (
     PICKLE_SUFFIXES,
-    SAFETENSORS,
-    detect_format,
-    format_size,
+    SUFFIXES,
+    TensorLocation,
+    check_torch,
+    extent,
+    read_torch,
 )
-from more4d.files.torch_headers import torch_headers
 from more4d.foundation.errors import WeightsError
 
 INDEX_SUFFIX = ".safetensors.index.json"
-SUFFIXES = (SAFETENSORS, *PICKLE_SUFFIXES)
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 DOWNLOAD_HINT = "models/README.md says where to get it"
+LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 
 _USUAL_NAMES = {
     stem + suffix
@@ -54,31 +55,22 @@ _DTYPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorLocation:
-    """Where the numbers of a tensor are: file and first byte; and their strides, if not the usual ones."""
-
-    path: Path
-    start: int
-    strides: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckpointHeaders:
     """The tensors of one or more files.
 
     Attributes:
         shapes: by name, a tensor without memory that has the shape and the type.
         locations: by name, where its numbers are.
-        metadata: what a safetensors file says about itself.
+        metadata: texts in the header of a safetensors file.
         bytes: size of all files.
-        problems: what is broken, each in one line; () if all tensors can be read.
+        problems: what is broken; () if all tensors can be read.
     """
 
     shapes: dict[str, Tensor] = field(default_factory=dict)
     locations: dict[str, TensorLocation] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -95,27 +87,33 @@ class CheckpointHeaders:
 
     def with_prefix(self, prefix: str) -> "CheckpointHeaders":
         """The same with longer names, so that several sets can be one."""
-        return CheckpointHeaders(
+        return replace(
+            self,
             shapes={prefix + name: tensor for name, tensor in self.shapes.items()},
             locations={prefix + name: location for name, location in self.locations.items()},
-            metadata=self.metadata,
-            bytes=self.bytes,
-            problems=self.problems,
         )
+
+    def with_member(self, member: str) -> "CheckpointHeaders":
+        """The same as one file of several: its problems name it."""
+        return replace(self, problems=tuple(replace(each, member=member) for each in self.problems))
+
+    def with_problem(self, text: str) -> "CheckpointHeaders":
+        """The same with one more problem: something of it is missing, or there twice."""
+        return replace(self, problems=(*self.problems, Problem(ProblemCode.INCOMPLETE, text)))
 
     def merge(self, other: "CheckpointHeaders") -> "CheckpointHeaders":
         """The tensors of both; metadata of the first. A tensor that is in both is a problem."""
-        twice = [name for name in other.shapes if name in self.shapes]
-        problems = ()
-        if twice:
-            problems = (f"tensor '{twice[0]}' is in several of its files{and_more(twice)}; fetch them again",)
-        return CheckpointHeaders(
+        merged = CheckpointHeaders(
             shapes=self.shapes | other.shapes,
             locations=self.locations | other.locations,
             metadata=self.metadata or other.metadata,
             bytes=self.bytes + other.bytes,
-            problems=self.problems + other.problems + problems,
+            problems=self.problems + other.problems,
         )
+        if twice := [name for name in other.shapes if name in self.shapes]:
+            text = f"tensor '{twice[0]}' is in several of its files{and_more(twice)}; fetch them again"
+            return merged.with_problem(text)
+        return merged
 
     @contextmanager
     def open(self) -> Iterator["TensorReader"]:
@@ -138,31 +136,40 @@ class TensorReader:
     def __init__(self, headers: CheckpointHeaders, stack: ExitStack) -> None:
         self._headers, self._stack = headers, stack
         self._files: dict[Path, BinaryIO] = {}
+        self._tables: dict[Path, dict[Any, Tensor]] = {}
 
     def __call__(self, name: str) -> Tensor:
         location, shape = self._headers.locations[name], self._headers.shapes[name]
-        numbers = 0
-        if shape.numel():
-            strides = zip(shape.shape, location.strides or shape.stride(), strict=True)
-            numbers = 1 + sum((side - 1) * step for side, step in strides)
-        content = torch.empty(numbers * shape.element_size(), dtype=torch.uint8)
         try:
-            if location.path not in self._files:
-                self._files[location.path] = self._stack.enter_context(location.path.open("rb"))
-            file = self._files[location.path]
-            file.seek(location.start)
-            read = file.readinto(memoryview(content.numpy())) if numbers else 0
+            if location.start is None:
+                return self._table(location.path)[name]
+            strides = location.strides or shape.stride()
+            content = torch.empty(extent(shape, strides), dtype=torch.uint8)
+            read = self._read(location.path, location.start, content)
         except OSError as error:
             raise WeightsError(
                 f"{location.path} cannot be read ({error_summary(error)}); fetch it again"
             ) from error
         if read != len(content):
             raise WeightsError(f"{location.path} has become shorter while it was read; fetch it again")
-        return content.view(shape.dtype).as_strided(shape.shape, location.strides or shape.stride())
+        return content.view(shape.dtype).as_strided(shape.shape, strides)
+
+    def _read(self, path: Path, start: int, content: Tensor) -> int:
+        if path not in self._files:
+            self._files[path] = self._stack.enter_context(path.open("rb"))
+        self._files[path].seek(start)
+        return self._files[path].readinto(memoryview(content.numpy())) if len(content) else 0
+
+    def _table(self, path: Path) -> dict[Any, Tensor]:
+        """All tensors of a file in torch's old format, which does not tell where each of them is."""
+        if path not in self._tables:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            self._tables[path] = {str(name): tensor.detach() for name, tensor in loaded.items()}
+        return self._tables[path]
 
 
 def read_headers(path: Path) -> CheckpointHeaders:
-    """What a file, an index of shards or a folder of either holds. What is broken is told, not raised.
+    """Tensors of a file, an index of shards or a folder of either; damage is returned as problems.
 
     Raises:
         WeightsError: there is nothing at `path`, it cannot be read, or a folder holds no one set of weights.
@@ -173,9 +180,7 @@ def read_headers(path: Path) -> CheckpointHeaders:
         raise WeightsError(f"{path} is a link to {path.readlink()}, which is not there; fetch it again")
     if not path.exists():
         raise WeightsError(f"there is no weights file {path}; {DOWNLOAD_HINT}")
-    if path.name.endswith(INDEX_SUFFIX):
-        return _read_index(path)
-    return _read_file(path)
+    return _read_index(path) if path.name.endswith(INDEX_SUFFIX) else _read_file(path)
 
 
 def weight_files_in(folder: Path) -> list[Path]:
@@ -205,46 +210,24 @@ def weight_files_in(folder: Path) -> list[Path]:
     )
 
 
-def problem_sentence(path: Path, problem: str) -> str:
-    """A sentence about a file: problems begin with a verb, or are sentences of their own."""
-    verb = problem.split()[0] in {"is", "has", "holds", "does", "describes"}
-    return f"{path} {problem}" if verb else f"{path}: {problem}"
-
-
-def plural(number: int, what: str) -> str:
-    """A number of things: "1 finding", "3 findings"."""
-    return f"{number} {what}" + "s" * (number != 1)
-
-
-def error_summary(error: BaseException) -> str:
-    """What an error says, short enough to be part of a sentence."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
 def _read_file(path: Path) -> CheckpointHeaders:
     try:
         size = path.stat().st_size
-        if detect_format(path) == "torch":
-            return _read_torch(path, size)
-        return _read_safetensors(path, size)
-    except WeightsError as error:
-        return CheckpointHeaders(bytes=size, problems=(str(error),))
+        with path.open("rb") as file:
+            first = file.read(4096)
+            file.seek(0)
+            # 8 bytes of length, then JSON. First of all: some lengths begin as pickles do.
+            if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= LARGEST_HEADER:
+                return _read_safetensors(path, file, size)
+            check_torch(path, first)
+            shapes, locations = read_torch(path, file, size)
+            return CheckpointHeaders(shapes=shapes, locations=locations, bytes=size)
+    except HeaderError as error:
+        return CheckpointHeaders(bytes=path.stat().st_size, problems=(error.problem,))
     except OSError as error:
         raise WeightsError(
             f"cannot read weights {path}: {error_summary(error)}; give the path of a readable file"
         ) from error
-
-
-def _read_torch(path: Path, size: int) -> CheckpointHeaders:
-    found = torch_headers(path)
-    shapes = {name: torch.empty_like(tensor).contiguous() for name, (tensor, _) in found.items()}
-    locations = {
-        name: TensorLocation(
-            path=path, start=start, strides=None if tensor.is_contiguous() else tensor.stride()
-        )
-        for name, (tensor, start) in found.items()
-    }
-    return CheckpointHeaders(shapes=shapes, locations=locations, bytes=size)
 
 
 def _read_files(paths: list[Path]) -> CheckpointHeaders:
@@ -258,8 +241,8 @@ def _read_files(paths: list[Path]) -> CheckpointHeaders:
     }
     missing = sorted(set(range(1, max(numbers.values(), default=0) + 1)) - numbers.keys())
     if missing:
-        problem = f"shard {missing[0]} of {max(numbers.values())} is missing{and_more(missing)}; fetch it"
-        joined = joined.merge(CheckpointHeaders(problems=(problem,)))
+        total = max(numbers.values())
+        return joined.with_problem(f"shard {missing[0]} of {total} is missing{and_more(missing)}; fetch it")
     return joined
 
 
@@ -270,48 +253,29 @@ def _read_index(index: Path) -> CheckpointHeaders:
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {error_summary(error)}; fetch it again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return CheckpointHeaders(
-            problems=(f"is not an index of shards ({error_summary(error)}); fetch it again",)
-        )
-    joined, missing_shards = CheckpointHeaders(), []
+        text = f"is not an index of shards ({error_summary(error)}); fetch it again"
+        return CheckpointHeaders(problems=(Problem(ProblemCode.DAMAGED, text),))
+    joined = CheckpointHeaders()
+    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     for shard in shards:
-        if (index.parent / shard).is_file():
-            shard_headers = _read_file(index.parent / shard)
-            named = tuple(f"shard {shard}: {problem}" for problem in shard_headers.problems)
-            joined = joined.merge(CheckpointHeaders(**{**vars(shard_headers), "problems": named}))
-        else:
-            missing_shards.append(shard)
-    problems = joined.problems
-    if missing_shards:
-        problems += (f"shard {missing_shards[0]} is missing{and_more(missing_shards)}; fetch it",)
-    lost = [
-        name
-        for name, shard in weight_map.items()
-        if name not in joined.shapes and shard not in missing_shards
-    ]
-    if lost and not problems:
-        problems += (f"tensor '{lost[0]}' is in none of its shards{and_more(lost)}; fetch it again",)
-    return CheckpointHeaders(**{**vars(joined), "problems": problems})
+        if shard not in missing:
+            joined = joined.merge(_read_file(index.parent / shard).with_member(f"shard {shard}"))
+    if missing:
+        joined = joined.with_problem(f"shard {missing[0]} is missing{and_more(missing)}; fetch it")
+    lost = [name for name in weight_map if name not in joined.shapes]
+    if lost and not joined.problems:
+        text = f"tensor '{lost[0]}' is in none of its shards{and_more(lost)}; fetch it again"
+        joined = joined.with_problem(text)
+    return joined
 
 
-def and_more(names: list[Any]) -> str:
-    """How many come after the first."""
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _read_safetensors(path: Path, size: int) -> CheckpointHeaders:
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
-        if not 2 <= length <= LARGEST_HEADER:
-            raise _damaged_error()
-        text = file.read(length)
+def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeaders:
+    """The header: 8 bytes of its length, then JSON with the type, shape and bytes of every tensor."""
+    length = int.from_bytes(file.read(8), "little")
+    text = file.read(length)
     if len(text) < length:
-        raise (
-            WeightsError("is truncated inside its header; fetch it again")
-            if text[:1] == b"{"
-            else _damaged_error()
-        )
+        raise HeaderError(ProblemCode.DAMAGED, "is truncated inside its header; fetch it again")
+    begin = 8 + length
     try:
         header: dict[str, Any] = json.loads(text)
         metadata = header.pop("__metadata__", None) or {}
@@ -319,37 +283,32 @@ def _read_safetensors(path: Path, size: int) -> CheckpointHeaders:
             name: torch.empty(about["shape"], dtype=_DTYPES[about["dtype"]], device="meta")
             for name, about in header.items()
         }
-        spans = {name: (int(start), int(end)) for name, (start, end) in _offsets(header)}
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-        raise _damaged_error(f" (its header has {error_summary(error)})") from error
-    if any(spans[n][0] < 0 or spans[n][1] - spans[n][0] != tensor.nbytes for n, tensor in shapes.items()):
-        raise _damaged_error(" (sizes in its header contradict each other)")
-    ordered = sorted(spans.values())
-    if any(start != end for (start, _), end in zip(ordered, [0, *(end for _, end in ordered)], strict=False)):
-        raise _damaged_error(" (its tensors overlap, or leave gaps)")
-    begin = 8 + length
-    locations = {name: TensorLocation(path=path, start=begin + start) for name, (start, _) in spans.items()}
-    problem = _size_problem(size, begin + max((end for _, end in spans.values()), default=0))
-    return CheckpointHeaders(
-        shapes=shapes, locations=locations, metadata=metadata, bytes=size, problems=problem
-    )
+        starts = {name: begin + about["data_offsets"][0] for name, about in header.items()}
+        end = begin + max((about["data_offsets"][1] for about in header.values()), default=0)
+        if size == end:  # overlaps, gaps and sizes that contradict each other are found by the library
+            with safe_open(path, "np"):
+                pass
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        IndexError,
+        SafetensorError,
+    ) as error:
+        text = f"is no safetensors file (its header has {error_summary(error)}); fetch it again"
+        raise HeaderError(ProblemCode.DAMAGED, text) from error
+    locations = {name: TensorLocation(path=path, start=start) for name, start in starts.items()}
+    found = CheckpointHeaders(shapes=shapes, locations=locations, metadata=metadata, bytes=size)
+    return replace(found, problems=_size_problems(size, end))
 
 
-def _damaged_error(why: str = "") -> WeightsError:
-    return WeightsError(f"is no safetensors file{why}; fetch it again")
-
-
-def _offsets(header: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, about in header.items():
-        yield name, about["data_offsets"]
-
-
-def _size_problem(size: int, announced: int) -> tuple[str, ...]:
+def _size_problems(size: int, announced: int) -> tuple[Problem, ...]:
     if size == announced:
         return ()
-    if size > announced:
-        return ("is longer than its header says; fetch it again",)
     sizes = f"{format_size(size)} of {format_size(announced)}"
     if format_size(size) == format_size(announced):
         sizes = f"{size} of {announced} bytes"
-    return (f"is truncated: {sizes} are there; fetch it again",)
+    text = f"is truncated: {sizes} are there" if size < announced else "is longer than its header says"
+    return (Problem(ProblemCode.DAMAGED, f"{text}; fetch it again"),)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from more4d.files.checkpoint_headers import INDEX_SUFFIX, SUFFIXES
+from more4d.files.checkpoint_headers import INDEX_SUFFIX
+from more4d.files.torch_files import SUFFIXES
 
 WHOLE_BYTES = 256 << 20
 DESCRIBED = "config.json"

@@ -62,10 +62,7 @@ class UMT5TextEncoder(nn.Module):
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
-        if config.tokenizer == BYTE_TOKENIZER and config.vocab < BYTE_VOCAB:
-            raise ConfigError(
-                f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}"
-            )
+        _check_vocab(config)
         self.config = config
         from transformers import UMT5Config, UMT5EncoderModel
 
@@ -82,6 +79,34 @@ class UMT5TextEncoder(nn.Module):
             )
         )
         self._tokenize: Callable[[str], list[int]] | None = None
+
+    @staticmethod
+    def tensor_shapes(config: TextEncoderConfig) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by name, without transformers, whose import takes seconds.
+
+        Raises:
+            ConfigError: the configuration is impossible.
+        """
+        _check_vocab(config)
+        inner = config.heads * config.head_dim
+        attention = "layer.0.SelfAttention"
+        dense = "layer.1.DenseReluDense"
+        in_block: dict[str, tuple[int, ...]] = {
+            **{f"{attention}.{letter}": (inner, config.dim) for letter in "qkv"},
+            f"{attention}.o": (config.dim, inner),
+            # 32 buckets of relative distance, T5's default
+            f"{attention}.relative_attention_bias": (32, config.heads),
+            "layer.0.layer_norm": (config.dim,),
+            **{f"{dense}.{name}": (config.ff, config.dim) for name in ("wi_0", "wi_1")},
+            f"{dense}.wo": (config.dim, config.ff),
+            "layer.1.layer_norm": (config.dim,),
+        }
+        shapes: dict[str, tuple[int, ...]] = {"encoder.shared.weight": (config.vocab, config.dim)}
+        for block in range(config.layers):
+            shapes |= {
+                f"encoder.encoder.block.{block}.{name}.weight": shape for name, shape in in_block.items()
+            }
+        return shapes | {"encoder.encoder.final_layer_norm.weight": (config.dim,)}
 
     def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
         """Embeddings, zero beyond the end of each text; longer prompts are cut, with a warning."""
@@ -118,6 +143,11 @@ class UMT5TextEncoder(nn.Module):
         )
         # The end mark stays: umT5 has never seen a text without one.
         return [*ids[: self.config.length - 1], END]
+
+
+def _check_vocab(config: TextEncoderConfig) -> None:
+    if config.tokenizer == BYTE_TOKENIZER and config.vocab < BYTE_VOCAB:
+        raise ConfigError(f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}")
 
 
 def _tokenizer(name: str) -> Callable[[str], list[int]]:
@@ -186,10 +216,7 @@ class ClipVision(Fp32Buffers):
 
     def __init__(self, config: ClipVisionConfig) -> None:
         super().__init__()
-        if config.layers < 2:
-            raise ConfigError(
-                f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
-            )
+        _check_layers(config)
         self.config = config
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -206,8 +233,39 @@ class ClipVision(Fp32Buffers):
             )
         )
         self.vision.post_layernorm = nn.Identity()  # it would normalise the last state, which is not computed
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        positions = torch.arange(_positions(config), device="cpu")  # a buffer: real also without parameters
+        self.vision.embeddings.position_ids = positions.expand(1, -1)
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD, device="cpu").view(3, 1, 1), persistent=False)
+
+    @staticmethod
+    def tensor_shapes(config: ClipVisionConfig) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter by name, without transformers, whose import takes seconds.
+
+        Raises:
+            ConfigError: the configuration is impossible.
+        """
+        _check_layers(config)
+        dim, ff = config.dim, config.ff
+        shapes: dict[str, tuple[int, ...]] = {
+            "vision.embeddings.class_embedding": (dim,),
+            "vision.embeddings.patch_embedding.weight": (dim, 3, config.patch, config.patch),
+            "vision.embeddings.position_embedding.weight": (_positions(config), dim),
+            "vision.pre_layrnorm.weight": (dim,),
+            "vision.pre_layrnorm.bias": (dim,),
+        }
+        in_block: dict[str, tuple[int, ...]] = {
+            **{f"self_attn.{name}": (dim, dim) for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
+            "layer_norm1": (dim,),
+            "layer_norm2": (dim,),
+            "mlp.fc1": (ff, dim),
+            "mlp.fc2": (dim, ff),
+        }
+        for block in range(config.layers - 1):
+            for name, shape in in_block.items():
+                shapes[f"vision.encoder.layers.{block}.{name}.weight"] = shape
+                shapes[f"vision.encoder.layers.{block}.{name}.bias"] = shape[:1]
+        return shapes
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b tokens clip_dim"]:
         """Features of images in [0, 1], of any size; they are resized without keeping the aspect ratio."""
@@ -220,6 +278,18 @@ class ClipVision(Fp32Buffers):
         # Bicubic, as open_clip does without antialiasing.
         resized = interpolate(image.float(), size, mode="bicubic", align_corners=False)
         return (resized - self.mean) / self.std
+
+
+def _check_layers(config: ClipVisionConfig) -> None:
+    if config.layers < 2:
+        raise ConfigError(
+            f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
+        )
+
+
+def _positions(config: ClipVisionConfig) -> int:
+    """A class token, and one token per patch."""
+    return 1 + (config.image_size // config.patch) ** 2
 
 
 def unused_clip_names(last: int) -> tuple[str, ...]:

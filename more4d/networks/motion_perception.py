@@ -152,8 +152,10 @@ class OmniMAETrunk(Fp32Buffers):
         self.blocks = nn.ModuleList([ViTBlock(config) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.register_buffer("positions", sinusoid(config.grid**2, config.dim), persistent=False)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(IMAGENET_MEAN, device="cpu").view(3, 1, 1), persistent=False
+        )
+        self.register_buffer("std", torch.tensor(IMAGENET_STD, device="cpu").view(3, 1, 1), persistent=False)
 
     def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b dim rows columns"]:
         """Features of an image in [0, 1] of any size, which is resized to the trunk's square."""
@@ -192,8 +194,9 @@ class ViTBlock(nn.Module):
 
 def sinusoid(rows: int, dim: int) -> Float[Tensor, "rows dim"]:
     """Fixed positions (Vaswani et al. 2017): sines on even and cosines on odd channels."""
-    pair = torch.arange(dim // 2, dtype=torch.float64)
-    angles = torch.outer(torch.arange(rows, dtype=torch.float64), 10000.0 ** (-2 * pair / dim))
+    # A buffer: on the CPU by name, so that it is there also where parameters have no memory.
+    pair = torch.arange(dim // 2, dtype=torch.float64, device="cpu")
+    angles = torch.outer(torch.arange(rows, dtype=torch.float64, device="cpu"), 10000.0 ** (-2 * pair / dim))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
 
 

@@ -112,7 +112,9 @@ class MotionDecoder(nn.Module):
         # Small weights: at first motion is the average, and all neighbours weigh the same.
         for layer in (self.motion, self.guide_out):
             nn.init.zeros_(layer.bias)
-            nn.init.normal_(layer.weight, std=1e-3)
+            # On the meta device normal_ has no effect, and would import torch._dynamo, which takes seconds.
+            if not layer.weight.is_meta:
+                nn.init.normal_(layer.weight, std=1e-3)
 
     def forward(
         self,
@@ -196,8 +198,8 @@ class TinyTrajectoryCodec(nn.Module):
         self.latent_mean: Tensor
         self.latent_std: Tensor
         # Statistics of the first latent frame, which means something else, and of the later ones.
-        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(2, config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(2, config.latent_channels, device="cpu"))
+        self.register_buffer("latent_std", torch.ones(2, config.latent_channels, device="cpu"))
 
     def squash(self, motion: Tensor) -> Tensor:
         """Normalised motion into (-1, 1); its inverse is `unsquash`."""

@@ -137,7 +137,9 @@ class VideoDecoder(nn.Module):
         self.fine = nn.ModuleList([ResidualBlock(fine) for _ in range(config.blocks + 1)])
         self.out = nn.Conv2d(fine, 3 * FRAME_STRIDE * COARSE**2, 3, padding=1)
         nn.init.zeros_(self.out.bias)
-        nn.init.normal_(self.out.weight, std=1e-3)  # at first the decoder returns the filled video
+        # On the meta device normal_ has no effect, and would import torch._dynamo, which takes seconds.
+        if not self.out.weight.is_meta:
+            nn.init.normal_(self.out.weight, std=1e-3)  # at first the decoder returns the filled video
 
     def forward(
         self,
@@ -174,8 +176,8 @@ class TinyVideoCodec(nn.Module):
         self.decoder = VideoDecoder(config)
         self.latent_mean: Tensor
         self.latent_std: Tensor
-        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, device="cpu"))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels, device="cpu"))
 
     def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
         """See `interface.VideoCodec`."""

@@ -64,8 +64,8 @@ class LatentStatistics(Fp32Buffers):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(mean, device="cpu"))
+        self.register_buffer("std", torch.tensor(std, device="cpu"))
 
     @classmethod
     def identity(cls) -> "LatentStatistics":

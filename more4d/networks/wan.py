@@ -56,7 +56,7 @@ class WanTransformer(nn.Module):
         # A head of patches: every token becomes out_channels * t * y * x numbers.
         self.norm_out = Fp32LayerNorm(dim, config.eps, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, config.out_channels * patch[0] * patch[1] * patch[2])
-        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        self.scale_shift_table = _modulation_table(2, dim)
         # Filled after the head: random numbers are drawn in this order, and seeds must give the same weights.
         self.blocks.extend(WanBlock(config) for _ in range(config.layers))
         self.ref_conv = (
@@ -224,7 +224,7 @@ class WanBlock(nn.Module):
         self.norm2 = Fp32LayerNorm(dim, eps) if config.cross_attn_norm else nn.Identity()
         self.ffn = FeedForward(dim, config.ffn_dim, dim)
         self.norm3 = Fp32LayerNorm(dim, eps, elementwise_affine=False)
-        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.scale_shift_table = _modulation_table(6, dim)
         # Motion Perception (MoRe4D): two modulations per block, each with weights of its own.
         self.guide_attention = self.guide_ffn = None
         if config.motion_feature_dim is not None:
@@ -259,13 +259,22 @@ class WanBlock(nn.Module):
         return (tokens.float() + self.ffn(normed).float() * ffn_gate).to(dtype)
 
 
+def _modulation_table(rows: int, dim: int) -> nn.Parameter:
+    """Learned shifts, scales and gates [1, rows, dim] to which those of the noise level are added."""
+    table = torch.empty(1, rows, dim)
+    # On the meta device there is nothing to draw, and the division would import torch._dynamo (seconds).
+    return nn.Parameter(table if table.is_meta else torch.randn(1, rows, dim) / dim**0.5)
+
+
 def _initialise(model: WanTransformer) -> None:
     """Xavier for the layers of tokens, small normals for the embeddings of text and time, a head of zeros."""
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
             continue
         if name.startswith(("condition_embedder.text_embedder", "condition_embedder.time_embedder")):
-            nn.init.normal_(module.weight, std=0.02)
+            # On the meta device normal_ has no effect, and would import torch._dynamo, which takes seconds.
+            if not module.weight.is_meta:
+                nn.init.normal_(module.weight, std=0.02)
         else:
             nn.init.xavier_uniform_(module.weight.flatten(1))
         nn.init.zeros_(module.bias)

@@ -57,6 +57,7 @@ class CameraSpec:
         Args:
             folder: that a relative path starts from; by default the working directory.
         """
+        # Decided here only: everything else asks `file`.
         path = Path(text) if folder is None else folder / text
         return cls(name=path.stem, file=path) if text.endswith(".json") else cls(name=text)
 
@@ -131,12 +132,14 @@ def camera_path(
     Raises:
         InputError: there is no such path, or the file holds none.
     """
+    from more4d.geometry.camera import DepthMap
     from more4d.geometry.framing import fit
-    from more4d.geometry.tracks import depth_of_tracks
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
     if scene_depth_m is None:
-        scene_depth_m = depth_of_tracks(tracks).scene_depth_m
+        # Tracks have a depth at every pixel, in front of the camera.
+        depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
+        scene_depth_m = depth.scene_depth_m
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
     return spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)

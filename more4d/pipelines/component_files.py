@@ -1,21 +1,41 @@
-"""What the files of a preset's parts are, and which part a preset can do without."""
+"""What the files of a preset's components are, and which component a preset can do without."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from more4d.pipelines.preset import ComponentFile, Preset, resolved_options
-from more4d.weights.inspect import CheckpointInfo, recognise
+from more4d.files.fingerprint import content_name
+from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
+from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
 
 NATIVE_LAYOUT = "more4d"
 """The layout of files that this project writes; they carry their configuration."""
 
+CODEC_METADATA_KEY = "trajectory_codec"
+"""What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
+
+OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
+
 _log = logging.getLogger(__name__)
 
 
-def inspect_component(preset: Preset, folder: Path, component: str) -> CheckpointInfo:
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
+
+    Attributes:
+        path: of the file.
+        strength: 1 for what was trained, less or more for less or more of it.
+    """
+
+    path: Path
+    strength: float = 1.0
+
+
+def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
     """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
 
     Args:
@@ -25,19 +45,21 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
         WeightsError: there is no such file, or a folder holds no one set of weights.
         ConfigError: the preset sets an option that its network does not have.
     """
+    # Options of the preset apply to published layouts; own files carry their configuration.
     path = component_path(preset, folder, component)
-    found = recognise(path, role=component)
+    found = inspect(path, role=component)
     if (
         found.architecture in ROLES[component]
         and found.layout != NATIVE_LAYOUT
         and (options := component_options(preset, folder, component))
     ):
-        return recognise(path, role=component, options=options)
+        return inspect(path, role=component, options=options)
     return found
 
 
-def uses_motion_features(strag: CheckpointInfo) -> bool:
+def uses_motion_features(strag: Checkpoint) -> bool:
     """Whether motion features can change anything: Motion Perception that is new has gates of zero."""
+    # h <- h (1 + s g) + b g: at g = 0 features s, b have no effect.
     return strag.config is None or (strag.config.wan.motion_feature_dim is not None and not strag.new)
 
 
@@ -55,6 +77,7 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
     features, strag = preset.components.motion_features, preset.components.get("strag")
     if features is None or strag is None or updated or preset.loras.strag is not None:
         return preset
+    # Present files are used; without a generator there is nothing to decide.
     if (
         component_path(preset, folder, "motion_features").exists()
         or not component_path(preset, folder, "strag").exists()
@@ -68,6 +91,7 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
         component_path(preset, folder, "motion_features"),
         component_path(preset, folder, "strag"),
     )
+    # `new`: parameters that the file lacks and that are initialised to have no effect.
     if found.new:
         strag = replace(strag, options={**strag.options, "motion_feature_dim": None})
     return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
@@ -89,3 +113,48 @@ def component_path(preset: Preset, folder: Path, component: str) -> Path:
 def component_options(preset: Preset, folder: Path, component: str) -> dict[str, Any]:
     """What the preset says about reading a part's file."""
     return resolved_options(component_file(preset, component), folder)
+
+
+def all_loras(
+    folder: Path, own: LoraFiles, given: Mapping[str, Sequence[Lora]]
+) -> dict[str, tuple[Lora, ...]]:
+    """The updates of each generator: the preset's own, then those that were given."""
+    found = {}
+    for component in (field.name for field in fields(LoraFiles)):
+        named = getattr(own, component)
+        first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
+        if each := (*first, *given.get(component, ())):
+            found[component] = each
+    return found
+
+
+def warn_of_training(
+    preset: Preset, folder: Path, strag: Checkpoint, codec: Checkpoint, loras: Sequence[Lora]
+) -> None:
+    """Warn where 4D-STraG was not trained on trajectories, or with another codec than the preset's."""
+    path, trained_with = component_path(preset, folder, "strag"), {}
+    if strag.untrained:
+        _log.warning(
+            "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
+            "with scripts/4D_STraG_training, then give --part strag=FILE",
+            path,
+        )
+    if strag.layout == NATIVE_LAYOUT and path.is_file():
+        trained_with[path] = strag.notes.get(CODEC_METADATA_KEY)
+    # A LoRA was trained on top of a generator, with the codec of its own training.
+    for lora in loras:
+        trained_with[lora.path] = inspect(lora.path).notes.get(CODEC_METADATA_KEY)
+    if not any(trained_with.values()):
+        return
+    codec_path = component_path(preset, folder, "trajectory_codec")
+    own = codec.layout == NATIVE_LAYOUT
+    # A name for the content of the codec, as training has noted it.
+    here = content_name(codec_path, {} if own else component_options(preset, folder, "trajectory_codec"))
+    for trained, name in trained_with.items():
+        if name not in (None, here):
+            _log.warning(
+                "%s was trained with another trajectory codec than %s, so the motion it makes means "
+                "nothing; give the codec of its training with --part trajectory_codec=FILE",
+                trained,
+                codec_path,
+            )

@@ -1,51 +1,49 @@
-"""The networks of a preset, each loaded when its stage needs it, and at work where its memory mode says."""
+"""The networks of a preset: loaded when a stage needs them, placed as the memory mode says, and freed."""
 
 import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_configured_estimator, other_estimators
-from more4d.files.checkpoint_headers import read_headers
-from more4d.files.fingerprint import content_name, fingerprint, path_fingerprint
+from more4d.files.fingerprint import fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
-    NATIVE_LAYOUT,
-    component_options,
+    Lora,
+    all_loras,
     component_path,
     drop_unused_motion_features,
     inspect_component,
+    warn_of_training,
 )
-from more4d.pipelines.parallel_group import ParallelGroup
-from more4d.pipelines.preset import GUIDE, LoraFiles, Preset, check_files, find_preset, with_component
-from more4d.pipelines.prompts import EncodedPrompts
-from more4d.weights.inspect import CheckpointInfo, open_network, unusable_error
-from more4d.weights.load import init_empty
-from more4d.weights.lora.merge import check_lora, merge_loras
-from more4d.weights.lora.reading import read_lora
-from more4d.weights.network_files import read_network_header
-from more4d.weights.registry import ROLES
+from more4d.pipelines.conditions import EncodedPrompts
+from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
+from more4d.pipelines.sampling import SamplingRequest, check_settings, sample_latents
+from more4d.weights.load import Checkpoint, load
+from more4d.weights.lora.io import check_lora, read_lora
+from more4d.weights.lora.merge import merge_loras
+from more4d.weights.registry import ROLES, init_empty
 
 ENCODERS = ("text", "clip", "motion_features")
-"""Parts that are done as soon as the conditions are made."""
+"""Components that are needed for conditions only."""
 
+# The two diffusion transformers: 4D-STraG and 4D-ViSM.
 GENERATORS = ("strag", "vism")
 
+# 512 x 4096 floats each, at most: half a gigabyte in all.
 PROMPT_CACHE_SIZE = 64
 
-CODEC_METADATA_KEY = "trajectory_codec"
-"""What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
-
-UNTRAINED_LAYOUTS = ("wan-fun-control",)
-"""Layouts that can stand in for 4D-STraG, but have not learned what it is for."""
+Sampler = Callable[["Components", str, SamplingRequest], Tensor]
+"""(components, component, request) -> clean latents; see `Components.sample`."""
 
 DEPTH_ALTERNATIVES = {
     "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
@@ -57,28 +55,18 @@ DEPTH_ALTERNATIVES = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
-
-    Attributes:
-        path: of the file.
-        strength: 1 for what was trained, less or more for less or more of it.
-    """
-
-    path: Path
-    strength: float = 1.0
-
-
 class Components:
-    """Networks by the part they play; see `preset.ComponentFiles` for the names.
+    """The networks of a preset by the name of their component (`preset.ComponentFiles`).
 
-    Nothing is loaded before it is asked for. Networks asked for inside `free_after()` are dropped at its end
-    unless the preset keeps them. They compute inside `on_device`, and wait where `preset.memory` says
-    (`networks.offload`): in all modes but full, the GPU holds the networks of one such block and no others.
+    A network is loaded when it is first needed. It computes inside `on_device`, and waits between uses where
+    `preset.memory` says (`performance.offload`): in all modes but full, the GPU holds the networks of one
+    such block and no others. `free` drops networks, unless the preset keeps them loaded.
 
     Attributes:
-        parallel_group: the processes that draw every sample together, if several do; see `pipelines.together`.
+        preset: final: sizes, sampling settings, files, memory mode.
+        folder: that the preset's files are relative to.
+        device: where networks compute.
+        loras: low-rank updates that are merged into each generator when it is loaded.
     """
 
     def __init__(
@@ -87,18 +75,51 @@ class Components:
         preset: Preset,
         device: str | torch.device = "cpu",
         loras: Mapping[str, Sequence[Lora]] | None = None,
+        *,
+        sampler: Sampler | None = None,
     ) -> None:
         self.folder, self.preset, self.device = folder, preset, torch.device(device)
-        self.loras = _all_loras(folder, preset.loras, loras or {})
-        self.parallel_group: ParallelGroup | None = None
+        self.loras = all_loras(folder, preset.loras, loras or {})
+        self._sampler = sampler or sample_on_device
         self._loaded: dict[str, OffloadedModule] = {}
         self._depth: DepthEstimator | None = None
         self._prompts: dict[str, Tensor] = {}
-        self._checkpoints: dict[str, CheckpointInfo] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
     def open(
+        cls,
+        preset: Preset,
+        folder: Path,
+        device: str | torch.device = "cpu",
+        *,
+        loras: Mapping[str, Sequence[Lora]] | None = None,
+        asked: str | None = None,
+        sampler: Sampler | None = None,
+    ) -> "Components":
+        """Check the files of a preset, of which only the headers are read here.
+
+        Args:
+            preset: with everything that replaces its own values, see `choose_preset`.
+            folder: that its files are relative to.
+            loras: updates to merge into "strag", "vism" or both, after the preset's own.
+            asked: how the user called the preset, for messages; None if its folder says which it is.
+            sampler: samples in place of `sample_on_device`.
+
+        Raises:
+            WeightsError: a file is missing, truncated, or of another kind than its component needs.
+            ConfigError: the preset sets an option that its network does not have.
+        """
+        # Before files are checked: a component that changes nothing may be missing.
+        preset = drop_unused_motion_features(preset, folder, updated=bool(loras and loras.get("strag")))
+        check_files(preset, folder, asked)
+        components = cls(folder, preset, device, loras, sampler=sampler)
+        components.check()
+        return components
+
+    @classmethod
+    def from_pretrained(
         cls,
         folder: Path | None = None,
         device: str | torch.device = "cpu",
@@ -108,36 +129,19 @@ class Components:
         loras: Mapping[str, Sequence[Lora]] | None = None,
         memory: Memory | None = None,
     ) -> "Components":
-        """The models of a preset; of the files only the headers are read here.
-
-        Args:
-            folder: where the preset's files lie; see `find_preset`.
-            preset: its name; see `find_preset`.
-            components: other files for some of its components; see `with_component`.
-            loras: updates to merge into "strag", "vism" or both, after the preset's own.
-            memory: where weights are; by default as the preset says.
+        """`choose_preset` and `open` in one.
 
         Raises:
-            WeightsError: a file is missing, truncated, or of another kind than its part needs.
-            ConfigError: there is no such preset or component, or the preset has an unknown key or an impossible
-                value.
+            WeightsError, ConfigError: as those.
         """
-        asked = preset
-        found, folder = find_preset(preset, folder)
-        for component, file in (components or {}).items():
-            found = with_component(found, component, file)
-        if memory:
-            found = replace(found, memory=memory)
-        found = drop_unused_motion_features(found, folder, updated=bool(loras and loras.get("strag")))
-        check_files(found, folder, asked)
-        models = cls(folder, found, device, loras)
-        models.check()
-        return models
+        chosen, folder = choose_preset(preset, folder, components=components, memory=memory)
+        return cls.open(chosen, folder, device, loras=loras, asked=preset)
 
     def reopened(self, *, device: torch.device | None = None, memory: Memory | None = None) -> "Components":
         """The same files for another device or memory mode; nothing is loaded yet."""
         preset = self.preset if memory is None else replace(self.preset, memory=memory)
-        other = Components(self.folder, preset, device or self.device)
+        other = Components(self.folder, preset, device or self.device, sampler=self._sampler)
+        # Headers that were inspected once are not read again.
         other.loras, other._checkpoints = self.loras, self._checkpoints
         return other
 
@@ -151,6 +155,7 @@ class Components:
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
+        # Every header is inspected now, so that a bad file is refused before anything is computed.
         for component in ROLES:
             if self.has(component):
                 self.checkpoint(component)
@@ -160,44 +165,33 @@ class Components:
                 "takes none: leave the part out, or give one with Motion Perception (--part strag=FILE)"
             )
         for component, loras in self.loras.items():
+            # On the meta device: names and shapes without memory.
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)
             for lora in loras:
                 check_lora(lora.path, network)
-        if self.checkpoint("strag").layout in UNTRAINED_LAYOUTS:
-            _log.warning(
-                "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
-                "with scripts/4D_STraG_training, then give --part strag=FILE",
-                self._path("strag"),
-            )
-        self._check_codec()
+        strag, codec = self.checkpoint("strag"), self.checkpoint("trajectory_codec")
+        warn_of_training(self.preset, self.folder, strag, codec, self.loras.get("strag", ()))
 
-    def _check_codec(self) -> None:
-        """Say so where 4D-STraG, or a LoRA of it, was trained with another trajectory codec than is here."""
-        path = self._path("strag")
-        trained_with = {}
-        if self.checkpoint("strag").layout == NATIVE_LAYOUT and path.is_file():
-            trained_with[path] = read_network_header(path).notes.get(CODEC_METADATA_KEY)
-        for lora in self.loras.get("strag", ()):
-            trained_with[lora.path] = read_headers(lora.path).metadata.get(CODEC_METADATA_KEY)
-        if not any(trained_with.values()):
-            return
-        codec = self._path("trajectory_codec")
-        own = self.checkpoint("trajectory_codec").layout == NATIVE_LAYOUT
-        here = content_name(codec, {} if own else self._options("trajectory_codec"))
-        for path, name in trained_with.items():
-            if name not in (None, here):
-                _log.warning(
-                    "%s was trained with another trajectory codec than %s, so the motion it makes means "
-                    "nothing; give the codec of its training with --part trajectory_codec=FILE",
-                    path,
-                    codec,
-                )
+    def check_sampling(self, *, shared: bool = False) -> None:
+        """Refuse sampling settings that do not go with the networks or the device; see `check_settings`.
+
+        Raises:
+            ConfigError: one line about the first of them.
+        """
+        for component, settings in (("strag", self.preset.tracks), ("vism", self.preset.views)):
+            check_settings(
+                settings,
+                self.config(component).wan,
+                device=self.device,
+                memory=self.preset.memory,
+                shared=shared,
+            )
 
     def has(self, component: str) -> bool:
         """Whether the preset has a network for this part."""
         return self.preset.components.get(component) is not None
 
-    def checkpoint(self, component: str) -> CheckpointInfo:
+    def checkpoint(self, component: str) -> Checkpoint:
         """What the file of a part is, by its header.
 
         Raises:
@@ -207,7 +201,7 @@ class Components:
         if component not in self._checkpoints:
             found = inspect_component(self.preset, self.folder, component)
             if found.problems:
-                raise unusable_error(self._path(component), found)
+                raise found.error()
             self._checkpoints[component] = found
         return self._checkpoints[component]
 
@@ -221,25 +215,26 @@ class Components:
 
     @contextmanager
     def on_device(self, *components: str) -> Iterator[tuple[Any, ...]]:
-        """The networks that play `parts`, able to compute until the block ends; None where there is none.
-
-        Unless the preset keeps networks loaded, encoders are dropped at the end: they have said their part.
+        """These networks, able to compute until the block ends; None for a component the preset has not.
 
         Raises:
             WeightsError: as `network`.
         """
-        try:
-            with ExitStack() as stack:
-                yield tuple(
-                    stack.enter_context(self._load(component).on_device()) if self.has(component) else None
-                    for component in components
-                )
-        finally:
-            self._unload(
-                []
-                if self.preset.keep_loaded
-                else [component for component in components if component in ENCODERS]
+        # In memory mode full this moves nothing.
+        with ExitStack() as stack:
+            yield tuple(
+                stack.enter_context(self._load(component).on_device()) if self.has(component) else None
+                for component in components
             )
+
+    def sample(self, component: str, request: SamplingRequest) -> Float[Tensor, "b 16 f h w"]:
+        """Clean latents from a generator, "strag" or "vism".
+
+        Raises:
+            WeightsError: as `network`.
+            ConfigError: a sampling setting does not go with the network or its device.
+        """
+        return self._sampler(self, component, request)
 
     def encode_prompts(self, *prompts: str) -> EncodedPrompts:
         """The embeddings of these prompts. Each is encoded once, all that are new in one go.
@@ -247,9 +242,13 @@ class Components:
         Raises:
             WeightsError: as `network`.
         """
+        # An item is filmed along many cameras with one prompt.
         if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]:
             with self.on_device("text") as (text,), torch.inference_mode():
                 self._prompts |= {prompt: text.encode_text([prompt]) for prompt in new}
+            # The network is freed where nothing refers to it.
+            del text
+            self.free("text")
         found = {prompt: self._prompts[prompt] for prompt in prompts}
         while len(self._prompts) > PROMPT_CACHE_SIZE:
             del self._prompts[next(iter(self._prompts))]
@@ -267,7 +266,8 @@ class Components:
 
     def _load(self, component: str) -> OffloadedModule:
         if component not in self._loaded:
-            self._empty_cache()  # an encoder's last user may have ended after it was dropped
+            # What was freed last may have been referred to until now.
+            self._empty_cache()
             _log.info("loading %s from %s", component, self._path(component))
             network = self._open(component)
             self._loaded[component] = OffloadedModule(
@@ -276,20 +276,15 @@ class Components:
         return self._loaded[component]
 
     def _open(self, component: str) -> Any:
-        own = self.checkpoint(component).layout == NATIVE_LAYOUT
-        network = open_network(
-            self._path(component),
-            role=component,
-            device=self.device if self.preset.memory == "full" else OFFLOAD_DEVICE,
-            dtype=self.dtype,
-            options={} if own else self._options(component),
-        )
+        # Straight to its place: weights exist once in memory.
+        device = self.device if self.preset.memory == "full" else OFFLOAD_DEVICE
+        network = load(self.checkpoint(component), device=device, dtype=self.dtype)
         loras = self.loras.get(component, ())
         for lora in loras:
             _log.info("merging %s into %s at strength %g", lora.path, component, lora.strength)
         updates = [(read_lora(lora.path), lora.strength) for lora in loras]
         if updates:  # before a memory mode changes how weights are stored
-            merge_loras(network, updates, keep="nothing")
+            merge_loras(network, updates)
         return network
 
     def depth_estimator(self, given: str = "") -> DepthEstimator:
@@ -324,11 +319,13 @@ class Components:
         content = None
         if self.has(component) and (component != "depth" or self._path(component).exists()):
             content = path_fingerprint(self._path(component))
+        # Everything that changes what a network computes, as plain JSON values.
         named = [component, content, self.preset.depth_estimator]
         if self.has(component) and (options := self.preset.components.get(component).options):
             named.append(options)
         for lora in self.loras.get(component, ()):
             named += [path_fingerprint(lora.path), lora.strength]
+        # Left out at float32, so that older records stay valid.
         if self.dtype != torch.float32:
             named.append(str(self.dtype))
         if self.preset.memory == "fp8" and component in GENERATORS:  # no other mode changes a result
@@ -347,38 +344,29 @@ class Components:
             yield
         finally:
             if not self.preset.keep_loaded or self.preset.memory != "full":
-                self._depth = None  # it cannot wait elsewhere than on the device
-            self._unload([] if self.preset.keep_loaded else list(self._loaded))
+                self._depth = None  # it has no memory modes: it is on the device as long as it exists
+            self.free(*self._loaded)
 
-    def _unload(self, components: Sequence[str]) -> None:
-        """Forget these networks; those that nothing else uses are gone then."""
-        for component in components:
-            self._loaded.pop(component, None)
-        if components or self.preset.memory != "full":
+    def free(self, *components: str) -> None:
+        """Drop these networks, unless the preset keeps networks loaded; only references to them keep them."""
+        dropped = [] if self.preset.keep_loaded else [self._loaded.pop(each, None) for each in components]
+        if any(dropped) or self.preset.memory != "full":
+            dropped.clear()
             self._empty_cache()
 
     def _empty_cache(self) -> None:
-        """Give host and device back the memory of networks that nothing uses any more."""
-        gc.collect()  # hooks refer to their modules, and these to them
+        """Return the memory of dropped networks to host and device."""
+        gc.collect()  # hooks and their modules refer to each other
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _options(self, component: str) -> dict[str, Any]:
-        """What the preset says about reading a part's file; a file of our own format says it itself."""
-        return component_options(self.preset, self.folder, component)
 
     def _path(self, component: str) -> Path:
         return component_path(self.preset, self.folder, component)
 
 
-def _all_loras(
-    folder: Path, own: LoraFiles, given: Mapping[str, Sequence[Lora]]
-) -> dict[str, tuple[Lora, ...]]:
-    """The updates of each generator: the preset's own, then those that were given."""
-    found = {}
-    for component in (field.name for field in fields(LoraFiles)):
-        named = getattr(own, component)
-        first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
-        if each := (*first, *given.get(component, ())):
-            found[component] = each
-    return found
+def sample_on_device(
+    components: Components, component: str, request: SamplingRequest
+) -> Float[Tensor, "b 16 f h w"]:
+    """Sample with one process: `sampling.sample_latents` with the generator on its device."""
+    with components.on_device(component) as (network,):
+        return sample_latents(network, request)

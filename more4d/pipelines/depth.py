@@ -84,6 +84,7 @@ def read_photo(image: Any, *, depth: Any = None, intrinsics: Intrinsics | None =
 
 def output_size(height: int, width: int, preset: Preset) -> tuple[int, int]:
     """The size of everything a preset makes from a picture of this shape: (height, width)."""
+    # Native size times output_scale: a whole number of pixels per native pixel.
     rows, columns = working_size(height, width, pixels=preset.pixels, multiple=preset.multiple)
     return rows * preset.output_scale, columns * preset.output_scale
 
@@ -108,10 +109,13 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
         MissingPackageError: the preset's estimator needs an optional package.
     """
     height, width = image.shape[:2]
+    # Cropping to the working size changes the intrinsics; resizing alone does not.
     camera = photo.camera and fit(photo.image, photo.camera, height=height, width=width)[1]
+    # Nothing to estimate.
     if photo.depth_m is not None and photo.camera is not None:
         return fit_depth(depth_map_from_file(photo.depth_m, photo.camera), height=height, width=width)
     given = "depth" if photo.depth_m is not None else "intrinsics" if camera is not None else ""
+    # The estimator keeps to the camera where it is known.
     with components.free_after():
         estimate = components.depth_estimator(given).estimate(image, camera)
     if photo.depth_m is not None:  # only the field of view was unknown
@@ -119,6 +123,7 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
             depth_map_from_file(photo.depth_m, Camera(fx=1.0, fy=1.0)), height=height, width=width
         )
         return replace(own, camera=estimate.camera)
+    # Own depth is never filtered; estimated depth is, along the edges of the image.
     if components.preset.sharpen_depth:
         return replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
     return estimate
@@ -126,6 +131,7 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
 
 def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) -> DepthMap:
     """`DepthMap.from_raw` for stored depth, in which NaN is unknown."""
+    # What is unknown is put at the far end of the known depth: sky, glass, out of range.
     return DepthMap.from_raw(torch.where(depth_m.isnan(), torch.zeros_like(depth_m), depth_m), camera)
 
 
@@ -145,6 +151,7 @@ def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> C
     """
     check_intrinsics(numbers)
     fx, fy, cx, cy = numbers
+    # Normalised: fx / width, fy / height, so that resizing keeps them.
     if fx > PIXEL_INTRINSICS_FROM:
         camera = Camera.from_pixels(fx, fy, cx, cy, width=width, height=height)
     else:
@@ -172,6 +179,7 @@ def weighted_median_filter(
         depth_m: metres, positive everywhere.
         image: RGB in [0, 1].
     """
+    # 3 pixels at 144 rows.
     radius = max(1, round(min(depth_m.shape) * RADIUS_PER_SIDE))
     for _ in range(ROUNDS):
         depth_m = weighted_median(depth_m, image, radius=radius)
@@ -193,10 +201,14 @@ def weighted_median(
     for start in range(0, len(values), ROWS_AT_ONCE):  # sorted windows of all rows would take gigabytes
         part = slice(start, start + ROWS_AT_ONCE)
         centre = image[part].permute(2, 0, 1)[..., None, None]
+        # |dc|^2 / sigma^2, [rows, W, size, size].
         unlike = (colours[:, part] - centre).square().sum(0) / COLOUR_SIGMA**2
+        # Zero outside of the picture: the window ends at its border.
         weight = ((-0.5 * unlike).exp() * inside[0, part]).flatten(-2)
+        # [rows, W, size^2], ascending.
         ordered, order = around[0, part].flatten(-2).sort(dim=-1)
         total = weight.gather(-1, order).cumsum(-1)
+        # The first value at which the cumulated weight reaches half.
         place = (total < 0.5 * total[..., -1:]).sum(-1, keepdim=True)
         rows.append(ordered.gather(-1, place)[..., 0])
     return torch.cat(rows)
@@ -207,6 +219,7 @@ def _windows(
 ) -> Float[Tensor, "channels height width size size"]:
     """The pixels around every pixel, as a view; beyond the picture its border repeated, or `outside`."""
     mode = {"mode": "replicate"} if outside is None else {"value": outside}
+    # `unfold` makes views: no copy of size^2 pictures.
     padded = pad(planes[None], (radius,) * 4, **mode)[0]
     size = 2 * radius + 1
     return padded.unfold(1, size, 1).unfold(2, size, 1)
@@ -220,7 +233,9 @@ def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height 
         return load_image(path, max_pixels=max_pixels)
     if not isinstance(image, (np.ndarray, Tensor)):
         return image_from_pil(image, max_pixels=max_pixels)
-    values = torch.as_tensor(image).detach().cpu()
+    # [H, W, 3], as numpy and PIL have it, not [3, H, W].
+    # A copy: arrays that PIL gives are read-only, which torch cannot represent.
+    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach().cpu()
     if values.ndim != 3 or values.shape[-1] != 3:
         raise InputError(f"an image must be height x width x 3, got shape {tuple(values.shape)}")
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
@@ -233,7 +248,8 @@ def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height
     if isinstance(depth, (str, Path)):
         depth_m, name = load_depth(Path(depth), height=height, width=width), str(depth)
     else:
-        depth_m, name = torch.as_tensor(depth).detach().cpu().float(), "the given depth"
+        depth_m = torch.from_numpy(np.array(depth)) if isinstance(depth, np.ndarray) else depth.detach().cpu()
+        depth_m, name = depth_m.float(), "the given depth"
         if tuple(depth_m.shape) != (height, width):
             raise InputError(f"depth has shape {tuple(depth_m.shape)} and the image {(height, width)}")
         known = torch.isfinite(depth_m) & (depth_m > 0)
@@ -252,6 +268,7 @@ def _check_shape(height: int, width: int, name: str) -> None:
             f"{name} is {width} x {height} pixels; a picture needs at least {SMALLEST_SIDE} on each side"
         )
     aspect = max(width / height, height / width)
+    # Twice the limit would crop away half of the picture, which is refused.
     if aspect > 2 * MAX_ASPECT:
         raise InputError(
             f"{name} is {width} x {height} pixels, {aspect:.0f} times longer than wide; crop it to "

@@ -1,13 +1,13 @@
-"""What one view invented in its holes is part of the scene for the views after it.
+"""Consistent views: what was generated in the holes of one view is part of the scene for the views after it.
 
-Every filled pixel of a finished view becomes a point: it lies on the surface that goes on behind the hole
-(`geometry.background_depth`) and has the colour that was generated. The next view draws these points where the
-tracks leave a hole, and generates the rest.
+Every filled pixel of a completed view becomes a point: it lies on the surface that continues behind the hole
+(`geometry.background`) and has the colour that was generated. The next view renders these points where
+the tracks leave a hole, and generates the rest.
 
 A network fills the same place a little differently in every frame. So points of all frames are kept, and of
-those that a pixel could show it takes the one filled nearest in time. In the same frame two views then show
-the same, and a place that the first view saw earlier or later is still known. Only right beside something in
-front is a point left to its own frame: its colour has something of what was in front just then.
+those that a pixel could show the one that was filled nearest in time is taken. In the same frame two views
+then show the same, and a place that the first view saw earlier or later is still known. Only beside a
+foreground object is a point used in its own frame alone: its colour has something of the object in it.
 """
 
 from dataclasses import replace
@@ -43,14 +43,19 @@ def unproject_fill(
         camera_path: that it was filmed along.
     """
     height, width = video.shape[1:3]
+    # A point per filled pixel and frame.
     parts = []
     for frame, holes in enumerate(rendering.hole_mask):
         if not bool(holes.any()) or bool(holes.all()):
             continue
+        # Lift the filled pixels of this frame into the world.
         camera = camera_path.camera(frame)
+        # [H, W]: depth of the background, continued into the holes.
         depth_m = extend_depth(rendering.depth_m[frame], ~holes)
+        # Camera to world: x_world = R x_camera + t, in float64 as poses are chained.
         pose = rigid_inverse(camera_path.world_to_camera[frame].double()).to(depth_m)
         positions = camera.unproject_depth(depth_m)[holes] @ pose[:3, :3].T + pose[:3, 3]
+        # Side of the surface that one pixel covers: z / f in pixels.
         footprint_m = depth_m[holes] / min(camera.focal_px(width=width, height=height))
         parts.append(
             FilledPoints(
@@ -76,9 +81,11 @@ def composite_fill(rendering: Rendering, camera_path: CameraPath, points: Filled
     rasteriser = open_rasteriser("auto", rendering.colour.device)
     colour, depth_m = rendering.colour.clone(), rendering.depth_m.clone()
     coverage = rendering.coverage.clone()
+    # Points by the frame that filled them; `lasting`: those that other frames may show.
     filled_in = {one: points.select(points.frame == one) for one in points.frame.unique().tolist()}
     lasting = {one: some.select(some.visible_in_all_frames) for one, some in filled_in.items()}
     for frame in range(frames):
+        # A path of one frame, as the rasteriser films paths.
         here = CameraPath(
             name=camera_path.name,
             world_to_camera=camera_path.world_to_camera[frame : frame + 1],
@@ -90,9 +97,11 @@ def composite_fill(rendering: Rendering, camera_path: CameraPath, points: Filled
             if not bool(holes.any()):
                 break
             some = filled_in[one] if one == frame else lasting[one]
+            # One pose: a still scene, filmed by a path of one frame.
             drawn = rasteriser.render(
                 some.positions[None], some.colours, some.footprint_m, here, height, width
             )
+            # Known pixels are never drawn over; a filled pixel is no hole for the next points.
             new = holes & ~drawn.hole_mask[0]
             colour[frame][new], depth_m[frame][new] = drawn.colour[0][new], drawn.depth_m[0][new]
             coverage[frame][new] = 1
@@ -104,6 +113,8 @@ def _near_foreground(
     depth_m: Float[Tensor, "height width"], holes: Bool[Tensor, "height width"]
 ) -> Bool[Tensor, "height width"]:
     """Pixels of holes with something known well in front of them nearby, as far as seams are blended."""
+    # Largest 1 / z of known pixels around: the nearest foreground.
     inverse = torch.where(holes, 0.0, 1 / depth_m)[None, None]
     nearest = max_pool2d(inverse, 2 * BLENDED_PX + 1, stride=1, padding=BLENDED_PX)[0, 0]
+    # In front by more than depth noise.
     return holes & (SAME_DEPTH_RATIO * nearest * depth_m > 1)

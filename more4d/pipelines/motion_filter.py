@@ -1,20 +1,25 @@
-"""Motion made larger or tidier so that its edges follow the edges of a guide, and stay edges.
+"""Filters of generated motion: upsampling and outlier removal along edges of a guide, and resampling in time.
 
-Where a thing that moves meets ground that does not, a mean of the two moves part of the way and is smeared
-over the picture. So both operations pick: a pixel takes the motion of one pixel nearby, whole.
+Where a moving object meets still ground, a mean of the two moves part of the way and is smeared over the
+picture. So both spatial filters select: a pixel takes the whole motion of one pixel nearby. In time, a model
+generates its native number of frames, which span the whole motion; asking for more or fewer frames samples
+that span more or less finely. It neither extends nor cuts the motion.
 """
 
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+# Standard deviations of the bilateral weights: in pixels, in log depth, in RGB.
 SPATIAL_SIGMA_PX = 0.8
 LOG_DEPTH_SIGMA = 0.06
 COLOUR_SIGMA = 0.12
+# Of the window in small pixels: 3 x 3 candidates.
 RADIUS = 1
 # So that of pixels that are all unlike (weights near zero) the nearest counts most.
 FLOOR = 1e-6
@@ -31,6 +36,7 @@ class Guide:
 
     def features(self) -> Float[Tensor, "4 height width"]:
         """Axes scaled so that a distance of one is one standard deviation of the range kernel."""
+        # In log depth a step is a ratio: 6 % matter alike near and far.
         depth = self.depth_m.log()[None] / LOG_DEPTH_SIGMA
         return torch.cat([depth, self.colours.permute(2, 0, 1) / COLOUR_SIGMA])
 
@@ -49,16 +55,21 @@ def joint_bilateral_upsample(
     """
     _check(values, small)
     (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
+    # output_scale 1: nothing to upsample.
     if (small_h, small_w) == (height, width):
         return values
     y, x = _positions(height, small_h), _positions(width, small_w)
+    # [4, h, w] and [4, H, W].
     near, far = small.features(), large.features()
     heaviest = torch.zeros(height, width)
     picked = torch.zeros(height, width, dtype=torch.long)
+    # One candidate offset at a time, keeping the heaviest: no [9, H, W] weights in memory.
     for dy, dx in _around(RADIUS):
         rows, row_weight = _tap(y, dy, small_h)
         columns, column_weight = _tap(x, dx, small_w)
+        # Squared distance in depth and colour, [H, W].
         unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
+        # Separable in space: the weight of the row times that of the column.
         weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
         picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
         heaviest = torch.maximum(weight, heaviest)
@@ -72,8 +83,8 @@ def weighted_vector_median(
     radius_px: int,
     by: Float[Tensor, "keys height width"],
 ) -> Float[Tensor, "channels height width"]:
-    """`values` without outliers: each pixel takes the values of the weighted vector median (Astola et al. 1990)
-    of the pixels up to `radius_px` rows and columns away; 0 changes nothing.
+    """`values` without outliers: each pixel takes those of the weighted vector median of the pixels up to
+    `radius_px` rows and columns away (Astola et al. 1990); 0 changes nothing.
 
     The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
     by closeness and by likeness to the pixel in the middle.
@@ -88,22 +99,72 @@ def weighted_vector_median(
     if radius_px == 0:
         return values
     height, width = guide.depth_m.shape
+    # k = (2 r + 1)^2 neighbours, the pixel itself first.
     offsets = _around(radius_px)
     features = guide.features() * MEDIAN_SHARPNESS
+    # [k, keys, H, W] and [k, 4, H, W].
     keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    # [H, W] of bool: only windows with different motion are computed.
     mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
     keys, alike = keys[..., mixed], alike[..., mixed]
+    # Squared distance in the image, 1 at the border of the window.
     apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
     weights = (-0.5 * ((alike - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
     least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
+    # argmin_i sum_j w_j |x_i - x_j|: the vector median is one of the given vectors.
     for number, key in enumerate(keys):
         cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
         picked = torch.where(cost < least, number, picked)
         least = torch.minimum(cost, least)
+    # Offsets beyond the border stand for the border pixel, as `_shifted` replicates it.
     rows, columns = (mixed.nonzero() + torch.tensor(offsets)[picked]).unbind(1)
     median = values.clone()
     median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return median
+
+
+def resampling_matrix(frames: int, wanted: int) -> Float[Tensor, "wanted frames"]:
+    """The matrix that takes `frames` samples of a natural cubic spline to `wanted` samples of the same span.
+
+    Every row sums to one (what stands still stays still), and the first and last rows pick the first and
+    last frame exactly.
+    """
+    if frames < 1 or wanted < 1:
+        raise ValueError(f"frame counts must be positive, got {frames} and {wanted}")
+    if frames == 1:
+        return torch.ones(wanted, 1)
+    # Both run from 0 to 1: the same span of time, sampled at another number of frames.
+    times = np.arange(frames) / (frames - 1)
+    asked = np.arange(wanted) / max(wanted - 1, 1)
+    from scipy.interpolate import CubicSpline  # only where frames are resampled: it takes a third of a second
+
+    # Two samples carry no curvature: the natural spline through them is the straight line.
+    rows = CubicSpline(times, np.eye(frames), bc_type="natural")(asked)
+    return torch.from_numpy(np.asarray(rows, dtype=np.float32))
+
+
+def resample_frames(values: Float[Tensor, "frames *rest"], wanted: int) -> Float[Tensor, "wanted *rest"]:
+    """`values` over the same span of time with `wanted` frames, smoothly interpolated."""
+    frames = values.shape[0]
+    if frames == wanted:
+        return values
+    # A cubic spline is linear in its samples, so one matrix serves every pixel.
+    matrix = resampling_matrix(frames, wanted).to(values)
+    return (matrix @ values.reshape(frames, -1)).reshape(wanted, *values.shape[1:])
+
+
+def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[Tensor, "frames *rest"]:
+    """Each frame a quarter its neighbours' each and half its own, `passes` times over.
+
+    Beyond the ends motion goes on uniformly: first and last frame, and whatever moves uniformly, stay.
+    """
+    if values.shape[0] < 3:
+        return values
+    for _ in range(passes):
+        # Kernel (1, 2, 1) / 4, the binomial approximation of a Gaussian.
+        between = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+        values = torch.cat([values[:1], between, values[-1:]])
+    return values
 
 
 def _check(values: Tensor, guide: Guide) -> None:
@@ -113,6 +174,7 @@ def _check(values: Tensor, guide: Guide) -> None:
 
 def _around(radius: int) -> list[tuple[int, int]]:
     """Offsets in rows and columns, the nearest first: of equals the first is picked."""
+    # Nearest first, so that ties are won by the nearer neighbour.
     steps = range(-radius, radius + 1)
     return sorted(product(steps, steps), key=lambda step: step[0] ** 2 + step[1] ** 2)
 
@@ -133,6 +195,7 @@ def _positions(large: int, small: int) -> Float[Tensor, "large"]:
 
 def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
     """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
+    # Of the small axis; weights of taps outside of the picture are zero.
     index = positions.round() + offset
     weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
     inside = (index >= 0) & (index < size)

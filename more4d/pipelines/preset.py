@@ -1,9 +1,10 @@
-"""Which files are which networks and how they want to be run: `preset.yaml`, `config/presets/NAME.yaml`.
+"""Presets: files of the networks, sizes and sampling settings (`preset.yaml`, `config/presets/*.yaml`).
 
-Imports no torch: the command line checks its values here before it waits for that.
+Imports no torch: the command line is checked with it before torch is imported.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,11 @@ from more4d.raster.registry import AUTO, rasteriser_names
 NAME = "preset.yaml"
 WEIGHTS = USER_WEIGHTS
 DEFAULT = "tiny"
+# In error messages: where to get weights.
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
+# The noise levels that training draws from.
 MOST_STEPS = 1000
 SAMPLERS = ("euler", "heun", "unipc")
 """Names of `diffusion.sampler.SAMPLERS`, whose module imports torch."""
@@ -30,20 +33,20 @@ FRAME_STRIDE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How latents are drawn.
+    """How latents are sampled.
 
     Attributes:
-        steps: noise levels visited, 1 to 1000: training knows no more.
-        guidance: strength of the text; 1 leaves the unconditional network out.
+        steps: number of sampling steps, 1 to 1000: training has no more noise levels.
+        guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
         shift: see `diffusion.timesteps.shift_sigma`.
         sampler: a name of `diffusion.sampler.SAMPLERS`.
-        schedule: "even", or "reference" for the doubly shifted one that released weights were shown with.
-        batched_cfg: false asks with the prompt and without it one after the other; true asks both at
-            once, which takes more memory, and less time where weights must travel or the GPU is not busy.
-        guidance_skip: share of the steps, at the end, that do without guidance.
-        cache: steps that are reused, see `networks.step_cache`; by default none.
-        attention: a name of `networks.acceleration.ATTENTION`.
-        compile: whether torch.compile makes a program of the blocks; the first call then takes minutes.
+        schedule: "even", or "reference" for the doubly shifted one of the released weights.
+        batched_cfg: compute both passes of guidance in one batch, which takes more memory, and less time
+            where weights are offloaded or the GPU is not busy.
+        guidance_skip: share of the steps, at the end, without guidance.
+        cache: step cache, see `performance.config`; by default none.
+        attention: a name of `performance.config.ATTENTION`.
+        compile: whether torch.compile compiles the blocks; the first call then takes minutes.
     """
 
     steps: int
@@ -64,10 +67,12 @@ class Sampling:
             raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
         if not 1 <= self.steps <= MOST_STEPS:
             raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
+        # 0 is the unconditional sample, values below 1 weaken the prompt.
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
         batched = self.batched_cfg and self.guidance != 1
         check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
+        # sigma' = shift sigma / (1 + (shift - 1) sigma): 0 would make every level 0.
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
@@ -146,18 +151,18 @@ class Preset:
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
-        median_motion_px: how many native pixels around each take component in the median that takes outliers out of
-            generated motion (`guided_upsampling.weighted_vector_median`); 0 leaves it as it is.
-        smooth_motion_passes: how often it is evened out in time (`time_axis.smooth_in_time`).
+        median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
+            (`motion_filter.weighted_vector_median`); 0 leaves it as it is.
+        smooth_motion_passes: passes of the temporal filter (`motion_filter.smooth_in_time`).
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32. (There is no float16, in
             which umT5 overflows.)
-        memory: where weights are while their network works and while it waits, see `networks.offload`.
+        memory: where weights are while their network computes and while it waits, see `performance.offload`.
         loras: low-rank updates that are merged into the generators.
-        raster: rasteriser that renders the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
+        raster: rasteriser of the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
     """
 
     name: str
@@ -181,6 +186,7 @@ class Preset:
     raster: str = AUTO
 
     def __post_init__(self) -> None:
+        # The codec maps 4n + 1 frames to n + 1 latents.
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
             raise ConfigError(f"frames must be 4n + 1 and at least 5, got {self.frames}")
         if self.output_scale < 1 or self.pixels < self.multiple**2:
@@ -225,6 +231,7 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
     """
     if weights is not None and not weights.is_dir():
         raise WeightsError(f"no folder of weights at {weights}; {GUIDE} says what goes into one")
+    # A folder that says which preset it holds.
     if name is None and weights is not None:
         path = weights / NAME
         if not path.is_file():
@@ -233,6 +240,28 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
+
+
+def choose_preset(
+    name: str | None = None,
+    weights: Path | None = None,
+    *,
+    components: Mapping[str, str] | None = None,
+    memory: Memory | None = None,
+) -> tuple[Preset, Path]:
+    """`find_preset`, with what replaces the preset's own values.
+
+    Args:
+        components: other files for some components; see `with_component`.
+        memory: where weights are; by default as the preset says.
+
+    Raises:
+        ConfigError, WeightsError: as `find_preset` and `with_component`.
+    """
+    preset, folder = find_preset(name, weights)
+    for component, file in (components or {}).items():
+        preset = with_component(preset, component, file)
+    return (replace(preset, memory=memory) if memory else preset), folder
 
 
 def load_preset(folder: Path) -> Preset:
@@ -258,12 +287,14 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
         WeightsError: names the first that is missing, how many more, and the command that lists them.
     """
     named = {component.name: preset.components.get(component.name) for component in fields(preset.components)}
+    # Other estimators may be absent: depth can be given with --depth.
     if preset.depth_estimator != "small":
         del named["depth"]
     named |= {
         f"{component.name} LoRA": getattr(preset.loras, component.name) for component in fields(preset.loras)
     }
     paths = [(component, folder / file.file) for component, file in named.items() if file]
+    # A tokenizer is a folder beside the weights of its text encoder.
     options = resolved_options(preset.components.get("text"), folder)
     if options.get(TOKENIZER, WITHOUT_FILES) != WITHOUT_FILES:
         paths.append((TOKENIZER, Path(options[TOKENIZER])))
@@ -297,6 +328,7 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
         raise ConfigError(
             f"'{component}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}"
         )
+    # For depth the value may be an estimator, with or without its folder.
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:
         return preset
@@ -304,6 +336,7 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
         preset, value = replace(preset, depth_estimator=estimator), file
     if value and not Path(value).exists():
         raise WeightsError(f"there is no file {value} for {component}; check the path")
+    # Options say how to read published layouts, which another file of a component shares.
     before = preset.components.get(component)
     options = before.options if before else {}
     now = ComponentFile(file=str(Path(value).resolve()), options=options) if value else None
@@ -317,9 +350,10 @@ def resolved_options(file: ComponentFile, folder: Path) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[Path, Path]:
-    """The YAML file of a preset, and where its weights lie if nobody says otherwise."""
+    """The YAML file of a preset, and the default folder of its weights."""
     if name == DEFAULT:
         return BUNDLED_WEIGHTS / NAME, BUNDLED_WEIGHTS
+    # A path of a YAML file, or the name of a preset that comes with the package.
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(preset_names())

@@ -7,10 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from more4d.depth.small import ARCHITECTURE as SMALL_DEPTH
-from more4d.files.checkpoint_headers import INDEX_SUFFIX, SHARD, SUFFIXES, error_summary, weight_files_in
-from more4d.files.file_signatures import download_problem
-from more4d.files.torch_headers import NOT_A_STATE_DICT, UNSAFE_CONTENT
+from more4d.files.checkpoint_headers import INDEX_SUFFIX, SHARD, weight_files_in
+from more4d.files.problems import Problem, ProblemCode, error_summary
+from more4d.files.torch_files import SUFFIXES, download_problem
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.pipelines.component_files import inspect_component, uses_motion_features
 from more4d.pipelines.preset import (
@@ -22,18 +21,13 @@ from more4d.pipelines.preset import (
     find_preset,
     resolved_options,
 )
-from more4d.weights.inspect import NOT_KNOWN, CheckpointInfo, recognise
 from more4d.weights.layouts.codecs import CODEC_FOLDERS
-from more4d.weights.layouts.match import MISSING_NUM_HEADS
-from more4d.weights.registry import ROLES
+from more4d.weights.load import Checkpoint, inspect
+from more4d.weights.registry import ROLES, layouts
 
-_WHOLE = (NOT_KNOWN, MISSING_NUM_HEADS, NOT_A_STATE_DICT)
-_REPOSITORIES = {
-    "Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope",
-    "MoGe4D": "Yanran21/MoGe4D on Hugging Face, YanranZhang/MoGe4D on ModelScope",
-    "OmniMAE": "the OmniMAE page of Meta's omnivore repository on GitHub",
-    "unidepth-v2-vitl14": "lpiccinelli/unidepth-v2-vitl14 on Hugging Face",
-}
+SMALL_DEPTH = "depth-small"
+_WHOLE = (ProblemCode.UNKNOWN_LAYOUT, ProblemCode.UNDETERMINED, ProblemCode.NOT_A_STATE_DICT)
+_DEPTH_REPOSITORIES = {"unidepth-v2-vitl14": "lpiccinelli/unidepth-v2-vitl14 on Hugging Face"}
 _UNUSED = "this 4D-STraG has no Motion Perception, so results are the same without; training it needs them"
 _PERHAPS_UNUSED = "only a 4D-STraG with Motion Perception needs them, which a Control transformer has not"
 
@@ -49,7 +43,7 @@ class FileState:
     """
 
     path: Path
-    found: CheckpointInfo
+    found: Checkpoint
     roles: tuple[str, ...] = ()
 
     @property
@@ -57,12 +51,12 @@ class FileState:
         """Whole files of other programs, or of sizes that nobody tells, are unknown, not broken. What asks to
         run something is refused.
         """
-        problems = self.found.problems
-        if not problems:
+        codes = {problem.code for problem in self.found.problems}
+        if not codes:
             return "ok"
-        if any(UNSAFE_CONTENT in problem for problem in problems):
+        if ProblemCode.UNSAFE in codes:
             return "refused"
-        return "unknown" if all(problem.startswith(_WHOLE) for problem in problems) else "broken"
+        return "unknown" if codes.issubset(_WHOLE) else "broken"
 
     @property
     def usable(self) -> bool:
@@ -79,8 +73,8 @@ class MissingFile:
         path: where its file belongs.
         problem: what is wrong with the file that is there; None if there is none.
         source: where it comes from.
-        not_needed: why the preset does without it; None if it does not, or if it is depth, which can come from
-            elsewhere.
+        not_needed: why the preset does without it; None if it does not, or if it is depth, which can be
+            given.
     """
 
     component: str
@@ -212,7 +206,7 @@ def _problem(wanted: "_ExpectedFile", preset: Preset) -> str | None:
     ):
         return f"holds {found.about}, and a LoRA is needed; give another file"
     whole = wanted.role is None and FileState(path=wanted.path, found=found).usable
-    return None if whole or not found.problems else found.problems[0]
+    return None if whole or not found.problems else str(found.problems[0])
 
 
 def _tokenizer_problem(folder: Path) -> str | None:
@@ -232,7 +226,8 @@ def _tokenizer_problem(folder: Path) -> str | None:
 def source_of(path: Path) -> str:
     """Where a user gets what a preset keeps at `path`, which is relative to the folder of weights."""
     first = path.parts[0] if path.parts else ""
-    for start, source in _REPOSITORIES.items():
+    known = {start: source for layout in layouts() for start, source in layout.repositories.items()}
+    for start, source in (known | _DEPTH_REPOSITORIES).items():
         if first.startswith(start):
             return source.format(name=first)
     return "whoever made the preset"
@@ -276,35 +271,28 @@ def _wanted(name: str, preset: Preset, folder: Path) -> Iterator[_ExpectedFile]:
             yield _ExpectedFile(preset=name, component=f"{each.name} LoRA", path=path, role=None, options={})
 
 
-def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> CheckpointInfo:
+def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Checkpoint:
     """What is there, whatever is wrong with it."""
     try:
-        return recognise(path, role=role, options=options)
+        return inspect(path, role=role, options=options)
     except (WeightsError, ConfigError) as error:
-        return CheckpointInfo(
-            layout="unknown",
-            architecture="",
-            config=None,
-            about="",
-            parameters=0,
-            bytes=0,
-            problems=(str(error),),
-        )
+        return Checkpoint(path=path, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
 
 
-def _best(path: Path, named: list[_ExpectedFile]) -> CheckpointInfo:
+def _best(path: Path, named: list[_ExpectedFile]) -> Checkpoint:
     """What a file is as the first preset that can use it reads it."""
     plain = _recognised(path, None, {})
     readings = (_recognised(path, expected.role, expected.options) for expected in named)
     for found in chain([plain], readings):
         if not found.problems:
             return replace(found, problems=_inside(path, found, named))
-    if any(expected.component == "depth" for expected in named) and plain.problems[0].startswith(NOT_KNOWN):
+    of_depth = any(expected.component == "depth" for expected in named)
+    if of_depth and plain.problems[0].code is ProblemCode.UNKNOWN_LAYOUT:
         return replace(plain, about="weights of a depth estimator", layout="its own", problems=())
     return plain
 
 
-def _inside(path: Path, found: CheckpointInfo, named: list[_ExpectedFile]) -> tuple[str, ...]:
+def _inside(path: Path, found: Checkpoint, named: list[_ExpectedFile]) -> tuple[Problem, ...]:
     """What is wrong with the OmniMAE that a file of 4D-STraG carries with it."""
     if found.architecture != "strag":
         return ()
@@ -312,7 +300,7 @@ def _inside(path: Path, found: CheckpointInfo, named: list[_ExpectedFile]) -> tu
     inside = _recognised(path, "motion_features", options)
     if inside.architecture != "omnimae":
         return ()
-    return tuple(problem for problem in inside.problems if not problem.startswith(_WHOLE))
+    return tuple(problem for problem in inside.problems if problem.code not in _WHOLE)
 
 
 def _weights_of(path: Path) -> Path:

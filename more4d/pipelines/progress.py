@@ -1,4 +1,4 @@
-"""How a pipeline tells how far it is, whoever shows it."""
+"""How a pipeline reports progress."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Shows nothing."""
+    """Reports nothing."""
 
 
 def step_counter(progress: Progress, stage: str, total: int) -> Callable[[], None]:

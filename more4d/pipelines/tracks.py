@@ -1,4 +1,7 @@
-"""Stage one: photo, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044)."""
+"""Stage 2: image, depth and prompt to dense 3-D point tracks (4D-STraG of MoRe4D, arXiv 2512.05044).
+
+image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
+"""
 
 from dataclasses import replace
 
@@ -12,25 +15,36 @@ from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.tracks import PointTracks, denormalise_motion
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
-from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import strag_conditions
-from more4d.pipelines.context_parallel_sampling import sample_component
-from more4d.pipelines.motion_filter import Guide, joint_bilateral_upsample, weighted_vector_median
+from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.conditions import (
+    NULL_PROMPT,
+    EncodedPrompts,
+    strag_conditions,
+    uncond_prompts,
+)
+from more4d.pipelines.motion_filter import (
+    Guide,
+    joint_bilateral_upsample,
+    resample_frames,
+    smooth_in_time,
+    weighted_vector_median,
+)
 from more4d.pipelines.progress import Progress, no_progress, step_counter
-from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
-from more4d.pipelines.time_axis import resample_frames, smooth_in_time
 from more4d.raster.render import surface_patches, visible_points
 
+# Less than this and perspective magnifies errors of depth more than twenty times.
 NEAREST = 0.05
 """No point comes closer to the camera's plane than this fraction of the depth it started at."""
 
+# Bounds memory; does not change results.
 FRAMES_AT_ONCE = 8
+# Of every Wan VAE.
 LATENT_CHANNELS = 16
 
 
 def image_to_tracks(
-    models: Components,
+    components: Components,
     image: Float[Tensor, "height width 3"],
     depth: DepthMap,
     prompt: str,
@@ -40,7 +54,7 @@ def image_to_tracks(
     fps: float,
     progress: Progress = no_progress,
 ) -> PointTracks:
-    """Where every pixel of `image` goes when the prompt comes true.
+    """The path of every pixel of `image` as the prompt describes it.
 
     The motion is generated at the preset's native size and number of frames, then brought to the size of
     `image` along the edges of colour and depth, and to `frames` frames over the same span of time.
@@ -58,11 +72,14 @@ def image_to_tracks(
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size, or do not fit the preset.
     """
+    # The generator works at native size, 1 / output_scale of the output: [h, w] and [H, W].
     large = Guide(colours=image, depth_m=depth.depth_m)
-    small = shrink(large, models.preset.output_scale)
-    motion = generate_motion(models, small, prompt, seed=seed, photo=image, progress=progress)
+    small = shrink(large, components.preset.output_scale)
+    motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
+    # All frames of a pixel are upsampled from the same source pixel: channels are (frame, axis).
     motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
     motion = rearrange(joint_bilateral_upsample(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
+    # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
     return PointTracks(
         positions=positions,
@@ -76,7 +93,7 @@ def image_to_tracks(
 
 @torch.inference_mode()
 def generate_motion(
-    models: Components,
+    components: Components,
     scene: Guide,
     prompt: str,
     *,
@@ -87,52 +104,54 @@ def generate_motion(
     """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero.
 
     Args:
-        scene: at the size that latents are made of.
+        scene: at the size at which the codec encodes.
         photo: the same picture, sharper, for motion features that look closer.
     """
-    preset = models.preset
-    with models.free_after():
-        # In single precision: bfloat16 has 8 bits, fewer than depth needs before it becomes a picture.
-        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
-        depth_m = scene.depth_m[None, None].to(models.device, torch.float32)
-        text = models.encode_prompts(prompt, *uncond_prompts(preset.tracks))
+    preset = components.preset
+    height, width = scene.depth_m.shape
+    with components.free_after():
+        # In float32: bfloat16 has 8 significant bits, fewer than depth needs before it becomes a picture.
+        # Networks take images in [-1, 1], [1, 3, H, W].
+        picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+        depth_m = scene.depth_m[None, None].to(components.device, torch.float32)  # [1, 1, H, W]
+        # Motion features look at the image at output size, the codec at native size.
         full_res = None if photo is None else rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
-        conditional = _conditions(models, picture, depth_m, text, prompt=prompt, photo=full_res)
-        height, width = scene.depth_m.shape
-        noise = standard_noise(
-            *(
-                1,
-                LATENT_CHANNELS,
-                latent_frames(preset.frames),
-                height // PIXEL_STRIDE,
-                width // PIXEL_STRIDE,
-            ),
+        text = components.encode_prompts(prompt, *uncond_prompts(preset.tracks))
+        cond = _encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
+        components.free(*ENCODERS)  # before the generator is loaded: at 14B both do not fit
+        noise = standard_noise(  # [1, 16, f, h, w]: 4 frames and 8 x 8 pixels are one latent
+            *(1, LATENT_CHANNELS, latent_frames(preset.frames)),
+            *(height // PIXEL_STRIDE, width // PIXEL_STRIDE),
             generator=torch_generator("tracks", seed),
             like=picture,
         )
+        guided = preset.tracks.guidance != 1
+        # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
             noise=noise,
-            conditional=conditional,
-            unconditional=lambda: replace(conditional, text=text.encode_text([NULL_PROMPT])),
+            cond=cond,
+            uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
             on_step=step_counter(progress, "tracks", preset.tracks.steps),
         )
-        with models.on_device("strag"):
-            latents = sample_component(models, "strag", request)
-        with models.on_device("trajectory_codec") as (codec,):
-            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()
+        latents = components.sample("strag", request)
+        # The motion-sensitive VAE decodes latents to displacement per pixel and frame.
+        with components.on_device("trajectory_codec") as (codec,):
+            motion = codec.decode_motion(latents, picture, depth_m)[0].float().cpu()  # [3, T, H, W]
     # A codec may put a little motion into frame 0, which by definition has none: take it out of every frame.
     maps = rearrange(motion - motion[:, :1], "xyz t h w -> t xyz h w")
+    # An outlier is judged by where its path is halfway and at the end: all frames would cost T times more.
     middle_and_end = torch.cat([maps[len(maps) // 2], maps[-1]])
     filtered = weighted_vector_median(
         maps.flatten(0, 1), scene, radius_px=preset.median_motion_px, by=middle_and_end
     )
+    # Latents are 4 frames each: a temporal filter removes steps at their borders.
     smoothed = smooth_in_time(filtered.view(maps.shape), preset.smooth_motion_passes)
     return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
 
 
-def _conditions(
-    models: Components,
+def _encode_conditions(
+    components: Components,
     picture: Float[Tensor, "1 3 height width"],
     depth_m: Float[Tensor, "1 1 height width"],
     text: EncodedPrompts,
@@ -140,10 +159,11 @@ def _conditions(
     prompt: str,
     photo: Float[Tensor, "1 3 photo_height photo_width"] | None,
 ) -> STraGConditions:
-    """What 4D-STraG is told. A function of its own: what it calls an encoder by would keep it in memory."""
-    with models.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
+    """Conditions of 4D-STraG; the encoders are no longer referred to when it returns."""
+    # Together, as the codec is needed again to decode; encoders are freed by the caller.
+    with components.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
         return strag_conditions(
-            models.config("strag").wan,
+            components.config("strag").wan,
             codec,
             text,
             extractor,
@@ -151,8 +171,8 @@ def _conditions(
             image=picture,
             depth_m=depth_m,
             prompts=[prompt],
-            frames=models.preset.frames,
-            clip_image=models.preset.clip_image,
+            frames=components.preset.frames,
+            clip_image=components.preset.clip_image,
             photo=photo,
         )
 
@@ -166,6 +186,7 @@ def shrink(scene: Guide, factor: int) -> Guide:
     height, width = scene.depth_m.shape
     if height % factor or width % factor:
         raise ValueError(f"a picture of {height} x {width} cannot be shrunk {factor} times")
+    # Colours: the mean of a x a pixels. Depth: one pixel of them, near the middle.
     colours = rearrange(scene.colours, "(h a) (w b) c -> h w (a b) c", a=factor, b=factor).mean(2)
     return Guide(colours=colours, depth_m=scene.depth_m[factor // 2 :: factor, factor // 2 :: factor])
 
@@ -175,6 +196,7 @@ def positions_from_motion(
 ) -> Float[Tensor, "frames height width 3"]:
     """Metres from normalised motion; z stays above `NEAREST` of its start: no point passes the camera."""
     positions = denormalise_motion(motion, start, camera)
+    # A point behind the camera would be projected mirrored.
     positions[..., 2] = torch.maximum(positions[..., 2], NEAREST * start[..., 2])
     return positions
 
@@ -182,12 +204,15 @@ def positions_from_motion(
 def seen_by_source_camera(
     positions: Float[Tensor, "frames height width 3"], camera: Camera
 ) -> Bool[Tensor, "frames height width"]:
-    """Whether the still camera of the photo sees each point in each frame."""
+    """Whether the static camera of the image sees each point in each frame."""
     height, width = positions.shape[1:3]
     fx_px, fy_px = camera.focal_px(width=width, height=height)
+    # Side of the square of surface that a pixel covers in frame 0: z_0 / f.
     footprint_m = positions[0, ..., 2] / min(fx_px, fy_px)
     seen = []
+    # In chunks of frames: patches of all frames take twice the memory of the tracks.
     for some in positions.split(FRAMES_AT_ONCE):
+        # The world is the frame of this camera, so that its pose is the identity; depth only scales motion.
         path = named_camera_path("static", frames=len(some), scene_depth_m=1.0, camera=camera)
         patches = surface_patches(some, positions[0, ..., 2], camera).flatten(1, 2)
         seen.append(

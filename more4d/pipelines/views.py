@@ -1,4 +1,7 @@
-"""Stage two: what a camera sees of tracks, and the finished video (4D-ViSM of MoRe4D, arXiv 2512.05044)."""
+"""Stages 3 and 4: what a camera sees of the tracks, and its holes filled (4D-ViSM of MoRe4D).
+
+tracks, camera path ──rasteriser──> rendering with holes ──4D-ViSM at native size──> completed video
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,17 +18,16 @@ from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
-from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import vism_conditions
-from more4d.pipelines.context_parallel_sampling import sample_component
+from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.conditions import NULL_PROMPT, EncodedPrompts, uncond_prompts, vism_conditions
 from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
 from more4d.pipelines.progress import Progress, no_progress, step_counter
-from more4d.pipelines.prompts import NULL_PROMPT, EncodedPrompts, uncond_prompts
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
 from more4d.raster.registry import AUTO, needs_gpu
 from more4d.raster.render import render_tracks
 
+# Of every Wan VAE.
 LATENT_CHANNELS = 16
 
 
@@ -88,6 +90,7 @@ def complete_consistent_view(
     Raises:
         WeightsError: a network's file cannot be used.
     """
+    # Shown first, generated second: what is known from earlier views is no hole any more.
     if earlier:
         rendering = composite_fill(rendering, camera_path, FilledPoints.concat(list(earlier)))
     frames = complete_view(components, rendering, image, prompt, seed=seed, progress=progress)
@@ -95,7 +98,7 @@ def complete_consistent_view(
 
 
 def complete_view(
-    models: Components,
+    components: Components,
     rendering: Rendering,
     photo: Float[Tensor, "height width 3"],
     prompt: str,
@@ -118,11 +121,13 @@ def complete_view(
         WeightsError: a network's file cannot be used.
         ValueError: the sizes do not fit the preset.
     """
+    # E.g. the first frame of any path, which is the image itself.
     if not bool(rendering.hole_mask.any()):
         progress("views", 1, 1)
         return rendering.colour.clone()
-    small = shrink_rendering(rendering, models.preset.output_scale)
-    generated = fill_holes(models, small, photo, prompt, seed=seed, progress=progress)
+    # 4D-ViSM works at native size, [T, H / s, W / s]; only holes are upsampled from it.
+    small = shrink_rendering(rendering, components.preset.output_scale)
+    generated = fill_holes(components, small, photo, prompt, seed=seed, progress=progress)
     finished = [
         composite(colour, covered, picture)
         for colour, covered, picture in zip(rendering.colour, ~rendering.hole_mask, generated, strict=True)
@@ -140,9 +145,12 @@ def shrink_rendering(rendering: Rendering, factor: int) -> Rendering:
     height, width = rendering.coverage.shape[1:]
     if height % factor or width % factor:
         raise ValueError(f"a rendering of {height} x {width} cannot be shrunk {factor} times")
+    # A cell is s x s pixels of the output: one pixel at native size.
     cells = "t (h a) (w b) ... -> t h w (a b) ..."
     covered = (~rendering.hole_mask).float()
+    # Known pixels per cell, 0 to s^2.
     total = rearrange(covered, cells, a=factor, b=factor).sum(-1)
+    # Sum of the known colours; divided by their number below.
     colour = rearrange(rendering.colour * covered[..., None], cells, a=factor, b=factor).sum(-2)
     depth_m = rearrange(
         rendering.depth_m.masked_fill(rendering.hole_mask, torch.inf), cells, a=factor, b=factor
@@ -165,7 +173,7 @@ def windows(frames: int, native: int) -> list[range]:
 
 @torch.inference_mode()
 def fill_holes(
-    models: Components,
+    components: Components,
     rendering: Rendering,
     photo: Float[Tensor, "photo_height photo_width 3"],
     prompt: str,
@@ -174,26 +182,34 @@ def fill_holes(
     progress: Progress = no_progress,
 ) -> Float[Tensor, "frames height width 3"]:
     """Generated frames at the native size, equal to the rendering where it is no hole."""
-    runs = windows(len(rendering.colour), models.preset.frames)
-    step = step_counter(progress, "views", models.preset.views.steps * len(runs))
+    runs = windows(len(rendering.colour), components.preset.frames)
+    step = step_counter(progress, "views", components.preset.views.steps * len(runs))
+    # 1 where the rendering knows the pixel: the mask that 4D-ViSM is conditioned on.
     covered = (~rendering.hole_mask).float()
-    if any(getattr(models.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+    if any(getattr(components.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+        # Codec and generator of this kind take holes filled from the background around them.
         video = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
     else:
+        # Released weights take black holes: in [-1, 1] `masked_video` makes them grey.
         video = rendering.colour * covered[..., None]
-    photo = rearrange(photo, "h w c -> 1 c h w").to(models.device, torch.float32) * 2 - 1
-    with models.free_after():
+    # [1, 3, H, W] in [-1, 1], for CLIP.
+    photo = rearrange(photo, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+    with components.free_after():
         for index, run in enumerate(runs):
             frames = list(run)
+            # The codec takes 4n + 1 frames: the last one is repeated.
             frames += frames[-1:] * (-(len(frames) - 1) % FRAME_STRIDE)
+            # A window without holes needs no network; its steps count as done.
             if not bool((covered[frames] == 0).any()):
-                for _ in range(models.preset.views.steps):
+                for _ in range(components.preset.views.steps):
                     step()
                 continue
+            # A seed per window: the result does not depend on which windows were skipped.
             generator = torch_generator("views", seed, index)
             made = _fill_window(
-                models, video[frames], covered[frames], photo, prompt, generator=generator, on_step=step
+                components, video[frames], covered[frames], photo, prompt, generator=generator, on_step=step
             )
+            # Known pixels are kept bit for bit; the generator only fills.
             mask = covered[run.start : run.stop, ..., None]
             video[run.start : run.stop] = mask * video[run.start : run.stop] + (1 - mask) * made[: len(run)]
             covered[run.stop - 1] = 1  # known to the next window
@@ -201,7 +217,7 @@ def fill_holes(
 
 
 def _fill_window(
-    models: Components,
+    components: Components,
     known: Float[Tensor, "frames height width 3"],
     coverage: Float[Tensor, "frames height width"],
     photo: Float[Tensor, "1 3 photo_height photo_width"],
@@ -211,32 +227,37 @@ def _fill_window(
     on_step: Callable[[], None],
 ) -> Float[Tensor, "frames height width 3"]:
     """What 4D-ViSM makes of 4n + 1 frames."""
-    rendering = rearrange(known, "t h w c -> 1 c t h w").to(models.device, models.dtype) * 2 - 1
-    mask = rearrange(coverage, "t h w -> 1 1 t h w").to(models.device, models.dtype)
-    text = models.encode_prompts(prompt, *uncond_prompts(models.preset.views))
-    conditional = _conditions(models, rendering, mask, photo, text, prompt=prompt)
+    # [1, 3, T, h, w] in [-1, 1] and [1, 1, T, h, w] in {0, 1}.
+    rendering = rearrange(known, "t h w c -> 1 c t h w").to(components.device, components.dtype) * 2 - 1
+    mask = rearrange(coverage, "t h w -> 1 1 t h w").to(components.device, components.dtype)
+    text = components.encode_prompts(prompt, *uncond_prompts(components.preset.views))
+    cond = _encode_conditions(components, rendering, mask, photo, text, prompt=prompt)
+    # Before the generator is loaded: at 14B both do not fit.
+    components.free(*ENCODERS)
     frames, height, width = coverage.shape
-    noise = standard_noise(
+    noise = standard_noise(  # [1, 16, f, h, w]
         *(1, LATENT_CHANNELS, latent_frames(frames), height // PIXEL_STRIDE, width // PIXEL_STRIDE),
         generator=generator,
         like=rendering,
     )
+    # 4D-ViSM is mostly sampled without guidance: the rendering says more than the prompt.
+    guided = components.preset.views.guidance != 1
     request = SamplingRequest(
-        settings=models.preset.views,
+        settings=components.preset.views,
         noise=noise,
-        conditional=conditional,
-        unconditional=lambda: replace(conditional, text=text.encode_text([NULL_PROMPT])),
+        cond=cond,
+        uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
         on_step=on_step,
     )
-    with models.on_device("vism"):
-        latents = sample_component(models, "vism", request)
-    with models.on_device("video_codec") as (codec,):
+    latents = components.sample("vism", request)
+    with components.on_device("video_codec") as (codec,):
         video = codec.decode_video(latents, rendering, mask)[0].float().cpu()
+    # From [-1, 1] back to RGB in [0, 1].
     return (rearrange(video, "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1)
 
 
-def _conditions(
-    models: Components,
+def _encode_conditions(
+    components: Components,
     rendering: Float[Tensor, "1 3 frames height width"],
     coverage: Float[Tensor, "1 1 frames height width"],
     photo: Float[Tensor, "1 3 photo_height photo_width"],
@@ -244,10 +265,10 @@ def _conditions(
     *,
     prompt: str,
 ) -> ViSMConditions:
-    """What 4D-ViSM is told. A function of its own: what it calls an encoder by would keep it in memory."""
-    with models.on_device("video_codec", "clip") as (codec, clip):
+    """Conditions of 4D-ViSM; the encoders are no longer referred to when it returns."""
+    with components.on_device("video_codec", "clip") as (codec, clip):
         return vism_conditions(
-            models.config("vism"),
+            components.config("vism"),
             codec,
             text,
             clip,
@@ -273,7 +294,9 @@ def composite(
         rearrange(generated, "h w c -> 1 c h w"), size=size, mode="bilinear", align_corners=False
     )
     mask = known.to(colour.dtype)[None, None]
+    # What the generated picture would have to be corrected by, known outside of holes only.
     difference = (rearrange(colour, "h w c -> 1 c h w") - picture) * mask
+    # Normalised convolution: the mean of the known differences around, fading where few are known.
     near = _blur(mask)
     carried = _blur(difference) / near.clamp(min=1e-6) * (2 * near).clamp(max=1)
     filled = rearrange((picture + carried).clamp(0, 1)[0], "c h w -> h w c")
@@ -282,6 +305,7 @@ def composite(
 
 def _blur(values: Float[Tensor, "1 channels height width"]) -> Float[Tensor, "1 channels height width"]:
     """Mean over a square, twice."""
+    # A box blurred by a box is a triangle: no visible edge where the seam ends.
     for _ in range(2):
         values = avg_pool2d(values, 2 * SEAM_PX + 1, stride=1, padding=SEAM_PX, count_include_pad=False)
     return values

@@ -1,1 +1,1 @@
-"""What a preset needs before anything of it is loaded: weights, memory, operations, time."""
+"""What a preset needs before anything of it is loaded: weights, memory and operations."""

@@ -1,4 +1,4 @@
-"""What it takes to make one item with a preset: memory by memory mode, and time by GPU."""
+"""Operations of one item with a preset, and bytes on the GPU and in host memory by memory mode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,34 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.framing import working_size
-from more4d.performance.config import MEMORY_MODES, Memory
-from more4d.performance.offload import WeightBytes, weight_bytes
+from more4d.performance.config import MEMORY_MODES
+from more4d.performance.offload import Memory, WeightBytes, weight_bytes
 from more4d.pipelines.component_files import drop_unused_motion_features
 from more4d.pipelines.components import ENCODERS, GENERATORS
 from more4d.pipelines.preset import Preset
-from more4d.planning.bounds import check_frames, check_sides
-from more4d.planning.components import planned_components
-from more4d.planning.costs import TokenGrid
-from more4d.planning.gpus import (
-    CODEC_SHARE,
-    CPU_CORE_FLOPS,
-    GPUS,
-    MEMORY_CLASSES,
-    TRANSFORMER_SHARE,
-    Gpu,
-)
-from more4d.planning.steps import Size, Step, Steps
+from more4d.planning.limits import GPU_MEMORIES, check_frames, check_sides
+from more4d.planning.steps import Size, Step, Steps, planned_components
 
-ABOUT = 1.05
-PHOTO = (3, 4)
-"""Height to width of the photo, where no size is given."""
+PHOTO_ASPECT = (3, 4)  # height to width of the photo where no size is given
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenGrid:
+    """The grid of tokens of a video: latent frames, and rows and columns of patches."""
+
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens of one frame."""
+        return self.rows * self.columns
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the video, without those of a reference image."""
+        return self.frames * self.tokens_per_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,7 @@ class ComponentPlan:
     """A network.
 
     Attributes:
+        part: the component, as in `preset.ComponentFiles`.
         weights_bytes: of all its weights in the preset's precision.
         weights: where they are, by memory mode.
     """
@@ -53,27 +61,27 @@ class ModePlan:
     """A memory mode.
 
     Attributes:
-        device_bytes: the most on a GPU in each step, in the order of the steps.
-        host_bytes: weights in host memory, at most, with the gaps of pinned memory.
-        seconds: of each step, by the name of the GPU.
-        fits: the name of GPUs whose memory is enough.
+        device_bytes: peak on a GPU in each step, in the order of the steps.
+        host_bytes: peak of weights in host memory, with the gaps of pinned memory.
+        onload_bytes: copied from host memory to the GPU in each step.
+        fits_gb: the sizes of GPU memory that are enough.
     """
 
     memory: Memory
     device_bytes: tuple[int, ...]
     host_bytes: int
-    seconds: Mapping[str, tuple[float, ...]]
-    fits: tuple[str, ...]
+    onload_bytes: tuple[int, ...]
+    fits_gb: tuple[int, ...]
 
     @property
     def peak_bytes(self) -> int:
-        """The most on a GPU."""
+        """Peak on a GPU over all steps."""
         return max(self.device_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferencePlan:
-    """What one item with one camera path takes.
+    """The plan of one item with one camera path.
 
     Attributes:
         grid: tokens of the generators.
@@ -93,26 +101,15 @@ class InferencePlan:
     steps: tuple[Step, ...]
     modes: tuple[ModePlan, ...]
 
-    @property
-    def cpu_seconds(self) -> dict[str, float] | None:
-        """Of each stage on one core of a CPU; None for presets that are not meant for one."""
-        if self.dtype != "float32":
-            return None
-        memory = self.modes[0].memory
-        flops = dict.fromkeys((step.stage for step in self.steps), 0)
-        for step in self.steps:
-            flops[step.stage] += step.needs[memory].flops
-        return {stage: count / CPU_CORE_FLOPS for stage, count in flops.items()}
-
-    def fastest(self, gpu: Gpu, limit_bytes: float = inf) -> ModePlan | None:
-        """The memory mode that takes least time of those that fit into a GPU; the first of about equals.
+    def first_fitting(self, class_gb: int, limit_bytes: float = inf) -> ModePlan | None:
+        """The first memory mode, in the order of `MEMORY_MODES`, that fits a GPU; earlier modes copy less.
 
         Args:
+            class_gb: the memory the GPU is sold with.
             limit_bytes: that may be used at most.
         """
-        fitting = [mode for mode in self.modes if gpu.name in mode.fits and mode.peak_bytes <= limit_bytes]
-        least = min((sum(mode.seconds[gpu.name]) for mode in fitting), default=0.0)
-        return next((mode for mode in fitting if sum(mode.seconds[gpu.name]) <= ABOUT * least), None)
+        fitting = (m for m in self.modes if class_gb in m.fits_gb and m.peak_bytes <= limit_bytes)
+        return next(fitting, None)
 
 
 def plan_inference(
@@ -130,7 +127,7 @@ def plan_inference(
         folder: where the preset's files lie; only those of presets of unknown sizes are looked at.
         frames: generated at once, 4n + 1; by default the preset's.
         size: height and width of what is generated; by default the preset's for a photo of 4:3.
-        gpus: how many GPUs share one sample's tokens; what they tell each other is not counted.
+        gpus: how many GPUs share one sample's tokens; communication is not counted.
         memories: modes to plan.
 
     Raises:
@@ -197,7 +194,7 @@ def checked_size(preset: Preset, frames: int | None, size: tuple[int, int] | Non
     frames = preset.frames if frames is None else frames
     check_frames(frames)
     if size is None:
-        height, width = working_size(*PHOTO, pixels=preset.pixels, multiple=preset.multiple)
+        height, width = working_size(*PHOTO_ASPECT, pixels=preset.pixels, multiple=preset.multiple)
     else:
         height, width = size
     check_sides(height, width)
@@ -212,7 +209,7 @@ def _mode(
     memory: Memory, steps: Sequence[Step], weights: Mapping[str, WeightBytes], preset: Preset, gpus: int
 ) -> ModePlan:
     device, host = [], 0
-    loaded: dict[str, None] = {}
+    loaded: dict[str, None] = {}  # an ordered set of the networks in memory
     stage = ""
     for step in steps:
         if step.stage != stage and not preset.keep_loaded:
@@ -223,32 +220,29 @@ def _mode(
         on_device = sum(
             weights[part].device_peak if part in step.parts else weights[part].device_idle for part in loaded
         )
+        # Ulysses context parallelism splits the tokens, hence activations, evenly; weights are on every GPU.
         share = gpus if step.is_sampling else 1
         device.append(on_device + step.held_bytes + step.needs[memory].peak_bytes // share)
         if not preset.keep_loaded:
             loaded = {part: None for part in loaded if part not in ENCODERS or part not in step.parts}
-    seconds = {gpu.name: tuple(_seconds(gpu, memory, step, weights, gpus) for step in steps) for gpu in GPUS}
     peak = max(device)
-    fits = tuple(gpu.name for gpu in GPUS if peak <= gpu.usable_bytes)
-    return ModePlan(memory=memory, device_bytes=tuple(device), host_bytes=host, seconds=seconds, fits=fits)
+    return ModePlan(
+        memory=memory,
+        device_bytes=tuple(device),
+        host_bytes=host,
+        onload_bytes=tuple(_onload_bytes(step, weights) for step in steps),
+        fits_gb=tuple(gpu.class_gb for gpu in GPU_MEMORIES if peak <= gpu.usable_bytes),
+    )
 
 
-def _seconds(gpu: Gpu, memory: Memory, step: Step, weights: Mapping[str, WeightBytes], gpus: int) -> float:
-    """Computing, and bringing weights: before it, or beside it where blocks travel."""
-    codec = step.name in {"conditions", "decoding"}
-    share = gpus if step.is_sampling else 1
-    computing = gpu.seconds(step.needs[memory].flops / share, CODEC_SHARE if codec else TRANSFORMER_SHARE)
-    if memory == "full":
-        return computing
-    at_work = [weights[part] for part in step.parts]
-    before = sum(each.onload_once for each in at_work) / gpu.from_ordinary_host
-    beside = step.calls * sum(each.onload_per_call for each in at_work) / gpu.from_host
-    return before + max(computing, beside)
+def _onload_bytes(step: Step, weights: Mapping[str, WeightBytes]) -> int:
+    """Bytes copied to the GPU in a step: once before it, and in every call where blocks are offloaded."""
+    return sum(weights[part].onload_once + step.calls * weights[part].onload_per_call for part in step.parts)
 
 
 def modes_by_memory_class(plan: InferencePlan) -> dict[int, tuple[Memory, ...]]:
     """The memory modes that fit, by the gigabytes that a GPU is sold with."""
     return {
-        gpu.class_gb: tuple(mode.memory for mode in plan.modes if gpu.name in mode.fits)
-        for gpu in MEMORY_CLASSES
+        gpu.class_gb: tuple(mode.memory for mode in plan.modes if gpu.class_gb in mode.fits_gb)
+        for gpu in GPU_MEMORIES
     }

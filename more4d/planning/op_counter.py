@@ -1,4 +1,4 @@
-"""What a piece of code needs: bytes of tensors alive at once, and floating-point operations.
+"""Counts the peak bytes of live tensors and the floating-point operations of a piece of code.
 
 Watching works on any tensors. On the meta device, where tensors have sizes and no content, it tells what a
 network of any size would need without its weights and in about a second.
@@ -24,7 +24,7 @@ aten = torch.ops.aten
 
 
 class OpCounter:
-    """What has been seen so far.
+    """The counts so far.
 
     Attributes:
         flops: operations: products of matrices, convolutions, attention; a multiply-add is two.
@@ -38,14 +38,14 @@ class OpCounter:
 
 @contextmanager
 def count_ops() -> Iterator[OpCounter]:
-    """Count what happens inside the block, in this thread and on the way back of its gradients."""
+    """Count inside the context, in this thread and in the backward passes it starts."""
     counter = OpCounter()
     with _fused_kernels(), _Operations(counter):
         yield counter
 
 
 def tensor_bytes(*values: Any) -> int:
-    """Bytes of all tensors in nested values; a storage that several share counts once."""
+    """Bytes of all tensors in nested values; a shared storage counts once."""
     storages = {id(leaf.untyped_storage()): leaf.untyped_storage().nbytes() for leaf in _tensors(values)}
     return sum(storages.values())
 
@@ -55,7 +55,7 @@ def _tensors(nested: Any) -> list[Tensor]:
 
 
 class _Operations(TorchDispatchMode):
-    """Adds what operations allocate, takes away what nothing refers to any more."""
+    """Adds the storage that operations allocate, and subtracts it when it is freed."""
 
     def __init__(self, counter: OpCounter) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        # In inference mode PyTorch hands over what is made of smaller operations, of which some allocate.
+        # In inference mode, composite operations arrive whole; they are decomposed to see their allocations.
         if func.namespace == "aten":
             with self:
                 parts = func.decompose(*args, **kwargs)
@@ -96,7 +96,7 @@ def _release(counter: OpCounter, size: int) -> None:
 
 
 def _flops(operation: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> int:
-    if operation is aten._scaled_dot_product_flash_attention_for_cpu:  # PyTorch's own table lacks it
+    if operation is aten._scaled_dot_product_flash_attention_for_cpu:  # missing in PyTorch's table
         return sdpa_flop_count(*(tensor.shape for tensor in args[:3]))
     count = flop_registry.get(operation)
     return count(*args, **kwargs, out_val=result) if count else 0
@@ -104,7 +104,7 @@ def _flops(operation: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) 
 
 @contextmanager
 def _fused_kernels() -> Iterator[None]:
-    """What GPUs have one kernel for, and the meta device would take apart.
+    """Operations that are one kernel on GPUs, but would be decomposed on the meta device.
 
     The functions themselves are exchanged: a mode for functions is not active where blocks are computed again
     on the way back.

@@ -1,32 +1,113 @@
-"""The steps of one item, as the pipeline takes them, and what each computes.
+"""The networks of a preset, and the steps of one item as the pipeline takes them, with what each computes.
 
-`image_to_tracks` and `tracks_to_video` say which networks are at work together; nothing else is on a GPU then
-but in memory mode full.
+Weights are not needed: the configurations of published networks are known, and those of other files are read
+from their headers. The networks of a step are those that `pipelines.tracks` and `pipelines.views` use in it;
+in all memory modes except full, no other network is on the GPU during the step.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from more4d.diffusion.sampler import SAMPLERS
+from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
+from more4d.networks.motion_perception import OmniMAEConfig
+from more4d.networks.strag import STraGConfig
+from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
+from more4d.networks.video_vae import WanVideoVaeConfig
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import PUBLISHED
 from more4d.performance.config import MEMORY_MODES, Memory
 from more4d.performance.offload import TILE_PX
-from more4d.pipelines.preset import Preset, Sampling
-from more4d.planning.codecs import CodecCosts, Cost, measure_cost
-from more4d.planning.components import PlannedComponent
-from more4d.planning.generator_costs import LatentSize, inference_cost
+from more4d.pipelines.component_files import inspect_component
+from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, Sampling, read_preset
+from more4d.planning.costs import META, CodecCosts, Cost, LatentSize, inference_cost, measure_cost
+from more4d.weights.registry import ROLES, init_empty
 
-NO_COST = Cost(flops=0, peak_bytes=0)
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedComponent:
+    """A network of a preset.
+
+    Attributes:
+        part: as in `preset.ComponentFiles`.
+        architecture: as in `networks.registry`.
+        config: of that kind.
+    """
+
+    part: str
+    architecture: str
+    config: Any
+
+    def network(self) -> nn.Module:
+        """The network on the meta device."""
+        return init_empty(self.architecture, self.config).to(META).eval()
+
+
+def _published(size: str, codec: WanTrajectoryVaeConfig) -> dict[str, tuple[str, Any]]:
+    return {
+        "text": ("umt5-text-encoder", PUBLISHED_TEXT),
+        "clip": ("clip-vision", ClipVisionConfig()),
+        "motion_features": ("omnimae", OmniMAEConfig()),
+        "trajectory_codec": ("wan-trajectory-vae", codec),
+        "strag": ("strag", STraGConfig(wan=PUBLISHED[f"strag-{size}"])),
+        "video_codec": ("wan-video-vae", WanVideoVaeConfig()),
+        "vism": ("vism", ViSMConfig(wan=PUBLISHED[f"inp-{size}"])),
+    }
+
+
+PUBLISHED_COMPONENTS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
+    "fun-1.3b": _published("1.3b", WanTrajectoryVaeConfig(adapters="closed")),
+    "fun-14b": _published("14b", WanTrajectoryVaeConfig(adapters="closed")),
+    "moge4d": _published("14b", WanTrajectoryVaeConfig()),
+}
+"""Architecture and configuration of the components whose weights the user provides."""
+
+
+def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedComponent]:
+    """The networks of a preset, in the order in which the pipeline loads them.
+
+    Of files that are here the headers are read. The sizes of those that a preset of this project names, and
+    that people fetch themselves, are known without.
+
+    Raises:
+        WeightsError: a file that is needed to know its size is missing or damaged.
+        ConfigError: the preset sets an option that a network does not have.
+    """
+    return {
+        part.name: _planned(part.name, preset, folder)
+        for part in fields(ComponentFiles)
+        if part.name in ROLES and preset.components.get(part.name) is not None
+    }
+
+
+def _planned(part: str, preset: Preset, folder: Path) -> PlannedComponent:
+    file = preset.components.get(part)
+    assert file is not None
+    path = folder / file.file
+    if not path.exists() and file == _shipped(part, preset.name):
+        architecture, config = PUBLISHED_COMPONENTS[preset.name][part]
+        return PlannedComponent(part=part, architecture=architecture, config=config)
+    found = inspect_component(preset, folder, part)
+    if found.problems:
+        raise found.error()
+    return PlannedComponent(part=part, architecture=found.architecture, config=found.config)
+
+
+def _shipped(part: str, name: str) -> ComponentFile | None:
+    """The configuration of a component in the bundled preset of that name, if it is known."""
+    return read_preset(name).components.get(part) if part in PUBLISHED_COMPONENTS.get(name, {}) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing that is done with some networks at work.
+    """One step of an item.
 
     Attributes:
         stage: "tracks" or "views"; the latter is done for every camera path.
@@ -46,13 +127,13 @@ class Step:
 
     @property
     def is_sampling(self) -> bool:
-        """Whether it is a generator's work."""
+        """Whether a generator runs in it."""
         return self.name == "sampling"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What is generated at once: frames of pictures of so many pixels."""
+    """Frames, height and width in pixels of a sample."""
 
     frames: int
     height: int
@@ -60,7 +141,7 @@ class Size:
 
     @property
     def latents(self) -> LatentSize:
-        """The same behind the codec."""
+        """The size of the latents."""
         return LatentSize(
             frames=latent_frames(self.frames),
             rows=self.height // PIXEL_STRIDE,
@@ -70,7 +151,7 @@ class Size:
 
 @dataclass
 class Steps:
-    """Runs every kind of work once, without content."""
+    """Measures every step once, on the meta device."""
 
     parts: Mapping[str, PlannedComponent]
     preset: Preset
@@ -84,7 +165,7 @@ class Steps:
         self._codecs = CodecCosts(size=self.size.latents, dtype=self.dtype)
 
     def all(self) -> list[Step]:
-        """In the order of the pipeline, for one item with one camera path."""
+        """The steps of one item with one camera path, in order."""
         return [
             self._prompts(),
             self._conditions("tracks", "trajectory_codec", pictures=2),
@@ -96,7 +177,7 @@ class Steps:
         ]
 
     def _prompts(self) -> Step:
-        """The prompt, and nothing, which guidance compares with; both are remembered for the views."""
+        """The prompt and, for guidance, the empty prompt; both are kept for the views."""
         guided = any(settings.guidance != 1 for settings in (self.preset.tracks, self.preset.views))
         count, text = 1 + guided, self.networks["text"]
 
@@ -125,7 +206,7 @@ class Steps:
         return self._step(stage, "conditions", (codec, *beside), need)
 
     def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
-        """Latents from noise: one pass per call of the sampler, and another where guidance compares."""
+        """Sampling: one pass per call of the sampler, and a second one with guidance."""
         calls = SAMPLERS[settings.sampler].calls(settings.steps)
         guided = 0 if settings.guidance == 1 else ceil(round(calls * (1 - settings.guidance_skip), 6))
         config, at_once = self.parts[part].config, guided and settings.batched_cfg
@@ -153,7 +234,7 @@ class Steps:
         calls: int = 1,
         held_bytes: int = 0,
     ) -> Step:
-        """A step; the photo and its depth, or the rendering and what it covers, are there all along."""
+        """A step; photo and depth, or rendering and coverage, are in memory all the time."""
         pictures = self.size.frames if stage == "views" else 1
         always = 4 * pictures * self.size.height * self.size.width * self.dtype.itemsize
         return Step(

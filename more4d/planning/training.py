@@ -1,8 +1,8 @@
-"""What it takes to train a generator: memory per GPU by how the work is shared, and time per step.
+"""Memory per GPU and operations per step of the training of a generator, by method of data parallelism.
 
-Bytes per trained number are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054); what is
-alive in a step is found by taking one without content; DeepSpeed's buffers are as large as its configuration
-files in `config/` allow.
+Bytes per trained parameter are those of mixed-precision training with AdamW (ZeRO, arXiv 1910.02054).
+Activations are counted in one step on tensors without data. DeepSpeed's buffers have the largest size that
+its configuration files in `config/` allow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,7 @@ import torch
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines.components import GENERATORS
 from more4d.pipelines.preset import Preset
-from more4d.planning.components import PlannedComponent, planned_components
-from more4d.planning.generator_costs import (
+from more4d.planning.costs import (
     GeneratorConfig,
     PassCost,
     Precision,
@@ -25,34 +24,33 @@ from more4d.planning.generator_costs import (
     parameters_of,
     training_cost,
 )
-from more4d.planning.gpus import GPUS, MEMORY_CLASSES, TRANSFORMER_SHARE
 from more4d.planning.inference import checked_size
-from more4d.planning.steps import Size
-from more4d.weights.lora.adapters import LoraOptions, add_lora
+from more4d.planning.limits import GPU_MEMORIES
+from more4d.planning.steps import PlannedComponent, Size, planned_components
+from more4d.weights.lora.train import LoraOptions, add_lora
 
 Method = Literal["plain", "zero-2", "zero-3", "zero-3-offload"]
 
 METHODS: tuple[Method, ...] = ("plain", "zero-2", "zero-3", "zero-3-offload")
+# A step costs as much as four forward passes: one, the backward pass as much as two, and one recomputed by
+# gradient checkpointing.
 PASSES = 4
-"""Forward passes that a step is worth: one, two on the way back, and one to compute blocks again."""
 FLOAT, HALF = 4, 2
 MASTER_AND_MOMENTS = 3 * FLOAT
-BUCKET_NUMBERS = 500_000_000
-"""Of `reduce_bucket_size`; while one is exchanged the next is filled."""
-LIVE_NUMBERS = 1_000_000_000
-"""Of `stage3_max_live_parameters`."""
+BUCKET_NUMBERS = 500_000_000  # `reduce_bucket_size`; while one is exchanged the next is filled
+LIVE_NUMBERS = 1_000_000_000  # `stage3_max_live_parameters`
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodPlan:
-    """One way to share the work. All bytes are per GPU, but for `host_bytes`, which are per process.
+    """Memory of one method. All bytes are per GPU, except `host_bytes`, which are per process.
 
     Attributes:
-        weights_bytes: what the forward pass computes with, with what is frozen.
+        weights_bytes: weights of the forward pass, frozen ones included.
         buffers_bytes: of DeepSpeed.
         activation_bytes: without gradient checkpointing, of one sample; with copies that autocast makes.
         checkpointed_bytes: the same with gradient checkpointing.
-        encoder_bytes: frozen encoders, which a latent cache (`more4d data cache`) does without.
+        encoder_bytes: frozen encoders, not needed with a latent cache (`more4d data cache`).
         host_bytes: in host memory.
     """
 
@@ -69,38 +67,37 @@ class MethodPlan:
 
     @property
     def state_bytes(self) -> int:
-        """All but activations and encoders."""
+        """All except activations and encoders."""
         return self.weights_bytes + self.gradient_bytes + self.optimiser_bytes + self.buffers_bytes
 
     @property
     def least_bytes(self) -> int:
-        """From a latent cache, with gradient checkpointing."""
+        """With a latent cache and gradient checkpointing."""
         return self.state_bytes + self.checkpointed_bytes
 
     @property
     def most_bytes(self) -> int:
-        """With encoders beside, and every activation kept."""
+        """With the encoders loaded and all activations stored."""
         return self.state_bytes + self.activation_bytes + self.encoder_bytes
 
     @property
     def fits_gb(self) -> tuple[int, ...]:
-        """Gigabytes of GPUs that are enough from a latent cache with gradient checkpointing."""
-        return tuple(gpu.class_gb for gpu in MEMORY_CLASSES if self.least_bytes <= gpu.usable_bytes)
+        """Sizes in GB of the GPUs that `least_bytes` fits."""
+        return tuple(gpu.class_gb for gpu in GPU_MEMORIES if self.least_bytes <= gpu.usable_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPlan:
-    """A generator's training.
+    """The training of a generator.
 
     Attributes:
-        seconds: of a step per sample, with gradient checkpointing, all weights, by the name of the GPU.
+        flops: of a step per sample, with gradient checkpointing and all weights trained.
     """
 
     part: str
     parameters: int
     lora_parameters: int
     flops: int
-    seconds: Mapping[str, float]
     methods: tuple[MethodPlan, ...]
 
 
@@ -129,7 +126,7 @@ def plan_training(
 
     Args:
         gpus: processes that share the work, one GPU each.
-        lora_rank: of the low-rank updates that are planned beside all weights.
+        lora_rank: of the LoRA that is planned besides training all weights.
 
     Raises:
         ConfigError: a size or the rank is impossible.
@@ -151,7 +148,7 @@ def plan_training(
 
 @dataclass(frozen=True, kw_only=True)
 class _Sharing:
-    """Who does what."""
+    """The plan of one method."""
 
     size: Size
     gpus: int
@@ -160,7 +157,7 @@ class _Sharing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    """What is trained, and what a step of it needs, by precision and whether it is checkpointed."""
+    """Trained parameters, and the cost of a step by precision and gradient checkpointing."""
 
     lora_rank: int | None
     total: int
@@ -183,7 +180,6 @@ def _trained(
         parameters=whole.total,
         lora_parameters=recipes[1].trained,
         flops=flops,
-        seconds={gpu.name: gpu.seconds(flops, TRANSFORMER_SHARE) for gpu in GPUS},
         methods=tuple(
             _method(method, recipe, encoders, sharing.gpus)
             for recipe in recipes

@@ -32,9 +32,9 @@ from more4d.training.loading import (
     with_preset_files,
 )
 from more4d.training.task import NOISE_LEVELS, Task, mean_per_sample, noise_levels
-from more4d.weights.lora.adapters import LoraOptions, add_lora, trained_lora
-from more4d.weights.lora.writing import write_lora
-from more4d.weights.network_files import save_network
+from more4d.weights.lora.io import write_lora
+from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
+from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,9 @@ from more4d.files.fingerprint import content_name
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.text_grounding import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
-from more4d.weights.inspect import open_network, recognise, unusable_error
+from more4d.weights.load import inspect, load
+from more4d.weights.lora.io import read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import read_lora
-from more4d.weights.network_files import load_network
-from more4d.weights.registry import BUILDERS
 
 TEXT_GROUNDING_ARCHITECTURE = "prompt-reader"
 
@@ -88,9 +86,9 @@ def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = (
         WeightsError: its file is missing, truncated or of another network.
         ConfigError: an option names no field of its configuration.
     """
-    network = open_network(path_of(file), role=role, options=_options(file))
+    network = load(inspect(path_of(file), role=role, options=_options(file)))
     if loras:
-        merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras], keep="nothing")
+        merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras])
     return network
 
 
@@ -100,7 +98,7 @@ def open_text_grounding(path: Path) -> TextGrounding:
     Raises:
         WeightsError: the file is missing, truncated or of another network, or its 4D-STraG has no such head.
     """
-    network = load_network(path, {kind: BUILDERS[kind] for kind in (TEXT_GROUNDING_ARCHITECTURE, "strag")})
+    network = load(inspect(path, architecture=(TEXT_GROUNDING_ARCHITECTURE, "strag")))
     reader = network if isinstance(network, TextGrounding) else network.reader
     if reader is None:
         raise WeightsError(
@@ -116,9 +114,9 @@ def network_config(file: NetworkFile, role: str) -> Any:
         WeightsError: its file is missing, truncated or of another network.
         ConfigError: an option names no field of its configuration.
     """
-    found = recognise(path_of(file), role=role, options=_options(file))
+    found = inspect(path_of(file), role=role, options=_options(file))
     if found.problems:
-        raise unusable_error(path_of(file), found)
+        raise found.error()
     return found.config
 
 

@@ -11,8 +11,8 @@ from more4d.foundation.errors import ConfigError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines import preset as presets
 from more4d.pipelines.cameras import parse_cameras
-from more4d.pipelines.component_files import drop_unused_motion_features
-from more4d.pipelines.components import Components, Lora
+from more4d.pipelines.component_files import Lora, drop_unused_motion_features
+from more4d.pipelines.components import Components
 from more4d.pipelines.preset import ComponentFiles, find_preset, with_component
 from more4d.runs.item import run_job
 from more4d.runs.job import Job, check, check_files

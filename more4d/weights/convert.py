@@ -2,7 +2,7 @@
 
 Names are those of WanTransformer3DModel, AutoencoderKLWan, UMT5EncoderModel and CLIPVisionModel. What these
 do not have (motion perception, adapters, statistics of trajectories) keeps our names beside them, and
-`config.json` says under "more4d" which network it is, so that it comes back bit for bit.
+`config.json` has under "more4d" which network it is, so that it comes back bit for bit.
 """
 
 import json
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from more4d.files.atomic import write_bytes
 from more4d.files.checkpoint_headers import INDEX_SUFFIX
-from more4d.files.network_file import write_tensors
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import WeightsError
 from more4d.networks.wan_config import WanConfig
-from more4d.weights.inspect import inspect_checkpoint, unusable_error
-from more4d.weights.layouts.diffusers_names import LIBRARY_LAYOUTS, MORE4D_KEY
-from more4d.weights.load import init_empty, tensor_readers
-from more4d.weights.network_files import named_tensors
+from more4d.weights.layouts.more4d_format import LIBRARY_LAYOUTS, MORE4D_KEY
+from more4d.weights.load import inspect, tensor_readers
+from more4d.weights.registry import init_empty, named_tensors
+from more4d.weights.state import write_tensors
 
 SHARD_BYTES = 5_000_000_000
 CONFIG = "config.json"
@@ -38,7 +37,7 @@ def convert(
 ) -> list[Path]:
     """Write what `source` holds, in any layout that is known, in the precision it has.
 
-    One shard is in memory at a time. For the arguments see `layouts.recognise`.
+    One shard is in memory at a time. For the arguments see `load.inspect`.
 
     Returns:
         The files that were written.
@@ -48,25 +47,26 @@ def convert(
         ConfigError: an option names no field of the network's configuration, or its value is impossible.
         InputError: the folder cannot be written to.
     """
-    info, plan, headers = inspect_checkpoint(source, role=role, options=options)
-    if info.problems or plan is None:
-        raise unusable_error(source, info)
-    if info.architecture not in LIBRARY_LAYOUTS:
+    checkpoint = inspect(source, role=role, options=options)
+    architecture, plan, headers = checkpoint.architecture, checkpoint.plan, checkpoint.headers
+    if checkpoint.problems or plan is None:
+        raise checkpoint.error()
+    if architecture not in LIBRARY_LAYOUTS:
         raise WeightsError(
-            f"{source} holds a network of kind {info.architecture}, for which no library has a layout "
+            f"{source} holds a network of kind {architecture}, for which no library has a layout "
             f"(there is one for {', '.join(LIBRARY_LAYOUTS)}); it is used as it is"
         )
-    network = init_empty(info.architecture, info.config)
+    network = init_empty(architecture, checkpoint.config)
     with headers.open() as read:
         tensors = tensor_readers(network, plan, read)
         sizes = {
-            name: headers.shapes[plan.sources[name].name].element_size() * tensor.numel()
+            name: headers.shapes[plan.sources[name]].element_size() * tensor.numel()
             if name in plan.sources
             else tensor.nbytes
             for name, tensor in named_tensors(network).items()
         }
         try:
-            return _write(folder, network, info.architecture, tensors, sizes=sizes, shard_bytes=shard_bytes)
+            return _write(folder, network, architecture, tensors, sizes=sizes, shard_bytes=shard_bytes)
         except ValueError as error:
             raise WeightsError(f"{source} cannot be converted: {error}") from error
 
@@ -169,7 +169,7 @@ DESCRIPTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "umt5-text-encoder": lambda network: _transformers(network.encoder, "UMT5EncoderModel"),
     "clip-vision": lambda network: _transformers(network.vision, "CLIPVisionModel"),
 }
-"""What `config.json` says, by kind."""
+"""Content of `config.json`, by architecture."""
 
 
 def _transformers(model: nn.Module, name: str) -> dict[str, Any]:

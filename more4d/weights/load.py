@@ -1,114 +1,176 @@
-"""Networks built without memory and filled tensor by tensor: there is never more than one copy of them.
+"""Files of weights to networks, in two calls: `inspect` reads headers, `load` fills a network strictly.
 
-A plan says of every tensor of a network where it comes from: a name in a file (perhaps reshaped), a constant,
-or a new module that no file knows. It is checked against shapes before anything is read.
+What a file should hold comes from the network's configuration, never from the file. A network is built
+without memory and filled tensor by tensor, so that there is never more than one copy of its weights.
 """
 
+import json
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from more4d.foundation.config import to_mapping
+from more4d.files.checkpoint_headers import CheckpointHeaders, read_headers
+from more4d.files.problems import Problem, error_summary, plural
+from more4d.files.problems import ProblemCode as Code
+from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.foundation.seeding import derive_seed
 from more4d.networks.precision import fp32_parameters, parameter_dtype
-from more4d.weights.network_files import named_tensors
-from more4d.weights.registry import BUILDERS
+from more4d.weights.registry import (
+    ARCHITECTURES,
+    ROLES,
+    CheckpointSource,
+    LayoutMatch,
+    LoadPlan,
+    compare,
+    expected_tensors,
+    init_empty,
+    layouts,
+    named_tensors,
+)
 
-MAX_NAMES_SHOWN = 3
-_init_lock = threading.RLock()
+UNKNOWN = "unknown"
+OTHER_FILE = "fetch it again, or give the right file"  # damaged, or of another network: the names fit both
+BYTE_TOKENIZER = "byte"  # the tokenizer that needs no files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What weights are, from their headers.
+
+    Attributes:
+        path: the file, the index of shards, or the folder.
+        layout: whose names the tensors have: "more4d", "wan-fun-control", "wan-vae", ... or "unknown".
+        architecture: of the network, a key of `registry.ARCHITECTURES`, or "lora"; "" for none.
+        config: of the network; None where it cannot be known.
+        about: one line for people.
+        parameters: numbers in the file.
+        bytes: of all its files.
+        precision: types of its numbers, the most common first.
+        new: names of modules that the network has and the file has not; they start without any effect.
+        missing, unexpected: names of tensors that should be in the file, or should not.
+        problems: why it cannot be used, the most telling first; () if it can.
+        notes: how it was made, as its header says.
+        untrained: whether it fits 4D-STraG, and has never been trained to move points.
+        headers: where the tensors are.
+        plan: which tensor of the network each of them is; None for what is no network.
+    """
+
+    path: Path
+    layout: str = UNKNOWN
+    architecture: str = ""
+    config: Any = None
+    about: str = ""
+    parameters: int = 0
+    bytes: int = 0
+    precision: str = ""
+    new: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    untrained: bool = False
+    headers: CheckpointHeaders = field(default_factory=CheckpointHeaders, repr=False)
+    plan: LoadPlan | None = field(default=None, repr=False)
+
+    def error(self) -> WeightsError:
+        """Why it cannot be used, in one line."""
+        if not self.problems:
+            return WeightsError(
+                f"{self.path} holds a {self.architecture} ({self.about}), which is no network to open here; "
+                "give the file of one"
+            )
+        more = len(self.problems) - 1
+        rest = f" (and {plural(more, 'more finding')})" if more else ""
+        return WeightsError(self.problems[0].line(self.path) + rest)
 
 
 class NotFiniteError(ValueError):
     """A tensor holds numbers with which a network computes nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TensorSource:
-    """A tensor of a file, and what has to be done to its shape."""
-
-    name: str
-    transform: Callable[[Tensor], Tensor] | None = None
-
-    def apply(self, tensor: Tensor) -> Tensor:
-        """The tensor in the network's shape."""
-        return tensor if self.transform is None else self.transform(tensor)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadPlan:
-    """Where all tensors of a network come from.
-
-    Attributes:
-        sources: by name in the network.
-        constants: by name in the network, of what is not in the file.
-        new: by the name of a module in the network, what makes a new one; its values are always the same.
-        checks: by name in the file, what tells why a tensor's values cannot be right, or None. The file must
-            hold these tensors, whether the network has them or not.
-        ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
-    """
-
-    sources: Mapping[str, TensorSource]
-    constants: Mapping[str, Tensor] = field(default_factory=dict)
-    new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
-    checks: Mapping[str, Callable[[Tensor], str | None]] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-
-    def is_new(self, name: str) -> bool:
-        """Whether a tensor of the network belongs to a new module."""
-        return any(name.startswith(f"{module}.") for module in self.new)
-
-
-def init_empty(architecture: str, config: Any) -> nn.Module:
-    """The network of a kind and configuration, its parameters on the meta device, its buffers real.
-
-    Raises:
-        ConfigError: the configuration is impossible.
-    """
-    with _parameters_on_meta():
-        return BUILDERS[architecture](to_mapping(config))
-
-
-def mismatches(network: nn.Module, plan: LoadPlan, shapes: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """What a file lacks, has too much or has in another shape, each in one line; () if it fits.
+def inspect(
+    path: Path,
+    *,
+    role: str | None = None,
+    architecture: str | Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """What a file, an index of shards or a folder holds, from headers alone; faults are in its `problems`.
 
     Args:
-        network: as `init_empty` builds it.
-        shapes: tensors of the file by name; their values are not looked at.
+        role: component of a preset that it shall be, a key of `registry.ROLES`; some files can be several.
+        architecture: that it must have, or several that it may have; by default those of the role.
+        options: fields of the network's configuration that the user sets, such as {"depth_style": "linear"}.
+
+    Raises:
+        WeightsError: there is nothing at `path`, a folder holds no one set of weights, or the `config.json`
+            beside it is damaged.
+        ConfigError: an option names no field of the network's configuration, or its value is impossible.
     """
-    targets, problems = named_tensors(network), []
-    known = {source.name for name, source in plan.sources.items() if name in targets}
-    prefixes = tuple(name for name in plan.ignored if name.endswith("."))
-    needed_names = dict.fromkeys([*(source.name for source in plan.sources.values()), *plan.checks])
-    missing = [name for name in needed_names if name not in shapes]
-    missing += _unmapped(network, targets, plan)
-    unexpected = [
-        name
-        for name in shapes
-        if name not in known and name not in plan.ignored and not (prefixes and name.startswith(prefixes))
-    ]
-    if missing:
-        problems.append(f"{list_names('tensor', missing)} missing")
-    if unexpected:
-        problems.append(f"{list_names('tensor', unexpected)} not expected")
-    problems += _wrong_dtypes(targets, plan, shapes)
-    misshapen = {}
-    for name, source in plan.sources.items():
-        if name in targets and source.name in shapes:
-            needed, stored = targets[name].shape, shapes[source.name]
-            if _transformed_shape(source, stored) != needed:
-                misshapen[source.name] = f"has shape {list(stored.shape)}, the network needs {list(needed)}"
-    if misshapen:
-        first = next(iter(misshapen))
-        rest = f"; so have {len(misshapen) - 1} more" if len(misshapen) > 1 else ""
-        problems.append(f"tensor '{first}' {misshapen[first]}{rest}")
-    return tuple(problems)
+    if role is not None and role not in ROLES:
+        raise ConfigError(f"there is no role '{role}'; known: {', '.join(ROLES)}")
+    wanted = (architecture,) if isinstance(architecture, str) else tuple(architecture or ROLES.get(role, ()))
+    source = CheckpointSource(
+        path=path, headers=_read(path), sibling_config=read_sibling_config(path), role=role
+    )
+    match, untrained = _match(source)
+    found = Checkpoint(
+        path=path,
+        layout=match.layout,
+        architecture=match.architecture,
+        config=match.config,
+        about=match.about,
+        parameters=source.headers.parameters,
+        bytes=source.headers.bytes,
+        precision=source.headers.precision,
+        notes=match.notes or source.headers.metadata,
+        untrained=untrained,
+        headers=source.headers,
+    )
+    if wanted and match.architecture and match.architecture not in wanted:
+        text = f"holds a '{match.architecture}' ({match.about}), and {role or 'this'} needs a "
+        other = Problem(Code.WRONG_ARCHITECTURE, f"{text}{' or '.join(wanted)}; give another file")
+        return replace(found, problems=(other, *source.headers.problems))
+    if options:
+        match, _ = _match(replace(source, options=options))
+    return _compared(replace(found, config=match.config, about=match.about), match)
+
+
+def load(
+    checkpoint: Checkpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = torch.float32,
+) -> Any:
+    """The network of a checkpoint in evaluation mode, filled strictly, one tensor at a time.
+
+    Args:
+        dtype: precision of its parameters; None keeps what is stored. Latent statistics are always float32.
+
+    Raises:
+        WeightsError: it has problems, is no network, or holds numbers that are not finite.
+    """
+    plan = checkpoint.plan
+    if checkpoint.problems or plan is None:
+        raise checkpoint.error()
+    _check_tokenizer(checkpoint.path, checkpoint.config)
+    network = init_empty(checkpoint.architecture, checkpoint.config)
+    with checkpoint.headers.open() as read:
+        for name, check in plan.checks.items():
+            problem = check(read(name))
+            if problem is not None:
+                raise replace(checkpoint, problems=(Problem(Code.WRONG_ARCHITECTURE, problem),)).error()
+        try:
+            return load_into(network, plan, read, device=device, dtype=dtype)
+        except NotFiniteError as error:
+            damaged = Problem(Code.NOT_FINITE, f"{error}; fetch it again")
+            raise replace(checkpoint, problems=(damaged,)).error() from error
 
 
 @torch.no_grad()
@@ -123,9 +185,9 @@ def load_into(
     """Give a network without memory its tensors, one after the other.
 
     Args:
-        network: as `init_empty` builds it; it must fit, see `mismatches`.
+        network: as `init_empty` builds it; the plan must fit, see `compare`.
         read: tensors of the file by name, on the CPU.
-        dtype: precision of floating-point parameters, but of those that are kept exact; None keeps what is
+        dtype: precision of floating-point parameters, but of those that keep float32; None keeps what is
             stored.
 
     Returns:
@@ -134,14 +196,16 @@ def load_into(
     Raises:
         NotFiniteError: a tensor holds numbers that are not finite, or are too large for `dtype`.
     """
-    shared, targets = _names_by_id(network), named_tensors(network)
+    aliases, targets = _names_by_id(network), named_tensors(network)
     fp32_ids = fp32_parameters(network)
     for name, value in tensor_readers(network, plan, read).items():
-        stored = plan.sources[name].name if name in plan.sources else name
-        wanted = dtype and parameter_dtype(dtype, keep_fp32=id(targets[name]) in fp32_ids)
-        _assign(
-            network, stored, shared[id(targets[name])], value(), targets[name], device=device, dtype=wanted
-        )
+        target = targets[name]
+        wanted = dtype and parameter_dtype(dtype, keep_fp32=id(target) in fp32_ids)
+        filled = _filled(plan.sources.get(name, name), value(), target, device=device, dtype=wanted)
+        if filled is not target:
+            for alias in aliases[id(target)]:  # a tied tensor has several
+                module, _, leaf = alias.rpartition(".")
+                network.get_submodule(module)._parameters[leaf] = filled
     if dtype is not None:
         _cast_buffers(network, dtype)
     return network.to(device).eval()
@@ -150,26 +214,102 @@ def load_into(
 def tensor_readers(
     network: nn.Module, plan: LoadPlan, read: Callable[[str], Tensor]
 ) -> dict[str, Callable[[], Tensor]]:
-    """What makes or reads every tensor of a network, by name in the network's order, each when it is called.
-
-    For the arguments see `load_into`.
-    """
-    made: dict[str, Callable[[], Tensor]] = {}
+    """What makes or reads each tensor of a network when it is called, by name in the network's order."""
+    readers: dict[str, Callable[[], Tensor]] = {}
     for name, target in named_tensors(network).items():
         if name in plan.sources:
-            made[name] = partial(_read, plan.sources[name], read)
+            readers[name] = partial(lambda name: plan.apply(name, read(plan.sources[name])), name)
         elif name in plan.constants:
-            made[name] = partial(plan.constants.__getitem__, name)
-        elif plan.is_new(name):
-            module = next(module for module in plan.new if name.startswith(f"{module}."))
-            made[name] = partial(_new_tensor, plan.new[module], module, name.removeprefix(f"{module}."))
+            readers[name] = partial(plan.constants.__getitem__, name)
+        elif module := plan.new_module(name):
+            readers[name] = partial(_new_tensor, plan.new[module], module, name.removeprefix(f"{module}."))
         else:
-            made[name] = target.detach  # a buffer that the file does not have
-    return made
+            readers[name] = target.detach  # a buffer that the file does not have
+    return readers
 
 
-def _read(source: TensorSource, read: Callable[[str], Tensor]) -> Tensor:
-    return source.apply(read(source.name))
+def read_sibling_config(path: Path) -> dict[str, Any]:
+    """The `config.json` in the folder of weights; {} if there is none.
+
+    Raises:
+        WeightsError: it cannot be read, or holds no settings.
+    """
+    config_path = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        content = json.loads(config_path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{config_path} cannot be read ({error_summary(error)}); fetch it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{config_path} is no table of settings; fetch it again")
+    return content
+
+
+def _read(path: Path) -> CheckpointHeaders:
+    if path.is_dir():
+        for layout in layouts():
+            if layout.read_folder is not None and (headers := layout.read_folder(path)):
+                return headers
+    return read_headers(path)
+
+
+def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
+    """The first layout that knows the names, and whether its network is untrained."""
+    for layout in layouts():
+        try:
+            match = layout.match(source)
+        except IndexError:  # layouts read sizes off the axes of a few tensors
+            text = "has the names of a known network, and tensors of too few axes to tell its sizes"
+            problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
+            return _unknown(problem), False
+        if match is not None:
+            return match, match.layout in layout.untrained
+    text = "holds tensors of no network that is known here; docs/weights.md lists the files that are"
+    problem = Problem(Code.UNKNOWN_LAYOUT, text)
+    return _unknown() if source.headers.problems else _unknown(problem), False
+
+
+def _unknown(*problems: Problem) -> LayoutMatch:
+    return LayoutMatch(layout=UNKNOWN, about="not recognised", problems=problems)
+
+
+def _compared(found: Checkpoint, match: LayoutMatch) -> Checkpoint:
+    """With the tensors held against those of the network that the configuration describes."""
+    missing: list[str] = []
+    unexpected: list[str] = []
+    problems = [*found.headers.problems, *match.problems]
+    if match.plan is not None and match.config is not None:
+        try:
+            targets, parameters = expected_tensors(match.architecture, match.config)
+            missing, unexpected, misfits = compare(targets, parameters, match.plan, found.headers.shapes)
+            problems += [replace(problem, text=f"{problem.text}; {OTHER_FILE}") for problem in misfits]
+        except ConfigError as error:
+            text = f"describes an impossible network ({error}); {OTHER_FILE}"
+            problems.append(Problem(Code.CONFIG, text))
+    if match.undetermined is not None and not problems:
+        problems.append(match.undetermined)
+    return replace(
+        found,
+        config=match.config if match.undetermined is None else None,
+        plan=match.plan,
+        new=tuple(match.plan.new) if match.plan else (),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        problems=tuple(problems),
+    )
+
+
+def _check_tokenizer(path: Path, config: Any) -> None:
+    """Before gigabytes are read, not when the first prompt comes."""
+    tokenizer = getattr(config, "tokenizer", BYTE_TOKENIZER)
+    if tokenizer != BYTE_TOKENIZER and not Path(tokenizer).is_dir():
+        raise WeightsError(
+            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to"
+            " get it"
+        )
 
 
 def _new_tensor(make: Callable[[], nn.Module], module: str, name: str) -> Tensor:
@@ -179,83 +319,35 @@ def _new_tensor(make: Callable[[], nn.Module], module: str, name: str) -> Tensor
         return make().state_dict()[name]
 
 
-def list_names(what: str, names: Sequence[str]) -> str:
-    """The first names and how many come after, with the verb: "tensors 'a', 'b', 'c' and 4 more are"."""
-    quoted = [f"'{name}'" for name in names[:MAX_NAMES_SHOWN]]
-    if len(names) == 1:
-        return f"{what} {quoted[0]} is"
-    if len(names) > MAX_NAMES_SHOWN:
-        quoted.append(f"{len(names) - MAX_NAMES_SHOWN} more")
-    return f"{what}s {', '.join(quoted[:-1])} and {quoted[-1]} are"
-
-
-def _wrong_dtypes(
-    targets: Mapping[str, Tensor], plan: LoadPlan, shapes: Mapping[str, Tensor]
-) -> tuple[str, ...]:
-    """Whole numbers, truth values or complex numbers in place of floating-point ones."""
-    wrong = {
-        source.name: shapes[source.name].dtype
-        for name, source in plan.sources.items()
-        if name in targets and source.name in shapes
-        if targets[name].is_floating_point() and not shapes[source.name].is_floating_point()
-    }
-    if not wrong:
-        return ()
-    kind = str(next(iter(wrong.values()))).removeprefix("torch.")
-    return (f"{list_names('tensor', list(wrong))} of type {kind}, the network needs floating-point numbers",)
-
-
-def _transformed_shape(source: TensorSource, stored: Tensor) -> torch.Size | None:
-    try:
-        return source.apply(stored.to("meta")).shape
-    except (RuntimeError, IndexError, ValueError):
-        return None
-
-
-def _unmapped(network: nn.Module, targets: Mapping[str, Tensor], plan: LoadPlan) -> list[str]:
-    """Parameters that a file should hold and does not even name, where its names are made into ours."""
-    parameters = {name for name, _ in network.named_parameters()}
-    return [
-        name
-        for name in targets
-        if name in parameters
-        and name not in plan.sources
-        and name not in plan.constants
-        and not plan.is_new(name)
-    ]
-
-
 def _names_by_id(network: nn.Module) -> dict[int, list[str]]:
-    """Names by identity of the tensor: a tied one has several."""
-    places: dict[int, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
-        places.setdefault(id(tensor), []).append(name)
-    return places
+        names.setdefault(id(tensor), []).append(name)
+    return names
 
 
-def _assign(
-    network: nn.Module,
-    stored: str,
-    names: Sequence[str],
+def _filled(
+    stored_name: str,
     value: Tensor,
     target: Tensor,
     *,
     device: str | torch.device,
     dtype: torch.dtype | None,
-) -> None:
+) -> Tensor:
+    """A parameter that holds `value`, in the memory format of `target`; buffers are filled in place."""
     if not isinstance(target, nn.Parameter):
-        _check_finite(stored, value)
-        target.copy_(value)
-        return
+        _check_finite(stored_name, value)
+        return target.copy_(value)
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
     kept = value.to(device=device, dtype=wanted)
-    _check_finite(stored, kept)
-    if kept.untyped_storage().nbytes() != kept.nbytes:
+    _check_finite(stored_name, kept)
+    if kept.stride() != target.stride():  # for example channels_last, which changes how convolutions round
+        kept = torch.empty_strided(target.shape, target.stride(), dtype=kept.dtype, device=kept.device).copy_(
+            kept
+        )
+    elif kept.untyped_storage().nbytes() != kept.nbytes:
         kept = kept.clone()  # a part of a larger tensor would keep all of it
-    filled = nn.Parameter(kept, requires_grad=target.requires_grad)
-    for name in names:
-        module, _, leaf = name.rpartition(".")
-        network.get_submodule(module)._parameters[leaf] = filled
+    return nn.Parameter(kept, requires_grad=target.requires_grad)
 
 
 def _cast_buffers(network: nn.Module, dtype: torch.dtype) -> None:
@@ -277,19 +369,4 @@ def _check_finite(name: str, value: Tensor) -> None:
         raise NotFiniteError(f"tensor '{name}' holds numbers that are not finite in {kind}")
 
 
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Modules built inside have parameters without memory; what initialises them does nothing."""
-    register, here = nn.Module.register_parameter, threading.get_ident()
-
-    def register_on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        if param is not None and not param.is_meta and threading.get_ident() == here:
-            param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
-        register(self, name, param)
-
-    with _init_lock:
-        nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            nn.Module.register_parameter = register  # type: ignore[method-assign]
+__all__ = ["ARCHITECTURES", "ROLES", "Checkpoint", "inspect", "load"]

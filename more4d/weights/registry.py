@@ -1,50 +1,62 @@
-"""Every kind of network file, and what builds its network."""
+"""Architectures that weight files hold, and layouts in which published files name their tensors."""
 
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from more4d.foundation.config import from_mapping
-from more4d.networks.conditioners import ClipVision, ClipVisionConfig, TextEncoderConfig, UMT5TextEncoder
-from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk, TinyFeatures, TinyFeaturesConfig
-from more4d.networks.strag import STraG, STraGConfig
-from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig
-from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
-from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
-from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig
-from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
-from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.weights.network_files import Build
+from more4d.files.checkpoint_headers import CheckpointHeaders
+from more4d.files.problems import Problem
+from more4d.files.problems import ProblemCode as Code
 
 
-def _builder(network: type[nn.Module], config: type) -> Build:
-    if not is_dataclass(config):
-        raise TypeError(f"{config.__name__} must be a dataclass")
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A class of networks; its module is imported when it is used, because some take seconds.
 
-    def build(values: dict[str, Any]) -> nn.Module:
-        return network(from_mapping(config, values))
+    Attributes:
+        module: in `more4d.networks`.
+        network, config: names of the class and of its configuration there.
+        inner: the field of the configuration that holds another one, whose fields can be set by name, too.
+    """
 
-    return build
+    module: str
+    network: str
+    config: str
+    inner: str | None = None
+
+    @property
+    def classes(self) -> tuple[type[nn.Module], type]:
+        """The network's class and that of its configuration."""
+        module = import_module(f"more4d.networks.{self.module}")
+        return getattr(module, self.network), getattr(module, self.config)
 
 
-NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
-    "strag": (STraG, STraGConfig),
-    "vism": (ViSM, ViSMConfig),
-    "umt5-text-encoder": (UMT5TextEncoder, TextEncoderConfig),
-    "clip-vision": (ClipVision, ClipVisionConfig),
-    "omnimae": (OmniMAETrunk, OmniMAEConfig),
-    "tiny-features": (TinyFeatures, TinyFeaturesConfig),
-    "prompt-reader": (TextGrounding, TextGroundingConfig),
-    "tiny-trajectory-codec": (TinyTrajectoryCodec, TinyTrajectoryConfig),
-    "tiny-video-codec": (TinyVideoCodec, TinyVideoConfig),
-    "wan-video-vae": (WanVideoVae, WanVideoVaeConfig),
-    "wan-trajectory-vae": (WanTrajectoryVae, WanTrajectoryVaeConfig),
+def _architecture(module: str, network: str, config: str, inner: str | None = None) -> Architecture:
+    return Architecture(module=module, network=network, config=config, inner=inner)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "strag": _architecture("strag", "STraG", "STraGConfig", "wan"),
+    "vism": _architecture("vism", "ViSM", "ViSMConfig", "wan"),
+    "umt5-text-encoder": _architecture("conditioners", "UMT5TextEncoder", "TextEncoderConfig"),
+    "clip-vision": _architecture("conditioners", "ClipVision", "ClipVisionConfig"),
+    "omnimae": _architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
+    "tiny-features": _architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
+    "prompt-reader": _architecture("text_grounding", "TextGrounding", "TextGroundingConfig"),
+    "tiny-trajectory-codec": _architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
+    "tiny-video-codec": _architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
+    "wan-video-vae": _architecture("video_vae", "WanVideoVae", "WanVideoVaeConfig"),
+    "wan-trajectory-vae": _architecture(
+        "trajectory_vae", "WanTrajectoryVae", "WanTrajectoryVaeConfig", "video"
+    ),
+    "depth-small": _architecture("depth_net", "SmallDepth", "SmallDepthConfig"),
 }
-"""Class and configuration by kind."""
-
-BUILDERS: dict[str, Build] = {kind: _builder(*classes) for kind, classes in NETWORKS.items()}
-"""What builds a network from its plain configuration, by kind."""
+"""By the name that weight files store."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "trajectory_codec": ("tiny-trajectory-codec", "wan-trajectory-vae"),
@@ -55,4 +67,264 @@ ROLES: dict[str, tuple[str, ...]] = {
     "motion_features": ("omnimae", "tiny-features"),
     "clip": ("clip-vision",),
 }
-"""Which kinds of network can play which part of a preset."""
+"""Which architectures can be which component of a preset."""
+
+MAX_NAMES_SHOWN = 3
+
+LAYOUT_MODULES = ("more4d_format", "encoders", "wan", "codecs")
+"""Modules of `more4d.weights.layouts` that register layouts, in the order in which they are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """Where all tensors of a network come from.
+
+    Attributes:
+        sources: name in the network -> name in the file.
+        transforms: by name in the network, what has to be done to the stored tensor.
+        constants: by name in the network, of what is not in the file.
+        new: by the name of a module in the network, what makes a new one; its values are always the same.
+        checks: by name in the file, what returns why a tensor's values cannot be right, or None. The file
+            must hold these tensors, whether the network has them or not.
+        ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
+    """
+
+    sources: Mapping[str, str]
+    transforms: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    checks: Mapping[str, Callable[[Tensor], str | None]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+    def apply(self, name: str, stored: Tensor) -> Tensor:
+        """A stored tensor in the shape that the network has."""
+        return self.transforms[name](stored) if name in self.transforms else stored
+
+    def new_module(self, name: str) -> str | None:
+        """The new module that a tensor of the network belongs to, if it does."""
+        return next((module for module in self.new if name.startswith(f"{module}.")), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSource:
+    """Weights as a layout is given them.
+
+    Attributes:
+        path: what was named: a file, an index or a folder.
+        headers: its tensors.
+        sibling_config: the `config.json` beside them; empty if there is none.
+        role: which component of a preset is asked for; None if none is.
+        options: fields of the configuration, by name, that the user sets.
+    """
+
+    path: Path
+    headers: CheckpointHeaders
+    sibling_config: Mapping[str, Any] = field(default_factory=dict)
+    role: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> Mapping[str, Tensor]:
+        return self.headers.shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutMatch:
+    """A layout's answer. Without a plan the weights cannot become a network.
+
+    Attributes:
+        layout: its name.
+        architecture: a key of `ARCHITECTURES`, or "lora"; "" if none.
+        config: of the network.
+        about: one line for people.
+        plan: where the tensors come from.
+        problems: besides those of the tensors themselves.
+        undetermined: a size that nothing gives, if there is one; `config` then holds a guess, so that tensors
+            can be compared.
+        notes: how the weights were made.
+    """
+
+    layout: str
+    architecture: str = ""
+    config: Any = None
+    about: str
+    plan: LoadPlan | None = None
+    problems: tuple[Problem, ...] = ()
+    undetermined: Problem | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+Match = Callable[[CheckpointSource], LayoutMatch | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A way in which files name the tensors of a network.
+
+    Attributes:
+        names: that it gives to what it matches.
+        match: reads what weights are; None if they are of another layout.
+        repositories: where such files come from, by the beginning of their folder's name, `{name}`.
+        needs: what has to lie beside the weights, for people.
+        untrained: names of those of its layouts that fit 4D-STraG but have never been trained to move points.
+        read_folder: tensors of a layout that is a folder of folders; None if a folder is of another layout.
+    """
+
+    names: tuple[str, ...]
+    match: Match
+    repositories: Mapping[str, str] = field(default_factory=dict)
+    needs: str = ""
+    untrained: tuple[str, ...] = ()
+    read_folder: Callable[[Path], CheckpointHeaders | None] | None = None
+
+
+_layouts: dict[str, Layout] = {}
+
+
+def register_layout(
+    *names: str,
+    repositories: Mapping[str, str] | None = None,
+    needs: str = "",
+    untrained: tuple[str, ...] = (),
+    read_folder: Callable[[Path], CheckpointHeaders | None] | None = None,
+) -> Callable[[Match], Match]:
+    """Make a function known that recognises a layout; for the arguments see `Layout`."""
+
+    def register(match: Match) -> Match:
+        _layouts[f"{match.__module__}.{match.__name__}"] = Layout(
+            names=names,
+            match=match,
+            repositories=repositories or {},
+            needs=needs,
+            untrained=untrained,
+            read_folder=read_folder,
+        )
+        return match
+
+    return register
+
+
+def layouts() -> Iterator[Layout]:
+    """All layouts in the order in which they are tried; a module is imported when its turn comes."""
+    done: set[str] = set()
+    for module in (*(f"more4d.weights.layouts.{name}." for name in LAYOUT_MODULES), ""):
+        if module:
+            import_module(module[:-1])
+        for name, layout in list(_layouts.items()):
+            if name.startswith(module) and name not in done:
+                done.add(name)
+                yield layout
+
+
+def init_empty(architecture: str, config: Any) -> nn.Module:
+    """The network of an architecture and configuration: parameters on the meta device, buffers real.
+
+    Networks make their buffers on the CPU by name, so that they are there whatever the default device is.
+
+    Raises:
+        ConfigError: the configuration is impossible.
+    """
+    network, _ = ARCHITECTURES[architecture].classes
+    with torch.device("meta"):
+        return network(config)
+
+
+def expected_tensors(architecture: str, config: Any) -> tuple[dict[str, Tensor], set[str]]:
+    """Parameters and persistent buffers of a network on the meta device by name, and which are parameters.
+
+    A class whose construction takes seconds tells them by `tensor_shapes(config)`.
+
+    Raises:
+        ConfigError: the configuration is impossible.
+    """
+    network_class, _ = ARCHITECTURES[architecture].classes
+    if shapes := getattr(network_class, "tensor_shapes", None):
+        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes(config).items()}
+        return tensors, set(tensors)
+    network = init_empty(architecture, config)
+    return named_tensors(network), {name for name, _ in network.named_parameters()}
+
+
+def named_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, each once even if it has several names."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def compare(
+    targets: Mapping[str, Tensor], parameters: set[str], plan: LoadPlan, shapes: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[Problem]]:
+    """Names that a file lacks, names that it has too much, and all that does not fit, each in one line.
+
+    Args:
+        targets: tensors of the network, as `registry.expected_tensors` gives them.
+        parameters: which of them are parameters; buffers may be missing where no source is named.
+        shapes: tensors of the file by name; their values are not looked at.
+    """
+    problems = []
+    known = {stored for name, stored in plan.sources.items() if name in targets}
+    prefixes = tuple(name for name in plan.ignored if name.endswith("."))
+    missing = [name for name in dict.fromkeys([*plan.sources.values(), *plan.checks]) if name not in shapes]
+    missing += [
+        name
+        for name in targets
+        if name in parameters
+        and name not in plan.sources
+        and name not in plan.constants
+        and plan.new_module(name) is None
+    ]
+    unexpected = [
+        name
+        for name in shapes
+        if name not in known and name not in plan.ignored and not (prefixes and name.startswith(prefixes))
+    ]
+    if missing:
+        problems.append(Problem(Code.MISSING_TENSORS, f"{list_names('tensor', missing)} missing"))
+    if unexpected:
+        problems.append(Problem(Code.UNEXPECTED_TENSORS, f"{list_names('tensor', unexpected)} not expected"))
+    return missing, unexpected, problems + _misfits(targets, plan, shapes)
+
+
+def _misfits(targets: Mapping[str, Tensor], plan: LoadPlan, shapes: Mapping[str, Tensor]) -> list[Problem]:
+    """Tensors of another type or shape than the network's."""
+    problems, wrong, misshapen = [], {}, {}
+    for name, stored_name in plan.sources.items():
+        if name not in targets or stored_name not in shapes:
+            continue
+        target, stored = targets[name], shapes[stored_name]
+        if target.is_floating_point() and not stored.is_floating_point():
+            wrong[stored_name] = str(stored.dtype).removeprefix("torch.")
+        if _shape(plan, name, stored) != target.shape:
+            misshapen[stored_name] = f"{list(stored.shape)}, the network needs {list(target.shape)}"
+    if wrong:
+        kind = next(iter(wrong.values()))
+        text = f"{list_names('tensor', list(wrong))} of type {kind}, the network needs floating-point numbers"
+        problems.append(Problem(Code.WRONG_DTYPE, text))
+    if misshapen:
+        first, shape = next(iter(misshapen.items()))
+        rest = f"; so have {len(misshapen) - 1} more" if len(misshapen) > 1 else ""
+        problems.append(Problem(Code.WRONG_SHAPE, f"tensor '{first}' has shape {shape}{rest}"))
+    return problems
+
+
+def list_names(what: str, names: Sequence[str]) -> str:
+    """The first names and how many come after, with the verb: "tensors 'a', 'b', 'c' and 4 more are"."""
+    quoted = [f"'{name}'" for name in names[:MAX_NAMES_SHOWN]]
+    if len(names) == 1:
+        return f"{what} {quoted[0]} is"
+    if len(names) > MAX_NAMES_SHOWN:
+        quoted.append(f"{len(names) - MAX_NAMES_SHOWN} more")
+    return f"{what}s {', '.join(quoted[:-1])} and {quoted[-1]} are"
+
+
+def _shape(plan: LoadPlan, name: str, stored: Tensor) -> torch.Size | None:
+    """Shape of a stored tensor once it is as the network has it."""
+    try:
+        return plan.apply(name, stored.to("meta")).shape
+    except (RuntimeError, IndexError, ValueError):
+        return None

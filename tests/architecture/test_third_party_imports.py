@@ -11,9 +11,9 @@ from tests.architecture.source import imports, name, python_files, required
 # package -> the modules that may import it
 ALLOWED_IMPORTERS = {
     "PIL": ("files/image.py", "metrics/*.py"),
-    "accelerate": ("training/runtime.py",),
+    "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video.py",),
-    "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py"),
+    "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py", "evaluation/views.py"),
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py", "training/sharding.py"),
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/sampler.py"),
@@ -34,7 +34,7 @@ ALLOWED_IMPORTERS = {
 }
 EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
 # optional package -> the modules that may require it
-OPTIONAL_IMPORTERS = ("*/*_backend.py", "viewer/*.py", "training/journal.py")
+OPTIONAL_IMPORTERS = ("*/*_backend.py", "evaluation/views.py", "viewer/*.py", "training/journal.py")
 
 
 def package_files() -> list[Path]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from more4d.cli import batch, context_parallel
+from more4d import distributed
+from more4d.cli import batch
 from more4d.cli.main import main as command
 
 
@@ -44,8 +45,8 @@ def die_at_tracks() -> None:
 
 def die_when_helping() -> None:
     """Let this process be killed when it shall help to draw."""
-    context_parallel.run_sampling_worker = lambda models: os.kill(
-        os.getpid() if models.parallel_group.receive() else 0, signal.SIGKILL
+    distributed.run_sampling_worker = lambda components, group: os.kill(
+        os.getpid() if group.receive() else 0, signal.SIGKILL
     )
 
 

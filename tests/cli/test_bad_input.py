@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from more4d.files.network_file import read_network_file, write_network_file
+from more4d.foundation.config import to_mapping
+from more4d.weights.load import inspect
+from more4d.weights.state import read_tensors, save_state
 
 SAY = ("--prompt", "the ball rolls", "--camera", "static", "--frames", "2")
 
@@ -259,16 +261,18 @@ def truncate(path: Path) -> None:
 
 
 def reshape(path: Path) -> None:
-    file = read_network_file(path)
-    name = max(file.tensors, key=lambda key: file.tensors[key].numel())
-    changed = {**file.tensors, name: file.tensors[name].flatten()}
-    write_network_file(path, changed, architecture=file.architecture, config=file.config)
+    tensors = read_tensors(path)
+    name = max(tensors, key=lambda key: tensors[key].numel())
+    rewrite(path, {**tensors, name: tensors[name].flatten()})
 
 
 def drop(path: Path) -> None:
-    file = read_network_file(path)
-    tensors = dict(list(file.tensors.items())[1:])
-    write_network_file(path, tensors, architecture=file.architecture, config=file.config)
+    rewrite(path, dict(list(read_tensors(path).items())[1:]))
+
+
+def rewrite(path: Path, tensors: dict) -> None:
+    found = inspect(path)
+    save_state(path, tensors, architecture=found.architecture, config=to_mapping(found.config))
 
 
 def another_kind(path: Path) -> None:

@@ -4,11 +4,13 @@ import shutil
 import torch
 
 from more4d.cli import batch
-from more4d.files.network_file import read_network_file, write_network_file
 from more4d.files.video import write_video
+from more4d.foundation.config import to_mapping
 from more4d.runs.item import Result
 from more4d.runs.job import Job
 from more4d.runs.record import RunRecord, locked
+from more4d.weights.load import inspect
+from more4d.weights.state import read_tensors, save_state
 
 
 def test_a_batch_goes_on_after_a_failed_item_and_says_so(command, photo, tmp_path):
@@ -50,11 +52,9 @@ def test_weights_that_cannot_be_loaded_stop_the_batch(command, photo, tmp_path, 
     """Every other item would fail of them too."""
     weights = tmp_path / "weights"
     shutil.copytree(random_preset, weights)
-    file = read_network_file(weights / "depth.safetensors")
-    tensors = dict(list(file.tensors.items())[1:])
-    write_network_file(
-        weights / "depth.safetensors", tensors, architecture=file.architecture, config=file.config
-    )
+    path = weights / "depth.safetensors"
+    found, tensors = inspect(path), dict(list(read_tensors(path).items())[1:])
+    save_state(path, tensors, architecture=found.architecture, config=to_mapping(found.config))
     (tmp_path / "jobs.txt").write_text("ball.png | it rolls\nball.png | it jumps\n")
     result = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
     assert result.code == 1 and result.err.count("error:") == 1 and "depth.safetensors" in result.err

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from more4d.cli.main import main
-from more4d.weights.network_files import read_network_header
+from more4d.foundation.config import to_mapping
+from more4d.weights.load import inspect
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def config(tmp_path, random_preset):
         "options": {
             "codec": str(random_preset / "video_codec.safetensors"),
             "text": str(random_preset / "text.safetensors"),
-            "network": read_network_header(random_preset / "vism.safetensors").config,
+            "network": to_mapping(inspect(random_preset / "vism.safetensors").config),
             "data": {"shapes": [[32, 48]], "group": 2, "frames": 5, "pairs": 4},
         },
     }

@@ -5,17 +5,16 @@ import json
 import pytest
 import torch
 
-from more4d.files.network_file import write_tensors
+from more4d.weights.load import inspect, load
+from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.lora.writing import convert_lora
-from more4d.weights.network_files import load_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.state import write_tensors
 
 
 @pytest.fixture
 def lora(random_preset, tmp_path):
     """A file that updates everything in the preset's 4D-STraG."""
-    network = load_network(random_preset / "strag.safetensors", BUILDERS)
+    network = load(inspect(random_preset / "strag.safetensors"))
     tensors, random = {}, torch.Generator().manual_seed(0)
     for name, module in lora_names(network).items():
         rows, columns = network.get_submodule(module).weight.shape

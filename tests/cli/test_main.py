@@ -102,7 +102,6 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "words",
     [
-        "infer",
         "infer x.png",
         "infer nowhere.png --prompt a",
         f"infer {__file__} --prompt a --camera orbitt",
@@ -141,6 +140,19 @@ def test_what_arguments_alone_decide_is_refused_before_torch_is_imported(words):
     assert ended.stdout == "False\n"
 
 
+def test_the_main_job_imports_libraries_where_they_are_used():
+    """Each of these takes a second or more, and the main job begins without them."""
+    code = (
+        "import sys, torch, more4d.cli.batch;"
+        "from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig\n"
+        "with torch.device('meta'): TinyTrajectoryCodec(TinyTrajectoryConfig())\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    heavy = {"torch._dynamo", "transformers", "diffusers", "peft", "trimesh", "numba", "scipy", "matplotlib"}
+    assert not heavy & {*loaded.split()}
+
+
 def test_only_the_subcommand_that_is_asked_for_is_imported():
     code = (
         "import sys; from more4d.cli.main import parse; parse(['plan']);"
@@ -167,7 +179,7 @@ def test_the_options_are_these():
     assert options == {
         "infer": "cache camera compile context-parallel depth device export fps frames guidance guidance-skip"
         " h help independent-views intrinsics list list-cameras memory output part pictures preset prompt"
-        " quiet sampler seed shift steps strag-lora tracks vism-lora weights",
+        " quiet raster ray sampler seed shift steps strag-lora tracks vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"

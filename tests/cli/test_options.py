@@ -8,7 +8,7 @@ import torch
 from more4d.cli.options import add_sampling_options, open_device, usable_cores, with_sampling_options
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.performance.config import StepCacheConfig
-from more4d.pipelines import context_parallel_sampling
+from more4d.pipelines import components
 from more4d.pipelines.preset import ComponentFiles, Preset, Sampling
 
 PARTS = ComponentFiles(trajectory_codec="a", strag="b", text="c", video_codec="d", vism="e")
@@ -101,13 +101,13 @@ def test_a_cache_that_lacks_what_only_a_preset_knows_is_refused():
 
 def test_more4d_infer_draws_as_told(command, photo, monkeypatch):
     drawn = []
-    sample_latents = context_parallel_sampling.sample_latents
+    sample_latents = components.sample_latents
 
     def noted(network, request):
         drawn.append(request.settings)
         return sample_latents(network, request)
 
-    monkeypatch.setattr(context_parallel_sampling, "sample_latents", noted)
+    monkeypatch.setattr(components, "sample_latents", noted)
     told = ("--steps", "4,3", "--sampler", "unipc", "--cache", "taylorseer:2,none")
     result = command(photo, "--prompt", "it rolls", "--camera", "orbit", "--frames", "3", *told)
     assert result.code == 0, result.err

@@ -1,20 +1,16 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from more4d.cli.main import main
 from more4d.cli.plan import MODES
-from more4d.cli.plan_tables import _why_no_less, amount, duration, table
 from more4d.performance.config import MEMORY_MODES
 from more4d.pipelines.preset import find_preset
 from more4d.planning import training
-from more4d.planning.generator_costs import PassCost
-from more4d.planning.gpus import CPU_CORE_FLOPS, GPUS
+from more4d.planning.costs import PassCost
 from more4d.planning.inference import InferencePlan, plan_inference
-
-ROOT = Path(__file__).resolve().parents[2]
+from more4d.planning.report import _why_no_less, amount, table
 
 
 def test_the_plan_of_the_bundled_preset_fits_every_gpu(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,14 +26,18 @@ def test_programs_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert numbers["size"] == {"frames": 9, "height": 64, "width": 96}
     assert [mode["memory"] for mode in numbers["modes"]] == list(MODES)
     assert all(mode["peak_bytes"] == max(mode["device_bytes"]) for mode in numbers["modes"])
-    assert set(numbers["fastest_mode"]) == {gpu["name"] for gpu in numbers["assumed"]["gpus"]}
+    assert set(numbers["first_fitting_mode_by_gb"]) == {
+        str(gpu["class_gb"]) for gpu in numbers["assumed"]["gpus"]
+    }
 
 
 def test_a_limit_says_which_modes_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--memory", "0.001"]) == 0
-    told = capsys.readouterr().out
-    assert "0.001 GiB" in told
-    assert "does not fit" in told
+    lines = capsys.readouterr().out.splitlines()
+    header, row = (
+        next(line for line in lines if line.startswith(start)) for start in ("memory mode", "full ")
+    )
+    assert header.endswith("0.001 GiB") and row.split()[-1] == "-"
 
 
 def test_training_is_planned_for_both_generators(
@@ -96,20 +96,6 @@ def test_what_cannot_be_planned_is_one_line(
     assert told.startswith("error: ") and told.count("\n") == 1 and reason in told
 
 
-def test_what_runs_on_a_cpu_is_told_its_time_there(capsys: pytest.CaptureFixture[str]) -> None:
-    measured = json.loads((ROOT / "benchmarks/results/plan_cpu.json").read_text())
-    assert pytest.approx(measured["gflops_of_both"] * 1e9, rel=0.1) == CPU_CORE_FLOPS
-    assert main(["plan", "--memory", "full"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "one CPU core" in told and "40 billion operations per second" in told
-    assert main(["plan", "--memory", "full", "--json"]) == 0
-    stages = json.loads(capsys.readouterr().out)["cpu_core_seconds"]
-    assert set(stages) == {"tracks", "views"}
-    assert sum(stages.values()) == pytest.approx(sum(measured["seconds"].values()), rel=0.1)
-    for stage, seconds in stages.items():  # views do more that is no multiplication: they look behind holes
-        assert seconds == pytest.approx(measured["seconds"][stage], rel=0.35)
-
-
 def planned(plan: InferencePlan, **peaks: int) -> InferencePlan:
     """The plan with the peaks of two modes in its first step."""
     modes = [
@@ -123,16 +109,14 @@ def test_a_line_says_why_eight_bits_save_nothing() -> None:
     preset, folder = find_preset("tiny")
     plan = plan_inference(preset, folder, memories=("full", "fp8"))
     lines = " ".join(_why_no_less(planned(plan, full=100, fp8=100)))
-    assert "the peak is in tracks prompts, where text is at work" in lines and "text stays float32" in lines
+    assert "the peak is in tracks prompts, where text computes" in lines and "text stays float32" in lines
     assert _why_no_less(planned(plan, full=100, fp8=60)) == []
 
 
-def test_every_mode_that_fits_has_a_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    first = next(index for index, line in enumerate(lines) if line.startswith("both stages"))
-    rows = {line.split()[0]: line for line in lines[first + 1 : first + 1 + len(MODES)]}
-    assert tuple(rows) == MODES and all(row.count(" s") == len(GPUS) for row in rows.values())
+def test_times_are_not_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--memory", "full"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Time is not predicted" in printed and " s " not in printed
 
 
 def test_modes_are_those_of_the_networks() -> None:
@@ -141,5 +125,4 @@ def test_modes_are_those_of_the_networks() -> None:
 
 def test_numbers_are_written_for_people() -> None:
     assert [amount(count) for count in (0, 2**20, 2**30, 2**35)] == ["0", "1.0 MiB", "1.00 GiB", "32.0 GiB"]
-    assert [duration(seconds) for seconds in (0.01, 4.2, 300.0)] == ["< 0.1 s", "4.2 s", "5.0 min"]
     assert table([["a", "b"], ["cc", "10"]]) == ["a    b", "cc  10"]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from more4d.cli.main import main
 from more4d.pipelines import preset, preset_check
-from more4d.weights.inspect import open_network, recognise
+from more4d.weights.load import inspect, load
 from tests import published_presets as published
 
 NAMES = ("fun-1.3b", "moge4d")
@@ -244,14 +244,14 @@ def test_weights_are_converted(whole, tmp_path: Path, capsys):
     source, target = whole / published.FUN[1], tmp_path / "transformer"
     code, lines = told(capsys, "convert", source, target)
     assert (code, sorted(lines)) == (0, sorted(map(str, target.iterdir())))
-    one, other = open_network(source, role="vism"), open_network(target, role="vism")
+    one, other = load(inspect(source, role="vism")), load(inspect(target, role="vism"))
     assert all(torch.equal(t, other.state_dict()[name]) for name, t in one.state_dict().items())
 
 
 def test_a_role_is_what_weights_are_converted_for(whole, tmp_path: Path, capsys):
     source = whole / published.FUN[0] / published.VAE_FILE
     assert told(capsys, "convert", source, tmp_path / "codec", "--role", "trajectory_codec")[0] == 0
-    assert recognise(tmp_path / "codec").architecture == "wan-trajectory-vae"
+    assert inspect(tmp_path / "codec").architecture == "wan-trajectory-vae"
 
 
 def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path: Path, capsys):
@@ -260,13 +260,13 @@ def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path
     assert (code, len(lines)) == (1, 1)
     assert "--option heads=N" in lines[0]
     assert told(capsys, "convert", source, tmp_path / "clip", "--option", "heads=2")[0] == 0
-    assert recognise(tmp_path / "clip", role="clip").config.heads == 2
+    assert inspect(tmp_path / "clip", role="clip").config.heads == 2
 
 
 def test_a_converted_video_codec_is_a_trajectory_codec_as_the_published_one_is(whole, tmp_path: Path, capsys):
     source = whole / published.FUN[0] / published.VAE_FILE
     assert told(capsys, "convert", source, tmp_path / "vae")[0] == 0
-    one, other = (open_network(path, role="trajectory_codec") for path in (source, tmp_path / "vae"))
+    one, other = (load(inspect(path, role="trajectory_codec")) for path in (source, tmp_path / "vae"))
     assert one.config == other.config and one.config.adapters == "closed"
     assert all(torch.equal(t, other.state_dict()[name]) for name, t in one.state_dict().items())
 
@@ -274,8 +274,8 @@ def test_a_converted_video_codec_is_a_trajectory_codec_as_the_published_one_is(w
 def test_a_lora_is_converted_to_another_style(whole, tmp_path: Path, capsys):
     source = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
     target = tmp_path / "lora.safetensors"
-    assert told(capsys, "convert", source, target, "--as", "diffusers") == (0, [str(target)])
-    assert recognise(target).layout == "diffusers-lora"
+    assert told(capsys, "convert", source, target, "--as", "peft") == (0, [str(target)])
+    assert inspect(target).layout == "peft-lora"
     code, lines = told(capsys, "convert", source, target)
     assert (code, len(lines)) == (1, 1)
     assert "--as" in lines[0]

@@ -9,18 +9,17 @@ from more4d.depth.losses import DepthLossWeights, depth_loss
 from more4d.depth.registry import open_depth_estimator
 from more4d.depth.small import (
     ARCHITECTURE,
-    SmallDepth,
-    SmallDepthConfig,
     SmallDepthEstimator,
     camera_from_focal,
     focal_in_diagonals,
     load_small_depth,
 )
-from more4d.files.network_file import half_precision, write_network_file
 from more4d.foundation.config import to_mapping
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import WeightsError
 from more4d.foundation.resources import BUNDLED_WEIGHTS
 from more4d.geometry.camera import Camera
+from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
+from more4d.weights.state import save_network
 
 TINY = SmallDepthConfig(widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
 SIZES = [(96, 128), (128, 96), (16, 16), (48, 80), (7, 5), (1, 1), (100, 131)]
@@ -127,9 +126,7 @@ def test_impossible_sizes_are_refused_with_their_numbers() -> None:
 def a_file(folder: Path, **changes: object) -> Path:
     path = folder / "depth.safetensors"
     config = {**to_mapping(TINY), **changes}
-    write_network_file(
-        path, half_precision(a_network().state_dict()), architecture=ARCHITECTURE, config=config
-    )
+    save_network(path, a_network(), architecture=ARCHITECTURE, config=config, dtype=torch.float16)
     return path
 
 
@@ -141,9 +138,9 @@ def test_a_written_network_answers_as_before(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_fit_its_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="does not fit SmallDepth"):
+    with pytest.raises(WeightsError, match="missing; fetch it again"):
         load_small_depth(a_file(tmp_path, global_blocks=2))
-    with pytest.raises(ConfigError, match="unknown key 'colour'"):
+    with pytest.raises(WeightsError, match="unknown key 'colour'"):
         load_small_depth(a_file(tmp_path, colour=1))
 
 

@@ -1,12 +1,12 @@
-"""Laws of what needs no network."""
+"""Baselines without networks: mean motion, and inpainting from known pixels."""
 
 import pytest
 import torch
 
-from more4d.evaluation import baselines
-from more4d.evaluation.baselines import apply_mean_motion, mean_motion, nearest_colour
-from more4d.evaluation.inpainting_backend import opencv_inpainting
-from more4d.evaluation.unseen import unseen_scene
+from more4d.evaluation import tracks
+from more4d.evaluation.data import unseen_scene
+from more4d.evaluation.tracks import apply_mean_motion, mean_motion
+from more4d.evaluation.views import nearest_colour, opencv_inpainting
 from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.render import render_clip
 
@@ -14,7 +14,7 @@ from more4d.scenes.render import render_clip
 @pytest.fixture(scope="module")
 def means():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "SURVEYED", 40)
+        patch.setattr(tracks, "SURVEYED", 40)
         return mean_motion(5)
 
 

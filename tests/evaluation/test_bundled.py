@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.evaluation.perception import PerceptualMetrics, PerceptualOptions
+from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.record import plain
 from more4d.evaluation.tracks import TracksOptions, measure_tracks, summarise_tracks
-from more4d.evaluation.unseen import unseen_scenes
-from more4d.evaluation.views import measure_view, summarise_views
+from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
 from more4d.pipelines.components import Components
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "models" / "tiny"
@@ -18,7 +17,7 @@ MEBIBYTE = 2**20
 
 @pytest.fixture(scope="module")
 def models():
-    return Components.open(WEIGHTS)
+    return Components.from_pretrained(WEIGHTS)
 
 
 def test_all_weights_fit_into_25_mebibytes():
@@ -30,7 +29,7 @@ def test_prompts_are_followed_and_still_things_stay(models):
         way: torch.zeros(models.preset.frames, 3) for way in (None, *"left right up down toward away".split())
     }
     options = TracksOptions(seeds=1, estimated_depth=False)
-    measured = [measure_tracks(models, unseen, means, options) for unseen in unseen_scenes(16)]
+    measured = [measure_tracks(models, unseen, means, options) for unseen in map(unseen_scene, range(16))]
     ours = summarise_tracks(plain(measured))["ours"]
     assert ours["direction_accuracy"] >= 0.85  # blind guessing gives about 0.2
     assert ours["motion_iou"] >= 0.45
@@ -41,7 +40,7 @@ def test_prompts_are_followed_and_still_things_stay(models):
 def test_filled_holes_beat_what_needs_no_network(models):
     perception = PerceptualMetrics(PerceptualOptions(), device=models.device)
     summary = summarise_views(
-        plain([measure_view(models, unseen, perception) for unseen in unseen_scenes(12)])
+        plain([measure_view(models, unseen, perception) for unseen in map(unseen_scene, range(12))])
     )
     psnr = {
         name: summary[name]["hole_psnr_db"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from more4d.evaluation import depth
+from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.depth import depth_by_row, measure_scene_depth, summarise_depth
-from more4d.evaluation.unseen import unseen_scene
 from more4d.pipelines.components import Components
 from more4d.scenes.render import render_clip
 
@@ -27,7 +27,7 @@ class Oracle:
 @pytest.fixture
 def measured(random_preset, monkeypatch):
     monkeypatch.setattr(depth, "SURVEYED", 3)
-    unseen, models = unseen_scene(0), Components.open(random_preset)
+    unseen, models = unseen_scene(0), Components.from_pretrained(random_preset)
     monkeypatch.setattr(models, "depth_estimator", lambda: Oracle(unseen.scene))
     return measure_scene_depth(models, unseen)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, VideoMAEConfig, VideoMAEModel
 
-from more4d.evaluation.perception import PerceptualMetrics, PerceptualOptions, summarise_perceptual
+from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, summarise_perceptual
 from more4d.foundation.errors import WeightsError
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

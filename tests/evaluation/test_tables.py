@@ -1,7 +1,6 @@
 """Laws of tables and page."""
 
-from more4d.evaluation.page import page
-from more4d.evaluation.tables import markdown, tables
+from more4d.evaluation.tables import markdown, page, tables
 
 ABOUT = {
     "preset": "tiny",

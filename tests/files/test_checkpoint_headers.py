@@ -1,13 +1,18 @@
 """Names, shapes and types are read without the numbers; what is broken is told in a few words."""
 
 import json
+import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from more4d.files.checkpoint_headers import problem_sentence, read_headers
+from more4d.files.checkpoint_headers import read_headers
+from more4d.files.problems import Problem
+from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.errors import WeightsError
 
 TENSORS = {
@@ -15,6 +20,10 @@ TENSORS = {
     "a.bias": torch.ones(3, dtype=torch.bfloat16),
     "count": torch.tensor(7),
 }
+
+
+def texts(path: Path) -> tuple[str, ...]:
+    return tuple(str(problem) for problem in read_headers(path).problems)
 
 
 def write_zip(path: Path) -> None:
@@ -82,7 +91,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, name, write, keep: int):
     path = tmp_path / name
     write(path)
     path.write_bytes(path.read_bytes()[:keep])
-    (problem,) = read_headers(path).problems
+    (problem,) = texts(path)
     assert "\n" not in problem
     assert len(problem) < 200
     assert ("empty" in problem) == (keep == 0)
@@ -94,7 +103,7 @@ def test_a_truncated_safetensors_file_says_how_much_is_there(tmp_path: Path):
     with path.open("rb+") as file:
         file.truncate(1_000_000)
     headers = read_headers(path)
-    assert headers.problems == ("is truncated: 1 MB of 4 MB are there; fetch it again",)
+    assert texts(path) == ("is truncated: 1 MB of 4 MB are there; fetch it again",)
     assert headers.shapes["a"].shape == (1_000_000,)  # what it should have held is known
 
 
@@ -102,7 +111,7 @@ def test_a_file_that_is_longer_than_it_says_is_broken(tmp_path: Path):
     path = tmp_path / "w.safetensors"
     write_safetensors(path)
     path.write_bytes(path.read_bytes() + b"more")
-    assert read_headers(path).problems == ("is longer than its header says; fetch it again",)
+    assert texts(path) == ("is longer than its header says; fetch it again",)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +132,8 @@ def test_a_file_that_is_longer_than_it_says_is_broken(tmp_path: Path):
 def test_headers_that_make_no_sense_are_no_safetensors(tmp_path: Path, header):
     text = json.dumps(header).encode()
     (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
-    (problem,) = read_headers(tmp_path / "w.safetensors").problems
-    assert problem.startswith("is no safetensors file")
+    (problem,) = texts(tmp_path / "w.safetensors")
+    assert problem.startswith(("is no safetensors file", "is longer than its header says"))
 
 
 @pytest.mark.parametrize("content", [{"a": Path("x")}, [torch.ones(1)], {"model": {"a": torch.ones(1)}}])
@@ -132,7 +141,7 @@ def test_headers_that_make_no_sense_are_no_safetensors(tmp_path: Path, header):
 def test_anything_but_a_flat_table_of_tensors_is_refused(tmp_path: Path, content, zipped):
     path = tmp_path / "w.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    (problem,) = read_headers(path).problems
+    (problem,) = texts(path)
     assert "tensors" in problem
 
 
@@ -145,16 +154,16 @@ def test_shards_with_and_without_an_index_are_one_table(tmp_path: Path):
     index.write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
     assert sorted(read_headers(tmp_path).shapes) == sorted(read_headers(index).shapes) == ["a", "b"]
     (tmp_path / names[1]).unlink()
-    assert read_headers(index).problems == (f"shard {names[1]} is missing; fetch it",)
+    assert texts(index) == (f"shard {names[1]} is missing; fetch it",)
     index.unlink()
-    assert read_headers(tmp_path).problems == ("shard 2 of 2 is missing; fetch it",)
+    assert texts(tmp_path) == ("shard 2 of 2 is missing; fetch it",)
 
 
 def test_a_tensor_in_two_shards_is_told(tmp_path: Path):
     names = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"]
     for number, name in enumerate(names):
         save_file({"a": torch.full((1,), float(number)), name: torch.ones(1)}, tmp_path / name)
-    assert read_headers(tmp_path).problems == ("tensor 'a' is in several of its files; fetch them again",)
+    assert texts(tmp_path) == ("tensor 'a' is in several of its files; fetch them again",)
 
 
 def test_a_folder_has_one_file_of_weights_or_one_with_a_usual_name(tmp_path: Path):
@@ -175,9 +184,11 @@ def test_nothing_is_one_line(tmp_path: Path):
         read_headers(tmp_path / "absent.pth")
 
 
-def test_problems_become_sentences():
-    assert problem_sentence(Path("a.pth"), "is empty") == "a.pth is empty"
-    assert problem_sentence(Path("a.pth"), "tensor 'b' is missing") == "a.pth: tensor 'b' is missing"
+def test_a_problem_is_one_sentence_about_its_file():
+    empty, lost = Problem(Code.DAMAGED, "is empty"), Problem(Code.MISSING_TENSORS, "tensor 'b' is missing")
+    assert empty.line(Path("a.pth")) == "a.pth is empty"
+    assert lost.line(Path("a.pth")) == "a.pth: tensor 'b' is missing"
+    assert replace(empty, member="shard 2").line(Path("a.json")) == "a.json: shard 2: is empty"
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
@@ -196,3 +207,36 @@ def test_a_link_to_nothing_and_a_folder_by_the_name_of_a_file_are_told(tmp_path:
     (tmp_path / "v.safetensors").mkdir()
     with pytest.raises(WeightsError, match="is a folder without weights, by the name of a file; remove it"):
         read_headers(tmp_path / "v.safetensors")
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain", "plain, protocol 0"])
+def test_what_asks_to_run_something_is_refused_named_and_not_run(tmp_path: Path, form: str):
+    marker, path = tmp_path / "marker", tmp_path / "w.pth"
+    attack = {"a": Calls(os.system, f"touch {marker}")}
+    if form.startswith("plain"):
+        path.write_bytes(pickle.dumps(attack, 0 if "0" in form else 4))
+    else:
+        torch.save(attack, path, _use_new_zipfile_serialization=form == "zip")
+    (problem,) = read_headers(path).problems
+    assert "system" in str(problem)
+    assert problem.code is Code.UNSAFE or form == "plain, protocol 0"
+    assert not marker.exists()
+
+
+def test_a_storage_that_claims_more_than_the_file_has_is_refused(tmp_path: Path):
+    torch.save({"a": torch.arange(4.0)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "w.pth").read_bytes()
+    assert b"cpuq\x06K\x04" in content
+    (tmp_path / "w.pth").write_bytes(content.replace(b"cpuq\x06K\x04", b"cpuq\x06K\x7f"))
+    (problem,) = read_headers(tmp_path / "w.pth").problems
+    assert problem.code is Code.DAMAGED

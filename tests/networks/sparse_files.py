@@ -1,4 +1,4 @@
-"""Files as large as published ones that take no disk: headers and ends are there, the numbers are holes."""
+"""Sparse files as large as published ones that take no disk space: headers without tensor data."""
 
 import json
 import struct
@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import PUBLISHED, WanConfig
-from more4d.weights.load import init_empty
 from more4d.weights.published_keys import wan_names
+from more4d.weights.registry import init_empty
 
 
 def inp_shapes() -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def shapes_of(wan: WanConfig) -> dict[str, Tensor]:
 
 
 def write_sparse_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A safetensors file of bfloat16 tensors with a hole for the numbers."""
+    """A safetensors file of bfloat16 tensors with a hole for the tensor data."""
     header, end = {}, 0
     for name, tensor in tensors.items():
         header[name] = {
@@ -42,7 +42,7 @@ def write_sparse_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def write_sparse_torch(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A file of torch.save with holes for the numbers."""
+    """A file of torch.save with holes for the tensor data."""
     with FakeTensorMode():
         fakes = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
     with torch.serialization.skip_data(materialize_fake_tensors=True):

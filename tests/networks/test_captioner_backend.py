@@ -1,4 +1,4 @@
-"""A vision-language model is shown the pictures in order and asked; its answer is one line."""
+"""A vision-language model gets images in order and a question; the caption is one line."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(config)
-    with torch.no_grad():  # the small weights of a new model would not let pictures matter
+    with torch.no_grad():  # the small weights of a new model would not let images matter
         for weight in model.parameters():
             weight.mul_(30 if weight.ndim > 1 else 1)
     model.save_pretrained(folder)
@@ -77,22 +77,22 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_of_the_library_answers_in_one_line(random_model):
     captioner = TransformersCaptioner.open(str(random_model))
-    pictures = torch.rand(3, 40, 60, 3, generator=torch.Generator().manual_seed(0))
-    caption = captioner.caption(pictures)
+    images = torch.rand(3, 40, 60, 3, generator=torch.Generator().manual_seed(0))
+    caption = captioner.caption(images)
     assert caption and "\n" not in caption and QUESTION not in caption
-    assert captioner.caption(pictures) == caption
-    assert captioner.caption(1 - pictures) != caption, "the pictures are looked at"
+    assert captioner.caption(images) == caption
+    assert captioner.caption(1 - images) != caption, "the caption depends on the images"
 
 
 class Listener:
-    """In place of a pipeline: keeps what it is asked."""
+    """In place of a pipeline: keeps its arguments."""
 
     def __call__(self, *, text, return_full_text, generate_kwargs):
         self.content = text[0]["content"]
         return [{"generated_text": ' "A dog\n runs. "\n'}]
 
 
-def test_pictures_are_shown_in_order_before_the_question():
+def test_images_come_in_order_before_the_question():
     listener = Listener()
     caption = TransformersCaptioner(listener).caption(
         torch.linspace(0, 1, 3)[:, None, None, None].expand(3, 8, 8, 3)

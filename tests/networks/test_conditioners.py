@@ -1,4 +1,4 @@
-"""Texts end where they end, and published encoders give what the reference gives."""
+"""Padding does not change texts, and published encoders agree with the reference."""
 
 import logging
 from pathlib import Path
@@ -16,8 +16,8 @@ from more4d.networks.conditioners import (
     TextEncoderConfig,
     UMT5TextEncoder,
 )
-from more4d.weights.inspect import open_network, recognise
-from more4d.weights.network_files import load_network, save_network
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 
 PROMPTS = ["the red truck drives toward the camera", "", "a ball – rolls"]
 TINY = TextEncoderConfig(dim=32, layers=2, heads=2, head_dim=8, ff=48, length=64)
@@ -82,7 +82,7 @@ def test_the_text_encoder_comes_back_from_its_file(tmp_path: Path):
     def build(values: dict[str, Any]) -> UMT5TextEncoder:
         return UMT5TextEncoder(from_mapping(TextEncoderConfig, values))
 
-    loaded = load_network(path, {"umt5-text-encoder": build})
+    loaded = load(inspect(path, architecture="umt5-text-encoder"))
     assert torch.equal(loaded.encode_text(PROMPTS), encoder.encode_text(PROMPTS))
 
 
@@ -103,7 +103,7 @@ def test_a_missing_or_empty_tokenizer_folder_is_one_line(tmp_path: Path):
 def test_published_text_encoder_agrees_with_the_reference(conformance, pth, tmp_path: Path):
     reference = conformance("t5_encoder")
     options = {"tokenizer": str(tmp_path), "length": 24}
-    encoder = open_network(pth("t5_encoder"), role="text", options=options)
+    encoder = load(inspect(pth("t5_encoder"), role="text", options=options))
     valid = reference.inputs["attention_mask"].bool()
     embedded = encoder.embed(reference.inputs["input_ids"], valid)
     assert embedded.shape == (2, 24, reference.config["dim"])
@@ -123,14 +123,14 @@ def test_published_text_weights_are_strict(conformance, tmp_path: Path, change: 
         name = "blocks.7.norm1.weight"
         tensors[name] = torch.ones(reference.config["dim"])
     torch.save(tensors, tmp_path / "t5.pth")
-    problems = " ".join(recognise(tmp_path / "t5.pth", role="text").problems)
+    problems = " ".join(map(str, inspect(tmp_path / "t5.pth", role="text").problems))
     assert (name if change == "drop" else "missing") in problems
 
 
 def test_published_clip_agrees_with_the_reference(conformance, pth):
     reference = conformance("clip_visual")
     heads = {"heads": reference.config["vision_heads"]}
-    clip = open_network(pth("clip_visual"), role="clip", options=heads)
+    clip = load(inspect(pth("clip_visual"), role="clip", options=heads))
     image = reference.inputs["image"] / 2 + 0.5
     assert reference.agrees(clip.pixels(image), "pixel_values")
     assert reference.agrees(clip.encode_image(image), "penultimate_hidden")
@@ -143,11 +143,11 @@ def test_published_clip_weights_are_strict(conformance, tmp_path: Path, name: st
     reference, options = conformance("clip_visual"), {"heads": 4}
     tensors = {key: tensor for key, tensor in reference.weights.items() if key != name}
     torch.save(tensors, tmp_path / "clip.pth")
-    (problem,) = recognise(tmp_path / "clip.pth", role="clip", options=options).problems
-    assert problem == f"tensor '{name}' is missing; fetch it again, or give the right file"
+    (problem,) = inspect(tmp_path / "clip.pth", role="clip", options=options).problems
+    assert str(problem) == f"tensor '{name}' is missing; fetch it again, or give the right file"
     torch.save(reference.weights | {"visual.surprise": torch.ones(1)}, tmp_path / "clip.pth")
-    (problem,) = recognise(tmp_path / "clip.pth", role="clip", options=options).problems
-    assert problem == "tensor 'visual.surprise' is not expected; fetch it again, or give the right file"
+    (problem,) = inspect(tmp_path / "clip.pth", role="clip", options=options).problems
+    assert str(problem) == "tensor 'visual.surprise' is not expected; fetch it again, or give the right file"
 
 
 def test_a_vision_tower_without_a_penultimate_state_is_refused():

@@ -1,4 +1,4 @@
-"""Laws of sharing a sample: whoever has which tokens, the result is that of one process."""
+"""A sample that several processes compute equals that of one process, however its tokens are divided."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_processes_that_share_a_sample_compute_what_one_computes(tmp_path):
 
 
 GROUP = distributed.ProcessGroup(1, 3)
-"""The second of three processes; for what needs no talk between them."""
+"""The second of three processes; for what needs no communication."""
 
 
 def test_a_process_knows_its_run_of_the_sequence():

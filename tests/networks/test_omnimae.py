@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk, sinusoid
-from more4d.weights.inspect import open_network, recognise
+from more4d.weights.load import inspect, load
 
 TINY = OmniMAEConfig(image_size=48, patch=8, dim=24, depth=2, heads=3)
 
@@ -15,7 +15,7 @@ TINY = OmniMAEConfig(image_size=48, patch=8, dim=24, depth=2, heads=3)
 def test_trunk_agrees_with_the_reference(conformance, pth):
     reference = conformance("omnimae_trunk")
     heads = {"heads": reference.config["num_heads"]}
-    trunk = open_network(pth("omnimae_trunk"), role="motion_features", options=heads)
+    trunk = load(inspect(pth("omnimae_trunk"), role="motion_features", options=heads))
     with torch.no_grad():
         features = trunk(reference.inputs["image"])
     assert features.shape[-2:] == (14, 14)
@@ -33,9 +33,10 @@ def test_a_missing_tensor_is_named(conformance, tmp_path: Path):
     weights = dict(conformance("omnimae_trunk").weights)
     del weights["trunk.blocks.1.attn.qkv.bias"]
     torch.save(weights, tmp_path / "w.torch")
-    (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
+    (problem,) = inspect(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
     assert (
-        problem == "tensor 'trunk.blocks.1.attn.qkv.bias' is missing; fetch it again, or give the right file"
+        str(problem)
+        == "tensor 'trunk.blocks.1.attn.qkv.bias' is missing; fetch it again, or give the right file"
     )
 
 

@@ -1,4 +1,4 @@
-"""What must not be rounded is in single precision in a network of a lower one."""
+"""Tensors that must not be rounded are float32 in a network of a lower precision."""
 
 from functools import partial
 
@@ -18,7 +18,8 @@ from more4d.networks.motion_perception import (
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_config import WanConfig
 from more4d.networks.wan_layers import timestep_sinusoid
-from more4d.weights.load import LoadPlan, TensorSource, init_empty, load_into
+from more4d.weights.load import load_into
+from more4d.weights.registry import LoadPlan, init_empty
 
 SMALL = {"dim": 24, "ffn_dim": 48, "heads": 2, "layers": 2, "freq_dim": 16, "text_dim": 16, "text_length": 8}
 VISM = ViSMConfig(wan=WanConfig(in_channels=36, **SMALL))
@@ -28,9 +29,9 @@ TRUNK = OmniMAEConfig(image_size=32, patch=8, dim=24, depth=1, heads=2)
 
 
 def loaded(kind: str, network: nn.Module, config: object, dtype: torch.dtype) -> nn.Module:
-    """As `open_network` fills it."""
+    """As `load` fills it."""
     tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    plan = LoadPlan(sources={name: TensorSource(name=name) for name in tensors})
+    plan = LoadPlan(sources={name: name for name in tensors})
     return load_into(init_empty(kind, config), plan, tensors.__getitem__, device="cpu", dtype=dtype)
 
 

@@ -11,7 +11,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.wan import WanConfig
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 
 TINY = STraGConfig(
     start_channels=4,
@@ -63,12 +63,12 @@ class Published:
     def __init__(self, reference: Any, folder: Path, **changes: Any) -> None:
         self.reference, self.given, self.folder = reference, reference.inputs, folder
         options = {"image_channels": 32, "start_channels": 0, **changes}
-        self.network = open_network(folder, role="strag", options=options)
+        self.network = load(inspect(folder, role="strag", options=options))
 
     def features(self) -> Tensor:
-        """The photo as the trunk of the same file sees it."""
+        """Features of the photo by the trunk in the same file."""
         heads = {"heads": self.reference.config["omnimae"]["num_heads"]}
-        trunk = open_network(self.folder, role="motion_features", options=heads)
+        trunk = load(inspect(self.folder, role="motion_features", options=heads))
         return trunk(self.given["first_frame"])
 
     def conditions(self, **changes: Any) -> STraGConditions:

@@ -1,4 +1,4 @@
-"""Motion goes through the codec as the reference computes it, and the encoder adapter can learn."""
+"""The codec agrees with the reference, and the encoder adapter has a gradient."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,8 @@ from more4d.networks.trajectory_vae import (
     depth_to_image,
 )
 from more4d.networks.video_vae import WAN_STD, WanVideoVaeConfig
-from more4d.weights.inspect import open_network
-from more4d.weights.network_files import fill_network, load_network, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 
 TINY = WanTrajectoryVaeConfig(
     video=WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1), adapter_width=32
@@ -116,12 +115,12 @@ def test_statistics_and_depth_style_come_back_with_the_weights(tmp_path: Path):
     network = codec(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=32, depth_style="linear"))
     network.trajectory_statistics.set(torch.rand(16), torch.rand(16) + 0.5)
     path = tmp_path / "codec.safetensors"
-    save_network(path, network, architecture="codec", config=network.config, dtype=torch.float16)
+    save_network(path, network, architecture="wan-trajectory-vae", config=network.config, dtype=torch.float16)
 
     def build(values: dict[str, Any]) -> WanTrajectoryVae:
         return WanTrajectoryVae(from_mapping(WanTrajectoryVaeConfig, values))
 
-    loaded = load_network(path, {"codec": build})
+    loaded = load(inspect(path, architecture="wan-trajectory-vae"))
     assert isinstance(loaded, WanTrajectoryVae)
     assert loaded.config == network.config
     assert torch.equal(loaded.trajectory_statistics.mean, network.trajectory_statistics.mean)
@@ -147,15 +146,15 @@ def test_an_adapter_width_that_groups_do_not_divide_is_refused():
         WanTrajectoryVae(WanTrajectoryVaeConfig(video=TINY.video, adapter_width=40))
 
 
-def test_log_pictures_depend_on_ratios_of_depth_only():
+def test_log_images_depend_on_ratios_of_depth_only():
     depth_m = torch.rand(2, 1, 20, 30, generator=torch.Generator().manual_seed(0)) * 5 + 0.5
-    picture = depth_to_image(depth_m, "log")
-    torch.testing.assert_close(depth_to_image(depth_m * 7, "log"), picture, rtol=0, atol=1e-5)
-    assert picture.min() == -1
-    assert picture.max() == 1
+    image = depth_to_image(depth_m, "log")
+    torch.testing.assert_close(depth_to_image(depth_m * 7, "log"), image, rtol=0, atol=1e-5)
+    assert image.min() == -1
+    assert image.max() == 1
 
 
-def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
+def test_one_far_pixel_flattens_linear_images_but_not_logarithmic_ones():
     depth_m = torch.linspace(1, 5, 600).view(1, 1, 20, 30).clone()
     depth_m[0, 0, 0, 0] = 9000
     spread = {style: depth_to_image(depth_m, style)[0, 0, 5:15].std() for style in ("log", "linear")}
@@ -164,14 +163,14 @@ def test_one_far_pixel_flattens_linear_pictures_but_not_logarithmic_ones():
 
 
 @pytest.mark.parametrize("style", ["log", "linear"])
-def test_pictures_of_broken_or_flat_depth_are_finite(style: Any):
+def test_images_of_broken_or_flat_depth_are_finite(style: Any):
     depth_m = torch.full((1, 1, 4, 4), 3.0)
     assert depth_to_image(depth_m, style).isfinite().all()
     depth_m[0, 0, 0] = torch.tensor([torch.nan, torch.inf, -1.0, 0.0])
     depth_m[0, 0, 1] = 2.0
-    picture = depth_to_image(depth_m, style)
-    assert picture.isfinite().all()
-    assert picture.abs().max() <= 1
+    image = depth_to_image(depth_m, style)
+    assert image.isfinite().all()
+    assert image.abs().max() <= 1
 
 
 def test_depth_without_a_single_usable_pixel_is_refused():
@@ -182,18 +181,18 @@ def test_depth_without_a_single_usable_pixel_is_refused():
 def test_published_adapters_agree_with_the_reference(conformance):
     reference = conformance("trajectory_adapters")
     network = codec(WanTrajectoryVaeConfig(video=TINY.video))
-    fill_network(network.encoder_adapter, part(reference.weights, "encoder_prompt."), where="e")
-    fill_network(network.decoder_adapter, part(reference.weights, "decoder_prompt."), where="d")
+    network.encoder_adapter.load_state_dict(part(reference.weights, "encoder_prompt."))
+    network.decoder_adapter.load_state_dict(part(reference.weights, "decoder_prompt."))
     decoder = network.decoder_adapter
     with torch.no_grad():
         image = network.motion_image(reference.inputs["motion"])
         assert reference.agrees((image + 1) / 2, "encoder_output")
         assert reference.agrees(image, "motion_image")
-        for pictures, name in [
+        for images, name in [
             (reference.inputs["decoded_motion_image"], "decoder_output"),
             (image, "roundtrip_without_vae"),
         ]:
-            frames = [decoder(frame) for frame in pictures.unbind(2)]
+            frames = [decoder(frame) for frame in images.unbind(2)]
             assert reference.agrees(torch.stack(frames, dim=2), name)
 
 
@@ -222,16 +221,16 @@ def published(conformance, tmp_path: Path) -> Path:
 
 def test_a_published_codec_agrees_with_the_reference(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = open_network(published, role="trajectory_codec")
+    network = load(inspect(published, role="trajectory_codec"))
     statistics = network.trajectory_statistics
     with torch.no_grad():
         encoded = statistics.normalise(network.encode_video(vae.inputs["video"]))
         assert vae.agrees(encoded, "mu_traj_normalised")
         latents = statistics.denormalise(vae.inputs["z_traj_normalised"])
-        picture = network.decode_video(latents, vae.inputs["video"], vae.inputs["video"][:, :1])
-        assert vae.agrees(picture, "decoded_from_traj_normalised")
-        motion = network.decode_motion(vae.inputs["z_traj_normalised"], picture[:, :, 0], picture[:, :1, 0])
-        expected = network.decoder_adapter(picture[:, :, -1])
+        image = network.decode_video(latents, vae.inputs["video"], vae.inputs["video"][:, :1])
+        assert vae.agrees(image, "decoded_from_traj_normalised")
+        motion = network.decode_motion(vae.inputs["z_traj_normalised"], image[:, :, 0], image[:, :1, 0])
+        expected = network.decoder_adapter(image[:, :, -1])
         torch.testing.assert_close(motion[:, :, -1], expected, rtol=0, atol=vae.tolerance)
 
         network.trajectory_statistics.set(torch.zeros(16), torch.ones(16))
@@ -241,7 +240,7 @@ def test_a_published_codec_agrees_with_the_reference(conformance, published: Pat
 
 def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, published: Path):
     vae = conformance("wan_vae")
-    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
+    network = load(inspect(published, role="trajectory_codec", options={"trajectory_statistics": "none"}))
     with torch.no_grad():
         mean, log_variance = network.video.posterior(vae.inputs["video"])
         sample = mean + torch.exp(log_variance / 2) * vae.inputs["noise"]
@@ -252,9 +251,9 @@ def test_our_sample_is_the_reference_sample_with_the_noise_scaled(conformance, p
 
 
 def test_released_statistics_are_stored_with_a_published_codec(published: Path):
-    network = open_network(published, role="trajectory_codec", options={"trajectory_statistics": "none"})
+    network = load(inspect(published, role="trajectory_codec", options={"trajectory_statistics": "none"}))
     assert torch.equal(network.trajectory_statistics.std, torch.ones(16))
-    network = open_network(published, role="trajectory_codec")
+    network = load(inspect(published, role="trajectory_codec"))
     assert torch.equal(network.trajectory_statistics.mean, torch.tensor(PUBLISHED_TRAJECTORY_MEAN))
     assert torch.equal(network.trajectory_statistics.std, torch.tensor(PUBLISHED_TRAJECTORY_STD))
 
@@ -262,7 +261,7 @@ def test_released_statistics_are_stored_with_a_published_codec(published: Path):
 def test_a_published_codec_without_a_part_is_one_line(published: Path):
     (published / "decoder_prompt" / "pytorch_model.bin").unlink()
     with pytest.raises(WeightsError, match="decoder_prompt") as error:
-        open_network(published, role="trajectory_codec")
+        load(inspect(published, role="trajectory_codec"))
     assert "\n" not in str(error.value)
 
 
@@ -281,25 +280,25 @@ def test_closed_adapters_have_no_weights_and_begin_where_learned_ones_do():
 def test_closed_adapters_undo_each_other_within_the_motion_they_can_carry():
     closed = closed_codec()
     motion = torch.linspace(-MAX_MOTION, MAX_MOTION, 3 * 401).view(1, 3, 401, 1)
-    picture = 2 * closed.encoder_adapter(motion) - 1
-    torch.testing.assert_close(closed.decoder_adapter(picture), motion, atol=2e-4, rtol=0)
+    image = 2 * closed.encoder_adapter(motion) - 1
+    torch.testing.assert_close(closed.decoder_adapter(image), motion, atol=2e-4, rtol=0)
     far = closed.decoder_adapter(2 * closed.encoder_adapter(100 * torch.ones(1, 3, 1, 1)) - 1)
     torch.testing.assert_close(far, torch.full((1, 3, 1, 1), MAX_MOTION))
 
 
 def test_closed_adapters_decode_the_ends_of_the_range_to_finite_motion_with_finite_gradients():
-    picture = torch.tensor([-1.0, 1.0, 0.5]).view(1, 3, 1, 1).requires_grad_()
-    motion = closed_codec().decoder_adapter(picture)
+    image = torch.tensor([-1.0, 1.0, 0.5]).view(1, 3, 1, 1).requires_grad_()
+    motion = closed_codec().decoder_adapter(image)
     motion.sum().backward()
     assert torch.isfinite(motion).all()
-    assert torch.isfinite(picture.grad).all()
+    assert torch.isfinite(image.grad).all()
 
 
 def test_a_codec_with_closed_adapters_is_saved_without_adapters_and_comes_back(tmp_path: Path):
     closed = closed_codec()
     path = tmp_path / "codec.safetensors"
     save_network(path, closed, architecture="wan-trajectory-vae", config=closed.config)
-    loaded = load_network(path, BUILDERS)
+    loaded = load(inspect(path))
     assert loaded.config == closed.config
     motion = torch.zeros(1, 3, 5, 16, 16)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from more4d.networks.video_vae import (
     WanVideoVae,
     WanVideoVaeConfig,
 )
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 
 TINY = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 2, 2), residual_blocks=1)
 
@@ -121,7 +121,7 @@ def test_published_weights_agree_with_the_reference(conformance, tmp_path: Path,
     reference = conformance("wan_vae")
     published = {prefix + name: tensor for name, tensor in reference.weights.items()}
     torch.save(published, tmp_path / "vae.pth")
-    codec = open_network(tmp_path / "vae.pth", role="video_codec")
+    codec = load(inspect(tmp_path / "vae.pth", role="video_codec"))
     video = reference.inputs["video"]
     with torch.no_grad():
         mean, log_variance = codec.posterior(video)
@@ -140,10 +140,10 @@ def test_published_weights_are_strict(conformance, tmp_path: Path, name: str):
     tensors = {key: tensor for key, tensor in reference.weights.items() if key != name}
     torch.save(tensors, tmp_path / "vae.pth")
     with pytest.raises(WeightsError, match=r"vae\.pth: .*missing"):
-        open_network(tmp_path / "vae.pth", role="video_codec")
+        load(inspect(tmp_path / "vae.pth", role="video_codec"))
     torch.save(reference.weights | {"encoder.surprise": torch.ones(1)}, tmp_path / "vae.pth")
     with pytest.raises(WeightsError, match="surprise"):
-        open_network(tmp_path / "vae.pth", role="video_codec")
+        load(inspect(tmp_path / "vae.pth", role="video_codec"))
 
 
 @pytest.mark.parametrize("tile_px", [24, 40])

@@ -1,4 +1,4 @@
-"""4D-ViSM and the packing of what is known."""
+"""4D-ViSM and the packing of the known mask."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig, masked_video, pack_mask
 from more4d.networks.wan import WanConfig
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 
 TINY = WanConfig(
     in_channels=36, dim=32, ffn_dim=48, heads=2, layers=2, text_dim=12, text_length=6, freq_dim=16
@@ -37,7 +37,7 @@ def inputs(**changes: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
 
 def test_vism_agrees_with_the_reference(conformance, published_folder):
     reference = conformance("wan_fun_inp")
-    network = open_network(published_folder("wan_fun_inp"), role="vism")
+    network = load(inspect(published_folder("wan_fun_inp"), role="vism"))
     given = reference.inputs
     text = torch.zeros(2, 512, network.config.wan.text_dim)
     for sample in range(2):

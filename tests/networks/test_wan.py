@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from more4d.networks.wan import WanConfig, WanTransformer
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 
 TINY = WanConfig(
     in_channels=5,
@@ -56,10 +56,12 @@ def inputs(config: WanConfig) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_control_transformer_agrees_with_the_reference(conformance: Callable[[str], Any], published_folder):
-    """As 4D-STraG has it: the channels of depth, which are new, change nothing."""
+    """Under 4D-STraG's configuration: the new channels of depth change nothing."""
     reference = conformance("wan_fun_control")
     options = {"motion_feature_dim": None}
-    transformer = open_network(published_folder("wan_fun_control"), role="strag", options=options).transformer
+    transformer = load(
+        inspect(published_folder("wan_fun_control"), role="strag", options=options)
+    ).transformer
     given = reference.inputs
     text = torch.zeros(2, 61, transformer.wan_config.text_dim)
     for sample in range(2):

@@ -1,4 +1,4 @@
-"""Impossible numbers are refused."""
+"""Impossible sizes are refused."""
 
 import pytest
 

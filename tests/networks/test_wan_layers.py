@@ -1,4 +1,4 @@
-"""Angles of places and times."""
+"""Rotary positions and the sinusoid of the timestep."""
 
 import torch
 
@@ -43,8 +43,8 @@ def test_timesteps_are_cosines_then_sines():
     assert torch.equal(embedded[1], torch.cat([angles.cos(), angles.sin()]).float())
 
 
-def test_a_table_that_inference_asked_for_first_serves_training():
-    grid = (2, 3, 5)  # asked for by no other test
+def test_a_table_cached_by_inference_serves_training():
+    grid = (2, 3, 5)  # used by no other test
     with torch.inference_mode():
         rotary_table(12, grid, torch.device("cpu"))
     vectors = torch.randn(1, 30, 1, 12, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Two units at a time are on the device, in whatever order they are asked; what leaves is not overwritten."""
+"""Two units at a time are on the device, in any order of calls, and no copy overwrites one in use."""
 
 import contextlib
 import gc
@@ -24,7 +24,7 @@ MIB = 2**20
 
 
 class Log:
-    """What happened, in order."""
+    """Onloads and offloads, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, units: list[nn.Module]) -> None:
         self.events: list[Any] = []
@@ -50,7 +50,7 @@ def layers(count: int = 5) -> list[nn.Module]:
 
 
 @pytest.mark.parametrize("later", [[0, 1, 2, 3, 4], [0], [4, 3, 2, 1, 0], [0, 2, 2, 4]])
-def test_at_most_two_units_are_there_and_the_asked_one_is(later, monkeypatch):
+def test_at_most_two_units_are_on_the_device_and_the_current_one_is(later, monkeypatch):
     units = layers()
     log, group = Log(monkeypatch, units), OffloadGroup(units, CPU)
     for index in [*range(5), *later, *later]:
@@ -74,7 +74,7 @@ def test_the_next_unit_comes_while_one_computes_and_none_comes_twice_in_a_pass(m
 
 
 def test_a_stream_fetches_into_memory_only_after_what_used_it_has_computed(monkeypatch):
-    """The events of CUDA, written down."""
+    """With CUDA streams and events that only record their calls."""
     units = layers(4)
     log = Log(monkeypatch, units)
 

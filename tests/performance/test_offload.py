@@ -1,4 +1,4 @@
-"""Memory modes change where weights are, and (but for fp8) no result."""
+"""Memory modes change where weights are, and (except for fp8) no result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,15 +26,15 @@ from more4d.performance.offload import (
 )
 from more4d.performance.prepare import compile_blocks
 from more4d.performance.step_cache import step_cache
-from more4d.weights.load import LoadPlan, TensorSource, load_into
-from more4d.weights.network_files import named_tensors
+from more4d.weights.load import load_into
+from more4d.weights.registry import LoadPlan, named_tensors
 from tests.networks.fake_device import FakeDevice, fake_device, is_offloaded
 
 __all__ = ["fake_device"]
 
 AWAY: tuple[Memory, ...] = ("model", "group", "sequential")
 FP8_ERROR = 0.05
-"""Of a velocity, relative, with random weights: measured 0.038 (e4m3 has four bits of precision)."""
+"""Relative error of a velocity with random weights: measured 0.038 (e4m3 has four bits of precision)."""
 
 WAN = {
     "in_channels": 64, "dim": 96, "ffn_dim": 192, "heads": 4, "layers": 4, "freq_dim": 32, "text_dim": 32,
@@ -43,7 +43,7 @@ WAN = {
 
 
 def random(*shape: int) -> Tensor:
-    """Of the default device, the same on each."""
+    """Random numbers on the default device, the same on each."""
     made = torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), device="cpu")
     return made.to(torch.get_default_device())
 
@@ -57,7 +57,7 @@ def strag() -> STraG:
 
 
 def velocity(network: STraG) -> Tensor:
-    told = STraGConditions(
+    conditions = STraGConditions(
         image_latents=random(1, 16, 2, 4, 6),
         depth_latents=random(1, 16, 2, 4, 6),
         text=random(1, 10, 32),
@@ -65,7 +65,7 @@ def velocity(network: STraG) -> Tensor:
         clip=random(1, 5, 20),
         motion_features=random(1, 16, 2, 2),
     )
-    return network(random(1, 16, 2, 4, 6), torch.tensor([0.5]), told)
+    return network(random(1, 16, 2, 4, 6), torch.tensor([0.5]), conditions)
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Tensor]]] = {
@@ -100,7 +100,7 @@ def placed_in(memory: Memory, name: str = "strag") -> OffloadedModule:
 
 @torch.inference_mode()
 def used(placed: OffloadedModule, name: str) -> Tensor:
-    """What it computes, the second time it comes to work and the second time it is asked there."""
+    """Its output, in the second call of the second time it is on the device."""
     for _ in range(2):
         with placed.on_device() as network:
             for _ in range(2):
@@ -110,7 +110,7 @@ def used(placed: OffloadedModule, name: str) -> Tensor:
 
 @pytest.mark.parametrize("memory", AWAY)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_weight_is_used_that_is_not_there(name: str, memory: Memory, fake_device: FakeDevice):
+def test_no_weight_is_used_that_is_offloaded(name: str, memory: Memory, fake_device: FakeDevice):
     with torch.inference_mode():
         expected = NETWORKS[name][1](made(name))
     placed = placed_in(memory, name)
@@ -121,14 +121,16 @@ def test_no_weight_is_used_that_is_not_there(name: str, memory: Memory, fake_dev
 
 
 @torch.inference_mode()
-def test_a_network_at_home_computes_nothing_of_use(fake_device: FakeDevice):
+def test_an_offloaded_network_computes_nan(fake_device: FakeDevice):
     placed = placed_in("model")
     assert velocity(placed.network).isnan().all()  # so the laws of this file can fail
 
 
 @pytest.mark.parametrize("memory", AWAY)
 @pytest.mark.parametrize("name", ["strag", "text"])
-def test_the_bytes_there_are_those_that_a_plan_counts(name: str, memory: Memory, fake_device: FakeDevice):
+def test_the_bytes_on_the_device_are_those_that_a_plan_counts(
+    name: str, memory: Memory, fake_device: FakeDevice
+):
     placed = placed_in(memory, name)
     used(placed, name)
     with torch.device("meta"):
@@ -144,7 +146,7 @@ def test_the_bytes_there_are_those_that_a_plan_counts(name: str, memory: Memory,
 def test_tensors_that_stay_in_single_precision_are_counted_so(name: str, memory: Memory):
     """A network as it is loaded in bfloat16, tensor by tensor."""
     network, state = made(name), dict(made(name).state_dict())
-    plan = LoadPlan(sources={each: TensorSource(name=each) for each in named_tensors(network)})
+    plan = LoadPlan(sources={each: each for each in named_tensors(network)})
     loaded = load_into(network, plan, state.__getitem__, device="cpu", dtype=torch.bfloat16)
     assert torch.float32 in {tensor.dtype for tensor in module_tensors(loaded)} or name == "text"
     placed = OffloadedModule(loaded, memory, device=torch.device("cpu"), dtype=torch.bfloat16)
@@ -206,7 +208,7 @@ def test_codecs_are_moved_whole():
 
 
 @pytest.mark.parametrize("memory", AWAY)
-def test_a_network_that_fails_at_work_goes_home(memory: Memory, fake_device: FakeDevice, monkeypatch):
+def test_a_network_that_fails_is_offloaded(memory: Memory, fake_device: FakeDevice, monkeypatch):
     placed = placed_in(memory)
 
     def stop(*_: Any) -> Tensor:
@@ -218,7 +220,7 @@ def test_a_network_that_fails_at_work_goes_home(memory: Memory, fake_device: Fak
     assert all(is_offloaded(tensor) for tensor in placed.network.parameters())
 
 
-def test_a_network_may_be_asked_for_while_it_works(fake_device: FakeDevice):
+def test_on_device_may_be_nested(fake_device: FakeDevice):
     placed = placed_in("model")
     with placed.on_device():
         with placed.on_device():
@@ -289,7 +291,7 @@ def test_a_gpu_computes_the_same_compiled_in_mode_group():
     assert (result - expected).norm() <= 1e-3 * expected.norm()
 
 
-def test_weights_that_travel_are_counted_as_they_are_pinned():
+def test_offloaded_groups_are_counted_as_they_are_pinned():
     counted = weight_bytes(made("strag"), "group", torch.float32)
     total = weight_bytes(made("strag"), "model", torch.float32).host
     assert counted.onload_once + counted.onload_per_call == total <= counted.host

@@ -1,20 +1,34 @@
-"""Faster blocks give the same results."""
+"""Attention kernels, compilation and prepare() do not change results."""
 
 import os
 import subprocess
 import sys
 import warnings
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
+from more4d.networks.context_parallel import ContextParallel
+from more4d.networks.interface import ViSMConditions
+from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanTransformer
 from more4d.networks.wan_config import WanConfig
+from more4d.performance.config import StepCacheConfig
 from more4d.performance.offload import OffloadedModule
-from more4d.performance.prepare import COMPLEX, attention_kernel, compile_blocks, is_compiled
+from more4d.performance.prepare import (
+    COMPLEX,
+    PreparedModel,
+    attention_kernel,
+    compile_blocks,
+    is_compiled,
+    prepare,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,20 +54,20 @@ latents, still = torch.randn(1, 16, 2, 4, 6), torch.randn(1, 16, 4, 6)
 text, motion = torch.randn(1, 6, 8), torch.randn(1, 6, 8)
 
 @torch.inference_mode()
-def asked(timestep):
+def velocity(timestep):
     return transformer(latents, torch.tensor([timestep]), text, reference=still, motion=motion)
 
-plain = [asked(900.0), asked(400.0)]
+plain = [velocity(900.0), velocity(400.0)]
 for _ in range(2):
     compile_blocks(transformer, backend="aot_eager")
 assert all(map(is_compiled, transformer.blocks))
 for timestep, expected in zip((900.0, 400.0), plain):
-    assert torch.allclose(asked(timestep), expected, atol=1e-6)
+    assert torch.allclose(velocity(timestep), expected, atol=1e-6)
 for kind, exact in (("first-block", {"threshold": 0.0}), ("taylorseer", {"interval": 1})):
     with step_cache(transformer, StepCacheConfig(kind=kind, **exact), calls=2) as branch:
         for timestep, expected in zip((900.0, 400.0), plain):
             with branch("cond"):
-                assert torch.allclose(asked(timestep), expected, atol=1e-6), kind
+                assert torch.allclose(velocity(timestep), expected, atol=1e-6), kind
 print(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
 """
 
@@ -74,7 +88,7 @@ def test_compiled_blocks_are_one_program_which_caches_do_not_compile_anew(memory
     assert ran.stdout.split() == ["1", "0"]
 
 
-def test_the_compilers_remark_on_complex_numbers_is_not_shown():
+def test_the_compilers_warning_about_complex_numbers_is_not_shown():
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         wan = WanConfig(in_channels=16, dim=24, ffn_dim=48, heads=2, layers=2, freq_dim=16, text_dim=8)
@@ -84,7 +98,7 @@ def test_the_compilers_remark_on_complex_numbers_is_not_shown():
     assert [str(warning.message) for warning in shown] == ["something else"]
 
 
-def test_layers_that_travel_one_by_one_are_not_compiled():
+def test_layers_that_are_offloaded_one_by_one_are_not_compiled():
     wan = WanConfig(in_channels=16, dim=24, ffn_dim=48, heads=2, layers=2, freq_dim=16, text_dim=8)
     placed = OffloadedModule(
         WanTransformer(wan), "sequential", device=torch.device("cpu"), dtype=torch.float32
@@ -117,3 +131,85 @@ def test_every_kernel_of_the_gpu_attends_alike(name):
     with attention_kernel(name, torch.device("cuda")):
         attended = scaled_dot_product_attention(query, key, value)
     assert torch.allclose(attended.float(), expected, atol=2e-2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    attention: str = "best"
+    compile: bool = False
+    cache: StepCacheConfig | None = None
+
+
+def small_vism() -> ViSM:
+    torch.manual_seed(0)
+    wan = WanConfig(in_channels=36, dim=24, ffn_dim=48, heads=2, layers=2, freq_dim=16, text_dim=8)
+    network = ViSM(ViSMConfig(wan=wan)).eval().requires_grad_(requires_grad=False)
+    torch.nn.init.normal_(network.transformer.proj_out.weight, std=0.1)
+    return network
+
+
+def vism_inputs() -> tuple[torch.Tensor, torch.Tensor, ViSMConditions]:
+    latents = torch.randn(1, 16, 2, 4, 6, generator=torch.Generator().manual_seed(1))
+    text = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(2))
+    conditions = ViSMConditions(known_latents=latents, known_mask=latents[:, :4], text=text)
+    return latents, torch.tensor([0.7]), conditions
+
+
+def prepared(network: ViSM, settings: Settings, **more: Any) -> AbstractContextManager[PreparedModel]:
+    return prepare(network, settings, device=torch.device("cpu"), calls=4, **more)
+
+
+def test_without_settings_the_prepared_model_is_the_network():
+    network, inputs = small_vism(), vism_inputs()
+    with prepared(network, Settings()) as model:
+        assert torch.equal(model(*inputs, "cond"), network(*inputs))
+
+
+def test_a_prepared_cache_keeps_branches_apart_and_ends_with_the_sample():
+    network, (noisy, sigma, conditions) = small_vism(), vism_inputs()
+    other = replace(conditions, text=-conditions.text)
+    expected = [network(noisy, sigma, each) for each in (conditions, other)]
+    cache = StepCacheConfig(kind="first-block", threshold=10.0)
+    with prepared(network, Settings(cache=cache)) as model:
+        for _ in range(2):  # the second step reuses the first one of its branch
+            found = [
+                model(noisy, sigma, each, name) for each, name in ((conditions, "cond"), (other, "uncond"))
+            ]
+            for got, wanted in zip(found, expected, strict=True):
+                torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    assert torch.equal(network(noisy, sigma, other), expected[1])
+
+
+def test_context_parallelism_is_removed_after_an_error_and_refuses_the_first_block_cache():
+    network, group = small_vism(), ContextParallel(group=torch.distributed.ProcessGroup(0, 2))
+    with pytest.raises(ZeroDivisionError), prepared(network, Settings(), context_parallel=group):
+        assert network.transformer.context_parallel is group
+        raise ZeroDivisionError
+    assert network.transformer.context_parallel is None
+    settings = Settings(cache=StepCacheConfig(kind="first-block"))
+    with (
+        pytest.raises(ConfigError, match="take teacache, magcache or taylorseer"),
+        prepared(network, settings, context_parallel=group),
+    ):
+        pass
+    assert network.transformer.context_parallel is None
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("more4d.performance.config, more4d.networks.wan_config", "torch"),
+        (
+            "more4d.networks.strag, more4d.networks.vism, more4d.networks.conditioners, "
+            "more4d.networks.trajectory_vae, more4d.performance.prepare, more4d.performance.offload",
+            "diffusers transformers peft",
+        ),
+    ],
+)
+def test_slow_libraries_are_imported_where_they_are_used_only(modules: str, absent: str):
+    code = f"import sys, {modules}; print(sorted(set('{absent}'.split()) & sys.modules.keys()))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.strip() == "[]", ran.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Step caches: exact when they tolerate nothing, cheaper when they tolerate something, then forgetful."""
+"""Step caches: exact at threshold zero, cheaper above it, and empty after the sample."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def transformer() -> WanTransformer:
 
 
 class Asked:
-    """Calls a transformer along falling timesteps and counts how often its last block really computes."""
+    """Calls a transformer along falling timesteps and counts how often its last block computes."""
 
     def __init__(self, transformer: WanTransformer) -> None:
         self.transformer, self.computed = transformer, 0
@@ -63,7 +63,7 @@ class Asked:
 
 
 @pytest.mark.parametrize("config", EXACT.values(), ids=EXACT.keys())
-def test_a_cache_that_tolerates_nothing_changes_nothing(transformer, config):
+def test_at_threshold_zero_nothing_changes(transformer, config):
     asked = Asked(transformer)
     plain = asked.along(None)
     assert torch.equal(asked.along(config), plain)
@@ -71,7 +71,7 @@ def test_a_cache_that_tolerates_nothing_changes_nothing(transformer, config):
 
 
 @pytest.mark.parametrize("config", GENEROUS.values(), ids=GENEROUS.keys())
-def test_a_cache_that_tolerates_something_computes_less_and_errs_a_little(transformer, config):
+def test_above_zero_less_is_computed_with_a_small_error(transformer, config):
     asked = Asked(transformer)
     plain = asked.along(None)
     asked.computed = 0
@@ -82,7 +82,7 @@ def test_a_cache_that_tolerates_something_computes_less_and_errs_a_little(transf
 
 
 @pytest.mark.parametrize("config", GENEROUS.values(), ids=GENEROUS.keys())
-def test_the_first_steps_are_computed_and_a_sample_knows_nothing_of_the_one_before(transformer, config):
+def test_the_first_steps_are_computed_and_samples_are_independent(transformer, config):
     asked = Asked(transformer)
     first, computed = asked.along(config), asked.computed
     asked.computed = 0
@@ -118,14 +118,14 @@ def test_afterwards_and_after_an_error_the_transformer_is_as_before(transformer,
     assert torch.equal(asked.along(None), plain)
 
 
-def test_teacache_adds_up_what_it_foretells_until_the_threshold(transformer):
+def test_teacache_adds_up_predicted_changes_until_the_threshold(transformer):
     asked = Asked(transformer)
     config = StepCacheConfig(kind="teacache", threshold=0.25, warmup_steps=2, coefficients=(0.0, 0.1))
-    asked.along(config)  # 2 first, then 0.1 and 0.2 are let pass and 0.3 is not
+    asked.along(config)  # 2 first, then 0.1 and 0.2 are tolerated and 0.3 is not
     assert asked.computed == 2 + 2
 
 
-def test_a_polynomial_below_zero_foretells_no_change():
+def test_a_polynomial_below_zero_predicts_no_change():
     assert predicted_change(0.0, (1.0, -0.5)) == 0
     assert predicted_change(2.0, (1.0, -0.5, 0.25)) == pytest.approx(4 - 1 + 0.25)
 
@@ -138,14 +138,14 @@ def test_a_polynomial_below_zero_foretells_no_change():
         ({"dim": 5120, "heads": 40, "layers": 40}, "t2v-14b"),
     ],
 )
-def test_teacache_knows_published_sizes(size, name):
+def test_teacache_has_coefficients_of_published_sizes(size, name):
     wan = WanConfig(in_channels=16, ffn_dim=64, **size)
     assert teacache_coefficients(wan, StepCacheConfig(kind="teacache")) == COEFFICIENTS[name]
     chosen = StepCacheConfig(kind="teacache", coefficients_of="i2v-14b-480p")
     assert teacache_coefficients(wan, chosen) == COEFFICIENTS["i2v-14b-480p"]
 
 
-def test_teacache_says_which_coefficients_there_are(transformer):
+def test_teacache_names_which_coefficients_there_are(transformer):
     with (
         pytest.raises(ConfigError, match=r"3 layers of width 24.*1\.3b, t2v-14b, i2v-14b-480p, fun-14b"),
         step_cache(transformer, StepCacheConfig(kind="teacache"), calls=STEPS),

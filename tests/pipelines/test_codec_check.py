@@ -59,7 +59,7 @@ def test_a_mean_over_clips_leaves_out_those_without_such_points():
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
 def test_scenes_go_through_the_codec(preset, request):
-    models = Components.open(request.getfixturevalue(preset))
+    models = Components.from_pretrained(request.getfixturevalue(preset))
     clip = render_clip(sample_scene(3), height=72, width=96, frames=7)
     original = to_native_size(clip.tracks, models.preset)
     assert (original.frames, original.height, original.width) == (5, 32, 48)
@@ -72,7 +72,9 @@ def test_scenes_go_through_the_codec(preset, request):
 
 def test_native_size_keeps_motion_and_camera_together(random_preset):
     original = sliding(96, 128, 9)
-    small = to_native_size(original, replace(Components.open(random_preset).preset, pixels=48 * 64))
+    small = to_native_size(
+        original, replace(Components.from_pretrained(random_preset).preset, pixels=48 * 64)
+    )
     position, _ = small.camera.project(small.positions[-1])
     expected, _ = original.camera.project(original.positions[-1])
     assert torch.allclose(position[10, 10], expected[21, 21], atol=1e-5)

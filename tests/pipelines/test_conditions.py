@@ -11,7 +11,7 @@ from more4d.pipelines.conditions import GREY, resize_for_encoder, strag_conditio
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
 def test_conditions_fit_the_transformers(preset, request):
-    models = Components.open(request.getfixturevalue(preset))
+    models = Components.from_pretrained(request.getfixturevalue(preset))
     strag, vism = models.network("strag"), models.network("vism")
     image = torch.rand(1, 3, 32, 48) * 2 - 1
     with torch.inference_mode():
@@ -46,7 +46,7 @@ def test_conditions_fit_the_transformers(preset, request):
 
 
 def test_what_the_transformer_does_not_take_is_left_out(random_preset):
-    models = Components.open(random_preset)
+    models = Components.from_pretrained(random_preset)
     wan = replace(models.network("strag").config.wan, motion_feature_dim=None)
     told = strag_conditions(
         wan,
@@ -64,7 +64,7 @@ def test_what_the_transformer_does_not_take_is_left_out(random_preset):
 
 @pytest.mark.parametrize("behind", [False, True])
 def test_what_lies_in_a_hole_is_told_only_to_a_network_that_looks_behind(random_preset, behind):
-    models = Components.open(random_preset)
+    models = Components.from_pretrained(random_preset)
     config = replace(models.network("vism").config, background_fill=behind)
     coverage = torch.ones(1, 1, 5, 32, 48)
     coverage[..., 8:24, 8:24] = 0
@@ -86,7 +86,7 @@ def test_what_lies_in_a_hole_is_told_only_to_a_network_that_looks_behind(random_
 
 
 def test_clip_is_shown_the_photo_or_a_grey_picture(random_preset):
-    models = Components.open(random_preset)
+    models = Components.from_pretrained(random_preset)
     torch.manual_seed(0)
     clip = ClipVision(ClipVisionConfig(dim=16, layers=2, heads=2, ff=16, patch=8, image_size=16)).eval()
     wan, image = replace(models.network("strag").config.wan, image_dim=16), torch.rand(1, 3, 32, 48) * 2 - 1

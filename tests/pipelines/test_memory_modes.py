@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from more4d import distributed
+from more4d.distributed import ParallelGroup
 from more4d.networks.interface import ViSMConditions
 from more4d.performance.config import MEMORY_MODES, Memory
 from more4d.performance.offload import TILE_PX, weight_bytes
-from more4d.pipelines import context_parallel_sampling
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
-from more4d.pipelines.parallel_group import ParallelGroup
 from more4d.pipelines.preset import load_preset
+from more4d.pipelines.sampling import SamplingRequest
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
@@ -128,30 +129,27 @@ def test_encoders_are_gone_before_the_generator_is_loaded(random_preset, monkeyp
     assert not models._loaded
 
 
-class Heard(ParallelGroup):
-    """Stands in for `ParallelGroup`, where this process is the only one: says what it was given."""
+class ReplayedGroup(ParallelGroup):
+    """Stands in for `ParallelGroup` where this process is the only one: receives what it was given."""
 
-    def __init__(self, *words: Any) -> None:
-        self.control_group, self.tensor_group = list(words), None
+    def __init__(self, *messages: Any) -> None:
+        self.control_group, self.tensor_group = list(messages), None
 
     def receive(self) -> Any:
         return self.control_group.pop(0)
 
 
-def test_who_helps_to_draw_holds_one_generator_at_a_time(random_preset, monkeypatch):
+def test_a_sampling_worker_holds_one_generator_at_a_time(random_preset, monkeypatch):
     models, beside = opened(random_preset, keep_loaded=False), watched(monkeypatch)
-    drawn: list[Any] = []
-    monkeypatch.setattr(
-        context_parallel_sampling,
-        "sample_latents",
-        lambda network, *told, **named: drawn.append(type(network)),
+    sampled: list[Any] = []
+    monkeypatch.setattr(distributed, "sample_latents", lambda network, *_: sampled.append(type(network)))
+    monkeypatch.setattr(distributed, "ContextParallel", lambda tensors: None)
+    request = SamplingRequest(
+        settings=models.preset.tracks, noise=torch.zeros(1, 16, 1, 2, 2), cond=CONDITIONS
     )
-    monkeypatch.setattr(context_parallel_sampling, "ContextParallel", lambda tensors: None)
-    noise = torch.zeros(1, 16, 1, 2, 2)
-    said = [(part, models.preset.tracks, noise, CONDITIONS, None) for part in ("strag", "strag", "vism")]
-    models.parallel_group = Heard(*said, 7)
-    assert context_parallel_sampling.run_sampling_worker(models) == 7
-    assert [kind.__name__ for kind in drawn] == ["STraG", "STraG", "ViSM"]
+    group = ReplayedGroup(*((part, request) for part in ("strag", "strag", "vism")), 7)
+    assert distributed.run_sampling_worker(models, group) == 7
+    assert [kind.__name__ for kind in sampled] == ["STraG", "STraG", "ViSM"]
     assert beside == {"strag": set(), "vism": set()}
 
 

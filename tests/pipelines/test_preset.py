@@ -157,5 +157,5 @@ def test_constants_repeated_without_torch_are_those_of_their_modules():
     from more4d.performance.prepare import KERNELS
     from more4d.pipelines import preset
 
-    assert (preset.SAMPLERS, preset.FRAME_STRIDE) == (tuple(SAMPLERS), FRAME_STRIDE)
-    assert ATTENTION == ("best", *KERNELS)
+    assert (tuple(SAMPLERS), FRAME_STRIDE) == (preset.SAMPLERS, preset.FRAME_STRIDE)
+    assert ("best", *KERNELS) == ATTENTION

@@ -12,16 +12,16 @@ import torch
 from safetensors import safe_open
 
 from more4d.files.fingerprint import content_name
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
-from more4d.pipelines.components import CODEC_METADATA_KEY, Components, Lora
+from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
+from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.preset import preset_names, read_preset
 from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network, write_tensors
 from tests import published_presets as published
 
 PARTS = ("strag", "trajectory_codec", "text", "motion_features", "clip", "vism", "video_codec")
@@ -37,7 +37,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 def opened(tree: Path, name: str, **more) -> Components:
-    return Components.open(tree / "models", preset=str(tree / f"{name}.yaml"), **more)
+    return Components.from_pretrained(tree / "models", preset=str(tree / f"{name}.yaml"), **more)
 
 
 def motion_of(models: Components) -> torch.Tensor:
@@ -209,7 +209,9 @@ def test_the_release_is_told_what_it_was_trained_with(tree):
         assert not torch.equal(motion_of(with_option(tree, part, option, value)), motion), option
     for change in ({"clip_image": "photo"}, {"tracks": {"steps": 2, "guidance": 6.0, "shift": 5.0}}):
         path = published.write_small_preset(tree / "changed.yaml", "moge4d", **change)
-        assert not torch.equal(motion_of(Components.open(tree / "models", preset=str(path))), motion), change
+        assert not torch.equal(
+            motion_of(Components.from_pretrained(tree / "models", preset=str(path))), motion
+        ), change
     plain = motion_of(with_option(tree, "trajectory_codec", "motion_units", [1.0, 1.0, 1.0]))
     units = torch.tensor([0.9583333, 1.3913043, 1.0]).view(3, 1, 1, 1)
     torch.testing.assert_close(motion, units * plain)
@@ -290,7 +292,7 @@ def test_an_option_that_no_network_has_is_one_line(tree, tmp_path):
     small = published.write_small_preset(tmp_path / "small.yaml", "moge4d")
     small.write_text(small.read_text().replace("depth_style", "depht_style"))
     with pytest.raises(ConfigError, match="depht_style"):
-        Components.open(tree / "models", preset=str(small))
+        Components.from_pretrained(tree / "models", preset=str(small))
 
 
 def refused(tree: Path, parts: dict[str, str]) -> str:
@@ -304,13 +306,13 @@ def refused(tree: Path, parts: dict[str, str]) -> str:
 def test_missing_weights_are_named_with_the_command_that_says_where_to_get_them(tmp_path, name):
     listed = rf"lacks .* and \d+ other files; .*weights check {tmp_path} --preset {name}'"
     with pytest.raises(WeightsError, match=listed):
-        Components.open(tmp_path, preset=name)
+        Components.from_pretrained(tmp_path, preset=name)
 
 
 def test_a_lora_of_another_network_is_one_line(tree):
     update = tree / "models" / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
     small = opened(tree, "fun-1.3b", loras={"strag": [Lora(path=update)]})
     with pytest.raises(More4DError) as error:
-        Components.open(loras={"vism": [Lora(path=update)]}).network("vism")
+        Components.from_pretrained(loras={"vism": [Lora(path=update)]}).network("vism")
     assert "\n" not in str(error.value) and update.name in str(error.value)
     assert small.network("strag") is not None  # the same layers: an update of InP fits Control

@@ -27,7 +27,7 @@ def generate(folder, **changes):
     image, depth = a_scene()
     settings = {"prompt": "it rolls", "seed": 3, "frames": 7, "fps": 12.0} | changes
     prompt = settings.pop("prompt")
-    return image_to_tracks(Components.open(folder), image, depth, prompt, **settings)
+    return image_to_tracks(Components.from_pretrained(folder), image, depth, prompt, **settings)
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])

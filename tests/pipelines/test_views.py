@@ -32,7 +32,7 @@ def a_rendering(frames: int, *, holes: bool = True) -> Rendering:
 
 
 def test_without_holes_nothing_is_generated(random_preset):
-    models = Components.open(random_preset)
+    models = Components.from_pretrained(random_preset)
     models.network = None  # would fail if asked
     rendering = a_rendering(3, holes=False)
     assert torch.equal(complete_view(models, rendering, PHOTO, "", seed=0), rendering.colour)
@@ -41,7 +41,7 @@ def test_without_holes_nothing_is_generated(random_preset):
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
 @pytest.mark.parametrize("frames", [2, 5, 6, 12])
 def test_known_pixels_stay_and_holes_are_filled(preset, frames, request):
-    models = Components.open(request.getfixturevalue(preset))
+    models = Components.from_pretrained(request.getfixturevalue(preset))
     rendering = a_rendering(frames)
     steps = []
     video = complete_view(
@@ -60,7 +60,7 @@ def test_known_pixels_stay_and_holes_are_filled(preset, frames, request):
 
 
 def test_the_seed_decides(random_wan_preset):
-    models, rendering = Components.open(random_wan_preset), a_rendering(5)
+    models, rendering = Components.from_pretrained(random_wan_preset), a_rendering(5)
     one, same, other = (complete_view(models, rendering, PHOTO, "it rolls", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
@@ -97,7 +97,7 @@ def test_what_lies_behind_a_hole_is_shown_to_networks_that_look_there(random_pre
     depth_m[:, :, 24:] = 4
     shown = {}
     for behind in (False, True):
-        models = Components.open(random_preset)
+        models = Components.from_pretrained(random_preset)
         configs = {
             part: replace(models.config(part), background_fill=behind) for part in ("vism", "video_codec")
         }

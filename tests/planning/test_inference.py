@@ -3,15 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.wan_config import PUBLISHED
 from more4d.pipelines.preset import find_preset
-from more4d.planning.components import planned_components
-from more4d.planning.costs import transformer_flops
-from more4d.planning.gpus import GIB, GPUS
 from more4d.planning.inference import InferencePlan, modes_by_memory_class, plan_inference
-from more4d.planning.steps import Size, Step, Steps
+from more4d.planning.limits import GIB
+from more4d.planning.steps import Size, Step, Steps, planned_components
 from tests.published_presets import write_fun, write_omnimae, write_small_preset
 
 FAST = ("full", "model")
@@ -34,18 +32,33 @@ def test_steps_follow_the_pipeline(tiny: InferencePlan) -> None:
     ]  # fmt: skip
 
 
+def file_bytes(part: str) -> int:
+    """Bytes of a bundled network in float32, from the tensors of its file."""
+    preset, folder = find_preset("tiny")
+    file = preset.components.get(part)
+    assert file is not None
+    with safe_open(folder / file.file, "pt") as tensors:
+        return sum(4 * tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+
+
+def test_weights_are_those_of_the_files(tiny: InferencePlan) -> None:
+    # A plan counts buffers too; files leave out those that are computed, such as tables of positions.
+    for part in tiny.parts:
+        assert 1 <= part.weights_bytes / file_bytes(part.part) < 1.02, part.part
+
+
 def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
     modes = {mode.memory: mode for mode in tiny.modes}
-    weights = sum(part.weights_bytes for part in tiny.parts)
-    last = tiny.steps[-1]
-    assert modes["full"].device_bytes[-1] == weights + last.held_bytes + last.needs["full"].peak_bytes
+    every = sum(file_bytes(part.part) for part in tiny.parts)
+    largest = max(file_bytes(part.part) for part in tiny.parts)
+    assert modes["full"].device_bytes[-1] > every > 2 * largest
     assert modes["full"].host_bytes == 0
-    assert modes["model"].host_bytes == weights
+    assert 1 <= modes["model"].host_bytes / every < 1.02
     assert modes["sequential"].peak_bytes <= modes["group"].peak_bytes <= modes["full"].peak_bytes
 
 
-def test_what_nothing_hears_and_is_not_there_is_not_planned(tmp_path: Path) -> None:
-    """Inference leaves it out, too."""
+def test_an_unused_and_missing_network_is_not_planned(tmp_path: Path) -> None:
+    """Inference leaves it out as well."""
     write_fun(tmp_path)
     preset, folder = find_preset(str(write_small_preset(tmp_path / "my.yaml", "fun-1.3b")), tmp_path)
     plan = plan_inference(preset, folder, memories=FAST)
@@ -55,38 +68,34 @@ def test_what_nothing_hears_and_is_not_there_is_not_planned(tmp_path: Path) -> N
     assert "motion_features" in {part.part for part in plan.parts}
 
 
-def test_a_mode_holds_the_networks_at_work(large: InferencePlan) -> None:
+def test_offloading_the_model_leaves_one_large_network_on_the_gpu(large: InferencePlan) -> None:
+    """14e9 parameters of bfloat16 are 26 GiB; a second one, or its encoders, would not fit below 40 GiB."""
     mode = next(mode for mode in large.modes if mode.memory == "model")
-    weights = {part.part: part.weights["model"].device_peak for part in large.parts}
-    for step, found in zip(large.steps, mode.device_bytes, strict=True):
-        at_work = sum(weights[part] for part in step.parts)
-        assert found == at_work + step.held_bytes + step.needs["model"].peak_bytes
+    sampling = next(n for n, step in enumerate(large.steps) if step.is_sampling)
+    assert 28 * GIB < mode.device_bytes[sampling] < 40 * GIB
+    full = next(mode for mode in large.modes if mode.memory == "full")
+    assert full.device_bytes[sampling] > mode.device_bytes[sampling]
 
 
-def test_weights_that_travel_come_from_pinned_memory_and_others_do_not(tiny: InferencePlan) -> None:
+def test_offloaded_blocks_are_copied_in_every_call(tiny: InferencePlan) -> None:
     index, sampling = next((n, step) for n, step in enumerate(tiny.steps) if step.is_sampling)
-    seconds = {mode.memory: mode.seconds["H100"][index] for mode in tiny.modes}
-    (weights,) = ({m: part.weights[m] for m in seconds} for part in tiny.parts if part.part == "strag")
-    gpu = next(gpu for gpu in GPUS if gpu.name == "H100")
-    ordinary = weights["model"].host / gpu.from_ordinary_host
-    assert seconds["model"] == pytest.approx(seconds["full"] + ordinary)
-    once = weights["group"].onload_once / gpu.from_ordinary_host
-    beside = sampling.calls * weights["group"].onload_per_call / gpu.from_host
-    assert seconds["group"] == pytest.approx(once + max(seconds["full"], beside))
+    copied = {mode.memory: mode.onload_bytes[index] for mode in tiny.modes}
+    weights = file_bytes("strag")
+    assert copied["full"] == 0
+    assert copied["model"] == pytest.approx(weights, rel=0.001)
+    assert sampling.calls == 2 and weights < copied["group"] <= 2 * weights
 
 
 def test_sampling_is_two_passes_a_step(large: InferencePlan) -> None:
     step = next(step for step in large.steps if step.is_sampling)
-    adapter = 2 * 2 * 9 * 768**2 * 14**2
-    once = transformer_flops(PUBLISHED["strag-14b"], 9568, reference_tokens=736) + adapter
-    assert (step.calls, step.needs["full"].flops) == (100, 100 * once)
+    assert (step.calls, step.needs["full"].flops) == (100, pytest.approx(50 * 0.7e15, rel=0.05))
 
 
-def test_the_large_preset_wants_a_large_gpu_unless_weights_travel(large: InferencePlan) -> None:
+def test_the_large_preset_wants_a_large_gpu_unless_weights_are_offloaded(large: InferencePlan) -> None:
     assert modes_by_memory_class(large) == {24: (), 48: FAST, 80: FAST, 141: FAST}
-    assert large.fastest(GPUS[0]) is None
-    assert large.fastest(GPUS[-1]).memory == "full"
-    assert large.fastest(GPUS[-1], 20.0 * GIB) is None
+    assert large.first_fitting(24) is None
+    assert large.first_fitting(141).memory == "full"
+    assert large.first_fitting(141, 20.0 * GIB) is None
 
 
 def tracks_step(**settings: object) -> Step:
@@ -113,12 +122,11 @@ def test_guidance_that_is_left_out_is_not_counted() -> None:
     assert tracks_step(sampler="heun").calls == 2 * 15
 
 
-def test_gpus_that_share_a_sample_share_its_work(tiny: InferencePlan) -> None:
+def test_gpus_that_share_a_sample_share_its_activations(tiny: InferencePlan) -> None:
     two = plan_inference(*find_preset("tiny"), gpus=2)
-    for step, alone, shared in zip(
-        tiny.steps, tiny.modes[0].seconds["H100"], two.modes[0].seconds["H100"], strict=True
-    ):
-        assert shared == pytest.approx(alone / 2 if step.is_sampling else alone)
+    alone, shared = (next(m for m in plan.modes if m.memory == "full").device_bytes for plan in (tiny, two))
+    for step, one, half in zip(tiny.steps, alone, shared, strict=True):
+        assert (half < one) == step.is_sampling
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 12}, {"frames": 1}, {"size": (100, 128)}, {"size": (0, 16)}])

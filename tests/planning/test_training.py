@@ -5,7 +5,7 @@ import pytest
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines.preset import find_preset
 from more4d.planning import training
-from more4d.planning.generator_costs import PassCost
+from more4d.planning.costs import PassCost
 from more4d.planning.training import METHODS, MethodPlan, TrainingPlan, plan_training
 
 RANK = 4
@@ -14,7 +14,7 @@ KEPT, CHECKPOINTED = 7_000_000, 2_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def known_activations() -> Iterator[None]:
-    """They are measured in tests of `networks.generator_costs`; here it is arithmetic."""
+    """Activations are measured in tests of `planning.costs`; here the rest of the sum is checked."""
 
     def cost(*_: object, checkpointing: bool, **__: object) -> PassCost:
         return PassCost(flops=1, activation_bytes=CHECKPOINTED if checkpointing else KEPT, input_bytes=1)

@@ -225,7 +225,7 @@ def test_any_shape_keeps_its_aspect_ratio(random_preset, job, tmp_path, height, 
     save_image(job.image, torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0)))
     run_job(More4DPipeline.from_pretrained(random_preset), replace(job, frames=2), tmp_path / "out")
     rows, columns = load_image(tmp_path / "out/photo.png").shape[:2]
-    assert (rows, columns) == output_size(height, width, Components.open(random_preset).preset)
+    assert (rows, columns) == output_size(height, width, Components.from_pretrained(random_preset).preset)
     assert columns / rows == pytest.approx(width / height, rel=0.15)
     assert read_video(tmp_path / "out/x_moving/view.mp4").shape[1:3] == (rows, columns)
 

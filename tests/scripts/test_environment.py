@@ -46,8 +46,10 @@ def test_an_installed_version_satisfies_its_pin(environment: ModuleType, tmp_pat
     assert environment.find_environment([file]) == Path(sys.executable)
 
 
-def test_a_local_part_of_a_version_does_not_count(environment: ModuleType, tmp_path: Path) -> None:
-    environment.version = lambda name: "2.13.0+cpu"
+def test_a_local_part_of_a_version_does_not_count(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
     assert environment.missing_pins([requirement_file(tmp_path, "torch==2.13.0\n")]) == []
 
 
@@ -73,13 +75,23 @@ def test_a_line_counts_where_its_marker_says(
     assert bool(environment.missing_pins([file])) == counts
 
 
-def test_every_line_of_the_requirements_is_understood(environment: ModuleType) -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        for line in (ROOT / name).read_text().splitlines():
-            if line and not line.startswith("#"):
-                pin = environment.PIN.fullmatch(line)
-                assert pin is not None, line
-                assert (pin[3] is not None) == (";" in line), line
+def test_a_ready_environment_is_used_unless_another_is_activated(
+    environment: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = requirement_file(tmp_path, f"pytest=={version('pytest')}\n")
+    finish(environment, file)
+    for name in ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    assert environment.find_environment([file]) == environment.VENV_PYTHON
+    monkeypatch.setenv("VIRTUAL_ENV", "somewhere")
+    assert environment.find_environment([file]) == Path(sys.executable)
+    file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
+    environment.STAMP.write_text(environment.stamp_line(file) + "\n")
+    assert environment.find_environment([file]) == environment.VENV_PYTHON
+    assert "lacks a-package-nobody-has==1.0" in capsys.readouterr().err
 
 
 def test_a_finished_environment_is_ready_until_the_pins_change(
@@ -100,22 +112,56 @@ def test_an_environment_whose_python_is_gone_is_not_ready(environment: ModuleTyp
     assert not environment.is_ready([file])
 
 
-def test_a_failed_pip_leaves_no_environment_that_counts(environment: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("uv", [None, "/usr/bin/uv"])
+def test_uv_or_pip_fills_the_environment_and_it_is_stamped_last(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: str | None
+) -> None:
+    file, commands = requirement_file(tmp_path, "a-package-nobody-has==1.0\n"), []
+
+    def run(command: list[str]) -> None:
+        assert environment.UNFINISHED.exists() and not environment.is_ready([file])
+        environment.VENV_PYTHON.parent.mkdir(exist_ok=True)
+        environment.VENV_PYTHON.touch()
+        commands.append(command)
+
+    monkeypatch.setattr(environment.shutil, "which", lambda name: uv)
+    environment.run, environment.pip_settings = run, lambda: ["--find-links", "wheels"]
+    environment.install([file])
+    assert environment.is_ready([file]) and not environment.UNFINISHED.exists()
+    made, filled = commands
+    assert made[:2] == ([uv, "venv"] if uv else [sys.executable, "-m"]) and made[-1] == str(environment.VENV)
+    assert filled[-2:] == ["-r", str(file)] and ("wheels" in filled) == bool(uv)
+    assert filled[:3] == ([uv, "pip", "install"] if uv else [str(environment.VENV_PYTHON), "-m", "pip"])
+
+
+def test_a_failed_installer_leaves_no_environment_that_counts(
+    environment: ModuleType, tmp_path: Path
+) -> None:
     file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
 
-    def fail(requirements: list[Path]) -> None:
+    def fail(command: list[str]) -> None:
         raise environment.SetupError("no network")
 
-    environment.run_pip = fail
-    environment.create = lambda: (environment.VENV.mkdir(), environment.UNFINISHED.touch())
+    environment.run = fail
     with pytest.raises(environment.SetupError):
         environment.install([file])
     assert environment.UNFINISHED.exists()
     assert not environment.is_ready([file])
 
 
+def test_the_indices_of_pip_are_passed_to_uv(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "global.extra-index-url='file:///a file:///b'\n:env:.find-links='/wheels'\nglobal.timeout='9'\n"
+    monkeypatch.setattr(
+        environment.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=listed)
+    )
+    words = " ".join(environment.pip_settings())
+    assert words.endswith("--extra-index-url file:///a --extra-index-url file:///b --find-links /wheels")
+
+
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("line", "remedy"),
     [
         (
             "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
@@ -124,19 +170,19 @@ def test_a_failed_pip_leaves_no_environment_that_counts(environment: ModuleType,
         ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "network"),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "PIP_CERT"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python"),
-        ("something nobody expected", "stands above"),
+        ("  × No solution found when resolving dependencies:", "no build for Python"),
+        ("something nobody expected", "messages are above"),
     ],
 )
-def test_a_failed_pip_is_one_line_with_the_way_out(
-    environment: ModuleType, tmp_path: Path, said: str, told: str
+def test_a_failed_installer_is_one_line_with_the_way_out(
+    environment: ModuleType, tmp_path: Path, line: str, remedy: str
 ) -> None:
     pip = tmp_path / "pip"
-    pip.write_text(f"#!/bin/sh\necho Collecting torch\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    pip.write_text(f"#!/bin/sh\necho Collecting torch\ncat >&2 <<'END'\n{line}\nEND\nexit 1\n")
     pip.chmod(0o755)
-    environment.VENV_PYTHON = pip
     with pytest.raises(environment.SetupError) as raised:
-        environment.run_pip([])
-    assert told in str(raised.value)
+        environment.run([str(pip)])
+    assert remedy in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -159,7 +205,7 @@ def test_a_python_that_is_too_old_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_python_that_cannot_make_environments_says_how_it_learns(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(environment.SetupError, match=r"sudo apt install python3\.\d+-venv"):
-        environment.create()
+        environment.create(None)
     assert not environment.VENV.exists()

@@ -7,11 +7,11 @@ import torch
 import yaml
 
 from more4d.datasets.latent_cache import LatentClips, read_header
-from more4d.foundation.config import from_mapping
+from more4d.foundation.config import from_mapping, to_mapping
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.training.cache import CacheOptions, make_cache, open_task
 from more4d.training.run import task_type
-from more4d.weights.network_files import read_network_header
+from more4d.weights.load import inspect
 from tests.datasets.clip_files import write_scenes
 from tests.presets import write_random_preset
 
@@ -38,7 +38,7 @@ def written(folder, weights, task, **options):
         "options": {
             "codec": str(weights / f"{part}.safetensors"),
             "text": str(weights / "text.safetensors"),
-            "network": read_network_header(weights / f"{task}.safetensors").config,
+            "network": to_mapping(inspect(weights / f"{task}.safetensors").config),
             "start": {"weights": str(weights / f"{task}.safetensors")},
             "flow": {"text_dropout": 0.5, "image_dropout": 0.3, "depth_dropout": 0.3, "difference": 0.25}
             if task == "strag"
@@ -172,7 +172,7 @@ def test_the_header_says_what_the_cache_was_made_of(tiny, tmp_path):
     assert header.settings["data.shapes"] == "[[32, 48]]"
     assert header.settings["seed"] == "0"
     assert header.settings["network.behind"] == "False"
-    network = {**read_network_header(tiny / "vism.safetensors").config, "background_fill": True}
+    network = {**to_mapping(inspect(tiny / "vism.safetensors").config), "background_fill": True}
     with pytest.raises(ConfigError, match=r"network\.behind=False, and options\.network\.behind is True"):
         task_of(config, cache=str(tmp_path / "cache"), network=network, start={})
 

@@ -7,8 +7,7 @@ import pytest
 from more4d.foundation.config import from_mapping, load_config
 from more4d.training.config import TrainConfig
 from more4d.training.run import task_type
-from more4d.weights.network_files import load_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
@@ -40,5 +39,5 @@ def test_a_lora_of_the_bundled_networks_fits_them(part, monkeypatch):
     assert "network" not in config.options
     task = task_type(config.task)
     built = task(from_mapping(task.options_type, config.options))
-    held = load_network(ROOT / f"models/tiny/{part}.safetensors", BUILDERS).config
+    held = load(inspect(ROOT / f"models/tiny/{part}.safetensors")).config
     assert built.options.network == held

@@ -13,7 +13,7 @@ from more4d.training.config import TrainConfig
 from more4d.training.loading import fingerprint_of, path_of
 from more4d.training.run import task_type
 from more4d.training.task import Task
-from more4d.weights.inspect import open_network
+from more4d.weights.load import inspect, load
 from tests import published_presets as published
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config" / "wan"
@@ -52,7 +52,7 @@ def loss_of(task: Task) -> torch.Tensor:
 
 def test_strag_starts_from_the_control_transformer_of_its_preset(tree):
     task = task_of(tree, "strag_1.3b")
-    before = Components.open(tree / "models", preset=str(tree / "fun-1.3b.yaml")).network("strag")
+    before = Components.from_pretrained(tree / "models", preset=str(tree / "fun-1.3b.yaml")).network("strag")
     assert task.options.network == before.config and task.options.clip_image == "photo"
     for name, parameter in task.strag.named_parameters():
         assert torch.equal(parameter, before.get_parameter(name)), name
@@ -66,7 +66,7 @@ def test_strag_starts_from_the_control_transformer_of_its_preset(tree):
 
 def test_a_lora_of_vism_is_trained_on_the_preset_with_its_own_lora(tree):
     task = task_of(tree, "vism_1.3b_lora", "moge4d", "options.start.lora.rank=2")
-    before = Components.open(tree / "models", preset=str(tree / "moge4d.yaml")).network("vism")
+    before = Components.from_pretrained(tree / "models", preset=str(tree / "moge4d.yaml")).network("vism")
     trained = task.vism.transformer.blocks[0].attn1.to_q
     assert torch.equal(trained.base_layer.weight, before.transformer.blocks[0].attn1.to_q.weight)
     loss_of(task).backward()
@@ -117,4 +117,4 @@ def test_a_start_of_another_kind_is_one_line(tree):
     wrong = tree / "models" / published.FUN[1]
     with pytest.raises(WeightsError, match="strag needs a strag"):
         task_of(tree, "strag_1.3b", "fun-1.3b", f"options.start.weights={wrong}")
-    assert open_network(wrong, role="vism") is not None
+    assert load(inspect(wrong, role="vism")) is not None

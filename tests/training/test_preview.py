@@ -7,8 +7,8 @@ from more4d.files.image import load_image, save_image
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.training.preview import PreviewOptions, PreviewPhoto, make_preview, models_with
 from more4d.training.task import Task
-from more4d.weights.network_files import load_network, read_network_header, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 from tests.presets import write_random_preset
 
 
@@ -17,8 +17,8 @@ class Exports(Task):
 
     def __init__(self, weights, scale):
         super().__init__()
-        self.config = read_network_header(weights / "strag.safetensors").config
-        self.strag = load_network(weights / "strag.safetensors", BUILDERS)
+        self.config = inspect(weights / "strag.safetensors").config
+        self.strag = load(inspect(weights / "strag.safetensors"))
         with torch.no_grad():
             self.strag.transformer.proj_out.weight.normal_(std=scale)
 

@@ -7,10 +7,10 @@ import torch
 import yaml
 from torch import nn
 
-from more4d.files.network_file import read_network_file
 from more4d.foundation.errors import ConfigError
 from more4d.training.journal import read_journal
 from more4d.training.run import build_task, run
+from more4d.weights.state import read_tensors
 from tests.training.fit_line import FitLine
 
 TEXT = {
@@ -38,7 +38,7 @@ def trained(tmp_path, monkeypatch):
 
     def train(name, *settings):
         (exported,) = run(path, tmp_path / name, [f"export={tmp_path / name / 'weights'}", *settings])
-        tensors = read_network_file(exported).tensors
+        tensors = read_tensors(exported)
         return [line["loss"] for line in read_journal(tmp_path / name)], tensors
 
     return train

@@ -10,8 +10,8 @@ from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from more4d.foundation.errors import WeightsError
 from more4d.weights.convert import convert
-from more4d.weights.inspect import open_network, recognise
-from more4d.weights.network_files import save_network
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 from tests import published_presets as published
 from tests.networks.assertions import assert_same_state
 
@@ -47,29 +47,29 @@ def test_every_kind_comes_back_bit_for_bit(models, tmp_path: Path, name, shard_b
     source, role, options = SOURCES[name]
     files = convert(models / source, tmp_path / "out", role=role, options=options, shard_bytes=shard_bytes)
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
-    original = open_network(models / source, role=role, options=options, dtype=None)
-    again = open_network(tmp_path / "out", role=role, dtype=None)
+    original = load(inspect(models / source, role=role, options=options), dtype=None)
+    again = load(inspect(tmp_path / "out", role=role), dtype=None)
     assert again.config == original.config
     assert_same_state(again, original)
     kinds = {n: t.dtype for n, t in original.state_dict().items()}
     assert {n: t.dtype for n, t in again.state_dict().items()} == kinds
-    found = recognise(tmp_path / "out", role=role)
+    found = inspect(tmp_path / "out", role=role)
     assert found.layout.startswith(("diffusers-", "transformers-"))
     assert found.new == ()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_files_of_ours_are_written_as_they_are(models, tmp_path: Path, dtype):
-    network = open_network(models / INP, role="vism", dtype=dtype)
+    network = load(inspect(models / INP, role="vism"), dtype=dtype)
     save_network(tmp_path / "own.safetensors", network, architecture="vism", config=network.config)
     convert(tmp_path / "own.safetensors", tmp_path / "out")
-    again = open_network(tmp_path / "out", role="vism", dtype=None)
+    again = load(inspect(tmp_path / "out", role="vism"), dtype=None)
     assert_same_state(again, network)
     assert {parameter.dtype for parameter in again.parameters()} == {dtype, torch.float32}  # time stays exact
 
 
 def test_shards_hold_no_more_than_they_may_and_old_ones_are_gone(models, tmp_path: Path):
-    network = open_network(models / INP, role="vism")
+    network = load(inspect(models / INP, role="vism"))
     convert(models / INP, tmp_path, role="vism", shard_bytes=30_000)
     shards = sorted(tmp_path.glob("*.safetensors"))
     assert len(shards) > 2
@@ -97,7 +97,7 @@ def test_diffusers_opens_the_transformer_and_the_vae(models, tmp_path: Path):
         folder = converted(models, tmp_path / inside, name)
         theirs, missing = cls.from_pretrained(folder, output_loading_info=True)
         assert not any(missing.values())
-        ours = open_network(folder, role=SOURCES[name][1]).get_submodule(inside).state_dict()
+        ours = load(inspect(folder, role=SOURCES[name][1])).get_submodule(inside).state_dict()
         assert theirs.state_dict().keys() == ours.keys()
         assert all(torch.equal(tensor, ours[key]) for key, tensor in theirs.state_dict().items())
 
@@ -106,13 +106,13 @@ def test_transformers_opens_the_encoders(models, tmp_path: Path):
     text = converted(models, tmp_path / "text", "text")
     theirs, report = UMT5EncoderModel.from_pretrained(text, dtype=torch.float32, output_loading_info=True)
     assert not any(report.values())
-    ours = open_network(text, role="text").encoder.state_dict()
+    ours = load(inspect(text, role="text")).encoder.state_dict()
     assert all(torch.equal(tensor, ours[key]) for key, tensor in theirs.state_dict().items())
     clip = converted(models, tmp_path / "clip", "clip")
     tower, report = CLIPVisionModel.from_pretrained(clip, output_loading_info=True)
     assert set(report["missing_keys"]) == {"post_layernorm.weight", "post_layernorm.bias"}  # never used
     pixels = torch.rand(1, 3, published.CLIP_SIDE, published.CLIP_SIDE)
-    ours = open_network(clip, role="clip")
+    ours = load(inspect(clip, role="clip"))
     with torch.no_grad():
         states = tower.eval()(pixel_values=pixels, output_hidden_states=True).hidden_states
         torch.testing.assert_close(ours.vision(pixel_values=pixels).last_hidden_state, states[-1])
@@ -131,12 +131,12 @@ def test_folders_of_the_libraries_themselves_are_recognised(models, tmp_path: Pa
         del config["more4d"]
         (folder / "config.json").write_text(json.dumps(config))
         cls.from_pretrained(folder).save_pretrained(tmp_path / f"{role}-theirs")
-        found = recognise(tmp_path / f"{role}-theirs", role=role)
+        found = inspect(tmp_path / f"{role}-theirs", role=role)
         assert found.problems == ()
         assert found.layout in ("diffusers-transformer", "diffusers-vae", "transformers-umt5")
         options = options | ({"tokenizer": "byte"} if name == "text" else {})
-        again = open_network(tmp_path / f"{role}-theirs", role=role, options=options)
-        original = open_network(models / source, role=role, options=options)
+        again = load(inspect(tmp_path / f"{role}-theirs", role=role, options=options))
+        original = load(inspect(models / source, role=role, options=options))
         assert_same_state(again, original)
 
 
@@ -156,9 +156,9 @@ def test_a_vision_tower_of_transformers_gives_its_penultimate_state(tmp_path: Pa
         )
     ).eval()
     tower.save_pretrained(tmp_path)
-    found = recognise(tmp_path, role="clip")
+    found = inspect(tmp_path, role="clip")
     assert (found.layout, found.problems) == ("transformers-clip-vision", ())
-    ours, pixels = open_network(tmp_path, role="clip"), torch.rand(1, 3, 16, 16)
+    ours, pixels = load(inspect(tmp_path, role="clip")), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         states = tower(pixel_values=pixels, output_hidden_states=True).hidden_states
         torch.testing.assert_close(ours.vision(pixel_values=pixels).last_hidden_state, states[-2])

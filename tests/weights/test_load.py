@@ -1,26 +1,31 @@
 """A network without memory becomes one with it; what does not fit is told before anything is read."""
 
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from more4d.networks.conditioners import TextEncoderConfig
+from more4d.networks.conditioners import ClipVisionConfig, TextEncoderConfig
 from more4d.networks.motion_perception import MotionModulation, OmniMAEConfig
 from more4d.networks.strag import STraG, STraGConfig
-from more4d.networks.wan import WanConfig
-from more4d.weights.load import (
+from more4d.networks.text_grounding import TextGroundingConfig
+from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
+from more4d.networks.video_vae import WanVideoVaeConfig
+from more4d.networks.vism import ViSMConfig
+from more4d.networks.wan_config import WanConfig
+from more4d.weights.load import NotFiniteError, load_into
+from more4d.weights.registry import (
+    ARCHITECTURES,
     LoadPlan,
-    NotFiniteError,
-    TensorSource,
+    compare,
+    expected_tensors,
     init_empty,
     list_names,
-    load_into,
-    mismatches,
+    named_tensors,
 )
-from more4d.weights.network_files import named_tensors
-from more4d.weights.registry import BUILDERS
 
 CONFIG = STraGConfig(
     wan=WanConfig(
@@ -29,8 +34,25 @@ CONFIG = STraGConfig(
 )
 
 
+VIDEO = WanVideoVaeConfig(base_dim=4, dim_mult=(1, 1, 1, 1), residual_blocks=1)
+SIZES = {
+    "strag": CONFIG,
+    "vism": ViSMConfig(wan=replace(CONFIG.wan, in_channels=36, motion_feature_dim=None)),
+    "clip-vision": ClipVisionConfig(dim=32, layers=3, heads=2, ff=48, patch=4, image_size=16),
+    "omnimae": OmniMAEConfig(dim=16, depth=1, heads=2),
+    "prompt-reader": TextGroundingConfig(feature_dim=16, text_dim=16, dim=16, heads=2),
+    "wan-video-vae": VIDEO,
+    "wan-trajectory-vae": WanTrajectoryVaeConfig(video=VIDEO, adapter_width=32),
+}
+
+
+def mismatches(network: nn.Module, plan: LoadPlan, shapes: dict[str, torch.Tensor]) -> tuple[str, ...]:
+    parameters = {name for name, _ in network.named_parameters()}
+    return tuple(str(problem) for problem in compare(named_tensors(network), parameters, plan, shapes)[2])
+
+
 def plan_of(network: nn.Module) -> LoadPlan:
-    return LoadPlan(sources={name: TensorSource(name=f"theirs.{name}") for name in named_tensors(network)})
+    return LoadPlan(sources={name: f"theirs.{name}" for name in named_tensors(network)})
 
 
 def stored(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -55,12 +77,12 @@ def test_buffers_and_ties_are_kept_without_memory():
 def test_other_threads_build_networks_with_memory_meanwhile(monkeypatch):
     inside, go_on, built = threading.Event(), threading.Event(), []
 
-    def build(_: dict) -> nn.Module:
+    def build(_: object) -> nn.Module:
         inside.set()
         assert go_on.wait(10)
         return nn.Linear(2, 2)
 
-    monkeypatch.setitem(BUILDERS, "slow", build)
+    monkeypatch.setitem(ARCHITECTURES, "slow", SimpleNamespace(classes=(build, STraGConfig)))
     thread = threading.Thread(target=lambda: built.append(init_empty("slow", CONFIG)))
     thread.start()
     assert inside.wait(10)
@@ -70,6 +92,37 @@ def test_other_threads_build_networks_with_memory_meanwhile(monkeypatch):
     assert not here.weight.is_meta
     assert built[0].weight.is_meta
     assert not nn.Linear(2, 2).weight.is_meta
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_network_has_real_buffers_and_its_expected_tensors(architecture: str):
+    """Also where the expected shapes come from a table of the configuration, not from the network."""
+    config = SIZES.get(architecture) or ARCHITECTURES[architecture].classes[1]()
+    network = init_empty(architecture, config)
+    assert not any(buffer.is_meta for buffer in network.buffers())
+    assert all(parameter.is_meta for parameter in network.parameters())
+    real = ARCHITECTURES[architecture].classes[0](config)
+    for (name, empty), (_, buffer) in zip(network.named_buffers(), real.named_buffers(), strict=True):
+        assert torch.equal(empty, buffer), name
+    expected, parameters = expected_tensors(architecture, config)
+    shapes = {name: tensor.shape for name, tensor in named_tensors(real).items()}
+    assert {name: tensor.shape for name, tensor in expected.items()} == shapes
+    assert parameters == {name for name, _ in real.named_parameters()}
+
+
+def test_a_parameter_keeps_the_memory_format_of_its_network():
+    config = ARCHITECTURES["depth-small"].classes[1](widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), heads=2)
+    real = ARCHITECTURES["depth-small"].classes[0](config)
+    filled = load_into(
+        init_empty("depth-small", config),
+        LoadPlan(sources={name: name for name in named_tensors(real)}),
+        {name: tensor.contiguous() for name, tensor in real.state_dict().items()}.__getitem__,
+        device="cpu",
+        dtype=torch.float32,
+    )
+    assert {n: p.stride() for n, p in filled.named_parameters()} == {
+        n: p.stride() for n, p in real.named_parameters()
+    }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, None])
@@ -109,7 +162,7 @@ def test_what_no_source_names_is_missing_and_what_nobody_has_is_not_expected():
     wrong = LoadPlan(sources=sources | {"transformer.nothing": lost})
     missing, extra = mismatches(network, wrong, stored(network))
     assert missing == "tensor 'transformer.proj_out.bias' is missing"
-    assert extra == f"tensor '{lost.name}' is not expected"
+    assert extra == f"tensor '{lost}' is not expected"
 
 
 def test_changed_shapes_are_what_is_compared():
@@ -119,9 +172,7 @@ def test_changed_shapes_are_what_is_compared():
     shapes[f"theirs.{name}"] = torch.ones(1, 32)
     plan = plan_of(network)
     assert len(mismatches(network, plan, shapes)) == 1
-    squeezed = LoadPlan(
-        sources={**plan.sources, name: TensorSource(name=f"theirs.{name}", transform=torch.flatten)}
-    )
+    squeezed = LoadPlan(sources=plan.sources, transforms={name: torch.flatten})
     assert mismatches(network, squeezed, shapes) == ()
 
 
@@ -133,7 +184,7 @@ def test_new_modules_are_always_the_same_and_disturb_no_other_chance():
         sources = {n: s for n, s in plan_of(network).sources.items() if not n.startswith(module)}
         plan = LoadPlan(sources=sources, new={module: lambda: MotionModulation(10, 32)})
         whole = STraG(CONFIG)
-        assert mismatches(network, plan, {s.name: whole.state_dict()[n] for n, s in sources.items()}) == ()
+        assert mismatches(network, plan, {s: whole.state_dict()[n] for n, s in sources.items()}) == ()
         tensors = stored(whole)
         before = torch.random.get_rng_state()
         done = load_into(network, plan, tensors.__getitem__, device="cpu", dtype=torch.float32)

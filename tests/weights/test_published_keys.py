@@ -11,7 +11,7 @@ from more4d.networks.interface import STraGConditions
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.weights.inspect import open_network, recognise
+from more4d.weights.load import inspect, load
 from more4d.weights.published_keys import network_names, wan_names
 from tests.networks.assertions import assert_same_state
 
@@ -47,7 +47,7 @@ def test_published_names_round_trip(kind, tmp_path: Path):
     assert len(published) == len(original.state_dict())
     save_file(published, tmp_path / "w.safetensors")
     options = {"heads": 2, "cross_attn_norm": original.config.wan.cross_attn_norm}
-    copy = open_network(tmp_path / "w.safetensors", role=kind, options=options)
+    copy = load(inspect(tmp_path / "w.safetensors", role=kind, options=options))
     assert copy.config == original.config
     assert_same_state(copy, original)
 
@@ -55,7 +55,7 @@ def test_published_names_round_trip(kind, tmp_path: Path):
 @pytest.mark.parametrize("name", ["wan_fun_control", "wan_fun_inp"])
 def test_names_are_those_of_diffusers_converter(conformance, published_folder, name):
     reference = conformance(name)
-    config = recognise(published_folder(name)).config.wan
+    config = inspect(published_folder(name)).config.wan
     converted = convert_wan_transformer_to_diffusers(dict(reference.weights))
     ours = {new: reference.weights[old] for old, new in wan_names(config).items()}
     assert ours.keys() == converted.keys()
@@ -69,8 +69,10 @@ def test_a_missing_tensor_is_named(name, tmp_path: Path):
     published = to_published(network("strag"))
     del published[name]
     save_file(published, tmp_path / "w.safetensors")
-    problems = recognise(tmp_path / "w.safetensors", options={"heads": 2, "reference_tokens": True}).problems
-    assert problems == (f"tensor '{name}' is missing; fetch it again, or give the right file",)
+    problems = inspect(tmp_path / "w.safetensors", options={"heads": 2, "reference_tokens": True}).problems
+    assert [str(problem) for problem in problems] == [
+        f"tensor '{name}' is missing; fetch it again, or give the right file"
+    ]
 
 
 @torch.no_grad()
@@ -79,7 +81,7 @@ def test_strag_starts_as_the_control_transformer_it_grows_from(conformance, publ
     reference = conformance("wan_fun_control")
     given = reference.inputs
     options = {"image_channels": 32, "start_channels": 0, "motion_feature_dim": 10}
-    strag = open_network(published_folder("wan_fun_control"), role="strag", options=options)
+    strag = load(inspect(published_folder("wan_fun_control"), role="strag", options=options))
     text = torch.zeros(2, 61, strag.config.wan.text_dim)
     for sample in range(2):
         text[sample, : len(given[f"text.{sample}"])] = given[f"text.{sample}"]

@@ -16,7 +16,7 @@ from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
 from more4d.datasets.from_video.tools import use_threads
-from more4d.foundation.errors import More4DError
+from more4d.foundation.errors import DistributedError, More4DError
 from more4d.foundation.optional import require
 
 MOST_BLOCKS = 4096
@@ -41,7 +41,7 @@ def run_with_ray(
     data = require("ray.data", extra="ray")
     connected = ray.is_initialized()
     if not connected:
-        _connect(ray, workers * threads, device)
+        connect(ray, cpus=workers * threads, device=device)
     log = logging.getLogger("ray.data")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -88,9 +88,26 @@ def _source(text: str) -> Source:
     return Source(**{**values, "path": Path(values["path"])})
 
 
-def _connect(ray: Any, cpus: int, device: str) -> None:
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+def connect(ray: Any, *, cpus: int, device: str, address: str | None = None) -> None:
+    """Connect to a cluster, at `address` or at RAY_ADDRESS; without either, start Ray on this machine.
+
+    Args:
+        ray: the module.
+        cpus: that a Ray of this machine may use.
+        device: "cpu" leaves its GPUs alone.
+
+    Raises:
+        DistributedError: there is no cluster at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition(chr(10))[0]
+            raise DistributedError(
+                f"no Ray cluster at {address} ({reason}); start one there with: ray start --head"
+            ) from error
         return
     ray.init(
         num_cpus=cpus,

@@ -16,23 +16,17 @@ from more4d.datasets.labelled_images import augment_photo, recolour_objects
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
-from more4d.depth.small import (
-    ARCHITECTURE,
-    SmallDepth,
-    SmallDepthConfig,
-    focal_in_diagonals,
-    load_small_depth,
-)
-from more4d.files.network_file import half_precision, write_network_file
-from more4d.foundation.config import to_mapping
+from more4d.depth.small import ARCHITECTURE, focal_in_diagonals, load_small_depth
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.geometry.framing import window
 from more4d.metrics.depth import DepthErrors, depth_errors
+from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.scenes.interiors import sample_interior
 from more4d.scenes.render import SceneClip, render_clip
 from more4d.scenes.scene_sampling import sample_scene
 from more4d.training.task import Task
+from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,13 +214,13 @@ class DepthTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         path = folder / "depth.safetensors"
-        config = to_mapping(self.options.network)
-        write_network_file(
+        save_network(
             path,
-            half_precision(self.network.state_dict()),
+            self.network,
             architecture=ARCHITECTURE,
-            config=config,
+            config=self.options.network,
             notes=notes,
+            dtype=torch.float16,
         )
         return [path]
 

@@ -39,7 +39,7 @@ from more4d.training.loading import (
     open_text_grounding,
 )
 from more4d.training.task import Task
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 ARCHITECTURE = "tiny-features"
 CLASSES = (len(VERBS) + 1, len(DIRECTIONS) + 1)

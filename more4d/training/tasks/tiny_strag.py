@@ -17,7 +17,7 @@ from more4d.training.loading import path_of
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 from more4d.training.tasks.tiny_encoders import grounding_targets
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from more4d.datasets.procedural import ProceduralOptions
 from more4d.datasets.skip_bad_samples import good_samples
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.training.task import Task
-from more4d.weights.network_files import save_network
+from more4d.weights.state import save_network
 
 ARCHITECTURE = "tiny-trajectory-codec"
 LEAST_STD = 0.5

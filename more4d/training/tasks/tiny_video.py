@@ -11,8 +11,8 @@ from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.training.task import Task
-from more4d.weights.network_files import load_network, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 
 ARCHITECTURE = "tiny-video-codec"
 
@@ -53,7 +53,7 @@ class TinyVideoTask(Task):
             self._load_weights(options.weights)
 
     def _load_weights(self, path: Path) -> None:
-        given = load_network(path, {ARCHITECTURE: BUILDERS[ARCHITECTURE]})
+        given = load(inspect(path, architecture=ARCHITECTURE))
         if replace(given.config, background_fill=self.codec.config.background_fill) != self.codec.config:
             raise ConfigError(f"options.network is not the network that {path} holds: {given.config}")
         self.codec.load_state_dict(given.state_dict())

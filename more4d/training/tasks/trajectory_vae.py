@@ -23,8 +23,8 @@ from more4d.pipelines.codec_check import CodecReport, compare, mean_report, roun
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 from more4d.training.task import Task
-from more4d.weights.inspect import open_network, recognise
-from more4d.weights.network_files import save_network
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 
 ARCHITECTURE = "wan-trajectory-vae"
 OURS = "more4d"
@@ -201,13 +201,12 @@ def load_start(codec: WanTrajectoryVae, path: Path) -> None:
     """
     config = codec.config
     options = {"depth_style": config.depth_style, "motion_units": config.motion_units}
-    found = recognise(path, role="trajectory_codec")
+    found = inspect(path, role="trajectory_codec")
     if found.layout == OURS or found.architecture != ARCHITECTURE:
         options = {}
     whole = not found.problems and found.config.adapters == config.adapters
-    stored = open_network(
-        path, role="trajectory_codec" if whole else "video_codec", options=options if whole else {}
-    )
+    role = "trajectory_codec" if whole else "video_codec"
+    stored = load(inspect(path, role=role, options=options if whole else {}))
     part = codec if whole else codec.video
     if stored.config != part.config:
         raise ConfigError(f"options.network is not the network that {path} holds: {stored.config}")

@@ -1,1 +1,81 @@
-"""Layouts of published weights: by which names a file is known, and what it becomes."""
+"""Layouts of weight files: by which names a file is known, and what it becomes. Here: what several need."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from more4d.files.problems import Problem, ProblemCode
+from more4d.foundation.config import from_mapping, with_current_names
+from more4d.foundation.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def build_config(
+    kind: type[Config], values: Mapping[str, Any], options: Mapping[str, Any], inner: str | None = None
+) -> Config:
+    """A configuration from what shapes give and what the user sets.
+
+    Args:
+        inner: the field that holds another configuration, whose fields can be set by their name, too.
+
+    Raises:
+        ConfigError: an option names no field, or a value is impossible.
+    """
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    merged = dict(values)
+    inner_type = None if inner is None else fields[inner].type
+    options = with_current_names(
+        kind, with_current_names(inner_type, options) if inner_type else dict(options)
+    )
+    for name, value in options.items():
+        if name in fields:
+            merged[name] = value
+        elif inner_type is not None and name in inner_type.__dataclass_fields__:
+            merged[inner] = {**merged.get(inner, {}), name: value}
+        else:
+            known = ", ".join(fields)
+            raise ConfigError(f"option '{name}' is no field of {kind.__name__}; known: {known}")
+    return from_mapping(kind, merged, where="configuration of the weights")
+
+
+def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
+    """How many modules are numbered after `prefix`."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
+    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+
+def unexpected_num_layers(
+    layers: int, published: int | None, chosen: Any = None, option: str = "layers"
+) -> tuple[Problem, ...]:
+    """The problem of a network of a published width that has lost its last blocks, or has some of another.
+
+    Args:
+        published: how many blocks the published network of its width has; None for any other width.
+        chosen: how many the user sets.
+        option: the field of the configuration that sets it.
+    """
+    if published in (None, layers) or chosen == layers:
+        return ()
+    text = (
+        f"has {layers} blocks, and the published network of its width has {published}; fetch it again, or "
+        f"set options: {{{option}: {layers}}} in the preset, if it is meant to have so many"
+    )
+    return (Problem(ProblemCode.CONFIG, text),)
+
+
+def missing_num_heads(
+    what: str, dim: int, role: str | None, *, has_config: bool = False, convertible: bool = True
+) -> Problem:
+    """The problem of a network of unusual width: no shape gives its number of attention heads.
+
+    Args:
+        has_config: whether a `config.json` beside it would give it.
+        convertible: whether a library has a layout for it, which would give it, too.
+    """
+    beside = "put its config.json, which has num_heads, beside it, or " if has_config else ""
+    convert = ", or convert it with --option heads=N" if convertible else ""
+    text = (
+        f"does not tell how many attention heads its {what} of width {dim} has; {beside}set options: "
+        f"{{heads: N}} of {role or 'its part'} in the preset{convert}"
+    )
+    return Problem(ProblemCode.UNDETERMINED, text)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from more4d.files.checkpoint_headers import CheckpointHeaders, read_headers
+from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.errors import ConfigError
 from more4d.networks.trajectory_vae import (
     PUBLISHED_TRAJECTORY_MEAN,
@@ -15,9 +16,10 @@ from more4d.networks.trajectory_vae import (
     WanTrajectoryVaeConfig,
 )
 from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, convert_wan_vae_to_diffusers
-from more4d.weights.layouts.match import CheckpointSource, LayoutMatch, build_config, count_numbered
-from more4d.weights.load import LoadPlan, TensorSource
+from more4d.weights.layouts import build_config, count_numbered
+from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
+WAN_FUN = {"Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope"}
 CODEC_FOLDERS = ("encoder_prompt", "decoder_prompt", "vae")
 STATISTICS = "trajectory_statistics"
 """Option of a trajectory codec's folder: "released" or "none", of what its generator works in."""
@@ -32,55 +34,56 @@ def codec_headers(folder: Path) -> CheckpointHeaders | None:
         return None
     joined = CheckpointHeaders()
     for name in CODEC_FOLDERS:
-        headers = read_headers(folder / name).with_prefix(f"{name}/")
-        named = tuple(f"{name}: {problem}" for problem in headers.problems)
-        joined = joined.merge(CheckpointHeaders(**{**vars(headers), "problems": named}))
+        joined = joined.merge(read_headers(folder / name).with_prefix(f"{name}/").with_member(name))
     return joined
 
 
-def published_vae(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("wan-vae", repositories=WAN_FUN)
+def published_vae(source: CheckpointSource) -> LayoutMatch | None:
     """The names of `Wan2.1_VAE.pth`, or of MoRe4D's saved VAE (they begin with `model.`)."""
-    plain = {name.removeprefix("model.") for name in checkpoint.shapes}
+    plain = {name.removeprefix("model.") for name in source.shapes}
     if not {"encoder.conv1.weight", "decoder.conv1.weight", "conv1.weight", "conv2.weight"} <= plain:
         return None
-    return _vae(checkpoint, "wan-vae", vae_names(checkpoint.shapes))
+    return _vae(source, "wan-vae", vae_names(source.shapes))
 
 
-def diffusers_vae(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("diffusers-vae", needs="config.json for latents_mean and latents_std")
+def diffusers_vae(source: CheckpointSource) -> LayoutMatch | None:
     """The names of diffusers' AutoencoderKLWan."""
-    if (
-        not {"encoder.conv_in.weight", "quant_conv.weight", "post_quant_conv.weight"}
-        <= checkpoint.shapes.keys()
-    ):
+    if not {"encoder.conv_in.weight", "quant_conv.weight", "post_quant_conv.weight"} <= source.shapes.keys():
         return None
     constants = {}
     for ours, theirs in (("mean", "latents_mean"), ("std", "latents_std")):
-        values = checkpoint.sibling_config.get(theirs)
+        values = source.sibling_config.get(theirs)
         if isinstance(values, list) and len(values) == LATENT_CHANNELS:
             constants[f"statistics.{ours}"] = torch.tensor(values)
-    return _vae(checkpoint, "diffusers-vae", {name: name for name in checkpoint.shapes}, constants)
+    return _vae(source, "diffusers-vae", {name: name for name in source.shapes}, constants)
 
 
-def published_codec(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout(
+    "moge4d-codec",
+    repositories={"MoGe4D": "Yanran21/MoGe4D on Hugging Face, YanranZhang/MoGe4D on ModelScope"},
+    needs="its three folders: encoder_prompt, decoder_prompt, vae",
+    read_folder=codec_headers,
+)
+def published_codec(source: CheckpointSource) -> LayoutMatch | None:
     """MoGe4D's folder: two adapters and a VAE, in the latent space that its generator works in."""
-    inner = {name.partition("/")[2]: name for name in checkpoint.shapes if name.startswith("vae/")}
-    if not any(name.startswith(f"{CODEC_FOLDERS[0]}/") for name in checkpoint.shapes):
+    inner = {name.partition("/")[2]: name for name in source.shapes if name.startswith("vae/")}
+    if not any(name.startswith(f"{CODEC_FOLDERS[0]}/") for name in source.shapes):
         return None
-    options = dict(checkpoint.options)
+    options = dict(source.options)
     statistics = options.pop(STATISTICS, "released")
     if statistics not in ("released", "none"):
         raise ConfigError(f"option {STATISTICS} must be released or none, got {statistics!r}")
     names = {ours: inner[name] for ours, name in vae_names(inner).items()}
-    sources = {f"video.vae.{ours}": TensorSource(name=name) for ours, name in names.items()}
+    sources = {f"video.vae.{ours}": name for ours, name in names.items()}
     for folder, ours in _ADAPTERS.items():
         start = f"{folder}/"
         sources |= {
-            f"{ours}.{name.removeprefix(start)}": TensorSource(name=name)
-            for name in checkpoint.shapes
-            if name.startswith(start)
+            f"{ours}.{name.removeprefix(start)}": name for name in source.shapes if name.startswith(start)
         }
-    entry = checkpoint.shapes.get(f"{CODEC_FOLDERS[0]}/conv_in.weight")
-    values = {"video": _values({ours: checkpoint.shapes[name] for ours, name in names.items()})}
+    entry = source.shapes.get(f"{CODEC_FOLDERS[0]}/conv_in.weight")
+    values = {"video": _values({ours: source.shapes[name] for ours, name in names.items()})}
     values |= {} if entry is None else {"adapter_width": entry.shape[0]}
     constants = {
         "trajectory_statistics.mean": torch.tensor(PUBLISHED_TRAJECTORY_MEAN),
@@ -103,31 +106,32 @@ def vae_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _vae(
-    checkpoint: CheckpointSource,
+    source: CheckpointSource,
     layout: str,
     names: Mapping[str, str],
     constants: Mapping[str, Tensor] | None = None,
 ) -> LayoutMatch:
     """`names`: name in `WanVideoVae.vae` -> name in the file."""
-    shapes = {ours: checkpoint.shapes[name] for ours, name in names.items()}
+    shapes = {ours: source.shapes[name] for ours, name in names.items()}
     values = _values(shapes)
     about = _KNOWN_SHAPES.get(values["base_dim"], f"Wan video VAE of base width {values['base_dim']}")
     channels = shapes["post_quant_conv.weight"].shape[0]
     if channels != LATENT_CHANNELS:
-        problem = f"holds a video VAE of {channels} latent channels; give Wan2.1's, of {LATENT_CHANNELS}"
+        text = f"holds a video VAE of {channels} latent channels; give Wan2.1's, of {LATENT_CHANNELS}"
+        problem = Problem(ProblemCode.UNSUPPORTED, text)
         return LayoutMatch(layout=layout, architecture="wan-video-vae", about=about, problems=(problem,))
     config: Any
-    if checkpoint.role == "trajectory_codec":
+    if source.role == "trajectory_codec":
         config = build_config(
-            WanTrajectoryVaeConfig, {"video": values, "adapters": "closed"}, checkpoint.options, "video"
+            WanTrajectoryVaeConfig, {"video": values, "adapters": "closed"}, source.options, "video"
         )
         about += ", with motion as a picture in closed form"
         architecture, prefix = "wan-trajectory-vae", "video."
     else:
-        config = build_config(WanVideoVaeConfig, values, checkpoint.options)
+        config = build_config(WanVideoVaeConfig, values, source.options)
         architecture, prefix = "wan-video-vae", ""
     plan = LoadPlan(
-        sources={f"{prefix}vae.{ours}": TensorSource(name=name) for ours, name in names.items()},
+        sources={f"{prefix}vae.{ours}": name for ours, name in names.items()},
         constants={prefix + name: tensor for name, tensor in (constants or {}).items()},
     )
     return LayoutMatch(layout=layout, architecture=architecture, config=config, about=about, plan=plan)

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from more4d.files.problems import Problem, ProblemCode
 from more4d.networks.conditioners import (
     PUBLISHED_TEXT,
     ClipVisionConfig,
@@ -17,16 +19,9 @@ from more4d.networks.conditioners import (
     unused_clip_names,
 )
 from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
-from more4d.weights.layouts.match import (
-    CheckpointSource,
-    LayoutMatch,
-    build_config,
-    count_numbered,
-    missing_num_heads,
-    unexpected_num_layers,
-)
-from more4d.weights.load import LoadPlan, TensorSource
+from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
 from more4d.weights.published_keys import OMNIMAE_PREFIX
+from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "tokenizer", "../tokenizer")
 CLIP_HEAD_DIM, VIT_HEAD_DIM = 80, 64
@@ -36,36 +31,38 @@ CLIP_DEPTHS = {ClipVisionConfig.dim: ClipVisionConfig.layers}
 TRUNK_DEPTHS = {OmniMAEConfig.dim: OmniMAEConfig.depth}
 
 
-def published_text(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("umt5", needs="a folder of tokenizer files")
+def published_text(source: CheckpointSource) -> LayoutMatch | None:
     """The names of `models_t5_umt5-xxl-enc-bf16.pth`."""
-    if not {"token_embedding.weight", "blocks.0.ffn.gate.0.weight"} <= checkpoint.shapes.keys():
+    if not {"token_embedding.weight", "blocks.0.ffn.gate.0.weight"} <= source.shapes.keys():
         return None
-    layers = count_numbered(checkpoint.shapes, "blocks.")
+    layers = count_numbered(source.shapes, "blocks.")
     names = {f"encoder.{ours}": name for name, ours in published_text_names(layers).items()}
-    return _text(checkpoint, "umt5", names, layers)
+    return _text(source, "umt5", names, layers)
 
 
-def transformers_text(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("transformers-umt5", needs="a folder of tokenizer files")
+def transformers_text(source: CheckpointSource) -> LayoutMatch | None:
     """The names of transformers' UMT5EncoderModel."""
     first = "encoder.block.0.layer.0.SelfAttention.q.weight"
-    tables = {"shared.weight", "encoder.embed_tokens.weight"} & checkpoint.shapes.keys()
-    if first not in checkpoint.shapes or not tables:
+    tables = {"shared.weight", "encoder.embed_tokens.weight"} & source.shapes.keys()
+    if first not in source.shapes or not tables:
         return None
-    names = {f"encoder.{name}": name for name in checkpoint.shapes}
+    names = {f"encoder.{name}": name for name in source.shapes}
     doubled = names.pop("encoder.encoder.embed_tokens.weight", None)  # the same table under a second name
     names.setdefault("encoder.shared.weight", doubled or "shared.weight")
-    ignored = ("encoder.embed_tokens.weight",) if "shared.weight" in checkpoint.shapes else ()
+    ignored = ("encoder.embed_tokens.weight",) if "shared.weight" in source.shapes else ()
     return _text(
-        checkpoint,
+        source,
         "transformers-umt5",
         names,
-        count_numbered(checkpoint.shapes, "encoder.block."),
+        count_numbered(source.shapes, "encoder.block."),
         ignored=ignored,
     )
 
 
 def _text(
-    checkpoint: CheckpointSource,
+    source: CheckpointSource,
     layout: str,
     names: Mapping[str, str],
     layers: int,
@@ -75,9 +72,7 @@ def _text(
 
     def side(ours: str, axis: int) -> int:
         tensor = (
-            checkpoint.shapes.get(names[f"encoder.{ours}.weight"])
-            if f"encoder.{ours}.weight" in names
-            else None
+            source.shapes.get(names[f"encoder.{ours}.weight"]) if f"encoder.{ours}.weight" in names else None
         )
         return tensor.shape[axis] if tensor is not None and tensor.ndim == 2 else 0
 
@@ -91,44 +86,44 @@ def _text(
         "head_dim": side(f"{block}.0.SelfAttention.q", 0) // heads if heads else 0,
         "ff": side(f"{block}.1.DenseReluDense.wi_0", 0),
         "length": PUBLISHED_TEXT.length,
-        "tokenizer": _tokenizer(checkpoint),
+        "tokenizer": _tokenizer(source),
     }
     about = "umT5-xxl text encoder" if values["dim"] == PUBLISHED_TEXT.dim else "umT5 text encoder"
     about += f" of width {values['dim']} and {layers} layers"
     if not all(values[name] for name in ("vocab", "dim", "heads", "head_dim", "ff")):
-        problem = "has tensors of a umT5 text encoder, but not all that tell its sizes; fetch it again"
+        text = "has tensors of a umT5 text encoder, but not all that tell its sizes; fetch it again"
+        problem = Problem(ProblemCode.MISSING_TENSORS, text)
         return LayoutMatch(layout=layout, architecture="umt5-text-encoder", about=about, problems=(problem,))
-    options = {name: value for name, value in checkpoint.options.items() if name != "tokenizer"}
-    expected = checkpoint.sibling_config.get("num_layers") if layout == "transformers-umt5" else None
+    options = {name: value for name, value in source.options.items() if name != "tokenizer"}
+    expected = source.sibling_config.get("num_layers") if layout == "transformers-umt5" else None
     expected = expected or TEXT_DEPTHS.get(values["dim"])
     return LayoutMatch(
         layout=layout,
         architecture="umt5-text-encoder",
         config=build_config(TextEncoderConfig, values, options),
         about=about,
-        plan=LoadPlan(
-            sources={ours: TensorSource(name=name) for ours, name in names.items()}, ignored=ignored
-        ),
-        problems=unexpected_num_layers(layers, expected, checkpoint.options.get("layers")),
+        plan=LoadPlan(sources=names, ignored=ignored),
+        problems=unexpected_num_layers(layers, expected, source.options.get("layers")),
     )
 
 
-def _tokenizer(checkpoint: CheckpointSource) -> str:
-    """The folder of tokenizer files: as told, or where published folders have it."""
-    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    told = checkpoint.options.get("tokenizer")
-    if told is not None:
-        beside = folder / str(told)
-        return str(beside) if not Path(told).is_dir() and beside.is_dir() else str(told)
+def _tokenizer(source: CheckpointSource) -> str:
+    """The folder of tokenizer files: as the user sets it, or where published folders have it."""
+    folder = source.path if source.path.is_dir() else source.path.parent
+    given = source.options.get("tokenizer")
+    if given is not None:
+        beside = folder / str(given)
+        return str(beside) if not Path(given).is_dir() and beside.is_dir() else str(given)
     for name in TOKENIZER_FOLDERS:
         if (folder / name).is_dir():
             return str(folder / name)
     return PUBLISHED_TEXT.tokenizer
 
 
-def published_clip(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("clip-vision")
+def published_clip(source: CheckpointSource) -> LayoutMatch | None:
     """The names of `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`."""
-    shapes = checkpoint.shapes
+    shapes = source.shapes
     if not {"visual.patch_embedding.weight", "visual.pos_embedding"} <= shapes.keys():
         return None
     layers = count_numbered(shapes, "visual.transformer.")
@@ -137,31 +132,25 @@ def published_clip(checkpoint: CheckpointSource) -> LayoutMatch | None:
     )
     if "visual.transformer.0.mlp.0.weight" in shapes:
         values["ff"] = shapes["visual.transformer.0.mlp.0.weight"].shape[0]
-    sources = {}
+    sources, transforms = {}, {}
     for published, ours in published_clip_names(layers - 1).items():
-        sources[f"vision.{ours}"] = TensorSource(name=published)
+        sources[f"vision.{ours}"] = published
         for place, letter in enumerate("qkv"):
             if f".attn.to_{letter}." in published:
-                sources[f"vision.{ours}"] = TensorSource(
-                    name=published.replace(f"to_{letter}", "to_qkv"), transform=_QkvSlice(place)
-                )
-    sources["vision.embeddings.class_embedding"] = TensorSource(
-        name="visual.cls_embedding", transform=torch.flatten
-    )
-    sources["vision.embeddings.position_embedding.weight"] = TensorSource(
-        name="visual.pos_embedding", transform=lambda table: table.squeeze(0)
-    )
-    plan = LoadPlan(sources=sources, ignored=unused_clip_names(layers - 1))
-    return _clip(checkpoint, "clip-vision", values, plan)
+                sources[f"vision.{ours}"] = published.replace(f"to_{letter}", "to_qkv")
+                transforms[f"vision.{ours}"] = partial(_third, place)
+    transforms["vision.embeddings.class_embedding"] = torch.flatten
+    transforms["vision.embeddings.position_embedding.weight"] = lambda table: table.squeeze(0)
+    plan = LoadPlan(sources=sources, transforms=transforms, ignored=unused_clip_names(layers - 1))
+    return _clip(source, "clip-vision", values, plan)
 
 
-def transformers_clip(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("transformers-clip-vision")
+def transformers_clip(source: CheckpointSource) -> LayoutMatch | None:
     """The names of transformers' CLIPVisionModel, alone or inside a CLIPModel."""
-    prefix = "vision_model." if any(name.startswith("vision_model.") for name in checkpoint.shapes) else ""
+    prefix = "vision_model." if any(name.startswith("vision_model.") for name in source.shapes) else ""
     shapes = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint.shapes.items()
-        if name.startswith(prefix)
+        name.removeprefix(prefix): tensor for name, tensor in source.shapes.items() if name.startswith(prefix)
     }
     table = shapes.get("embeddings.position_embedding.weight")
     patches = shapes.get("embeddings.patch_embedding.weight")
@@ -171,46 +160,43 @@ def transformers_clip(checkpoint: CheckpointSource) -> LayoutMatch | None:
     values = _clip_values(patches, table.shape[0], layers)
     if "encoder.layers.0.mlp.fc1.weight" in shapes:
         values["ff"] = shapes["encoder.layers.0.mlp.fc1.weight"].shape[0]
-    if "num_attention_heads" in checkpoint.sibling_config:
-        values["heads"] = checkpoint.sibling_config["num_attention_heads"]
+    if "num_attention_heads" in source.sibling_config:
+        values["heads"] = source.sibling_config["num_attention_heads"]
     unused = ("post_layernorm.", f"encoder.layers.{layers - 1}.", "embeddings.position_ids")
-    sources = {
-        f"vision.{name}": TensorSource(name=prefix + name) for name in shapes if not name.startswith(unused)
-    }
+    sources = {f"vision.{name}": prefix + name for name in shapes if not name.startswith(unused)}
     outside = ("text_model.", "visual_projection.", "text_projection.", "logit_scale")
     plan = LoadPlan(sources=sources, ignored=(*(prefix + name for name in unused), *outside))
-    problems = ()
-    if checkpoint.sibling_config.get("hidden_act", "gelu") != "gelu":
-        act = checkpoint.sibling_config["hidden_act"]
-        problems = (f"holds a vision tower with the activation {act}; give Wan2.1's, which has gelu",)
-    return _clip(checkpoint, "transformers-clip-vision", values, plan, problems)
+    problems: tuple[Problem, ...] = ()
+    if source.sibling_config.get("hidden_act", "gelu") != "gelu":
+        act = source.sibling_config["hidden_act"]
+        text = f"holds a vision tower with the activation {act}; give Wan2.1's, which has gelu"
+        problems = (Problem(ProblemCode.UNSUPPORTED, text),)
+    return _clip(source, "transformers-clip-vision", values, plan, problems)
 
 
 def _clip(
-    checkpoint: CheckpointSource,
+    source: CheckpointSource,
     layout: str,
     values: dict[str, Any],
     plan: LoadPlan,
-    problems: tuple[str, ...] = (),
+    problems: tuple[Problem, ...] = (),
 ) -> LayoutMatch:
-    told = (
-        checkpoint.sibling_config.get("num_hidden_layers") if layout == "transformers-clip-vision" else None
-    )
-    expected = told or CLIP_DEPTHS.get(values["dim"])
-    problems += unexpected_num_layers(values["layers"], expected, checkpoint.options.get("layers"))
+    stored = source.sibling_config.get("num_hidden_layers") if layout == "transformers-clip-vision" else None
+    expected = stored or CLIP_DEPTHS.get(values["dim"])
+    problems += unexpected_num_layers(values["layers"], expected, source.options.get("layers"))
     about = f"CLIP vision tower of width {values['dim']} and {values['layers']} layers"
     if (values["dim"], values["layers"]) == (ClipVisionConfig.dim, ClipVisionConfig.layers):
         about = "CLIP ViT-H/14 vision tower"
-    has_heads = "heads" in values or "heads" in checkpoint.options
+    has_heads = "heads" in values or "heads" in source.options
     values.setdefault("heads", 1)
     return LayoutMatch(
         layout=layout,
         architecture="clip-vision",
-        config=build_config(ClipVisionConfig, values, checkpoint.options),
+        config=build_config(ClipVisionConfig, values, source.options),
         about=about,
         plan=plan,
         problems=problems,
-        undetermined=None if has_heads else missing_num_heads("vision tower", values["dim"], checkpoint.role),
+        undetermined=None if has_heads else missing_num_heads("vision tower", values["dim"], source.role),
     )
 
 
@@ -225,26 +211,22 @@ def _clip_values(patches: Tensor, positions: int, layers: int) -> dict[str, Any]
     return values | ({"heads": dim // CLIP_HEAD_DIM} if dim % CLIP_HEAD_DIM == 0 else {})
 
 
-class _QkvSlice:
+def _third(place: int, joined: Tensor) -> Tensor:
     """Queries, keys or values out of one tensor."""
-
-    def __init__(self, place: int) -> None:
-        self._place = place
-
-    def __call__(self, joined: Tensor) -> Tensor:
-        return joined.chunk(3)[self._place]
+    return joined.chunk(3)[place]
 
 
-def omnimae(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout(
+    "omnimae", repositories={"OmniMAE": "the OmniMAE page of Meta's omnivore repository on GitHub"}
+)
+def omnimae(source: CheckpointSource) -> LayoutMatch | None:
     """The names of `vitb_pretrain.torch`, or the copy inside a 4D-STraG file."""
-    inside = any(name.startswith(OMNIMAE_PREFIX) for name in checkpoint.shapes)
-    if inside and checkpoint.role != "motion_features":
+    inside = any(name.startswith(OMNIMAE_PREFIX) for name in source.shapes)
+    if inside and source.role != "motion_features":
         return None
     start = OMNIMAE_PREFIX if inside else ""
     shapes = {
-        name.removeprefix(start): tensor
-        for name, tensor in checkpoint.shapes.items()
-        if name.startswith(start)
+        name.removeprefix(start): tensor for name, tensor in source.shapes.items() if name.startswith(start)
     }
     patches, positions = shapes.get("trunk.patch_embed.proj.1.weight"), shapes.get("trunk.pos_embed")
     if patches is None or patches.ndim != 5:
@@ -259,18 +241,16 @@ def omnimae(checkpoint: CheckpointSource) -> LayoutMatch | None:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
-    has_heads = "heads" in values or "heads" in checkpoint.options
-    undetermined = None if has_heads else missing_num_heads("trunk", dim, checkpoint.role, convertible=False)
+    has_heads = "heads" in values or "heads" in source.options
+    undetermined = None if has_heads else missing_num_heads("trunk", dim, source.role, convertible=False)
     values.setdefault("heads", 1)
     problems = unexpected_num_layers(
-        values["depth"], TRUNK_DEPTHS.get(dim), checkpoint.options.get("depth"), "depth"
+        values["depth"], TRUNK_DEPTHS.get(dim), source.options.get("depth"), "depth"
     )
-    config = build_config(OmniMAEConfig, values, checkpoint.options)
-    others = {name.partition(".")[0] + "." for name in checkpoint.shapes if not name.startswith(start)}
+    config = build_config(OmniMAEConfig, values, source.options)
+    others = {name.partition(".")[0] + "." for name in source.shapes if not name.startswith(start)}
     plan = LoadPlan(
-        sources={
-            ours: TensorSource(name=start + name) for name, ours in published_trunk_names(config).items()
-        },
+        sources={ours: start + name for name, ours in published_trunk_names(config).items()},
         checks={start + "trunk.pos_embed": _not_sinusoid},
         ignored=(*(start + name for name in (*UNUSED, "trunk.pos_embed")), *others),
     )

@@ -7,21 +7,16 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.errors import ConfigError
 from more4d.networks.motion_perception import MotionFeatureAdapter, MotionModulation
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
-from more4d.weights.layouts.match import (
-    CheckpointSource,
-    LayoutMatch,
-    build_config,
-    count_numbered,
-    missing_num_heads,
-    unexpected_num_layers,
-)
-from more4d.weights.load import LoadPlan, TensorSource
+from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
+from more4d.weights.lora.io import lora_style
 from more4d.weights.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
+from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 HEAD_DIM = 128
 MOTION_FEATURES = 768
@@ -30,33 +25,47 @@ SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
 DEPTHS = dict(SIZES.keys())
 PATCHES = "patch_embedding.weight"
 FETCH = "fetch it again, with the config.json that belongs to it"
+_OTHER_CHANNELS = (
+    "holds a transformer of {} input channels; give Control, which has 48, InP (36) or 4D-STraG (64)"
+)
+_FACTORS = (("lora_down", "lora_up"), ("lora.down", "lora.up"), ("lora_A", "lora_B"))
 
 
-def published_transformer(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout(
+    *("wan-fun-control", "wan-fun-inp", "moge4d-strag", "wan-t2v", "wan-fun-camera", "wan-transformer"),
+    repositories={
+        "Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope",
+        "MoGe4D": "Yanran21/MoGe4D on Hugging Face, YanranZhang/MoGe4D on ModelScope",
+    },
+    needs="config.json, where its width is not that of 1.3B or 14B",
+    untrained=("wan-fun-control",),
+)
+def published_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A file with the names of the original Wan2.1 code; None if this is none."""
-    if not {PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight"} <= checkpoint.shapes.keys():
+    if not {PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight"} <= source.shapes.keys():
         return None
-    return _transformer_match(checkpoint, {name: name for name in checkpoint.shapes}, diffusers=False)
+    return _transformer_match(source, {name: name for name in source.shapes}, diffusers=False)
 
 
-def diffusers_transformer(checkpoint: CheckpointSource) -> LayoutMatch | None:
+@register_layout("diffusers-transformer", needs="config.json")
+def diffusers_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
-    if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= checkpoint.shapes.keys():
+    if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= source.shapes.keys():
         return None
-    everything = replace(_FULL_CONFIG, layers=count_numbered(checkpoint.shapes, "blocks."))
+    everything = replace(_FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
     published = {ours: name for name, ours in strag_names(everything).items()}
     places = {}
-    for name in checkpoint.shapes:
+    for name in source.shapes:
         ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
         places[published.get(ours, name)] = name
-    return _transformer_match(checkpoint, places, diffusers=True)
+    return _transformer_match(source, places, diffusers=True)
 
 
 def _transformer_match(
-    checkpoint: CheckpointSource, places: Mapping[str, str], *, diffusers: bool
+    source: CheckpointSource, places: Mapping[str, str], *, diffusers: bool
 ) -> LayoutMatch:
     """`places`: published name -> name in the file."""
-    shapes = {published: checkpoint.shapes[name] for published, name in places.items()}
+    shapes = {published: source.shapes[name] for published, name in places.items()}
     channels = shapes[PATCHES].shape[1]
     layout = "diffusers-transformer" if diffusers else _layout(channels, shapes)
     architecture = _architecture(channels, shapes)
@@ -64,33 +73,30 @@ def _transformer_match(
     if architecture is None:
         return LayoutMatch(
             layout=layout,
-            about=_about(channels, shapes, checkpoint),
-            problems=(
-                f"holds a transformer of {channels} input channels; give Control, which has 48, InP (36) or "
-                "4D-STraG (64)",
-            ),
+            about=_about(channels, shapes, source),
+            problems=(Problem(ProblemCode.UNSUPPORTED, _OTHER_CHANNELS.format(channels)),),
         )
     try:
-        wan = wan_values(checkpoint.sibling_config, shapes, needs_motion=channels == STRAG)
-        undetermined = _missing_heads(checkpoint, wan)
+        wan = wan_values(source.sibling_config, shapes, needs_motion=channels == STRAG)
+        undetermined = _missing_heads(source, wan)
         wan.setdefault("heads", 1)
-        config = _build_config(checkpoint, architecture, wan, shapes)
+        config = _build_config(source, architecture, wan, shapes)
     except ConfigError as error:
-        if checkpoint.options:
+        if source.options:
             raise
         return LayoutMatch(
             layout=layout,
             architecture=architecture,
-            about=_about(channels, shapes, checkpoint),
-            problems=(f"{error}; {FETCH}",),
+            about=_about(channels, shapes, source),
+            problems=(Problem(ProblemCode.CONFIG, f"{error}; {FETCH}"),),
         )
-    problems = list(_config_conflicts(checkpoint.sibling_config, shapes))
+    problems = list(_config_conflicts(source.sibling_config, shapes))
     layers = count_numbered(shapes, "blocks.")
     problems += unexpected_num_layers(
-        layers, DEPTHS.get(shapes[PATCHES].shape[0]), checkpoint.options.get("layers")
+        layers, DEPTHS.get(shapes[PATCHES].shape[0]), source.options.get("layers")
     )
     plan = _plan(architecture, config, places, shapes)
-    about = _about(channels, shapes, checkpoint)
+    about = _about(channels, shapes, source)
     if architecture == "strag" and channels < config.wan.in_channels:
         about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
     if plan.new:
@@ -103,6 +109,32 @@ def _transformer_match(
         plan=plan,
         problems=tuple(problems),
         undetermined=undetermined,
+    )
+
+
+@register_layout("kohya-lora", "peft-lora", "diffusers-lora", "original-lora")
+def lora(source: CheckpointSource) -> LayoutMatch | None:
+    """A LoRA in any style; None if this is none."""
+    style = lora_style(source.shapes)
+    if style is None:
+        return None
+    partners = {
+        name: name.replace(down, up)
+        for name in source.shapes
+        for down, up in _FACTORS
+        if f".{down}" in name and name.endswith(".weight")
+    }
+    alone = [name for name in partners.values() if name not in source.shapes]
+    ranks = sorted({source.shapes[name].shape[0] for name in partners if source.shapes[name].ndim})
+    size = f"rank {' and '.join(map(str, ranks[:3]))}" if ranks else "whole differences"
+    more = f" and {len(alone) - 1} more are" if len(alone) > 1 else " is"
+    text = f"tensor '{alone[0] if alone else ''}'{more} missing; fetch it again"
+    return LayoutMatch(
+        layout=f"{style}-lora",
+        architecture="lora",
+        config={"ranks": ranks},
+        about=f"LoRA in {style} names, {size}, for {len(partners)} modules",
+        problems=(Problem(ProblemCode.MISSING_TENSORS, text),) if alone else (),
     )
 
 
@@ -148,9 +180,9 @@ def wan_values(
     return values if heads is None else values | {"heads": heads}
 
 
-def _missing_heads(checkpoint: CheckpointSource, wan: Mapping[str, Any]) -> str | None:
-    told = "heads" in wan or "heads" in checkpoint.options
-    return None if told else missing_num_heads("transformer", wan["dim"], checkpoint.role, has_config=True)
+def _missing_heads(source: CheckpointSource, wan: Mapping[str, Any]) -> Problem | None:
+    known = "heads" in wan or "heads" in source.options
+    return None if known else missing_num_heads("transformer", wan["dim"], source.role, has_config=True)
 
 
 def _image_dim_from_config(sibling_config: Mapping[str, Any], dim: int) -> int | None:
@@ -167,15 +199,15 @@ def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
 
 
 def _build_config(
-    checkpoint: CheckpointSource, architecture: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
+    source: CheckpointSource, architecture: str, wan: dict[str, Any], shapes: Mapping[str, Tensor]
 ) -> STraGConfig | ViSMConfig:
     if architecture == "vism":
-        return build_config(ViSMConfig, {"wan": wan}, checkpoint.options, "wan")
+        return build_config(ViSMConfig, {"wan": wan}, source.options, "wan")
     if wan["in_channels"] == CONTROL:
         wan["in_channels"] = STRAG
-        if wan["motion_feature_dim"] is None and checkpoint.role == "strag":
+        if wan["motion_feature_dim"] is None and source.role == "strag":
             wan["motion_feature_dim"] = MOTION_FEATURES
-    return build_config(STraGConfig, {"wan": wan}, checkpoint.options, "wan")
+    return build_config(STraGConfig, {"wan": wan}, source.options, "wan")
 
 
 def _plan(
@@ -194,20 +226,21 @@ def _plan(
             for guide in ("guide_attention", "guide_ffn"):
                 new[f"transformer.blocks.{block}.{guide}"] = lambda: MotionModulation(width, wan.dim)
     sources = {
-        ours: TensorSource(name=places.get(published, published))
+        ours: places.get(published, published)
         for published, ours in names.items()
         if not any(ours.startswith(f"{module}.") for module in new)
     }
+    transforms = {}
     more_channels = wan.in_channels - channels
-    if more_channels > 0:
-        sources[f"transformer.{PATCHES}"] = TensorSource(
-            name=places[PATCHES],
-            transform=lambda weight: functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, more_channels)),
+    if more_channels > 0:  # weights [out, in, t, h, w]: new input channels, of zeros, after the stored ones
+        transforms[f"transformer.{PATCHES}"] = lambda weight: functional.pad(
+            weight, (0, 0, 0, 0, 0, 0, 0, more_channels)
         )
-    return LoadPlan(sources=sources, new=new, ignored=(OMNIMAE_PREFIX,) if channels == STRAG else ())
+    ignored = (OMNIMAE_PREFIX,) if channels == STRAG else ()
+    return LoadPlan(sources=sources, transforms=transforms, new=new, ignored=ignored)
 
 
-def _config_conflicts(sibling_config: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[str]:
+def _config_conflicts(sibling_config: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[Problem]:
     """Where the `config.json` is that of another network. Its channels are not asked: 4D-STraG's are old."""
 
     def side(name: str, axis: int) -> int | None:
@@ -230,9 +263,9 @@ def _config_conflicts(sibling_config: Mapping[str, Any], shapes: Mapping[str, Te
         "out_dim": None if flat is None else flat // _product(tuple(patch)),
         "patch_size": patch,
     }
+    text = "has {} {}, and the config.json beside it says {}; give the one that belongs to it"
     return [
-        f"has {name} {value}, and the config.json beside it says {sibling_config[name]}; give the one "
-        "that belongs to it"
+        Problem(ProblemCode.CONFIG, text.format(name, value, sibling_config[name]))
         for name, value in theirs.items()
         if value is not None and sibling_config.get(name) not in (None, value)
     ]
@@ -256,7 +289,7 @@ def _layout(channels: int, shapes: Mapping[str, Tensor]) -> str:
     return known.get(channels, "wan-transformer")
 
 
-def _about(channels: int, shapes: Mapping[str, Tensor], checkpoint: CheckpointSource) -> str:
+def _about(channels: int, shapes: Mapping[str, Tensor], source: CheckpointSource) -> str:
     dim, layers = shapes[PATCHES].shape[0], count_numbered(shapes, "blocks.")
     names = {
         CONTROL: "Wan2.1-Fun Control transformer",
@@ -266,11 +299,11 @@ def _about(channels: int, shapes: Mapping[str, Tensor], checkpoint: CheckpointSo
         CAMERA: "Wan2.1-Fun Control-Camera transformer",
     }
     size = SIZES.get((dim, layers), f"width {dim}, {layers} layers")
-    told = [names.get(channels, "Wan transformer"), size, f"{channels} channels"]
-    told += ["reference tokens"] if "ref_conv.weight" in shapes else []
-    told += ["Motion Perception"] if _motion_features(shapes) is not None else []
-    told += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
-    return ", ".join(told)
+    facts = [names.get(channels, "Wan transformer"), size, f"{channels} channels"]
+    facts += ["reference tokens"] if "ref_conv.weight" in shapes else []
+    facts += ["Motion Perception"] if _motion_features(shapes) is not None else []
+    facts += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
+    return ", ".join(facts)
 
 
 def _product(sides: tuple[int, ...]) -> int:

@@ -1,1 +1,1 @@
-"""Low-rank updates of the transformers: names, files, merging, training."""
+"""Low-rank updates (LoRA) of the transformers: names, files, merging, training."""

@@ -1,13 +1,13 @@
-"""Names of the modules that a LoRA updates: as every style of file spells them, and as our networks do.
+"""Names of the modules that a LoRA updates: as each style of file writes them, and as our networks do.
 
-* `kohya`: `lora_unet__blocks_0_self_attn_q`; MoRe4D's files and those of our training.
+* `kohya`: `lora_unet__blocks_0_self_attn_q`; MoRe4D's files and, by default, those of our training.
 * `peft`: `base_model.model.blocks.0.attn1.to_q`
 * `diffusers`: `transformer.blocks.0.attn1.to_q`
-* `original`: `diffusion_model.blocks.0.self_attn.q`, what others share for Wan.
+* `original`: `diffusion_model.blocks.0.self_attn.q`, the usual style of shared Wan LoRAs.
 
-Files take the names of the original Wan2.1 code or those of diffusers. A name that kohya made flat cannot be
-split at its underscores, so the table of all modules that a Wan transformer can have is made flat, too; the
-network itself is not needed.
+All four are read; `kohya` and `peft` are written. Every style may name modules as the original Wan2.1 code
+does or as diffusers does. kohya replaces dots by underscores, which cannot be reversed by splitting; such a
+name is looked up in a table of all modules that any Wan transformer can have, with underscores.
 """
 
 import re
@@ -19,81 +19,71 @@ from more4d.networks.wan_config import CLIP_DIM, WanConfig
 from more4d.weights.published_keys import wan_names
 
 Style = Literal["kohya", "peft", "diffusers", "original"]
-STYLES: tuple[Style, ...] = ("kohya", "peft", "diffusers", "original")
+WrittenStyle = Literal["kohya", "peft"]
+WRITTEN_STYLES: tuple[WrittenStyle, ...] = ("kohya", "peft")
 
 KOHYA_PREFIX = "lora_unet__"
 PEFT_PREFIX = "base_model.model."
 DIFFUSERS_PREFIX = "transformer."
 ORIGINAL_PREFIX = "diffusion_model."
 
+# A transformer with every optional module; one block, since the others have the same names.
 _FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
 _OUTSIDE_TRANSFORMER = {
-    f"feature_adapter.{place}.{kind}": f"motion_adapter.{name}.{kind}"
-    for place, name in ((0, "first"), (2, "second"))
+    f"feature_adapter.{index}.{kind}": f"motion_adapter.{name}.{kind}"
+    for index, name in ((0, "first"), (2, "second"))
     for kind in ("weight", "bias")
 }
 _BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]+)(?=[._])")
 
 
 def parameter_of(name: str) -> str | None:
-    """The parameter of our network that `name` is of: a published or a diffusers name, without its prefix."""
+    """The parameter of our network for a published or a diffusers name without prefix; None if unknown."""
     return _with_block(_dotted(), name)
 
 
 def module_of(name: str) -> str | None:
-    """The module of our network that has a weight and is called `name` in a file, prefix and all."""
+    """The module of our network that has a weight, for its name in a file with prefix; None if unknown."""
     if name.startswith("lora_unet"):
-        return _with_block(_flat(), name.removeprefix("lora_unet").lstrip("_"))
+        return _with_block(_underscored(), name.removeprefix("lora_unet").lstrip("_"))
     parameter = parameter_of(f"{strip_prefix(name)}.weight")
     return None if parameter is None else parameter.removesuffix(".weight")
 
 
 def strip_prefix(name: str) -> str:
-    """A dotted name without what files put in front of it."""
+    """A dotted name without the prefixes of PEFT's, ComfyUI's and diffusers' files."""
     name = name.removeprefix(PEFT_PREFIX).removeprefix("model.").removeprefix(ORIGINAL_PREFIX)
     return name.removeprefix(DIFFUSERS_PREFIX)
 
 
-def styled_name(module: str, style: Style) -> str:
-    """What a file in `style` calls our `module`."""
-    if style == "kohya":
-        return KOHYA_PREFIX + original_name(module).replace(".", "_")
-    if style == "original":
-        return ORIGINAL_PREFIX + original_name(module)
-    return (PEFT_PREFIX if style == "peft" else DIFFUSERS_PREFIX) + diffusers_name(module)
-
-
-def original_name(module: str) -> str:
-    """What the original code calls our `module`.
+def styled_name(module: str, style: WrittenStyle) -> str:
+    """The name of our `module` in a file of `style`.
 
     Raises:
-        ValueError: no network has such a module.
+        ValueError: `style` is kohya, and no network has such a module.
     """
-    return original_parameter(f"{module}.weight").removesuffix(".weight")
+    if style == "peft":
+        return PEFT_PREFIX + module.removeprefix(DIFFUSERS_PREFIX)
+    return KOHYA_PREFIX + original_parameter(f"{module}.weight").removesuffix(".weight").replace(".", "_")
 
 
 def original_parameter(parameter: str) -> str:
-    """What the original code calls our `parameter`.
+    """The name of our `parameter` in the original Wan2.1 code.
 
     Raises:
         ValueError: no network has such a parameter.
     """
-    found = _with_block(_backwards(), parameter)
+    found = _with_block(_to_original(), parameter)
     if found is None:
         raise ValueError(f"no published name is known for '{parameter}'")
     return found
 
 
-def diffusers_name(module: str) -> str:
-    """What diffusers calls our `module`, within its transformer."""
-    return module.removeprefix(DIFFUSERS_PREFIX)
-
-
 def _with_block(table: Mapping[str, str], name: str) -> str | None:
-    """Look up what the table knows of block 0 only."""
+    """Look `name` up in a table of the modules of block 0, and put its own block number into the result."""
     block = _BLOCK.match(name)
     if block is None:
         return table.get(name)
@@ -103,23 +93,24 @@ def _with_block(table: Mapping[str, str], name: str) -> str | None:
 
 @cache
 def _published() -> dict[str, str]:
-    inside = {theirs: DIFFUSERS_PREFIX + ours for theirs, ours in wan_names(_FULL_CONFIG).items()}
+    inside = {name: DIFFUSERS_PREFIX + ours for name, ours in wan_names(_FULL_CONFIG).items()}
     return inside | _OUTSIDE_TRANSFORMER
 
 
 @cache
 def _dotted() -> dict[str, str]:
-    return {diffusers_name(ours): ours for ours in _published().values()} | _published()
+    return {ours.removeprefix(DIFFUSERS_PREFIX): ours for ours in _published().values()} | _published()
 
 
 @cache
-def _flat() -> dict[str, str]:
-    weights = {
-        name.removesuffix(".weight"): ours for name, ours in _dotted().items() if name.endswith(".weight")
+def _underscored() -> dict[str, str]:
+    return {
+        name.removesuffix(".weight").replace(".", "_"): ours.removesuffix(".weight")
+        for name, ours in _dotted().items()
+        if name.endswith(".weight")
     }
-    return {name.replace(".", "_"): ours.removesuffix(".weight") for name, ours in weights.items()}
 
 
 @cache
-def _backwards() -> dict[str, str]:
-    return {ours: theirs for theirs, ours in _published().items()}
+def _to_original() -> dict[str, str]:
+    return {ours: name for name, ours in _published().items()}

@@ -6,10 +6,10 @@ import torch
 
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.registry import open_depth_estimator
-from more4d.depth.small import SmallDepthConfig, SmallDepthEstimator, focal_in_diagonals, load_small_depth
-from more4d.files.network_file import read_network_file
+from more4d.depth.small import SmallDepthEstimator, focal_in_diagonals, load_small_depth
 from more4d.foundation.errors import ConfigError
 from more4d.metrics.depth import mean_errors
+from more4d.networks.depth_net import SmallDepthConfig
 from more4d.training.tasks.depth import (
     DepthData,
     DepthImages,
@@ -18,6 +18,7 @@ from more4d.training.tasks.depth import (
     render_photo,
     scene_errors,
 )
+from more4d.weights.load import inspect
 
 DATA = DepthData(shapes=((48, 64), (64, 48)), group=2, block=4, repeats=3)
 TINY = SmallDepthConfig(widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), global_blocks=1, heads=2)
@@ -127,7 +128,7 @@ def test_the_loss_reaches_every_parameter() -> None:
 def test_an_exported_network_opens_as_an_estimator(tmp_path: Path) -> None:
     (path,) = DepthTask(OPTIONS).export(tmp_path, {"steps": "0"})
     assert path == tmp_path / "depth.safetensors"
-    assert read_network_file(path).notes == {"steps": "0"}
+    assert inspect(path).notes == {"steps": "0"}
     assert open_depth_estimator("small", weights=path).estimate(torch.rand(48, 64, 3)).depth_m.shape == (
         48,
         64,

@@ -1,10 +1,10 @@
 """What 4D-STraG's task writes."""
 
 from more4d.files.fingerprint import content_name
-from more4d.pipelines.components import CODEC_METADATA_KEY
+from more4d.pipelines.component_files import CODEC_METADATA_KEY
 from more4d.training.generator import StartOptions
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.weights.network_files import read_network_header
+from more4d.weights.load import inspect
 from tests.presets import write_random_preset
 
 
@@ -19,4 +19,4 @@ def test_an_exported_generator_notes_the_codec_whose_latents_it_has_learned(tmp_
     )
     (tmp_path / "out").mkdir()
     (path,) = STraGTask(options).export(tmp_path / "out", {"steps": "7"})
-    assert read_network_header(path).notes == {"steps": "7", CODEC_METADATA_KEY: content_name(codec, {})}
+    assert inspect(path).notes == {"steps": "7", CODEC_METADATA_KEY: content_name(codec, {})}

@@ -9,8 +9,7 @@ from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.generator import StartOptions
 from more4d.training.tasks.tiny_encoders import TinyFeaturesTask
 from more4d.training.tasks.tiny_strag import TinySTraGTask
-from more4d.weights.network_files import load_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
 from tests.training.tasks.tiny_files import READER, features_options, losses
 
 
@@ -23,7 +22,7 @@ def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):
         weights=folder / "strag.safetensors", text_grounding=folder / "prompt_reader.safetensors"
     )
     task = TinySTraGTask(replace(tiny_strag, start=start))
-    given = load_network(folder / "prompt_reader.safetensors", BUILDERS).state_dict()
+    given = load(inspect(folder / "prompt_reader.safetensors")).state_dict()
     assert all(torch.equal(value, given[name]) for name, value in task.strag.reader.state_dict().items())
     with pytest.raises(ConfigError, match="not the network"):
         wider = replace(network, wan=replace(network.wan, layers=3))
@@ -49,9 +48,9 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
     )
     network = replace(tiny_strag.network, text_grounding=more.reader)
     task = TinySTraGTask(replace(tiny_strag, start=start, network=network))
-    given = load_network(start.text_grounding, BUILDERS)
+    given = load(inspect(start.text_grounding))
     assert len(given.comparisons) == 1
-    wanted = load_network(start.weights, BUILDERS).state_dict() | {
+    wanted = load(inspect(start.weights)).state_dict() | {
         f"reader.{name}": value for name, value in given.state_dict().items()
     }
     assert all(torch.equal(value, wanted[name]) for name, value in task.strag.state_dict().items())

@@ -25,11 +25,11 @@ from more4d.training.tasks.tiny_strag import TinySTraGOptions, TinySTraGTask
 from more4d.training.tasks.tiny_trajectory import TinyTrajectoryOptions, TinyTrajectoryTask
 from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
-from more4d.weights.lora.adapters import LoraOptions
+from more4d.weights.load import inspect, load
+from more4d.weights.lora.io import lora_style, read_lora
 from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import lora_style, read_lora
-from more4d.weights.network_files import load_network, read_tensors
-from more4d.weights.registry import BUILDERS
+from more4d.weights.lora.train import LoraOptions
+from more4d.weights.state import read_tensors
 from tests.datasets.clip_files import write_scenes
 from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses
 
@@ -43,7 +43,7 @@ def test_strag_trains_all_but_the_motion_codec(tiny_strag, folder):
     for part in ("codec.image_stem", "codec.depth_stem", "text_encoder", "strag.reader", "strag"):
         assert any(name.startswith(part) for name in changed), part
     for path in task.export(folder / "out", {}):
-        load_network(path, BUILDERS)
+        load(inspect(path))
 
 
 def test_stems_start_anew_only_if_asked(tiny_strag):
@@ -147,11 +147,11 @@ def test_a_video_codec_goes_on_and_may_look_behind(folder):
     network = TinyVideoConfig(width=16, fine_width=16, blocks=1, background_fill=True)
     options = TinyVideoOptions(network=network, data=VIEWS, weights=folder / "video_codec.safetensors")
     task = TinyVideoTask(options)
-    given = load_network(options.weights, BUILDERS).state_dict()
+    given = load(inspect(options.weights)).state_dict()
     assert all(torch.equal(value, given[name]) for name, value in task.codec.state_dict().items())
     losses(task, 1)
     (path,) = task.export(folder / "out", {})
-    assert load_network(path, BUILDERS).config == network
+    assert load(inspect(path)).config == network
     with pytest.raises(ConfigError, match="not the network"):
         TinyVideoTask(replace(options, network=replace(network, width=32)))
 
@@ -170,7 +170,7 @@ def test_vism_trains_itself_only(folder):
     assert changed
     assert all(name.startswith("vism.") for name in changed)
     for path in task.export(folder / "out", {}):
-        load_network(path, BUILDERS)
+        load(inspect(path))
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_lora_of_vism_trains_only_its_updates_and_merges_into_the_weights_it_s
     losses(task, 3)
     (path,) = task.export(folder / "out", {})
     assert path.name == "vism_lora.safetensors"
-    plain = load_network(folder / "vism.safetensors", BUILDERS)
+    plain = load(inspect(folder / "vism.safetensors"))
     before = {name: p.clone() for name, p in plain.named_parameters()}
     merge_loras(plain, [(read_lora(path), 1.0)])
     changed = {name for name, p in plain.named_parameters() if not torch.equal(p, before[name])}
@@ -202,7 +202,7 @@ def test_a_lora_of_vism_trains_only_its_updates_and_merges_into_the_weights_it_s
 
 def test_training_goes_on_from_weights_and_refuses_those_of_another_network(trained_vism, folder):
     task = ViSMTask(trained_vism)
-    stored = load_network(folder / "vism.safetensors", BUILDERS).state_dict()
+    stored = load(inspect(folder / "vism.safetensors")).state_dict()
     assert all(torch.equal(value, stored[name]) for name, value in task.vism.state_dict().items())
     wider = ViSMConfig(wan=WanConfig(in_channels=36, **{**WAN, "layers": 2}))
     with pytest.raises(ConfigError, match=r"not the network that .*vism\.safetensors holds"):
@@ -252,14 +252,14 @@ def test_strag_trains_the_generator_only(trained_strag):
 
 
 def test_a_lora_of_strag_trains_only_its_updates(trained_strag, folder):
-    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="diffusers"))
+    start = replace(trained_strag.start, lora=LoraOptions(rank=2, alpha=1.0, style="peft"))
     task = STraGTask(replace(trained_strag, start=start))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
     assert trained and all(name.startswith("strag.") and "lora_" in name for name in trained)
     losses(task, 2)
     (path,) = task.export(folder / "out", {})
-    assert lora_style(read_tensors(path)) == "diffusers"
-    merge_loras(load_network(folder / "strag.safetensors", BUILDERS), [(read_lora(path), 1.0)])
+    assert lora_style(read_tensors(path)) == "peft"
+    merge_loras(load(inspect(folder / "strag.safetensors")), [(read_lora(path), 1.0)])
 
 
 def test_recomputed_blocks_learn_the_same(trained_strag):

@@ -32,8 +32,8 @@ from more4d.training.tasks.trajectory_vae import (
     weighted_distance,
     weighted_mean,
 )
-from more4d.weights.network_files import load_network, read_network_header, save_network
-from more4d.weights.registry import BUILDERS
+from more4d.weights.load import inspect, load
+from more4d.weights.state import save_network
 from tests.presets import write_random_preset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -276,12 +276,12 @@ def test_an_exported_codec_is_that_part_of_a_preset_and_is_checked_like_any_othe
     task = task_of()
     (path,) = task.export(folder, {"steps": "0"})
     assert path == folder / "trajectory_codec.safetensors"
-    header = read_network_header(path)
+    header = inspect(path)
     assert header.architecture == "wan-trajectory-vae" and "held_out_error" in header.notes
-    loaded = load_network(path, BUILDERS)
+    loaded = load(inspect(path))
     for name, value in task.codec.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
-    models = Components.open(folder)
+    models = Components.from_pretrained(folder)
     assert isinstance(models.network("trajectory_codec"), WanTrajectoryVae)
     original = render_clip(sample_scene(3), height=32, width=48, frames=5).tracks
     report = compare(original, through_codec(models, original))
@@ -327,7 +327,7 @@ def test_clips_without_motion_have_no_scale():
 
 
 def test_training_starts_from_a_codec_or_from_a_video_vae_alone(published, video_vae, tmp_path):
-    stored = load_network(video_vae, BUILDERS).state_dict()
+    stored = load(inspect(video_vae)).state_dict()
     for name, value in published.codec.video.state_dict().items():
         assert torch.equal(value, stored[name]), name
     path = tmp_path / "codec.safetensors"

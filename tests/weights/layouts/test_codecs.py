@@ -7,17 +7,20 @@ import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.trajectory_vae import PUBLISHED_TRAJECTORY_STD
-from more4d.weights.inspect import open_network, recognise
 from more4d.weights.layouts.codecs import vae_names
+from more4d.weights.load import inspect, load
 from tests.networks.assertions import assert_one_line_error, assert_same_state
 
 
 def test_the_published_video_vae_is_recognised(conformance, pth):
     path = pth("wan_vae")
-    found = recognise(path, role="video_codec")
+    found = inspect(path, role="video_codec")
     assert (found.layout, found.architecture, found.problems) == ("wan-vae", "wan-video-vae", ())
     assert (found.config.base_dim, found.config.dim_mult) == (6, (1, 2, 4, 4))
-    weights, tensors = conformance("wan_vae").weights, open_network(path, role="video_codec").vae.state_dict()
+    weights, tensors = (
+        conformance("wan_vae").weights,
+        load(inspect(path, role="video_codec")).vae.state_dict(),
+    )
     names = vae_names(weights)
     assert names.keys() == tensors.keys()
     assert all(torch.equal(tensors[ours].flatten(), weights[name].flatten()) for ours, name in names.items())
@@ -25,10 +28,10 @@ def test_the_published_video_vae_is_recognised(conformance, pth):
 
 def test_a_video_vae_alone_is_a_trajectory_codec_in_closed_form(conformance, pth):
     path = pth("wan_vae")
-    network = open_network(path, role="trajectory_codec", options={"depth_style": "linear"})
+    network = load(inspect(path, role="trajectory_codec", options={"depth_style": "linear"}))
     assert (network.config.adapters, network.config.depth_style) == ("closed", "linear")
     assert {name.partition(".")[0] for name, _ in network.named_parameters()} == {"video"}
-    assert_same_state(network.video, open_network(path, role="video_codec"))
+    assert_same_state(network.video, load(inspect(path, role="video_codec")))
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ def codec_folder(conformance, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("statistics", ["released", "none"])
 def test_the_released_codec_is_recognised(codec_folder, statistics):
     options = {} if statistics == "released" else {"trajectory_statistics": "none"}
-    found = recognise(codec_folder, role="trajectory_codec", options=options)
+    found = inspect(codec_folder, role="trajectory_codec", options=options)
     assert (found.layout, found.architecture, found.problems) == ("moge4d-codec", "wan-trajectory-vae", ())
-    network = open_network(codec_folder, role="trajectory_codec", options=options)
+    network = load(inspect(codec_folder, role="trajectory_codec", options=options))
     released = torch.tensor(PUBLISHED_TRAJECTORY_STD)
     expected = released if statistics == "released" else torch.ones(16)
     assert torch.equal(network.trajectory_statistics.std, expected)
@@ -61,16 +64,16 @@ def test_the_released_codec_is_recognised(codec_folder, statistics):
         adapter = getattr(network, folder.replace("prompt", "adapter")).state_dict()
         assert adapter.keys() == stored.keys()
         assert all(torch.equal(adapter[name], tensor) for name, tensor in stored.items())
-    assert_same_state(network.video, open_network(codec_folder / "vae", role="video_codec"))
+    assert_same_state(network.video, load(inspect(codec_folder / "vae", role="video_codec")))
 
 
 def test_a_codec_folder_that_lacks_a_file_or_a_tensor_is_one_line(codec_folder):
     path = codec_folder / "decoder_prompt" / "pytorch_model.bin"
     tensors = torch.load(path, weights_only=True)
     torch.save({name: tensor for name, tensor in tensors.items() if name != "conv_out.bias"}, path)
-    (problem,) = recognise(codec_folder).problems
-    assert problem.startswith("tensor 'decoder_adapter.conv_out.bias' is missing; ")
+    (problem,) = inspect(codec_folder).problems
+    assert str(problem).startswith("tensor 'decoder_adapter.conv_out.bias' is missing; ")
     path.unlink()
     with pytest.raises(WeightsError) as error:
-        open_network(codec_folder, role="trajectory_codec")
+        load(inspect(codec_folder, role="trajectory_codec"))
     assert_one_line_error(error, "decoder_prompt")

@@ -15,8 +15,8 @@ from more4d.networks.conditioners import (
     published_text_names,
 )
 from more4d.networks.motion_perception import OmniMAEConfig, published_trunk_names
-from more4d.weights.inspect import open_network, recognise
-from more4d.weights.load import init_empty
+from more4d.weights.load import inspect, load
+from more4d.weights.registry import init_empty
 from tests.networks.assertions import assert_one_line_error
 from tests.networks.sparse_files import write_sparse_safetensors
 
@@ -24,7 +24,7 @@ from tests.networks.sparse_files import write_sparse_safetensors
 def test_the_motion_features_inside_strag_are_found(conformance, published_folder):
     reference, path = conformance("strag"), published_folder("strag")
     heads = {"heads": reference.config["omnimae"]["num_heads"]}
-    network = open_network(path, role="motion_features", options=heads)
+    network = load(inspect(path, role="motion_features", options=heads))
     names, tensors = published_trunk_names(network.config), network.state_dict()
     assert set(names.values()) == tensors.keys()
     for name, ours in names.items():
@@ -33,7 +33,7 @@ def test_the_motion_features_inside_strag_are_found(conformance, published_folde
 
 def test_the_published_trunk_is_recognised(conformance, pth):
     reference, path = conformance("omnimae_trunk"), pth("omnimae_trunk")
-    network = open_network(path, role="motion_features", options={"heads": reference.config["num_heads"]})
+    network = load(inspect(path, role="motion_features", options={"heads": reference.config["num_heads"]}))
     assert reference.agrees(network(reference.inputs["image"]).flatten(2).transpose(1, 2), "patch_features")
 
 
@@ -42,7 +42,7 @@ def test_positions_that_are_not_the_sinusoid_are_refused(conformance, tmp_path: 
     weights["trunk.pos_embed"] = weights["trunk.pos_embed"] + 1
     torch.save(weights, tmp_path / "w.torch")
     with pytest.raises(WeightsError) as error:
-        open_network(tmp_path / "w.torch", role="motion_features", options={"heads": 4})
+        load(inspect(tmp_path / "w.torch", role="motion_features", options={"heads": 4}))
     assert_one_line_error(error, "sinusoid", "w.torch")
 
 
@@ -50,17 +50,17 @@ def test_a_trunk_without_its_positions_is_refused(conformance, tmp_path: Path):
     weights = dict(conformance("omnimae_trunk").weights)
     del weights["trunk.pos_embed"]
     torch.save(weights, tmp_path / "w.torch")
-    (problem,) = recognise(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
-    assert problem.startswith("tensor 'trunk.pos_embed' is missing; ")
+    (problem,) = inspect(tmp_path / "w.torch", role="motion_features", options={"heads": 4}).problems
+    assert str(problem).startswith("tensor 'trunk.pos_embed' is missing; ")
 
 
 def test_the_published_text_encoder_is_recognised(conformance, pth, tmp_path: Path):
     (tmp_path / "google" / "umt5-xxl").mkdir(parents=True)
     path = pth("t5_encoder")
-    found = recognise(path, role="text")
+    found = inspect(path, role="text")
     assert (found.layout, found.architecture, found.problems) == ("umt5", "umt5-text-encoder", ())
     assert found.config.tokenizer == str(tmp_path / "google" / "umt5-xxl")
-    tensors = open_network(path, role="text").encoder.state_dict()
+    tensors = load(inspect(path, role="text")).encoder.state_dict()
     stored, names = conformance("t5_encoder").weights, published_text_names(found.config.layers)
     assert stored.keys() == names.keys()
     assert all(torch.equal(tensors[ours], stored[name]) for name, ours in names.items())
@@ -69,23 +69,23 @@ def test_the_published_text_encoder_is_recognised(conformance, pth, tmp_path: Pa
 def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_read(pth, monkeypatch):
     monkeypatch.setattr(TensorReader, "__call__", lambda *_: pytest.fail("a tensor was read"))
     with pytest.raises(WeightsError) as error:
-        open_network(pth("t5_encoder"), role="text")
+        load(inspect(pth("t5_encoder"), role="text"))
     assert_one_line_error(error, "tokenizer", "google/umt5-xxl")
 
 
 def test_the_published_vision_tower_is_recognised(conformance, pth):
     reference, path = conformance("clip_visual"), pth("clip_visual")
     options = {"heads": reference.config["vision_heads"]}
-    found = recognise(path, role="clip", options=options)
+    found = inspect(path, role="clip", options=options)
     assert (found.layout, found.architecture, found.problems) == ("clip-vision", "clip-vision", ())
     assert found.config == ClipVisionConfig(dim=32, layers=4, heads=4, ff=128, patch=14, image_size=56)
-    tensors = open_network(path, role="clip", options=options).vision.state_dict()
+    tensors = load(inspect(path, role="clip", options=options)).vision.state_dict()
     assert set(published_clip_names(found.config.layers - 1).values()) == tensors.keys()
 
 
 def test_heads_that_no_tensor_tells_are_asked_for(pth):
-    (problem,) = recognise(pth("clip_visual"), role="clip").problems
-    assert "heads" in problem and "options: {heads: N} of clip" in problem
+    (problem,) = inspect(pth("clip_visual"), role="clip").problems
+    assert "heads" in str(problem) and "options: {heads: N} of clip" in str(problem)
 
 
 def test_what_a_file_lacks_is_told_before_what_nobody_tells(conformance, tmp_path: Path):
@@ -96,10 +96,10 @@ def test_what_a_file_lacks_is_told_before_what_nobody_tells(conformance, tmp_pat
         weights = dict(conformance(name).weights)
         del weights[lost]
         torch.save(weights, tmp_path / "w.pth")
-        for found in (recognise(tmp_path / "w.pth"), recognise(tmp_path / "w.pth", role=role)):
+        for found in (inspect(tmp_path / "w.pth"), inspect(tmp_path / "w.pth", role=role)):
             assert found.config is None
             (problem,) = found.problems
-            assert f"'{lost}' is missing" in problem
+            assert f"'{lost}' is missing" in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_encoders_of_published_widths_have_all_their_blocks(tmp_path: Path, kind
         path = tmp_path / f"{kept}.safetensors"
         halves = {name: tensor.bfloat16() for name, tensor in shapes.items() if not last(name, kept)}
         write_sparse_safetensors(path, halves)
-        problems = recognise(path, role=role).problems
-        assert [f"has {kept} blocks" in problem for problem in problems] == [True] * (kept < layers)
+        problems = inspect(path, role=role).problems
+        assert [f"has {kept} blocks" in str(problem) for problem in problems] == [True] * (kept < layers)
 
 
 def last(name: str, block: int) -> bool:
@@ -143,9 +143,9 @@ def test_a_vision_tower_without_its_last_block_is_refused(tmp_path: Path):
     shapes["visual.cls_embedding"] = torch.empty(1, 1, 1280, dtype=torch.bfloat16, device="meta")
     shapes["visual.pos_embedding"] = torch.empty(1, 257, 1280, dtype=torch.bfloat16, device="meta")
     write_sparse_safetensors(tmp_path / "less.safetensors", shapes)
-    (problem,) = recognise(tmp_path / "less.safetensors", role="clip").problems
-    assert problem.startswith("has 31 blocks, and the published network of its width has 32; ")
-    assert "{layers: 31}" in problem
+    (problem,) = inspect(tmp_path / "less.safetensors", role="clip").problems
+    assert str(problem).startswith("has 31 blocks, and the published network of its width has 32; ")
+    assert "{layers: 31}" in str(problem)
     shapes["visual.transformer.31.norm1.weight"] = torch.empty(1280, dtype=torch.bfloat16, device="meta")
     write_sparse_safetensors(tmp_path / "whole.safetensors", shapes)
-    assert recognise(tmp_path / "whole.safetensors", role="clip").problems == ()
+    assert inspect(tmp_path / "whole.safetensors", role="clip").problems == ()

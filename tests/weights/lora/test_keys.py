@@ -1,4 +1,4 @@
-"""Every module has one name in each style, and every name leads back to its module."""
+"""Every module has one name in each style, from which the module is found again."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.weights.lora.keys import STYLES, module_of, original_name, parameter_of, styled_name
+from more4d.weights.lora.keys import WRITTEN_STYLES, module_of, parameter_of, styled_name
 from more4d.weights.published_keys import network_names
 
 NUMBERS = {"dim": 24, "ffn_dim": 24, "heads": 2, "layers": 12, "text_dim": 8, "freq_dim": 8, "image_dim": 8}
@@ -14,13 +14,13 @@ NUMBERS = {"dim": 24, "ffn_dim": 24, "heads": 2, "layers": 12, "text_dim": 8, "f
 
 @pytest.fixture(scope="module")
 def networks() -> list[STraG | ViSM]:
-    told = WanConfig(**NUMBERS, in_channels=64, reference_tokens=True, motion_feature_dim=8)
+    wan = WanConfig(**NUMBERS, in_channels=64, reference_tokens=True, motion_feature_dim=8)
     with torch.device("meta"):
-        return [STraG(STraGConfig(wan=told)), ViSM(ViSMConfig(wan=WanConfig(**NUMBERS, in_channels=36)))]
+        return [STraG(STraGConfig(wan=wan)), ViSM(ViSMConfig(wan=WanConfig(**NUMBERS, in_channels=36)))]
 
 
 def modules(network: STraG | ViSM) -> list[str]:
-    """Those with a weight, which may be a matrix, a kernel or a norm's."""
+    """Names of modules with a weight: linear, convolution or norm."""
     return [
         name
         for name, module in network.named_modules()
@@ -28,8 +28,8 @@ def modules(network: STraG | ViSM) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_spelling_a_module_and_reading_it_come_back_to_it(networks, style):
+@pytest.mark.parametrize("style", WRITTEN_STYLES)
+def test_a_written_name_is_read_as_its_module(networks, style):
     for network in networks:
         names = {module: styled_name(module, style) for module in modules(network)}
         assert len(names) > 100
@@ -72,10 +72,10 @@ def test_published_parameters_are_found_by_both_names(networks):
         ("blocks.x.self_attn.q", None),
     ],
 )
-def test_a_name_leads_to_its_module_or_nowhere(name, module):
+def test_names_of_every_style_are_resolved_or_unknown(name, module):
     assert module_of(name) == module
 
 
-def test_a_module_nobody_has_cannot_be_spelt():
+def test_an_unknown_module_has_no_kohya_name():
     with pytest.raises(ValueError, match=r"transformer\.elsewhere"):
-        original_name("transformer.elsewhere")
+        styled_name("transformer.elsewhere", "kohya")

@@ -11,9 +11,10 @@ from diffusers.loaders.lora_conversion_utils import (
 )
 from torch import Tensor
 
-from more4d.files.network_file import write_tensors
 from more4d.foundation.errors import WeightsError
-from more4d.weights.lora.reading import LowRank, WeightDelta, lora_style, parse_lora, read_lora
+from more4d.weights.lora.io import lora_style, parse_lora, read_lora
+from more4d.weights.lora.merge import LowRank, WeightDelta
+from more4d.weights.state import write_tensors
 
 CPU = torch.device("cpu")
 QUERY = "transformer.blocks.0.attn1.to_q.weight"

@@ -1,22 +1,25 @@
 """A LoRA in another style is the same LoRA, for us as for PEFT and diffusers."""
 
+import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from peft import PeftModel
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import pad
 
-from more4d.files.peft_config import PEFT_METADATA_KEY
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig, WanTransformer
-from more4d.weights.lora.keys import STYLES, styled_name
-from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.reading import LoraUpdates, LowRank, WeightDelta, lora_style, read_lora
-from more4d.weights.lora.writing import convert_lora, write_lora
-from more4d.weights.network_files import read_tensors
+from more4d.weights.lora.io import PEFT_METADATA_KEY, convert_lora, lora_style, read_lora, write_lora
+from more4d.weights.lora.keys import WRITTEN_STYLES, styled_name
+from more4d.weights.lora.merge import LoraUpdates, LowRank, WeightDelta, merge_loras
+from more4d.weights.state import read_tensors
 
 NUMBERS = {"dim": 24, "ffn_dim": 24, "heads": 2, "layers": 2, "text_dim": 8, "freq_dim": 8, "in_channels": 36}
 
@@ -56,7 +59,7 @@ def same(one: LoraUpdates, other: LoraUpdates) -> bool:
     )
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", WRITTEN_STYLES)
 def test_what_is_written_is_read_again(style, tmp_path):
     path = tmp_path / "lora.safetensors"
     write_lora(path, updates(), style, {"step": "7"})
@@ -66,8 +69,8 @@ def test_what_is_written_is_read_again(style, tmp_path):
         assert opened.metadata()["step"] == "7"
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("before", STYLES)
+@pytest.mark.parametrize("style", WRITTEN_STYLES)
+@pytest.mark.parametrize("before", WRITTEN_STYLES)
 def test_converting_keeps_every_bit(before, style, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     write_lora(first, updates(), before, {"step": "7"})
@@ -75,13 +78,16 @@ def test_converting_keeps_every_bit(before, style, tmp_path):
     assert same(read_lora(second), updates())
     with safe_open(second, "pt") as opened:
         assert opened.metadata()["step"] == "7"
-        assert (PEFT_METADATA_KEY in opened.metadata()) == (style in {"peft", "diffusers"})
+        assert (PEFT_METADATA_KEY in opened.metadata()) == (style == "peft")
 
 
 def run(transformer: torch.nn.Module) -> Tensor:
     seed = torch.Generator().manual_seed(1)
     latents, text = torch.randn(1, 36, 2, 4, 4, generator=seed), torch.randn(1, 6, 8, generator=seed)
     with torch.no_grad():
+        if isinstance(transformer, WanTransformer3DModel):  # diffusers' does not pad the text
+            text = pad(text, (0, 0, 0, 506))
+            return transformer(latents, torch.tensor([500.0]), text, return_dict=False)[0]
         return transformer(latents, torch.tensor([500.0]), text)
 
 
@@ -102,19 +108,37 @@ def test_peft_opens_the_folder_and_computes_what_is_merged(tmp_path):
     torch.testing.assert_close(run(theirs), run(merged()), atol=1e-4, rtol=1e-4)
 
 
+def in_diffusers(folder: Path) -> WanTransformer3DModel:
+    """diffusers' transformer with our weights, into which diffusers has loaded a file in PEFT's style."""
+    write_lora(folder / "lora.safetensors", updates(), "peft")
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=36,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=24,
+        num_layers=2,
+    ).eval()
+    transformer.load_state_dict(network().transformer.state_dict())
+    with safe_open(folder / "lora.safetensors", "pt") as opened:
+        settings = json.loads(opened.metadata()[PEFT_METADATA_KEY])
+    # diffusers takes only those settings that begin with the prefix of the tensors.
+    transformer.load_lora_adapter(
+        load_file(folder / "lora.safetensors"),
+        prefix="base_model.model",
+        metadata={f"base_model.model.{key}": value for key, value in settings.items()},
+    )
+    return transformer
+
+
 def test_diffusers_opens_the_file_and_computes_what_is_merged(tmp_path):
-    write_lora(tmp_path / "kohya.safetensors", updates(), "kohya")
-    convert_lora(tmp_path / "kohya.safetensors", tmp_path / "diffusers.safetensors", "diffusers")
-    theirs = network().transformer
-    theirs.load_lora_adapter(tmp_path, weight_name="diffusers.safetensors", use_safetensors=True)
+    theirs = in_diffusers(tmp_path)
     torch.testing.assert_close(run(theirs), run(merged()), atol=1e-4, rtol=1e-4)
 
 
 def test_what_diffusers_saves_is_read(tmp_path):
-    write_lora(tmp_path / "lora.safetensors", updates(), "diffusers")
-    theirs = network().transformer
-    theirs.load_lora_adapter(tmp_path, weight_name="lora.safetensors", use_safetensors=True)
-    theirs.save_lora_adapter(tmp_path / "saved", adapter_name="default_0")
+    in_diffusers(tmp_path).save_lora_adapter(tmp_path / "saved", adapter_name="default_0")
     again = network()
     merge_loras(again, [(read_lora(tmp_path / "saved"), 1.0)])
     torch.testing.assert_close(run(again.transformer), run(merged()), atol=1e-4, rtol=1e-4)
@@ -129,26 +153,24 @@ def differences() -> LoraUpdates:
     )
 
 
-@pytest.mark.parametrize("style", ["kohya", "original"])
-def test_differences_are_written_where_a_style_has_keys_for_them(style, tmp_path):
+def test_differences_are_written_in_kohya_style(tmp_path):
     wanted = differences()
-    write_lora(tmp_path / "x.safetensors", wanted, style)
+    write_lora(tmp_path / "x.safetensors", wanted, "kohya")
     found = read_lora(tmp_path / "x.safetensors").by_parameter
     assert found.keys() == wanted.by_parameter.keys()
     assert all(torch.equal(found[name].tensor, update.tensor) for name, update in wanted.by_parameter.items())
 
 
-@pytest.mark.parametrize("style", ["peft", "diffusers"])
-def test_differences_are_refused_where_a_style_has_no_keys_for_them(style, tmp_path):
-    with pytest.raises(WeightsError, match=r"distilled.*'scale_shift_table'.*kohya and original have"):
-        write_lora(tmp_path / "x.safetensors", differences(), style)
+def test_differences_are_refused_in_peft_style(tmp_path):
+    with pytest.raises(WeightsError, match=r"distilled.*'scale_shift_table'.*write it as kohya"):
+        write_lora(tmp_path / "x.safetensors", differences(), "peft")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("target", "style", "words"),
     [
-        ("x.safetensors", "civitai", "unknown style 'civitai' of a LoRA; known: kohya, peft"),
+        ("x.safetensors", "diffusers", "in style 'diffusers'; give kohya or peft$"),
         ("folder", "kohya", r"folder; give the name of a \.safetensors file$"),
         ("x.pt", "peft", "or of a folder"),
     ],
@@ -159,6 +181,6 @@ def test_a_target_that_cannot_be_is_refused(target, style, words, tmp_path):
         convert_lora(tmp_path / "lora.safetensors", tmp_path / target, style)
 
 
-def test_modules_are_spelt_as_the_files_do():
+def test_modules_are_named_as_in_the_files():
     assert styled_name("transformer.blocks.0.attn1.to_q", "peft") == "base_model.model.blocks.0.attn1.to_q"
     assert styled_name("motion_adapter.first", "kohya") == "lora_unet__feature_adapter_0"

@@ -1,0 +1,78 @@
+"""What the pipeline makes: a moving 4-D scene and the views that were filmed of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from more4d.files.scene_folder import (
+    save_depth_stage,
+    save_render_stage,
+    save_scene_sheet,
+    save_tracks_stage,
+    save_view_stage,
+)
+from more4d.geometry.camera import CameraPath, DepthMap
+from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.raster.interface import Rendering
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one camera path films.
+
+    Attributes:
+        camera_path: the pose and intrinsics of every frame.
+        rendering: the tracks as the camera sees them, with its holes (`rendering.hole_mask`).
+        frames: the completed video, [T, H, W, 3], RGB in [0, 1]; equal to the rendering outside its holes.
+        filled: what was generated in the holes, as points of the world; later views of the scene show them.
+    """
+
+    camera_path: CameraPath
+    rendering: Rendering
+    frames: Float[Tensor, "frames height width 3"]
+    filled: FilledPoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A moving 4-D scene and the views that were filmed of it.
+
+    Attributes:
+        image: at working size, RGB in [0, 1].
+        depth: of the image, in metres, with the camera that took it.
+        tracks: where every pixel of the image goes, in metres; at the precision in which they are stored.
+        views: by the name of their camera path.
+        prompt: what happens.
+        metadata: seed and model, stored with the tracks.
+    """
+
+    image: Float[Tensor, "height width 3"]
+    depth: DepthMap
+    tracks: PointTracks
+    views: dict[str, View]
+    prompt: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        # The same functions write the folder of a run (`runs.item`).
+        folder = Path(folder)
+        save_depth_stage(folder, self.image, self.depth)
+        save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})
+        for name, view in self.views.items():
+            save_render_stage(
+                folder / name,
+                view.rendering.colour,
+                view.rendering.hole_mask,
+                view.camera_path,
+                fps=self.tracks.fps,
+            )
+            save_view_stage(folder / name, view.frames, view.filled, fps=self.tracks.fps)
+        save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
+        return folder

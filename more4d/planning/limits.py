@@ -1,0 +1,64 @@
+"""Bounds of sizes, and the common sizes of GPU memory. Imports no torch."""
+
+from dataclasses import dataclass
+
+from more4d.foundation.errors import ConfigError
+
+MOST_FRAMES = 401
+LONGEST_SIDE_PX = 4096
+SHORTEST_SIDE_PX = 16
+MOST_GPUS = 4096
+
+
+def check_frames(frames: int) -> None:
+    """Refuse a number of frames that cannot be generated at once.
+
+    Raises:
+        ConfigError: it is not 4n + 1, or out of bounds.
+    """
+    if not 5 <= frames <= MOST_FRAMES or (frames - 1) % 4:
+        raise ConfigError(
+            f"frames that are generated at once are 4n + 1, from 5 to {MOST_FRAMES}, got {frames}"
+        )
+
+
+def check_sides(height: int, width: int) -> None:
+    """Refuse a size out of bounds.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if not SHORTEST_SIDE_PX <= min(height, width) <= max(height, width) <= LONGEST_SIDE_PX:
+        raise ConfigError(
+            f"sides must lie between {SHORTEST_SIDE_PX} and {LONGEST_SIDE_PX} pixels, got {height}x{width}"
+        )
+
+
+GIB = 2**30
+RESERVED_GIB = 1.5
+"""GPU memory left for the driver, for workspaces of kernels and for fragmentation: an assumption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuMemory:
+    """A size of GPU memory.
+
+    Attributes:
+        class_gb: the size GPUs are sold with.
+        memory_gib: what programs see of it, about.
+    """
+
+    class_gb: int
+    memory_gib: float
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory that tensors may fill."""
+        return round((self.memory_gib - RESERVED_GIB) * GIB)
+
+
+# RTX 4090 and A10G; RTX A6000 and L40S; A100 and H100; H200
+GPU_MEMORIES = tuple(
+    GpuMemory(class_gb=class_gb, memory_gib=memory_gib)
+    for class_gb, memory_gib in ((24, 23.5), (48, 47.4), (80, 79.1), (141, 139.8))
+)
