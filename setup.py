@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: folders beside `more4d` become part of the wheel, as `more4d/resources`.
 
-`more4d/foundation/resources.py` finds them there, or at their place in a clone.
+`more4d/foundation/config.py` finds them there, or at their place in a clone.
 """
 
 from setuptools import find_packages, setup

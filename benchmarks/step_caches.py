@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.datasets.view_pairs import HoleClips, HoleOptions
-from more4d.diffusion.sampler import SAMPLERS
+from more4d.diffusion.flow_matching import SAMPLERS
 from more4d.files.atomic import write_bytes
 from more4d.foundation.errors import ConfigError
-from more4d.geometry.framing import working_size
+from more4d.geometry.camera import working_size
 from more4d.networks.wan import WanTransformer
 from more4d.performance.config import StepCacheConfig
 from more4d.performance.step_cache import relative_change

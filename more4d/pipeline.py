@@ -25,13 +25,13 @@ from torch import Tensor
 
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera, CameraPath, DepthMap
-from more4d.geometry.framing import fit
+from more4d.geometry.camera import Camera, CameraPath, DepthMap, fit
 from more4d.geometry.tracks import FilledPoints, PointTracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components
+from more4d.pipelines.conditions import Progress, no_progress
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
@@ -41,7 +41,6 @@ from more4d.pipelines.depth import (
     working_image,
 )
 from more4d.pipelines.preset import Preset, preset_names
-from more4d.pipelines.progress import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import complete_consistent_view, complete_view, render

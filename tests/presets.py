@@ -9,8 +9,7 @@ from more4d.depth.small import ARCHITECTURE
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.networks.motion_perception import OmniMAEConfig, OmniMAETrunk, TinyFeatures, TinyFeaturesConfig
-from more4d.networks.strag import STraG, STraGConfig
-from more4d.networks.text_grounding import TextGroundingConfig
+from more4d.networks.strag import STraG, STraGConfig, TextGroundingConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae, WanTrajectoryVaeConfig

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import ByT5Tokenizer
 
-from more4d.foundation.resources import PRESETS
+from more4d.foundation.config import PRESETS
 
 DIM, FFN, HEADS, LAYERS, FREQ, HEAD_SPLIT = 24, 32, 2, 2, 16, 4
 TEXT, TEXT_FF, TEXT_HEADS = 16, 24, 2

@@ -86,7 +86,7 @@ def test_the_main_job_runs_on_a_bundled_photo(installed: Path, tmp_path: Path) -
 
 def test_the_pipeline_opens_and_estimates_depth(installed: Path, tmp_path: Path) -> None:
     script = (
-        "from more4d import More4DPipeline; from more4d.foundation.resources import SAMPLES;"
+        "from more4d import More4DPipeline; from more4d.foundation.config import SAMPLES;"
         "pipe = More4DPipeline.from_pretrained('tiny');"
         "print(*pipe.estimate_depth(SAMPLES.parent / 'goat.jpg').depth_m.shape)"
     )

@@ -16,8 +16,8 @@ from more4d.cli.options import (
     preset_of,
     usage_errors,
 )
+from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import WeightsError
-from more4d.foundation.resources import SAMPLES
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
@@ -231,9 +231,9 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     Raises:
         InputError: a value cannot be used.
     """
-    from more4d.cli.job_lists import read_list, unique_names
+    from more4d.cli.job_lists import read_list
     from more4d.pipelines.cameras import parse_cameras
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values
+    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values, unique_names
 
     cameras = parse_cameras(options.camera or ())
     for camera in cameras:

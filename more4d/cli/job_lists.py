@@ -3,7 +3,6 @@
 import csv
 import difflib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import CameraSpec
-from more4d.runs.job import Job, check
+from more4d.runs.job import Job, check, unique_names
 
 COLUMNS = (
     "image",
@@ -26,7 +25,6 @@ COLUMNS = (
     "name",
 )
 FORMATS = ".jsonl, .csv or .txt"
-_NAME_LENGTH = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,25 +57,6 @@ def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
     if not rows:
         raise InputError(f"{path} lists nothing; give one item per line")
     return unique_names([_job(row, defaults) for row in rows])
-
-
-def unique_names(jobs: list[Job]) -> list[Job]:
-    """The jobs with names that can be folders, each once: a repeated name gets a number."""
-    named: list[Job] = []
-    taken: set[str] = set()
-    for job in jobs:
-        name, count = folder_name(job.name), 1
-        while name in taken:
-            count += 1
-            name = f"{folder_name(job.name)}-{count}"
-        taken.add(name)
-        named.append(replace(job, name=name))
-    return named
-
-
-def folder_name(name: str) -> str:
-    """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"
 
 
 def parse_intrinsics(text: str) -> tuple[float, float, float, float]:

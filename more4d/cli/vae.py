@@ -116,7 +116,7 @@ def _track_file(source: str) -> Path:
 
 def _tracks(source: str, preset: "Preset") -> "PointTracks":
     from more4d.files.tracks import load_tracks
-    from more4d.geometry.framing import working_size
+    from more4d.geometry.camera import working_size
     from more4d.pipelines.codec_check import to_native_size
     from more4d.scenes.render import render_clip
     from more4d.scenes.scene_sampling import sample_scene

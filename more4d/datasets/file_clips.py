@@ -19,7 +19,7 @@ from more4d.files.clip_shards import ShardReader
 from more4d.files.clips import Clip, decode_tracks
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.foundation.seeding import numpy_generator
-from more4d.geometry.framing import window
+from more4d.geometry.camera import window
 from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
 
 log = logging.getLogger(__name__)

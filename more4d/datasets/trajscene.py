@@ -34,8 +34,7 @@ from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
 from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera, pixel_centres
-from more4d.geometry.framing import fit
+from more4d.geometry.camera import Camera, fit, pixel_centres
 from more4d.geometry.tracks import PointTracks
 
 ASPECT_TOLERANCE = 0.01

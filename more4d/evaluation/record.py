@@ -7,8 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from more4d.files.atomic import append_json_line, read_json_lines
-from more4d.files.fingerprint import fingerprint
+from more4d.files.atomic import append_json_line, fingerprint, read_json_lines
 
 
 class Record:

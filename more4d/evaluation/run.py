@@ -21,13 +21,12 @@ from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import TracksOptions, mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
-from more4d.files.atomic import write_bytes
-from more4d.files.fingerprint import file_fingerprint, fingerprint
+from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
 from more4d.pipelines.components import Components
+from more4d.pipelines.conditions import Progress, no_progress
 from more4d.pipelines.preset import ComponentFiles
-from more4d.pipelines.progress import Progress, no_progress
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUBPACKAGES = (

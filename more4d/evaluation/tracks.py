@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
-from more4d.geometry.framing import working_size
+from more4d.geometry.camera import working_size
 from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 from more4d.metrics.motion import (
     diversity,

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.image import save_image, text_mask
-from more4d.geometry.camera import Camera, robust_quantile
-from more4d.geometry.framing import fit
+from more4d.geometry.camera import Camera, fit, robust_quantile
 from more4d.geometry.tracks import PointTracks
 
 # Far to near with monotonically rising lightness, so that the map is readable in grey, too.

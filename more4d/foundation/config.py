@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import yaml
 
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.resources import find_file
 
 Config = TypeVar("Config")
 
@@ -249,3 +248,44 @@ def with_current_steps(settings: dict[str, Any]) -> dict[str, Any]:
         _ANY_CLASS.get(key, key): with_current_steps(value) if isinstance(value, dict) else value
         for key, value in settings.items()
     }
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of the package `more4d`."""
+INSTALLED = PACKAGE / "resources"
+"""Exists in an installed wheel only."""
+
+
+def resource_root(package: Path = PACKAGE) -> Path:
+    """The folder that holds `models/tiny`, `config` and `examples`, in a wheel or in a clone.
+
+    Args:
+        package: folder of the package.
+    """
+    installed = package / INSTALLED.name
+    return installed if installed.is_dir() else package.parent
+
+
+ROOT = resource_root()
+BUNDLED_WEIGHTS = ROOT / "models" / "tiny"
+"""Weights of the default preset, with its `preset.yaml`."""
+PRESETS = ROOT / "config" / "presets"
+SAMPLES = ROOT / "examples" / "samples.jsonl"
+"""Photos and prompts that `more4d infer` uses when none are given."""
+USER_WEIGHTS = Path("models") if INSTALLED.is_dir() else ROOT / "models"
+"""Default folder of weights the user provides: of the clone, or of the working directory for a wheel."""
+
+
+def find_file(path: Path) -> Path:
+    """A file of the user, or else the bundled file of that relative path.
+
+    So `config/tiny/strag_lora.yaml` and the files in `models/tiny` that it names are found from any folder.
+
+    Args:
+        path: absolute, or relative to the working directory or to the root of the clone.
+
+    Returns:
+        `path` itself if it exists, or if there is no bundled file of this name.
+    """
+    bundled = ROOT / path
+    return bundled if not path.exists() and bundled.is_file() else path

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, DepthMap
-from more4d.geometry.framing import crop_camera, resize
+from more4d.geometry.camera import Camera, DepthMap, crop_camera, resize
 
 
 def motion_scale(depth_m: Float[Tensor, "*grid"], camera: Camera) -> Float[Tensor, "*grid 3"]:

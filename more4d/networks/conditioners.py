@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.precision import Fp32Buffers
+from more4d.networks.interface import Fp32Buffers
 
 # Normalisation of images in CLIP's training (Radford et al. 2021).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

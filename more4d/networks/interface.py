@@ -4,12 +4,13 @@ Shapes: b batch, c channels, f latent frames, t video frames = 4 (f - 1) + 1, h 
 width / 8. Images and videos are in [-1, 1]; latents are normalised (about unit variance); depth is in metres.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 FRAME_STRIDE = 4  # video frames per latent frame, after the first, which has a latent frame of its own
 PIXEL_STRIDE = 8  # pixels per latent, along each side
@@ -134,3 +135,49 @@ class ViSMConditions(Conditions):
     known_mask: Float[Tensor, "b 4 f h w"]
     text: Float[Tensor, "b length text_dim"]
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
+
+
+class Fp32Buffers(nn.Module):
+    """A module whose own buffers move to a device with it, but keep their type."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp32Buffers":
+        own = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        super()._apply(fn, recurse)  # `.to`, `.half` and the like, applied to every tensor
+        for name, buffer in own.items():
+            self._buffers[name] = buffer.to(self._buffers[name].device)
+        return self
+
+
+def fp32_parameters(network: nn.Module) -> set[int]:
+    """Ids of the parameters that are loaded in float32, whatever the type of the others.
+
+    `keep_in_fp32` of a module names its parameters, or submodules with all of theirs. Training may still cast
+    them.
+    """
+    return {
+        id(parameter)
+        for module in network.modules()
+        for name in getattr(module, "keep_in_fp32", ())
+        for parameter in _parameters(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+    }
+
+
+def fp32_buffers(network: nn.Module) -> set[int]:
+    """Ids of the buffers that keep their type, whatever the network is cast to."""
+    return {
+        id(buffer)
+        for module in network.modules()
+        if isinstance(module, Fp32Buffers)
+        for buffer in module._buffers.values()
+        if buffer is not None
+    }
+
+
+def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
+    found = getattr(owner, name)
+    return list(found.parameters()) if isinstance(found, nn.Module) else [found]
+
+
+def parameter_dtype(wanted: torch.dtype, *, keep_fp32: bool) -> torch.dtype:
+    """The type of a parameter: `wanted`, or at least float32 where it is kept in float32."""
+    return torch.promote_types(wanted, torch.float32) if keep_fp32 else wanted

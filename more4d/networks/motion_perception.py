@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import PIXEL_STRIDE
-from more4d.networks.precision import Fp32Buffers
+from more4d.networks.interface import PIXEL_STRIDE, Fp32Buffers
 from more4d.networks.tiny_video import ResidualBlock
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

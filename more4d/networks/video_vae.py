@@ -22,8 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames
-from more4d.networks.precision import Fp32Buffers
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, Fp32Buffers, latent_frames
 
 LATENT_CHANNELS = 16
 FIRST_UPSAMPLE = 2  # cells of the grid between the decoder's halves, along each side of a latent

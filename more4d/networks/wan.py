@@ -24,8 +24,14 @@ from torch.utils.checkpoint import checkpoint
 
 from more4d.networks.context_parallel import ContextParallel, TokenShard
 from more4d.networks.motion_perception import MotionModulation, TokenSpan
-from more4d.networks.wan_config import WanConfig
-from more4d.networks.wan_layers import Attention, ConditionEmbedder, FeedForward, Fp32LayerNorm, rotary_table
+from more4d.networks.wan_layers import (
+    Attention,
+    ConditionEmbedder,
+    FeedForward,
+    Fp32LayerNorm,
+    WanConfig,
+    rotary_table,
+)
 
 REFERENCE_CHANNELS = 16  # of the image latents that reference tokens are made of
 

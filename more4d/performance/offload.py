@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from more4d.networks.precision import fp32_buffers, fp32_parameters
+from more4d.networks.interface import fp32_buffers, fp32_parameters
 from more4d.networks.video_vae import WanVideoVae
 from more4d.networks.wan import WanTransformer
 from more4d.performance.config import Memory
@@ -128,7 +128,7 @@ class WeightBytes:
 def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> WeightBytes:
     """Bytes of a network, perhaps on "meta", under `OffloadedModule` on a GPU, with weights of type `dtype`.
 
-    Tensors that are kept in float32 (`networks.precision`) count as such, and offloaded groups lie in pinned
+    Tensors that are kept in float32 (`networks.interface`) count as such, and offloaded groups lie in pinned
     memory, which comes in powers of two. Loading takes more host memory for a moment in mode fp8: all weights
     in `dtype`.
     """

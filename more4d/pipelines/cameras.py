@@ -86,7 +86,7 @@ class CameraSpec:
         """What identifies the path in a run record: its name, or the content of its file."""
         if self.file is None:
             return self.name
-        from more4d.files.fingerprint import file_fingerprint
+        from more4d.files.atomic import file_fingerprint
 
         return file_fingerprint(self.file)
 
@@ -132,8 +132,7 @@ def camera_path(
     Raises:
         InputError: there is no such path, or the file holds none.
     """
-    from more4d.geometry.camera import DepthMap
-    from more4d.geometry.framing import fit
+    from more4d.geometry.camera import DepthMap, fit
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
     if scene_depth_m is None:

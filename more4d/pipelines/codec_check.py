@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.previews import colour_ramp, draw_tracks
-from more4d.geometry.framing import fit, fit_mask, working_size
+from more4d.geometry.camera import fit, fit_mask, working_size
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.tracks import image_error_px, moving_pixels
 from more4d.networks.interface import TrajectoryCodec

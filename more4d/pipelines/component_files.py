@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from more4d.files.fingerprint import content_name
+from more4d.files.atomic import content_name
 from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
 from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_configured_estimator, other_estimators
-from more4d.files.fingerprint import fingerprint, path_fingerprint
+from more4d.files.atomic import fingerprint, path_fingerprint
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (

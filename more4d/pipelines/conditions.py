@@ -3,7 +3,7 @@
 Everything here runs on the device of its inputs, in the layout of networks: images and videos in [-1, 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,3 +140,24 @@ def uncond_prompts(settings: Sampling) -> tuple[str, ...]:
     """The prompts that guidance needs beside the user's."""
     # v = v_uncond + 1 (v_cond - v_uncond) needs no unconditional pass.
     return () if settings.guidance == 1 else (NULL_PROMPT,)
+
+
+Progress = Callable[[str, int, int], None]
+"""(stage, steps done, steps in all), called when a stage starts (with 0 steps done) and after each step."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+def step_counter(progress: Progress, stage: str, total: int) -> Callable[[], None]:
+    """A function to call after each of `total` steps of a stage that starts now."""
+    done = 0
+    progress(stage, 0, total)
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(stage, done, total)
+
+    return step

@@ -21,8 +21,7 @@ from more4d.files.depth_and_cameras import load_depth
 from more4d.files.image import image_from_pil, load_image
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera, DepthMap
-from more4d.geometry.framing import MAX_ASPECT, fit, fit_depth, working_size
+from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_depth, working_size
 from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from more4d.depth.registry import DEPTH_ESTIMATORS
-from more4d.foundation.config import load_config
+from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS
 from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 from more4d.raster.registry import AUTO, rasteriser_names
 
@@ -26,7 +25,7 @@ TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 # The noise levels that training draws from.
 MOST_STEPS = 1000
 SAMPLERS = ("euler", "heun", "unipc")
-"""Names of `diffusion.sampler.SAMPLERS`, whose module imports torch."""
+"""Names of `diffusion.flow_matching.SAMPLERS`, whose module imports torch."""
 FRAME_STRIDE = 4
 """That of `networks.interface`, whose module imports torch."""
 
@@ -39,7 +38,7 @@ class Sampling:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
         shift: see `diffusion.timesteps.shift_sigma`.
-        sampler: a name of `diffusion.sampler.SAMPLERS`.
+        sampler: a name of `diffusion.flow_matching.SAMPLERS`.
         schedule: "even", or "reference" for the doubly shifted one of the released weights.
         batched_cfg: compute both passes of guidance in one batch, which takes more memory, and less time
             where weights are offloaded or the GPU is not busy.

@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
-from more4d.diffusion.sampler import (
+from more4d.diffusion.flow_matching import (
     SAMPLERS,
     Velocity,
     batched_cfg_velocity,
     cfg_velocity,
     check_unipc_levels,
     guidance_cutoff_sigma,
+    reference_sampling_sigmas,
+    sampling_sigmas,
 )
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.interface import Conditions
@@ -82,7 +83,7 @@ def sample(
         guidance: strength of the prompt.
         guidance_skip: share of the steps, at the end, that use v_cond alone.
         batched_cfg: evaluate both velocities in one call of twice the batch.
-        sampler: a name of `diffusion.sampler.SAMPLERS`.
+        sampler: a name of `diffusion.flow_matching.SAMPLERS`.
         on_step: called after each step.
 
     Returns:

@@ -19,6 +19,9 @@ from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.conditions import (
     NULL_PROMPT,
     EncodedPrompts,
+    Progress,
+    no_progress,
+    step_counter,
     strag_conditions,
     uncond_prompts,
 )
@@ -29,7 +32,6 @@ from more4d.pipelines.motion_filter import (
     smooth_in_time,
     weighted_vector_median,
 )
-from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.render import surface_patches, visible_points
 

@@ -19,9 +19,16 @@ from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.conditions import NULL_PROMPT, EncodedPrompts, uncond_prompts, vism_conditions
+from more4d.pipelines.conditions import (
+    NULL_PROMPT,
+    EncodedPrompts,
+    Progress,
+    no_progress,
+    step_counter,
+    uncond_prompts,
+    vism_conditions,
+)
 from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
-from more4d.pipelines.progress import Progress, no_progress, step_counter
 from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
 from more4d.raster.registry import AUTO, needs_gpu

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from more4d.foundation.errors import ConfigError
-from more4d.geometry.framing import working_size
+from more4d.geometry.camera import working_size
 from more4d.performance.config import MEMORY_MODES
 from more4d.performance.offload import Memory, WeightBytes, weight_bytes
 from more4d.pipelines.component_files import drop_unused_motion_features

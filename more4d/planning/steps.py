@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from more4d.diffusion.sampler import SAMPLERS
+from more4d.diffusion.flow_matching import SAMPLERS
 from more4d.networks.conditioners import PUBLISHED_TEXT, ClipVisionConfig
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.networks.motion_perception import OmniMAEConfig

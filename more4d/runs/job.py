@@ -4,7 +4,8 @@ Jobs are read and checked before torch is imported: what needs it is imported in
 """
 
 import math
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,3 +151,25 @@ def _check_tracks_only(job: Job) -> None:
     extra = [name for name, value in given.items() if value is not None]
     if extra:
         raise InputError(f"{job.tracks} already holds {extra[0]}; leave that out, or leave out the tracks")
+
+
+def unique_names(jobs: list[Job]) -> list[Job]:
+    """The jobs with names that can be folders, each once: a repeated name gets a number."""
+    named: list[Job] = []
+    taken: set[str] = set()
+    for job in jobs:
+        name, count = folder_name(job.name), 1
+        while name in taken:
+            count += 1
+            name = f"{folder_name(job.name)}-{count}"
+        taken.add(name)
+        named.append(replace(job, name=name))
+    return named
+
+
+_NAME_LENGTH = 80
+
+
+def folder_name(name: str) -> str:
+    """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"

@@ -13,8 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from more4d.files.atomic import check_readable, write_bytes
-from more4d.files.fingerprint import file_fingerprint, fingerprint
+from more4d.files.atomic import check_readable, file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import InputError
 
 NAME = "run.json"

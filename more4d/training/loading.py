@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from more4d.files.fingerprint import content_name
+from more4d.files.atomic import content_name
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.text_grounding import TextGrounding
+from more4d.networks.strag import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
 from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import read_lora

@@ -47,7 +47,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip-vision": _architecture("conditioners", "ClipVision", "ClipVisionConfig"),
     "omnimae": _architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
     "tiny-features": _architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
-    "prompt-reader": _architecture("text_grounding", "TextGrounding", "TextGroundingConfig"),
+    "prompt-reader": _architecture("strag", "TextGrounding", "TextGroundingConfig"),
     "tiny-trajectory-codec": _architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
     "tiny-video-codec": _architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
     "wan-video-vae": _architecture("video_vae", "WanVideoVae", "WanVideoVaeConfig"),

@@ -16,7 +16,7 @@ ALLOWED_IMPORTERS = {
     "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py", "evaluation/views.py"),
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py", "training/sharding.py"),
-    "diffusers": ("networks/*.py", "performance/*.py", "diffusion/sampler.py"),
+    "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),
     "llvmlite": ("raster/numba_backend.py",),
     "numcodecs": ("files/packing.py",),
     "matplotlib": ("training/curves.py",),

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.cli.job_lists import folder_name, parse_intrinsics, read_list, unique_names
+from more4d.cli.job_lists import parse_intrinsics, read_list
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import parse_cameras
-from more4d.runs.job import Job
+from more4d.runs.job import Job, folder_name, unique_names
 
 DEFAULTS = Job(name="item", image=None, prompt="", cameras=parse_cameras(["orbit"]), seed=4, frames=9)
 

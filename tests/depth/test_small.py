@@ -14,9 +14,8 @@ from more4d.depth.small import (
     focal_in_diagonals,
     load_small_depth,
 )
-from more4d.foundation.config import to_mapping
+from more4d.foundation.config import BUNDLED_WEIGHTS, to_mapping
 from more4d.foundation.errors import WeightsError
-from more4d.foundation.resources import BUNDLED_WEIGHTS
 from more4d.geometry.camera import Camera
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.weights.state import save_network

@@ -4,14 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas
-from more4d.diffusion.sampler import (
+from more4d.diffusion.flow_matching import (
     SAMPLERS,
     batched_cfg_velocity,
     cfg_velocity,
     euler,
     guidance_cutoff_sigma,
     heun,
+    reference_sampling_sigmas,
+    sampling_sigmas,
 )
 
 

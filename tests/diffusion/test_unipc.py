@@ -4,8 +4,14 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from more4d.diffusion.flow_matching import reference_sampling_sigmas, sampling_sigmas, shift_sigma
-from more4d.diffusion.sampler import SAMPLERS, euler, unipc
+from more4d.diffusion.flow_matching import (
+    SAMPLERS,
+    euler,
+    reference_sampling_sigmas,
+    sampling_sigmas,
+    shift_sigma,
+    unipc,
+)
 from more4d.foundation.errors import ConfigError
 from tests.diffusion.test_sampler import gaussian_velocity
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from more4d.depth.registry import DEPTH_ESTIMATORS
-from more4d.foundation.resources import BUNDLED_WEIGHTS
+from more4d.foundation.config import BUNDLED_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

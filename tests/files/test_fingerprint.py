@@ -1,7 +1,7 @@
 import pytest
 
-from more4d.files import fingerprint as module
-from more4d.files.fingerprint import file_fingerprint, fingerprint, path_fingerprint
+from more4d.files.atomic import file_fingerprint, fingerprint, path_fingerprint
+from more4d.files.atomic import fingerprint as module
 
 
 def test_the_order_of_keys_does_not_matter_and_everything_else_does():

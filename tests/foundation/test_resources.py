@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from more4d.foundation.resources import BUNDLED_WEIGHTS, PRESETS, ROOT, SAMPLES, find_file, resource_root
+from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, ROOT, SAMPLES, find_file, resource_root
 
 
 def test_the_clone_has_what_the_program_opens() -> None:

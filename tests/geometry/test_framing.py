@@ -7,8 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from more4d.geometry.camera import Camera, DepthMap, pixel_centres
-from more4d.geometry.framing import fit, fit_depth, fit_mask, window, working_size
+from more4d.geometry.camera import (
+    Camera,
+    DepthMap,
+    fit,
+    fit_depth,
+    fit_mask,
+    pixel_centres,
+    window,
+    working_size,
+)
 
 sizes = st.integers(1, 90)
 

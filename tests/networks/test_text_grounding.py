@@ -8,8 +8,14 @@ from torch import nn
 
 from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import STraGConditions
-from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
-from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig, with_more_blocks
+from more4d.networks.strag import (
+    STraG,
+    STraGConfig,
+    TextGrounding,
+    TextGroundingConfig,
+    with_more_blocks,
+    with_text_grounding,
+)
 from more4d.networks.wan_config import WanConfig
 
 CONFIG = TextGroundingConfig(feature_dim=8, text_dim=12, dim=16, heads=2, classes=(3, 2))

@@ -198,7 +198,7 @@ def test_context_parallelism_is_removed_after_an_error_and_refuses_the_first_blo
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("more4d.performance.config, more4d.networks.wan_config", "torch"),
+        ("more4d.performance.config, more4d.networks.wan_config, more4d.pipelines.preset", "torch"),
         (
             "more4d.networks.strag, more4d.networks.vism, more4d.networks.conditioners, "
             "more4d.networks.trajectory_vae, more4d.performance.prepare, more4d.performance.offload",

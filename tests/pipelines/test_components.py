@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from more4d.files.fingerprint import content_name
+from more4d.files.atomic import content_name
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.geometry.framing import working_size
+from more4d.geometry.camera import working_size
 from more4d.pipelines.preset import (
     PRESETS,
     WEIGHTS,
@@ -151,7 +151,7 @@ def test_a_precision_in_which_the_text_encoder_overflows_is_refused(tmp_path):
 
 
 def test_constants_repeated_without_torch_are_those_of_their_modules():
-    from more4d.diffusion.sampler import SAMPLERS
+    from more4d.diffusion.flow_matching import SAMPLERS
     from more4d.networks.interface import FRAME_STRIDE
     from more4d.performance.config import ATTENTION
     from more4d.performance.prepare import KERNELS

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from more4d.files.fingerprint import content_name
+from more4d.files.atomic import content_name
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora

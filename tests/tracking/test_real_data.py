@@ -8,7 +8,7 @@ import torch
 
 from more4d.depth.registry import open_depth_estimator
 from more4d.files.video import read_video
-from more4d.geometry.framing import fit
+from more4d.geometry.camera import fit
 from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion
 from more4d.tracking.optical_flow import OpticalFlowTracker
 

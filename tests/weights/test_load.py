@@ -10,8 +10,7 @@ from torch import nn
 
 from more4d.networks.conditioners import ClipVisionConfig, TextEncoderConfig
 from more4d.networks.motion_perception import MotionModulation, OmniMAEConfig
-from more4d.networks.strag import STraG, STraGConfig
-from more4d.networks.text_grounding import TextGroundingConfig
+from more4d.networks.strag import STraG, STraGConfig, TextGroundingConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig
 from more4d.networks.vism import ViSMConfig

@@ -26,8 +26,7 @@ from more4d.files.image import encode_jpeg, to_uint8
 from more4d.files.previews import colourise_depth, draw_tracks
 from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.framing import fit, working_size
+from more4d.geometry.camera import Camera, fit, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion, remove_camera_motion
 

@@ -31,7 +31,7 @@ from more4d.datasets.procedural import CaptionQuestions, QuestionBatch
 from more4d.foundation.errors import ConfigError
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
-from more4d.networks.text_grounding import TextGrounding, TextGroundingConfig, with_more_blocks
+from more4d.networks.strag import TextGrounding, TextGroundingConfig, with_more_blocks
 from more4d.training.loading import (
     TEXT_GROUNDING_ARCHITECTURE,
     NetworkFile,

@@ -1,6 +1,6 @@
 """What 4D-STraG's task writes."""
 
-from more4d.files.fingerprint import content_name
+from more4d.files.atomic import content_name
 from more4d.pipelines.component_files import CODEC_METADATA_KEY
 from more4d.training.generator import StartOptions
 from more4d.training.tasks.strag import STraGOptions, STraGTask

@@ -10,8 +10,7 @@ from more4d.datasets.procedural import ProceduralOptions
 from more4d.datasets.view_pairs import HoleOptions
 from more4d.networks.conditioners import TextEncoderConfig
 from more4d.networks.motion_perception import TinyFeaturesConfig
-from more4d.networks.strag import STraGConfig
-from more4d.networks.text_grounding import TextGroundingConfig
+from more4d.networks.strag import STraGConfig, TextGroundingConfig
 from more4d.networks.tiny_trajectory import TinyTrajectoryConfig
 from more4d.networks.tiny_video import TinyVideoConfig
 from more4d.networks.wan_config import WanConfig
