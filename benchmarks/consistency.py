@@ -41,8 +41,7 @@ from more4d.files.atomic import write_bytes
 from more4d.files.previews import save_sheet
 from more4d.geometry.background import extend_depth
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.rotation import rigid_inverse
+from more4d.geometry.poses import named_camera_path, rigid_inverse
 from more4d.geometry.tracks import FilledPoints
 from more4d.metrics.image_quality import hole_flicker, hole_psnr_db
 from more4d.pipeline import VIEW_COMPONENTS

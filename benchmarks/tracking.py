@@ -32,8 +32,7 @@ from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_depth_estimator
 from more4d.files.image import load_depth_image, load_image
 from more4d.geometry.camera import Camera, CameraPath, DepthMap
-from more4d.geometry.camera_paths import named_camera_path
-from more4d.geometry.rotation import rigid_inverse, so3_log
+from more4d.geometry.poses import named_camera_path, rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.tracks import moving_pixels, track_errors
 from more4d.scenes.render import render_clip, render_video

@@ -31,7 +31,6 @@ from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import Progress, no_progress
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
@@ -41,6 +40,7 @@ from more4d.pipelines.depth import (
     working_image,
 )
 from more4d.pipelines.preset import Preset, preset_names
+from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import complete_consistent_view, complete_view, render

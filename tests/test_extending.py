@@ -10,8 +10,8 @@ import torch
 
 from more4d.depth.registry import DEPTH_ESTIMATORS, open_depth_estimator
 from more4d.geometry.camera import Camera
-from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.camera_recipes import CAMERA_PATHS, describe_camera_paths
+from more4d.geometry.poses import named_camera_path
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 from more4d.raster.render import render_tracks
 from more4d.training import run

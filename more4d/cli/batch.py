@@ -17,7 +17,7 @@ from more4d.cli.main import DONE, FAILED, report_error
 from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
 from more4d.pipeline import More4DPipeline
-from more4d.pipelines.conditions import Progress
+from more4d.pipelines.sampling import Progress
 from more4d.runs.item import Result, run_job, stage_names
 from more4d.runs.job import Job, camera_folders
 from more4d.runs.record import RunRecord, locked, peak_memory_mib

@@ -17,8 +17,8 @@ from more4d.datasets.batch import ClipBatch
 from more4d.datasets.procedural import ProceduralClips, ProceduralOptions
 from more4d.files.clip_shards import ShardReader
 from more4d.files.clips import Clip, decode_tracks
+from more4d.foundation.config import numpy_generator
 from more4d.foundation.errors import ConfigError, InputError
-from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.camera import window
 from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
 

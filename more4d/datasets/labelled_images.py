@@ -20,8 +20,8 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import Batch
+from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.scenes.held_out import HELD_OUT_COLOURS as HELD_OUT_COLOURS
 from more4d.scenes.held_out import HELD_OUT_MOTIONS as HELD_OUT_MOTIONS
 from more4d.scenes.held_out import HELD_OUT_SEED

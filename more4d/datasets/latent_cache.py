@@ -29,8 +29,8 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import LatentBatch, STraGLatents, ViSMLatents, trim_text
 from more4d.files.atomic import atomic_write, check_readable, sort_metadata, write_bytes
+from more4d.foundation.config import torch_generator
 from more4d.foundation.errors import InputError
-from more4d.foundation.seeding import torch_generator
 
 FORMAT, VERSION = "more4d-latent-cache", 1
 HEADER, CONSTANTS = "cache.json", "constants.safetensors"

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import Batch, ClipBatch
 from more4d.datasets.labelled_images import DIRECTIONS, label_map, sample_world
+from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
 from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.render import SceneClip, render_clip, render_image

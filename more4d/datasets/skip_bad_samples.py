@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from more4d.foundation.config import derive_seed
 from more4d.foundation.errors import InputError
-from more4d.foundation.seeding import derive_seed
 
 INDEX_RANGE = 2**31
 """Replacements are sampled from the indices below it; training data takes any index (`training.task.Task`).

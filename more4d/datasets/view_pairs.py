@@ -23,11 +23,11 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.file_clips import FileClipOptions, FileClips, pad_frames
 from more4d.files.atomic import atomic_write, load_arrays
+from more4d.foundation.config import derive_seed, numpy_generator
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.seeding import derive_seed, numpy_generator
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath, DepthMap
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.geometry.tracks import PointTracks
 from more4d.raster.interface import Rendering
 from more4d.raster.render import render_tracks, surface_patches, visible_points

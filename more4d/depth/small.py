@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from more4d.depth.interface import check_image
 from more4d.foundation.config import BUNDLED_WEIGHTS
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import Camera, DepthMap, check_image
 from more4d.networks.depth_net import STRIDE, SmallDepth
 from more4d.weights.load import inspect, load
 

@@ -15,9 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from more4d.depth.interface import check_image
 from more4d.foundation.errors import InputError, WeightsError
-from more4d.geometry.camera import Camera, DepthMap, robust_quantile
+from more4d.geometry.camera import Camera, DepthMap, check_image, robust_quantile
 
 METRIC_MODELS = ("zoedepth", "glpn")
 RELATIVE_MODELS = ("dpt",)

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.depth.interface import check_image
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import Camera, DepthMap, check_image
 
 DEFAULT_WEIGHTS = "lpiccinelli/unidepth-v2-vitl14"
 

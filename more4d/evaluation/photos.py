@@ -14,7 +14,7 @@ from more4d.files.image import load_image
 from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks, save_sheet
 from more4d.files.video import read_first_frame, write_video
 from more4d.geometry.camera import Camera, fit, working_size
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, motion_magnitude, moved_mask
 from more4d.metrics.tracks import follows_direction

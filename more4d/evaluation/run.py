@@ -25,8 +25,8 @@ from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
 from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import Progress, no_progress
 from more4d.pipelines.preset import ComponentFiles
+from more4d.pipelines.sampling import Progress, no_progress
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUBPACKAGES = (

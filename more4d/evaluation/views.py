@@ -23,7 +23,7 @@ from more4d.files.previews import save_sheet
 from more4d.foundation.errors import MissingPackageError
 from more4d.foundation.optional import require
 from more4d.geometry.background import fill_background
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
 from more4d.metrics.image_quality import (
     frechet_distance,

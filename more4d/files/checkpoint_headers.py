@@ -143,8 +143,10 @@ class TensorReader:
         try:
             if location.start is None:
                 return self._table(location.path)[name]
+            # Tensors of torch files may be strided views of a larger storage; safetensors are contiguous.
             strides = location.strides or shape.stride()
-            content = torch.empty(extent(shape, strides), dtype=torch.uint8)
+            length = extent(shape, strides) if location.strides else shape.nbytes
+            content = torch.empty(length, dtype=torch.uint8)
             read = self._read(location.path, location.start, content)
         except OSError as error:
             raise WeightsError(

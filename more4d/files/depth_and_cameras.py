@@ -42,7 +42,7 @@ from more4d.files.previews import colourise_depth
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
-from more4d.geometry.rotation import interpolate, interpolate_rigid, rigid_inverse
+from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse
 
 CAMERA_FORMAT = "more4d-camera"
 PATH_FORMAT = "more4d-camera-path"

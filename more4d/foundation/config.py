@@ -1,4 +1,6 @@
-"""Reads YAML and dotted overrides into frozen dataclasses; an unknown key is an error with a suggestion.
+"""What determines a run: configuration from YAML and dotted overrides, bundled files, and seeds.
+
+YAML is read into frozen dataclasses; an unknown key is an error with a suggestion.
 
 Stored configurations (weight files, presets, run folders) may use former names of keys and values; they are
 translated when a mapping is read. Written files have the current names only.
@@ -6,14 +8,19 @@ translated when a mapping is read. Written files have the current names only.
 
 import dataclasses
 import difflib
+import hashlib
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from more4d.foundation.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 Config = TypeVar("Config")
 
@@ -289,3 +296,23 @@ def find_file(path: Path) -> Path:
     """
     bundled = ROOT / path
     return bundled if not path.exists() and bundled.is_file() else path
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part, such as (seed, step, rank), and on their order."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def torch_generator(*parts: int | str, device: "str | torch.device" = "cpu") -> "torch.Generator":
+    """A generator seeded by `derive_seed(*parts)`."""
+    import torch  # not above: configurations are checked before torch is loaded
+
+    return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+def numpy_generator(*parts: int | str) -> "np.random.Generator":
+    """A numpy generator seeded by `derive_seed(*parts)`."""
+    import numpy as np
+
+    return np.random.default_rng(derive_seed(*parts))

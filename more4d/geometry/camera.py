@@ -363,3 +363,16 @@ def resize(
         # bicubic overshoots at edges
         resized = resized.clamp(float(image.min()), float(image.max()))
     return resized[0].movedim(0, -1).contiguous()
+
+
+def check_image(image: Float[Tensor, "height width 3"]) -> None:
+    """Refuse what no estimator can use.
+
+    Raises:
+        ValueError: the image is not height x width x 3, has no pixel, or leaves [0, 1].
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or image.numel() == 0:
+        raise ValueError(f"an image is height x width x 3 with at least one pixel, got {tuple(image.shape)}")
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):  # also refuses NaN
+        raise ValueError(f"an image's values lie in [0, 1], got {low} to {high}")

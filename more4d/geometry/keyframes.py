@@ -13,8 +13,8 @@ from torch import Tensor
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
-from more4d.geometry.rotation import interpolate, interpolate_rigid, look_at, quaternion_to_matrix, rigid
-from more4d.geometry.rotation import rigid_inverse as inverse_pose
+from more4d.geometry.poses import interpolate, interpolate_rigid, look_at, quaternion_to_matrix, rigid
+from more4d.geometry.poses import rigid_inverse as inverse_pose
 
 KEYS = ("time", "position", "look_at", "rotation", "focal_factor", "fov_x_deg")
 

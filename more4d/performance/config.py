@@ -124,27 +124,17 @@ class PerformanceSettings(Protocol):
         ...
 
 
-def check_guidance(cache: StepCacheConfig | None, *, batched_cfg: bool, guidance_skip: float) -> None:
+def check_guidance(cache: StepCacheConfig, *, batched_cfg: bool, guidance_skip: float) -> None:
     """Refuse a step cache where the batch changes its size in the middle of a sample.
 
     Raises:
         ConfigError: guidance doubles the batch, and ends before the last step.
     """
-    if cache is not None and batched_cfg and 0 < guidance_skip < 1:
+    if batched_cfg and 0 < guidance_skip < 1:
         raise ConfigError(
             f"step cache '{cache.kind}' does not go with batched_cfg and guidance_skip {guidance_skip} "
             "together: set batched_cfg: false, or guidance_skip: 0"
         )
-
-
-def check_memory(settings: PerformanceSettings, memory: Memory) -> None:
-    """Refuse settings that do not go with a memory mode.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if settings.compile and memory == "sequential":
-        raise ConfigError(NOT_COMPILED)
 
 
 def check_context_parallel(settings: PerformanceSettings) -> None:

@@ -33,7 +33,6 @@ from more4d.performance.config import (
     Memory,
     PerformanceSettings,
     check_context_parallel,
-    check_memory,
     check_step_cache,
 )
 from more4d.performance.offload import is_group_offloaded
@@ -116,7 +115,8 @@ def check_settings(
     """
     if shared:
         check_context_parallel(settings)
-    check_memory(settings, memory)
+    if settings.compile and memory == "sequential":
+        raise ConfigError(NOT_COMPILED)
     if settings.cache is not None:
         check_step_cache(wan, settings.cache)
     check_kernel(settings.attention, device, width=wan.dim // wan.heads)

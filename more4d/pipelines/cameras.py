@@ -104,7 +104,7 @@ class CameraSpec:
             from more4d.files.depth_and_cameras import load_camera_path
 
             return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=scene_depth_m)
-        from more4d.geometry.camera_paths import named_camera_path
+        from more4d.geometry.poses import named_camera_path
 
         return named_camera_path(self.name, frames=frames, scene_depth_m=scene_depth_m, camera=source)
 

@@ -25,9 +25,8 @@ from more4d.pipelines.component_files import (
     inspect_component,
     warn_of_training,
 )
-from more4d.pipelines.conditions import EncodedPrompts
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
-from more4d.pipelines.sampling import SamplingRequest, check_settings, sample_latents
+from more4d.pipelines.sampling import EncodedPrompts, SamplingRequest, check_settings, sample_latents
 from more4d.weights.load import Checkpoint, load
 from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.lora.merge import merge_loras

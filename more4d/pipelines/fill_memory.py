@@ -19,7 +19,7 @@ from torch.nn.functional import max_pool2d
 
 from more4d.geometry.background import SAME_DEPTH_RATIO, extend_depth
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.rotation import rigid_inverse
+from more4d.geometry.poses import rigid_inverse
 from more4d.geometry.tracks import FilledPoints
 from more4d.raster.interface import Rendering
 from more4d.raster.registry import open_rasteriser

@@ -70,7 +70,8 @@ class Sampling:
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")
         batched = self.batched_cfg and self.guidance != 1
-        check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
+        if self.cache is not None:
+            check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
         # sigma' = shift sigma / (1 + (shift - 1) sigma): 0 would make every level 0.
         if not 0 < self.shift < math.inf:
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")

@@ -10,21 +10,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.foundation.seeding import torch_generator
+from more4d.foundation.config import torch_generator
 from more4d.geometry.camera import Camera, DepthMap
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.geometry.tracks import PointTracks, denormalise_motion
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.conditions import (
-    NULL_PROMPT,
-    EncodedPrompts,
-    Progress,
-    no_progress,
-    step_counter,
-    strag_conditions,
-    uncond_prompts,
-)
 from more4d.pipelines.motion_filter import (
     Guide,
     joint_bilateral_upsample,
@@ -32,7 +23,17 @@ from more4d.pipelines.motion_filter import (
     smooth_in_time,
     weighted_vector_median,
 )
-from more4d.pipelines.sampling import SamplingRequest, standard_noise
+from more4d.pipelines.sampling import (
+    NULL_PROMPT,
+    EncodedPrompts,
+    Progress,
+    SamplingRequest,
+    no_progress,
+    standard_noise,
+    step_counter,
+    strag_conditions,
+    uncond_prompts,
+)
 from more4d.raster.render import surface_patches, visible_points
 
 # Less than this and perspective magnifies errors of depth more than twenty times.

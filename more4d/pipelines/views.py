@@ -13,23 +13,24 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from more4d.files.tracks import quantise_filled_points
-from more4d.foundation.seeding import torch_generator
+from more4d.foundation.config import torch_generator
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.conditions import (
+from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
+from more4d.pipelines.sampling import (
     NULL_PROMPT,
     EncodedPrompts,
     Progress,
+    SamplingRequest,
     no_progress,
+    standard_noise,
     step_counter,
     uncond_prompts,
     vism_conditions,
 )
-from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
-from more4d.pipelines.sampling import SamplingRequest, standard_noise
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
 from more4d.raster.registry import AUTO, needs_gpu
 from more4d.raster.render import render_tracks

@@ -38,8 +38,8 @@ from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.conditions import Progress, no_progress
 from more4d.pipelines.depth import depth_map_from_file, read_photo
+from more4d.pipelines.sampling import Progress, no_progress
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.geometry.camera import Camera
 from more4d.scenes.environment import build_finish
 from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.geometry.camera import Camera
 from more4d.scenes.creatures import animal
 from more4d.scenes.environment import Terrain, build_atmosphere, build_finish, build_terrain

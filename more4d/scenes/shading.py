@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.scenes.primitives import SHEET, normals
 from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
 from more4d.scenes.scene import Atmosphere, Finish, Part, PosedParts, Scene

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 
 SIZE = 256
 Random = np.random.Generator

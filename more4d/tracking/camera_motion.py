@@ -17,7 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from more4d.geometry.camera import Camera, robust_quantile
-from more4d.geometry.rotation import rigid_inverse, so3_log
+from more4d.geometry.poses import rigid_inverse, so3_log
 from more4d.geometry.tracks import PointTracks
 
 GRID_CELLS = 8

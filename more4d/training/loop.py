@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from more4d.foundation.config import derive_seed, torch_generator
 from more4d.foundation.errors import ConfigError, More4DError
-from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.training.batches import BatchStream, describe_batch
 from more4d.training.checkpoint import CheckpointFolder, TrainingState, load_checkpoint, save_checkpoint
 from more4d.training.config import LoopConfig

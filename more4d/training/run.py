@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from more4d.foundation.config import from_mapping, load_config, to_mapping
+from more4d.foundation.config import derive_seed, from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.seeding import derive_seed
 from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from more4d.files.checkpoint_headers import CheckpointHeaders, read_headers
 from more4d.files.problems import Problem, error_summary, plural
 from more4d.files.problems import ProblemCode as Code
+from more4d.foundation.config import derive_seed
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.foundation.seeding import derive_seed
 from more4d.networks.interface import fp32_parameters, parameter_dtype
 from more4d.weights.registry import (
     ARCHITECTURES,

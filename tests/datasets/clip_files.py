@@ -5,7 +5,7 @@ from pathlib import Path
 
 from more4d.files.clip_shards import ShardWriter
 from more4d.files.clips import Clip
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene
 

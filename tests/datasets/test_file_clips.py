@@ -16,8 +16,8 @@ from more4d.datasets.file_clips import (
     mirror_caption,
 )
 from more4d.files.clips import Clip
+from more4d.foundation.config import numpy_generator
 from more4d.foundation.errors import ConfigError, InputError
-from more4d.foundation.seeding import numpy_generator
 from more4d.geometry.tracks import normalise_motion
 from tests.datasets.clip_files import scene_clip, write_scenes
 

@@ -9,7 +9,7 @@ from more4d.datasets.batch import ViewBatch
 from more4d.datasets.view_pairs import FileViewOptions, FileViews, hide_unseen, resize_video
 from more4d.files.clip_shards import ShardWriter
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera_paths import named_camera_path
+from more4d.geometry.poses import named_camera_path
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 from tests.datasets.clip_files import scene_clip, write_scenes

@@ -10,7 +10,7 @@ from more4d.datasets.labelled_images import (
     LabelledImages,
     sample_world,
 )
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.scene_sampling import count_objects
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.depth.interface import check_image
 from more4d.depth.registry import open_depth_estimator
 from more4d.foundation.errors import InputError, MissingPackageError, WeightsError
+from more4d.geometry.camera import check_image
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -11,7 +11,7 @@ from more4d.evaluation.run import EvaluationOptions, evaluate
 from more4d.files.image import save_image
 from more4d.foundation.errors import ConfigError
 from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import no_progress
+from more4d.pipelines.sampling import no_progress
 
 
 @pytest.fixture(scope="module")

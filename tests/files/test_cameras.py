@@ -10,9 +10,8 @@ import torch
 from more4d.files.depth_and_cameras import load_camera, load_camera_path, save_camera, save_camera_path
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
-from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.camera_recipes import CAMERA_PATHS
-from more4d.geometry.rotation import rigid_inverse
+from more4d.geometry.poses import named_camera_path, rigid_inverse
 
 CAMERA = Camera(fx=1 / 3, fy=0.7, cx=0.45, cy=0.55)
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "camera_path.json"

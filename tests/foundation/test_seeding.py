@@ -2,7 +2,7 @@
 
 import torch
 
-from more4d.foundation.seeding import derive_seed, numpy_generator, torch_generator
+from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 
 
 def test_every_part_and_their_order_matter():

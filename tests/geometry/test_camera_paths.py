@@ -7,9 +7,8 @@ import torch
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
-from more4d.geometry.camera_paths import named_camera_path
 from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name, describe_camera_paths
-from more4d.geometry.rotation import rigid_inverse, so3_log
+from more4d.geometry.poses import named_camera_path, rigid_inverse, so3_log
 
 CAMERA = Camera(fx=0.9, fy=1.3, cx=0.47, cy=0.52)
 PROMISED = [

@@ -9,7 +9,7 @@ import torch
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.keyframes import Keyframe, keyframe_path, parse_keyframe
-from more4d.geometry.rotation import quaternion_to_matrix, rigid_inverse
+from more4d.geometry.poses import quaternion_to_matrix, rigid_inverse
 
 CAMERA = Camera(fx=0.8, fy=1.1)
 

@@ -181,4 +181,3 @@ def test_a_cache_is_refused_where_the_batch_changes_its_size_within_a_sample():
         check_guidance(cache, batched_cfg=True, guidance_skip=0.5)
     for batched_cfg, guidance_skip in ((True, 0.0), (False, 0.5), (True, 1.0)):
         check_guidance(cache, batched_cfg=batched_cfg, guidance_skip=guidance_skip)
-    check_guidance(None, batched_cfg=True, guidance_skip=0.5)

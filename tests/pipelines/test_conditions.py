@@ -6,7 +6,7 @@ from torch import nn
 
 from more4d.networks.conditioners import ClipVision, ClipVisionConfig
 from more4d.pipelines.components import Components
-from more4d.pipelines.conditions import GREY, resize_for_encoder, strag_conditions, vism_conditions
+from more4d.pipelines.sampling import GREY, resize_for_encoder, strag_conditions, vism_conditions
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])

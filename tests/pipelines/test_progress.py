@@ -1,4 +1,4 @@
-from more4d.pipelines.conditions import no_progress, step_counter
+from more4d.pipelines.sampling import no_progress, step_counter
 
 
 def test_a_counter_starts_at_nothing_and_ends_at_all():

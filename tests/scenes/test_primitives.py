@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from more4d.foundation.seeding import numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.scenes.primitives import (
     BOX,
     CAPSULE,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.geometry.rotation import rigid, rigid_inverse, so3_exp
+from more4d.geometry.poses import rigid, rigid_inverse, so3_exp
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import (
     camera_displacement,

@@ -17,8 +17,8 @@ from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
 from more4d.depth.small import ARCHITECTURE, focal_in_diagonals, load_small_depth
+from more4d.foundation.config import derive_seed, torch_generator
 from more4d.foundation.errors import ConfigError
-from more4d.foundation.seeding import derive_seed, torch_generator
 from more4d.geometry.camera import window
 from more4d.metrics.depth import DepthErrors, depth_errors
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig

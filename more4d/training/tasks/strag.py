@@ -23,8 +23,8 @@ from more4d.networks.interface import (
 )
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.component_files import CODEC_METADATA_KEY
-from more4d.pipelines.conditions import ClipImage, strag_conditions
 from more4d.pipelines.preset import find_preset
+from more4d.pipelines.sampling import ClipImage, strag_conditions
 from more4d.training.generator import (
     FlowSample,
     GeneratorOptions,

@@ -12,7 +12,7 @@ from more4d.datasets.batch import ViewBatch, ViSMLatents
 from more4d.datasets.view_pairs import FileViewOptions, HoleOptions, open_views
 from more4d.networks.interface import FRAME_STRIDE, ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
-from more4d.pipelines.conditions import vism_conditions
+from more4d.pipelines.sampling import vism_conditions
 from more4d.training.generator import (
     GeneratorOptions,
     GeneratorTask,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from more4d.geometry.rotation import (
+from more4d.geometry.poses import (
     interpolate,
     interpolate_rigid,
     look_at,
