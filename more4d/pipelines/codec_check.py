@@ -14,9 +14,8 @@ from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.tracks import image_error_px, moving_pixels
 from more4d.networks.interface import TrajectoryCodec
 from more4d.pipelines.components import Components
-from more4d.pipelines.motion_filter import resample_frames
 from more4d.pipelines.preset import Preset
-from more4d.pipelines.tracks import positions_from_motion
+from more4d.pipelines.tracks import positions_from_motion, resample_frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,8 +152,8 @@ class Preset:
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
-            (`motion_filter.weighted_vector_median`); 0 leaves it as it is.
-        smooth_motion_passes: passes of the temporal filter (`motion_filter.smooth_in_time`).
+            (`pipelines.tracks.weighted_vector_median`); 0 leaves it as it is.
+        smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.

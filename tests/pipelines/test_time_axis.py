@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from more4d.pipelines.motion_filter import resample_frames, resampling_matrix, smooth_in_time
+from more4d.pipelines.tracks import resample_frames, resampling_matrix, smooth_in_time
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import torch
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.components import Components
-from more4d.pipelines.motion_filter import Guide
 from more4d.pipelines.tracks import (
     NEAREST,
+    Guide,
     image_to_tracks,
     positions_from_motion,
     seen_by_source_camera,
