@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lint, floors and doors, then the tests. Arguments go to pytest: bash test.sh tests/geometry -m "not slow"
+# Format, lint, import layers, then the tests. Arguments go to pytest: bash test.sh tests/geometry -m "not slow"
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
 prepare_environment requirements.txt requirements-dev.txt

@@ -118,7 +118,7 @@ def main() -> None:
         "--leave-out",
         nargs="*",
         default=["camel", "sheep"],
-        help="photos that nobody allowed to show here (default: camel sheep)",
+        help="photos without permission to be shown here (default: camel sheep)",
     )
     options = parser.parse_args()
     animation(options.items, options.fps)

@@ -46,8 +46,8 @@ def main() -> None:
     near, far = scene.depth.depth_m.aminmax()
     print(f"depth: {near:.1f} m to {far:.1f} m, field of view {scene.depth.camera.fov_x_deg:.0f} degrees")
     print(f"tracks: {tuple(scene.tracks.positions.shape)}: frames, height, width, xyz")
-    travelled_m = (scene.tracks.positions[-1] - scene.tracks.positions[0]).norm(dim=-1)
-    print(f"the point that moves farthest moves {travelled_m.max():.2f} m")
+    path_length_m = (scene.tracks.positions[-1] - scene.tracks.positions[0]).norm(dim=-1)
+    print(f"the point that moves farthest moves {path_length_m.max():.2f} m")
     for name, view in scene.views.items():
         holes = view.rendering.hole_mask.float().mean()
         print(f"view {name}: {tuple(view.frames.shape)}; {holes:.1%} of it was hidden in the photo")

@@ -140,7 +140,7 @@ def install(requirements: list[Path]) -> None:
     else:
         print_status(f"setting up {VENV} with Python {PYTHON_VERSION}: a few minutes, only once")
         create(uv)
-    if STAMP.exists():  # it was made here; an environment somebody else made is never removed as unfinished
+    if STAMP.exists():  # it was made here; an environment made by others is never removed as unfinished
         UNFINISHED.touch()
         STAMP.unlink()
     files = [word for file in requirements for word in ("-r", str(file))]

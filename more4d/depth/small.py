@@ -2,7 +2,7 @@
 
 It predicts log(depth / focal length), with the focal length in image diagonals. An object of true size S
 metres that fills a share s of the diagonal stands at depth = focal * S / s, so depth / focal is what a
-picture can tell without knowing its camera; a known camera then gives metres by one multiplication (the
+image can give without a known camera; a known camera then gives metres by one multiplication (the
 canonical camera of Metric3D, arXiv 2307.10984), and an unknown one needs only the estimated focal length.
 """
 

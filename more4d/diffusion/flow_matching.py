@@ -134,8 +134,8 @@ def check_unipc_levels(sigmas: Float[Tensor, "levels"]) -> None:
     """
     if float(sigmas[1]) >= MAX_SIGMA:
         raise ConfigError(
-            f"unipc cannot tell noise level {float(sigmas[1]):.8f} from 1; take a smaller shift, or another "
-            "sampler"
+            f"unipc cannot separate noise level {float(sigmas[1]):.8f} from 1; take a smaller shift, or "
+            "another sampler"
         )
 
 

@@ -265,7 +265,7 @@ def _views(section: Mapping[str, Any]) -> list[Table]:
     note = (
         f"{section['pairs_with_holes']} scenes filmed along a second path; "
         f"{_cell(section['hole_share'], SHARE)} of the pixels are holes. Where the photo's camera could see, "
-        f"whoever fills (DyCheck): mPSNR {_cell(seen['covisible_psnr_db'], DB)}, "
+        f"any method (DyCheck): mPSNR {_cell(seen['covisible_psnr_db'], DB)}, "
         f"mSSIM {_cell(seen['covisible_ssim'], PLAIN)}."
     )
     return [_compared("Views", {name: section[name] for name in names if name in section}, VIEWS, note)]

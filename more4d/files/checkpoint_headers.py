@@ -163,7 +163,7 @@ class TensorReader:
         return self._files[path].readinto(memoryview(content.numpy())) if len(content) else 0
 
     def _table(self, path: Path) -> dict[Any, Tensor]:
-        """All tensors of a file in torch's old format, which does not tell where each of them is."""
+        """All tensors of a file in torch's old format, which does not say where each of them is."""
         if path not in self._tables:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
             self._tables[path] = {str(name): tensor.detach() for name, tensor in loaded.items()}

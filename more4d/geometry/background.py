@@ -86,7 +86,7 @@ def extend_depth(
 def _replace_outliers(
     inverse: Float[Tensor, "height width"], known: Bool[Tensor, "height width"]
 ) -> Float[Tensor, "height width"]:
-    """Unknown values that stray from their column's median nearby (of unknown pixels) take that median."""
+    """Unknown values far from the median of their column nearby (of unknown pixels) take that median."""
     reach = max(1, round(max(inverse.shape) * MEDIAN_RADIUS))
     # NaN for known pixels and beyond the border: the median is over unknown pixels only.
     padded = pad(inverse.masked_fill(known, torch.nan)[None, None], (0, 0, reach, reach), value=torch.nan)

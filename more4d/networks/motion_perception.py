@@ -30,7 +30,7 @@ UNUSED = ("trunk.decoder.", "trunk.mask_token", "head.")
 
 INPUT_SCALE = 2
 """`TinyFeatures` takes the photo at twice the size that latents are made of: at that size most objects are a
-dozen pixels high, and a goat cannot be told from a wolf."""
+dozen pixels high, and a goat cannot be distinguished from a wolf."""
 STRIDE = INPUT_SCALE * PIXEL_STRIDE
 MAX_CELLS = 256  # positions per side that `TinyFeatures` has an embedding for: 4096 pixels
 

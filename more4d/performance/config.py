@@ -154,7 +154,7 @@ def check_step_cache(wan: WanConfig, config: StepCacheConfig) -> None:
     """Refuse a step cache that a transformer of this configuration cannot have.
 
     Raises:
-        ConfigError: it has too few blocks, or nobody has measured coefficients for its size.
+        ConfigError: it has too few blocks, or no coefficients were measured for its size.
     """
     if wan.layers < 2:
         raise ConfigError(f"a step cache needs at least 2 blocks, the transformer has {wan.layers}")
@@ -166,7 +166,7 @@ def teacache_coefficients(wan: WanConfig, config: StepCacheConfig) -> tuple[floa
     """The polynomial of `config`, or else the one measured for a transformer of this size.
 
     Raises:
-        ConfigError: nobody has measured one.
+        ConfigError: none was measured.
     """
     if config.coefficients:
         return config.coefficients

@@ -64,7 +64,7 @@ def uses_motion_features(strag: Checkpoint) -> bool:
 
 
 def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool = False) -> Preset:
-    """The preset without motion features, if their file is missing and 4D-STraG would not hear them.
+    """The preset without motion features, if their file is missing and 4D-STraG would not use them.
 
     Its new Motion Perception is left out with them, which is exact: what it adds is multiplied by zero.
 

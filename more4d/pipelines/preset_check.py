@@ -48,7 +48,7 @@ class FileState:
 
     @property
     def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
-        """Whole files of other programs, or of sizes that nobody tells, are unknown, not broken. What asks to
+        """Whole files of other programs, or of undetermined sizes, are unknown, not broken. What asks to
         run something is refused.
         """
         codes = {problem.code for problem in self.found.problems}
@@ -230,7 +230,7 @@ def source_of(path: Path) -> str:
     for start, source in (known | _DEPTH_REPOSITORIES).items():
         if first.startswith(start):
             return source.format(name=first)
-    return "whoever made the preset"
+    return "the author of the preset"
 
 
 def presets_at(folder: Path, names: list[str]) -> dict[str, tuple[Preset, Path]]:
@@ -347,7 +347,7 @@ def _files_in(folder: Path, names: list[str]) -> Iterator[Path]:
 
 
 def _holds_none(folder: Path) -> bool:
-    """Whether no file of weights lies in a folder, so that nothing tells that it is no file itself."""
+    """Whether no file of weights lies in a folder, so that nothing shows that it is no file itself."""
     return not any(path.suffix in SUFFIXES for path in folder.iterdir() if path.is_file())
 
 

@@ -219,7 +219,7 @@ def strag_conditions(
     CLIP, if it is not shown a grey picture.
 
     Args:
-        photo: the same picture, sharper than `image`, for motion features that look closer.
+        photo: the same picture, sharper than `image`, for motion features at a higher resolution.
     """
     # [b, c, f, h, w]: the image, repeated for every frame.
     image_latents = codec.encode_image(image, frames)
@@ -248,11 +248,11 @@ def resize_for_encoder(
     photo: Float[Tensor, "b 3 photo_height photo_width"] | None,
 ) -> Float[Tensor, "b 3 closer_height closer_width"]:
     """The picture in [0, 1], as many times larger than `image` as the network wants it (`input_scale`)."""
-    closer = getattr(network, "input_scale", 1)
-    if closer == 1:
+    input_scale = getattr(network, "input_scale", 1)
+    if input_scale == 1:
         return (image + 1) / 2
     # Antialiased, or small objects would alias in the features.
-    size = [closer * side for side in image.shape[-2:]]
+    size = [input_scale * side for side in image.shape[-2:]]
     photo = image if photo is None else photo
     return (interpolate(photo, size, mode="bilinear", antialias=True).clamp(-1, 1) + 1) / 2
 

@@ -123,13 +123,13 @@ def weighted_vector_median(
     offsets = _around(radius_px)
     features = guide.features() * MEDIAN_SHARPNESS
     # [k, keys, H, W] and [k, 4, H, W].
-    keys, alike = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
+    keys, nearby = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
     # [H, W] of bool: only windows with different motion are computed.
     mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
-    keys, alike = keys[..., mixed], alike[..., mixed]
+    keys, nearby = keys[..., mixed], nearby[..., mixed]
     # Squared distance in the image, 1 at the border of the window.
     apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
-    weights = (-0.5 * ((alike - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
+    weights = (-0.5 * ((nearby - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
     least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
     # argmin_i sum_j w_j |x_i - x_j|: the vector median is one of the given vectors.
     for number, key in enumerate(keys):

@@ -1,6 +1,6 @@
 """Counts the peak bytes of live tensors and the floating-point operations of a piece of code.
 
-Watching works on any tensors. On the meta device, where tensors have sizes and no content, it tells what a
+Watching works on any tensors. On the meta device, where tensors have sizes and no content, it shows what a
 network of any size would need without its weights and in about a second.
 
 Counted are the tensors made while watching; weights and inputs from before are not, nor what a kernel uses

@@ -195,15 +195,15 @@ class Steps:
         looks = {"motion_features": "forward", "clip": "encode_image"}
         if stage == "views":
             del looks["motion_features"]
-        beside = tuple(part for part in looks if part in self.networks)
-        for part in beside:
+        encoders = tuple(part for part in looks if part in self.networks)
+        for part in encoders:
             network = self.networks[part]
-            closer, look = getattr(network, "input_scale", 1), getattr(network, looks[part])
-            photo = (1, 3, closer * self.size.height, closer * self.size.width)
+            scale, look = getattr(network, "input_scale", 1), getattr(network, looks[part])
+            photo = (1, 3, scale * self.size.height, scale * self.size.width)
             need = need.and_then(
                 measure_cost(lambda look=look, photo=photo: look(torch.empty(photo, dtype=self.dtype)))
             )
-        return self._step(stage, "conditions", (codec, *beside), need)
+        return self._step(stage, "conditions", (codec, *encoders), need)
 
     def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
         """Sampling: one pass per call of the sampler, and a second one with guidance."""
@@ -214,9 +214,14 @@ class Steps:
         if at_once:
             widest = inference_cost(config, replace(self.size.latents, batch=2), self.dtype)
         need = Cost(flops=once.flops * (calls + guided), peak_bytes=widest.activation_bytes)
-        told = once.input_bytes * (2 if guided else 1)
+        condition_bytes = once.input_bytes * (2 if guided else 1)
         return self._step(
-            stage, "sampling", (part,), need, calls=calls + (0 if at_once else guided), held_bytes=told
+            stage,
+            "sampling",
+            (part,),
+            need,
+            calls=calls + (0 if at_once else guided),
+            held_bytes=condition_bytes,
         )
 
     def _decoding(self, stage: str, codec: str) -> Step:

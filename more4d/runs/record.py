@@ -104,7 +104,7 @@ class RunRecord:
         self.save()
 
     def note(self, text: str) -> None:
-        """Keep a remark for whoever reads the record."""
+        """Add a remark for readers of the record."""
         if text not in self._notes:
             self._notes.append(text)
 

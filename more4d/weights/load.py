@@ -262,7 +262,7 @@ def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
         try:
             match = layout.match(source)
         except IndexError:  # layouts read sizes off the axes of a few tensors
-            text = "has the names of a known network, and tensors of too few axes to tell its sizes"
+            text = "has the names of a known network, and tensors of too few axes to determine its sizes"
             problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
             return _unknown(problem), False
         if match is not None:

@@ -232,7 +232,7 @@ def init_empty(architecture: str, config: Any) -> nn.Module:
 def expected_tensors(architecture: str, config: Any) -> tuple[dict[str, Tensor], set[str]]:
     """Parameters and persistent buffers of a network on the meta device by name, and which are parameters.
 
-    A class whose construction takes seconds tells them by `tensor_shapes(config)`.
+    A class whose construction takes seconds gives them by `tensor_shapes(config)`.
 
     Raises:
         ConfigError: the configuration is impossible.

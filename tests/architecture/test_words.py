@@ -12,6 +12,19 @@ TEXT_SUFFIXES = {".py", ".md", ".sh", ".toml", ".txt", ".yaml", ".yml", ".json",
 OWN_FOLDERS = (".ci", "benchmarks", "config", "docs", "examples", "models", "more4d", "scripts", "tests")
 MACHINE_PATH = re.compile(r"(?<![\w.~<{}$-])/(work|tmp|root|opt|home|mnt|scratch)/\w")
 ISSUE_NUMBER = re.compile(r"\bissue\s*#?\d|\bsession\s*#?\d", re.IGNORECASE)
+# The field has terms for these (docs/glossary.md): conditioned on, process group, offloaded, outliers, ...
+PRIVATE_WORDS = re.compile(
+    r"\b(told|untold|tells|fellows?|travell\w*|becoming|hears?|heard|unheard|whoever|hushed|deeds?|rehears\w*"
+    r"|strays?|nobody|somebody|at home|the house|floors and doors)\b",
+    re.IGNORECASE,
+)
+PRIVATE_IDENTIFIERS = re.compile(
+    r"(^|_)(told|untold|tells?|fellows?|travell\w*|becoming|hears?|heard|unheard|strays?|alike|deeds?|whoever|nobody"
+    r"|beside|kept_exact|at_work|go_home|going_on|closer)(_|$)"
+)
+# The log quotes what was; names of parameters in stored weights cannot change.
+EXEMPT = ("docs/log.md", "docs/glossary.md")
+STORED_NAMES = {"more4d/networks/strag.py"}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 
 
@@ -60,6 +73,27 @@ def test_no_file_names_an_issue_or_a_session() -> None:
 
 def test_nothing_is_left_half_done() -> None:
     assert lines_with(UNFINISHED, list(python_files("more4d"))) == []
+
+
+def test_prose_uses_the_terms_of_the_field() -> None:
+    written = [
+        path for path in text_files() if not name(path).startswith("tests/") and name(path) not in EXEMPT
+    ]
+    assert lines_with(PRIVATE_WORDS, [path for path in written if path.suffix != ".json"]) == []
+
+
+def test_names_are_terms_of_the_field() -> None:
+    private = {
+        name(path): {word for word in defined_names(path) if PRIVATE_IDENTIFIERS.search(word)}
+        for path in python_files("more4d")
+        if name(path) not in STORED_NAMES
+    }
+    assert {path: words for path, words in private.items() if words} == {}
+
+
+@pytest.mark.parametrize("text", ["the network is told the prompt", "Nobody reads it", "blocks at home"])
+def test_a_private_word_is_recognised(text: str) -> None:
+    assert PRIVATE_WORDS.search(text)
 
 
 def test_a_pose_says_between_what_it_maps() -> None:

@@ -235,7 +235,7 @@ def test_links_in_a_circle_end(whole, capsys):
 
 
 def test_what_has_no_place_says_who_made_the_preset():
-    assert preset_check.source_of(Path("mine/a.safetensors")) == "whoever made the preset"
+    assert preset_check.source_of(Path("mine/a.safetensors")) == "the author of the preset"
     assert "Yanran21/MoGe4D" in preset_check.source_of(Path("MoGe4D/VAE"))
     assert "Wan2.1-Fun-V1.1-14B-InP" in preset_check.source_of(Path("Wan2.1-Fun-V1.1-14B-InP/x.pth"))
 

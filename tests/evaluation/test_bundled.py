@@ -11,7 +11,7 @@ from more4d.evaluation.tracks import TracksOptions, measure_tracks, summarise_tr
 from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
 from more4d.pipelines.components import Components
 
-WEIGHTS = Path(__file__).resolve().parents[3] / "models" / "tiny"
+WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny"
 MEBIBYTE = 2**20
 
 

@@ -106,7 +106,7 @@ def test_several_loras_of_any_style_are_merged_together(random_preset, lora, tmp
     several.append(Lora(path=tmp_path / "peft.safetensors"))
     plain, merged = (
         Components.from_pretrained(random_preset),
-        Components.open(random_preset, loras={"vism": several}),
+        Components.from_pretrained(random_preset, loras={"vism": several}),
     )
     before, after = (m.network("vism").get_submodule(module).weight for m in (plain, merged))
     torch.testing.assert_close(after, before + 1.25 * 2)

@@ -36,7 +36,7 @@ THUMBNAIL_QUALITY = 75
 
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
-NO_CAPTION = "nobody captioned it"
+NO_CAPTION = "no caption"
 
 
 @dataclass(frozen=True, kw_only=True)

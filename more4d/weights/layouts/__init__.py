@@ -72,10 +72,10 @@ def missing_num_heads(
         has_config: whether a `config.json` beside it would give it.
         convertible: whether a library has a layout for it, which would give it, too.
     """
-    beside = "put its config.json, which has num_heads, beside it, or " if has_config else ""
+    advice = "put its config.json, which has num_heads, beside it, or " if has_config else ""
     convert = ", or convert it with --option heads=N" if convertible else ""
     text = (
-        f"does not tell how many attention heads its {what} of width {dim} has; {beside}set options: "
+        f"does not say how many attention heads its {what} of width {dim} has; {advice}set options: "
         f"{{heads: N}} of {role or 'its part'} in the preset{convert}"
     )
     return Problem(ProblemCode.UNDETERMINED, text)

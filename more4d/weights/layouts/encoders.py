@@ -91,7 +91,7 @@ def _text(
     about = "umT5-xxl text encoder" if values["dim"] == PUBLISHED_TEXT.dim else "umT5 text encoder"
     about += f" of width {values['dim']} and {layers} layers"
     if not all(values[name] for name in ("vocab", "dim", "heads", "head_dim", "ff")):
-        text = "has tensors of a umT5 text encoder, but not all that tell its sizes; fetch it again"
+        text = "has tensors of a umT5 text encoder, but not all that determine its sizes; fetch it again"
         problem = Problem(ProblemCode.MISSING_TENSORS, text)
         return LayoutMatch(layout=layout, architecture="umt5-text-encoder", about=about, problems=(problem,))
     options = {name: value for name, value in source.options.items() if name != "tokenizer"}
@@ -112,8 +112,8 @@ def _tokenizer(source: CheckpointSource) -> str:
     folder = source.path if source.path.is_dir() else source.path.parent
     given = source.options.get("tokenizer")
     if given is not None:
-        beside = folder / str(given)
-        return str(beside) if not Path(given).is_dir() and beside.is_dir() else str(given)
+        sibling = folder / str(given)
+        return str(sibling) if not Path(given).is_dir() and sibling.is_dir() else str(given)
     for name in TOKENIZER_FOLDERS:
         if (folder / name).is_dir():
             return str(folder / name)

@@ -186,7 +186,7 @@ def _missing_heads(source: CheckpointSource, wan: Mapping[str, Any]) -> Problem 
 
 
 def _image_dim_from_config(sibling_config: Mapping[str, Any], dim: int) -> int | None:
-    """Width of CLIP's features where no tensor tells it: all published transformers here see photos."""
+    """Width of CLIP's features where no tensor gives it: all published transformers here see photos."""
     if "image_dim" in sibling_config:
         return sibling_config["image_dim"]
     kind = sibling_config.get("model_type", "i2v" if dim in DEPTHS else None)
