@@ -138,6 +138,8 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error(
             f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
         )
+    with usage_errors(options.parser):  # wrong arguments (exit code 2) before missing files (1)
+        wanted = wanted_clips(options)
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is not a folder; give one that holds videos")
 
@@ -146,8 +148,6 @@ def run(options: argparse.Namespace) -> int:
 
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
-    with usage_errors(options.parser):
-        wanted = wanted_clips(options)
     device = str(open_device(options.device))
     bar = VideoProgress(show=not options.quiet)
     try:
