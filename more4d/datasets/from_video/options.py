@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from more4d.files.clips import ClipInfo
 from more4d.foundation.errors import ConfigError
 
 CAMERA_MODES = ("remove", "static", "keep")
@@ -162,7 +161,7 @@ class EncodedClip:
     """A kept clip, ready for `files.clip_shards.ShardWriter.add_encoded`."""
 
     name: str
-    info: ClipInfo
+    info: Any  # a `files.clips.ClipInfo`, whose module imports torch: options are checked before that
     members: dict[str, bytes]
 
 
