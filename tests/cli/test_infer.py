@@ -86,12 +86,12 @@ def test_the_camera_paths_are_described(command):
 
 
 def test_an_interrupt_leaves_whole_files_and_130(command, photo, tmp_path, monkeypatch):
-    from more4d.runs import item
+    from more4d import pipeline
 
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(item, "image_to_tracks", interrupt)
+    monkeypatch.setattr(pipeline, "image_to_tracks", interrupt)
     arguments = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "2")
     result = command(*arguments)
     assert result.code == 130 and result.err.splitlines()[-1].startswith("interrupted")
