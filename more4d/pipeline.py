@@ -131,7 +131,7 @@ class More4DPipeline:
         prompt: str = "",
         cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] = ("orbit",),
         num_frames: int = DEFAULT_FRAMES,
-        fps: float = DEFAULT_FPS,
+        fps: float | int = DEFAULT_FPS,
         seed: int = 0,
         generator: torch.Generator | None = None,
         depth: Any = None,
@@ -223,7 +223,7 @@ class More4DPipeline:
         prompt: str,
         *,
         num_frames: int = DEFAULT_FRAMES,
-        fps: float = DEFAULT_FPS,
+        fps: float | int = DEFAULT_FPS,
         seed: int = 0,
         generator: torch.Generator | None = None,
         callback: Progress = no_progress,
@@ -251,7 +251,7 @@ class More4DPipeline:
             prompt,
             seed=_seed(seed, generator),
             frames=num_frames,
-            fps=fps,
+            fps=float(fps),
             progress=callback,
         )
         return quantise_tracks(tracks)
