@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from more4d.depth.registry import DEPTH_ESTIMATORS, open_depth_estimator
 from more4d.geometry.camera import Camera
 from more4d.geometry.camera_recipes import CAMERA_PATHS, describe_camera_paths
 from more4d.geometry.poses import named_camera_path
+from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 from more4d.raster.render import render_tracks
 from more4d.training import run
+from more4d.weights import registry
+from more4d.weights.load import inspect
 from tests.architecture.source import ROOT
 from tests.raster.scenes import still_path, tracks_of
 
@@ -78,3 +82,17 @@ def test_a_training_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     (tmp_path / "brightness.yaml").write_text(configuration)
     (exported,) = run.run(tmp_path / "brightness.yaml", tmp_path / "run", [])
     assert exported.name == "brightness.safetensors" and exported.is_file()
+
+
+def test_a_checkpoint_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "_layouts", dict(registry._layouts))
+    monkeypatch.setattr(registry, "LAYOUT_MODULES", (*registry.LAYOUT_MODULES, "backbone"))
+    add_file("more4d/weights/layouts/backbone.py", monkeypatch)
+    network = TinyFeatures(TinyFeaturesConfig())
+    stored = {f"backbone.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(stored, tmp_path / "features.safetensors")
+    found = inspect(tmp_path / "features.safetensors")
+    assert (found.layout, found.architecture, found.problems) == ("backbone-features", "tiny-features", ())
+    del stored["backbone." + next(iter(network.state_dict()))]
+    save_file(stored, tmp_path / "cut.safetensors")
+    assert inspect(tmp_path / "cut.safetensors").problems
