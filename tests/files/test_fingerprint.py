@@ -1,7 +1,7 @@
 import pytest
 
+from more4d.files import atomic
 from more4d.files.atomic import file_fingerprint, fingerprint, path_fingerprint
-from more4d.files.atomic import fingerprint as module
 
 
 def test_the_order_of_keys_does_not_matter_and_everything_else_does():
@@ -13,7 +13,7 @@ def test_the_order_of_keys_does_not_matter_and_everything_else_does():
 def test_a_changed_file_has_another_fingerprint(tmp_path, monkeypatch):
     path = tmp_path / "weights"
     for limit in (1 << 20, 16):
-        monkeypatch.setattr(module, "WHOLE_BYTES", limit)
+        monkeypatch.setattr(atomic, "WHOLE_BYTES", limit)
         path.write_bytes(bytes(200_000))
         before = file_fingerprint(path)
         assert before == file_fingerprint(path)
