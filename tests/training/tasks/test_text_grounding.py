@@ -28,7 +28,7 @@ def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):
     with pytest.raises(ConfigError, match="not the network"):
         wider = replace(network, wan=replace(network.wan, layers=3))
         TinySTraGTask(replace(tiny_strag, start=start, network=wider))
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="another configuration"):
         other = replace(tiny_strag.network, text_grounding=replace(READER, dim=32))
         TinySTraGTask(replace(tiny_strag, start=start, network=other))
 
@@ -39,7 +39,7 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
         features_options(folder),
         start=folder / "motion_features.safetensors",
         start_text_grounding=folder / "strag.safetensors",
-        reader=replace(READER, self_attention_blocks=1),
+        text_grounding=replace(READER, self_attention_blocks=1),
     )
     features = TinyFeaturesTask(more)
     losses(features)
@@ -47,7 +47,7 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
     start = StartOptions(
         weights=folder / "strag.safetensors", text_grounding=folder / "more" / "prompt_reader.safetensors"
     )
-    network = replace(tiny_strag.network, text_grounding=more.reader)
+    network = replace(tiny_strag.network, text_grounding=more.text_grounding)
     task = TinySTraGTask(replace(tiny_strag, start=start, network=network))
     given = load_network(start.text_grounding, BUILDERS)
     assert len(given.comparisons) == 1
@@ -55,9 +55,9 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
         f"reader.{name}": value for name, value in given.state_dict().items()
     }
     assert all(torch.equal(value, wanted[name]) for name, value in task.strag.state_dict().items())
-    assert TinyFeaturesTask(replace(more, reader=None)).reader.config == READER
+    assert TinyFeaturesTask(replace(more, text_grounding=None)).reader.config == READER
     with pytest.raises(ConfigError, match="the head to start from"):
-        TinyFeaturesTask(replace(more, reader=replace(READER, dim=32)))
+        TinyFeaturesTask(replace(more, text_grounding=replace(READER, dim=32)))
 
 
 def test_a_generator_without_a_reader_has_none_to_give(tiny_strag, folder):

@@ -46,7 +46,7 @@ def features_options(folder):
     return TinyFeaturesOptions(
         text=folder / "text_encoder.safetensors",
         network=TinyFeaturesConfig(dim=16, widths=(8, 8, 8), blocks=(0, 1, 0, 1), attention=1, heads=2),
-        reader=READER,
+        text_grounding=READER,
         data=LabelledImageOptions(shapes=((32, 48),), group=2, captions_per_scene=2),
     )
 
