@@ -131,7 +131,7 @@ def _weighted(values: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h
     return per_sample * (len(values) / (weight.sum() * values.shape[1]).clamp(min=1e-6))
 
 
-CACHE_DEFAULTS = {"clip_image": "photo", "network.behind": "False"}
+CACHE_DEFAULTS = {"clip_image": "photo", "network.background_fill": "False"}
 """Settings assumed for caches written before these settings were stored."""
 
 
@@ -347,8 +347,7 @@ def source_settings(options: GeneratorOptions) -> dict[str, str]:
         if name not in {"folder", "cache", "group", "passes"}
     }
     settings |= {source: str(plain["clips"]["folder"])} if source == "clips" else {}
-    if "background_fill" in (
-        network := plain.get("network") or {}
-    ):  # how holes of 4D-ViSM's input are filled
-        settings["network.behind"] = str(network["background_fill"])
+    network = plain.get("network") or {}
+    if "background_fill" in network:  # how holes of 4D-ViSM's input are filled
+        settings["network.background_fill"] = str(network["background_fill"])
     return settings | {name: str(plain[name]) for name in ("moving_threshold", "clip_image") if name in plain}

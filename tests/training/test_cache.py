@@ -171,9 +171,10 @@ def test_the_header_says_what_the_cache_was_made_of(tiny, tmp_path):
     assert header.made_of.keys() == {"codec", "text"}
     assert header.settings["data.shapes"] == "[[32, 48]]"
     assert header.settings["seed"] == "0"
-    assert header.settings["network.behind"] == "False"
+    assert header.settings["network.background_fill"] == "False"
     network = {**to_mapping(inspect(tiny / "vism.safetensors").config), "background_fill": True}
-    with pytest.raises(ConfigError, match=r"network\.behind=False, and options\.network\.behind is True"):
+    refusal = r"network\.background_fill=False, and options\.network\.background_fill is True"
+    with pytest.raises(ConfigError, match=refusal):
         task_of(config, cache=str(tmp_path / "cache"), network=network, start={})
 
 

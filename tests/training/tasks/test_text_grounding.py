@@ -27,7 +27,7 @@ def test_a_generator_without_a_reader_can_be_given_one(tiny_strag, folder):
     with pytest.raises(ConfigError, match="not the network"):
         wider = replace(network, wan=replace(network.wan, layers=3))
         TinySTraGTask(replace(tiny_strag, start=start, network=wider))
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="another configuration"):
         other = replace(tiny_strag.network, text_grounding=replace(READER, dim=32))
         TinySTraGTask(replace(tiny_strag, start=start, network=other))
 
@@ -46,7 +46,7 @@ def test_a_generator_can_be_given_the_reader_of_another(tiny_strag, folder):
     start = StartOptions(
         weights=folder / "strag.safetensors", text_grounding=folder / "more" / "prompt_reader.safetensors"
     )
-    network = replace(tiny_strag.network, text_grounding=more.reader)
+    network = replace(tiny_strag.network, text_grounding=more.text_grounding)
     task = TinySTraGTask(replace(tiny_strag, start=start, network=network))
     given = load(inspect(start.text_grounding))
     assert len(given.comparisons) == 1
