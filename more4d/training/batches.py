@@ -75,6 +75,10 @@ class BatchStream:
             self._count(step, loaded)
         return loaded.content
 
+    def close(self) -> None:
+        """End the workers. They ignore signals, so an iterator that outlives the run would block its exit."""
+        self._batches = iter(())
+
     def _count(self, step: int, loaded: Loaded) -> None:
         collected = self._runtime.all_gather((loaded.bad, loaded.content is None))
         for line in (line for bad, _ in collected for line in bad):

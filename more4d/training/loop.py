@@ -63,7 +63,7 @@ def train(
     step_runner = StepRunner(runtime=runtime, module=module, optimiser=optimiser, config=config)
     samples = config.batch_size * config.accumulate * runtime.processes
     journal = Journal(config, output, start, samples=samples, show=runtime.is_main, gather=runtime.all_gather)
-    with closing(journal), _catch_stop_signals() as stop_signals:
+    with closing(batches), closing(journal), _catch_stop_signals() as stop_signals:
         for step in range(start, config.steps):
             metrics = step_runner.run(batches, step)
             if average:
@@ -90,6 +90,7 @@ def dry_run(task: Task, config: LoopConfig, runtime: Runtime) -> tuple[float, di
     for step in range(min(2, config.steps)):
         started = time.monotonic()
         metrics = step_runner.run(batches, step).metrics
+    batches.close()
     return time.monotonic() - started, metrics
 
 
