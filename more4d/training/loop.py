@@ -90,8 +90,9 @@ def dry_run(task: Task, config: LoopConfig, runtime: Runtime) -> tuple[float, di
     for step in range(min(2, config.steps)):
         started = time.monotonic()
         metrics = step_runner.run(batches, step).metrics
+        seconds = time.monotonic() - started
     batches.close()
-    return time.monotonic() - started, metrics
+    return seconds, metrics
 
 
 @dataclass(frozen=True, kw_only=True)
