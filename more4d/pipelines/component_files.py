@@ -17,14 +17,12 @@ NATIVE_LAYOUT = "more4d"
 CODEC_METADATA_KEY = "trajectory_codec"
 """What a 4D-STraG of this project notes under this name: the content of the codec it was trained with."""
 
-OTHER_ESTIMATORS = "choose another estimator: --part depth=small (bundled), --part depth=transformers:FOLDER"
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """Low-rank updates to merge into a generator, as `networks.lora` reads them.
+    """Low-rank updates to merge into a generator, as `weights.lora` reads them.
 
     Attributes:
         path: of the file.
