@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -203,6 +204,8 @@ class Runtime:
         distributed = zero or "RANK" in os.environ
         # The other processes wait while the main process makes a preview or exports.
         timeout = timedelta(hours=3)
+        # accelerate refuses another precision than that of the process's last Accelerator, closed or not
+        AcceleratorState._reset_state()
         group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=timeout)
         self._accelerator = Accelerator(
             cpu=without_gpu and not zero,  # cpu=True would switch DeepSpeed off

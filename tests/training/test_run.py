@@ -58,6 +58,13 @@ def test_a_run_is_a_function_of_its_seed(trained):
     assert losses[0] != others[0] and not equal(weights, differ)
 
 
+def test_one_process_trains_in_one_precision_after_the_other(trained):
+    plain, _ = trained("plain")
+    lowered, _ = trained("lowered", "loop.precision=bf16")
+    assert plain != lowered
+    assert trained("plain again")[0] == plain
+
+
 def test_a_run_does_not_go_on_with_another_seed_but_with_another_tolerance(trained):
     trained("run", "loop.steps=2")
     with pytest.raises(ConfigError, match=r"begun with loop\.seed=0, not 4"):
