@@ -25,8 +25,9 @@ from torch import Tensor
 
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera, CameraPath, DepthMap, fit
-from more4d.geometry.tracks import FilledPoints, PointTracks, depth_of_tracks
+from more4d.geometry.camera import CameraPath, DepthMap, fit, working_size
+from more4d.geometry.film_size import FilmSize
+from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.component_files import Lora
@@ -34,7 +35,6 @@ from more4d.pipelines.components import Components
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
-    output_size,
     quantise_depth,
     read_photo,
     working_image,
@@ -43,8 +43,7 @@ from more4d.pipelines.preset import Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
-from more4d.pipelines.views import complete_consistent_view, complete_view, render
-from more4d.raster.interface import Rendering
+from more4d.pipelines.views import Film, complete_film, render
 
 DEFAULT_FRAMES, DEFAULT_FPS = 49, 12.0
 TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
@@ -71,6 +70,7 @@ class More4DPipeline:
         weights: str | Path | None = None,
         device: str | torch.device = "cpu",
         memory: Memory | None = None,
+        size: str | int | None = None,
         components: Mapping[str, str] | None = None,
         loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> "More4DPipeline":
@@ -82,6 +82,8 @@ class More4DPipeline:
             weights: folder in which the preset's files lie, where that is not the default.
             device: "cpu", "cuda" or "cuda:N".
             memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
+            size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
+                longer side at most 1280 pixels. Networks work at their own size whatever this is.
             components: other files for some components, such as {"strag": "runs/weights/strag.safetensors"}.
             loras: low-rank updates to merge into "strag" or "vism".
 
@@ -92,16 +94,20 @@ class More4DPipeline:
         preset, folder = str(name), None if weights is None else Path(weights)
         if preset not in preset_names() and Path(preset).is_dir():
             preset, folder = None, Path(preset)
-        return cls(
-            Components.from_pretrained(
-                folder, device, preset=preset, components=components, loras=loras, memory=memory
-            )
+        opened = Components.from_pretrained(
+            folder, device, preset=preset, components=components, loras=loras, memory=memory
         )
+        return cls(opened if size is None else opened.reopened(size=str(size)))
 
     @property
     def preset(self) -> Preset:
         """Sizes, sampling settings and files."""
         return self.components.preset
+
+    @property
+    def film_size(self) -> FilmSize:
+        """The size of depth, tracks and films for a photo of any size; networks have their own."""
+        return FilmSize.parse(self.preset.size)
 
     def to(self, device: str | torch.device) -> "More4DPipeline":
         """Compute on this device from now on."""
@@ -136,7 +142,7 @@ class More4DPipeline:
         generator: torch.Generator | None = None,
         depth: Any = None,
         intrinsics: Intrinsics | None = None,
-        tracks: str | Path | PointTracks | None = None,
+        tracks: str | Path | Tracks | None = None,
         callback: Progress = no_progress,
     ) -> Scene:
         """Generate the scene and film it along every camera path.
@@ -161,14 +167,14 @@ class More4DPipeline:
         seed = _seed(seed, generator)
         callback("depth", 0, 1)
         if tracks is not None:
-            own = tracks if isinstance(tracks, PointTracks) else load_tracks(Path(tracks))
+            own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
             picture, depth_map = own.colours, depth_of_tracks(own)
             scene_tracks = quantise_tracks(own)
         else:
             if image is None or not prompt.strip():
                 raise InputError("a scene needs an image and a prompt, or tracks")
-            photo = read_photo(image, depth=depth, intrinsics=intrinsics)  # decoded once
-            picture = working_image(photo.image, self.preset)
+            photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)  # decoded once
+            picture = self.prepare_image(photo)
             depth_map = self.estimate_depth(photo)
             callback("depth", 1, 1)
             scene_tracks = self.generate_tracks(
@@ -193,17 +199,17 @@ class More4DPipeline:
         )
 
     def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
-        """The image at working size, RGB in [0, 1]; for the kinds of images that `__call__` takes.
+        """The image at the size of its films, RGB in [0, 1]; for the kinds of images that `__call__` takes.
 
         Raises:
             InputError: it cannot be used.
         """
-        return working_image(read_photo(image).image, self.preset)
+        return working_image(read_photo(image, size=self.film_size).image, self.film_size)
 
     def estimate_depth(
         self, image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None
     ) -> DepthMap:
-        """Stage 1: metric depth of the image at working size, and the camera that took it.
+        """Stage 1: metric depth of the image at the size of its films, and the camera that took it.
 
         Args:
             image, depth, intrinsics: as for `__call__`; the estimator finds what is not given.
@@ -212,8 +218,8 @@ class More4DPipeline:
             InputError: an input cannot be used.
             WeightsError: the estimator's file cannot be used.
         """
-        photo = read_photo(image, depth=depth, intrinsics=intrinsics)
-        picture = working_image(photo.image, self.preset)
+        photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)
+        picture = working_image(photo.image, self.film_size)
         return quantise_depth(estimate_depth(self.components, photo, picture))
 
     def generate_tracks(
@@ -227,7 +233,7 @@ class More4DPipeline:
         seed: int = 0,
         generator: torch.Generator | None = None,
         callback: Progress = no_progress,
-    ) -> PointTracks:
+    ) -> Tracks:
         """Stage 2: where every pixel of the image goes when the prompt comes true (4D-STraG).
 
         Args:
@@ -257,68 +263,80 @@ class More4DPipeline:
         return quantise_tracks(tracks)
 
     def camera_path(
-        self, name: str | Path | CameraSpec, tracks: PointTracks, *, scene_depth_m: float | None = None
+        self, name: str | Path | CameraSpec, tracks: Tracks, *, scene_depth_m: float | None = None
     ) -> CameraPath:
-        """As the function `camera_path`, for a film of the size that this preset makes.
+        """As the function `camera_path`, for a film of the size that this pipeline makes.
 
         Raises:
             InputError: as `camera_path`.
         """
-        height, width = output_size(tracks.height, tracks.width, self.preset)
+        height, width = self.film_size.of(tracks.height, tracks.width)
         return camera_path(name, tracks, scene_depth_m=scene_depth_m, height=height, width=width)
 
-    def render(
-        self, tracks: PointTracks, camera_path: CameraPath, *, callback: Progress = no_progress
-    ) -> Rendering:
-        """Stage 3: as the function `render`, at the size that this preset makes.
+    def render(self, tracks: Tracks, camera_path: CameraPath, *, callback: Progress = no_progress) -> Film:
+        """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see.
 
         Raises:
             ValueError: tracks and path differ in their number of frames.
         """
-        height, width = output_size(tracks.height, tracks.width, self.preset)
+        preset, size = self.preset, (tracks.height, tracks.width)
         return render(
             tracks,
             camera_path,
-            height=height,
-            width=width,
-            raster=self.preset.raster,
+            size=self.film_size.of(*size),
+            small_size=working_size(*size, pixels=preset.pixels, multiple=preset.multiple),
+            raster=preset.raster,
+            supersampling=preset.supersampling,
             device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
 
     def complete_view(
         self,
-        rendering: Rendering,
+        film: Film,
+        camera_path: CameraPath,
         image: Any,
         prompt: str,
         *,
+        earlier: Sequence[FilledPoints] = (),
         seed: int = 0,
         generator: torch.Generator | None = None,
+        name: str | None = None,
         callback: Progress = no_progress,
-    ) -> Float[Tensor, "frames height width 3"]:
-        """Stage 4: the rendering with its holes filled (4D-ViSM), RGB in [0, 1].
+    ) -> View:
+        """Stage 4: the film with its holes filled (4D-ViSM).
 
         Args:
-            rendering: of `render`.
+            film: of `render`.
+            camera_path: that it was filmed along.
             image, prompt, seed, generator, callback: as for `__call__`.
+            earlier: what earlier views of the scene showed in their holes (`View.filled`).
+            name: of the view, for `callback`.
 
         Raises:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
-        height, width = rendering.coverage.shape[1:]
-        picture = fit(read_photo(image).image, Camera(fx=1.0, fy=1.0), height=height, width=width)[0]
-        return complete_view(
-            self.components, rendering, picture, prompt, seed=_seed(seed, generator), progress=callback
+        name = name or camera_path.name
+        fill, filled = complete_film(
+            self.components,
+            film,
+            camera_path,
+            read_photo(image).image,
+            prompt,
+            earlier=earlier,
+            seed=_seed(seed, generator),
+            progress=lambda _, done, total: callback(f"view {name}", done, total),
         )
+        return View(camera_path=camera_path, rendering=film, fill=fill, filled=filled)
 
     def film(
         self,
-        tracks: PointTracks,
+        tracks: Tracks,
         camera_path: CameraPath,
         prompt: str = "",
         *,
-        rendering: Rendering | None = None,
+        rendering: Film | None = None,
         earlier: Sequence[FilledPoints] = (),
         seed: int = 0,
         name: str | None = None,
@@ -329,8 +347,7 @@ class More4DPipeline:
         Args:
             prompt: by default the caption of the tracks.
             rendering: of the tracks along this path, if there is one already.
-            earlier: what earlier views of the scene showed in their holes (`View.filled`).
-            name: of the view, for `callback`.
+            earlier, name: as for `complete_view`.
 
         Raises:
             ValueError: tracks and path differ in their number of frames.
@@ -338,18 +355,16 @@ class More4DPipeline:
         """
         if rendering is None:
             rendering = self.render(tracks, camera_path, callback=callback)
-        name = name or camera_path.name
-        frames, filled = complete_consistent_view(
-            self.components,
+        return self.complete_view(
             rendering,
             camera_path,
             tracks.colours,
             prompt or tracks.caption,
             earlier=earlier,
             seed=seed,
-            progress=lambda _, done, total: callback(f"view {name}", done, total),
+            name=name,
+            callback=callback,
         )
-        return View(camera_path=camera_path, rendering=rendering, frames=frames, filled=filled)
 
     def tracks_metadata(self, seed: int) -> dict[str, str]:
         """What is stored with tracks: the seed, the preset and the fingerprint of its networks."""

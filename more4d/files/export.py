@@ -23,13 +23,13 @@ import torch
 from more4d.files.atomic import write_bytes
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.tracks import Tracks
 
 _FLOAT, _SCALAR, _VECTOR = 5126, "SCALAR", "VEC3"
 _HIDDEN_SCALE = 1e-6
 
 
-def export_tracks(tracks: PointTracks, folder: Path, kind: str) -> list[Path]:
+def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
     """Write tracks for other programs.
 
     Args:
@@ -57,7 +57,7 @@ def check_export_kind(kind: str) -> None:
         raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORTS)}")
 
 
-def _export_ply(tracks: PointTracks, folder: Path) -> list[Path]:
+def _export_ply(tracks: Tracks, folder: Path) -> list[Path]:
     frames = [folder / "scene_frames" / f"frame_{frame:04d}.ply" for frame in range(tracks.frames)]
     paths = [folder / "scene.ply", *frames]
     for path, frame in zip(paths, [0, *range(tracks.frames)], strict=True):
@@ -65,11 +65,11 @@ def _export_ply(tracks: PointTracks, folder: Path) -> list[Path]:
     return paths
 
 
-def _ply(tracks: PointTracks, frame: int) -> bytes:
+def _ply(tracks: Tracks, frame: int) -> bytes:
     """One frame as a binary PLY file: x, y, z float32, red, green, blue, visible uint8."""
     import trimesh  # takes a second to import
 
-    cloud = trimesh.PointCloud(tracks.positions[frame].reshape(-1, 3).float().numpy())
+    cloud = trimesh.PointCloud(tracks.positions_in(slice(frame, frame + 1)).reshape(-1, 3).float().numpy())
     colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     # Colours as attributes: as colours of the cloud they would get a fourth channel, alpha.
     cloud.vertex_attributes = {
@@ -83,7 +83,7 @@ def _ply(tracks: PointTracks, frame: int) -> bytes:
     return header + note.encode() + end + body
 
 
-def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
+def _export_npz(tracks: Tracks, folder: Path) -> list[Path]:
     camera = tracks.camera
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -99,13 +99,15 @@ def _export_npz(tracks: PointTracks, folder: Path) -> list[Path]:
     return [folder / "scene.npz"]
 
 
-def _export_glb(tracks: PointTracks, folder: Path) -> list[Path]:
+def _export_glb(tracks: Tracks, folder: Path) -> list[Path]:
     import trimesh
 
     scene = trimesh.Scene()
     colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
     for frame, name in enumerate(_frame_names(tracks)):
-        points = tracks.positions[frame].reshape(-1, 3).numpy() * np.array([1, -1, -1], np.float32)
+        points = tracks.positions_in(slice(frame, frame + 1)).reshape(-1, 3).numpy() * np.array(
+            [1, -1, -1], np.float32
+        )
         scene.add_geometry(trimesh.PointCloud(points, colors=colours), node_name=name, geom_name=name)
 
     def animate(tree: dict[str, Any]) -> None:
@@ -116,7 +118,7 @@ def _export_glb(tracks: PointTracks, folder: Path) -> list[Path]:
     return [folder / "scene.glb"]
 
 
-def _frame_names(tracks: PointTracks) -> list[str]:
+def _frame_names(tracks: Tracks) -> list[str]:
     return [f"frame_{frame:04d}" for frame in range(tracks.frames)]
 
 
@@ -166,6 +168,6 @@ def _accessor(view: int, offset: int, count: int, kind: str, **limits: list[floa
     }
 
 
-EXPORTS: Mapping[str, Callable[[PointTracks, Path], list[Path]]] = MappingProxyType(
+EXPORTS: Mapping[str, Callable[[Tracks, Path], list[Path]]] = MappingProxyType(
     {"ply": _export_ply, "npz": _export_npz, "glb": _export_glb}
 )

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.image import save_image, text_mask
-from more4d.geometry.camera import Camera, fit, robust_quantile
-from more4d.geometry.tracks import PointTracks
+from more4d.geometry.camera import Camera, fit, resize, robust_quantile
+from more4d.geometry.tracks import Tracks
 
 # Far to near with monotonically rising lightness, so that the map is readable in grey, too.
 _RAMP = (
@@ -24,6 +24,7 @@ _RAMP = (
     (1.00, 0.96, 0.83),
 )
 _UNKNOWN = (0.5, 0.5, 0.5)
+MAX_PREVIEW_SIDE = 640
 
 
 def colour_ramp(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 3"]:
@@ -63,7 +64,7 @@ def colourise_depth(
 
 
 def draw_tracks(
-    tracks: PointTracks,
+    tracks: Tracks,
     *,
     points_across: int = 32,
     tail: int = 12,
@@ -77,18 +78,22 @@ def draw_tracks(
         tracks: the tracks, drawn in the camera of the photo.
         points_across: number of points along the width.
         tail: length of the tails in frames.
-        min_height: smaller photos are enlarged by an integer factor to at least this height.
+        min_height: smaller photos are enlarged by an integer factor to at least this height; larger ones
+            are shrunk to `MAX_PREVIEW_SIDE`.
         frames: indices of the frames to draw, negative ones from the end; default all.
     """
     factor = max(1, math.ceil(min_height / tracks.height))
     photo = tracks.colours.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    shrink = max(1.0, max(photo.shape[:2]) / MAX_PREVIEW_SIDE)
+    photo = resize(photo, *(round(side / shrink) for side in photo.shape[:2]))
     background = photo * 0.35
     height, width = photo.shape[:2]
     step = max(1, round(tracks.width / points_across))
     rows, columns = slice(step // 2, None, step), slice(step // 2, None, step)
-    position, depth = tracks.camera.project(tracks.positions[:, rows, columns])
+    drawn = tracks.at_pixels(rows, columns)
+    position, depth = drawn.camera.project(drawn.positions)
     pixels = (position * torch.tensor([width, height])).flatten(1, 2)
-    shown = (tracks.visibility[:, rows, columns] & (depth > 0) & torch.isfinite(position).all(-1)).flatten(1)
+    shown = (drawn.visibility & (depth > 0) & torch.isfinite(position).all(-1)).flatten(1)
     radius = max(1.0, height / 320)
     images = []
     for frame in range(tracks.frames) if frames is None else [index % tracks.frames for index in frames]:

@@ -1,16 +1,17 @@
 """The folder of one scene: the names of its files, how they are written, and a contact sheet of them.
 
-photo.png  depth.npy  depth.png  camera.json        stage 1: the image at working size, depth in metres
+photo.png  depth.npy  depth.png  camera.json        stage 1: the image at the size of films, depth in metres
 tracks.safetensors  tracks.mp4                      stage 2: point tracks
 CAMERA/render.mp4  coverage.mkv  camera_path.json   stage 3: what a camera sees of the tracks
 CAMERA/view.mp4  filled.safetensors                 stage 4: the completed view, what was generated in it
 sheet.png                                           all of these on one picture
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
@@ -19,13 +20,15 @@ from more4d.files.previews import draw_tracks, save_sheet
 from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
 from more4d.files.video import read_mask_video, read_video, write_mask_video, write_video
 from more4d.geometry.camera import CameraPath, DepthMap
-from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.geometry.tracks import FilledPoints, Tracks
 
 TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
 RENDER_FILES = ("render.mp4", "coverage.mkv", "camera_path.json")
 VIEW_FILES = ("view.mp4", FILLED)
+
+Image8 = UInt8[Tensor, "height width 3"]
 
 COLUMNS = 5
 """Frames of each view on the sheet of one scene."""
@@ -45,7 +48,7 @@ def save_depth_stage(folder: Path, image: Float[Tensor, "height width 3"], depth
     save_image(folder / "photo.png", image)
 
 
-def save_tracks_stage(folder: Path, tracks: PointTracks, metadata: dict[str, str]) -> None:
+def save_tracks_stage(folder: Path, tracks: Tracks, metadata: dict[str, str]) -> None:
     """Write `TRACKS_FILES`.
 
     Raises:
@@ -57,26 +60,30 @@ def save_tracks_stage(folder: Path, tracks: PointTracks, metadata: dict[str, str
 
 def save_render_stage(
     folder: Path,
-    colour: Float[Tensor, "frames height width 3"],
-    hole_mask: Bool[Tensor, "frames height width"],
+    colour: Iterable[Image8],
+    covered: Iterable[Bool[Tensor, "height width"]],
     camera_path: CameraPath,
     *,
     fps: float,
 ) -> None:
     """Write `RENDER_FILES` into the folder of one camera.
 
+    Args:
+        colour: the frames, RGB in 0 .. 255.
+        covered: where the camera sees something, for each frame.
+
     Raises:
         InputError: the folder cannot be written to.
     """
     write_video(folder / "render.mp4", colour, fps=fps)
-    write_mask_video(folder / "coverage.mkv", ~hole_mask, fps=fps)
+    write_mask_video(folder / "coverage.mkv", covered, fps=fps)
     save_camera_path(folder / "camera_path.json", camera_path)
 
 
 def save_view_stage(
-    folder: Path, frames: Float[Tensor, "frames height width 3"], filled: FilledPoints, *, fps: float
+    folder: Path, frames: Iterable[Float[Tensor, "height width 3"]], filled: FilledPoints, *, fps: float
 ) -> None:
-    """Write `VIEW_FILES` into the folder of one camera.
+    """Write `VIEW_FILES` into the folder of one camera; frames are written as they come.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -117,10 +124,11 @@ def save_batch_sheet(path: Path, items: list[tuple[str, Path, list[str]]]) -> No
     rows, captions = [], []
     for _, folder, cameras in items:
         pictures = [load_image(folder / "photo.png"), load_image(folder / "depth.png")]
-        pictures.append(read_video(folder / "tracks.mp4")[-1])
+        last = load_tracks(folder / TRACKS).frames - 1
+        pictures += read_video(folder / "tracks.mp4", frame_indices=[last])
+        moment = round(BATCH_MOMENT * last)
         for camera in cameras:
-            view = read_video(folder / camera / "view.mp4")
-            pictures.append(view[round(BATCH_MOMENT * (len(view) - 1))])
+            pictures += read_video(folder / camera / "view.mp4", frame_indices=[moment])
         rows.append(pictures)
         captions.append(["photo", "depth", "tracks", *cameras])
     save_sheet(path, rows, captions=captions, row_labels=[title for title, _, _ in items])

@@ -1,15 +1,23 @@
 """Point tracks on disk (`tracks.safetensors`, or a plain `.npz`), and points added by view completion.
 
-Format `more4d-tracks`, version 1 (safetensors):
+Format `more4d-tracks` (safetensors). Version 1, of tracks by their positions (`PointTracks`):
 
     depth       float32 [height, width]             metres, frame 0
-    motion      float16 [frames, height, width, 3]  normalised as in `geometry.motion`
+    motion      float16 [frames, height, width, 3]  normalised as in `geometry.tracks`
     colours     uint8   [height, width, 3]          RGB
     visibility  uint8   [bytes]                     one bit per frame and pixel, most significant first
     start       float32 [height, width, 3]          metres; only if frame 0 is off the pixels' rays
 
-Metadata: `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption` and what the caller adds
-(prompt, seed, model id).
+Version 2, of tracks by the motion that was generated (`UpsampledTracks`): a photo of 1280 x 960 takes 10 MB.
+
+    depth       float32 [height, width]                   metres, frame 0
+    motion      float16 [key frames, small_h, small_w, 3] normalised; spans the time of all frames
+    source      int32   [height, width]                   row * small_w + column whose motion a pixel takes
+    colours     uint8   [height, width, 3]                RGB
+    visibility  uint8   [bytes]                           one bit per frame and small pixel
+
+Metadata: `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption`, in version 2 `frames`, and
+what the caller adds (prompt, seed, model id).
 
 Format `more4d-filled-points`, version 1 (safetensors): the content of filled holes of a novel view, per
 point:
@@ -38,20 +46,27 @@ from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.geometry.tracks import FilledPoints, PointTracks, denormalise_motion, normalise_motion
+from more4d.geometry.tracks import (
+    FilledPoints,
+    PointTracks,
+    Tracks,
+    UpsampledTracks,
+    denormalise_motion,
+    normalise_motion,
+)
 
 FORMAT = "more4d-tracks"
-VERSION = 1
+VERSIONS = (1, 2)
 DESCRIPTION = "a track file (.safetensors or .npz)"
 FILLED_FORMAT = "more4d-filled-points"
 FILLED_VERSION = 1
 FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
-_RESERVED_KEYS = ("format", "version", "camera", "fps", "caption")
+_RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames")
 _FLOAT16_LIMIT = 60_000.0
 
 
-def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, str] | None = None) -> None:
+def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | None = None) -> None:
     """Write tracks as safetensors; motion is stored as float16 (11 significant bits) in normalised units.
 
     Equal tracks give equal files.
@@ -70,10 +85,11 @@ def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, st
         raise ValueError(f"metadata must not use the format's own names: {sorted(clash)}")
     header = {
         "format": FORMAT,
-        "version": str(VERSION),
+        "version": str(2 if isinstance(tracks, UpsampledTracks) else 1),
         "camera": json.dumps(camera_to_json(tracks.camera)),
         "fps": repr(tracks.fps),
         "caption": tracks.caption,
+        **({"frames": str(tracks.frames)} if isinstance(tracks, UpsampledTracks) else {}),
         **(metadata or {}),
     }
     with atomic_write(Path(path)) as temporary:
@@ -82,7 +98,7 @@ def save_tracks(path: str | Path, tracks: PointTracks, *, metadata: dict[str, st
         sort_metadata(temporary)
 
 
-def load_tracks(path: str | Path) -> PointTracks:
+def load_tracks(path: str | Path) -> Tracks:
     """Read a track file of either kind.
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
@@ -100,12 +116,14 @@ def load_tracks(path: str | Path) -> PointTracks:
     raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
 
 
-def quantise_tracks(tracks: PointTracks) -> PointTracks:
+def quantise_tracks(tracks: Tracks) -> Tracks:
     """The tracks as `save_tracks` and `load_tracks` return them: motion in float16, colours in 8 bits.
 
     What is filmed is what is stored, so that a run that continues from a file gives the same views.
     """
-    return _from_tensors(_to_tensors(tracks), camera=tracks.camera, fps=tracks.fps, caption=tracks.caption)
+    frames = tracks.frames if isinstance(tracks, UpsampledTracks) else None
+    about = {"camera": tracks.camera, "fps": tracks.fps, "caption": tracks.caption}
+    return _from_tensors(_to_tensors(tracks), frames=frames, **about)
 
 
 def quantise_filled_points(points: FilledPoints) -> FilledPoints:
@@ -130,44 +148,54 @@ def read_tracks_metadata(path: Path) -> dict[str, str]:
         ) from error
     if header.get("format") != FORMAT:
         raise InputError(f"{path} is a safetensors file but not a track file (its format is not '{FORMAT}')")
-    if header.get("version") != str(VERSION):
+    if header.get("version") not in map(str, VERSIONS):
         raise InputError(
-            f"{path} has version {header.get('version')} of the track format; only version {VERSION} is known"
+            f"{path} has version {header.get('version')} of the track format; known are "
+            f"{' and '.join(map(str, VERSIONS))}: update more4d"
         )
     return header
 
 
-def _to_tensors(tracks: PointTracks) -> dict[str, Tensor]:
+def _to_tensors(tracks: Tracks) -> dict[str, Tensor]:
     tracks = tracks.to("cpu")
-    start = tracks.positions[0]
-    motion = normalise_motion(tracks.positions, tracks.camera)
+    if isinstance(tracks, UpsampledTracks):
+        motion, seen = tracks.motion, tracks.seen
+        tensors = {"source": tracks.source.to(torch.int32).contiguous()}
+    else:
+        motion, seen = normalise_motion(tracks.positions, tracks.camera), tracks.visibility
+        tensors = {}
     if float(motion.abs().max()) < _FLOAT16_LIMIT:
         motion = motion.half()
-    tensors = {
-        "depth": start[..., 2].float().contiguous(),
+    tensors |= {
+        "depth": tracks.depth_m.float().contiguous(),
         "motion": motion.contiguous(),
         "colours": to_uint8(tracks.colours),
-        "visibility": torch.from_numpy(np.packbits(tracks.visibility.numpy().reshape(-1))),
+        "visibility": torch.from_numpy(np.packbits(seen.numpy().reshape(-1))),
     }
-    on_rays = tracks.camera.unproject_depth(tensors["depth"])
-    if not torch.allclose(on_rays, start, rtol=0, atol=1e-4 * float(tracks.footprint_m.min())):
-        tensors["start"] = start.float().contiguous()
+    if isinstance(tracks, PointTracks):
+        start = tracks.positions[0]
+        on_rays = tracks.camera.unproject_depth(tensors["depth"])
+        if not torch.allclose(on_rays, start, rtol=0, atol=1e-4 * float(tracks.footprint_m.min())):
+            tensors["start"] = start.float().contiguous()
     return tensors
 
 
-def _from_tensors(tensors: dict[str, Tensor], *, camera: Camera, fps: float, caption: str) -> PointTracks:
-    start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
-    motion = tensors["motion"].float()
-    shape = motion.shape[:3]
+def _from_tensors(
+    tensors: dict[str, Tensor], *, frames: int | None, camera: Camera, fps: float, caption: str
+) -> Tracks:
+    """Tracks of version 2 if `frames` is given."""
+    motion, colours = tensors["motion"].float(), tensors["colours"].float() / 255
+    shape = torch.Size((frames or len(motion), *motion.shape[1:3]))
     bits = np.unpackbits(tensors["visibility"].numpy(), count=shape.numel())
-    return PointTracks(
-        positions=denormalise_motion(motion, start, camera),
-        colours=tensors["colours"].float() / 255,
-        visibility=torch.from_numpy(bits.astype(bool)).reshape(shape),
-        camera=camera,
-        fps=fps,
-        caption=caption,
-    )
+    seen = torch.from_numpy(bits.astype(bool)).reshape(shape)
+    about = {"colours": colours, "camera": camera, "fps": fps, "caption": caption}
+    if frames is not None:
+        source, depth_m = tensors["source"].long(), tensors["depth"]
+        return UpsampledTracks(
+            motion=motion, source=source, start_depth_m=depth_m, seen=seen, frames=frames, **about
+        )
+    start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
+    return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
 
 
 def _load_safetensors(path: Path) -> PointTracks:
@@ -175,6 +203,7 @@ def _load_safetensors(path: Path) -> PointTracks:
     try:
         return _from_tensors(
             safetensors.torch.load_file(path),
+            frames=int(header["frames"]) if header["version"] == "2" else None,
             camera=Camera(**json.loads(header["camera"])),
             fps=float(header["fps"]),
             caption=header["caption"],

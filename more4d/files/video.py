@@ -23,6 +23,9 @@ DESCRIPTION = "a video (mp4, mkv, webm, ...)"
 decord.logging.set_level(decord.logging.QUIET)  # the raised error describes the fault
 
 
+Frame = Float[Tensor, "height width 3"] | UInt8[Tensor, "height width 3"]
+
+
 class VideoWriter:
     """Writes frames one by one; created by `open_video_writer`."""
 
@@ -32,14 +35,14 @@ class VideoWriter:
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)
 
-    def write(self, frame: Float[Tensor, "height width 3"]) -> None:
-        """Append a frame, RGB in [0, 1]; all frames must have one size."""
+    def write(self, frame: Frame) -> None:
+        """Append a frame, RGB in [0, 1] or in 0 .. 255; all frames must have one size."""
         height, width = frame.shape[:2]
         if self._stream is None:
             self._stream = self._open_stream(height, width)
         if (height, width) != self._size:
             raise ValueError(f"frames must all be {self._size}, got {(height, width)}")
-        pixels = to_uint8(frame).numpy()
+        pixels = (frame if frame.dtype == torch.uint8 else to_uint8(frame)).numpy()
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         self._encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
 
@@ -79,8 +82,8 @@ def open_video_writer(path: Path, *, fps: float | int) -> Iterator[VideoWriter]:
         writer.finish()
 
 
-def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *, fps: float | int) -> None:
-    """Write RGB frames in [0, 1] (a tensor or any iterable of frames) as by `open_video_writer`.
+def write_video(path: Path, frames: Iterable[Frame], *, fps: float | int) -> None:
+    """Write RGB frames in [0, 1] or in 0 .. 255 (a tensor, or any iterable) as by `open_video_writer`.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -184,7 +187,7 @@ def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float |
     with av.open(memory, "w", format="mp4") as container:
         writer = VideoWriter(container, fps)
         for frame in frames:
-            writer.write(frame.float() / 255)
+            writer.write(frame)
         writer.finish()
     return memory.getvalue()
 
@@ -229,7 +232,7 @@ def _first_line(error: Exception) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float | int) -> None:
+def write_mask_video(path: Path, masks: Iterable[Bool[Tensor, "height width"]], *, fps: float | int) -> None:
     """Write masks losslessly: FFV1, 8-bit grey (0 and 255), in Matroska; mpv, VLC and ffmpeg play it.
 
     Equal masks give equal files.
@@ -239,18 +242,20 @@ def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, 
         ValueError: there is no frame, or the suffix is not `.mkv`.
     """
     path = Path(path)
-    if path.suffix != ".mkv" or not len(masks):
-        raise ValueError(
-            f"a mask video is an .mkv of at least one frame, got {path.name}, {len(masks)} frames"
-        )
-    height, width = masks.shape[1:]
+    if path.suffix != ".mkv":
+        raise ValueError(f"a mask video is an .mkv, got {path.name}")
     bitexact = {"fflags": "+bitexact"}  # otherwise Matroska stores a random identifier
     with atomic_write(path) as temporary, av.open(str(temporary), "w", options=bitexact) as container:
-        stream = container.add_stream("ffv1", rate=_frame_rate(fps))
-        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
-        for mask in masks.cpu().numpy():
-            frame = av.VideoFrame.from_ndarray(mask.astype(np.uint8) * 255, format="gray")
-            container.mux(stream.encode(frame))
+        stream = None
+        for mask in masks:
+            if stream is None:
+                stream = container.add_stream("ffv1", rate=_frame_rate(fps))
+                stream.height, stream.width = mask.shape
+                stream.pix_fmt = "gray"
+            pixels = mask.cpu().numpy().astype(np.uint8) * 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        if stream is None:
+            raise ValueError("a mask video needs at least one frame")
         container.mux(stream.encode(None))
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from more4d.geometry.film_size import MAX_ASPECT
+
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
@@ -207,9 +209,6 @@ def robust_quantile(values: Tensor, q: float) -> Tensor:
     # torch.quantile refuses more than 16 M elements; a million of them give the same quantile
     step = max(1, flat.numel() // 1_000_000)
     return torch.quantile(flat[::step], q)
-
-
-MAX_ASPECT = 4.0
 
 
 def fit(

@@ -136,9 +136,15 @@ class Components:
         chosen, folder = choose_preset(preset, folder, components=components, memory=memory)
         return cls.open(chosen, folder, device, loras=loras, asked=preset)
 
-    def reopened(self, *, device: torch.device | None = None, memory: Memory | None = None) -> "Components":
-        """The same files for another device or memory mode; nothing is loaded yet."""
-        preset = self.preset if memory is None else replace(self.preset, memory=memory)
+    def reopened(
+        self,
+        *,
+        device: torch.device | None = None,
+        memory: Memory | None = None,
+        size: str | None = None,
+    ) -> "Components":
+        """The same files for another device, memory mode or size of films; nothing is loaded yet."""
+        preset = replace(self.preset, memory=memory or self.preset.memory, size=size or self.preset.size)
         other = Components(self.folder, preset, device or self.device, sampler=self._sampler)
         # Headers that were inspected once are not read again.
         other.loras, other._checkpoints = self.loras, self._checkpoints

@@ -1,9 +1,7 @@
-"""Stage 1, image to depth: the image at working size, and its depth in metres with the camera that took it.
+"""Stage 1, image to depth: the image at the size of its films, and its depth in metres with its camera.
 
 Depth and intrinsics are the user's own where given; a depth estimator (`preset.depth_estimator`) finds what
-is not. A depth network blurs outlines over several pixels; seen from the side, such a ramp is a smear between
-object and background. A median weighted by likeness of colour (Ma et al. 2013) turns ramps at colour edges
-into steps. It only ever picks depths that are there, and leaves slopes of one colour as they are.
+is not, at the size of its network. `depth.sharpening` brings that to the size of the image.
 """
 
 import logging
@@ -15,29 +13,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
+from more4d.depth.sharpening import sharpen_depth
 from more4d.files.depth_and_cameras import load_depth
 from more4d.files.image import image_from_pil, load_image
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_depth, working_size
+from more4d.geometry.camera import Camera, DepthMap, fit, fit_depth
+from more4d.geometry.film_size import DEFAULT_SIDE, MAX_ASPECT, FilmSize
 from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
 from more4d.pipelines.components import Components
-from more4d.pipelines.preset import Preset
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 SMALLEST_SIDE = 16
-PIXELS_AT_ONCE = 4_000_000
-"""Larger files are averaged in blocks while they are read: the networks see far less than this."""
+PIXELS_AT_ONCE = 8_000_000
+"""Larger files are averaged in blocks while they are read: films are smaller, unless they are asked for."""
 MIN_FOCAL = 0.05
 """In image widths: a field of view of 169 degrees."""
-
-COLOUR_SIGMA = 0.1
-ROUNDS = 2
-RADIUS_PER_SIDE = 1 / 48
-"""Of the window, in sides of the picture (the shorter one): about as far as outlines are blurred."""
-ROWS_AT_ONCE = 32
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +49,9 @@ class Photo:
     camera: Camera | None = None
 
 
-def read_photo(image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None) -> Photo:
+def read_photo(
+    image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None, size: FilmSize | None = None
+) -> Photo:
     """The image with the user's own depth and camera, if any.
 
     Args:
@@ -65,14 +59,16 @@ def read_photo(image: Any, *, depth: Any = None, intrinsics: Intrinsics | None =
             or in [0, 1]. A `Photo` is returned as it is.
         depth: path of a depth map, or array or tensor [H, W] in metres, for the whole upright image.
         intrinsics: (fx, fy, cx, cy) of the whole image, see `camera_from_intrinsics`.
+        size: of the films; much larger files are shrunk while they are read.
 
     Raises:
         InputError: a file or value cannot be used, or the sizes do not fit each other.
     """
     if isinstance(image, Photo):
         return image
-    # Intrinsics in pixels and a depth map refer to the true size of the image; else a large file is shrunk.
-    limit = PIXELS_AT_ONCE if depth is None and intrinsics is None else None
+    # Intrinsics in pixels and a depth map refer to the true size of the image.
+    large = depth is not None or intrinsics is not None or (size or FilmSize()).longest != DEFAULT_SIDE
+    limit = None if large else PIXELS_AT_ONCE
     pixels = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
     _check_shape(height, width, str(image) if isinstance(image, (str, Path)) else "the image")
@@ -81,18 +77,11 @@ def read_photo(image: Any, *, depth: Any = None, intrinsics: Intrinsics | None =
     return Photo(image=pixels, depth_m=depth_m, camera=camera)
 
 
-def output_size(height: int, width: int, preset: Preset) -> tuple[int, int]:
-    """The size of everything a preset makes from a picture of this shape: (height, width)."""
-    # Native size times output_scale: a whole number of pixels per native pixel.
-    rows, columns = working_size(height, width, pixels=preset.pixels, multiple=preset.multiple)
-    return rows * preset.output_scale, columns * preset.output_scale
-
-
 def working_image(
-    image: Float[Tensor, "height width 3"], preset: Preset
+    image: Float[Tensor, "height width 3"], size: FilmSize
 ) -> Float[Tensor, "out_height out_width 3"]:
-    """The image at the size at which a preset works; what does not fit its aspect ratio is cropped."""
-    height, width = output_size(*image.shape[:2], preset)
+    """The image at the size of its films; what does not fit their aspect ratio is cropped."""
+    height, width = size.of(*image.shape[:2])
     return fit(image, Camera(fx=1.0, fy=1.0), height=height, width=width)[0]
 
 
@@ -124,7 +113,7 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
         return replace(own, camera=estimate.camera)
     # Own depth is never filtered; estimated depth is, along the edges of the image.
     if components.preset.sharpen_depth:
-        return replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
+        return replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
     return estimate
 
 
@@ -167,61 +156,6 @@ def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> C
             "give fx and fy of this picture"
         )
     return camera
-
-
-def weighted_median_filter(
-    depth_m: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"]
-) -> Float[Tensor, "height width"]:
-    """Depth with its outlines where `image` has them.
-
-    Args:
-        depth_m: metres, positive everywhere.
-        image: RGB in [0, 1].
-    """
-    # 3 pixels at 144 rows.
-    radius = max(1, round(min(depth_m.shape) * RADIUS_PER_SIDE))
-    for _ in range(ROUNDS):
-        depth_m = weighted_median(depth_m, image, radius=radius)
-    return depth_m
-
-
-def weighted_median(
-    values: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"], *, radius: int
-) -> Float[Tensor, "height width"]:
-    """Of every square window of (2 radius + 1)^2 pixels, the value that splits the weights in half.
-
-    A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
-    that split alike the smaller is taken. Windows end at the border of the picture.
-    """
-    around = _windows(values[None], radius)  # [1, H, W, size, size]
-    colours = _windows(image.permute(2, 0, 1), radius)  # [3, H, W, size, size]
-    inside = _windows(torch.ones_like(values)[None], radius, outside=0.0)
-    rows = []
-    for start in range(0, len(values), ROWS_AT_ONCE):  # sorted windows of all rows would take gigabytes
-        part = slice(start, start + ROWS_AT_ONCE)
-        centre = image[part].permute(2, 0, 1)[..., None, None]
-        # |dc|^2 / sigma^2, [rows, W, size, size].
-        unlike = (colours[:, part] - centre).square().sum(0) / COLOUR_SIGMA**2
-        # Zero outside of the picture: the window ends at its border.
-        weight = ((-0.5 * unlike).exp() * inside[0, part]).flatten(-2)
-        # [rows, W, size^2], ascending.
-        ordered, order = around[0, part].flatten(-2).sort(dim=-1)
-        total = weight.gather(-1, order).cumsum(-1)
-        # The first value at which the cumulated weight reaches half.
-        place = (total < 0.5 * total[..., -1:]).sum(-1, keepdim=True)
-        rows.append(ordered.gather(-1, place)[..., 0])
-    return torch.cat(rows)
-
-
-def _windows(
-    planes: Float[Tensor, "channels height width"], radius: int, *, outside: float | None = None
-) -> Float[Tensor, "channels height width size size"]:
-    """The pixels around every pixel, as a view; beyond the picture its border repeated, or `outside`."""
-    mode = {"mode": "replicate"} if outside is None else {"value": outside}
-    # `unfold` makes views: no copy of size^2 pictures.
-    padded = pad(planes[None], (radius,) * 4, **mode)[0]
-    size = 2 * radius + 1
-    return padded.unfold(1, size, 1).unfold(2, size, 1)
 
 
 def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height width 3"]:

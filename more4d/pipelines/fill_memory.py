@@ -24,16 +24,18 @@ from more4d.geometry.tracks import FilledPoints
 from more4d.raster.interface import Rendering
 from more4d.raster.registry import open_rasteriser
 
-SEAM_PX = 3
-"""How far into a hole the difference at its border is blended, in output pixels (`views.composite`)."""
-BLENDED_PX = 2 * SEAM_PX
-"""How far into a hole `views.composite` carries what is at its border."""
+SEAM = 1 / 64
+"""How far into a hole the difference at its border is blended, in shorter sides (`views.composite`); it is
+carried twice as far.
+"""
 
 
 def unproject_fill(
     video: Float[Tensor, "frames height width 3"], rendering: Rendering, camera_path: CameraPath
 ) -> FilledPoints:
     """The filled pixels of a finished view as points of the world.
+
+    The view is at the networks' size: what is generated has no finer detail.
 
     A frame of which nothing at all is known has no depth to go by: it gives none.
 
@@ -115,6 +117,7 @@ def _near_foreground(
     """Pixels of holes with something known well in front of them nearby, as far as seams are blended."""
     # Largest 1 / z of known pixels around: the nearest foreground.
     inverse = torch.where(holes, 0.0, 1 / depth_m)[None, None]
-    nearest = max_pool2d(inverse, 2 * BLENDED_PX + 1, stride=1, padding=BLENDED_PX)[0, 0]
+    blended = max(1, round(2 * SEAM * min(depth_m.shape)))
+    nearest = max_pool2d(inverse, 2 * blended + 1, stride=1, padding=blended)[0, 0]
     # In front by more than depth noise.
     return holes & (SAME_DEPTH_RATIO * nearest * depth_m > 1)

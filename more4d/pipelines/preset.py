@@ -12,6 +12,8 @@ from typing import Any, Literal
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, load_config
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.geometry.film_size import DEFAULT as DEFAULT_SIZE
+from more4d.geometry.film_size import FilmSize
 from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
 from more4d.raster.registry import AUTO, rasteriser_names
 
@@ -146,7 +148,8 @@ class Preset:
         name: what to call it.
         frames: frames that are generated at once, 4n + 1.
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
-        output_scale: sides of the output in native sides, a whole number.
+        size: of films, depth and tracks, see `pipelines.film_size`.
+        supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
         multiple: what the sides of the native size must divide by.
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
@@ -168,7 +171,6 @@ class Preset:
     name: str
     frames: int
     pixels: int
-    output_scale: int
     tracks: Sampling
     views: Sampling
     components: ComponentFiles
@@ -184,16 +186,18 @@ class Preset:
     memory: Memory = "full"
     loras: LoraFiles = field(default_factory=LoraFiles)
     raster: str = AUTO
+    size: str = DEFAULT_SIZE
+    supersampling: int = 2
 
     def __post_init__(self) -> None:
         # The codec maps 4n + 1 frames to n + 1 latents.
         if self.frames < 1 + FRAME_STRIDE or (self.frames - 1) % FRAME_STRIDE:
             raise ConfigError(f"frames must be 4n + 1 and at least 5, got {self.frames}")
-        if self.output_scale < 1 or self.pixels < self.multiple**2:
-            raise ConfigError(
-                f"need output_scale >= 1 and at least {self.multiple**2} pixels, "
-                f"got {self.output_scale} and {self.pixels}"
-            )
+        if self.pixels < self.multiple**2:
+            raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
+        if self.supersampling not in (1, 2):
+            raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
+        FilmSize.parse(self.size)
         if self.raster not in rasteriser_names():
             known = ", ".join(rasteriser_names())
             raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")

@@ -1,8 +1,10 @@
 """What the pipeline makes: a moving 4-D scene and the views that were filmed of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,8 +16,8 @@ from more4d.files.scene_folder import (
     save_view_stage,
 )
 from more4d.geometry.camera import CameraPath, DepthMap
-from more4d.geometry.tracks import FilledPoints, PointTracks
-from more4d.raster.interface import Rendering
+from more4d.geometry.tracks import FilledPoints, Tracks
+from more4d.pipelines.views import Film, completed_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +27,23 @@ class View:
     Attributes:
         camera_path: the pose and intrinsics of every frame.
         rendering: the tracks as the camera sees them, with its holes (`rendering.hole_mask`).
-        frames: the completed video, [T, H, W, 3], RGB in [0, 1]; equal to the rendering outside its holes.
+        fill: what is shown in the holes, at the size of the networks, RGB in [0, 1].
         filled: what was generated in the holes, as points of the world; later views of the scene show them.
     """
 
     camera_path: CameraPath
-    rendering: Rendering
-    frames: Float[Tensor, "frames height width 3"]
+    rendering: Film
+    fill: Float[Tensor, "frames small_h small_w 3"]
     filled: FilledPoints
+
+    @property
+    def frames(self) -> Float[Tensor, "frames height width 3"]:
+        """The completed film, RGB in [0, 1]; equal to the rendering outside of its holes."""
+        return torch.stack(list(self.stream()))
+
+    def stream(self) -> Iterator[Float[Tensor, "height width 3"]]:
+        """`frames`, one by one: a whole film takes 12 bytes per pixel and frame."""
+        return completed_frames(self.rendering, self.fill)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +51,7 @@ class Scene:
     """A moving 4-D scene and the views that were filmed of it.
 
     Attributes:
-        image: at working size, RGB in [0, 1].
+        image: at the size of the films, RGB in [0, 1].
         depth: of the image, in metres, with the camera that took it.
         tracks: where every pixel of the image goes, in metres; at the precision in which they are stored.
         views: by the name of their camera path.
@@ -50,7 +61,7 @@ class Scene:
 
     image: Float[Tensor, "height width 3"]
     depth: DepthMap
-    tracks: PointTracks
+    tracks: Tracks
     views: dict[str, View]
     prompt: str
     metadata: dict[str, str] = field(default_factory=dict)
@@ -66,13 +77,10 @@ class Scene:
         save_depth_stage(folder, self.image, self.depth)
         save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})
         for name, view in self.views.items():
+            covered = (~holes for holes in view.rendering.hole_mask)
             save_render_stage(
-                folder / name,
-                view.rendering.colour,
-                view.rendering.hole_mask,
-                view.camera_path,
-                fps=self.tracks.fps,
+                folder / name, view.rendering.colour, covered, view.camera_path, fps=self.tracks.fps
             )
-            save_view_stage(folder / name, view.frames, view.filled, fps=self.tracks.fps)
+            save_view_stage(folder / name, view.stream(), view.filled, fps=self.tracks.fps)
         save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
         return folder

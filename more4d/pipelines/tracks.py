@@ -6,17 +6,16 @@ image, depth, prompt ──encoders──> conditions ──4D-STraG──> late
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from more4d.foundation.config import torch_generator
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import Camera, DepthMap, resize, working_size
 from more4d.geometry.poses import named_camera_path
-from more4d.geometry.tracks import PointTracks, denormalise_motion
+from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.sampling import (
@@ -32,9 +31,6 @@ from more4d.pipelines.sampling import (
 )
 from more4d.raster.render import surface_patches, visible_points
 
-# No point comes closer to the camera's plane than this fraction of the depth it started at: nearer,
-# perspective magnifies errors of depth more than twenty times.
-NEAREST = 0.05
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
 
@@ -61,23 +57,16 @@ class Guide:
         return torch.cat([depth, self.colours.permute(2, 0, 1) / COLOUR_SIGMA])
 
 
-def joint_bilateral_upsample(
-    values: Float[Tensor, "channels small_h small_w"], small: Guide, large: Guide
-) -> Float[Tensor, "channels height width"]:
-    """`values`, known where `small` is, at every pixel of `large`.
+def joint_bilateral_source(small: Guide, large: Guide) -> Int[Tensor, "height width"]:
+    """For every pixel of `large` the one of `small` (row * small_w + column) that is most like it.
 
-    A pixel takes the values of that one of the (2 RADIUS + 1)^2 small pixels around it that weighs most, by
-    closeness in the picture and likeness in depth and colour (the weights of Kopf et al. 2007). Both guides
-    show the same field of view.
-
-    Raises:
-        ValueError: `values` and `small` differ in size.
+    Of the (2 RADIUS + 1)^2 small pixels around it a pixel takes the one that weighs most, by closeness in the
+    picture and likeness in depth and colour (the weights of Kopf et al. 2007). Both guides show the same
+    field of view. `values.flatten(1)[:, source]` upsamples [channels, small_h, small_w].
     """
-    _check(values, small)
     (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
-    # output_scale 1: nothing to upsample.
     if (small_h, small_w) == (height, width):
-        return values
+        return torch.arange(height * width).view(height, width)
     y, x = _positions(height, small_h), _positions(width, small_w)
     # [4, h, w] and [4, H, W].
     near, far = small.features(), large.features()
@@ -93,7 +82,7 @@ def joint_bilateral_upsample(
         weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
         picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
         heaviest = torch.maximum(weight, heaviest)
-    return values.flatten(1)[:, picked.flatten()].view(-1, height, width)
+    return picked
 
 
 def weighted_vector_median(
@@ -141,36 +130,6 @@ def weighted_vector_median(
     median = values.clone()
     median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return median
-
-
-def resampling_matrix(frames: int, wanted: int) -> Float[Tensor, "wanted frames"]:
-    """The matrix that takes `frames` samples of a natural cubic spline to `wanted` samples of the same span.
-
-    Every row sums to one (what stands still stays still), and the first and last rows pick the first and
-    last frame exactly.
-    """
-    if frames < 1 or wanted < 1:
-        raise ValueError(f"frame counts must be positive, got {frames} and {wanted}")
-    if frames == 1:
-        return torch.ones(wanted, 1)
-    # Both run from 0 to 1: the same span of time, sampled at another number of frames.
-    times = np.arange(frames) / (frames - 1)
-    asked = np.arange(wanted) / max(wanted - 1, 1)
-    from scipy.interpolate import CubicSpline  # only where frames are resampled: it takes a third of a second
-
-    # Two samples carry no curvature: the natural spline through them is the straight line.
-    rows = CubicSpline(times, np.eye(frames), bc_type="natural")(asked)
-    return torch.from_numpy(np.asarray(rows, dtype=np.float32))
-
-
-def resample_frames(values: Float[Tensor, "frames *rest"], wanted: int) -> Float[Tensor, "wanted *rest"]:
-    """`values` over the same span of time with `wanted` frames, smoothly interpolated."""
-    frames = values.shape[0]
-    if frames == wanted:
-        return values
-    # A cubic spline is linear in its samples, so one matrix serves every pixel.
-    matrix = resampling_matrix(frames, wanted).to(values)
-    return (matrix @ values.reshape(frames, -1)).reshape(wanted, *values.shape[1:])
 
 
 def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[Tensor, "frames *rest"]:
@@ -232,15 +191,14 @@ def image_to_tracks(
     frames: int,
     fps: float,
     progress: Progress = no_progress,
-) -> PointTracks:
+) -> UpsampledTracks:
     """The path of every pixel of `image` as the prompt describes it.
 
-    The motion is generated at the preset's native size and number of frames, then brought to the size of
-    `image` along the edges of colour and depth, and to `frames` frames over the same span of time.
+    The motion is generated at the preset's size and number of frames. Every pixel of `image` takes that of
+    one place, along the edges of colour and depth, in `frames` frames over the same span of time.
 
     Args:
-        image: RGB in [0, 1]; its sides are the preset's `output_scale` times sides that are multiples of
-            the preset's `multiple`.
+        image: RGB in [0, 1], of any size; networks see all of it, at the preset's size.
         depth: of `image`, with the camera that took it.
         prompt: what happens.
         seed: of the noise; equal seeds give equal tracks.
@@ -249,21 +207,24 @@ def image_to_tracks(
 
     Raises:
         WeightsError: a network's file cannot be used.
-        ValueError: `image` and `depth` differ in size, or do not fit the preset.
+        ValueError: `image` and `depth` differ in size.
     """
-    # The generator works at native size, 1 / output_scale of the output: [h, w] and [H, W].
+    preset = components.preset
     large = Guide(colours=image, depth_m=depth.depth_m)
-    small = shrink(large, components.preset.output_scale)
+    size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
+    small = shrink(large, *size)
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
-    # All frames of a pixel are upsampled from the same source pixel: channels are (frame, axis).
-    motion = rearrange(motion, "xyz t h w -> (t xyz) h w")
-    motion = rearrange(joint_bilateral_upsample(motion, small, large), "(t xyz) h w -> t h w xyz", xyz=3)
+    motion = rearrange(motion, "xyz t h w -> t h w xyz")
     # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
-    positions = positions_from_motion(resample_frames(motion, frames), depth.points, depth.camera)
-    return PointTracks(
-        positions=positions,
+    small_start = depth.camera.unproject_depth(small.depth_m)
+    small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
+    return UpsampledTracks(
+        motion=motion,
+        source=joint_bilateral_source(small, large),
+        start_depth_m=depth.depth_m,
+        seen=seen_by_source_camera(small_positions, depth.camera),
+        frames=frames,
         colours=image,
-        visibility=seen_by_source_camera(positions, depth.camera),
         camera=depth.camera,
         fps=fps,
         caption=prompt,
@@ -356,28 +317,16 @@ def _encode_conditions(
         )
 
 
-def shrink(scene: Guide, factor: int) -> Guide:
-    """The scene with sides `factor` times smaller: colours averaged; depth picked, so that none is invented.
-
-    Raises:
-        ValueError: the sides are no multiples of the factor.
-    """
-    height, width = scene.depth_m.shape
-    if height % factor or width % factor:
-        raise ValueError(f"a picture of {height} x {width} cannot be shrunk {factor} times")
-    # Colours: the mean of a x a pixels. Depth: one pixel of them, near the middle.
-    colours = rearrange(scene.colours, "(h a) (w b) c -> h w (a b) c", a=factor, b=factor).mean(2)
-    return Guide(colours=colours, depth_m=scene.depth_m[factor // 2 :: factor, factor // 2 :: factor])
-
-
-def positions_from_motion(
-    motion: Float[Tensor, "frames height width 3"], start: Float[Tensor, "height width 3"], camera: Camera
-) -> Float[Tensor, "frames height width 3"]:
-    """Metres from normalised motion; z stays above `NEAREST` of its start: no point passes the camera."""
-    positions = denormalise_motion(motion, start, camera)
-    # A point behind the camera would be projected mirrored.
-    positions[..., 2] = torch.maximum(positions[..., 2], NEAREST * start[..., 2])
-    return positions
+def shrink(scene: Guide, height: int, width: int) -> Guide:
+    """The scene at another size: colours averaged over areas; depth picked, so that none is invented."""
+    rows = ((torch.arange(height) + 0.5) * (scene.depth_m.shape[0] / height)).long()
+    columns = ((torch.arange(width) + 0.5) * (scene.depth_m.shape[1] / width)).long()
+    if height <= scene.depth_m.shape[0] and width <= scene.depth_m.shape[1]:
+        planes = adaptive_avg_pool2d(rearrange(scene.colours, "h w c -> 1 c h w"), (height, width))
+        colours = rearrange(planes, "1 c h w -> h w c")
+    else:  # the photo is smaller than what networks see: its pixels are interpolated, not repeated
+        colours = resize(scene.colours, height, width)
+    return Guide(colours=colours, depth_m=scene.depth_m[rows[:, None], columns])
 
 
 def seen_by_source_camera(

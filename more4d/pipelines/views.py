@@ -1,25 +1,29 @@
 """Stages 3 and 4: what a camera sees of the tracks, and its holes filled (4D-ViSM of MoRe4D).
 
-tracks, camera path ──rasteriser──> rendering with holes ──4D-ViSM at native size──> completed video
+tracks, camera path ──rasteriser──> film with holes ──shrunk──> 4D-ViSM ──fills, enlarged──> completed film
+
+Everything that is known is drawn at the size of the film; networks see it at theirs, and what they make is
+shown only where the film has holes. A film is kept in 8 bits: 49 frames of 1280 x 960 take 240 MB.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, interpolate
 
+from more4d.files.image import to_uint8
 from more4d.files.tracks import quantise_filled_points
 from more4d.foundation.config import torch_generator
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.fill_memory import SEAM_PX, composite_fill, unproject_fill
+from more4d.pipelines.fill_memory import SEAM, composite_fill, unproject_fill
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
     EncodedPrompts,
@@ -33,29 +37,57 @@ from more4d.pipelines.sampling import (
 )
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
 from more4d.raster.registry import AUTO, needs_gpu
-from more4d.raster.render import render_tracks
+from more4d.raster.render import render_frames
 
 # Of every Wan VAE.
 LATENT_CHANNELS = 16
+WHITE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """What a camera sees of the tracks.
+
+    Attributes:
+        colour: RGB of the surface, not multiplied by coverage; 0 where there is none.
+        coverage: share of the pixel that is covered, 255 where all of it is.
+        small: the same at the size of the networks, with binary coverage and with depth.
+    """
+
+    colour: UInt8[Tensor, "frames height width 3"]
+    coverage: UInt8[Tensor, "frames height width"]
+    small: Rendering
+
+    @property
+    def hole_mask(self) -> Bool[Tensor, "frames height width"]:
+        """Pixels that are less than half covered."""
+        return self.coverage < COVERAGE_THRESHOLD * WHITE
+
+    def frame(self, index: int) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+        """Colour and coverage of a frame, in [0, 1]."""
+        return self.colour[index].float() / WHITE, self.coverage[index].float() / WHITE
 
 
 def render(
-    tracks: PointTracks,
+    tracks: Tracks,
     camera_path: CameraPath,
     *,
-    height: int | None = None,
-    width: int | None = None,
+    size: tuple[int, int] | None = None,
+    small_size: tuple[int, int],
     raster: str = AUTO,
+    supersampling: int = 2,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Rendering:
-    """Film tracks along a camera path: colour, depth in metres and coverage of every pixel and frame.
+) -> Film:
+    """Film tracks along a camera path.
 
     Args:
         tracks: with as many frames as the path, or one (a still scene).
         camera_path: of `camera_path`, or your own.
-        height, width: of the video; by default those of the tracks.
+        size: (height, width) of the film; by default that of the tracks.
+        small_size: (height, width) of `Film.small`.
         raster: name of the rasteriser, see `raster.registry`.
+        supersampling: see `raster.render.render_frames`.
         device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
         progress: called with (frames done, frames in all).
 
@@ -65,32 +97,64 @@ def render(
         MissingPackageError: its package is not installed.
     """
     there = tracks.to(device) if device is not None and needs_gpu(raster) else tracks
-    rendering = render_tracks(
-        there,
-        camera_path,
-        height=height or tracks.height,
-        width=width or tracks.width,
-        backend=raster,
-        progress=progress,
+    height, width = size or (tracks.height, tracks.width)
+    frames = camera_path.frames
+    colour = torch.empty(frames, height, width, 3, dtype=torch.uint8)
+    coverage = torch.empty(frames, height, width, dtype=torch.uint8)
+    small, done = [], 0
+    # Gaussians are antialiased by themselves.
+    settings = {"backend": raster, "supersampling": 1 if needs_gpu(raster) else supersampling}
+    for chunk in render_frames(there, camera_path, height=height, width=width, **settings):
+        stop = done + len(chunk.coverage)
+        colour[done:stop], coverage[done:stop] = to_uint8(chunk.colour), to_uint8(chunk.coverage)
+        small.append(shrink_rendering(chunk, *small_size).to("cpu"))
+        done = stop
+        if progress is not None:
+            progress(done, frames)
+    return Film(colour=colour, coverage=coverage, small=Rendering.concat(small))
+
+
+def shrink_rendering(rendering: Rendering, height: int, width: int) -> Rendering:
+    """A rendering at another size, with binary coverage: a cell is known if half of it is, with the mean
+    colour of what is known, and as near as the nearest pixel of it that is known.
+    """
+    covered = torch.where(rendering.hole_mask, 0.0, rendering.coverage)[:, None]
+    size = (height, width)
+    total = adaptive_avg_pool2d(covered, size)
+    colour = adaptive_avg_pool2d(rearrange(rendering.colour, "t h w c -> t c h w") * covered, size)
+    # 1 / z is 0 where there is nothing: the largest one of a cell is that of its nearest surface.
+    inverse = adaptive_max_pool2d((covered > 0) / rendering.depth_m[:, None], size)[:, 0]
+    known = total[:, 0] >= COVERAGE_THRESHOLD
+    colour = rearrange(colour / total.clamp(min=1e-6), "t c h w -> t h w c")
+    return Rendering(
+        colour=colour * known[..., None],
+        depth_m=torch.where(known, 1 / inverse, torch.inf),
+        coverage=known.float(),
     )
-    return rendering if there is tracks else rendering.to(tracks.positions.device)
 
 
-def complete_consistent_view(
+def complete_film(
     components: Components,
-    rendering: Rendering,
+    film: Film,
     camera_path: CameraPath,
     image: Float[Tensor, "height width 3"],
     prompt: str,
     *,
-    earlier: Sequence[FilledPoints],
+    earlier: Sequence[FilledPoints] = (),
     seed: int,
     progress: Progress = no_progress,
-) -> tuple[Float[Tensor, "frames height width 3"], FilledPoints]:
-    """`complete_view` of a rendering in whose holes the fill of earlier views is shown first.
+) -> tuple[Float[Tensor, "frames small_h small_w 3"], FilledPoints]:
+    """What fills the holes of a film, at the size of the networks; `completed_frames` shows it.
+
+    Without a hole nothing is generated. A film longer than the preset's own number of frames is made in
+    windows that overlap by a frame: the last finished frame of a window is known to the next.
 
     Args:
-        earlier: what the views before this one of the same scene were completed with.
+        image: the photo that the tracks started from.
+        prompt: what happens.
+        earlier: what the views before this one of the same scene were completed with: it is shown first, and
+            only the rest is generated.
+        seed: of the noise.
 
     Returns:
         The frames, and what was generated in them as points of the world, as it is stored.
@@ -98,77 +162,23 @@ def complete_consistent_view(
     Raises:
         WeightsError: a network's file cannot be used.
     """
-    # Shown first, generated second: what is known from earlier views is no hole any more.
-    if earlier:
-        rendering = composite_fill(rendering, camera_path, FilledPoints.concat(list(earlier)))
-    frames = complete_view(components, rendering, image, prompt, seed=seed, progress=progress)
-    return frames, quantise_filled_points(unproject_fill(frames, rendering, camera_path))
-
-
-def complete_view(
-    components: Components,
-    rendering: Rendering,
-    photo: Float[Tensor, "height width 3"],
-    prompt: str,
-    *,
-    seed: int,
-    progress: Progress = no_progress,
-) -> Float[Tensor, "frames height width 3"]:
-    """The video along a camera path: the rendering where it knows something, generated pictures in its holes.
-
-    Without a hole nothing is generated. A video longer than the preset's native one is made in windows that
-    overlap by a frame: the last finished frame of a window is known to the next.
-
-    Args:
-        rendering: what the camera sees; its sides are as those of `image_to_tracks`.
-        photo: the picture the tracks started from, of the same size.
-        prompt: what happens.
-        seed: of the noise.
-
-    Raises:
-        WeightsError: a network's file cannot be used.
-        ValueError: the sizes do not fit the preset.
-    """
+    small = film.small
     # E.g. the first frame of any path, which is the image itself.
-    if not bool(rendering.hole_mask.any()):
+    if not bool(film.hole_mask.any()) and not bool(small.hole_mask.any()):
         progress("views", 1, 1)
-        return rendering.colour.clone()
-    # 4D-ViSM works at native size, [T, H / s, W / s]; only holes are upsampled from it.
-    small = shrink_rendering(rendering, components.preset.output_scale)
-    generated = fill_holes(components, small, photo, prompt, seed=seed, progress=progress)
-    finished = [
-        composite(colour, covered, picture)
-        for colour, covered, picture in zip(rendering.colour, ~rendering.hole_mask, generated, strict=True)
-    ]
-    return torch.stack(finished)
+        return small.colour.clone(), FilledPoints.empty()
+    if earlier:
+        small = composite_fill(small, camera_path, FilledPoints.concat(list(earlier)))
+    frames = fill_holes(components, small, image, prompt, seed=seed, progress=progress)
+    return frames, quantise_filled_points(unproject_fill(frames, small, camera_path))
 
 
-def shrink_rendering(rendering: Rendering, factor: int) -> Rendering:
-    """The rendering with sides `factor` times smaller and binary coverage: a cell is known if half of it is,
-    and as near as the nearest pixel of it that is known.
-
-    Raises:
-        ValueError: the sides are no multiples of the factor.
-    """
-    height, width = rendering.coverage.shape[1:]
-    if height % factor or width % factor:
-        raise ValueError(f"a rendering of {height} x {width} cannot be shrunk {factor} times")
-    # A cell is s x s pixels of the output: one pixel at native size.
-    cells = "t (h a) (w b) ... -> t h w (a b) ..."
-    covered = (~rendering.hole_mask).float()
-    # Known pixels per cell, 0 to s^2.
-    total = rearrange(covered, cells, a=factor, b=factor).sum(-1)
-    # Sum of the known colours; divided by their number below.
-    colour = rearrange(rendering.colour * covered[..., None], cells, a=factor, b=factor).sum(-2)
-    depth_m = rearrange(
-        rendering.depth_m.masked_fill(rendering.hole_mask, torch.inf), cells, a=factor, b=factor
-    )
-    coverage = (total >= COVERAGE_THRESHOLD * factor**2).float()
-    return Rendering(
-        colour=colour / total.clamp(min=1)[..., None] * coverage[..., None],
-        depth_m=depth_m.amin(-1).masked_fill(coverage == 0, torch.inf),
-        coverage=coverage,
-    )
+def completed_frames(
+    film: Film, fill: Float[Tensor, "frames small_h small_w 3"]
+) -> Iterator[Float[Tensor, "height width 3"]]:
+    """The finished film, frame by frame, RGB in [0, 1]."""
+    for index, picture in enumerate(fill):
+        yield composite(*film.frame(index), picture)
 
 
 def windows(frames: int, native: int) -> list[range]:
@@ -289,31 +299,38 @@ def _encode_conditions(
 
 def composite(
     colour: Float[Tensor, "height width 3"],
-    known: Bool[Tensor, "height width"],
+    coverage: Float[Tensor, "height width"],
     generated: Float[Tensor, "small_h small_w 3"],
 ) -> Float[Tensor, "height width 3"]:
-    """One finished frame: `colour` where it is known, the generated picture in the holes.
+    """One finished frame: coverage * colour + (1 - coverage) * the generated picture.
 
-    Known pixels stay as they are. The difference of the two at a hole's border is carried into the hole and
-    fades over some `SEAM_PX` pixels, so that no seam shows.
+    What is covered stays as it is. The difference of the two at a hole's border is carried into the hole and
+    fades over some `SEAM` of the picture, so that no seam shows.
     """
-    size = tuple(known.shape)
+    if bool((coverage == 1).all()):
+        return colour
+    size = tuple(coverage.shape)
     picture = interpolate(
         rearrange(generated, "h w c -> 1 c h w"), size=size, mode="bilinear", align_corners=False
-    )
-    mask = known.to(colour.dtype)[None, None]
+    )[0].movedim(0, -1)
+    known = coverage >= COVERAGE_THRESHOLD
     # What the generated picture would have to be corrected by, known outside of holes only.
-    difference = (rearrange(colour, "h w c -> 1 c h w") - picture) * mask
+    difference = (colour - picture) * known[..., None]
     # Normalised convolution: the mean of the known differences around, fading where few are known.
-    near = _blur(mask)
-    carried = _blur(difference) / near.clamp(min=1e-6) * (2 * near).clamp(max=1)
-    filled = rearrange((picture + carried).clamp(0, 1)[0], "c h w -> h w c")
-    return torch.where(known[..., None], colour, filled)
+    radius = max(1, round(SEAM * min(size)))
+    near = _blur(known.float(), radius)[..., None]
+    carried = _blur(difference, radius) / near.clamp(min=1e-6) * (2 * near).clamp(max=1)
+    filled = (picture + carried).clamp(0, 1)
+    # A partly covered pixel at the border of a hole mixes both: the border is antialiased.
+    return torch.lerp(filled, colour, coverage[..., None])
 
 
-def _blur(values: Float[Tensor, "1 channels height width"]) -> Float[Tensor, "1 channels height width"]:
-    """Mean over a square, twice."""
+def _blur(values: Float[Tensor, "height width *channels"], radius: int) -> Tensor:
+    """Mean over a square, twice; beyond the border its pixels are mirrored."""
+    import cv2  # a running sum: the cost does not grow with the radius
+
+    array = values.contiguous().numpy()
     # A box blurred by a box is a triangle: no visible edge where the seam ends.
     for _ in range(2):
-        values = avg_pool2d(values, 2 * SEAM_PX + 1, stride=1, padding=SEAM_PX, count_include_pad=False)
-    return values
+        array = cv2.blur(array, (2 * radius + 1, 2 * radius + 1))
+    return torch.from_numpy(array)

@@ -109,6 +109,7 @@ class Points:
     colours: Float[Tensor, "points 3"]
     footprint_m: Float[Tensor, " points"]
     patches_m: Float[Tensor, "poses points 2 3"] | None
+    margin: float = MARGIN
 
     def at(self, frame: int) -> tuple[Tensor, Tensor | None]:
         """Positions and patches of one frame; a static scene has one pose for all."""
@@ -137,6 +138,7 @@ class Rasteriser(ABC):
         width: int,
         *,
         patches_m: Float[Tensor, "poses points 2 3"] | None = None,
+        margin: float = MARGIN,
         out: Rendering | None = None,
     ) -> Rendering:
         """Draw every frame of the path.
@@ -151,6 +153,7 @@ class Rasteriser(ABC):
             width: columns of the image.
             patches_m: the two edges of each point's surface patch, in the world, in metres; with them a
                 slanted patch is drawn as it lies instead of facing the camera (see `surface_patches`).
+            margin: factor by which boxes are enlarged by their margins.
             out: an earlier rendering of this size, float32 on this device, to overwrite and return instead of
                 allocating memory.
 
@@ -181,6 +184,7 @@ class Rasteriser(ABC):
             colours=self._to_device(colours),
             footprint_m=self._to_device(footprint_m),
             patches_m=None if patches_m is None else self._to_device(patches_m),
+            margin=margin,
         )
         return self._render(points, camera_path, (height, width), out)
 

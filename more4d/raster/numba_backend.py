@@ -7,22 +7,18 @@ smallest key, the depth's bits above the point's index. Last, every pixel fetche
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
 
-import inspect
-import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from more4d.foundation.compiled import compiled
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
 from more4d.raster.interface import (
-    MARGIN,
     MARGIN_DEPTH_BIAS,
     NEAR_M,
     Points,
@@ -31,8 +27,6 @@ from more4d.raster.interface import (
     max_half_size,
     pack_cameras,
 )
-
-log = logging.getLogger(__name__)
 
 # Points per block: their 21 planes of 4-byte values (43 kB) stay in the cache of a core.
 BLOCK = 512
@@ -44,26 +38,11 @@ INDEX = 0xFFFFFFFF
 
 # Constants as float32: a Python float would make the arithmetic float64 and change results.
 NEAR = np.float32(NEAR_M)
-BOX_SCALE = np.float32(MARGIN)
 DEPTH_BIAS = np.float32(MARGIN_DEPTH_BIAS)
 HALF = np.float32(0.5)
 ONE = np.float32(1)
 ZERO = np.float32(0)
 FAR = np.float32(np.inf)
-
-
-def _compiled(function: Callable) -> Callable:
-    """Machine code that runs without the interpreter's lock, cached on disk where that can be written.
-
-    No fast-math: the order of float32 operations is part of the specification.
-    """
-    function = inspect.unwrap(function)  # shape checks wrap every function during tests
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError as error:  # numba finds no folder that it may write to
-        log.info("compiled rasteriser is not kept for the next start: %s", error)
-        return numba.njit(**options)(function)
 
 
 class NumbaRasteriser(Rasteriser):
@@ -89,7 +68,7 @@ class NumbaRasteriser(Rasteriser):
         cameras = pack_cameras(camera_path, height, width).numpy()
         footprint = points.footprint_m.numpy()
         single_pixels = points.patches_m is None and not footprint.any()
-        limit = np.float32(max_half_size(height, width))
+        limit, margin = np.float32(max_half_size(height, width)), np.float32(points.margin)
         # One row more than points: pixels without a point look up the last row, which is black.
         colour_table = np.zeros((len(footprint) + 1, 4), np.float32)  # the last row is the colour of nothing
         colour_table[:-1, :3] = points.colours.numpy()
@@ -105,7 +84,7 @@ class NumbaRasteriser(Rasteriser):
                     _depths_from_keys(keys, depth_m[frame])
                 else:
                     patches = NO_PATCHES if patches_m is None else patches_m.flatten(1).numpy()
-                    _draw_boxes(scene, footprint, patches, camera, height, width, limit, keys)
+                    _draw_boxes(scene, footprint, patches, camera, height, width, limit, margin, keys)
                     _depths_from_points(scene, camera, keys, depth_m[frame])
                 _shade(keys, colour_table, depth_m[frame], colour[frame], coverage[frame])
 
@@ -120,7 +99,7 @@ class NumbaRasteriser(Rasteriser):
         return rendering
 
 
-@_compiled
+@compiled
 def _rotate(x, y, z, camera, row):
     return (camera[3 * row] * x + camera[3 * row + 1] * y) + camera[3 * row + 2] * z
 
@@ -179,7 +158,7 @@ def _fetch_four(_, colour_table, one, two, three, four, colour, pixel):
     return types.void(colour_table, index, index, index, index, colour, index), generate
 
 
-@_compiled
+@compiled
 def _split(points, start, count, planes):
     """Coordinates of a block of points side by side to one plane per coordinate."""
     whole = count - count % LANES
@@ -190,14 +169,14 @@ def _split(points, start, count, planes):
             planes[k, n] = points[start + n, k]
 
 
-@_compiled
+@compiled
 def _split_patches(rows, planes):
     for n in range(rows.shape[0]):
         for k in range(6):
             planes[k, n] = rows[n, k]
 
 
-@_compiled
+@compiled
 def _slopes(count, camera, planes):
     """World coordinates in planes 0 to 2 become x / z, y / z, z and, in plane 3, 1 / z."""
     for n in range(count):
@@ -210,7 +189,7 @@ def _slopes(count, camera, planes):
         planes[3, n] = inverse
 
 
-@_compiled
+@compiled
 def _cells(count, camera, height, width, planes, cells):
     """The pixel each point of a block falls in, -1 if none."""
     right, bottom, columns = np.float32(width), np.float32(height), np.int32(width)
@@ -229,7 +208,7 @@ def _cells(count, camera, height, width, planes, cells):
         cells[n] = cell if inside else np.int32(-1)
 
 
-@_compiled
+@compiled
 def _draw_pixels(points, camera, height, width, keys):
     """Every point in the one pixel it falls in: the smallest key per pixel."""
     # Every pixel starts infinitely far, with an index one past the last point.
@@ -248,7 +227,7 @@ def _draw_pixels(points, camera, height, width, keys):
                 keys[cell] = min(keys[cell], (np.int64(depth_bits[n]) << 32) | (start + n))
 
 
-@_compiled
+@compiled
 def _facing_half_sizes(count, footprint, camera, planes, half_sizes):
     """Half sizes of the boxes of patches that face the camera, in pixels."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
@@ -257,7 +236,7 @@ def _facing_half_sizes(count, footprint, camera, planes, half_sizes):
         half_sizes[1, n] = footprint[n] * planes[3, n] * half_fy
 
 
-@_compiled
+@compiled
 def _patch_half_sizes(count, edges, camera, planes, half_sizes):
     """Half sizes in pixels of the boxes around patches with these two edges."""
     half_fx, half_fy = HALF * camera[12], HALF * camera[13]
@@ -274,7 +253,7 @@ def _patch_half_sizes(count, edges, camera, planes, half_sizes):
         half_sizes[1, n] = span_y * inverse * half_fy
 
 
-@_compiled
+@compiled
 def _pixels(centre, half, length):
     """First pixel and one past the last, clipped; the caller makes sure that they are near the image."""
     first = np.floor(centre + (HALF - max(half, HALF)))
@@ -282,10 +261,10 @@ def _pixels(centre, half, length):
     return np.int32(max(first, ZERO)), np.int32(min(stop, length))
 
 
-@_compiled
-def _boxes(count, camera, height, width, limit, planes, half_sizes, boxes):
+@compiled
+def _boxes(count, camera, height, width, limit, margin, planes, half_sizes, boxes):
     """Left, right, top and bottom of every core (rows 0 to 3) and margin (4 to 7); empty if not drawn."""
-    right, bottom, reach = np.float32(width), np.float32(height), limit * BOX_SCALE + ONE
+    right, bottom, reach = np.float32(width), np.float32(height), limit * margin + ONE
     for n in range(count):
         x = planes[0, n] * camera[12] + camera[14]
         y = planes[1, n] * camera[13] + camera[15]
@@ -297,13 +276,13 @@ def _boxes(count, camera, height, width, limit, planes, half_sizes, boxes):
         half_y = min(half_y, limit) if drawn else ZERO
         boxes[0, n], boxes[1, n] = _pixels(x, half_x, right)
         boxes[2, n], boxes[3, n] = _pixels(y, half_y, bottom)
-        boxes[4, n], boxes[5, n] = _pixels(x, half_x * BOX_SCALE, right)
-        boxes[6, n], stop = _pixels(y, half_y * BOX_SCALE, bottom)
+        boxes[4, n], boxes[5, n] = _pixels(x, half_x * margin, right)
+        boxes[6, n], stop = _pixels(y, half_y * margin, bottom)
         boxes[7, n] = stop if drawn else np.int32(0)
 
 
-@_compiled
-def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
+@compiled
+def _draw_boxes(points, footprint, patches, camera, height, width, limit, margin, keys):
     """Every point in its core and margin: the smallest key per pixel."""
     keys[:] = NO_DEPTH | points.shape[0]
     # planes: X / Z, Y / Z, Z, 1 / Z, and the depth at which margins compete
@@ -323,7 +302,7 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
         else:
             _split_patches(patches[start : start + count], edges)
             _patch_half_sizes(count, edges, camera, planes, half_sizes)
-        _boxes(count, camera, height, width, limit, planes, half_sizes, boxes)
+        _boxes(count, camera, height, width, limit, margin, planes, half_sizes, boxes)
         for n in range(count):
             # Positive float32 bits sort like the number, so the smaller key is nearer, then lower in index.
             core_key = (np.int64(depth_bits[n]) << 32) | (start + n)
@@ -336,7 +315,7 @@ def _draw_boxes(points, footprint, patches, camera, height, width, limit, keys):
                     keys[pixel] = min(keys[pixel], core_key if core else margin_key)
 
 
-@_compiled
+@compiled
 def _depths_from_keys(keys, depth_m):
     # the upper half of a key is the depth itself, bit for bit
     bits = depth_m.view(np.int32)
@@ -344,7 +323,7 @@ def _depths_from_keys(keys, depth_m):
         bits[pixel] = np.int32(keys[pixel] >> 32)
 
 
-@_compiled
+@compiled
 def _depths_from_points(points, camera, keys, depth_m):
     """The winners' own depths: a key may hold that of a margin."""
     for pixel in range(keys.shape[0]):
@@ -355,7 +334,7 @@ def _depths_from_points(points, camera, keys, depth_m):
             depth_m[pixel] = FAR
 
 
-@_compiled
+@compiled
 def _shade(keys, colour_table, depth_m, colour, coverage):
     """Colour and coverage of every pixel; the colour of nothing is the last row of `colour_table`."""
     pixels = keys.shape[0]

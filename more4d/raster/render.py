@@ -1,14 +1,15 @@
 """Point tracks seen from a camera path: their surface patches, their rendering, their visibility."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
+from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from more4d.geometry.camera import Camera, CameraPath
-from more4d.geometry.tracks import PointTracks
-from more4d.raster.interface import NEAR_M, Rendering, camera_depth, pack_cameras
+from more4d.geometry.tracks import Tracks
+from more4d.raster.interface import MARGIN, NEAR_M, Rendering, camera_depth, pack_cameras
 from more4d.raster.registry import AUTO, open_rasteriser
 
 # Longest edge of a patch, in the photo's pixels at its depth: a surface seen at less than 5 degrees tears.
@@ -19,6 +20,11 @@ MAX_DEPTH_STEP = 0.2
 MAX_STRETCH = 3.0
 # Patches take 6 floats per point and frame: chunks bound the memory of long clips.
 FRAMES_PER_CHUNK = 8
+POINTS_PER_CHUNK = 1_600_000
+# A box of one pixel has 2 x 2 subpixels. Its margin must not reach half a subpixel farther, where the next
+# pixel begins: at depth edges it would cover what the photo shows there. A patch is up to 1 + MAX_DEPTH_STEP
+# larger than its pixel: 1.2 x 1.24 < 1.5.
+SUPERSAMPLED_MARGIN = 1.24
 
 
 def surface_patches(
@@ -119,15 +125,40 @@ def visible_points(  # noqa: PLR0917 - as Rasteriser.render
 
 
 def render_tracks(
-    tracks: PointTracks,
+    tracks: Tracks,
     camera_path: CameraPath,
     *,
     height: int,
     width: int,
     backend: str = AUTO,
-    progress: Callable[[int, int], None] | None = None,
+    supersampling: int = 1,
 ) -> Rendering:
-    """Render moving tracks along a camera path.
+    """All frames of `render_frames`.
+
+    Raises:
+        ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
+    """
+    rendering = Rendering.empty(camera_path.frames, height, width, tracks.colours.device)
+    start = 0
+    for chunk in render_frames(
+        tracks, camera_path, height=height, width=width, backend=backend, supersampling=supersampling
+    ):
+        there = rendering.slice_frames(start, start + len(chunk.coverage))
+        Rendering.concat([chunk], out=there)
+        start += len(chunk.coverage)
+    return rendering
+
+
+def render_frames(
+    tracks: Tracks,
+    camera_path: CameraPath,
+    *,
+    height: int,
+    width: int,
+    backend: str = AUTO,
+    supersampling: int = 1,
+) -> Iterator[Rendering]:
+    """Render moving tracks along a camera path, a few frames at a time.
 
     Every point is drawn as the patch of surface that its source pixel covers (`surface_patches`), so that
     a surface seen from closer or more squarely has no cracks, and the view of the photo's own camera at
@@ -139,7 +170,8 @@ def render_tracks(
         height: rows of the image.
         width: columns of the image.
         backend: a name of `registry.rasteriser_names`.
-        progress: called with (frames done, frames in all).
+        supersampling: 1, or 2: points are drawn into an image twice as large and averaged
+            (`average_cells`), which antialiases edges and places points between pixels.
 
     Raises:
         ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
@@ -149,15 +181,18 @@ def render_tracks(
             f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
             f"{camera_path.frames}; sample the path at as many frames"
         )
-    rasteriser = open_rasteriser(backend, tracks.positions.device)
+    rasteriser = open_rasteriser(backend, tracks.colours.device)
     # z / f of the photo: does not change as points move
     footprint_m = tracks.footprint_m.flatten()
-    rendering = Rendering.empty(camera_path.frames, height, width, tracks.positions.device)
-    # chunks of frames, written into one rendering
-    for start in range(0, camera_path.frames, FRAMES_PER_CHUNK):
-        stop = min(start + FRAMES_PER_CHUNK, camera_path.frames)
-        poses = slice(0, 1) if tracks.frames == 1 else slice(start, stop)
-        positions = tracks.positions[poses]
+    # The buffers of a chunk and of its patches take 100 bytes per point and frame.
+    chunk = max(1, min(FRAMES_PER_CHUNK, POINTS_PER_CHUNK // (tracks.height * tracks.width)))
+    buffer = None
+    for start in range(0, camera_path.frames, chunk):
+        stop = min(start + chunk, camera_path.frames)
+        positions = tracks.positions_in(slice(0, 1) if tracks.frames == 1 else slice(start, stop))
+        size = (stop - start, height * supersampling, width * supersampling)
+        if buffer is None or supersampling == 1 or buffer.coverage.shape[0] != size[0]:
+            buffer = Rendering.empty(*size, tracks.colours.device)
         rasteriser.render(
             positions.flatten(1, 2),  # [poses, height * width, 3]
             tracks.colours.flatten(0, 1),
@@ -167,11 +202,31 @@ def render_tracks(
                 world_to_camera=camera_path.world_to_camera[start:stop],
                 intrinsics=camera_path.intrinsics[start:stop],
             ),
-            height,
-            width,
+            *size[1:],
             patches_m=surface_patches(positions, tracks.depth_m, tracks.camera).flatten(1, 2),
-            out=rendering.slice_frames(start, stop),
+            margin=MARGIN if supersampling == 1 else SUPERSAMPLED_MARGIN,
+            out=buffer,
         )
-        if progress is not None:
-            progress(stop, camera_path.frames)
-    return rendering
+        yield buffer if supersampling == 1 else average_cells(buffer, supersampling)
+
+
+def average_cells(rendering: Rendering, side: int) -> Rendering:
+    """A rendering `side` times smaller: a pixel has the mean colour of the covered pixels of its cell, the
+    depth of the nearest of them, and the share of them as its coverage.
+
+    Raises:
+        ValueError: the sides are no multiples of `side`.
+    """
+    height, width = rendering.coverage.shape[1:]
+    if height % side or width % side:
+        raise ValueError(f"a rendering of {height} x {width} has no cells of {side} x {side}")
+    cells = {"a": side, "b": side}
+    coverage = reduce(rendering.coverage, "t (h a) (w b) -> t h w", "mean", **cells)
+    weighted = rendering.colour * rendering.coverage[..., None]
+    colour = reduce(weighted, "t (h a) (w b) c -> t h w c", "mean", **cells)
+    # Exact where all of a cell is covered alike: dividing by 1 changes nothing.
+    return Rendering(
+        colour=colour / torch.where(coverage > 0, coverage, 1.0)[..., None],
+        depth_m=reduce(rendering.depth_m, "t (h a) (w b) -> t h w", "min", **cells),
+        coverage=coverage,
+    )

@@ -51,6 +51,8 @@ def make_fragments(
     patches_m: Float[Tensor, "points 2 3"] | None,
     camera: Float[Tensor, "16"],
     size: tuple[int, int],
+    *,
+    margin: float = MARGIN,
 ) -> Fragments:
     """All fragments of one frame; `camera` is a row of `pack_cameras` on the points' device."""
     height, width = size
@@ -76,8 +78,8 @@ def make_fragments(
     ranges = [
         _pixels(x, half_x, width),
         _pixels(y, half_y, height),
-        _pixels(x, half_x * MARGIN, width),
-        _pixels(y, half_y * MARGIN, height),
+        _pixels(x, half_x * margin, width),
+        _pixels(y, half_y * margin, height),
     ]
     return _expand_boxes(z, footprint_m, ranges, width)
 
@@ -137,15 +139,15 @@ class ZBuffer(Rasteriser):
         for frame, camera in enumerate(pack_cameras(camera_path, *size).to(self.device)):
             # shapes: points x 3, and points x 2 x 3 or None
             positions, patches_m = points.at(frame)
-            pixel, winner = _resolve_depth(positions, points.footprint_m, patches_m, camera, size)
+            fragments = make_fragments(
+                positions, points.footprint_m, patches_m, camera, size, margin=points.margin
+            )
+            pixel, winner = _resolve_depth(fragments)
             frames.append(shade(positions, points.colours, camera, size, (pixel, winner)))
         return Rendering.concat(frames, out)
 
 
-def _resolve_depth(
-    positions: Tensor, footprint_m: Tensor, patches_m: Tensor | None, camera: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    fragments = make_fragments(positions, footprint_m, patches_m, camera, size)
+def _resolve_depth(fragments: Fragments) -> tuple[Tensor, Tensor]:
     # Fragments come in the order of their points and the sorts are stable: the lowest index leads its equals.
     by_depth = torch.argsort(fragments.depth_m, stable=True)
     order = by_depth[torch.argsort(fragments.pixel[by_depth], stable=True)]
@@ -185,7 +187,9 @@ class ScatterRasteriser(Rasteriser):
         frames = []
         for frame, camera in enumerate(pack_cameras(camera_path, *size).to(self.device)):
             positions, patches_m = points.at(frame)
-            fragments = make_fragments(positions, points.footprint_m, patches_m, camera, size)
+            fragments = make_fragments(
+                positions, points.footprint_m, patches_m, camera, size, margin=points.margin
+            )
             keys = (fragments.depth_m.view(torch.int32).long() << INDEX_BITS) | fragments.point
             nearest = torch.full((size[0] * size[1],), EMPTY_KEY, device=self.device)
             # [fragments] -> [height * width]: the smallest key of each pixel

@@ -35,10 +35,10 @@ from more4d.files.scene_folder import (
 from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
-from more4d.geometry.tracks import PointTracks, depth_of_tracks
+from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.depth import depth_map_from_file, read_photo
+from more4d.pipelines.depth import Photo, depth_map_from_file, read_photo
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
@@ -103,7 +103,7 @@ class _Item:
     record: RunRecord = field(init=False)
     stages_run: int = 0
     made_image: Float[Tensor, "height width 3"] | None = None
-    made_tracks: PointTracks | None = None
+    made_tracks: Tracks | None = None
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.folder, _about(self.pipe, self.job))
@@ -114,7 +114,7 @@ class _Item:
         if self.made_image is None:
             job = self.job
             self.made_image = (
-                self.pipe.prepare_image(read_photo(job.image, depth=job.depth, intrinsics=job.intrinsics))
+                self.pipe.prepare_image(_photo(self))
                 if job.tracks is None
                 else load_user_tracks(job.tracks).colours
             )
@@ -128,7 +128,7 @@ class _Item:
         return depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
 
     @property
-    def tracks(self) -> PointTracks:
+    def tracks(self) -> Tracks:
         """As stored by the tracks stage, at its precision."""
         if self.made_tracks is None:
             self.made_tracks = load_tracks(self.folder / TRACKS)
@@ -191,14 +191,14 @@ def _make_depth(item: _Item) -> str:
     inputs = {
         **{name: _content(getattr(job, name)) for name in ("image", "depth", "tracks")},
         "intrinsics": job.intrinsics,
-        "size": [pipe.preset.pixels, pipe.preset.multiple, pipe.preset.output_scale],
+        "size": [pipe.preset.pixels, pipe.preset.multiple, pipe.preset.size],
         "weights": pipe.components.fingerprint("depth") if needs_network else None,
         "sharpen": pipe.preset.sharpen_depth,
     }
     fingerprint, needed = item.begin("depth", inputs, DEPTH_FILES)
     if needed:
         if job.tracks is None:
-            photo = read_photo(job.image, depth=job.depth, intrinsics=job.intrinsics)
+            photo = _photo(item)
             item.made_image = pipe.prepare_image(photo)
             depth = pipe.estimate_depth(photo)
         else:
@@ -251,15 +251,17 @@ def _film_camera(
     outputs = [f"{name}/{file}" for file in RENDER_FILES]
     # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
-    render_id, needed = item.begin(stage, [tracks_id, camera.content(), *raster], outputs)
+    size = [preset.size, preset.supersampling]
+    render_id, needed = item.begin(stage, [tracks_id, camera.content(), *size, *raster], outputs)
     if needed:
         path = _camera_path(item, camera)
         rendering = pipe.render(item.tracks, path, callback=_StageProgress(item.progress, stage))
-        save_render_stage(folder, rendering.colour, rendering.hole_mask, path, fps=item.tracks.fps)
+        covered = (~holes for holes in rendering.hole_mask)
+        save_render_stage(folder, rendering.colour, covered, path, fps=item.tracks.fps)
         item.finish(stage)
 
     stage = f"view {name}"
-    settings = [preset.frames, preset.output_scale, asdict(preset.views), list(earlier.values())]
+    settings = [preset.frames, asdict(preset.views), list(earlier.values())]
     weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
     inputs = [render_id, job.prompt, job.seed, weights, settings]
     view_id, needed = item.begin(stage, inputs, [f"{name}/{file}" for file in VIEW_FILES])
@@ -275,7 +277,7 @@ def _film_camera(
             seed=job.seed,
             callback=report,
         )
-        save_view_stage(folder, view.frames, view.filled, fps=item.tracks.fps)
+        save_view_stage(folder, view.stream(), view.filled, fps=item.tracks.fps)
         item.finish(stage)
     return render_id, view_id
 
@@ -289,6 +291,12 @@ def _export(item: _Item, kind: str, tracks_id: str) -> None:
 
 def _camera_path(item: _Item, camera: CameraSpec) -> CameraPath:
     return item.pipe.camera_path(camera, item.tracks, scene_depth_m=item.depth.scene_depth_m)
+
+
+def _photo(item: _Item) -> Photo:
+    """The job's image with the user's own depth and intrinsics."""
+    job = item.job
+    return read_photo(job.image, depth=job.depth, intrinsics=job.intrinsics, size=item.pipe.film_size)
 
 
 def _content(path: Path | None) -> str | None:

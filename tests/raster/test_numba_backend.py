@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera
-from more4d.raster.numba_backend import _compiled
+from more4d.foundation.compiled import compiled
 from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import still_path
 
@@ -18,7 +18,7 @@ def twice(numbers: np.ndarray) -> float:
 
 def test_an_installation_that_cannot_be_written_only_loses_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
-    assert _compiled(twice)(np.array([1.5])) == 3.0
+    assert compiled(twice)(np.array([1.5])) == 3.0
 
 
 def test_calls_from_several_threads_do_not_disturb_each_other() -> None:
