@@ -45,8 +45,9 @@ def main() -> None:
     # Depth and positions are in metres. x points right, y down, z forward from the camera of the photo.
     near, far = scene.depth.depth_m.aminmax()
     print(f"depth: {near:.1f} m to {far:.1f} m, field of view {scene.depth.camera.fov_x_deg:.0f} degrees")
-    print(f"tracks: {tuple(scene.tracks.positions.shape)}: frames, height, width, xyz")
-    path_length_m = (scene.tracks.positions[-1] - scene.tracks.positions[0]).norm(dim=-1)
+    positions = scene.tracks.positions
+    print(f"tracks: {tuple(positions.shape)}: frames, height, width, xyz")
+    path_length_m = (positions[-1] - positions[0]).norm(dim=-1)
     print(f"the point that moves farthest moves {path_length_m.max():.2f} m")
     for name, view in scene.views.items():
         holes = view.rendering.hole_mask.float().mean()

@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pipe = More4DPipeline.from_pretrained("tiny")
-    image = pipe.prepare_image(options.photo)  # [H, W, 3] in [0, 1], at the size at which the preset works
+    image = pipe.prepare_image(options.photo)  # [H, W, 3] in [0, 1], at the size of the films
     depth = pipe.estimate_depth(options.photo)
 
     # All pixels on one plane that faces the camera, 2 m away: cloth. `depth.points` would be the real scene.

@@ -1,5 +1,7 @@
 """more4d: one photo and a prompt become a moving 4-D scene, filmed from any camera."""
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from more4d.pipelines.views import render as render
 
 __version__ = "0.1.0"
+
+if "torch" not in sys.modules:
+    # OpenMP reads these when torch is loaded. Threads that wait for the next parallel loop otherwise spin:
+    # where another process needs the cores too, a scene takes five times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 _EXPORTS = {
     "Camera": "more4d.geometry.camera",

@@ -31,7 +31,7 @@ from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import CameraSpec, camera_path
 from more4d.pipelines.component_files import Lora
-from more4d.pipelines.components import Components
+from more4d.pipelines.components import Components, open_device
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
@@ -40,6 +40,7 @@ from more4d.pipelines.depth import (
     working_image,
 )
 from more4d.pipelines.preset import Preset, preset_names
+from more4d.pipelines.request import check_camera_frames, check_request, named_cameras
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
@@ -110,12 +111,19 @@ class More4DPipeline:
         return FilmSize.parse(self.preset.size)
 
     def to(self, device: str | torch.device) -> "More4DPipeline":
-        """Compute on this device from now on."""
-        self.components = self.components.reopened(device=torch.device(device))
+        """Compute on this device from now on; networks that are loaded are loaded again there.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        self.components = self.components.reopened(device=open_device(device))
         return self
 
     def enable_model_cpu_offload(self) -> "More4DPipeline":
-        """Keep networks in host memory; each is on the device only while it computes."""
+        """Keep networks in host memory; each is on the device only while it computes.
+
+        As in diffusers, these modes choose the GPU if there is one and `to` has not chosen a device.
+        """
         return self._with_memory("model")
 
     def enable_group_offload(self) -> "More4DPipeline":
@@ -127,7 +135,9 @@ class More4DPipeline:
         return self._with_memory("sequential")
 
     def _with_memory(self, memory: Memory) -> "More4DPipeline":
-        self.components = self.components.reopened(memory=memory)
+        gpu = self.components.device.type == "cpu" and torch.cuda.is_available()
+        device = torch.device("cuda") if gpu else None
+        self.components = self.components.reopened(memory=memory, device=device)
         return self
 
     def __call__(
@@ -164,15 +174,21 @@ class More4DPipeline:
             InputError: an input cannot be used.
             WeightsError: a network's file cannot be used.
         """
+        if (tracks is None) == (image is None):
+            raise InputError("a scene needs an image and a prompt, or tracks in their place")
+        specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
         seed = _seed(seed, generator)
-        callback("depth", 0, 1)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
+            check_camera_frames(specs, own.frames)
+            callback("depth", 0, 1)
             picture, depth_map = own.colours, depth_of_tracks(own)
             scene_tracks = quantise_tracks(own)
+            callback("depth", 1, 1)
         else:
-            if image is None or not prompt.strip():
-                raise InputError("a scene needs an image and a prompt, or tracks")
+            check_request(prompt, num_frames, fps)
+            check_camera_frames(specs, num_frames)
+            callback("depth", 0, 1)
             photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)  # decoded once
             picture = self.prepare_image(photo)
             depth_map = self.estimate_depth(photo)
@@ -181,9 +197,8 @@ class More4DPipeline:
                 picture, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
             )
         views: dict[str, View] = {}
-        for name, path in _named(cameras).items():
-            if not isinstance(path, CameraPath):
-                path = self.camera_path(path, scene_tracks, scene_depth_m=depth_map.scene_depth_m)
+        for name, camera in specs.items():
+            path = camera if isinstance(camera, CameraPath) else self.camera_path(camera, scene_tracks)
             # Views of one scene agree: what an earlier one showed in its holes, the next ones show there too.
             earlier = [view.filled for view in views.values()] if self.preset.consistent_views else []
             views[name] = self.film(
@@ -248,6 +263,7 @@ class More4DPipeline:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
+        check_request(prompt, num_frames, fps)
         height, width = depth.depth_m.shape
         picture = fit(read_photo(image).image, depth.camera, height=height, width=width)[0]
         tracks = image_to_tracks(
@@ -280,6 +296,7 @@ class More4DPipeline:
             ValueError: tracks and path differ in their number of frames.
         """
         preset, size = self.preset, (tracks.height, tracks.width)
+        callback(f"render {camera_path.name}", 0, camera_path.frames)
         return render(
             tracks,
             camera_path,
@@ -377,17 +394,3 @@ def _seed(seed: int, generator: torch.Generator | None) -> int:
     if generator is None:
         return seed
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
-
-
-def _named(
-    cameras: Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath],
-) -> dict[str, str | Path | CameraPath]:
-    """Camera paths by the name of their view."""
-    if isinstance(cameras, Mapping):
-        return dict(cameras)
-    if isinstance(cameras, (str, Path)):  # one name would be read letter by letter
-        cameras = [cameras]
-    return {
-        camera.name if isinstance(camera, CameraPath) else CameraSpec.parse(str(camera)).name: camera
-        for camera in cameras
-    }

@@ -77,7 +77,6 @@ def write_random_preset(folder: Path, codecs: str) -> None:
         "name": f"random-{codecs}",
         "frames": 5,
         "pixels": 32 * 48,
-        "output_scale": 2,
         "tracks": {"steps": 1, "guidance": 1.5},
         "views": {"steps": 1},
         "components": {part: f"{part}.safetensors" for part in networks},

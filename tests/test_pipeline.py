@@ -14,7 +14,7 @@ from more4d import More4DPipeline, camera_path
 from more4d.files.image import save_image
 from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks, save_tracks
 from more4d.files.video import read_mask_video, read_video
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, More4DError
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs.item import run_job
 from more4d.runs.job import Job
@@ -86,14 +86,15 @@ def test_the_stages_one_by_one_are_the_whole(random_preset, photo):
     depth = pipe.estimate_depth(photo)
     tracks = pipe.generate_tracks(photo, depth, "it rolls", num_frames=4, seed=3)
     path = camera_path("orbit", tracks)
-    rendering = more4d.render(tracks, path)
-    frames = pipe.complete_view(rendering, tracks.colours, "it rolls", seed=3)
+    film = pipe.render(tracks, path)
+    frames = pipe.complete_view(film, path, tracks.colours, "it rolls", seed=3).frames
     view = scene.views["orbit"]
     assert torch.equal(tracks.positions, scene.tracks.positions)
     assert torch.equal(path.world_to_camera, view.camera_path.world_to_camera)
-    assert torch.equal(rendering.depth_m, view.rendering.depth_m)
+    assert torch.equal(film.colour, view.rendering.colour)
+    assert torch.equal(more4d.render(tracks, path).colour, film.colour)
     assert torch.equal(frames, view.frames)
-    assert frames.shape == (4, 64, 96, 3) and frames.min() >= 0 and frames.max() <= 1
+    assert frames.shape == (4, 60, 80, 3) and frames.min() >= 0 and frames.max() <= 1
 
 
 def test_every_kind_of_image_is_the_same_image(random_preset, photo):
@@ -137,9 +138,63 @@ def test_a_callback_hears_of_every_stage(random_preset, photo):
     ]
 
 
-def test_a_scene_needs_something_to_start_from(random_preset, photo):
-    with pytest.raises(InputError, match="an image and a prompt, or tracks"):
-        a_scene(random_preset, photo, prompt=" ")
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"prompt": " "}, "the prompt is empty"),
+        ({"num_frames": 0}, "between 1 and 400, got 0"),
+        ({"fps": -1.0}, "between 0.1 and 240, got -1"),
+        ({"cameras": ["orbt"]}, "orbt"),
+        ({"cameras": ["static", Path("a/static.json")]}, "would both be called 'static'"),
+        ({"cameras": {"../escaped": "static"}}, "cannot name a view"),
+        ({"tracks": "own.safetensors"}, "an image and a prompt, or tracks"),
+        ({"depth": 3.0}, "shape"),
+        ({"depth": object()}, "an array or a tensor, got object"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_computed(random_preset, photo, changes, says):
+    calls = []
+    with pytest.raises(InputError, match=says):
+        a_scene(random_preset, photo, **changes, callback=lambda *call: calls.append(call))
+    assert not [stage for stage, step, _ in calls if stage == "tracks" or step]
+
+
+def test_a_path_of_another_length_is_refused_before_anything_is_computed(random_preset, photo):
+    path = camera_path("static", a_scene(random_preset, photo, cameras=[]).tracks)
+    calls = []
+    with pytest.raises(InputError, match="has 4 frames, the scene 9"):
+        a_scene(random_preset, photo, cameras=[path], num_frames=9, callback=lambda *call: calls.append(call))
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"device": "gpu"}, {"device": "cuda:77"}, {"loras": {"strg": []}}, {"size": "big"}],
+)
+def test_a_setting_that_does_not_exist_is_refused_when_a_pipeline_is_opened(random_preset, settings):
+    with pytest.raises(More4DError, match=r"gpu|cuda:77|strg|big"):
+        More4DPipeline.from_pretrained(random_preset, **settings)
+
+
+def test_a_scene_is_not_saved_into_the_folder_of_a_run(random_preset, photo, tmp_path):
+    scene = a_scene(random_preset, photo, cameras=[])
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="folder of a run"):
+        scene.save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("photo", (60, 80)), (40, (30, 40)), ("160", (120, 160)), ("33x97", (97, 33)), (None, (60, 80))],
+)
+def test_everything_has_the_size_of_the_films(random_preset, photo, size, expected):
+    pipe = More4DPipeline.from_pretrained(random_preset, size=size)
+    scene = pipe(photo, prompt="it rolls", cameras=["orbit"], num_frames=3)
+    assert tuple(scene.image.shape[:2]) == tuple(scene.depth.depth_m.shape) == expected
+    assert scene.tracks.positions.shape == (3, *expected, 3)
+    view = scene.views["orbit"]
+    assert view.frames.shape == (3, *expected, 3) and view.rendering.hole_mask.shape == (3, *expected)
+    assert torch.equal(view.frames[0], scene.tracks.colours)  # orbit starts at the photo
 
 
 def test_memory_modes_go_by_the_names_of_diffusers(random_preset):

@@ -1,4 +1,4 @@
-"""Compiled twins of `sharpening`: the same results from loops over pixels (but for the rounding of sums)."""
+"""The compiled loops of `sharpening`, which says what they compute."""
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
 

@@ -17,7 +17,8 @@ Version 2, of tracks by the motion that was generated (`UpsampledTracks`): a pho
     visibility  uint8   [bytes]                           one bit per frame and small pixel
 
 Metadata: `format`, `version`, `camera` (JSON: fx, fy, cx, cy), `fps`, `caption`, in version 2 `frames`, and
-what the caller adds (prompt, seed, model id).
+what the caller adds (prompt, seed, model id); `scene_depth_m` where camera paths are scaled by another depth
+than that of all pixels.
 
 Format `more4d-filled-points`, version 1 (safetensors): the content of filled holes of a novel view, per
 point:
@@ -34,6 +35,7 @@ Its metadata has one entry, the format with its version.
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -62,7 +64,7 @@ FILLED_FORMAT = "more4d-filled-points"
 FILLED_VERSION = 1
 FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
-_RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames")
+_RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "scene_depth_m")
 _FLOAT16_LIMIT = 60_000.0
 
 
@@ -90,6 +92,7 @@ def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | 
         "fps": repr(tracks.fps),
         "caption": tracks.caption,
         **({"frames": str(tracks.frames)} if isinstance(tracks, UpsampledTracks) else {}),
+        **({} if tracks.scene_depth_m is None else {"scene_depth_m": repr(tracks.scene_depth_m)}),
         **(metadata or {}),
     }
     with atomic_write(Path(path)) as temporary:
@@ -122,7 +125,7 @@ def quantise_tracks(tracks: Tracks) -> Tracks:
     What is filmed is what is stored, so that a run that continues from a file gives the same views.
     """
     frames = tracks.frames if isinstance(tracks, UpsampledTracks) else None
-    about = {"camera": tracks.camera, "fps": tracks.fps, "caption": tracks.caption}
+    about = {name: getattr(tracks, name) for name in ("camera", "fps", "caption", "scene_depth_m")}
     return _from_tensors(_to_tensors(tracks), frames=frames, **about)
 
 
@@ -180,15 +183,13 @@ def _to_tensors(tracks: Tracks) -> dict[str, Tensor]:
     return tensors
 
 
-def _from_tensors(
-    tensors: dict[str, Tensor], *, frames: int | None, camera: Camera, fps: float, caption: str
-) -> Tracks:
-    """Tracks of version 2 if `frames` is given."""
+def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Camera, **about: Any) -> Tracks:
+    """Tracks of version 2 if `frames` is given; `about` are their other fields."""
     motion, colours = tensors["motion"].float(), tensors["colours"].float() / 255
     shape = torch.Size((frames or len(motion), *motion.shape[1:3]))
     bits = np.unpackbits(tensors["visibility"].numpy(), count=shape.numel())
     seen = torch.from_numpy(bits.astype(bool)).reshape(shape)
-    about = {"colours": colours, "camera": camera, "fps": fps, "caption": caption}
+    about |= {"colours": colours, "camera": camera}
     if frames is not None:
         source, depth_m = tensors["source"].long(), tensors["depth"]
         return UpsampledTracks(
@@ -198,7 +199,7 @@ def _from_tensors(
     return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
 
 
-def _load_safetensors(path: Path) -> PointTracks:
+def _load_safetensors(path: Path) -> Tracks:
     header = read_tracks_metadata(path)
     try:
         return _from_tensors(
@@ -207,6 +208,7 @@ def _load_safetensors(path: Path) -> PointTracks:
             camera=Camera(**json.loads(header["camera"])),
             fps=float(header["fps"]),
             caption=header["caption"],
+            scene_depth_m=float(header["scene_depth_m"]) if "scene_depth_m" in header else None,
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise InputError(f"{path} is damaged or not a track file: {_error_summary(error)}") from error

@@ -109,6 +109,8 @@ class Tracks(ABC):
         camera: intrinsics of the photo.
         fps: frames per second.
         caption: what happens, in words.
+        scene_depth_m: `DepthMap.scene_depth_m` of the photo, by which camera paths are scaled; None: of the
+            depth of all pixels.
         frames: number of frames.
         positions: float32 metres, [frames, height, width, 3].
         visibility: whether the source camera sees the point in each frame, [frames, height, width].
@@ -119,6 +121,7 @@ class Tracks(ABC):
     camera: Camera
     fps: float
     caption: str
+    scene_depth_m: float | None
 
     @property
     def height(self) -> int:
@@ -166,6 +169,7 @@ class PointTracks(Tracks):
     camera: Camera
     fps: float = 12.0
     caption: str = ""
+    scene_depth_m: float | None = None
 
     def __post_init__(self) -> None:
         # [frames, height, width, 3], none of them 0
@@ -227,7 +231,7 @@ class UpsampledTracks(Tracks):
         source: row * small_w + column of the small pixel whose motion each pixel takes.
         start_depth_m: metres.
         seen: whether the source camera sees each small pixel's point in each of the `frames`.
-        frames, colours, camera, fps, caption: as in `Tracks`.
+        frames, colours, camera, fps, caption, scene_depth_m: as in `Tracks`.
     """
 
     motion: Float[Tensor, "key_frames small_h small_w 3"]
@@ -239,6 +243,7 @@ class UpsampledTracks(Tracks):
     camera: Camera
     fps: float = 12.0
     caption: str = ""
+    scene_depth_m: float | None = None
 
     def __post_init__(self) -> None:
         small, size = tuple(self.motion.shape[1:3]), tuple(self.colours.shape[:2])
@@ -294,6 +299,7 @@ class UpsampledTracks(Tracks):
             camera=self.camera,
             fps=self.fps,
             caption=self.caption,
+            scene_depth_m=self.scene_depth_m,
         )
 
     def to(self, device: str | torch.device) -> "UpsampledTracks":

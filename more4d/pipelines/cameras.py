@@ -14,7 +14,7 @@ from more4d.geometry.camera_recipes import check_camera_path_name
 
 if TYPE_CHECKING:
     from more4d.geometry.camera import Camera, CameraPath
-    from more4d.geometry.tracks import PointTracks
+    from more4d.geometry.tracks import Tracks
 
 Intrinsics = tuple[float, float, float, float]
 PIXEL_INTRINSICS_FROM = 10.0
@@ -27,6 +27,8 @@ def check_intrinsics(numbers: Intrinsics) -> None:
     Raises:
         InputError: names the numbers.
     """
+    if isinstance(numbers, str) or len(numbers) != 4:
+        raise InputError(f"intrinsics {numbers} must be four numbers: fx, fy, cx, cy")
     shown = ",".join(f"{number:g}" for number in numbers)
     fx, fy = numbers[:2]
     if not all(math.isfinite(number) for number in numbers) or min(fx, fy) <= 0:
@@ -116,7 +118,7 @@ def parse_cameras(texts: Iterable[str]) -> tuple[CameraSpec, ...]:
 
 def camera_path(
     name: "str | Path | CameraSpec",
-    tracks: "PointTracks",
+    tracks: "Tracks",
     *,
     scene_depth_m: float | None = None,
     height: int | None = None,
@@ -135,10 +137,11 @@ def camera_path(
     from more4d.geometry.camera import DepthMap, fit
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
-    if scene_depth_m is None:
+    if scene_depth_m is None and tracks.scene_depth_m is None:
         # Tracks have a depth at every pixel, in front of the camera.
         depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
         scene_depth_m = depth.scene_depth_m
+    scene_depth_m = scene_depth_m or tracks.scene_depth_m
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
     return spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)

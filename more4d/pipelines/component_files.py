@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.files.atomic import content_name
+from more4d.foundation.errors import ConfigError
 from more4d.pipelines.preset import ComponentFile, LoraFiles, Preset, resolved_options
 from more4d.weights.load import Checkpoint, inspect
 from more4d.weights.registry import ROLES
@@ -31,6 +32,9 @@ class Lora:
 
     path: Path
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
 
 
 def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
@@ -116,9 +120,15 @@ def component_options(preset: Preset, folder: Path, component: str) -> dict[str,
 def all_loras(
     folder: Path, own: LoraFiles, given: Mapping[str, Sequence[Lora]]
 ) -> dict[str, tuple[Lora, ...]]:
-    """The updates of each generator: the preset's own, then those that were given."""
-    found = {}
-    for component in (field.name for field in fields(LoraFiles)):
+    """The updates of each generator: the preset's own, then those that were given.
+
+    Raises:
+        ConfigError: they are given for a component that takes none.
+    """
+    found, known = {}, [field.name for field in fields(LoraFiles)]
+    if unknown := set(given) - set(known):
+        raise ConfigError(f"there are no LoRAs of '{unknown.pop()}'; give them for {' or '.join(known)}")
+    for component in known:
         named = getattr(own, component)
         first = () if named is None else (Lora(path=folder / named.file, strength=named.strength),)
         if each := (*first, *given.get(component, ())):

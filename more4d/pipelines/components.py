@@ -15,7 +15,7 @@ from torch import Tensor
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_configured_estimator, other_estimators
 from more4d.files.atomic import fingerprint, path_fingerprint
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import ConfigError, InputError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     Lora,
@@ -54,6 +54,21 @@ DEPTH_ALTERNATIVES = {
 _log = logging.getLogger(__name__)
 
 
+def open_device(name: str | torch.device) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"'{name}' is no device; give cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {name}: torch sees {torch.cuda.device_count()} GPUs; take cpu")
+    return device
+
+
 class Components:
     """The networks of a preset by the name of their component (`preset.ComponentFiles`).
 
@@ -77,7 +92,7 @@ class Components:
         *,
         sampler: Sampler | None = None,
     ) -> None:
-        self.folder, self.preset, self.device = folder, preset, torch.device(device)
+        self.folder, self.preset, self.device = folder, preset, open_device(device)
         self.loras = all_loras(folder, preset.loras, loras or {})
         self._sampler = sampler or sample_on_device
         self._loaded: dict[str, OffloadedModule] = {}

@@ -181,8 +181,13 @@ def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height
     if isinstance(depth, (str, Path)):
         depth_m, name = load_depth(Path(depth), height=height, width=width), str(depth)
     else:
-        depth_m = torch.from_numpy(np.array(depth)) if isinstance(depth, np.ndarray) else depth.detach().cpu()
-        depth_m, name = depth_m.float(), "the given depth"
+        try:
+            values = depth.detach().cpu() if isinstance(depth, Tensor) else torch.from_numpy(np.array(depth))
+        except TypeError as error:
+            raise InputError(
+                f"depth must be a path, an array or a tensor, got {type(depth).__name__}"
+            ) from error
+        depth_m, name = values.float(), "the given depth"
         if tuple(depth_m.shape) != (height, width):
             raise InputError(f"depth has shape {tuple(depth_m.shape)} and the image {(height, width)}")
         known = torch.isfinite(depth_m) & (depth_m > 0)

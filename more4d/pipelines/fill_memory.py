@@ -80,6 +80,7 @@ def composite_fill(rendering: Rendering, camera_path: CameraPath, points: Filled
     frames, height, width = rendering.coverage.shape
     if camera_path.frames != frames:
         raise ValueError(f"the rendering has {frames} frames and its camera path {camera_path.frames}")
+    # A z-buffer whatever draws the tracks: a hole is filled or not, and never by half.
     rasteriser = open_rasteriser("auto", rendering.colour.device)
     colour, depth_m = rendering.colour.clone(), rendering.depth_m.clone()
     coverage = rendering.coverage.clone()

@@ -14,7 +14,7 @@ from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, loa
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.geometry.film_size import DEFAULT as DEFAULT_SIZE
 from more4d.geometry.film_size import FilmSize
-from more4d.performance.config import ATTENTION, Memory, StepCacheConfig, check_guidance
+from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig, check_guidance
 from more4d.raster.registry import AUTO, rasteriser_names
 
 NAME = "preset.yaml"
@@ -197,6 +197,8 @@ class Preset:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
+        if self.memory not in MEMORY_MODES:
+            raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
         FilmSize.parse(self.size)
         if self.raster not in rasteriser_names():
             known = ", ".join(rasteriser_names())

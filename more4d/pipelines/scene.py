@@ -15,6 +15,7 @@ from more4d.files.scene_folder import (
     save_tracks_stage,
     save_view_stage,
 )
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.views import Film, completed_frames
@@ -69,11 +70,14 @@ class Scene:
     def save(self, folder: str | Path) -> Path:
         """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
 
+        Files of a scene that was saved there before are overwritten.
+
         Raises:
-            InputError: the folder cannot be written to.
+            InputError: the folder cannot be written to, or belongs to a run of `infer.sh`.
         """
-        # The same functions write the folder of a run (`runs.item`).
         folder = Path(folder)
+        if (folder / "run.json").exists():  # it would go on saying what the run made
+            raise InputError(f"{folder} is the folder of a run of infer.sh; save to another one")
         save_depth_stage(folder, self.image, self.depth)
         save_tracks_stage(folder, self.tracks, self.metadata | {"prompt": self.prompt})
         for name, view in self.views.items():

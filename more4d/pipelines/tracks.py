@@ -228,6 +228,7 @@ def image_to_tracks(
         camera=depth.camera,
         fps=fps,
         caption=prompt,
+        scene_depth_m=depth.scene_depth_m,
     )
 
 

@@ -73,7 +73,7 @@ def render(
     camera_path: CameraPath,
     *,
     size: tuple[int, int] | None = None,
-    small_size: tuple[int, int],
+    small_size: tuple[int, int] | None = None,
     raster: str = AUTO,
     supersampling: int = 2,
     device: str | torch.device | None = None,
@@ -85,7 +85,7 @@ def render(
         tracks: with as many frames as the path, or one (a still scene).
         camera_path: of `camera_path`, or your own.
         size: (height, width) of the film; by default that of the tracks.
-        small_size: (height, width) of `Film.small`.
+        small_size: (height, width) of `Film.small`; by default that of the film.
         raster: name of the rasteriser, see `raster.registry`.
         supersampling: see `raster.render.render_frames`.
         device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
@@ -107,7 +107,7 @@ def render(
     for chunk in render_frames(there, camera_path, height=height, width=width, **settings):
         stop = done + len(chunk.coverage)
         colour[done:stop], coverage[done:stop] = to_uint8(chunk.colour), to_uint8(chunk.coverage)
-        small.append(shrink_rendering(chunk, *small_size).to("cpu"))
+        small.append(shrink_rendering(chunk, *(small_size or (height, width))).to("cpu"))
         done = stop
         if progress is not None:
             progress(done, frames)

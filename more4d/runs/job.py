@@ -3,19 +3,17 @@
 Jobs are read and checked before torch is imported: what needs it is imported inside the functions.
 """
 
-import math
-import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import CameraSpec, check_intrinsics, parse_cameras
+from more4d.pipelines.request import MAX_FRAMES, check_timing, folder_name
 
 if TYPE_CHECKING:
-    from more4d.geometry.tracks import PointTracks
+    from more4d.geometry.tracks import Tracks
 
-MAX_FRAMES = 400
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
@@ -84,10 +82,7 @@ def check_values(job: Job) -> None:
     Raises:
         InputError: one line that names the value and the way out.
     """
-    if job.frames is not None and not 1 <= job.frames <= MAX_FRAMES:
-        raise InputError(f"the number of frames must lie between 1 and {MAX_FRAMES}, got {job.frames}")
-    if not (math.isfinite(job.fps) and 0.1 <= job.fps <= 240):
-        raise InputError(f"frames per second must lie between 0.1 and 240, got {job.fps:g}")
+    check_timing(job.frames, job.fps)
     for kind in job.exports:
         if kind not in EXPORT_KINDS:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_KINDS)}")
@@ -126,7 +121,7 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
     return folders
 
 
-def load_user_tracks(path: Path) -> "PointTracks":
+def load_user_tracks(path: Path) -> "Tracks":
     """The user's own tracks.
 
     Raises:
@@ -165,11 +160,3 @@ def unique_names(jobs: list[Job]) -> list[Job]:
         taken.add(name)
         named.append(replace(job, name=name))
     return named
-
-
-_NAME_LENGTH = 80
-
-
-def folder_name(name: str) -> str:
-    """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"

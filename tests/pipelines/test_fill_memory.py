@@ -3,12 +3,13 @@ import torch
 
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.tracks import FilledPoints
-from more4d.pipelines.fill_memory import BLENDED_PX, composite_fill, unproject_fill
+from more4d.pipelines.fill_memory import SEAM, composite_fill, unproject_fill
 from more4d.raster.interface import Rendering
 
 HEIGHT, WIDTH = 24, 32
 CAMERA = Camera(fx=1.0, fy=WIDTH / HEIGHT)
 HOLE = (slice(8, 16), slice(10, 20))
+BLENDED_PX = max(1, round(2 * SEAM * HEIGHT))
 
 
 def path_along_x(*steps_m: float) -> CameraPath:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from more4d.pipelines import tracks as fast
-from more4d.pipelines.tracks import Guide, joint_bilateral_upsample, weighted_vector_median
+from more4d.pipelines.tracks import Guide, joint_bilateral_source, weighted_vector_median
 
 
 def a_guide(height: int, width: int, seed: int) -> Guide:
@@ -48,7 +48,8 @@ def upsample_slowly(values, small, large):
 def test_agrees_with_the_slow_definition(size, scale):
     small, large = a_guide(*size, seed=1), a_guide(size[0] * scale, size[1] * scale, seed=2)
     values = torch.randn(2, *size, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(joint_bilateral_upsample(values, small, large), upsample_slowly(values, small, large))
+    upsampled = values.flatten(1)[:, joint_bilateral_source(small, large)]
+    assert torch.equal(upsampled, upsample_slowly(values, small, large))
 
 
 def test_motion_edges_are_depth_edges():
@@ -63,14 +64,10 @@ def test_motion_edges_are_depth_edges():
         return mask, Guide(colours=torch.full((size, size, 3), 0.5), depth_m=depth)
 
     (small_mask, small), (large_mask, large) = scene(20), scene(80)
-    assert torch.equal(
-        joint_bilateral_upsample(small_mask[None].float(), small, large)[0], large_mask.float()
-    )
+    assert torch.equal(small_mask.flatten()[joint_bilateral_source(small, large)], large_mask)
 
 
 def test_a_guide_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="guide"):
-        joint_bilateral_upsample(torch.zeros(1, 3, 3), a_guide(4, 4, seed=0), a_guide(8, 8, seed=0))
     with pytest.raises(ValueError, match="guide"):
         weighted_vector_median(
             torch.zeros(1, 3, 3), a_guide(4, 4, seed=0), radius_px=1, by=torch.zeros(1, 3, 3)

@@ -2,13 +2,11 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera, DepthMap
-from more4d.geometry.tracks import normalise_motion
+from more4d.geometry.tracks import NEAREST, normalise_motion, positions_from_motion
 from more4d.pipelines.components import Components
 from more4d.pipelines.tracks import (
-    NEAREST,
     Guide,
     image_to_tracks,
-    positions_from_motion,
     seen_by_source_camera,
     shrink,
 )
@@ -83,8 +81,13 @@ def test_a_point_behind_another_is_not_seen():
 
 def test_shrinking_averages_colour_and_invents_no_depth():
     image, depth = a_scene()
-    small = shrink(Guide(colours=image, depth_m=depth.depth_m), 2)
+    small = shrink(Guide(colours=image, depth_m=depth.depth_m), 48, 64)
     assert torch.allclose(small.colours[0, 0], image[:2, :2].mean((0, 1)))
     assert torch.isin(small.depth_m, depth.depth_m).all()
-    with pytest.raises(ValueError, match="shrunk"):
-        shrink(Guide(colours=image, depth_m=depth.depth_m), 5)
+
+
+def test_networks_larger_than_the_photo_see_it_enlarged() -> None:
+    image, depth = a_scene(20, 30)
+    large = shrink(Guide(colours=image, depth_m=depth.depth_m), 40, 60)
+    assert large.colours.shape == (40, 60, 3) and large.depth_m.shape == (40, 60)
+    assert torch.equal(large.depth_m[::2, ::2], depth.depth_m)
