@@ -86,3 +86,28 @@ def test_facing_squares_alone_leave_cracks_in_ground_seen_from_above() -> None:
     )
     whole = render_tracks(tracks, path, height=HEIGHT, width=WIDTH)
     assert facing.hole_mask.sum() > whole.hole_mask.sum() + 50
+
+
+@pytest.mark.parametrize("size", [(40, 56), (97, 33), (33, 131)])
+def test_supersampled_points_still_give_the_photo_back(size: tuple[int, int]) -> None:
+    """Ragged depth is the hard case: the margin of a near pixel must not reach its far neighbours."""
+    camera = Camera(fx=0.9, fy=0.9 * size[1] / size[0], cx=0.51, cy=0.48)
+    depth_m = 1 + 4 * torch.rand(*size, generator=torch.Generator().manual_seed(1)).round(decimals=1)
+    depth_m *= 1 + 0.02 * torch.rand(*size, generator=torch.Generator().manual_seed(2))
+    tracks = tracks_of(depth_m, camera)
+    for supersampling in (1, 2):
+        drawn = render_tracks(
+            tracks, still_path(camera), height=size[0], width=size[1], supersampling=supersampling
+        )
+        assert torch.equal(drawn.colour[0], tracks.colours) and bool((drawn.coverage == 1).all())
+
+
+def test_supersampling_covers_part_of_a_pixel_at_an_edge() -> None:
+    camera = Camera(fx=0.9, fy=1.2)
+    tracks = tracks_of(torch.full((HEIGHT, WIDTH), 4.0), camera)
+    path = still_path(camera, camera_at((0.5 * 4.0 / (0.9 * WIDTH), 0.0, 0.0)))  # half a pixel aside
+    drawn = render_tracks(tracks, path, height=HEIGHT, width=WIDTH, supersampling=2)
+    coverage = drawn.coverage[0]
+    assert bool((coverage[1:-1, 1:-1] == 1).all()) and torch.allclose(coverage[1:-1, -1], torch.tensor(0.5))
+    mixed = 0.5 * (tracks.colours[:, :-1] + tracks.colours[:, 1:])
+    assert torch.allclose(drawn.colour[0, 1:-1, 1:-2], mixed[1:-1, 1:-1], atol=1e-6)
