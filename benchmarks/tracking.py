@@ -246,7 +246,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of real data")
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
-    tracker = open_tracker(arguments.tracker, weights=arguments.weights, device=arguments.device)
+    weights = f":{arguments.weights}" if arguments.weights else ""
+    tracker = open_tracker(f"{arguments.tracker}{weights}", device=arguments.device)
     estimator = open_depth_estimator("small")
     result: dict = {
         "tracker": arguments.tracker,

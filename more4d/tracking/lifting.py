@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, pixel_centres
+from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import CameraMotion, motion_from_positions
+from more4d.tracking.camera_motion import CameraMotion
 
 COLOUR_STEP = 0.08
 LOG_DEPTH_STEP = 0.1
@@ -176,20 +176,6 @@ def lift_tracks(
     return PointTracks(positions=points, colours=video[0], visibility=seen, camera=camera)
 
 
-def lift_aligned(
-    video: Float[Tensor, "frames height width 3"],
-    depth_m: Float[Tensor, "frames height width"],
-    camera: Camera,
-    position: Float[Tensor, "frames height width 2"],
-    visibility: Bool[Tensor, "frames height width"],
-) -> PointTracks:
-    """`lift_tracks` after `align_depths`, with the camera's motion estimated from the positions."""
-    motion = motion_from_positions(camera.unproject_depth(depth_m[0]), position, visibility, camera)
-    return lift_tracks(
-        video, align_depths(depth_m, position, visibility, camera, motion), camera, position, visibility
-    )
-
-
 def estimate_occluded(
     positions: Float[Tensor, "frames height width 3"],
     visibility: Bool[Tensor, "frames height width"],
@@ -221,25 +207,13 @@ def inside_image(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
     return ((position >= 0) & (position < 1)).all(-1)
 
 
-def start_positions(height: int, width: int) -> Float[Tensor, "height width 2"]:
-    """Where the pixels of frame 0 are in frame 0."""
-    return pixel_centres(height, width)
-
-
 def _interpolate_offsets(values: Tensor, seen: Tensor) -> Tensor:
     """Values of unseen frames, linear in time between the seen ones; constant after the last one."""
     frames = len(values)
-    before, after = torch.empty(seen.shape, dtype=torch.long), torch.empty(seen.shape, dtype=torch.long)
-    last = torch.zeros(seen.shape[1:], dtype=torch.long)
-    for frame in range(frames):
-        last = torch.where(seen[frame], frame, last)
-        before[frame] = last
-    following = torch.full(seen.shape[1:], -1, dtype=torch.long)
-    for frame in reversed(range(frames)):
-        following = torch.where(seen[frame], frame, following)
-        after[frame] = following
-    after = torch.where(after < 0, before, after)
     time = torch.arange(frames).view(-1, *[1] * (seen.ndim - 1))
+    before = torch.where(seen, time, 0).cummax(0).values
+    after = torch.where(seen, time, frames).flip(0).cummin(0).values.flip(0)
+    after = torch.where(after == frames, before, after)
     part = (time - before) / (after - before).clamp(min=1)
 
     def at(index: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, working_size
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion, remove_camera_motion
+from more4d.tracking.camera_motion import camera_displacement_px, estimate_camera_motion, remove_camera_motion
 
 THUMBNAIL_HEIGHT = 120
 THUMBNAIL_QUALITY = 75
@@ -274,9 +274,9 @@ def _track(video: Tensor, camera: Camera, options: Options, tools: Tools) -> Tra
     video_matches_tracks = True
     if options.camera != "keep":
         motion = estimate_camera_motion(tracks)
-        travel = camera_displacement(motion.world_to_camera, tracks)
-        verdicts += [camera_agreement(motion, bounds), camera_shift(travel, tracks.width, options)]
-        video_matches_tracks = camera_is_static(travel, tracks.width, bounds)
+        displacement_px = camera_displacement_px(motion.world_to_camera, tracks)
+        verdicts += [camera_agreement(motion, bounds), camera_shift(displacement_px, tracks.width, options)]
+        video_matches_tracks = camera_is_static(displacement_px, tracks.width, bounds)
         if options.camera == "remove":
             tracks = remove_camera_motion(tracks, motion.world_to_camera)
     return TrackedClip(

@@ -15,7 +15,7 @@ from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import robust_quantile
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.image_quality import ssim
-from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
+from more4d.tracking.camera_motion import CameraMotion
 
 SSIM_PIXELS = 16_384
 SSIM_FRAMES = 5
@@ -167,18 +167,18 @@ def camera_agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
     return _verdict("camera agreement", value, bad, reason)
 
 
-def camera_shift(travel: CameraDisplacement, width: int, options: Options) -> Verdict:
+def camera_shift(displacement_px: float, width: int, options: Options) -> Verdict:
     """Displacement of static points by the camera's motion, in image widths; bounded if the camera must be
     static.
     """
-    value = travel.image_px / width
-    bad = options.camera == "static" and not camera_is_static(travel, width, options.bounds)
+    value = displacement_px / width
+    bad = options.camera == "static" and not camera_is_static(displacement_px, width, options.bounds)
     return _verdict("camera shift", value, bad, f"the camera moves (by {value:.3f} picture widths)")
 
 
-def camera_is_static(travel: CameraDisplacement, width: int, bounds: Bounds) -> bool:
+def camera_is_static(displacement_px: float, width: int, bounds: Bounds) -> bool:
     """Whether the camera displaces static points by no more than the bound."""
-    return travel.image_px <= bounds.max_camera_shift * width
+    return displacement_px <= bounds.max_camera_shift * width
 
 
 def _verdict(name: str, value: float, bad: bool, reason: str) -> Verdict:
