@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.tools import use_threads
 from more4d.foundation.errors import DistributedError, More4DError
 from more4d.foundation.optional import require
 
@@ -71,7 +72,7 @@ def run_with_ray(
 
 
 def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -> dict[str, Any]:
-    use_threads(threads)
+    torch.set_num_threads(threads)
     try:
         return {"outcome": attempt(_source(row["source"]), options, device)}
     except More4DError as error:  # returned as a value, because Ray wraps exceptions into long texts
