@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from more4d.datasets.trajscene_samples import read_text
 from more4d.foundation.errors import InputError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
@@ -89,13 +90,13 @@ def read_captions(folder: Path) -> dict[str, str]:
 
 def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
     sibling = path.with_suffix(".txt")
-    caption = " ".join(_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
+    caption = " ".join(read_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
     stat = path.stat()
     return Source(path=path, name=name, caption=caption, size=stat.st_size, modified_ns=stat.st_mtime_ns)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = _text(path).splitlines()
+    lines = read_text(path).splitlines()
     if path.suffix == ".csv":
         reader = csv.DictReader(lines, skipinitialspace=True)
         try:
@@ -119,12 +120,3 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(values, dict):
             raise InputError(f'{path} line {number} is no object; write {{"file": ..., "text": ...}}')
         yield number, values
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
