@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import LatentBatch, STraGLatents, ViSMLatents, trim_text
 from more4d.files.atomic import atomic_write, check_readable, sort_metadata, write_bytes
+from more4d.files.problems import error_summary
 from more4d.foundation.config import torch_generator
 from more4d.foundation.errors import InputError
 
@@ -106,7 +107,7 @@ class LatentCache:
                 )
             return cache
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensor_file(folder / CONSTANTS, constants)
+        write_samples(folder / CONSTANTS, {0: constants})
         text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(header)}, indent=1)
         write_bytes(folder / HEADER, text.encode())
         return cache
@@ -173,10 +174,8 @@ class LatentClips(Dataset):
         """Number of the stored sample of `index`; groups are shuffled, so that a batch has one shape."""
         group, within = divmod(index, self.header.group)
         epoch, turn = divmod(group, self.header.samples // self.header.group)
-        order = torch.randperm(
-            self.header.samples // self.header.group,
-            generator=torch_generator("cache order", self._seed, epoch),
-        )
+        generator = torch_generator("cache order", self._seed, epoch)
+        order = torch.randperm(self.header.samples // self.header.group, generator=generator)
         return int(order[turn]) * self.header.group + within
 
     def sample(self, place: int) -> LatentBatch:
@@ -202,7 +201,7 @@ class LatentClips(Dataset):
 
     def constants(self) -> dict[str, Tensor]:
         """Tensors stored once for all samples."""
-        return read_tensor_file(self.folder / CONSTANTS)
+        return SampleFile(self.folder / CONSTANTS).read(0)
 
 
 def file_of(folder: Path, number: int) -> Path:
@@ -221,7 +220,7 @@ def read_header(folder: Path) -> CacheHeader:
     except FileNotFoundError as error:
         raise InputError(f"there is no latent cache in {folder}; make one with: more4d data cache") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
+        raise InputError(f"{path} cannot be read: {error_summary(error)}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
         raise InputError(f"{path} is not of format {FORMAT} version {VERSION}; make the cache again")
     known = get_type_hints(CacheHeader)
@@ -303,19 +302,4 @@ class SampleFile:
         return json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
 
     def _damaged(self, error: Exception) -> InputError:
-        reason = " ".join(str(error).split())[:120]
-        return InputError(f"{self.path} is damaged ({reason}); delete it and make it again")
-
-
-def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name, atomically; `read_tensor_file` is the inverse."""
-    write_samples(path, {0: tensors})
-
-
-def read_tensor_file(path: Path) -> dict[str, Tensor]:
-    """Read what `write_tensor_file` wrote.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    return SampleFile(path).read(0)
+        return InputError(f"{self.path} is damaged ({error_summary(error)}); delete it and make it again")

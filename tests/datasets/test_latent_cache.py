@@ -39,6 +39,7 @@ def made(tmp_path):
 
 def test_what_goes_in_comes_out(made):
     clips = LatentClips(made, seed=0)
+    assert torch.equal(clips.constants()["empty_text"], torch.zeros(1, 3))
     for place in range(6):
         stored, original = clips.sample(place), sample(place)
         assert stored.captions == original.captions
