@@ -35,14 +35,12 @@ class Photo:
     Attributes:
         file: an image, or a video of which the first frame is used.
         prompt: description of the motion.
-        direction: named by the prompt; None if it names none.
-        still: whether the prompt says that nothing moves.
+        direction: named by the prompt; None: the prompt says that nothing moves.
     """
 
     file: Path
     prompt: str
     direction: str | None = None
-    still: bool = False
 
 
 PROMPTS: tuple[tuple[str, str, str | None], ...] = (
@@ -63,7 +61,7 @@ PROMPTS: tuple[tuple[str, str, str | None], ...] = (
 def photos(data: Path) -> list[Photo]:
     """The photos of `PROMPTS` that exist below `data`."""
     return [
-        Photo(file=data / file, prompt=prompt, direction=direction, still=direction is None)
+        Photo(file=data / file, prompt=prompt, direction=direction)
         for file, prompt, direction in PROMPTS
         if (data / file).is_file()
     ]
@@ -92,22 +90,23 @@ def measure_photo(models: Components, photo: Photo, folder: Path, name: str) -> 
     positions, camera = tracks.positions, tracks.camera
     where = moved_mask(positions, camera)
     background = torch.zeros_like(where, dtype=torch.int64)
-    jumps = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
+    border_px, inside_px = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
     title = f"{photo.file.stem}: {photo.prompt}"
     _draw(folder / "pictures" / f"{name}.png", title, tracks, estimate.depth_m, moving)
-    has_direction = photo.direction is not None and bool(where.any())
+    moves = bool(where.any())
+    goes_there = None
+    if photo.direction is not None and moves:
+        goes_there = follows_direction(positions, where, photo.direction, camera)
     return {
         "name": photo.file.stem,
         "prompt": photo.prompt,
-        "still": photo.still,
+        "still": photo.direction is None,
         "moving_share": float(where.float().mean()),
-        "goes_there": follows_direction(positions, where, str(photo.direction), camera)
-        if has_direction
-        else None,
-        "nothing_moves": None if photo.direction else not bool(where.any()),
+        "goes_there": goes_there,
+        "nothing_moves": None if photo.direction else not moves,
         "field_of_view_deg": camera.fov_x_deg,
         "jerk_px": jerk_px(positions, camera, where),
-        "cell_edges": jumps.border_px / jumps.inside_px if jumps.inside_px else None,
+        "cell_edges": border_px / inside_px if inside_px else None,
         "motion_magnitude": motion_magnitude(moving, static),
     }
 

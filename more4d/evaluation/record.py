@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
 
 def mean(values: Any) -> float | None:
     """The mean of the numbers among `values`; None if there is none."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    known = _numbers(values)
     return sum(known) / len(known) if known else None
 
 
@@ -65,5 +65,9 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
 
 def median(values: Any) -> float | None:
     """The median of the numbers among `values`; None if there is none."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    known = _numbers(values)
     return statistics.median(known) if known else None
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(value) for value in values if value is not None and math.isfinite(value)]

@@ -19,7 +19,7 @@ from more4d.evaluation.depth import measure_frame_depth, measure_scene_depth, su
 from more4d.evaluation.photos import measure_photo, photos, summarise_photos
 from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
-from more4d.evaluation.tracks import TracksOptions, mean_motion, measure_tracks, native_size, summarise_tracks
+from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import ConfigError, InputError
@@ -115,16 +115,16 @@ def all_components(models: Components) -> list[str]:
 
 
 def _tracks(run: Evaluation) -> dict[str, Any]:
-    options, stage = TracksOptions(seeds=run.options.seeds), "tracks"
+    seeds, stage = run.options.seeds, "tracks"
     means: dict[Any, Any] = {}
 
     def measure(index: int) -> dict[str, Any]:
         if not means:
             means.update(mean_motion(run.models.preset.frames))
         sheet = run.sheet(stage, index)
-        return measure_tracks(run.models, run.scene(index), means, options, sheet=sheet)
+        return measure_tracks(run.models, run.scene(index), means, seeds=seeds, sheet=sheet)
 
-    key = [asdict(options), run.options.split]
+    key = [seeds, run.options.split]
     return summarise_tracks(list(run.items(stage, key, run.options.scenes, measure)))
 
 
@@ -242,12 +242,7 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Sections measured by an earlier run with the same weights and the same commit."""
     if not path.is_file():
         return {}
-    try:
-        known = json.loads(path.read_text())
-    except json.JSONDecodeError:
-        return {}
-    if not isinstance(known, dict) or not isinstance(known.get("about"), dict):
-        return {}
+    known = json.loads(path.read_text())
     same = all(known["about"].get(key) == about[key] for key in ("weights", "split", "commit"))
     return {name: known[name] for name in SECTIONS if name in known} if same else {}
 
@@ -255,13 +250,8 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that contains this package, marked if it was modified; None without one."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = ["git", "describe", "--always", "--dirty"]
+        described = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return described.stdout.strip() or None

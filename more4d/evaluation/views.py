@@ -5,6 +5,7 @@ baselines that need no network are the nearest colour, pull-push and OpenCV's in
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,7 @@ from more4d.raster.render import render_tracks
 from more4d.scenes.render import render_clip, render_video
 
 Video = Float[Tensor, "frames height width 3"]
-PATHS = (
-    "orbit",
-    "surrounding",
-    "turn-left",
-    "static",
-    "forward_backward",
-    "anti-surrounding",
-    "x_moving",
-    "mix1",
-)
+PATHS = tuple("orbit surrounding turn-left static forward_backward anti-surrounding x_moving mix1".split())
 """Camera paths, in turn; a static camera has only the holes that moving objects leave."""
 
 FRONT = "static"
@@ -61,6 +53,7 @@ LEAST_HOLES = 0.002
 """Pairs with a smaller fraction of hole pixels are not evaluated."""
 
 MEASURES = ("hole_psnr_db", "psnr_db", "ssim")
+COVISIBLE = ("covisible_psnr_db", "covisible_ssim")
 RADIUS_PX = 3  # of OpenCV's inpainting
 OURS, BEHIND, OPENCV = "ours", "from behind, no network", "OpenCV"
 NEAREST, PULL_PUSH, GREY = "nearest colour", "pull-push", "no inpainting"
@@ -92,9 +85,9 @@ class PerceptualMetrics:
             WeightsError: a folder holds no such model.
             MissingPackageError: LPIPS is requested and not installed.
         """
-        self._clip = ClipSimilarity.open(options.clip, device=device) if options.clip else None
+        self._clip = ClipSimilarity(options.clip, device=device) if options.clip else None
         named = options.video_features
-        self._features = VideoFeatures.open(named, device=device) if named else None
+        self._features = VideoFeatures(named, device=device) if named else None
         self._lpips = Lpips.open() if options.lpips else None
 
     def compare(
@@ -108,7 +101,7 @@ class PerceptualMetrics:
             measured["lpips"] = self._lpips.distance(video, truth)
             measured["masked_lpips"] = self._lpips.distance(video, truth, covisible)
         if self._features is not None:
-            measured["features"] = self._features.embed(video).tolist()
+            measured["features"] = self.features(video)
         return measured
 
     def features(self, video: Video) -> list[float] | None:
@@ -128,12 +121,8 @@ def measure_view(
     size = {"height": height, "width": width, "frames": models.preset.frames}
     clip = render_clip(unseen.scene, visibility="none", **size)
     name = PATHS[(unseen.index + unseen.index // 4) % len(PATHS)]  # so that no path belongs to one stratum
-    path = named_camera_path(
-        name,
-        frames=models.preset.frames,
-        scene_depth_m=clip.depth.scene_depth_m,
-        camera=clip.tracks.camera,
-    )
+    scene_depth_m, camera = clip.depth.scene_depth_m, clip.tracks.camera
+    path = named_camera_path(name, frames=size["frames"], scene_depth_m=scene_depth_m, camera=camera)
     rendering = render_tracks(clip.tracks, path, height=height, width=width)
     holes = rendering.hole_mask
     result: dict[str, Any] = {
@@ -169,16 +158,15 @@ def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height w
     """The baselines; without OpenCV, its inpainting is left out."""
     packed = rearrange(known, "t h w c -> 1 c t h w") * 2 - 1
     smooth = pull_push_fill(packed * coverage, rearrange(coverage, "t h w -> 1 1 t h w"))
+    covered = coverage[..., None] > 0.5
     videos = {
         NEAREST: nearest_colour(known, coverage),
         PULL_PUSH: (rearrange(smooth[0], "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1),
-        GREY: torch.where(coverage[..., None] > 0.5, known, 0.5),
+        GREY: torch.where(covered, known, 0.5),
     }
-    try:
-        grown = opencv_inpainting(known, coverage)
-    except MissingPackageError:
-        return videos
-    return {**videos, OPENCV: torch.where(coverage[..., None] > 0.5, known, grown)}
+    with suppress(MissingPackageError):
+        videos[OPENCV] = torch.where(covered, known, opencv_inpainting(known, coverage))
+    return videos
 
 
 def nearest_colour(
@@ -262,10 +250,7 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "pairs": len(results),
         "pairs_with_holes": len(kept),
         "hole_share": mean(each["hole_share"] for each in kept),
-        "rendering": {
-            key: mean(each["rendering"][key] for each in kept)
-            for key in ("covisible_psnr_db", "covisible_ssim")
-        },
+        "rendering": {key: mean(each["rendering"][key] for each in kept) for key in COVISIBLE},
         **summary,
         "ahead_in_holes_db": ahead,
     }
@@ -273,19 +258,15 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def summarise_perceptual(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
     """Means of the perceptual measures of method `name`, and the Frechet distance of its features."""
-    measured = [each[name] for each in results]
-    keys = [
-        key for key in ("clip_f", "clip_o", "lpips", "masked_lpips") if any(key in each for each in measured)
-    ]
-    summary = {key: mean(each.get(key) for each in measured) for key in keys}
+    keys = ("clip_f", "clip_o", "lpips", "masked_lpips")
+    summary = {
+        key: mean(each[name].get(key) for each in results)
+        for key in keys
+        if any(key in each[name] for each in results)
+    }
     known = [each for each in results if each.get("truth_features") and "features" in each[name]]
     if len(known) > 1:
-        videos, truths = (
-            torch.tensor(rows)
-            for rows in (
-                [each[name]["features"] for each in known],
-                [each["truth_features"] for each in known],
-            )
-        )
+        videos = torch.tensor([each[name]["features"] for each in known])
+        truths = torch.tensor([each["truth_features"] for each in known])
         summary["video_feature_distance"] = frechet_distance(videos, truths)
     return summary

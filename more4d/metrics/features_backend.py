@@ -7,6 +7,7 @@ same form and other numbers, so it can be compared with itself only.
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,20 +25,35 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Video = Float[Tensor, "frames height width 3"]
 
 
-class ClipSimilarity:
-    """Similarity of images by CLIP."""
+class _Network:
+    """A model of transformers from a folder.
 
-    def __init__(self, model: CLIPVisionModelWithProjection, device: str | torch.device = "cpu") -> None:
-        self._model, self._device = model.to(device).eval(), device
+    Attributes:
+        kind: its class.
+        what: what messages call it.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "ClipSimilarity":
-        """Load a CLIP model (its vision tower and projection) from a folder.
+    kind: ClassVar[type]
+    what: ClassVar[str]
+
+    def __init__(self, folder: Path, *, device: str | torch.device = "cpu") -> None:
+        """Load the model; safetensors only, since other weight files are pickles, which can run code.
 
         Raises:
             WeightsError: nothing loadable is there.
         """
-        return cls(_open(CLIPVisionModelWithProjection, folder, "a CLIP model"), device)
+        try:
+            model = self.kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"cannot load {self.what} from {folder} ({reason})") from error
+        self._model, self._device = model.to(device).eval(), device
+
+
+class ClipSimilarity(_Network):
+    """Similarity of images by CLIP, by its vision tower and projection."""
+
+    kind, what = CLIPVisionModelWithProjection, "a CLIP model"
 
     @torch.inference_mode()
     def embed(self, images: Video) -> Float[Tensor, "frames dim"]:
@@ -53,20 +69,10 @@ class ClipSimilarity:
         return float((self.embed(video) * self.embed(truth)).sum(-1).mean())
 
 
-class VideoFeatures:
+class VideoFeatures(_Network):
     """What a video is to VideoMAE: the mean of its tokens."""
 
-    def __init__(self, model: VideoMAEModel, device: str | torch.device = "cpu") -> None:
-        self._model, self._device = model.to(device).eval(), device
-
-    @classmethod
-    def open(cls, folder: Path, *, device: str | torch.device = "cpu") -> "VideoFeatures":
-        """Load a VideoMAE model from a folder.
-
-        Raises:
-            WeightsError: nothing loadable is there.
-        """
-        return cls(_open(VideoMAEModel, folder, "a VideoMAE model"), device)
+    kind, what = VideoMAEModel, "a VideoMAE model"
 
     @torch.inference_mode()
     def embed(self, video: Video) -> Float[Tensor, " dim"]:
@@ -77,15 +83,6 @@ class VideoFeatures:
         picked = torch.linspace(0, len(video) - 1, config.num_frames).round().long()
         pixels = _pixels(video[picked], config.image_size, IMAGENET_MEAN, IMAGENET_STD)
         return self._model(pixel_values=pixels[None].to(self._device)).last_hidden_state[0].mean(0).cpu()
-
-
-def _open(kind: type, folder: Path, what: str) -> torch.nn.Module:
-    """A model of transformers; safetensors only, since other weight files are pickles, which can run code."""
-    try:
-        return kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"cannot load {what} from {folder} ({reason})") from error
 
 
 def _pixels(images: Video, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -50,11 +50,16 @@ def ssim(
     return (luminance * structure).mean((-3, -2, -1))
 
 
+def _gaussian(like: Tensor) -> Float[Tensor, " window"]:
+    """The weights of a window along one axis."""
+    place = torch.arange(WINDOW, dtype=like.dtype, device=like.device) - WINDOW // 2
+    weights = torch.exp(-place.square() / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
 def _windowed(values: Tensor) -> Tensor:
     """Weighted means over all windows that lie inside: [*batch, channels, height - 10, width - 10]."""
-    place = torch.arange(WINDOW, dtype=values.dtype, device=values.device) - WINDOW // 2
-    weights = torch.exp(-place.square() / (2 * SIGMA**2))
-    weights = weights / weights.sum()
+    weights = _gaussian(values)
     planes = values.movedim(-1, -3)
     flat = planes.reshape(-1, 1, *planes.shape[-2:])
     flat = conv2d(conv2d(flat, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
@@ -116,9 +121,8 @@ def masked_ssim(
 
 def _masked_windowed(values: Tensor, mask: Tensor) -> Tensor:
     """Partial convolution along rows, then along columns: [*batch, channels, height - 10, width - 10]."""
-    place = torch.arange(WINDOW, dtype=values.dtype, device=values.device) - WINDOW // 2
-    weights = torch.exp(-place.square() / (2 * SIGMA**2))
-    weights, ones = weights / weights.sum(), torch.ones_like(weights)
+    weights = _gaussian(values)
+    ones = torch.ones_like(weights)
     planes = values.movedim(-1, -3)
     flat = planes.reshape(-1, 1, *planes.shape[-2:])
     allowed = mask[..., None, :, :].expand(planes.shape).reshape(flat.shape)

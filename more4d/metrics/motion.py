@@ -14,7 +14,7 @@ from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import normalise_motion
-from more4d.metrics.tracks import image_error_px
+from more4d.metrics.tracks import check_same_tracks, image_error_px
 
 MOVING_PX = 1.0
 MIN_AREA_SHARE = 0.005
@@ -83,11 +83,7 @@ def motion_errors(
     Raises:
         ValueError: the shapes differ, or there is a single frame.
     """
-    if predicted.shape != truth.shape or len(truth) < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.shape)} "
-            f"and {tuple(truth.shape)}"
-        )
+    check_same_tracks(predicted, truth)
     unmoved = truth[:1].expand_as(truth)
     off, gone = (image_error_px(tracks, truth, camera)[1:] for tracks in (predicted, unmoved))
     taken = image_error_px(predicted, unmoved, camera)[1:]
@@ -118,10 +114,11 @@ def object_motion_px(
 ) -> dict[int, float]:
     """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
     farthest = max_displacement_px(positions, camera)
+    objects = {number: object_ids == number for number in object_ids.unique().tolist() if number > 0}
     return {
-        number: float(farthest[object_ids == number].mean())
-        for number in object_ids.unique().tolist()
-        if number > 0 and float((object_ids == number).float().mean()) >= min_area_share
+        number: float(farthest[mask].mean())
+        for number, mask in objects.items()
+        if float(mask.float().mean()) >= min_area_share
     }
 
 
@@ -185,29 +182,17 @@ def jerk_px(
     return float(motion_px(positions, camera)[:, where].diff(n=3, dim=0).norm(dim=-1).mean())
 
 
-@dataclass(frozen=True, kw_only=True)
-class EdgeJumps:
-    """Jumps of motion between neighbouring pixels of one object: means over those that straddle the border of
-    two cells of the latent grid, and over all others. Equal ones mean that no cell is visible.
-
-    Attributes:
-        border_px: mean jump across borders, in pixels of motion.
-        inside_px: mean jump elsewhere.
-    """
-
-    border_px: float
-    inside_px: float
-
-
 def edge_jumps(
     positions: Float[Tensor, "frames height width 3"],
     object_ids: Int[Tensor, "height width"],
     camera: Camera,
     *,
     cell: int = 8,
-) -> EdgeJumps:
-    """Jumps of motion across the borders of cells of `cell` pixels and within them; outlines of objects do
-    not count, since there motion does jump.
+) -> tuple[float, float]:
+    """Jumps of motion between neighbouring pixels of one object, in pixels of motion: means over those that
+    straddle the border of two cells of `cell` pixels (of the latent grid), and over all others.
+
+    Equal ones mean that no cell is visible. Outlines of objects do not count, since there motion does jump.
     """
     motion = motion_px(positions, camera)[1:]
     border, inside = [], []
@@ -219,7 +204,7 @@ def edge_jumps(
         at_border = at_border.view((-1, 1) if axis == 0 else (1, -1))
         border.append(jump[same & at_border])
         inside.append(jump[same & ~at_border])
-    return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))
+    return float(torch.cat(border).mean()), float(torch.cat(inside).mean())
 
 
 def motion_magnitude(

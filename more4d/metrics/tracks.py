@@ -82,11 +82,7 @@ def track_errors(
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
     """
-    if predicted.positions.shape != truth.positions.shape or truth.frames < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
-            f"and {tuple(truth.positions.shape)}"
-        )
+    check_same_tracks(predicted.positions, truth.positions)
     if moving is None:
         moving = moving_pixels(truth.positions, truth.camera)
     seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
@@ -114,6 +110,19 @@ def track_errors(
         visible_recall=float(both / seen.sum()),
         visible_accuracy=float((seen == pred_visible).float().mean()),
     )
+
+
+def check_same_tracks(predicted: Tensor, truth: Tensor) -> None:
+    """Refuse positions that cannot be compared.
+
+    Raises:
+        ValueError: they differ in shape or have a single frame.
+    """
+    if predicted.shape != truth.shape or len(truth) < 2:
+        raise ValueError(
+            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.shape)} "
+            f"and {tuple(truth.shape)}"
+        )
 
 
 def image_error_px(
@@ -230,11 +239,7 @@ def tapvid3d(
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
     """
-    if predicted.positions.shape != truth.positions.shape or truth.frames < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
-            f"and {tuple(truth.positions.shape)}"
-        )
+    check_same_tracks(predicted.positions, truth.positions)
     seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
     true, estimate = truth.positions[1:], predicted.positions[1:]
     both = seen & pred_visible

@@ -33,14 +33,14 @@ def folders(tmp_path_factory):
 
 
 def test_a_video_is_like_itself_and_less_like_another(folders):
-    clip = ClipSimilarity.open(folders / "clip")
+    clip = ClipSimilarity(folders / "clip")
     assert clip.similarity(video(), video()) == pytest.approx(1, abs=1e-5)
     assert clip.similarity(video(), 1 - video()) < 0.9999
     torch.testing.assert_close(clip.embed(video()).norm(dim=-1), torch.ones(3))
 
 
 def test_a_video_of_any_length_has_features(folders):
-    features = VideoFeatures.open(folders / "videomae")
+    features = VideoFeatures(folders / "videomae")
     assert features.embed(video(frames=9)).shape == features.embed(video(frames=2)).shape == (32,)
     assert torch.equal(features.embed(video(frames=4)), features.embed(video(frames=4)))
 
@@ -48,7 +48,7 @@ def test_a_video_of_any_length_has_features(folders):
 @pytest.mark.parametrize("kind", [ClipSimilarity, VideoFeatures])
 def test_a_folder_without_a_model_is_one_line(kind, tmp_path):
     with pytest.raises(WeightsError, match=str(tmp_path)):
-        kind.open(tmp_path)
+        kind(tmp_path)
 
 
 def mean_difference(first, second):
