@@ -6,7 +6,6 @@ pixel **moves** if it is ever more than `MOVING_PX` away from where it began; al
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,37 +18,6 @@ from more4d.metrics.tracks import check_same_tracks, image_error_px
 MOVING_PX = 1.0
 MIN_AREA_SHARE = 0.005
 """Objects that cover less of the image than this are left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MotionErrors:
-    """One generated motion against the true one; NaN where no pixel of the kind is there.
-
-    Distances are means over the frames after the first, in the image, hidden points included.
-
-    Attributes:
-        moving_px: mean over the pixels that truly move.
-        moving_median_px: median over these pixels and the frames.
-        no_motion_px: what predicting no motion would have for `moving_px`.
-        no_motion_median_px: and for `moving_median_px`.
-        moving_m: mean distance in space of the pixels that move, in metres.
-        no_motion_m: what predicting no motion would have.
-        drift_px: mean over the still pixels: how far they are taken.
-        leak: share of the still pixels that move.
-        iou: of the pixels that move with those that truly move: their intersection over their union.
-        taken_px: how far the moving pixels are taken; `no_motion_px` is how far they truly go.
-    """
-
-    moving_px: float
-    moving_median_px: float
-    no_motion_px: float
-    no_motion_median_px: float
-    moving_m: float
-    no_motion_m: float
-    drift_px: float
-    leak: float
-    iou: float
-    taken_px: float
 
 
 def motion_px(
@@ -77,8 +45,20 @@ def motion_errors(
     predicted: Float[Tensor, "frames height width 3"],
     truth: Float[Tensor, "frames height width 3"],
     camera: Camera,
-) -> MotionErrors:
-    """Every error of `MotionErrors`; both are in the photo's camera and start at the same points.
+) -> dict[str, float]:
+    """One generated motion against the true one; both are in the photo's camera and start at the same points.
+
+    Distances are means over the frames after the first, in the image, hidden points included.
+
+    Returns:
+        NaN where no pixel of the kind is there.
+
+        * `moving_px`: mean over the pixels that truly move; `moving_median_px`: median over these pixels and
+          the frames; `moving_m`: mean distance in space, in metres.
+        * `no_motion_px`, `no_motion_median_px`, `no_motion_m`: what predicting no motion has for these.
+        * `drift_px`: mean over the still pixels: how far they are taken; `leak`: share of them that move.
+        * `iou`: of the pixels that move with those that truly move: their intersection over their union.
+        * `taken_px`: how far the moving pixels are taken; `no_motion_px` is how far they truly go.
 
     Raises:
         ValueError: the shapes differ, or there is a single frame.
@@ -91,18 +71,18 @@ def motion_errors(
     distance_m, way_m = (
         (tracks - truth)[1:].norm(dim=-1)[:, moving].mean() for tracks in (predicted, unmoved)
     )
-    return MotionErrors(
-        moving_px=float(off[:, moving].mean()),
-        moving_median_px=float(off[:, moving].nanmedian()),
-        no_motion_px=float(gone[:, moving].mean()),
-        no_motion_median_px=float(gone[:, moving].nanmedian()),
-        moving_m=float(distance_m),
-        no_motion_m=float(way_m),
-        drift_px=float(off[:, ~moving].mean()),
-        leak=float(pred_moving[~moving].float().mean()),
-        iou=float((moving & pred_moving).sum() / (moving | pred_moving).sum()),
-        taken_px=float(taken[:, moving].mean()),
-    )
+    return {
+        "moving_px": float(off[:, moving].mean()),
+        "moving_median_px": float(off[:, moving].nanmedian()),
+        "no_motion_px": float(gone[:, moving].mean()),
+        "no_motion_median_px": float(gone[:, moving].nanmedian()),
+        "moving_m": float(distance_m),
+        "no_motion_m": float(way_m),
+        "drift_px": float(off[:, ~moving].mean()),
+        "leak": float(pred_moving[~moving].float().mean()),
+        "iou": float((moving & pred_moving).sum() / (moving | pred_moving).sum()),
+        "taken_px": float(taken[:, moving].mean()),
+    }
 
 
 def object_motion_px(

@@ -27,57 +27,29 @@ DIRECTION_AXES = {
 """Axis and sign of each direction a caption can name, in the camera's frame (x right, y down, z forward)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrackErrors:
-    """How far a tracker's answer is from the truth, over the frames after the first.
-
-    All but the last three are over points that are truly seen, and NaN where there are none.
-
-    Attributes:
-        error_px: mean end-point error in pixels of the picture.
-        median_px: its median.
-        moving_px: mean over the points that move.
-        moving_median_px: median over those.
-        still_px: mean over the points that do not.
-        within_1px: share of points at most 1 pixel off.
-        moving_within_1px: the same of the points that move.
-        error_m: mean end-point error in space, in metres.
-        relative: mean of that error divided by the point's true depth in that frame.
-        moving_relative: the same over the points that move.
-        motion: mean error of (X_t - X_0) / Z_0: right up to the scale of the depth is right.
-        moving_motion: the same over the points that move.
-        visible_precision: share of the points called visible that are.
-        visible_recall: share of the visible points that are called so.
-        visible_accuracy: share of all points whose visibility is right.
-    """
-
-    error_px: float
-    median_px: float
-    moving_px: float
-    moving_median_px: float
-    still_px: float
-    within_1px: float
-    moving_within_1px: float
-    error_m: float
-    relative: float
-    moving_relative: float
-    motion: float
-    moving_motion: float
-    visible_precision: float
-    visible_recall: float
-    visible_accuracy: float
-
-
 def track_errors(
     predicted: PointTracks, truth: PointTracks, *, moving: Bool[Tensor, "height width"] | None = None
-) -> TrackErrors:
-    """Every error of `TrackErrors`; both tracks are in each frame's own camera, or both in the world.
+) -> dict[str, float]:
+    """How far a tracker's answer is from the truth, over the frames after the first; both tracks are in each
+    frame's own camera, or both in the world.
 
     Args:
         predicted: tracks of the tracker.
         truth: true tracks; their visibility selects the points that count.
         moving: which pixels count as moving; by default `moving_pixels`, which in tracks of a camera that
             moves calls everything moving.
+
+    Returns:
+        Over points that are truly seen (`moving_...`: those that move; `still_px`: those that do not), NaN
+        where there are none:
+
+        * `error_px`, `median_px`, `within_1px`: mean and median of the end-point error in pixels of the
+          image, and share of points at most 1 pixel off; `error_m`: mean in space, in metres.
+        * `relative`: mean of that error divided by the point's true depth in that frame.
+        * `motion`: mean error of (X_t - X_0) / Z_0: right up to the scale of the depth is right.
+
+        `visible_precision`: share of the points called visible that are; `visible_recall`: share of the
+        visible points that are called so; `visible_accuracy`: share of all points whose visibility is right.
 
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
@@ -93,23 +65,23 @@ def track_errors(
     shifts = [(t.positions - t.positions[0])[1:] / t.depth_m[..., None] for t in (predicted, truth)]
     motion = (shifts[0] - shifts[1]).norm(dim=-1)
     both = (seen & pred_visible).sum()
-    return TrackErrors(
-        error_px=float(image[seen].mean()),
-        median_px=float(image[seen].nanmedian()),
-        moving_px=float(image[moving].mean()),
-        moving_median_px=float(image[moving].nanmedian()),
-        still_px=float(image[seen & ~moving].mean()),
-        within_1px=float((image[seen] <= 1).float().mean()),
-        moving_within_1px=float((image[moving] <= 1).float().mean()),
-        error_m=float(space[seen].mean()),
-        relative=float(relative[seen].mean()),
-        moving_relative=float(relative[moving].mean()),
-        motion=float(motion[seen].mean()),
-        moving_motion=float(motion[moving].mean()),
-        visible_precision=float(both / pred_visible.sum()),
-        visible_recall=float(both / seen.sum()),
-        visible_accuracy=float((seen == pred_visible).float().mean()),
-    )
+    return {
+        "error_px": float(image[seen].mean()),
+        "median_px": float(image[seen].nanmedian()),
+        "moving_px": float(image[moving].mean()),
+        "moving_median_px": float(image[moving].nanmedian()),
+        "still_px": float(image[seen & ~moving].mean()),
+        "within_1px": float((image[seen] <= 1).float().mean()),
+        "moving_within_1px": float((image[moving] <= 1).float().mean()),
+        "error_m": float(space[seen].mean()),
+        "relative": float(relative[seen].mean()),
+        "moving_relative": float(relative[moving].mean()),
+        "motion": float(motion[seen].mean()),
+        "moving_motion": float(motion[moving].mean()),
+        "visible_precision": float(both / pred_visible.sum()),
+        "visible_recall": float(both / seen.sum()),
+        "visible_accuracy": float((seen == pred_visible).float().mean()),
+    }
 
 
 def check_same_tracks(predicted: Tensor, truth: Tensor) -> None:
@@ -210,31 +182,23 @@ THRESHOLDS_PX = (1, 2, 4, 8, 16)
 IMAGE_PX = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class TapVid3d:
-    """Each in [0, 1], the mean over the five thresholds where there are any.
-
-    Attributes:
-        average_jaccard: 3D-AJ: points right in place and visibility, of these, the wrong and the missed.
-        average_within: APD: share of the truly visible points that are within the threshold.
-        occlusion_accuracy: OA: share of all points whose visibility is right.
-    """
-
-    average_jaccard: float
-    average_within: float
-    occlusion_accuracy: float
-
-
 def tapvid3d(
     predicted: PointTracks, truth: PointTracks, *, scaling: Literal["median", "none"] = "median"
-) -> TapVid3d:
-    """The three measures over the frames after the first, in which every point counts.
+) -> dict[str, float]:
+    """The three measures over the frames after the first, in which every point counts, each in [0, 1].
 
     Args:
         predicted: estimated tracks.
         truth: true tracks; their camera gives the thresholds.
         scaling: "median" first scales the predicted points by the ratio of the median distances from the
             camera, over the points that both call visible, as the benchmark does.
+
+    Returns:
+        The first two are means over the five thresholds.
+
+        * `average_jaccard`: 3D-AJ: points right in place and visibility, of these, the wrong and the missed.
+        * `average_within`: APD: share of the truly visible points that are within the threshold.
+        * `occlusion_accuracy`: OA: share of all points whose visibility is right.
 
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
@@ -255,11 +219,11 @@ def tapvid3d(
         wrong = (pred_visible & ~(seen & near)).sum()
         jaccards.append(hits / (seen.sum() + wrong))
         shares.append((near & seen).sum() / seen.sum())
-    return TapVid3d(
-        average_jaccard=float(torch.stack(jaccards).mean()),
-        average_within=float(torch.stack(shares).mean()),
-        occlusion_accuracy=float((seen == pred_visible).float().mean()),
-    )
+    return {
+        "average_jaccard": float(torch.stack(jaccards).mean()),
+        "average_within": float(torch.stack(shares).mean()),
+        "occlusion_accuracy": float((seen == pred_visible).float().mean()),
+    }
 
 
 def _median_range(positions: Tensor, where: Tensor) -> Tensor:

@@ -42,31 +42,31 @@ def test_a_pixel_moves_if_it_is_ever_a_pixel_away_in_the_picture_or_in_depth():
 def test_errors_of_no_motion_are_the_motion_itself():
     truth = tracks([8.0, 0.0, 0.0])
     errors = motion_errors(tracks([0.0, 0.0, 0.0]), truth, CAMERA)
-    assert errors.moving_px == pytest.approx(8 * 0.625, rel=1e-4)  # the mean of 1/4, 1/2, 3/4 and 1
-    assert errors.moving_px == errors.no_motion_px
-    assert errors.moving_median_px == errors.no_motion_median_px
-    assert errors.moving_m == errors.no_motion_m == pytest.approx(8 / WIDTH * 2 * 0.625, rel=1e-4)
-    assert errors.drift_px == 0 and errors.iou == 0 and errors.leak == 0 and errors.taken_px == 0
+    assert errors["moving_px"] == pytest.approx(8 * 0.625, rel=1e-4)  # the mean of 1/4, 1/2, 3/4 and 1
+    assert errors["moving_px"] == errors["no_motion_px"]
+    assert errors["moving_median_px"] == errors["no_motion_median_px"]
+    assert errors["moving_m"] == errors["no_motion_m"] == pytest.approx(8 / WIDTH * 2 * 0.625, rel=1e-4)
+    assert errors["drift_px"] == 0 and errors["iou"] == 0 and errors["leak"] == 0 and errors["taken_px"] == 0
 
 
 def test_half_the_way_is_half_the_error():
     truth = tracks([8.0, 0.0, 0.0])
     errors = motion_errors(tracks([4.0, 0.0, 0.0]), truth, CAMERA)
-    assert errors.moving_px / errors.no_motion_px == pytest.approx(0.5, rel=1e-4)
-    assert errors.taken_px / errors.no_motion_px == pytest.approx(0.5, rel=1e-4) and errors.iou == 1
-    assert errors.moving_median_px / errors.no_motion_median_px == pytest.approx(0.5, rel=1e-4)
+    assert errors["moving_px"] / errors["no_motion_px"] == pytest.approx(0.5, rel=1e-4)
+    assert errors["taken_px"] / errors["no_motion_px"] == pytest.approx(0.5, rel=1e-4) and errors["iou"] == 1
+    assert errors["moving_median_px"] / errors["no_motion_median_px"] == pytest.approx(0.5, rel=1e-4)
 
 
 def test_what_leaks_lowers_the_overlap_and_is_drift():
     truth, wide = tracks([8.0, 0.0, 0.0]), torch.arange(WIDTH).expand(HEIGHT, WIDTH) >= WIDTH // 4
     errors = motion_errors(tracks([8.0, 0.0, 0.0], wide), truth, CAMERA)
-    assert errors.iou == pytest.approx(2 / 3) and errors.leak == pytest.approx(1 / 2)
-    assert errors.drift_px == pytest.approx(8 * 0.625 / 2, rel=1e-4) and errors.moving_px == 0
+    assert errors["iou"] == pytest.approx(2 / 3) and errors["leak"] == pytest.approx(1 / 2)
+    assert errors["drift_px"] == pytest.approx(8 * 0.625 / 2, rel=1e-4) and errors["moving_px"] == 0
 
 
 def test_without_moving_pixels_their_error_is_not_a_number():
     errors = motion_errors(tracks([0.0, 0.0, 0.0]), tracks([0.0, 0.0, 0.0]), CAMERA)
-    assert math.isnan(errors.moving_px) and math.isnan(errors.iou) and errors.drift_px == 0
+    assert math.isnan(errors["moving_px"]) and math.isnan(errors["iou"]) and errors["drift_px"] == 0
 
 
 def test_tracks_of_different_shapes_are_refused():

@@ -106,6 +106,6 @@ def test_a_procedural_clip_is_tracked_within_measured_bounds() -> None:
     movie = render_video(scene, height=96, width=128, frames=9)
     tracks = OpticalFlowTracker().track(movie.frames, movie.depth_m, scene.camera)
     errors = track_errors(tracks, truth, moving=moving_pixels(truth.positions, truth.camera))
-    assert errors.error_px < 0.1 and errors.moving_median_px < 0.7
-    assert errors.motion < 0.004
-    assert errors.visible_precision > 0.98 and errors.visible_recall > 0.95
+    assert errors["error_px"] < 0.1 and errors["moving_median_px"] < 0.7
+    assert errors["motion"] < 0.004
+    assert errors["visible_precision"] > 0.98 and errors["visible_recall"] > 0.95
