@@ -15,11 +15,10 @@ under names of the same form, and the CRC-32 of each sample's tensors.
 import json
 import logging
 import zlib
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -270,14 +269,11 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         check_readable(path, DESCRIPTION)
         self.path = path
-        self._names: dict[int, list[str]] = defaultdict(list)
         try:
             self._file = safetensors.safe_open(str(path), framework="pt")
             self._texts = self._file.metadata() or {}
-            for key in (*self._file.keys(), *self._texts):
-                number, _, name = key.partition("/")
-                self._names[int(number)].append(name)
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            self._keys = (*self._file.keys(), *self._texts)
+        except (safetensors.SafetensorError, OSError) as error:
             raise self._damaged(error) from error
 
     def read(self, number: int) -> dict[str, Tensor | list[str]]:
@@ -286,10 +282,16 @@ class SampleFile:
         Raises:
             InputError: the file has no such sample, or is damaged.
         """
-        if number not in self._names:
+        keys = [key for key in self._keys if key.startswith(f"{number}/")]
+        if not keys:
             raise InputError(f"{self.path} has no sample {number}; make it again")
         try:
-            sample = {name: self._value(f"{number}/{name}") for name in self._names[number]}
+            sample = {
+                key.partition("/")[2]: json.loads(self._texts[key])
+                if key in self._texts
+                else self._file.get_tensor(key)
+                for key in keys
+            }
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from error
         if sample.pop(CHECKSUM, None) != checksum(sample):
@@ -297,9 +299,6 @@ class SampleFile:
                 f"sample {number} of {self.path} is not what was written; delete it and make it again"
             )
         return sample
-
-    def _value(self, key: str) -> Any:
-        return json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(f"{self.path} is damaged ({error_summary(error)}); delete it and make it again")

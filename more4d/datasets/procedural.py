@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from einops import rearrange
@@ -134,14 +135,9 @@ class QuestionBatch(Batch):
 
     @classmethod
     def collate(cls, batches: Sequence["QuestionBatch"]) -> "QuestionBatch":
-        starts = [sum(len(b.captions) for b in batches[:index]) for index in range(len(batches))]
-        return cls(
-            captions=tuple(text for batch in batches for text in batch.captions),
-            caption=torch.cat([batch.caption + start for batch, start in zip(batches, starts, strict=True)]),
-            noun=torch.cat([batch.noun for batch in batches]),
-            verb=torch.cat([batch.verb for batch in batches]),
-            direction=torch.cat([batch.direction for batch in batches]),
-        )
+        starts = accumulate((len(batch.captions) for batch in batches), initial=0)
+        shifted = [replace(b, caption=b.caption + start) for b, start in zip(batches, starts, strict=False)]
+        return super().collate(shifted)
 
     def by_length(self, size: int) -> list["QuestionBatch"]:
         """Split into batches of at most `size` captions of similar length, to limit padding."""

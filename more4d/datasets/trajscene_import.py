@@ -23,7 +23,7 @@ from more4d.datasets.trajscene_samples import Captions, Sample, archive_samples,
 from more4d.files.clip_shards import ShardWriter
 from more4d.files.clips import ClipInfo, decode_tracks, encode_clip
 from more4d.foundation.errors import InputError, More4DError
-from more4d.metrics.tracks import PositionErrors, position_errors
+from more4d.metrics.tracks import position_errors
 
 SCRATCH = ".import-"
 MIN_SAMPLES = 100
@@ -77,7 +77,7 @@ class ImportReport:
     pickle_bytes: int = 0
     tracks_bytes: int = 0
     stored_bytes: int = 0
-    errors: list[PositionErrors] = field(default_factory=list)
+    errors: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def seen(self) -> int:
@@ -85,7 +85,7 @@ class ImportReport:
         return self.imported + self.present + len(self.bad)
 
 
-_Encoded = tuple[ClipInfo, dict[str, bytes], int, PositionErrors]
+_Encoded = tuple[ClipInfo, dict[str, bytes], int, dict[str, float]]
 """Result of a worker for one sample: the encoded clip, bytes of its pickle, errors of the encoding."""
 
 
@@ -134,9 +134,12 @@ def _samples(
     options: ImportOptions, writer: ShardWriter, scratch: Path, report: ImportReport
 ) -> Iterator[Sample]:
     """The samples of all sources; an unreadable source is reported as bad and skipped."""
-    archives = [path for source in options.sources for path in _archives(source)]
+    archives: list[Path] = []
     for source in options.sources:
-        if source.is_dir():
+        if not source.is_dir():
+            archives.append(source)
+        else:
+            archives += sorted(path for path in source.rglob("*") if archive_stem(path) and path.is_file())
             try:
                 samples = folder_samples(source)
             except InputError as error:
@@ -152,12 +155,6 @@ def _samples(
         except InputError as error:
             report.total += 1
             report.bad.append(str(error))
-
-
-def _archives(source: Path) -> list[Path]:
-    if source.is_dir():
-        return sorted(path for path in source.rglob("*") if archive_stem(path) and path.is_file())
-    return [source]
 
 
 def _is_known(

@@ -148,7 +148,7 @@ class FileViewOptions(FileClipOptions):
             raise ConfigError("clips: stored_rendering_prob and second_view must lie in [0, 1]")
 
 
-class FileViews(Dataset):
+class FileViews(FileClips):
     """Pairs of rendering and video from files; sample `index` is always the same.
 
     Raises:
@@ -156,17 +156,7 @@ class FileViews(Dataset):
     """
 
     def __init__(self, options: FileViewOptions, *, seed: int) -> None:
-        self.options, self._seed = options, seed
-        self.clips = FileClips(options, seed=seed, only_with_video=True)
-
-    def __len__(self) -> int:
-        """Samples per epoch; larger indices belong to later epochs."""
-        return len(self.clips)
-
-    @property
-    def group(self) -> int | None:
-        """Number of consecutive samples with one shape; None: all samples have the same."""
-        return self.clips.group
+        super().__init__(options, seed=seed, only_with_video=True)
 
     def __getitem__(self, index: int) -> ViewBatch:
         """Sample `index` as a batch of one.
@@ -174,7 +164,7 @@ class FileViews(Dataset):
         Raises:
             InputError: its clip is damaged.
         """
-        clip = self.clips.cut(index, with_video=True)
+        clip = self.cut(index, with_video=True)
         tracks = clip.tracks
         assert clip.video is not None  # clips without one are excluded
         rng = numpy_generator("view", self._seed, index)

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from more4d.evaluation.photos import measure_photo, photos, summarise_photos
 from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
-from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
+from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
@@ -48,7 +48,9 @@ class EvaluationOptions:
         split: "test", or "validation" for the selection of weights.
         data: folder of real photos and measured depth; None for procedural scenes only.
         drawn: how many items of a section get a contact sheet.
-        perception: networks for perceptual measures, if the user has them.
+        clip: folder of a CLIP model in the layout of transformers, if the user has it.
+        video_features: folder of a VideoMAE model, likewise.
+        lpips: whether LPIPS is measured, which needs its package.
     """
 
     sections: Sequence[str] = ("tracks", "depth", "views", "photos")
@@ -58,7 +60,9 @@ class EvaluationOptions:
     split: Split = "test"
     data: Path | None = None
     drawn: int = 16
-    perception: PerceptualOptions = field(default_factory=PerceptualOptions)
+    clip: Path | None = None
+    video_features: Path | None = None
+    lpips: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +150,25 @@ def _depth(run: Evaluation) -> dict[str, Any]:
 
 
 def _views(run: Evaluation) -> dict[str, Any]:
-    networks = run.options.perception
-    perception = PerceptualMetrics(networks, device=run.models.device)
+    options = run.options
+    perception = PerceptualMetrics(
+        options.clip, options.video_features, lpips=options.lpips, device=run.models.device
+    )
 
     def measure(index: int) -> dict[str, Any]:
         return measure_view(run.models, run.scene(index), perception, sheet=run.sheet("views", index))
 
-    key = [run.options.split, str(networks.clip), str(networks.video_features), networks.lpips]
-    return summarise_views(list(run.items("views", key, run.options.pairs, measure)))
+    key = [options.split, str(options.clip), str(options.video_features), options.lpips]
+    return summarise_views(list(run.items("views", key, options.pairs, measure)))
 
 
 def _photos(run: Evaluation) -> dict[str, Any]:
     listed = photos(run.options.data) if run.options.data else []
 
     def measure(index: int) -> dict[str, Any]:
-        return measure_photo(run.models, listed[index], run.output, f"photos_{index:03d}")
+        return measure_photo(run.models, *listed[index], folder=run.output, name=f"photos_{index:03d}")
 
-    key = [[str(photo.file), photo.prompt, photo.file.stat().st_size] for photo in listed]
+    key = [[str(file), prompt, file.stat().st_size] for file, prompt, _ in listed]
     return summarise_photos(list(run.items("photos", key, len(listed), measure)))
 
 

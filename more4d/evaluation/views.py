@@ -6,7 +6,6 @@ baselines that need no network are the nearest colour, pull-push and OpenCV's in
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from more4d.foundation.errors import MissingPackageError
 from more4d.foundation.optional import require
 from more4d.geometry.background import fill_background
 from more4d.geometry.poses import named_camera_path
-from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
+from more4d.metrics.features_backend import ClipSimilarity, Lpips, VideoFeatures
 from more4d.metrics.image_quality import (
     frechet_distance,
     hole_flicker,
@@ -35,7 +34,6 @@ from more4d.metrics.image_quality import (
     psnr_db,
     ssim,
 )
-from more4d.metrics.lpips_backend import Lpips
 from more4d.networks.tiny_video import pull_push_fill
 from more4d.pipelines.components import Components
 from more4d.pipelines.views import fill_holes
@@ -60,35 +58,26 @@ NEAREST, PULL_PUSH, GREY = "nearest colour", "pull-push", "no inpainting"
 FILLERS = (OURS, BEHIND, OPENCV, NEAREST, PULL_PUSH, GREY)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PerceptualOptions:
-    """Networks for perceptual measures.
-
-    Attributes:
-        clip: folder of a CLIP model in the layout of transformers.
-        video_features: folder of a VideoMAE model.
-        lpips: whether LPIPS is measured, which needs its package.
-    """
-
-    clip: Path | None = None
-    video_features: Path | None = None
-    lpips: bool = False
-
-
 class PerceptualMetrics:
-    """Perceptual measures with the networks in `PerceptualOptions`."""
+    """Perceptual measures with the networks that the user has."""
 
-    def __init__(self, options: PerceptualOptions, *, device: str | torch.device = "cpu") -> None:
-        """Open the networks.
+    def __init__(
+        self,
+        clip: Path | None = None,
+        video_features: Path | None = None,
+        *,
+        lpips: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Open the networks; see `run.EvaluationOptions`.
 
         Raises:
             WeightsError: a folder holds no such model.
             MissingPackageError: LPIPS is requested and not installed.
         """
-        self._clip = ClipSimilarity(options.clip, device=device) if options.clip else None
-        named = options.video_features
-        self._features = VideoFeatures(named, device=device) if named else None
-        self._lpips = Lpips.open() if options.lpips else None
+        self._clip = ClipSimilarity(clip, device=device) if clip else None
+        self._features = VideoFeatures(video_features, device=device) if video_features else None
+        self._lpips = Lpips.open() if lpips else None
 
     def compare(
         self, video: Video, truth: Video, path: str, covisible: Bool[Tensor, "frames height width"]

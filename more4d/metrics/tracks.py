@@ -6,7 +6,6 @@ geometric mean of the focal lengths in pixels of an image of 256 x 256, and delt
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -139,43 +138,28 @@ def follows_direction(
     return bool(sign * end[axis] >= min_displacement)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PositionErrors:
-    """How far tracks moved by being stored.
-
-    Attributes:
-        mean_px: in pixels of the photo, over all points in front of the camera.
-        largest_px: the largest of these.
-        mean_mm: in millimetres, over all points.
-        largest_of_depth: the largest distance, as a share of the point's depth in frame 0.
-    """
-
-    mean_px: float
-    largest_px: float
-    mean_mm: float
-    largest_of_depth: float
-
-
 def position_errors(
     stored: Float[Tensor, "frames height width 3"],
     truth: Float[Tensor, "frames height width 3"],
     camera: Camera,
-) -> PositionErrors:
-    """Compare tracks with what they were before they were stored.
+) -> dict[str, float]:
+    """How far tracks moved by being stored.
 
-    Pixels are counted where the point is further off than a tenth of its depth in frame 0: nearer, any
-    distance at all is many pixels.
+    Returns:
+        `mean_px` and `largest_px` in pixels of the photo, over the points further off than a tenth of their
+        depth in frame 0 (nearer, any distance at all is many pixels); `mean_mm` in space, over all points;
+        `largest_of_depth`: the largest distance, as a share of the point's depth in frame 0.
     """
     depth_m = truth[0, ..., 2]
     before_camera = truth[..., 2] > 0.1 * depth_m
     pixels = image_error_px(stored, truth, camera)[before_camera]
     distance_m = (stored - truth).norm(dim=-1)
-    return PositionErrors(
-        mean_px=float(pixels.mean()),
-        largest_px=float(pixels.max()),
-        mean_mm=1000 * float(distance_m.mean()),
-        largest_of_depth=float((distance_m / depth_m).max()),
-    )
+    return {
+        "mean_px": float(pixels.mean()),
+        "largest_px": float(pixels.max()),
+        "mean_mm": 1000 * float(distance_m.mean()),
+        "largest_of_depth": float((distance_m / depth_m).max()),
+    }
 
 
 THRESHOLDS_PX = (1, 2, 4, 8, 16)

@@ -7,7 +7,6 @@ the flow that can be trusted, and each pixel chooses between flow and static sce
 reproduces its colours, averaged along its surface so that a panel without texture follows its border.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -42,23 +41,6 @@ DEPTH_TOLERANCE = 0.1
 """A surface nearer than a point by more than this, in log depth, hides it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowTracks:
-    """Where the pixels of frame 0 are in every frame, before depth is looked at.
-
-    Attributes:
-        position: normalised.
-        static: whether the pixel moves with the still scene.
-        consistent: whether colours, or the flow back, confirm the point, and it is in the image.
-        motion: of the camera, from flow.
-    """
-
-    position: Float[Tensor, "frames height width 2"]
-    static: Bool[Tensor, "frames height width"]
-    consistent: Bool[Tensor, "frames height width"]
-    motion: CameraMotion
-
-
 class OpticalFlowTracker:
     """Optical flow behind `PointTracker`; runs on the CPU, some tenths of a second per frame."""
 
@@ -82,20 +64,29 @@ class OpticalFlowTracker:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         video, depth_m = video.cpu().float(), depth_m.cpu().float()
-        paths = track_flow(video, depth_m, camera)
-        depth_m = align_depths(depth_m, paths.position, paths.consistent, camera, paths.motion)
-        visibility = _unoccluded(paths, depth_m, camera)
-        return lift_tracks(
-            video, depth_m, camera, paths.position, visibility, static=paths.static, motion=paths.motion
-        )
+        position, static, consistent, motion = track_flow(video, depth_m, camera)
+        depth_m = align_depths(depth_m, position, consistent, camera, motion)
+        start = camera.unproject_depth(depth_m[0])
+        rest_m = torch.stack([motion.to_camera(frame, start)[..., 2] for frame in range(len(video))])
+        visibility = _unoccluded(position, static, consistent, depth_m, rest_m=rest_m)
+        return lift_tracks(video, depth_m, camera, position, visibility, static=static, motion=motion)
 
 
 def track_flow(
     video: Float[Tensor, "frames height width 3"],
     depth_m: Float[Tensor, "frames height width"],
     camera: Camera,
-) -> FlowTracks:
+) -> tuple[
+    Float[Tensor, "frames height width 2"],
+    Bool[Tensor, "frames height width"],
+    Bool[Tensor, "frames height width"],
+    CameraMotion,
+]:
     """Follow every pixel of frame 0 through a video in [0, 1].
+
+    Returns:
+        Normalised positions; whether the pixel moves with the static scene; whether colours, or the flow
+        back, confirm the point, and it is in the image; the camera's motion, from flow.
 
     Raises:
         ValueError: the image is smaller than the flow can work on.
@@ -133,12 +124,8 @@ def track_flow(
         consistent.append(found & inside_image(here))
         poses.append(pose)
         shares.append(share)
-    return FlowTracks(
-        position=torch.stack(position),
-        static=torch.stack(static),
-        consistent=torch.stack(consistent),
-        motion=CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares)),
-    )
+    motion = CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares))
+    return torch.stack(position), torch.stack(static), torch.stack(consistent), motion
 
 
 def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor) -> Tensor:
@@ -148,18 +135,20 @@ def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor) -> Tensor:
     return farther - farther[inside_image(rest)].median().nan_to_num() > DEPTH_TOLERANCE
 
 
-def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Which of the consistent points are also where the depth map has a surface at their depth."""
-    points = camera.unproject_depth(depth_m[0])
-    known, seen = depth_m[0], [paths.consistent[0]]
+def _unoccluded(
+    position: Tensor, static: Tensor, consistent: Tensor, depth_m: Tensor, *, rest_m: Tensor
+) -> Tensor:
+    """Which of the consistent points are also where the depth map has a surface at their depth; `rest_m` is
+    the depth of points that rest.
+    """
+    known, seen = depth_m[0], [consistent[0]]
     for frame in range(1, len(depth_m)):
-        static_camera = paths.motion.to_camera(frame, points)[..., 2].clamp(min=1e-3)
-        expected = torch.where(paths.static[frame], static_camera, known)
-        given = sample_depth(depth_m[frame], paths.position[frame], expected)
+        expected = torch.where(static[frame], rest_m[frame].clamp(min=1e-3), known)
+        given = sample_depth(depth_m[frame], position[frame], expected)
         farther = (given / expected).log()
         # Moving points may come nearer or recede between sightings; static ones may do neither.
-        hidden = torch.where(paths.static[frame], farther.abs() > DEPTH_TOLERANCE, farther < -DEPTH_TOLERANCE)
-        seen.append(paths.consistent[frame] & ~hidden)
+        hidden = torch.where(static[frame], farther.abs() > DEPTH_TOLERANCE, farther < -DEPTH_TOLERANCE)
+        seen.append(consistent[frame] & ~hidden)
         known = torch.where(seen[-1], given, known)
     return torch.stack(seen)
 

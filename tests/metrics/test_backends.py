@@ -8,9 +8,8 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, VideoMAEConfig, VideoMAEModel
 
 from more4d.foundation.errors import MissingPackageError, WeightsError
-from more4d.metrics import lpips_backend, vbench_backend
-from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
-from more4d.metrics.lpips_backend import Lpips
+from more4d.metrics import features_backend, vbench_backend
+from more4d.metrics.features_backend import ClipSimilarity, Lpips, VideoFeatures
 from more4d.metrics.vbench_backend import DIMENSIONS, vbench_scores
 
 
@@ -70,7 +69,7 @@ def test_without_the_packages_their_install_lines_are_told(monkeypatch, tmp_path
     def missing(module, *, extra):
         raise MissingPackageError(f"'{module}' is not installed; pip install '.[{extra}]'")
 
-    monkeypatch.setattr(lpips_backend, "require", missing)
+    monkeypatch.setattr(features_backend, "require", missing)
     monkeypatch.setattr(vbench_backend, "require", missing)
     with pytest.raises(MissingPackageError, match="evaluate"):
         Lpips.open()

@@ -63,10 +63,10 @@ def test_position_errors_are_pixels_millimetres_and_shares_of_the_depth() -> Non
     stored = truth.clone()
     stored[1, 4, 5] += torch.tensor([0.5, 0.0, 0.0])
     errors = position_errors(stored, truth, camera)
-    assert errors.largest_px == pytest.approx(0.5 / 2 * 16)
-    assert errors.mean_px == pytest.approx(4 / (3 * 8 * 16))
-    assert errors.mean_mm == pytest.approx(500 / (3 * 8 * 16))
-    assert errors.largest_of_depth == pytest.approx(0.25)
+    assert errors["largest_px"] == pytest.approx(0.5 / 2 * 16)
+    assert errors["mean_px"] == pytest.approx(4 / (3 * 8 * 16))
+    assert errors["mean_mm"] == pytest.approx(500 / (3 * 8 * 16))
+    assert errors["largest_of_depth"] == pytest.approx(0.25)
 
 
 def test_position_errors_pass_over_pixels_of_points_at_the_camera() -> None:
@@ -74,7 +74,7 @@ def test_position_errors_pass_over_pixels_of_points_at_the_camera() -> None:
     truth = camera.unproject_depth(torch.full((4, 4), 2.0)).repeat(2, 1, 1, 1)
     truth[1, 0, 0, 2] = 1e-6
     stored = truth + 1e-4
-    assert position_errors(stored, truth, camera).largest_px < 0.01
+    assert position_errors(stored, truth, camera)["largest_px"] < 0.01
 
 
 def point_tracks(positions, visibility=None):

@@ -1,7 +1,10 @@
 """Makes the clips of one video: shots, image filters, depth, tracks, captions, track filters, encoding."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +23,8 @@ from more4d.datasets.from_video.filters import (
 )
 from more4d.datasets.from_video.options import ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.tools import Tools, open_tools
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.files.clips import Clip, ClipInfo, encode_clip
 from more4d.files.image import encode_jpeg, to_uint8
 from more4d.files.previews import colourise_depth, draw_tracks
@@ -29,6 +33,8 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import camera_displacement_px, estimate_camera_motion, remove_camera_motion
+from more4d.tracking.interface import PointTracker
+from more4d.tracking.registry import open_tracker
 
 THUMBNAIL_HEIGHT = 120
 THUMBNAIL_QUALITY = 75
@@ -101,6 +107,43 @@ def nearest_divisor(rate: float, wanted: float) -> int:
     """The integer n >= 1 for which the ratio of `rate / n` to `wanted` is nearest to 1."""
     low = max(1, int(rate / wanted))
     return min((low, low + 1), key=lambda n: max(rate / n / wanted, wanted * n / rate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """The networks of a worker.
+
+    Attributes:
+        depth: depth estimator, which also estimates the field of view.
+        tracker: point tracker.
+        captioner: opens a `networks.captioner_backend.TransformersCaptioner` on first use; None: none.
+    """
+
+    depth: DepthEstimator
+    tracker: PointTracker
+    captioner: Callable[[], Any] | None = None
+
+
+@cache
+def open_tools(depth: str, tracker: str, captioner: str, device: str) -> Tools:
+    """The tools of these names (see `options.Options`); the same ones in all of a process.
+
+    Raises:
+        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
+    """
+
+    @cache
+    def open_captioner() -> Any:
+        # transformers alone takes seconds to import
+        from more4d.networks.captioner_backend import TransformersCaptioner
+
+        return TransformersCaptioner.open(captioner, device=device)
+
+    return Tools(
+        depth=open_depth_estimator(depth, device=device),
+        tracker=open_tracker(tracker, device=device),
+        captioner=open_captioner if captioner else None,
+    )
 
 
 def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:

@@ -192,7 +192,14 @@ def make_dataset(
     made = dropped = 0
     with ShardWriter(output) as writer:
         try:
-            waiting = _waiting(sources, record, writer, failures)
+            waiting = []
+            for source in sources.values():
+                try:
+                    if not record.finished(source, writer.sources.keys()):
+                        waiting.append(source)
+                except InputError as error:  # it changed since its clips were made
+                    failures[source.name] = str(error)
+            skipped = len(sources) - len(waiting) - len(failures)
             done = len(sources) - len(waiting)
             progress(None, done, len(sources))
             for outcome in runner(waiting) if waiting else ():
@@ -219,23 +226,9 @@ def make_dataset(
         made=made,
         dropped=dropped,
         videos=len(sources),
-        skipped=len(sources) - len(waiting) - sum(name not in {s.name for s in waiting} for name in failures),
+        skipped=skipped,
         failures=failures,
     )
-
-
-def _waiting(
-    sources: dict[str, Source], record: ProgressRecord, writer: ShardWriter, failures: dict[str, str]
-) -> list[Source]:
-    """The unfinished videos; those that changed since their clips were made become failures."""
-    waiting = []
-    for name, source in sources.items():
-        try:
-            if not record.finished(source, writer.sources.keys()):
-                waiting.append(source)
-        except InputError as error:
-            failures[name] = str(error)
-    return waiting
 
 
 def _check_bad(failures: dict[str, str], seen: int, allowed: float) -> None:

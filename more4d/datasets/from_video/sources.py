@@ -65,11 +65,17 @@ def find_sources(folder: Path) -> list[Source]:
     if not paths:
         raise InputError(f"{folder} holds no video ({', '.join(SUFFIXES)})")
     captions = read_captions(folder)
-    names = {path.relative_to(folder).as_posix() for path in paths}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
     strangers = [name for name in captions if name not in names]
-    if strangers and not names & captions.keys():
+    if strangers and not names.keys() & captions.keys():
         raise InputError(f"the captions of {folder} name no video in it, but for example '{strangers[0]}'")
-    return [_source(path, path.relative_to(folder).as_posix(), captions) for path in paths]
+    sources = []
+    for name, path in names.items():
+        sibling, stat = path.with_suffix(".txt"), path.stat()
+        caption = " ".join(read_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
+        about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
+        sources.append(Source(path=path, name=name, **about))
+    return sources
 
 
 def read_captions(folder: Path) -> dict[str, str]:
@@ -86,13 +92,6 @@ def read_captions(folder: Path) -> dict[str, str]:
                 raise InputError(f"{path} line {number} has no 'file' and 'text'; write both as texts")
             captions[Path(file.strip()).as_posix()] = " ".join(text.split())
     return captions
-
-
-def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
-    sibling = path.with_suffix(".txt")
-    caption = " ".join(read_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
-    stat = path.stat()
-    return Source(path=path, name=name, caption=caption, size=stat.st_size, modified_ns=stat.st_mtime_ns)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

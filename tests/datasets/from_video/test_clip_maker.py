@@ -9,6 +9,7 @@ import torch
 from more4d.datasets.from_video import clip_maker
 from more4d.datasets.from_video.clip_maker import (
     NO_CAPTION,
+    Tools,
     Window,
     make_clips,
     median_camera,
@@ -17,7 +18,6 @@ from more4d.datasets.from_video.clip_maker import (
 )
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.datasets.from_video.sources import Source, find_sources
-from more4d.datasets.from_video.tools import Tools
 from more4d.files.clips import decode_clip
 from more4d.files.video import VideoInfo, probe_video, read_video, write_video
 from more4d.foundation.errors import ConfigError, InputError

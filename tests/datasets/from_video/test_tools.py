@@ -2,7 +2,7 @@
 
 import pytest
 
-from more4d.datasets.from_video.tools import open_tools
+from more4d.datasets.from_video.clip_maker import open_tools
 from more4d.foundation.errors import InputError
 
 NAMES = {"depth": "small", "tracker": "optical-flow", "captioner": ""}
