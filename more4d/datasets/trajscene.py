@@ -37,6 +37,10 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, pixel_centres
 from more4d.geometry.tracks import PointTracks
 
+SourceFrames = UInt8[Tensor, "frames rows columns 3"]
+GridFrames = UInt8[Tensor, "frames height width 3"]
+Coverage = Bool[Tensor, "frames height width"]
+
 ASPECT_TOLERANCE = 0.01
 MAX_PHOTO_DIFFERENCE = 0.15
 MAX_PIXEL_OFFSET_PX = 2.0
@@ -207,9 +211,7 @@ class _SampleReader:
         self.notes["camera"] = about
         return candidates[best]
 
-    def _to_grid(
-        self, clip_frames: UInt8[Tensor, "frames rows columns 3"], colours: Float[Tensor, "height width 3"]
-    ) -> UInt8[Tensor, "frames height width 3"]:
+    def _to_grid(self, clip_frames: SourceFrames, colours: Float[Tensor, "height width 3"]) -> GridFrames:
         height, width = colours.shape[:2]
         rows, columns = clip_frames.shape[1:3]
         resized = {"stretched": stretch(clip_frames[:1], (height, width))}
@@ -229,7 +231,7 @@ class _SampleReader:
 
     def _rendering(
         self, total: int, kept: int, size: tuple[int, int]
-    ) -> tuple[UInt8[Tensor, "frames height width 3"] | None, Bool[Tensor, "frames height width"] | None]:
+    ) -> tuple[GridFrames | None, Coverage | None]:
         """The tracker's rendering and its coverage, if both exist."""
         parts = self.sample.files
         if "rendering" not in parts or not parts.keys() & {"mask_array", "mask_video"}:
@@ -247,9 +249,7 @@ class _SampleReader:
         return stretch(clip_frames[:kept], size), coverage
 
 
-def stretch(
-    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
-) -> UInt8[Tensor, "frames height width 3"]:
+def stretch(clip_frames: SourceFrames, size: tuple[int, int]) -> GridFrames:
     """A video resized, not preserving the aspect ratio."""
     if tuple(clip_frames.shape[1:3]) == size:
         return clip_frames
@@ -257,9 +257,7 @@ def stretch(
     return planes.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
 
 
-def center_crop(
-    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
-) -> UInt8[Tensor, "frames height width 3"]:
+def center_crop(clip_frames: SourceFrames, size: tuple[int, int]) -> GridFrames:
     """A video resized with a centre crop, preserving the aspect ratio."""
     height, width = size
     camera = Camera(fx=1.0, fy=1.0)

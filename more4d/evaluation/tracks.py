@@ -60,7 +60,7 @@ def mean_motion(frames: int) -> MeanMotion:
     return {direction: torch.stack(motions).mean(0) for direction, motions in found.items()}
 
 
-def apply_mean_motion(clip: SceneClip, means: MeanMotion) -> Float[Tensor, "frames height width 3"]:
+def apply_mean_motion(clip: SceneClip, means: MeanMotion) -> Positions:
     """A baseline: every object in the prompt moves by the mean of its direction, within its true mask.
 
     Returns:

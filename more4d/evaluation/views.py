@@ -40,6 +40,9 @@ from more4d.pipelines.views import fill_holes
 from more4d.raster.render import render_tracks
 from more4d.scenes.render import render_clip, render_video
 
+Coverage = Float[Tensor, "frames height width"]
+Holes = Bool[Tensor, "frames height width"]
+
 Video = Float[Tensor, "frames height width 3"]
 PATHS = tuple("orbit surrounding turn-left static forward_backward anti-surrounding x_moving mix1".split())
 """Camera paths, in turn; a static camera has only the holes that moving objects leave."""
@@ -79,9 +82,7 @@ class PerceptualMetrics:
         self._features = VideoFeatures(video_features, device=device) if video_features else None
         self._lpips = Lpips.open() if lpips else None
 
-    def compare(
-        self, video: Video, truth: Video, path: str, covisible: Bool[Tensor, "frames height width"]
-    ) -> dict[str, Any]:
+    def compare(self, video: Video, truth: Video, path: str, covisible: Holes) -> dict[str, Any]:
         """The available measures of a video against `truth`, and its features."""
         measured: dict[str, Any] = {}
         if self._clip is not None:
@@ -143,7 +144,7 @@ def measure_view(
     return result
 
 
-def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height width"]) -> dict[str, Video]:
+def fill_without_networks(known: Video, coverage: Coverage) -> dict[str, Video]:
     """The baselines; without OpenCV, its inpainting is left out."""
     packed = rearrange(known, "t h w c -> 1 c t h w") * 2 - 1
     smooth = pull_push_fill(packed * coverage, rearrange(coverage, "t h w -> 1 1 t h w"))
@@ -158,9 +159,7 @@ def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height w
     return videos
 
 
-def nearest_colour(
-    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
-) -> Float[Tensor, "frames height width 3"]:
+def nearest_colour(known: Video, coverage: Coverage) -> Video:
     """Fill hole pixels with the colour of the nearest known pixel in their frame; grey if there is none."""
     filled = torch.full_like(known, 0.5)
     for frame, (image, covered) in enumerate(zip(known, coverage > 0.5, strict=True)):
@@ -172,9 +171,7 @@ def nearest_colour(
     return filled
 
 
-def opencv_inpainting(
-    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
-) -> Float[Tensor, "frames height width 3"]:
+def opencv_inpainting(known: Video, coverage: Coverage) -> Video:
     """Fill holes frame by frame with OpenCV's inpainting (Telea 2004), at 8 bits per colour.
 
     Raises:
@@ -190,7 +187,7 @@ def opencv_inpainting(
     return torch.stack(filled)
 
 
-def compare_video(video: Video, truth: Video, holes: Bool[Tensor, "frames height width"]) -> dict[str, float]:
+def compare_video(video: Video, truth: Video, holes: Holes) -> dict[str, float]:
     """Measures of one method: PSNR and flicker in the holes, PSNR and SSIM of whole frames."""
     return {
         "hole_psnr_db": hole_psnr_db(video, truth, holes),

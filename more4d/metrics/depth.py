@@ -17,6 +17,8 @@ from torch import Tensor
 
 from more4d.geometry.camera import DepthMap
 
+Values = Float[Tensor, " n"]
+
 DELTA1 = 1.25
 
 
@@ -56,29 +58,27 @@ def mean_errors(errors: list[dict[str, float]]) -> dict[str, float]:
     return {name: sum(error[name] for error in errors) / len(errors) for name in errors[0]}
 
 
-def si_log(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+def si_log(depth: Values, truth: Values) -> Float[Tensor, ""]:
     """Deviation of log(depth / truth): zero if right up to a factor (Eigen et al., arXiv 1406.2283)."""
     return (depth / truth).log().std(correction=0)
 
 
-def abs_rel(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+def abs_rel(depth: Values, truth: Values) -> Float[Tensor, ""]:
     """Mean of |depth - truth| / truth."""
     return ((depth - truth).abs() / truth).mean()
 
 
-def delta(
-    depth: Float[Tensor, " n"], truth: Float[Tensor, " n"], threshold: float = DELTA1
-) -> Float[Tensor, ""]:
+def delta(depth: Values, truth: Values, threshold: float = DELTA1) -> Float[Tensor, ""]:
     """Share of pixels whose depth is within a factor `threshold` of the truth."""
     return (torch.maximum(depth / truth, truth / depth) < threshold).to(depth.dtype).mean()
 
 
-def align_scale(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def align_scale(depth: Values, truth: Values) -> Values:
     """`depth` times the one factor that makes the median of depth / truth one."""
     return depth / (depth / truth).median()
 
 
-def align_affine_log(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def align_affine_log(depth: Values, truth: Values) -> Values:
     """exp(a log depth + b) with the a and b of least squared error in the log: forgives contrast too.
 
     A constant depth has no contrast to stretch: a is then 0.

@@ -8,44 +8,36 @@ pixel **moves** if it is ever more than `MOVING_PX` away from where it began; al
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import normalise_motion
-from more4d.metrics.tracks import check_same_tracks, image_error_px
+from more4d.metrics.tracks import Mask, Positions, check_same_tracks, image_error_px
+
+ObjectIds = Int[Tensor, "height width"]
 
 MOVING_PX = 1.0
 MIN_AREA_SHARE = 0.005
 """Objects that cover less of the image than this are left out."""
 
 
-def motion_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera
-) -> Float[Tensor, "frames height width 3"]:
+def motion_px(positions: Positions, camera: Camera) -> Float[Tensor, "frames height width 3"]:
     """Normalised motion in pixels: all three axes in units of 1 / width."""
     return normalise_motion(positions, camera) * positions.shape[2]
 
 
-def max_displacement_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera
-) -> Float[Tensor, "height width"]:
+def max_displacement_px(positions: Positions, camera: Camera) -> Float[Tensor, "height width"]:
     """How far each pixel ever is from where it began."""
     return motion_px(positions, camera).norm(dim=-1).amax(0)
 
 
-def moved_mask(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = MOVING_PX
-) -> Bool[Tensor, "height width"]:
+def moved_mask(positions: Positions, camera: Camera, *, threshold_px: float = MOVING_PX) -> Mask:
     """The pixels that ever are more than `threshold_px` from where they began."""
     return max_displacement_px(positions, camera) > threshold_px
 
 
-def motion_errors(
-    predicted: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> dict[str, float]:
+def motion_errors(predicted: Positions, truth: Positions, camera: Camera) -> dict[str, float]:
     """One generated motion against the true one; both are in the photo's camera and start at the same points.
 
     Distances are means over the frames after the first, in the image, hidden points included.
@@ -86,11 +78,7 @@ def motion_errors(
 
 
 def object_motion_px(
-    positions: Float[Tensor, "frames height width 3"],
-    object_ids: Int[Tensor, "height width"],
-    camera: Camera,
-    *,
-    min_area_share: float = MIN_AREA_SHARE,
+    positions: Positions, object_ids: ObjectIds, camera: Camera, *, min_area_share: float = MIN_AREA_SHARE
 ) -> dict[int, float]:
     """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
     farthest = max_displacement_px(positions, camera)
@@ -126,11 +114,7 @@ def prompted_objects_move(
     return going and max(others) < weakest / 2, max(others) < MOVING_PX
 
 
-def diversity(
-    predictions: Sequence[Float[Tensor, "frames height width 3"]],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> float:
+def diversity(predictions: Sequence[Positions], truth: Positions, camera: Camera) -> float:
     """How unlike several predictions for one prompt are: the mean distance of two of them where the truth
     moves, as a share of the true way. 0: all are one.
 
@@ -149,9 +133,7 @@ def diversity(
     return float(torch.stack(apart).mean() / way)
 
 
-def jerk_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera, where: Bool[Tensor, "height width"]
-) -> float:
+def jerk_px(positions: Positions, camera: Camera, where: Mask) -> float:
     """Mean length of the third difference in time, in pixels per frame cubed; NaN where there is no pixel.
 
     Raises:
@@ -163,11 +145,7 @@ def jerk_px(
 
 
 def edge_jumps(
-    positions: Float[Tensor, "frames height width 3"],
-    object_ids: Int[Tensor, "height width"],
-    camera: Camera,
-    *,
-    cell: int = 8,
+    positions: Positions, object_ids: ObjectIds, camera: Camera, *, cell: int = 8
 ) -> tuple[float, float]:
     """Jumps of motion between neighbouring pixels of one object, in pixels of motion: means over those that
     straddle the border of two cells of `cell` pixels (of the latent grid), and over all others.

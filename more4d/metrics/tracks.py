@@ -15,6 +15,9 @@ from torch import Tensor
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks, normalise_motion
 
+Positions = Float[Tensor, "frames height width 3"]
+Mask = Bool[Tensor, "height width"]
+
 DIRECTION_AXES = {
     "left": (0, -1.0),
     "right": (0, 1.0),
@@ -27,7 +30,7 @@ DIRECTION_AXES = {
 
 
 def track_errors(
-    predicted: PointTracks, truth: PointTracks, *, moving: Bool[Tensor, "height width"] | None = None
+    predicted: PointTracks, truth: PointTracks, *, moving: Mask | None = None
 ) -> dict[str, float]:
     """How far a tracker's answer is from the truth, over the frames after the first; both tracks are in each
     frame's own camera, or both in the world.
@@ -97,9 +100,7 @@ def check_same_tracks(predicted: Tensor, truth: Tensor) -> None:
 
 
 def image_error_px(
-    predicted: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
+    predicted: Positions, truth: Positions, camera: Camera
 ) -> Float[Tensor, "frames height width"]:
     """Distance in pixels of the photo between where two sets of tracks appear in the source camera."""
     height, width = truth.shape[1:3]
@@ -108,21 +109,14 @@ def image_error_px(
     return (positions[0] - positions[1]).norm(dim=-1)
 
 
-def moving_pixels(
-    truth: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = 0.5
-) -> Bool[Tensor, "height width"]:
+def moving_pixels(truth: Positions, camera: Camera, *, threshold_px: float = 0.5) -> Mask:
     """Pixels whose normalised motion ever exceeds `threshold_px` pixels (depth counted like width)."""
     motion = normalise_motion(truth, camera)
     return motion.norm(dim=-1).amax(0) * truth.shape[2] > threshold_px
 
 
 def follows_direction(
-    predicted: Float[Tensor, "frames height width 3"],
-    mask: Bool[Tensor, "height width"],
-    direction: str,
-    camera: Camera,
-    *,
-    min_displacement: float = 0.01,
+    predicted: Positions, mask: Mask, direction: str, camera: Camera, *, min_displacement: float = 0.01
 ) -> bool:
     """Whether the pixels of `mask` move, on average and by the end, in `direction`.
 
@@ -138,11 +132,7 @@ def follows_direction(
     return bool(sign * end[axis] >= min_displacement)
 
 
-def position_errors(
-    stored: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> dict[str, float]:
+def position_errors(stored: Positions, truth: Positions, camera: Camera) -> dict[str, float]:
     """How far tracks moved by being stored.
 
     Returns:

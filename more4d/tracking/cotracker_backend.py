@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import motion_from_positions
-from more4d.tracking.interface import check_video
+from more4d.tracking.interface import Depths, Video, check_video
 from more4d.tracking.lifting import align_depths, inside_image, lift_tracks
 
 WEIGHTS_URL = "https://huggingface.co/facebook/cotracker3/resolve/main/scaled_offline.pth"
@@ -59,12 +57,7 @@ class CoTrackerTracker:
         return cls(predictor.to(device).eval(), device=device)
 
     @torch.no_grad()
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         frames, height, width = video.shape[:3]

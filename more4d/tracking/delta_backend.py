@@ -24,7 +24,7 @@ from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.interface import check_video
+from more4d.tracking.interface import Depths, Video, check_video
 from more4d.tracking.lifting import estimate_occluded, inside_image
 
 RESOLUTION = (384, 512)
@@ -75,12 +75,7 @@ class DeltaTracker:
         return cls(predictors.DensePredictor3D(model=network).to(device).eval(), device=device)
 
     @torch.no_grad()
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         height, width = video.shape[1:3]

@@ -16,6 +16,8 @@ from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion
 
+Channels = Float[ndarray, "height width channels"]
+
 COLOUR_STEP = 0.08
 LOG_DEPTH_STEP = 0.1
 
@@ -45,9 +47,7 @@ class EdgeAwareFilter:
             feedback = np.exp(-np.sqrt(2) / sigma)
             self._shares.append([(feedback * np.exp(-step)).astype(np.float32) for step in steps])
 
-    def __call__(
-        self, values: Float[ndarray, "height width channels"]
-    ) -> Float[ndarray, "height width channels"]:
+    def __call__(self, values: Channels) -> Channels:
         """The averages; constants stay what they are."""
         values = values.astype(np.float32, copy=True)
         for across, down in self._shares:
@@ -55,9 +55,7 @@ class EdgeAwareFilter:
             _smooth(values, down)
         return values
 
-    def fill(
-        self, values: Float[ndarray, "height width channels"], weight: Float[ndarray, "height width"]
-    ) -> Float[ndarray, "height width channels"]:
+    def fill(self, values: Channels, weight: Float[ndarray, "height width"]) -> Channels:
         """Weighted averages; where no weight reaches, zero."""
         total = self(np.concatenate([values * weight[..., None], weight[..., None]], -1))
         return total[..., :-1] / np.maximum(total[..., -1:], 1e-12)

@@ -20,8 +20,12 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion, fit_pose
-from more4d.tracking.interface import check_video
+from more4d.tracking.interface import Depths, Video, check_video
 from more4d.tracking.lifting import EdgeAwareFilter, align_depths, inside_image, lift_tracks, sample_depth
+
+Image = Float[ndarray, "height width 3"]
+PixelValues = Float[ndarray, "height width"]
+Places = Float[ndarray, "height width 2"]
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 PATCH = [(dx, dy) for dy in (-2, 0, 2) for dx in (-2, 0, 2)]
@@ -55,12 +59,7 @@ class OpticalFlowTracker:
             raise InputError(f"the tracker 'optical-flow' has no weights; leave out {weights}")
         return cls()
 
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         video, depth_m = video.cpu().float(), depth_m.cpu().float()
@@ -73,9 +72,7 @@ class OpticalFlowTracker:
 
 
 def track_flow(
-    video: Float[Tensor, "frames height width 3"],
-    depth_m: Float[Tensor, "frames height width"],
-    camera: Camera,
+    video: Video, depth_m: Depths, camera: Camera
 ) -> tuple[
     Float[Tensor, "frames height width 2"],
     Bool[Tensor, "frames height width"],
@@ -156,22 +153,20 @@ def _unoccluded(
 class _Flow:
     """Optical flow between frame 0 and others, in pixels."""
 
-    def __init__(self, first: Float[ndarray, "height width 3"]) -> None:
+    def __init__(self, first: Image) -> None:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._first = _grey_bytes(first)
         self._backward_flow: ndarray | None = None
 
-    def forward(
-        self, image: Float[ndarray, "height width 3"], guess_px: Float[ndarray, "height width 2"]
-    ) -> Float[ndarray, "height width 2"]:
+    def forward(self, image: Image, guess_px: Places) -> Places:
         """Flow from frame 0 to `image`, searched from a guess; the flow back is kept."""
         now = _grey_bytes(image)
         known = None if self._backward_flow is None else self._backward_flow.copy()
         self._backward_flow = self._dis.calc(now, self._first, known)
         return self._dis.calc(self._first, now, np.ascontiguousarray(guess_px, np.float32))
 
-    def round_trip(self, position: Float[ndarray, "height width 2"]) -> Float[ndarray, "height width"]:
+    def round_trip(self, position: Places) -> PixelValues:
         """How many pixels from its start each pixel of frame 0 ends when the flow back is followed."""
         height, width = self._first.shape
         there = position * np.array([width, height], np.float32)
@@ -183,9 +178,7 @@ class _Flow:
 class _PatchMatcher:
     """How well the surroundings of every pixel of frame 0 are found again elsewhere."""
 
-    def __init__(
-        self, first: Float[ndarray, "height width 3"], depth_m: Float[ndarray, "height width"]
-    ) -> None:
+    def __init__(self, first: Image, depth_m: PixelValues) -> None:
         self._first = _denoise(first)
         grey = self._first @ GREY
         slopes = [cv2.Sobel(grey, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
@@ -201,9 +194,7 @@ class _PatchMatcher:
         self._weights /= self._weights.sum(0)
         self._along_surface = EdgeAwareFilter(self._first, depth_m)
 
-    def cost(
-        self, image: Float[ndarray, "height width 3"], position: Float[ndarray, "height width 2"]
-    ) -> Float[ndarray, "height width"]:
+    def cost(self, image: Image, position: Places) -> PixelValues:
         """Mean colour difference between each pixel's patch and the image at its new position."""
         height, width = self._first.shape[:2]
         there = (position * np.array([width, height])).astype(np.float32)
@@ -214,9 +205,7 @@ class _PatchMatcher:
             cost += weight * np.abs(found - _shifted(self._first, offset)).mean(-1)
         return cost
 
-    def gain(
-        self, static_cost: Float[ndarray, "height width"], flow_cost: Float[ndarray, "height width"]
-    ) -> Float[ndarray, "height width"]:
+    def gain(self, static_cost: PixelValues, flow_cost: PixelValues) -> PixelValues:
         """By how much moving beats resting, averaged along surfaces."""
         gain = np.minimum(static_cost, MAX_COST) - np.minimum(flow_cost, MAX_COST)
         return self._along_surface(gain[..., None])[..., 0]
