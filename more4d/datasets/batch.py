@@ -97,11 +97,7 @@ class LatentBatch(Batch):
     @classmethod
     def collate(cls, batches: Sequence["LatentBatch"]) -> "LatentBatch":
         length = max(batch.text.shape[1] for batch in batches)
-        return super().collate([batch.with_text(pad_text(batch.text, length)) for batch in batches])
-
-    def with_text(self, text: Tensor) -> "LatentBatch":
-        """The same batch with other text embeddings."""
-        return type(self)(**{**vars(self), "text": text})
+        return super().collate([replace(batch, text=pad_text(batch.text, length)) for batch in batches])
 
 
 def pad_text(text: Float[Tensor, "b short dim"], length: int) -> Float[Tensor, "b long dim"]:

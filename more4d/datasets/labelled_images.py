@@ -139,7 +139,11 @@ class LabelledImages(ShapedScenes):
         options = self.options
         rounds, place = divmod(index, options.block)
         number = rounds // options.repeats * options.block + place
-        world, image, object_ids = self._cached(number)
+        if number not in self._cache:
+            if len(self._cache) >= options.block:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[number] = self._render(number)
+        world, image, object_ids = self._cache[number]
         rng = numpy_generator("picture", self._seed, index)
         height, width = self._shape(number)
         scenes = [
@@ -160,13 +164,6 @@ class LabelledImages(ShapedScenes):
             labels=torch.cat([label_map(scene, object_ids) for scene in scenes])[None],
             captions=(tuple(scene.caption for scene in scenes),),
         )
-
-    def _cached(self, number: int) -> tuple[int, Tensor, Tensor]:
-        if number not in self._cache:
-            if len(self._cache) >= self.options.block:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[number] = self._render(number)
-        return self._cache[number]
 
     def _render(self, number: int) -> tuple[int, Tensor, Tensor]:
         """A scene's seed, its image as uint8, and its object ids."""

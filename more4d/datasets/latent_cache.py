@@ -16,7 +16,7 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
@@ -125,7 +125,7 @@ class LatentCache:
         stored: dict[int, dict[str, Tensor | list[str]]] = {}
         for place, sample in zip(self.header.file_range(number), samples, strict=True):
             stored[place] = {}
-            for name, value in vars(sample.with_text(trim_text(sample.text))).items():
+            for name, value in vars(replace(sample, text=trim_text(sample.text))).items():
                 if isinstance(value, Tensor):
                     stored[place][name] = lowered = value[0].detach().cpu().to(dtype)
                     if not bool(torch.isfinite(lowered).all()):

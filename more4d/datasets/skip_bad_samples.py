@@ -105,5 +105,5 @@ def collate_loaded(collate: Callable[[list[Any]], Any], samples: list[Loaded]) -
 
 def _shapes(loaded: Loaded) -> dict[str, tuple[int, ...]]:
     """The shapes that must be equal for samples to be joined: all axes of their tensors but the first."""
-    tensors = {name: value for name, value in vars(loaded.content).items() if isinstance(value, Tensor)}
-    return {name: tuple(value.shape[1:]) for name, value in tensors.items()}
+    values = vars(loaded.content).items()
+    return {name: tuple(value.shape[1:]) for name, value in values if isinstance(value, Tensor)}

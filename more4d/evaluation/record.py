@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dataclasses as mappings, NaN and infinity as None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+    """A value as JSON can hold it: NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

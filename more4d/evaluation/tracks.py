@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
-from more4d.geometry.camera import working_size
+from more4d.geometry.camera import Camera, working_size
 from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 from more4d.metrics.motion import (
     diversity,
@@ -127,7 +127,7 @@ def measure_tracks(
             "jerk_px": jerk_px(codec.positions, camera, where),
         },
         "tapvid3d": {
-            name: tapvid3d(_with_visibility(clip.tracks, positions), clip.tracks)
+            name: _tapvid3d(clip.tracks, positions, camera)
             for name, positions in ((OURS, ours[0]), (NO_MOTION, still), (MEAN_MOTION, by_mean))
         },
     }
@@ -138,9 +138,7 @@ def measure_tracks(
         motion = rearrange(motion, "c t h w -> t h w c")
         result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
         own = positions_from_motion(motion, estimate.points, estimate.camera)
-        seen = seen_by_source_camera(own, estimate.camera)
-        estimated = replace(clip.tracks, positions=own, visibility=seen, camera=estimate.camera)
-        result["tapvid3d"][ESTIMATED] = tapvid3d(estimated, clip.tracks)
+        result["tapvid3d"][ESTIMATED] = _tapvid3d(clip.tracks, own, estimate.camera)
     if sheet is not None:
         _draw(sheet, clip, ours, codec.positions)
     return result
@@ -152,9 +150,10 @@ def _generated(models: Components, guide: Guide, clip: SceneClip, seed: int, pho
     return denormalise_motion(motion, clip.tracks.positions[0], clip.tracks.camera)
 
 
-def _with_visibility(tracks: PointTracks, positions: Positions) -> PointTracks:
-    """Tracks with the visibility in the photo's camera that follows from their positions."""
-    return replace(tracks, positions=positions, visibility=seen_by_source_camera(positions, tracks.camera))
+def _tapvid3d(truth: PointTracks, positions: Positions, camera: Camera) -> dict[str, float]:
+    """Of positions with the visibility in the photo's camera that follows from them."""
+    seen = seen_by_source_camera(positions, camera)
+    return tapvid3d(replace(truth, positions=positions, visibility=seen, camera=camera), truth)
 
 
 def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:

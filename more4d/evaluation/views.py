@@ -134,7 +134,13 @@ def measure_view(
     videos[BEHIND] = fill_background(rendering.colour, rendering.depth_m, ~holes)
     videos |= fill_without_networks(known, coverage)
     result |= {
-        each: {**compare_video(video, truth, holes), **perception.compare(video, truth, name, ~holes)}
+        each: {
+            "hole_psnr_db": hole_psnr_db(video, truth, holes),
+            "change": hole_flicker(video, holes),
+            "psnr_db": float(psnr_db(video, truth).clamp(max=100).mean()),
+            "ssim": float(ssim(video, truth).mean()),
+            **perception.compare(video, truth, name, ~holes),
+        }
         for each, video in videos.items()
     }
     result["truth_features"] = perception.features(truth)
@@ -185,16 +191,6 @@ def opencv_inpainting(known: Video, coverage: Coverage) -> Video:
         grown = cv2.inpaint(np.ascontiguousarray(pixels), holes, RADIUS_PX, cv2.INPAINT_TELEA)
         filled.append(torch.from_numpy(grown).float() / 255)
     return torch.stack(filled)
-
-
-def compare_video(video: Video, truth: Video, holes: Holes) -> dict[str, float]:
-    """Measures of one method: PSNR and flicker in the holes, PSNR and SSIM of whole frames."""
-    return {
-        "hole_psnr_db": hole_psnr_db(video, truth, holes),
-        "change": hole_flicker(video, holes),
-        "psnr_db": float(psnr_db(video, truth).clamp(max=100).mean()),
-        "ssim": float(ssim(video, truth).mean()),
-    }
 
 
 def _draw(path: Path, title: str, known: Video, videos: Mapping[str, Video], truth: Video) -> None:

@@ -10,17 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.datasets.from_video import filters
 from more4d.datasets.from_video.cuts import find_shots, thumbnail_size
-from more4d.datasets.from_video.filters import (
-    Verdict,
-    camera_agreement,
-    camera_is_static,
-    camera_shift,
-    depth_verdicts,
-    flicker,
-    image_verdicts,
-    track_verdicts,
-)
 from more4d.datasets.from_video.options import ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
 from more4d.depth.interface import DepthEstimator
@@ -172,7 +163,9 @@ def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
         raise InputError(f"{source.path} has one frame only, or no times; give a video of a moment")
     size = thumbnail_size(info.height, info.width)
     shots = find_shots(torch.stack(list(stream_video(source.path, size=size))))
-    windows = find_windows(info.times_s, shots, fps=options.fps, frames=options.frames, step=options.step)
+    windows = find_windows(
+        info.times_s, shots, fps=options.fps, frames=options.frames, step=options.stride or options.frames
+    )
     if not windows:
         note = (
             f"too short: {len(info.times_s)} frames at {rate:.3g} per second hold no {options.frames} frames "
@@ -217,7 +210,7 @@ def _make_clip(
     report: ClipReport, source: Source, video: Tensor, camera: Camera, *, options: Options, tools: Tools
 ) -> tuple[ClipReport, EncodedClip | None]:
     """A clip and what is to be reported about it, from the report of its frames."""
-    report = _with_verdicts(report, image_verdicts(video, options.bounds))
+    report = _with_verdicts(report, filters.image_verdicts(video, options.bounds))
     if report.kept:
         caption = source.caption
         if not caption and tools.captioner is not None:
@@ -272,26 +265,29 @@ def reduced_size(info: VideoInfo, scale: float) -> tuple[int, int] | None:
 
 def _track(
     video: Tensor, camera: Camera, options: Options, tools: Tools
-) -> tuple[PointTracks, list[Verdict], bool]:
+) -> tuple[PointTracks, list[filters.Verdict], bool]:
     """Tracks, results of the filters that need them, and whether the video agrees with the tracks: no more
     after removal of a moving camera's motion.
     """
     bounds = options.bounds
     depth_m = torch.stack([tools.depth.estimate(frame, camera).depth_m for frame in video])
     tracks = tools.tracker.track(video, depth_m, camera)
-    verdicts = [*depth_verdicts(depth_m[0], bounds), flicker(tracks, bounds)]
+    verdicts = [*filters.depth_verdicts(depth_m[0], bounds), filters.flicker(tracks, bounds)]
     video_matches_tracks = True
     if options.camera != "keep":
         motion = estimate_camera_motion(tracks)
         displacement_px = camera_displacement_px(motion.world_to_camera, tracks)
-        verdicts += [camera_agreement(motion, bounds), camera_shift(displacement_px, tracks.width, options)]
-        video_matches_tracks = camera_is_static(displacement_px, tracks.width, bounds)
+        verdicts += [
+            filters.camera_agreement(motion, bounds),
+            filters.camera_shift(displacement_px, tracks.width, options),
+        ]
+        video_matches_tracks = filters.camera_is_static(displacement_px, tracks.width, bounds)
         if options.camera == "remove":
             tracks = remove_camera_motion(tracks, motion.world_to_camera)
-    return tracks, verdicts + track_verdicts(tracks, bounds), video_matches_tracks
+    return tracks, verdicts + filters.track_verdicts(tracks, bounds), video_matches_tracks
 
 
-def _with_verdicts(report: ClipReport, verdicts: list[Verdict]) -> ClipReport:
+def _with_verdicts(report: ClipReport, verdicts: list[filters.Verdict]) -> ClipReport:
     numbers = {verdict.name: verdict.value for verdict in verdicts}
     reasons = tuple(verdict.reason for verdict in verdicts if verdict.reason)
     return replace(report, numbers=report.numbers | numbers, reasons=report.reasons + reasons)

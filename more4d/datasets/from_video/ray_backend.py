@@ -50,7 +50,7 @@ def run_with_ray(
     try:
         data.DataContext.get_current().enable_progress_bars = False
         rows = data.from_items(
-            [{"source": _text(source)} for source in sources],
+            [{"source": json.dumps(asdict(s) | {"path": str(s.path.resolve())})} for s in sources],
             override_num_blocks=min(len(sources), MOST_BLOCKS),
         )
         gpus = {} if device == "cpu" else {"num_gpus": 1}
@@ -73,20 +73,11 @@ def run_with_ray(
 
 def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
+    values = json.loads(row["source"])
     try:
-        return {"outcome": attempt(_source(row["source"]), options, device)}
+        return {"outcome": attempt(Source(**values | {"path": Path(values["path"])}), options, device)}
     except More4DError as error:  # returned as a value, because Ray wraps exceptions into long texts
         return {"outcome": error}
-
-
-def _text(source: Source) -> str:
-    """A source as text, for Ray's tables."""
-    return json.dumps(asdict(source) | {"path": str(source.path.resolve())})
-
-
-def _source(text: str) -> Source:
-    values = json.loads(text)
-    return Source(**{**values, "path": Path(values["path"])})
 
 
 def connect(ray: Any, *, cpus: int, device: str, address: str | None = None) -> None:

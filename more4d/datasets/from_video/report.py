@@ -47,13 +47,18 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
     silent: list[VideoOutcome] = []
     with atomic_write(folder / LINES) as temporary, temporary.open("w") as lines:
         for video in videos:
-            for line in _lines(video):
-                lines.write(json.dumps(line) + "\n")
+            about = {"video": video.video}
             if not video.reports:
+                why = about | {"failure": video.failure or None, "note": video.note or None}
+                lines.write(json.dumps(why) + "\n")
                 counts[FAILED if video.failure else EMPTY] += 1
                 silent.append(video)
             for clip in video.reports:
-                outcome = _outcome(clip)
+                values = about | clip.to_json() | {"kept": clip.kept}
+                del values["pictures"]
+                lines.write(json.dumps(values) + "\n")
+                # kept, or the first reason without its numbers
+                outcome = KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
                 counts[outcome] += 1
                 if len(shown[outcome]) < ALL_SHOWN:
                     shown[outcome].append((video.video, clip))
@@ -62,21 +67,6 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
     examples = {outcome: found[:most] for outcome, found in shown.items()}
     page = "".join(_page(title, settings, counts, examples, silent))
     write_bytes(folder / PAGE, page.encode(errors="replace"))
-
-
-def _outcome(clip: ClipReport) -> str:
-    """The category of a clip in the summary: kept, or the first reason without its numbers."""
-    return KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
-
-
-def _lines(video: VideoOutcome) -> Iterator[dict[str, Any]]:
-    about = {"video": video.video}
-    if not video.reports:
-        yield about | {"failure": video.failure or None, "note": video.note or None}
-    for clip in video.reports:
-        values = clip.to_json()
-        del values["pictures"]
-        yield about | values | {"kept": clip.kept}
 
 
 def _page(
