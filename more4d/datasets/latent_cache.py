@@ -285,13 +285,11 @@ class SampleFile:
         keys = [key for key in self._keys if key.startswith(f"{number}/")]
         if not keys:
             raise InputError(f"{self.path} has no sample {number}; make it again")
+        sample = {}
         try:
-            sample = {
-                key.partition("/")[2]: json.loads(self._texts[key])
-                if key in self._texts
-                else self._file.get_tensor(key)
-                for key in keys
-            }
+            for key in keys:
+                stored = json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
+                sample[key.partition("/")[2]] = stored
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from error
         if sample.pop(CHECKSUM, None) != checksum(sample):

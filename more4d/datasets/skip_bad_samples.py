@@ -81,18 +81,17 @@ def good_samples(dataset: Any, count: int) -> Iterator[Any]:
     Raises:
         InputError: more than `count` samples are bad; the last one's message.
     """
-    found = bad = index = 0
-    while found < count:
+    good = bad = 0
+    while good < count:
         try:
-            sample = dataset[index]
+            sample = dataset[good + bad]
         except InputError:
             bad += 1
             if bad > count:
                 raise
         else:
-            found += 1
+            good += 1
             yield sample
-        index += 1
 
 
 def collate_loaded(collate: Callable[[list[Any]], Any], samples: list[Loaded]) -> Loaded:

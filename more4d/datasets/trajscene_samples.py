@@ -234,14 +234,26 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 class Captions:
-    """Captions by path of the video."""
+    """Captions by path of the video, from the rows of a file: mappings with `file_path` and `text`.
 
-    def __init__(self, rows: list[tuple[str, str]]) -> None:
+    Raises:
+        InputError: the rows have another form.
+    """
+
+    def __init__(self, file: Path, rows: object) -> None:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{file} must be a list of objects with file_path and text")
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-        for path, text in rows:
-            if path.strip():
-                parts = _video_path(path).with_suffix("").parts
+        for number, row in enumerate(rows, start=1):
+            path, text = row.get("file_path"), row.get("text")
+            if not isinstance(path, str) or not isinstance(text, str):
+                raise InputError(f"{file}, row {number}: file_path and text must both be there, as texts")
+            video = PurePosixPath(path.strip().replace("\\", "/"))
+            if video.name:
+                parts = video.with_suffix("").parts
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
+            elif path.strip():
+                raise InputError(f"{file}, row {number}: '{path[:80]}' is no path of a video")
 
     def __call__(self, path: tuple[str, ...]) -> str | None:
         """The caption of the video with this path: that of the same id, among several the one whose path has
@@ -271,10 +283,10 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         InputError: a file is missing or has another form, or the numbers of lines differ.
     """
     if path.suffix == ".csv":
-        return Captions(_pairs(path, _csv_rows(path)))
+        return Captions(path, _csv_rows(path))
     if path.suffix == ".json":
         try:
-            return Captions(_pairs(path, json.loads(read_text(path))))
+            return Captions(path, json.loads(read_text(path)))
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}") from error
         except RecursionError as error:
@@ -292,7 +304,7 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
             f"{path} has {len(captions)} lines and {videos} has {len(paths)}; they must match line by line"
         )
     rows = [{"file_path": file, "text": text} for file, text in zip(paths, captions, strict=True)]
-    return Captions(_pairs(videos, rows))
+    return Captions(videos, rows)
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
@@ -303,21 +315,6 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
     except csv.Error as error:
         raise InputError(f"{path}, row {len(rows) + 1}: not CSV ({error})") from error
     return rows
-
-
-def _pairs(path: Path, rows: object) -> list[tuple[str, str]]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} must be a list of objects with file_path and text")
-    for number, row in enumerate(rows, start=1):
-        if not all(isinstance(row.get(key), str) for key in ("file_path", "text")):
-            raise InputError(f"{path}, row {number}: file_path and text must both be there, as texts")
-        if row["file_path"].strip() and not _video_path(row["file_path"]).name:
-            raise InputError(f"{path}, row {number}: '{row['file_path'][:80]}' is no path of a video")
-    return [(row["file_path"], row["text"]) for row in rows]
-
-
-def _video_path(text: str) -> PurePosixPath:
-    return PurePosixPath(text.strip().replace("\\", "/"))
 
 
 def read_text(path: Path) -> str:
