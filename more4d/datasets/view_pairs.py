@@ -125,9 +125,6 @@ def load_view(path: Path) -> ViewBatch:
     return ViewBatch(truth=truth, known=known, coverage=coverage, captions=(str(arrays["caption"]),))
 
 
-BEHIND_CAMERA = (0.0, 0.0, -1.0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FileViewOptions(FileClipOptions):
     """Options of pairs from files.
@@ -241,7 +238,7 @@ def hide_unseen(tracks: PointTracks, path: CameraPath) -> PointTracks:
         patches_m=surface_patches(tracks.positions, tracks.depth_m, tracks.camera).flatten(1, 2),
     ).view(tracks.visibility.shape)
     seen[0] = True
-    behind = tracks.positions.new_tensor(BEHIND_CAMERA)
+    behind = tracks.positions.new_tensor((0.0, 0.0, -1.0))
     return replace(tracks, positions=torch.where(seen[..., None], tracks.positions, behind))
 
 

@@ -19,8 +19,6 @@ from more4d.geometry.camera import DepthMap
 
 Values = Float[Tensor, " n"]
 
-DELTA1 = 1.25
-
 
 def depth_errors(estimate: DepthMap, truth: DepthMap, *, far_m: float = math.inf) -> dict[str, float]:
     """Errors of a depth map over the pixels whose true depth is known and at most `far_m`.
@@ -68,7 +66,7 @@ def abs_rel(depth: Values, truth: Values) -> Float[Tensor, ""]:
     return ((depth - truth).abs() / truth).mean()
 
 
-def delta(depth: Values, truth: Values, threshold: float = DELTA1) -> Float[Tensor, ""]:
+def delta(depth: Values, truth: Values, threshold: float = 1.25) -> Float[Tensor, ""]:
     """Share of pixels whose depth is within a factor `threshold` of the truth."""
     return (torch.maximum(depth / truth, truth / depth) < threshold).to(depth.dtype).mean()
 
