@@ -77,16 +77,14 @@ def motion_errors(predicted: Positions, truth: Positions, camera: Camera) -> dic
     }
 
 
-def object_motion_px(
-    positions: Positions, object_ids: ObjectIds, camera: Camera, *, min_area_share: float = MIN_AREA_SHARE
-) -> dict[int, float]:
+def object_motion_px(positions: Positions, object_ids: ObjectIds, camera: Camera) -> dict[int, float]:
     """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
     farthest = max_displacement_px(positions, camera)
     objects = {number: object_ids == number for number in object_ids.unique().tolist() if number > 0}
     return {
         number: float(farthest[mask].mean())
         for number, mask in objects.items()
-        if float(mask.float().mean()) >= min_area_share
+        if float(mask.float().mean()) >= MIN_AREA_SHARE
     }
 
 

@@ -115,13 +115,11 @@ def moving_pixels(truth: Positions, camera: Camera, *, threshold_px: float = 0.5
     return motion.norm(dim=-1).amax(0) * truth.shape[2] > threshold_px
 
 
-def follows_direction(
-    predicted: Positions, mask: Mask, direction: str, camera: Camera, *, min_displacement: float = 0.01
-) -> bool:
+def follows_direction(predicted: Positions, mask: Mask, direction: str, camera: Camera) -> bool:
     """Whether the pixels of `mask` move, on average and by the end, in `direction`.
 
-    The mean normalised displacement along the named axis must have the right sign and be at least
-    `min_displacement` (a hundredth of the image, or of the depth).
+    The mean normalised displacement along the named axis must have the right sign and be at least a hundredth
+    of the image, or of the depth.
     """
     if direction not in DIRECTION_AXES:
         raise ValueError(f"direction must be one of {', '.join(DIRECTION_AXES)}, got '{direction}'")
@@ -129,7 +127,7 @@ def follows_direction(
         raise ValueError("no pixel is asked about: the mask is empty")
     axis, sign = DIRECTION_AXES[direction]
     end = normalise_motion(predicted, camera)[-1][mask].mean(0)
-    return bool(sign * end[axis] >= min_displacement)
+    return bool(sign * end[axis] >= 0.01)
 
 
 def position_errors(stored: Positions, truth: Positions, camera: Camera) -> dict[str, float]:

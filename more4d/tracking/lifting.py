@@ -31,7 +31,6 @@ class EdgeAwareFilter:
         depth_m: Float[ndarray, "height width"],
         *,
         sigma_px: float = 20.0,
-        iterations: int = 2,
     ) -> None:
         """`sigma_px` is the standard deviation of the average on a surface without edges."""
         log_depth = np.log(depth_m)
@@ -41,9 +40,9 @@ class EdgeAwareFilter:
             for axis in (1, 0)
         ]
         self._shares = []
-        for index in range(iterations):
+        for scale in (2, 1):
             # Halved from pass to pass and normalised so that the variances add up to sigma_px squared.
-            sigma = sigma_px * np.sqrt(3) * 2 ** (iterations - index - 1) / np.sqrt(4**iterations - 1)
+            sigma = sigma_px * np.sqrt(3) * scale / np.sqrt(15)
             feedback = np.exp(-np.sqrt(2) / sigma)
             self._shares.append([(feedback * np.exp(-step)).astype(np.float32) for step in steps])
 
