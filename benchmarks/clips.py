@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,7 +98,7 @@ def measure(clip: Clip, folder: Path) -> dict[str, float]:
         "tracks_mb": len(members["tracks"]) / 1e6,
         "video_mb": len(members["mp4"]) / 1e6,
         "ratio_of_tracks": pickled.stat().st_size / len(members["tracks"]),
-        **asdict(errors),
+        **errors,
         "encode_ms": encoded_ms,
         "read_with_video_ms": best_ms(lambda: whole.read(0)),
         "read_tracks_ms": best_ms(lambda: bare.read(0)),

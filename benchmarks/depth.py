@@ -12,7 +12,6 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from more4d.files.image import load_depth_image, load_image, save_image
 from more4d.files.previews import colourise_depth, compose_sheet
 from more4d.files.video import read_first_frame
 from more4d.geometry.camera import Camera, DepthMap
-from more4d.metrics.depth import DepthErrors, depth_errors, mean_errors
+from more4d.metrics.depth import depth_errors, mean_errors
 from more4d.training.tasks.depth import scene_errors
 
 PHOTOS = (
@@ -60,9 +59,11 @@ def _pair(photo: Path, depth: Path, units_per_m: float, camera: Camera) -> tuple
     return load_image(photo), DepthMap.from_raw(torch.where(raw < 65535, raw / units_per_m, 0), camera)
 
 
-def measured_errors(estimator: DepthEstimator, data: Path, *, known_camera: bool) -> dict[str, DepthErrors]:
+def measured_errors(
+    estimator: DepthEstimator, data: Path, *, known_camera: bool
+) -> dict[str, dict[str, float]]:
     """Mean errors per set."""
-    errors: dict[str, list[DepthErrors]] = {}
+    errors: dict[str, list[dict[str, float]]] = {}
     for name, photo, truth in measured_frames(data):
         estimate = estimator.estimate(photo, truth.camera if known_camera else None)
         errors.setdefault(name, []).append(depth_errors(estimate, truth))
@@ -109,9 +110,9 @@ def main() -> None:
     for label, known in (("free camera", False), ("known camera", True)):
         measured = measured_errors(estimator, options.data, known_camera=known)
         rows |= {f"{name}, {label}": errors for name, errors in measured.items()}
-    print(f"{'':40}" + "".join(f"{name:>19}" for name in asdict(next(iter(rows.values())))))
+    print(f"{'':40}" + "".join(f"{name:>19}" for name in next(iter(rows.values()))))
     for name, errors in rows.items():
-        print(f"{name:40}" + "".join(f"{value:19.3f}" for value in asdict(errors).values()))
+        print(f"{name:40}" + "".join(f"{value:19.3f}" for value in errors.values()))
     if options.sheet:
         draw_sheet(estimator, options.data, options.sheet)
     if options.output:
@@ -119,9 +120,7 @@ def main() -> None:
             "estimator": options.estimator,
             "processor": platform.processor() or platform.machine(),
             "cpu_seconds": round(time.process_time() - started, 1),
-            "errors": {
-                name: {k: round(v, 4) for k, v in asdict(errors).items()} for name, errors in rows.items()
-            },
+            "errors": {name: {k: round(v, 4) for k, v in errors.items()} for name, errors in rows.items()},
         }
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -19,7 +19,7 @@ import platform
 import subprocess
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +147,7 @@ def camera_errors(clip: FilmedClip, tracked: PointTracks) -> dict[str, float]:
         "camera_turn_deg": math.degrees(float(so3_log(turn).norm(dim=-1).max())),
         "camera_shift": float((shifts[0] - shifts[1]).norm(dim=-1).max()),
         "camera_inliers": float(motion.inlier_share.mean()),
-        "world_motion": errors.motion,
+        "world_motion": errors["motion"],
     }
 
 
@@ -169,7 +169,7 @@ def measure_scenes(
             started = time.process_time()
             tracked = tracker.track(clip.video, depth_m, camera)
             rows[name]["cpu_seconds"].append(time.process_time() - started)
-            errors = asdict(track_errors(tracked, clip.tracks, moving=clip.moving))
+            errors = track_errors(tracked, clip.tracks, moving=clip.moving)
             for key, value in (errors | camera_errors(clip, tracked)).items():
                 rows[name][key].append(value)
     return {name: summary(row) for name, row in rows.items()}
@@ -246,7 +246,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of real data")
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
-    tracker = open_tracker(arguments.tracker, weights=arguments.weights, device=arguments.device)
+    weights = f":{arguments.weights}" if arguments.weights else ""
+    tracker = open_tracker(f"{arguments.tracker}{weights}", device=arguments.device)
     estimator = open_depth_estimator("small")
     result: dict = {
         "tracker": arguments.tracker,

@@ -146,12 +146,12 @@ def _print(report: "ImportReport", output: Path) -> None:
         f"of that tracks {report.tracks_bytes / 2**20:.1f} MiB; their pickles have "
         f"{report.pickle_bytes / 2**20:.1f} MiB ({ratio:.0f} times as much)"
     )
-    mean_px = sum(errors.mean_px for errors in report.errors) / len(report.errors)
-    mean_mm = sum(errors.mean_mm for errors in report.errors) / len(report.errors)
+    mean_px = sum(errors["mean_px"] for errors in report.errors) / len(report.errors)
+    mean_mm = sum(errors["mean_mm"] for errors in report.errors) / len(report.errors)
     print(
         f"positions moved by {mean_px:.3f} px and {mean_mm:.2f} mm on average, at most by "
-        f"{max(errors.largest_px for errors in report.errors):.3f} px and "
-        f"{max(errors.largest_of_depth for errors in report.errors):.3%} of the depth"
+        f"{max(errors['largest_px'] for errors in report.errors):.3f} px and "
+        f"{max(errors['largest_of_depth'] for errors in report.errors):.3%} of the depth"
     )
 
 

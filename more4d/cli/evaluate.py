@@ -96,16 +96,12 @@ def run(options: argparse.Namespace) -> int:
 
     from more4d.cli.options import open_device
     from more4d.evaluation.run import EvaluationOptions, evaluate
-    from more4d.evaluation.views import PerceptualOptions
     from more4d.pipelines.components import Components
     from more4d.runs.record import locked
 
     models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
     models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name
-    perception = PerceptualOptions(
-        clip=options.clip, video_features=options.video_features, lpips=options.lpips
-    )
     wanted = EvaluationOptions(
         sections=tuple(dict.fromkeys(options.only or BY_DEFAULT)),
         scenes=options.scenes,
@@ -113,7 +109,9 @@ def run(options: argparse.Namespace) -> int:
         pairs=options.pairs,
         split=options.split,
         data=options.data or (DATA if DATA.is_dir() else None),
-        perception=perception,
+        clip=options.clip,
+        video_features=options.video_features,
+        lpips=options.lpips,
     )
     with locked(output):
         results = evaluate(models, wanted, output, progress=_Bar(show=not options.quiet))

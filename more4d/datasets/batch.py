@@ -29,14 +29,12 @@ class Batch:
     def collate(cls: type[SomeBatch], batches: Sequence[SomeBatch]) -> SomeBatch:
         """Concatenate batches (usually of one sample each) along the first axis."""
         columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(cls)}
-        return cls(**{name: concat_field(column) for name, column in columns.items()})
-
-
-def concat_field(column: Sequence[Tensor | tuple | None]) -> Tensor | tuple | None:
-    """The concatenated values of one field."""
-    if column[0] is None:
-        return None
-    return torch.cat(list(column)) if isinstance(column[0], Tensor) else sum(column, ())
+        joined = {
+            name: torch.cat(column) if isinstance(column[0], Tensor) else sum(column, ())
+            for name, column in columns.items()
+            if column[0] is not None
+        }
+        return cls(**joined)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +97,7 @@ class LatentBatch(Batch):
     @classmethod
     def collate(cls, batches: Sequence["LatentBatch"]) -> "LatentBatch":
         length = max(batch.text.shape[1] for batch in batches)
-        return super().collate([batch.with_text(pad_text(batch.text, length)) for batch in batches])
-
-    def with_text(self, text: Tensor) -> "LatentBatch":
-        """The same batch with other text embeddings."""
-        return type(self)(**{**vars(self), "text": text})
+        return super().collate([replace(batch, text=pad_text(batch.text, length)) for batch in batches])
 
 
 def pad_text(text: Float[Tensor, "b short dim"], length: int) -> Float[Tensor, "b long dim"]:

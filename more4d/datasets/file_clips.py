@@ -139,15 +139,11 @@ class FileClips(Dataset):
             raise InputError(f"none of the {count} clips in {options.folder} has a video")
         if len(self._clip_indices) < count:
             log.warning("%d of %d clips in %s have a video", len(self._clip_indices), count, options.folder)
-        info = [self.shards.info(number) for number in self._clip_indices]
-        shapes = options.shapes
-        nearest = [
-            min(
-                range(len(shapes)),
-                key=lambda s: abs(math.log(shapes[s][1] / shapes[s][0] * f.height / f.width)),
-            )
-            for f in info
-        ]
+        aspects = [width / height for height, width in options.shapes]
+        nearest = []
+        for info in map(self.shards.info, self._clip_indices):
+            off = [abs(math.log(aspect * info.height / info.width)) for aspect in aspects]
+            nearest.append(off.index(min(off)))
         self.order = EpochOrder(nearest, options.group, seed, options.passes or options.group)
 
     def __len__(self) -> int:
@@ -205,16 +201,15 @@ def cut_clip(clip: Clip, options: FileClipOptions, shape: tuple[int, int], rng: 
         fps=tracks.fps / options.stride,
     )
     tracks = crop_tracks(tracks, rows, columns, height=shape[0], width=shape[1])
-    video, rendering, coverage = (
-        None if frames is None else frames[taken][:, rows, columns]
-        for frames in (clip.video, clip.rendering, clip.coverage)
-    )
-    if draws[3] < options.flip and can_mirror(tracks.caption):
+    mirrored = draws[3] < options.flip and can_mirror(tracks.caption)
+    if mirrored:
         tracks = replace(mirror_tracks(tracks), caption=mirror_caption(tracks.caption))
-        video, rendering, coverage = (
-            None if frames is None else frames.flip(2) for frames in (video, rendering, coverage)
-        )
-    return replace(clip, tracks=tracks, video=video, rendering=rendering, coverage=coverage)
+    videos = {}
+    for name in ("video", "rendering", "coverage"):
+        if (frames := getattr(clip, name)) is not None:
+            frames = frames[taken][:, rows, columns]
+            videos[name] = frames.flip(2) if mirrored else frames
+    return replace(clip, tracks=tracks, **videos)
 
 
 def clip_batch(tracks: PointTracks, options: FileClipOptions, *, name: str) -> ClipBatch:

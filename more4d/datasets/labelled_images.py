@@ -7,8 +7,8 @@ paint.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +22,14 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import Batch
 from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
-from more4d.scenes.held_out import HELD_OUT_COLOURS as HELD_OUT_COLOURS
-from more4d.scenes.held_out import HELD_OUT_MOTIONS as HELD_OUT_MOTIONS
-from more4d.scenes.held_out import HELD_OUT_SEED
+from more4d.scenes.held_out import HELD_OUT_COLOURS, HELD_OUT_MOTIONS, HELD_OUT_SEED
 from more4d.scenes.render import render_clip
-from more4d.scenes.scene import Action, Scene
+from more4d.scenes.scene import Scene
 from more4d.scenes.scene_sampling import count_objects, sample_scene
 from more4d.scenes.textures import NAMED_COLOURS
 
 Image = Float[Tensor, "3 height width"]
 LUMA = (0.299, 0.587, 0.114)
-
 
 BACKGROUND, IGNORE_INDEX = 0, -1
 NOUNS = tuple(sorted({*HELD_OUT_COLOURS, *HELD_OUT_MOTIONS, "cactus", "fir tree"}))
@@ -55,18 +52,34 @@ def label_map(scene: Scene, object_ids: Int[Tensor, "height width"]) -> Int[Tens
     table = torch.zeros(4, max(int(object_ids.max()), *(body.object_id for body in scene.bodies)) + 1)
     for body in scene.bodies:
         if body.object_id:
-            verb, direction = _verb_and_direction(actions.get(body.object_id))
-            for row, word in enumerate((body.noun, body.colour, verb, direction)):
+            action = actions.get(body.object_id)
+            motion = (action.verb, action.direction or "none") if action else (STILL, "none")
+            for row, word in enumerate((body.noun, body.colour, *motion)):
                 words = VOCABULARIES[row]
                 table[row, body.object_id] = words.index(word) + 1 if word in words else IGNORE_INDEX
     return table[:, object_ids.long()][None].long()
 
 
-def _verb_and_direction(action: Action | None) -> tuple[str, str]:
-    return (STILL, "none") if action is None else (action.verb, action.direction or "none")
-
-
 MAX_DRAWS = 16
+
+
+class ShapedScenes(Dataset):
+    """A map-style data set of unlimited length; sample `index` is always the same. `options.group`
+    consecutive samples have one of `options.shapes`.
+    """
+
+    def __init__(self, options: Any, *, seed: int) -> None:
+        self.options, self._seed = options, seed
+
+    @property
+    def group(self) -> int | None:
+        """Number of consecutive samples with one shape; None: all samples have the same."""
+        return self.options.group if len(set(self.options.shapes)) > 1 else None
+
+    def _shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a sample."""
+        shapes = self.options.shapes
+        return shapes[derive_seed("shape", self._seed, index // self.options.group) % len(shapes)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,28 +127,23 @@ class LabelledImageBatch(Batch):
     labels: Int[Tensor, "b captions 4 height width"]
     captions: tuple[tuple[str, ...], ...]
 
-    def all_captions(self) -> Sequence[str]:
-        """All captions, image by image."""
-        return [caption for captions in self.captions for caption in captions]
 
-
-class LabelledImages(Dataset):
-    """A map-style data set of unlimited length; sample `index` is always the same."""
+class LabelledImages(ShapedScenes):
+    """Images of procedural scenes, each with several captions and their labels."""
 
     def __init__(self, options: LabelledImageOptions, *, seed: int) -> None:
-        self.options, self._seed = options, seed
+        super().__init__(options, seed=seed)
         self._cache: dict[int, tuple[int, Tensor, Tensor]] = {}
-
-    @property
-    def group(self) -> int | None:
-        """Number of consecutive samples with one shape; None: all samples have the same."""
-        return self.options.group if len(set(self.options.shapes)) > 1 else None
 
     def __getitem__(self, index: int) -> LabelledImageBatch:
         options = self.options
         rounds, place = divmod(index, options.block)
         number = rounds // options.repeats * options.block + place
-        world, image, object_ids = self._cached(number)
+        if number not in self._cache:
+            if len(self._cache) >= options.block:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[number] = self._render(number)
+        world, image, object_ids = self._cache[number]
         rng = numpy_generator("picture", self._seed, index)
         height, width = self._shape(number)
         scenes = [
@@ -156,17 +164,6 @@ class LabelledImages(Dataset):
             labels=torch.cat([label_map(scene, object_ids) for scene in scenes])[None],
             captions=(tuple(scene.caption for scene in scenes),),
         )
-
-    def _shape(self, number: int) -> tuple[int, int]:
-        shapes = self.options.shapes
-        return shapes[derive_seed("shape", self._seed, number // self.options.group) % len(shapes)]
-
-    def _cached(self, number: int) -> tuple[int, Tensor, Tensor]:
-        if number not in self._cache:
-            if len(self._cache) >= self.options.block:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[number] = self._render(number)
-        return self._cache[number]
 
     def _render(self, number: int) -> tuple[int, Tensor, Tensor]:
         """A scene's seed, its image as uint8, and its object ids."""
@@ -192,22 +189,15 @@ def _crop(rng: np.random.Generator, size: tuple[int, int], min_crop: float) -> t
 
 
 def sample_world(
-    rng: np.random.Generator,
-    multi_object_prob: float,
-    aspect: float,
-    *,
-    first: int = 0,
-    worlds: int = HELD_OUT_SEED,
+    rng: np.random.Generator, multi_object_prob: float, aspect: float, *, worlds: int = HELD_OUT_SEED
 ) -> int:
-    """A scene seed, at least `first`; with probability `multi_object_prob` that of a scene with several
-    objects.
-    """
-    world = first + int(rng.integers(worlds))
+    """A scene seed; with probability `multi_object_prob` that of a scene with several objects."""
+    world = int(rng.integers(worlds))
     if multi_object_prob and rng.random() < multi_object_prob:
         for _ in range(MAX_DRAWS):
             if count_objects(world, aspect=aspect) > 1:
                 break
-            world = first + int(rng.integers(worlds))
+            world = int(rng.integers(worlds))
     return world
 
 

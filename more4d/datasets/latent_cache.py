@@ -15,11 +15,10 @@ under names of the same form, and the CRC-32 of each sample's tensors.
 import json
 import logging
 import zlib
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -29,6 +28,7 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import LatentBatch, STraGLatents, ViSMLatents, trim_text
 from more4d.files.atomic import atomic_write, check_readable, sort_metadata, write_bytes
+from more4d.files.problems import error_summary
 from more4d.foundation.config import torch_generator
 from more4d.foundation.errors import InputError
 
@@ -106,7 +106,7 @@ class LatentCache:
                 )
             return cache
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensor_file(folder / CONSTANTS, constants)
+        write_samples(folder / CONSTANTS, {0: constants})
         text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(header)}, indent=1)
         write_bytes(folder / HEADER, text.encode())
         return cache
@@ -125,7 +125,7 @@ class LatentCache:
         stored: dict[int, dict[str, Tensor | list[str]]] = {}
         for place, sample in zip(self.header.file_range(number), samples, strict=True):
             stored[place] = {}
-            for name, value in vars(sample.with_text(trim_text(sample.text))).items():
+            for name, value in vars(replace(sample, text=trim_text(sample.text))).items():
                 if isinstance(value, Tensor):
                     stored[place][name] = lowered = value[0].detach().cpu().to(dtype)
                     if not bool(torch.isfinite(lowered).all()):
@@ -173,10 +173,8 @@ class LatentClips(Dataset):
         """Number of the stored sample of `index`; groups are shuffled, so that a batch has one shape."""
         group, within = divmod(index, self.header.group)
         epoch, turn = divmod(group, self.header.samples // self.header.group)
-        order = torch.randperm(
-            self.header.samples // self.header.group,
-            generator=torch_generator("cache order", self._seed, epoch),
-        )
+        generator = torch_generator("cache order", self._seed, epoch)
+        order = torch.randperm(self.header.samples // self.header.group, generator=generator)
         return int(order[turn]) * self.header.group + within
 
     def sample(self, place: int) -> LatentBatch:
@@ -202,7 +200,7 @@ class LatentClips(Dataset):
 
     def constants(self) -> dict[str, Tensor]:
         """Tensors stored once for all samples."""
-        return read_tensor_file(self.folder / CONSTANTS)
+        return SampleFile(self.folder / CONSTANTS).read(0)
 
 
 def file_of(folder: Path, number: int) -> Path:
@@ -221,7 +219,7 @@ def read_header(folder: Path) -> CacheHeader:
     except FileNotFoundError as error:
         raise InputError(f"there is no latent cache in {folder}; make one with: more4d data cache") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:120]}") from error
+        raise InputError(f"{path} cannot be read: {error_summary(error)}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
         raise InputError(f"{path} is not of format {FORMAT} version {VERSION}; make the cache again")
     known = get_type_hints(CacheHeader)
@@ -271,14 +269,11 @@ class SampleFile:
     def __init__(self, path: Path) -> None:
         check_readable(path, DESCRIPTION)
         self.path = path
-        self._names: dict[int, list[str]] = defaultdict(list)
         try:
             self._file = safetensors.safe_open(str(path), framework="pt")
             self._texts = self._file.metadata() or {}
-            for key in (*self._file.keys(), *self._texts):
-                number, _, name = key.partition("/")
-                self._names[int(number)].append(name)
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            self._keys = (*self._file.keys(), *self._texts)
+        except (safetensors.SafetensorError, OSError) as error:
             raise self._damaged(error) from error
 
     def read(self, number: int) -> dict[str, Tensor | list[str]]:
@@ -287,10 +282,14 @@ class SampleFile:
         Raises:
             InputError: the file has no such sample, or is damaged.
         """
-        if number not in self._names:
+        keys = [key for key in self._keys if key.startswith(f"{number}/")]
+        if not keys:
             raise InputError(f"{self.path} has no sample {number}; make it again")
+        sample = {}
         try:
-            sample = {name: self._value(f"{number}/{name}") for name in self._names[number]}
+            for key in keys:
+                stored = json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
+                sample[key.partition("/")[2]] = stored
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from error
         if sample.pop(CHECKSUM, None) != checksum(sample):
@@ -299,23 +298,5 @@ class SampleFile:
             )
         return sample
 
-    def _value(self, key: str) -> Any:
-        return json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
-
     def _damaged(self, error: Exception) -> InputError:
-        reason = " ".join(str(error).split())[:120]
-        return InputError(f"{self.path} is damaged ({reason}); delete it and make it again")
-
-
-def write_tensor_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name, atomically; `read_tensor_file` is the inverse."""
-    write_samples(path, {0: tensors})
-
-
-def read_tensor_file(path: Path) -> dict[str, Tensor]:
-    """Read what `write_tensor_file` wrote.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    return SampleFile(path).read(0)
+        return InputError(f"{self.path} is damaged ({error_summary(error)}); delete it and make it again")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from einops import rearrange
@@ -12,12 +13,12 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import Batch, ClipBatch
-from more4d.datasets.labelled_images import DIRECTIONS, label_map, sample_world
+from more4d.datasets.labelled_images import DIRECTIONS, ShapedScenes, label_map, sample_world
 from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.held_out import HELD_OUT_SEED
-from more4d.scenes.render import SceneClip, render_clip, render_image
+from more4d.scenes.render import render_clip, render_image
 from more4d.scenes.scene_sampling import sample_scene
 
 
@@ -57,60 +58,40 @@ class ProceduralOptions:
             )
 
 
-class ProceduralClips(Dataset):
-    """Clips of procedural scenes, for the trajectory codec and 4D-STraG."""
-
-    def __init__(self, options: ProceduralOptions, *, seed: int, first_seed: int = 0) -> None:
-        self.options, self._seed, self._first = options, seed, first_seed
-
-    @property
-    def group(self) -> int | None:
-        """Number of consecutive samples with one shape; None: all samples have the same."""
-        return self.options.group if len(set(self.options.shapes)) > 1 else None
+class ProceduralClips(ShapedScenes):
+    """Clips of procedural scenes, for the trajectory codec and 4D-STraG; the options are
+    `ProceduralOptions`.
+    """
 
     def __getitem__(self, index: int) -> ClipBatch:
         options = self.options
-        rng = numpy_generator("clip", self._seed, index)
-        shapes = options.shapes
-        height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
-        single = options.captions_per_scene == 1
-        world_rng = (
-            rng if single else numpy_generator("world", self._seed, index // options.captions_per_scene)
-        )
+        rng = world_rng = numpy_generator("clip", self._seed, index)
+        height, width = self._shape(index)
+        if options.captions_per_scene > 1:
+            world_rng = numpy_generator("world", self._seed, index // options.captions_per_scene)
         worlds = min(options.worlds, HELD_OUT_SEED)
-        world = sample_world(
-            world_rng, options.multi_object_prob, width / height, first=self._first, worlds=worlds
-        )
+        world = sample_world(world_rng, options.multi_object_prob, width / height, worlds=worlds)
         scene = sample_scene(world, motion_seed=int(rng.integers(2**31)), aspect=width / height)
         visibility = "none" if options.hidden_weight == 1 else "exact"
         clip = render_clip(scene, height=height, width=width, frames=options.frames, visibility=visibility)
-        batch = clip_to_batch(clip, options.hidden_weight)
-        labels = label_map(scene, clip.object_ids).to(torch.int8)
-        batch = replace(batch, names=(f"scene {world}",), labels=labels)
+        tracks, depth_m, photo = clip.tracks, clip.depth.depth_m[None, None], None
         if options.photo_scale > 1:
-            photo = render_image(
-                scene, height=options.photo_scale * height, width=options.photo_scale * width
-            )
-            batch = replace(batch, photo=rearrange(photo, "h w c -> 1 c h w") * 2 - 1)
+            size = {"height": options.photo_scale * height, "width": options.photo_scale * width}
+            photo = rearrange(render_image(scene, **size), "h w c -> 1 c h w") * 2 - 1
         if rng.random() < options.depth_noise:
-            degraded = degrade_depth(batch.depth_m, torch_generator("depth", self._seed, index))
-            batch = replace(batch, depth_m=degraded)
-        return batch
-
-
-def clip_to_batch(clip: SceneClip, hidden_weight: float = 1.0) -> ClipBatch:
-    """A rendered scene as a batch of one."""
-    tracks = clip.tracks
-    motion = normalise_motion(tracks.positions, tracks.camera)
-    weight = torch.where(tracks.visibility, 1.0, hidden_weight)
-    return ClipBatch(
-        image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
-        depth_m=clip.depth.depth_m[None, None],
-        motion=rearrange(motion, "t h w c -> 1 c t h w"),
-        weight=weight[None, None],
-        objects=(clip.object_ids > 0).float()[None, None],
-        captions=(clip.caption,),
-    )
+            depth_m = degrade_depth(depth_m, torch_generator("depth", self._seed, index))
+        motion = normalise_motion(tracks.positions, tracks.camera)
+        return ClipBatch(
+            image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
+            depth_m=depth_m,
+            motion=rearrange(motion, "t h w c -> 1 c t h w"),
+            weight=torch.where(tracks.visibility, 1.0, options.hidden_weight)[None, None],
+            objects=(clip.object_ids > 0).float()[None, None],
+            captions=(clip.caption,),
+            names=(f"scene {world}",),
+            photo=photo,
+            labels=label_map(scene, clip.object_ids).to(torch.int8),
+        )
 
 
 def degrade_depth(depth_m: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,14 +135,9 @@ class QuestionBatch(Batch):
 
     @classmethod
     def collate(cls, batches: Sequence["QuestionBatch"]) -> "QuestionBatch":
-        starts = [sum(len(b.captions) for b in batches[:index]) for index in range(len(batches))]
-        return cls(
-            captions=tuple(text for batch in batches for text in batch.captions),
-            caption=torch.cat([batch.caption + start for batch, start in zip(batches, starts, strict=True)]),
-            noun=torch.cat([batch.noun for batch in batches]),
-            verb=torch.cat([batch.verb for batch in batches]),
-            direction=torch.cat([batch.direction for batch in batches]),
-        )
+        starts = accumulate((len(batch.captions) for batch in batches), initial=0)
+        shifted = [replace(b, caption=b.caption + start) for b, start in zip(batches, starts, strict=False)]
+        return super().collate(shifted)
 
     def by_length(self, size: int) -> list["QuestionBatch"]:
         """Split into batches of at most `size` captions of similar length, to limit padding."""
@@ -202,9 +178,8 @@ class CaptionQuestions(Dataset):
         world = derive_seed("caption world", self._seed, number) % HELD_OUT_SEED
         scene = sample_scene(world, motion_seed=int(rng.integers(2**31)))
         names = Counter(action.noun for action in scene.actions)
-        has_motion = any(
-            action.verb != "still" for action in scene.actions
-        )  # otherwise the caption only says "nothing moves"
+        # otherwise the caption only says "nothing moves"
+        has_motion = any(action.verb != "still" for action in scene.actions)
         asked = [
             (self.nouns.index(a.noun), self.verbs.index(a.verb), DIRECTIONS.index(a.direction or "none"))
             for a in scene.actions
@@ -213,10 +188,7 @@ class CaptionQuestions(Dataset):
         absent = next(noun for noun in rng.permutation(self.nouns) if noun not in names)
         asked.append((self.nouns.index(absent), len(self.verbs), len(DIRECTIONS)))
         noun, verb, direction = torch.tensor(asked).unbind(1)
+        caption = torch.zeros_like(noun)
         return QuestionBatch(
-            captions=(scene.caption,),
-            caption=torch.zeros_like(noun),
-            noun=noun,
-            verb=verb,
-            direction=direction,
+            captions=(scene.caption,), caption=caption, noun=noun, verb=verb, direction=direction
         )

@@ -41,20 +41,7 @@ class SkipBadSamples(Dataset):
     """
 
     def __init__(self, dataset: Dataset, seed: int, *, attempts: int = 8) -> None:
-        if attempts < 1:
-            raise ValueError(f"attempts must be at least 1, got {attempts}")
         self._dataset, self._seed, self._attempts = dataset, seed, attempts
-
-    def __getitem__(self, index: int) -> Loaded:
-        """Sample `index`, or its replacement.
-
-        Raises:
-            InputError: it and all tried replacements are bad; the message names all.
-        """
-        (loaded,) = self.__getitems__([index])
-        if loaded.content is None:
-            raise InputError("; ".join(loaded.bad))
-        return loaded
 
     def __getitems__(self, indices: Sequence[int]) -> list[Loaded]:
         """The samples of one batch, in order; data loaders call this if it is defined.
@@ -94,40 +81,28 @@ def good_samples(dataset: Any, count: int) -> Iterator[Any]:
     Raises:
         InputError: more than `count` samples are bad; the last one's message.
     """
-    found = bad = index = 0
-    while found < count:
+    good = bad = 0
+    while good < count:
         try:
-            sample = dataset[index]
+            sample = dataset[good + bad]
         except InputError:
             bad += 1
             if bad > count:
                 raise
         else:
-            found += 1
+            good += 1
             yield sample
-        index += 1
 
 
-@dataclass(frozen=True)
-class CollateLoaded:
-    """Joins the results of `SkipBadSamples` to a batch; sent to the workers.
-
-    Attributes:
-        collate: joins the samples.
-    """
-
-    collate: Callable[[list[Any]], Any]
-
-    def __call__(self, samples: list[Loaded]) -> Loaded:
-        contents = [sample.content for sample in samples]
-        whole = all(content is not None for content in contents)
-        return Loaded(
-            content=self.collate(contents) if whole else None,
-            bad=tuple(line for sample in samples for line in sample.bad),
-        )
+def collate_loaded(collate: Callable[[list[Any]], Any], samples: list[Loaded]) -> Loaded:
+    """The results of `SkipBadSamples` as a batch; `collate` joins the samples."""
+    contents = [sample.content for sample in samples]
+    whole = all(content is not None for content in contents)
+    bad = tuple(line for sample in samples for line in sample.bad)
+    return Loaded(content=collate(contents) if whole else None, bad=bad)
 
 
 def _shapes(loaded: Loaded) -> dict[str, tuple[int, ...]]:
     """The shapes that must be equal for samples to be joined: all axes of their tensors but the first."""
-    tensors = {name: value for name, value in vars(loaded.content).items() if isinstance(value, Tensor)}
-    return {name: tuple(value.shape[1:]) for name, value in tensors.items()}
+    values = vars(loaded.content).items()
+    return {name: tuple(value.shape[1:]) for name, value in values if isinstance(value, Tensor)}

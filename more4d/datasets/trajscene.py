@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from more4d.datasets.trajscene_samples import Sample
+from more4d.datasets.trajscene_samples import Sample, read_text
 from more4d.files.atomic import load_arrays
 from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
@@ -37,9 +37,16 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, pixel_centres
 from more4d.geometry.tracks import PointTracks
 
+SourceFrames = UInt8[Tensor, "frames rows columns 3"]
+GridFrames = UInt8[Tensor, "frames height width 3"]
+Coverage = Bool[Tensor, "frames height width"]
+
 ASPECT_TOLERANCE = 0.01
 MAX_PHOTO_DIFFERENCE = 0.15
 MAX_PIXEL_OFFSET_PX = 2.0
+MAX_COORDINATE_M = 500.0
+"""Larger coordinates are invalid."""
+MAX_REPAIRED_SHARE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +58,12 @@ class TrajSceneOptions:
         camera: the tracker's camera; None: its default.
         size: (height, width) of the tracker's grid, if neither rendering nor video has it.
         stride: temporal stride of the tracker in the video; None: by the rule above.
-        max_coordinate_m: larger coordinates are invalid.
-        max_repaired_share: maximum fraction of invalid points.
     """
 
     frames: int | None = None
     camera: Camera | None = None
     size: tuple[int, int] | None = None
     stride: int | None = None
-    max_coordinate_m: float = 500.0
-    max_repaired_share: float = 0.01
 
 
 def read_sample(sample: Sample, options: TrajSceneOptions, caption: str | None = None) -> Clip:
@@ -133,10 +136,7 @@ class _SampleReader:
     def _caption(self, given: str | None) -> str:
         own = self.sample.files.get("caption")
         if given is None and own is not None:
-            try:
-                given = own.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"its caption cannot be read: {error}") from error
+            given = read_text(own)
         return " ".join((given or "").split())
 
     def _grid(self, points: int, video: VideoInfo, colours: Tensor) -> tuple[int, int]:
@@ -167,14 +167,13 @@ class _SampleReader:
 
     def _repaired(self, positions: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
         depth_m = positions[0, ..., 2]
-        sane = (torch.isfinite(positions) & (positions.abs() <= self.options.max_coordinate_m)).all(-1).all(0)
+        sane = (torch.isfinite(positions) & (positions.abs() <= MAX_COORDINATE_M)).all(-1).all(0)
         sane &= torch.nan_to_num(depth_m) > 0
         bad = int((~sane).sum())
-        if bad > self.options.max_repaired_share * sane.numel():
+        if bad > MAX_REPAIRED_SHARE * sane.numel():
             raise InputError(
                 f"{bad} of {sane.numel()} points have NaN, no positive depth or lie further off than "
-                f"{self.options.max_coordinate_m:g} m; at most {self.options.max_repaired_share:.0%} are "
-                "repaired"
+                f"{MAX_COORDINATE_M:g} m; at most {MAX_REPAIRED_SHARE:.0%} are repaired"
             )
         if bad:
             self.notes["repaired points"] = str(bad)
@@ -199,21 +198,20 @@ class _SampleReader:
         best = min(range(len(candidates)), key=errors.__getitem__)
         if not errors[best] <= MAX_PIXEL_OFFSET_PX:
             slopes = start[..., :2] / start[..., 2:]
-            fitted = [_fit_line(slopes[..., axis], centres[..., axis]) for axis in (0, 1)]
-            (fx, cx), (fy, cy) = fitted
+            (fx, cx), (fy, cy) = (
+                np.polyfit(slopes[..., axis].double().flatten(), centres[..., axis].double().flatten(), 1)
+                for axis in (0, 1)
+            )
             raise InputError(
                 f"the points of frame 0 lie {errors[best]:.1f} pixels off their pixels with the camera "
                 f"{_numbers(candidates[best])}; give --intrinsics (fitted: "
                 f"{fx:.4f},{fy:.4f},{cx:.4f},{cy:.4f}), or --size if rows and columns are exchanged"
             )
-        self.notes["camera"] = (
-            f"{_numbers(candidates[best])}; frame 0 is {errors[best]:.2f} pixels off its pixels"
-        )
+        about = f"{_numbers(candidates[best])}; frame 0 is {errors[best]:.2f} pixels off its pixels"
+        self.notes["camera"] = about
         return candidates[best]
 
-    def _to_grid(
-        self, clip_frames: UInt8[Tensor, "frames rows columns 3"], colours: Float[Tensor, "height width 3"]
-    ) -> UInt8[Tensor, "frames height width 3"]:
+    def _to_grid(self, clip_frames: SourceFrames, colours: Float[Tensor, "height width 3"]) -> GridFrames:
         height, width = colours.shape[:2]
         rows, columns = clip_frames.shape[1:3]
         resized = {"stretched": stretch(clip_frames[:1], (height, width))}
@@ -233,7 +231,7 @@ class _SampleReader:
 
     def _rendering(
         self, total: int, kept: int, size: tuple[int, int]
-    ) -> tuple[UInt8[Tensor, "frames height width 3"] | None, Bool[Tensor, "frames height width"] | None]:
+    ) -> tuple[GridFrames | None, Coverage | None]:
         """The tracker's rendering and its coverage, if both exist."""
         parts = self.sample.files
         if "rendering" not in parts or not parts.keys() & {"mask_array", "mask_video"}:
@@ -251,9 +249,7 @@ class _SampleReader:
         return stretch(clip_frames[:kept], size), coverage
 
 
-def stretch(
-    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
-) -> UInt8[Tensor, "frames height width 3"]:
+def stretch(clip_frames: SourceFrames, size: tuple[int, int]) -> GridFrames:
     """A video resized, not preserving the aspect ratio."""
     if tuple(clip_frames.shape[1:3]) == size:
         return clip_frames
@@ -261,9 +257,7 @@ def stretch(
     return planes.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
 
 
-def center_crop(
-    clip_frames: UInt8[Tensor, "frames rows columns 3"], size: tuple[int, int]
-) -> UInt8[Tensor, "frames height width 3"]:
+def center_crop(clip_frames: SourceFrames, size: tuple[int, int]) -> GridFrames:
     """A video resized with a centre crop, preserving the aspect ratio."""
     height, width = size
     camera = Camera(fx=1.0, fy=1.0)
@@ -277,14 +271,15 @@ def _fields(content: Any) -> tuple[Tensor, Tensor, Tensor]:
         raise InputError(
             f"its track file holds a {type(content).__name__}, not a dict with coords, colors, vis"
         )
-    missing = [key for key in ("coords", "colors", "vis") if key not in content]
+    keys = ("coords", "colors", "vis")
+    missing = [key for key in keys if key not in content]
     if missing:
         raise InputError(
             f"its track file lacks {', '.join(missing)} (it has: {', '.join(map(str, content))})"
         )
-    coords, colours, visibility = (_tensor(content[key], key) for key in ("coords", "colors", "vis"))
-    if coords.ndim > 3:
-        coords = coords.squeeze(0) if len(coords) == 1 else coords
+    coords, colours, visibility = (_tensor(content[key], key) for key in keys)
+    if coords.ndim > 3 and len(coords) == 1:
+        coords = coords.squeeze(0)
     if colours.ndim > 2 and len(colours) == 1:
         colours = colours.squeeze(0)
     if coords.ndim == 4:
@@ -333,14 +328,6 @@ def _fps(video: VideoInfo) -> float:
     if not step_s > 0:
         raise InputError("its video has no frame rate")
     return round(1 / step_s, 3)
-
-
-def _fit_line(values: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Slope and offset of the least squares fit of `targets` by `values`."""
-    values, targets = values.double().flatten(), targets.double().flatten()
-    spread = (values - values.mean()).square().mean()
-    slope = ((values - values.mean()) * (targets - targets.mean())).mean() / spread
-    return float(slope), float(targets.mean() - slope * values.mean())
 
 
 def _numbers(camera: Camera) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,17 +19,11 @@ from tempfile import TemporaryDirectory
 import torch
 
 from more4d.datasets.trajscene import TrajSceneOptions, read_sample
-from more4d.datasets.trajscene_samples import (
-    Captions,
-    Sample,
-    archive_samples,
-    archive_stem,
-    folder_samples,
-)
+from more4d.datasets.trajscene_samples import Captions, Sample, archive_samples, archive_stem, folder_samples
 from more4d.files.clip_shards import ShardWriter
 from more4d.files.clips import ClipInfo, decode_tracks, encode_clip
 from more4d.foundation.errors import InputError, More4DError
-from more4d.metrics.tracks import PositionErrors, position_errors
+from more4d.metrics.tracks import position_errors
 
 SCRATCH = ".import-"
 MIN_SAMPLES = 100
@@ -83,26 +77,16 @@ class ImportReport:
     pickle_bytes: int = 0
     tracks_bytes: int = 0
     stored_bytes: int = 0
-    errors: list[PositionErrors] = field(default_factory=list)
+    errors: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def seen(self) -> int:
         """Number of processed samples."""
         return self.imported + self.present + len(self.bad)
 
-    def has_too_many_bad(self, allowed: float, *, at_least: int) -> bool:
-        """Whether the fraction of bad samples exceeds `allowed`, once `at_least` samples are processed."""
-        return len(self.bad) > allowed * max(self.seen, at_least)
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Encoded:
-    """Result of a worker for one sample."""
-
-    info: ClipInfo
-    members: dict[str, bytes]
-    pickle_bytes: int
-    errors: PositionErrors
+_Encoded = tuple[ClipInfo, dict[str, bytes], int, dict[str, float]]
+"""Result of a worker for one sample: the encoded clip, bytes of its pickle, errors of the encoding."""
 
 
 def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
@@ -113,13 +97,10 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
             clips imported until then are kept.
     """
     report = ImportReport()
-    for source in options.sources:
-        if not source.exists():
-            raise InputError(f"{source} does not exist; give a folder or an archive of samples")
     with (
         ShardWriter(options.output, clips_per_shard=options.clips_per_shard) as writer,
         _scratch(options.output) as scratch,
-        _workers(options.workers) as submit,
+        _workers(options.workers) as pool,
     ):
         yield report
         waiting: deque[tuple[Sample, Future[_Encoded]]] = deque()
@@ -127,7 +108,7 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
             if _is_known(sample, writer, waiting, report):
                 _clean(sample)
             else:
-                waiting.append((sample, submit(sample, options)))
+                waiting.append((sample, _submit(pool, sample, options)))
             while len(waiting) > 2 * options.workers or (waiting and options.workers == 1):
                 _finish(*waiting.popleft(), writer, report)
             yield report
@@ -142,7 +123,7 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
 
 
 def _check_bad(report: ImportReport, options: ImportOptions, *, at_least: int) -> None:
-    if report.has_too_many_bad(options.max_bad_fraction, at_least=at_least):
+    if len(report.bad) > options.max_bad_fraction * max(report.seen, at_least):
         raise InputError(
             f"{len(report.bad)} of {report.seen} samples are bad, more than --max_bad_fraction "
             f"{options.max_bad_fraction:g}; what is good so far is kept in {options.output}"
@@ -153,9 +134,12 @@ def _samples(
     options: ImportOptions, writer: ShardWriter, scratch: Path, report: ImportReport
 ) -> Iterator[Sample]:
     """The samples of all sources; an unreadable source is reported as bad and skipped."""
-    archives = [path for source in options.sources for path in _archives(source)]
+    archives: list[Path] = []
     for source in options.sources:
-        if source.is_dir():
+        if not source.is_dir():
+            archives.append(source)
+        else:
+            archives += sorted(path for path in source.rglob("*") if archive_stem(path) and path.is_file())
             try:
                 samples = folder_samples(source)
             except InputError as error:
@@ -171,12 +155,6 @@ def _samples(
         except InputError as error:
             report.total += 1
             report.bad.append(str(error))
-
-
-def _archives(source: Path) -> list[Path]:
-    if source.is_dir():
-        return sorted(path for path in source.rglob("*") if archive_stem(path) and path.is_file())
-    return [source]
 
 
 def _is_known(
@@ -200,7 +178,7 @@ def _is_known(
 
 def _finish(sample: Sample, future: "Future[_Encoded]", writer: ShardWriter, report: ImportReport) -> None:
     try:
-        encoded = future.result()
+        info, members, pickle_bytes, errors = future.result()
     except BrokenProcessPool as error:
         raise InputError(
             f"a worker process was ended from outside at about {sample.where}, perhaps for want of memory; "
@@ -211,12 +189,12 @@ def _finish(sample: Sample, future: "Future[_Encoded]", writer: ShardWriter, rep
         return
     finally:
         _clean(sample)
-    report.stored_bytes += writer.add_encoded(sample.name, encoded.info, encoded.members)
+    report.stored_bytes += writer.add_encoded(sample.name, info, members)
     report.imported += 1
-    report.captioned += bool(encoded.info.caption)
-    report.pickle_bytes += encoded.pickle_bytes
-    report.tracks_bytes += len(encoded.members["tracks"])
-    report.errors.append(encoded.errors)
+    report.captioned += bool(info.caption)
+    report.pickle_bytes += pickle_bytes
+    report.tracks_bytes += len(members["tracks"])
+    report.errors.append(errors)
 
 
 def _clean(sample: Sample) -> None:
@@ -224,21 +202,30 @@ def _clean(sample: Sample) -> None:
         shutil.rmtree(sample.scratch, ignore_errors=True)
 
 
-def _encode(sample: Sample, options: ImportOptions, caption: str | None) -> _Encoded:
+def _submit(pool: ProcessPoolExecutor | None, sample: Sample, options: ImportOptions) -> "Future[_Encoded]":
+    """Encode a sample in the pool, or here if there is none."""
+    future: Future[_Encoded] = Future()
+    try:
+        caption = options.captions(sample.path) if options.captions else None
+        if pool is not None:
+            return pool.submit(_encode, sample, options.reading, caption)
+        future.set_result(_encode(sample, options.reading, caption))
+    except More4DError as error:
+        future.set_exception(error)
+    return future
+
+
+def _encode(sample: Sample, reading: TrajSceneOptions, caption: str | None) -> _Encoded:
     """Read and encode a sample, and measure the position error of the encoding."""
     try:
-        clip = read_sample(sample, options.reading, caption)
+        clip = read_sample(sample, reading, caption)
         members = encode_clip(clip)
         stored = decode_tracks(clip.name, members)
     except (MemoryError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{sample.where}: {type(error).__name__} {reason}") from error
-    return _Encoded(
-        info=ClipInfo.from_clip(clip),
-        members=members,
-        pickle_bytes=sample.files["tracks"].stat().st_size,
-        errors=position_errors(stored.positions, clip.tracks.positions, clip.tracks.camera),
-    )
+    errors = position_errors(stored.positions, clip.tracks.positions, clip.tracks.camera)
+    return ClipInfo.from_clip(clip), members, sample.files["tracks"].stat().st_size, errors
 
 
 @contextmanager
@@ -251,43 +238,16 @@ def _scratch(output: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _workers(count: int) -> Iterator[Callable[[Sample, ImportOptions], "Future[_Encoded]"]]:
-    """A function that encodes a sample, here or in one of `count` processes."""
-
-    def caption_of(sample: Sample, options: ImportOptions) -> str | None:
-        return options.captions(sample.path) if options.captions else None
-
-    def here(sample: Sample, options: ImportOptions) -> "Future[_Encoded]":
-        future: Future[_Encoded] = Future()
-        try:
-            future.set_result(_encode(sample, options, caption_of(sample, options)))
-        except More4DError as error:
-            future.set_exception(error)
-        return future
-
+def _workers(count: int) -> Iterator[ProcessPoolExecutor | None]:
+    """A pool of processes; None for one worker, which is this process."""
     if count == 1:
-        yield here
+        yield None
         return
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare_worker)
-
-    def elsewhere(sample: Sample, options: ImportOptions) -> "Future[_Encoded]":
-        try:
-            caption = caption_of(sample, options)
-        except InputError as error:
-            future: Future[_Encoded] = Future()
-            future.set_exception(error)
-            return future
-        return pool.submit(_encode, sample, _without_captions(options), caption)
-
     try:
-        yield elsewhere
+        yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _without_captions(options: ImportOptions) -> ImportOptions:
-    """The options for workers, without the captions of 60 000 clips."""
-    return ImportOptions(sources=(), output=options.output, reading=options.reading)
 
 
 def _prepare_worker() -> None:

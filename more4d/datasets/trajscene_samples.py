@@ -67,15 +67,8 @@ class Sample:
     scratch: Path | None = None
 
 
-Wanted = Callable[[str], bool]
-
-
-def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]:
-    """The samples of a folder and its subfolders, sorted.
-
-    Args:
-        folder: the data set, or a subset of it.
-        tracks_folder: replacement of `videos` in the paths of tracks.
+def folder_samples(folder: Path) -> list[Sample]:
+    """The samples of a folder (the data set, or a subset of it) and its subfolders, sorted.
 
     Raises:
         InputError: the folder cannot be listed.
@@ -86,7 +79,7 @@ def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]
         raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
 
     for place, _, files in os.walk(folder, onerror=refuse):
-        inside = _with_videos(Path(place).relative_to(folder).parts, tracks_folder)
+        inside = _with_videos(Path(place).relative_to(folder).parts)
         for file in files:
             stem, part = _part(file)
             if part:
@@ -105,7 +98,7 @@ def folder_samples(folder: Path, *, tracks_folder: str = TRACKS) -> list[Sample]
     ]
 
 
-def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator[Sample]:
+def archive_samples(archive: Path, scratch: Path, *, wanted: Callable[[str], bool]) -> Iterator[Sample]:
     """The samples of an archive, read once from start to end.
 
     A sample is yielded as soon as its six files have been read, or at the end of the archive. Files are
@@ -135,10 +128,16 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Wanted) -> Iterator
                 file, part = _part(path.name)
                 if not member.isreg() or not part:
                     continue
-                inside = tuple(name for name in _with_videos(path.parts[:-1], TRACKS) if name != stem)
+                inside = tuple(name for name in _with_videos(path.parts[:-1]) if name != stem)
                 key = (*inside, file)
                 if key not in groups:
-                    groups[key] = _archived(archive, stem, key, scratch / f"{run}-{samples}")
+                    groups[key] = Sample(
+                        name=_name((stem, *key)),
+                        origin="/".join((archive.name, *key)),
+                        where=f"{archive}: {'/'.join(key)}",
+                        path=key,
+                        scratch=scratch / f"{run}-{samples}",
+                    )
                     seen[key] = set()
                     samples += 1
                 seen[key].add(part)
@@ -178,13 +177,6 @@ def _check_member(archive: Path, member: tarfile.TarInfo, left: int) -> None:
         )
 
 
-def _archived(archive: Path, stem: str, key: tuple[str, ...], scratch: Path) -> Sample:
-    name = _name((stem, *key))
-    origin = "/".join((archive.name, *key))
-    where = f"{archive}: {'/'.join(key)}"
-    return Sample(name=name, origin=origin, where=where, path=key, scratch=scratch)
-
-
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part: str) -> None:
     size = member.size + sum(file.stat().st_size for file in sample.files.values())
     if size > MAX_SAMPLE_BYTES:
@@ -221,13 +213,13 @@ def _part(file: str) -> tuple[str, str]:
     return file, ""
 
 
-def _with_videos(parts: tuple[str, ...], tracks_folder: str) -> tuple[str, ...]:
-    """The path of the video: `tracks_folder`, if it is the last such component, replaced by `videos`.
+def _with_videos(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of the video: the last `dt3d_render`, if no `videos` comes after it, replaced by `videos`.
 
     Only whole components count: a folder called `my_videos` does not.
     """
     for index in range(len(parts) - 1, -1, -1):
-        if parts[index] in (VIDEOS, tracks_folder):
+        if parts[index] in (VIDEOS, TRACKS):
             return (*parts[:index], VIDEOS, *parts[index + 1 :])
     return parts
 
@@ -242,14 +234,26 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 class Captions:
-    """Captions by path of the video."""
+    """Captions by path of the video, from the rows of a file: mappings with `file_path` and `text`.
 
-    def __init__(self, rows: list[tuple[str, str]]) -> None:
+    Raises:
+        InputError: the rows have another form.
+    """
+
+    def __init__(self, file: Path, rows: object) -> None:
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{file} must be a list of objects with file_path and text")
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-        for path, text in rows:
-            if path.strip():
-                parts = _video_path(path).with_suffix("").parts
+        for number, row in enumerate(rows, start=1):
+            path, text = row.get("file_path"), row.get("text")
+            if not isinstance(path, str) or not isinstance(text, str):
+                raise InputError(f"{file}, row {number}: file_path and text must both be there, as texts")
+            video = PurePosixPath(path.strip().replace("\\", "/"))
+            if video.name:
+                parts = video.with_suffix("").parts
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
+            elif path.strip():
+                raise InputError(f"{file}, row {number}: '{path[:80]}' is no path of a video")
 
     def __call__(self, path: tuple[str, ...]) -> str | None:
         """The caption of the video with this path: that of the same id, among several the one whose path has
@@ -279,10 +283,10 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         InputError: a file is missing or has another form, or the numbers of lines differ.
     """
     if path.suffix == ".csv":
-        return Captions(_pairs(path, _csv_rows(path)))
+        return Captions(path, _csv_rows(path))
     if path.suffix == ".json":
         try:
-            return Captions(_pairs(path, json.loads(_text(path))))
+            return Captions(path, json.loads(read_text(path)))
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}") from error
         except RecursionError as error:
@@ -294,17 +298,17 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
             raise InputError(
                 f"{path} needs a list of videos: there is no {videos}; give --captions both files"
             )
-    captions, paths = (_text(file).removesuffix("\n").split("\n") for file in (path, videos))
+    captions, paths = (read_text(file).removesuffix("\n").split("\n") for file in (path, videos))
     if len(captions) != len(paths):
         raise InputError(
             f"{path} has {len(captions)} lines and {videos} has {len(paths)}; they must match line by line"
         )
     rows = [{"file_path": file, "text": text} for file, text in zip(paths, captions, strict=True)]
-    return Captions(_pairs(videos, rows))
+    return Captions(videos, rows)
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     rows: list[dict[str, str]] = []
     try:
         rows.extend(reader)
@@ -313,26 +317,16 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _pairs(path: Path, rows: object) -> list[tuple[str, str]]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} must be a list of objects with file_path and text")
-    for number, row in enumerate(rows, start=1):
-        if not all(isinstance(row.get(key), str) for key in ("file_path", "text")):
-            raise InputError(f"{path}, row {number}: file_path and text must both be there, as texts")
-        if row["file_path"].strip() and not _video_path(row["file_path"]).name:
-            raise InputError(f"{path}, row {number}: '{row['file_path'][:80]}' is no path of a video")
-    return [(row["file_path"], row["text"]) for row in rows]
+def read_text(path: Path) -> str:
+    """A text in UTF-8.
 
-
-def _video_path(text: str) -> PurePosixPath:
-    return PurePosixPath(text.strip().replace("\\", "/"))
-
-
-def _text(path: Path) -> str:
+    Raises:
+        InputError: it is none, or cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8") from error
+        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 

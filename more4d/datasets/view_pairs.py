@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ViewBatch
 from more4d.datasets.file_clips import FileClipOptions, FileClips, pad_frames
+from more4d.datasets.labelled_images import ShapedScenes
 from more4d.files.atomic import atomic_write, load_arrays
-from more4d.foundation.config import derive_seed, numpy_generator
+from more4d.foundation.config import numpy_generator
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath, DepthMap
@@ -35,19 +36,10 @@ from more4d.scenes.render import render_clip, render_video
 from more4d.scenes.scene_sampling import sample_scene
 
 PATHS = (
-    "static",
-    "forward_backward",
-    "circular",
-    "surrounding",
-    "anti-surrounding",
-    "x_moving",
-    "y_moving",
-    "camera_rotate",
-    "mix1",
-    "turn-left",
-    "turn-right",
-    "orbit",
+    "static forward_backward circular surrounding anti-surrounding x_moving y_moving camera_rotate mix1"
+    " turn-left turn-right orbit".split()
 )
+"""The camera paths that pairs are rendered along."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,30 +63,22 @@ class HoleOptions:
     strength: tuple[float, float] = (0.3, 1.5)
 
 
-class HoleClips(Dataset):
+class HoleClips(ShapedScenes):
     """Pairs of rendering and ground truth from procedural scenes."""
 
     def __init__(self, options: HoleOptions, *, seed: int, first_seed: int = 0) -> None:
-        self.options, self._seed, self._first = options, seed, first_seed
-
-    @property
-    def group(self) -> int | None:
-        """Number of consecutive samples with one shape; None: all samples have the same."""
-        return self.options.group if len(set(self.options.shapes)) > 1 else None
+        super().__init__(options, seed=seed)
+        self._first = first_seed
 
     def __getitem__(self, index: int) -> ViewBatch:
         index %= self.options.pairs
-        return replace(self._pair(index), names=(f"pair {index}",))
-
-    def _pair(self, index: int) -> ViewBatch:
-        if self.options.cache is None:
-            return self.make(index)
-        path = self.options.cache / f"pair_{self._seed}_{self._first}_{index:06d}.npz"
-        if not path.exists():
-            view = self.make(index)
+        folder = self.options.cache
+        path = folder and folder / f"pair_{self._seed}_{self._first}_{index:06d}.npz"
+        stored = path is not None and path.exists()
+        view = load_view(path) if stored else self.make(index)
+        if path is not None and not stored:
             save_view(path, view)
-            return view
-        return load_view(path)
+        return replace(view, names=(f"pair {index}",))
 
     def make(self, index: int) -> ViewBatch:
         """Render pair `index`."""
@@ -111,17 +95,10 @@ class HoleClips(Dataset):
         """The tracks rendered along the second path, the ground-truth video in [0, 1], and the caption."""
         options = self.options
         rng = numpy_generator("holes", self._seed, index)
-        shapes = options.shapes
-        height, width = shapes[derive_seed("shape", self._seed, index // options.group) % len(shapes)]
+        height, width = self._shape(index)
         scene = sample_scene(self._first + index, motion_seed=int(rng.integers(2**31)), aspect=width / height)
         clip = render_clip(scene, height=height, width=width, frames=options.frames, visibility="none")
-        path = named_camera_path(
-            PATHS[int(rng.integers(len(PATHS)))],
-            frames=options.frames,
-            scene_depth_m=clip.depth.scene_depth_m,
-            camera=clip.tracks.camera,
-            strength=float(rng.uniform(*options.strength)),
-        )
+        path = _second_path(clip.tracks, clip.depth.scene_depth_m, options.strength, rng)
         rendering = render_tracks(clip.tracks, path, height=height, width=width)
         truth = render_video(scene, height=height, width=width, frames=options.frames, camera_path=path)
         return rendering, truth.frames, clip.caption
@@ -148,9 +125,6 @@ def load_view(path: Path) -> ViewBatch:
     return ViewBatch(truth=truth, known=known, coverage=coverage, captions=(str(arrays["caption"]),))
 
 
-BEHIND_CAMERA = (0.0, 0.0, -1.0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FileViewOptions(FileClipOptions):
     """Options of pairs from files.
@@ -171,7 +145,7 @@ class FileViewOptions(FileClipOptions):
             raise ConfigError("clips: stored_rendering_prob and second_view must lie in [0, 1]")
 
 
-class FileViews(Dataset):
+class FileViews(FileClips):
     """Pairs of rendering and video from files; sample `index` is always the same.
 
     Raises:
@@ -179,17 +153,7 @@ class FileViews(Dataset):
     """
 
     def __init__(self, options: FileViewOptions, *, seed: int) -> None:
-        self.options, self._seed = options, seed
-        self.clips = FileClips(options, seed=seed, only_with_video=True)
-
-    def __len__(self) -> int:
-        """Samples per epoch; larger indices belong to later epochs."""
-        return len(self.clips)
-
-    @property
-    def group(self) -> int | None:
-        """Number of consecutive samples with one shape; None: all samples have the same."""
-        return self.clips.group
+        super().__init__(options, seed=seed, only_with_video=True)
 
     def __getitem__(self, index: int) -> ViewBatch:
         """Sample `index` as a batch of one.
@@ -197,7 +161,7 @@ class FileViews(Dataset):
         Raises:
             InputError: its clip is damaged.
         """
-        clip = self.clips.cut(index, with_video=True)
+        clip = self.cut(index, with_video=True)
         tracks = clip.tracks
         assert clip.video is not None  # clips without one are excluded
         rng = numpy_generator("view", self._seed, index)
@@ -232,23 +196,27 @@ class FileViews(Dataset):
 
     def _rendered(self, tracks: PointTracks, rng: np.random.Generator) -> Rendering:
         """The tracks rendered into the source camera."""
-        size = {"height": tracks.height, "width": tracks.width}
         if rng.random() < self.options.second_view:
-            tracks = hide_unseen(tracks, self._second_path(tracks, rng))
+            depth = DepthMap.from_raw(tracks.depth_m, tracks.camera)
+            path = _second_path(tracks, depth.scene_depth_m, self.options.strength, rng)
+            tracks = hide_unseen(tracks, path)
         source = named_camera_path(
             "static", frames=tracks.frames, scene_depth_m=1.0, camera=tracks.camera, strength=1.0
         )
-        return render_tracks(tracks, source, **size)
+        return render_tracks(tracks, source, height=tracks.height, width=tracks.width)
 
-    def _second_path(self, tracks: PointTracks, rng: np.random.Generator) -> CameraPath:
-        depth = DepthMap.from_raw(tracks.depth_m, tracks.camera)
-        return named_camera_path(
-            PATHS[int(rng.integers(len(PATHS)))],
-            frames=tracks.frames,
-            scene_depth_m=depth.scene_depth_m,
-            camera=tracks.camera,
-            strength=float(rng.uniform(*self.options.strength)),
-        )
+
+def _second_path(
+    tracks: PointTracks, scene_depth_m: float, strength: tuple[float, float], rng: np.random.Generator
+) -> CameraPath:
+    """A random one of `PATHS`."""
+    return named_camera_path(
+        PATHS[int(rng.integers(len(PATHS)))],
+        frames=tracks.frames,
+        scene_depth_m=scene_depth_m,
+        camera=tracks.camera,
+        strength=float(rng.uniform(*strength)),
+    )
 
 
 def open_views(files: FileViewOptions | None, scenes: HoleOptions, *, seed: int) -> Dataset:
@@ -270,7 +238,7 @@ def hide_unseen(tracks: PointTracks, path: CameraPath) -> PointTracks:
         patches_m=surface_patches(tracks.positions, tracks.depth_m, tracks.camera).flatten(1, 2),
     ).view(tracks.visibility.shape)
     seen[0] = True
-    behind = tracks.positions.new_tensor(BEHIND_CAMERA)
+    behind = tracks.positions.new_tensor((0.0, 0.0, -1.0))
     return replace(tracks, positions=torch.where(seen[..., None], tracks.positions, behind))
 
 

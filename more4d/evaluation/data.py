@@ -6,7 +6,6 @@ the scenes that fit from its own range of seeds, in order, so that scene i does 
 set.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -73,17 +72,13 @@ def _seeds(split: Split, stratum: int, place: int, aspect: float) -> int:
 def _fits(scene: Scene, *, several: bool, held_out: bool) -> bool:
     movers = {action.object_id for action in scene.actions if action.verb != "still"}
     objects = {body.object_id for body in scene.bodies if body.object_id}
-    if not movers or any(is_held_out(action) for action in scene.actions) != held_out:
-        return False
-    if several and not objects - movers:
+    new = {action.object_id for action in scene.actions if is_held_out(action)}
+    if not movers or bool(new) != held_out or (several and not objects - movers):
         return False
     width = round(PROBE_HEIGHT * scene.camera.fy / scene.camera.fx)  # square pixels
     clip = render_clip(scene, height=PROBE_HEIGHT, width=width, frames=PROBE_FRAMES, visibility="none")
     large = large_objects(clip)
-    new = {action.object_id for action in scene.actions if is_held_out(action)}
-    if not large & movers or (held_out and not large & new):
-        return False
-    if several != bool(large - movers):
+    if not large & movers or (held_out and not large & new) or several != bool(large - movers):
         return False
     return bool(moved_mask(clip.tracks.positions, clip.tracks.camera, threshold_px=0.5).any())
 
@@ -91,11 +86,7 @@ def _fits(scene: Scene, *, several: bool, held_out: bool) -> bool:
 def large_objects(clip: SceneClip) -> set[int]:
     """Objects that cover enough of the photo to be evaluated."""
     counts = torch.bincount(clip.object_ids.flatten())
-    return {
-        number
-        for number, count in enumerate(counts.tolist())
-        if number and count >= MIN_AREA_SHARE * counts.sum()
-    }
+    return set((counts >= MIN_AREA_SHARE * counts.sum()).nonzero().flatten().tolist()) - {0}
 
 
 NYU = Camera.from_pixels(518.8579, 519.46961, 325.58245, 253.73617, width=640, height=480)
@@ -138,25 +129,23 @@ def measured_frames(data: Path) -> list[MeasuredFrame]:
     """The frames of NYU Depth v2, 7-Scenes and ICL-NUIM below `data`, in the folders `metric3d-nyu`,
     `tsdf-7scenes-rgbd` and `slambook-rgbd`; missing folders give none.
     """
-    sets: tuple[tuple[str, str, Callable[[Path], Path], float, Camera], ...] = (
-        ("NYU Depth v2", "metric3d-nyu/rgb/*.jpg", _nyu_depth, 1000.0, NYU),
-        ("7-Scenes", "tsdf-7scenes-rgbd/*.color.jpg", _seven_scenes_depth, 1000.0, SEVEN_SCENES),
-        ("ICL-NUIM", "slambook-rgbd/color/*.png", _icl_depth, 5000.0, ICL_NUIM),
+    # name, photos, and the part of their names that the names of depth files have otherwise
+    sets = (
+        ("NYU Depth v2", "metric3d-nyu/rgb/*.jpg", ("rgb/rgb_", "depth/sync_depth_"), 1000.0, NYU),
+        ("7-Scenes", "tsdf-7scenes-rgbd/*.color.jpg", (".color", ".depth"), 1000.0, SEVEN_SCENES),
+        ("ICL-NUIM", "slambook-rgbd/color/*.png", ("color/", "depth/"), 5000.0, ICL_NUIM),
     )
-    return [
-        MeasuredFrame(group=group, photo=photo, depth=depth_of(photo), units_per_m=units, camera=camera)
-        for group, pattern, depth_of, units, camera in sets
-        for photo in sorted(data.glob(pattern))
-    ]
-
-
-def _nyu_depth(photo: Path) -> Path:
-    return photo.parent.parent / "depth" / f"sync_depth_{photo.stem[-5:]}.png"
-
-
-def _seven_scenes_depth(photo: Path) -> Path:
-    return photo.with_name(photo.name.replace("color.jpg", "depth.png"))
-
-
-def _icl_depth(photo: Path) -> Path:
-    return photo.parent.parent / "depth" / photo.name
+    frames = []
+    for group, pattern, names, units, camera in sets:
+        for photo in sorted(data.glob(pattern)):
+            depth = data / photo.relative_to(data).as_posix().replace(*names)
+            frames.append(
+                MeasuredFrame(
+                    group=group,
+                    photo=photo,
+                    depth=depth.with_suffix(".png"),
+                    units_per_m=units,
+                    camera=camera,
+                )
+            )
+    return frames

@@ -79,7 +79,7 @@ def _errors(
     evaluated = truth.valid & (truth.depth_m <= FAR_M)
     return {
         label: {
-            **vars(depth_errors(estimate, truth, far_m=FAR_M)),
+            **depth_errors(estimate, truth, far_m=FAR_M),
             "edge_f1": edge_f1(estimate.depth_m, truth.depth_m, evaluated),
         }
         for label, estimate in estimates.items()

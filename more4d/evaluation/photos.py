@@ -1,7 +1,7 @@
 """Motion on real photos, which have no ground truth: its direction, extent and smoothness."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,7 @@ FPS = 12.0
 PATH = "orbit"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """A photo with a prompt.
-
-    Attributes:
-        file: an image, or a video of which the first frame is used.
-        prompt: description of the motion.
-        direction: named by the prompt; None if it names none.
-        still: whether the prompt says that nothing moves.
-    """
-
-    file: Path
-    prompt: str
-    direction: str | None = None
-    still: bool = False
-
-
-PROMPTS: tuple[tuple[str, str, str | None], ...] = (
+PROMPTS = (
     ("more4d-bear/Input.png", "the brown bear walks to the left", "left"),
     ("more4d-bear/Input.png", "the brown bear walks to the right", "right"),
     ("video-a/camel.mp4", "the camel walks to the left", "left"),
@@ -57,57 +40,59 @@ PROMPTS: tuple[tuple[str, str, str | None], ...] = (
     ("photos-a/01_HouseIndoor.jpg", "nothing moves", None),
     ("photos-a/05_Mountain.jpg", "everything stays still", None),
 )
-"""File below the folder of data, prompt, and its direction; without one, no motion is expected."""
+"""File below the folder of data (of a video, the first frame), prompt, and the direction that it names; None:
+the prompt says that nothing moves.
+"""
 
 
-def photos(data: Path) -> list[Photo]:
-    """The photos of `PROMPTS` that exist below `data`."""
-    return [
-        Photo(file=data / file, prompt=prompt, direction=direction, still=direction is None)
-        for file, prompt, direction in PROMPTS
-        if (data / file).is_file()
-    ]
+def photos(data: Path) -> list[tuple[Path, str, str | None]]:
+    """File, prompt and direction of the photos of `PROMPTS` that exist below `data`."""
+    return [(data / file, *rest) for file, *rest in PROMPTS if (data / file).is_file()]
 
 
-def measure_photo(models: Components, photo: Photo, folder: Path, name: str) -> dict[str, Any]:
+def measure_photo(
+    models: Components, file: Path, prompt: str, direction: str | None, *, folder: Path, name: str
+) -> dict[str, Any]:
     """Generate tracks of a photo and one view of them; writes a contact sheet and the view.
 
     Args:
+        file, prompt, direction: see `PROMPTS`.
         folder: receives pictures/NAME.png and videos/NAME.mp4.
 
     Raises:
         InputError: the photo cannot be read.
         WeightsError: a network's file cannot be used.
     """
-    image = _working_image(models, photo.file)
+    image = _working_image(models, file)
     estimate = models.depth_estimator().estimate(image)
     if models.preset.sharpen_depth:
         estimate = replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
     frames = models.preset.frames
-    tracks = image_to_tracks(models, image, estimate, photo.prompt, seed=0, frames=frames, fps=FPS)
+    tracks = image_to_tracks(models, image, estimate, prompt, seed=0, frames=frames, fps=FPS)
     frozen = replace(tracks, positions=tracks.positions[:1].repeat(frames, 1, 1, 1))
     depth_m = estimate.scene_depth_m
-    moving, static = (_view(models, each, photo.prompt, depth_m) for each in (tracks, frozen))
+    moving, static = (_view(models, each, prompt, depth_m) for each in (tracks, frozen))
     write_video(folder / "videos" / f"{name}.mp4", moving, fps=FPS)
     positions, camera = tracks.positions, tracks.camera
     where = moved_mask(positions, camera)
     background = torch.zeros_like(where, dtype=torch.int64)
-    jumps = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
-    title = f"{photo.file.stem}: {photo.prompt}"
+    border_px, inside_px = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
+    title = f"{file.stem}: {prompt}"
     _draw(folder / "pictures" / f"{name}.png", title, tracks, estimate.depth_m, moving)
-    has_direction = photo.direction is not None and bool(where.any())
+    moves = bool(where.any())
+    goes_there = None
+    if direction is not None and moves:
+        goes_there = follows_direction(positions, where, direction, camera)
     return {
-        "name": photo.file.stem,
-        "prompt": photo.prompt,
-        "still": photo.still,
+        "name": file.stem,
+        "prompt": prompt,
+        "still": direction is None,
         "moving_share": float(where.float().mean()),
-        "goes_there": follows_direction(positions, where, str(photo.direction), camera)
-        if has_direction
-        else None,
-        "nothing_moves": None if photo.direction else not bool(where.any()),
+        "goes_there": goes_there,
+        "nothing_moves": None if direction else not moves,
         "field_of_view_deg": camera.fov_x_deg,
         "jerk_px": jerk_px(positions, camera, where),
-        "cell_edges": jumps.border_px / jumps.inside_px if jumps.inside_px else None,
+        "cell_edges": border_px / inside_px if inside_px else None,
         "motion_magnitude": motion_magnitude(moving, static),
     }
 

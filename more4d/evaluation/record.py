@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dataclasses as mappings, NaN and infinity as None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+    """A value as JSON can hold it: NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -54,7 +51,7 @@ def plain(value: Any) -> Any:
 
 def mean(values: Any) -> float | None:
     """The mean of the numbers among `values`; None if there is none."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    known = _numbers(values)
     return sum(known) / len(known) if known else None
 
 
@@ -65,5 +62,9 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
 
 def median(values: Any) -> float | None:
     """The median of the numbers among `values`; None if there is none."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    known = _numbers(values)
     return statistics.median(known) if known else None
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(value) for value in values if value is not None and math.isfinite(value)]

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ from more4d.evaluation.depth import measure_frame_depth, measure_scene_depth, su
 from more4d.evaluation.photos import measure_photo, photos, summarise_photos
 from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
-from more4d.evaluation.tracks import TracksOptions, mean_motion, measure_tracks, native_size, summarise_tracks
-from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
+from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
+from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
@@ -48,7 +48,9 @@ class EvaluationOptions:
         split: "test", or "validation" for the selection of weights.
         data: folder of real photos and measured depth; None for procedural scenes only.
         drawn: how many items of a section get a contact sheet.
-        perception: networks for perceptual measures, if the user has them.
+        clip: folder of a CLIP model in the layout of transformers, if the user has it.
+        video_features: folder of a VideoMAE model, likewise.
+        lpips: whether LPIPS is measured, which needs its package.
     """
 
     sections: Sequence[str] = ("tracks", "depth", "views", "photos")
@@ -58,7 +60,9 @@ class EvaluationOptions:
     split: Split = "test"
     data: Path | None = None
     drawn: int = 16
-    perception: PerceptualOptions = field(default_factory=PerceptualOptions)
+    clip: Path | None = None
+    video_features: Path | None = None
+    lpips: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +119,16 @@ def all_components(models: Components) -> list[str]:
 
 
 def _tracks(run: Evaluation) -> dict[str, Any]:
-    options, stage = TracksOptions(seeds=run.options.seeds), "tracks"
+    seeds, stage = run.options.seeds, "tracks"
     means: dict[Any, Any] = {}
 
     def measure(index: int) -> dict[str, Any]:
         if not means:
             means.update(mean_motion(run.models.preset.frames))
         sheet = run.sheet(stage, index)
-        return measure_tracks(run.models, run.scene(index), means, options, sheet=sheet)
+        return measure_tracks(run.models, run.scene(index), means, seeds=seeds, sheet=sheet)
 
-    key = [asdict(options), run.options.split]
+    key = [seeds, run.options.split]
     return summarise_tracks(list(run.items(stage, key, run.options.scenes, measure)))
 
 
@@ -146,23 +150,25 @@ def _depth(run: Evaluation) -> dict[str, Any]:
 
 
 def _views(run: Evaluation) -> dict[str, Any]:
-    networks = run.options.perception
-    perception = PerceptualMetrics(networks, device=run.models.device)
+    options = run.options
+    perception = PerceptualMetrics(
+        options.clip, options.video_features, lpips=options.lpips, device=run.models.device
+    )
 
     def measure(index: int) -> dict[str, Any]:
         return measure_view(run.models, run.scene(index), perception, sheet=run.sheet("views", index))
 
-    key = [run.options.split, str(networks.clip), str(networks.video_features), networks.lpips]
-    return summarise_views(list(run.items("views", key, run.options.pairs, measure)))
+    key = [options.split, str(options.clip), str(options.video_features), options.lpips]
+    return summarise_views(list(run.items("views", key, options.pairs, measure)))
 
 
 def _photos(run: Evaluation) -> dict[str, Any]:
     listed = photos(run.options.data) if run.options.data else []
 
     def measure(index: int) -> dict[str, Any]:
-        return measure_photo(run.models, listed[index], run.output, f"photos_{index:03d}")
+        return measure_photo(run.models, *listed[index], folder=run.output, name=f"photos_{index:03d}")
 
-    key = [[str(photo.file), photo.prompt, photo.file.stat().st_size] for photo in listed]
+    key = [[str(file), prompt, file.stat().st_size] for file, prompt, _ in listed]
     return summarise_photos(list(run.items("photos", key, len(listed), measure)))
 
 
@@ -242,12 +248,7 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Sections measured by an earlier run with the same weights and the same commit."""
     if not path.is_file():
         return {}
-    try:
-        known = json.loads(path.read_text())
-    except json.JSONDecodeError:
-        return {}
-    if not isinstance(known, dict) or not isinstance(known.get("about"), dict):
-        return {}
+    known = json.loads(path.read_text())
     same = all(known["about"].get(key) == about[key] for key in ("weights", "split", "commit"))
     return {name: known[name] for name in SECTIONS if name in known} if same else {}
 
@@ -255,13 +256,8 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that contains this package, marked if it was modified; None without one."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = ["git", "describe", "--always", "--dirty"]
+        described = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return described.stdout.strip() or None

@@ -1,10 +1,10 @@
 """Results as tables of methods by measures, and the targets; as Markdown and as an HTML page."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,70 +24,35 @@ class Table:
     note: str = ""
 
 
-class Target(NamedTuple):
-    """A value that the bundled preset is meant to reach.
-
-    Attributes:
-        label: name of the measure.
-        path: keys of the number in the results.
-        sense: whether it may be "at most" or "at least" the limit.
-        limit: the number to reach.
-        form: format of the numbers.
-    """
-
-    label: str
-    path: str
-    sense: Literal["at most", "at least"]
-    limit: float
-    form: str
-
-
 SHARE, PX, METRES, PLAIN, DB = "{:.1%}", "{:.2f} px", "{:.3f} m", "{:.3f}", "{:.2f} dB"
 DEGREES = "{:.1f} deg"
-MEASURED = "depth/all measured frames/ours"
+OURS, DEPTH_OURS, MEASURED = "tracks/ours", "depth/procedural/ours", "depth/all measured frames/ours"
 TARGETS = (
-    Target(
-        "codec: error of moving pixels / their motion", "tracks/codec/relative_error", "at most", 0.08, SHARE
-    ),
-    Target("codec: error of still pixels", "tracks/codec/still_px", "at most", 0.3, PX),
-    Target("direction accuracy", "tracks/ours/direction_accuracy", "at least", 0.98, SHARE),
-    Target("motion IoU", "tracks/ours/motion_iou", "at least", 0.7, PLAIN),
-    Target("still-background drift", "tracks/ours/still_drift_px", "at most", 0.5, PX),
-    Target(
-        "error of moving pixels / predicting no motion",
-        "tracks/ours/share_of_no_motion",
-        "at most",
-        0.55,
-        SHARE,
-    ),
-    Target("the same, best of the seeds", "tracks/ours/best_of_seeds_share", "at most", 0.4, SHARE),
-    Target(
-        "the prompted object moves, and no other", "tracks/ours/prompted_object_moves", "at least", 0.9, SHARE
-    ),
-    Target("jerk / the truth's", "tracks/ours/jerk_of_truth", "at most", 1.5, PLAIN),
-    Target(
-        "delta1 after scale alignment, procedural",
-        "depth/procedural/ours/scaled_delta1",
-        "at least",
-        0.85,
-        PLAIN,
-    ),
-    Target(
-        "AbsRel after scale alignment, measured frames", f"{MEASURED}/scaled_abs_rel", "at most", 0.3, PLAIN
-    ),
-    Target(
+    ("codec: error of moving pixels / their motion", "tracks/codec/relative_error", "at most", 0.08, SHARE),
+    ("codec: error of still pixels", "tracks/codec/still_px", "at most", 0.3, PX),
+    ("direction accuracy", f"{OURS}/direction_accuracy", "at least", 0.98, SHARE),
+    ("motion IoU", f"{OURS}/motion_iou", "at least", 0.7, PLAIN),
+    ("still-background drift", f"{OURS}/still_drift_px", "at most", 0.5, PX),
+    ("error of moving pixels / predicting no motion", f"{OURS}/share_of_no_motion", "at most", 0.55, SHARE),
+    ("the same, best of the seeds", f"{OURS}/best_of_seeds_share", "at most", 0.4, SHARE),
+    ("the prompted object moves, and no other", f"{OURS}/prompted_object_moves", "at least", 0.9, SHARE),
+    ("jerk / the truth's", f"{OURS}/jerk_of_truth", "at most", 1.5, PLAIN),
+    ("delta1 after scale alignment, procedural", f"{DEPTH_OURS}/scaled_delta1", "at least", 0.85, PLAIN),
+    ("AbsRel after scale alignment, measured frames", f"{MEASURED}/scaled_abs_rel", "at most", 0.3, PLAIN),
+    (
         "field of view, median error, measured frames",
         f"{MEASURED}/fov_error_median_deg",
         "at most",
         10.0,
         DEGREES,
     ),
-    Target(
-        "holes: above a nearest-colour fill", "views/ahead_in_holes_db/nearest colour", "at least", 3.0, DB
-    ),
-    Target("holes: above OpenCV's inpainting", "views/ahead_in_holes_db/OpenCV", "at least", 1.5, DB),
-    Target("holes: change from frame to frame / the truth's", "views/ours/flicker", "at most", 1.2, PLAIN),
+    ("holes: above a nearest-colour fill", "views/ahead_in_holes_db/nearest colour", "at least", 3.0, DB),
+    ("holes: above OpenCV's inpainting", "views/ahead_in_holes_db/OpenCV", "at least", 1.5, DB),
+    ("holes: change from frame to frame / the truth's", "views/ours/flicker", "at most", 1.2, PLAIN),
 )
+"""What the bundled preset is meant to reach: measure, keys of the number in the results, "at most" or "at
+least", the limit, and the format of both numbers.
+"""
 
 TRACKS = (
     ("moving error", "moving_error_px", PX),
@@ -108,10 +73,10 @@ TRACKS = (
     ("visibility", "visibility_accuracy", SHARE),
 )
 CODEC = (
-    ("relative_error", SHARE),
-    ("relative_error_median_scene", SHARE),
-    ("still_px", PX),
-    ("jerk_of_truth", PLAIN),
+    ("moving pixels, share of their motion", "relative_error", SHARE),
+    ("median scene", "relative_error_median_scene", SHARE),
+    ("still pixels", "still_px", PX),
+    ("jerk / truth's", "jerk_of_truth", PLAIN),
 )
 DEPTH = (
     ("AbsRel, scaled", "scaled_abs_rel", PLAIN),
@@ -147,15 +112,9 @@ Columns = tuple[tuple[str, str, str], ...]
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """The tables of all sections in the results; the targets first."""
-    builders: tuple[tuple[str, Callable[[Mapping[str, Any]], list[Table]]], ...] = (
-        ("tracks", _tracks),
-        ("depth", _depth),
-        ("views", _views),
-        ("photos", _photos),
-        ("vbench", _vbench),
-    )
+    builders = {"tracks": _tracks, "depth": _depth, "views": _views, "photos": _photos, "vbench": _vbench}
     made = [_targets(results)] if results["about"]["preset"] == "tiny" else []
-    for name, build in builders:
+    for name, build in builders.items():
         if name in results:
             made += build(results[name])
     return [table for table in made if table.rows]
@@ -206,14 +165,14 @@ def _compared(title: str, rows: Mapping[str, Mapping[str, Any]], columns: Column
 
 def _targets(results: Mapping[str, Any]) -> Table:
     rows = []
-    for target in TARGETS:
+    for label, path, sense, limit, form in TARGETS:
         value: Any = results
-        for key in target.path.split("/"):
+        for key in path.split("/"):
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None:
-            met = value <= target.limit if target.sense == "at most" else value >= target.limit
-            limit = f"{target.sense} {target.form.format(target.limit)}"
-            rows.append((target.label, limit, target.form.format(value), "met" if met else "not met"))
+            met = value <= limit if sense == "at most" else value >= limit
+            wanted = f"{sense} {form.format(limit)}"
+            rows.append((label, wanted, form.format(value), "met" if met else "not met"))
     return Table(title="Targets", head=("", "target", "measured", ""), rows=tuple(rows))
 
 
@@ -227,26 +186,12 @@ def _tracks(section: Mapping[str, Any]) -> list[Table]:
         f"{_cell(truth, PLAIN)} in the truth. Mean motion moves the true outline of what the prompt names as "
         "its direction goes on average."
     )
-    codec = section["codec"]
+    directions = section["ours"]["directions"]
     return [
         _compared("Tracks", rows, TRACKS, note),
         _compared("Tracks, parts of the test set", section["parts"], TRACKS),
-        Table(
-            title="Directions",
-            head=("", *section["ours"]["directions"]),
-            rows=(("ours", *(_cell(value, SHARE) for value in section["ours"]["directions"].values())),),
-        ),
-        Table(
-            title="Trajectory codec alone",
-            head=(
-                "",
-                "moving pixels, share of their motion",
-                "median scene",
-                "still pixels",
-                "jerk / truth's",
-            ),
-            rows=(("encoded and decoded", *(_cell(codec[key], form) for key, form in CODEC)),),
-        ),
+        _compared("Directions", {"ours": directions}, tuple((way, way, SHARE) for way in directions)),
+        _compared("Trajectory codec alone", {"encoded and decoded": section["codec"]}, CODEC),
     ]
 
 
@@ -279,8 +224,7 @@ def _photos(section: Mapping[str, Any]) -> list[Table]:
 
 def _vbench(section: Mapping[str, Any]) -> list[Table]:
     scores = {key: value for key, value in section.items() if not key.endswith("seconds")}
-    row = ("ours", *(_cell(value, PLAIN) for value in scores.values()))
-    return [Table(title="VBench", head=("", *scores), rows=(row,))]
+    return [_compared("VBench", {"ours": scores}, tuple((name, name, PLAIN) for name in scores))]
 
 
 STYLE = """ body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0

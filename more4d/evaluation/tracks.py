@@ -5,7 +5,7 @@ The baselines are no motion, and the mean motion of the direction that the promp
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
-from more4d.geometry.camera import working_size
+from more4d.geometry.camera import Camera, working_size
 from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
 from more4d.metrics.motion import (
     diversity,
@@ -47,19 +47,6 @@ MeanMotion = dict[str | None, Float[Tensor, "frames 3"]]
 OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TracksOptions:
-    """How the tracks of a scene are measured.
-
-    Attributes:
-        seeds: motions generated per scene.
-        estimated_depth: whether the motion is generated from the estimated depth as well.
-    """
-
-    seeds: int = 4
-    estimated_depth: bool = True
-
-
 def mean_motion(frames: int) -> MeanMotion:
     """The mean normalised motion of moving objects, by direction, over the first training scenes."""
     found: dict[str | None, list[Tensor]] = defaultdict(list)
@@ -73,7 +60,7 @@ def mean_motion(frames: int) -> MeanMotion:
     return {direction: torch.stack(motions).mean(0) for direction, motions in found.items()}
 
 
-def apply_mean_motion(clip: SceneClip, means: MeanMotion) -> Float[Tensor, "frames height width 3"]:
+def apply_mean_motion(clip: SceneClip, means: MeanMotion) -> Positions:
     """A baseline: every object in the prompt moves by the mean of its direction, within its true mask.
 
     Returns:
@@ -96,14 +83,17 @@ def measure_tracks(
     models: Components,
     unseen: UnseenScene,
     means: MeanMotion,
-    options: TracksOptions,
     *,
+    seeds: int,
+    estimated_depth: bool = True,
     sheet: Path | None = None,
 ) -> dict[str, Any]:
     """All measures of one scene, as plain numbers; `summarise_tracks` averages them over scenes.
 
     Args:
         means: from `mean_motion`.
+        seeds: motions generated.
+        estimated_depth: whether the motion is generated from the estimated depth as well.
         sheet: file for a contact sheet of photo, ground truth and generated motion.
 
     Raises:
@@ -115,8 +105,8 @@ def measure_tracks(
     scale = models.preset.output_scale
     photo = render_image(unseen.scene, height=scale * height, width=scale * width)
     guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
-    seeds = range(1000 * unseen.index, 1000 * unseen.index + options.seeds)
-    ours = [_generated(models, guide, clip, seed, photo) for seed in seeds]
+    first = 1000 * unseen.index
+    ours = [_generated(models, guide, clip, seed, photo) for seed in range(first, first + seeds)]
     still = truth[:1].expand_as(truth)
     by_mean = apply_mean_motion(clip, means)
     where = moved_mask(truth, camera)
@@ -137,20 +127,18 @@ def measure_tracks(
             "jerk_px": jerk_px(codec.positions, camera, where),
         },
         "tapvid3d": {
-            name: tapvid3d(_with_visibility(clip.tracks, positions), clip.tracks)
+            name: _tapvid3d(clip.tracks, positions, camera)
             for name, positions in ((OURS, ours[0]), (NO_MOTION, still), (MEAN_MOTION, by_mean))
         },
     }
-    if options.estimated_depth:
+    if estimated_depth:
         estimate = models.depth_estimator().estimate(clip.tracks.colours)
         guide = replace(guide, depth_m=estimate.depth_m)
-        motion = generate_motion(models, guide, clip.caption, seed=1000 * unseen.index, photo=photo)
+        motion = generate_motion(models, guide, clip.caption, seed=first, photo=photo)
         motion = rearrange(motion, "c t h w -> t h w c")
         result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
         own = positions_from_motion(motion, estimate.points, estimate.camera)
-        seen = seen_by_source_camera(own, estimate.camera)
-        estimated = replace(clip.tracks, positions=own, visibility=seen, camera=estimate.camera)
-        result["tapvid3d"][ESTIMATED] = tapvid3d(estimated, clip.tracks)
+        result["tapvid3d"][ESTIMATED] = _tapvid3d(clip.tracks, own, estimate.camera)
     if sheet is not None:
         _draw(sheet, clip, ours, codec.positions)
     return result
@@ -162,9 +150,10 @@ def _generated(models: Components, guide: Guide, clip: SceneClip, seed: int, pho
     return denormalise_motion(motion, clip.tracks.positions[0], clip.tracks.camera)
 
 
-def _with_visibility(tracks: PointTracks, positions: Positions) -> PointTracks:
-    """Tracks with the visibility in the photo's camera that follows from their positions."""
-    return replace(tracks, positions=positions, visibility=seen_by_source_camera(positions, tracks.camera))
+def _tapvid3d(truth: PointTracks, positions: Positions, camera: Camera) -> dict[str, float]:
+    """Of positions with the visibility in the photo's camera that follows from them."""
+    seen = seen_by_source_camera(positions, camera)
+    return tapvid3d(replace(truth, positions=positions, visibility=seen, camera=camera), truth)
 
 
 def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
@@ -179,7 +168,12 @@ def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
     return {
         "errors": errors,
         "directions": [
-            [action.direction, _follows(positions, clip, action.object_id, action.direction)]
+            [
+                action.direction,
+                follows_direction(
+                    positions, clip.object_ids == action.object_id, action.direction, tracks.camera
+                ),
+            ]
             for action in movers
             if action.direction and action.object_id in large
         ],
@@ -188,19 +182,12 @@ def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
     }
 
 
-def _follows(positions: Positions, clip: SceneClip, number: int, direction: str) -> bool:
-    return follows_direction(positions, clip.object_ids == number, direction, clip.tracks.camera)
-
-
 def _shape(positions: Positions, clip: SceneClip) -> dict[str, float]:
     """Smoothness of tracks, in time and between neighbouring pixels."""
     camera = clip.tracks.camera
-    jumps = edge_jumps(positions, clip.object_ids, camera)
-    return {
-        "jerk_px": jerk_px(positions, camera, moved_mask(clip.tracks.positions, camera)),
-        "border_px": jumps.border_px,
-        "inside_px": jumps.inside_px,
-    }
+    border_px, inside_px = edge_jumps(positions, clip.object_ids, camera)
+    jerk = jerk_px(positions, camera, moved_mask(clip.tracks.positions, camera))
+    return {"jerk_px": jerk, "border_px": border_px, "inside_px": inside_px}
 
 
 def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positions) -> None:
@@ -248,7 +235,8 @@ def _summary(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     def over(key: str) -> float | None:
         return mean(run["errors"][key] for run in runs)
 
-    best = mean(_least(run["errors"]["moving_px"] for run in each[name]) for each in kept)
+    errors = [[run["errors"]["moving_px"] for run in each[name]] for each in kept]
+    best = mean(min((px for px in each if px is not None), default=None) for each in errors)
     directions = [pair for run in runs for pair in run["directions"]]
     objects = [run["objects"] for run in runs if run["objects"]]
     tapvid = [each["tapvid3d"][name] for each in kept if name in each["tapvid3d"]]
@@ -300,7 +288,3 @@ def _codec_summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             mean(each["truth"]["jerk_px"] for each in results),
         ),
     }
-
-
-def _least(values: Any) -> float | None:
-    return min((value for value in values if value is not None), default=None)

@@ -5,7 +5,7 @@ baselines that need no network are the nearest colour, pull-push and OpenCV's in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from more4d.foundation.errors import MissingPackageError
 from more4d.foundation.optional import require
 from more4d.geometry.background import fill_background
 from more4d.geometry.poses import named_camera_path
-from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
+from more4d.metrics.features_backend import ClipSimilarity, Lpips, VideoFeatures
 from more4d.metrics.image_quality import (
     frechet_distance,
     hole_flicker,
@@ -34,24 +34,17 @@ from more4d.metrics.image_quality import (
     psnr_db,
     ssim,
 )
-from more4d.metrics.lpips_backend import Lpips
 from more4d.networks.tiny_video import pull_push_fill
 from more4d.pipelines.components import Components
 from more4d.pipelines.views import fill_holes
 from more4d.raster.render import render_tracks
 from more4d.scenes.render import render_clip, render_video
 
+Coverage = Float[Tensor, "frames height width"]
+Holes = Bool[Tensor, "frames height width"]
+
 Video = Float[Tensor, "frames height width 3"]
-PATHS = (
-    "orbit",
-    "surrounding",
-    "turn-left",
-    "static",
-    "forward_backward",
-    "anti-surrounding",
-    "x_moving",
-    "mix1",
-)
+PATHS = tuple("orbit surrounding turn-left static forward_backward anti-surrounding x_moving mix1".split())
 """Camera paths, in turn; a static camera has only the holes that moving objects leave."""
 
 FRONT = "static"
@@ -61,45 +54,35 @@ LEAST_HOLES = 0.002
 """Pairs with a smaller fraction of hole pixels are not evaluated."""
 
 MEASURES = ("hole_psnr_db", "psnr_db", "ssim")
+COVISIBLE = ("covisible_psnr_db", "covisible_ssim")
 RADIUS_PX = 3  # of OpenCV's inpainting
 OURS, BEHIND, OPENCV = "ours", "from behind, no network", "OpenCV"
 NEAREST, PULL_PUSH, GREY = "nearest colour", "pull-push", "no inpainting"
 FILLERS = (OURS, BEHIND, OPENCV, NEAREST, PULL_PUSH, GREY)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PerceptualOptions:
-    """Networks for perceptual measures.
-
-    Attributes:
-        clip: folder of a CLIP model in the layout of transformers.
-        video_features: folder of a VideoMAE model.
-        lpips: whether LPIPS is measured, which needs its package.
-    """
-
-    clip: Path | None = None
-    video_features: Path | None = None
-    lpips: bool = False
-
-
 class PerceptualMetrics:
-    """Perceptual measures with the networks in `PerceptualOptions`."""
+    """Perceptual measures with the networks that the user has."""
 
-    def __init__(self, options: PerceptualOptions, *, device: str | torch.device = "cpu") -> None:
-        """Open the networks.
+    def __init__(
+        self,
+        clip: Path | None = None,
+        video_features: Path | None = None,
+        *,
+        lpips: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Open the networks; see `run.EvaluationOptions`.
 
         Raises:
             WeightsError: a folder holds no such model.
             MissingPackageError: LPIPS is requested and not installed.
         """
-        self._clip = ClipSimilarity.open(options.clip, device=device) if options.clip else None
-        named = options.video_features
-        self._features = VideoFeatures.open(named, device=device) if named else None
-        self._lpips = Lpips.open() if options.lpips else None
+        self._clip = ClipSimilarity(clip, device=device) if clip else None
+        self._features = VideoFeatures(video_features, device=device) if video_features else None
+        self._lpips = Lpips.open() if lpips else None
 
-    def compare(
-        self, video: Video, truth: Video, path: str, covisible: Bool[Tensor, "frames height width"]
-    ) -> dict[str, Any]:
+    def compare(self, video: Video, truth: Video, path: str, covisible: Holes) -> dict[str, Any]:
         """The available measures of a video against `truth`, and its features."""
         measured: dict[str, Any] = {}
         if self._clip is not None:
@@ -108,7 +91,7 @@ class PerceptualMetrics:
             measured["lpips"] = self._lpips.distance(video, truth)
             measured["masked_lpips"] = self._lpips.distance(video, truth, covisible)
         if self._features is not None:
-            measured["features"] = self._features.embed(video).tolist()
+            measured["features"] = self.features(video)
         return measured
 
     def features(self, video: Video) -> list[float] | None:
@@ -128,12 +111,8 @@ def measure_view(
     size = {"height": height, "width": width, "frames": models.preset.frames}
     clip = render_clip(unseen.scene, visibility="none", **size)
     name = PATHS[(unseen.index + unseen.index // 4) % len(PATHS)]  # so that no path belongs to one stratum
-    path = named_camera_path(
-        name,
-        frames=models.preset.frames,
-        scene_depth_m=clip.depth.scene_depth_m,
-        camera=clip.tracks.camera,
-    )
+    scene_depth_m, camera = clip.depth.scene_depth_m, clip.tracks.camera
+    path = named_camera_path(name, frames=size["frames"], scene_depth_m=scene_depth_m, camera=camera)
     rendering = render_tracks(clip.tracks, path, height=height, width=width)
     holes = rendering.hole_mask
     result: dict[str, Any] = {
@@ -155,7 +134,13 @@ def measure_view(
     videos[BEHIND] = fill_background(rendering.colour, rendering.depth_m, ~holes)
     videos |= fill_without_networks(known, coverage)
     result |= {
-        each: {**compare_video(video, truth, holes), **perception.compare(video, truth, name, ~holes)}
+        each: {
+            "hole_psnr_db": hole_psnr_db(video, truth, holes),
+            "change": hole_flicker(video, holes),
+            "psnr_db": float(psnr_db(video, truth).clamp(max=100).mean()),
+            "ssim": float(ssim(video, truth).mean()),
+            **perception.compare(video, truth, name, ~holes),
+        }
         for each, video in videos.items()
     }
     result["truth_features"] = perception.features(truth)
@@ -165,25 +150,22 @@ def measure_view(
     return result
 
 
-def fill_without_networks(known: Video, coverage: Float[Tensor, "frames height width"]) -> dict[str, Video]:
+def fill_without_networks(known: Video, coverage: Coverage) -> dict[str, Video]:
     """The baselines; without OpenCV, its inpainting is left out."""
     packed = rearrange(known, "t h w c -> 1 c t h w") * 2 - 1
     smooth = pull_push_fill(packed * coverage, rearrange(coverage, "t h w -> 1 1 t h w"))
+    covered = coverage[..., None] > 0.5
     videos = {
         NEAREST: nearest_colour(known, coverage),
         PULL_PUSH: (rearrange(smooth[0], "c t h w -> t h w c") / 2 + 0.5).clamp(0, 1),
-        GREY: torch.where(coverage[..., None] > 0.5, known, 0.5),
+        GREY: torch.where(covered, known, 0.5),
     }
-    try:
-        grown = opencv_inpainting(known, coverage)
-    except MissingPackageError:
-        return videos
-    return {**videos, OPENCV: torch.where(coverage[..., None] > 0.5, known, grown)}
+    with suppress(MissingPackageError):
+        videos[OPENCV] = torch.where(covered, known, opencv_inpainting(known, coverage))
+    return videos
 
 
-def nearest_colour(
-    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
-) -> Float[Tensor, "frames height width 3"]:
+def nearest_colour(known: Video, coverage: Coverage) -> Video:
     """Fill hole pixels with the colour of the nearest known pixel in their frame; grey if there is none."""
     filled = torch.full_like(known, 0.5)
     for frame, (image, covered) in enumerate(zip(known, coverage > 0.5, strict=True)):
@@ -195,9 +177,7 @@ def nearest_colour(
     return filled
 
 
-def opencv_inpainting(
-    known: Float[Tensor, "frames height width 3"], coverage: Float[Tensor, "frames height width"]
-) -> Float[Tensor, "frames height width 3"]:
+def opencv_inpainting(known: Video, coverage: Coverage) -> Video:
     """Fill holes frame by frame with OpenCV's inpainting (Telea 2004), at 8 bits per colour.
 
     Raises:
@@ -211,16 +191,6 @@ def opencv_inpainting(
         grown = cv2.inpaint(np.ascontiguousarray(pixels), holes, RADIUS_PX, cv2.INPAINT_TELEA)
         filled.append(torch.from_numpy(grown).float() / 255)
     return torch.stack(filled)
-
-
-def compare_video(video: Video, truth: Video, holes: Bool[Tensor, "frames height width"]) -> dict[str, float]:
-    """Measures of one method: PSNR and flicker in the holes, PSNR and SSIM of whole frames."""
-    return {
-        "hole_psnr_db": hole_psnr_db(video, truth, holes),
-        "change": hole_flicker(video, holes),
-        "psnr_db": float(psnr_db(video, truth).clamp(max=100).mean()),
-        "ssim": float(ssim(video, truth).mean()),
-    }
 
 
 def _draw(path: Path, title: str, known: Video, videos: Mapping[str, Video], truth: Video) -> None:
@@ -262,10 +232,7 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "pairs": len(results),
         "pairs_with_holes": len(kept),
         "hole_share": mean(each["hole_share"] for each in kept),
-        "rendering": {
-            key: mean(each["rendering"][key] for each in kept)
-            for key in ("covisible_psnr_db", "covisible_ssim")
-        },
+        "rendering": {key: mean(each["rendering"][key] for each in kept) for key in COVISIBLE},
         **summary,
         "ahead_in_holes_db": ahead,
     }
@@ -273,19 +240,15 @@ def summarise_views(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def summarise_perceptual(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
     """Means of the perceptual measures of method `name`, and the Frechet distance of its features."""
-    measured = [each[name] for each in results]
-    keys = [
-        key for key in ("clip_f", "clip_o", "lpips", "masked_lpips") if any(key in each for each in measured)
-    ]
-    summary = {key: mean(each.get(key) for each in measured) for key in keys}
+    keys = ("clip_f", "clip_o", "lpips", "masked_lpips")
+    summary = {
+        key: mean(each[name].get(key) for each in results)
+        for key in keys
+        if any(key in each[name] for each in results)
+    }
     known = [each for each in results if each.get("truth_features") and "features" in each[name]]
     if len(known) > 1:
-        videos, truths = (
-            torch.tensor(rows)
-            for rows in (
-                [each[name]["features"] for each in known],
-                [each["truth_features"] for each in known],
-            )
-        )
+        videos = torch.tensor([each[name]["features"] for each in known])
+        truths = torch.tensor([each["truth_features"] for each in known])
         summary["video_feature_distance"] = frechet_distance(videos, truths)
     return summary

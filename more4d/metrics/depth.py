@@ -10,42 +10,23 @@ weigh more in the mean.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import DepthMap
 
-DELTA1 = 1.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class DepthErrors:
-    """How far one depth map is from the truth; see the functions of this module for the definitions.
-
-    Attributes:
-        si_log: scale-invariant error: deviation of the log ratio.
-        abs_rel: mean of |depth - truth| / truth.
-        delta1: share of pixels within a factor 1.25 of the truth.
-        scaled_abs_rel: `abs_rel` after `align_scale`.
-        scaled_delta1: `delta1` after `align_scale`.
-        affine_log_delta1: `delta1` after `align_affine_log`.
-        fov_error_deg: absolute error of the horizontal field of view.
-    """
-
-    si_log: float
-    abs_rel: float
-    delta1: float
-    scaled_abs_rel: float
-    scaled_delta1: float
-    affine_log_delta1: float
-    fov_error_deg: float
+Values = Float[Tensor, " n"]
 
 
-def depth_errors(estimate: DepthMap, truth: DepthMap, *, far_m: float = math.inf) -> DepthErrors:
-    """Every error of this module over the pixels whose true depth is known and at most `far_m`.
+def depth_errors(estimate: DepthMap, truth: DepthMap, *, far_m: float = math.inf) -> dict[str, float]:
+    """Errors of a depth map over the pixels whose true depth is known and at most `far_m`.
+
+    Returns:
+        `si_log`, `abs_rel` and `delta1` (`delta` for a factor 1.25) as these functions define them,
+        `scaled_...` after `align_scale`, `affine_log_...` after `align_affine_log`; `fov_error_deg`: absolute
+        error of the horizontal field of view.
 
     Raises:
         ValueError: the sizes differ, or no pixel counts.
@@ -59,50 +40,43 @@ def depth_errors(estimate: DepthMap, truth: DepthMap, *, far_m: float = math.inf
         raise ValueError(f"no pixel of the truth is known and within {far_m} m")
     depth, true = estimate.depth_m[counted].double(), truth.depth_m[counted].double()
     scaled = align_scale(depth, true)
-    return DepthErrors(
-        si_log=float(si_log(depth, true)),
-        abs_rel=float(abs_rel(depth, true)),
-        delta1=float(delta(depth, true)),
-        scaled_abs_rel=float(abs_rel(scaled, true)),
-        scaled_delta1=float(delta(scaled, true)),
-        affine_log_delta1=float(delta(align_affine_log(depth, true), true)),
-        fov_error_deg=fov_error_deg(estimate.camera, truth.camera),
-    )
+    return {
+        "si_log": float(si_log(depth, true)),
+        "abs_rel": float(abs_rel(depth, true)),
+        "delta1": float(delta(depth, true)),
+        "scaled_abs_rel": float(abs_rel(scaled, true)),
+        "scaled_delta1": float(delta(scaled, true)),
+        "affine_log_delta1": float(delta(align_affine_log(depth, true), true)),
+        "fov_error_deg": abs(estimate.camera.fov_x_deg - truth.camera.fov_x_deg),
+    }
 
 
-def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
-    """The mean of each error over several pictures."""
-    return DepthErrors(
-        **{
-            name: sum(getattr(error, name) for error in errors) / len(errors)
-            for name in DepthErrors.__dataclass_fields__
-        }
-    )
+def mean_errors(errors: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each error over several images."""
+    return {name: sum(error[name] for error in errors) / len(errors) for name in errors[0]}
 
 
-def si_log(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+def si_log(depth: Values, truth: Values) -> Float[Tensor, ""]:
     """Deviation of log(depth / truth): zero if right up to a factor (Eigen et al., arXiv 1406.2283)."""
     return (depth / truth).log().std(correction=0)
 
 
-def abs_rel(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+def abs_rel(depth: Values, truth: Values) -> Float[Tensor, ""]:
     """Mean of |depth - truth| / truth."""
     return ((depth - truth).abs() / truth).mean()
 
 
-def delta(
-    depth: Float[Tensor, " n"], truth: Float[Tensor, " n"], threshold: float = DELTA1
-) -> Float[Tensor, ""]:
+def delta(depth: Values, truth: Values, threshold: float = 1.25) -> Float[Tensor, ""]:
     """Share of pixels whose depth is within a factor `threshold` of the truth."""
     return (torch.maximum(depth / truth, truth / depth) < threshold).to(depth.dtype).mean()
 
 
-def align_scale(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def align_scale(depth: Values, truth: Values) -> Values:
     """`depth` times the one factor that makes the median of depth / truth one."""
     return depth / (depth / truth).median()
 
 
-def align_affine_log(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def align_affine_log(depth: Values, truth: Values) -> Values:
     """exp(a log depth + b) with the a and b of least squared error in the log: forgives contrast too.
 
     A constant depth has no contrast to stretch: a is then 0.
@@ -112,11 +86,6 @@ def align_affine_log(depth: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> 
     variance = centred.square().mean()
     slope = (centred * log_truth).mean() / variance if float(variance) > 1e-12 else 0.0
     return (slope * centred + log_truth.mean()).exp()
-
-
-def fov_error_deg(estimate: Camera, truth: Camera) -> float:
-    """Absolute difference of the horizontal fields of view, in degrees."""
-    return abs(estimate.fov_x_deg - truth.fov_x_deg)
 
 
 FACTORS = tuple(1.05 + 0.2 * index / 9 for index in range(10))

@@ -15,14 +15,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+Images = Float[Tensor, "*batch height width channels"]
+Masks = Bool[Tensor, "*batch height width"]
+Video = Float[Tensor, "frames height width 3"]
+Holes = Bool[Tensor, "frames height width"]
+
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 
-def psnr_db(
-    first: Float[Tensor, "*batch height width channels"],
-    second: Float[Tensor, "*batch height width channels"],
-) -> Float[Tensor, "*batch"]:
+def psnr_db(first: Images, second: Images) -> Float[Tensor, "*batch"]:
     """Peak signal to noise ratio in decibels of images in [0, 1]; infinite for equal ones.
 
     Raises:
@@ -32,10 +34,7 @@ def psnr_db(
     return -10 * torch.log10((first - second).square().mean((-3, -2, -1)))
 
 
-def ssim(
-    first: Float[Tensor, "*batch height width channels"],
-    second: Float[Tensor, "*batch height width channels"],
-) -> Float[Tensor, "*batch"]:
+def ssim(first: Images, second: Images) -> Float[Tensor, "*batch"]:
     """Mean structural similarity of images in [0, 1]: 1 for equal ones, about 0 for unrelated ones.
 
     Raises:
@@ -50,11 +49,16 @@ def ssim(
     return (luminance * structure).mean((-3, -2, -1))
 
 
+def _gaussian(like: Tensor) -> Float[Tensor, " window"]:
+    """The weights of a window along one axis."""
+    place = torch.arange(WINDOW, dtype=like.dtype, device=like.device) - WINDOW // 2
+    weights = torch.exp(-place.square() / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
 def _windowed(values: Tensor) -> Tensor:
     """Weighted means over all windows that lie inside: [*batch, channels, height - 10, width - 10]."""
-    place = torch.arange(WINDOW, dtype=values.dtype, device=values.device) - WINDOW // 2
-    weights = torch.exp(-place.square() / (2 * SIGMA**2))
-    weights = weights / weights.sum()
+    weights = _gaussian(values)
     planes = values.movedim(-1, -3)
     flat = planes.reshape(-1, 1, *planes.shape[-2:])
     flat = conv2d(conv2d(flat, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
@@ -77,11 +81,7 @@ def check_same_shape(first: Tensor, second: Tensor, *, min_side: int) -> None:
         )
 
 
-def masked_psnr_db(
-    first: Float[Tensor, "*batch height width channels"],
-    second: Float[Tensor, "*batch height width channels"],
-    mask: Bool[Tensor, "*batch height width"],
-) -> Float[Tensor, "*batch"]:
+def masked_psnr_db(first: Images, second: Images, mask: Masks) -> Float[Tensor, "*batch"]:
     """Peak signal to noise ratio over the pixels of `mask` of images in [0, 1]; NaN where there is none.
 
     Raises:
@@ -92,11 +92,7 @@ def masked_psnr_db(
     return -10 * ((error * mask).sum((-2, -1)) / mask.sum((-2, -1))).log10()
 
 
-def masked_ssim(
-    first: Float[Tensor, "*batch height width channels"],
-    second: Float[Tensor, "*batch height width channels"],
-    mask: Bool[Tensor, "*batch height width"],
-) -> Float[Tensor, "*batch"]:
+def masked_ssim(first: Images, second: Images, mask: Masks) -> Float[Tensor, "*batch"]:
     """Mean structural similarity over all windows, each of which sees the pixels of `mask` only.
 
     Raises:
@@ -116,9 +112,8 @@ def masked_ssim(
 
 def _masked_windowed(values: Tensor, mask: Tensor) -> Tensor:
     """Partial convolution along rows, then along columns: [*batch, channels, height - 10, width - 10]."""
-    place = torch.arange(WINDOW, dtype=values.dtype, device=values.device) - WINDOW // 2
-    weights = torch.exp(-place.square() / (2 * SIGMA**2))
-    weights, ones = weights / weights.sum(), torch.ones_like(weights)
+    weights = _gaussian(values)
+    ones = torch.ones_like(weights)
     planes = values.movedim(-1, -3)
     flat = planes.reshape(-1, 1, *planes.shape[-2:])
     allowed = mask[..., None, :, :].expand(planes.shape).reshape(flat.shape)
@@ -130,18 +125,12 @@ def _masked_windowed(values: Tensor, mask: Tensor) -> Tensor:
     return flat.reshape(*planes.shape[:-2], *flat.shape[-2:])
 
 
-def hole_psnr_db(
-    video: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    hole_mask: Bool[Tensor, "frames height width"],
-) -> float:
+def hole_psnr_db(video: Video, truth: Video, hole_mask: Holes) -> float:
     """Peak signal to noise ratio over the pixels of the holes, in decibels; NaN where there is no hole."""
     return float(-10 * (video - truth)[hole_mask].square().mean().log10())
 
 
-def hole_flicker(
-    video: Float[Tensor, "frames height width 3"], hole_mask: Bool[Tensor, "frames height width"]
-) -> float:
+def hole_flicker(video: Video, hole_mask: Holes) -> float:
     """Mean change from frame to frame of pixels that are holes in both; NaN where there is none.
 
     Divided by the same number of the truth it measures flicker: 1 changes as much, 1.2 a fifth more.

@@ -6,88 +6,56 @@ pixel **moves** if it is ever more than `MOVING_PX` away from where it began; al
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import normalise_motion
-from more4d.metrics.tracks import image_error_px
+from more4d.metrics.tracks import Mask, Positions, check_same_tracks, image_error_px
+
+ObjectIds = Int[Tensor, "height width"]
 
 MOVING_PX = 1.0
 MIN_AREA_SHARE = 0.005
 """Objects that cover less of the image than this are left out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MotionErrors:
-    """One generated motion against the true one; NaN where no pixel of the kind is there.
-
-    Distances are means over the frames after the first, in the image, hidden points included.
-
-    Attributes:
-        moving_px: mean over the pixels that truly move.
-        moving_median_px: median over these pixels and the frames.
-        no_motion_px: what predicting no motion would have for `moving_px`.
-        no_motion_median_px: and for `moving_median_px`.
-        moving_m: mean distance in space of the pixels that move, in metres.
-        no_motion_m: what predicting no motion would have.
-        drift_px: mean over the still pixels: how far they are taken.
-        leak: share of the still pixels that move.
-        iou: of the pixels that move with those that truly move: their intersection over their union.
-        taken_px: how far the moving pixels are taken; `no_motion_px` is how far they truly go.
-    """
-
-    moving_px: float
-    moving_median_px: float
-    no_motion_px: float
-    no_motion_median_px: float
-    moving_m: float
-    no_motion_m: float
-    drift_px: float
-    leak: float
-    iou: float
-    taken_px: float
-
-
-def motion_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera
-) -> Float[Tensor, "frames height width 3"]:
+def motion_px(positions: Positions, camera: Camera) -> Float[Tensor, "frames height width 3"]:
     """Normalised motion in pixels: all three axes in units of 1 / width."""
     return normalise_motion(positions, camera) * positions.shape[2]
 
 
-def max_displacement_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera
-) -> Float[Tensor, "height width"]:
+def max_displacement_px(positions: Positions, camera: Camera) -> Float[Tensor, "height width"]:
     """How far each pixel ever is from where it began."""
     return motion_px(positions, camera).norm(dim=-1).amax(0)
 
 
-def moved_mask(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = MOVING_PX
-) -> Bool[Tensor, "height width"]:
+def moved_mask(positions: Positions, camera: Camera, *, threshold_px: float = MOVING_PX) -> Mask:
     """The pixels that ever are more than `threshold_px` from where they began."""
     return max_displacement_px(positions, camera) > threshold_px
 
 
-def motion_errors(
-    predicted: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> MotionErrors:
-    """Every error of `MotionErrors`; both are in the photo's camera and start at the same points.
+def motion_errors(predicted: Positions, truth: Positions, camera: Camera) -> dict[str, float]:
+    """One generated motion against the true one; both are in the photo's camera and start at the same points.
+
+    Distances are means over the frames after the first, in the image, hidden points included.
+
+    Returns:
+        NaN where no pixel of the kind is there.
+
+        * `moving_px`: mean over the pixels that truly move; `moving_median_px`: median over these pixels and
+          the frames; `moving_m`: mean distance in space, in metres.
+        * `no_motion_px`, `no_motion_median_px`, `no_motion_m`: what predicting no motion has for these.
+        * `drift_px`: mean over the still pixels: how far they are taken; `leak`: share of them that move.
+        * `iou`: of the pixels that move with those that truly move: their intersection over their union.
+        * `taken_px`: how far the moving pixels are taken; `no_motion_px` is how far they truly go.
 
     Raises:
         ValueError: the shapes differ, or there is a single frame.
     """
-    if predicted.shape != truth.shape or len(truth) < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.shape)} "
-            f"and {tuple(truth.shape)}"
-        )
+    check_same_tracks(predicted, truth)
     unmoved = truth[:1].expand_as(truth)
     off, gone = (image_error_px(tracks, truth, camera)[1:] for tracks in (predicted, unmoved))
     taken = image_error_px(predicted, unmoved, camera)[1:]
@@ -95,33 +63,28 @@ def motion_errors(
     distance_m, way_m = (
         (tracks - truth)[1:].norm(dim=-1)[:, moving].mean() for tracks in (predicted, unmoved)
     )
-    return MotionErrors(
-        moving_px=float(off[:, moving].mean()),
-        moving_median_px=float(off[:, moving].nanmedian()),
-        no_motion_px=float(gone[:, moving].mean()),
-        no_motion_median_px=float(gone[:, moving].nanmedian()),
-        moving_m=float(distance_m),
-        no_motion_m=float(way_m),
-        drift_px=float(off[:, ~moving].mean()),
-        leak=float(pred_moving[~moving].float().mean()),
-        iou=float((moving & pred_moving).sum() / (moving | pred_moving).sum()),
-        taken_px=float(taken[:, moving].mean()),
-    )
+    return {
+        "moving_px": float(off[:, moving].mean()),
+        "moving_median_px": float(off[:, moving].nanmedian()),
+        "no_motion_px": float(gone[:, moving].mean()),
+        "no_motion_median_px": float(gone[:, moving].nanmedian()),
+        "moving_m": float(distance_m),
+        "no_motion_m": float(way_m),
+        "drift_px": float(off[:, ~moving].mean()),
+        "leak": float(pred_moving[~moving].float().mean()),
+        "iou": float((moving & pred_moving).sum() / (moving | pred_moving).sum()),
+        "taken_px": float(taken[:, moving].mean()),
+    }
 
 
-def object_motion_px(
-    positions: Float[Tensor, "frames height width 3"],
-    object_ids: Int[Tensor, "height width"],
-    camera: Camera,
-    *,
-    min_area_share: float = MIN_AREA_SHARE,
-) -> dict[int, float]:
+def object_motion_px(positions: Positions, object_ids: ObjectIds, camera: Camera) -> dict[int, float]:
     """Per object that is large enough: the mean over its pixels of how far each ever is from its start."""
     farthest = max_displacement_px(positions, camera)
+    objects = {number: object_ids == number for number in object_ids.unique().tolist() if number > 0}
     return {
-        number: float(farthest[object_ids == number].mean())
-        for number in object_ids.unique().tolist()
-        if number > 0 and float((object_ids == number).float().mean()) >= min_area_share
+        number: float(farthest[mask].mean())
+        for number, mask in objects.items()
+        if float(mask.float().mean()) >= MIN_AREA_SHARE
     }
 
 
@@ -149,11 +112,7 @@ def prompted_objects_move(
     return going and max(others) < weakest / 2, max(others) < MOVING_PX
 
 
-def diversity(
-    predictions: Sequence[Float[Tensor, "frames height width 3"]],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> float:
+def diversity(predictions: Sequence[Positions], truth: Positions, camera: Camera) -> float:
     """How unlike several predictions for one prompt are: the mean distance of two of them where the truth
     moves, as a share of the true way. 0: all are one.
 
@@ -172,9 +131,7 @@ def diversity(
     return float(torch.stack(apart).mean() / way)
 
 
-def jerk_px(
-    positions: Float[Tensor, "frames height width 3"], camera: Camera, where: Bool[Tensor, "height width"]
-) -> float:
+def jerk_px(positions: Positions, camera: Camera, where: Mask) -> float:
     """Mean length of the third difference in time, in pixels per frame cubed; NaN where there is no pixel.
 
     Raises:
@@ -185,29 +142,13 @@ def jerk_px(
     return float(motion_px(positions, camera)[:, where].diff(n=3, dim=0).norm(dim=-1).mean())
 
 
-@dataclass(frozen=True, kw_only=True)
-class EdgeJumps:
-    """Jumps of motion between neighbouring pixels of one object: means over those that straddle the border of
-    two cells of the latent grid, and over all others. Equal ones mean that no cell is visible.
-
-    Attributes:
-        border_px: mean jump across borders, in pixels of motion.
-        inside_px: mean jump elsewhere.
-    """
-
-    border_px: float
-    inside_px: float
-
-
 def edge_jumps(
-    positions: Float[Tensor, "frames height width 3"],
-    object_ids: Int[Tensor, "height width"],
-    camera: Camera,
-    *,
-    cell: int = 8,
-) -> EdgeJumps:
-    """Jumps of motion across the borders of cells of `cell` pixels and within them; outlines of objects do
-    not count, since there motion does jump.
+    positions: Positions, object_ids: ObjectIds, camera: Camera, *, cell: int = 8
+) -> tuple[float, float]:
+    """Jumps of motion between neighbouring pixels of one object, in pixels of motion: means over those that
+    straddle the border of two cells of `cell` pixels (of the latent grid), and over all others.
+
+    Equal ones mean that no cell is visible. Outlines of objects do not count, since there motion does jump.
     """
     motion = motion_px(positions, camera)[1:]
     border, inside = [], []
@@ -219,7 +160,7 @@ def edge_jumps(
         at_border = at_border.view((-1, 1) if axis == 0 else (1, -1))
         border.append(jump[same & at_border])
         inside.append(jump[same & ~at_border])
-    return EdgeJumps(border_px=float(torch.cat(border).mean()), inside_px=float(torch.cat(inside).mean()))
+    return float(torch.cat(border).mean()), float(torch.cat(inside).mean())
 
 
 def motion_magnitude(

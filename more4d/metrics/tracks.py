@@ -6,7 +6,6 @@ geometric mean of the focal lengths in pixels of an image of 256 x 256, and delt
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +14,9 @@ from torch import Tensor
 
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks, normalise_motion
+
+Positions = Float[Tensor, "frames height width 3"]
+Mask = Bool[Tensor, "height width"]
 
 DIRECTION_AXES = {
     "left": (0, -1.0),
@@ -27,51 +29,11 @@ DIRECTION_AXES = {
 """Axis and sign of each direction a caption can name, in the camera's frame (x right, y down, z forward)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrackErrors:
-    """How far a tracker's answer is from the truth, over the frames after the first.
-
-    All but the last three are over points that are truly seen, and NaN where there are none.
-
-    Attributes:
-        error_px: mean end-point error in pixels of the picture.
-        median_px: its median.
-        moving_px: mean over the points that move.
-        moving_median_px: median over those.
-        still_px: mean over the points that do not.
-        within_1px: share of points at most 1 pixel off.
-        moving_within_1px: the same of the points that move.
-        error_m: mean end-point error in space, in metres.
-        relative: mean of that error divided by the point's true depth in that frame.
-        moving_relative: the same over the points that move.
-        motion: mean error of (X_t - X_0) / Z_0: right up to the scale of the depth is right.
-        moving_motion: the same over the points that move.
-        visible_precision: share of the points called visible that are.
-        visible_recall: share of the visible points that are called so.
-        visible_accuracy: share of all points whose visibility is right.
-    """
-
-    error_px: float
-    median_px: float
-    moving_px: float
-    moving_median_px: float
-    still_px: float
-    within_1px: float
-    moving_within_1px: float
-    error_m: float
-    relative: float
-    moving_relative: float
-    motion: float
-    moving_motion: float
-    visible_precision: float
-    visible_recall: float
-    visible_accuracy: float
-
-
 def track_errors(
-    predicted: PointTracks, truth: PointTracks, *, moving: Bool[Tensor, "height width"] | None = None
-) -> TrackErrors:
-    """Every error of `TrackErrors`; both tracks are in each frame's own camera, or both in the world.
+    predicted: PointTracks, truth: PointTracks, *, moving: Mask | None = None
+) -> dict[str, float]:
+    """How far a tracker's answer is from the truth, over the frames after the first; both tracks are in each
+    frame's own camera, or both in the world.
 
     Args:
         predicted: tracks of the tracker.
@@ -79,14 +41,22 @@ def track_errors(
         moving: which pixels count as moving; by default `moving_pixels`, which in tracks of a camera that
             moves calls everything moving.
 
+    Returns:
+        Over points that are truly seen (`moving_...`: those that move; `still_px`: those that do not), NaN
+        where there are none:
+
+        * `error_px`, `median_px`, `within_1px`: mean and median of the end-point error in pixels of the
+          image, and share of points at most 1 pixel off; `error_m`: mean in space, in metres.
+        * `relative`: mean of that error divided by the point's true depth in that frame.
+        * `motion`: mean error of (X_t - X_0) / Z_0: right up to the scale of the depth is right.
+
+        `visible_precision`: share of the points called visible that are; `visible_recall`: share of the
+        visible points that are called so; `visible_accuracy`: share of all points whose visibility is right.
+
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
     """
-    if predicted.positions.shape != truth.positions.shape or truth.frames < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
-            f"and {tuple(truth.positions.shape)}"
-        )
+    check_same_tracks(predicted.positions, truth.positions)
     if moving is None:
         moving = moving_pixels(truth.positions, truth.camera)
     seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
@@ -97,29 +67,40 @@ def track_errors(
     shifts = [(t.positions - t.positions[0])[1:] / t.depth_m[..., None] for t in (predicted, truth)]
     motion = (shifts[0] - shifts[1]).norm(dim=-1)
     both = (seen & pred_visible).sum()
-    return TrackErrors(
-        error_px=float(image[seen].mean()),
-        median_px=float(image[seen].nanmedian()),
-        moving_px=float(image[moving].mean()),
-        moving_median_px=float(image[moving].nanmedian()),
-        still_px=float(image[seen & ~moving].mean()),
-        within_1px=float((image[seen] <= 1).float().mean()),
-        moving_within_1px=float((image[moving] <= 1).float().mean()),
-        error_m=float(space[seen].mean()),
-        relative=float(relative[seen].mean()),
-        moving_relative=float(relative[moving].mean()),
-        motion=float(motion[seen].mean()),
-        moving_motion=float(motion[moving].mean()),
-        visible_precision=float(both / pred_visible.sum()),
-        visible_recall=float(both / seen.sum()),
-        visible_accuracy=float((seen == pred_visible).float().mean()),
-    )
+    return {
+        "error_px": float(image[seen].mean()),
+        "median_px": float(image[seen].nanmedian()),
+        "moving_px": float(image[moving].mean()),
+        "moving_median_px": float(image[moving].nanmedian()),
+        "still_px": float(image[seen & ~moving].mean()),
+        "within_1px": float((image[seen] <= 1).float().mean()),
+        "moving_within_1px": float((image[moving] <= 1).float().mean()),
+        "error_m": float(space[seen].mean()),
+        "relative": float(relative[seen].mean()),
+        "moving_relative": float(relative[moving].mean()),
+        "motion": float(motion[seen].mean()),
+        "moving_motion": float(motion[moving].mean()),
+        "visible_precision": float(both / pred_visible.sum()),
+        "visible_recall": float(both / seen.sum()),
+        "visible_accuracy": float((seen == pred_visible).float().mean()),
+    }
+
+
+def check_same_tracks(predicted: Tensor, truth: Tensor) -> None:
+    """Refuse positions that cannot be compared.
+
+    Raises:
+        ValueError: they differ in shape or have a single frame.
+    """
+    if predicted.shape != truth.shape or len(truth) < 2:
+        raise ValueError(
+            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.shape)} "
+            f"and {tuple(truth.shape)}"
+        )
 
 
 def image_error_px(
-    predicted: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
+    predicted: Positions, truth: Positions, camera: Camera
 ) -> Float[Tensor, "frames height width"]:
     """Distance in pixels of the photo between where two sets of tracks appear in the source camera."""
     height, width = truth.shape[1:3]
@@ -128,26 +109,17 @@ def image_error_px(
     return (positions[0] - positions[1]).norm(dim=-1)
 
 
-def moving_pixels(
-    truth: Float[Tensor, "frames height width 3"], camera: Camera, *, threshold_px: float = 0.5
-) -> Bool[Tensor, "height width"]:
+def moving_pixels(truth: Positions, camera: Camera, *, threshold_px: float = 0.5) -> Mask:
     """Pixels whose normalised motion ever exceeds `threshold_px` pixels (depth counted like width)."""
     motion = normalise_motion(truth, camera)
     return motion.norm(dim=-1).amax(0) * truth.shape[2] > threshold_px
 
 
-def follows_direction(
-    predicted: Float[Tensor, "frames height width 3"],
-    mask: Bool[Tensor, "height width"],
-    direction: str,
-    camera: Camera,
-    *,
-    min_displacement: float = 0.01,
-) -> bool:
+def follows_direction(predicted: Positions, mask: Mask, direction: str, camera: Camera) -> bool:
     """Whether the pixels of `mask` move, on average and by the end, in `direction`.
 
-    The mean normalised displacement along the named axis must have the right sign and be at least
-    `min_displacement` (a hundredth of the image, or of the depth).
+    The mean normalised displacement along the named axis must have the right sign and be at least a hundredth
+    of the image, or of the depth.
     """
     if direction not in DIRECTION_AXES:
         raise ValueError(f"direction must be one of {', '.join(DIRECTION_AXES)}, got '{direction}'")
@@ -155,71 +127,37 @@ def follows_direction(
         raise ValueError("no pixel is asked about: the mask is empty")
     axis, sign = DIRECTION_AXES[direction]
     end = normalise_motion(predicted, camera)[-1][mask].mean(0)
-    return bool(sign * end[axis] >= min_displacement)
+    return bool(sign * end[axis] >= 0.01)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PositionErrors:
+def position_errors(stored: Positions, truth: Positions, camera: Camera) -> dict[str, float]:
     """How far tracks moved by being stored.
 
-    Attributes:
-        mean_px: in pixels of the photo, over all points in front of the camera.
-        largest_px: the largest of these.
-        mean_mm: in millimetres, over all points.
-        largest_of_depth: the largest distance, as a share of the point's depth in frame 0.
-    """
-
-    mean_px: float
-    largest_px: float
-    mean_mm: float
-    largest_of_depth: float
-
-
-def position_errors(
-    stored: Float[Tensor, "frames height width 3"],
-    truth: Float[Tensor, "frames height width 3"],
-    camera: Camera,
-) -> PositionErrors:
-    """Compare tracks with what they were before they were stored.
-
-    Pixels are counted where the point is further off than a tenth of its depth in frame 0: nearer, any
-    distance at all is many pixels.
+    Returns:
+        `mean_px` and `largest_px` in pixels of the photo, over the points further off than a tenth of their
+        depth in frame 0 (nearer, any distance at all is many pixels); `mean_mm` in space, over all points;
+        `largest_of_depth`: the largest distance, as a share of the point's depth in frame 0.
     """
     depth_m = truth[0, ..., 2]
     before_camera = truth[..., 2] > 0.1 * depth_m
     pixels = image_error_px(stored, truth, camera)[before_camera]
     distance_m = (stored - truth).norm(dim=-1)
-    return PositionErrors(
-        mean_px=float(pixels.mean()),
-        largest_px=float(pixels.max()),
-        mean_mm=1000 * float(distance_m.mean()),
-        largest_of_depth=float((distance_m / depth_m).max()),
-    )
+    return {
+        "mean_px": float(pixels.mean()),
+        "largest_px": float(pixels.max()),
+        "mean_mm": 1000 * float(distance_m.mean()),
+        "largest_of_depth": float((distance_m / depth_m).max()),
+    }
 
 
 THRESHOLDS_PX = (1, 2, 4, 8, 16)
 IMAGE_PX = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class TapVid3d:
-    """Each in [0, 1], the mean over the five thresholds where there are any.
-
-    Attributes:
-        average_jaccard: 3D-AJ: points right in place and visibility, of these, the wrong and the missed.
-        average_within: APD: share of the truly visible points that are within the threshold.
-        occlusion_accuracy: OA: share of all points whose visibility is right.
-    """
-
-    average_jaccard: float
-    average_within: float
-    occlusion_accuracy: float
-
-
 def tapvid3d(
     predicted: PointTracks, truth: PointTracks, *, scaling: Literal["median", "none"] = "median"
-) -> TapVid3d:
-    """The three measures over the frames after the first, in which every point counts.
+) -> dict[str, float]:
+    """The three measures over the frames after the first, in which every point counts, each in [0, 1].
 
     Args:
         predicted: estimated tracks.
@@ -227,14 +165,17 @@ def tapvid3d(
         scaling: "median" first scales the predicted points by the ratio of the median distances from the
             camera, over the points that both call visible, as the benchmark does.
 
+    Returns:
+        The first two are means over the five thresholds.
+
+        * `average_jaccard`: 3D-AJ: points right in place and visibility, of these, the wrong and the missed.
+        * `average_within`: APD: share of the truly visible points that are within the threshold.
+        * `occlusion_accuracy`: OA: share of all points whose visibility is right.
+
     Raises:
         ValueError: the tracks differ in shape or have a single frame.
     """
-    if predicted.positions.shape != truth.positions.shape or truth.frames < 2:
-        raise ValueError(
-            f"tracks must have one shape and at least 2 frames, got {tuple(predicted.positions.shape)} "
-            f"and {tuple(truth.positions.shape)}"
-        )
+    check_same_tracks(predicted.positions, truth.positions)
     seen, pred_visible = truth.visibility[1:], predicted.visibility[1:]
     true, estimate = truth.positions[1:], predicted.positions[1:]
     both = seen & pred_visible
@@ -250,11 +191,11 @@ def tapvid3d(
         wrong = (pred_visible & ~(seen & near)).sum()
         jaccards.append(hits / (seen.sum() + wrong))
         shares.append((near & seen).sum() / seen.sum())
-    return TapVid3d(
-        average_jaccard=float(torch.stack(jaccards).mean()),
-        average_within=float(torch.stack(shares).mean()),
-        occlusion_accuracy=float((seen == pred_visible).float().mean()),
-    )
+    return {
+        "average_jaccard": float(torch.stack(jaccards).mean()),
+        "average_within": float(torch.stack(shares).mean()),
+        "occlusion_accuracy": float((seen == pred_visible).float().mean()),
+    }
 
 
 def _median_range(positions: Tensor, where: Tensor) -> Tensor:

@@ -12,13 +12,9 @@ from typing import Any
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 
-DIMENSIONS = (
-    "subject_consistency",
-    "background_consistency",
-    "motion_smoothness",
-    "dynamic_degree",
-    "aesthetic_quality",
-    "imaging_quality",
+DIMENSIONS = tuple(
+    "subject_consistency background_consistency motion_smoothness dynamic_degree aesthetic_quality"
+    " imaging_quality".split()
 )
 NAME = "more4d"
 

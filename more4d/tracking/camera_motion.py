@@ -16,32 +16,21 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, robust_quantile
-from more4d.geometry.poses import rigid_inverse, so3_log
+from more4d.geometry.camera import Camera
+from more4d.geometry.poses import rigid_inverse
 from more4d.geometry.tracks import PointTracks
 
 GRID_CELLS = 8
 MIN_POINTS = 50
 MAX_POINTS = 3000
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraMotionOptions:
-    """When a point counts as standing still.
-
-    Attributes:
-        inlier_px: farthest from where the pose projects it.
-        static_px: the same for the camera that did not move at all, which is preferred if it explains nearly
-            as much of the picture.
-        static_ratio: how much of it, as a share of what the fitted pose explains.
-        min_coverage: share of the picture (in 8 x 8 cells) over which the points that agree must be spread;
-            with less the camera is taken to be static.
-    """
-
-    inlier_px: float = 1.0
-    static_px: float = 0.5
-    static_ratio: float = 0.85
-    min_coverage: float = 0.25
+INLIER_PX = 1.0
+"""A point agrees with a pose that projects it at most this far from where it is seen."""
+STATIC_PX, STATIC_RATIO = 0.5, 0.85
+"""A static camera is preferred if it explains nearly as much of the image: this share, to within these
+pixels.
+"""
+MIN_COVERAGE = 0.25
+"""Share of the image (in 8 x 8 cells) over which the points that agree must be spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,33 +51,14 @@ class CameraMotion:
         return points @ pose[:3, :3].T + pose[:3, 3]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CameraDisplacement:
-    """How much a camera moved.
-
-    Attributes:
-        distance_m: largest distance from where it was in frame 0.
-        relative: that distance in depths of the scene (30th percentile of the depth of frame 0).
-        angle_deg: largest rotation from frame 0.
-        image_px: how far the median static point is displaced in the image, in the frame where it is
-            farthest.
-    """
-
-    distance_m: float
-    relative: float
-    angle_deg: float
-    image_px: float
-
-
-def estimate_camera_motion(tracks: PointTracks, options: CameraMotionOptions | None = None) -> CameraMotion:
+def estimate_camera_motion(tracks: PointTracks) -> CameraMotion:
     """Where the camera was in every frame, from tracks in each frame's own camera.
 
-    A camera that is static in every frame (see `CameraMotionOptions`) gets identities exactly; one that
-    moves in any is fitted in all.
+    A camera that is static in every frame gets identities exactly; one that moves in any is fitted in all.
     """
     position, depth = tracks.camera.project(tracks.positions)
     seen = tracks.visibility & (depth > 0) & torch.isfinite(position).all(-1)
-    return motion_from_positions(tracks.positions[0], position, seen, tracks.camera, options)
+    return motion_from_positions(tracks.positions[0], position, seen, tracks.camera)
 
 
 def motion_from_positions(
@@ -96,20 +66,19 @@ def motion_from_positions(
     position: Float[Tensor, "frames height width 2"],
     seen: Bool[Tensor, "frames height width"],
     camera: Camera,
-    options: CameraMotionOptions | None = None,
 ) -> CameraMotion:
     """`estimate_camera_motion` from the points of frame 0 in metres and where they are seen, normalised."""
-    options = options or CameraMotionOptions()
 
-    def fit(options: CameraMotionOptions) -> list[tuple[Tensor, float]]:
+    def fit(*, prefer_static: bool) -> list[tuple[Tensor, float]]:
+        size = (start.shape[0], start.shape[1])
         return [
-            fit_pose(start[mask], now[mask], camera, (start.shape[0], start.shape[1]), options)
+            fit_pose(start[mask], now[mask], camera, size, prefer_static=prefer_static)
             for now, mask in zip(position[1:], seen[1:], strict=True)
         ]
 
-    poses = fit(options)
+    poses = fit(prefer_static=True)
     if any(not torch.equal(pose, torch.eye(4)) for pose, _ in poses):
-        poses = fit(replace(options, static_ratio=float("inf")))
+        poses = fit(prefer_static=False)
     return CameraMotion(
         world_to_camera=torch.stack([torch.eye(4), *(pose for pose, _ in poses)]),
         inlier_share=torch.tensor([1.0, *(share for _, share in poses)]),
@@ -121,7 +90,8 @@ def fit_pose(
     position: Float[Tensor, "points 2"],
     camera: Camera,
     size: tuple[int, int],
-    options: CameraMotionOptions,
+    *,
+    prefer_static: bool = True,
 ) -> tuple[Float[Tensor, "4 4"], float]:
     """The pose that projects most points to their normalised positions, and the share of points it does.
 
@@ -133,7 +103,7 @@ def fit_pose(
         position: where they are seen.
         camera: intrinsics.
         size: height and width in pixels.
-        options: what counts as agreement.
+        prefer_static: whether a static camera that explains nearly as many points is preferred.
     """
     height, width = size
     static = torch.eye(4)
@@ -143,17 +113,18 @@ def fit_pose(
     objects = points[::step].double().numpy()
     scale = np.array([width, height], np.float64)
     pixels = position[::step].double().numpy() * scale
-    matrix = _matrix_px(camera, height, width)
+    fx, fy = camera.focal_px(width=width, height=height)
+    matrix = np.array([[fx, 0, camera.cx * width], [0, fy, camera.cy * height], [0, 0, 1.0]])
     start = _project_px(objects, np.eye(4), matrix)
-    unmoved = np.linalg.norm(start - pixels, axis=1) < options.static_px
-    static_coverage = _coverage(start[unmoved] / scale)
-    found = _ransac_pose(objects, pixels, matrix, options.inlier_px)
+    moved_px = np.linalg.norm(start - pixels, axis=1)
+    found = _ransac_pose(objects, pixels, matrix)
     if found is not None:
         pose, inliers = found
         coverage = _coverage(start[inliers] / scale)
-        if coverage >= options.min_coverage and static_coverage < options.static_ratio * coverage:
+        static_coverage = _coverage(start[moved_px < STATIC_PX] / scale) if prefer_static else 0.0
+        if coverage >= MIN_COVERAGE and static_coverage < STATIC_RATIO * coverage:
             return torch.from_numpy(pose).float(), float(inliers.mean())
-    return static, float((np.linalg.norm(start - pixels, axis=1) < options.inlier_px).mean())
+    return static, float((moved_px < INLIER_PX).mean())
 
 
 def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"]) -> PointTracks:
@@ -162,50 +133,32 @@ def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "fr
     Raises:
         ValueError: there is not one pose per frame.
     """
-    return _transform_tracks(tracks, rigid_inverse(_check_poses(tracks, world_to_camera)))
+    if tuple(world_to_camera.shape) != (tracks.frames, 4, 4):
+        raise ValueError(
+            f"tracks of {tracks.frames} frames need {tracks.frames} poses of 4 x 4, got "
+            f"{tuple(world_to_camera.shape)}"
+        )
+    poses = rigid_inverse(world_to_camera.double())
+    moved = torch.einsum("fij,fhwj->fhwi", poses[:, :3, :3], tracks.positions.double())
+    return replace(tracks, positions=(moved + poses[:, None, None, :3, 3]).to(tracks.positions.dtype))
 
 
-def camera_displacement(
-    world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTracks
-) -> CameraDisplacement:
-    """How far a camera went, in metres, in scene depths, in degrees and in pixels of the points of frame 0.
-
-    Raises:
-        ValueError: there is not one pose per frame.
+def camera_displacement_px(world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTracks) -> float:
+    """How far the camera displaces the median point of frame 0, if static, in the image: the largest of all
+    frames, in pixels.
     """
-    poses = _check_poses(tracks, world_to_camera)
-    distance = float(rigid_inverse(poses)[:, :3, 3].norm(dim=-1).max())
-    angle = float(so3_log(poses[:, :3, :3]).norm(dim=-1).max())
+    poses = world_to_camera.double()
     start = tracks.positions[0].reshape(-1, 3)[:: max(1, tracks.height * tracks.width // MAX_POINTS)].double()
     size = torch.tensor([tracks.width, tracks.height], dtype=torch.float64)
     moved = torch.einsum("fij,nj->fni", poses[:, :3, :3], start) + poses[:, None, :3, 3]
     position, depth = tracks.camera.project(moved)
     shift = ((position - tracks.camera.project(start)[0]) * size).norm(dim=-1)
     shift = torch.where(depth > 0, shift, torch.inf)
-    return CameraDisplacement(
-        distance_m=distance,
-        relative=distance / float(robust_quantile(tracks.depth_m, 0.3)),
-        angle_deg=float(np.degrees(angle)),
-        image_px=float(shift.median(dim=-1).values.max()),
-    )
-
-
-def _transform_tracks(tracks: PointTracks, transforms: Tensor) -> PointTracks:
-    moved = torch.einsum("fij,fhwj->fhwi", transforms[:, :3, :3], tracks.positions.double())
-    return replace(tracks, positions=(moved + transforms[:, None, None, :3, 3]).to(tracks.positions.dtype))
-
-
-def _check_poses(tracks: PointTracks, world_to_camera: Tensor) -> Tensor:
-    if tuple(world_to_camera.shape) != (tracks.frames, 4, 4):
-        raise ValueError(
-            f"tracks of {tracks.frames} frames need {tracks.frames} poses of 4 x 4, got "
-            f"{tuple(world_to_camera.shape)}"
-        )
-    return world_to_camera.double()
+    return float(shift.median(dim=-1).values.max())
 
 
 def _ransac_pose(
-    points: ndarray, pixels: ndarray, matrix: ndarray, inlier_px: float
+    points: ndarray, pixels: ndarray, matrix: ndarray
 ) -> tuple[Float[ndarray, "4 4"], Bool[ndarray, " points"]] | None:
     """The pose most points agree on, refined on those; OpenCV draws its samples from a seed of its own."""
     found, turn, shift, chosen = cv2.solvePnPRansac(
@@ -214,7 +167,7 @@ def _ransac_pose(
         matrix,
         None,
         iterationsCount=300,
-        reprojectionError=inlier_px,
+        reprojectionError=INLIER_PX,
         confidence=0.999,
         flags=cv2.SOLVEPNP_EPNP,
     )
@@ -226,15 +179,10 @@ def _ransac_pose(
         turn, shift = cv2.solvePnPRefineLM(points[inliers], pixels[inliers], matrix, None, turn, shift)
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
-        inliers = np.linalg.norm(_project_px(points, pose, matrix) - pixels, axis=1) < inlier_px
+        inliers = np.linalg.norm(_project_px(points, pose, matrix) - pixels, axis=1) < INLIER_PX
         if inliers.sum() < MIN_POINTS // 2:
             return None
     return pose, inliers
-
-
-def _matrix_px(camera: Camera, height: int, width: int) -> Float[ndarray, "3 3"]:
-    fx, fy = camera.focal_px(width=width, height=height)
-    return np.array([[fx, 0, camera.cx * width], [0, fy, camera.cy * height], [0, 0, 1.0]])
 
 
 def _project_px(points: ndarray, pose: ndarray, matrix: ndarray) -> ndarray:

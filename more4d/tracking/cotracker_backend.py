@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.interface import check_video
-from more4d.tracking.lifting import inside_image, lift_aligned, start_positions
+from more4d.tracking.camera_motion import motion_from_positions
+from more4d.tracking.interface import Depths, Video, check_video
+from more4d.tracking.lifting import align_depths, inside_image, lift_tracks
 
 WEIGHTS_URL = "https://huggingface.co/facebook/cotracker3/resolve/main/scaled_offline.pth"
 WINDOW = 60
@@ -58,18 +57,13 @@ class CoTrackerTracker:
         return cls(predictor.to(device).eval(), device=device)
 
     @torch.no_grad()
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         frames, height, width = video.shape[:3]
         pixels = (video.permute(0, 3, 1, 2)[None] * 255).to(self._device, torch.float32)
         size = torch.tensor([width, height])
-        start = (start_positions(height, width) * size - 0.5).reshape(-1, 2)
+        start = (pixel_centres(height, width) * size - 0.5).reshape(-1, 2)
         queries = torch.cat([torch.zeros(len(start), 1), start], -1).to(self._device)
         positions, seen = [], []
         for part in queries.split(POINTS_AT_ONCE):
@@ -77,6 +71,9 @@ class CoTrackerTracker:
             positions.append(tracks[0].float().cpu())
             seen.append(visibility[0].bool().cpu())
         position = ((torch.cat(positions, 1) + 0.5) / size).unflatten(1, (height, width))
-        position[0] = start_positions(height, width)
+        position[0] = pixel_centres(height, width)
         visibility = torch.cat(seen, 1).view(frames, height, width) & inside_image(position)
-        return lift_aligned(video.cpu().float(), depth_m.cpu().float(), camera, position, visibility)
+        video, depth_m = video.cpu().float(), depth_m.cpu().float()
+        motion = motion_from_positions(camera.unproject_depth(depth_m[0]), position, visibility, camera)
+        depth_m = align_depths(depth_m, position, visibility, camera, motion)
+        return lift_tracks(video, depth_m, camera, position, visibility)

@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.interface import check_video
-from more4d.tracking.lifting import estimate_occluded, inside_image, start_positions
+from more4d.tracking.interface import Depths, Video, check_video
+from more4d.tracking.lifting import estimate_occluded, inside_image
 
 RESOLUTION = (384, 512)
 MIN_RATIO = 0.01
@@ -75,12 +75,7 @@ class DeltaTracker:
         return cls(predictors.DensePredictor3D(model=network).to(device).eval(), device=device)
 
     @torch.no_grad()
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         height, width = video.shape[1:3]
@@ -98,7 +93,7 @@ class DeltaTracker:
         moved = _resize((place - place[:1]) / size, height, width)
         ratio = _resize(depth / depth[:1].clamp(min=1e-6), height, width)[..., 0]
         visible = _resize(seen[..., None], height, width)[..., 0] > 0.5
-        position = start_positions(height, width) + moved
+        position = pixel_centres(height, width) + moved
         start_m = depth_m[0].cpu().float()
         positions = camera.unproject(position, start_m * ratio.clamp(min=MIN_RATIO))
         visible &= inside_image(position)

@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, pixel_centres
+from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import CameraMotion, motion_from_positions
+from more4d.tracking.camera_motion import CameraMotion
+
+Channels = Float[ndarray, "height width channels"]
 
 COLOUR_STEP = 0.08
 LOG_DEPTH_STEP = 0.1
@@ -29,7 +31,6 @@ class EdgeAwareFilter:
         depth_m: Float[ndarray, "height width"],
         *,
         sigma_px: float = 20.0,
-        iterations: int = 2,
     ) -> None:
         """`sigma_px` is the standard deviation of the average on a surface without edges."""
         log_depth = np.log(depth_m)
@@ -39,15 +40,13 @@ class EdgeAwareFilter:
             for axis in (1, 0)
         ]
         self._shares = []
-        for index in range(iterations):
+        for scale in (2, 1):
             # Halved from pass to pass and normalised so that the variances add up to sigma_px squared.
-            sigma = sigma_px * np.sqrt(3) * 2 ** (iterations - index - 1) / np.sqrt(4**iterations - 1)
+            sigma = sigma_px * np.sqrt(3) * scale / np.sqrt(15)
             feedback = np.exp(-np.sqrt(2) / sigma)
             self._shares.append([(feedback * np.exp(-step)).astype(np.float32) for step in steps])
 
-    def __call__(
-        self, values: Float[ndarray, "height width channels"]
-    ) -> Float[ndarray, "height width channels"]:
+    def __call__(self, values: Channels) -> Channels:
         """The averages; constants stay what they are."""
         values = values.astype(np.float32, copy=True)
         for across, down in self._shares:
@@ -55,9 +54,7 @@ class EdgeAwareFilter:
             _smooth(values, down)
         return values
 
-    def fill(
-        self, values: Float[ndarray, "height width channels"], weight: Float[ndarray, "height width"]
-    ) -> Float[ndarray, "height width channels"]:
+    def fill(self, values: Channels, weight: Float[ndarray, "height width"]) -> Channels:
         """Weighted averages; where no weight reaches, zero."""
         total = self(np.concatenate([values * weight[..., None], weight[..., None]], -1))
         return total[..., :-1] / np.maximum(total[..., -1:], 1e-12)
@@ -176,20 +173,6 @@ def lift_tracks(
     return PointTracks(positions=points, colours=video[0], visibility=seen, camera=camera)
 
 
-def lift_aligned(
-    video: Float[Tensor, "frames height width 3"],
-    depth_m: Float[Tensor, "frames height width"],
-    camera: Camera,
-    position: Float[Tensor, "frames height width 2"],
-    visibility: Bool[Tensor, "frames height width"],
-) -> PointTracks:
-    """`lift_tracks` after `align_depths`, with the camera's motion estimated from the positions."""
-    motion = motion_from_positions(camera.unproject_depth(depth_m[0]), position, visibility, camera)
-    return lift_tracks(
-        video, align_depths(depth_m, position, visibility, camera, motion), camera, position, visibility
-    )
-
-
 def estimate_occluded(
     positions: Float[Tensor, "frames height width 3"],
     visibility: Bool[Tensor, "frames height width"],
@@ -221,25 +204,13 @@ def inside_image(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
     return ((position >= 0) & (position < 1)).all(-1)
 
 
-def start_positions(height: int, width: int) -> Float[Tensor, "height width 2"]:
-    """Where the pixels of frame 0 are in frame 0."""
-    return pixel_centres(height, width)
-
-
 def _interpolate_offsets(values: Tensor, seen: Tensor) -> Tensor:
     """Values of unseen frames, linear in time between the seen ones; constant after the last one."""
     frames = len(values)
-    before, after = torch.empty(seen.shape, dtype=torch.long), torch.empty(seen.shape, dtype=torch.long)
-    last = torch.zeros(seen.shape[1:], dtype=torch.long)
-    for frame in range(frames):
-        last = torch.where(seen[frame], frame, last)
-        before[frame] = last
-    following = torch.full(seen.shape[1:], -1, dtype=torch.long)
-    for frame in reversed(range(frames)):
-        following = torch.where(seen[frame], frame, following)
-        after[frame] = following
-    after = torch.where(after < 0, before, after)
     time = torch.arange(frames).view(-1, *[1] * (seen.ndim - 1))
+    before = torch.where(seen, time, 0).cummax(0).values
+    after = torch.where(seen, time, frames).flip(0).cummin(0).values.flip(0)
+    after = torch.where(after == frames, before, after)
     part = (time - before) / (after - before).clamp(min=1)
 
     def at(index: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ the flow that can be trusted, and each pixel chooses between flow and static sce
 reproduces its colours, averaged along its surface so that a panel without texture follows its border.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -18,18 +17,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, pixel_centres
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import CameraMotion, CameraMotionOptions, fit_pose
-from more4d.tracking.interface import check_video
-from more4d.tracking.lifting import (
-    EdgeAwareFilter,
-    align_depths,
-    inside_image,
-    lift_tracks,
-    sample_depth,
-    start_positions,
-)
+from more4d.tracking.camera_motion import CameraMotion, fit_pose
+from more4d.tracking.interface import Depths, Video, check_video
+from more4d.tracking.lifting import EdgeAwareFilter, align_depths, inside_image, lift_tracks, sample_depth
+
+Image = Float[ndarray, "height width 3"]
+PixelValues = Float[ndarray, "height width"]
+Places = Float[ndarray, "height width 2"]
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 PATCH = [(dx, dy) for dy in (-2, 0, 2) for dx in (-2, 0, 2)]
@@ -37,61 +33,24 @@ PATCH_COLOUR_STEP, PATCH_LOG_DEPTH_STEP = 0.1, 0.15
 MIN_GRADIENT = 0.005
 MAX_COST = 0.1
 MIN_SIDE = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpticalFlowOptions:
-    """When a point counts as seen, and which motion it takes.
-
-    Attributes:
-        forward_backward_px: the camera's motion is fitted to flow that comes back to where it started within
-            this many pixels.
-        consistent_px: a point is seen if the flow back from where it went ends this near to where it started,
-        consistent_share: plus this share of how far it went.
-        static_margin: colour difference by which flow must beat the still scene to be taken.
-        static_max_cost: largest colour difference at which a point of the still scene counts as seen.
-        depth_tolerance: a surface nearer than a point by more than this, in log depth, hides it.
-        align_depth: whether each frame's depth is first fitted to that of frame 0; leave it out where depth
-            is measured or comes from one model of the whole video.
-        camera: when a point counts as standing still.
-    """
-
-    forward_backward_px: float = 0.5
-    consistent_px: float = 1.0
-    consistent_share: float = 0.05
-    static_margin: float = 0.003
-    static_max_cost: float = 0.06
-    depth_tolerance: float = 0.1
-    align_depth: bool = True
-    camera: CameraMotionOptions = field(default_factory=CameraMotionOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowTracks:
-    """Where the pixels of frame 0 are in every frame, before depth is looked at.
-
-    Attributes:
-        position: normalised.
-        static: whether the pixel moves with the still scene.
-        consistent: whether colours, or the flow back, confirm the point, and it is in the image.
-        motion: of the camera, from flow.
-    """
-
-    position: Float[Tensor, "frames height width 2"]
-    static: Bool[Tensor, "frames height width"]
-    consistent: Bool[Tensor, "frames height width"]
-    motion: CameraMotion
+FORWARD_BACKWARD_PX = 0.5
+"""The camera's motion is fitted to flow that comes back to within this distance of where it started."""
+CONSISTENT_PX, CONSISTENT_SHARE = 1.0, 0.05
+"""A point is seen if the flow back ends this near to where it started, plus a share of how far it went."""
+STATIC_MARGIN, STATIC_MAX_COST = 0.003, 0.06
+"""Colour differences: by which flow must beat the static scene to be taken, and up to which a point of the
+static scene counts as seen.
+"""
+DEPTH_TOLERANCE = 0.1
+"""A surface nearer than a point by more than this, in log depth, hides it."""
 
 
 class OpticalFlowTracker:
     """Optical flow behind `PointTracker`; runs on the CPU, some tenths of a second per frame."""
 
-    def __init__(self, options: OpticalFlowOptions | None = None) -> None:
-        self.options = options or OpticalFlowOptions()
-
     @classmethod
     def open(cls, weights: Path | None = None, *, device: str | torch.device = "cpu") -> "OpticalFlowTracker":
-        """The tracker with its default options; it has no weights and ignores the device.
+        """The tracker, which has no weights and ignores the device.
 
         Raises:
             InputError: weights are given.
@@ -100,31 +59,31 @@ class OpticalFlowTracker:
             raise InputError(f"the tracker 'optical-flow' has no weights; leave out {weights}")
         return cls()
 
-    def track(
-        self,
-        video: Float[Tensor, "frames height width 3"],
-        depth_m: Float[Tensor, "frames height width"],
-        camera: Camera,
-    ) -> PointTracks:
+    def track(self, video: Video, depth_m: Depths, camera: Camera) -> PointTracks:
         """See `PointTracker.track`."""
         check_video(video, depth_m)
         video, depth_m = video.cpu().float(), depth_m.cpu().float()
-        paths = track_flow(video, depth_m, camera, self.options)
-        if self.options.align_depth:
-            depth_m = align_depths(depth_m, paths.position, paths.consistent, camera, paths.motion)
-        visibility = _unoccluded(paths, depth_m, camera, self.options.depth_tolerance)
-        return lift_tracks(
-            video, depth_m, camera, paths.position, visibility, static=paths.static, motion=paths.motion
-        )
+        position, static, consistent, motion = track_flow(video, depth_m, camera)
+        depth_m = align_depths(depth_m, position, consistent, camera, motion)
+        start = camera.unproject_depth(depth_m[0])
+        rest_m = torch.stack([motion.to_camera(frame, start)[..., 2] for frame in range(len(video))])
+        visibility = _unoccluded(position, static, consistent, depth_m, rest_m=rest_m)
+        return lift_tracks(video, depth_m, camera, position, visibility, static=static, motion=motion)
 
 
 def track_flow(
-    video: Float[Tensor, "frames height width 3"],
-    depth_m: Float[Tensor, "frames height width"],
-    camera: Camera,
-    options: OpticalFlowOptions,
-) -> FlowTracks:
+    video: Video, depth_m: Depths, camera: Camera
+) -> tuple[
+    Float[Tensor, "frames height width 2"],
+    Bool[Tensor, "frames height width"],
+    Bool[Tensor, "frames height width"],
+    CameraMotion,
+]:
     """Follow every pixel of frame 0 through a video in [0, 1].
+
+    Returns:
+        Normalised positions; whether the pixel moves with the static scene; whether colours, or the flow
+        back, confirm the point, and it is in the image; the camera's motion, from flow.
 
     Raises:
         ValueError: the image is smaller than the flow can work on.
@@ -137,66 +96,56 @@ def track_flow(
     matcher = _PatchMatcher(video[0].numpy(), depth_m[0].numpy())
     flow = _Flow(video[0].numpy())
     points = camera.unproject_depth(depth_m[0])
-    start = start_positions(height, width)
+    start = pixel_centres(height, width)
     size = torch.tensor([width, height])
-    position, static, consistent = (
-        [start],
-        [torch.ones(height, width, dtype=torch.bool)],
-        [inside_image(start)],
-    )
+    everywhere = torch.ones(height, width, dtype=torch.bool)
+    position, static, consistent = [start], [everywhere], [everywhere]
     poses, shares = [torch.eye(4)], [1.0]
     for frame in range(1, frames):
         image = video[frame].numpy()
         moved = start + torch.from_numpy(flow.forward(image, ((position[-1] - start) * size).numpy())) / size
         missed = torch.from_numpy(flow.round_trip(moved.numpy())).float()
-        trusted = (missed < options.forward_backward_px) & inside_image(moved) & matcher.textured
-        pose, share = fit_pose(points[trusted], moved[trusted], camera, (height, width), options.camera)
-        static_camera = CameraMotion(world_to_camera=pose[None], inlier_share=torch.tensor([share]))
-        projected, depth = camera.project(static_camera.to_camera(0, points))
+        trusted = (missed < FORWARD_BACKWARD_PX) & inside_image(moved) & matcher.textured
+        pose, share = fit_pose(points[trusted], moved[trusted], camera, (height, width))
+        projected, depth = camera.project(points @ pose[:3, :3].T + pose[:3, 3])
         rest = start if torch.equal(pose, torch.eye(4)) else projected
         rest = torch.where((depth > 0)[..., None], rest, -1.0)
         flow_cost, static_cost = matcher.cost(image, moved.numpy()), matcher.cost(image, rest.numpy())
-        is_static = torch.from_numpy(matcher.gain(static_cost, flow_cost) <= options.static_margin) & (
-            depth > 0
-        )
-        is_static &= ~_disoccluded(depth_m[frame], rest, depth, options.depth_tolerance)
+        is_static = torch.from_numpy(matcher.gain(static_cost, flow_cost) <= STATIC_MARGIN) & (depth > 0)
+        is_static &= ~_disoccluded(depth_m[frame], rest, depth)
         here = torch.where(is_static[..., None], rest, moved)
-        limit = options.consistent_px + options.consistent_share * ((here - start) * size).norm(dim=-1)
-        found = torch.where(
-            is_static, torch.from_numpy(static_cost) < options.static_max_cost, missed < limit
-        )
+        limit = CONSISTENT_PX + CONSISTENT_SHARE * ((here - start) * size).norm(dim=-1)
+        found = torch.where(is_static, torch.from_numpy(static_cost) < STATIC_MAX_COST, missed < limit)
         position.append(here)
         static.append(is_static)
         consistent.append(found & inside_image(here))
         poses.append(pose)
         shares.append(share)
-    return FlowTracks(
-        position=torch.stack(position),
-        static=torch.stack(static),
-        consistent=torch.stack(consistent),
-        motion=CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares)),
-    )
+    motion = CameraMotion(world_to_camera=torch.stack(poses), inlier_share=torch.tensor(shares))
+    return torch.stack(position), torch.stack(static), torch.stack(consistent), motion
 
 
-def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor, tolerance: float) -> Tensor:
+def _disoccluded(depth_m: Tensor, rest: Tensor, expected_m: Tensor) -> Tensor:
     """Where what was to rest is gone and something farther is seen, whatever the scale of the depth."""
     expected_m = expected_m.clamp(min=1e-3)
     farther = (sample_depth(depth_m, rest, expected_m) / expected_m).log()
-    return farther - farther[inside_image(rest)].median().nan_to_num() > tolerance
+    return farther - farther[inside_image(rest)].median().nan_to_num() > DEPTH_TOLERANCE
 
 
-def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera, tolerance: float) -> Tensor:
-    """Which of the consistent points are also where the depth map has a surface at their depth."""
-    points = camera.unproject_depth(depth_m[0])
-    known, seen = depth_m[0], [paths.consistent[0]]
+def _unoccluded(
+    position: Tensor, static: Tensor, consistent: Tensor, depth_m: Tensor, *, rest_m: Tensor
+) -> Tensor:
+    """Which of the consistent points are also where the depth map has a surface at their depth; `rest_m` is
+    the depth of points that rest.
+    """
+    known, seen = depth_m[0], [consistent[0]]
     for frame in range(1, len(depth_m)):
-        static_camera = paths.motion.to_camera(frame, points)[..., 2].clamp(min=1e-3)
-        expected = torch.where(paths.static[frame], static_camera, known)
-        given = sample_depth(depth_m[frame], paths.position[frame], expected)
+        expected = torch.where(static[frame], rest_m[frame].clamp(min=1e-3), known)
+        given = sample_depth(depth_m[frame], position[frame], expected)
         farther = (given / expected).log()
         # Moving points may come nearer or recede between sightings; static ones may do neither.
-        hidden = torch.where(paths.static[frame], farther.abs() > tolerance, farther < -tolerance)
-        seen.append(paths.consistent[frame] & ~hidden)
+        hidden = torch.where(static[frame], farther.abs() > DEPTH_TOLERANCE, farther < -DEPTH_TOLERANCE)
+        seen.append(consistent[frame] & ~hidden)
         known = torch.where(seen[-1], given, known)
     return torch.stack(seen)
 
@@ -204,38 +153,32 @@ def _unoccluded(paths: FlowTracks, depth_m: Tensor, camera: Camera, tolerance: f
 class _Flow:
     """Optical flow between frame 0 and others, in pixels."""
 
-    def __init__(self, first: Float[ndarray, "height width 3"]) -> None:
+    def __init__(self, first: Image) -> None:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._first = _grey_bytes(first)
         self._backward_flow: ndarray | None = None
 
-    def forward(
-        self, image: Float[ndarray, "height width 3"], guess_px: Float[ndarray, "height width 2"]
-    ) -> Float[ndarray, "height width 2"]:
+    def forward(self, image: Image, guess_px: Places) -> Places:
         """Flow from frame 0 to `image`, searched from a guess; the flow back is kept."""
         now = _grey_bytes(image)
         known = None if self._backward_flow is None else self._backward_flow.copy()
         self._backward_flow = self._dis.calc(now, self._first, known)
         return self._dis.calc(self._first, now, np.ascontiguousarray(guess_px, np.float32))
 
-    def round_trip(self, position: Float[ndarray, "height width 2"]) -> Float[ndarray, "height width"]:
+    def round_trip(self, position: Places) -> PixelValues:
         """How many pixels from its start each pixel of frame 0 ends when the flow back is followed."""
-        if self._backward_flow is None:
-            raise ValueError("the flow back is known only after the flow forward")
         height, width = self._first.shape
         there = position * np.array([width, height], np.float32)
         back = _sample_bilinear(self._backward_flow, there)
-        start = start_positions(height, width).numpy() * np.array([width, height], np.float32)
+        start = pixel_centres(height, width).numpy() * np.array([width, height], np.float32)
         return np.linalg.norm(there + back - start, axis=-1)
 
 
 class _PatchMatcher:
     """How well the surroundings of every pixel of frame 0 are found again elsewhere."""
 
-    def __init__(
-        self, first: Float[ndarray, "height width 3"], depth_m: Float[ndarray, "height width"]
-    ) -> None:
+    def __init__(self, first: Image, depth_m: PixelValues) -> None:
         self._first = _denoise(first)
         grey = self._first @ GREY
         slopes = [cv2.Sobel(grey, cv2.CV_32F, *axis, scale=0.25) for axis in ((1, 0), (0, 1))]
@@ -251,9 +194,7 @@ class _PatchMatcher:
         self._weights /= self._weights.sum(0)
         self._along_surface = EdgeAwareFilter(self._first, depth_m)
 
-    def cost(
-        self, image: Float[ndarray, "height width 3"], position: Float[ndarray, "height width 2"]
-    ) -> Float[ndarray, "height width"]:
+    def cost(self, image: Image, position: Places) -> PixelValues:
         """Mean colour difference between each pixel's patch and the image at its new position."""
         height, width = self._first.shape[:2]
         there = (position * np.array([width, height])).astype(np.float32)
@@ -264,9 +205,7 @@ class _PatchMatcher:
             cost += weight * np.abs(found - _shifted(self._first, offset)).mean(-1)
         return cost
 
-    def gain(
-        self, static_cost: Float[ndarray, "height width"], flow_cost: Float[ndarray, "height width"]
-    ) -> Float[ndarray, "height width"]:
+    def gain(self, static_cost: PixelValues, flow_cost: PixelValues) -> PixelValues:
         """By how much moving beats resting, averaged along surfaces."""
         gain = np.minimum(static_cost, MAX_COST) - np.minimum(flow_cost, MAX_COST)
         return self._along_surface(gain[..., None])[..., 0]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from more4d.foundation.errors import InputError
 from more4d.foundation.registry import Backend, Registry
 
 if TYPE_CHECKING:
@@ -49,25 +48,18 @@ TRACKERS.register(
 )
 
 
-def open_tracker(
-    name: str, *, weights: Path | None = None, device: "str | torch.device" = "cpu"
-) -> "PointTracker":
+def open_tracker(name: str, *, device: "str | torch.device" = "cpu") -> "PointTracker":
     """The tracker called `name`, with its weights loaded onto `device`.
 
     Args:
-        name: a name of `TRACKERS`, or NAME:WEIGHTS.
-        weights: the file of "delta", which has to be given, or of "cotracker" (the published ones if absent);
-            the same as WEIGHTS in the name.
+        name: a name of `TRACKERS`, or NAME:WEIGHTS with the file of "delta", which has to be given, or of
+            "cotracker" (the published ones if absent).
         device: where the network runs.
 
     Raises:
-        InputError: the name is unknown, weights are given twice, or to a tracker that has none.
+        InputError: the name is unknown, or weights are given to a tracker that has none.
         MissingPackageError: the tracker needs an optional package.
         WeightsError: its weights cannot be loaded.
     """
-    key, _, named = name.partition(":")
-    backend = TRACKERS.get(key)
-    if named and weights is not None:
-        raise InputError(f"'{name}' already says which weights to use; leave out the weights {weights}")
-    given = Path(named) if named else weights
-    return backend.load()(given, device=device)
+    key, _, weights = name.partition(":")
+    return TRACKERS.get(key).load()(Path(weights) if weights else None, device=device)

@@ -3,12 +3,13 @@
 import logging
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from more4d.datasets.skip_bad_samples import CollateLoaded, Loaded, SkipBadSamples
+from more4d.datasets.skip_bad_samples import Loaded, SkipBadSamples, collate_loaded
 from more4d.files.atomic import append_json_line, filter_json_lines, read_json_lines
 from more4d.foundation.errors import ConfigError, More4DError
 from more4d.training.config import LoopConfig
@@ -126,7 +127,7 @@ def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> Dat
     return DataLoader(
         SkipBadSamples(data, config.seed),
         batch_sampler=StepSampler(config, start, runtime.rank, runtime.processes),
-        collate_fn=CollateLoaded(task.collate),
+        collate_fn=partial(collate_loaded, task.collate),
         num_workers=config.workers,
         # With "forkserver" the server would receive the signals, too; its exit would look like the workers'.
         multiprocessing_context="spawn" if config.workers else None,

@@ -26,7 +26,7 @@ def test_an_index_is_always_the_same_picture():
 def test_a_picture_has_one_set_of_things_and_several_stories():
     images = LabelledImages(SMALL, seed=0)
     batch = LabelledImageBatch.collate([images[index] for index in (2, 3)])
-    assert batch.labels.shape[:3] == (2, 2, len(VOCABULARIES)) and len(batch.all_captions()) == 4
+    assert batch.labels.shape[:3] == (2, 2, len(VOCABULARIES)) and len(sum(batch.captions, ())) == 4
     assert torch.equal(batch.labels[:, 0, :2], batch.labels[:, 1, :2])
     assert bool((batch.image.abs() <= 1).all())
     things = batch.labels[:, :, 0] > 0

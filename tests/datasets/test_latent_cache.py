@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def made(tmp_path):
 
 def test_what_goes_in_comes_out(made):
     clips = LatentClips(made, seed=0)
+    assert torch.equal(clips.constants()["empty_text"], torch.zeros(1, 3))
     for place in range(6):
         stored, original = clips.sample(place), sample(place)
         assert stored.captions == original.captions
@@ -70,7 +72,7 @@ def test_every_epoch_shows_every_sample_once_in_whole_groups(made):
 def test_texts_of_a_batch_have_the_length_of_the_longest():
     batch = ViSMLatents.collate([sample(0, words=1), sample(1, words=4)])
     assert batch.text.shape == (2, 5, 3)
-    short = ViSMLatents.collate([s.with_text(trim_text(s.text)) for s in (sample(0, 1), sample(1, 4))])
+    short = ViSMLatents.collate([replace(s, text=trim_text(s.text)) for s in (sample(0, 1), sample(1, 4))])
     assert short.text.shape == (2, 4, 3)
     assert torch.equal(short.text, batch.text[:, :4])
 

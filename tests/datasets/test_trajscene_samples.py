@@ -69,12 +69,6 @@ def test_tracks_lie_where_the_last_videos_of_the_path_is_replaced(tmp_path: Path
     assert samples == {name: ["tracks", "video"] for name in ("one-a", "videos_old-b", "two-deep-a")}
 
 
-def test_another_folder_of_tracks_can_be_named(tmp_path: Path) -> None:
-    touch(tmp_path, "videos/a.mp4", "dt3d_other/a_dt3d_pred.pkl")
-    (sample,) = folder_samples(tmp_path, tracks_folder="dt3d_other")
-    assert sorted(sample.files) == ["tracks", "video"]
-
-
 def test_names_are_names_of_clips_and_differ(tmp_path: Path) -> None:
     touch(tmp_path, "a b.mp4", "a_b.mp4", "a.b.mp4", f"{'long' * 50}.mp4", "Bär.mp4", "x/a_b.mp4")
     names = [sample.name for sample in folder_samples(tmp_path)]

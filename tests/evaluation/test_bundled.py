@@ -7,8 +7,8 @@ import torch
 
 from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.record import plain
-from more4d.evaluation.tracks import TracksOptions, measure_tracks, summarise_tracks
-from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, measure_view, summarise_views
+from more4d.evaluation.tracks import measure_tracks, summarise_tracks
+from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
 from more4d.pipelines.components import Components
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny"
@@ -28,8 +28,8 @@ def test_prompts_are_followed_and_still_things_stay(models):
     means = {
         way: torch.zeros(models.preset.frames, 3) for way in (None, *"left right up down toward away".split())
     }
-    options = TracksOptions(seeds=1, estimated_depth=False)
-    measured = [measure_tracks(models, unseen, means, options) for unseen in map(unseen_scene, range(16))]
+    options = {"seeds": 1, "estimated_depth": False}
+    measured = [measure_tracks(models, unseen, means, **options) for unseen in map(unseen_scene, range(16))]
     ours = summarise_tracks(plain(measured))["ours"]
     assert ours["direction_accuracy"] >= 0.85  # blind guessing gives about 0.2
     assert ours["motion_iou"] >= 0.45
@@ -38,7 +38,7 @@ def test_prompts_are_followed_and_still_things_stay(models):
 
 
 def test_filled_holes_beat_what_needs_no_network(models):
-    perception = PerceptualMetrics(PerceptualOptions(), device=models.device)
+    perception = PerceptualMetrics(device=models.device)
     summary = summarise_views(
         plain([measure_view(models, unseen, perception) for unseen in map(unseen_scene, range(12))])
     )

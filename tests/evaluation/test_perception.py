@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, VideoMAEConfig, VideoMAEModel
 
-from more4d.evaluation.views import PerceptualMetrics, PerceptualOptions, summarise_perceptual
+from more4d.evaluation.views import PerceptualMetrics, summarise_perceptual
 from more4d.foundation.errors import WeightsError
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -20,7 +20,7 @@ def perception(tmp_path_factory):
     VideoMAEModel(VideoMAEConfig(image_size=32, patch_size=16, num_frames=2, **SMALL)).save_pretrained(
         folder / "videomae"
     )
-    return PerceptualMetrics(PerceptualOptions(clip=folder / "clip", video_features=folder / "videomae"))
+    return PerceptualMetrics(folder / "clip", folder / "videomae")
 
 
 def videos(seed):
@@ -28,7 +28,7 @@ def videos(seed):
 
 
 def test_without_networks_nothing_is_said():
-    nobody = PerceptualMetrics(PerceptualOptions())
+    nobody = PerceptualMetrics()
     seen = torch.ones(3, 16, 16, dtype=torch.bool)
     assert nobody.compare(videos(0), videos(1), "orbit", seen) == {} and nobody.features(videos(0)) is None
 
@@ -55,4 +55,4 @@ def test_the_truth_is_at_no_distance_from_itself(perception):
 
 def test_a_folder_without_a_model_is_refused_before_anything_is_measured(tmp_path):
     with pytest.raises(WeightsError, match="CLIP"):
-        PerceptualMetrics(PerceptualOptions(clip=tmp_path))
+        PerceptualMetrics(tmp_path)

@@ -1,20 +1,13 @@
 """Laws of what is kept of a measurement."""
 
 import math
-from dataclasses import dataclass
 
 from more4d.evaluation.record import Record, mean, median, plain, ratio
 
 
-@dataclass(frozen=True)
-class Errors:
-    near: float
-    far: float
-
-
 def test_what_was_measured_is_there_after_a_stop(tmp_path):
     path = tmp_path / "tracks.jsonl"
-    Record(path, ["weights"]).add(3, {"errors": Errors(near=1.5, far=math.nan)})
+    Record(path, ["weights"]).add(3, {"errors": {"near": 1.5, "far": math.nan}})
     again = Record(path, ["weights"])
     assert again.get(3) == {"item": 3, "errors": {"near": 1.5, "far": None}}
     assert again.get(4) is None
@@ -43,7 +36,7 @@ def test_numbers_that_are_none_are_left_out_of_means():
 
 
 def test_what_json_cannot_say_becomes_none():
-    assert plain({1: (math.inf, Errors(1.0, 2.0)), "a": [True]}) == {
+    assert plain({1: (math.inf, {"near": 1.0, "far": 2.0}), "a": [True]}) == {
         "1": [None, {"near": 1.0, "far": 2.0}],
         "a": [True],
     }

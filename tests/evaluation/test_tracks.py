@@ -6,11 +6,11 @@ import torch
 from more4d.evaluation import tracks
 from more4d.evaluation.data import unseen_scene
 from more4d.evaluation.record import plain
-from more4d.evaluation.tracks import TracksOptions, measure_tracks, summarise_tracks
+from more4d.evaluation.tracks import measure_tracks, summarise_tracks
 from more4d.geometry.tracks import denormalise_motion, normalise_motion
 from more4d.pipelines.components import Components
 
-OPTIONS = TracksOptions(seeds=2, estimated_depth=False)
+OPTIONS = {"seeds": 2, "estimated_depth": False}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def summary(models, monkeypatch, generated):
     """What is said of a generator that answers `generated(clip, seed)`."""
     monkeypatch.setattr(tracks, "_generated", lambda models, guide, clip, seed, photo: generated(clip, seed))
     means = {way: torch.zeros(5, 3) for way in (None, "left", "right", "up", "down", "toward", "away")}
-    measured = [measure_tracks(models, unseen, means, OPTIONS) for unseen in map(unseen_scene, range(4))]
+    measured = [measure_tracks(models, unseen, means, **OPTIONS) for unseen in map(unseen_scene, range(4))]
     return summarise_tracks(plain(measured))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.datasets.latent_cache import SampleFile, read_tensor_file, write_samples, write_tensor_file
+from more4d.datasets.latent_cache import SampleFile, write_samples
 from more4d.foundation.errors import InputError
 
 
@@ -19,11 +19,6 @@ def test_samples_come_back_one_by_one(tmp_path):
         assert read.keys() == sample.keys()
         assert torch.equal(read["picture"], sample["picture"])
         assert read["captions"] == sample["captions"]
-
-
-def test_constants_come_back(tmp_path):
-    write_tensor_file(tmp_path / "constants.safetensors", {"one": torch.ones(3)})
-    assert torch.equal(read_tensor_file(tmp_path / "constants.safetensors")["one"], torch.ones(3))
 
 
 def test_a_sample_that_is_not_there_and_a_damaged_file_are_named(tmp_path):

@@ -8,9 +8,8 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, VideoMAEConfig, VideoMAEModel
 
 from more4d.foundation.errors import MissingPackageError, WeightsError
-from more4d.metrics import lpips_backend, vbench_backend
-from more4d.metrics.features_backend import ClipSimilarity, VideoFeatures
-from more4d.metrics.lpips_backend import Lpips
+from more4d.metrics import features_backend, vbench_backend
+from more4d.metrics.features_backend import ClipSimilarity, Lpips, VideoFeatures
 from more4d.metrics.vbench_backend import DIMENSIONS, vbench_scores
 
 
@@ -33,14 +32,14 @@ def folders(tmp_path_factory):
 
 
 def test_a_video_is_like_itself_and_less_like_another(folders):
-    clip = ClipSimilarity.open(folders / "clip")
+    clip = ClipSimilarity(folders / "clip")
     assert clip.similarity(video(), video()) == pytest.approx(1, abs=1e-5)
     assert clip.similarity(video(), 1 - video()) < 0.9999
     torch.testing.assert_close(clip.embed(video()).norm(dim=-1), torch.ones(3))
 
 
 def test_a_video_of_any_length_has_features(folders):
-    features = VideoFeatures.open(folders / "videomae")
+    features = VideoFeatures(folders / "videomae")
     assert features.embed(video(frames=9)).shape == features.embed(video(frames=2)).shape == (32,)
     assert torch.equal(features.embed(video(frames=4)), features.embed(video(frames=4)))
 
@@ -48,7 +47,7 @@ def test_a_video_of_any_length_has_features(folders):
 @pytest.mark.parametrize("kind", [ClipSimilarity, VideoFeatures])
 def test_a_folder_without_a_model_is_one_line(kind, tmp_path):
     with pytest.raises(WeightsError, match=str(tmp_path)):
-        kind.open(tmp_path)
+        kind(tmp_path)
 
 
 def mean_difference(first, second):
@@ -70,7 +69,7 @@ def test_without_the_packages_their_install_lines_are_told(monkeypatch, tmp_path
     def missing(module, *, extra):
         raise MissingPackageError(f"'{module}' is not installed; pip install '.[{extra}]'")
 
-    monkeypatch.setattr(lpips_backend, "require", missing)
+    monkeypatch.setattr(features_backend, "require", missing)
     monkeypatch.setattr(vbench_backend, "require", missing)
     with pytest.raises(MissingPackageError, match="evaluate"):
         Lpips.open()

@@ -26,32 +26,32 @@ def points(offset_px=0.0, hidden=(), scale=1.0):
 
 def test_the_truth_has_every_point():
     result = tapvid3d(points(), points(hidden=[]))
-    assert (result.average_jaccard, result.average_within, result.occlusion_accuracy) == (1, 1, 1)
+    assert (result["average_jaccard"], result["average_within"], result["occlusion_accuracy"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(("offset", "share"), [(0.9, 1.0), (1.1, 0.8), (3.0, 0.6), (9.0, 0.2), (17.0, 0.0)])
 def test_an_offset_is_within_the_thresholds_above_it(offset, share):
     result = tapvid3d(points(offset), points(), scaling="none")
-    assert result.average_within == pytest.approx(share)
+    assert result["average_within"] == pytest.approx(share)
     near = share  # per threshold all points are right or all are wrong: the Jaccard index is 1 or 0
-    assert result.average_jaccard == pytest.approx(near)
+    assert result["average_jaccard"] == pytest.approx(near)
 
 
 def test_scale_is_forgiven_if_asked_for():
-    assert tapvid3d(points(scale=3.0), points()).average_within == 1
-    assert tapvid3d(points(scale=3.0), points(), scaling="none").average_within == 0
+    assert tapvid3d(points(scale=3.0), points())["average_within"] == 1
+    assert tapvid3d(points(scale=3.0), points(), scaling="none")["average_within"] == 0
 
 
 def test_wrong_visibility_costs_accuracy_and_jaccard():
     truth = points(hidden=[(1, 0, 0), (2, 0, 0)])  # 6 of 8 are seen
     result = tapvid3d(points(hidden=[(1, 1, 1)]), truth)
-    assert result.occlusion_accuracy == pytest.approx(5 / 8)
-    assert result.average_jaccard == pytest.approx(5 / (6 + 2))  # five hits, two seen wrongly, one missed
-    assert result.average_within == 1
+    assert result["occlusion_accuracy"] == pytest.approx(5 / 8)
+    assert result["average_jaccard"] == pytest.approx(5 / (6 + 2))  # five hits, two seen wrongly, one missed
+    assert result["average_within"] == 1
 
 
 def test_the_first_frame_does_not_count():
-    assert tapvid3d(points(hidden=[(0, 0, 0)]), points()).occlusion_accuracy == 1
+    assert tapvid3d(points(hidden=[(0, 0, 0)]), points())["occlusion_accuracy"] == 1
 
 
 def test_a_single_frame_is_refused():

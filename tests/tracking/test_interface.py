@@ -1,7 +1,6 @@
 """Laws of opening trackers, and of what none of them takes."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_weights_for_a_tracker_without_any_are_refused() -> None:
     with pytest.raises(InputError, match=r"no weights; leave out some\.pth"):
-        open_tracker("optical-flow", weights=Path("some.pth"))
+        open_tracker("optical-flow:some.pth")
 
 
 @pytest.mark.skipif(find_spec("cotracker") is not None, reason="cotracker is installed")

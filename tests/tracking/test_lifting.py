@@ -10,7 +10,6 @@ from more4d.tracking.lifting import (
     estimate_occluded,
     lift_tracks,
     sample_depth,
-    start_positions,
 )
 from tests.tracking.moving_square import (
     CAMERA,
@@ -32,7 +31,7 @@ STILL = CameraMotion(
 
 
 def true_positions() -> torch.Tensor:
-    start = start_positions(HEIGHT, WIDTH)
+    start = pixel_centres(HEIGHT, WIDTH)
     shift = torch.stack([true_shift_px() / WIDTH, torch.zeros(FRAMES, HEIGHT, WIDTH)], -1)
     return start + shift
 
@@ -63,7 +62,7 @@ def test_alignment_undoes_jitter_of_scale_and_contrast() -> None:
     truth[:, ROWS, COLUMNS] = clip()[1][:, ROWS, COLUMNS].clamp(max=SQUARE_M)
     scale, contrast = torch.tensor([1.0, 1.3, 0.8, 1.1]), torch.tensor([1.0, 1.1, 0.9, 1.05])
     jittered = scale.view(-1, 1, 1) * truth ** contrast.view(-1, 1, 1)
-    still = start_positions(HEIGHT, WIDTH).expand(FRAMES, HEIGHT, WIDTH, 2)
+    still = pixel_centres(HEIGHT, WIDTH).expand(FRAMES, HEIGHT, WIDTH, 2)
     seen = torch.ones(FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
     aligned = align_depths(jittered, still, seen, CAMERA, STILL)
     torch.testing.assert_close(aligned, truth, rtol=2e-3, atol=0)
@@ -73,7 +72,7 @@ def test_alignment_undoes_jitter_of_scale_and_contrast() -> None:
 def test_things_that_come_nearer_do_not_pull_the_alignment() -> None:
     truth = torch.full((FRAMES, HEIGHT, WIDTH), WALL_M)
     truth[:, ROWS, COLUMNS] = torch.tensor([2.0, 1.8, 1.6, 1.4]).view(-1, 1, 1)
-    still = start_positions(HEIGHT, WIDTH).expand(FRAMES, HEIGHT, WIDTH, 2)
+    still = pixel_centres(HEIGHT, WIDTH).expand(FRAMES, HEIGHT, WIDTH, 2)
     seen = torch.ones(FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
     aligned = align_depths(truth * 1.2 ** torch.arange(FRAMES).view(-1, 1, 1), still, seen, CAMERA, STILL)
     assert (aligned / truth - 1).abs().max() < 0.02

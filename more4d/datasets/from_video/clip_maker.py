@@ -1,26 +1,21 @@
 """Makes the clips of one video: shots, image filters, depth, tracks, captions, track filters, encoding."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.datasets.from_video import filters
 from more4d.datasets.from_video.cuts import find_shots, thumbnail_size
-from more4d.datasets.from_video.filters import (
-    Verdict,
-    camera_agreement,
-    camera_is_static,
-    camera_shift,
-    depth_verdicts,
-    flicker,
-    image_verdicts,
-    track_verdicts,
-)
 from more4d.datasets.from_video.options import ClipReport, EncodedClip, Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.tools import Tools, tools_of
+from more4d.depth.interface import DepthEstimator
+from more4d.depth.registry import open_depth_estimator
 from more4d.files.clips import Clip, ClipInfo, encode_clip
 from more4d.files.image import encode_jpeg, to_uint8
 from more4d.files.previews import colourise_depth, draw_tracks
@@ -28,12 +23,12 @@ from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, working_size
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import camera_displacement, estimate_camera_motion, remove_camera_motion
+from more4d.tracking.camera_motion import camera_displacement_px, estimate_camera_motion, remove_camera_motion
+from more4d.tracking.interface import PointTracker
+from more4d.tracking.registry import open_tracker
 
 THUMBNAIL_HEIGHT = 120
 THUMBNAIL_QUALITY = 75
-
-
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
 NO_CAPTION = "no caption"
@@ -106,29 +101,40 @@ def nearest_divisor(rate: float, wanted: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoContext:
-    """What all clips of a video share: source, camera, options and tools."""
-
-    source: Source
-    info: VideoInfo
-    camera: Camera
-    options: Options
-    tools: Tools
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackedClip:
-    """Tracks of a clip with filter results.
+class Tools:
+    """The networks of a worker.
 
     Attributes:
-        tracks: tracks of the clip.
-        verdicts: results of the filters that need tracks.
-        video_matches_tracks: whether tracks and video agree; False after removal of a moving camera's motion.
+        depth: depth estimator, which also estimates the field of view.
+        tracker: point tracker.
+        captioner: opens a `networks.captioner_backend.TransformersCaptioner` on first use; None: none.
     """
 
-    tracks: PointTracks
-    verdicts: list[Verdict]
-    video_matches_tracks: bool
+    depth: DepthEstimator
+    tracker: PointTracker
+    captioner: Callable[[], Any] | None = None
+
+
+@cache
+def open_tools(depth: str, tracker: str, captioner: str, device: str) -> Tools:
+    """The tools of these names (see `options.Options`); the same ones in all of a process.
+
+    Raises:
+        InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
+    """
+
+    @cache
+    def open_captioner() -> Any:
+        # transformers alone takes seconds to import
+        from more4d.networks.captioner_backend import TransformersCaptioner
+
+        return TransformersCaptioner.open(captioner, device=device)
+
+    return Tools(
+        depth=open_depth_estimator(depth, device=device),
+        tracker=open_tracker(tracker, device=device),
+        captioner=open_captioner if captioner else None,
+    )
 
 
 def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
@@ -142,7 +148,7 @@ def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOu
             all videos.
     """
     started = time.monotonic()
-    tools = tools_of(options, device)
+    tools = open_tools(options.depth, options.tracker, options.captioner, device)
     try:
         outcome = _make_clips(source, options, tools)
     except InputError as error:
@@ -152,34 +158,37 @@ def make_clips(source: Source, options: Options, device: str = "cpu") -> VideoOu
 
 def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
     info = probe_video(source.path)
-    windows = find_clips(source, info, options)
-    if isinstance(windows, str):
-        return VideoOutcome(video=source.name, note=windows)
-    camera = median_camera(source, info, windows, tools)
-    context = VideoContext(source=source, info=info, camera=camera, options=options, tools=tools)
-    made = [_make_clip(context, number, window) for number, window in enumerate(windows)]
-    return VideoOutcome(
-        video=source.name,
-        reports=tuple(report for report, _ in made),
-        encoded=tuple(clip for _, clip in made if clip is not None),
-    )
-
-
-def find_clips(source: Source, info: VideoInfo, options: Options) -> list[Window] | str:
-    """The windows of a video's clips, or the reason why there are none.
-
-    Raises:
-        InputError: the file is no video, is damaged, or has one frame only.
-    """
     rate = frames_per_second(info.times_s)
     if not rate:
         raise InputError(f"{source.path} has one frame only, or no times; give a video of a moment")
     size = thumbnail_size(info.height, info.width)
     shots = find_shots(torch.stack(list(stream_video(source.path, size=size))))
-    windows = find_windows(info.times_s, shots, fps=options.fps, frames=options.frames, step=options.step)
-    return windows or (
-        f"too short: {len(info.times_s)} frames at {rate:.3g} per second hold no {options.frames} frames "
-        f"at about {options.fps:g} per second without a cut"
+    windows = find_windows(
+        info.times_s, shots, fps=options.fps, frames=options.frames, step=options.stride or options.frames
+    )
+    if not windows:
+        note = (
+            f"too short: {len(info.times_s)} frames at {rate:.3g} per second hold no {options.frames} frames "
+            f"at about {options.fps:g} per second without a cut"
+        )
+        return VideoOutcome(video=source.name, note=note)
+    camera = median_camera(source, info, windows, tools)
+    made = []
+    for number, window in enumerate(windows):
+        video, fitted = read_frames(source, info, window, camera, options)
+        report = ClipReport(
+            name=f"{source.identifier}-{number:04d}",
+            start_s=window.start_s,
+            seconds=len(video) / window.fps,
+            fps=window.fps,
+            size=(video.shape[1], video.shape[2]),
+            images=video_thumbnails(video),
+        )
+        made.append(_make_clip(report, source, video, fitted, options=options, tools=tools))
+    return VideoOutcome(
+        video=source.name,
+        reports=tuple(report for report, _ in made),
+        encoded=tuple(clip for _, clip in made if clip is not None),
     )
 
 
@@ -197,35 +206,32 @@ def median_camera(source: Source, info: VideoInfo, windows: list[Window], tools:
     return Camera(fx=fx, fy=fy, cx=cx, cy=cy)
 
 
-def _make_clip(context: VideoContext, number: int, window: Window) -> tuple[ClipReport, EncodedClip | None]:
-    source, options = context.source, context.options
-    video, camera = read_frames(source, context.info, window, context.camera, options)
-    report = ClipReport(
-        name=f"{source.identifier}-{number:04d}",
-        start_s=window.start_s,
-        seconds=len(video) / window.fps,
-        fps=window.fps,
-        size=(video.shape[1], video.shape[2]),
-        images=video_thumbnails(video),
-    )
-    report = _with_verdicts(report, image_verdicts(video, options.bounds))
+def _make_clip(
+    report: ClipReport, source: Source, video: Tensor, camera: Camera, *, options: Options, tools: Tools
+) -> tuple[ClipReport, EncodedClip | None]:
+    """A clip and what is to be reported about it, from the report of its frames."""
+    report = _with_verdicts(report, filters.image_verdicts(video, options.bounds))
     if report.kept:
-        report = _captioned(report, video, context)
+        caption = source.caption
+        if not caption and tools.captioner is not None:
+            moments = torch.linspace(0, len(video) - 1, CAPTION_FRAMES).round().long()
+            caption = tools.captioner().caption(video[moments])
+        missing = () if caption or options.allow_empty_caption else (NO_CAPTION,)
+        report = replace(report, caption=caption, reasons=missing)
     if not report.kept:
         return report, None
-    found = _track(video, camera, options, context.tools)
-    report = _with_verdicts(report, found.verdicts)
-    report = replace(report, images=report.images | track_thumbnails(found.tracks))
-    if not found.video_matches_tracks:
+    tracks, verdicts, video_matches_tracks = _track(video, camera, options, tools)
+    report = _with_verdicts(report, verdicts)
+    report = replace(report, images=report.images | track_thumbnails(tracks))
+    if not video_matches_tracks:
         report = replace(report, notes=("without its film, whose camera moves",))
     if not report.kept:
         return report, None
-    tracks = replace(found.tracks, fps=window.fps, caption=report.caption)
-    made_by = {"video": source.name, "start_s": f"{window.start_s:.3f}", "depth": options.depth}
+    made_by = {"video": source.name, "start_s": f"{report.start_s:.3f}", "depth": options.depth}
     clip = Clip(
         name=report.name,
-        tracks=tracks,
-        video=to_uint8(video) if found.video_matches_tracks else None,
+        tracks=replace(tracks, fps=report.fps, caption=report.caption),
+        video=to_uint8(video) if video_matches_tracks else None,
         source=made_by | {"tracker": options.tracker, "camera": options.camera},
     )
     return report, EncodedClip(name=clip.name, info=ClipInfo.from_clip(clip), members=encode_clip(clip))
@@ -257,36 +263,31 @@ def reduced_size(info: VideoInfo, scale: float) -> tuple[int, int] | None:
     return max(1, round(info.height * scale)), max(1, round(info.width * scale))
 
 
-def _captioned(report: ClipReport, video: Tensor, context: VideoContext) -> ClipReport:
-    caption, captioner = context.source.caption, context.tools.captioner
-    if not caption and captioner is not None:
-        moments = torch.linspace(0, len(video) - 1, CAPTION_FRAMES).round().long()
-        caption = captioner().caption(video[moments])
-    dropped = () if caption or context.options.allow_empty_caption else (NO_CAPTION,)
-    return replace(report, caption=caption, reasons=(*report.reasons, *dropped))
-
-
-def _track(video: Tensor, camera: Camera, options: Options, tools: Tools) -> TrackedClip:
-    bounds, estimator = options.bounds, tools.depth
-    depth_m = torch.stack([estimator.estimate(frame, camera).depth_m for frame in video])
+def _track(
+    video: Tensor, camera: Camera, options: Options, tools: Tools
+) -> tuple[PointTracks, list[filters.Verdict], bool]:
+    """Tracks, results of the filters that need them, and whether the video agrees with the tracks: no more
+    after removal of a moving camera's motion.
+    """
+    bounds = options.bounds
+    depth_m = torch.stack([tools.depth.estimate(frame, camera).depth_m for frame in video])
     tracks = tools.tracker.track(video, depth_m, camera)
-    verdicts = [*depth_verdicts(depth_m[0], bounds), flicker(tracks, bounds)]
+    verdicts = [*filters.depth_verdicts(depth_m[0], bounds), filters.flicker(tracks, bounds)]
     video_matches_tracks = True
     if options.camera != "keep":
         motion = estimate_camera_motion(tracks)
-        travel = camera_displacement(motion.world_to_camera, tracks)
-        verdicts += [camera_agreement(motion, bounds), camera_shift(travel, tracks.width, options)]
-        video_matches_tracks = camera_is_static(travel, tracks.width, bounds)
+        displacement_px = camera_displacement_px(motion.world_to_camera, tracks)
+        verdicts += [
+            filters.camera_agreement(motion, bounds),
+            filters.camera_shift(displacement_px, tracks.width, options),
+        ]
+        video_matches_tracks = filters.camera_is_static(displacement_px, tracks.width, bounds)
         if options.camera == "remove":
             tracks = remove_camera_motion(tracks, motion.world_to_camera)
-    return TrackedClip(
-        tracks=tracks,
-        verdicts=verdicts + track_verdicts(tracks, bounds),
-        video_matches_tracks=video_matches_tracks,
-    )
+    return tracks, verdicts + filters.track_verdicts(tracks, bounds), video_matches_tracks
 
 
-def _with_verdicts(report: ClipReport, verdicts: list[Verdict]) -> ClipReport:
+def _with_verdicts(report: ClipReport, verdicts: list[filters.Verdict]) -> ClipReport:
     numbers = {verdict.name: verdict.value for verdict in verdicts}
     reasons = tuple(verdict.reason for verdict in verdicts if verdict.reason)
     return replace(report, numbers=report.numbers | numbers, reasons=report.reasons + reasons)
@@ -294,8 +295,11 @@ def _with_verdicts(report: ClipReport, verdicts: list[Verdict]) -> ClipReport:
 
 def video_thumbnails(video: Float[Tensor, "frames height width 3"]) -> dict[str, bytes]:
     """The first, the middle and the last frame of a clip in [0, 1], as JPEG."""
-    moments = {"first": 0, "middle": len(video) // 2, "last": len(video) - 1}
-    return {what: _small(video[frame]) for what, frame in moments.items()}
+    return {
+        "first": _small(video[0]),
+        "middle": _small(video[len(video) // 2]),
+        "last": _small(video[-1]),
+    }
 
 
 def track_thumbnails(tracks: PointTracks) -> dict[str, bytes]:
@@ -309,6 +313,6 @@ def track_thumbnails(tracks: PointTracks) -> dict[str, bytes]:
 def _small(image: Float[Tensor, "height width 3"]) -> bytes:
     height, width = image.shape[:2]
     if height > THUMBNAIL_HEIGHT:
-        size = {"height": THUMBNAIL_HEIGHT, "width": max(1, round(width * THUMBNAIL_HEIGHT / height))}
-        image, _ = fit(image, Camera(fx=1.0, fy=1.0), **size)
+        width = max(1, round(width * THUMBNAIL_HEIGHT / height))
+        image, _ = fit(image, Camera(fx=1.0, fy=1.0), height=THUMBNAIL_HEIGHT, width=width)
     return encode_jpeg(image, quality=THUMBNAIL_QUALITY)

@@ -11,7 +11,6 @@ A *gradual change* is linear in time: in a fade or a dissolve every frame is a m
 ends, and motion compensation does not reduce the difference of the ends.
 """
 
-from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from statistics import median
@@ -60,7 +59,7 @@ def find_shots(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[range
 
 def find_cuts(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[int]:
     """First frames of new scenes."""
-    plain = [_plain_difference(before, after) for before, after in pairwise(thumbnails)]
+    plain = [float((b.float() - a.float()).abs().mean()) / 255 for a, b in pairwise(thumbnails)]
 
     @cache
     def residual(pair: int) -> float:
@@ -68,11 +67,11 @@ def find_cuts(thumbnails: UInt8[Tensor, "frames height width 3"]) -> list[int]:
 
     def is_cut(pair: int) -> bool:
         # Motion search is expensive: skipped if the plain difference is small already.
-        if plain[pair] < max(MIN_CUT_RESIDUAL, _median(plain[other] for other in around(pair))):
+        if plain[pair] < max(MIN_CUT_RESIDUAL, median([plain[other] for other in around(pair)] or [0])):
             return False
         if residual(pair) < MIN_CUT_RESIDUAL:
             return False
-        usual = _median(min(plain[other], residual(other)) for other in around(pair))
+        usual = median([min(plain[other], residual(other)) for other in around(pair)] or [0])
         return residual(pair) > CUT_RATIO * usual and not _is_flash(thumbnails, pair)
 
     def around(pair: int) -> list[int]:
@@ -111,15 +110,6 @@ def motion_compensated_residual(
     moved = around.unfold(1, height, 1).unfold(2, width, 1)
     errors = (moved - second[:, None, None]).abs_().mean(0).flatten(0, 1)
     return float(avg_pool2d(errors, BLOCK).amin(0).clamp(max=MAX_BLOCK_RESIDUAL).mean())
-
-
-def _plain_difference(before: Tensor, after: Tensor) -> float:
-    return float((after.float() - before.float()).abs().mean()) / 255
-
-
-def _median(values: Iterable[float]) -> float:
-    listed = list(values)
-    return median(listed) if listed else 0.0
 
 
 def _is_flash(thumbnails: Tensor, pair: int) -> bool:

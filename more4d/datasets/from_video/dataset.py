@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.datasets.from_video.options import ClipReport, Options, VideoOutcome
-from more4d.datasets.from_video.report import VideoReport, write_report
+from more4d.datasets.from_video.report import write_report
 from more4d.datasets.from_video.runners import Runner
 from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.files.atomic import write_bytes
@@ -18,19 +18,6 @@ from more4d.foundation.errors import InputError
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 1
 ADVICE = "choose another --output, or delete that one to begin anew"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The stored record of a finished video."""
-
-    report: VideoReport
-    fingerprint: dict[str, Any]
-
-    @property
-    def kept(self) -> set[str]:
-        """Names of its kept clips."""
-        return {clip.name for clip in self.report.clips if clip.kept}
 
 
 class ProgressRecord:
@@ -66,18 +53,18 @@ class ProgressRecord:
         path = self._path(source)
         if not path.exists():
             return False
-        done = read_finished(path)
-        if done.fingerprint == _fingerprint(source):
-            return done.kept <= names
-        if not done.kept & names:
+        done, fingerprint = read_finished(path)
+        kept = {clip.name for clip in done.reports if clip.kept}
+        if fingerprint == _fingerprint(source):
+            return kept <= names
+        if not kept & names:
             return False
         raise InputError(f"it, or its caption, was changed after its clips were made; {ADVICE}")
 
     def finish(self, source: Source, outcome: VideoOutcome) -> None:
         """Record that a video is finished; its clips must have been passed to the writer."""
-        settings = (
-            self._folder / SETTINGS
-        )  # written with the first video, so that a run that fails before has no effect
+        settings = self._folder / SETTINGS
+        # written with the first video, so that a run that fails before has no effect
         if not settings.exists():
             write_bytes(settings, self._wanted)
         content = {
@@ -89,35 +76,33 @@ class ProgressRecord:
         }
         write_bytes(self._path(source), json.dumps(content).encode())
 
-    def reports(self, failures: dict[str, str]) -> Iterator[VideoReport]:
-        """Reports of all finished and failed videos, by name."""
+    def reports(self, failures: dict[str, str]) -> Iterator[VideoOutcome]:
+        """Outcomes, without the clips themselves, of all finished and failed videos, by name."""
         done = {}
         for path in self._folder.glob("*.json"):
             if path.name != SETTINGS:
                 done[_read(path)["video"]] = path
         for video in sorted(done.keys() | failures.keys()):
             if video in failures:
-                yield VideoReport(video=video, failure=failures[video])
+                yield VideoOutcome(video=video, failure=failures[video])
             else:
-                yield read_finished(done[video]).report
+                yield read_finished(done[video])[0]
 
     def _path(self, source: Source) -> Path:
         return self._folder / f"{source.identifier}.json"
 
 
-def read_finished(path: Path) -> Finished:
-    """Read the record of a finished video.
+def read_finished(path: Path) -> tuple[VideoOutcome, dict[str, Any]]:
+    """Read the record of a finished video: the outcome, without the clips themselves, and the fingerprint.
 
     Raises:
         InputError: the file is damaged.
     """
     content = _read(path)
     try:
-        clips = tuple(ClipReport.from_json(clip) for clip in content["clips"])
-        report = VideoReport(
-            video=content["video"], clips=clips, note=content["note"], seconds=content["seconds"]
-        )
-        return Finished(report=report, fingerprint=content["fingerprint"])
+        reports = tuple(ClipReport.from_json(clip) for clip in content["clips"])
+        about = {key: content[key] for key in ("video", "note", "seconds")}
+        return VideoOutcome(reports=reports, **about), content["fingerprint"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged; delete it, and its video is done again") from error
 
@@ -207,7 +192,14 @@ def make_dataset(
     made = dropped = 0
     with ShardWriter(output) as writer:
         try:
-            waiting = _waiting(sources, record, writer, failures)
+            waiting = []
+            for source in sources.values():
+                try:
+                    if not record.finished(source, writer.sources.keys()):
+                        waiting.append(source)
+                except InputError as error:  # it changed since its clips were made
+                    failures[source.name] = str(error)
+            skipped = len(sources) - len(waiting) - len(failures)
             done = len(sources) - len(waiting)
             progress(None, done, len(sources))
             for outcome in runner(waiting) if waiting else ():
@@ -234,23 +226,9 @@ def make_dataset(
         made=made,
         dropped=dropped,
         videos=len(sources),
-        skipped=len(sources) - len(waiting) - sum(name not in {s.name for s in waiting} for name in failures),
+        skipped=skipped,
         failures=failures,
     )
-
-
-def _waiting(
-    sources: dict[str, Source], record: ProgressRecord, writer: ShardWriter, failures: dict[str, str]
-) -> list[Source]:
-    """The unfinished videos; those that changed since their clips were made become failures."""
-    waiting = []
-    for name, source in sources.items():
-        try:
-            if not record.finished(source, writer.sources.keys()):
-                waiting.append(source)
-        except InputError as error:
-            failures[name] = str(error)
-    return waiting
 
 
 def _check_bad(failures: dict[str, str], seen: int, allowed: float) -> None:

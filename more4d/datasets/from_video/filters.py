@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import conv2d, interpolate, pad
 
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import robust_quantile
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.image_quality import ssim
-from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
+from more4d.tracking.camera_motion import CameraMotion
 
 SSIM_PIXELS = 16_384
 SSIM_FRAMES = 5
@@ -41,12 +41,7 @@ class Verdict:
 
 def image_verdicts(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> list[Verdict]:
     """Results of all image filters for a clip in [0, 1]."""
-    return [
-        brightness(video, bounds),
-        contrast(video, bounds),
-        sharpness(video, bounds),
-        similarity(video, bounds),
-    ]
+    return [check(video, bounds) for check in (brightness, contrast, sharpness, similarity)]
 
 
 def brightness(video: Float[Tensor, "frames height width 3"], bounds: Bounds) -> Verdict:
@@ -137,7 +132,8 @@ def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
         place, depth = tracks.camera.project(tracks.positions[frame])
         seen = tracks.visibility[frame] & tracks.visibility[0] & (depth > 0)
         moved = ((place - start) * size).masked_fill(~seen[..., None], torch.nan)
-        usual = _neighbours(moved).nanmedian(-2).values
+        around = pad(moved, (0, 0, 1, 1, 1, 1), value=torch.nan).unfold(0, 3, 1).unfold(1, 3, 1)
+        usual = around.flatten(-2).nanmedian(-1).values
         off = (moved - usual).norm(dim=-1)
         allowed = OUTLIER_PX + OUTLIER_SHARE * usual.norm(dim=-1)
         if bool(seen.any()):
@@ -167,29 +163,19 @@ def camera_agreement(motion: CameraMotion, bounds: Bounds) -> Verdict:
     return _verdict("camera agreement", value, bad, reason)
 
 
-def camera_shift(travel: CameraDisplacement, width: int, options: Options) -> Verdict:
+def camera_shift(displacement_px: float, width: int, options: Options) -> Verdict:
     """Displacement of static points by the camera's motion, in image widths; bounded if the camera must be
     static.
     """
-    value = travel.image_px / width
-    bad = options.camera == "static" and not camera_is_static(travel, width, options.bounds)
+    value = displacement_px / width
+    bad = options.camera == "static" and not camera_is_static(displacement_px, width, options.bounds)
     return _verdict("camera shift", value, bad, f"the camera moves (by {value:.3f} picture widths)")
 
 
-def camera_is_static(travel: CameraDisplacement, width: int, bounds: Bounds) -> bool:
+def camera_is_static(displacement_px: float, width: int, bounds: Bounds) -> bool:
     """Whether the camera displaces static points by no more than the bound."""
-    return travel.image_px <= bounds.max_camera_shift * width
+    return displacement_px <= bounds.max_camera_shift * width
 
 
 def _verdict(name: str, value: float, bad: bool, reason: str) -> Verdict:
     return Verdict(name=name, value=value, reason=reason if bad else "")
-
-
-def _neighbours(values: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 9 2"]:
-    """Each pixel's 3 x 3 neighbourhood; NaN outside the image."""
-    height, width = values.shape[:2]
-    padded = torch.full((height + 2, width + 2, 2), torch.nan)
-    padded[1:-1, 1:-1] = values
-    return torch.stack(
-        [padded[down : down + height, right : right + width] for down in range(3) for right in range(3)], 2
-    )

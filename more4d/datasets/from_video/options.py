@@ -102,11 +102,6 @@ class Options:
                 f"{self.bounds.min_ssim} and {self.bounds.max_ssim}"
             )
 
-    @property
-    def step(self) -> int:
-        """Distance between the starts of consecutive clips, in frames of a clip."""
-        return self.stride or self.frames
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClipReport:

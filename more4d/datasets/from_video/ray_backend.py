@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.tools import use_threads
 from more4d.foundation.errors import DistributedError, More4DError
 from more4d.foundation.optional import require
 
@@ -49,7 +50,7 @@ def run_with_ray(
     try:
         data.DataContext.get_current().enable_progress_bars = False
         rows = data.from_items(
-            [{"source": _text(source)} for source in sources],
+            [{"source": json.dumps(asdict(s) | {"path": str(s.path.resolve())})} for s in sources],
             override_num_blocks=min(len(sources), MOST_BLOCKS),
         )
         gpus = {} if device == "cpu" else {"num_gpus": 1}
@@ -71,21 +72,12 @@ def run_with_ray(
 
 
 def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -> dict[str, Any]:
-    use_threads(threads)
+    torch.set_num_threads(threads)
+    values = json.loads(row["source"])
     try:
-        return {"outcome": attempt(_source(row["source"]), options, device)}
+        return {"outcome": attempt(Source(**values | {"path": Path(values["path"])}), options, device)}
     except More4DError as error:  # returned as a value, because Ray wraps exceptions into long texts
         return {"outcome": error}
-
-
-def _text(source: Source) -> str:
-    """A source as text, for Ray's tables."""
-    return json.dumps(asdict(source) | {"path": str(source.path.resolve())})
-
-
-def _source(text: str) -> Source:
-    values = json.loads(text)
-    return Source(**{**values, "path": Path(values["path"])})
 
 
 def connect(ray: Any, *, cpus: int, device: str, address: str | None = None) -> None:

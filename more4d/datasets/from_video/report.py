@@ -9,11 +9,10 @@ import html
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.options import ClipReport
+from more4d.datasets.from_video.options import ClipReport, VideoOutcome
 from more4d.files.atomic import atomic_write, write_bytes
 
 PAGE, LINES = "report.html", "report.jsonl"
@@ -35,18 +34,7 @@ figcaption, .facts { color: #666; font-size: .85rem; }
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoReport:
-    """Report about a video: its clips, or the reason why there are none."""
-
-    video: str
-    clips: tuple[ClipReport, ...] = ()
-    failure: str = ""
-    note: str = ""
-    seconds: float = 0.0
-
-
-def write_report(folder: Path, videos: Iterable[VideoReport], settings: dict[str, Any], title: str) -> None:
+def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[str, Any], title: str) -> None:
     """Write both files into the folder of the shards.
 
     `videos` is iterated once, and images that are not shown are dropped, because a data set may be large.
@@ -56,16 +44,21 @@ def write_report(folder: Path, videos: Iterable[VideoReport], settings: dict[str
     """
     counts: Counter[str] = Counter()
     shown: defaultdict[str, list[tuple[str, ClipReport]]] = defaultdict(list)
-    silent: list[VideoReport] = []
+    silent: list[VideoOutcome] = []
     with atomic_write(folder / LINES) as temporary, temporary.open("w") as lines:
         for video in videos:
-            for line in _lines(video):
-                lines.write(json.dumps(line) + "\n")
-            if not video.clips:
+            about = {"video": video.video}
+            if not video.reports:
+                why = about | {"failure": video.failure or None, "note": video.note or None}
+                lines.write(json.dumps(why) + "\n")
                 counts[FAILED if video.failure else EMPTY] += 1
                 silent.append(video)
-            for clip in video.clips:
-                outcome = _outcome(clip)
+            for clip in video.reports:
+                values = about | clip.to_json() | {"kept": clip.kept}
+                del values["pictures"]
+                lines.write(json.dumps(values) + "\n")
+                # kept, or the first reason without its numbers
+                outcome = KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
                 counts[outcome] += 1
                 if len(shown[outcome]) < ALL_SHOWN:
                     shown[outcome].append((video.video, clip))
@@ -76,27 +69,12 @@ def write_report(folder: Path, videos: Iterable[VideoReport], settings: dict[str
     write_bytes(folder / PAGE, page.encode(errors="replace"))
 
 
-def _outcome(clip: ClipReport) -> str:
-    """The category of a clip in the summary: kept, or the first reason without its numbers."""
-    return KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
-
-
-def _lines(video: VideoReport) -> Iterator[dict[str, Any]]:
-    about = {"video": video.video}
-    if not video.clips:
-        yield about | {"failure": video.failure or None, "note": video.note or None}
-    for clip in video.clips:
-        values = clip.to_json()
-        del values["pictures"]
-        yield about | values | {"kept": clip.kept}
-
-
 def _page(
     title: str,
     settings: dict[str, Any],
     counts: Counter[str],
     examples: dict[str, list[tuple[str, ClipReport]]],
-    silent: Sequence[VideoReport],
+    silent: Sequence[VideoOutcome],
 ) -> Iterator[str]:
     yield (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_text(title)}</title>'
@@ -129,14 +107,8 @@ def _summary(counts: Counter[str]) -> Iterator[str]:
     yield f"<p>{counts[KEPT]} of {clips} clips kept.</p>\n<table>\n"
     yield '<tr><th>outcome</th><th class="number">count</th></tr>\n'
     for outcome, count in sorted(counts.items(), key=lambda item: (item[0] != KEPT, -item[1], item[0])):
-        what = (
-            outcome
-            if outcome == KEPT
-            else f"videos that {outcome}"
-            if outcome in videos
-            else f"dropped: {outcome}"
-        )
-        yield f'<tr><td>{_text(what)}</td><td class="number">{count}</td></tr>\n'
+        what = "" if outcome == KEPT else "videos that " if outcome in videos else "dropped: "
+        yield f'<tr><td>{_text(what + outcome)}</td><td class="number">{count}</td></tr>\n'
     yield "</table>\n"
 
 

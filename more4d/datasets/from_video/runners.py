@@ -14,10 +14,11 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
+import torch
+
 from more4d.datasets.from_video.clip_maker import make_clips
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.datasets.from_video.tools import use_threads
 
 Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
 """Makes clips of all given videos and yields the outcomes, in any order."""
@@ -124,7 +125,7 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    use_threads(threads)
+    torch.set_num_threads(threads)  # several workers share the cores
 
 
 def _end_with_parent() -> None:

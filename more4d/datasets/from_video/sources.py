@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from more4d.datasets.trajscene_samples import read_text
 from more4d.foundation.errors import InputError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
@@ -64,11 +65,17 @@ def find_sources(folder: Path) -> list[Source]:
     if not paths:
         raise InputError(f"{folder} holds no video ({', '.join(SUFFIXES)})")
     captions = read_captions(folder)
-    names = {path.relative_to(folder).as_posix() for path in paths}
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
     strangers = [name for name in captions if name not in names]
-    if strangers and not names & captions.keys():
+    if strangers and not names.keys() & captions.keys():
         raise InputError(f"the captions of {folder} name no video in it, but for example '{strangers[0]}'")
-    return [_source(path, path.relative_to(folder).as_posix(), captions) for path in paths]
+    sources = []
+    for name, path in names.items():
+        sibling, stat = path.with_suffix(".txt"), path.stat()
+        caption = " ".join(read_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
+        about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
+        sources.append(Source(path=path, name=name, **about))
+    return sources
 
 
 def read_captions(folder: Path) -> dict[str, str]:
@@ -87,15 +94,8 @@ def read_captions(folder: Path) -> dict[str, str]:
     return captions
 
 
-def _source(path: Path, name: str, captions: dict[str, str]) -> Source:
-    sibling = path.with_suffix(".txt")
-    caption = " ".join(_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
-    stat = path.stat()
-    return Source(path=path, name=name, caption=caption, size=stat.st_size, modified_ns=stat.st_mtime_ns)
-
-
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = _text(path).splitlines()
+    lines = read_text(path).splitlines()
     if path.suffix == ".csv":
         reader = csv.DictReader(lines, skipinitialspace=True)
         try:
@@ -119,12 +119,3 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(values, dict):
             raise InputError(f'{path} line {number} is no object; write {{"file": ..., "text": ...}}')
         yield number, values
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error

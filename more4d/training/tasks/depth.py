@@ -20,7 +20,7 @@ from more4d.depth.small import ARCHITECTURE, focal_in_diagonals, load_small_dept
 from more4d.foundation.config import derive_seed, torch_generator
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.camera import window
-from more4d.metrics.depth import DepthErrors, depth_errors
+from more4d.metrics.depth import depth_errors
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.scenes.interiors import sample_interior
 from more4d.scenes.render import SceneClip, render_clip
@@ -254,7 +254,7 @@ def render_photo(world: int, *, height: int, width: int, inside: bool = False) -
 
 def scene_errors(
     estimator: DepthEstimator, count: int, *, height: int = 96, width: int = 128, known_camera: bool = False
-) -> list[DepthErrors]:
+) -> list[dict[str, float]]:
     """Depth errors on the first `count` held-out scenes, over pixels nearer than 100 m."""
     errors = []
     for world in range(HELD_OUT_SEED, HELD_OUT_SEED + count):

@@ -93,7 +93,7 @@ class TinyFeaturesTask(Task):
     def forward(self, batch: LabelledImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         captions_per_scene = batch.labels.shape[1]
         with torch.no_grad():
-            text = self.text_encoder.encode_text(list(batch.all_captions()))
+            text = self.text_encoder.encode_text([text for texts in batch.captions for text in texts])
             text = text[:, : int((text.abs().sum(-1) > 0).sum(1).max())]
         features = self.features((batch.image + 1) / 2)
         answers = self.reader.groups(features.repeat_interleave(captions_per_scene, dim=0), text)

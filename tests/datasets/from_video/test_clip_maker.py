@@ -9,6 +9,7 @@ import torch
 from more4d.datasets.from_video import clip_maker
 from more4d.datasets.from_video.clip_maker import (
     NO_CAPTION,
+    Tools,
     Window,
     make_clips,
     median_camera,
@@ -17,7 +18,6 @@ from more4d.datasets.from_video.clip_maker import (
 )
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.datasets.from_video.sources import Source, find_sources
-from more4d.datasets.from_video.tools import Tools
 from more4d.files.clips import decode_clip
 from more4d.files.video import VideoInfo, probe_video, read_video, write_video
 from more4d.foundation.errors import ConfigError, InputError
@@ -51,7 +51,7 @@ def walls(monkeypatch) -> Wall:
     """Depth of a wall instead of a network's."""
     wall = Wall()
     tools = Tools(depth=wall, tracker=open_tracker("optical-flow"))
-    monkeypatch.setattr(clip_maker, "tools_of", lambda options, device: tools)
+    monkeypatch.setattr(clip_maker, "open_tools", lambda *names: tools)
     return wall
 
 
@@ -106,7 +106,7 @@ def test_clips_nobody_captioned_are_dropped_unless_allowed_or_captioned(videos, 
     allowed = make_clips(source, replace(OPTIONS, allow_empty_caption=True))
     assert allowed.reports[0].kept and allowed.reports[0].caption == ""
     tools = Tools(depth=walls, tracker=open_tracker("optical-flow"), captioner=Narrator)
-    monkeypatch.setattr(clip_maker, "tools_of", lambda options, device: tools)
+    monkeypatch.setattr(clip_maker, "open_tools", lambda *names: tools)
     assert [clip.info.caption for clip in make_clips(source, OPTIONS).encoded] == ["3 moments"] * 2
 
 

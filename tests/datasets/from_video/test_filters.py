@@ -9,7 +9,7 @@ from more4d.datasets.from_video import filters
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import CameraDisplacement, CameraMotion
+from more4d.tracking.camera_motion import CameraMotion
 
 BOUNDS = Bounds()
 CAMERA = Camera(fx=1.0, fy=1.5)
@@ -145,13 +145,10 @@ def test_motion_must_be_there_and_be_plausible(pixels, reasons):
 
 @pytest.mark.parametrize("camera", ["remove", "static"])
 def test_a_moving_camera_matters_only_where_it_must_stand(camera):
-    travel = CameraDisplacement(distance_m=0.1, relative=0.02, angle_deg=1.0, image_px=3.0)
-    verdict = filters.camera_shift(travel, 100, Options(camera=camera))
+    verdict = filters.camera_shift(3.0, 100, Options(camera=camera))
     assert verdict.value == pytest.approx(0.03)
     assert bool(verdict.reason) == (camera == "static")
-    assert not filters.camera_is_static(travel, 100, BOUNDS) and filters.camera_is_static(
-        travel, 1000, BOUNDS
-    )
+    assert not filters.camera_is_static(3.0, 100, BOUNDS) and filters.camera_is_static(3.0, 1000, BOUNDS)
 
 
 def test_an_unclear_camera_motion_is_dropped():

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from more4d.datasets.from_video import report
-from more4d.datasets.from_video.options import ClipReport
-from more4d.datasets.from_video.report import VideoReport, write_report
+from more4d.datasets.from_video.options import ClipReport, VideoOutcome
+from more4d.datasets.from_video.report import write_report
 
 NASTY = '<script>alert("x")</script> & "quotes" \'both\''
 
@@ -52,17 +52,17 @@ class Reader(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def videos() -> list[VideoReport]:
+def videos() -> list[VideoOutcome]:
     return [
-        VideoReport(
+        VideoOutcome(
             video=f"{NASTY}.mp4",
-            clips=(clip("a-0000", caption=NASTY), clip("a-0001", "nothing happens (0.99)")),
+            reports=(clip("a-0000", caption=NASTY), clip("a-0001", "nothing happens (0.99)")),
         ),
-        VideoReport(
-            video="b.mp4", clips=(clip("b-0000", "nothing happens (0.97)", "tracks are torn (10%)"),)
+        VideoOutcome(
+            video="b.mp4", reports=(clip("b-0000", "nothing happens (0.97)", "tracks are torn (10%)"),)
         ),
-        VideoReport(video="c.mp4", failure="c.mp4 is damaged <here>"),
-        VideoReport(video="d.mp4", note="too short: 3 frames"),
+        VideoOutcome(video="c.mp4", failure="c.mp4 is damaged <here>"),
+        VideoOutcome(video="d.mp4", note="too short: 3 frames"),
     ]
 
 
@@ -121,7 +121,7 @@ def test_of_many_clips_examples_of_each_outcome_are_shown(tmp_path, monkeypatch)
     monkeypatch.setattr(report, "SHOWN_OF_EACH", 2)
     kept = tuple(clip(f"k-{n}") for n in range(5))
     dropped = tuple(clip(f"d-{n}", "torn (1)") for n in range(3))
-    write_report(tmp_path, [VideoReport(video="v.mp4", clips=kept + dropped)], {}, "Clips")
+    write_report(tmp_path, [VideoOutcome(video="v.mp4", reports=kept + dropped)], {}, "Clips")
     page = (tmp_path / "report.html").read_text()
     assert page.count("<img") == 4 and "2 of 5 shown" in page and "5 of 8 clips kept" in page
     assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 8

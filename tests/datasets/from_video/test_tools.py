@@ -2,13 +2,14 @@
 
 import pytest
 
-from more4d.datasets.from_video.options import Options
-from more4d.datasets.from_video.tools import tools_of
+from more4d.datasets.from_video.clip_maker import open_tools
 from more4d.foundation.errors import InputError
+
+NAMES = {"depth": "small", "tracker": "optical-flow", "captioner": ""}
 
 
 def test_the_same_tools_serve_a_process_all_along() -> None:
-    assert tools_of(Options(), "cpu") is tools_of(Options(frames=13), "cpu")
+    assert open_tools(*NAMES.values(), "cpu") is open_tools(*NAMES.values(), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -21,4 +22,4 @@ def test_the_same_tools_serve_a_process_all_along() -> None:
 )
 def test_unknown_tools_list_those_there_are(wrong: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        tools_of(Options(**wrong), "cpu")
+        open_tools(**NAMES | wrong, device="cpu")
