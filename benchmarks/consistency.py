@@ -37,6 +37,7 @@ from torch import Tensor
 
 from more4d.depth.interface import DepthEstimator
 from more4d.evaluation.data import unseen_scene
+from more4d.evaluation.tracks import native_size
 from more4d.files.atomic import write_bytes
 from more4d.files.previews import save_sheet
 from more4d.geometry.background import extend_depth
@@ -47,9 +48,8 @@ from more4d.metrics.image_quality import hole_flicker, hole_psnr_db
 from more4d.pipeline import VIEW_COMPONENTS
 from more4d.pipelines import fill_memory
 from more4d.pipelines.components import Components
-from more4d.pipelines.depth import output_size
 from more4d.pipelines.fill_memory import composite_fill, unproject_fill
-from more4d.pipelines.views import complete_view
+from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
 from more4d.raster.render import render_tracks
 from more4d.scenes.render import SceneVideo, render_clip, render_video
@@ -221,7 +221,7 @@ def depth_errors(first: View, estimator: DepthEstimator) -> dict[str, dict[str, 
 def measure(models: Components, index: int, sheets: Path | None) -> dict[str, Any] | None:
     """One scene along its two paths; None if they have too few pixels in common."""
     frames = models.preset.frames
-    height, width = output_size(3, 4, models.preset)
+    height, width = native_size(models.preset)
     size = {"height": height, "width": width, "frames": frames}
     unseen = unseen_scene(index)
     clip = render_clip(unseen.scene, visibility="none", **size)
@@ -236,7 +236,7 @@ def measure(models: Components, index: int, sheets: Path | None) -> dict[str, An
         views.append(View(path=path, rendering=rendering, truth=truth, video=truth.frames))
 
     def finished(rendering: Rendering) -> Tensor:
-        return complete_view(models, rendering, clip.tracks.colours, clip.caption, seed=index)
+        return fill_holes(models, rendering, clip.tracks.colours, clip.caption, seed=index)
 
     first = replace(views[0], video=finished(views[0].rendering))
     second = views[1]

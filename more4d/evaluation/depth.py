@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from more4d.depth.sharpening import sharpen_depth
 from more4d.evaluation.data import MeasuredFrame, UnseenScene
 from more4d.evaluation.record import mean, median
 from more4d.evaluation.tracks import native_size
@@ -18,7 +19,6 @@ from more4d.files.previews import colourise_depth, depth_limits, save_sheet
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import depth_errors, edge_f1
 from more4d.pipelines.components import Components
-from more4d.pipelines.depth import weighted_median_filter
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 
@@ -72,7 +72,7 @@ def _errors(
         BY_ROW: depth_by_row(*photo.shape[:2]),
     }
     if models.preset.sharpen_depth and photo.numel() <= SHARPENED_UP_TO:
-        sharp = weighted_median_filter(estimates[OURS].depth_m, photo)
+        sharp = sharpen_depth(estimates[OURS].depth_m, photo)
         estimates[SHARPENED] = replace(estimates[OURS], depth_m=sharp)
     if sheet is not None:
         _draw(sheet, photo, truth, estimates[OURS], name)

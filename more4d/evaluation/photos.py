@@ -6,27 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from more4d.evaluation.record import mean
-from more4d.files.image import load_image
 from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks, save_sheet
-from more4d.files.video import read_first_frame, write_video
-from more4d.geometry.camera import Camera, fit, working_size
-from more4d.geometry.poses import named_camera_path
+from more4d.files.video import write_video
+from more4d.geometry.camera import resize, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, motion_magnitude, moved_mask
 from more4d.metrics.tracks import follows_direction
+from more4d.pipeline import More4DPipeline
 from more4d.pipelines.components import Components
-from more4d.pipelines.depth import weighted_median_filter
-from more4d.pipelines.tracks import image_to_tracks
-from more4d.pipelines.views import complete_view
-from more4d.raster.render import render_tracks
+from more4d.pipelines.depth import read_photo
 
 FPS = 12.0
 PATH = "orbit"
-
+PHOTO_SCALE = 2
+"""Sides of the photo in sides that the networks see: the size that measures in pixels refer to."""
 
 PROMPTS = (
     ("more4d-bear/Input.png", "the brown bear walks to the left", "left"),
@@ -63,20 +59,24 @@ def measure_photo(
         InputError: the photo cannot be read.
         WeightsError: a network's file cannot be used.
     """
-    image = _working_image(models, file)
-    estimate = models.depth_estimator().estimate(image)
-    if models.preset.sharpen_depth:
-        estimate = replace(estimate, depth_m=weighted_median_filter(estimate.depth_m, image))
+    pipe = More4DPipeline(models)
+    photo = read_photo(file)
+    height, width = working_size(
+        *photo.image.shape[:2], pixels=models.preset.pixels, multiple=models.preset.multiple
+    )
+    image = resize(photo.image, PHOTO_SCALE * height, PHOTO_SCALE * width)
+    estimate = pipe.estimate_depth(image)
     frames = models.preset.frames
-    tracks = image_to_tracks(models, image, estimate, prompt, seed=0, frames=frames, fps=FPS)
+    generated = pipe.generate_tracks(image, estimate, prompt, num_frames=frames, fps=FPS)
+    tracks = generated.at_pixels(slice(None), slice(None))
     frozen = replace(tracks, positions=tracks.positions[:1].repeat(frames, 1, 1, 1))
-    depth_m = estimate.scene_depth_m
-    moving, static = (_view(models, each, prompt, depth_m) for each in (tracks, frozen))
+    path = pipe.camera_path(PATH, generated)
+    moving, static = (pipe.film(each, path, prompt).frames for each in (tracks, frozen))
     write_video(folder / "videos" / f"{name}.mp4", moving, fps=FPS)
     positions, camera = tracks.positions, tracks.camera
     where = moved_mask(positions, camera)
     background = torch.zeros_like(where, dtype=torch.int64)
-    border_px, inside_px = edge_jumps(positions, background, camera, cell=8 * models.preset.output_scale)
+    border_px, inside_px = edge_jumps(positions, background, camera, cell=8 * PHOTO_SCALE)
     title = f"{file.stem}: {prompt}"
     _draw(folder / "pictures" / f"{name}.png", title, tracks, estimate.depth_m, moving)
     moves = bool(where.any())
@@ -95,22 +95,6 @@ def measure_photo(
         "cell_edges": border_px / inside_px if inside_px else None,
         "motion_magnitude": motion_magnitude(moving, static),
     }
-
-
-def _working_image(models: Components, file: Path) -> Float[Tensor, "height width 3"]:
-    image = read_first_frame(file) if file.suffix == ".mp4" else load_image(file, max_pixels=1_000_000)
-    preset = models.preset
-    height, width = working_size(*image.shape[:2], pixels=preset.pixels, multiple=preset.multiple)
-    scale = preset.output_scale
-    return fit(image, Camera(fx=1.0, fy=1.0), height=scale * height, width=scale * width)[0]
-
-
-def _view(
-    models: Components, tracks: PointTracks, prompt: str, scene_depth_m: float
-) -> Float[Tensor, "frames height width 3"]:
-    path = named_camera_path(PATH, frames=tracks.frames, scene_depth_m=scene_depth_m, camera=tracks.camera)
-    rendering = render_tracks(tracks, path, height=tracks.height, width=tracks.width)
-    return complete_view(models, rendering, tracks.colours, prompt, seed=0)
 
 
 def _draw(path: Path, title: str, tracks: PointTracks, depth_m: Tensor, video: Tensor) -> None:

@@ -44,6 +44,8 @@ SURVEYED = 200
 MeanMotion = dict[str | None, Float[Tensor, "frames 3"]]
 """By the direction that the prompt names; None for motions without one."""
 
+PHOTO_SCALE = 2
+"""The photo is rendered at twice the size that the networks generate at: motion features look closer."""
 OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
 
 
@@ -102,8 +104,7 @@ def measure_tracks(
     height, width = native_size(models.preset)
     clip = render_clip(unseen.scene, height=height, width=width, frames=models.preset.frames)
     truth, camera = clip.tracks.positions, clip.tracks.camera
-    scale = models.preset.output_scale
-    photo = render_image(unseen.scene, height=scale * height, width=scale * width)
+    photo = render_image(unseen.scene, height=PHOTO_SCALE * height, width=PHOTO_SCALE * width)
     guide = Guide(colours=clip.tracks.colours, depth_m=clip.depth.depth_m)
     first = 1000 * unseen.index
     ours = [_generated(models, guide, clip, seed, photo) for seed in range(first, first + seeds)]

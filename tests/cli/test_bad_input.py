@@ -321,5 +321,5 @@ def test_a_preset_with_a_wrong_key_is_refused(command, photo, tmp_path, random_p
     (tmp_path / "weights").mkdir()
     weights = preset_with(tmp_path / "weights", random_preset, "text", lambda path: None)
     preset = weights / "preset.yaml"
-    preset.write_text(preset.read_text().replace("output_scale", "output_scle"))
-    refuses(command(photo, *SAY, weights=weights), "output_scle", "did you mean 'output_scale'")
+    preset.write_text(preset.read_text().replace("pixels", "pixls"))
+    refuses(command(photo, *SAY, weights=weights), "pixls", "did you mean 'pixels'")

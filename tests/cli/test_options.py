@@ -20,7 +20,6 @@ def preset() -> Preset:
         name="some",
         frames=13,
         pixels=12288,
-        output_scale=1,
         tracks=Sampling(steps=2, guidance=1.5, shift=4.0),
         views=Sampling(steps=4, cache=MAGCACHE),
         components=PARTS,

@@ -23,7 +23,6 @@ def write(folder, **changes):
         "name": "some",
         "frames": 13,
         "pixels": 12288,
-        "output_scale": 2,
         "tracks": {"steps": 8},
         "views": {"steps": 4},
         "components": {part: f"{part}.safetensors" for part in PARTS},
@@ -45,7 +44,9 @@ def test_what_is_written_is_what_is_read(tmp_path):
     [
         ({"frames": 12}, "4n"),
         ({"frames": 1}, "at least 5"),
-        ({"output_scale": 0}, "output_scale"),
+        ({"supersampling": 3}, "supersampling"),
+        ({"size": "12"}, "no size of a film"),
+        ({"memory": "grup"}, "unknown memory mode"),
         ({"tracks": {"steps": 0}}, "step"),
         ({"tracks": {"steps": 2, "shift": 0}}, "shift"),
         ({"tracks": {"steps": 2, "sampler": "magic"}}, "euler"),
