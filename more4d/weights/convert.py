@@ -7,6 +7,7 @@ do not have (motion perception, adapters, statistics of trajectories) keeps our 
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import WeightsError
 from more4d.networks.wan_config import WanConfig
 from more4d.weights.layouts.more4d_format import LIBRARY_LAYOUTS, MORE4D_KEY
-from more4d.weights.load import inspect, tensor_readers
+from more4d.weights.load import inspect, tensor_of
 from more4d.weights.registry import init_empty, named_tensors
 from more4d.weights.state import write_tensors
 
@@ -58,7 +59,10 @@ def convert(
         )
     network = init_empty(architecture, checkpoint.config)
     with headers.open() as read:
-        tensors = tensor_readers(network, plan, read)
+        tensors = {
+            name: partial(tensor_of, name, target, plan, read)
+            for name, target in named_tensors(network).items()
+        }
         sizes = {
             name: headers.shapes[plan.sources[name]].element_size() * tensor.numel()
             if name in plan.sources
