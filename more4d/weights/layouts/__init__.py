@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
@@ -36,6 +38,15 @@ def build_config(
             known = ", ".join(fields)
             raise ConfigError(f"option '{name}' is no field of {kind.__name__}; known: {known}")
     return from_mapping(kind, merged, where="configuration of the weights")
+
+
+def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:
+    """Length of an axis of the tensor `name`; `default` if it is not there.
+
+    Raises:
+        IndexError: it has fewer axes; `weights.load` says so.
+    """
+    return shapes[name].shape[axis] if name in shapes else default
 
 
 def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
