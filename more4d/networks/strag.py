@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import STraGConditions
+from more4d.networks.interface import Latents, STraGConditions
 from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.wan import WanConfig, WanTransformer
 
@@ -201,9 +201,7 @@ class STraG(nn.Module):
         # Called `reader` in weight files.
         self.reader = TextGrounding(config.text_grounding) if config.text_grounding else None
 
-    def forward(
-        self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: STraGConditions
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, noisy: Latents, sigma: Float[Tensor, "b"], conditions: STraGConditions) -> Latents:
         """The velocity (noise - data) at noise level `sigma` in [0, 1].
 
         Raises:

@@ -22,7 +22,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, Fp32Buffers, latent_frames
+from more4d.networks.interface import (
+    FRAME_STRIDE,
+    PIXEL_STRIDE,
+    Coverage,
+    Fp32Buffers,
+    Latents,
+    Video,
+    latent_frames,
+)
 
 LATENT_CHANNELS = 16
 FIRST_UPSAMPLE = 2  # cells of the grid between the decoder's halves, along each side of a latent
@@ -117,22 +125,15 @@ class WanVideoVae(nn.Module):
         )
         self.statistics = LatentStatistics(WAN_MEAN, WAN_STD)
 
-    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def encode_video(self, video: Video) -> Latents:
         """See `interface.VideoCodec`: the posterior's mean."""
         return self.statistics.normalise(self.posterior(video)[0])
 
-    def decode_video(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        known: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_video(self, latents: Latents, known: Video, coverage: Coverage) -> Video:
         """See `interface.VideoCodec`. This decoder does not use `known` and `coverage`."""
         return self.decode_raw(self.statistics.denormalise(latents))
 
-    def posterior(
-        self, video: Float[Tensor, "b 3 t height width"]
-    ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
+    def posterior(self, video: Video) -> tuple[Latents, Latents]:
         """Mean and log-variance before normalisation.
 
         Raises:
@@ -151,7 +152,7 @@ class WanVideoVae(nn.Module):
         mean, log_variance = self.vae.quant_conv(features).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
-    def decode_raw(self, latents: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 3 t height width"]:
+    def decode_raw(self, latents: Latents) -> Video:
         """The video of latents that are not normalised; clamped to [-1, 1] outside training only.
 
         A clamp in training would stop the gradient of every pixel beyond it. Latent frames are decoded one by

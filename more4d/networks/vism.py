@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import FRAME_STRIDE, ViSMConditions, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, Coverage, Latents, Video, ViSMConditions, latent_frames
 from more4d.networks.wan import WanConfig, WanTransformer
 
 
@@ -51,9 +51,7 @@ class ViSM(nn.Module):
         self.config = config
         self.transformer = WanTransformer(config.wan)
 
-    def forward(
-        self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: ViSMConditions
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, noisy: Latents, sigma: Float[Tensor, "b"], conditions: ViSMConditions) -> Latents:
         """The velocity (noise - data) at noise level `sigma` in [0, 1].
 
         Raises:
@@ -70,16 +68,12 @@ class ViSM(nn.Module):
         self.transformer.enable_gradient_checkpointing()
 
 
-def masked_video(
-    video: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
-) -> Float[Tensor, "b 3 t height width"]:
+def masked_video(video: Video, coverage: Coverage) -> Video:
     """The known part of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
     return video * coverage
 
 
-def pack_mask(
-    coverage: Float[Tensor, "b 1 t height width"], grid: tuple[int, int]
-) -> Float[Tensor, "b 4 f h w"]:
+def pack_mask(coverage: Coverage, grid: tuple[int, int]) -> Float[Tensor, "b 4 f h w"]:
     """Coverage (1 = known) as mask channels: the four frames of each latent frame, resized to `grid` (h, w).
 
     The first latent frame stands for one frame only, which fills all four channels.
