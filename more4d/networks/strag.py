@@ -175,15 +175,7 @@ class STraGConfig:
                     f"text_grounding takes features and text of {self.text_grounding.feature_dim} and"
                     f" {self.text_grounding.text_dim} channels; wan has {sizes[0]} and {sizes[1]}"
                 )
-        if sum(channels) != self.wan.in_channels:
-            raise ConfigError(
-                f"{names} channels {' + '.join(map(str, channels))} = {sum(channels)}"
-                f" must equal wan.in_channels {self.wan.in_channels}"
-            )
-        if self.wan.out_channels != self.latent_channels:
-            raise ConfigError(
-                f"wan.out_channels {self.wan.out_channels} must equal latent_channels {self.latent_channels}"
-            )
+        self.wan.check_channels(names, channels)
 
 
 class STraG(nn.Module):

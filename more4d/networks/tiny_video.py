@@ -60,8 +60,7 @@ class TemporalMixing(nn.Module):
 
 def frames_to_channels(video: Float[Tensor, "b c t height width"]) -> Float[Tensor, "b f c4 height width"]:
     """Frames 1, 2, .. in groups of four as channels, without frame 0; the inverse is `channels_to_frames`."""
-    if (video.shape[2] - 1) % FRAME_STRIDE:
-        raise ValueError(f"a codec takes 4n + 1 frames, got {video.shape[2]}")
+    latent_frames(video.shape[2])  # raises where the frames are not 4n + 1
     return rearrange(video[:, :, 1:], "b c (f k) h w -> b f (k c) h w", k=FRAME_STRIDE)
 
 

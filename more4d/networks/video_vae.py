@@ -176,11 +176,11 @@ class WanVideoVae(nn.Module):
         batch, _, frames, height, width = latents.shape
         size = (FRAME_STRIDE * (frames - 1) + 1, PIXEL_STRIDE * height, PIXEL_STRIDE * width)
         video = latents.new_empty(batch, 3, *size)
-        for tile in tiles(features.shape[-2:], tile_px, second.margin):
-            groups = features[(..., *tile.read)].split(lengths, dim=2)
+        for read, keep, place in tiles(features.shape[-2:], tile_px, second.margin):
+            groups = features[(..., *read)].split(lengths, dim=2)
             # A tile is read with its margin, and only its core is kept.
             part = self._in_groups(second, groups, first_chunk=True)
-            video[(..., *tile.place)] = part[(..., *tile.keep)]
+            video[(..., *place)] = part[(..., *keep)]
         return video
 
     def _in_groups(self, network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
@@ -196,13 +196,6 @@ class WanVideoVae(nn.Module):
                 result, memory = _step(network, group, memory, options)
             results.append(result)
         return torch.cat(results, dim=2)
-
-
-def convert_wan_vae_to_diffusers(tensors: dict[str, Any]) -> dict[str, Any]:
-    """`tensors` by names of `Wan2.1_VAE.pth`, under diffusers' names; unknown names stay."""
-    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers as convert
-
-    return convert(tensors)
 
 
 def _step(
@@ -257,23 +250,16 @@ class SecondHalf(nn.Module):
         return math.ceil(seen + 1 / resolution)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tile:
-    """What is read, in cells; which pixels of the result are kept; and where these go in the frame."""
+def tiles(grid: tuple[int, int], tile_px: int, margin: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
+    """Rectangles of about equal size, with sides of at most `tile_px`, that cover a grid of cells.
 
-    read: tuple[slice, slice]
-    keep: tuple[slice, slice]
-    place: tuple[slice, slice]
-
-
-def tiles(grid: tuple[int, int], tile_px: int, margin: int) -> Iterator[Tile]:
-    """Rectangles of about equal size, with sides of at most `tile_px`, that cover a grid of cells."""
+    Of each, as rows and columns: what is read, in cells; which pixels of the result are kept; and where these
+    go in the frame.
+    """
     rows, columns = (list(_spans(cells, tile_px // CELL_PX, margin)) for cells in grid)
     for row in rows:
         for column in columns:
-            read, keep, place = zip(row, column, strict=True)
-            # rows and columns of each of the three
-            yield Tile(read=read, keep=keep, place=place)
+            yield tuple(zip(row, column, strict=True))
 
 
 def _spans(cells: int, longest: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:

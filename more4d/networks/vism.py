@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import FRAME_STRIDE, Coverage, Latents, Video, ViSMConditions, latent_frames
 from more4d.networks.wan import WanConfig, WanTransformer
 
@@ -32,15 +31,7 @@ class ViSMConfig:
 
     def __post_init__(self) -> None:
         channels = (self.latent_channels, self.mask_channels, self.latent_channels)
-        if sum(channels) != self.wan.in_channels:
-            raise ConfigError(
-                f"noisy | mask | known channels {' + '.join(map(str, channels))} = {sum(channels)}"
-                f" must equal wan.in_channels {self.wan.in_channels}"
-            )
-        if self.wan.out_channels != self.latent_channels:
-            raise ConfigError(
-                f"wan.out_channels {self.wan.out_channels} must equal latent_channels {self.latent_channels}"
-            )
+        self.wan.check_channels("noisy | mask | known", channels)
 
 
 class ViSM(nn.Module):

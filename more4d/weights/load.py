@@ -19,6 +19,7 @@ from more4d.files.problems import Problem, error_summary, plural
 from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.config import derive_seed
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.networks.conditioners import check_tokenizer
 from more4d.networks.interface import fp32_parameters, parameter_dtype
 from more4d.weights.registry import (
     ARCHITECTURES,
@@ -35,7 +36,6 @@ from more4d.weights.registry import (
 
 UNKNOWN = "unknown"
 OTHER_FILE = "fetch it again, or give the right file"  # damaged, or of another network: the names fit both
-BYTE_TOKENIZER = "byte"  # the tokenizer that needs no files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,8 @@ def load(
     plan = checkpoint.plan
     if checkpoint.problems or plan is None:
         raise checkpoint.error()
-    _check_tokenizer(checkpoint.path, checkpoint.config)
+    if tokenizer := getattr(checkpoint.config, "tokenizer", None):
+        check_tokenizer(tokenizer)  # before gigabytes are read, not when the first prompt comes
     network = init_empty(checkpoint.architecture, checkpoint.config)
     with checkpoint.headers.open() as read:
         for name, check in plan.checks.items():
@@ -279,16 +280,6 @@ def _compared(source: CheckpointSource, match: LayoutMatch, untrained: bool) -> 
         unexpected=tuple(unexpected),
         untrained=untrained,
     )
-
-
-def _check_tokenizer(path: Path, config: Any) -> None:
-    """Before gigabytes are read, not when the first prompt comes."""
-    tokenizer = getattr(config, "tokenizer", BYTE_TOKENIZER)
-    if tokenizer != BYTE_TOKENIZER and not Path(tokenizer).is_dir():
-        raise WeightsError(
-            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to"
-            " get it"
-        )
 
 
 def _filled(

@@ -15,7 +15,7 @@ from more4d.networks.trajectory_vae import (
     PUBLISHED_TRAJECTORY_STD,
     WanTrajectoryVaeConfig,
 )
-from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, convert_wan_vae_to_diffusers
+from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig
 from more4d.weights.layouts import build_config, count_numbered
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
@@ -102,6 +102,8 @@ def published_codec(source: CheckpointSource) -> LayoutMatch | None:
 
 def vae_names(names: Iterable[str]) -> dict[str, str]:
     """Name in `WanVideoVae.vae` -> published name, of each of `names`; what is unknown keeps its name."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers  # takes seconds
+
     return convert_wan_vae_to_diffusers({name.removeprefix("model."): name for name in names})
 
 

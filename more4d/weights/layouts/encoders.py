@@ -16,7 +16,6 @@ from more4d.networks.conditioners import (
     TextEncoderConfig,
     published_clip_names,
     published_text_names,
-    unused_clip_names,
 )
 from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
 from more4d.weights.layouts import (
@@ -34,6 +33,7 @@ CLIP_HEAD_DIM, VIT_HEAD_DIM = 80, 64
 FRAMES_OF_POSITIONS = 8
 TEXT_DEPTHS = {PUBLISHED_TEXT.dim: PUBLISHED_TEXT.layers}
 CLIP_DEPTHS = {ClipVisionConfig.dim: ClipVisionConfig.layers}
+CLIP_UNUSED = ("log_scale", "textual.", "visual.head", "visual.post_norm.")
 TRUNK_DEPTHS = {OmniMAEConfig.dim: OmniMAEConfig.depth}
 
 
@@ -127,7 +127,9 @@ def published_clip(source: CheckpointSource) -> LayoutMatch | None:
                 transforms[f"vision.{ours}"] = partial(lambda place, joined: joined.chunk(3)[place], place)
     transforms["vision.embeddings.class_embedding"] = torch.flatten
     transforms["vision.embeddings.position_embedding.weight"] = lambda table: table.squeeze(0)
-    plan = LoadPlan(sources=sources, transforms=transforms, ignored=unused_clip_names(layers - 1))
+    plan = LoadPlan(
+        sources=sources, transforms=transforms, ignored=(*CLIP_UNUSED, f"visual.transformer.{layers - 1}.")
+    )
     return _clip(source, "clip-vision", values, plan)
 
 
