@@ -17,7 +17,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from more4d.files.problems import HeaderError, Problem, ProblemCode, and_more, error_summary, format_size
+from more4d.files.problems import (
+    MALFORMED,
+    HeaderError,
+    Problem,
+    ProblemCode,
+    and_more,
+    error_summary,
+    format_size,
+)
 from more4d.files.torch_files import (
     PICKLE_SUFFIXES,
     SUFFIXES,
@@ -254,7 +262,7 @@ def _read_index(index: Path) -> CheckpointHeaders:
         shards = sorted(set(weight_map.values()))
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {error_summary(error)}; fetch it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         text = f"is not an index of shards ({error_summary(error)}); fetch it again"
         return CheckpointHeaders(problems=(Problem(ProblemCode.DAMAGED, text),))
     joined = CheckpointHeaders()
@@ -290,15 +298,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
         if size == end:  # overlaps, gaps and sizes that contradict each other are found by the library
             with safe_open(path, "np"):
                 pass
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        IndexError,
-        SafetensorError,
-    ) as error:
+    except (*MALFORMED, SafetensorError) as error:
         text = f"is no safetensors file (its header has {error_summary(error)}); fetch it again"
         raise HeaderError(ProblemCode.DAMAGED, text) from error
     locations = {name: TensorLocation(path=path, start=start) for name, start in starts.items()}

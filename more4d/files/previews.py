@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -195,25 +196,14 @@ def compose_sheet(
     return torch.nn.functional.pad(page, (0, 0, MARGIN, MARGIN, MARGIN, MARGIN - GAP), value=PAPER)
 
 
-def save_sheet(
-    path: Path,
-    rows: Sequence[Sequence[ImageTensor]],
-    *,
-    captions: Sequence[Sequence[str]] | None = None,
-    row_labels: Sequence[str] | None = None,
-    title: str = "",
-    tile_height: int = 160,
-) -> None:
-    """`compose_sheet`, written to an image file.
+def save_sheet(path: Path, rows: Sequence[Sequence[ImageTensor]], **options: Any) -> None:
+    """Write `compose_sheet(rows, **options)` to an image file.
 
     Raises:
         InputError: the folder cannot be written to.
         ValueError: as `compose_sheet`.
     """
-    sheet = compose_sheet(
-        rows, captions=captions, row_labels=row_labels, title=title, tile_height=tile_height
-    )
-    save_image(path, sheet)
+    save_image(path, compose_sheet(rows, **options))
 
 
 def _blank(height: int, width: int) -> Tensor:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from more4d.files.problems import HeaderError, ProblemCode, error_summary, format_size
+from more4d.files.problems import MALFORMED, HeaderError, ProblemCode, error_summary, format_size
 
 SAFETENSORS, PICKLE_SUFFIXES = ".safetensors", (".pth", ".pt", ".bin", ".torch")
 SUFFIXES = (SAFETENSORS, *PICKLE_SUFFIXES)
@@ -25,17 +25,7 @@ _LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/.*?^size (\d+)
 _HTML_PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 REFUSED = re.compile(r"GLOBAL `?([\w.]+)|function (\S+)")  # in torch's refusal: what the pickle asks for
-_DAMAGE = (
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    OverflowError,
-)
+_DAMAGE = (*MALFORMED, AssertionError, EOFError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)

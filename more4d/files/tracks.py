@@ -36,6 +36,7 @@ from torch import Tensor
 from more4d.files.atomic import atomic_write, check_readable, load_arrays, sort_metadata, write_bytes
 from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
+from more4d.files.problems import error_summary
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import FilledPoints, PointTracks, denormalise_motion, normalise_motion
@@ -180,7 +181,7 @@ def _load_safetensors(path: Path) -> PointTracks:
             caption=header["caption"],
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is damaged or not a track file: {_error_summary(error)}") from error
+        raise InputError(f"{path} is damaged or not a track file: {error_summary(error)}") from error
 
 
 def _load_npz(path: Path) -> PointTracks:
@@ -206,11 +207,7 @@ def _load_npz(path: Path) -> PointTracks:
             caption=str(arrays["caption"]) if "caption" in arrays else "",
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold usable tracks: {_error_summary(error)}") from error
-
-
-def _error_summary(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:
@@ -255,4 +252,4 @@ def load_filled_points(path: Path) -> FilledPoints:
             visible_in_all_frames=tensors["lasting"].bool(),
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged or not {FILLED_DESCRIPTION}: {_error_summary(error)}") from error
+        raise InputError(f"{path} is damaged or not {FILLED_DESCRIPTION}: {error_summary(error)}") from error

@@ -91,32 +91,29 @@ def write_video(path: Path, frames: Iterable[Float[Tensor, "height width 3"]], *
 
 
 def read_video(
-    path: Path, *, frame_indices: Sequence[int] | None = None, max_frames: int | None = None
+    path: Path, *, frame_indices: Sequence[int] | None = None
 ) -> Float[Tensor, "frames height width 3"]:
-    """Frames in [0, 1]: the given indices, or all frames up to `max_frames`.
+    """Frames in [0, 1]: the given indices, or all frames.
 
     The reader is opened inside the call, so this may be called in worker processes.
 
     Raises:
         InputError: the file is missing, not a video, damaged, or has no frame of that index.
     """
-    frames = list(stream_video(path, frame_indices=frame_indices, max_frames=max_frames))
-    return torch.stack(frames).float() / 255
+    return torch.stack(list(stream_video(path, frame_indices=frame_indices))).float() / 255
 
 
 def stream_video(
     path: Path,
     *,
     frame_indices: Sequence[int] | None = None,
-    max_frames: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Iterator[UInt8[Tensor, "height width 3"]]:
-    """Frames one by one, in 0 .. 255: the given indices, or all frames up to `max_frames`.
+    """Frames one by one, in 0 .. 255: the given indices, or all frames.
 
     Args:
         path: the file.
         frame_indices: indices of the frames, in this order; ascending is fastest.
-        max_frames: maximum number of frames, if no indices are given.
         size: (height, width) to which the decoder resizes each frame; default: unchanged.
 
     Raises:
@@ -125,7 +122,7 @@ def stream_video(
     with _decoding(path, size) as reader:
         count = len(reader)
         if frame_indices is None:
-            frame_indices = range(count if max_frames is None else min(count, max_frames))
+            frame_indices = range(count)
         outside = [index for index in frame_indices if not 0 <= index < count]
         if outside or not len(frame_indices):
             raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
