@@ -100,13 +100,9 @@ class ClipInfo:
     """Metadata of a clip.
 
     Attributes:
-        frames: number of frames.
-        height: height of its photo, tracks and videos.
-        width: width of the same.
+        height, width: of its photo, tracks and videos.
         fps: frames per second.
-        caption: its caption.
-        video: whether it has a video.
-        rendering: whether it has a stored rendering.
+        video, rendering: whether it has them.
         camera: fx, fy, cx, cy of the photo, normalised.
         source: origin of the clip and how it was made.
     """

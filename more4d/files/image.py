@@ -35,7 +35,6 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     log).
 
     Args:
-        path: the file.
         max_pixels: reduce a larger image by the smallest integer factor (box filter) that gives at most this
             many pixels; saves memory if the caller resizes it anyway.
 

@@ -71,11 +71,10 @@ def draw_tracks(
     min_height: int = 320,
     frames: Sequence[int] | None = None,
 ) -> Float[Tensor, "drawn new_height new_width 3"]:
-    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to
+    """A preview of tracks in the photo's camera: points over the dimmed photo, with tails from dark (old) to
     bright.
 
     Args:
-        tracks: the tracks, drawn in the camera of the photo.
         points_across: number of points along the width.
         tail: length of the tails in frames.
         min_height: smaller photos are enlarged by an integer factor to at least this height.

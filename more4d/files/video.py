@@ -112,7 +112,6 @@ def stream_video(
     """Frames one by one, in 0 .. 255: the given indices, or all frames.
 
     Args:
-        path: the file.
         frame_indices: indices of the frames, in this order; ascending is fastest.
         size: (height, width) to which the decoder resizes each frame; default: unchanged.
 
