@@ -93,17 +93,14 @@ class CheckpointHeaders:
             counts[str(tensor.dtype).removeprefix("torch.")] += max(tensor.numel(), 1)
         return ", ".join(name for name, _ in counts.most_common())
 
-    def with_prefix(self, prefix: str) -> "CheckpointHeaders":
-        """The same with longer names, so that several sets can be one."""
+    def member(self, member: str, prefix: str = "") -> "CheckpointHeaders":
+        """The same as one of several files: its problems name it, and names of tensors get a prefix."""
         return replace(
             self,
             shapes={prefix + name: tensor for name, tensor in self.shapes.items()},
             locations={prefix + name: location for name, location in self.locations.items()},
+            problems=tuple(replace(each, member=member) for each in self.problems),
         )
-
-    def with_member(self, member: str) -> "CheckpointHeaders":
-        """The same as one file of several: its problems name it."""
-        return replace(self, problems=tuple(replace(each, member=member) for each in self.problems))
 
     def with_problem(self, text: str) -> "CheckpointHeaders":
         """The same with one more problem: something of it is missing, or there twice."""
@@ -246,12 +243,10 @@ def _read_files(paths: list[Path]) -> CheckpointHeaders:
     joined = CheckpointHeaders()
     for path in paths:
         joined = joined.merge(_read_file(path))
-    numbers = {
-        int(match["number"]): int(match["count"]) for path in paths if (match := SHARD.match(path.name))
-    }
-    missing = sorted(set(range(1, max(numbers.values(), default=0) + 1)) - numbers.keys())
+    matches = [match for path in paths if (match := SHARD.match(path.name))]
+    total = max((int(match["count"]) for match in matches), default=0)
+    missing = sorted(set(range(1, total + 1)) - {int(match["number"]) for match in matches})
     if missing:
-        total = max(numbers.values())
         return joined.with_problem(f"shard {missing[0]} of {total} is missing{and_more(missing)}; fetch it")
     return joined
 
@@ -269,7 +264,7 @@ def _read_index(index: Path) -> CheckpointHeaders:
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     for shard in shards:
         if shard not in missing:
-            joined = joined.merge(_read_file(index.parent / shard).with_member(f"shard {shard}"))
+            joined = joined.merge(_read_file(index.parent / shard).member(f"shard {shard}"))
     if missing:
         joined = joined.with_problem(f"shard {missing[0]} is missing{and_more(missing)}; fetch it")
     lost = [name for name in weight_map if name not in joined.shapes]

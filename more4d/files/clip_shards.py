@@ -313,8 +313,7 @@ def _entry(shard: Path, clip: Mapping[str, Any], shard_size: int) -> ClipEntry:
 
 
 def _scan(shard: Path) -> Iterator[ClipEntry]:
-    members: dict[str, dict[str, TarMember]] = {}
-    info: dict[str, ClipInfo] = {}
+    clips: dict[str, dict[str, Any]] = {}
     name = "its first clip"
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -324,15 +323,13 @@ def _scan(shard: Path) -> Iterator[ClipEntry]:
                 if data is None or not NAME.fullmatch(name) or not suffix:
                     raise ValueError(f"'{item.name}' is no member of a clip")
                 content = data.read()
-                member = TarMember(offset=item.offset_data, size=item.size, crc=zlib.crc32(content))
-                members.setdefault(name, {})[suffix] = member
+                clip = clips.setdefault(name, {"name": name, "members": {}})
+                clip["members"][suffix] = (item.offset_data, item.size, zlib.crc32(content))
                 if suffix == "json":
-                    info[name] = parse_clip_info(content)
-        for name, found in members.items():
-            missing = info[name].suffixes - found.keys()
-            if missing:
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            yield ClipEntry(shard=shard, name=name, info=info[name], members=found)
+                    clip["facts"] = asdict(parse_clip_info(content))
+        for clip in clips.values():
+            name = clip["name"]
+            yield _entry(shard, clip, shard.stat().st_size)
     except InputError as error:
         raise InputError(f"{shard}, clip '{name}': {error}") from error
     except (tarfile.TarError, OSError, EOFError, *MALFORMED) as error:

@@ -34,7 +34,7 @@ def codec_headers(folder: Path) -> CheckpointHeaders | None:
         return None
     joined = CheckpointHeaders()
     for name in CODEC_FOLDERS:
-        joined = joined.merge(read_headers(folder / name).with_prefix(f"{name}/").with_member(name))
+        joined = joined.merge(read_headers(folder / name).member(name, prefix=f"{name}/"))
     return joined
 
 

@@ -168,14 +168,13 @@ def _clip(
     plan: LoadPlan,
     problems: tuple[Problem, ...] = (),
 ) -> LayoutMatch:
+    undetermined = missing_num_heads(values, source, "vision tower")
     stored = source.sibling_config.get("num_hidden_layers") if layout == "transformers-clip-vision" else None
     expected = stored or CLIP_DEPTHS.get(values["dim"])
     problems += unexpected_num_layers(values["layers"], expected, source.options.get("layers"))
     about = f"CLIP vision tower of width {values['dim']} and {values['layers']} layers"
     if (values["dim"], values["layers"]) == (ClipVisionConfig.dim, ClipVisionConfig.layers):
         about = "CLIP ViT-H/14 vision tower"
-    has_heads = "heads" in values or "heads" in source.options
-    values.setdefault("heads", 1)
     return LayoutMatch(
         layout=layout,
         architecture="clip-vision",
@@ -183,7 +182,7 @@ def _clip(
         about=about,
         plan=plan,
         problems=problems,
-        undetermined=None if has_heads else missing_num_heads("vision tower", values["dim"], source.role),
+        undetermined=undetermined,
     )
 
 
@@ -220,9 +219,7 @@ def omnimae(source: CheckpointSource) -> LayoutMatch | None:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
-    has_heads = "heads" in values or "heads" in source.options
-    undetermined = None if has_heads else missing_num_heads("trunk", dim, source.role, convertible=False)
-    values.setdefault("heads", 1)
+    undetermined = missing_num_heads(values, source, "trunk", convertible=False)
     problems = unexpected_num_layers(
         values["depth"], TRUNK_DEPTHS.get(dim), source.options.get("depth"), "depth"
     )

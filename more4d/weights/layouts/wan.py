@@ -22,7 +22,7 @@ from more4d.weights.layouts import (
     unexpected_num_layers,
 )
 from more4d.weights.lora.io import lora_style
-from more4d.weights.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
+from more4d.weights.published_keys import OMNIMAE_PREFIX, generator_names
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 HEAD_DIM = 128
@@ -68,7 +68,7 @@ def diffusers_transformer(source: CheckpointSource) -> LayoutMatch | None:
     if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= source.shapes.keys():
         return None
     everything = replace(_FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
-    published = {ours: name for name, ours in strag_names(everything).items()}
+    published = {ours: name for name, ours in generator_names(everything).items()}
     places = {}
     for name in source.shapes:
         ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
@@ -99,17 +99,14 @@ def _transformer_match(
     try:
         wan = wan_values(source.sibling_config, shapes, needs_motion=channels == STRAG)
         conflicts = _config_conflicts(source.sibling_config, wan)
-        undetermined = None
-        if "heads" not in wan and "heads" not in source.options:
-            undetermined = missing_num_heads("transformer", wan["dim"], source.role, has_config=True)
-        wan.setdefault("heads", 1)
+        undetermined = missing_num_heads(wan, source, "transformer", has_config=True)
         config = _build_config(source, architecture, wan, shapes)
     except ConfigError as error:
         if source.options:
             raise
         return replace(found, problems=(Problem(ProblemCode.CONFIG, f"{error}; {FETCH}"),))
     layers, usual = wan["layers"], DEPTHS.get(wan["dim"])
-    plan = _plan(architecture, config, places, shapes)
+    plan = _plan(config.wan, places, shapes)
     about = found.about
     if architecture == "strag" and channels < config.wan.in_channels:
         about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
@@ -216,14 +213,8 @@ def _build_config(
     return build_config(STraGConfig, {"wan": wan}, source.options, "wan")
 
 
-def _plan(
-    architecture: str,
-    config: STraGConfig | ViSMConfig,
-    places: Mapping[str, str],
-    shapes: Mapping[str, Tensor],
-) -> LoadPlan:
-    wan = config.wan
-    names = (strag_names if architecture == "strag" else vism_names)(wan)
+def _plan(wan: WanConfig, places: Mapping[str, str], shapes: Mapping[str, Tensor]) -> LoadPlan:
+    names = generator_names(wan)
     new: dict[str, Any] = {}
     width, channels = wan.motion_feature_dim, shapes[PATCHES].shape[1]
     if width is not None and channels == CONTROL and _motion_features(shapes) is None:

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Literal
 
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
-from more4d.weights.published_keys import wan_names
+from more4d.weights.published_keys import generator_names
 
 Style = Literal["kohya", "peft", "diffusers", "original"]
 WrittenStyle = Literal["kohya", "peft"]
@@ -32,11 +32,6 @@ _FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
-_OUTSIDE_TRANSFORMER = {
-    f"feature_adapter.{index}.{kind}": f"motion_adapter.{name}.{kind}"
-    for index, name in ((0, "first"), (2, "second"))
-    for kind in ("weight", "bias")
-}
 _BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]+)(?=[._])")
 
 
@@ -93,8 +88,7 @@ def _with_block(table: Mapping[str, str], name: str) -> str | None:
 
 @cache
 def _published() -> dict[str, str]:
-    inside = {name: DIFFUSERS_PREFIX + ours for name, ours in wan_names(_FULL_CONFIG).items()}
-    return inside | _OUTSIDE_TRANSFORMER
+    return generator_names(_FULL_CONFIG)
 
 
 @cache
