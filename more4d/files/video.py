@@ -160,14 +160,22 @@ def probe_video(path: Path) -> VideoInfo:
 
 @contextmanager
 def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
-    """A reader of the file; its errors become one-line InputErrors."""
     path = Path(path)
     check_readable(path, DESCRIPTION)
     height, width = size or (-1, -1)
-    try:
+    with _one_line_errors(f"{path} is not"):
         yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
-    except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _one_line_errors(text: str) -> Iterator[None]:
+    """Errors of decoders as InputErrors that begin with `text`."""
+    try:
+        yield
+    except (decord.DECORDError, av.error.FFmpegError, RuntimeError, OSError, IndexError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise InputError(f"{text} {DESCRIPTION} that can be decoded: {reason}") from error
 
 
 def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:
@@ -191,11 +199,9 @@ def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
     Raises:
         InputError: it cannot be decoded.
     """
-    try:
+    with _one_line_errors("not"):
         reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
         frames = [_without_padding(reader[index].asnumpy()) for index in range(len(reader))]
-    except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
     if not frames:
         raise InputError("a video without frames")
     return torch.from_numpy(np.stack(frames))
@@ -218,11 +224,6 @@ def _without_padding(frame: np.ndarray) -> np.ndarray:
     """
     height, width = frame.shape[:2]
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def write_mask_video(path: Path, masks: Bool[Tensor, "frames height width"], *, fps: float | int) -> None:
@@ -258,11 +259,8 @@ def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    try:
-        with av.open(str(path)) as container:
-            frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
+    with _one_line_errors(f"{path} is not"), av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
     if not frames:
         raise InputError(f"{path} has no frames; get a whole copy of it")
     return torch.from_numpy(np.stack(frames))

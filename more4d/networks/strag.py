@@ -223,10 +223,6 @@ class STraG(nn.Module):
             raise ValueError("text grounding takes a network with a grounding head, and motion features")
         return self.reader(conditions.motion_features, conditions.text)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.transformer.enable_gradient_checkpointing()
-
     def _grounding_latents(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
         if self.reader is None:
             return []

@@ -54,10 +54,6 @@ class ViSM(nn.Module):
         velocity = self.transformer(latents, 1000.0 * sigma.float(), conditions.text, image=conditions.clip)
         return velocity.to(noisy.dtype)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.transformer.enable_gradient_checkpointing()
-
 
 def masked_video(video: Video, coverage: Coverage) -> Video:
     """The known part of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""

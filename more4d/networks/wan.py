@@ -143,10 +143,6 @@ class WanTransformer(nn.Module):
         sizes = {"f": frames, "h": rows, "w": columns, "t": t, "y": y, "x": x}
         return rearrange(tokens, "b (f h w) (t y x c) -> b c (f t) (h y) (w x)", **sizes)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.gradient_checkpointing = True
-
     def _motion_span(self, tokens: int, num_reference: int) -> TokenSpan:
         # "moge4d": the reference implementation pads at the wrong end, and its weights have learned with it.
         if self.wan_config.motion_token_alignment == "moge4d":

@@ -22,6 +22,7 @@ from more4d.weights.layouts import (
     unexpected_num_layers,
 )
 from more4d.weights.lora.io import lora_style
+from more4d.weights.lora.keys import FULL_CONFIG
 from more4d.weights.published_keys import OMNIMAE_PREFIX, generator_names
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
@@ -67,7 +68,7 @@ def diffusers_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
     if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= source.shapes.keys():
         return None
-    everything = replace(_FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
+    everything = replace(FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
     published = {ours: name for name, ours in generator_names(everything).items()}
     places = {}
     for name in source.shapes:
@@ -258,15 +259,3 @@ def _about(channels: int, shapes: Mapping[str, Tensor]) -> str:
     facts += ["Motion Perception"] if _motion_features(shapes) is not None else []
     facts += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
     return ", ".join(facts)
-
-
-_FULL_CONFIG = WanConfig(
-    in_channels=STRAG,
-    dim=HEAD_DIM,
-    ffn_dim=1,
-    heads=1,
-    layers=0,
-    image_dim=1,
-    reference_tokens=True,
-    motion_feature_dim=1,
-)
