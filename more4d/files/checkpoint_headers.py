@@ -297,15 +297,13 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
         text = f"is no safetensors file (its header has {error_summary(error)}); fetch it again"
         raise HeaderError(ProblemCode.DAMAGED, text) from error
     locations = {name: TensorLocation(path=path, start=start) for name, start in starts.items()}
-    found = CheckpointHeaders(shapes=shapes, locations=locations, metadata=metadata, bytes=size)
-    return replace(found, problems=_size_problems(size, end))
-
-
-def _size_problems(size: int, announced: int) -> tuple[Problem, ...]:
-    if size == announced:
-        return ()
-    sizes = f"{format_size(size)} of {format_size(announced)}"
-    if format_size(size) == format_size(announced):
-        sizes = f"{size} of {announced} bytes"
-    text = f"is truncated: {sizes} are there" if size < announced else "is longer than its header says"
-    return (Problem(ProblemCode.DAMAGED, f"{text}; fetch it again"),)
+    problems = ()
+    if size != end:
+        sizes = f"{format_size(size)} of {format_size(end)}"
+        if format_size(size) == format_size(end):
+            sizes = f"{size} of {end} bytes"
+        text = f"is truncated: {sizes} are there" if size < end else "is longer than its header says"
+        problems = (Problem(ProblemCode.DAMAGED, f"{text}; fetch it again"),)
+    return CheckpointHeaders(
+        shapes=shapes, locations=locations, metadata=metadata, bytes=size, problems=problems
+    )

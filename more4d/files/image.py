@@ -140,7 +140,10 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
         return np.repeat((grey / _white_level_16bit(grey, path))[..., None], 3, -1)
     if image.mode in ("I", "F"):
         grey = np.asarray(image, dtype=np.float64)
-        white = 65535.0 if kind == "PPM" else _guess_white_level(grey)
+        top = float(grey.max(initial=0.0))
+        # 32 bits have no convention: white is the smallest of these that is not exceeded, else the maximum.
+        units = (65535.0,) if kind == "PPM" else (1.0, 255.0, 65535.0)
+        white = next((unit for unit in units if top <= unit), top)
         return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
         image = image.convert("RGB")
@@ -157,14 +160,6 @@ def _white_level_16bit(grey: np.ndarray, path: Path) -> float:
         _log.warning("%s is nearly black (largest 16-bit value %d); it is stretched to white", path, top)
         return top
     return 65535.0
-
-
-def _guess_white_level(grey: np.ndarray) -> float:
-    """White level of 32-bit grey, which has no convention: the smallest of 1, 255, 65535 that is not
-    exceeded, else the maximum.
-    """
-    top = float(grey.max(initial=0.0))
-    return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 
 
 def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:

@@ -92,11 +92,16 @@ def load_tracks(path: str | Path) -> PointTracks:
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
     if path.suffix == ".npz":
         return _load_npz(path)
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
+    header, tensors = _read(path, DESCRIPTION, FORMAT, str(VERSION))
+    try:
+        camera = Camera(**json.loads(header["camera"]))
+        return _from_tensors(tensors, camera=camera, fps=float(header["fps"]), caption=header["caption"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged or not a track file: {error_summary(error)}") from error
 
 
 def quantise_tracks(tracks: PointTracks) -> PointTracks:
@@ -163,15 +168,6 @@ def _from_tensors(tensors: dict[str, Tensor], *, camera: Camera, fps: float, cap
         fps=fps,
         caption=caption,
     )
-
-
-def _load_safetensors(path: Path) -> PointTracks:
-    header, tensors = _read(path, DESCRIPTION, FORMAT, str(VERSION))
-    try:
-        camera = Camera(**json.loads(header["camera"]))
-        return _from_tensors(tensors, camera=camera, fps=float(header["fps"]), caption=header["caption"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged or not a track file: {error_summary(error)}") from error
 
 
 def _load_npz(path: Path) -> PointTracks:

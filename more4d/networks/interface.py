@@ -156,8 +156,3 @@ def fp32_buffers(network: nn.Module) -> set[int]:
 def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
     found = getattr(owner, name)
     return list(found.parameters()) if isinstance(found, nn.Module) else [found]
-
-
-def parameter_dtype(wanted: torch.dtype, *, keep_fp32: bool) -> torch.dtype:
-    """The type of a parameter: `wanted`, or at least float32 where it is kept in float32."""
-    return torch.promote_types(wanted, torch.float32) if keep_fp32 else wanted

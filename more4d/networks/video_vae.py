@@ -12,7 +12,7 @@ to itself only.)
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -196,6 +196,13 @@ class WanVideoVae(nn.Module):
                 result, memory = _step(network, group, memory, options)
             results.append(result)
         return torch.cat(results, dim=2)
+
+
+def vae_names(names: Iterable[str]) -> dict[str, str]:
+    """Name in `WanVideoVae.vae` -> published name, of each of `names`; what is unknown keeps its name."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers  # takes seconds
+
+    return convert_wan_vae_to_diffusers({name.removeprefix("model."): name for name in names})
 
 
 def _step(

@@ -20,7 +20,7 @@ from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.config import derive_seed
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import check_tokenizer
-from more4d.networks.interface import fp32_parameters, parameter_dtype
+from more4d.networks.interface import fp32_parameters
 from more4d.weights.registry import (
     ARCHITECTURES,
     ROLES,
@@ -173,7 +173,7 @@ def load_into(
     fp32_ids = fp32_parameters(network)
     names = network.state_dict(keep_vars=True)
     for name, target in named_tensors(network).items():
-        wanted = dtype and parameter_dtype(dtype, keep_fp32=id(target) in fp32_ids)
+        wanted = torch.promote_types(dtype, torch.float32) if dtype and id(target) in fp32_ids else dtype
         value = tensor_of(name, target, plan, read)
         filled = _filled(plan.sources.get(name, name), value, target, device=device, dtype=wanted)
         del value  # so that it is not in memory when the next one is read

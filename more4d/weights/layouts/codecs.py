@@ -1,6 +1,6 @@
 """Video VAEs and trajectory codecs: Wan2.1_VAE.pth, MoGe4D's folder, and diffusers' AutoencoderKLWan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from more4d.networks.trajectory_vae import (
     PUBLISHED_TRAJECTORY_STD,
     WanTrajectoryVaeConfig,
 )
-from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig
+from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, vae_names
 from more4d.weights.layouts import build_config, count_numbered, side
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
@@ -97,13 +97,6 @@ def published_codec(source: CheckpointSource) -> LayoutMatch | None:
         + " the released statistics of trajectory latents",
         plan=LoadPlan(sources=sources, constants=constants if statistics == "released" else {}),
     )
-
-
-def vae_names(names: Iterable[str]) -> dict[str, str]:
-    """Name in `WanVideoVae.vae` -> published name, of each of `names`; what is unknown keeps its name."""
-    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers  # takes seconds
-
-    return convert_wan_vae_to_diffusers({name.removeprefix("model."): name for name in names})
 
 
 def _vae(

@@ -66,7 +66,9 @@ def lora_style(names: Iterable[str]) -> Style | None:
             return "kohya"
         if name.startswith(PEFT_PREFIX):
             return "peft"
-        return "original" if _is_original(name) else "diffusers"
+        module = module_of(name)
+        renamed = module is not None and strip_prefix(name) != module.removeprefix(DIFFUSERS_PREFIX)
+        return "original" if ORIGINAL_PREFIX in name or renamed else "diffusers"
     return None
 
 
@@ -121,9 +123,12 @@ def parse_lora(
     if any("alpha" in keys for keys in found.values()):
         settings = None  # then every update has one
     updates = {target: _update(keys, tensors, settings, where) for target, keys in found.items()}
-    for target, keys in found.items():
-        if "scaled bias" in keys:
-            updates[target] = _scaled(updates, target, where)
+    for target in (target for target, keys in found.items() if "scaled bias" in keys):
+        # PEFT scales the update of a bias as that of its weight.
+        update, weight = updates[target], updates.get(f"{target.removesuffix('.bias')}.weight")
+        if not isinstance(update, WeightDelta) or not isinstance(weight, LowRank):
+            raise WeightsError(f"{where}: '{update.key}' stands without its weight; fetch the file again")
+        updates[target] = replace(update, tensor=weight.scale * update.tensor.float())
     return LoraUpdates(where=where, by_parameter=updates)
 
 
@@ -143,12 +148,6 @@ def _target(name: str, part: str) -> str | None:
     if module is None:
         return parameter_of(strip_prefix(name)) if part == "weight" else None
     return f"{module}.bias" if part in ("bias", "scaled bias") else f"{module}.weight"
-
-
-def _is_original(name: str) -> bool:
-    module = module_of(name)
-    renamed = module is not None and strip_prefix(name) != module.removeprefix(DIFFUSERS_PREFIX)
-    return ORIGINAL_PREFIX in name or renamed
 
 
 def _unknown(key: str) -> str:
@@ -208,14 +207,6 @@ def _peft_alpha(settings: Mapping[str, Any], name: str, rank: int, where: str) -
         ) from error
     # Rank-stabilised LoRA scales by alpha / sqrt(rank), not by alpha / rank.
     return alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha
-
-
-def _scaled(updates: Mapping[str, LowRank | WeightDelta], bias: str, where: str) -> WeightDelta:
-    """The update of a bias; PEFT scales it as the update of its weight."""
-    update, weight = updates[bias], updates.get(f"{bias.removesuffix('.bias')}.weight")
-    if not isinstance(update, WeightDelta) or not isinstance(weight, LowRank):
-        raise WeightsError(f"{where}: '{update.key}' stands without its weight; fetch the file again")
-    return replace(update, tensor=weight.scale * update.tensor.float())
 
 
 def write_lora(
