@@ -59,7 +59,7 @@ PUBLISHED_TEXT = TextEncoderConfig(
 
 
 class UMT5TextEncoder(nn.Module):
-    """Prompts to sequences of vectors, all of one length, by a umT5 encoder."""
+    """`interface.TextEncoder`: prompts to vectors, by a umT5 encoder."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()

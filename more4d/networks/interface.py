@@ -76,6 +76,15 @@ class VideoCodec(Protocol):
         ...
 
 
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Prompts to sequences of vectors, all of one length."""
+
+    def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
+        """Embeddings, zero beyond the end of each text."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """Tensors that condition a transformer; `None` where a preset has no such condition."""

@@ -1,6 +1,6 @@
 """Architectures that weight files hold, and layouts in which published files name their tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -187,13 +187,13 @@ def register_layout(*names: str, **facts: Any) -> Callable[[Match], Match]:
     return register
 
 
-def layouts() -> list[Layout]:
-    """All layouts in the order in which they are tried: those of `LAYOUT_MODULES`, then any others."""
+def layouts() -> Iterator[Layout]:
+    """All layouts in the order in which they are tried; a module is imported when its turn comes."""
     modules = [f"more4d.weights.layouts.{name}" for name in LAYOUT_MODULES]
     for module in modules:
         import_module(module)
-    place = {module: index for index, module in enumerate(modules)}
-    return sorted(_layouts.values(), key=lambda layout: place.get(layout.match.__module__, len(place)))
+        yield from [layout for layout in _layouts.values() if layout.match.__module__ == module]
+    yield from [layout for layout in _layouts.values() if layout.match.__module__ not in modules]
 
 
 def init_empty(architecture: str, config: Any) -> nn.Module:

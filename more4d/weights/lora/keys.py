@@ -12,6 +12,7 @@ name is looked up in a table of all modules that any Wan transformer can have, w
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
@@ -31,26 +32,18 @@ FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
-_ORIGINAL_TO_OURS = generator_names(FULL_CONFIG)
-_OURS_TO_ORIGINAL = {ours: name for name, ours in _ORIGINAL_TO_OURS.items()}
-_DOTTED = {ours.removeprefix(DIFFUSERS_PREFIX): ours for ours in _OURS_TO_ORIGINAL} | _ORIGINAL_TO_OURS
-_UNDERSCORED = {
-    name.removesuffix(".weight").replace(".", "_"): ours.removesuffix(".weight")
-    for name, ours in _DOTTED.items()
-    if name.endswith(".weight")
-}
 _BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]+)(?=[._])")
 
 
 def parameter_of(name: str) -> str | None:
     """The parameter of our network for a published or a diffusers name without prefix; None if unknown."""
-    return _with_block(_DOTTED, name)
+    return _with_block(_dotted(), name)
 
 
 def module_of(name: str) -> str | None:
     """The module of our network that has a weight, for its name in a file with prefix; None if unknown."""
     if name.startswith("lora_unet"):
-        return _with_block(_UNDERSCORED, name.removeprefix("lora_unet").lstrip("_"))
+        return _with_block(_underscored(), name.removeprefix("lora_unet").lstrip("_"))
     parameter = parameter_of(f"{strip_prefix(name)}.weight")
     return None if parameter is None else parameter.removesuffix(".weight")
 
@@ -78,7 +71,7 @@ def original_parameter(parameter: str) -> str:
     Raises:
         ValueError: no network has such a parameter.
     """
-    found = _with_block(_OURS_TO_ORIGINAL, parameter)
+    found = _with_block(_to_original(), parameter)
     if found is None:
         raise ValueError(f"no published name is known for '{parameter}'")
     return found
@@ -91,3 +84,23 @@ def _with_block(table: Mapping[str, str], name: str) -> str | None:
         return table.get(name)
     found = table.get(f"{block[1]}0{name[block.end() :]}")
     return None if found is None else _BLOCK.sub(rf"\g<1>{int(block[2])}", found)
+
+
+@cache
+def _to_original() -> dict[str, str]:
+    return {ours: name for name, ours in generator_names(FULL_CONFIG).items()}
+
+
+@cache
+def _dotted() -> dict[str, str]:
+    names = generator_names(FULL_CONFIG)
+    return {ours.removeprefix(DIFFUSERS_PREFIX): ours for ours in names.values()} | names
+
+
+@cache
+def _underscored() -> dict[str, str]:
+    return {
+        name.removesuffix(".weight").replace(".", "_"): ours.removesuffix(".weight")
+        for name, ours in _dotted().items()
+        if name.endswith(".weight")
+    }
