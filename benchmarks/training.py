@@ -42,7 +42,7 @@ from more4d.training.config import LoopConfig
 from more4d.training.generator import StartOptions
 from more4d.training.loop import train
 from more4d.training.tasks.strag import STraGOptions, STraGTask
-from more4d.weights.lora.train import LoraOptions
+from more4d.weights.lora.merge import LoraOptions
 from more4d.weights.state import save_network
 
 ROOT = Path(__file__).resolve().parent.parent

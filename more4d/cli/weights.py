@@ -168,7 +168,8 @@ def _line(file: "FileState") -> str:
         more = f" (and {plural(others, 'more finding')})" if others else ""
         what = f"{found.about}: " if found.about and found.layout != "unknown" else ""
         return f"{file.state:8}{file.path}: {what}{_without(str(found.problems[0]), file.path)}{more}{roles}"
-    size = f"{_counted(found.parameters)} parameters, {found.precision}, {format_size(found.bytes)}"
+    headers = found.headers
+    size = f"{_counted(headers.parameters)} parameters, {headers.precision}, {format_size(headers.bytes)}"
     return f"ok      {file.path}: {found.about} ({found.layout}; {size}){roles}"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from more4d.files.checkpoint_headers import INDEX_SUFFIX
+from more4d.files.problems import error_summary
 from more4d.files.torch_files import SUFFIXES
 from more4d.foundation.errors import InputError
 
@@ -120,17 +121,15 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             if isinstance(loaded, np.ndarray):
                 return {"": loaded}
             return {name: loaded[name] for name in loaded.files}
-    except ValueError as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
+    except (ValueError, OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, ValueError) and any(word in str(error).lower() for word in ("pickle", "object")):
             raise InputError(
                 f"{path} is not a plain numpy file or holds Python objects (pickle), which are not read; "
                 "save it as a numeric array"
             ) from error
         raise InputError(
-            f"{path} is truncated or not {DESCRIPTION}: {' '.join(str(error).split())}"
+            f"{path} is truncated or not {DESCRIPTION} ({error_summary(error)}); get a whole copy of it"
         ) from error
-    except (OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is truncated or not {DESCRIPTION}; get a whole copy of it") from error
 
 
 _log = logging.getLogger(__name__)

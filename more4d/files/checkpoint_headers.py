@@ -17,7 +17,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from more4d.files.problems import HeaderError, Problem, ProblemCode, and_more, error_summary, format_size
+from more4d.files.problems import (
+    MALFORMED,
+    HeaderError,
+    Problem,
+    ProblemCode,
+    and_more,
+    error_summary,
+    format_size,
+)
 from more4d.files.torch_files import (
     PICKLE_SUFFIXES,
     SUFFIXES,
@@ -85,17 +93,14 @@ class CheckpointHeaders:
             counts[str(tensor.dtype).removeprefix("torch.")] += max(tensor.numel(), 1)
         return ", ".join(name for name, _ in counts.most_common())
 
-    def with_prefix(self, prefix: str) -> "CheckpointHeaders":
-        """The same with longer names, so that several sets can be one."""
+    def member(self, member: str, prefix: str = "") -> "CheckpointHeaders":
+        """The same as one of several files: its problems name it, and names of tensors get a prefix."""
         return replace(
             self,
             shapes={prefix + name: tensor for name, tensor in self.shapes.items()},
             locations={prefix + name: location for name, location in self.locations.items()},
+            problems=tuple(replace(each, member=member) for each in self.problems),
         )
-
-    def with_member(self, member: str) -> "CheckpointHeaders":
-        """The same as one file of several: its problems name it."""
-        return replace(self, problems=tuple(replace(each, member=member) for each in self.problems))
 
     def with_problem(self, text: str) -> "CheckpointHeaders":
         """The same with one more problem: something of it is missing, or there twice."""
@@ -238,12 +243,10 @@ def _read_files(paths: list[Path]) -> CheckpointHeaders:
     joined = CheckpointHeaders()
     for path in paths:
         joined = joined.merge(_read_file(path))
-    numbers = {
-        int(match["number"]): int(match["count"]) for path in paths if (match := SHARD.match(path.name))
-    }
-    missing = sorted(set(range(1, max(numbers.values(), default=0) + 1)) - numbers.keys())
+    matches = [match for path in paths if (match := SHARD.match(path.name))]
+    total = max((int(match["count"]) for match in matches), default=0)
+    missing = sorted(set(range(1, total + 1)) - {int(match["number"]) for match in matches})
     if missing:
-        total = max(numbers.values())
         return joined.with_problem(f"shard {missing[0]} of {total} is missing{and_more(missing)}; fetch it")
     return joined
 
@@ -254,14 +257,14 @@ def _read_index(index: Path) -> CheckpointHeaders:
         shards = sorted(set(weight_map.values()))
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {error_summary(error)}; fetch it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         text = f"is not an index of shards ({error_summary(error)}); fetch it again"
         return CheckpointHeaders(problems=(Problem(ProblemCode.DAMAGED, text),))
     joined = CheckpointHeaders()
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     for shard in shards:
         if shard not in missing:
-            joined = joined.merge(_read_file(index.parent / shard).with_member(f"shard {shard}"))
+            joined = joined.merge(_read_file(index.parent / shard).member(f"shard {shard}"))
     if missing:
         joined = joined.with_problem(f"shard {missing[0]} is missing{and_more(missing)}; fetch it")
     lost = [name for name in weight_map if name not in joined.shapes]
@@ -290,27 +293,17 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
         if size == end:  # overlaps, gaps and sizes that contradict each other are found by the library
             with safe_open(path, "np"):
                 pass
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        IndexError,
-        SafetensorError,
-    ) as error:
+    except (*MALFORMED, SafetensorError) as error:
         text = f"is no safetensors file (its header has {error_summary(error)}); fetch it again"
         raise HeaderError(ProblemCode.DAMAGED, text) from error
     locations = {name: TensorLocation(path=path, start=start) for name, start in starts.items()}
-    found = CheckpointHeaders(shapes=shapes, locations=locations, metadata=metadata, bytes=size)
-    return replace(found, problems=_size_problems(size, end))
-
-
-def _size_problems(size: int, announced: int) -> tuple[Problem, ...]:
-    if size == announced:
-        return ()
-    sizes = f"{format_size(size)} of {format_size(announced)}"
-    if format_size(size) == format_size(announced):
-        sizes = f"{size} of {announced} bytes"
-    text = f"is truncated: {sizes} are there" if size < announced else "is longer than its header says"
-    return (Problem(ProblemCode.DAMAGED, f"{text}; fetch it again"),)
+    problems = ()
+    if size != end:
+        sizes = f"{format_size(size)} of {format_size(end)}"
+        if format_size(size) == format_size(end):
+            sizes = f"{size} of {end} bytes"
+        text = f"is truncated: {sizes} are there" if size < end else "is longer than its header says"
+        problems = (Problem(ProblemCode.DAMAGED, f"{text}; fetch it again"),)
+    return CheckpointHeaders(
+        shapes=shapes, locations=locations, metadata=metadata, bytes=size, problems=problems
+    )

@@ -19,14 +19,15 @@ import tarfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from more4d.files.atomic import atomic_write, write_bytes
 from more4d.files.clips import NAME, Clip, ClipInfo, decode_clip, encode_clip, parse_clip_info
 from more4d.files.packing import check_version
+from more4d.files.problems import MALFORMED, error_summary
 from more4d.foundation.errors import InputError
 
 FORMAT = "more4d-clips"
@@ -39,8 +40,7 @@ _BLOCK = tarfile.BLOCKSIZE
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TarMember:
+class TarMember(NamedTuple):
     """Position of a member in its tar."""
 
     offset: int
@@ -208,7 +208,7 @@ class ShardWriter:
         except BaseException:
             self._truncate(start)
             raise
-        self._written.append({"name": name, "facts": info.to_json(), "members": spans})
+        self._written.append({"name": name, "facts": asdict(info), "members": spans})
         self.sources[name] = info.source
         size = file.tell() - start
         if len(self._written) >= self._clips_per_shard:
@@ -291,7 +291,7 @@ def read_index(shard: Path) -> list[ClipEntry]:
         raise InputError(f"{index}: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read the index of {shard}: {error.strerror or error}") from error
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+    except MALFORMED:
         reason = "is damaged"
     _log.warning("the index of %s %s; the shard is scanned", shard, reason)
     return list(_scan(shard))
@@ -302,10 +302,7 @@ def _entry(shard: Path, clip: Mapping[str, Any], shard_size: int) -> ClipEntry:
         shard=shard,
         name=str(clip["name"]),
         info=ClipInfo.from_json(clip["facts"]),
-        members={
-            str(suffix): TarMember(offset=int(offset), size=int(size), crc=int(crc))
-            for suffix, (offset, size, crc) in clip["members"].items()
-        },
+        members={str(suffix): TarMember(*map(int, place)) for suffix, place in clip["members"].items()},
     )
     for member in entry.members.values():
         if min(member.offset, member.size) < 0 or member.offset + member.size > shard_size:
@@ -316,8 +313,7 @@ def _entry(shard: Path, clip: Mapping[str, Any], shard_size: int) -> ClipEntry:
 
 
 def _scan(shard: Path) -> Iterator[ClipEntry]:
-    members: dict[str, dict[str, TarMember]] = {}
-    info: dict[str, ClipInfo] = {}
+    clips: dict[str, dict[str, Any]] = {}
     name = "its first clip"
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -327,32 +323,18 @@ def _scan(shard: Path) -> Iterator[ClipEntry]:
                 if data is None or not NAME.fullmatch(name) or not suffix:
                     raise ValueError(f"'{item.name}' is no member of a clip")
                 content = data.read()
-                member = TarMember(offset=item.offset_data, size=item.size, crc=zlib.crc32(content))
-                members.setdefault(name, {})[suffix] = member
+                clip = clips.setdefault(name, {"name": name, "members": {}})
+                clip["members"][suffix] = (item.offset_data, item.size, zlib.crc32(content))
                 if suffix == "json":
-                    info[name] = parse_clip_info(content)
-        for name, found in members.items():
-            missing = info[name].suffixes - found.keys()
-            if missing:
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            yield ClipEntry(shard=shard, name=name, info=info[name], members=found)
+                    clip["facts"] = asdict(parse_clip_info(content))
+        for clip in clips.values():
+            name = clip["name"]
+            yield _entry(shard, clip, shard.stat().st_size)
     except InputError as error:
         raise InputError(f"{shard}, clip '{name}': {error}") from error
-    except (
-        tarfile.TarError,
-        OSError,
-        EOFError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{shard} is cut off or damaged at or behind clip '{name}' ({reason}); get a whole copy"
-        ) from error
+    except (tarfile.TarError, OSError, EOFError, *MALFORMED) as error:
+        where = f"at or behind clip '{name}' ({error_summary(error)})"
+        raise InputError(f"{shard} is cut off or damaged {where}; get a whole copy") from error
 
 
 def _lock(folder: Path) -> int:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from more4d.files.image import to_uint8
 from more4d.files.packing import QuantisedArray, check_version, pack_arrays, unpack_arrays
+from more4d.files.problems import MALFORMED, error_summary
 from more4d.files.video import decode_video, encode_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -73,25 +74,20 @@ class Clip:
             )
         if (self.rendering is None) != (self.coverage is None):
             raise ValueError(f"clip '{self.name}': a rendering and its coverage come together")
-        for what, video, trailing in (
-            ("video", self.video, (3,)),
-            ("rendering", self.rendering, (3,)),
-            ("coverage", self.coverage, ()),
+        frames = self.tracks.frames
+        frames = self.tracks.frames
+        for what, video, dtype, rest in (
+            ("video", self.video, torch.uint8, (3,)),
+            ("rendering", self.rendering, torch.uint8, (3,)),
+            ("coverage", self.coverage, torch.bool, ()),
         ):
             if video is None:
                 continue
-            if (
-                len(video) != self.tracks.frames
-                or video.shape[3:] != trailing
-                or video.ndim != 3 + len(trailing)
-            ):
+            if video.dtype != dtype or (len(video), *video.shape[3:]) != (frames, *rest):
                 raise ValueError(
-                    f"clip '{self.name}': the {what} must have the tracks' {self.tracks.frames} frames, "
-                    f"got {tuple(video.shape)}"
+                    f"clip '{self.name}': the {what} must be {dtype} of the tracks' {frames} frames, "
+                    f"got {video.dtype} of {tuple(video.shape)}"
                 )
-            dtype = torch.uint8 if trailing else torch.bool
-            if video.dtype != dtype:
-                raise ValueError(f"clip '{self.name}': the {what} must be {dtype}, got {video.dtype}")
         if self.rendering is not None and self.rendering.shape[:3] != self.coverage.shape:
             raise ValueError(
                 f"clip '{self.name}': coverage {tuple(self.coverage.shape)} does not fit the rendering "
@@ -104,13 +100,9 @@ class ClipInfo:
     """Metadata of a clip.
 
     Attributes:
-        frames: number of frames.
-        height: height of its photo, tracks and videos.
-        width: width of the same.
+        height, width: of its photo, tracks and videos.
         fps: frames per second.
-        caption: its caption.
-        video: whether it has a video.
-        rendering: whether it has a stored rendering.
+        video, rendering: whether it has them.
         camera: fx, fy, cx, cy of the photo, normalised.
         source: origin of the clip and how it was made.
     """
@@ -147,13 +139,9 @@ class ClipInfo:
             source=dict(clip.source),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; `from_json` is the inverse."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ClipInfo":
-        """The inverse of `to_json`; unknown keys are ignored.
+        """The inverse of `dataclasses.asdict`; unknown keys are ignored.
 
         Raises:
             KeyError, TypeError, ValueError: a value is missing or has another type.
@@ -172,12 +160,8 @@ class ClipInfo:
         )
 
 
-def encode_clip(clip: Clip, *, motion_step_px: float = MOTION_STEP_PX) -> dict[str, bytes]:
+def encode_clip(clip: Clip) -> dict[str, bytes]:
     """The members of a clip by suffix; `decode_clip` is the inverse, to the precision stated above.
-
-    Args:
-        clip: the clip.
-        motion_step_px: step of motion in pixels of the longer side; the error is at most half of it.
 
     Raises:
         InputError: a point moves further than 32-bit levels of that step can represent.
@@ -189,10 +173,10 @@ def encode_clip(clip: Clip, *, motion_step_px: float = MOTION_STEP_PX) -> dict[s
             raise ValueError(
                 f"clip '{clip.name}': the {what} is {tuple(video.shape[1:3])}, the tracks {size}"
             )
-    info = {"format": FORMAT, "version": VERSION, **ClipInfo.from_clip(clip).to_json()}
+    info = {"format": FORMAT, "version": VERSION, **asdict(ClipInfo.from_clip(clip))}
     members = {
         "json": json.dumps(info, ensure_ascii=False).encode(),
-        "tracks": pack_arrays(_quantise_tracks(tracks, motion_step_px / max(size), clip.name)),
+        "tracks": pack_arrays(_quantise_tracks(tracks, MOTION_STEP_PX / max(size), clip.name)),
     }
     if clip.video is not None:
         members["mp4"] = encode_video(clip.video, fps=tracks.fps)
@@ -238,9 +222,9 @@ def _as_input_error(name: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"clip '{name}': {error}") from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"clip '{name}' is damaged ({reason[:200]}); get a whole copy of it") from error
+    except MALFORMED as error:
+        reason = error_summary(error)
+        raise InputError(f"clip '{name}' is damaged ({reason}); get a whole copy of it") from error
 
 
 def parse_clip_info(member: bytes) -> ClipInfo:

@@ -1,7 +1,7 @@
 """Depth maps, cameras and camera paths on disk.
 
 Depth: `.npy`, `.npz` (the array `depth`, or the only one) and `.safetensors` (the tensor `depth`) in float
-metres; 16-bit `.png` in millimetres by default. NaN, infinite, zero and negative values mean "unknown".
+metres; 16-bit `.png` in millimetres. NaN, infinite, zero and negative values mean "unknown".
 
 A keyframe file, which a user writes:
 
@@ -39,6 +39,7 @@ from torch import Tensor
 from more4d.files.atomic import check_readable, load_arrays, write_bytes
 from more4d.files.image import load_depth_image, save_image
 from more4d.files.previews import colourise_depth
+from more4d.files.problems import error_summary
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
@@ -154,8 +155,7 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
         for frame in range(camera_path.frames):
             camera_path.camera(frame)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is a damaged camera path: {reason}") from error
+        raise InputError(f"{path} is a damaged camera path: {error_summary(error)}") from error
     identity = torch.eye(3)
     rotation = poses[:, :3, :3]
     rigid = torch.allclose(rotation @ rotation.mT, identity.expand_as(rotation), atol=1e-3)
@@ -204,11 +204,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 DESCRIPTION = "a depth map (.npy, .npz, .safetensors or 16-bit .png)"
 ASPECT_TOLERANCE = 0.01
+METRES_PER_PNG_UNIT = 0.001
 
 
-def load_depth(
-    path: Path, *, height: int, width: int, metres_per_png_unit: float = 0.001
-) -> Float[Tensor, "height width"]:
+def load_depth(path: Path, *, height: int, width: int) -> Float[Tensor, "height width"]:
     """Depth in metres for a photo of height x width (upright), unknown pixels as NaN.
 
     Another size is accepted if the aspect ratios agree within 1 %; it is resized by nearest neighbour.
@@ -219,7 +218,7 @@ def load_depth(
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    depth_m = _read(path, metres_per_png_unit)
+    depth_m = _read(path)
     while depth_m.ndim > 2 and 1 in (depth_m.shape[0], depth_m.shape[-1]):
         depth_m = depth_m.squeeze(0) if depth_m.shape[0] == 1 else depth_m.squeeze(-1)
     if depth_m.ndim != 2 or 0 in depth_m.shape:
@@ -253,10 +252,10 @@ def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
     save_image(path.with_suffix(".png"), colourise_depth(depth_m))
 
 
-def _read(path: Path, metres_per_png_unit: float) -> Tensor:
+def _read(path: Path) -> Tensor:
     suffix = path.suffix.lower()
     if suffix == ".png":
-        return load_depth_image(path) * metres_per_png_unit
+        return load_depth_image(path) * METRES_PER_PNG_UNIT
     if suffix in (".npy", ".npz"):
         arrays = load_arrays(path)
         array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("depth")

@@ -30,12 +30,7 @@ _HIDDEN_SCALE = 1e-6
 
 
 def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
-    """Write tracks for other programs.
-
-    Args:
-        tracks: what.
-        folder: where to; it is made if missing.
-        kind: a key of `EXPORTS`.
+    """Write tracks for other programs, as a `kind` of `EXPORTS`; a missing folder is made.
 
     Returns:
         The files written, the main one first.

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.problems import error_summary
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
@@ -34,14 +35,16 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     log).
 
     Args:
-        path: the file.
         max_pixels: reduce a larger image by the smallest integer factor (box filter) that gives at most this
             many pixels; saves memory if the caller resizes it anyway.
 
     Raises:
         InputError: the file is missing, a folder, empty, no image, truncated, or larger than MAX_PIXELS.
     """
-    return _over_white(*load_image_with_alpha(path, max_pixels=max_pixels))
+    path = Path(path)
+    check_readable(path, DESCRIPTION)
+    with _decoding(path), Image.open(path) as opened:
+        return _decode(opened, path, max_pixels)
 
 
 def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
@@ -55,34 +58,10 @@ def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor
             f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
         )
     with _decoding(Path("the image")):
-        return _over_white(*_decode(image, Path("the image"), max_pixels))
+        return _decode(image, Path("the image"), max_pixels)
 
 
-def load_image_with_alpha(
-    path: Path, *, max_pixels: int | None = None
-) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
-    """As `load_image`, but colours without compositing, and the opacity in [0, 1] (1 if the file has none).
-
-    Raises:
-        InputError: as `load_image`.
-    """
-    path = Path(path)
-    check_readable(path, DESCRIPTION)
-    with _decoding(path), Image.open(path) as opened:
-        return _decode(opened, path, max_pixels)
-
-
-def _over_white(
-    colour: Float[Tensor, "height width 3"], alpha: Float[Tensor, "height width"]
-) -> Float[Tensor, "height width 3"]:
-    if float(alpha.min()) < 1:
-        colour = colour * alpha[..., None] + (1 - alpha[..., None])
-    return colour
-
-
-def _decode(
-    opened: Image.Image, path: Path, max_pixels: int | None
-) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> Float[Tensor, "height width 3"]:
     if opened.width * opened.height > MAX_PIXELS:
         raise _too_large_error(path)
     frames = getattr(opened, "n_frames", 1)
@@ -99,8 +78,11 @@ def _decode(
     values = torch.from_numpy(_box_downsample(array, factor))
     if not bool(torch.isfinite(values).all()):
         raise InputError(f"{path} holds NaN or infinite values; give an ordinary picture")
-    alpha = values[..., 3] if values.shape[-1] == 4 else torch.ones(()).expand(values.shape[:2])
-    return values[..., :3].contiguous(), alpha
+    colour = values[..., :3].contiguous()
+    if values.shape[-1] == 4 and float(values[..., 3].min()) < 1:
+        alpha = values[..., 3:]
+        colour = colour * alpha + (1 - alpha)
+    return colour
 
 
 def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
@@ -144,7 +126,7 @@ def _decoding(path: Path) -> Iterator[None]:
             f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = error_summary(error)
         state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
         raise InputError(
             f"{path} is {state} and cannot be decoded ({reason}); get a whole copy of it"
@@ -158,7 +140,10 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
         return np.repeat((grey / _white_level_16bit(grey, path))[..., None], 3, -1)
     if image.mode in ("I", "F"):
         grey = np.asarray(image, dtype=np.float64)
-        white = 65535.0 if kind == "PPM" else _guess_white_level(grey)
+        top = float(grey.max(initial=0.0))
+        # 32 bits have no convention: white is the smallest of these that is not exceeded, else the maximum.
+        units = (65535.0,) if kind == "PPM" else (1.0, 255.0, 65535.0)
+        white = next((unit for unit in units if top <= unit), top)
         return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
         image = image.convert("RGB")
@@ -175,14 +160,6 @@ def _white_level_16bit(grey: np.ndarray, path: Path) -> float:
         _log.warning("%s is nearly black (largest 16-bit value %d); it is stretched to white", path, top)
         return top
     return 65535.0
-
-
-def _guess_white_level(grey: np.ndarray) -> float:
-    """White level of 32-bit grey, which has no convention: the smallest of 1, 255, 65535 that is not
-    exceeded, else the maximum.
-    """
-    top = float(grey.max(initial=0.0))
-    return next((unit for unit in (1.0, 255.0, 65535.0) if top <= unit), top)
 
 
 def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:

@@ -147,10 +147,7 @@ def _differences(levels: ndarray, axes: tuple[int, ...]) -> ndarray:
     inverses.
     """
     for axis in axes:
-        moved = np.moveaxis(levels, axis, 0)
-        steps = moved.copy()
-        np.subtract(moved[1:], moved[:-1], out=steps[1:])
-        levels = np.moveaxis(steps, 0, axis)
+        levels = np.diff(levels, axis=axis, prepend=levels.dtype.type(0))
     return levels
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -71,11 +72,10 @@ def draw_tracks(
     min_height: int = 320,
     frames: Sequence[int] | None = None,
 ) -> Float[Tensor, "drawn new_height new_width 3"]:
-    """A preview of tracks: a grid of points over the dimmed photo, each with a tail from dark (old) to
+    """A preview of tracks in the photo's camera: points over the dimmed photo, with tails from dark (old) to
     bright.
 
     Args:
-        tracks: the tracks, drawn in the camera of the photo.
         points_across: number of points along the width.
         tail: length of the tails in frames.
         min_height: smaller photos are enlarged by an integer factor to at least this height; larger ones
@@ -200,25 +200,14 @@ def compose_sheet(
     return torch.nn.functional.pad(page, (0, 0, MARGIN, MARGIN, MARGIN, MARGIN - GAP), value=PAPER)
 
 
-def save_sheet(
-    path: Path,
-    rows: Sequence[Sequence[ImageTensor]],
-    *,
-    captions: Sequence[Sequence[str]] | None = None,
-    row_labels: Sequence[str] | None = None,
-    title: str = "",
-    tile_height: int = 160,
-) -> None:
-    """`compose_sheet`, written to an image file.
+def save_sheet(path: Path, rows: Sequence[Sequence[ImageTensor]], **options: Any) -> None:
+    """Write `compose_sheet(rows, **options)` to an image file.
 
     Raises:
         InputError: the folder cannot be written to.
         ValueError: as `compose_sheet`.
     """
-    sheet = compose_sheet(
-        rows, captions=captions, row_labels=row_labels, title=title, tile_height=tile_height
-    )
-    save_image(path, sheet)
+    save_image(path, compose_sheet(rows, **options))
 
 
 def _blank(height: int, width: int) -> Tensor:

@@ -27,6 +27,9 @@ class ProblemCode(Enum):
     NOT_FINITE = "a tensor with NaN or infinity"
 
 
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What reading the values of a damaged file raises."""
+
 _OF_A_TENSOR = {
     ProblemCode.INCOMPLETE,
     ProblemCode.MISSING_TENSORS,

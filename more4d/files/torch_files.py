@@ -15,27 +15,17 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from more4d.files.problems import HeaderError, ProblemCode, error_summary, format_size
+from more4d.files.problems import MALFORMED, HeaderError, ProblemCode, error_summary, format_size
 
 SAFETENSORS, PICKLE_SUFFIXES = ".safetensors", (".pth", ".pt", ".bin", ".torch")
 SUFFIXES = (SAFETENSORS, *PICKLE_SUFFIXES)
 
-_ZIP, _PICKLE = b"PK\x03\x04", re.compile(rb"\x80[\x02-\x05]")
+ZIP, _PICKLE = b"PK\x03\x04", re.compile(rb"\x80[\x02-\x05]")
 _LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/.*?^size (\d+)$", re.DOTALL | re.MULTILINE)
 _HTML_PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
-_REFUSED = re.compile(r"GLOBAL `?([\w.]+)|function (\S+)")  # in torch's refusal: what the pickle asks for
-_DAMAGE = (
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    OverflowError,
-)
+REFUSED = re.compile(r"GLOBAL `?([\w.]+)|function (\S+)")  # in torch's refusal: what the pickle asks for
+_DAMAGE = (*MALFORMED, AssertionError, EOFError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +43,7 @@ def check_torch(path: Path, first: bytes) -> None:
     Raises:
         HeaderError: it is something else.
     """
-    if first.startswith(_ZIP) or _PICKLE.match(first):
+    if first.startswith(ZIP) or _PICKLE.match(first):
         return
     if problem := _not_fetched(first):
         raise HeaderError(ProblemCode.DAMAGED, problem)
@@ -72,7 +62,7 @@ def read_torch(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Tensor]
         HeaderError: the file is not whole, asks to run something, or holds no flat table of tensors.
         OSError: it cannot be read.
     """
-    zipped = file.read(len(_ZIP)) == _ZIP
+    zipped = file.read(len(ZIP)) == ZIP
     file.seek(0)
     try:
         # In the old format no storage has a place of its own: they are reserved, and not filled.
@@ -114,7 +104,7 @@ def read_torch(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Tensor]
 
 def _refusal(error: pickle.UnpicklingError, file: BinaryIO) -> HeaderError:
     """torch names what a pickle asks for, except in newer protocols, whose first instruction it refuses."""
-    asked = _REFUSED.search(str(error))
+    asked = REFUSED.search(str(error))
     name = (asked[1] or asked[2]) if asked else _first_global(file)
     if name is None:
         return HeaderError(

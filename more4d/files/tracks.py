@@ -46,6 +46,7 @@ from torch import Tensor
 from more4d.files.atomic import atomic_write, check_readable, load_arrays, sort_metadata, write_bytes
 from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
+from more4d.files.problems import error_summary
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import (
@@ -58,10 +59,10 @@ from more4d.geometry.tracks import (
 )
 
 FORMAT = "more4d-tracks"
-VERSIONS = (1, 2)
+VERSIONS = ("1", "2")
 DESCRIPTION = "a track file (.safetensors or .npz)"
 FILLED_FORMAT = "more4d-filled-points"
-FILLED_VERSION = 1
+FILLED_VERSIONS = ("1",)
 FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
 _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "scene_depth_m")
@@ -74,8 +75,6 @@ def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | 
     Equal tracks give equal files.
 
     Args:
-        path: the file.
-        tracks: the tracks.
         metadata: further texts to store, for example prompt, seed and model id.
 
     Raises:
@@ -112,11 +111,22 @@ def load_tracks(path: str | Path) -> Tracks:
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
     if path.suffix == ".npz":
         return _load_npz(path)
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
+    header, tensors = _read(path, DESCRIPTION, FORMAT, VERSIONS)
+    try:
+        return _from_tensors(
+            tensors,
+            frames=int(header["frames"]) if header["version"] == "2" else None,
+            camera=Camera(**json.loads(header["camera"])),
+            fps=float(header["fps"]),
+            caption=header["caption"],
+            scene_depth_m=float(header["scene_depth_m"]) if "scene_depth_m" in header else None,
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged or not a track file: {error_summary(error)}") from error
 
 
 def quantise_tracks(tracks: Tracks) -> Tracks:
@@ -134,29 +144,28 @@ def quantise_filled_points(points: FilledPoints) -> FilledPoints:
     return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
-def read_tracks_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a `tracks.safetensors` (prompt, seed, ...), without reading the tracks.
-
-    Raises:
-        InputError: the file is missing, truncated or not a track file.
-    """
-    path = Path(path)
-    check_readable(path, DESCRIPTION)
+def _read(
+    path: Path, what: str, known: str, versions: tuple[str, ...]
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file of the format `known`, whose version must be one of `versions`."""
+    check_readable(path, what)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is truncated or not a safetensors file ({error}); get a whole copy"
+            f"{path} is truncated or not a safetensors file ({error_summary(error)}); get a whole copy"
         ) from error
-    if header.get("format") != FORMAT:
-        raise InputError(f"{path} is a safetensors file but not a track file (its format is not '{FORMAT}')")
-    if header.get("version") not in map(str, VERSIONS):
+    # Tracks have their format and version in two entries, filled points in one.
+    version = header.get("version") if header.get("format") == known else header.get(known)
+    if version is None:
+        raise InputError(f"{path} is not {what}: its format is not '{known}'")
+    if version not in versions:
         raise InputError(
-            f"{path} has version {header.get('version')} of the track format; known are "
-            f"{' and '.join(map(str, VERSIONS))}: update more4d"
+            f"{path} has version {version} of the format '{known}'; known: {', '.join(versions)}"
         )
-    return header
+    return header, tensors
 
 
 def _to_tensors(tracks: Tracks) -> dict[str, Tensor]:
@@ -199,21 +208,6 @@ def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Cam
     return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
 
 
-def _load_safetensors(path: Path) -> Tracks:
-    header = read_tracks_metadata(path)
-    try:
-        return _from_tensors(
-            safetensors.torch.load_file(path),
-            frames=int(header["frames"]) if header["version"] == "2" else None,
-            camera=Camera(**json.loads(header["camera"])),
-            fps=float(header["fps"]),
-            caption=header["caption"],
-            scene_depth_m=float(header["scene_depth_m"]) if "scene_depth_m" in header else None,
-        )
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is damaged or not a track file: {_error_summary(error)}") from error
-
-
 def _load_npz(path: Path) -> PointTracks:
     arrays = load_arrays(path)
     missing = [name for name in ("positions", "colours", "intrinsics") if name not in arrays]
@@ -237,11 +231,7 @@ def _load_npz(path: Path) -> PointTracks:
             caption=str(arrays["caption"]) if "caption" in arrays else "",
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold usable tracks: {_error_summary(error)}") from error
-
-
-def _error_summary(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:
@@ -257,7 +247,7 @@ def save_filled_points(path: Path, points: FilledPoints) -> None:
         "frame": points.frame.cpu().to(torch.int32).contiguous(),
         "lasting": points.visible_in_all_frames.cpu().to(torch.uint8).contiguous(),
     }
-    write_bytes(path, safetensors.torch.save(tensors, {FILLED_FORMAT: str(FILLED_VERSION)}))
+    write_bytes(path, safetensors.torch.save(tensors, {FILLED_FORMAT: FILLED_VERSIONS[-1]}))
 
 
 def load_filled_points(path: Path) -> FilledPoints:
@@ -266,18 +256,8 @@ def load_filled_points(path: Path) -> FilledPoints:
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
-    check_readable(path, FILLED_DESCRIPTION)
+    _, tensors = _read(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if FILLED_FORMAT not in header:
-                raise InputError(f"{path} is no {FILLED_FORMAT} file; give {FILLED_DESCRIPTION}")
-            if header[FILLED_FORMAT] != str(FILLED_VERSION):
-                raise InputError(
-                    f"{path} has version {header[FILLED_FORMAT]} of {FILLED_FORMAT};"
-                    f" only {FILLED_VERSION} is known"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return FilledPoints(
             positions=tensors["positions"],
             colours=tensors["colours"].float() / 255,
@@ -285,5 +265,5 @@ def load_filled_points(path: Path) -> FilledPoints:
             frame=tensors["frame"].long(),
             visible_in_all_frames=tensors["lasting"].bool(),
         )
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged or not {FILLED_DESCRIPTION}: {_error_summary(error)}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or not {FILLED_DESCRIPTION}: {error_summary(error)}") from error

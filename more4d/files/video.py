@@ -94,32 +94,28 @@ def write_video(path: Path, frames: Iterable[Frame], *, fps: float | int) -> Non
 
 
 def read_video(
-    path: Path, *, frame_indices: Sequence[int] | None = None, max_frames: int | None = None
+    path: Path, *, frame_indices: Sequence[int] | None = None
 ) -> Float[Tensor, "frames height width 3"]:
-    """Frames in [0, 1]: the given indices, or all frames up to `max_frames`.
+    """Frames in [0, 1]: the given indices, or all frames.
 
     The reader is opened inside the call, so this may be called in worker processes.
 
     Raises:
         InputError: the file is missing, not a video, damaged, or has no frame of that index.
     """
-    frames = list(stream_video(path, frame_indices=frame_indices, max_frames=max_frames))
-    return torch.stack(frames).float() / 255
+    return torch.stack(list(stream_video(path, frame_indices=frame_indices))).float() / 255
 
 
 def stream_video(
     path: Path,
     *,
     frame_indices: Sequence[int] | None = None,
-    max_frames: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Iterator[UInt8[Tensor, "height width 3"]]:
-    """Frames one by one, in 0 .. 255: the given indices, or all frames up to `max_frames`.
+    """Frames one by one, in 0 .. 255: the given indices, or all frames.
 
     Args:
-        path: the file.
         frame_indices: indices of the frames, in this order; ascending is fastest.
-        max_frames: maximum number of frames, if no indices are given.
         size: (height, width) to which the decoder resizes each frame; default: unchanged.
 
     Raises:
@@ -128,7 +124,7 @@ def stream_video(
     with _decoding(path, size) as reader:
         count = len(reader)
         if frame_indices is None:
-            frame_indices = range(count if max_frames is None else min(count, max_frames))
+            frame_indices = range(count)
         outside = [index for index in frame_indices if not 0 <= index < count]
         if outside or not len(frame_indices):
             raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
@@ -167,14 +163,22 @@ def probe_video(path: Path) -> VideoInfo:
 
 @contextmanager
 def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
-    """A reader of the file; its errors become one-line InputErrors."""
     path = Path(path)
     check_readable(path, DESCRIPTION)
     height, width = size or (-1, -1)
-    try:
+    with _one_line_errors(f"{path} is not"):
         yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
-    except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _one_line_errors(text: str) -> Iterator[None]:
+    """Errors of decoders as InputErrors that begin with `text`."""
+    try:
+        yield
+    except (decord.DECORDError, av.error.FFmpegError, RuntimeError, OSError, IndexError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise InputError(f"{text} {DESCRIPTION} that can be decoded: {reason}") from error
 
 
 def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:
@@ -198,11 +202,9 @@ def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
     Raises:
         InputError: it cannot be decoded.
     """
-    try:
+    with _one_line_errors("not"):
         reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
         frames = [_without_padding(reader[index].asnumpy()) for index in range(len(reader))]
-    except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise InputError(f"not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
     if not frames:
         raise InputError("a video without frames")
     return torch.from_numpy(np.stack(frames))
@@ -225,11 +227,6 @@ def _without_padding(frame: np.ndarray) -> np.ndarray:
     """
     height, width = frame.shape[:2]
     return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def write_mask_video(path: Path, masks: Iterable[Bool[Tensor, "height width"]], *, fps: float | int) -> None:
@@ -267,11 +264,8 @@ def read_mask_video(path: Path) -> Bool[Tensor, "frames height width"]:
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    try:
-        with av.open(str(path)) as container:
-            frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{path} is not {DESCRIPTION} that can be decoded: {_first_line(error)}") from error
+    with _one_line_errors(f"{path} is not"), av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="gray") > 127 for frame in container.decode(video=0)]
     if not frames:
         raise InputError(f"{path} has no frames; get a whole copy of it")
     return torch.from_numpy(np.stack(frames))

@@ -78,14 +78,6 @@ class Registry:
             raise ValueError(f"there is a {self.kind} '{backend.name}' already; choose another name")
         self._backends[backend.name] = backend
 
-    def unregister(self, name: str) -> None:
-        """Remove a backend; the inverse of `register`.
-
-        Raises:
-            InputError: the name is unknown.
-        """
-        del self._backends[self.get(name).name]
-
     def __iter__(self) -> Iterator[Backend]:
         return iter(tuple(self._backends.values()))
 

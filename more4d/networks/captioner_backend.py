@@ -48,7 +48,8 @@ class TransformersCaptioner:
 
     def caption(self, pictures: Float[Tensor, "pictures height width 3"]) -> str:
         """One line about images in [0, 1] of one event, in order; empty if the model returns nothing."""
-        seen = [{"type": "image", "url": _as_address(picture)} for picture in pictures]
+        files = (base64.b64encode(encode_jpeg(picture, quality=90)).decode() for picture in pictures)
+        seen = [{"type": "image", "url": f"data:image/jpeg;base64,{file}"} for file in files]
         asked = [{"role": "user", "content": [*seen, {"type": "text", "text": QUESTION}]}]
         answer = self._pipeline(
             text=asked,
@@ -56,7 +57,3 @@ class TransformersCaptioner:
             generate_kwargs={"max_new_tokens": MAX_TOKENS, "do_sample": False},
         )
         return " ".join(answer[0]["generated_text"].split()).strip("\"' ")
-
-
-def _as_address(picture: Tensor) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality=90)).decode()

@@ -4,6 +4,7 @@ transformers is imported where an encoder is built, because that takes seconds.
 """
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,25 +89,21 @@ class UMT5TextEncoder(nn.Module):
             ConfigError: the configuration is impossible.
         """
         _check_vocab(config)
-        inner = config.heads * config.head_dim
-        attention = "layer.0.SelfAttention"
-        dense = "layer.1.DenseReluDense"
-        in_block: dict[str, tuple[int, ...]] = {
-            **{f"{attention}.{letter}": (inner, config.dim) for letter in "qkv"},
-            f"{attention}.o": (config.dim, inner),
+        dim, inner = config.dim, config.heads * config.head_dim
+        shapes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(("norm", "norm1", "norm2"), (dim,)),
+            **dict.fromkeys(("attn.q", "attn.k", "attn.v"), (inner, dim)),
+            "attn.o": (dim, inner),
             # 32 buckets of relative distance, T5's default
-            f"{attention}.relative_attention_bias": (32, config.heads),
-            "layer.0.layer_norm": (config.dim,),
-            **{f"{dense}.{name}": (config.ff, config.dim) for name in ("wi_0", "wi_1")},
-            f"{dense}.wo": (config.dim, config.ff),
-            "layer.1.layer_norm": (config.dim,),
+            "pos_embedding.embedding": (32, config.heads),
+            **dict.fromkeys(("ffn.gate.0", "ffn.fc1"), (config.ff, dim)),
+            "ffn.fc2": (dim, config.ff),
+            "token_embedding": (config.vocab, dim),
         }
-        shapes: dict[str, tuple[int, ...]] = {"encoder.shared.weight": (config.vocab, config.dim)}
-        for block in range(config.layers):
-            shapes |= {
-                f"encoder.encoder.block.{block}.{name}.weight": shape for name, shape in in_block.items()
-            }
-        return shapes | {"encoder.encoder.final_layer_norm.weight": (config.dim,)}
+        return {
+            f"encoder.{ours}": shapes[re.sub(r"^blocks\.\d+\.", "", published).removesuffix(".weight")]
+            for published, ours in published_text_names(config.layers).items()
+        }
 
     def encode_text(self, prompts: list[str]) -> Float[Tensor, "b length text_dim"]:
         """Embeddings, zero beyond the end of each text; longer prompts are cut, with a warning."""
@@ -150,15 +147,24 @@ def _check_vocab(config: TextEncoderConfig) -> None:
         raise ConfigError(f"the byte tokenizer needs a vocab of at least {BYTE_VOCAB}, got {config.vocab}")
 
 
+def check_tokenizer(name: str) -> None:
+    """Whether there are files of a tokenizer.
+
+    Raises:
+        WeightsError: there is no such folder.
+    """
+    if name != BYTE_TOKENIZER and not Path(name).is_dir():
+        raise WeightsError(
+            f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
+        )
+
+
 def _tokenizer(name: str) -> Callable[[str], list[int]]:
     """Text to token ids with the end mark."""
     if name == BYTE_TOKENIZER:
         # UTF-8 bytes, shifted behind the marks.
         return lambda text: [*(byte + BYTE_OFFSET for byte in text.encode()), END]
-    if not Path(name).is_dir():
-        raise WeightsError(
-            f"there is no folder of tokenizer files {name}; models/README.md says where to get it"
-        )
+    check_tokenizer(name)
     from transformers import AutoTokenizer
 
     try:
@@ -216,7 +222,10 @@ class ClipVision(Fp32Buffers):
 
     def __init__(self, config: ClipVisionConfig) -> None:
         super().__init__()
-        _check_layers(config)
+        if config.layers < 2:
+            raise ConfigError(
+                f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
+            )
         self.config = config
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -233,39 +242,11 @@ class ClipVision(Fp32Buffers):
             )
         )
         self.vision.post_layernorm = nn.Identity()  # it would normalise the last state, which is not computed
-        positions = torch.arange(_positions(config), device="cpu")  # a buffer: real also without parameters
+        tokens = 1 + (config.image_size // config.patch) ** 2  # a class token, and one per patch
+        positions = torch.arange(tokens, device="cpu")  # a buffer: real also without parameters
         self.vision.embeddings.position_ids = positions.expand(1, -1)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN, device="cpu").view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD, device="cpu").view(3, 1, 1), persistent=False)
-
-    @staticmethod
-    def tensor_shapes(config: ClipVisionConfig) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter by name, without transformers, whose import takes seconds.
-
-        Raises:
-            ConfigError: the configuration is impossible.
-        """
-        _check_layers(config)
-        dim, ff = config.dim, config.ff
-        shapes: dict[str, tuple[int, ...]] = {
-            "vision.embeddings.class_embedding": (dim,),
-            "vision.embeddings.patch_embedding.weight": (dim, 3, config.patch, config.patch),
-            "vision.embeddings.position_embedding.weight": (_positions(config), dim),
-            "vision.pre_layrnorm.weight": (dim,),
-            "vision.pre_layrnorm.bias": (dim,),
-        }
-        in_block: dict[str, tuple[int, ...]] = {
-            **{f"self_attn.{name}": (dim, dim) for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
-            "layer_norm1": (dim,),
-            "layer_norm2": (dim,),
-            "mlp.fc1": (ff, dim),
-            "mlp.fc2": (dim, ff),
-        }
-        for block in range(config.layers - 1):
-            for name, shape in in_block.items():
-                shapes[f"vision.encoder.layers.{block}.{name}.weight"] = shape
-                shapes[f"vision.encoder.layers.{block}.{name}.bias"] = shape[:1]
-        return shapes
 
     def encode_image(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b tokens clip_dim"]:
         """Features of images in [0, 1], of any size; they are resized without keeping the aspect ratio."""
@@ -278,23 +259,6 @@ class ClipVision(Fp32Buffers):
         # Bicubic, as open_clip does without antialiasing.
         resized = interpolate(image.float(), size, mode="bicubic", align_corners=False)
         return (resized - self.mean) / self.std
-
-
-def _check_layers(config: ClipVisionConfig) -> None:
-    if config.layers < 2:
-        raise ConfigError(
-            f"the penultimate state of a vision tower needs at least 2 layers, got {config.layers}"
-        )
-
-
-def _positions(config: ClipVisionConfig) -> int:
-    """A class token, and one token per patch."""
-    return 1 + (config.image_size // config.patch) ** 2
-
-
-def unused_clip_names(last: int) -> tuple[str, ...]:
-    """Published names, or prefixes ending in a dot, of what is not needed if `last` is the last block."""
-    return ("log_scale", "textual.", "visual.head", "visual.post_norm.", f"visual.transformer.{last}.")
 
 
 def published_clip_names(layers: int) -> dict[str, str]:

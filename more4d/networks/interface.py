@@ -15,6 +15,13 @@ from torch import Tensor, nn
 FRAME_STRIDE = 4  # video frames per latent frame, after the first, which has a latent frame of its own
 PIXEL_STRIDE = 8  # pixels per latent, along each side
 
+# What codecs and generators exchange.
+Image = Float[Tensor, "b 3 height width"]
+Map = Float[Tensor, "b 1 height width"]  # one number per pixel: depth, a mask
+Video = Float[Tensor, "b 3 t height width"]  # of colours, or of normalised motion
+Coverage = Float[Tensor, "b 1 t height width"]  # 1 where a pixel is known, 0 in holes
+Latents = Float[Tensor, "b 16 f h w"]
+
 
 def latent_frames(frames: int) -> int:
     """Latent frames of a video of `frames` = 4 n + 1 frames.
@@ -27,9 +34,7 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // FRAME_STRIDE + 1
 
 
-def moving_mask(
-    motion: Float[Tensor, "b 3 t height width"], threshold: float
-) -> Float[Tensor, "b 1 height width"]:
+def moving_mask(motion: Video, threshold: float) -> Map:
     """1 where normalised motion ever exceeds `threshold` (in image widths, about), else 0."""
     # Squared lengths: torch's norm over a strided axis takes a fifth of a training step on a CPU.
     # [b, t, height, width]: the squared length of the displacement
@@ -41,32 +46,21 @@ def moving_mask(
 class TrajectoryCodec(Protocol):
     """The motion-sensitive VAE: normalised motion to latents and back, and photo and depth as conditions."""
 
-    def encode_motion(
-        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def encode_motion(self, motion: Video, noise: Latents | None = None) -> Latents:
         """Latents of normalised motion (geometry.motion): the mean, or a sample if standard normal `noise`
         is given.
         """
         ...
 
-    def decode_motion(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        image: Float[Tensor, "b 3 height width"],
-        depth_m: Float[Tensor, "b 1 height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_motion(self, latents: Latents, image: Image, depth_m: Map) -> Video:
         """The inverse of `encode_motion`; the decoder may place the edges of motion by photo and depth."""
         ...
 
-    def encode_image(
-        self, image: Float[Tensor, "b 3 height width"], frames: int
-    ) -> Float[Tensor, "b channels f h w"]:
+    def encode_image(self, image: Image, frames: int) -> Float[Tensor, "b channels f h w"]:
         """The photo, held for `frames` video frames, as conditioning channels."""
         ...
 
-    def encode_depth(
-        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
-    ) -> Float[Tensor, "b channels f h w"]:
+    def encode_depth(self, depth_m: Map, frames: int) -> Float[Tensor, "b channels f h w"]:
         """The depth map, held for `frames` video frames, as conditioning channels."""
         ...
 
@@ -75,14 +69,9 @@ class TrajectoryCodec(Protocol):
 class VideoCodec(Protocol):
     """Videos to latents and back; decoding may use the pixels that are known already."""
 
-    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]: ...
+    def encode_video(self, video: Video) -> Latents: ...
 
-    def decode_video(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        known: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_video(self, latents: Latents, known: Video, coverage: Coverage) -> Video:
         """The inverse of `encode_video`; the decoder may use the known pixels (coverage 1)."""
         ...
 
@@ -131,7 +120,7 @@ class STraGConditions(Conditions):
 class ViSMConditions(Conditions):
     """Conditions of 4D-ViSM: the rendering of the new view, where it has points, text and CLIP vision."""
 
-    known_latents: Float[Tensor, "b 16 f h w"]
+    known_latents: Latents
     known_mask: Float[Tensor, "b 4 f h w"]
     text: Float[Tensor, "b length text_dim"]
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
@@ -176,8 +165,3 @@ def fp32_buffers(network: nn.Module) -> set[int]:
 def _parameters(owner: nn.Module, name: str) -> list[nn.Parameter]:
     found = getattr(owner, name)
     return list(found.parameters()) if isinstance(found, nn.Module) else [found]
-
-
-def parameter_dtype(wanted: torch.dtype, *, keep_fp32: bool) -> torch.dtype:
-    """The type of a parameter: `wanted`, or at least float32 where it is kept in float32."""
-    return torch.promote_types(wanted, torch.float32) if keep_fp32 else wanted

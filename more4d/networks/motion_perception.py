@@ -203,15 +203,8 @@ def published_trunk_names(config: OmniMAEConfig) -> dict[str, str]:
     """Published name -> name in `OmniMAETrunk`."""
     modules = {"trunk.patch_embed.proj.1": "patch_embed", "trunk.norm": "norm"}
     for block in range(config.depth):
-        for published, name in {
-            "norm1": "norm1",
-            "attn.qkv": "qkv",
-            "attn.proj": "proj",
-            "norm2": "norm2",
-            "mlp.fc1": "fc1",
-            "mlp.fc2": "fc2",
-        }.items():
-            modules[f"trunk.blocks.{block}.{published}"] = f"blocks.{block}.{name}"
+        for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
+            modules[f"trunk.blocks.{block}.{name}"] = f"blocks.{block}.{name.rpartition('.')[2]}"
     return {
         f"{published}.{kind}": f"{name}.{kind}"
         for published, name in modules.items()

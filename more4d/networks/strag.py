@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 
 from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import STraGConditions
+from more4d.networks.interface import Latents, STraGConditions
 from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.wan import WanConfig, WanTransformer
 
@@ -175,15 +175,7 @@ class STraGConfig:
                     f"text_grounding takes features and text of {self.text_grounding.feature_dim} and"
                     f" {self.text_grounding.text_dim} channels; wan has {sizes[0]} and {sizes[1]}"
                 )
-        if sum(channels) != self.wan.in_channels:
-            raise ConfigError(
-                f"{names} channels {' + '.join(map(str, channels))} = {sum(channels)}"
-                f" must equal wan.in_channels {self.wan.in_channels}"
-            )
-        if self.wan.out_channels != self.latent_channels:
-            raise ConfigError(
-                f"wan.out_channels {self.wan.out_channels} must equal latent_channels {self.latent_channels}"
-            )
+        self.wan.check_channels(names, channels)
 
 
 class STraG(nn.Module):
@@ -201,9 +193,7 @@ class STraG(nn.Module):
         # Called `reader` in weight files.
         self.reader = TextGrounding(config.text_grounding) if config.text_grounding else None
 
-    def forward(
-        self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: STraGConditions
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, noisy: Latents, sigma: Float[Tensor, "b"], conditions: STraGConditions) -> Latents:
         """The velocity (noise - data) at noise level `sigma` in [0, 1].
 
         Raises:
@@ -232,10 +222,6 @@ class STraG(nn.Module):
         if self.reader is None or conditions.motion_features is None:
             raise ValueError("text grounding takes a network with a grounding head, and motion features")
         return self.reader(conditions.motion_features, conditions.text)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.transformer.enable_gradient_checkpointing()
 
     def _grounding_latents(self, conditions: STraGConditions, noisy: Tensor) -> list[Tensor]:
         if self.reader is None:

@@ -15,7 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, latent_frames, moving_mask
+from more4d.networks.interface import (
+    FRAME_STRIDE,
+    PIXEL_STRIDE,
+    Image,
+    Latents,
+    Map,
+    Video,
+    latent_frames,
+    moving_mask,
+)
 from more4d.networks.tiny_video import ResidualBlock, TemporalMixing, channels_to_frames, frames_to_channels
 
 COARSE = 4  # pixels per cell of the decoder's coarse motion, along each side
@@ -70,9 +79,7 @@ class MotionEncoder(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(
-        self, motion: Float[Tensor, "b 3 t height width"], moving: Float[Tensor, "b 1 height width"]
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, motion: Video, moving: Float[Tensor, "b 1 height width"]) -> Latents:
         path = motion.mean(2)  # [b, 3, height, width], the mean over time
         folded = frames_to_channels(motion)
         batch, groups = folded.shape[:2]
@@ -116,12 +123,7 @@ class MotionDecoder(nn.Module):
             if not layer.weight.is_meta:
                 nn.init.normal_(layer.weight, std=1e-3)
 
-    def forward(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        image: Float[Tensor, "b 3 height width"],
-        depth: Float[Tensor, "b 1 height width"],
-    ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
+    def forward(self, latents: Latents, image: Image, depth: Map) -> tuple[Video, Map]:
         batch, frames = latents.shape[0], latents.shape[2]
         x = self.inward(rearrange(latents, "b c f h w -> (b f) c h w"))
         x = self.mix(x, frames)
@@ -208,11 +210,11 @@ class TinyTrajectoryCodec(nn.Module):
     def unsquash(self, squashed: Tensor) -> Tensor:
         return torch.atanh(squashed.clamp(-0.9995, 0.9995)) * (2 / self.config.gain)
 
-    def moving_mask(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 1 height width"]:
+    def moving_mask(self, motion: Video) -> Map:
         """1 where a pixel ever moves by more than the threshold."""
         return moving_mask(motion, self.config.moving_threshold)
 
-    def encode_raw(self, motion: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def encode_raw(self, motion: Video) -> Latents:
         """Latents before normalisation, which the codec is trained on.
 
         Raises:
@@ -222,46 +224,30 @@ class TinyTrajectoryCodec(nn.Module):
             raise ValueError("motion needs at least 5 frames, got 1")
         return self.encoder(self.squash(motion), self.moving_mask(motion))
 
-    def decode_raw(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        image: Float[Tensor, "b 3 height width"],
-        depth_m: Float[Tensor, "b 1 height width"],
-    ) -> tuple[Float[Tensor, "b 3 t height width"], Float[Tensor, "b 1 height width"]]:
+    def decode_raw(self, latents: Latents, image: Image, depth_m: Map) -> tuple[Video, Map]:
         """Motion in (-1, 1) without the gate, and the gate's logit."""
         dtype = latents.dtype
         return self.decoder(latents, image.to(dtype), scaled_log_depth(depth_m).to(dtype))
 
-    def encode_motion(
-        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def encode_motion(self, motion: Video, noise: Latents | None = None) -> Latents:
         """See `interface.TrajectoryCodec`. This codec is deterministic and does not use `noise`."""
         # Normalised to unit variance per channel, for flow matching.
         mean, std = self.statistics(latent_frames(motion.shape[2]))
         return (self.encode_raw(motion) - mean) / std
 
-    def decode_motion(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        image: Float[Tensor, "b 3 height width"],
-        depth_m: Float[Tensor, "b 1 height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_motion(self, latents: Latents, image: Image, depth_m: Map) -> Video:
         """See `interface.TrajectoryCodec`; a pixel whose gate is closed does not move at all."""
         mean, std = self.statistics(latents.shape[2])
         squashed, gate = self.decode_raw(latents.to(mean) * std + mean, image, depth_m)
         return self.unsquash(squashed) * soft_gate(gate)[:, :, None]
 
-    def encode_image(
-        self, image: Float[Tensor, "b 3 height width"], frames: int
-    ) -> Float[Tensor, "b channels f h w"]:
+    def encode_image(self, image: Image, frames: int) -> Float[Tensor, "b channels f h w"]:
         """See `interface.TrajectoryCodec`."""
         return repeat(
             self.image_stem(image.to(self.latent_mean)), "b c h w -> b c f h w", f=latent_frames(frames)
         )
 
-    def encode_depth(
-        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
-    ) -> Float[Tensor, "b channels f h w"]:
+    def encode_depth(self, depth_m: Map, frames: int) -> Float[Tensor, "b channels f h w"]:
         """See `interface.TrajectoryCodec`."""
         depth = scaled_log_depth(depth_m).to(self.latent_mean)
         stem = self.depth_stem(torch.cat([depth, local_contrast(depth)], 1))
@@ -278,7 +264,7 @@ def soft_gate(logit: Tensor) -> Tensor:
     return ((torch.sigmoid(logit) - 0.35) / 0.3).clamp(0, 1)
 
 
-def scaled_log_depth(depth_m: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
+def scaled_log_depth(depth_m: Map) -> Map:
     """Log depth relative to the image's median, about in [-1, 1]; independent of the scene's scale."""
     log = depth_m.log()
     # The median is not changed by a few far pixels.
@@ -286,7 +272,7 @@ def scaled_log_depth(depth_m: Float[Tensor, "b 1 height width"]) -> Float[Tensor
     return ((log - median) / 2).clamp(-2, 2)
 
 
-def local_contrast(depth: Float[Tensor, "b 1 height width"]) -> Float[Tensor, "b 1 height width"]:
+def local_contrast(depth: Map) -> Map:
     """Depth minus its mean over 15x15 pixels: objects in front of their background stand out."""
     return 4 * (depth - avg_pool2d(depth, 15, 1, 7, count_include_pad=False))
 

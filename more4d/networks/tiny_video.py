@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from more4d.networks.interface import FRAME_STRIDE, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, Coverage, Latents, Video, latent_frames
 
 COARSE = 4  # pixels per cell of the inner grid, along each side
 
@@ -60,8 +60,7 @@ class TemporalMixing(nn.Module):
 
 def frames_to_channels(video: Float[Tensor, "b c t height width"]) -> Float[Tensor, "b f c4 height width"]:
     """Frames 1, 2, .. in groups of four as channels, without frame 0; the inverse is `channels_to_frames`."""
-    if (video.shape[2] - 1) % FRAME_STRIDE:
-        raise ValueError(f"a codec takes 4n + 1 frames, got {video.shape[2]}")
+    latent_frames(video.shape[2])  # raises where the frames are not 4n + 1
     return rearrange(video[:, :, 1:], "b c (f k) h w -> b f (k c) h w", k=FRAME_STRIDE)
 
 
@@ -108,7 +107,7 @@ class VideoEncoder(nn.Module):
         self.coarse = nn.ModuleList([ResidualBlock(width) for _ in range(config.blocks)])
         self.out = nn.Conv2d(width, config.latent_channels, 1)
 
-    def forward(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, video: Video) -> Latents:
         batch, frames = video.shape[0], latent_frames(video.shape[2])
         # [b, 3, height, width] -> [b, 1, fine, height / 4, width / 4]
         x = self.first(pixel_unshuffle(video[:, :, 0], COARSE))[:, None]
@@ -141,12 +140,7 @@ class VideoDecoder(nn.Module):
         if not self.out.weight.is_meta:
             nn.init.normal_(self.out.weight, std=1e-3)  # at first the decoder returns the filled video
 
-    def forward(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        filled: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def forward(self, latents: Latents, filled: Video, coverage: Coverage) -> Video:
         batch, frames = latents.shape[0], latents.shape[2]
         x = self.mix(self.inward(rearrange(latents, "b c f h w -> (b f) c h w")), frames)
         for block in self.coarse:
@@ -179,16 +173,11 @@ class TinyVideoCodec(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels, device="cpu"))
         self.register_buffer("latent_std", torch.ones(config.latent_channels, device="cpu"))
 
-    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def encode_video(self, video: Video) -> Latents:
         """See `interface.VideoCodec`."""
         return (self.encoder(video) - self._column(self.latent_mean)) / self._column(self.latent_std)
 
-    def decode_video(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        known: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_video(self, latents: Latents, known: Video, coverage: Coverage) -> Video:
         """See `interface.VideoCodec`."""
         raw = latents * self._column(self.latent_std) + self._column(self.latent_mean)
         filled = known if self.config.background_fill else pull_push_fill(known, coverage)
@@ -199,9 +188,7 @@ class TinyVideoCodec(nn.Module):
         return rearrange(values, "c -> 1 c 1 1 1")
 
 
-def pull_push_fill(
-    known: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
-) -> Float[Tensor, "b 3 t height width"]:
+def pull_push_fill(known: Video, coverage: Coverage) -> Video:
     """Fill holes by pull-push (Gortler et al. 1996): means of known pixels, from fine to coarse and back."""
     frames = known.shape[2]
     colour = rearrange(known * coverage, "b c t h w -> (b t) c h w")

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.camera import robust_quantile
+from more4d.networks.interface import Coverage, Image, Latents, Map, Video
 from more4d.networks.video_vae import (
     LatentStatistics,
     WanVideoVae,
@@ -165,9 +166,7 @@ class WanTrajectoryVae(nn.Module):
         self.decoder_adapter = ClosedFormDecoder() if closed else DecoderAdapter(width)
         self.trajectory_statistics = LatentStatistics.identity()
 
-    def encode_motion(
-        self, motion: Float[Tensor, "b 3 t height width"], noise: Float[Tensor, "b 16 f h w"] | None = None
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def encode_motion(self, motion: Video, noise: Latents | None = None) -> Latents:
         """See `interface.TrajectoryCodec`.
 
         The posterior is sampled, then normalised. (The reference normalises the mean and adds noise of the
@@ -176,28 +175,19 @@ class WanTrajectoryVae(nn.Module):
         mean, log_variance = self.posterior(motion)
         return self.normalised(mean if noise is None else sample_posterior(mean, log_variance, noise))
 
-    def posterior(
-        self, motion: Float[Tensor, "b 3 t height width"]
-    ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
+    def posterior(self, motion: Video) -> tuple[Latents, Latents]:
         """Mean and log-variance of the latents before any normalisation."""
         return self.video.posterior(self.motion_image(motion))
 
-    def normalised(self, raw: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 16 f h w"]:
+    def normalised(self, raw: Latents) -> Latents:
         """Latents of the generator from latents of the VAE: both normalisations."""
         return self.trajectory_statistics.normalise(self.video.statistics.normalise(raw))
 
-    def motion_image(
-        self, motion: Float[Tensor, "b 3 t height width"]
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def motion_image(self, motion: Video) -> Video:
         """m = 2 E(x) - 1, the image of motion that the VAE encodes, in (-1, 1)."""
         return 2 * self._by_frames(self.encoder_adapter, motion / self._units(motion)) - 1
 
-    def decode_motion(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        image: Float[Tensor, "b 3 height width"],
-        depth_m: Float[Tensor, "b 1 height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_motion(self, latents: Latents, image: Image, depth_m: Map) -> Video:
         """See `interface.TrajectoryCodec`. This decoder does not use `image` and `depth_m`.
 
         In training all frames are as decoded; otherwise frame 0, whose motion is zero by definition, is zero.
@@ -208,38 +198,27 @@ class WanTrajectoryVae(nn.Module):
         motion = motion * self._units(motion)
         return motion if self.training else pad(motion[:, :, 1:], (0, 0, 0, 0, 1, 0))
 
-    def encode_image(
-        self, image: Float[Tensor, "b 3 height width"], frames: int
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def encode_image(self, image: Image, frames: int) -> Latents:
         """See `interface.TrajectoryCodec`; trajectory statistics are for motion only."""
         return self.encode_video(repeat(image, "b c h w -> b c t h w", t=frames))
 
-    def encode_depth(
-        self, depth_m: Float[Tensor, "b 1 height width"], frames: int
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def encode_depth(self, depth_m: Map, frames: int) -> Latents:
         """See `interface.TrajectoryCodec`; the VAE encodes the depth map as a grey image."""
         grey = depth_to_image(depth_m, self.config.depth_style)
         return self.encode_image(repeat(grey, "b 1 h w -> b 3 h w"), frames)
 
-    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def encode_video(self, video: Video) -> Latents:
         """See `interface.VideoCodec`."""
         return self.video.encode_video(video)
 
-    def decode_video(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        known: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_video(self, latents: Latents, known: Video, coverage: Coverage) -> Video:
         """See `interface.VideoCodec`."""
         return self.video.decode_video(latents, known, coverage)
 
     def _units(self, motion: Tensor) -> Float[Tensor, "3 1 1 1"]:
         return motion.new_tensor(self.config.motion_units).view(3, 1, 1, 1)
 
-    def _by_frames(
-        self, adapter: nn.Module, video: Float[Tensor, "b 3 t height width"]
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def _by_frames(self, adapter: nn.Module, video: Video) -> Video:
         """Every frame through an adapter, a few at a time: their features are large."""
         run: Callable[[Tensor], Tensor] = adapter
         if self.video.recompute and torch.is_grad_enabled():
@@ -249,18 +228,12 @@ class WanTrajectoryVae(nn.Module):
         return rearrange(done, "(b t) c h w -> b c t h w", b=video.shape[0])
 
 
-def sample_posterior(
-    mean: Float[Tensor, "b 16 f h w"],
-    log_variance: Float[Tensor, "b 16 f h w"],
-    noise: Float[Tensor, "b 16 f h w"],
-) -> Float[Tensor, "b 16 f h w"]:
+def sample_posterior(mean: Latents, log_variance: Latents, noise: Latents) -> Latents:
     """mu + sigma noise in float32, with standard normal `noise` and sigma = exp(log_variance / 2)."""
     return mean.float() + torch.exp(log_variance.float() / 2) * noise
 
 
-def depth_to_image(
-    depth_m: Float[Tensor, "b 1 height width"], style: DepthStyle
-) -> Float[Tensor, "b 1 height width"]:
+def depth_to_image(depth_m: Map, style: DepthStyle) -> Map:
     """Depth as an image in [-1, 1], near dark and far bright, each sample for itself.
 
     "log": the logarithm of depth between its 2nd and 98th percentile; pixels without a depth are far.

@@ -12,7 +12,7 @@ to itself only.)
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, Fp32Buffers, latent_frames
+from more4d.networks.interface import (
+    FRAME_STRIDE,
+    PIXEL_STRIDE,
+    Coverage,
+    Fp32Buffers,
+    Latents,
+    Video,
+    latent_frames,
+)
 
 LATENT_CHANNELS = 16
 FIRST_UPSAMPLE = 2  # cells of the grid between the decoder's halves, along each side of a latent
@@ -117,22 +125,15 @@ class WanVideoVae(nn.Module):
         )
         self.statistics = LatentStatistics(WAN_MEAN, WAN_STD)
 
-    def encode_video(self, video: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b 16 f h w"]:
+    def encode_video(self, video: Video) -> Latents:
         """See `interface.VideoCodec`: the posterior's mean."""
         return self.statistics.normalise(self.posterior(video)[0])
 
-    def decode_video(
-        self,
-        latents: Float[Tensor, "b 16 f h w"],
-        known: Float[Tensor, "b 3 t height width"],
-        coverage: Float[Tensor, "b 1 t height width"],
-    ) -> Float[Tensor, "b 3 t height width"]:
+    def decode_video(self, latents: Latents, known: Video, coverage: Coverage) -> Video:
         """See `interface.VideoCodec`. This decoder does not use `known` and `coverage`."""
         return self.decode_raw(self.statistics.denormalise(latents))
 
-    def posterior(
-        self, video: Float[Tensor, "b 3 t height width"]
-    ) -> tuple[Float[Tensor, "b 16 f h w"], Float[Tensor, "b 16 f h w"]]:
+    def posterior(self, video: Video) -> tuple[Latents, Latents]:
         """Mean and log-variance before normalisation.
 
         Raises:
@@ -151,7 +152,7 @@ class WanVideoVae(nn.Module):
         mean, log_variance = self.vae.quant_conv(features).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
-    def decode_raw(self, latents: Float[Tensor, "b 16 f h w"]) -> Float[Tensor, "b 3 t height width"]:
+    def decode_raw(self, latents: Latents) -> Video:
         """The video of latents that are not normalised; clamped to [-1, 1] outside training only.
 
         A clamp in training would stop the gradient of every pixel beyond it. Latent frames are decoded one by
@@ -175,11 +176,11 @@ class WanVideoVae(nn.Module):
         batch, _, frames, height, width = latents.shape
         size = (FRAME_STRIDE * (frames - 1) + 1, PIXEL_STRIDE * height, PIXEL_STRIDE * width)
         video = latents.new_empty(batch, 3, *size)
-        for tile in tiles(features.shape[-2:], tile_px, second.margin):
-            groups = features[(..., *tile.read)].split(lengths, dim=2)
+        for read, keep, place in tiles(features.shape[-2:], tile_px, second.margin):
+            groups = features[(..., *read)].split(lengths, dim=2)
             # A tile is read with its margin, and only its core is kept.
             part = self._in_groups(second, groups, first_chunk=True)
-            video[(..., *tile.place)] = part[(..., *tile.keep)]
+            video[(..., *place)] = part[(..., *keep)]
         return video
 
     def _in_groups(self, network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
@@ -197,11 +198,11 @@ class WanVideoVae(nn.Module):
         return torch.cat(results, dim=2)
 
 
-def convert_wan_vae_to_diffusers(tensors: dict[str, Any]) -> dict[str, Any]:
-    """`tensors` by names of `Wan2.1_VAE.pth`, under diffusers' names; unknown names stay."""
-    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers as convert
+def vae_names(names: Iterable[str]) -> dict[str, str]:
+    """Name in `WanVideoVae.vae` -> published name, of each of `names`; what is unknown keeps its name."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers  # takes seconds
 
-    return convert(tensors)
+    return convert_wan_vae_to_diffusers({name.removeprefix("model."): name for name in names})
 
 
 def _step(
@@ -256,23 +257,16 @@ class SecondHalf(nn.Module):
         return math.ceil(seen + 1 / resolution)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tile:
-    """What is read, in cells; which pixels of the result are kept; and where these go in the frame."""
+def tiles(grid: tuple[int, int], tile_px: int, margin: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
+    """Rectangles of about equal size, with sides of at most `tile_px`, that cover a grid of cells.
 
-    read: tuple[slice, slice]
-    keep: tuple[slice, slice]
-    place: tuple[slice, slice]
-
-
-def tiles(grid: tuple[int, int], tile_px: int, margin: int) -> Iterator[Tile]:
-    """Rectangles of about equal size, with sides of at most `tile_px`, that cover a grid of cells."""
+    Of each, as rows and columns: what is read, in cells; which pixels of the result are kept; and where these
+    go in the frame.
+    """
     rows, columns = (list(_spans(cells, tile_px // CELL_PX, margin)) for cells in grid)
     for row in rows:
         for column in columns:
-            read, keep, place = zip(row, column, strict=True)
-            # rows and columns of each of the three
-            yield Tile(read=read, keep=keep, place=place)
+            yield tuple(zip(row, column, strict=True))
 
 
 def _spans(cells: int, longest: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from more4d.foundation.errors import ConfigError
-from more4d.networks.interface import FRAME_STRIDE, ViSMConditions, latent_frames
+from more4d.networks.interface import FRAME_STRIDE, Coverage, Latents, Video, ViSMConditions, latent_frames
 from more4d.networks.wan import WanConfig, WanTransformer
 
 
@@ -32,15 +31,7 @@ class ViSMConfig:
 
     def __post_init__(self) -> None:
         channels = (self.latent_channels, self.mask_channels, self.latent_channels)
-        if sum(channels) != self.wan.in_channels:
-            raise ConfigError(
-                f"noisy | mask | known channels {' + '.join(map(str, channels))} = {sum(channels)}"
-                f" must equal wan.in_channels {self.wan.in_channels}"
-            )
-        if self.wan.out_channels != self.latent_channels:
-            raise ConfigError(
-                f"wan.out_channels {self.wan.out_channels} must equal latent_channels {self.latent_channels}"
-            )
+        self.wan.check_channels("noisy | mask | known", channels)
 
 
 class ViSM(nn.Module):
@@ -51,9 +42,7 @@ class ViSM(nn.Module):
         self.config = config
         self.transformer = WanTransformer(config.wan)
 
-    def forward(
-        self, noisy: Float[Tensor, "b 16 f h w"], sigma: Float[Tensor, "b"], conditions: ViSMConditions
-    ) -> Float[Tensor, "b 16 f h w"]:
+    def forward(self, noisy: Latents, sigma: Float[Tensor, "b"], conditions: ViSMConditions) -> Latents:
         """The velocity (noise - data) at noise level `sigma` in [0, 1].
 
         Raises:
@@ -65,21 +54,13 @@ class ViSM(nn.Module):
         velocity = self.transformer(latents, 1000.0 * sigma.float(), conditions.text, image=conditions.clip)
         return velocity.to(noisy.dtype)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.transformer.enable_gradient_checkpointing()
 
-
-def masked_video(
-    video: Float[Tensor, "b 3 t height width"], coverage: Float[Tensor, "b 1 t height width"]
-) -> Float[Tensor, "b 3 t height width"]:
+def masked_video(video: Video, coverage: Coverage) -> Video:
     """The known part of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
     return video * coverage
 
 
-def pack_mask(
-    coverage: Float[Tensor, "b 1 t height width"], grid: tuple[int, int]
-) -> Float[Tensor, "b 4 f h w"]:
+def pack_mask(coverage: Coverage, grid: tuple[int, int]) -> Float[Tensor, "b 4 f h w"]:
     """Coverage (1 = known) as mask channels: the four frames of each latent frame, resized to `grid` (h, w).
 
     The first latent frame stands for one frame only, which fills all four channels.

@@ -113,13 +113,17 @@ class WanTransformer(nn.Module):
         text = functional.pad(text, (0, 0, 0, config.text_length - text.shape[1]))
         time, modulation = embedder.embed_time(timestep, dtype)
         grid = (frames + bool(num_reference), rows, columns)  # the reference is frame 0 of the rotary grid
+        span = TokenSpan(num_reference, tokens.shape[1])
+        if config.motion_token_alignment == "moge4d":
+            # The reference implementation pads at the wrong end, and its weights have learned with it.
+            span = TokenSpan(0, tokens.shape[1] - num_reference)
         context = BlockContext(
             modulation=modulation,
             rotary=rotary_table(config.dim // config.heads, grid, tokens.device),
             text=embedder.text_embedder(text.to(dtype)),
             image=None if image is None else embedder.image_embedder(image.to(dtype)),
             motion=None if motion is None else motion.to(dtype),
-            motion_span=self._motion_span(tokens.shape[1], num_reference),
+            motion_span=span,
         )
 
         # 3. Blocks; under context parallelism each process computes a run of the tokens.
@@ -142,16 +146,6 @@ class WanTransformer(nn.Module):
         t, y, x = config.patch_size
         sizes = {"f": frames, "h": rows, "w": columns, "t": t, "y": y, "x": x}
         return rearrange(tokens, "b (f h w) (t y x c) -> b c (f t) (h y) (w x)", **sizes)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only the input of each block; the rest is computed again in the backward pass."""
-        self.gradient_checkpointing = True
-
-    def _motion_span(self, tokens: int, num_reference: int) -> TokenSpan:
-        # "moge4d": the reference implementation pads at the wrong end, and its weights have learned with it.
-        if self.wan_config.motion_token_alignment == "moge4d":
-            return TokenSpan(0, tokens - num_reference)
-        return TokenSpan(num_reference, tokens)
 
     def _check(
         self,

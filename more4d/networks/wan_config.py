@@ -57,6 +57,22 @@ class WanConfig:
                 f"reference tokens and motion features need a patch of 1 frame, got {self.patch_size}"
             )
 
+    def check_channels(self, names: str, channels: tuple[int, ...]) -> None:
+        """Whether the input is a concatenation of `channels`, of which the first are those of the output.
+
+        Raises:
+            ConfigError: it is not; `names` says what is concatenated.
+        """
+        if sum(channels) != self.in_channels:
+            raise ConfigError(
+                f"{names} channels {' + '.join(map(str, channels))} = {sum(channels)}"
+                f" must equal wan.in_channels {self.in_channels}"
+            )
+        if self.out_channels != channels[0]:
+            raise ConfigError(
+                f"wan.out_channels {self.out_channels} must equal latent_channels {channels[0]}"
+            )
+
 
 # Input channels: control = noisy | control video | image, inp = noisy | mask (4) | known video,
 # strag = noisy | image | zeros | depth, each 16 where not said otherwise.

@@ -100,7 +100,7 @@ def training_cost(
         prepare(network)
         network.to(dtype).train()
         if checkpointing:
-            network.enable_gradient_checkpointing()
+            network.transformer.gradient_checkpointing = True
         with _fake_cpu_tensors(network) if autocast else nullcontext():
             for parameter in network.parameters():
                 if parameter.requires_grad:

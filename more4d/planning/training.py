@@ -27,7 +27,7 @@ from more4d.planning.costs import (
 from more4d.planning.inference import checked_size
 from more4d.planning.limits import GPU_MEMORIES
 from more4d.planning.steps import PlannedComponent, Size, planned_components
-from more4d.weights.lora.train import LoraOptions, add_lora
+from more4d.weights.lora.merge import LoraOptions, add_lora
 
 Method = Literal["plain", "zero-2", "zero-3", "zero-3-offload"]
 

@@ -33,7 +33,7 @@ from more4d.training.loading import (
 )
 from more4d.training.task import NOISE_LEVELS, Task, mean_per_sample, noise_levels
 from more4d.weights.lora.io import write_lora
-from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
+from more4d.weights.lora.merge import LoraOptions, add_lora, trained_lora
 from more4d.weights.state import save_network
 
 
@@ -255,7 +255,7 @@ class GeneratorTask(Task):
         self.text_encoder = self.open_frozen("text")
         self.clip = self.open_frozen("clip")
         if options.gradient_checkpointing and self._generator:
-            self._generator.network.enable_gradient_checkpointing()
+            self._generator.network.transformer.gradient_checkpointing = True
         if options.cache:
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)

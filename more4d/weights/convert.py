@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from more4d.files.atomic import write_bytes
 from more4d.files.checkpoint_headers import INDEX_SUFFIX
@@ -19,7 +19,7 @@ from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import WeightsError
 from more4d.networks.wan_config import WanConfig
 from more4d.weights.layouts.more4d_format import LIBRARY_LAYOUTS, MORE4D_KEY
-from more4d.weights.load import inspect, tensor_readers
+from more4d.weights.load import inspect, tensor_of
 from more4d.weights.registry import init_empty, named_tensors
 from more4d.weights.state import write_tensors
 
@@ -56,46 +56,34 @@ def convert(
             f"{source} holds a network of kind {architecture}, for which no library has a layout "
             f"(there is one for {', '.join(LIBRARY_LAYOUTS)}); it is used as it is"
         )
-    network = init_empty(architecture, checkpoint.config)
-    with headers.open() as read:
-        tensors = tensor_readers(network, plan, read)
-        sizes = {
-            name: headers.shapes[plan.sources[name]].element_size() * tensor.numel()
-            if name in plan.sources
-            else tensor.nbytes
-            for name, tensor in named_tensors(network).items()
-        }
-        try:
-            return _write(folder, network, architecture, tensors, sizes=sizes, shard_bytes=shard_bytes)
-        except ValueError as error:
-            raise WeightsError(f"{source} cannot be converted: {error}") from error
-
-
-def _write(
-    folder: Path,
-    network: nn.Module,
-    architecture: str,
-    tensors: Mapping[str, Callable[[], Tensor]],
-    *,
-    sizes: Mapping[str, int],
-    shard_bytes: int,
-) -> list[Path]:
-    library = LIBRARY_LAYOUTS[architecture]
+    network, library = init_empty(architecture, checkpoint.config), LIBRARY_LAYOUTS[architecture]
+    targets = named_tensors(network)
+    sizes = {
+        name: headers.shapes[plan.sources[name]].element_size() * target.numel()
+        if name in plan.sources
+        else target.nbytes
+        for name, target in targets.items()
+    }
     described = {
         **DESCRIPTIONS[architecture](network),
         MORE4D_KEY: {"kind": architecture, "config": to_mapping(network.config)},
     }
-    for name, key in library.config_tensors.items():
-        described[key] = tensors[name]().tolist()
-    stored = [name for name in tensors if name not in library.config_tensors]
+    stored = [name for name in targets if name not in library.config_tensors]
     shards = list(_shards(stored, sizes, shard_bytes))
     files, weight_map = [], {}
-    for number, names in enumerate(shards, start=1):
-        suffix = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
-        path = folder / f"{library.stem}{suffix}.safetensors"
-        write_tensors(path, {library.library_name(name): tensors[name]() for name in names}, {"format": "pt"})
-        weight_map |= {library.library_name(name): path.name for name in names}
-        files.append(path)
+    with headers.open() as read:
+        for name, key in library.config_tensors.items():
+            described[key] = tensor_of(name, targets[name], plan, read).tolist()
+        for number, names in enumerate(shards, start=1):
+            suffix = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+            path = folder / f"{library.stem}{suffix}.safetensors"
+            shard = {library.library_name(name): tensor_of(name, targets[name], plan, read) for name in names}
+            try:
+                write_tensors(path, shard, {"format": "pt"})
+            except ValueError as error:
+                raise WeightsError(f"{source} cannot be converted: {error}") from error
+            weight_map |= dict.fromkeys(shard, path.name)
+            files.append(path)
     if len(shards) > 1:
         total = sum(sizes[name] for name in stored)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from more4d.files.problems import Problem, error_summary, plural
 from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.config import derive_seed
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.networks.interface import fp32_parameters, parameter_dtype
+from more4d.networks.conditioners import check_tokenizer
+from more4d.networks.interface import fp32_parameters
 from more4d.weights.registry import (
     ARCHITECTURES,
     ROLES,
@@ -36,47 +36,33 @@ from more4d.weights.registry import (
 
 UNKNOWN = "unknown"
 OTHER_FILE = "fetch it again, or give the right file"  # damaged, or of another network: the names fit both
-BYTE_TOKENIZER = "byte"  # the tokenizer that needs no files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What weights are, from their headers.
+class Checkpoint(LayoutMatch):
+    """What weights are, from their headers: the answer of a layout, and how the tensors compare with it.
 
     Attributes:
         path: the file, the index of shards, or the folder.
-        layout: whose names the tensors have: "more4d", "wan-fun-control", "wan-vae", ... or "unknown".
-        architecture: of the network, a key of `registry.ARCHITECTURES`, or "lora"; "" for none.
+        headers: where the tensors are.
         config: of the network; None where it cannot be known.
-        about: one line for people.
-        parameters: numbers in the file.
-        bytes: of all its files.
-        precision: types of its numbers, the most common first.
-        new: names of modules that the network has and the file has not; they start without any effect.
         missing, unexpected: names of tensors that should be in the file, or should not.
         problems: why it cannot be used, the most telling first; () if it can.
-        notes: how it was made, as its header says.
         untrained: whether it fits 4D-STraG, and has never been trained to move points.
-        headers: where the tensors are.
-        plan: which tensor of the network each of them is; None for what is no network.
     """
 
     path: Path
     layout: str = UNKNOWN
-    architecture: str = ""
-    config: Any = None
     about: str = ""
-    parameters: int = 0
-    bytes: int = 0
-    precision: str = ""
-    new: tuple[str, ...] = ()
+    headers: CheckpointHeaders = field(default_factory=CheckpointHeaders, repr=False)
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
     untrained: bool = False
-    headers: CheckpointHeaders = field(default_factory=CheckpointHeaders, repr=False)
-    plan: LoadPlan | None = field(default=None, repr=False)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Names of modules that the network has and the file has not; they start without any effect."""
+        return tuple(self.plan.new) if self.plan else ()
 
     def error(self) -> WeightsError:
         """Why it cannot be used, in one line."""
@@ -120,26 +106,14 @@ def inspect(
         path=path, headers=_read(path), sibling_config=read_sibling_config(path), role=role
     )
     match, untrained = _match(source)
-    found = Checkpoint(
-        path=path,
-        layout=match.layout,
-        architecture=match.architecture,
-        config=match.config,
-        about=match.about,
-        parameters=source.headers.parameters,
-        bytes=source.headers.bytes,
-        precision=source.headers.precision,
-        notes=match.notes or source.headers.metadata,
-        untrained=untrained,
-        headers=source.headers,
-    )
     if wanted and match.architecture and match.architecture not in wanted:
         text = f"holds a '{match.architecture}' ({match.about}), and {role or 'this'} needs a "
         other = Problem(Code.WRONG_ARCHITECTURE, f"{text}{' or '.join(wanted)}; give another file")
-        return replace(found, problems=(other, *source.headers.problems))
+        found = _compared(source, replace(match, plan=None, problems=(), undetermined=None), untrained)
+        return replace(found, problems=(other, *found.problems))
     if options:
         match, _ = _match(replace(source, options=options))
-    return _compared(replace(found, config=match.config, about=match.about), match)
+    return _compared(source, match, untrained)
 
 
 def load(
@@ -159,18 +133,18 @@ def load(
     plan = checkpoint.plan
     if checkpoint.problems or plan is None:
         raise checkpoint.error()
-    _check_tokenizer(checkpoint.path, checkpoint.config)
+    if tokenizer := getattr(checkpoint.config, "tokenizer", None):
+        check_tokenizer(tokenizer)  # before gigabytes are read, not when the first prompt comes
     network = init_empty(checkpoint.architecture, checkpoint.config)
     with checkpoint.headers.open() as read:
         for name, check in plan.checks.items():
-            problem = check(read(name))
-            if problem is not None:
-                raise replace(checkpoint, problems=(Problem(Code.WRONG_ARCHITECTURE, problem),)).error()
+            if problem := check(read(name)):
+                raise WeightsError(Problem(Code.WRONG_ARCHITECTURE, problem).line(checkpoint.path))
         try:
             return load_into(network, plan, read, device=device, dtype=dtype)
         except NotFiniteError as error:
-            damaged = Problem(Code.NOT_FINITE, f"{error}; fetch it again")
-            raise replace(checkpoint, problems=(damaged,)).error() from error
+            problem = Problem(Code.NOT_FINITE, f"{error}; fetch it again")
+            raise WeightsError(problem.line(checkpoint.path)) from error
 
 
 @torch.no_grad()
@@ -196,36 +170,38 @@ def load_into(
     Raises:
         NotFiniteError: a tensor holds numbers that are not finite, or are too large for `dtype`.
     """
-    aliases, targets = _names_by_id(network), named_tensors(network)
     fp32_ids = fp32_parameters(network)
-    for name, value in tensor_readers(network, plan, read).items():
-        target = targets[name]
-        wanted = dtype and parameter_dtype(dtype, keep_fp32=id(target) in fp32_ids)
-        filled = _filled(plan.sources.get(name, name), value(), target, device=device, dtype=wanted)
+    names = network.state_dict(keep_vars=True)
+    for name, target in named_tensors(network).items():
+        wanted = torch.promote_types(dtype, torch.float32) if dtype and id(target) in fp32_ids else dtype
+        value = tensor_of(name, target, plan, read)
+        filled = _filled(plan.sources.get(name, name), value, target, device=device, dtype=wanted)
+        del value  # so that it is not in memory when the next one is read
         if filled is not target:
-            for alias in aliases[id(target)]:  # a tied tensor has several
+            for alias in (each for each, tensor in names.items() if tensor is target):  # several, if tied
                 module, _, leaf = alias.rpartition(".")
                 network.get_submodule(module)._parameters[leaf] = filled
-    if dtype is not None:
-        _cast_buffers(network, dtype)
+    if dtype is not None:  # buffers, as each module lets its own be lowered; parameters are as they should be
+        network._apply(
+            lambda each: (
+                each if isinstance(each, nn.Parameter) or not each.is_floating_point() else each.to(dtype)
+            )
+        )
     return network.to(device).eval()
 
 
-def tensor_readers(
-    network: nn.Module, plan: LoadPlan, read: Callable[[str], Tensor]
-) -> dict[str, Callable[[], Tensor]]:
-    """What makes or reads each tensor of a network when it is called, by name in the network's order."""
-    readers: dict[str, Callable[[], Tensor]] = {}
-    for name, target in named_tensors(network).items():
-        if name in plan.sources:
-            readers[name] = partial(lambda name: plan.apply(name, read(plan.sources[name])), name)
-        elif name in plan.constants:
-            readers[name] = partial(plan.constants.__getitem__, name)
-        elif module := plan.new_module(name):
-            readers[name] = partial(_new_tensor, plan.new[module], module, name.removeprefix(f"{module}."))
-        else:
-            readers[name] = target.detach  # a buffer that the file does not have
-    return readers
+def tensor_of(name: str, target: Tensor, plan: LoadPlan, read: Callable[[str], Tensor]) -> Tensor:
+    """A tensor of a network: out of the file, a constant, or of a new module; else `target` as it is."""
+    if name in plan.sources:
+        return plan.apply(name, read(plan.sources[name]))
+    if name in plan.constants:
+        return plan.constants[name]
+    if module := plan.new_module(name):
+        # The same module whenever, and for whichever of its tensors, it is made.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("new module", module))
+            return plan.new[module]().state_dict()[name.removeprefix(f"{module}.")]
+    return target.detach()  # a buffer that the file does not have
 
 
 def read_sibling_config(path: Path) -> dict[str, Any]:
@@ -276,54 +252,34 @@ def _unknown(*problems: Problem) -> LayoutMatch:
     return LayoutMatch(layout=UNKNOWN, about="not recognised", problems=problems)
 
 
-def _compared(found: Checkpoint, match: LayoutMatch) -> Checkpoint:
+def _compared(source: CheckpointSource, match: LayoutMatch, untrained: bool) -> Checkpoint:
     """With the tensors held against those of the network that the configuration describes."""
     missing: list[str] = []
     unexpected: list[str] = []
-    problems = [*found.headers.problems, *match.problems]
+    problems = [*source.headers.problems, *match.problems]
     if match.plan is not None and match.config is not None:
         try:
             targets, parameters = expected_tensors(match.architecture, match.config)
-            missing, unexpected, misfits = compare(targets, parameters, match.plan, found.headers.shapes)
+            missing, unexpected, misfits = compare(targets, parameters, match.plan, source.shapes)
             problems += [replace(problem, text=f"{problem.text}; {OTHER_FILE}") for problem in misfits]
         except ConfigError as error:
             text = f"describes an impossible network ({error}); {OTHER_FILE}"
             problems.append(Problem(Code.CONFIG, text))
     if match.undetermined is not None and not problems:
         problems.append(match.undetermined)
-    return replace(
-        found,
-        config=match.config if match.undetermined is None else None,
-        plan=match.plan,
-        new=tuple(match.plan.new) if match.plan else (),
+    answer = vars(match) | {
+        "config": match.config if match.undetermined is None else None,
+        "notes": match.notes or source.headers.metadata,
+        "problems": tuple(problems),
+    }
+    return Checkpoint(
+        **answer,
+        path=source.path,
+        headers=source.headers,
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        problems=tuple(problems),
+        untrained=untrained,
     )
-
-
-def _check_tokenizer(path: Path, config: Any) -> None:
-    """Before gigabytes are read, not when the first prompt comes."""
-    tokenizer = getattr(config, "tokenizer", BYTE_TOKENIZER)
-    if tokenizer != BYTE_TOKENIZER and not Path(tokenizer).is_dir():
-        raise WeightsError(
-            f"there is no folder of tokenizer files {tokenizer} for {path}; models/README.md says where to"
-            " get it"
-        )
-
-
-def _new_tensor(make: Callable[[], nn.Module], module: str, name: str) -> Tensor:
-    """A tensor of a new module, which is the same module whenever and for whichever tensor it is made."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("new module", module))
-        return make().state_dict()[name]
-
-
-def _names_by_id(network: nn.Module) -> dict[int, list[str]]:
-    names: dict[int, list[str]] = {}
-    for name, tensor in network.state_dict(keep_vars=True).items():
-        names.setdefault(id(tensor), []).append(name)
-    return names
 
 
 def _filled(
@@ -348,16 +304,6 @@ def _filled(
     elif kept.untyped_storage().nbytes() != kept.nbytes:
         kept = kept.clone()  # a part of a larger tensor would keep all of it
     return nn.Parameter(kept, requires_grad=target.requires_grad)
-
-
-def _cast_buffers(network: nn.Module, dtype: torch.dtype) -> None:
-    """Lower the buffers, as each module lets its own be lowered; parameters are as they should be."""
-    parameters = {id(parameter) for parameter in network.parameters()}
-    network._apply(
-        lambda tensor: (
-            tensor if id(tensor) in parameters or not tensor.is_floating_point() else tensor.to(dtype)
-        )
-    )
 
 
 def _check_finite(name: str, value: Tensor) -> None:

@@ -55,8 +55,8 @@ def wan_names(config: WanConfig) -> dict[str, str]:
     return names
 
 
-def strag_names(config: WanConfig) -> dict[str, str]:
-    """Published name -> name in `STraG`."""
+def generator_names(config: WanConfig) -> dict[str, str]:
+    """Published name -> name in `STraG`, or in `ViSM`, which has no motion features."""
     names = {published: f"transformer.{ours}" for published, ours in wan_names(config).items()}
     if config.motion_feature_dim is not None:
         modules = {"feature_adapter.0": "motion_adapter.first", "feature_adapter.2": "motion_adapter.second"}
@@ -64,15 +64,9 @@ def strag_names(config: WanConfig) -> dict[str, str]:
     return names
 
 
-def vism_names(config: WanConfig) -> dict[str, str]:
-    """Published name -> name in `ViSM`."""
-    return {published: f"transformer.{ours}" for published, ours in wan_names(config).items()}
-
-
 def network_names(network: STraG | ViSM) -> dict[str, str]:
     """Published name -> name in `network`."""
-    table = strag_names if isinstance(network, STraG) else vism_names
-    return table(network.config.wan)
+    return generator_names(network.config.wan)
 
 
 def _block_names(config: WanConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ from more4d.files.problems import Problem
 from more4d.files.problems import ProblemCode as Code
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Architecture:
     """A class of networks; its module is imported when it is used, because some take seconds.
 
@@ -36,25 +36,21 @@ class Architecture:
         return getattr(module, self.network), getattr(module, self.config)
 
 
-def _architecture(module: str, network: str, config: str, inner: str | None = None) -> Architecture:
-    return Architecture(module=module, network=network, config=config, inner=inner)
-
-
 ARCHITECTURES: dict[str, Architecture] = {
-    "strag": _architecture("strag", "STraG", "STraGConfig", "wan"),
-    "vism": _architecture("vism", "ViSM", "ViSMConfig", "wan"),
-    "umt5-text-encoder": _architecture("conditioners", "UMT5TextEncoder", "TextEncoderConfig"),
-    "clip-vision": _architecture("conditioners", "ClipVision", "ClipVisionConfig"),
-    "omnimae": _architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
-    "tiny-features": _architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
-    "prompt-reader": _architecture("strag", "TextGrounding", "TextGroundingConfig"),
-    "tiny-trajectory-codec": _architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
-    "tiny-video-codec": _architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
-    "wan-video-vae": _architecture("video_vae", "WanVideoVae", "WanVideoVaeConfig"),
-    "wan-trajectory-vae": _architecture(
+    "strag": Architecture("strag", "STraG", "STraGConfig", "wan"),
+    "vism": Architecture("vism", "ViSM", "ViSMConfig", "wan"),
+    "umt5-text-encoder": Architecture("conditioners", "UMT5TextEncoder", "TextEncoderConfig"),
+    "clip-vision": Architecture("conditioners", "ClipVision", "ClipVisionConfig"),
+    "omnimae": Architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
+    "tiny-features": Architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
+    "prompt-reader": Architecture("strag", "TextGrounding", "TextGroundingConfig"),
+    "tiny-trajectory-codec": Architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
+    "tiny-video-codec": Architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
+    "wan-video-vae": Architecture("video_vae", "WanVideoVae", "WanVideoVaeConfig"),
+    "wan-trajectory-vae": Architecture(
         "trajectory_vae", "WanTrajectoryVae", "WanTrajectoryVaeConfig", "video"
     ),
-    "depth-small": _architecture("depth_net", "SmallDepth", "SmallDepthConfig"),
+    "depth-small": Architecture("depth_net", "SmallDepth", "SmallDepthConfig"),
 }
 """By the name that weight files store."""
 
@@ -181,24 +177,11 @@ class Layout:
 _layouts: dict[str, Layout] = {}
 
 
-def register_layout(
-    *names: str,
-    repositories: Mapping[str, str] | None = None,
-    needs: str = "",
-    untrained: tuple[str, ...] = (),
-    read_folder: Callable[[Path], CheckpointHeaders | None] | None = None,
-) -> Callable[[Match], Match]:
-    """Make a function known that recognises a layout; for the arguments see `Layout`."""
+def register_layout(*names: str, **facts: Any) -> Callable[[Match], Match]:
+    """Make a function known that recognises a layout; for its names and the `facts` see `Layout`."""
 
     def register(match: Match) -> Match:
-        _layouts[f"{match.__module__}.{match.__name__}"] = Layout(
-            names=names,
-            match=match,
-            repositories=repositories or {},
-            needs=needs,
-            untrained=untrained,
-            read_folder=read_folder,
-        )
+        _layouts[f"{match.__module__}.{match.__name__}"] = Layout(names=names, match=match, **facts)
         return match
 
     return register
@@ -206,14 +189,11 @@ def register_layout(
 
 def layouts() -> Iterator[Layout]:
     """All layouts in the order in which they are tried; a module is imported when its turn comes."""
-    done: set[str] = set()
-    for module in (*(f"more4d.weights.layouts.{name}." for name in LAYOUT_MODULES), ""):
-        if module:
-            import_module(module[:-1])
-        for name, layout in list(_layouts.items()):
-            if name.startswith(module) and name not in done:
-                done.add(name)
-                yield layout
+    modules = [f"more4d.weights.layouts.{name}" for name in LAYOUT_MODULES]
+    for module in modules:
+        import_module(module)
+        yield from [layout for layout in _layouts.values() if layout.match.__module__ == module]
+    yield from [layout for layout in _layouts.values() if layout.match.__module__ not in modules]
 
 
 def init_empty(architecture: str, config: Any) -> nn.Module:

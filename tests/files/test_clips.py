@@ -1,7 +1,7 @@
 """Clips come back as they were, to the precision the format states; bad ones are refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -66,17 +66,6 @@ def test_one_frame_is_a_clip() -> None:
     assert decode_clip("a", encode_clip(Clip(name="a", tracks=one))).tracks.frames == 1
 
 
-def test_a_finer_step_is_finer() -> None:
-    tracks = sample_tracks()
-    motion = normalise_motion(tracks.positions, CAMERA)
-    errors = []
-    for step in (1 / 4, 1 / 64):
-        again = decode_clip("a", encode_clip(Clip(name="a", tracks=tracks), motion_step_px=step)).tracks
-        errors.append(float((normalise_motion(again.positions, CAMERA) - motion).abs().max()) * WIDTH)
-    assert errors[0] <= 1 / 8 + 1e-3
-    assert errors[1] <= 1 / 128 + 1e-3
-
-
 def test_wide_motion_is_kept_and_absurd_motion_refused() -> None:
     tracks = sample_tracks()
     tracks.positions[3, 4, 5] = torch.tensor([500.0, 0.0, 500.0])
@@ -91,7 +80,7 @@ def test_facts_tell_of_a_clip_without_reading_it() -> None:
     info = ClipInfo.from_clip(sample_clip())
     assert (info.frames, info.height, info.width, info.fps) == (FRAMES, HEIGHT, WIDTH, 11.5)
     assert (info.video, info.rendering, info.caption) == (True, True, "ein Bär läuft")
-    assert ClipInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    assert ClipInfo.from_json(json.loads(json.dumps(asdict(info)))) == info
     assert info.suffixes == set(encode_clip(sample_clip()))
     assert ClipInfo.from_clip(sample_clip(with_video=False)).suffixes == set(
         encode_clip(sample_clip(with_video=False))

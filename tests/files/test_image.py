@@ -13,7 +13,6 @@ from more4d.files.image import (
     encode_jpeg,
     load_depth_image,
     load_image,
-    load_image_with_alpha,
     save_image,
     text_mask,
     to_uint8,
@@ -100,12 +99,9 @@ def test_twelve_bits_in_sixteen_are_stretched_and_said(
     assert "nearly black" in caplog.text
 
 
-def test_transparency_lies_over_white_and_is_returned_when_asked(tmp_path: Path) -> None:
+def test_transparency_lies_over_white(tmp_path: Path) -> None:
     path = write(tmp_path / "glass.png", np.array([[[255, 0, 0, 51], [0, 0, 255, 255]]], np.uint8))
     torch.testing.assert_close(load_image(path)[0], torch.tensor([[1.0, 0.8, 0.8], [0.0, 0.0, 1.0]]))
-    colour, alpha = load_image_with_alpha(path)
-    torch.testing.assert_close(colour[0], torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
-    torch.testing.assert_close(alpha[0], torch.tensor([0.2, 1.0]))
 
 
 def test_palette_transparency_lies_over_white(tmp_path: Path) -> None:

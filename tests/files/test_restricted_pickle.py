@@ -139,9 +139,9 @@ def attacks(marker: Path) -> dict[str, tuple[bytes, str]]:
         "object array, old": (pickle.dumps(objects, 2), "numpy type 'O8'"),
         "path": (pickle.dumps(Path("x")), "pathlib"),
         "module": (b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.", "os.system"),
-        "instance": (b"(S'" + shell.encode() + b"'\nios\nsystem\n.", "damaged"),
+        "instance": (b"(S'" + shell.encode() + b"'\nios\nsystem\n.", "os.system"),
         "object": (b"(cos\nsystem\nS'" + shell.encode() + b"'\no.", "os.system"),
-        "object, known": (b"(cnumpy\nndarray\nI1\no.", "damaged"),
+        "object, known": (b"(cnumpy\nndarray\nI1\no.", "a call of numpy.ndarray"),
         "new object": (b"\x80\x02cnumpy\nndarray\n(I3\ntq\x00\x81.", "damaged"),
         "stack global": (by_name, "posix.system"),
         "stack global, memo": (memo, "posix.system"),
@@ -161,7 +161,7 @@ def attacks(marker: Path) -> dict[str, tuple[bytes, str]]:
         "torch zip": (whole.getvalue(), "posix.system"),
         "torch legacy": (inner.getvalue(), "posix.system"),
         "codecs": (b"c_codecs\nencode\n(Vx\nVrot13\ntR.", "_codecs.encode"),
-        "set": (pickle.dumps({1, 2}), "damaged"),
+        "set": (pickle.dumps({1, 2}), "a set"),
         "key": (pickle.dumps({(1, 2): 3}), "a tuple as a key"),
         "structured": (pickle.dumps(np.zeros(2, "f4,i4")), "numpy type 'V8'"),
         "subclass": (pickle.dumps(np.ma.zeros(2)), "numpy.ma"),
@@ -199,14 +199,7 @@ BOMBS = {
     "array": ARRAY % 10**15 + b"I00\nC\x00tb.",
     "shape": BUFFER + b"(\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000 + b"tVC\ntR.",
     "shape of shapes": BUFFER + b"(I1\nt" + b"2\x86" * 200 + b"VC\ntR.",
-    "tuples": b"(I1\nt" + b"2\x86" * 200 + b".",
-    "tuples as a key": b"}(I1\nt" + b"2\x86" * 200 + b"I1\ns.",
     "itself": b"]q\x00h\x00a.",
-    "again": b"X"
-    + struct.pack("<I", 9999)
-    + b"x" * 9999
-    + b"q\x000("
-    + b"c_codecs\nencode\n(h\x00Vlatin1\ntR" * 9999,
     "deep": b"]" * 10_000 + b"a" * 9_999 + b".",
     "nothing": b"",
 }
@@ -218,11 +211,6 @@ def test_giant_wishes_end_in_one_line(kind: str) -> None:
         load_restricted(BOMBS[kind])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
-
-
-def test_many_arrays_of_the_same_bytes_are_refused() -> None:
-    with pytest.raises(InputError, match="times its own size"):
-        load_restricted(BOMBS["again"])
 
 
 def test_a_far_place_in_the_memo_costs_nothing() -> None:

@@ -91,20 +91,6 @@ def test_compressed_zips_inside_plain_pickles_are_refused() -> None:
         load_restricted(call)
 
 
-def test_the_same_storage_read_again_and_again_is_refused() -> None:
-    content = saved([torch.zeros(1)], old=True) + bytes(10_000)
-    once = b"h\x00h\x01\x85R0"
-    start = (
-        b"\x80\x03ctorch.storage\n_load_from_bytes\nq\x00B"
-        + struct.pack("<I", len(content))
-        + content
-        + b"q\x01"
-    )
-    assert load_restricted(start + once * 3 + b"N.") is None
-    with pytest.raises(InputError, match="times its own size"):
-        load_restricted(start + once * 30 + b"N.")
-
-
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("old", [False, True])
 def test_what_torch_writes_comes_back(old: bool, protocol: int) -> None:

@@ -171,7 +171,7 @@ def test_every_input_matters_and_every_parameter_learns():
 
 def test_checkpointing_changes_memory_and_not_gradients():
     plain, frugal, given = filled(WHOLE), filled(WHOLE), inputs(WHOLE)
-    frugal.enable_gradient_checkpointing()
+    frugal.gradient_checkpointing = True
     for transformer in (plain, frugal):
         transformer(**given).square().mean().backward()
     for (name, mine), other in zip(plain.named_parameters(), frugal.parameters(), strict=True):
@@ -193,7 +193,7 @@ def test_checkpointing_keeps_less():
         return sum(sizes)
 
     everything = kept()
-    transformer.enable_gradient_checkpointing()
+    transformer.gradient_checkpointing = True
     assert kept() < everything / 3
 
 

@@ -19,7 +19,7 @@ from more4d.planning.costs import (
     parameters_of,
     training_cost,
 )
-from more4d.weights.lora.train import LoraOptions, add_lora
+from more4d.weights.lora.merge import LoraOptions, add_lora
 from tests.allocations import allocated_peak
 
 AGREEMENT = 0.1
@@ -81,7 +81,7 @@ def training_peaks(
     network, given = real(config, size)
     network.train()
     if checkpointing:
-        network.enable_gradient_checkpointing()
+        network.transformer.gradient_checkpointing = True
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):

@@ -237,7 +237,7 @@ def test_thirty_gigabytes_are_recognised_by_their_header(tmp_path: Path, name, w
     assert bytes_read() - before < 1e7
     assert (found.layout, found.problems) == ("wan-fun-inp", ())
     assert "14B" in found.about
-    assert found.parameters == 16_394_878_784
+    assert found.headers.parameters == 16_394_878_784
     with path.open("rb+") as file:
         file.truncate(12_000_000_000)
     (problem,) = inspect(path, role="vism").problems

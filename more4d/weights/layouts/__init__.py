@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
+from more4d.weights.registry import CheckpointSource
 
 Config = TypeVar("Config")
 
@@ -38,6 +41,15 @@ def build_config(
     return from_mapping(kind, merged, where="configuration of the weights")
 
 
+def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:
+    """Length of an axis of the tensor `name`; `default` if it is not there.
+
+    Raises:
+        IndexError: it has fewer axes; `weights.load` says so.
+    """
+    return shapes[name].shape[axis] if name in shapes else default
+
+
 def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
     """How many modules are numbered after `prefix`."""
     numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
@@ -64,18 +76,30 @@ def unexpected_num_layers(
 
 
 def missing_num_heads(
-    what: str, dim: int, role: str | None, *, has_config: bool = False, convertible: bool = True
-) -> Problem:
-    """The problem of a network of unusual width: no shape gives its number of attention heads.
+    values: dict[str, Any],
+    source: CheckpointSource,
+    what: str,
+    *,
+    has_config: bool = False,
+    convertible: bool = True,
+) -> Problem | None:
+    """The problem of a network of unusual width: no shape gives its number of attention heads; None if known.
+
+    Where it is not known, it becomes 1 in `values`, the fields of the configuration, so that tensors can be
+    compared.
 
     Args:
         has_config: whether a `config.json` beside it would give it.
         convertible: whether a library has a layout for it, which would give it, too.
     """
+    known = "heads" in values or "heads" in source.options
+    values.setdefault("heads", 1)
+    if known:
+        return None
     advice = "put its config.json, which has num_heads, beside it, or " if has_config else ""
     convert = ", or convert it with --option heads=N" if convertible else ""
     text = (
-        f"does not say how many attention heads its {what} of width {dim} has; {advice}set options: "
-        f"{{heads: N}} of {role or 'its part'} in the preset{convert}"
+        f"does not say how many attention heads its {what} of width {values['dim']} has; {advice}set "
+        f"options: {{heads: N}} of {source.role or 'its part'} in the preset{convert}"
     )
     return Problem(ProblemCode.UNDETERMINED, text)

@@ -1,6 +1,6 @@
 """Video VAEs and trajectory codecs: Wan2.1_VAE.pth, MoGe4D's folder, and diffusers' AutoencoderKLWan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from more4d.networks.trajectory_vae import (
     PUBLISHED_TRAJECTORY_STD,
     WanTrajectoryVaeConfig,
 )
-from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, convert_wan_vae_to_diffusers
-from more4d.weights.layouts import build_config, count_numbered
+from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, vae_names
+from more4d.weights.layouts import build_config, count_numbered, side
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 WAN_FUN = {"Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope"}
@@ -25,7 +25,6 @@ STATISTICS = "trajectory_statistics"
 """Option of a trajectory codec's folder: "released" or "none", of what its generator works in."""
 _ADAPTERS = {"encoder_prompt": "encoder_adapter", "decoder_prompt": "decoder_adapter"}
 _DOWN = "encoder.down_blocks."
-_KNOWN_SHAPES = {96: "Wan2.1 video VAE"}
 
 
 def codec_headers(folder: Path) -> CheckpointHeaders | None:
@@ -34,7 +33,7 @@ def codec_headers(folder: Path) -> CheckpointHeaders | None:
         return None
     joined = CheckpointHeaders()
     for name in CODEC_FOLDERS:
-        joined = joined.merge(read_headers(folder / name).with_prefix(f"{name}/").with_member(name))
+        joined = joined.merge(read_headers(folder / name).member(name, prefix=f"{name}/"))
     return joined
 
 
@@ -82,9 +81,9 @@ def published_codec(source: CheckpointSource) -> LayoutMatch | None:
         sources |= {
             f"{ours}.{name.removeprefix(start)}": name for name in source.shapes if name.startswith(start)
         }
-    entry = source.shapes.get(f"{CODEC_FOLDERS[0]}/conv_in.weight")
+    width = side(source.shapes, f"{CODEC_FOLDERS[0]}/conv_in.weight", 0)
     values = {"video": _values({ours: source.shapes[name] for ours, name in names.items()})}
-    values |= {} if entry is None else {"adapter_width": entry.shape[0]}
+    values |= {} if width is None else {"adapter_width": width}
     constants = {
         "trajectory_statistics.mean": torch.tensor(PUBLISHED_TRAJECTORY_MEAN),
         "trajectory_statistics.std": torch.tensor(PUBLISHED_TRAJECTORY_STD),
@@ -100,11 +99,6 @@ def published_codec(source: CheckpointSource) -> LayoutMatch | None:
     )
 
 
-def vae_names(names: Iterable[str]) -> dict[str, str]:
-    """Name in `WanVideoVae.vae` -> published name, of each of `names`; what is unknown keeps its name."""
-    return convert_wan_vae_to_diffusers({name.removeprefix("model."): name for name in names})
-
-
 def _vae(
     source: CheckpointSource,
     layout: str,
@@ -114,7 +108,8 @@ def _vae(
     """`names`: name in `WanVideoVae.vae` -> name in the file."""
     shapes = {ours: source.shapes[name] for ours, name in names.items()}
     values = _values(shapes)
-    about = _KNOWN_SHAPES.get(values["base_dim"], f"Wan video VAE of base width {values['base_dim']}")
+    base, usual = values["base_dim"], WanVideoVaeConfig.base_dim
+    about = "Wan2.1 video VAE" if base == usual else f"Wan video VAE of base width {base}"
     channels = shapes["post_quant_conv.weight"].shape[0]
     if channels != LATENT_CHANNELS:
         text = f"holds a video VAE of {channels} latent channels; give Wan2.1's, of {LATENT_CHANNELS}"
@@ -139,7 +134,7 @@ def _vae(
 
 def _values(shapes: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of `WanVideoVaeConfig`, from shapes by diffusers' names."""
-    base = shapes["encoder.conv_in.weight"].shape[0] if "encoder.conv_in.weight" in shapes else 96
+    base = side(shapes, "encoder.conv_in.weight", 0, WanVideoVaeConfig.base_dim)
     blocks = range(count_numbered(shapes, _DOWN))
     residual = next((n for n in blocks if f"{_DOWN}{n}.resample.1.weight" in shapes), 2)
     firsts = [f"{_DOWN}{stage * (residual + 1)}.conv1.weight" for stage in range(4)]

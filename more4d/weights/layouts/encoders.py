@@ -16,10 +16,15 @@ from more4d.networks.conditioners import (
     TextEncoderConfig,
     published_clip_names,
     published_text_names,
-    unused_clip_names,
 )
 from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
-from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
+from more4d.weights.layouts import (
+    build_config,
+    count_numbered,
+    missing_num_heads,
+    side,
+    unexpected_num_layers,
+)
 from more4d.weights.published_keys import OMNIMAE_PREFIX
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
@@ -28,6 +33,7 @@ CLIP_HEAD_DIM, VIT_HEAD_DIM = 80, 64
 FRAMES_OF_POSITIONS = 8
 TEXT_DEPTHS = {PUBLISHED_TEXT.dim: PUBLISHED_TEXT.layers}
 CLIP_DEPTHS = {ClipVisionConfig.dim: ClipVisionConfig.layers}
+CLIP_UNUSED = ("log_scale", "textual.", "visual.head", "visual.post_norm.")
 TRUNK_DEPTHS = {OmniMAEConfig.dim: OmniMAEConfig.depth}
 
 
@@ -44,65 +50,43 @@ def published_text(source: CheckpointSource) -> LayoutMatch | None:
 @register_layout("transformers-umt5", needs="a folder of tokenizer files")
 def transformers_text(source: CheckpointSource) -> LayoutMatch | None:
     """The names of transformers' UMT5EncoderModel."""
+    tables = {"shared.weight", "encoder.embed_tokens.weight"}  # the same table under two names
     first = "encoder.block.0.layer.0.SelfAttention.q.weight"
-    tables = {"shared.weight", "encoder.embed_tokens.weight"} & source.shapes.keys()
-    if first not in source.shapes or not tables:
+    if first not in source.shapes or not tables & source.shapes.keys():
         return None
-    names = {f"encoder.{name}": name for name in source.shapes}
-    doubled = names.pop("encoder.encoder.embed_tokens.weight", None)  # the same table under a second name
-    names.setdefault("encoder.shared.weight", doubled or "shared.weight")
-    ignored = ("encoder.embed_tokens.weight",) if "shared.weight" in source.shapes else ()
-    return _text(
-        source,
-        "transformers-umt5",
-        names,
-        count_numbered(source.shapes, "encoder.block."),
-        ignored=ignored,
-    )
+    names = {f"encoder.{name}": name for name in source.shapes if name not in tables}
+    shared = "shared.weight" if "shared.weight" in source.shapes else "encoder.embed_tokens.weight"
+    names["encoder.shared.weight"] = shared
+    layers = count_numbered(source.shapes, "encoder.block.")
+    return _text(source, "transformers-umt5", names, layers)
 
 
-def _text(
-    source: CheckpointSource,
-    layout: str,
-    names: Mapping[str, str],
-    layers: int,
-    ignored: tuple[str, ...] = (),
-) -> LayoutMatch:
+def _text(source: CheckpointSource, layout: str, names: Mapping[str, str], layers: int) -> LayoutMatch:
     """`names`: name in `UMT5TextEncoder` -> name in the file."""
-
-    def side(ours: str, axis: int) -> int:
-        tensor = (
-            source.shapes.get(names[f"encoder.{ours}.weight"]) if f"encoder.{ours}.weight" in names else None
-        )
-        return tensor.shape[axis] if tensor is not None and tensor.ndim == 2 else 0
-
-    block = "encoder.block.0.layer"
-    heads = side(f"{block}.0.SelfAttention.relative_attention_bias", 1)
-    values: dict[str, Any] = {
-        "vocab": side("shared", 0),
-        "dim": side("shared", 1),
+    shapes = {ours: source.shapes[name] for ours, name in names.items() if name in source.shapes}
+    block, usual = "encoder.encoder.block.0.layer", PUBLISHED_TEXT
+    heads = side(shapes, f"{block}.0.SelfAttention.relative_attention_bias.weight", 1) or usual.heads
+    inner = side(shapes, f"{block}.0.SelfAttention.q.weight", 0, heads * usual.head_dim)
+    dim = side(shapes, "encoder.shared.weight", 1, usual.dim)
+    values = {
+        "vocab": side(shapes, "encoder.shared.weight", 0, usual.vocab),
+        "dim": dim,
         "layers": layers,
         "heads": heads,
-        "head_dim": side(f"{block}.0.SelfAttention.q", 0) // heads if heads else 0,
-        "ff": side(f"{block}.1.DenseReluDense.wi_0", 0),
-        "length": PUBLISHED_TEXT.length,
+        "head_dim": inner // heads,
+        "ff": side(shapes, f"{block}.1.DenseReluDense.wi_0.weight", 0, usual.ff),
+        "length": usual.length,
         "tokenizer": _tokenizer(source),
     }
-    about = "umT5-xxl text encoder" if values["dim"] == PUBLISHED_TEXT.dim else "umT5 text encoder"
-    about += f" of width {values['dim']} and {layers} layers"
-    if not all(values[name] for name in ("vocab", "dim", "heads", "head_dim", "ff")):
-        text = "has tensors of a umT5 text encoder, but not all that determine its sizes; fetch it again"
-        problem = Problem(ProblemCode.MISSING_TENSORS, text)
-        return LayoutMatch(layout=layout, architecture="umt5-text-encoder", about=about, problems=(problem,))
     options = {name: value for name, value in source.options.items() if name != "tokenizer"}
     expected = source.sibling_config.get("num_layers") if layout == "transformers-umt5" else None
-    expected = expected or TEXT_DEPTHS.get(values["dim"])
+    expected = expected or TEXT_DEPTHS.get(dim)
     return LayoutMatch(
         layout=layout,
         architecture="umt5-text-encoder",
         config=build_config(TextEncoderConfig, values, options),
-        about=about,
-        plan=LoadPlan(sources=names, ignored=ignored),
+        about=f"umT5{'-xxl' * (dim == usual.dim)} text encoder of width {dim} and {layers} layers",
+        plan=LoadPlan(sources=names, ignored=("encoder.embed_tokens.weight",)),
         problems=unexpected_num_layers(layers, expected, source.options.get("layers")),
     )
 
@@ -128,20 +112,24 @@ def published_clip(source: CheckpointSource) -> LayoutMatch | None:
         return None
     layers = count_numbered(shapes, "visual.transformer.")
     values = _clip_values(
-        shapes["visual.patch_embedding.weight"], shapes["visual.pos_embedding"].shape[-2], layers
+        shapes["visual.patch_embedding.weight"],
+        shapes["visual.pos_embedding"].shape[-2],
+        layers,
+        side(shapes, "visual.transformer.0.mlp.0.weight", 0),
     )
-    if "visual.transformer.0.mlp.0.weight" in shapes:
-        values["ff"] = shapes["visual.transformer.0.mlp.0.weight"].shape[0]
     sources, transforms = {}, {}
     for published, ours in published_clip_names(layers - 1).items():
         sources[f"vision.{ours}"] = published
         for place, letter in enumerate("qkv"):
             if f".attn.to_{letter}." in published:
                 sources[f"vision.{ours}"] = published.replace(f"to_{letter}", "to_qkv")
-                transforms[f"vision.{ours}"] = partial(_third, place)
+                # Queries, keys or values out of one tensor.
+                transforms[f"vision.{ours}"] = partial(lambda place, joined: joined.chunk(3)[place], place)
     transforms["vision.embeddings.class_embedding"] = torch.flatten
     transforms["vision.embeddings.position_embedding.weight"] = lambda table: table.squeeze(0)
-    plan = LoadPlan(sources=sources, transforms=transforms, ignored=unused_clip_names(layers - 1))
+    plan = LoadPlan(
+        sources=sources, transforms=transforms, ignored=(*CLIP_UNUSED, f"visual.transformer.{layers - 1}.")
+    )
     return _clip(source, "clip-vision", values, plan)
 
 
@@ -157,9 +145,8 @@ def transformers_clip(source: CheckpointSource) -> LayoutMatch | None:
     if "embeddings.class_embedding" not in shapes or table is None or patches is None:
         return None
     layers = count_numbered(shapes, "encoder.layers.")
-    values = _clip_values(patches, table.shape[0], layers)
-    if "encoder.layers.0.mlp.fc1.weight" in shapes:
-        values["ff"] = shapes["encoder.layers.0.mlp.fc1.weight"].shape[0]
+    ff = side(shapes, "encoder.layers.0.mlp.fc1.weight", 0)
+    values = _clip_values(patches, table.shape[0], layers, ff)
     if "num_attention_heads" in source.sibling_config:
         values["heads"] = source.sibling_config["num_attention_heads"]
     unused = ("post_layernorm.", f"encoder.layers.{layers - 1}.", "embeddings.position_ids")
@@ -181,14 +168,13 @@ def _clip(
     plan: LoadPlan,
     problems: tuple[Problem, ...] = (),
 ) -> LayoutMatch:
+    undetermined = missing_num_heads(values, source, "vision tower")
     stored = source.sibling_config.get("num_hidden_layers") if layout == "transformers-clip-vision" else None
     expected = stored or CLIP_DEPTHS.get(values["dim"])
     problems += unexpected_num_layers(values["layers"], expected, source.options.get("layers"))
     about = f"CLIP vision tower of width {values['dim']} and {values['layers']} layers"
     if (values["dim"], values["layers"]) == (ClipVisionConfig.dim, ClipVisionConfig.layers):
         about = "CLIP ViT-H/14 vision tower"
-    has_heads = "heads" in values or "heads" in source.options
-    values.setdefault("heads", 1)
     return LayoutMatch(
         layout=layout,
         architecture="clip-vision",
@@ -196,24 +182,16 @@ def _clip(
         about=about,
         plan=plan,
         problems=problems,
-        undetermined=None if has_heads else missing_num_heads("vision tower", values["dim"], source.role),
+        undetermined=undetermined,
     )
 
 
-def _clip_values(patches: Tensor, positions: int, layers: int) -> dict[str, Any]:
+def _clip_values(patches: Tensor, positions: int, layers: int, ff: int | None) -> dict[str, Any]:
     dim, patch = patches.shape[0], patches.shape[-1]
-    values = {
-        "dim": dim,
-        "layers": layers,
-        "patch": patch,
-        "image_size": patch * math.isqrt(max(positions - 1, 0)),
-    }
+    image_size = patch * math.isqrt(max(positions - 1, 0))
+    values = {"dim": dim, "layers": layers, "patch": patch, "image_size": image_size}
+    values |= {} if ff is None else {"ff": ff}
     return values | ({"heads": dim // CLIP_HEAD_DIM} if dim % CLIP_HEAD_DIM == 0 else {})
-
-
-def _third(place: int, joined: Tensor) -> Tensor:
-    """Queries, keys or values out of one tensor."""
-    return joined.chunk(3)[place]
 
 
 @register_layout(
@@ -232,18 +210,16 @@ def omnimae(source: CheckpointSource) -> LayoutMatch | None:
     if patches is None or patches.ndim != 5:
         return None
     dim, patch = patches.shape[0], patches.shape[-1]
-    hidden = shapes.get("trunk.blocks.0.mlp.fc1.weight")
+    hidden = side(shapes, "trunk.blocks.0.mlp.fc1.weight", 0)
     values: dict[str, Any] = {"dim": dim, "depth": count_numbered(shapes, "trunk.blocks."), "patch": patch}
-    values |= {} if hidden is None else {"mlp_ratio": hidden.shape[0] // dim}
+    values |= {} if hidden is None else {"mlp_ratio": hidden // dim}
     if positions is not None:
         values["image_size"] = patch * math.isqrt(positions.shape[1] // FRAMES_OF_POSITIONS)
     if dim % VIT_HEAD_DIM == 0:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"
     about = f"OmniMAE trunk of width {dim} and {values['depth']} layers" + (" inside 4D-STraG" * inside)
-    has_heads = "heads" in values or "heads" in source.options
-    undetermined = None if has_heads else missing_num_heads("trunk", dim, source.role, convertible=False)
-    values.setdefault("heads", 1)
+    undetermined = missing_num_heads(values, source, "trunk", convertible=False)
     problems = unexpected_num_layers(
         values["depth"], TRUNK_DEPTHS.get(dim), source.options.get("depth"), "depth"
     )

@@ -1,5 +1,6 @@
 """Video transformers: Wan2.1-Fun Control and InP, MoGe4D's 4D-STraG, and the same in diffusers' names."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,16 @@ from more4d.networks.motion_perception import MotionFeatureAdapter, MotionModula
 from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
-from more4d.weights.layouts import build_config, count_numbered, missing_num_heads, unexpected_num_layers
+from more4d.weights.layouts import (
+    build_config,
+    count_numbered,
+    missing_num_heads,
+    side,
+    unexpected_num_layers,
+)
 from more4d.weights.lora.io import lora_style
-from more4d.weights.published_keys import OMNIMAE_PREFIX, strag_names, vism_names
+from more4d.weights.lora.keys import FULL_CONFIG
+from more4d.weights.published_keys import OMNIMAE_PREFIX, generator_names
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 HEAD_DIM = 128
@@ -25,9 +33,17 @@ SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
 DEPTHS = dict(SIZES.keys())
 PATCHES = "patch_embedding.weight"
 FETCH = "fetch it again, with the config.json that belongs to it"
-_OTHER_CHANNELS = (
-    "holds a transformer of {} input channels; give Control, which has 48, InP (36) or 4D-STraG (64)"
-)
+# By the number of input channels: layout, architecture and what it is.
+KINDS = {
+    CONTROL: ("wan-fun-control", "strag", "Wan2.1-Fun Control transformer"),
+    INPAINTING: ("wan-fun-inp", "vism", "Wan2.1-Fun InP transformer"),
+    STRAG: ("moge4d-strag", "strag", "4D-STraG transformer"),
+    TEXT_ONLY: ("wan-t2v", "", "Wan2.1 text-to-video transformer"),
+    CAMERA: ("wan-fun-camera", "", "Wan2.1-Fun Control-Camera transformer"),
+}
+# Key of `config.json` -> field of `WanConfig`.
+CONFIG_NAMES = {name: name for name in ("dim", "ffn_dim", "freq_dim", "text_dim", "image_dim", "patch_size")}
+CONFIG_NAMES |= {"num_layers": "layers", "guidance_dim": "motion_feature_dim", "out_dim": "out_channels"}
 _FACTORS = (("lora_down", "lora_up"), ("lora.down", "lora.up"), ("lora_A", "lora_B"))
 
 
@@ -52,8 +68,8 @@ def diffusers_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
     if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= source.shapes.keys():
         return None
-    everything = replace(_FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
-    published = {ours: name for name, ours in strag_names(everything).items()}
+    everything = replace(FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
+    published = {ours: name for name, ours in generator_names(everything).items()}
     places = {}
     for name in source.shapes:
         ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
@@ -67,47 +83,45 @@ def _transformer_match(
     """`places`: published name -> name in the file."""
     shapes = {published: source.shapes[name] for published, name in places.items()}
     channels = shapes[PATCHES].shape[1]
-    layout = "diffusers-transformer" if diffusers else _layout(channels, shapes)
-    architecture = _architecture(channels, shapes)
-    problems = []
-    if architecture is None:
-        return LayoutMatch(
-            layout=layout,
-            about=_about(channels, shapes, source),
-            problems=(Problem(ProblemCode.UNSUPPORTED, _OTHER_CHANNELS.format(channels)),),
+    layout, architecture, _ = KINDS.get(channels, ("wan-transformer", "", ""))
+    if _motion_features(shapes) is not None:
+        layout = "moge4d-strag"
+    found = LayoutMatch(
+        layout="diffusers-transformer" if diffusers else layout,
+        architecture=architecture,
+        about=_about(channels, shapes),
+    )
+    if not architecture:
+        text = (
+            f"holds a transformer of {channels} input channels; give Control, which has 48, InP (36) or "
+            "4D-STraG (64)"
         )
+        return replace(found, problems=(Problem(ProblemCode.UNSUPPORTED, text),))
     try:
         wan = wan_values(source.sibling_config, shapes, needs_motion=channels == STRAG)
-        undetermined = _missing_heads(source, wan)
-        wan.setdefault("heads", 1)
+        conflicts = _config_conflicts(source.sibling_config, wan)
+        undetermined = missing_num_heads(wan, source, "transformer", has_config=True)
         config = _build_config(source, architecture, wan, shapes)
     except ConfigError as error:
         if source.options:
             raise
-        return LayoutMatch(
-            layout=layout,
-            architecture=architecture,
-            about=_about(channels, shapes, source),
-            problems=(Problem(ProblemCode.CONFIG, f"{error}; {FETCH}"),),
-        )
-    problems = list(_config_conflicts(source.sibling_config, shapes))
-    layers = count_numbered(shapes, "blocks.")
-    problems += unexpected_num_layers(
-        layers, DEPTHS.get(shapes[PATCHES].shape[0]), source.options.get("layers")
-    )
-    plan = _plan(architecture, config, places, shapes)
-    about = _about(channels, shapes, source)
+        return replace(found, problems=(Problem(ProblemCode.CONFIG, f"{error}; {FETCH}"),))
+    layers, usual = wan["layers"], DEPTHS.get(wan["dim"])
+    plan = _plan(config.wan, places, shapes)
+    about = found.about
     if architecture == "strag" and channels < config.wan.in_channels:
         about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
     if plan.new:
         about += ", Motion Perception new"
-    return LayoutMatch(
-        layout=layout,
-        architecture=architecture,
+    return replace(
+        found,
         config=config,
         about=about,
         plan=plan,
-        problems=tuple(problems),
+        problems=(
+            *conflicts,
+            *unexpected_num_layers(layers, usual, source.options.get("layers")),
+        ),
         undetermined=undetermined,
     )
 
@@ -148,41 +162,32 @@ def wan_values(
     Args:
         needs_motion: whether it is a network that cannot do without Motion Perception.
     """
-
-    def side(name: str, axis: int, default: int) -> int:
-        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else default
-
-    patches = shapes[PATCHES]
-    dim, patch = patches.shape[0], tuple(patches.shape[2:])
+    patches, given = shapes[PATCHES], sibling_config.get
+    dim, patch = patches.shape[0], list(patches.shape[2:])
+    cells, flat = math.prod(patch), side(shapes, "head.head.weight", 0)
     values: dict[str, Any] = {
         "in_channels": patches.shape[1],
         "dim": dim,
-        "ffn_dim": side("blocks.0.ffn.0.weight", 0, 4 * dim),
+        "ffn_dim": side(shapes, "blocks.0.ffn.0.weight", 0, given("ffn_dim", 4 * dim)),
         "layers": count_numbered(shapes, "blocks."),
-        "out_channels": side("head.head.weight", 0, 16 * _product(patch)) // _product(patch),
+        "out_channels": given("out_dim", 16) if flat is None else flat // cells,
         "patch_size": patch,
-        "freq_dim": side("time_embedding.0.weight", 1, 256),
-        "text_dim": side("text_embedding.0.weight", 1, 4096),
-        "image_dim": side("img_emb.proj.0.weight", 0, 0) or _image_dim_from_config(sibling_config, dim),
-        "reference_tokens": "ref_conv.weight" in shapes or bool(sibling_config.get("add_ref_conv")),
+        "freq_dim": side(shapes, "time_embedding.0.weight", 1, given("freq_dim", 256)),
+        "text_dim": side(shapes, "text_embedding.0.weight", 1, given("text_dim", 4096)),
+        "image_dim": side(shapes, "img_emb.proj.0.weight", 0) or _image_dim_from_config(sibling_config, dim),
+        "reference_tokens": "ref_conv.weight" in shapes or bool(given("add_ref_conv")),
         "motion_feature_dim": _motion_features(shapes),
-        "cross_attn_norm": "blocks.0.norm3.weight" in shapes
-        or bool(sibling_config.get("cross_attn_norm", True)),
-        "text_length": sibling_config.get("text_len", 512),
-        "eps": sibling_config.get("eps", 1e-6),
+        "cross_attn_norm": "blocks.0.norm3.weight" in shapes or bool(given("cross_attn_norm", True)),
+        "text_length": given("text_len", 512),
+        "eps": given("eps", 1e-6),
     }
     if needs_motion and values["motion_feature_dim"] is None:
-        width = side("feature_adapter.0.weight", 0, MOTION_FEATURES)
-        values["motion_feature_dim"] = sibling_config.get("guidance_dim") or width
-    heads = sibling_config.get("num_heads") or sibling_config.get("num_attention_heads")
+        width = side(shapes, "feature_adapter.0.weight", 0, MOTION_FEATURES)
+        values["motion_feature_dim"] = given("guidance_dim") or width
+    heads = given("num_heads") or given("num_attention_heads")
     if heads is None and dim % HEAD_DIM == 0:
         heads = dim // HEAD_DIM
     return values if heads is None else values | {"heads": heads}
-
-
-def _missing_heads(source: CheckpointSource, wan: Mapping[str, Any]) -> Problem | None:
-    known = "heads" in wan or "heads" in source.options
-    return None if known else missing_num_heads("transformer", wan["dim"], source.role, has_config=True)
 
 
 def _image_dim_from_config(sibling_config: Mapping[str, Any], dim: int) -> int | None:
@@ -194,8 +199,7 @@ def _image_dim_from_config(sibling_config: Mapping[str, Any], dim: int) -> int |
 
 
 def _motion_features(shapes: Mapping[str, Tensor]) -> int | None:
-    name = "blocks.0.spatial_guidance_self.spatial_guide.1.weight"
-    return shapes[name].shape[1] if name in shapes else None
+    return side(shapes, "blocks.0.spatial_guidance_self.spatial_guide.1.weight", 1)
 
 
 def _build_config(
@@ -210,14 +214,8 @@ def _build_config(
     return build_config(STraGConfig, {"wan": wan}, source.options, "wan")
 
 
-def _plan(
-    architecture: str,
-    config: STraGConfig | ViSMConfig,
-    places: Mapping[str, str],
-    shapes: Mapping[str, Tensor],
-) -> LoadPlan:
-    wan = config.wan
-    names = (strag_names if architecture == "strag" else vism_names)(wan)
+def _plan(wan: WanConfig, places: Mapping[str, str], shapes: Mapping[str, Tensor]) -> LoadPlan:
+    names = generator_names(wan)
     new: dict[str, Any] = {}
     width, channels = wan.motion_feature_dim, shapes[PATCHES].shape[1]
     if width is not None and channels == CONTROL and _motion_features(shapes) is None:
@@ -240,86 +238,24 @@ def _plan(
     return LoadPlan(sources=sources, transforms=transforms, new=new, ignored=ignored)
 
 
-def _config_conflicts(sibling_config: Mapping[str, Any], shapes: Mapping[str, Tensor]) -> list[Problem]:
+def _config_conflicts(sibling_config: Mapping[str, Any], wan: Mapping[str, Any]) -> list[Problem]:
     """Where the `config.json` is that of another network. Its channels are not asked: 4D-STraG's are old."""
-
-    def side(name: str, axis: int) -> int | None:
-        return shapes[name].shape[axis] if name in shapes and shapes[name].ndim > axis else None
-
-    patches = shapes[PATCHES]
-    dim, patch = patches.shape[0], list(patches.shape[2:])
-    flat = side("head.head.weight", 0)
-    published_heads = dim // HEAD_DIM if dim in DEPTHS else None
-    theirs = {
-        "dim": dim,
-        "ffn_dim": side("blocks.0.ffn.0.weight", 0),
-        "num_layers": count_numbered(shapes, "blocks."),
-        "num_heads": published_heads,
-        "num_attention_heads": published_heads,
-        "freq_dim": side("time_embedding.0.weight", 1),
-        "text_dim": side("text_embedding.0.weight", 1),
-        "image_dim": side("img_emb.proj.0.weight", 0),
-        "guidance_dim": _motion_features(shapes),
-        "out_dim": None if flat is None else flat // _product(tuple(patch)),
-        "patch_size": patch,
-    }
+    values = {theirs: wan[ours] for theirs, ours in CONFIG_NAMES.items()}
+    if wan["dim"] in DEPTHS:
+        values |= dict.fromkeys(("num_heads", "num_attention_heads"), wan["dim"] // HEAD_DIM)
     text = "has {} {}, and the config.json beside it says {}; give the one that belongs to it"
     return [
         Problem(ProblemCode.CONFIG, text.format(name, value, sibling_config[name]))
-        for name, value in theirs.items()
+        for name, value in values.items()
         if value is not None and sibling_config.get(name) not in (None, value)
     ]
 
 
-def _architecture(channels: int, shapes: Mapping[str, Tensor]) -> str | None:
-    if channels in (CONTROL, STRAG):
-        return "strag"
-    return "vism" if channels == INPAINTING else None
-
-
-def _layout(channels: int, shapes: Mapping[str, Tensor]) -> str:
-    if _motion_features(shapes) is not None or channels == STRAG:
-        return "moge4d-strag"
-    known = {
-        CONTROL: "wan-fun-control",
-        INPAINTING: "wan-fun-inp",
-        TEXT_ONLY: "wan-t2v",
-        CAMERA: "wan-fun-camera",
-    }
-    return known.get(channels, "wan-transformer")
-
-
-def _about(channels: int, shapes: Mapping[str, Tensor], source: CheckpointSource) -> str:
+def _about(channels: int, shapes: Mapping[str, Tensor]) -> str:
     dim, layers = shapes[PATCHES].shape[0], count_numbered(shapes, "blocks.")
-    names = {
-        CONTROL: "Wan2.1-Fun Control transformer",
-        INPAINTING: "Wan2.1-Fun InP transformer",
-        STRAG: "4D-STraG transformer",
-        TEXT_ONLY: "Wan2.1 text-to-video transformer",
-        CAMERA: "Wan2.1-Fun Control-Camera transformer",
-    }
     size = SIZES.get((dim, layers), f"width {dim}, {layers} layers")
-    facts = [names.get(channels, "Wan transformer"), size, f"{channels} channels"]
+    facts = [KINDS[channels][2] if channels in KINDS else "Wan transformer", size, f"{channels} channels"]
     facts += ["reference tokens"] if "ref_conv.weight" in shapes else []
     facts += ["Motion Perception"] if _motion_features(shapes) is not None else []
     facts += ["OmniMAE inside"] if any(name.startswith(OMNIMAE_PREFIX) for name in shapes) else []
     return ", ".join(facts)
-
-
-def _product(sides: tuple[int, ...]) -> int:
-    product = 1
-    for side in sides:
-        product *= side
-    return product
-
-
-_FULL_CONFIG = WanConfig(
-    in_channels=STRAG,
-    dim=HEAD_DIM,
-    ffn_dim=1,
-    heads=1,
-    layers=0,
-    image_dim=1,
-    reference_tokens=True,
-    motion_feature_dim=1,
-)

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,7 +66,9 @@ def lora_style(names: Iterable[str]) -> Style | None:
             return "kohya"
         if name.startswith(PEFT_PREFIX):
             return "peft"
-        return "original" if _is_original(name) else "diffusers"
+        module = module_of(name)
+        renamed = module is not None and strip_prefix(name) != module.removeprefix(DIFFUSERS_PREFIX)
+        return "original" if ORIGINAL_PREFIX in name or renamed else "diffusers"
     return None
 
 
@@ -105,7 +107,7 @@ def parse_lora(
     Raises:
         WeightsError: a tensor is unknown, missing, duplicated, not finite or of an impossible shape.
     """
-    found: dict[str, _Parts] = {}
+    found: dict[str, dict[str, str]] = {}  # by parameter, the keys of the parts of its update
     for key, tensor in tensors.items():
         name, part = _split(key)
         target = None if part is None else _target(name, part)
@@ -113,28 +115,21 @@ def parse_lora(
             raise WeightsError(f"{where}: {_unknown(key)}")
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{where}: '{key}' is not finite; this LoRA is damaged, fetch it again")
-        parts = found.setdefault(target, _Parts(name=name))
-        if part in parts.tensors:
+        if found.setdefault(target, {}).setdefault(part, key) != key:
             raise WeightsError(f"{where}: '{key}' updates '{target}' a second time; give one update a file")
-        parts.tensors[part], parts.keys[part] = tensor, key
     if not found:
         raise WeightsError(f"{where} holds no LoRA; give the file that training saved")
     settings = {name.removeprefix(DIFFUSERS_PREFIX): value for name, value in (settings or {}).items()}
-    has_alphas = any("alpha" in parts.tensors for parts in found.values())
-    updates = {target: _update(parts, settings, where, has_alphas) for target, parts in found.items()}
-    for target, parts in found.items():
-        if "scaled bias" in parts.tensors:
-            updates[target] = _scaled(updates, target, where)
+    if any("alpha" in keys for keys in found.values()):
+        settings = None  # then every update has one
+    updates = {target: _update(keys, tensors, settings, where) for target, keys in found.items()}
+    for target in (target for target, keys in found.items() if "scaled bias" in keys):
+        # PEFT scales the update of a bias as that of its weight.
+        update, weight = updates[target], updates.get(f"{target.removesuffix('.bias')}.weight")
+        if not isinstance(update, WeightDelta) or not isinstance(weight, LowRank):
+            raise WeightsError(f"{where}: '{update.key}' stands without its weight; fetch the file again")
+        updates[target] = replace(update, tensor=weight.scale * update.tensor.float())
     return LoraUpdates(where=where, by_parameter=updates)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Parts:
-    """The tensors and keys of one parameter's update, by part."""
-
-    name: str
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
 
 
 def _split(key: str) -> tuple[str, str | None]:
@@ -155,12 +150,6 @@ def _target(name: str, part: str) -> str | None:
     return f"{module}.bias" if part in ("bias", "scaled bias") else f"{module}.weight"
 
 
-def _is_original(name: str) -> bool:
-    module = module_of(name)
-    renamed = module is not None and strip_prefix(name) != module.removeprefix(DIFFUSERS_PREFIX)
-    return ORIGINAL_PREFIX in name or renamed
-
-
 def _unknown(key: str) -> str:
     if method := _OTHER_METHODS.search(key):
         return f"'{key}' is of another method than LoRA ({method[0].strip('_')}); give a plain LoRA"
@@ -168,45 +157,37 @@ def _unknown(key: str) -> str:
 
 
 def _update(
-    parts: _Parts, settings: Mapping[str, Any], where: str, has_alphas: bool
+    keys: Mapping[str, str], tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None, where: str
 ) -> LowRank | WeightDelta:
-    whole = [part for part in ("weight", "bias", "scaled bias", "modulation") if part in parts.tensors]
-    if whole:
-        if len(parts.tensors) > 1:
+    """The update of which `keys` are the parts; alpha is PEFT's `settings`' only if they are given."""
+    for key in (key for part, key in keys.items() if part not in ("down", "up", "alpha")):
+        if len(keys) > 1:
             raise WeightsError(
-                f"{where}: '{parts.keys[whole[0]]}' stands beside another update of the same tensor; "
-                "give one update a file"
+                f"{where}: '{key}' stands beside another update of the same tensor; give one update a file"
             )
-        return WeightDelta(tensor=parts.tensors[whole[0]], key=parts.keys[whole[0]])
+        return WeightDelta(tensor=tensors[key], key=key)
+    name, _ = _split(next(iter(keys.values())))
     for part, spellings in (("down", "lora_down / lora_A"), ("up", "lora_up / lora_B")):
-        if part not in parts.tensors:
-            raise WeightsError(f"{where}: {spellings} of '{parts.name}' is missing; fetch the file again")
-    down, up = parts.tensors["down"], parts.tensors["up"]
+        if part not in keys:
+            raise WeightsError(f"{where}: {spellings} of '{name}' is missing; fetch the file again")
+    down, up = tensors[keys["down"]], tensors[keys["up"]]
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or up.shape[2:].numel() != 1:
         raise WeightsError(
-            f"{where}: '{parts.keys['up']}' {list(up.shape)} and '{parts.keys['down']}' {list(down.shape)}"
+            f"{where}: '{keys['up']}' {list(up.shape)} and '{keys['down']}' {list(down.shape)}"
             " do not multiply; fetch the file again"
         )
-    alpha = _stored_alpha(parts, down.shape[0], where)
-    if alpha is None:
-        if has_alphas or parts.name.startswith("lora_unet"):
-            raise WeightsError(f"{where}: '{parts.name}.alpha' is missing; fetch the file again")
-        alpha = _peft_alpha(settings, parts.name, down.shape[0], where)
-    return LowRank(down=down, up=up, alpha=alpha, key=parts.keys["down"])
-
-
-def _stored_alpha(parts: _Parts, rank: int, where: str) -> float | None:
-    """Alpha in a tensor of the file; None if there is none. On the meta device it is unknown: the rank."""
-    stored = parts.tensors.get("alpha")
-    if stored is None:
-        return None
-    if stored.numel() == 1 and stored.is_meta:
-        return float(rank)
-    if stored.numel() != 1 or not float(stored):
-        raise WeightsError(
-            f"{where}: '{parts.keys['alpha']}' must be one number, not 0; fetch the file again"
-        )
-    return float(stored)
+    rank = down.shape[0]
+    if "alpha" in keys:
+        stored = tensors[keys["alpha"]]
+        # On the meta device alpha is not known; the rank stands for it.
+        if stored.numel() != 1 or not (stored.is_meta or float(stored)):
+            raise WeightsError(f"{where}: '{keys['alpha']}' must be one number, not 0; fetch the file again")
+        alpha = float(rank if stored.is_meta else stored)
+    elif settings is None or name.startswith("lora_unet"):
+        raise WeightsError(f"{where}: '{name}.alpha' is missing; fetch the file again")
+    else:
+        alpha = _peft_alpha(settings, name, rank, where)
+    return LowRank(down=down, up=up, alpha=alpha, key=keys["down"])
 
 
 def _peft_alpha(settings: Mapping[str, Any], name: str, rank: int, where: str) -> float:
@@ -226,14 +207,6 @@ def _peft_alpha(settings: Mapping[str, Any], name: str, rank: int, where: str) -
         ) from error
     # Rank-stabilised LoRA scales by alpha / sqrt(rank), not by alpha / rank.
     return alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha
-
-
-def _scaled(updates: Mapping[str, LowRank | WeightDelta], bias: str, where: str) -> WeightDelta:
-    """The update of a bias; PEFT scales it as the update of its weight."""
-    update, weight = updates[bias], updates.get(f"{bias.removesuffix('.bias')}.weight")
-    if not isinstance(update, WeightDelta) or not isinstance(weight, LowRank):
-        raise WeightsError(f"{where}: '{update.key}' stands without its weight; fetch the file again")
-    return replace(update, tensor=weight.scale * update.tensor.float())
 
 
 def write_lora(
@@ -345,25 +318,18 @@ def read_peft_config(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: there is no file, or the settings cannot be read.
     """
-    text = read_headers(path).metadata.get(PEFT_METADATA_KEY)
-    if text is not None:
-        return _parse_config(text, f"{path}: its settings")
-    if not path.is_dir() and path.name not in PEFT_WEIGHTS_FILES:
-        return {}  # the settings in this folder belong to another file
-    config_path = (path if path.is_dir() else path.parent) / PEFT_CONFIG_FILE
+    where, text = f"{path}: its settings", read_headers(path).metadata.get(PEFT_METADATA_KEY)
     try:
-        return _parse_config(config_path.read_text(encoding="utf-8"), str(config_path))
+        # Next to a file of another name, the settings in the folder belong to another LoRA.
+        if text is None and (path.is_dir() or path.name in PEFT_WEIGHTS_FILES):
+            settings_path = (path if path.is_dir() else path.parent) / PEFT_CONFIG_FILE
+            where = str(settings_path)
+            text = settings_path.read_text(encoding="utf-8")
+        settings = {} if text is None else json.loads(text)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"cannot read {config_path} ({error}); fetch it again") from error
-
-
-def _parse_config(text: str, what: str) -> dict[str, Any]:
-    try:
-        settings = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{what} cannot be read ({error}); fetch the file again") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{where} cannot be read ({error}); fetch the file again") from error
     if not isinstance(settings, dict):
-        raise WeightsError(f"{what} must be a table of PEFT's settings; fetch the file again")
+        raise WeightsError(f"{where} must be a table of PEFT's settings; fetch the file again")
     return settings

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Literal
 
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
-from more4d.weights.published_keys import wan_names
+from more4d.weights.published_keys import generator_names
 
 Style = Literal["kohya", "peft", "diffusers", "original"]
 WrittenStyle = Literal["kohya", "peft"]
@@ -28,15 +28,10 @@ DIFFUSERS_PREFIX = "transformer."
 ORIGINAL_PREFIX = "diffusion_model."
 
 # A transformer with every optional module; one block, since the others have the same names.
-_FULL_CONFIG = WanConfig(
+FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
-_OUTSIDE_TRANSFORMER = {
-    f"feature_adapter.{index}.{kind}": f"motion_adapter.{name}.{kind}"
-    for index, name in ((0, "first"), (2, "second"))
-    for kind in ("weight", "bias")
-}
 _BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]+)(?=[._])")
 
 
@@ -92,14 +87,14 @@ def _with_block(table: Mapping[str, str], name: str) -> str | None:
 
 
 @cache
-def _published() -> dict[str, str]:
-    inside = {name: DIFFUSERS_PREFIX + ours for name, ours in wan_names(_FULL_CONFIG).items()}
-    return inside | _OUTSIDE_TRANSFORMER
+def _to_original() -> dict[str, str]:
+    return {ours: name for name, ours in generator_names(FULL_CONFIG).items()}
 
 
 @cache
 def _dotted() -> dict[str, str]:
-    return {ours.removeprefix(DIFFUSERS_PREFIX): ours for ours in _published().values()} | _published()
+    names = generator_names(FULL_CONFIG)
+    return {ours.removeprefix(DIFFUSERS_PREFIX): ours for ours in names.values()} | names
 
 
 @cache
@@ -109,8 +104,3 @@ def _underscored() -> dict[str, str]:
         for name, ours in _dotted().items()
         if name.endswith(".weight")
     }
-
-
-@cache
-def _to_original() -> dict[str, str]:
-    return {ours: name for name, ours in _published().items()}

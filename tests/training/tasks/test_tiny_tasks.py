@@ -27,8 +27,7 @@ from more4d.training.tasks.tiny_video import TinyVideoOptions, TinyVideoTask
 from more4d.training.tasks.vism import ViSMOptions, ViSMTask
 from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import lora_style, read_lora
-from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.train import LoraOptions
+from more4d.weights.lora.merge import LoraOptions, merge_loras
 from more4d.weights.state import read_tensors
 from tests.datasets.clip_files import write_scenes
 from tests.training.tasks.tiny_files import CLIPS, READER, VIEWS, WAN, losses

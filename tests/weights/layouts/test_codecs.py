@@ -7,7 +7,7 @@ import torch
 
 from more4d.foundation.errors import WeightsError
 from more4d.networks.trajectory_vae import PUBLISHED_TRAJECTORY_STD
-from more4d.weights.layouts.codecs import vae_names
+from more4d.networks.video_vae import vae_names
 from more4d.weights.load import inspect, load
 from tests.networks.assertions import assert_one_line_error, assert_same_state
 

@@ -7,8 +7,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.interface import ViSMConditions
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan import WanConfig
-from more4d.weights.lora.merge import merge_loras
-from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
+from more4d.weights.lora.merge import LoraOptions, add_lora, merge_loras, trained_lora
 
 OPTIONS = LoraOptions(rank=4, alpha=2.0)
 
