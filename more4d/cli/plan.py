@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,17 +120,17 @@ def run(options: argparse.Namespace) -> int:
     preset, folder = find_preset(options.preset, options.weights)  # refuses before torch is imported
 
     from more4d.planning.inference import plan_inference
-    from more4d.planning.report import inference_lines, inference_numbers, training_lines, training_numbers
+    from more4d.planning.report import inference_lines, numbers, training_lines
     from more4d.planning.training import plan_training
 
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":
-        training = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
-        numbers, lines = training_numbers(training), training_lines(training, limit)
+        plan = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
+        lines = training_lines(plan, limit)
     else:
         modes = {} if limit or options.memory is None else {"memories": (options.memory,)}
-        inference = plan_inference(preset, folder, **given, **modes)
-        numbers, lines = inference_numbers(inference), inference_lines(inference, limit)
-    sys.stdout.write(json.dumps(numbers, indent=2) + "\n" if options.json else "\n".join(lines) + "\n")
+        plan = plan_inference(preset, folder, **given, **modes)
+        lines = inference_lines(plan, limit)
+    print(json.dumps(numbers(plan), indent=2) if options.json else "\n".join(lines))
     return 0
