@@ -14,15 +14,21 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from more4d.cli.main import DONE, FAILED, report_error
+from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
 from more4d.pipeline import More4DPipeline
+from more4d.pipelines.component_files import Lora
+from more4d.pipelines.components import Components, Sampler
+from more4d.pipelines.preset import Preset
 from more4d.pipelines.sampling import Progress
 from more4d.runs.item import Result, run_job, stage_names
 from more4d.runs.job import Job, camera_folders
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 if TYPE_CHECKING:
+    import torch
+
     from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
@@ -48,6 +54,41 @@ class Outcome:
     result: Result | None = None
     failure: str | None = None
     process: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSettings:
+    """What every process opens its networks with; see `Components.open`.
+
+    Attributes:
+        device: as `--device`.
+    """
+
+    preset: Preset
+    folder: Path
+    loras: dict[str, list[Lora]]
+    device: str
+    asked: str | None
+
+    def open(
+        self, device: "torch.device | None" = None, sampler: Sampler | None = None, *, shared: bool = False
+    ) -> Components:
+        """The networks, of whose files only the headers are read here.
+
+        Args:
+            device: instead of the one of that name, which "auto" leaves to the process.
+            sampler: see `Components.open`.
+            shared: whether several processes compute each sample together.
+
+        Raises:
+            WeightsError, ConfigError: as `Components.open`.
+        """
+        device = device or open_device(self.device)
+        components = Components.open(
+            self.preset, self.folder, device, loras=self.loras, asked=self.asked, sampler=sampler
+        )
+        components.check_sampling(shared=shared)
+        return components
 
 
 class BatchProgress:
@@ -103,8 +144,6 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
         InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
             in the way.
     """
-    for job in jobs:
-        camera_folders(job)
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
@@ -129,8 +168,6 @@ def run_shared_batch(
             in the way.
         DistributedError: the processes cannot reach each other, or one of them is gone.
     """
-    for job in jobs:
-        camera_folders(job)
     started = time.monotonic()
     progress = BatchProgress(0, show=show, lines=True)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from more4d.cli.main import RESUMABLE
+from more4d.cli.options import positive, usable_cores
+from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -38,7 +40,6 @@ def add_command(ways: Any) -> None:
             "listed and skipped."
         ),
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders and archives")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the shards")
@@ -50,9 +51,9 @@ def add_command(ways: Any) -> None:
         help="a .csv or .json with file_path and text, or a text file and its list of videos, line by line",
     )
     parser.add_argument(
-        "--clips-per-shard", type=_positive, default=64, metavar="N", help="clips in a tar (default: 64)"
+        "--clips-per-shard", type=positive, default=64, metavar="N", help="clips in a tar (default: 64)"
     )
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     parser.add_argument(
         "--max_bad_fraction",
         "--max-bad-fraction",
@@ -61,10 +62,10 @@ def add_command(ways: Any) -> None:
         metavar="F",
         help="stop when more than this share of the samples is bad (default: 0.05)",
     )
-    parser.add_argument("--frames", type=_positive, metavar="N", help="keep at most the first N frames")
+    parser.add_argument("--frames", type=positive, metavar="N", help="keep at most the first N frames")
     parser.add_argument(
         "--stride",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="the tracker took every N-th frame of the video (default: 2 where it is long enough, else 1)",
     )
@@ -82,9 +83,6 @@ def add_command(ways: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Import, or continue importing; the exit code is 1 if a sample was bad."""
-    from more4d.cli.options import usable_cores
-    from more4d.foundation.errors import InputError
-
     if options.captions and len(options.captions) > 2:
         options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
     for source in options.sources:
@@ -153,13 +151,6 @@ def _print(report: "ImportReport", output: Path) -> None:
         f"{max(errors.largest_px for errors in report.errors):.3f} px and "
         f"{max(errors.largest_of_depth for errors in report.errors):.3%} of the depth"
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _share(text: str) -> float:

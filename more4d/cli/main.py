@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from more4d import __version__
 from more4d.foundation.errors import More4DError
@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose examples keep their line breaks."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
@@ -106,7 +109,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command; with `command`, only that subcommand has its arguments."""
     parser = Parser(prog="more4d", description="One photo and a prompt become a moving 4-D scene.")
     parser.add_argument("--version", action="version", version=f"more4d {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         if command in (None, name):
             importlib.import_module(f"more4d.cli.{name}").add_command(commands)

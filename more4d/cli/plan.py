@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.options import checked
 from more4d.foundation.errors import ConfigError
 from more4d.performance.config import MEMORY_MODES as MODES
 from more4d.planning.limits import MOST_GPUS, check_frames, check_sides
@@ -30,7 +31,6 @@ def add_command(commands: Any) -> None:
         help="what a preset needs: weights, memory and operations, without loading anything",
         description="Prints what a preset needs in each memory mode, and the GPU memory it fits.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--preset", metavar="NAME", help="tiny (default), fun-1.3b, fun-14b, moge4d, or a YAML file"
@@ -69,26 +69,22 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@checked
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width."""
     height, cross, width = text.partition("x")
     if not (cross and height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
-    try:
-        check_sides(int(height), int(width))
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ConfigError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
+    check_sides(int(height), int(width))
     return int(height), int(width)
 
 
+@checked
 def parse_frames(text: str) -> int:
     """Frames that may be generated at once."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames; write 4n + 1, such as 49")
-    try:
-        check_frames(int(text))
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ConfigError(f"'{text}' is no number of frames; write 4n + 1, such as 49")
+    check_frames(int(text))
     return int(text)
 
 
@@ -101,9 +97,8 @@ def parse_count(text: str) -> int:
 
 def parse_memory(text: str) -> "Memory | float":
     """A mode, or GiB of a GPU."""
-    for mode in MODES:
-        if text == mode:
-            return mode
+    if text in MODES:
+        return text
     try:
         gib = float(text)
     except ValueError:

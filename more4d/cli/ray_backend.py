@@ -9,23 +9,20 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from more4d.cli.batch import BAR_FORMAT, BatchProgress, Outcome, make_item, summarise
-from more4d.cli.options import open_device, usable_cores
+from more4d.cli.batch import BAR_FORMAT, BatchProgress, Outcome, PipelineSettings, make_item, summarise
+from more4d.cli.options import usable_cores
 from more4d.datasets.from_video.ray_backend import connect
 from more4d.foundation.errors import More4DError
 from more4d.foundation.optional import require
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.component_files import Lora
-from more4d.pipelines.components import Components
-from more4d.pipelines.preset import Preset
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.job import Job
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 LOCAL = "local"
@@ -35,32 +32,6 @@ MAX_CPUS_PER_ITEM = 4
 
 _pipelines: dict[str, More4DPipeline] = {}
 """What this worker process has opened: Ray runs many tasks in one process."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineSettings:
-    """What a worker opens its pipeline with; as for `Components.open`, with absolute paths.
-
-    Attributes:
-        device: as `--device`; "auto" is decided by the worker.
-    """
-
-    preset: Preset
-    folder: Path
-    loras: dict[str, list[Lora]]
-    device: str
-    asked: str | None
-
-    def open(self) -> More4DPipeline:
-        """The pipeline, of whose files only the headers are read here.
-
-        Raises:
-            WeightsError, ConfigError: as `Components.open`.
-        """
-        device = open_device(self.device)
-        components = Components.open(self.preset, self.folder, device, loras=self.loras, asked=self.asked)
-        components.check_sampling()
-        return More4DPipeline(components)
 
 
 def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: PipelineSettings) -> int:
@@ -78,9 +49,12 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
         InputError: the folder cannot be written to, or another run is writing into it.
     """
     ray = require("ray", extra="ray")
-    for job in jobs:
-        camera_folders(job)
     started, show = time.monotonic(), not options.quiet
+    loras = {
+        part: [replace(lora, path=lora.path.resolve()) for lora in each]
+        for part, each in settings.loras.items()
+    }
+    settings = replace(settings, folder=settings.folder.resolve(), loras=loras)
     with locked(options.output):
         record = RunRecord(options.output, {"kind": "batch", "ray": options.ray})
         connected = ray.is_initialized()
@@ -158,7 +132,7 @@ def _work(settings: PipelineSettings, job: Job, output: Path) -> tuple[Outcome, 
     try:
         key = repr(settings)
         if key not in _pipelines:
-            _pipelines[key] = settings.open()
+            _pipelines[key] = More4DPipeline(settings.open())
         progress = BatchProgress(0, show=False, lines=True)
         outcome = make_item(_pipelines[key], job, output, progress, job.name)
     except More4DError as error:  # concerns all items; Ray would wrap it into many lines

@@ -31,7 +31,6 @@ def add_command(commands: Any) -> None:
         description="Encodes and decodes tracks with the trajectory codec, and reports the error in pixels "
         "and metres.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "source",

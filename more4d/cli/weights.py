@@ -37,7 +37,7 @@ UNIDEPTH = "unidepth"
 def add_command(commands: Any) -> None:
     """Add the subcommand to the parser."""
     parser = commands.add_parser("weights", help="check and convert weight files")
-    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY", parser_class=type(parser))
+    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
     _add_check(ways)
     _add_convert(ways)
 
@@ -49,7 +49,6 @@ def _add_check(ways: Any) -> None:
         description="Reads the headers of weight files, never their numbers. Prints what each file is, and "
         "what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
     parser.add_argument(
@@ -65,7 +64,6 @@ def _add_convert(ways: Any) -> None:
         description="Writes weights that more4d can open as a folder with config.json and safetensors, or a "
         "LoRA in another style. The numbers are copied bit for bit.",
         epilog=CONVERT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or a folder of weights")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a folder; of a LoRA, a file")
