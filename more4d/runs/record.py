@@ -39,74 +39,45 @@ class RunRecord:
             InputError: the folder holds a `run.json` that is not ours.
         """
         self.folder = folder
-        self._stages: dict[str, dict[str, Any]] = _read_stages(folder / NAME)
+        self._stages = _read_stages(folder / NAME)
         self.about = about
         self._asked: list[str] = []
-        self._notes: list[str] = []
         self._failure: str | None = None
-        self._started = 0.0
 
     def stage(
         self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
     ) -> tuple[str, bool]:
         """Run `make`, which writes the files `outputs`, unless that has been done.
 
-        Returns:
-            The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
-
-        Raises:
-            InputError: as `begin`.
-        """
-        stage_fingerprint, finished = self.begin(name, inputs, outputs)
-        if not finished:
-            make()
-            self.finish(name)
-        return stage_fingerprint, not finished
-
-    def begin(self, name: str, inputs: Any, outputs: Iterable[str]) -> tuple[str, bool]:
-        """Note that a stage starts, unless it is finished already.
-
         Args:
             inputs: everything that decides the result, as plain JSON values.
-            outputs: the files that the stage writes, relative to the folder.
+            outputs: relative to the folder.
 
         Returns:
-            The stage's fingerprint, to be part of the inputs of later stages, and whether it is finished.
+            The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
 
         Raises:
             InputError: a file of that name is there and was written by another program.
         """
         outputs = list(outputs)
         self._asked.append(name)
-        stage_fingerprint = fingerprint([name, VERSION, inputs])
-        if self._finished(name, stage_fingerprint, outputs):
+        stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started"}
+        if self._finished(name, stage["fingerprint"], outputs):
             _log.info("%s: %s is finished", self.folder, name)
-            return stage_fingerprint, True
+            return stage["fingerprint"], False
         self._refuse_foreign(outputs)
-        self._stages[name] = {
-            "fingerprint": stage_fingerprint,
-            "state": "started",
-            "files": dict.fromkeys(outputs),
-        }
+        self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
         self.save()
-        self._started = time.monotonic()
-        return stage_fingerprint, False
-
-    def finish(self, name: str) -> None:
-        """Note that the stage that was begun last has written its files."""
-        stage = self._stages[name]
+        started = time.monotonic()
+        make()
         self._stages[name] = {
-            "fingerprint": stage["fingerprint"],
+            **stage,
             "state": "finished",
-            "seconds": round(time.monotonic() - self._started, 3),
-            "files": {output: _describe(self.folder / output) for output in stage["files"]},
+            "seconds": round(time.monotonic() - started, 3),
+            "files": {output: _describe(self.folder / output) for output in outputs},
         }
         self.save()
-
-    def note(self, text: str) -> None:
-        """Add a remark for readers of the record."""
-        if text not in self._notes:
-            self._notes.append(text)
+        return stage["fingerprint"], True
 
     def fail(self, reason: str) -> None:
         """Keep why the run did not get to its end."""
@@ -126,7 +97,7 @@ class RunRecord:
             **self.about,
             "state": "failed" if self._failure else "running",
             "failure": self._failure,
-            "notes": self._notes,
+            "notes": [],
             "peak_memory_mib": peak_memory_mib(),
             "asked": self._asked,
             "stages": self._stages,
