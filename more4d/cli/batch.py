@@ -128,7 +128,6 @@ class BatchProgress:
         self._bar.update(max(0.0, self._stages_before - self._bar.n))
 
     def close(self) -> None:
-        """Leave the bar as it is."""
         self._bar.close()
 
     def _line(self, text: str) -> None:
@@ -261,18 +260,14 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
 
 
 def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
-    shown = [
-        (_label(outcome.job), outcome.result.folder, list(camera_folders(outcome.job)))
-        for outcome in good[:SHEET_ITEMS]
-        if outcome.result is not None
-    ]
-    inputs = [outcome.result.fingerprint for outcome in good if outcome.result is not None]
-    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(output / "sheet.png", shown))
-    return output / "sheet.png"
-
-
-def _label(job: Job) -> str:
-    return f"{job.name}: {job.prompt}" if job.prompt else job.name
+    path = output / "sheet.png"
+    shown = []
+    for job, result in ((outcome.job, outcome.result) for outcome in good[:SHEET_ITEMS]):
+        label = f"{job.name}: {job.prompt}" if job.prompt else job.name
+        shown.append((label, result.folder, list(camera_folders(job))))
+    inputs = [outcome.result.fingerprint for outcome in good]
+    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown))
+    return path
 
 
 def _described(outcome: Outcome) -> dict[str, object]:

@@ -59,7 +59,6 @@ def _add_cache(ways: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the cache, or continue it."""
     check_config(options.config)
 
     from tqdm import tqdm

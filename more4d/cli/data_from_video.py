@@ -34,7 +34,6 @@ look at data/mine/report.html, then train:
 
 
 def add_command(ways: Any) -> None:
-    """Add the subcommand to the parser of `more4d data`."""
     parser = ways.add_parser(
         "from-video",
         help="raw videos to clips with depth, tracks and captions",
@@ -222,7 +221,6 @@ class VideoProgress:
         )
 
     def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
-        """As `dataset.Progress`."""
 
         if outcome is None:
             self._bar.reset(total)
@@ -243,5 +241,4 @@ class VideoProgress:
             )
 
     def close(self) -> None:
-        """Leave the bar as it is."""
         self._bar.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import positive, usable_cores
+from more4d.cli.options import checked, positive, usable_cores
 from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ LISTED = 50
 
 
 def add_command(ways: Any) -> None:
-    """Add the subcommand to the parser of `more4d data`."""
     parser = ways.add_parser(
         "import",
         help="convert TrajScene-60K into clips",
@@ -102,9 +101,7 @@ def run(options: argparse.Namespace) -> int:
             frames=options.frames,
             stride=options.stride,
             size=options.size,
-            camera=Camera(**dict(zip(("fx", "fy", "cx", "cy"), options.intrinsics, strict=True)))
-            if options.intrinsics
-            else None,
+            camera=options.intrinsics and Camera(**options.intrinsics),
         ),
         clips_per_shard=options.clips_per_shard,
         workers=options.workers or usable_cores(),
@@ -167,13 +164,11 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _intrinsics(text: str) -> tuple[float, float, float, float]:
+@checked
+def _intrinsics(text: str) -> dict[str, float]:
     from more4d.cli.job_lists import parse_intrinsics
 
-    try:
-        numbers = parse_intrinsics(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be fx,fy,cx,cy, got '{text}'") from error
+    numbers = parse_intrinsics(text)
     if not (numbers[0] > 0 and numbers[1] > 0):
-        raise argparse.ArgumentTypeError(f"focal lengths must be positive, got '{text}'")
-    return numbers
+        raise InputError(f"focal lengths must be positive, got '{text}'")
+    return dict(zip(("fx", "fy", "cx", "cy"), numbers, strict=True))

@@ -34,7 +34,6 @@ docs/evaluation.md explains.
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "evaluate",
         help="measure a preset on scenes and photos that no training uses",

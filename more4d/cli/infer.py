@@ -13,6 +13,7 @@ from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
     add_weights_options,
+    checked,
     open_device,
     preset_of,
     usable_cores,
@@ -45,7 +46,6 @@ exit codes: 0 done, 1 something that is named cannot be used or an item of a lis
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "infer",
         help="a photo and a prompt to a moving 4-D scene and its videos",
@@ -131,7 +131,9 @@ def run(options: argparse.Namespace) -> int:
     for job in jobs:
         camera_folders(job)
     preset, folder = preset_of(options)
-    check_loras(options)
+    for path, _ in (*options.strag_lora, *options.vism_lora):
+        if not path.exists():
+            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
 
@@ -155,7 +157,8 @@ def run(options: argparse.Namespace) -> int:
         from more4d.cli.ray_backend import run_ray_batch
 
         return run_ray_batch(options, jobs, settings)
-    if not (options.context_parallel or launched_processes() > 1):
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched == 1 and not options.context_parallel:
         return run_batch(More4DPipeline(settings.open()), jobs, options.output, show=show)
     from more4d.distributed import Processes, run_context_parallel
 
@@ -171,11 +174,6 @@ def run(options: argparse.Namespace) -> int:
         )
     pipe = More4DPipeline(settings.open(device))
     return run_shared_batch(pipe, jobs, options.output, processes, show=show)
-
-
-def launched_processes() -> int:
-    """How many processes a launcher has started for this command; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _add_how(group: Any) -> None:
@@ -264,17 +262,6 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     return unique_names([replace(job, name=source.stem)])
 
 
-def check_loras(options: argparse.Namespace) -> None:
-    """Refuse LoRA files that are not there.
-
-    Raises:
-        WeightsError: names the file.
-    """
-    for path, _ in (*options.strag_lora, *options.vism_lora):
-        if not path.exists():
-            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
-
-
 def _refuse_with_list(options: argparse.Namespace) -> None:
     exclusive = {
         "PHOTO": options.photo,
@@ -290,13 +277,11 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         options.parser.error(f"{given[0]} needs a photo to go with: bash infer.sh PHOTO {given[0]} ...")
 
 
+@checked
 def _intrinsics(text: str) -> tuple[float, float, float, float]:
     from more4d.cli.job_lists import parse_intrinsics
 
-    try:
-        return parse_intrinsics(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+    return parse_intrinsics(text)
 
 
 def _lora(text: str) -> tuple[Path, float]:

@@ -3,7 +3,7 @@
 import csv
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,7 @@ from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check, unique_names
 
-COLUMNS = (
-    "image",
-    "prompt",
-    "camera",
-    "depth",
-    "intrinsics",
-    "tracks",
-    "seed",
-    "frames",
-    "fps",
-    "name",
-)
+COLUMNS = ("image", "prompt", "camera", "depth", "intrinsics", "tracks", "seed", "frames", "fps", "name")
 FORMATS = ".jsonl, .csv or .txt"
 
 Row = tuple[str, Mapping[str, Any]]
@@ -56,12 +45,13 @@ def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
     """Four numbers fx,fy,cx,cy.
 
     Raises:
-        ValueError: there are not four numbers.
+        InputError: there are not four numbers.
     """
-    numbers = [float(part) for part in text.split(",")]
-    if len(numbers) != 4:
-        raise ValueError(f"{len(numbers)} numbers")
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+    try:
+        fx, fy, cx, cy = map(float, text.split(","))
+    except ValueError as error:
+        raise InputError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+    return fx, fy, cx, cy
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -72,10 +62,11 @@ def _rows(path: Path) -> Iterator[Row]:
     for number, values in readers[path.suffix.lower()](path, _lines(path)):
         where = f"{path} line {number}"
         _check_columns(where, values)
-        given = {key: value for key, value in values.items() if value not in (None, "")}
-        # What is written but empty is wrong where it must not be.
-        given |= {key: "" for key in ("prompt",) if values.get(key) == ""}
-        yield where, given
+        # What is empty is not given, but for a prompt, which must not be empty.
+        yield (
+            where,
+            {key: each for key, each in values.items() if each is not None and (each or key == "prompt")},
+        )
 
 
 def _lines(path: Path) -> list[str]:
@@ -111,14 +102,14 @@ def _csv_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, A
     reader = csv.reader(lines, skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        _check_columns(f"{path} line 1", dict.fromkeys(header))
+        _check_columns(f"{path} line 1", header)
         for cells in reader:
             if len(cells) != len(header):
                 raise InputError(
                     f"{path} line {reader.line_num} has {len(cells)} values for {len(header)} columns; "
                     "put a value that holds a comma into double quotes"
                 )
-            yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not CSV: {error}") from error
 
@@ -143,8 +134,8 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
         yield f"{images} line {number}", {"image": path.strip(), "prompt": text.strip()}
 
 
-def _check_columns(where: str, values: Mapping[str, Any]) -> None:
-    for column in values:
+def _check_columns(where: str, columns: Iterable[str]) -> None:
+    for column in columns:
         if column not in COLUMNS:
             close = difflib.get_close_matches(str(column), COLUMNS, n=1)
             hint = f"did you mean '{close[0]}'? " if close else ""
@@ -203,8 +194,8 @@ def _cameras(value: Any, folder: Path) -> tuple[CameraSpec, ...]:
 def _intrinsics(value: Any) -> tuple[float, float, float, float] | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         return parse_intrinsics(text.replace(";", ","))
-    except ValueError as error:
-        raise InputError(f"'intrinsics' must be fx,fy,cx,cy, got {value!r}") from error
+    except InputError as error:
+        raise InputError(f"'intrinsics' {error}") from error

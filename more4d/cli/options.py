@@ -58,14 +58,12 @@ def add_weights_options(group: Any) -> None:
 
 
 def add_device_option(group: Any) -> None:
-    """Add `--device`."""
     group.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
 
 
 def parse_device(text: str) -> str:
-    """The name of a device, for argparse."""
     if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
         return text
     raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")

@@ -25,7 +25,6 @@ counted on the networks themselves; times are not predicted.
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "plan",
         help="what a preset needs: weights, memory and operations, without loading anything",
@@ -71,7 +70,6 @@ def add_command(commands: Any) -> None:
 
 @checked
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width."""
     height, cross, width = text.partition("x")
     if not (cross and height.isdecimal() and width.isdecimal()):
         raise ConfigError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
@@ -96,7 +94,6 @@ def parse_count(text: str) -> int:
 
 
 def parse_memory(text: str) -> "Memory | float":
-    """A mode, or GiB of a GPU."""
     if text in MODES:
         return text
     try:

@@ -35,7 +35,6 @@ UNIDEPTH = "unidepth"
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser("weights", help="check and convert weight files")
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
     _add_check(ways)
@@ -122,7 +121,6 @@ def check(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> int:
-    """Convert, and print what was written."""
     from more4d.foundation.config import parse_overrides
     from more4d.foundation.errors import WeightsError
     from more4d.weights.convert import convert as to_diffusers
@@ -195,18 +193,16 @@ def _depth_lines(state: "PresetState") -> list[str]:
     """How to get depth, if the estimator of the preset cannot be used yet."""
     from more4d.foundation.optional import install_command, is_installed
 
-    lack = next((lack for lack in state.optional if lack.component == "depth"), None)
-    unidepth = state.depth_estimator == UNIDEPTH
-    package = unidepth and not is_installed(UNIDEPTH)
-    if lack is None and not package:
-        return []
-    reasons = [] if lack is None else [f"{lack.path} is missing"]
-    reasons += ["the package unidepth is not installed"] if package else []
-    ways = []
-    if lack is not None:
-        ways.append(f"{lack.path} from {lack.source}")
-    if package:
+    reasons, ways = [], []
+    for lack in state.optional:
+        if lack.component == "depth":
+            reasons.append(f"{lack.path} is missing")
+            ways.append(f"{lack.path} from {lack.source}")
+    if state.depth_estimator == UNIDEPTH and not is_installed(UNIDEPTH):
+        reasons.append("the package unidepth is not installed")
         ways.append(install_command(UNIDEPTH))
+    if not reasons:
+        return []
     return [
         f"  no depth from {state.depth_estimator}: {' and '.join(reasons)}; one of these:",
         f"    get {', and '.join(ways)}",
