@@ -62,11 +62,10 @@ def _rows(path: Path) -> Iterator[Row]:
     for number, values in readers[path.suffix.lower()](path, _lines(path)):
         where = f"{path} line {number}"
         _check_columns(where, values)
-        # What is empty is not given, but for a prompt, which must not be empty.
-        yield (
-            where,
-            {key: each for key, each in values.items() if each is not None and (each or key == "prompt")},
-        )
+        given = {key: each for key, each in values.items() if each not in (None, "")}
+        if values.get("prompt") == "":
+            given["prompt"] = ""  # refused later; what else is empty is as good as not written
+        yield where, given
 
 
 def _lines(path: Path) -> list[str]:
