@@ -145,7 +145,7 @@ class NoteHandler(logging.Handler):
         self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-            line = f"note: {record.getMessage()}"
+        line = f"note: {record.getMessage()}"
         if record.levelno >= logging.WARNING:
             if line in self._printed:
                 return
