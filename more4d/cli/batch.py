@@ -238,7 +238,17 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         started: by `time.monotonic`.
         memory_mib: peak memory of one process.
     """
-    record.about["items"] = [_described(outcome) for outcome in outcomes]
+    record.about["items"] = [
+        {
+            "name": outcome.job.name,
+            **({} if outcome.process is None else {"process": outcome.process}),
+            "state": "failed" if outcome.failure else "finished",
+            "failure": outcome.failure,
+            "seconds": round(outcome.seconds, 2),
+            "stages_run": outcome.result and outcome.result.stages_run,
+        }
+        for outcome in outcomes
+    ]
     good = [outcome for outcome in outcomes if outcome.result is not None]
     sheet = _sheet(record, good, record.folder) if len(good) > 1 else None
     failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
@@ -268,17 +278,6 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     inputs = [outcome.result.fingerprint for outcome in good]
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown))
     return path
-
-
-def _described(outcome: Outcome) -> dict[str, object]:
-    return {
-        "name": outcome.job.name,
-        **({} if outcome.process is None else {"process": outcome.process}),
-        "state": "failed" if outcome.failure else "finished",
-        "failure": outcome.failure,
-        "seconds": round(outcome.seconds, 2),
-        "stages_run": outcome.result.stages_run if outcome.result else None,
-    }
 
 
 def _one_line(error: BaseException) -> str:

@@ -91,8 +91,9 @@ def check(options: argparse.Namespace) -> int:
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
-    failed = False
-    for place in options.places or [_short(WEIGHTS)]:
+    here, failed = Path.cwd(), False
+    default = WEIGHTS.relative_to(here) if WEIGHTS.is_relative_to(here) else WEIGHTS
+    for place in options.places or [default]:
         if options.preset and place.is_file():
             raise InputError(
                 f"--preset asks what a folder lacks, and {place} is a file; give its folder, or leave out"
@@ -146,12 +147,6 @@ def convert(options: argparse.Namespace) -> int:
     for path in to_diffusers(options.source, options.target, role=options.role, options=overrides):
         print(path)
     return 0
-
-
-def _short(folder: Path) -> Path:
-    """A folder relative to the working directory, if it is inside."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _line(file: "FileState") -> str:

@@ -114,9 +114,8 @@ def training_cost(
         if checkpointing:
             network.enable_gradient_checkpointing()
         with _fake_cpu_tensors(network) if autocast else nullcontext():
-            for parameter in network.parameters():
-                if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(_drop_gradient)
+            for parameter in filter(lambda each: each.requires_grad, network.parameters()):
+                parameter.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None))
             inputs = dummy_inputs(config, size, dtype, device=device)
             with count_ops() as counter, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 (network(*inputs).float() ** 2).mean().backward()
@@ -184,10 +183,6 @@ def input_bytes(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -
     """Bytes of `dummy_inputs`."""
     noisy, sigma, conditions = dummy_inputs(config, size, dtype)
     return tensor_bytes(noisy, sigma, *vars(conditions).values())
-
-
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
 
 
 @contextmanager

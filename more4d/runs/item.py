@@ -174,8 +174,9 @@ def _make_depth(item: _Item) -> str:
     """Stage 1. Returns its fingerprint, as the functions of the other stages do."""
     job, pipe = item.job, item.pipe
     needs_network = job.tracks is None and (job.depth is None or job.intrinsics is None)
+    files = {"image": job.image, "depth": job.depth, "tracks": job.tracks}
     inputs = {
-        **{name: _content(getattr(job, name)) for name in ("image", "depth", "tracks")},
+        **{name: path and file_fingerprint(path) for name, path in files.items()},
         "intrinsics": job.intrinsics,
         "size": [pipe.preset.pixels, pipe.preset.multiple, pipe.preset.output_scale],
         "weights": pipe.components.fingerprint("depth") if needs_network else None,
@@ -265,10 +266,6 @@ def _film_camera(
     weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
     inputs = [render_id, job.prompt, job.seed, weights, settings]
     return render_id, item.stage(f"view {name}", inputs, [f"{name}/{file}" for file in VIEW_FILES], film)
-
-
-def _content(path: Path | None) -> str | None:
-    return None if path is None else file_fingerprint(path)
 
 
 def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:

@@ -65,7 +65,13 @@ class RunRecord:
         if self._finished(name, stage["fingerprint"], outputs):
             _log.info("%s: %s is finished", self.folder, name)
             return stage["fingerprint"], False
-        self._refuse_foreign(outputs)
+        ours = {file for stage in self._stages.values() for file in stage["files"]}
+        for output in outputs:
+            if output not in ours and (self.folder / output).exists():
+                raise InputError(
+                    f"{self.folder / output} is in the way and is not of an earlier run; choose another"
+                    " --output or move it"
+                )
         self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
         self.save()
         started = time.monotonic()
@@ -117,15 +123,6 @@ class RunRecord:
             for output in outputs
         )
 
-    def _refuse_foreign(self, outputs: list[str]) -> None:
-        ours = {file for stage in self._stages.values() for file in stage["files"]}
-        for output in outputs:
-            path = self.folder / output
-            if path.exists() and output not in ours:
-                raise InputError(
-                    f"{path} is in the way and is not of an earlier run; choose another --output or move it"
-                )
-
 
 def peak_memory_mib() -> int:
     """The most memory this process has held so far."""
@@ -164,7 +161,8 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: the folder cannot be written to, or another run holds it.
     """
     lock = folder / LOCK
-    descriptor = _acquire(folder, lock)
+    while (descriptor := _acquire(lock)) is None:
+        pass
     try:
         yield
     finally:
@@ -172,33 +170,28 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(folder: Path, lock: Path) -> int:
-    while True:
-        if not lock.exists():
-            write_bytes(lock, b"")
-        try:
-            descriptor = os.open(lock, os.O_RDWR)
-        except FileNotFoundError:  # the run that held it has just ended
-            continue
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {folder}: {error.strerror}; choose another --output"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise InputError(
-                f"another run is writing into {folder}; wait for it, or choose another --output"
-            ) from error
-        if _is_still(lock, descriptor):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_still(lock: Path, descriptor: int) -> bool:
-    """Whether the file we locked is the one of that name: its last holder may have removed it meanwhile."""
+def _acquire(lock: Path) -> int | None:
+    """The locked file; None if the run that held it has just ended and removed it."""
+    if not lock.exists():
+        write_bytes(lock, b"")
     try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+        descriptor = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
-        return False
+        return None
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {lock.parent}: {error.strerror}; choose another --output"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(lock.stat(), os.fstat(descriptor)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is writing into {lock.parent}; wait for it, or choose another --output"
+        ) from error
+    os.close(descriptor)
+    return None
