@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.cli.main import DONE, FAILED, report_error
+from more4d.cli.main import DONE, FAILED, ProgressBar, report_error
 from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
-BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
 
 _log = logging.getLogger(__name__)
 
@@ -91,22 +88,12 @@ class PipelineSettings:
         return components
 
 
-class BatchProgress:
-    """A bar with the stage and the time left, or a line per stage where there is no terminal.
-
-    All stages of all items count alike. With `lines` there is no bar even on a terminal, which several
-    processes could not share.
-    """
+class BatchProgress(ProgressBar):
+    """A bar with the stage and the time left; all stages of all items count alike."""
 
     def __init__(self, stages: int, *, show: bool, lines: bool = False) -> None:
-        self._show = show
+        super().__init__(stages, show=show, lines=lines)
         self._stages_before = 0.0
-        self._bar = tqdm(
-            total=stages,
-            bar_format=BAR_FORMAT,
-            file=sys.stderr,
-            disable=lines or not (show and sys.stderr.isatty()),
-        )
 
     @contextmanager
     def item(self, label: str, stages: int) -> Iterator[Progress]:
@@ -116,23 +103,15 @@ class BatchProgress:
         def report(stage: str, done: int, total: int) -> None:
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
-                self._bar.set_description_str(f"{label}: {stage}")
-            position = self._stages_before + len(seen) - 1 + done / max(total, 1)
-            self._bar.update(max(0.0, position - self._bar.n))
+                self.bar.set_description_str(f"{label}: {stage}")
+            self.move_to(self._stages_before + len(seen) - 1 + done / max(total, 1))
             if done == total:
-                self._line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
+                self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
         with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
             yield report
         self._stages_before += stages
-        self._bar.update(max(0.0, self._stages_before - self._bar.n))
-
-    def close(self) -> None:
-        self._bar.close()
-
-    def _line(self, text: str) -> None:
-        if self._show and self._bar.disable:
-            print(text, file=sys.stderr, flush=True)
+        self.move_to(self._stages_before)
 
 
 def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, ProgressBar
 from more4d.cli.options import add_device_option, open_device, usable_cores, usage_errors
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.errors import InputError
@@ -207,38 +207,23 @@ def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runn
     return partial(run_several, options=wanted, device=device, workers=workers, threads=threads)
 
 
-class VideoProgress:
-    """A bar with the time left, or a line per video where there is no terminal."""
+class VideoProgress(ProgressBar):
+    """Counts of the clips that are kept and dropped, or a line per video; called as `dataset.Progress`."""
 
     def __init__(self, *, show: bool) -> None:
-        from tqdm import tqdm
-
-        self._show, self._kept, self._dropped = show, 0, 0
-        self._bar = tqdm(
-            bar_format="{desc}{percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left",
-            file=sys.stderr,
-            disable=not (show and sys.stderr.isatty()),
-        )
+        super().__init__(None, show=show)
+        self._kept, self._dropped = 0, 0
 
     def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
-
         if outcome is None:
-            self._bar.reset(total)
-            self._bar.initial = self._bar.n = done
-            self._bar.refresh()
+            self.bar.reset(total)
+            self.bar.initial = self.bar.n = done
+            self.bar.refresh()
             return
         kept = sum(report.kept for report in outcome.reports)
         self._kept += kept
         self._dropped += len(outcome.reports) - kept
-        self._bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped ")
-        self._bar.update(done - self._bar.n)
-        if self._show and self._bar.disable:
-            what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
-            print(
-                f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def close(self) -> None:
-        self._bar.close()
+        self.bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped")
+        self.move_to(done)
+        what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
+        self.line(f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)")

@@ -137,6 +137,34 @@ def report_error(line: str) -> None:
     print(f"error: {where}{' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
+class ProgressBar:
+    """A bar with the time left, or lines where there is no terminal.
+
+    With `lines` there is no bar even on a terminal, which several processes could not share.
+    """
+
+    def __init__(self, total: int | None, *, show: bool, lines: bool = False) -> None:
+        from tqdm import tqdm
+
+        self._show = show
+        self.bar = tqdm(
+            total=total,
+            bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left",
+            file=sys.stderr,
+            disable=lines or not (show and sys.stderr.isatty()),
+        )
+        self.close = self.bar.close
+
+    def move_to(self, position: float) -> None:
+        """Never moves back."""
+        self.bar.update(max(0.0, position - self.bar.n))
+
+    def line(self, text: str) -> None:
+        """Print it, where there is no bar."""
+        if self._show and self.bar.disable:
+            print(text, file=sys.stderr, flush=True)
+
+
 class NoteHandler(logging.Handler):
     """Prints what the package logs; each warning once."""
 

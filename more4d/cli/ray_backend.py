@@ -6,16 +6,14 @@ that an earlier run has finished is recognised by its run record, as without Ray
 
 import argparse
 import socket
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from more4d.cli.batch import BAR_FORMAT, BatchProgress, Outcome, PipelineSettings, make_item, summarise
+from more4d.cli.batch import BatchProgress, Outcome, PipelineSettings, make_item, summarise
+from more4d.cli.main import ProgressBar
 from more4d.cli.options import usable_cores
 from more4d.datasets.from_video.ray_backend import connect
 from more4d.foundation.errors import More4DError
@@ -83,12 +81,7 @@ def _run(
 
     outcomes: dict[int, Outcome] = {}
     memory_mib, failed = peak_memory_mib(), []
-    bar = tqdm(
-        total=len(jobs),
-        bar_format=BAR_FORMAT,
-        file=sys.stderr,
-        disable=not (show and sys.stderr.isatty()),
-    )
+    bar = ProgressBar(len(jobs), show=show)
     pending = submit(range(len(jobs)))
     try:
         while pending or failed:
@@ -103,11 +96,10 @@ def _run(
             if again:
                 failed.append(number)
             else:
-                bar.update()
-            if show and bar.disable:
-                end = f"failed{', will be tried again' if again else ''}" if outcome.failure else "finished"
-                where = f"{outcome.seconds:.1f} s{f', {host}' if host else ''}"
-                print(f"{jobs[number].name}: {end} ({where})", file=sys.stderr, flush=True)
+                bar.bar.update()
+            end = f"failed{', will be tried again' if again else ''}" if outcome.failure else "finished"
+            where = f"{outcome.seconds:.1f} s{f', {host}' if host else ''}"
+            bar.line(f"{jobs[number].name}: {end} ({where})")
     finally:
         for task_left in pending:
             ray.cancel(task_left, force=True)
