@@ -129,10 +129,16 @@ def plan_inference(
     dtype = getattr(torch, preset.dtype)
     work = Steps(parts=parts, preset=preset, size=planned, dtype=dtype, memories=memories)
     steps = tuple(work.all())
-    weights = {
-        part: {memory: weight_bytes(network, memory, dtype) for memory in memories}
+    components = tuple(
+        ComponentPlan(
+            part=part,
+            architecture=parts[part].architecture,
+            parameters=sum(p.numel() for p in network.parameters()),
+            weights_bytes=weight_bytes(network, "full", dtype).device_peak,
+            weights={memory: weight_bytes(network, memory, dtype) for memory in memories},
+        )
         for part, network in work.networks.items()
-    }
+    )
     wan, latents = parts["strag"].config.wan, planned.latents
     frames, rows, columns = (
         side // patch
@@ -146,21 +152,9 @@ def plan_inference(
         reference_tokens=rows * columns if wan.reference_tokens else 0,
         gpus=gpus,
         sampling_steps=preset.tracks.steps,
-        parts=tuple(
-            ComponentPlan(
-                part=part,
-                architecture=parts[part].architecture,
-                parameters=sum(p.numel() for p in network.parameters()),
-                weights_bytes=weight_bytes(network, "full", dtype).device_peak,
-                weights=weights[part],
-            )
-            for part, network in work.networks.items()
-        ),
+        parts=components,
         steps=steps,
-        modes=tuple(
-            _mode(memory, steps, {part: by[memory] for part, by in weights.items()}, preset, gpus)
-            for memory in memories
-        ),
+        modes=tuple(_mode(memory, steps, components, preset, gpus) for memory in memories),
     )
 
 
@@ -185,8 +179,9 @@ def checked_size(preset: Preset, frames: int | None, size: tuple[int, int] | Non
 
 
 def _mode(
-    memory: Memory, steps: Sequence[Step], weights: Mapping[str, WeightBytes], preset: Preset, gpus: int
+    memory: Memory, steps: Sequence[Step], components: Sequence[ComponentPlan], preset: Preset, gpus: int
 ) -> ModePlan:
+    weights = {each.part: each.weights[memory] for each in components}
     device, host = [], 0
     loaded: set[str] = set()
     for before, step in zip((None, *steps), steps, strict=False):
