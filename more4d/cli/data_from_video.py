@@ -224,6 +224,6 @@ class VideoProgress(ProgressBar):
         self._kept += kept
         self._dropped += len(outcome.reports) - kept
         self.bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped")
-        self.move_to(done)
+        self.move_to(float(done))
         what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
         self.line(f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)")
