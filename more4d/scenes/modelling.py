@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from more4d.scenes.motions import STILL, Motion, Vector
+from more4d.scenes.motions import Vector
 from more4d.scenes.primitives import BOX, CAPSULE, FRUSTUM, PLANE, SHEET, SPHERE
 from more4d.scenes.scene import Body, Joint, Part, Pose
 from more4d.scenes.textures import Material
@@ -146,30 +146,15 @@ class Model:
         """Add a flat rectangle, y = 0 of its frame; it casts no shadow."""
         self.add(PLANE, rest, material, -1, casts=False)
 
-    def body(
-        self,
-        object_id: int,
-        noun: str,
-        colour: str,
-        placement: Pose,
-        motion: Motion = STILL,
-    ) -> Body:
-        """The finished body."""
-        return Body(
-            object_id=object_id,
-            noun=noun,
-            colour=colour,
-            parts=tuple(self.parts),
-            joints=tuple(self.joints),
-            placement=placement,
-            motion=motion,
-        )
+    def body(self, **options: Any) -> Body:
+        """The finished body, with further fields of `Body`."""
+        return Body(parts=tuple(self.parts), joints=tuple(self.joints), **options)
 
 
 Category = Literal["creature", "person", "flyer", "vehicle", "ball", "thing", "floater", "plant", "flag"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ObjectSpec:
     """An object before placement in a scene.
 
@@ -199,10 +184,8 @@ class ObjectSpec:
     @property
     def reach_m(self) -> float:
         """Radius of its footprint on the ground in metres."""
-        rests = [part.rest for part in self.model.parts]
-        return max(
-            float(np.abs(rest[[0, 2], :3]).sum(1).max() + np.abs(rest[[0, 2], 3]).max()) for rest in rests
-        )
+        sides = [np.abs(part.rest[[0, 2]]) for part in self.model.parts]
+        return max(float(side[:, :3].sum(1).max() + side[:, 3].max()) for side in sides)
 
     def resized(self, factor: float) -> "ObjectSpec":
         """A scaled copy."""

@@ -3,14 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from more4d.scenes.environment import Terrain
 from more4d.scenes.modelling import ObjectSpec
 from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
 from more4d.scenes.scene import Action
+from more4d.scenes.textures import Random, choose
 
-Random = np.random.Generator
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "right": (1.0, 0.0),
     "left": (-1.0, 0.0),
@@ -45,15 +43,13 @@ def heading_direction(heading: float) -> str:
 def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: float | None) -> Vector:
     """Displacement in metres: 8 to 25 % of the view's width sideways, 15 to 40 % of the distance in depth."""
     if direction in ("up", "down"):
-        size = place.width_m * float(rng.uniform(0.08, 0.2))
+        size = place.width_m * rng.uniform(0.08, 0.2)
         return (0.0, -size if direction == "up" else size, 0.0)
     x, z = DIRECTIONS[direction]
     if angle is not None:
         x, z = math.cos(angle), -math.sin(angle)
-    sideways = place.width_m * float(rng.uniform(0.1, 0.28))
-    deep = place.depth_m * (
-        float(rng.uniform(0.15, 0.35)) if direction == "toward" else float(rng.uniform(0.2, 0.5))
-    )
+    sideways = place.width_m * rng.uniform(0.1, 0.28)
+    deep = place.depth_m * (rng.uniform(0.15, 0.35) if direction == "toward" else rng.uniform(0.2, 0.5))
     size = sideways if direction in ("left", "right") else min(deep, place.depth_m * 0.5)
     dx, dz = size * x, size * z
     return (dx, terrain.ground_y(dx, dz), dz)
@@ -69,12 +65,12 @@ def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain)
     if category == "vehicle":
         return _vehicle(rng, spec, place, terrain)
     if category == "plant":
-        swing = JointSwing(role="sway", amplitude=float(rng.uniform(0.08, 0.2)), cycles=_cycles(rng))
+        swing = JointSwing(role="sway", amplitude=rng.uniform(0.08, 0.2), cycles=_cycles(rng))
         return Motion(verb="sway", swings=(swing,))
     if category == "flag":
-        return Motion(verb="wave", sheet_cycles=float(rng.uniform(0.8, 2.0)))
+        return Motion(verb="wave", sheet_cycles=rng.uniform(0.8, 2.0))
     if category == "floater":
-        direction = str(rng.choice(("up", "up", "down", "down", "down", "left", "right", "toward", "away")))
+        direction = choose(rng, ("up", "up", "down", "down", "down", "left", "right", "toward", "away"))
         return _translate(rng, place, terrain, direction, "float")
     if category == "ball":
         return _ball(rng, spec, place, terrain)
@@ -82,7 +78,7 @@ def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain)
 
 
 def _cycles(rng: Random) -> float:
-    return float(rng.uniform(0.7, 1.8))
+    return rng.uniform(0.7, 1.8)
 
 
 def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb: str) -> Motion:
@@ -91,16 +87,16 @@ def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb
 
 
 def _random_direction(rng: Random) -> str:
-    return str(rng.choice(("left", "right", "toward", "away", "up")))
+    return choose(rng, ("left", "right", "toward", "away", "up"))
 
 
 def _spin(rng: Random, spec: ObjectSpec, place: Place) -> Motion:
-    turn = float(rng.choice((-1, 1)) * rng.uniform(0.6, 2.0)) * math.pi
+    turn = float(choose(rng, (-1, 1)) * rng.uniform(0.6, 2.0)) * math.pi
     return Motion(verb="spin", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=place.foot, turn=turn))
 
 
 def _hop(rng: Random, spec: ObjectSpec, verb: str) -> Motion:
-    return Motion(verb=verb, hop=(spec.height_m * float(rng.uniform(0.3, 0.8)), float(rng.integers(1, 4))))
+    return Motion(verb=verb, hop=(spec.height_m * rng.uniform(0.3, 0.8), float(rng.integers(1, 4))))
 
 
 def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
@@ -135,31 +131,29 @@ def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> 
     if choice < 0.88:
         return _translate(rng, place, terrain, _random_direction(rng), "move")
     if "right arm" in roles and choice < 0.97:
-        raised = JointSwing(role="right arm", turn=float(rng.uniform(-2.6, -1.9)), amplitude=0.35, cycles=2.5)
+        raised = JointSwing(role="right arm", turn=rng.uniform(-2.6, -1.9), amplitude=0.35, cycles=2.5)
         return Motion(verb="greet", swings=(raised,))
     if "wing" in roles:
         return Motion(
-            verb="flap", swings=(JointSwing(role="wing", amplitude=0.9, cycles=float(rng.uniform(1.5, 3.0))),)
+            verb="flap", swings=(JointSwing(role="wing", amplitude=0.9, cycles=rng.uniform(1.5, 3.0)),)
         )
-    nod = JointSwing(role="neck", amplitude=float(rng.uniform(0.25, 0.5)), cycles=_cycles(rng))
+    nod = JointSwing(role="neck", amplitude=rng.uniform(0.25, 0.5), cycles=_cycles(rng))
     return Motion(verb="nod", swings=(nod,))
 
 
 def _flight(rng: Random, place: Place, terrain: Terrain) -> Motion:
-    direction = heading_direction(place.heading) if rng.random() < 0.6 else str(rng.choice(("up", "down")))
+    direction = heading_direction(place.heading) if rng.random() < 0.6 else choose(rng, ("up", "down"))
     travel = _travel(rng, direction, place, terrain, None if direction in ("up", "down") else place.heading)
-    flap = JointSwing(
-        role="wing", amplitude=float(rng.uniform(0.35, 0.6)), cycles=float(rng.uniform(1.0, 2.5))
-    )
+    flap = JointSwing(role="wing", amplitude=rng.uniform(0.35, 0.6), cycles=rng.uniform(1.0, 2.5))
     return Motion(verb="fly", direction=direction, travel=travel, swings=(flap,))
 
 
 def _circle(rng: Random, place: Place) -> Motion:
     """An orbit about a point beside the object."""
-    angle, radius = float(rng.uniform(0, 2 * math.pi)), place.width_m * float(rng.uniform(0.06, 0.12))
+    angle, radius = rng.uniform(0, 2 * math.pi), place.width_m * rng.uniform(0.06, 0.12)
     x, y, z = place.foot
     pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
-    turn = float(rng.choice((-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
+    turn = float(choose(rng, (-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
     return Motion(verb="circle", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
 
 
@@ -183,7 +177,7 @@ def _vehicle(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> M
 def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     choice = rng.random()
     if choice < 0.4:
-        direction = str(rng.choice(("left", "right", "toward", "away")))
+        direction = choose(rng, ("left", "right", "toward", "away"))
         travel = _travel(rng, direction, place, terrain, None)
         dx, dz = travel[0], travel[2]
         length = math.hypot(dx, dz)
@@ -212,7 +206,7 @@ def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Mot
 
 def _rock(rng: Random, place: Place) -> Motion:
     """Rocking about the foot, sideways in the camera's view."""
-    swing = float(rng.uniform(0.12, 0.35))
+    swing = rng.uniform(0.12, 0.35)
     rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
     return Motion(verb="rock", rotation=rotation)
 
@@ -248,11 +242,6 @@ VERB_PHRASES: dict[str, tuple[str, ...]] = {
 }
 PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
 ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
-
-
-def choose(rng: Random, choices: tuple[str, ...]) -> str:
-    """One of several words."""
-    return choices[int(rng.integers(len(choices)))]
 
 
 def object_phrase(rng: Random, action: Action) -> str:

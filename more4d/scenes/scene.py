@@ -91,9 +91,9 @@ class Body:
         motion: its motion.
     """
 
-    object_id: int
-    noun: str
-    colour: str
+    object_id: int = 0
+    noun: str = ""
+    colour: str = ""
     parts: tuple[Part, ...]
     joints: tuple[Joint, ...] = ()
     placement: Pose = field(default_factory=lambda: np.eye(4))
@@ -135,9 +135,9 @@ class Atmosphere:
     bounce: Colour
     zenith: Colour
     horizon: Colour
-    clouds: float
-    cloud_shift: tuple[float, float]
-    fog_m: float
+    clouds: float = -1.0
+    cloud_shift: tuple[float, float] = (0.0, 0.0)
+    fog_m: float = 1e4
     dome_m: float
     softness: float
 

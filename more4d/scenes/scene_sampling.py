@@ -9,65 +9,45 @@ import numpy as np
 
 from more4d.foundation.config import numpy_generator
 from more4d.geometry.camera import Camera
-from more4d.scenes.creatures import animal
-from more4d.scenes.environment import Terrain, build_atmosphere, build_finish, build_terrain
+from more4d.scenes import creatures, people, rigid_objects, vehicles
+from more4d.scenes.environment import Terrain, build_atmosphere, build_camera, build_finish, build_terrain
 from more4d.scenes.held_out import is_held_out_colour, is_held_out_motion, is_training_seed
 from more4d.scenes.modelling import ObjectSpec, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
-from more4d.scenes.people import bird, flying_bird, person, robot
 from more4d.scenes.ray_casting import RayCamera, cast_rays
-from more4d.scenes.rigid_objects import (
-    ball,
-    balloon,
-    barrel,
-    box,
-    cactus,
-    chair,
-    crate,
-    flag,
-    flower,
-    hot_air_balloon,
-    lamp,
-    mushroom,
-    rocket,
-    snowman,
-    tree,
-    vase,
-)
 from more4d.scenes.scene import Action, Atmosphere, Body, Finish, Scene, pose_bodies
-from more4d.scenes.vehicles import bus, car, cart, train, truck
+from more4d.scenes.textures import Random, choose
 
-Random = np.random.Generator
 PROBE_SIDE, MIN_VISIBLE_SHARE = 36, 0.004  # pixels of the probe's side, share of them an object must cover
 Builder = Callable[[Random], ObjectSpec]
 OBJECT_BUILDERS: tuple[tuple[Builder, float], ...] = (
-    (animal, 9.0),
-    (person, 4.0),
-    (robot, 0.8),
-    (bird, 1.6),
-    (flying_bird, 1.8),
-    (car, 2.0),
-    (truck, 1.5),
-    (bus, 0.8),
-    (cart, 1.0),
-    (train, 0.5),
-    (ball, 2.0),
-    (box, 1.0),
-    (crate, 0.7),
-    (barrel, 0.7),
-    (balloon, 1.8),
-    (hot_air_balloon, 0.8),
-    (tree, 1.0),
-    (cactus, 0.3),
-    (flower, 0.6),
-    (flag, 1.2),
-    (lamp, 0.5),
-    (chair, 0.5),
-    (vase, 0.5),
-    (mushroom, 0.4),
-    (snowman, 0.4),
-    (rocket, 0.6),
+    (creatures.animal, 9.0),
+    (people.person, 4.0),
+    (people.robot, 0.8),
+    (people.bird, 1.6),
+    (people.flying_bird, 1.8),
+    (vehicles.car, 2.0),
+    (vehicles.truck, 1.5),
+    (vehicles.bus, 0.8),
+    (vehicles.cart, 1.0),
+    (vehicles.train, 0.5),
+    (rigid_objects.ball, 2.0),
+    (rigid_objects.box, 1.0),
+    (rigid_objects.crate, 0.7),
+    (rigid_objects.barrel, 0.7),
+    (rigid_objects.balloon, 1.8),
+    (rigid_objects.hot_air_balloon, 0.8),
+    (rigid_objects.tree, 1.0),
+    (rigid_objects.cactus, 0.3),
+    (rigid_objects.flower, 0.6),
+    (rigid_objects.flag, 1.2),
+    (rigid_objects.lamp, 0.5),
+    (rigid_objects.chair, 0.5),
+    (rigid_objects.vase, 0.5),
+    (rigid_objects.mushroom, 0.4),
+    (rigid_objects.snowman, 0.4),
+    (rigid_objects.rocket, 0.6),
 )
 
 
@@ -95,8 +75,6 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     Raises:
         ValueError: the aspect is not a positive number.
     """
-    if not (math.isfinite(aspect) and aspect > 0):
-        raise ValueError(f"aspect must be positive, got {aspect}")
     world = _build_world(seed, aspect)
     rng = numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed)
     bodies, actions = [world.terrain.scenery], []
@@ -149,7 +127,9 @@ def _motion(rng: Random, seed: int, spec: ObjectSpec, place: Place, terrain: Ter
 def _body(object_id: int, spec: ObjectSpec, place: Place, motion: Motion) -> Body:
     size = spec.size
     placement = shift(place.foot) @ turn_y(place.heading) @ stretch((size, size, size))
-    return spec.model.body(object_id, spec.noun, spec.colour, placement, motion)
+    return spec.model.body(
+        object_id=object_id, noun=spec.noun, colour=spec.colour, placement=placement, motion=motion
+    )
 
 
 def _drop_unseen_objects(world: World) -> World:
@@ -182,19 +162,17 @@ def _build_world(seed: int, aspect: float) -> World:
     builders, weights = zip(*OBJECT_BUILDERS, strict=True)
     chances = np.array(weights) / sum(weights)
     many = rng.random() < 0.45
-    count = int(rng.integers(2, 5)) if many else 1
+    count = rng.integers(2, 5) if many else 1
     chosen = rng.choice(len(builders), count, p=chances)
     specs = [_sample_object(rng, seed, builders[index]) for index in chosen]
     main = specs[0]
-    fov = math.radians(float(rng.uniform(35, 85)))
-    longer = 0.5 / math.tan(fov / 2)
-    camera = Camera(fx=longer * max(1, 1 / aspect), fy=longer * max(aspect, 1))
-    share = float(rng.uniform(0.28, 0.72)) if rng.random() < 0.88 else float(rng.uniform(0.12, 0.28))
+    camera = build_camera(rng, (35, 85), aspect)
+    share = rng.uniform(0.28, 0.72) if rng.random() < 0.88 else rng.uniform(0.12, 0.28)
     depth = max(main.height_m * camera.fy / share, 0.9)
     eye = float(np.clip(main.height_m * rng.uniform(0.35, 1.3), 0.2, 4.0))
-    sink = float(rng.uniform(-0.1, 0.12))
+    sink = rng.uniform(-0.1, 0.12)
     pitch = math.atan2(eye - main.height_m / 2, depth) - math.atan(sink / camera.fy)
-    roll = float(rng.normal(0, 0.02))
+    roll = rng.normal(0, 0.02)
     depth = max(depth, main.reach_m * 1.3)
     terrain = build_terrain(rng, depth + main.reach_m * 0.5)
     objects = _place(rng, specs, camera, depth, terrain)
@@ -220,10 +198,10 @@ def _place(
     for index, original in enumerate(specs):
         spec = original
         for _ in range(12):
-            z, spread = (depth, 0.2) if index == 0 else (depth * float(rng.uniform(0.8, 1.35)), 0.42)
+            z, spread = (depth, 0.2) if index == 0 else (depth * rng.uniform(0.8, 1.35), 0.42)
             if index:
                 spec = _rescaled(rng, original, z / camera.fy)
-            u = 0.5 + spread * float(rng.uniform(-1, 1))
+            u = 0.5 + spread * rng.uniform(-1, 1)
             x = float(np.clip((u - 0.5) / camera.fx * z, -0.8 * depth, 0.8 * depth))
             reach = spec.reach_m
             if all(math.hypot(x - other[0], z - other[1]) > reach + other[2] for other in taken):
@@ -240,10 +218,10 @@ def _rescaled(rng: Random, spec: ObjectSpec, view_height_m: float) -> ObjectSpec
     share = spec.height_m / view_height_m
     if 0.14 < share < 0.6:
         return spec
-    return spec.resized(float(rng.uniform(0.16, 0.5)) / share)
+    return spec.resized(rng.uniform(0.16, 0.5) / share)
 
 
 def _heading(rng: Random) -> float:
     """A random heading: mostly sideways, as in photos, sometimes toward or away from the camera."""
-    base = float(rng.choice((0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2)))
-    return base + float(rng.uniform(-0.45, 0.45))
+    base = choose(rng, (0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2))
+    return base + rng.uniform(-0.45, 0.45)

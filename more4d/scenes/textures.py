@@ -2,9 +2,10 @@
 materials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from more4d.foundation.config import numpy_generator
 
 SIZE = 256
 Random = np.random.Generator
+Choice = TypeVar("Choice")
 Table = Float[ndarray, "size size"]
 Pair = tuple[ndarray, ndarray]
 
@@ -315,7 +317,7 @@ def gamma_to_linear(colour: Colour) -> Colour:
     return (red, green, blue)
 
 
-def jitter_colour(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colour:
+def jitter_colour(rng: Random, colour: Colour, amount: float = 0.05) -> Colour:
     """A display colour close to another one."""
     shift = rng.normal(0, amount / 2) + rng.normal(0, amount, 3)
     red, green, blue = (
@@ -324,14 +326,34 @@ def jitter_colour(rng: np.random.Generator, colour: Colour, amount: float = 0.05
     return (red, green, blue)
 
 
+def choose(rng: Random, choices: Sequence[Choice]) -> Choice:
+    """One of several."""
+    return choices[rng.integers(len(choices))]
+
+
+def uniforms(rng: Random, *spans: tuple[float, float]) -> list[float]:
+    """A number between the ends of each span."""
+    return [rng.uniform(*span) for span in spans]
+
+
+def random_colour(rng: Random, *names: str) -> Colour:
+    """One of the named colours, slightly varied; any of them if none is given."""
+    return jitter_colour(rng, NAMED_COLOURS[choose(rng, names or tuple(NAMED_COLOURS))])
+
+
 def scale_colour(colour: Colour, factor: float) -> Colour:
     """A lighter or darker display colour."""
     red, green, blue = (float(np.clip(channel * factor, 0.01, 0.97)) for channel in colour)
     return (red, green, blue)
 
 
+def shades(colour: Colour, *factors: float) -> list[Colour]:
+    """A display colour scaled by each factor."""
+    return [scale_colour(colour, factor) for factor in factors]
+
+
 def material(
-    rng: np.random.Generator,
+    rng: Random,
     pattern: str,
     first: Colour,
     second: Colour,
@@ -346,10 +368,10 @@ def material(
     return Material(
         pattern=pattern,
         colours=(gamma_to_linear(first), gamma_to_linear(second)),
-        tile_m=tile_m * float(rng.uniform(0.75, 1.35)),
-        turn=float(rng.uniform(0, 2 * np.pi)) if turned else 0.0,
-        shift=(float(rng.random()), float(rng.random())),
-        grain=grain * float(rng.uniform(0.6, 1.4)),
+        tile_m=tile_m * rng.uniform(0.75, 1.35),
+        turn=rng.uniform(0, 2 * np.pi) if turned else 0.0,
+        shift=(rng.random(), rng.random()),
+        grain=grain * rng.uniform(0.6, 1.4),
         gloss=gloss,
         wrap=wrap,
     )
