@@ -9,12 +9,7 @@ from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
 from more4d.scenes.scene import Action
 from more4d.scenes.textures import Random, choose
 
-DIRECTIONS: dict[str, tuple[float, float]] = {
-    "right": (1.0, 0.0),
-    "left": (-1.0, 0.0),
-    "away": (0.0, 1.0),
-    "toward": (0.0, -1.0),
-}
+DIRECTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "away": (0.0, 1.0), "toward": (0.0, -1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +45,7 @@ def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: 
         x, z = math.cos(angle), -math.sin(angle)
     sideways = place.width_m * rng.uniform(0.1, 0.28)
     deep = place.depth_m * (rng.uniform(0.15, 0.35) if direction == "toward" else rng.uniform(0.2, 0.5))
-    size = sideways if direction in ("left", "right") else min(deep, place.depth_m * 0.5)
+    size = sideways if direction in ("left", "right") else deep
     dx, dz = size * x, size * z
     return (dx, terrain.ground_y(dx, dz), dz)
 
@@ -83,15 +78,15 @@ def _cycles(rng: Random) -> float:
 
 def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb: str) -> Motion:
     travel = _travel(rng, direction, place, terrain, None)
-    return Motion(verb=verb, direction=direction, travel=travel, eased=bool(rng.random() < 0.4))
+    return Motion(verb=verb, direction=direction, travel=travel, eased=rng.random() < 0.4)
 
 
-def _random_direction(rng: Random) -> str:
-    return choose(rng, ("left", "right", "toward", "away", "up"))
+def _move(rng: Random, place: Place, terrain: Terrain) -> Motion:
+    return _translate(rng, place, terrain, choose(rng, ("left", "right", "toward", "away", "up")), "move")
 
 
-def _spin(rng: Random, spec: ObjectSpec, place: Place) -> Motion:
-    turn = float(choose(rng, (-1, 1)) * rng.uniform(0.6, 2.0)) * math.pi
+def _spin(rng: Random, place: Place) -> Motion:
+    turn = choose(rng, (-1, 1)) * rng.uniform(0.6, 2.0) * math.pi
     return Motion(verb="spin", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=place.foot, turn=turn))
 
 
@@ -100,7 +95,8 @@ def _hop(rng: Random, spec: ObjectSpec, verb: str) -> Motion:
 
 
 def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    travel = _travel(rng, heading_direction(place.heading), place, terrain, place.heading)
+    direction = heading_direction(place.heading)
+    travel = _travel(rng, direction, place, terrain, place.heading)
     fast = rng.random() < 0.15
     steps = math.hypot(travel[0], travel[2]) / (spec.height_m * (1.6 if fast else 0.9))
     cycles = max(0.75, min(steps, 4.0))
@@ -113,9 +109,7 @@ def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
     )
     hop = (0.03 * spec.height_m, 2 * cycles)
     verb = "run" if fast else "walk"
-    return Motion(
-        verb=verb, direction=heading_direction(place.heading), travel=travel, swings=swings, hop=hop
-    )
+    return Motion(verb=verb, direction=direction, travel=travel, swings=swings, hop=hop)
 
 
 def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
@@ -125,18 +119,17 @@ def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> 
     if choice < 0.68:
         return _hop(rng, spec, "jump")
     if choice < 0.75:
-        return _spin(rng, spec, place)
+        return _spin(rng, place)
     if choice < 0.8:
         return _circle(rng, place)
     if choice < 0.88:
-        return _translate(rng, place, terrain, _random_direction(rng), "move")
+        return _move(rng, place, terrain)
     if "right arm" in roles and choice < 0.97:
         raised = JointSwing(role="right arm", turn=rng.uniform(-2.6, -1.9), amplitude=0.35, cycles=2.5)
         return Motion(verb="greet", swings=(raised,))
     if "wing" in roles:
-        return Motion(
-            verb="flap", swings=(JointSwing(role="wing", amplitude=0.9, cycles=rng.uniform(1.5, 3.0)),)
-        )
+        flap = JointSwing(role="wing", amplitude=0.9, cycles=rng.uniform(1.5, 3.0))
+        return Motion(verb="flap", swings=(flap,))
     nod = JointSwing(role="neck", amplitude=rng.uniform(0.25, 0.5), cycles=_cycles(rng))
     return Motion(verb="nod", swings=(nod,))
 
@@ -153,7 +146,7 @@ def _circle(rng: Random, place: Place) -> Motion:
     angle, radius = rng.uniform(0, 2 * math.pi), place.width_m * rng.uniform(0.06, 0.12)
     x, y, z = place.foot
     pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
-    turn = float(choose(rng, (-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
+    turn = choose(rng, (-1, 1)) * rng.uniform(0.7, 1.6) * math.pi
     return Motion(verb="circle", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
 
 
@@ -162,16 +155,13 @@ def _vehicle(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> M
         return _thing(rng, spec, place, terrain)
     backward = rng.random() < 0.25
     heading = place.heading + (math.pi if backward else 0.0)
-    travel = _travel(rng, heading_direction(heading), place, terrain, heading)
+    direction = heading_direction(heading)
+    travel = _travel(rng, direction, place, terrain, heading)
     length = math.sqrt(sum(step * step for step in travel))
-    turn = length / spec.radius_m * (-1 if backward else 1)
-    return Motion(
-        verb="reverse" if backward else "drive",
-        direction=heading_direction(heading),
-        travel=travel,
-        eased=bool(rng.random() < 0.4),
-        swings=(JointSwing(role="wheel", turn=turn),),
-    )
+    verb, sign = ("reverse", -1) if backward else ("drive", 1)
+    wheels = JointSwing(role="wheel", turn=length / spec.radius_m * sign)
+    eased = rng.random() < 0.4
+    return Motion(verb=verb, direction=direction, travel=travel, eased=eased, swings=(wheels,))
 
 
 def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
@@ -194,21 +184,17 @@ def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
 def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     choice = rng.random()
     if choice < 0.65:
-        return _translate(rng, place, terrain, _random_direction(rng), "move")
+        return _move(rng, place, terrain)
     if choice < 0.78:
-        return _spin(rng, spec, place)
+        return _spin(rng, place)
     if choice < 0.84:
         return _circle(rng, place)
     if choice < 0.92:
-        return _rock(rng, place)
+        # about the foot, sideways in the camera's view
+        swing = rng.uniform(0.12, 0.35)
+        rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
+        return Motion(verb="rock", rotation=rotation)
     return _hop(rng, spec, "jump")
-
-
-def _rock(rng: Random, place: Place) -> Motion:
-    """Rocking about the foot, sideways in the camera's view."""
-    swing = rng.uniform(0.12, 0.35)
-    rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
-    return Motion(verb="rock", rotation=rotation)
 
 
 DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
@@ -241,16 +227,16 @@ VERB_PHRASES: dict[str, tuple[str, ...]] = {
     "still": ("stays still", "stands still", "does not move"),
 }
 PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
+BEGINNINGS = ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that ")
+ENDINGS = (", everything else stays still", " while the rest is still", ", nothing else moves")
 ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
 
 
 def object_phrase(rng: Random, action: Action) -> str:
     """An object with or without its colour: "the red car", "a woman in red"."""
-    coloured = rng.random() < 0.6
-    article = "the" if rng.random() < 0.7 else "a"
-    if action.noun in PEOPLE:
-        return f"{article} {action.noun} in {action.colour}" if coloured else f"{article} {action.noun}"
-    name = f"{action.colour} {action.noun}" if coloured else action.noun
+    name, coloured, article = action.noun, rng.random() < 0.6, "the" if rng.random() < 0.7 else "a"
+    if coloured:
+        name = f"{name} in {action.colour}" if name in PEOPLE else f"{action.colour} {name}"
     if article == "a" and name[0] in "aeiou":
         article = "an"
     return f"{article} {name}"
@@ -282,12 +268,7 @@ def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str
         sentence = f"{place}, {sentence}"
     choice = rng.random()
     if choice < 0.06:
-        sentence += choose(
-            rng, (", everything else stays still", " while the rest is still", ", nothing else moves")
-        )
+        sentence += choose(rng, ENDINGS)
     elif choice < 0.12:
-        sentence = (
-            choose(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
-            + sentence
-        )
+        sentence = choose(rng, BEGINNINGS) + sentence
     return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

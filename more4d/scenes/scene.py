@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from more4d.geometry.camera import Camera
 from more4d.scenes.motions import STILL, Motion, Vector, about, body_poses, joint_angles
-from more4d.scenes.primitives import SHEET
+from more4d.scenes.primitives import SHEET, Rays, intersect, normals
 from more4d.scenes.textures import Colour, Material
 
 Pose = Float[ndarray, "4 4"]
@@ -101,14 +101,11 @@ class Body:
 
     @property
     def reach_m(self) -> float:
-        """Approximate radius of its footprint on the ground in metres."""
-        return max(0.05, 0.6 * float(np.abs(self.extent()[:, [0, 2]]).mean() * 2))
-
-    def extent(self) -> Float[ndarray, "2 3"]:
-        """Bounding box of its parts in its rest frame, in metres."""
+        """Approximate radius of its footprint on the ground in metres, from the bounding box at rest."""
         rests = np.stack([part.rest for part in self.parts])
         reach = np.abs(rests[:, :3, :3]).sum(2)
-        return np.stack([(rests[:, :3, 3] - reach).min(0), (rests[:, :3, 3] + reach).max(0)])
+        extent = np.stack([(rests[:, :3, 3] - reach).min(0), (rests[:, :3, 3] + reach).max(0)])
+        return max(0.05, 0.6 * float(np.abs(extent[:, [0, 2]]).mean() * 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +214,18 @@ class PosedParts:
         chosen = self.parts[part]
         if chosen.kind != SHEET:
             return chosen.shape
-        amplitude, waves, lean, phase = chosen.shape
-        return (amplitude, waves, lean, phase + float(self.phases[part, frame]))
+        *waves, phase = chosen.shape
+        return (*waves, phase + float(self.phases[part, frame]))
+
+    def intersect(
+        self, part: int, frame: int, origin: Rays, direction: Rays, *, after: float
+    ) -> Float[ndarray, " #rays"]:
+        """See `primitives.intersect`; in the part's frame."""
+        return intersect(self.parts[part].kind, self.shape(part, frame), origin, direction, after)
+
+    def normals(self, part: int, frame: int, points: Rays) -> Rays:
+        """See `primitives.normals`; in the part's frame."""
+        return normals(self.parts[part].kind, self.shape(part, frame), points)
 
 
 def pose_scene(scene: Scene, times: Float[ndarray, " frames"]) -> PosedParts:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from more4d.foundation.config import numpy_generator
-from more4d.scenes.primitives import SHEET, normals
+from more4d.scenes.primitives import SHEET
 from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
 from more4d.scenes.scene import Atmosphere, Finish, Part, PosedParts, Scene
 from more4d.scenes.textures import Material, sample_texture
@@ -110,7 +110,7 @@ def _surfaces(
         matrix = posed.to_scene[index, frame]
         inverse = np.linalg.inv(matrix).astype(np.float32)
         local = inverse[:3, :3] @ points[:, pixels] + inverse[:3, 3:]
-        own = normals(part.kind, posed.shape(int(index), frame), local)
+        own = posed.normals(index, frame, local)
         normal = inverse[:3, :3].T @ own.astype(np.float32)
         normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
         slant = (normal * views[:, pixels]).sum(0)
@@ -180,9 +180,7 @@ def _contact_shadow(scene: Scene, posed: PosedParts, frame: int, points: ndarray
 def _blur_shadow(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
     """Repeated 3-tap blur with about this radius in pixels."""
     for _ in range(min(round(radius * radius * 2), 6)):
-        padded = np.pad(values, 1, mode="edge")
-        rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
-        values = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
+        values = _blur(values)
     return values
 
 
@@ -228,7 +226,7 @@ def smooth_edges(
 
 
 def _blur(image: ndarray) -> ndarray:
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)][: image.ndim], mode="edge")
     rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
     return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
 
