@@ -8,7 +8,7 @@ import numpy as np
 
 from more4d.geometry.camera import Camera
 from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
-from more4d.scenes.primitives import SPHERE
+from more4d.scenes.primitives import PLANE, SPHERE
 from more4d.scenes.scene import Atmosphere, Body, Finish
 from more4d.scenes.textures import (
     NAMED_COLOURS,
@@ -93,7 +93,7 @@ def build_terrain(rng: Random, subject_m: float) -> Terrain:
     if place == "void":
         cover = replace(cover, colours=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
         lay[1, 3] = 40.0  # an object on a plain background: the ground is out of view, far below
-    model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
+    model.add(PLANE, lay @ stretch((150.0, 1.0, 150.0)), cover, casts=False)
     if place == "room":
         add_room(model, rng, subject_m)
     elif place == "studio":
@@ -211,7 +211,7 @@ def add_landscape(model: Model, rng: Random, subject_m: float, place: str) -> No
         _add_houses(model, rng, subject_m)
     if rng.random() < 0.6:
         _add_hills(model, rng)
-    _add_rocks(model, rng, subject_m, rng.integers(3, 12) if place == "rocks" else rng.integers(0, 6))
+    _add_rocks(model, rng, subject_m, (3, 12) if place == "rocks" else (0, 6))
 
 
 def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
@@ -238,7 +238,7 @@ def _add_houses(model: Model, rng: Random, subject_m: float) -> None:
         half, tall = subject_m * rng.uniform(0.35, 0.7), subject_m * rng.uniform(0.4, 1.1)
         base = random_colour(rng, "beige", "white", "grey", "red", "yellow", "brown")
         pattern = choose(rng, ("bricks", "plain", "stones"))
-        coat = material(rng, pattern, *shades(base, 0.65, 1), tile_m=tall * 0.5, grain=0.3)
+        coat = material(rng, pattern, *shades(base, 0.65, 1.0), tile_m=tall * 0.5, grain=0.3)
         model.box((x + half, -tall * 0.9, distance + half), (half, tall, half), coat)
         for column, level in product((-0.45, 0.45), (0.45, 1.1)):
             middle = (x + half + column * half, -level * tall * 0.9, distance)
@@ -250,8 +250,8 @@ def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
     """Trunks with crowns that merge above."""
     bark = random_colour(rng, "brown", "grey")
     leaf = random_colour(rng, "green", "green", "green", "orange")
-    wood = material(rng, "wood", *shades(bark, 0.35, 1), tile_m=0.7, wrap="round", grain=0.6)
-    leaves = material(rng, "foliage", *shades(leaf, 0.3, 1), tile_m=1.8, grain=0.8, wrap="round")
+    wood = material(rng, "wood", *shades(bark, 0.35, 1.0), tile_m=0.7, wrap="round", grain=0.6)
+    leaves = material(rng, "foliage", *shades(leaf, 0.3, 1.0), tile_m=1.8, grain=0.8, wrap="round")
     for _ in range(rng.integers(5, 14)):
         z = subject_m * rng.uniform(1.5, 4.0)
         x, tall = z * rng.uniform(-0.9, 0.9), subject_m * rng.uniform(0.6, 1.6)
@@ -265,16 +265,16 @@ def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
 def _add_hills(model: Model, rng: Random) -> None:
     """Half-buried ellipsoids far away."""
     for _ in range(rng.integers(1, 5)):
-        distance, wide, tall = uniforms(rng, (28, 55), (8, 25), (1.5, 9))
+        distance, wide, tall = uniforms(rng, (28.0, 55.0), (8.0, 25.0), (1.5, 9.0))
         base = random_colour(rng, "green", "brown", "grey")
         pattern = choose(rng, ("foliage", "earth", "grass", "rock"))
         coat = material(rng, pattern, *shades(base, 0.5, 1.1), tile_m=9.0, grain=0.5, wrap="ground")
         model.ball((rng.uniform(-1, 1) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
 
 
-def _add_rocks(model: Model, rng: Random, subject_m: float, count: int) -> None:
+def _add_rocks(model: Model, rng: Random, subject_m: float, counts: tuple[int, int]) -> None:
     """Rocks and bushes beside and behind the subject, sometimes one close to the camera."""
-    for _ in range(count):
+    for _ in range(rng.integers(*counts)):
         z = subject_m * rng.uniform(*((1.0, 3.0) if rng.random() < 0.85 else (0.45, 0.7)))
         x = choose(rng, (-1, 1)) * z * rng.uniform(0.3, 0.8)
         size = min(subject_m, z) * rng.uniform(0.03, 0.2)
@@ -286,5 +286,5 @@ def _add_rocks(model: Model, rng: Random, subject_m: float, count: int) -> None:
         for _ in range(rng.integers(1, 4)):
             half = size * rng.uniform(0.5, 1.2, 3)
             at = shift((x + rng.normal(0, 0.5) * size, -half[1] * 0.3, z + rng.normal(0, 0.4) * size))
-            rest = at @ turn_y(rng.uniform(0, 6)) @ turn_z(rng.normal(0, 0.3)) @ stretch(half)
-            model.add(SPHERE, rest, coat, -1)
+            rest = at @ turn_y(rng.uniform(0, 6)) @ turn_z(rng.normal(0, 0.3)) @ stretch(tuple(half))
+            model.add(SPHERE, rest, coat)

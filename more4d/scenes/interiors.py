@@ -14,7 +14,7 @@ from more4d.foundation.config import numpy_generator
 from more4d.scenes.environment import build_camera, build_finish
 from more4d.scenes.modelling import Model, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motions import Vector
-from more4d.scenes.primitives import BOX
+from more4d.scenes.primitives import BOX, PLANE
 from more4d.scenes.rigid_objects import ball, barrel, box, chair, crate, flower, lamp, vase
 from more4d.scenes.scene import Atmosphere, Body, Scene
 from more4d.scenes.textures import (
@@ -50,7 +50,7 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
     half, depth, tall = uniforms(rng, (1.3, 3.5), (2.0, 6.5), (2.2, 3.3))
     furniture = [_furnish(rng, half, depth) for _ in range(rng.integers(2, 9))]
     furniture += [_clutter(rng, half, depth) for _ in range(rng.integers(0, 6))]
-    camera = build_camera(rng, (45, 80), aspect)
+    camera = build_camera(rng, (45.0, 80.0), aspect)
     eye = rng.uniform(0.6, 1.8)
     pitch, roll = math.radians(rng.normal(14, 13)), rng.normal(0, 0.06)
     across, along = rng.uniform(-0.8, 0.8) * half, rng.uniform(-0.05, 0.35) * depth
@@ -85,7 +85,7 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
     base = random_colour(rng, "brown", "beige", "grey", "white", "brown")
     pattern = choose(rng, ("planks", "tiles", "fur", "wood", "plain", "marble", "plaid"))
     cover = material(rng, pattern, *shades(base, 0.6, 1.1), tile_m=1.2, grain=0.4, wrap="ground")
-    model.floor(stretch((30.0, 1.0, 30.0)), cover)
+    model.add(PLANE, stretch((30.0, 1.0, 30.0)), cover, casts=False)
     paint = random_colour(rng, *PLAIN)
     paper = choose(rng, ("plain", "plain", "plain", "stripes", "bricks", "tiles", "clouds", "planks"))
     back = depth * rng.uniform(0.1, 0.5)
@@ -97,11 +97,11 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
         ((half + 0.1, -tall / 2, middle), (0.1, tall / 2, length + 0.2)),
     )
     for centre, size in walls:
-        coat = material(rng, paper, *shades(paint, 0.9, 1), tile_m=1.5, grain=0.12)
+        coat = material(rng, paper, *shades(paint, 0.9, 1.0), tile_m=1.5, grain=0.12)
         _surface(model, centre, size, coat)
     if rng.random() < 0.85:
         white = jitter_colour(rng, (0.85, 0.85, 0.83), 0.03)
-        coat = material(rng, "plain", *shades(white, 0.95, 1), tile_m=2.0, grain=0.08)
+        coat = material(rng, "plain", *shades(white, 0.95, 1.0), tile_m=2.0, grain=0.08)
         _surface(model, (0.0, -tall - 0.05, middle), (half + 0.2, 0.05, length + 0.2), coat)
     for _ in range(rng.integers(1, 7)):
         _hang(model, rng, half, depth, tall)
@@ -110,7 +110,7 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
 
 def _surface(model: Model, centre: Vector, half: Vector, coat: Material) -> None:
     """Add a block that casts no shadow, because the light is inside the room."""
-    model.add(BOX, shift(centre) @ stretch(half), coat, -1, casts=False)
+    model.add(BOX, shift(centre) @ stretch(half), coat, casts=False)
 
 
 def _hang(model: Model, rng: Random, half: float, depth: float, tall: float) -> None:
@@ -142,7 +142,7 @@ def _furnish(rng: Random, half: float, depth: float) -> Body:
     model = Model()
     colour = random_colour(rng, "brown", "white", "beige", "grey", "black", "brown", "red", "blue")
     pattern = choose(rng, ("wood", "plain", "planks", "plain"))
-    coat = material(rng, pattern, *shades(colour, 0.75, 1), tile_m=0.8, gloss=choose(rng, (0.0, 0.3)))
+    coat = material(rng, pattern, *shades(colour, 0.75, 1.0), tile_m=0.8, gloss=choose(rng, (0.0, 0.3)))
     width, thick = choose(rng, (_table, _shelf, _cupboard, _bed, _sofa))(model, rng, coat)
     if rng.random() < 0.75:
         side = choose(rng, WALLS)
@@ -164,7 +164,7 @@ def _table(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     model.box((0, -high, 0), (wide, 0.02, thick), coat)
     for x, z in product((-1, 1), (-1, 1)):
         model.box((x * wide * 0.92, -high / 2, z * thick * 0.9), (0.025, high / 2, 0.025), coat)
-    _litter(model, rng, (wide, thick), high, count=rng.integers(0, 6))
+    _litter(model, rng, (wide, thick), high, counts=(0, 6))
     return wide, thick
 
 
@@ -179,8 +179,8 @@ def _shelf(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
         level = high * board / boards
         model.box((0, -level, 0), (wide, 0.012, thick), coat)
         if board < boards and rng.random() < 0.8:
-            room_m, count = high / boards * 0.8, rng.integers(1, 4)
-            _litter(model, rng, (wide * 0.9, thick * 0.6), level, count=count, most_m=room_m)
+            half, room_m = (wide * 0.9, thick * 0.6), high / boards * 0.8
+            _litter(model, rng, half, level, counts=(1, 4), most_m=room_m)
     return wide, thick
 
 
@@ -193,7 +193,7 @@ def _cupboard(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
         x = wide * (2 * (door + 0.5) / doors - 1)
         model.box((x, -high / 2, -thick), (wide / doors * 0.92, high * 0.46, 0.012), coat)
     if high < 1.3:
-        _litter(model, rng, (wide, thick), high, count=rng.integers(0, 4))
+        _litter(model, rng, (wide, thick), high, counts=(0, 4))
     return wide, thick
 
 
@@ -224,11 +224,17 @@ def _sofa(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 
 def _litter(
-    model: Model, rng: Random, half: tuple[float, float], level: float, *, count: int, most_m: float = 0.45
+    model: Model,
+    rng: Random,
+    half: tuple[float, float],
+    level: float,
+    *,
+    counts: tuple[int, int],
+    most_m: float = 0.45,
 ) -> None:
     """Books, boxes, cans, a screen, on a board of these half sides, `level` metres above the floor."""
     wide, thick = half
-    for _ in range(count):
+    for _ in range(rng.integers(*counts)):
         coat = _printed(rng, 0.3, "plain", "plain", "stripes", "checks", "wood")
         x, z = rng.uniform(-0.8, 0.8) * wide, rng.uniform(-0.6, 0.6) * thick
         tall = min(rng.uniform(0.04, 0.4), most_m)

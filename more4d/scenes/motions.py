@@ -79,20 +79,14 @@ def progress(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray,
     return times * times * (3 - 2 * times) if motion.eased else times
 
 
-def rotations(axis: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 3 3"]:
-    """Rodrigues' formula for one unit axis and many angles."""
+def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
+    """Rotations about a unit axis through `pivot`, by Rodrigues' formula."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     sine, versine = np.sin(angles)[:, None, None], (1 - np.cos(angles))[:, None, None]
-    return np.eye(3) + sine * cross + versine * (cross @ cross)
-
-
-def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
-    """Rotations about an axis through `pivot`."""
     matrices = np.zeros((len(angles), 4, 4))
-    matrices[:, :3, :3] = rotations(axis, angles)
-    centre = np.asarray(pivot)
-    matrices[:, :3, 3] = centre - matrices[:, :3, :3] @ centre
+    matrices[:, :3, :3] = np.eye(3) + sine * cross + versine * (cross @ cross)
+    matrices[:, :3, 3] = pivot - matrices[:, :3, :3] @ pivot
     matrices[:, 3, 3] = 1
     return matrices
 

@@ -49,9 +49,9 @@ def person(rng: Random) -> ObjectSpec:
     second = scale_colour(colour, 0.7) if cloth == "plain" else contrast_colour(rng, name)
     shirt = material(rng, cloth, colour, second, tile_m=tall * 0.3, grain=0.25)
     legs = contrast_colour(rng, name)
-    trousers = material(rng, "plain", *shades(legs, 1, 0.7), tile_m=tall * 0.5, grain=0.3)
+    trousers = material(rng, "plain", *shades(legs, 1.0, 0.7), tile_m=tall * 0.5, grain=0.3)
     tone = jitter_colour(rng, choose(rng, SKINS), 0.02)
-    flesh = material(rng, "plain", *shades(tone, 1, 0.9), tile_m=tall, grain=0.1)
+    flesh = material(rng, "plain", *shades(tone, 1.0, 0.9), tile_m=tall, grain=0.1)
     model = Model()
     head = 0.07 * tall * big
     hip, shoulder, wide = 0.48 * tall / big**0.5, tall - 2.4 * head, 0.1 * tall * big**0.5
@@ -100,7 +100,7 @@ def _add_face(
     """Head with hair, eyes, nose and sometimes a cap."""
     noun, name = labels
     tint = choose(rng, HAIR)
-    hair = material(rng, "fur", *shades(tint, 1, 0.5), tile_m=head * 3)
+    hair = material(rng, "fur", *shades(tint, 1.0, 0.5), tile_m=head * 3)
     dark = material(rng, "plain", (0.06, 0.06, 0.06), (0.1, 0.1, 0.1), tile_m=1.0, gloss=0.5)
     centre = -tall + head * 1.05
     neck = model.hinge("neck", (0.0, -tall + 2.1 * head, 0.0))
@@ -115,7 +115,7 @@ def _add_face(
         model.ball(eye, (head * 0.1, head * 0.13, head * 0.12), dark, neck)
     if rng.random() < 0.3:
         colour = contrast_colour(rng, name)
-        cap = material(rng, "plain", *shades(colour, 1, 0.8), tile_m=1.0)
+        cap = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=1.0)
         model.ball((0, centre - head * 0.45, 0), (head * 1.05, head * 0.75, head * 0.98), cap, neck)
         model.box((head * 0.95, centre - head * 0.4, 0), (head * 0.5, head * 0.07, head * 0.6), cap, neck)
 
@@ -124,7 +124,7 @@ def robot(rng: Random) -> ObjectSpec:
     """A robot of boxes and tubes."""
     name, colour = pick_colour(rng)
     tall = rng.uniform(0.5, 1.6)
-    shell = material(rng, choose(rng, ("plain", "rust")), *shades(colour, 1, 0.6), tile_m=tall, gloss=0.6)
+    shell = material(rng, choose(rng, ("plain", "rust")), *shades(colour, 1.0, 0.6), tile_m=tall, gloss=0.6)
     steel = material(rng, "plain", (0.6, 0.62, 0.65), (0.45, 0.45, 0.5), tile_m=tall, gloss=0.6)
     glow = material(rng, "plain", contrast_colour(rng, name), (0.9, 0.9, 0.9), tile_m=1.0)
     model = Model()

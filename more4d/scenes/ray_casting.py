@@ -171,7 +171,7 @@ def visibility_mask(
     nearer = depth * (1 - TOLERANCE)
     for frame in range(1, len(seen)):
         camera_to_part, boxes = view_parts(ray_camera, posed, frame)
-        for part in np.flatnonzero(moving):
+        for part in np.flatnonzero(moving).tolist():
             if hit := cast_window(ray_camera, posed, (part, frame), boxes[part], camera_to_part[part]):
                 window, part_depth = hit
                 seen[frame][window] &= part_depth >= nearer[window]

@@ -13,7 +13,7 @@ from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks
 from more4d.scenes.primitives import SHEET, sheet_height
 from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays, visibility_mask
-from more4d.scenes.scene import Action, PosedParts, Scene, pose_scene
+from more4d.scenes.scene import Action, PosedParts, Scene, pose_bodies
 from more4d.scenes.shading import postprocess, shade
 
 
@@ -81,7 +81,7 @@ def render_clip(
     Raises:
         ValueError: the number of frames or pixels is 0.
     """
-    posed = pose_scene(scene, clip_times(frames))
+    posed = pose_bodies(scene.bodies, clip_times(frames))
     ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, height, width)
     image, depth, owner = _frame(scene, posed, 0, ray_camera, finish)
     positions = trace_points(scene, posed, ray_camera, depth, owner)
@@ -129,7 +129,7 @@ def render_video(
     """
     if camera_path is not None and camera_path.frames != frames:
         raise ValueError(f"the camera path has {camera_path.frames} frames, the film {frames}")
-    posed = pose_scene(scene, clip_times(frames))
+    posed = pose_bodies(scene.bodies, clip_times(frames))
     images, depths, ids = [], [], []
     for frame in range(frames):
         pose, camera = scene.scene_to_camera, scene.camera

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 
 from more4d.scenes.modelling import ALONG, Model, ObjectSpec, shift, stretch
+from more4d.scenes.primitives import SHEET
 from more4d.scenes.textures import (
     NAMED_COLOURS,
     Colour,
@@ -16,6 +17,7 @@ from more4d.scenes.textures import (
     random_colour,
     scale_colour,
     shades,
+    uniforms,
 )
 
 SIDES = (-1, 1)
@@ -80,7 +82,7 @@ def crate(rng: Random) -> ObjectSpec:
 def barrel(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     radius, height = rng.uniform(0.22, 0.35), rng.uniform(0.7, 1.0)
-    coat = material(rng, "rust", *shades(colour, 1, 0.5), tile_m=1.0, wrap="round", gloss=0.3)
+    coat = material(rng, "rust", *shades(colour, 1.0, 0.5), tile_m=1.0, wrap="round", gloss=0.3)
     rim = material(rng, "plain", *shades(colour, 0.6, 0.5), tile_m=0.5, wrap="round")
     model = Model()
     model.cone((0, 0, 0), (0, -height, 0), radius, radius, coat)
@@ -93,7 +95,7 @@ def barrel(rng: Random) -> ObjectSpec:
 def balloon(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     radius, lift = rng.uniform(0.18, 0.35), rng.uniform(0.6, 1.6)
-    coat = material(rng, "plain", *shades(colour, 1, 0.8), tile_m=1.0, grain=0.1, gloss=0.7)
+    coat = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=1.0, grain=0.1, gloss=0.7)
     string = material(rng, "plain", (0.8, 0.8, 0.8), (0.6, 0.6, 0.6), tile_m=1.0)
     model = Model()
     model.ball((0, -lift - radius * 1.2, 0), (radius, radius * 1.2, radius), coat)
@@ -106,7 +108,7 @@ def tree(rng: Random) -> ObjectSpec:
     height = rng.uniform(2.0, 5.0)
     bark = random_colour(rng, "brown")
     name, leaf = pick_colour(rng, "green", "green", "green", "orange", "yellow")
-    wood = material(rng, "wood", *shades(bark, 0.6, 1), tile_m=0.8, wrap="round", grain=0.6)
+    wood = material(rng, "wood", *shades(bark, 0.6, 1.0), tile_m=0.8, wrap="round", grain=0.6)
     leaves = material(rng, "foliage", *shades(leaf, 0.45, 1.15), tile_m=1.4, grain=0.7, wrap="round")
     model = Model()
     foot = model.hinge("sway", (0, 0, 0), ALONG)
@@ -120,7 +122,7 @@ def tree(rng: Random) -> ObjectSpec:
             start, end = (0.0, -low * height, 0.0), (0.0, -(low + 0.27) * height, 0.0)
             model.cone(start, end, wide * height, 0.01, leaves, joint=foot if level == 0 else lean)
         return ObjectSpec(model, "fir tree", name, "plant", height_m=height)
-    for _ in range(int(rng.integers(3, 7))):
+    for _ in range(rng.integers(3, 7)):
         x, z = rng.normal(0, 0.13, 2) * height
         y, size = rng.uniform(0.6, 0.85) * height, rng.uniform(0.14, 0.24) * height
         model.ball((x, -y, z), (size, size * 0.8, size), leaves, lean)
@@ -137,8 +139,8 @@ def flag(rng: Random) -> ObjectSpec:
     model.cone((0, 0, 0), (0, -height, 0), 0.035, 0.025, pole)
     model.ball((0, -height, 0), (0.05, 0.05, 0.05), pole)
     rest = shift((wide, -height + tall * 1.1, 0)) @ stretch((wide, tall, rng.uniform(0.3, 0.5) * tall))
-    phase = rng.uniform(0, 6.28)
-    model.sheet(rest, cloth, -1, waves=rng.uniform(0.7, 1.3), lean=rng.uniform(-0.5, 0.5), phase=phase)
+    phase, waves, lean = uniforms(rng, (0.0, 6.28), (0.7, 1.3), (-0.5, 0.5))
+    model.add(SHEET, rest, cloth, -1, 1.0, waves, lean, phase)
     return ObjectSpec(model, "flag", name, "flag", height_m=height)
 
 
@@ -164,7 +166,7 @@ def hot_air_balloon(rng: Random) -> ObjectSpec:
 def cactus(rng: Random) -> ObjectSpec:
     tall = rng.uniform(0.4, 2.0)
     green = random_colour(rng, "green")
-    coat = material(rng, "slats", *shades(green, 0.5, 1), tile_m=tall * 0.4, wrap="round")
+    coat = material(rng, "slats", *shades(green, 0.5, 1.0), tile_m=tall * 0.4, wrap="round")
     model = Model()
     foot = model.hinge("sway", (0, 0, 0), ALONG)
     thick = 0.12 * tall
@@ -179,7 +181,7 @@ def cactus(rng: Random) -> ObjectSpec:
 def flower(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng, "red", "yellow", "pink", "purple", "white", "orange", "blue")
     tall = rng.uniform(0.2, 0.7)
-    petal = material(rng, "plain", *shades(colour, 1, 0.8), tile_m=tall, grain=0.2)
+    petal = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=tall, grain=0.2)
     heart = material(rng, "gravel", (0.5, 0.35, 0.1), (0.9, 0.7, 0.2), tile_m=tall * 0.3)
     green = material(rng, "plain", NAMED_COLOURS["green"], (0.1, 0.35, 0.1), tile_m=tall)
     clay = jitter_colour(rng, (0.65, 0.32, 0.2))
@@ -203,7 +205,7 @@ def flower(rng: Random) -> ObjectSpec:
 def lamp(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     tall = rng.uniform(0.4, 1.6)
-    shade = material(rng, "plain", *shades(colour, 1, 0.85), tile_m=tall, grain=0.15)
+    shade = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=tall, grain=0.15)
     metal = material(rng, "plain", (0.55, 0.5, 0.4), (0.4, 0.38, 0.35), tile_m=tall, gloss=0.6)
     model = Model()
     model.cone((0, 0, 0), (0, -0.04 * tall, 0), 0.18 * tall, 0.15 * tall, metal)
@@ -214,7 +216,7 @@ def lamp(rng: Random) -> ObjectSpec:
 
 def chair(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
-    wood = material(rng, "wood", *shades(colour, 0.7, 1), tile_m=0.5)
+    wood = material(rng, "wood", *shades(colour, 0.7, 1.0), tile_m=0.5)
     cloth = surface_material(rng, colour, contrast_colour(rng, name), 0.4)
     seat, half = rng.uniform(0.4, 0.5), rng.uniform(0.2, 0.26)
     model = Model()
@@ -273,7 +275,7 @@ def rocket(rng: Random) -> ObjectSpec:
     tall = rng.uniform(0.6, 3.0)
     print_on = choose(rng, ("plain", "stripes", "checks"))
     hull = material(rng, print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
-    paint = material(rng, "plain", *shades(colour, 1, 0.8), tile_m=tall, gloss=0.4)
+    paint = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=tall, gloss=0.4)
     lift = rng.uniform(0.2, 0.9) * tall
     model = Model()
     model.cone((0, -lift - 0.1 * tall, 0), (0, -lift - 0.65 * tall, 0), 0.13 * tall, 0.13 * tall, hull)

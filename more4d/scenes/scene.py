@@ -228,18 +228,9 @@ class PosedParts:
         return normals(self.parts[part].kind, self.shape(part, frame), points)
 
 
-def pose_scene(scene: Scene, times: Float[ndarray, " frames"]) -> PosedParts:
-    """Poses of all parts of the scene at `times` in [0, 1]."""
-    return pose_bodies(scene.bodies, times)
-
-
 def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> PosedParts:
     """Poses of all parts of the bodies at `times`."""
-    parts: list[Part] = []
-    owners: list[int] = []
-    matrices: list[ndarray] = []
-    phases: list[ndarray] = []
-    moving: list[bool] = []
+    rows = []
     for owner, body in enumerate(bodies):
         motion = body.motion
         whole = motion.travel != (0.0, 0.0, 0.0) or motion.hop[0] != 0 or motion.rotation is not None
@@ -248,30 +239,28 @@ def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> P
         for part in body.parts:
             pose = (root if part.joint < 0 else joints[part.joint]) @ part.rest
             waves = part.kind == SHEET and motion.sheet_cycles != 0
-            matrices.append(np.broadcast_to(pose, (len(times), 4, 4)))
-            phases.append(2 * np.pi * motion.sheet_cycles * times if waves else np.zeros(len(times)))
-            moving.append(whole or waves or (part.joint >= 0 and driven[part.joint]))
-            parts.append(part)
-            owners.append(owner)
+            matrices = np.broadcast_to(pose, (len(times), 4, 4))
+            phases = 2 * np.pi * motion.sheet_cycles * times if waves else np.zeros(len(times))
+            moves = whole or waves or (part.joint >= 0 and driven[part.joint])
+            rows.append((part, owner, body.object_id, matrices, phases, moves))
+    parts, owners, object_ids, matrices, phases, moving = zip(*rows, strict=True)
     return PosedParts(
-        parts=tuple(parts),
-        owners=tuple(owners),
-        object_ids=tuple(bodies[owner].object_id for owner in owners),
+        parts=parts,
+        owners=owners,
+        object_ids=object_ids,
         to_scene=np.stack(matrices),
         phases=np.stack(phases),
-        moving=tuple(moving),
+        moving=moving,
     )
 
 
 def _joint_poses(body: Body, root: ndarray, times: ndarray) -> tuple[list[ndarray], list[bool]]:
     """Poses of a body's joints in the scene, and whether each moves relative to the body."""
-    poses: list[ndarray] = []
-    driven: list[bool] = []
+    poses, driven = [], []
     for joint in body.joints:
         angles = joint_angles(body.motion, joint.role, joint.phase, times)
         parent = root if joint.parent < 0 else poses[joint.parent]
-        moves = angles is not None
         turned = np.array([joint.rest]) if angles is None else joint.rest + angles
         poses.append(parent @ about(joint.axis, joint.pivot, turned))
-        driven.append(moves or (joint.parent >= 0 and driven[joint.parent]))
+        driven.append(angles is not None or (joint.parent >= 0 and driven[joint.parent]))
     return poses, driven

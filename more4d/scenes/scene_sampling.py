@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,11 +16,12 @@ from more4d.scenes.modelling import ObjectSpec, shift, stretch, turn_x, turn_y, 
 from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
 from more4d.scenes.ray_casting import RayCamera, cast_rays
-from more4d.scenes.scene import Action, Atmosphere, Body, Finish, Scene, pose_bodies
+from more4d.scenes.scene import Action, Body, Scene, pose_bodies
 from more4d.scenes.textures import Random, choose
 
 PROBE_SIDE, MIN_VISIBLE_SHARE = 36, 0.004  # pixels of the probe's side, share of them an object must cover
 Builder = Callable[[Random], ObjectSpec]
+Placed = tuple[ObjectSpec, Place]
 OBJECT_BUILDERS: tuple[tuple[Builder, float], ...] = (
     (creatures.animal, 9.0),
     (people.person, 4.0),
@@ -51,18 +52,6 @@ OBJECT_BUILDERS: tuple[tuple[Builder, float], ...] = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """A scene without motions and caption."""
-
-    camera: Camera
-    scene_to_camera: np.ndarray
-    terrain: Terrain
-    objects: tuple[tuple[ObjectSpec, Place], ...]
-    atmosphere: Atmosphere
-    finish: Finish
-
-
 def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4 / 3) -> Scene:
     """A random scene, a pure function of its arguments; for the held-out set see `held_out`.
 
@@ -75,37 +64,23 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
     Raises:
         ValueError: the aspect is not a positive number.
     """
-    world = _build_world(seed, aspect)
+    scene, terrain, objects = _build_world(seed, aspect)
     rng = numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed)
-    bodies, actions = [world.terrain.scenery], []
-    movers = _choose_movers(rng, len(world.objects))
-    for index, (spec, place) in enumerate(world.objects):
-        motion = _motion(rng, seed, spec, place, world.terrain) if index in movers else STILL
-        bodies.append(_body(index + 1, spec, place, motion))
+    bodies, actions = [terrain.scenery], []
+    movers = _choose_movers(rng, len(objects))
+    for index, (spec, place) in enumerate(objects, 1):
+        motion = _motion(rng, seed, spec, place, terrain) if index - 1 in movers else STILL
+        bodies.append(_body(index, spec, place, motion))
         if motion is not STILL or rng.random() < 0.15:
-            action = Action(
-                object_id=index + 1,
-                noun=spec.noun,
-                colour=spec.colour,
-                verb=motion.verb,
-                direction=motion.direction,
-            )
-            actions.append(action)
-    return Scene(
-        caption=compose_caption(rng, tuple(actions), world.terrain.phrase),
-        actions=tuple(actions),
-        camera=world.camera,
-        bodies=tuple(bodies),
-        scene_to_camera=world.scene_to_camera,
-        atmosphere=world.atmosphere,
-        finish=world.finish,
-        seed=seed,
-    )
+            named = {"object_id": index, "noun": spec.noun, "colour": spec.colour}
+            actions.append(Action(**named, verb=motion.verb, direction=motion.direction))
+    caption = compose_caption(rng, tuple(actions), terrain.phrase)
+    return replace(scene, caption=caption, actions=tuple(actions), bodies=tuple(bodies))
 
 
 def count_objects(seed: int, *, aspect: float = 4 / 3) -> int:
     """Number of objects visible in the scene's photo."""
-    return len(_build_world(seed, aspect).objects)
+    return len(_build_world(seed, aspect)[2])
 
 
 def _sample_object(rng: Random, seed: int, builder: Builder) -> ObjectSpec:
@@ -132,19 +107,16 @@ def _body(object_id: int, spec: ObjectSpec, place: Place, motion: Motion) -> Bod
     )
 
 
-def _drop_unseen_objects(world: World) -> World:
-    """The scene without objects that are hardly visible in the photo, which a caption must not mention."""
-    bodies = [_body(index + 1, *pair, STILL) for index, pair in enumerate(world.objects)]
-    posed = pose_bodies((world.terrain.scenery, *bodies), np.zeros(1))
-    ray_camera = RayCamera.from_pose(world.scene_to_camera, world.camera, PROBE_SIDE, PROBE_SIDE)
-    _, owner = cast_rays(ray_camera, posed, 0, ray_camera.centre, world.atmosphere.dome_m)
+def _visible(scene: Scene, objects: list[Placed]) -> list[Placed]:
+    """The objects without those that are hardly visible in the photo, which a caption must not mention."""
+    bodies = [_body(index, *placed, STILL) for index, placed in enumerate(objects, 1)]
+    posed = pose_bodies((*scene.bodies, *bodies), np.zeros(1))
+    ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, PROBE_SIDE, PROBE_SIDE)
+    _, owner = cast_rays(ray_camera, posed, 0, ray_camera.centre, scene.atmosphere.dome_m)
     ids = np.array([*posed.object_ids, 0])[owner]
     counts = np.bincount(ids.reshape(-1), minlength=len(bodies) + 1)[1:]
-    seen = [
-        index for index, count in enumerate(counts) if count >= MIN_VISIBLE_SHARE * PROBE_SIDE * PROBE_SIDE
-    ]
-    kept = seen or [int(counts.argmax())]
-    return replace(world, objects=tuple(world.objects[index] for index in kept))
+    seen = np.flatnonzero(counts >= MIN_VISIBLE_SHARE * PROBE_SIDE * PROBE_SIDE)
+    return [objects[index] for index in (seen if seen.size else [counts.argmax()])]
 
 
 def _choose_movers(rng: Random, count: int) -> set[int]:
@@ -156,17 +128,19 @@ def _choose_movers(rng: Random, count: int) -> set[int]:
 
 
 @lru_cache(maxsize=1024)
-def _build_world(seed: int, aspect: float) -> World:
-    """Cached (11 kB each), because building a scene costs a hundred times as much as sampling motions."""
+def _build_world(seed: int, aspect: float) -> tuple[Scene, Terrain, list[Placed]]:
+    """The scene without its objects and motions, its terrain, and the objects.
+
+    Cached (11 kB each), because building a scene costs a hundred times as much as sampling motions.
+    """
     rng = numpy_generator("scene", seed, "world")
     builders, weights = zip(*OBJECT_BUILDERS, strict=True)
     chances = np.array(weights) / sum(weights)
-    many = rng.random() < 0.45
-    count = rng.integers(2, 5) if many else 1
+    count = rng.integers(2, 5) if rng.random() < 0.45 else 1
     chosen = rng.choice(len(builders), count, p=chances)
     specs = [_sample_object(rng, seed, builders[index]) for index in chosen]
     main = specs[0]
-    camera = build_camera(rng, (35, 85), aspect)
+    camera = build_camera(rng, (35.0, 85.0), aspect)
     share = rng.uniform(0.28, 0.72) if rng.random() < 0.88 else rng.uniform(0.12, 0.28)
     depth = max(main.height_m * camera.fy / share, 0.9)
     eye = float(np.clip(main.height_m * rng.uniform(0.35, 1.3), 0.2, 4.0))
@@ -176,25 +150,24 @@ def _build_world(seed: int, aspect: float) -> World:
     depth = max(depth, main.reach_m * 1.3)
     terrain = build_terrain(rng, depth + main.reach_m * 0.5)
     objects = _place(rng, specs, camera, depth, terrain)
-    ground = terrain.ground_y(0.0, 0.0)
-    scene_to_camera = turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye - ground, 0.0))
-    world = World(
+    scene = Scene(
+        caption="",
+        actions=(),
         camera=camera,
-        scene_to_camera=scene_to_camera,
-        terrain=terrain,
-        objects=tuple(objects),
+        bodies=(terrain.scenery,),
+        scene_to_camera=turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye, 0.0)),
         atmosphere=build_atmosphere(rng, terrain),
         finish=build_finish(rng, seed),
+        seed=seed,
     )
-    return _drop_unseen_objects(world)
+    return scene, terrain, _visible(scene, objects)
 
 
 def _place(
     rng: Random, specs: list[ObjectSpec], camera: Camera, depth: float, terrain: Terrain
-) -> list[tuple[ObjectSpec, Place]]:
+) -> list[Placed]:
     """Positions: the first object large and near the centre, the others around it, without overlaps."""
-    objects: list[tuple[ObjectSpec, Place]] = []
-    taken: list[tuple[float, float, float]] = []
+    objects: list[Placed] = []
     for index, original in enumerate(specs):
         spec = original
         for _ in range(12):
@@ -203,9 +176,10 @@ def _place(
                 spec = _rescaled(rng, original, z / camera.fy)
             u = 0.5 + spread * rng.uniform(-1, 1)
             x = float(np.clip((u - 0.5) / camera.fx * z, -0.8 * depth, 0.8 * depth))
-            reach = spec.reach_m
-            if all(math.hypot(x - other[0], z - other[1]) > reach + other[2] for other in taken):
-                taken.append((x, z, reach))
+            if all(
+                math.hypot(x - other.foot[0], z - other.foot[2]) > spec.reach_m + taken.reach_m
+                for taken, other in objects
+            ):
                 foot = (x, terrain.ground_y(x, z), z)
                 place = Place(foot=foot, heading=_heading(rng), width_m=z / camera.fx, depth_m=z)
                 objects.append((spec, place))
@@ -216,9 +190,7 @@ def _place(
 def _rescaled(rng: Random, spec: ObjectSpec, view_height_m: float) -> ObjectSpec:
     """The object, scaled if it would cover too much or too little of a view of this height."""
     share = spec.height_m / view_height_m
-    if 0.14 < share < 0.6:
-        return spec
-    return spec.resized(rng.uniform(0.16, 0.5) / share)
+    return spec if 0.14 < share < 0.6 else spec.resized(rng.uniform(0.16, 0.5) / share)
 
 
 def _heading(rng: Random) -> float:

@@ -110,7 +110,7 @@ def _surfaces(
         matrix = posed.to_scene[index, frame]
         inverse = np.linalg.inv(matrix).astype(np.float32)
         local = inverse[:3, :3] @ points[:, pixels] + inverse[:3, 3:]
-        own = posed.normals(index, frame, local)
+        own = posed.normals(int(index), frame, local)
         normal = inverse[:3, :3].T @ own.astype(np.float32)
         normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
         slant = (normal * views[:, pixels]).sum(0)

@@ -31,14 +31,9 @@ def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest
     distance = np.hypot(fx, fy)
     magnitude = np.maximum(distance, lowest) ** -roughness * np.minimum(distance / lowest, 1)
     noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * magnitude).real
-    return flatten_histogram(noise)
-
-
-def flatten_histogram(values: ndarray) -> ndarray:
-    """Replace values by their ranks, spread evenly over [0, 1]."""
-    ranks = np.empty(values.size)
-    ranks[np.argsort(values, axis=None)] = np.linspace(0, 1, values.size)
-    return ranks.reshape(values.shape)
+    ranks = np.empty(noise.size)  # instead of the values: spread evenly over [0, 1]
+    ranks[np.argsort(noise, axis=None)] = np.linspace(0, 1, noise.size)
+    return ranks.reshape(noise.shape)
 
 
 def cells(rng: Random, count: int) -> tuple[ndarray, ndarray, ndarray]:
@@ -81,47 +76,14 @@ def _fine(rng: Random) -> ndarray:
     return fractal_noise(rng, 0.9, lowest=4.0)
 
 
-def _plain(rng: Random) -> Pair:
-    return 0.4 * fractal_noise(rng, 1.6), _fine(rng)
-
-
-def _clouds(rng: Random) -> Pair:
-    return fractal_noise(rng, 2.2, lowest=1.0), _fine(rng)
-
-
-def _earth(rng: Random) -> Pair:
-    return fractal_noise(rng, 1.5), fractal_noise(rng, 0.6, lowest=8.0)
-
-
 def _grass(rng: Random) -> Pair:
     blades = fractal_noise(rng, 0.7, stretch=2.0, lowest=6.0)
     return 0.5 * fractal_noise(rng, 1.5, lowest=3.0) + 0.5 * blades, blades
 
 
-def _fur(rng: Random) -> Pair:
-    return 0.5 * fractal_noise(rng, 1.5) + 0.5 * _fine(rng), fractal_noise(rng, 0.9, stretch=0.3, lowest=10.0)
-
-
 def _checks(rng: Random) -> Pair:
     x, y = _grid()
     return (np.floor(x * 4) + np.floor(y * 4)) % 2, _fine(rng)
-
-
-def _stripes(rng: Random) -> Pair:
-    return _step(np.abs((_grid()[1] * 4) % 1 - 0.5), 0.25, 0.06), _fine(rng)
-
-
-def _spots(rng: Random) -> Pair:
-    return _step(cells(rng, 30)[0], 0.07, 0.015), _fine(rng)
-
-
-def _patches(rng: Random) -> Pair:
-    return _step(fractal_noise(rng, 2.4), 0.55, 0.08), _fine(rng)
-
-
-def _zebra(rng: Random) -> Pair:
-    x, _ = _grid()
-    return _step(np.sin(2 * np.pi * (x * 6 + 0.8 * fractal_noise(rng, 2.6))), 0.0, 0.4), _fine(rng)
 
 
 def _mesh(rng: Random) -> Pair:
@@ -136,21 +98,12 @@ def _marble(rng: Random) -> Pair:
 
 def _wood(rng: Random) -> Pair:
     rings = fractal_noise(rng, 1.9, stretch=0.12)
-    grain = fractal_noise(rng, 0.9, stretch=0.08, lowest=6.0)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), grain
+    return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), fractal_noise(rng, 0.9, stretch=0.08, lowest=6.0)
 
 
 def _planks(rng: Random) -> Pair:
     grain = fractal_noise(rng, 1.1, stretch=0.06)
     return 0.65 * blocks(rng, 6, 1, 0.006, 0.0) + 0.35 * grain, fractal_noise(rng, 0.9, stretch=0.1)
-
-
-def _bricks(rng: Random) -> Pair:
-    return blocks(rng, 4, 10, 0.009, 0.5), _fine(rng)
-
-
-def _tiles(rng: Random) -> Pair:
-    return blocks(rng, 4, 4, 0.006, 0.0), fractal_noise(rng, 1.4)
 
 
 def _stones(rng: Random) -> Pair:
@@ -176,8 +129,7 @@ def _leaf_litter(rng: Random) -> Pair:
 
 
 def _plaid(rng: Random) -> Pair:
-    x, y = _grid()
-    bands = [np.abs((axis * 3) % 1 - 0.5) < 0.2 for axis in (x, y)]
+    bands = [np.abs((axis * 3) % 1 - 0.5) < 0.2 for axis in _grid()]
     return 0.5 * bands[0] + 0.5 * bands[1], _fine(rng)
 
 
@@ -186,8 +138,9 @@ def _ripples(rng: Random) -> Pair:
     return 0.35 + 0.3 * rough + 0.2 * np.sin(2 * np.pi * (_grid()[1] * 9 + 1.2 * rough)), _fine(rng)
 
 
-def _rust(rng: Random) -> Pair:
-    return _step(fractal_noise(rng, 1.6), 0.75, 0.25), fractal_noise(rng, 1.5)
+def _zebra(rng: Random) -> Pair:
+    waves = np.sin(2 * np.pi * (_grid()[0] * 6 + 0.8 * fractal_noise(rng, 2.6)))
+    return _step(waves, 0.0, 0.4), _fine(rng)
 
 
 def _rock(rng: Random) -> Pair:
@@ -196,38 +149,41 @@ def _rock(rng: Random) -> Pair:
 
 
 def _slats(rng: Random) -> Pair:
-    x, _ = _grid()
-    gaps = np.abs((x * 8) % 1 - 0.5) < 0.42
+    gaps = np.abs((_grid()[0] * 8) % 1 - 0.5) < 0.42
     return gaps * (0.5 + 0.5 * fractal_noise(rng, 1.2, stretch=0.06)), fractal_noise(rng, 0.9, stretch=0.1)
 
 
 PATTERNS: dict[str, Callable[[Random], Pair]] = {
-    "plain": _plain,
-    "clouds": _clouds,
-    "earth": _earth,
+    "plain": lambda rng: (0.4 * fractal_noise(rng, 1.6), _fine(rng)),
+    "clouds": lambda rng: (fractal_noise(rng, 2.2, lowest=1.0), _fine(rng)),
+    "earth": lambda rng: (fractal_noise(rng, 1.5), fractal_noise(rng, 0.6, lowest=8.0)),
     "grass": _grass,
-    "fur": _fur,
+    "fur": lambda rng: (
+        0.5 * fractal_noise(rng, 1.5) + 0.5 * _fine(rng),
+        fractal_noise(rng, 0.9, stretch=0.3, lowest=10.0),
+    ),
     "checks": _checks,
-    "stripes": _stripes,
-    "spots": _spots,
-    "patches": _patches,
+    "stripes": lambda rng: (_step(np.abs((_grid()[1] * 4) % 1 - 0.5), 0.25, 0.06), _fine(rng)),
+    "spots": lambda rng: (_step(cells(rng, 30)[0], 0.07, 0.015), _fine(rng)),
+    "patches": lambda rng: (_step(fractal_noise(rng, 2.4), 0.55, 0.08), _fine(rng)),
     "zebra": _zebra,
     "mesh": _mesh,
     "marble": _marble,
     "wood": _wood,
     "planks": _planks,
-    "bricks": _bricks,
-    "tiles": _tiles,
+    "bricks": lambda rng: (blocks(rng, 4, 10, 0.009, 0.5), _fine(rng)),
+    "tiles": lambda rng: (blocks(rng, 4, 4, 0.006, 0.0), fractal_noise(rng, 1.4)),
     "stones": _stones,
     "gravel": _gravel,
     "foliage": _foliage,
     "leaf litter": _leaf_litter,
     "plaid": _plaid,
     "ripples": _ripples,
-    "rust": _rust,
+    "rust": lambda rng: (_step(fractal_noise(rng, 1.6), 0.75, 0.25), fractal_noise(rng, 1.5)),
     "rock": _rock,
     "slats": _slats,
 }
+"""Base pattern and detail of each texture."""
 
 
 LEVELS = SIZE.bit_length()
@@ -313,17 +269,13 @@ NAMED_COLOURS: dict[str, Colour] = {
 
 def gamma_to_linear(colour: Colour) -> Colour:
     """Display RGB to linear light."""
-    red, green, blue = (float(max(channel, 0.0) ** 2.2) for channel in colour)
-    return (red, green, blue)
+    return tuple(float(max(channel, 0.0) ** 2.2) for channel in colour)
 
 
 def jitter_colour(rng: Random, colour: Colour, amount: float = 0.05) -> Colour:
     """A display colour close to another one."""
     shift = rng.normal(0, amount / 2) + rng.normal(0, amount, 3)
-    red, green, blue = (
-        float(np.clip(value + delta, 0.02, 0.95)) for value, delta in zip(colour, shift, strict=True)
-    )
-    return (red, green, blue)
+    return tuple(np.clip(colour + shift, 0.02, 0.95).tolist())
 
 
 def choose(rng: Random, choices: Sequence[Choice]) -> Choice:
@@ -343,8 +295,7 @@ def random_colour(rng: Random, *names: str) -> Colour:
 
 def scale_colour(colour: Colour, factor: float) -> Colour:
     """A lighter or darker display colour."""
-    red, green, blue = (float(np.clip(channel * factor, 0.01, 0.97)) for channel in colour)
-    return (red, green, blue)
+    return tuple(np.clip(np.array(colour) * factor, 0.01, 0.97).tolist())
 
 
 def shades(colour: Colour, *factors: float) -> list[Colour]:

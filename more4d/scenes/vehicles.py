@@ -31,7 +31,7 @@ def _glass(rng: Random) -> Material:
 def car(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel = uniforms(rng, (1.7, 2.2), (0.75, 0.9), (0.3, 0.36))
-    paint = material(rng, "plain", *shades(colour, 1, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
+    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
     dark = material(rng, "plain", (0.1, 0.1, 0.1), (0.15, 0.15, 0.15), tile_m=1.0)
     lamp = material(rng, "plain", (0.95, 0.9, 0.7), (0.9, 0.85, 0.7), tile_m=1.0, gloss=0.8)
     glass = _glass(rng)
@@ -52,10 +52,10 @@ def car(rng: Random) -> ObjectSpec:
 def truck(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel = uniforms(rng, (2.4, 3.2), (0.9, 1.1), (0.4, 0.5))
-    paint = material(rng, "plain", *shades(colour, 1, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
+    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
     _, load = pick_colour(rng, name, "white", "grey", "beige", "brown")
     pattern = choose(rng, ("plain", "planks", "stripes", "rust"))
-    cargo = material(rng, pattern, *shades(load, 1, 0.75), tile_m=2.0)
+    cargo = material(rng, pattern, *shades(load, 1.0, 0.75), tile_m=2.0)
     dark = material(rng, "plain", (0.12, 0.12, 0.12), (0.18, 0.18, 0.18), tile_m=1.0)
     glass = _glass(rng)
     model = Model()
@@ -89,7 +89,7 @@ def cart(rng: Random) -> ObjectSpec:
 def bus(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     long, wide, wheel, top = rng.uniform(3.0, 4.0), 1.15, 0.45, rng.uniform(2.5, 3.1)
-    paint = material(rng, "plain", *shades(colour, 1, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
+    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
     trim = material(rng, "plain", (0.9, 0.9, 0.88), (0.8, 0.8, 0.8), tile_m=2.0)
     glass = _glass(rng)
     model = Model()
@@ -107,7 +107,7 @@ def bus(rng: Random) -> ObjectSpec:
 def train(rng: Random) -> ObjectSpec:
     name, colour = pick_colour(rng)
     size = choose(rng, (0.15, 0.3, 1.0)) * rng.uniform(0.8, 1.2)
-    paint = material(rng, "plain", *shades(colour, 1, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
+    paint = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
     dark = material(rng, "plain", (0.12, 0.12, 0.13), (0.2, 0.2, 0.2), tile_m=size * 2)
     wood = material(rng, "planks", *shades(colour, 0.5, 0.9), tile_m=size)
     model = Model()
