@@ -31,10 +31,9 @@ from more4d.training.loading import (
     require_options,
     with_preset_files,
 )
-from more4d.training.task import NOISE_LEVELS, Task, mean_per_sample, noise_levels
+from more4d.training.task import NOISE_LEVELS, Task, export_half, mean_per_sample, noise_levels
 from more4d.weights.lora.io import write_lora
 from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
-from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,45 +195,31 @@ def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
     return replace(options, start=start, network=network)
 
 
-class TrainedGenerator:
-    """A generator prepared for training. It is no module; the task registers the network itself."""
+def build_generator(kind: str, config: STraGConfig | ViSMConfig, start: StartOptions) -> STraG | ViSM:
+    """A generator with its initial weights.
 
-    def __init__(self, kind: str, config: STraGConfig | ViSMConfig, start: StartOptions) -> None:
-        self.kind, self.start = kind, start
-        self.network: STraG | ViSM
-        if start.weights is None:
-            if start.lora:
-                raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
-            self.network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
-        else:
-            self.network = load_component(start.weights, kind, start.loras)
-            if start.text_grounding and self.network.config != config:
-                self.network = with_text_grounding(self.network, config)
-            if self.network.config != config:
-                raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
-        if start.text_grounding:
-            given = open_text_grounding(start.text_grounding)
-            if given.config != config.text_grounding:
-                raise ConfigError(
-                    f"{start.text_grounding} holds a text grounding head of another configuration than"
-                    " options.network.text_grounding"
-                )
-            self.network.reader.load_state_dict(given.state_dict())
-        self._lora_layers = add_lora(self.network, start.lora) if start.lora else []
-
-    def export(self, folder: Path, notes: dict[str, str]) -> Path:
-        """Write the network, or the LoRA alone with tensor names of the configured style."""
-        if self.start.lora:
-            path = folder / f"{self.kind}_lora.safetensors"
-            updates = trained_lora(self.network, self._lora_layers, self.start.lora)
-            write_lora(path, updates, self.start.lora.style, notes)
-            return path
-        path = folder / f"{self.kind}.safetensors"
-        config = self.network.config
-        save_network(
-            path, self.network, architecture=self.kind, config=config, notes=notes, dtype=torch.float16
-        )
-        return path
+    Raises:
+        ConfigError: `config` is not the configuration of the weights.
+    """
+    if start.weights is None:
+        if start.lora:
+            raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
+        network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
+    else:
+        network = load_component(start.weights, kind, start.loras)
+        if start.text_grounding and network.config != config:
+            network = with_text_grounding(network, config)
+        if network.config != config:
+            raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
+    if start.text_grounding:
+        given = open_text_grounding(start.text_grounding)
+        if given.config != config.text_grounding:
+            raise ConfigError(
+                f"{start.text_grounding} holds a text grounding head of another configuration than"
+                " options.network.text_grounding"
+            )
+        network.reader.load_state_dict(given.state_dict())
+    return network
 
 
 class GeneratorTask(Task):
@@ -250,12 +235,15 @@ class GeneratorTask(Task):
         super().__init__()
         self.options = options = resolve_start(with_preset_files(options, self.components), kind)
         require_options(options, "codec", "text")
-        self._generator = TrainedGenerator(kind, options.network, options.start) if generator else None
+        network = build_generator(kind, options.network, options.start) if generator else None
+        self._lora_layers = add_lora(network, options.start.lora) if generator and options.start.lora else []
         self.codec = self.open_frozen("codec")
         self.text_encoder = self.open_frozen("text")
         self.clip = self.open_frozen("clip")
-        if options.gradient_checkpointing and self._generator:
-            self._generator.network.enable_gradient_checkpointing()
+        self._kind = kind
+        self.register_module(kind, network)
+        if options.gradient_checkpointing and network:
+            network.enable_gradient_checkpointing()
         if options.cache:
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)
@@ -272,8 +260,7 @@ class GeneratorTask(Task):
 
     def encoder_files(self) -> dict[str, NetworkFile]:
         """The network files that `encode` depends on."""
-        files = {name: getattr(self.options, name) for name in ("codec", "text", "clip")}
-        return {name: file for name, file in files.items() if file}
+        return {name: file for name in ("codec", "text", "clip") if (file := getattr(self.options, name))}
 
     def dataset(self) -> Dataset:
         return self._cache if self.options.cache else self.pixel_dataset()
@@ -333,8 +320,13 @@ class GeneratorTask(Task):
                 )
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        assert self._generator is not None
-        return [self._generator.export(folder, notes)]
+        """Write the generator, or its LoRA alone with tensor names of the configured style."""
+        kind, network, lora = self._kind, getattr(self, self._kind), self.options.start.lora
+        if not lora:
+            return [export_half(folder / f"{kind}.safetensors", network, kind, notes)]
+        path = folder / f"{kind}_lora.safetensors"
+        write_lora(path, trained_lora(network, self._lora_layers, lora), lora.style, notes)
+        return [path]
 
 
 def source_settings(options: GeneratorOptions) -> dict[str, str]:

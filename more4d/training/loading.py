@@ -71,9 +71,7 @@ def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None
 
 
 def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...]:
-    """The LoRA that the preset has for a generator, if any."""
-    if options.preset is None and options.weights is None:
-        return ()
+    """The LoRA that the options' preset has for a generator, if any."""
     preset, folder = find_preset(options.preset, options.weights)
     lora = getattr(preset.loras, component)
     return () if lora is None else (replace(lora, file=str(folder / lora.file)),)

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from more4d.weights.state import save_network
+
 NOISE_LEVELS = "noise_levels"
 """Key of the only metric that is no scalar: the result of `noise_levels`."""
 
@@ -47,6 +49,13 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """Write the trained networks as files that a pipeline loads; returns their paths."""
+
+
+def export_half(path: Path, network: nn.Module, architecture: str, notes: dict[str, str]) -> Path:
+    """Write a network and its `config` with parameters in float16; returns the path."""
+    config, half = network.config, torch.float16
+    save_network(path, network, architecture=architecture, config=config, notes=notes, dtype=half)
+    return path
 
 
 def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:

@@ -38,8 +38,7 @@ from more4d.training.loading import (
     load_component,
     open_text_grounding,
 )
-from more4d.training.task import Task
-from more4d.weights.state import save_network
+from more4d.training.task import Task, export_half
 
 ARCHITECTURE = "tiny-features"
 CLASSES = (len(VERBS) + 1, len(DIRECTIONS) + 1)
@@ -80,7 +79,11 @@ class TinyFeaturesTask(Task):
         self.text_encoder = load_component(options.text, "text").requires_grad_(False).eval()
         named = options.start
         self.features = load_component(named, "motion_features") if named else TinyFeatures(options.network)
-        self.reader = _text_grounding(options)
+        if options.start_text_grounding is None:
+            self.reader = TextGrounding(options.text_grounding or TextGroundingConfig())
+        else:
+            start = open_text_grounding(options.start_text_grounding)
+            self.reader = with_more_blocks(start, options.text_grounding or start.config)
         self.hints = WordProbes(self.features.config.dim)
         if self.reader.config.classes != CLASSES:
             raise ConfigError(
@@ -102,20 +105,11 @@ class TinyFeaturesTask(Task):
         return {"loss": sum_losses(seen | read), **seen, **read}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        paths = [folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"]
-        half = {"notes": notes, "dtype": torch.float16}
-        save_network(paths[0], self.features, architecture=ARCHITECTURE, config=self.features.config, **half)
-        save_network(
-            paths[1], self.reader, architecture=TEXT_GROUNDING_ARCHITECTURE, config=self.reader.config, **half
-        )
-        return paths
-
-
-def _text_grounding(options: TinyFeaturesOptions) -> TextGrounding:
-    if options.start_text_grounding is None:
-        return TextGrounding(options.text_grounding or TextGroundingConfig())
-    start = open_text_grounding(options.start_text_grounding)
-    return with_more_blocks(start, options.text_grounding or start.config)
+        features, reader = folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"
+        return [
+            export_half(features, self.features, ARCHITECTURE, notes),
+            export_half(reader, self.reader, TEXT_GROUNDING_ARCHITECTURE, notes),
+        ]
 
 
 class WordProbes(nn.Module):
@@ -231,8 +225,7 @@ class TextTask(Task):
 
     def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, Tensor]:
         parts = [self._answer(part) for part in batch.by_length(self.options.captions_at_once)]
-        verb, direction = (torch.cat([part[index] for part in parts]) for index in range(2))
-        right_verb, right_direction = (torch.cat([part[index] for part in parts]) for index in (2, 3))
+        verb, direction, right_verb, right_direction = map(torch.cat, zip(*parts, strict=True))
         present = right_direction < len(DIRECTIONS)
         return {
             "loss": cross_entropy(verb, right_verb) + cross_entropy(direction, right_direction),
@@ -251,13 +244,6 @@ class TextTask(Task):
         return verb, direction, batch.verb, batch.direction
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        path = folder / "text_encoder.safetensors"
-        save_network(
-            path,
-            self.text_encoder,
-            architecture="umt5-text-encoder",
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [
+            export_half(folder / "text_encoder.safetensors", self.text_encoder, "umt5-text-encoder", notes)
+        ]

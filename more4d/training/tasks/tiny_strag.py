@@ -14,10 +14,10 @@ from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.training.generator import FlowSample, random_mask
 from more4d.training.loading import path_of
+from more4d.training.task import export_half
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 from more4d.training.tasks.tiny_encoders import grounding_targets
-from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ class TinySTraGTask(STraGTask):
     def encode(self, batch: ClipBatch) -> STraGLatents:
         """See `STraGTask`."""
         latents = super().encode(batch)
-        if not self.options.weigh_objects:
-            return latents
-        things = max_pool2d(batch.objects, PIXEL_STRIDE)
-        return replace(latents, moving=torch.maximum(latents.moving, things))
+        if self.options.weigh_objects:
+            things = max_pool2d(batch.objects, PIXEL_STRIDE)
+            latents = replace(latents, moving=torch.maximum(latents.moving, things))
+        return latents
 
     def null_text(self) -> Tensor:
         """See `GeneratorTask`; a text encoder in training runs in every step."""
@@ -148,15 +148,11 @@ class TinySTraGTask(STraGTask):
         }
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        half = {"notes": notes, "dtype": torch.float16}
-        paths = [folder / "trajectory_codec.safetensors"]
-        save_network(
-            paths[0], self.codec, architecture=tiny_trajectory.ARCHITECTURE, config=self.codec.config, **half
-        )
+        path, architecture = folder / "trajectory_codec.safetensors", tiny_trajectory.ARCHITECTURE
+        paths = [export_half(path, self.codec, architecture, notes)]
         if self.options.train_text:
-            paths.append(folder / "text_encoder.safetensors")
-            config = self.text_encoder.config
-            save_network(paths[1], self.text_encoder, architecture="umt5-text-encoder", config=config, **half)
+            path = folder / "text_encoder.safetensors"
+            paths.append(export_half(path, self.text_encoder, "umt5-text-encoder", notes))
         return [*paths, *super().export(folder, notes)]
 
 

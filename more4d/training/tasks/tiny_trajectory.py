@@ -13,8 +13,7 @@ from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.datasets.skip_bad_samples import good_samples
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
-from more4d.training.task import Task
-from more4d.weights.state import save_network
+from more4d.training.task import Task, export_half
 
 ARCHITECTURE = "tiny-trajectory-codec"
 LEAST_STD = 0.5
@@ -100,16 +99,7 @@ class TinyTrajectoryTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()
-        path = folder / "trajectory_codec.safetensors"
-        save_network(
-            path,
-            self.codec,
-            architecture=ARCHITECTURE,
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [export_half(folder / "trajectory_codec.safetensors", self.codec, ARCHITECTURE, notes)]
 
 
 def pixel_error(codec: TinyTrajectoryCodec, squashed: Tensor, motion: Tensor) -> Tensor:
