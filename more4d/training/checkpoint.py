@@ -30,7 +30,7 @@ from more4d.files.atomic import default_permissions
 from more4d.foundation.config import with_current_paths
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.optim import ExponentialMovingAverage
-from more4d.training.runtime import MOMENTS, STEP, Runtime, Sharding
+from more4d.training.runtime import MOMENTS, STEP, Runtime, TensorSharding
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,6 @@ class CheckpointFolder:
     """
 
     def __init__(self, folder: Path, *, keep_last: int = 2, keep_every: int = 0) -> None:
-        if keep_last < 1:
-            raise ValueError(f"at least the newest checkpoint is kept, got keep_last {keep_last}")
         self.folder, self._keep_last, self._keep_every = folder, keep_last, keep_every
 
     def begin(self, step: int) -> None:
@@ -216,7 +214,7 @@ class TrainingState:
     """The state that training changes, how it is sharded, and the settings it depends on."""
 
     module: nn.Module
-    sharding: Sharding
+    sharding: TensorSharding
     average: ExponentialMovingAverage | None
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -271,7 +269,7 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
         return 0
     checkpoint = newest or folder.at(step, verify=False)
     with checkpoint.open() as stored:
-        _check(checkpoint, stored, state, folder)
+        _check(checkpoint, stored, state, folder.folder)
         for name, parameter in state.trainable():
             state.sharding.set_weight(parameter, stored[f"weight/{name}"])
             if state.average:
@@ -306,40 +304,36 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
             for name in stored
             if name.startswith(f"{kind}/")
         }
-    wanted = {name for name, p in task.named_parameters() if p.requires_grad}
-    if not wanted <= learned.keys():
-        odd = min(wanted - learned.keys())
-        raise WeightsError(f"the checkpoints in {folder.folder} are of another network ('{odd}' is missing)")
+    missing = {name for name, p in task.named_parameters() if p.requires_grad} - learned.keys()
+    if missing:
+        raise WeightsError(
+            f"the checkpoints in {folder.folder} are of another network ('{min(missing)}' is missing)"
+        )
     task.load_state_dict(learned, strict=False)
     return checkpoint.step
 
 
-def _check(
-    checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: CheckpointFolder
-) -> None:
-    wanted = {f"weight/{name}" for name, _ in state.trainable()} | {f"buffer/{n}" for n in state.buffers()}
-    wanted |= {f"average/{name}" for name, _ in state.trainable()} if state.average else set()
-    found = {name for name in stored if not name.startswith("optimiser/")}
+def _check(checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: Path) -> None:
     before = with_current_paths(checkpoint.metadata["settings"])
-    changed = sorted(
-        k for k in before.keys() | state.settings.keys() if before.get(k) != state.settings.get(k)
-    )
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"{folder.folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
-            " old value, or another --output"
-        )
+    for key in sorted(before.keys() | state.settings.keys()):
+        if before.get(key) != state.settings.get(key):
+            raise ConfigError(
+                f"{folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
+                " old value, or another --output"
+            )
+    kinds = ("weight", "average") if state.average else ("weight",)
+    wanted = {f"{kind}/{name}" for name, _ in state.trainable() for kind in kinds}
+    wanted |= {f"buffer/{name}" for name in state.buffers()}
+    found = {name for name in stored if not name.startswith("optimiser/")}
+    where = f"the checkpoint of step {checkpoint.step} in {folder}"
     if wanted != found:
-        odd = min(wanted ^ found)
         raise WeightsError(
-            f"the checkpoint of step {checkpoint.step} in {folder.folder} is of another network or of other"
-            f" settings ('{odd}'); name another output folder"
+            f"{where} is of another network or of other settings ('{min(wanted ^ found)}'); name another"
+            " output folder"
         )
     for name, parameter in state.trainable():
-        shape = getattr(parameter, "ds_shape", parameter.shape)
-        if stored.shape(f"weight/{name}") != tuple(shape):
+        shape, seen = tuple(getattr(parameter, "ds_shape", parameter.shape)), stored.shape(f"weight/{name}")
+        if seen != shape:
             raise WeightsError(
-                f"the checkpoint of step {checkpoint.step} in {folder.folder} has '{name}' with shape"
-                f" {stored.shape(f'weight/{name}')}, not {tuple(shape)}; name another output folder"
+                f"{where} has '{name}' with shape {seen}, not {shape}; name another output folder"
             )

@@ -96,14 +96,14 @@ class Journal:
         }
         levels = {
             "loss_per_noise_level": window.loss_per_noise_level(),
-            "samples_per_noise_level": window.bin_counts,
+            "samples_per_noise_level": window.samples_per_noise_level(),
         }
-        known = levels if any(window.bin_counts) else {}
+        known = levels if window.bin_counts else {}
         append_json_line(self._folder / NAME, {"step": step, **means, **status, **known})
         left = (now - self._began) / (step - self._start) * (self._config.steps - step)
         self._show_progress(step, means, status, left)
-        for name, value in {**means, **status}.items():
-            if self._board:
+        if self._board:
+            for name, value in {**means, **status}.items():
                 self._board.add_scalar(name, value, step)
         if self._run:
             self._run.log({**means, **status}, step=step)

@@ -5,7 +5,7 @@ A task is a module whose forward pass returns the loss, so that wrappers of modu
 
 import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class StepMetrics:
 
 def step_metrics(parts: Sequence[dict[str, Tensor]]) -> StepMetrics:
     """The metrics of a step from those of its micro steps."""
-    metrics: dict[str, float] = defaultdict(float)
+    metrics: dict[str, float] = Counter()
     levels = [torch.zeros(0, 2)]
     for part in parts:
         for name, value in part.items():
@@ -119,11 +119,11 @@ class MetricWindow:
     """
 
     steps: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    non_finite: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    bin_sums: list[float] = field(default_factory=lambda: [0.0] * BINS)
-    bin_counts: list[int] = field(default_factory=lambda: [0] * BINS)
+    sums: dict[str, float] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=Counter)
+    non_finite: dict[str, int] = field(default_factory=Counter)
+    bin_sums: dict[int, float] = field(default_factory=Counter)
+    bin_counts: dict[int, int] = field(default_factory=Counter)
     memory_gib: float = 0.0
 
     def add(self, step: StepMetrics, memory_gib: float) -> None:
@@ -143,16 +143,11 @@ class MetricWindow:
     @classmethod
     def merge(cls, windows: Sequence["MetricWindow"]) -> "MetricWindow":
         """The windows of all processes as one; their metrics may differ."""
-        whole = cls(steps=max(window.steps for window in windows))
+        most = {name: max(getattr(window, name) for window in windows) for name in ("steps", "memory_gib")}
+        whole = cls(**most)
         for window in windows:
-            for name in window.sums:
-                whole.sums[name] += window.sums[name]
-                whole.counts[name] += window.counts[name]
-                whole.non_finite[name] += window.non_finite[name]
-            for place in range(BINS):
-                whole.bin_sums[place] += window.bin_sums[place]
-                whole.bin_counts[place] += window.bin_counts[place]
-            whole.memory_gib = max(whole.memory_gib, window.memory_gib)
+            for name in ("sums", "counts", "non_finite", "bin_sums", "bin_counts"):
+                getattr(whole, name).update(getattr(window, name))  # of a Counter: adds
         return whole
 
     def means(self) -> dict[str, float]:
@@ -165,4 +160,8 @@ class MetricWindow:
 
     def loss_per_noise_level(self) -> list[float | None]:
         """Mean loss in each of BINS bins of the noise level; None for a bin without samples."""
-        return [s / n if n else None for s, n in zip(self.bin_sums, self.bin_counts, strict=True)]
+        return [self.bin_sums[b] / self.bin_counts[b] if self.bin_counts[b] else None for b in range(BINS)]
+
+    def samples_per_noise_level(self) -> list[int]:
+        """Number of losses in each of BINS bins of the noise level."""
+        return [self.bin_counts[b] for b in range(BINS)]
