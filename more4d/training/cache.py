@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -64,7 +64,10 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
     task = open_task(options)
     data, plain = task.pixel_dataset(), to_mapping(task.options)
     group = plain["clips"]["group"] if plain.get("clips") else plain["data"]["group"]
-    samples = options.samples or _samples_per_epoch(data)
+    try:
+        samples = options.samples or len(data)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError("procedural scenes never end: say how many with --samples") from error
     header = CacheHeader(
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
@@ -108,15 +111,7 @@ def open_task(options: CacheOptions) -> GeneratorTask:
             f"task '{config.task}' trains its picture stems and motion features, so its latents change with"
             " every step; a cache is for tasks strag and vism"
         )
-    task = kind(described, generator=False)
-    return task.to(options.device).eval()
-
-
-def _samples_per_epoch(data: object) -> int:
-    try:
-        return len(data)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ConfigError("procedural scenes never end: say how many with --samples") from error
+    return kind(described, generator=False).to(options.device).eval()
 
 
 def _encode(
@@ -163,15 +158,12 @@ def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str
         if any(one.content is None for one in loaded):
             raise InputError(f"no sample could stand in for bad ones: {'; '.join(bad)}")
         encoded = task.encode(task.collate([one.content for one in loaded]).to(device))
-        samples += [_sample(encoded, place) for place in range(header.group)]
+        held = {name: value for name, value in vars(encoded).items() if value is not None}
+        for place in range(header.group):
+            one = {name: value[place : place + 1] for name, value in held.items()}
+            samples.append(replace(encoded, **one))
     cache.write(number, samples)
     return bad
-
-
-def _sample(batch: LatentBatch, place: int) -> LatentBatch:
-    return type(batch)(
-        **{name: None if value is None else value[place : place + 1] for name, value in vars(batch).items()}
-    )
 
 
 _task: GeneratorTask | None = None
@@ -181,9 +173,8 @@ _device = "cpu"
 def _init_worker(options: CacheOptions) -> None:
     """Initialise a worker process: open the encoders once, for all files it will write."""
     global _task, _device
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is sent to all processes; the main process ends the others
+    # Ctrl-C is sent to all processes; the main process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
     _task, _device = open_task(options), options.device
 

@@ -62,20 +62,13 @@ class PreviewOptions:
             InputError: a photo is missing, or a camera path unknown.
         """
         frames = find_preset(self.preset, self.weights)[0].frames
-        jobs = [
-            Job(
-                name=f"{number}_{photo.image.stem}",
-                image=photo.image,
-                prompt=photo.prompt,
-                cameras=parse_cameras(self.cameras),
-                seed=self.seed,
-                frames=frames,
-            )
-            for number, photo in enumerate(self.photos, 1)
-        ]
-        for job in jobs:
-            check(job)
-            check_files(job)
+        jobs = []
+        for number, photo in enumerate(self.photos, 1):
+            name, shown = f"{number}_{photo.image.stem}", {"image": photo.image, "prompt": photo.prompt}
+            cameras = parse_cameras(self.cameras)
+            jobs.append(Job(name=name, cameras=cameras, seed=self.seed, frames=frames, **shown))
+            check(jobs[-1])
+            check_files(jobs[-1])
         return jobs
 
 
