@@ -47,14 +47,10 @@ class Processes:
     @classmethod
     def launched(cls) -> "Processes":
         """As the environment says; one process where it says nothing."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        rank = int(os.environ.get("RANK", "0"))
-        return cls(
-            rank=rank,
-            count=count,
-            local_rank=int(os.environ.get("LOCAL_RANK", rank)),
-            local_count=int(os.environ.get("LOCAL_WORLD_SIZE", count)),
-        )
+        rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_count = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+        return cls(rank=rank, count=count, local_rank=local_rank, local_count=local_count)
 
     @property
     def are_several(self) -> bool:
@@ -132,18 +128,15 @@ class Processes:
         """
         from accelerate import PartialState
 
-        made: list[tuple[int, Made | str]] = []
-        stopped: str | None = None
+        made: list[Made | str] = []
         with PartialState().split_between_processes(list(enumerate(items))) as mine:
-            for index, item in mine:
-                if stopped is None:
-                    try:
-                        made.append((index, run(index, item)))
-                        continue
-                    except More4DError as error:
-                        stopped = f"process {self.rank} stopped: {' '.join(str(error).split())}"
-                made.append((index, stopped))
-        return [each for _, each in sorted(_gather(made), key=lambda pair: pair[0])]
+            try:
+                for index, item in mine:
+                    made.append(run(index, item))
+            except More4DError as error:
+                stopped = f"process {self.rank} stopped: {' '.join(str(error).split())}"
+                made += [stopped] * (len(mine) - len(made))
+        return _gather(made)  # in the order of the processes, whose parts are contiguous
 
     def end_together(self) -> None:
         """Wait for all others; DistributedError if one is gone. Then ignore SIGTERM: a launcher

@@ -169,11 +169,14 @@ def _place(
     """Positions: the first object large and near the centre, the others around it, without overlaps."""
     objects: list[Placed] = []
     for index, original in enumerate(specs):
-        spec = original
         for _ in range(12):
             z, spread = (depth, 0.2) if index == 0 else (depth * rng.uniform(0.8, 1.35), 0.42)
-            if index:
-                spec = _rescaled(rng, original, z / camera.fy)
+            spec, share = (
+                original,
+                original.height_m / (z / camera.fy),
+            )  # of the view's height at that distance
+            if index and not 0.14 < share < 0.6:
+                spec = original.resized(rng.uniform(0.16, 0.5) / share)
             u = 0.5 + spread * rng.uniform(-1, 1)
             x = float(np.clip((u - 0.5) / camera.fx * z, -0.8 * depth, 0.8 * depth))
             if all(
@@ -181,19 +184,10 @@ def _place(
                 for taken, other in objects
             ):
                 foot = (x, terrain.ground_y(x, z), z)
-                place = Place(foot=foot, heading=_heading(rng), width_m=z / camera.fx, depth_m=z)
+                # mostly sideways, as in photos, sometimes toward or away from the camera
+                heading = choose(rng, (0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2))
+                heading += rng.uniform(-0.45, 0.45)
+                place = Place(foot=foot, heading=heading, width_m=z / camera.fx, depth_m=z)
                 objects.append((spec, place))
                 break
     return objects
-
-
-def _rescaled(rng: Random, spec: ObjectSpec, view_height_m: float) -> ObjectSpec:
-    """The object, scaled if it would cover too much or too little of a view of this height."""
-    share = spec.height_m / view_height_m
-    return spec if 0.14 < share < 0.6 else spec.resized(rng.uniform(0.16, 0.5) / share)
-
-
-def _heading(rng: Random) -> float:
-    """A random heading: mostly sideways, as in photos, sometimes toward or away from the camera."""
-    base = choose(rng, (0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2))
-    return base + rng.uniform(-0.45, 0.45)

@@ -41,10 +41,10 @@ class Curve:
         width: in points.
     """
 
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[int | float]
+    y: Sequence[int | float]
     label: str = ""
-    shade: float = 1.0
+    shade: int | float = 1.0
     width: float = 1.6
 
 
@@ -104,7 +104,7 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def _marked(y: Sequence[float]) -> list[int]:
+def _marked(y: Sequence[int | float]) -> list[int]:
     """Indices of the points with a marker: all of a short curve, else those without a finite neighbour."""
     finite = [False, *map(math.isfinite, y), False]
     return [i for i in range(len(y)) if len(y) <= MAX_MARKERS or finite[i : i + 3] == [False, True, False]]

@@ -93,8 +93,7 @@ def random_mask(count: int, rate: float, generator: torch.Generator) -> Bool[Ten
 
 def zero_where(values: Float[Tensor, "b *shape"], hit: Bool[Tensor, " b"]) -> Float[Tensor, "b *shape"]:
     """`values` with the samples where `hit` is True set to zero."""
-    kept = (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
-    return values * kept
+    return values * (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
 
 
 def flow_losses(
@@ -289,8 +288,7 @@ class GeneratorTask(Task):
         Whether a network runs does not depend on the random mask: under ZeRO-3 all processes gather the
         weights of a network together, and their masks differ.
         """
-        hit = random_mask(len(text), self.options.flow.text_dropout, generator)
-        empty = self.null_text()
+        hit, empty = random_mask(len(text), self.options.flow.text_dropout, generator), self.null_text()
         length = max(text.shape[1], empty.shape[1])
         text, empty = pad_text(text, length), pad_text(empty.to(text), length)
         return torch.where(hit.to(text.device)[:, None, None], empty, text)
