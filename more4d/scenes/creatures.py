@@ -6,16 +6,7 @@ import numpy as np
 
 from more4d.scenes.modelling import UPRIGHT, Model, ObjectSpec
 from more4d.scenes.motions import Vector
-from more4d.scenes.textures import (
-    Material,
-    Random,
-    choose,
-    jitter_colour,
-    material,
-    random_colour,
-    scale_colour,
-    shades,
-)
+from more4d.scenes.textures import Material, Random, scale_colour, shades
 
 
 @dataclass(frozen=True)
@@ -105,10 +96,10 @@ def add_leg(
 
 def animal(rng: Random) -> ObjectSpec:
     """Any four-legged animal, in mid-step."""
-    params = choose(rng, ANIMALS)
-    name = choose(rng, params.colours)
+    params = rng.choose(ANIMALS)
+    name = rng.choose(params.colours)
     size = rng.uniform(*params.shoulder_m)
-    dark = material(rng, "plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
+    dark = rng.material("plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
     coat = _coat(rng, params, name, size)
     stretch, fat = rng.uniform(0.92, 1.08), rng.uniform(0.9, 1.1)
     long, girth = params.length * size * stretch, params.girth * size * fat
@@ -140,18 +131,18 @@ def animal(rng: Random) -> ObjectSpec:
 
 
 def _coat(rng: Random, params: AnimalParams, name: str, size: float) -> Material:
-    colour = random_colour(rng, name)
+    colour = rng.colour(name)
     if params.coat in ("fur", "plain"):
-        return material(rng, params.coat, *shades(colour, 1.2, 0.5), tile_m=size * 0.9, grain=0.5)
+        return rng.material(params.coat, *shades(colour, 1.2, 0.5), tile_m=size * 0.9, grain=0.5)
     dark = name not in ("orange", "yellow", "grey")
-    second = random_colour(rng, "black") if dark else scale_colour(colour, 0.35)
+    second = rng.colour("black") if dark else scale_colour(colour, 0.35)
     if params.coat == "mesh":
-        first, second = (jitter_colour(rng, base) for base in ((0.9, 0.82, 0.65), (0.6, 0.36, 0.16)))
-        return material(rng, "mesh", first, second, tile_m=size * 0.7)
+        first, second = (rng.jitter(base) for base in ((0.9, 0.82, 0.65), (0.6, 0.36, 0.16)))
+        return rng.material("mesh", first, second, tile_m=size * 0.7)
     if params.coat == "patches" and rng.random() < 0.4:
-        second = random_colour(rng, "brown")
+        second = rng.colour("brown")
     first, second = (second, colour) if params.coat == "spots" else (colour, second)
-    return material(rng, params.coat, first, second, tile_m=size * 0.8, grain=0.3)
+    return rng.material(params.coat, first, second, tile_m=size * 0.8, grain=0.3)
 
 
 def _add_head(

@@ -10,19 +10,7 @@ from more4d.geometry.camera import Camera
 from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
 from more4d.scenes.primitives import PLANE, SPHERE
 from more4d.scenes.scene import Atmosphere, Body, Finish
-from more4d.scenes.textures import (
-    NAMED_COLOURS,
-    Colour,
-    Random,
-    choose,
-    gamma_to_linear,
-    jitter_colour,
-    material,
-    random_colour,
-    scale_colour,
-    shades,
-    uniforms,
-)
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Random, gamma_to_linear, scale_colour, shades
 
 DOME_M = (60.0, 100.0)
 
@@ -82,12 +70,12 @@ def build_terrain(rng: Random, subject_m: float) -> Terrain:
         slope_x, slope_z = rng.normal(0, 0.06), rng.normal(-0.03, 0.05)
     model = Model()
     tint = rng.normal(1, 0.12)
-    darkest, lightest = (jitter_colour(rng, scale_colour(end, tint), 0.04) for end in (low, high))
+    darkest, lightest = (rng.jitter(scale_colour(end, tint), 0.04) for end in (low, high))
     if place == "studio":
-        darkest = random_colour(rng, "white", "grey", "beige", "turquoise", "pink", "black")
+        darkest = rng.colour("white", "grey", "beige", "turquoise", "pink", "black")
         lightest = scale_colour(darkest, 1.1)
     turned = pattern not in ("ripples", "planks", "tiles") or rng.random() < 0.3
-    cover = material(rng, pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
+    cover = rng.material(pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
     lay = np.eye(4)
     lay[1, 0], lay[1, 2] = slope_x, slope_z
     if place == "void":
@@ -115,7 +103,7 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
     warm = rng.uniform(0, 1) * (1 - elevation / 1.6)
     strength = (1.0 - 0.75 * overcast) * rng.uniform(0.75, 1.15)
     sky = rng.uniform(0.35, 0.55) + 0.25 * overcast
-    blue = jitter_colour(rng, (0.35, 0.55, 0.88), 0.06)
+    blue = rng.jitter((0.35, 0.55, 0.88), 0.06)
     grey = (0.72, 0.74, 0.77)
     haze = (0.9, 0.88 - 0.08 * warm, 0.86 - 0.25 * warm)
     zenith = tuple(b + (g - b) * overcast for b, g in zip(blue, grey, strict=True))
@@ -129,7 +117,7 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
         horizon=gamma_to_linear(horizon),
         clouds=rng.random(),
         cloud_shift=(rng.random(), rng.random()),
-        fog_m=choose(rng, (1e4, 300.0, 150.0, 80.0)) if not indoors else 1e4,
+        fog_m=rng.choose((1e4, 300.0, 150.0, 80.0)) if not indoors else 1e4,
         dome_m=rng.uniform(*DOME_M),
         softness=rng.uniform(0.002, 0.012),
     )
@@ -137,8 +125,8 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
 
 def _dark_atmosphere(rng: Random) -> Atmosphere:
     """Light for an object on a black or plain background, like a cut-out photo."""
-    name = choose(rng, ("black", "black", "white", "grey"))
-    plain = gamma_to_linear(jitter_colour(rng, NAMED_COLOURS[name], 0.03))
+    name = rng.choose(("black", "black", "white", "grey"))
+    plain = gamma_to_linear(rng.jitter(NAMED_COLOURS[name], 0.03))
     if rng.random() < 0.5:
         plain = (0.0, 0.0, 0.0)
     side, strength = rng.uniform(-0.7, 0.7), rng.uniform(0.6, 1.0)
@@ -174,9 +162,9 @@ def build_finish(rng: Random, seed: int) -> Finish:
         contrast=rng.uniform(0.9, 1.12),
         tint=(rng.normal(1, 0.03), 1.0, rng.normal(1, 0.03)),
         vignette=rng.uniform(0, 0.35),
-        blur_widths=choose(rng, (0.0, 0.0, 0.0, 0.003, 0.005)),
-        noise=choose(rng, (0.0, 0.004, 0.008, 0.018)),
-        compression=choose(rng, (0.0, 0.0, 0.5, 1.0)),
+        blur_widths=rng.choose((0.0, 0.0, 0.0, 0.003, 0.005)),
+        noise=rng.choose((0.0, 0.004, 0.008, 0.018)),
+        compression=rng.choose((0.0, 0.0, 0.5, 1.0)),
     )
 
 
@@ -186,16 +174,16 @@ WALLS = ("bricks", "stones", "planks", "slats", "rock", "foliage", "foliage", "t
 def add_room(model: Model, rng: Random, subject_m: float) -> None:
     """Add three walls, with a window, a painting or a shelf on the far one."""
     depth, half, tall = subject_m * rng.uniform(1.4, 2.6), subject_m * rng.uniform(1.0, 2.0), 8.0
-    colour = random_colour(rng, "white", "beige", "grey", "turquoise", "yellow", "pink", "blue", "green")
-    paper = choose(rng, ("plain", "plain", "bricks", "stripes", "tiles", "planks"))
-    coat = material(rng, paper, *shades(colour, 0.9, 1.1), tile_m=2.0, grain=0.15)
+    colour = rng.colour("white", "beige", "grey", "turquoise", "yellow", "pink", "blue", "green")
+    paper = rng.choose(("plain", "plain", "bricks", "stripes", "tiles", "planks"))
+    coat = rng.material(paper, *shades(colour, 0.9, 1.1), tile_m=2.0, grain=0.15)
     model.box((0, -tall, depth + 0.5), (half * 3, tall * 1.2, 0.5), coat)
     for side in (-1, 1):
         model.box((side * (half + 0.5), -tall, depth / 2), (0.5, tall * 1.2, depth * 2), coat)
     for _ in range(rng.integers(0, 4)):
-        frame = random_colour(rng, "white", "brown", "black", "red", "blue")
-        pattern = choose(rng, ("plain", "marble", "clouds", "patches", "wood"))
-        art = material(rng, pattern, frame, random_colour(rng), tile_m=subject_m * 0.3)
+        frame = rng.colour("white", "brown", "black", "red", "blue")
+        pattern = rng.choose(("plain", "marble", "clouds", "patches", "wood"))
+        art = rng.material(pattern, frame, rng.colour(), tile_m=subject_m * 0.3)
         wide, high = subject_m * rng.uniform(0.06, 0.25, 2)
         x, y = rng.uniform(-0.7, 0.7) * half, -subject_m * rng.uniform(0.15, 0.6)
         model.box((x, y, depth), (wide, high, 0.03 * subject_m), art)
@@ -218,10 +206,10 @@ def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
     """A wall, fence, rock face or hedge behind the subject."""
     distance, tall = subject_m * rng.uniform(1.4, 3.0), subject_m * rng.uniform(0.2, 1.2)
     for _ in range(rng.integers(1, 3)):
-        pattern = choose(rng, WALLS)
+        pattern = rng.choose(WALLS)
         names = ("green",) if pattern == "foliage" else ("brown", "grey", "beige", "white")
-        base = random_colour(rng, *names)
-        coat = material(rng, pattern, *shades(base, 0.4, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
+        base = rng.colour(*names)
+        coat = rng.material(pattern, *shades(base, 0.4, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
         half = subject_m * rng.uniform(0.8, 6.0)
         yaw = rng.uniform(-0.3, 0.3) * min(1.0, subject_m / half)
         centre = (rng.normal(0, 0.6) * subject_m, -tall * 0.3, distance)
@@ -233,25 +221,25 @@ def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
 def _add_houses(model: Model, rng: Random, subject_m: float) -> None:
     """A row of plain houses with windows."""
     distance, x = subject_m * rng.uniform(1.8, 3.0), -subject_m * 2.5
-    glass = material(rng, "plain", (0.15, 0.2, 0.25), (0.3, 0.36, 0.42), tile_m=1.0, gloss=0.6)
+    glass = rng.material("plain", (0.15, 0.2, 0.25), (0.3, 0.36, 0.42), tile_m=1.0, gloss=0.6)
     while x < subject_m * 2.5 and len(model.parts) < 24:
         half, tall = subject_m * rng.uniform(0.35, 0.7), subject_m * rng.uniform(0.4, 1.1)
-        base = random_colour(rng, "beige", "white", "grey", "red", "yellow", "brown")
-        pattern = choose(rng, ("bricks", "plain", "stones"))
-        coat = material(rng, pattern, *shades(base, 0.65, 1.0), tile_m=tall * 0.5, grain=0.3)
+        base = rng.colour("beige", "white", "grey", "red", "yellow", "brown")
+        pattern = rng.choose(("bricks", "plain", "stones"))
+        coat = rng.material(pattern, *shades(base, 0.65, 1.0), tile_m=tall * 0.5, grain=0.3)
         model.box((x + half, -tall * 0.9, distance + half), (half, tall, half), coat)
         for column, level in product((-0.45, 0.45), (0.45, 1.1)):
             middle = (x + half + column * half, -level * tall * 0.9, distance)
             model.box(middle, (half * 0.2, tall * 0.17, 0.05), glass)
-        x += 2 * half + subject_m * choose(rng, (0.0, 0.1, 0.5))
+        x += 2 * half + subject_m * rng.choose((0.0, 0.1, 0.5))
 
 
 def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
     """Trunks with crowns that merge above."""
-    bark = random_colour(rng, "brown", "grey")
-    leaf = random_colour(rng, "green", "green", "green", "orange")
-    wood = material(rng, "wood", *shades(bark, 0.35, 1.0), tile_m=0.7, wrap="round", grain=0.6)
-    leaves = material(rng, "foliage", *shades(leaf, 0.3, 1.0), tile_m=1.8, grain=0.8, wrap="round")
+    bark = rng.colour("brown", "grey")
+    leaf = rng.colour("green", "green", "green", "orange")
+    wood = rng.material("wood", *shades(bark, 0.35, 1.0), tile_m=0.7, wrap="round", grain=0.6)
+    leaves = rng.material("foliage", *shades(leaf, 0.3, 1.0), tile_m=1.8, grain=0.8, wrap="round")
     for _ in range(rng.integers(5, 14)):
         z = subject_m * rng.uniform(1.5, 4.0)
         x, tall = z * rng.uniform(-0.9, 0.9), subject_m * rng.uniform(0.6, 1.6)
@@ -265,10 +253,10 @@ def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
 def _add_hills(model: Model, rng: Random) -> None:
     """Half-buried ellipsoids far away."""
     for _ in range(rng.integers(1, 5)):
-        distance, wide, tall = uniforms(rng, (28.0, 55.0), (8.0, 25.0), (1.5, 9.0))
-        base = random_colour(rng, "green", "brown", "grey")
-        pattern = choose(rng, ("foliage", "earth", "grass", "rock"))
-        coat = material(rng, pattern, *shades(base, 0.5, 1.1), tile_m=9.0, grain=0.5, wrap="ground")
+        distance, wide, tall = rng.uniforms((28.0, 55.0), (8.0, 25.0), (1.5, 9.0))
+        base = rng.colour("green", "brown", "grey")
+        pattern = rng.choose(("foliage", "earth", "grass", "rock"))
+        coat = rng.material(pattern, *shades(base, 0.5, 1.1), tile_m=9.0, grain=0.5, wrap="ground")
         model.ball((rng.uniform(-1, 1) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
 
 
@@ -276,13 +264,13 @@ def _add_rocks(model: Model, rng: Random, subject_m: float, counts: tuple[int, i
     """Rocks and bushes beside and behind the subject, sometimes one close to the camera."""
     for _ in range(rng.integers(*counts)):
         z = subject_m * rng.uniform(*((1.0, 3.0) if rng.random() < 0.85 else (0.45, 0.7)))
-        x = choose(rng, (-1, 1)) * z * rng.uniform(0.3, 0.8)
+        x = rng.choose((-1, 1)) * z * rng.uniform(0.3, 0.8)
         size = min(subject_m, z) * rng.uniform(0.03, 0.2)
         green = rng.random() < 0.35
-        base = random_colour(rng, *(("green",) if green else ("grey", "brown", "beige")))
-        pattern = "foliage" if green else choose(rng, ("rock", "earth", "stones"))
+        base = rng.colour(*(("green",) if green else ("grey", "brown", "beige")))
+        pattern = "foliage" if green else rng.choose(("rock", "earth", "stones"))
         shade = shades(base, 0.35, 1.2)
-        coat = material(rng, pattern, *shade, tile_m=size * 2.5, grain=0.6, wrap="round")
+        coat = rng.material(pattern, *shade, tile_m=size * 2.5, grain=0.6, wrap="round")
         for _ in range(rng.integers(1, 4)):
             half = size * rng.uniform(0.5, 1.2, 3)
             at = shift((x + rng.normal(0, 0.5) * size, -half[1] * 0.3, z + rng.normal(0, 0.4) * size))

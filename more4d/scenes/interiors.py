@@ -17,16 +17,7 @@ from more4d.scenes.motions import Vector
 from more4d.scenes.primitives import BOX, PLANE
 from more4d.scenes.rigid_objects import ball, barrel, box, chair, crate, flower, lamp, vase
 from more4d.scenes.scene import Atmosphere, Body, Scene
-from more4d.scenes.textures import (
-    Material,
-    Random,
-    choose,
-    jitter_colour,
-    material,
-    random_colour,
-    shades,
-    uniforms,
-)
+from more4d.scenes.textures import Material, Random, shades
 
 WALLS = (0, 1, -1)
 """The far wall, the right one, the left one."""
@@ -46,8 +37,8 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
     Raises:
         ValueError: the aspect is not a positive number.
     """
-    rng = numpy_generator("interior", seed)
-    half, depth, tall = uniforms(rng, (1.3, 3.5), (2.0, 6.5), (2.2, 3.3))
+    rng = Random(numpy_generator("interior", seed).bit_generator)
+    half, depth, tall = rng.uniforms((1.3, 3.5), (2.0, 6.5), (2.2, 3.3))
     furniture = [_furnish(rng, half, depth) for _ in range(rng.integers(2, 9))]
     furniture += [_clutter(rng, half, depth) for _ in range(rng.integers(0, 6))]
     camera = build_camera(rng, (45.0, 80.0), aspect)
@@ -58,7 +49,7 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
     furniture = [body for body in furniture if _distance(body, across, along) >= body.reach_m + 0.35]
     yaw = rng.normal(0, 0.3)
     if furniture:
-        place = choose(rng, furniture).placement
+        place = rng.choose(furniture).placement
         yaw -= math.atan2(place[0, 3] - across, place[2, 3] - along)
     return Scene(
         caption="",
@@ -82,12 +73,12 @@ def _distance(body: Body, across: float, along: float) -> float:
 def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
     """Floor, four walls, usually a ceiling; doors, windows and paintings on the walls."""
     model = Model()
-    base = random_colour(rng, "brown", "beige", "grey", "white", "brown")
-    pattern = choose(rng, ("planks", "tiles", "fur", "wood", "plain", "marble", "plaid"))
-    cover = material(rng, pattern, *shades(base, 0.6, 1.1), tile_m=1.2, grain=0.4, wrap="ground")
+    base = rng.colour("brown", "beige", "grey", "white", "brown")
+    pattern = rng.choose(("planks", "tiles", "fur", "wood", "plain", "marble", "plaid"))
+    cover = rng.material(pattern, *shades(base, 0.6, 1.1), tile_m=1.2, grain=0.4, wrap="ground")
     model.add(PLANE, stretch((30.0, 1.0, 30.0)), cover, casts=False)
-    paint = random_colour(rng, *PLAIN)
-    paper = choose(rng, ("plain", "plain", "plain", "stripes", "bricks", "tiles", "clouds", "planks"))
+    paint = rng.colour(*PLAIN)
+    paper = rng.choose(("plain", "plain", "plain", "stripes", "bricks", "tiles", "clouds", "planks"))
     back = depth * rng.uniform(0.1, 0.5)
     middle, length = (depth - back) / 2, (depth + back) / 2
     walls = (
@@ -97,11 +88,11 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
         ((half + 0.1, -tall / 2, middle), (0.1, tall / 2, length + 0.2)),
     )
     for centre, size in walls:
-        coat = material(rng, paper, *shades(paint, 0.9, 1.0), tile_m=1.5, grain=0.12)
+        coat = rng.material(paper, *shades(paint, 0.9, 1.0), tile_m=1.5, grain=0.12)
         _surface(model, centre, size, coat)
     if rng.random() < 0.85:
-        white = jitter_colour(rng, (0.85, 0.85, 0.83), 0.03)
-        coat = material(rng, "plain", *shades(white, 0.95, 1.0), tile_m=2.0, grain=0.08)
+        white = rng.jitter((0.85, 0.85, 0.83), 0.03)
+        coat = rng.material("plain", *shades(white, 0.95, 1.0), tile_m=2.0, grain=0.08)
         _surface(model, (0.0, -tall - 0.05, middle), (half + 0.2, 0.05, length + 0.2), coat)
     for _ in range(rng.integers(1, 7)):
         _hang(model, rng, half, depth, tall)
@@ -117,14 +108,14 @@ def _hang(model: Model, rng: Random, half: float, depth: float, tall: float) -> 
     """Add a door, window, painting or board on one of the visible walls."""
     wide, high = rng.uniform(0.15, 0.8), rng.uniform(0.15, 0.6)
     level = -rng.uniform(0.5, 0.75) * tall
-    pattern = choose(rng, ("plain", "plain", "marble", "clouds", "patches", "wood", "stripes", "spots"))
+    pattern = rng.choose(("plain", "plain", "marble", "clouds", "patches", "wood", "stripes", "spots"))
     if rng.random() < 0.35:
         wide, high, level = rng.uniform(0.35, 0.5), 1.0, -1.0
-        pattern = choose(rng, ("plain", "wood", "planks"))
-    first, second = random_colour(rng), random_colour(rng)
-    coat = material(rng, pattern, first, second, tile_m=high, gloss=choose(rng, (0.0, 0.5)))
+        pattern = rng.choose(("plain", "wood", "planks"))
+    first, second = rng.colour(), rng.colour()
+    coat = rng.material(pattern, first, second, tile_m=high, gloss=rng.choose((0.0, 0.5)))
     place, thin = rng.uniform(-0.8, 0.8), rng.uniform(0.01, 0.06)
-    side = choose(rng, WALLS)
+    side = rng.choose(WALLS)
     if side == 0:
         _surface(model, (place * half, level, depth), (wide, high, thin), coat)
     else:
@@ -133,19 +124,19 @@ def _hang(model: Model, rng: Random, half: float, depth: float, tall: float) -> 
 
 def _printed(rng: Random, tile_m: float, *patterns: str) -> Material:
     """One of the patterns in any two colours."""
-    pattern = choose(rng, patterns)
-    return material(rng, pattern, random_colour(rng), random_colour(rng), tile_m=tile_m)
+    pattern = rng.choose(patterns)
+    return rng.material(pattern, rng.colour(), rng.colour(), tile_m=tile_m)
 
 
 def _furnish(rng: Random, half: float, depth: float) -> Body:
     """A table, shelf, cupboard, bed or sofa, mostly along a wall."""
     model = Model()
-    colour = random_colour(rng, "brown", "white", "beige", "grey", "black", "brown", "red", "blue")
-    pattern = choose(rng, ("wood", "plain", "planks", "plain"))
-    coat = material(rng, pattern, *shades(colour, 0.75, 1.0), tile_m=0.8, gloss=choose(rng, (0.0, 0.3)))
-    width, thick = choose(rng, (_table, _shelf, _cupboard, _bed, _sofa))(model, rng, coat)
+    colour = rng.colour("brown", "white", "beige", "grey", "black", "brown", "red", "blue")
+    pattern = rng.choose(("wood", "plain", "planks", "plain"))
+    coat = rng.material(pattern, *shades(colour, 0.75, 1.0), tile_m=0.8, gloss=rng.choose((0.0, 0.3)))
+    width, thick = rng.choose((_table, _shelf, _cupboard, _bed, _sofa))(model, rng, coat)
     if rng.random() < 0.75:
-        side = choose(rng, WALLS)
+        side = rng.choose(WALLS)
         if side == 0:
             x, z, turn = rng.uniform(-0.9, 0.9) * max(half - width, 0.1), depth - thick, 0.0
         else:
@@ -160,7 +151,7 @@ def _table(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     """Add a table or desk with objects on it; returns half its width and half its depth, like the functions
     below.
     """
-    wide, thick, high = uniforms(rng, (0.3, 1.0), (0.25, 0.5), (0.4, 0.8))
+    wide, thick, high = rng.uniforms((0.3, 1.0), (0.25, 0.5), (0.4, 0.8))
     model.box((0, -high, 0), (wide, 0.02, thick), coat)
     for x, z in product((-1, 1), (-1, 1)):
         model.box((x * wide * 0.92, -high / 2, z * thick * 0.9), (0.025, high / 2, 0.025), coat)
@@ -170,7 +161,7 @@ def _table(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 def _shelf(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     """Boards between two sides, with books and boxes."""
-    wide, thick, high = uniforms(rng, (0.3, 0.9), (0.12, 0.22), (0.8, 2.1))
+    wide, thick, high = rng.uniforms((0.3, 0.9), (0.12, 0.22), (0.8, 2.1))
     for x in (-1, 1):
         model.box((x * wide, -high / 2, 0), (0.015, high / 2, thick), coat)
     model.box((0, -high / 2, thick * 0.95), (wide, high / 2, 0.01), coat)
@@ -186,7 +177,7 @@ def _shelf(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 def _cupboard(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     """Add a closed block with protruding doors, sometimes with an object on top."""
-    wide, thick, high = uniforms(rng, (0.25, 0.9), (0.2, 0.35), (0.4, 2.0))
+    wide, thick, high = rng.uniforms((0.25, 0.9), (0.2, 0.35), (0.4, 2.0))
     model.box((0, -high / 2, 0), (wide, high / 2, thick), coat)
     doors = rng.integers(1, 4)
     for door in range(doors):
@@ -199,11 +190,11 @@ def _cupboard(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 def _bed(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     """A frame, a blanket, pillows."""
-    wide, long, high = uniforms(rng, (0.45, 0.9), (0.9, 1.05), (0.3, 0.6))
+    wide, long, high = rng.uniforms((0.45, 0.9), (0.9, 1.05), (0.3, 0.6))
     model.box((0, -high * 0.4, 0), (wide, high * 0.4, long), coat)
     cloth = _printed(rng, 0.7, "plain", "stripes", "checks", "spots")
     model.box((0, -high, -0.1), (wide * 1.02, high * 0.25, long * 0.9), cloth)
-    white = material(rng, "plain", (0.8, 0.8, 0.8), (0.9, 0.9, 0.9), tile_m=0.5)
+    white = rng.material("plain", (0.8, 0.8, 0.8), (0.9, 0.9, 0.9), tile_m=0.5)
     model.ball((0, -high * 1.3, long * 0.75), (wide * 0.7, 0.1, 0.2), white)
     model.box((0, -high * 0.9, long), (wide, high * 0.9, 0.03), coat)
     return wide, long
@@ -211,7 +202,7 @@ def _bed(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
 
 def _sofa(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
     """A seat, a back, two arms, cushions."""
-    wide, thick, high = uniforms(rng, (0.4, 1.1), (0.35, 0.5), (0.35, 0.45))
+    wide, thick, high = rng.uniforms((0.4, 1.1), (0.35, 0.5), (0.35, 0.45))
     cloth = _printed(rng, 0.5, "plain", "plain", "stripes", "plaid")
     model.box((0, -high / 2, 0), (wide, high / 2, thick), cloth)
     model.box((0, -high * 0.9, thick * 0.8), (wide, high * 0.9, thick * 0.2), cloth)
@@ -248,7 +239,7 @@ def _litter(
 
 def _clutter(rng: Random, half: float, depth: float) -> Body:
     """One object on the floor, scaled to indoor size."""
-    spec = choose(rng, CLUTTER)(rng)
+    spec = rng.choose(CLUTTER)(rng)
     size = rng.uniform(*CLUTTER_M.get(spec.noun, SMALL_M)) / spec.height_m * spec.size
     x, z = rng.uniform(-0.8, 0.8) * half, rng.uniform(0.2, 1.0) * depth
     placement = shift((x, 0.0, z)) @ turn_y(rng.uniform(0, 2 * math.pi)) @ stretch((size, size, size))

@@ -7,7 +7,7 @@ from more4d.scenes.environment import Terrain
 from more4d.scenes.modelling import ObjectSpec
 from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
 from more4d.scenes.scene import Action
-from more4d.scenes.textures import Random, choose
+from more4d.scenes.textures import Random
 
 DIRECTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "away": (0.0, 1.0), "toward": (0.0, -1.0)}
 
@@ -65,7 +65,7 @@ def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain)
     if category == "flag":
         return Motion(verb="wave", sheet_cycles=rng.uniform(0.8, 2.0))
     if category == "floater":
-        direction = choose(rng, ("up", "up", "down", "down", "down", "left", "right", "toward", "away"))
+        direction = rng.choose(("up", "up", "down", "down", "down", "left", "right", "toward", "away"))
         return _translate(rng, place, terrain, direction, "float")
     if category == "ball":
         return _ball(rng, spec, place, terrain)
@@ -82,11 +82,11 @@ def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb
 
 
 def _move(rng: Random, place: Place, terrain: Terrain) -> Motion:
-    return _translate(rng, place, terrain, choose(rng, ("left", "right", "toward", "away", "up")), "move")
+    return _translate(rng, place, terrain, rng.choose(("left", "right", "toward", "away", "up")), "move")
 
 
 def _spin(rng: Random, place: Place) -> Motion:
-    turn = choose(rng, (-1, 1)) * rng.uniform(0.6, 2.0) * math.pi
+    turn = rng.choose((-1, 1)) * rng.uniform(0.6, 2.0) * math.pi
     return Motion(verb="spin", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=place.foot, turn=turn))
 
 
@@ -135,7 +135,7 @@ def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> 
 
 
 def _flight(rng: Random, place: Place, terrain: Terrain) -> Motion:
-    direction = heading_direction(place.heading) if rng.random() < 0.6 else choose(rng, ("up", "down"))
+    direction = heading_direction(place.heading) if rng.random() < 0.6 else rng.choose(("up", "down"))
     travel = _travel(rng, direction, place, terrain, None if direction in ("up", "down") else place.heading)
     flap = JointSwing(role="wing", amplitude=rng.uniform(0.35, 0.6), cycles=rng.uniform(1.0, 2.5))
     return Motion(verb="fly", direction=direction, travel=travel, swings=(flap,))
@@ -146,7 +146,7 @@ def _circle(rng: Random, place: Place) -> Motion:
     angle, radius = rng.uniform(0, 2 * math.pi), place.width_m * rng.uniform(0.06, 0.12)
     x, y, z = place.foot
     pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
-    turn = choose(rng, (-1, 1)) * rng.uniform(0.7, 1.6) * math.pi
+    turn = rng.choose((-1, 1)) * rng.uniform(0.7, 1.6) * math.pi
     return Motion(verb="circle", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
 
 
@@ -167,7 +167,7 @@ def _vehicle(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> M
 def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     choice = rng.random()
     if choice < 0.4:
-        direction = choose(rng, ("left", "right", "toward", "away"))
+        direction = rng.choose(("left", "right", "toward", "away"))
         travel = _travel(rng, direction, place, terrain, None)
         dx, dz = travel[0], travel[2]
         length = math.hypot(dx, dz)
@@ -244,10 +244,10 @@ def object_phrase(rng: Random, action: Action) -> str:
 
 def clause(rng: Random, action: Action) -> str:
     """One action as a clause, its parts in free order."""
-    name, doing = object_phrase(rng, action), choose(rng, VERB_PHRASES[action.verb])
+    name, doing = object_phrase(rng, action), rng.choose(VERB_PHRASES[action.verb])
     if action.direction is None:
         return f"{name} {doing}"
-    direction = choose(rng, DIRECTION_PHRASES[action.direction])
+    direction = rng.choose(DIRECTION_PHRASES[action.direction])
     if rng.random() < 0.1 and not doing.startswith("is "):
         return f"{direction}, {name} {doing}"
     return f"{name} {doing} {direction}"
@@ -256,19 +256,19 @@ def clause(rng: Random, action: Action) -> str:
 def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str:
     """All actions in one sentence, in random order, sometimes with the place and the static objects."""
     if not any(action.verb != "still" for action in actions):
-        return choose(rng, ALL_STILL)
+        return rng.choose(ALL_STILL)
     clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]
     named = place and rng.random() < 0.35
     if named and rng.random() < 0.7:
         clauses[-1] += f" {place}"
     sentence = clauses[0]
     for following in clauses[1:]:
-        sentence += choose(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
+        sentence += rng.choose((" and ", " while ", ", and ", " as ", ", ")) + following
     if named and not sentence.endswith(place):
         sentence = f"{place}, {sentence}"
     choice = rng.random()
     if choice < 0.06:
-        sentence += choose(rng, ENDINGS)
+        sentence += rng.choose(ENDINGS)
     elif choice < 0.12:
-        sentence = choose(rng, BEGINNINGS) + sentence
+        sentence = rng.choose(BEGINNINGS) + sentence
     return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

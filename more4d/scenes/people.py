@@ -5,18 +5,7 @@ import numpy as np
 from more4d.scenes.creatures import add_leg
 from more4d.scenes.modelling import ALONG, Model, ObjectSpec
 from more4d.scenes.motions import Vector
-from more4d.scenes.rigid_objects import contrast_colour, pick_colour
-from more4d.scenes.textures import (
-    NAMED_COLOURS,
-    Material,
-    Random,
-    choose,
-    jitter_colour,
-    material,
-    random_colour,
-    scale_colour,
-    shades,
-)
+from more4d.scenes.textures import NAMED_COLOURS, Material, Random, scale_colour, shades
 
 SKINS = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.6, 0.42, 0.3), (0.38, 0.26, 0.19))
 HAIR = ((0.1, 0.08, 0.07), (0.35, 0.22, 0.12), (0.75, 0.58, 0.3), (0.6, 0.6, 0.6), (0.5, 0.2, 0.1))
@@ -42,21 +31,21 @@ STEPS = ((-1, 0.0), (1, np.pi))
 
 def person(rng: Random) -> ObjectSpec:
     """A person in coloured clothes (adult, child or toy figure) in mid-step."""
-    name, colour = pick_colour(rng)
-    noun, low, high, big = choose(rng, PEOPLE)
+    name, colour = rng.named_colour()
+    noun, low, high, big = rng.choose(PEOPLE)
     tall = rng.uniform(low, high)
-    cloth = choose(rng, ("plain", "plain", "stripes", "plaid", "checks"))
-    second = scale_colour(colour, 0.7) if cloth == "plain" else contrast_colour(rng, name)
-    shirt = material(rng, cloth, colour, second, tile_m=tall * 0.3, grain=0.25)
-    legs = contrast_colour(rng, name)
-    trousers = material(rng, "plain", *shades(legs, 1.0, 0.7), tile_m=tall * 0.5, grain=0.3)
-    tone = jitter_colour(rng, choose(rng, SKINS), 0.02)
-    flesh = material(rng, "plain", *shades(tone, 1.0, 0.9), tile_m=tall, grain=0.1)
+    cloth = rng.choose(("plain", "plain", "stripes", "plaid", "checks"))
+    second = scale_colour(colour, 0.7) if cloth == "plain" else rng.contrast(name)
+    shirt = rng.material(cloth, colour, second, tile_m=tall * 0.3, grain=0.25)
+    legs = rng.contrast(name)
+    trousers = rng.material("plain", *shades(legs, 1.0, 0.7), tile_m=tall * 0.5, grain=0.3)
+    tone = rng.jitter(rng.choose(SKINS), 0.02)
+    flesh = rng.material("plain", *shades(tone, 1.0, 0.9), tile_m=tall, grain=0.1)
     model = Model()
     head = 0.07 * tall * big
     hip, shoulder, wide = 0.48 * tall / big**0.5, tall - 2.4 * head, 0.1 * tall * big**0.5
     phase, stride = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
-    shoe = material(rng, "plain", contrast_colour(rng, name), (0.1, 0.1, 0.1), tile_m=1.0)
+    shoe = rng.material("plain", rng.contrast(name), (0.1, 0.1, 0.1), tile_m=1.0)
     for z, offset in STEPS:
         place, radius = (0.0, -hip, z * wide * 0.5), 0.036 * tall * big**0.5
         add_leg(model, place, radius, coat=trousers, shoe=shoe, phase=phase + offset, stride=stride)
@@ -99,9 +88,9 @@ def _add_face(
 ) -> None:
     """Head with hair, eyes, nose and sometimes a cap."""
     noun, name = labels
-    tint = choose(rng, HAIR)
-    hair = material(rng, "fur", *shades(tint, 1.0, 0.5), tile_m=head * 3)
-    dark = material(rng, "plain", (0.06, 0.06, 0.06), (0.1, 0.1, 0.1), tile_m=1.0, gloss=0.5)
+    tint = rng.choose(HAIR)
+    hair = rng.material("fur", *shades(tint, 1.0, 0.5), tile_m=head * 3)
+    dark = rng.material("plain", (0.06, 0.06, 0.06), (0.1, 0.1, 0.1), tile_m=1.0, gloss=0.5)
     centre = -tall + head * 1.05
     neck = model.hinge("neck", (0.0, -tall + 2.1 * head, 0.0))
     model.cone((0, centre + 1.6 * head, 0), (0, centre, 0), head * 0.5, head * 0.4, flesh, joint=neck)
@@ -114,19 +103,19 @@ def _add_face(
         eye = (head * 0.8, centre - head * 0.08, z * head)
         model.ball(eye, (head * 0.1, head * 0.13, head * 0.12), dark, neck)
     if rng.random() < 0.3:
-        colour = contrast_colour(rng, name)
-        cap = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=1.0)
+        colour = rng.contrast(name)
+        cap = rng.material("plain", *shades(colour, 1.0, 0.8), tile_m=1.0)
         model.ball((0, centre - head * 0.45, 0), (head * 1.05, head * 0.75, head * 0.98), cap, neck)
         model.box((head * 0.95, centre - head * 0.4, 0), (head * 0.5, head * 0.07, head * 0.6), cap, neck)
 
 
 def robot(rng: Random) -> ObjectSpec:
     """A robot of boxes and tubes."""
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     tall = rng.uniform(0.5, 1.6)
-    shell = material(rng, choose(rng, ("plain", "rust")), *shades(colour, 1.0, 0.6), tile_m=tall, gloss=0.6)
-    steel = material(rng, "plain", (0.6, 0.62, 0.65), (0.45, 0.45, 0.5), tile_m=tall, gloss=0.6)
-    glow = material(rng, "plain", contrast_colour(rng, name), (0.9, 0.9, 0.9), tile_m=1.0)
+    shell = rng.material(rng.choose(("plain", "rust")), *shades(colour, 1.0, 0.6), tile_m=tall, gloss=0.6)
+    steel = rng.material("plain", (0.6, 0.62, 0.65), (0.45, 0.45, 0.5), tile_m=tall, gloss=0.6)
+    glow = rng.material("plain", rng.contrast(name), (0.9, 0.9, 0.9), tile_m=1.0)
     model = Model()
     phase, stride, wide = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.35), 0.17 * tall
     for z, offset in STEPS:
@@ -146,13 +135,13 @@ def robot(rng: Random) -> ObjectSpec:
 
 def bird(rng: Random) -> ObjectSpec:
     """A walking or flying bird."""
-    noun, leg, neck_length, size_m, colours, bill = choose(rng, BIRDS)
-    name, colour = pick_colour(rng, *colours.split())
+    noun, leg, neck_length, size_m, colours, bill = rng.choose(BIRDS)
+    name, colour = rng.named_colour(*colours.split())
     size = rng.uniform(0.9, 1.2) * size_m
-    coat = material(rng, "fur", *shades(colour, 1.15, 0.6), tile_m=size * 0.6, grain=0.4)
-    pale = material(rng, "fur", (0.9, 0.9, 0.88), (0.75, 0.75, 0.7), tile_m=size * 0.6)
-    first, second = random_colour(rng, bill), scale_colour(NAMED_COLOURS[bill], 0.8)
-    beak = material(rng, "plain", first, second, tile_m=1.0)
+    coat = rng.material("fur", *shades(colour, 1.15, 0.6), tile_m=size * 0.6, grain=0.4)
+    pale = rng.material("fur", (0.9, 0.9, 0.88), (0.75, 0.75, 0.7), tile_m=size * 0.6)
+    first, second = rng.colour(bill), scale_colour(NAMED_COLOURS[bill], 0.8)
+    beak = rng.material("plain", first, second, tile_m=1.0)
     model = Model()
     upright = noun == "penguin"
     half = (0.17, 0.36, 0.17) if upright else (0.3, 0.19, 0.17)
@@ -191,10 +180,10 @@ def _add_body(model: Model, half: Vector, middle: float, coat: Material, belly: 
 
 def flying_bird(rng: Random) -> ObjectSpec:
     """A bird on spread wings, high above the ground."""
-    name, colour = pick_colour(rng, "white", "black", "brown", "blue", "red", "grey")
+    name, colour = rng.named_colour("white", "black", "brown", "blue", "red", "grey")
     size, lift = rng.uniform(0.4, 0.9), rng.uniform(0.8, 2.0)
-    coat = material(rng, "fur", *shades(colour, 1.15, 0.6), tile_m=size, grain=0.4)
-    beak = material(rng, "plain", NAMED_COLOURS["orange"], NAMED_COLOURS["yellow"], tile_m=1.0)
+    coat = rng.material("fur", *shades(colour, 1.15, 0.6), tile_m=size, grain=0.4)
+    beak = rng.material("plain", NAMED_COLOURS["orange"], NAMED_COLOURS["yellow"], tile_m=1.0)
     model = Model()
     model.ball((0, -lift, 0), (0.4 * size, 0.13 * size, 0.14 * size), coat)
     model.ball((0.38 * size, -lift - 0.06 * size, 0), (0.13 * size, 0.11 * size, 0.1 * size), coat)

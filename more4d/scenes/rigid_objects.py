@@ -6,59 +6,36 @@ import numpy as np
 
 from more4d.scenes.modelling import ALONG, Model, ObjectSpec, shift, stretch
 from more4d.scenes.primitives import SHEET
-from more4d.scenes.textures import (
-    NAMED_COLOURS,
-    Colour,
-    Material,
-    Random,
-    choose,
-    jitter_colour,
-    material,
-    random_colour,
-    scale_colour,
-    shades,
-    uniforms,
-)
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Material, Random, scale_colour, shades
 
 SIDES = (-1, 1)
 PRINTS = ("plain", "plain", "stripes", "checks", "spots", "patches", "plaid", "marble", "rust")
-
-
-def pick_colour(rng: Random, *names: str) -> tuple[str, Colour]:
-    """A named colour, slightly varied; from `names` if given."""
-    name = choose(rng, names or tuple(NAMED_COLOURS))
-    return name, random_colour(rng, name)
-
-
-def contrast_colour(rng: Random, name: str) -> Colour:
-    """A colour other than the named one."""
-    return random_colour(rng, *(other for other in NAMED_COLOURS if other != name))
 
 
 def surface_material(
     rng: Random, colour: Colour, second: Colour, size: float, *, wrap: str = "box"
 ) -> Material:
     """A painted or printed surface: plain, or with a bold pattern."""
-    pattern = choose(rng, PRINTS)
+    pattern = rng.choose(PRINTS)
     second = scale_colour(colour, 0.75) if pattern in ("plain", "rust", "marble") else second
-    return material(rng, pattern, colour, second, tile_m=size, gloss=choose(rng, (0.0, 0.2, 0.5)), wrap=wrap)
+    return rng.material(pattern, colour, second, tile_m=size, gloss=rng.choose((0.0, 0.2, 0.5)), wrap=wrap)
 
 
 def ball(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     radius = rng.uniform(0.12, 0.5)
     model = Model()
-    coat = surface_material(rng, colour, contrast_colour(rng, name), 2.2 * radius)
+    coat = surface_material(rng, colour, rng.contrast(name), 2.2 * radius)
     model.ball((0, -radius, 0), (radius, radius, radius), coat)
-    noun = choose(rng, ("ball", "ball", "sphere"))
+    noun = rng.choose(("ball", "ball", "sphere"))
     return ObjectSpec(model, noun, name, "ball", height_m=2 * radius, radius_m=radius)
 
 
 def box(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     half = rng.uniform(0.15, 0.45, 3)
     model = Model()
-    coat = surface_material(rng, colour, contrast_colour(rng, name), 1.2 * float(half.max()))
+    coat = surface_material(rng, colour, rng.contrast(name), 1.2 * float(half.max()))
     model.box((0, -half[1], 0), (half[0], half[1], half[2]), coat)
     noun = "cube" if np.ptp(half) < 0.06 else "box"
     return ObjectSpec(model, noun, name, "thing", height_m=2 * float(half[1]))
@@ -66,9 +43,9 @@ def box(rng: Random) -> ObjectSpec:
 
 def crate(rng: Random) -> ObjectSpec:
     half = rng.uniform(0.25, 0.5)
-    wood = random_colour(rng, "brown")
-    board = material(rng, "planks", *shades(wood, 0.6, 1.5), tile_m=half * 2, grain=0.5)
-    frame = material(rng, "wood", *shades(wood, 0.8, 1.1), tile_m=half)
+    wood = rng.colour("brown")
+    board = rng.material("planks", *shades(wood, 0.6, 1.5), tile_m=half * 2, grain=0.5)
+    frame = rng.material("wood", *shades(wood, 0.8, 1.1), tile_m=half)
     model = Model()
     model.box((0, -half, 0), (half * 0.95, half * 0.95, half * 0.95), board)
     thin = half * 0.12
@@ -80,10 +57,10 @@ def crate(rng: Random) -> ObjectSpec:
 
 
 def barrel(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     radius, height = rng.uniform(0.22, 0.35), rng.uniform(0.7, 1.0)
-    coat = material(rng, "rust", *shades(colour, 1.0, 0.5), tile_m=1.0, wrap="round", gloss=0.3)
-    rim = material(rng, "plain", *shades(colour, 0.6, 0.5), tile_m=0.5, wrap="round")
+    coat = rng.material("rust", *shades(colour, 1.0, 0.5), tile_m=1.0, wrap="round", gloss=0.3)
+    rim = rng.material("plain", *shades(colour, 0.6, 0.5), tile_m=0.5, wrap="round")
     model = Model()
     model.cone((0, 0, 0), (0, -height, 0), radius, radius, coat)
     for level in (0.04, 0.35, 0.65, 0.96):
@@ -93,10 +70,10 @@ def barrel(rng: Random) -> ObjectSpec:
 
 
 def balloon(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     radius, lift = rng.uniform(0.18, 0.35), rng.uniform(0.6, 1.6)
-    coat = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=1.0, grain=0.1, gloss=0.7)
-    string = material(rng, "plain", (0.8, 0.8, 0.8), (0.6, 0.6, 0.6), tile_m=1.0)
+    coat = rng.material("plain", *shades(colour, 1.0, 0.8), tile_m=1.0, grain=0.1, gloss=0.7)
+    string = rng.material("plain", (0.8, 0.8, 0.8), (0.6, 0.6, 0.6), tile_m=1.0)
     model = Model()
     model.ball((0, -lift - radius * 1.2, 0), (radius, radius * 1.2, radius), coat)
     model.cone((0, -lift + 0.05, 0), (0, -lift - 0.02, 0), 0.05, 0.015, coat)
@@ -106,10 +83,10 @@ def balloon(rng: Random) -> ObjectSpec:
 
 def tree(rng: Random) -> ObjectSpec:
     height = rng.uniform(2.0, 5.0)
-    bark = random_colour(rng, "brown")
-    name, leaf = pick_colour(rng, "green", "green", "green", "orange", "yellow")
-    wood = material(rng, "wood", *shades(bark, 0.6, 1.0), tile_m=0.8, wrap="round", grain=0.6)
-    leaves = material(rng, "foliage", *shades(leaf, 0.45, 1.15), tile_m=1.4, grain=0.7, wrap="round")
+    bark = rng.colour("brown")
+    name, leaf = rng.named_colour("green", "green", "green", "orange", "yellow")
+    wood = rng.material("wood", *shades(bark, 0.6, 1.0), tile_m=0.8, wrap="round", grain=0.6)
+    leaves = rng.material("foliage", *shades(leaf, 0.45, 1.15), tile_m=1.4, grain=0.7, wrap="round")
     model = Model()
     foot = model.hinge("sway", (0, 0, 0), ALONG)
     lean = model.hinge("sway", (0, -0.35 * height, 0), ALONG, parent=foot)
@@ -130,28 +107,28 @@ def tree(rng: Random) -> ObjectSpec:
 
 
 def flag(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     height = rng.uniform(1.6, 3.0)
     wide, tall = height * rng.uniform(0.2, 0.32), height * rng.uniform(0.12, 0.2)
-    cloth = surface_material(rng, colour, contrast_colour(rng, name), 1.5 * tall)
-    pole = material(rng, "plain", (0.75, 0.75, 0.75), (0.5, 0.5, 0.5), tile_m=1.0, gloss=0.4, wrap="round")
+    cloth = surface_material(rng, colour, rng.contrast(name), 1.5 * tall)
+    pole = rng.material("plain", (0.75, 0.75, 0.75), (0.5, 0.5, 0.5), tile_m=1.0, gloss=0.4, wrap="round")
     model = Model()
     model.cone((0, 0, 0), (0, -height, 0), 0.035, 0.025, pole)
     model.ball((0, -height, 0), (0.05, 0.05, 0.05), pole)
     rest = shift((wide, -height + tall * 1.1, 0)) @ stretch((wide, tall, rng.uniform(0.3, 0.5) * tall))
-    phase, waves, lean = uniforms(rng, (0.0, 6.28), (0.7, 1.3), (-0.5, 0.5))
+    phase, waves, lean = rng.uniforms((0.0, 6.28), (0.7, 1.3), (-0.5, 0.5))
     model.add(SHEET, rest, cloth, -1, 1.0, waves, lean, phase)
     return ObjectSpec(model, "flag", name, "flag", height_m=height)
 
 
 def hot_air_balloon(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     size, lift = rng.uniform(1.2, 3.0), rng.uniform(1.0, 4.0)
-    second, pattern = contrast_colour(rng, name), choose(rng, ("stripes", "checks", "plain"))
+    second, pattern = rng.contrast(name), rng.choose(("stripes", "checks", "plain"))
     turned = rng.random() < 0.5
-    coat = material(rng, pattern, colour, second, tile_m=size * 1.6, wrap="round", grain=0.1, turned=turned)
-    basket = material(rng, "plaid", (0.45, 0.3, 0.15), (0.65, 0.48, 0.28), tile_m=size * 0.2)
-    rope = material(rng, "plain", (0.3, 0.25, 0.2), (0.4, 0.35, 0.3), tile_m=1.0)
+    coat = rng.material(pattern, colour, second, tile_m=size * 1.6, wrap="round", grain=0.1, turned=turned)
+    basket = rng.material("plaid", (0.45, 0.3, 0.15), (0.65, 0.48, 0.28), tile_m=size * 0.2)
+    rope = rng.material("plain", (0.3, 0.25, 0.2), (0.4, 0.35, 0.3), tile_m=1.0)
     model = Model()
     low, middle = -lift, -lift - 2.1 * size
     model.ball((0, middle, 0), (size, size * 1.05, size), coat)
@@ -165,8 +142,8 @@ def hot_air_balloon(rng: Random) -> ObjectSpec:
 
 def cactus(rng: Random) -> ObjectSpec:
     tall = rng.uniform(0.4, 2.0)
-    green = random_colour(rng, "green")
-    coat = material(rng, "slats", *shades(green, 0.5, 1.0), tile_m=tall * 0.4, wrap="round")
+    green = rng.colour("green")
+    coat = rng.material("slats", *shades(green, 0.5, 1.0), tile_m=tall * 0.4, wrap="round")
     model = Model()
     foot = model.hinge("sway", (0, 0, 0), ALONG)
     thick = 0.12 * tall
@@ -179,13 +156,13 @@ def cactus(rng: Random) -> ObjectSpec:
 
 
 def flower(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng, "red", "yellow", "pink", "purple", "white", "orange", "blue")
+    name, colour = rng.named_colour("red", "yellow", "pink", "purple", "white", "orange", "blue")
     tall = rng.uniform(0.2, 0.7)
-    petal = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=tall, grain=0.2)
-    heart = material(rng, "gravel", (0.5, 0.35, 0.1), (0.9, 0.7, 0.2), tile_m=tall * 0.3)
-    green = material(rng, "plain", NAMED_COLOURS["green"], (0.1, 0.35, 0.1), tile_m=tall)
-    clay = jitter_colour(rng, (0.65, 0.32, 0.2))
-    pot = material(rng, "plain", clay, (0.5, 0.25, 0.15), tile_m=tall, wrap="round")
+    petal = rng.material("plain", *shades(colour, 1.0, 0.8), tile_m=tall, grain=0.2)
+    heart = rng.material("gravel", (0.5, 0.35, 0.1), (0.9, 0.7, 0.2), tile_m=tall * 0.3)
+    green = rng.material("plain", NAMED_COLOURS["green"], (0.1, 0.35, 0.1), tile_m=tall)
+    clay = rng.jitter((0.65, 0.32, 0.2))
+    pot = rng.material("plain", clay, (0.5, 0.25, 0.15), tile_m=tall, wrap="round")
     model = Model()
     model.cone((0, 0, 0), (0, -0.3 * tall, 0), 0.13 * tall, 0.2 * tall, pot)
     foot = model.hinge("sway", (0, -0.3 * tall, 0), ALONG)
@@ -203,10 +180,10 @@ def flower(rng: Random) -> ObjectSpec:
 
 
 def lamp(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     tall = rng.uniform(0.4, 1.6)
-    shade = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=tall, grain=0.15)
-    metal = material(rng, "plain", (0.55, 0.5, 0.4), (0.4, 0.38, 0.35), tile_m=tall, gloss=0.6)
+    shade = rng.material("plain", *shades(colour, 1.0, 0.85), tile_m=tall, grain=0.15)
+    metal = rng.material("plain", (0.55, 0.5, 0.4), (0.4, 0.38, 0.35), tile_m=tall, gloss=0.6)
     model = Model()
     model.cone((0, 0, 0), (0, -0.04 * tall, 0), 0.18 * tall, 0.15 * tall, metal)
     model.limb((0, -0.04 * tall, 0), (0, -0.7 * tall, 0), 0.025 * tall, metal)
@@ -215,9 +192,9 @@ def lamp(rng: Random) -> ObjectSpec:
 
 
 def chair(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
-    wood = material(rng, "wood", *shades(colour, 0.7, 1.0), tile_m=0.5)
-    cloth = surface_material(rng, colour, contrast_colour(rng, name), 0.4)
+    name, colour = rng.named_colour()
+    wood = rng.material("wood", *shades(colour, 0.7, 1.0), tile_m=0.5)
+    cloth = surface_material(rng, colour, rng.contrast(name), 0.4)
     seat, half = rng.uniform(0.4, 0.5), rng.uniform(0.2, 0.26)
     model = Model()
     model.box((0, -seat, 0), (half, 0.035, half), cloth)
@@ -228,9 +205,9 @@ def chair(rng: Random) -> ObjectSpec:
 
 
 def vase(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     tall = rng.uniform(0.2, 0.5)
-    glaze = surface_material(rng, colour, contrast_colour(rng, name), tall, wrap="round")
+    glaze = surface_material(rng, colour, rng.contrast(name), tall, wrap="round")
     model = Model()
     model.ball((0, -0.38 * tall, 0), (0.28 * tall, 0.36 * tall, 0.28 * tall), glaze)
     model.cone((0, 0, 0), (0, -0.2 * tall, 0), 0.16 * tall, 0.24 * tall, glaze)
@@ -240,11 +217,11 @@ def vase(rng: Random) -> ObjectSpec:
 
 
 def mushroom(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng, "red", "brown", "orange", "white", "purple")
+    name, colour = rng.named_colour("red", "brown", "orange", "white", "purple")
     tall = rng.uniform(0.12, 0.6)
-    print_on = choose(rng, ("spots", "plain"))
-    cap = material(rng, print_on, (0.93, 0.9, 0.85), colour, tile_m=tall * 1.3, wrap="ground")
-    stem = material(rng, "plain", (0.9, 0.86, 0.78), (0.75, 0.7, 0.6), tile_m=tall)
+    print_on = rng.choose(("spots", "plain"))
+    cap = rng.material(print_on, (0.93, 0.9, 0.85), colour, tile_m=tall * 1.3, wrap="ground")
+    stem = rng.material("plain", (0.9, 0.86, 0.78), (0.75, 0.7, 0.6), tile_m=tall)
     model = Model()
     model.cone((0, 0, 0), (0, -0.7 * tall, 0), 0.18 * tall, 0.11 * tall, stem)
     model.ball((0, -0.68 * tall, 0), (0.45 * tall, 0.32 * tall, 0.45 * tall), cap)
@@ -253,11 +230,11 @@ def mushroom(rng: Random) -> ObjectSpec:
 
 def snowman(rng: Random) -> ObjectSpec:
     tall = rng.uniform(0.6, 1.8)
-    snow = material(rng, "plain", (0.93, 0.94, 0.96), (0.8, 0.83, 0.88), tile_m=tall, grain=0.1)
-    coal = material(rng, "plain", (0.08, 0.08, 0.08), (0.15, 0.15, 0.15), tile_m=1.0)
-    carrot = material(rng, "plain", (0.95, 0.5, 0.1), (0.8, 0.4, 0.1), tile_m=1.0)
-    first, second = contrast_colour(rng, "white"), contrast_colour(rng, "white")
-    scarf = material(rng, "plaid", first, second, tile_m=tall * 0.3)
+    snow = rng.material("plain", (0.93, 0.94, 0.96), (0.8, 0.83, 0.88), tile_m=tall, grain=0.1)
+    coal = rng.material("plain", (0.08, 0.08, 0.08), (0.15, 0.15, 0.15), tile_m=1.0)
+    carrot = rng.material("plain", (0.95, 0.5, 0.1), (0.8, 0.4, 0.1), tile_m=1.0)
+    first, second = rng.contrast("white"), rng.contrast("white")
+    scarf = rng.material("plaid", first, second, tile_m=tall * 0.3)
     model = Model()
     for height, radius in ((0.24, 0.26), (0.57, 0.19), (0.82, 0.13)):
         model.ball((0, -height * tall, 0), (radius * tall, radius * tall, radius * tall), snow)
@@ -271,11 +248,11 @@ def snowman(rng: Random) -> ObjectSpec:
 
 
 def rocket(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     tall = rng.uniform(0.6, 3.0)
-    print_on = choose(rng, ("plain", "stripes", "checks"))
-    hull = material(rng, print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
-    paint = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=tall, gloss=0.4)
+    print_on = rng.choose(("plain", "stripes", "checks"))
+    hull = rng.material(print_on, (0.9, 0.9, 0.9), colour, tile_m=tall * 0.6, wrap="round", gloss=0.4)
+    paint = rng.material("plain", *shades(colour, 1.0, 0.8), tile_m=tall, gloss=0.4)
     lift = rng.uniform(0.2, 0.9) * tall
     model = Model()
     model.cone((0, -lift - 0.1 * tall, 0), (0, -lift - 0.65 * tall, 0), 0.13 * tall, 0.13 * tall, hull)

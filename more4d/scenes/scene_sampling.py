@@ -17,7 +17,7 @@ from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
 from more4d.scenes.ray_casting import RayCamera, cast_rays
 from more4d.scenes.scene import Action, Body, Scene, pose_bodies
-from more4d.scenes.textures import Random, choose
+from more4d.scenes.textures import Random
 
 PROBE_SIDE, MIN_VISIBLE_SHARE = 36, 0.004  # pixels of the probe's side, share of them an object must cover
 Builder = Callable[[Random], ObjectSpec]
@@ -65,7 +65,9 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
         ValueError: the aspect is not a positive number.
     """
     scene, terrain, objects = _build_world(seed, aspect)
-    rng = numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed)
+    rng = Random(
+        numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed).bit_generator
+    )
     bodies, actions = [terrain.scenery], []
     movers = _choose_movers(rng, len(objects))
     for index, (spec, place) in enumerate(objects, 1):
@@ -133,7 +135,7 @@ def _build_world(seed: int, aspect: float) -> tuple[Scene, Terrain, list[Placed]
 
     Cached (11 kB each), because building a scene costs a hundred times as much as sampling motions.
     """
-    rng = numpy_generator("scene", seed, "world")
+    rng = Random(numpy_generator("scene", seed, "world").bit_generator)
     builders, weights = zip(*OBJECT_BUILDERS, strict=True)
     chances = np.array(weights) / sum(weights)
     count = rng.integers(2, 5) if rng.random() < 0.45 else 1
@@ -185,7 +187,7 @@ def _place(
             ):
                 foot = (x, terrain.ground_y(x, z), z)
                 # mostly sideways, as in photos, sometimes toward or away from the camera
-                heading = choose(rng, (0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2))
+                heading = rng.choose((0.0, math.pi, 0.0, math.pi, math.pi / 2, -math.pi / 2))
                 heading += rng.uniform(-0.45, 0.45)
                 place = Place(foot=foot, heading=heading, width_m=z / camera.fx, depth_m=z)
                 objects.append((spec, place))

@@ -5,8 +5,7 @@ from itertools import product
 import numpy as np
 
 from more4d.scenes.modelling import Model, ObjectSpec
-from more4d.scenes.rigid_objects import pick_colour
-from more4d.scenes.textures import Material, Random, choose, material, shades, uniforms
+from more4d.scenes.textures import Material, Random, shades
 
 
 def add_wheels(
@@ -15,8 +14,8 @@ def add_wheels(
     """Add two wheels per axle, with hubs and spokes, which make their rotation visible."""
     spoke = (radius * 0.52, radius * 0.1, wide * 1.1)
     for x, z in product(axles, (-half, half)):
-        rubber = material(rng, "plain", (0.12, 0.12, 0.12), (0.2, 0.2, 0.2), tile_m=0.5, wrap="round")
-        metal = material(rng, "plain", (0.75, 0.75, 0.75), (0.6, 0.6, 0.6), tile_m=0.5, gloss=0.5)
+        rubber = rng.material("plain", (0.12, 0.12, 0.12), (0.2, 0.2, 0.2), tile_m=0.5, wrap="round")
+        metal = rng.material("plain", (0.75, 0.75, 0.75), (0.6, 0.6, 0.6), tile_m=0.5, gloss=0.5)
         joint = model.hinge("wheel", (x, -radius, z))
         for size, thick, coat in ((radius, wide, rubber), (radius * 0.6, wide * 1.05, metal)):
             model.cone((x, -radius, z - thick), (x, -radius, z + thick), size, size, coat, joint=joint)
@@ -25,15 +24,15 @@ def add_wheels(
 
 
 def _glass(rng: Random) -> Material:
-    return material(rng, "plain", (0.2, 0.27, 0.33), (0.35, 0.42, 0.5), tile_m=1.0, gloss=0.9, grain=0.1)
+    return rng.material("plain", (0.2, 0.27, 0.33), (0.35, 0.42, 0.5), tile_m=1.0, gloss=0.9, grain=0.1)
 
 
 def car(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
-    long, wide, wheel = uniforms(rng, (1.7, 2.2), (0.75, 0.9), (0.3, 0.36))
-    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
-    dark = material(rng, "plain", (0.1, 0.1, 0.1), (0.15, 0.15, 0.15), tile_m=1.0)
-    lamp = material(rng, "plain", (0.95, 0.9, 0.7), (0.9, 0.85, 0.7), tile_m=1.0, gloss=0.8)
+    name, colour = rng.named_colour()
+    long, wide, wheel = rng.uniforms((1.7, 2.2), (0.75, 0.9), (0.3, 0.36))
+    paint = rng.material("plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.8)
+    dark = rng.material("plain", (0.1, 0.1, 0.1), (0.15, 0.15, 0.15), tile_m=1.0)
+    lamp = rng.material("plain", (0.95, 0.9, 0.7), (0.9, 0.85, 0.7), tile_m=1.0, gloss=0.8)
     glass = _glass(rng)
     model = Model()
     deck, roof = wheel + 0.45, wheel + 0.45 + rng.uniform(0.5, 0.65)
@@ -50,13 +49,13 @@ def car(rng: Random) -> ObjectSpec:
 
 
 def truck(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
-    long, wide, wheel = uniforms(rng, (2.4, 3.2), (0.9, 1.1), (0.4, 0.5))
-    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
-    _, load = pick_colour(rng, name, "white", "grey", "beige", "brown")
-    pattern = choose(rng, ("plain", "planks", "stripes", "rust"))
-    cargo = material(rng, pattern, *shades(load, 1.0, 0.75), tile_m=2.0)
-    dark = material(rng, "plain", (0.12, 0.12, 0.12), (0.18, 0.18, 0.18), tile_m=1.0)
+    name, colour = rng.named_colour()
+    long, wide, wheel = rng.uniforms((2.4, 3.2), (0.9, 1.1), (0.4, 0.5))
+    paint = rng.material("plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.1, gloss=0.6)
+    _, load = rng.named_colour(name, "white", "grey", "beige", "brown")
+    pattern = rng.choose(("plain", "planks", "stripes", "rust"))
+    cargo = rng.material(pattern, *shades(load, 1.0, 0.75), tile_m=2.0)
+    dark = rng.material("plain", (0.12, 0.12, 0.12), (0.18, 0.18, 0.18), tile_m=1.0)
     glass = _glass(rng)
     model = Model()
     bed, top = wheel * 1.6, rng.uniform(2.2, 2.9)
@@ -71,9 +70,9 @@ def truck(rng: Random) -> ObjectSpec:
 
 
 def cart(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
-    long, wide, wheel = uniforms(rng, (0.6, 0.9), (0.4, 0.5), (0.25, 0.4))
-    wood = material(rng, "planks", *shades(colour, 0.6, 1.2), tile_m=1.0)
+    name, colour = rng.named_colour()
+    long, wide, wheel = rng.uniforms((0.6, 0.9), (0.4, 0.5), (0.25, 0.4))
+    wood = rng.material("planks", *shades(colour, 0.6, 1.2), tile_m=1.0)
     model = Model()
     floor, side = wheel * 1.5, rng.uniform(0.15, 0.3)
     model.box((0, -floor, 0), (long, 0.04, wide), wood)
@@ -87,10 +86,10 @@ def cart(rng: Random) -> ObjectSpec:
 
 
 def bus(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
+    name, colour = rng.named_colour()
     long, wide, wheel, top = rng.uniform(3.0, 4.0), 1.15, 0.45, rng.uniform(2.5, 3.1)
-    paint = material(rng, "plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
-    trim = material(rng, "plain", (0.9, 0.9, 0.88), (0.8, 0.8, 0.8), tile_m=2.0)
+    paint = rng.material("plain", *shades(colour, 1.0, 0.85), tile_m=2.0, grain=0.08, gloss=0.6)
+    trim = rng.material("plain", (0.9, 0.9, 0.88), (0.8, 0.8, 0.8), tile_m=2.0)
     glass = _glass(rng)
     model = Model()
     middle, half = -(top + wheel * 0.7) / 2, (top - wheel * 0.7) / 2
@@ -105,11 +104,11 @@ def bus(rng: Random) -> ObjectSpec:
 
 
 def train(rng: Random) -> ObjectSpec:
-    name, colour = pick_colour(rng)
-    size = choose(rng, (0.15, 0.3, 1.0)) * rng.uniform(0.8, 1.2)
-    paint = material(rng, "plain", *shades(colour, 1.0, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
-    dark = material(rng, "plain", (0.12, 0.12, 0.13), (0.2, 0.2, 0.2), tile_m=size * 2)
-    wood = material(rng, "planks", *shades(colour, 0.5, 0.9), tile_m=size)
+    name, colour = rng.named_colour()
+    size = rng.choose((0.15, 0.3, 1.0)) * rng.uniform(0.8, 1.2)
+    paint = rng.material("plain", *shades(colour, 1.0, 0.8), tile_m=size * 2, grain=0.1, gloss=0.6)
+    dark = rng.material("plain", (0.12, 0.12, 0.13), (0.2, 0.2, 0.2), tile_m=size * 2)
+    wood = rng.material("planks", *shades(colour, 0.5, 0.9), tile_m=size)
     model = Model()
     wheel = 0.35 * size
     model.box((0, -0.6 * size, 0), (2.0 * size, 0.1 * size, 0.6 * size), dark)
