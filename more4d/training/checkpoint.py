@@ -43,13 +43,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A complete checkpoint.
-
-    Attributes:
-        step: number of steps taken.
-        metadata: further JSON values.
-        shards: its files.
-    """
+    """A complete checkpoint: the number of steps taken, further JSON values, its files."""
 
     step: int
     metadata: dict[str, Any]

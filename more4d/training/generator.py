@@ -18,19 +18,8 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.preset import LoraFile
-from more4d.training.loading import (
-    NetworkFile,
-    PresetNetworks,
-    fingerprint_of,
-    load_component,
-    network_config,
-    open_text_grounding,
-    path_of,
-    preset_file,
-    preset_loras,
-    require_options,
-    with_preset_files,
-)
+from more4d.training import loading
+from more4d.training.loading import NetworkFile, PresetNetworks, path_of
 from more4d.training.task import NOISE_LEVELS, Task, export_half, mean_per_sample, noise_levels
 from more4d.weights.lora.io import write_lora
 from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
@@ -183,14 +172,14 @@ def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
         ConfigError: there are neither sizes nor weights.
     """
     start, network = options.start, options.network
-    if start.weights is None and (file := preset_file(options, kind)) is not None:
-        start = replace(start, weights=file, loras=(*preset_loras(options, kind), *start.loras))
+    if start.weights is None and (file := loading.preset_file(options, kind)) is not None:
+        start = replace(start, weights=file, loras=(*loading.preset_loras(options, kind), *start.loras))
     if network is None and start.weights is None:
         raise ConfigError(
             "options: network is missing; give its sizes, or weights to start from, or a preset"
         )
     if network is None:
-        network = network_config(start.weights, kind)
+        network = loading.network_config(start.weights, kind)
     return replace(options, start=start, network=network)
 
 
@@ -205,13 +194,13 @@ def build_generator(kind: str, config: STraGConfig | ViSMConfig, start: StartOpt
             raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
         network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
     else:
-        network = load_component(start.weights, kind, start.loras)
+        network = loading.load_component(start.weights, kind, start.loras)
         if start.text_grounding and network.config != config:
             network = with_text_grounding(network, config)
         if network.config != config:
             raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
     if start.text_grounding:
-        given = open_text_grounding(start.text_grounding)
+        given = loading.open_text_grounding(start.text_grounding)
         if given.config != config.text_grounding:
             raise ConfigError(
                 f"{start.text_grounding} holds a text grounding head of another configuration than"
@@ -232,8 +221,8 @@ class GeneratorTask(Task):
     def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
         """`generator`: whether to build the generator; encoding a cache does not need it."""
         super().__init__()
-        self.options = options = resolve_start(with_preset_files(options, self.components), kind)
-        require_options(options, "codec", "text")
+        self.options = options = resolve_start(loading.with_preset_files(options, self.components), kind)
+        loading.require_options(options, "codec", "text")
         network = build_generator(kind, options.network, options.start) if generator else None
         self._lora_layers = add_lora(network, options.start.lora) if generator and options.start.lora else []
         self.codec = self.open_frozen("codec")
@@ -278,7 +267,7 @@ class GeneratorTask(Task):
         named = getattr(self.options, name)
         if named is None or self.options.cache:
             return None
-        return load_component(named, self.components[name]).requires_grad_(False)
+        return loading.load_component(named, self.components[name]).requires_grad_(False)
 
     def condition_dropout(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
@@ -302,7 +291,7 @@ class GeneratorTask(Task):
         if header.kind != self.latents.kind:
             raise ConfigError(f"{folder} holds {header.kind}; this task is trained on {self.latents.kind}")
         for name, file in self.encoder_files().items():
-            if path_of(file).exists() and header.made_of.get(name) != fingerprint_of(file):
+            if path_of(file).exists() and header.made_of.get(name) != loading.fingerprint_of(file):
                 raise ConfigError(
                     f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
                     "more4d data cache"

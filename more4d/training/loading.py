@@ -106,12 +106,7 @@ def open_text_grounding(path: Path) -> TextGrounding:
 
 
 def network_config(file: NetworkFile, role: str) -> Any:
-    """The configuration of a network, from headers.
-
-    Raises:
-        WeightsError: its file is missing, truncated or of another network.
-        ConfigError: an option names no field of its configuration.
-    """
+    """The configuration of a network, from headers; raises as `load_component`."""
     found = inspect(path_of(file), role=role, options=_options(file))
     if found.problems:
         raise found.error()
