@@ -99,8 +99,9 @@ class Processes:
         try:
             PartialState(cpu=True, timeout=IDLE_TIMEOUT)
         except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
             raise DistributedError(
-                f"the {self.count} launched processes cannot reach each other ({_first_line(error)}); launch "
+                f"the {self.count} launched processes cannot reach each other ({reason}); launch "
                 f"them with torchrun or accelerate: {LAUNCH}"
             ) from error
         try:
@@ -289,7 +290,3 @@ def _gather(values: list[Any]) -> list[Any]:
         raise DistributedError(
             "a process ended before the run did, see its messages; the same command goes on from here"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

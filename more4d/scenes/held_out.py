@@ -78,11 +78,6 @@ HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
 """Verb and direction held out from training, by noun."""
 
 
-def is_training_seed(seed: int) -> bool:
-    """Whether the scene of this seed belongs to the training set."""
-    return seed < HELD_OUT_SEED
-
-
 def is_held_out_colour(noun: str, colour: str) -> bool:
     """Whether this colour of the object is held out."""
     return HELD_OUT_COLOURS.get(noun) == colour

@@ -62,7 +62,6 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
         scene_to_camera=turn_z(roll) @ turn_x(pitch) @ turn_y(yaw) @ shift((-across, eye, -along)),
         atmosphere=_lamplight(rng),
         finish=build_finish(rng, seed),
-        seed=seed,
     )
 
 

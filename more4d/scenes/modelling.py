@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -129,9 +129,6 @@ class Model:
         return Body(parts=tuple(self.parts), joints=tuple(self.joints), **options)
 
 
-Category = Literal["creature", "person", "flyer", "vehicle", "ball", "thing", "floater", "plant", "flag"]
-
-
 @dataclass(frozen=True)
 class ObjectSpec:
     """An object before placement in a scene.
@@ -140,7 +137,8 @@ class ObjectSpec:
         model: its parts and joints.
         noun: its name in captions.
         colour: name of its main colour.
-        category: class of motions it can make.
+        category: class of motions it can make: creature, person, flyer, vehicle, ball, thing, floater, plant
+            or flag.
         height_m: height above the ground.
         radius_m: radius of a ball or of wheels; 0 for others.
         size: scale of the model, already applied to height and radius.
@@ -149,15 +147,10 @@ class ObjectSpec:
     model: Model
     noun: str
     colour: str
-    category: Category
+    category: str
     height_m: float
     radius_m: float = 0.0
     size: float = 1.0
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Names of the joints that can be driven."""
-        return frozenset(joint.role for joint in self.model.joints)
 
     @property
     def reach_m(self) -> float:
@@ -167,6 +160,5 @@ class ObjectSpec:
 
     def resized(self, factor: float) -> "ObjectSpec":
         """A scaled copy."""
-        return replace(
-            self, height_m=self.height_m * factor, radius_m=self.radius_m * factor, size=self.size * factor
-        )
+        scaled = {name: getattr(self, name) * factor for name in ("height_m", "radius_m", "size")}
+        return replace(self, **scaled)

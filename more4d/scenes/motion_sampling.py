@@ -113,7 +113,7 @@ def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
 
 
 def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    choice, roles = rng.random(), spec.roles
+    choice, roles = rng.random(), {joint.role for joint in spec.model.joints}
     if choice < 0.6:
         return _walk(rng, spec, place, terrain)
     if choice < 0.68:

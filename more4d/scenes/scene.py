@@ -176,7 +176,6 @@ class Scene:
         scene_to_camera: from the scene's frame (x right, y down, z forward, level) to the photo's camera.
         atmosphere: light and atmosphere.
         finish: simulated camera processing.
-        seed: seed of the scene.
     """
 
     caption: str
@@ -186,7 +185,6 @@ class Scene:
     scene_to_camera: Pose
     atmosphere: Atmosphere
     finish: Finish
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)

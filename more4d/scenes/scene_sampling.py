@@ -11,7 +11,7 @@ from more4d.foundation.config import numpy_generator
 from more4d.geometry.camera import Camera
 from more4d.scenes import creatures, people, rigid_objects, vehicles
 from more4d.scenes.environment import Terrain, build_atmosphere, build_camera, build_finish, build_terrain
-from more4d.scenes.held_out import is_held_out_colour, is_held_out_motion, is_training_seed
+from more4d.scenes.held_out import HELD_OUT_SEED, is_held_out_colour, is_held_out_motion
 from more4d.scenes.modelling import ObjectSpec, shift, stretch, turn_x, turn_y, turn_z
 from more4d.scenes.motion_sampling import Place, compose_caption, sample_motion
 from more4d.scenes.motions import STILL, Motion
@@ -88,7 +88,7 @@ def count_objects(seed: int, *, aspect: float = 4 / 3) -> int:
 def _sample_object(rng: Random, seed: int, builder: Builder) -> ObjectSpec:
     """A random object whose colour is allowed for this seed."""
     spec = builder(rng)
-    while is_training_seed(seed) and is_held_out_colour(spec.noun, spec.colour):
+    while seed < HELD_OUT_SEED and is_held_out_colour(spec.noun, spec.colour):
         spec = builder(rng)
     return spec
 
@@ -96,7 +96,7 @@ def _sample_object(rng: Random, seed: int, builder: Builder) -> ObjectSpec:
 def _motion(rng: Random, seed: int, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     """A random motion suited to the object and allowed for this seed."""
     motion = sample_motion(rng, spec, place, terrain)
-    while is_training_seed(seed) and is_held_out_motion(spec.noun, motion.verb, motion.direction):
+    while seed < HELD_OUT_SEED and is_held_out_motion(spec.noun, motion.verb, motion.direction):
         motion = sample_motion(rng, spec, place, terrain)
     return motion
 
@@ -160,7 +160,6 @@ def _build_world(seed: int, aspect: float) -> tuple[Scene, Terrain, list[Placed]
         scene_to_camera=turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye, 0.0)),
         atmosphere=build_atmosphere(rng, terrain),
         finish=build_finish(rng, seed),
-        seed=seed,
     )
     return scene, terrain, _visible(scene, objects)
 

@@ -162,7 +162,15 @@ def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
 
 
 class Runtime:
-    """The part of accelerate that the loop uses."""
+    """The part of accelerate that the loop uses.
+
+    Attributes:
+        device: of this process.
+        rank: number of this process.
+        processes: number of processes.
+        is_main: whether this process writes files and logs.
+        shards_optimiser: whether each process keeps only a shard of the optimiser's state.
+    """
 
     def __init__(self, config: LoopConfig) -> None:
         if config.threads:
@@ -185,28 +193,15 @@ class Runtime:
             gradient_accumulation_steps=config.accumulate,
             kwargs_handlers=[group] if distributed else [],
         )
+        self.device, self.rank = self._accelerator.device, self._accelerator.process_index
+        self.processes, self.is_main = self._accelerator.num_processes, self._accelerator.is_main_process
         kind = self._accelerator.distributed_type
         self._zero, self._fsdp = kind == DistributedType.DEEPSPEED, kind == DistributedType.FSDP
+        self.shards_optimiser = self._zero or self._fsdp
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self._fsdp:
             raise ConfigError("accelerate runs FSDP on GPUs only; without one launch plain or with ZeRO")
         if self._fsdp and not self._accelerator.is_fsdp2:
             raise ConfigError("FSDP of version 1 flattens parameters; launch with fsdp_version: 2")
-
-    @property
-    def device(self) -> torch.device:
-        return self._accelerator.device
-
-    @property
-    def rank(self) -> int:
-        return self._accelerator.process_index
-
-    @property
-    def processes(self) -> int:
-        return self._accelerator.num_processes
-
-    @property
-    def is_main(self) -> bool:
-        return self._accelerator.is_main_process
 
     @property
     def kind(self) -> str:
@@ -215,11 +210,6 @@ class Runtime:
         if self._zero:
             return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
         return "ddp" if kind.startswith("multi") else "one process" if kind == "no" else kind
-
-    @property
-    def shards_optimiser(self) -> bool:
-        """Whether each process keeps only a shard of the optimiser's state."""
-        return self._zero or self._fsdp
 
     def prepare(
         self, module: nn.Module, optimiser: torch.optim.Optimizer

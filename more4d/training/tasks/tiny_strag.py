@@ -123,29 +123,18 @@ class TinySTraGTask(STraGTask):
     ) -> dict[str, Tensor]:
         options, metrics, auxiliary = self.options, {}, torch.zeros(())
         if options.decoded_weight:
-            estimate = denoise(start.noisy, velocity, start.sigma)
-            metrics |= self._decoded_losses(estimate, batch, options.decoded_clips)
+            estimate = denoise(start.noisy, velocity, start.sigma)[: options.decoded_clips]
+            mean, std = self.codec.statistics(estimate.shape[2])
+            metrics["decoded_px"], metrics["gate"] = tiny_trajectory.decoded_losses(
+                self.codec, estimate * std + mean, batch
+            )
             auxiliary = auxiliary + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
         if options.hint_weight:
-            image = conditions.image_latents[:, :, 0].float()
-            metrics["things"] = objects_loss(self.image_hint(image), batch.objects)
+            logits = self.image_hint(conditions.image_latents[:, :, 0].float())
+            share = adaptive_avg_pool2d(batch.objects, logits.shape[-2:])  # of each token
+            metrics["things"] = binary_cross_entropy_with_logits(logits, share)
             auxiliary = auxiliary + options.hint_weight * metrics["things"]
         return {"auxiliary": auxiliary.to(velocity.device), **metrics}
-
-    def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
-        """Error of decoded motion in pixels over moving points, and cross-entropy of the moving/static gate
-        over all points, of the first `clips` estimates.
-        """
-        mean, std = self.codec.statistics(estimate.shape[2])
-        moving = self.codec.moving_mask(batch.motion[:clips])
-        latents = estimate[:clips] * std + mean
-        squashed, gate = self.codec.decode_raw(latents, batch.image[:clips], batch.depth_m[:clips])
-        error = tiny_trajectory.pixel_error(self.codec, squashed.float(), batch.motion[:clips])
-        weight = (moving[:, :, None] + 0.02) * batch.weight[:clips]
-        return {
-            "decoded_px": (weight * error).sum() / weight.sum(),
-            "gate": binary_cross_entropy_with_logits(gate.float(), moving),
-        }
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         path, architecture = folder / "trajectory_codec.safetensors", tiny_trajectory.ARCHITECTURE
@@ -154,9 +143,3 @@ class TinySTraGTask(STraGTask):
             path = folder / "text_encoder.safetensors"
             paths.append(export_half(path, self.text_encoder, "umt5-text-encoder", notes))
         return [*paths, *super().export(folder, notes)]
-
-
-def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
-    """Cross-entropy of a coarse object map against the fraction of each token that objects cover."""
-    share = adaptive_avg_pool2d(objects, logits.shape[-2:])
-    return binary_cross_entropy_with_logits(logits, share)
