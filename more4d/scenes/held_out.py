@@ -71,9 +71,7 @@ ROWS = [re.split("  +", row) for row in TABLE.strip().splitlines()]
 HELD_OUT_COLOURS: dict[str, str] = {noun: colour for noun, colour, _ in ROWS if colour != "-"}
 """Colour held out from training, by noun."""
 HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
-    noun: (motion.partition(" ")[0], motion.partition(" ")[2] or None)
-    for noun, _, motion in ROWS
-    if motion != "-"
+    noun: tuple([*motion.split(), None][:2]) for noun, _, motion in ROWS if motion != "-"
 }
 """Verb and direction held out from training, by noun."""
 

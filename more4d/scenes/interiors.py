@@ -52,8 +52,6 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
         place = rng.choose(furniture).placement
         yaw -= math.atan2(place[0, 3] - across, place[2, 3] - along)
     return Scene(
-        caption="",
-        actions=(),
         camera=camera,
         bodies=(
             _shell(rng, half, depth, tall),
@@ -147,9 +145,7 @@ def _furnish(rng: Random, half: float, depth: float) -> Body:
 
 
 def _table(model: Model, rng: Random, coat: Material) -> tuple[float, float]:
-    """Add a table or desk with objects on it; returns half its width and half its depth, like the functions
-    below.
-    """
+    """A table or desk with objects; returns half its width and half its depth, like the functions below."""
     wide, thick, high = rng.uniforms((0.3, 1.0), (0.25, 0.5), (0.4, 0.8))
     model.box((0, -high, 0), (wide, 0.02, thick), coat)
     for x, z in product((-1, 1), (-1, 1)):

@@ -178,8 +178,8 @@ class Scene:
         finish: simulated camera processing.
     """
 
-    caption: str
-    actions: tuple[Action, ...]
+    caption: str = ""
+    actions: tuple[Action, ...] = ()
     camera: Camera
     bodies: tuple[Body, ...]
     scene_to_camera: Pose

@@ -153,8 +153,6 @@ def _build_world(seed: int, aspect: float) -> tuple[Scene, Terrain, list[Placed]
     terrain = build_terrain(rng, depth + main.reach_m * 0.5)
     objects = _place(rng, specs, camera, depth, terrain)
     scene = Scene(
-        caption="",
-        actions=(),
         camera=camera,
         bodies=(terrain.scenery,),
         scene_to_camera=turn_z(roll) @ turn_x(pitch) @ shift((0.0, eye, 0.0)),

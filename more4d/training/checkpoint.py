@@ -223,9 +223,7 @@ class TrainingState:
 
 
 def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, runtime: Runtime) -> None:
-    """Store everything needed to resume after `step` steps. Every process calls this; of n processes each
-    writes every n-th parameter.
-    """
+    """Store all that a run resumes from. Every process calls this and writes every n-th parameter."""
     if runtime.is_main:
         folder.begin(step)
     runtime.barrier()

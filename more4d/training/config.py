@@ -83,9 +83,7 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: the task, its options, the loop's options, the folder for the exported weights, and the
-    previews made during training.
-    """
+    """A training run: task, its options, the loop, the folder of the exported weights, and previews."""
 
     task: str
     loop: LoopConfig

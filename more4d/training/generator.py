@@ -1,6 +1,7 @@
 """What the tasks of both generators share: flow matching, initial weights, dropout of conditions, caches."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -164,22 +165,34 @@ class GeneratorOptions(PresetNetworks):
     gradient_checkpointing: bool = False
 
 
-def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
-    """The options with the initial weights of the preset's generator, if none are named, and with their
-    sizes.
+def resolve_options(options: GeneratorOptions, kind: str, components: Mapping[str, str]) -> GeneratorOptions:
+    """The options with the preset's files and initial weights where none are named, and with their sizes.
+
+    Args:
+        components: component of the preset by the option that names its file; options of components that the
+            preset lacks stay None.
 
     Raises:
-        ConfigError: there are neither sizes nor weights.
+        ConfigError: there is no such preset, no codec or text encoder, or neither sizes nor weights.
+        WeightsError: there is no such folder of weights.
     """
+    missing = {name: component for name, component in components.items() if getattr(options, name) is None}
+    files = {name: loading.preset_file(options, component) for name, component in missing.items()}
+    options = replace(options, **files)
+    for name in ("codec", "text"):
+        if getattr(options, name) is None:
+            raise ConfigError(
+                f"options: {name} is missing; name its file, or a preset that has it (options.preset)"
+            )
     start, network = options.start, options.network
     if start.weights is None and (file := loading.preset_file(options, kind)) is not None:
-        start = replace(start, weights=file, loras=(*loading.preset_loras(options, kind), *start.loras))
+        loras = (*loading.preset_loras(options, kind), *start.loras)
+        start = replace(start, weights=file, loras=loras)
     if network is None and start.weights is None:
         raise ConfigError(
             "options: network is missing; give its sizes, or weights to start from, or a preset"
         )
-    if network is None:
-        network = loading.network_config(start.weights, kind)
+    network = network or loading.network_config(start.weights, kind)
     return replace(options, start=start, network=network)
 
 
@@ -221,8 +234,7 @@ class GeneratorTask(Task):
     def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
         """`generator`: whether to build the generator; encoding a cache does not need it."""
         super().__init__()
-        self.options = options = resolve_start(loading.with_preset_files(options, self.components), kind)
-        loading.require_options(options, "codec", "text")
+        self.options = options = resolve_options(options, kind, self.components)
         network = build_generator(kind, options.network, options.start) if generator else None
         self._lora_layers = add_lora(network, options.start.lora) if generator and options.start.lora else []
         self.codec = self.open_frozen("codec")

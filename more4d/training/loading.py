@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from more4d.files.atomic import content_name
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import WeightsError
 from more4d.networks.strag import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
 from more4d.weights.load import inspect, load
@@ -32,28 +32,6 @@ class PresetNetworks:
 
     preset: str | None = None
     weights: Path | None = None
-
-
-Options = TypeVar("Options", bound=PresetNetworks)
-
-
-def with_preset_files(options: Options, components: Mapping[str, str]) -> Options:
-    """The options with the preset's files where none is named; unchanged without a preset.
-
-    Args:
-        components: component of the preset by the option that names its file; options of components that the
-            preset lacks stay None.
-
-    Raises:
-        ConfigError: there is no such preset.
-        WeightsError: there is no such folder of weights.
-    """
-    named = {
-        name: file
-        for name, component in components.items()
-        if getattr(options, name) is None and (file := preset_file(options, component)) is not None
-    }
-    return replace(options, **named)
 
 
 def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None:
@@ -121,19 +99,6 @@ def path_of(file: NetworkFile) -> Path:
 def fingerprint_of(file: NetworkFile) -> str:
     """Fingerprint of a network: its weights and the options they are read with."""
     return content_name(path_of(file), _options(file))
-
-
-def require_options(options: PresetNetworks, *names: str) -> None:
-    """Refuse options that name neither these files nor a preset.
-
-    Raises:
-        ConfigError: names the missing option.
-    """
-    missing = [name for name in names if getattr(options, name) is None]
-    if missing:
-        raise ConfigError(
-            f"options: {missing[0]} is missing; name its file, or a preset that has it (options.preset)"
-        )
 
 
 def _options(file: NetworkFile) -> Mapping[str, Any]:

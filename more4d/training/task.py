@@ -42,9 +42,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss under "loss" and further scalar metrics; flow-matching tasks add the `noise_levels` of the
-        batch under NOISE_LEVELS.
-        """
+        """The loss under "loss" and scalar metrics; flow-matching tasks add NOISE_LEVELS."""
 
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -90,13 +89,10 @@ class DepthBatch(Batch):
     log_focal: Float[Tensor, " b"]
 
 
-class RenderedScene(NamedTuple):
-    """One rendered scene, compact: image [3, h, w] uint8, depth [h, w] float16, object ids [h, w] uint8."""
-
-    image: Tensor
-    depth_m: Tensor
-    object_ids: Tensor
-    focal_px: float
+RenderedScene = tuple[Tensor, Tensor, Tensor, float]
+"""Compact: image [3, h, w] uint8, depth in metres [h, w] float16, object ids [h, w] uint8, focal length in
+pixels.
+"""
 
 
 class DepthImages(Dataset):
@@ -135,12 +131,9 @@ class DepthImages(Dataset):
         inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interior_prob
         clip = render_photo(world, height=height, width=width, inside=inside)
         focal = focal_in_diagonals(clip.depth.camera, height=height, width=width)
-        return RenderedScene(
-            image=(clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8),
-            depth_m=clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
-            object_ids=clip.object_ids.to(torch.uint8),
-            focal_px=focal * math.hypot(height, width),
-        )
+        image = (clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8)
+        depth_m = clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half()
+        return image, depth_m, clip.object_ids.to(torch.uint8), focal * math.hypot(height, width)
 
     def _vary(
         self, rendered: RenderedScene, shape: tuple[int, int], generator: torch.Generator

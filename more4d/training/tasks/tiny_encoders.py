@@ -136,9 +136,7 @@ def grounding_losses(
     direction: Float[Tensor, "b directions rows columns"],
     labels: Int[Tensor, "b 4 height width"],
 ) -> dict[str, Tensor]:
-    """Losses "verb" and "way" of grounding logits, and the fraction of object tokens whose moving/static
-    state is predicted correctly.
-    """
+    """Losses "verb" and "way", and the fraction of object tokens whose moving/static state is right."""
     predicted, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
     moves = torch.where(labels[:, 2] > BACKGROUND, true.long(), IGNORE_INDEX)
     return {
@@ -203,9 +201,7 @@ class TextOptions:
 
 
 class TextTask(Task):
-    """Question answering by attention: the query is a noun, keys and values are the caption's vectors,
-    targets are verb and direction.
-    """
+    """A noun asks a caption's vectors, by attention, for its verb and its direction."""
 
     options_type = TextOptions
 

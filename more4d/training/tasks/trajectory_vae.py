@@ -285,9 +285,7 @@ def errors_px(
 def cell_sums(
     mean: Float[Tensor, "b c f h w"], variance: Float[Tensor, "b c f h w"], cells: Float[Tensor, "b 1 f h w"]
 ) -> Float[Tensor, "3 c"]:
-    """Number of latent positions whose mask is 1, and sums over them of the posteriors' first and second
-    moments, in float64.
-    """
+    """Number of positions with mask 1, and sums of the posteriors' first and second moments, in float64."""
     mean, variance, cells = mean.double(), variance.double(), cells.double()
     parts = (torch.ones_like(mean), mean, mean.square() + variance)
     return torch.stack([(cells * part).sum((0, 2, 3, 4)) for part in parts])
