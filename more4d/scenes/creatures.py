@@ -14,7 +14,6 @@ class AnimalParams:
     """Proportions of one kind of animal, in units of its shoulder height.
 
     Attributes:
-        noun: its name.
         coat: texture of its coat.
         extra: mane, humps, horns, trunk, wool or "-".
         shoulder_m: minimum and maximum shoulder height in metres.

@@ -134,9 +134,6 @@ class ObjectSpec:
     """An object before placement in a scene.
 
     Attributes:
-        model: its parts and joints.
-        noun: its name in captions.
-        colour: name of its main colour.
         category: class of motions it can make: creature, person, flyer, vehicle, ball, thing, floater, plant
             or flag.
         height_m: height above the ground.

@@ -15,7 +15,6 @@ class JointSwing:
     """Motion of the joints of one role: an oscillation plus a steady rotation.
 
     Attributes:
-        role: role of the joints.
         amplitude: amplitude about the rest angle in radians.
         cycles: oscillations over the clip.
         turn: total additional rotation in radians.
@@ -56,8 +55,6 @@ class Motion:
         travel: translation over the clip in metres, in scene axes.
         eased: ease in and out instead of constant speed.
         hop: (height in metres, hops over the clip).
-        rotation: rotation of the whole body.
-        swings: motions of its joints.
         sheet_cycles: wave periods of its sheets over the clip.
     """
 

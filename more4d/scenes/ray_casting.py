@@ -24,8 +24,6 @@ class RayCamera:
     """A camera in the scene at one resolution.
 
     Attributes:
-        scene_to_camera: rigid transform.
-        camera: intrinsics.
         rays: per pixel (x, y, 1) in the camera's frame, float32.
     """
 

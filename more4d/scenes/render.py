@@ -25,8 +25,6 @@ class SceneClip:
         tracks: positions of every pixel of frame 0 in every frame, image, visibility, camera, caption.
         depth: depth of frame 0; valid everywhere, the sky is on a distant dome.
         object_ids: object of each pixel, 0 for background.
-        actions: actions of the objects.
-        caption: the actions as text.
     """
 
     tracks: PointTracks
@@ -53,7 +51,7 @@ def clip_times(frames: int) -> Float[ndarray, " frames"]:
     """
     if frames < 1:
         raise ValueError(f"a clip needs at least 1 frame, got {frames}")
-    return np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
+    return np.linspace(0, 1, frames)
 
 
 def render_clip(

@@ -20,9 +20,6 @@ class Action:
 
     Attributes:
         object_id: the object's number in `SceneClip.object_ids`.
-        noun: its name.
-        colour: name of its main colour.
-        verb: its motion.
         direction: left, right, up, down, toward or away in the camera's view; None without translation.
     """
 
@@ -39,10 +36,8 @@ class Part:
 
     Attributes:
         kind: SPHERE, BOX, FRUSTUM, CAPSULE, SHEET or PLANE.
-        shape: parameters of the primitive.
         rest: from the primitive's unit box to the body's frame, at rest.
         joint: index of its joint, -1 for the body itself.
-        material: its surface.
         casts: whether it casts a shadow.
     """
 
@@ -82,13 +77,8 @@ class Body:
     Its frame: x forward, y down, origin on the ground below its centre.
 
     Attributes:
-        object_id: 0 for scenery.
-        noun: its name in captions.
-        colour: name of its main colour.
-        parts: its primitives.
         joints: its hinges, parents before children.
         placement: transform from its frame to the scene at t = 0.
-        motion: its motion.
     """
 
     object_id: int = 0
@@ -172,10 +162,7 @@ class Scene:
         caption: the actions as text.
         actions: one per moving object (and per object described as standing still).
         camera: intrinsics of the photo.
-        bodies: objects and scenery.
         scene_to_camera: from the scene's frame (x right, y down, z forward, level) to the photo's camera.
-        atmosphere: light and atmosphere.
-        finish: simulated camera processing.
     """
 
     caption: str = ""

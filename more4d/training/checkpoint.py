@@ -158,15 +158,13 @@ class CheckpointFolder:
         try:
             whole = json.loads((folder / METADATA_FILE).read_text())
             if whole["format"] != FORMAT:
-                raise CorruptCheckpointError(f"checkpoint {folder} is not one of this project's")
+                raise ValueError("it is not one of this project's")
             if whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
             metadata, shards = whole["facts"], tuple(folder / name for name in whole["parts"])
             for name, fingerprint in whole["parts"].items():
                 if verify and _fingerprint(folder / name) != fingerprint:
-                    raise CorruptCheckpointError(
-                        f"checkpoint {folder} is broken: {name} is not what was written"
-                    )
+                    raise ValueError(f"{name} is not what was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptCheckpointError(f"checkpoint {folder} is broken: {error}") from error
         return Checkpoint(step=step, metadata=metadata, shards=shards)

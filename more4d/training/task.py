@@ -107,7 +107,6 @@ class MetricWindow:
     """Sums of metrics over steps. Values that are not finite are counted and excluded from the means.
 
     Attributes:
-        steps: number of steps.
         sums: sum of each metric's finite values.
         counts: number of each metric's finite values.
         non_finite: number of each metric's other values.
