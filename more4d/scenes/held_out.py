@@ -88,8 +88,5 @@ def is_held_out_motion(noun: str, verb: str, direction: str | None) -> bool:
 
 def is_held_out(action: Action) -> bool:
     """Whether the object moves with a held-out colour or motion."""
-    if action.verb == "still":
-        return False
-    return is_held_out_colour(action.noun, action.colour) or is_held_out_motion(
-        action.noun, action.verb, action.direction
-    )
+    moved = is_held_out_motion(action.noun, action.verb, action.direction)
+    return action.verb != "still" and (moved or is_held_out_colour(action.noun, action.colour))

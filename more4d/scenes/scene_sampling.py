@@ -65,9 +65,8 @@ def sample_scene(seed: int, *, motion_seed: int | None = None, aspect: float = 4
         ValueError: the aspect is not a positive number.
     """
     scene, terrain, objects = _build_world(seed, aspect)
-    rng = Random(
-        numpy_generator("scene", seed, "motion", seed if motion_seed is None else motion_seed).bit_generator
-    )
+    parts = ("scene", seed, "motion", seed if motion_seed is None else motion_seed)
+    rng = Random(numpy_generator(*parts).bit_generator)
     bodies, actions = [terrain.scenery], []
     movers = _choose_movers(rng, len(objects))
     for index, (spec, place) in enumerate(objects, 1):
@@ -102,11 +101,9 @@ def _motion(rng: Random, seed: int, spec: ObjectSpec, place: Place, terrain: Ter
 
 
 def _body(object_id: int, spec: ObjectSpec, place: Place, motion: Motion) -> Body:
-    size = spec.size
+    size, named = spec.size, {"object_id": object_id, "noun": spec.noun, "colour": spec.colour}
     placement = shift(place.foot) @ turn_y(place.heading) @ stretch((size, size, size))
-    return spec.model.body(
-        object_id=object_id, noun=spec.noun, colour=spec.colour, placement=placement, motion=motion
-    )
+    return spec.model.body(**named, placement=placement, motion=motion)
 
 
 def _visible(scene: Scene, objects: list[Placed]) -> list[Placed]:
@@ -170,10 +167,8 @@ def _place(
     for index, original in enumerate(specs):
         for _ in range(12):
             z, spread = (depth, 0.2) if index == 0 else (depth * rng.uniform(0.8, 1.35), 0.42)
-            spec, share = (
-                original,
-                original.height_m / (z / camera.fy),
-            )  # of the view's height at that distance
+            spec = original
+            share = spec.height_m / (z / camera.fy)  # of the view's height at that distance
             if index and not 0.14 < share < 0.6:
                 spec = original.resized(rng.uniform(0.16, 0.5) / share)
             u = 0.5 + spread * rng.uniform(-1, 1)

@@ -118,12 +118,6 @@ def train(rng: Random) -> ObjectSpec:
     model.box((-1.2 * size, -1.8 * size, 0), (0.4 * size, 0.3 * size, 0.72 * size), _glass(rng))
     model.cone((1.4 * size, -1.6 * size, 0), (1.4 * size, -2.2 * size, 0), 0.16 * size, 0.28 * size, dark)
     model.ball((0.4 * size, -1.65 * size, 0), (0.2 * size, 0.22 * size, 0.2 * size), paint)
-    add_wheels(
-        model,
-        rng,
-        (-1.4 * size, -0.6 * size, 0.5 * size, 1.4 * size),
-        0.6 * size,
-        radius=wheel,
-        wide=0.07 * size,
-    )
+    axles = (-1.4 * size, -0.6 * size, 0.5 * size, 1.4 * size)
+    add_wheels(model, rng, axles, 0.6 * size, radius=wheel, wide=0.07 * size)
     return ObjectSpec(model, "train", name, "vehicle", height_m=2.48 * size, radius_m=wheel)

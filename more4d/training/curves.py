@@ -115,11 +115,9 @@ def _loss_curves(steps: list[int], losses: list[float]) -> list[Curve]:
     reach = len(y) // (2 * SMOOTHING)
     if reach == 0:
         return [Curve(x=x.tolist(), y=y.tolist())]
-    smooth = [float(y[max(i - reach, 0) : i + reach + 1].mean()) for i in range(len(y))]
-    return [
-        Curve(x=_part_means(x), y=_part_means(y), label="as logged", shade=0.0, width=1.0),
-        Curve(x=_part_means(x), y=_part_means(np.asarray(smooth)), label="moving mean"),
-    ]
+    smooth = np.array([y[max(i - reach, 0) : i + reach + 1].mean() for i in range(len(y))])
+    logged = Curve(x=_part_means(x), y=_part_means(y), label="as logged", shade=0.0, width=1.0)
+    return [logged, Curve(x=_part_means(x), y=_part_means(smooth), label="moving mean")]
 
 
 def _part_means(values: np.ndarray) -> list[float]:

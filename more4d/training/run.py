@@ -139,15 +139,14 @@ def _settings(config: TrainConfig) -> dict[str, str]:
 def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
     """Print sizes, memory and the time of one warm step; the steps are taken, but not saved."""
     loop = config.loop
-    rows = [("network", "trained", "frozen")]
-    for name, network in task.named_children():
-        counts = [sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False)]
-        rows.append((name, *(f"{count:,}" for count in counts)))
     per_step = loop.batch_size * loop.accumulate * runtime.processes
     if runtime.is_main:  # before the steps, which may need more memory than there is
         print(f"task {config.task}, {runtime.kind} on {runtime.device}, precision {loop.precision}")
-        for name, trained, frozen in rows:
-            print(f"  {name:24} {trained:>14} {frozen:>14}")
+        print(f"  {'network':24} {'trained':>14} {'frozen':>14}")
+        for name, network in task.named_children():
+            trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+            frozen = sum(p.numel() for p in network.parameters()) - trained
+            print(f"  {name:24} {trained:>14,} {frozen:>14,}")
         print(
             f"{loop.steps} steps of {per_step} samples ({runtime.processes} processes x {loop.accumulate}"
             f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"

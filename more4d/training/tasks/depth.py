@@ -145,10 +145,8 @@ class DepthImages(Dataset):
         focal = focal_px * (shape[0] / kept) / math.hypot(*shape)
         crop = image[None, :, rows, columns].float() / 255
         image = F.interpolate(crop, shape, mode="bilinear", antialias=True)[0]
-        depth_m, object_ids = (
-            F.interpolate(x[None, None, rows, columns].float(), shape, mode="nearest-exact")[0, 0]
-            for x in (depth_m, object_ids)
-        )
+        maps = torch.stack([depth_m.float(), object_ids.float()])[None, :, rows, columns]
+        depth_m, object_ids = F.interpolate(maps, shape, mode="nearest-exact")[0]
         things = object_ids > 0
         if draws[3] < self.data.recolour_prob:
             image = recolour_objects(image, object_ids.int(), generator)
@@ -180,21 +178,15 @@ class DepthTask(Task):
             load_smaller(self.network, load_small_depth(options.weights))
 
     def dataset(self) -> DepthImages:
-        network = self.options.network
-        return DepthImages(
-            self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
-        )
+        options, network = self.options, self.options.network
+        return DepthImages(options.data, seed=options.seed, near_m=network.near_m, far_m=network.far_m)
 
     def forward(self, batch: DepthBatch, generator: torch.Generator) -> dict[str, Tensor]:
         prediction = self.network(batch.image)
-        loss, parts = depth_loss(
-            prediction.log_depth(batch.log_focal),
-            batch.log_depth,
-            torch.ones_like(batch.log_depth, dtype=torch.bool),
-            prediction.log_focal,
-            batch.log_focal,
-            weights=self.options.loss,
-        )
+        log_depth = prediction.log_depth(batch.log_focal)
+        valid = torch.ones_like(batch.log_depth, dtype=torch.bool)
+        focals = prediction.log_focal, batch.log_focal
+        loss, parts = depth_loss(log_depth, batch.log_depth, valid, *focals, weights=self.options.loss)
         return {"loss": loss, **parts}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:

@@ -134,12 +134,8 @@ class STraGTask(GeneratorTask):
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
         auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
         loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
-        return {
-            "loss": loss,
-            "flow": losses.mean(),
-            **auxiliary,
-            **noise_level_metrics(start, velocity, weight),
-        }
+        levels = noise_level_metrics(start, velocity, weight)
+        return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator

@@ -32,12 +32,7 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.strag import TextGrounding, TextGroundingConfig, with_more_blocks
-from more4d.training.loading import (
-    TEXT_GROUNDING_ARCHITECTURE,
-    NetworkFile,
-    load_component,
-    open_text_grounding,
-)
+from more4d.training import loading
 from more4d.training.task import Task, export_half
 
 ARCHITECTURE = "tiny-features"
@@ -59,10 +54,10 @@ class TinyFeaturesOptions:
         data: the training images.
     """
 
-    text: NetworkFile
+    text: loading.NetworkFile
     network: TinyFeaturesConfig = field(default_factory=TinyFeaturesConfig)
     text_grounding: TextGroundingConfig | None = None
-    start: NetworkFile | None = None
+    start: loading.NetworkFile | None = None
     start_text_grounding: Path | None = None
     data: LabelledImageOptions = field(default_factory=LabelledImageOptions)
     seed: int = 0
@@ -76,13 +71,15 @@ class TinyFeaturesTask(Task):
     def __init__(self, options: TinyFeaturesOptions) -> None:
         super().__init__()
         self.options = options
-        self.text_encoder = load_component(options.text, "text").requires_grad_(False).eval()
+        self.text_encoder = loading.load_component(options.text, "text").requires_grad_(False).eval()
         named = options.start
-        self.features = load_component(named, "motion_features") if named else TinyFeatures(options.network)
+        self.features = (
+            loading.load_component(named, "motion_features") if named else TinyFeatures(options.network)
+        )
         if options.start_text_grounding is None:
             self.reader = TextGrounding(options.text_grounding or TextGroundingConfig())
         else:
-            start = open_text_grounding(options.start_text_grounding)
+            start = loading.open_text_grounding(options.start_text_grounding)
             self.reader = with_more_blocks(start, options.text_grounding or start.config)
         self.hints = WordProbes(self.features.config.dim)
         if self.reader.config.classes != CLASSES:
@@ -108,7 +105,7 @@ class TinyFeaturesTask(Task):
         features, reader = folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"
         return [
             export_half(features, self.features, ARCHITECTURE, notes),
-            export_half(reader, self.reader, TEXT_GROUNDING_ARCHITECTURE, notes),
+            export_half(reader, self.reader, loading.TEXT_GROUNDING_ARCHITECTURE, notes),
         ]
 
 
@@ -240,6 +237,5 @@ class TextTask(Task):
         return verb, direction, batch.verb, batch.direction
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        return [
-            export_half(folder / "text_encoder.safetensors", self.text_encoder, "umt5-text-encoder", notes)
-        ]
+        path = folder / "text_encoder.safetensors"
+        return [export_half(path, self.text_encoder, "umt5-text-encoder", notes)]
