@@ -28,11 +28,7 @@ PLAIN = ("white", "beige", "grey", "white", "turquoise", "yellow", "pink", "blue
 
 
 def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
-    """A random interior, a pure function of its arguments.
-
-    Args:
-        seed: random seed.
-        aspect: width / height of the image.
+    """A random interior, a pure function of its arguments; `aspect` is width / height of the image.
 
     Raises:
         ValueError: the aspect is not a positive number.

@@ -254,7 +254,7 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
         WeightsError: all checkpoints are damaged, or the newest belongs to another network.
     """
     newest = folder.latest() if runtime.is_main else None  # verified once, by the main process
-    step = runtime.broadcast_from_main(newest.step if newest else 0)
+    step = runtime.all_gather(newest.step if newest else 0)[0]
     if step == 0:
         return 0
     checkpoint = newest or folder.at(step, verify=False)

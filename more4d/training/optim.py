@@ -41,11 +41,6 @@ def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas, eps=config.epsilon)
 
 
-def optimiser_bytes(module: nn.Module) -> int:
-    """Bytes of AdamW's state: two float32 moments per trainable weight."""
-    return sum(2 * 4 * p.numel() for p in module.parameters() if p.requires_grad)
-
-
 def learning_rate(step: int, config: LoopConfig) -> float:
     """Learning rate at `step`: linear warm-up, then `schedule` down to `final_fraction` at the last step."""
     if step < config.warmup_steps:

@@ -14,7 +14,6 @@ from more4d.foundation.errors import ConfigError
 from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train
-from more4d.training.optim import optimiser_bytes
 from more4d.training.preview import make_preview
 from more4d.training.runtime import Runtime
 from more4d.training.task import Task
@@ -151,7 +150,7 @@ def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
             f"{loop.steps} steps of {per_step} samples ({runtime.processes} processes x {loop.accumulate}"
             f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"
         )
-        whole = optimiser_bytes(task)
+        whole = sum(2 * 4 * p.numel() for p in task.parameters() if p.requires_grad)  # two float32 moments
         mine = whole // (runtime.processes if runtime.shards_optimiser else 1)
         print(
             f"the optimiser's state takes about {_format_bytes(mine)} of memory per process, and"

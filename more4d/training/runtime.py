@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -274,10 +274,6 @@ class Runtime:
     def all_gather(self, value: Value) -> list[Value]:
         """Every process's value (anything that can be pickled), in the order of ranks. Slower than `any`."""
         return gather_object([value])
-
-    def broadcast_from_main(self, number: int) -> int:
-        """The main process's number, on every process."""
-        return broadcast_object_list([number])[0]
 
     def peak_memory_gib(self) -> float:
         """Peak memory of this process: on the GPU if there is one, else resident memory."""

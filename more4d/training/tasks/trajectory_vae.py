@@ -213,13 +213,7 @@ def load_start(codec: WanTrajectoryVae, path: Path) -> None:
 
 
 def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: int) -> CodecReport:
-    """Mean errors in pixels and metres over held-out procedural scenes.
-
-    Args:
-        codec: in evaluation mode.
-        size: frames, height and width of the clips.
-        clips: number of scenes.
-    """
+    """Mean errors over held-out scenes of this size (frames, height, width); `codec` in evaluation mode."""
     frames, height, width = size
     device = next(codec.parameters()).device
     reports = []
