@@ -74,12 +74,8 @@ def _shell(rng: Random, half: float, depth: float, tall: float) -> Body:
     paper = rng.choose(("plain", "plain", "plain", "stripes", "bricks", "tiles", "clouds", "planks"))
     back = depth * rng.uniform(0.1, 0.5)
     middle, length = (depth - back) / 2, (depth + back) / 2
-    walls = (
-        ((0.0, -tall / 2, depth + 0.1), (half + 0.2, tall / 2, 0.1)),
-        ((0.0, -tall / 2, -back - 0.1), (half + 0.2, tall / 2, 0.1)),
-        ((-half - 0.1, -tall / 2, middle), (0.1, tall / 2, length + 0.2)),
-        ((half + 0.1, -tall / 2, middle), (0.1, tall / 2, length + 0.2)),
-    )
+    walls = [((0.0, -tall / 2, z), (half + 0.2, tall / 2, 0.1)) for z in (depth + 0.1, -back - 0.1)]
+    walls += [((x, -tall / 2, middle), (0.1, tall / 2, length + 0.2)) for x in (-half - 0.1, half + 0.1)]
     for centre, size in walls:
         coat = rng.material(paper, *shades(paint, 0.9, 1.0), tile_m=1.5, grain=0.12)
         _surface(model, centre, size, coat)

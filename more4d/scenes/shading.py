@@ -8,7 +8,7 @@ from more4d.foundation.config import numpy_generator
 from more4d.scenes.primitives import SHEET
 from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
 from more4d.scenes.scene import Atmosphere, Finish, Part, PosedParts, Scene
-from more4d.scenes.textures import Material, sample_texture
+from more4d.scenes.textures import sample_texture
 
 NEAR_TILE_M = 0.7
 DETAIL_SCALE = np.float32(2.7)
@@ -111,18 +111,11 @@ def _albedo(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[
     else:
         axis = np.abs(own / scale[:, None]).argmax(0)
         u, v = np.where(axis == 0, z, x), np.where(axis == 1, z, y)
-    return surface_colour(material, u, v, spread)
-
-
-def surface_colour(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
-    """Colour of a material at surface coordinates in metres."""
-    cosine, sine = np.cos(material.turn) / material.tile_m, np.sin(material.turn) / material.tile_m
-    pattern, detail = sample_texture(
-        material.pattern,
-        u * np.float32(cosine) - v * np.float32(sine) + np.float32(material.shift[0]),
-        u * np.float32(sine) + v * np.float32(cosine) + np.float32(material.shift[1]),
-        spread / material.tile_m,
-    )
+    cosine = np.float32(np.cos(material.turn) / material.tile_m)
+    sine = np.float32(np.sin(material.turn) / material.tile_m)
+    across = u * cosine - v * sine + np.float32(material.shift[0])
+    along = u * sine + v * cosine + np.float32(material.shift[1])
+    pattern, detail = sample_texture(material.pattern, across, along, spread / material.tile_m)
     if material.tile_m > NEAR_TILE_M:
         # a second, finer octave keeps surfaces close to the camera sharp
         _, close = sample_texture(material.pattern, u * DETAIL_SCALE, v * DETAIL_SCALE, spread * DETAIL_SCALE)

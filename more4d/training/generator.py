@@ -20,7 +20,7 @@ from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.preset import LoraFile
 from more4d.training import loading
-from more4d.training.loading import NetworkFile, PresetNetworks, path_of
+from more4d.training.loading import NetworkFile, path_of
 from more4d.training.task import NOISE_LEVELS, Task, export_half, mean_per_sample, noise_levels
 from more4d.weights.lora.io import write_lora
 from more4d.weights.lora.train import LoraOptions, add_lora, trained_lora
@@ -142,10 +142,12 @@ class StartOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions(PresetNetworks):
+class GeneratorOptions:
     """Options of both generators' tasks. Files may have any known layout; a preset names all of them at once.
 
     Attributes:
+        preset: name of a preset (or its YAML file) whose networks are used where no file is named.
+        weights: folder of the preset's files; see `pipelines.preset.find_preset`.
         network: sizes of the generator; None: those of its initial weights.
         codec: file of the codec, frozen.
         text: file of the text encoder, frozen.
@@ -154,6 +156,8 @@ class GeneratorOptions(PresetNetworks):
         gradient_checkpointing: keep the input of each block only and recompute the rest in the backward pass.
     """
 
+    preset: str | None = None
+    weights: Path | None = None
     network: Any = None
     codec: NetworkFile | None = None
     text: NetworkFile | None = None
@@ -177,7 +181,8 @@ def resolve_options(options: GeneratorOptions, kind: str, components: Mapping[st
         WeightsError: there is no such folder of weights.
     """
     missing = {name: component for name, component in components.items() if getattr(options, name) is None}
-    files = {name: loading.preset_file(options, component) for name, component in missing.items()}
+    given = (options.preset, options.weights)
+    files = {name: loading.preset_file(*given, component) for name, component in missing.items()}
     options = replace(options, **files)
     for name in ("codec", "text"):
         if getattr(options, name) is None:
@@ -185,8 +190,8 @@ def resolve_options(options: GeneratorOptions, kind: str, components: Mapping[st
                 f"options: {name} is missing; name its file, or a preset that has it (options.preset)"
             )
     start, network = options.start, options.network
-    if start.weights is None and (file := loading.preset_file(options, kind)) is not None:
-        loras = (*loading.preset_loras(options, kind), *start.loras)
+    if start.weights is None and (file := loading.preset_file(*given, kind)) is not None:
+        loras = (*loading.preset_loras(*given, kind), *start.loras)
         start = replace(start, weights=file, loras=loras)
     if network is None and start.weights is None:
         raise ConfigError(

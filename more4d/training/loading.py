@@ -1,7 +1,7 @@
 """Loading the networks that a task's options name, by file or by preset."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,24 @@ NetworkFile = Path | ComponentFile
 """A file of any known layout, optionally with configuration values that the file does not hold."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PresetNetworks:
-    """Options of a task that may take its networks from a preset.
-
-    Attributes:
-        preset: name of a preset (or its YAML file) whose networks are used where no file is named.
-        weights: folder of the preset's files; see `pipelines.preset.find_preset`.
-    """
-
-    preset: str | None = None
-    weights: Path | None = None
-
-
-def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None:
-    """The file of a component of the options' preset; None if there is no preset or no such component.
+def preset_file(preset: str | None, weights: Path | None, component: str) -> ComponentFile | None:
+    """The file of a component of a preset (`find_preset`); None without a preset or such a component.
 
     Raises:
         ConfigError: there is no such preset.
         WeightsError: there is no such folder of weights.
     """
-    if options.preset is None and options.weights is None:
+    if preset is None and weights is None:
         return None
-    preset, folder = find_preset(options.preset, options.weights)
-    file = preset.components.get(component)
+    found, folder = find_preset(preset, weights)
+    file = found.components.get(component)
     return file and ComponentFile(file=str(folder / file.file), options=resolved_options(file, folder))
 
 
-def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...]:
-    """The LoRA that the options' preset has for a generator, if any."""
-    preset, folder = find_preset(options.preset, options.weights)
-    lora = getattr(preset.loras, component)
+def preset_loras(preset: str | None, weights: Path | None, component: str) -> tuple[LoraFile, ...]:
+    """The LoRA that a preset has for a generator, if any."""
+    found, folder = find_preset(preset, weights)
+    lora = getattr(found.loras, component)
     return () if lora is None else (replace(lora, file=str(folder / lora.file)),)
 
 

@@ -165,9 +165,6 @@ class Runtime:
     """The part of accelerate that the loop uses.
 
     Attributes:
-        device: of this process.
-        rank: number of this process.
-        processes: number of processes.
         is_main: whether this process writes files and logs.
         shards_optimiser: whether each process keeps only a shard of the optimiser's state.
     """

@@ -57,10 +57,7 @@ def export_half(path: Path, network: nn.Module, architecture: str, notes: dict[s
 
 
 def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
-    """Noise level in [0, 1] and loss of every sample, for the journal's loss per noise level.
-
-    A tensor, so that wrappers of the task pass it on.
-    """
+    """Noise level in [0, 1] and loss of each sample, as a tensor, which wrappers of the task pass on."""
     return torch.stack([sigma.detach().float(), loss.detach().float()], 1)
 
 
