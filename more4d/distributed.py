@@ -47,14 +47,10 @@ class Processes:
     @classmethod
     def launched(cls) -> "Processes":
         """As the environment says; one process where it says nothing."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        rank = int(os.environ.get("RANK", "0"))
-        return cls(
-            rank=rank,
-            count=count,
-            local_rank=int(os.environ.get("LOCAL_RANK", rank)),
-            local_count=int(os.environ.get("LOCAL_WORLD_SIZE", count)),
-        )
+        rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_count = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+        return cls(rank=rank, count=count, local_rank=local_rank, local_count=local_count)
 
     @property
     def are_several(self) -> bool:
@@ -103,8 +99,9 @@ class Processes:
         try:
             PartialState(cpu=True, timeout=IDLE_TIMEOUT)
         except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
             raise DistributedError(
-                f"the {self.count} launched processes cannot reach each other ({_first_line(error)}); launch "
+                f"the {self.count} launched processes cannot reach each other ({reason}); launch "
                 f"them with torchrun or accelerate: {LAUNCH}"
             ) from error
         try:
@@ -132,18 +129,15 @@ class Processes:
         """
         from accelerate import PartialState
 
-        made: list[tuple[int, Made | str]] = []
-        stopped: str | None = None
+        made: list[Made | str] = []
         with PartialState().split_between_processes(list(enumerate(items))) as mine:
-            for index, item in mine:
-                if stopped is None:
-                    try:
-                        made.append((index, run(index, item)))
-                        continue
-                    except More4DError as error:
-                        stopped = f"process {self.rank} stopped: {' '.join(str(error).split())}"
-                made.append((index, stopped))
-        return [each for _, each in sorted(_gather(made), key=lambda pair: pair[0])]
+            try:
+                for index, item in mine:
+                    made.append(run(index, item))
+            except More4DError as error:
+                stopped = f"process {self.rank} stopped: {' '.join(str(error).split())}"
+                made += [stopped] * (len(mine) - len(made))
+        return _gather(made)  # in the order of the processes, whose parts are contiguous
 
     def end_together(self) -> None:
         """Wait for all others; DistributedError if one is gone. Then ignore SIGTERM: a launcher
@@ -296,7 +290,3 @@ def _gather(values: list[Any]) -> list[Any]:
         raise DistributedError(
             "a process ended before the run did, see its messages; the same command goes on from here"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

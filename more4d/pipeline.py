@@ -26,21 +26,27 @@ from torch import Tensor
 from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap, fit, working_size
-from more4d.geometry.film_size import FilmSize
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
-from more4d.pipelines.cameras import CameraSpec, camera_path
+from more4d.pipelines.cameras import (
+    CameraSpec,
+    FilmSize,
+    camera_path,
+    check_camera_frames,
+    check_request,
+    named_cameras,
+)
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, open_device
 from more4d.pipelines.depth import (
     Intrinsics,
     estimate_depth,
+    film_size,
     quantise_depth,
     read_photo,
     working_image,
 )
 from more4d.pipelines.preset import Preset, preset_names
-from more4d.pipelines.request import check_camera_frames, check_request, named_cameras
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
 from more4d.pipelines.tracks import image_to_tracks
@@ -102,7 +108,6 @@ class More4DPipeline:
 
     @property
     def preset(self) -> Preset:
-        """Sizes, sampling settings and files."""
         return self.components.preset
 
     @property
@@ -286,7 +291,7 @@ class More4DPipeline:
         Raises:
             InputError: as `camera_path`.
         """
-        height, width = self.film_size.of(tracks.height, tracks.width)
+        height, width = film_size(tracks.height, tracks.width, self.film_size)
         return camera_path(name, tracks, scene_depth_m=scene_depth_m, height=height, width=width)
 
     def render(self, tracks: Tracks, camera_path: CameraPath, *, callback: Progress = no_progress) -> Film:
@@ -300,7 +305,7 @@ class More4DPipeline:
         return render(
             tracks,
             camera_path,
-            size=self.film_size.of(*size),
+            size=film_size(*size, self.film_size),
             small_size=working_size(*size, pixels=preset.pixels, multiple=preset.multiple),
             raster=preset.raster,
             supersampling=preset.supersampling,

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,23 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from more4d.cli.main import DONE, FAILED, report_error
+from more4d.cli.main import DONE, FAILED, ProgressBar, report_error
+from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
 from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
 from more4d.pipeline import More4DPipeline
+from more4d.pipelines.component_files import Lora
+from more4d.pipelines.components import Components, Sampler
+from more4d.pipelines.preset import Preset
 from more4d.pipelines.sampling import Progress
 from more4d.runs.item import Result, run_job, stage_names
 from more4d.runs.job import Job, camera_folders
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 if TYPE_CHECKING:
+    import torch
+
     from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
-BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left"
 
 _log = logging.getLogger(__name__)
 
@@ -50,22 +53,47 @@ class Outcome:
     process: int | None = None
 
 
-class BatchProgress:
-    """A bar with the stage and the time left, or a line per stage where there is no terminal.
+@dataclass(frozen=True, kw_only=True)
+class PipelineSettings:
+    """What every process opens its networks with; see `Components.open`.
 
-    All stages of all items count alike. With `lines` there is no bar even on a terminal, which several
-    processes could not share.
+    Attributes:
+        device: as `--device`.
     """
 
-    def __init__(self, stages: int, *, show: bool, lines: bool = False) -> None:
-        self._show = show
-        self._stages_before = 0.0
-        self._bar = tqdm(
-            total=stages,
-            bar_format=BAR_FORMAT,
-            file=sys.stderr,
-            disable=lines or not (show and sys.stderr.isatty()),
+    preset: Preset
+    folder: Path
+    loras: dict[str, list[Lora]]
+    device: str
+    asked: str | None
+
+    def open(
+        self, device: "torch.device | None" = None, sampler: Sampler | None = None, *, shared: bool = False
+    ) -> Components:
+        """The networks, of whose files only the headers are read here.
+
+        Args:
+            device: instead of the one of that name, which "auto" leaves to the process.
+            sampler: see `Components.open`.
+            shared: whether several processes compute each sample together.
+
+        Raises:
+            WeightsError, ConfigError: as `Components.open`.
+        """
+        device = device or open_device(self.device)
+        components = Components.open(
+            self.preset, self.folder, device, loras=self.loras, asked=self.asked, sampler=sampler
         )
+        components.check_sampling(shared=shared)
+        return components
+
+
+class BatchProgress(ProgressBar):
+    """A bar with the stage and the time left; all stages of all items count alike."""
+
+    def __init__(self, stages: int, *, show: bool, lines: bool = False) -> None:
+        super().__init__(stages, show=show, lines=lines)
+        self._stages_before = 0.0
 
     @contextmanager
     def item(self, label: str, stages: int) -> Iterator[Progress]:
@@ -75,24 +103,15 @@ class BatchProgress:
         def report(stage: str, done: int, total: int) -> None:
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
-                self._bar.set_description_str(f"{label}: {stage}")
-            position = self._stages_before + len(seen) - 1 + done / max(total, 1)
-            self._bar.update(max(0.0, position - self._bar.n))
+                self.bar.set_description_str(f"{label}: {stage}")
+            self.move_to(self._stages_before + len(seen) - 1 + done / max(total, 1))
             if done == total:
-                self._line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
+                self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
         with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
             yield report
         self._stages_before += stages
-        self._bar.update(max(0.0, self._stages_before - self._bar.n))
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
-
-    def _line(self, text: str) -> None:
-        if self._show and self._bar.disable:
-            print(text, file=sys.stderr, flush=True)
+        self.move_to(self._stages_before)
 
 
 def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool) -> int:
@@ -103,8 +122,6 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
         InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
             in the way.
     """
-    for job in jobs:
-        camera_folders(job)
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
@@ -129,8 +146,6 @@ def run_shared_batch(
             in the way.
         DistributedError: the processes cannot reach each other, or one of them is gone.
     """
-    for job in jobs:
-        camera_folders(job)
     started = time.monotonic()
     progress = BatchProgress(0, show=show, lines=True)
 
@@ -202,7 +217,17 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         started: by `time.monotonic`.
         memory_mib: peak memory of one process.
     """
-    record.about["items"] = [_described(outcome) for outcome in outcomes]
+    record.about["items"] = [
+        {
+            "name": outcome.job.name,
+            **({} if outcome.process is None else {"process": outcome.process}),
+            "state": "failed" if outcome.failure else "finished",
+            "failure": outcome.failure,
+            "seconds": round(outcome.seconds, 2),
+            "stages_run": outcome.result and outcome.result.stages_run,
+        }
+        for outcome in outcomes
+    ]
     good = [outcome for outcome in outcomes if outcome.result is not None]
     sheet = _sheet(record, good, record.folder) if len(good) > 1 else None
     failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
@@ -224,29 +249,14 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
 
 
 def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
-    shown = [
-        (_label(outcome.job), outcome.result.folder, list(camera_folders(outcome.job)))
-        for outcome in good[:SHEET_ITEMS]
-        if outcome.result is not None
-    ]
-    inputs = [outcome.result.fingerprint for outcome in good if outcome.result is not None]
-    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(output / "sheet.png", shown))
-    return output / "sheet.png"
-
-
-def _label(job: Job) -> str:
-    return f"{job.name}: {job.prompt}" if job.prompt else job.name
-
-
-def _described(outcome: Outcome) -> dict[str, object]:
-    return {
-        "name": outcome.job.name,
-        **({} if outcome.process is None else {"process": outcome.process}),
-        "state": "failed" if outcome.failure else "finished",
-        "failure": outcome.failure,
-        "seconds": round(outcome.seconds, 2),
-        "stages_run": outcome.result.stages_run if outcome.result else None,
-    }
+    path = output / "sheet.png"
+    shown = []
+    for job, result in ((outcome.job, outcome.result) for outcome in good[:SHEET_ITEMS]):
+        label = f"{job.name}: {job.prompt}" if job.prompt else job.name
+        shown.append((label, result.folder, list(camera_folders(job))))
+    inputs = [outcome.result.fingerprint for outcome in good]
+    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown))
+    return path
 
 
 def _one_line(error: BaseException) -> str:

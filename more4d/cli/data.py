@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from more4d.cli import data_from_video, data_import
 from more4d.cli.main import RESUMABLE
+from more4d.cli.options import positive
 from more4d.cli.train import check_config
 
 EXAMPLES = """\
@@ -37,18 +39,17 @@ def _add_cache(ways: Any) -> None:
             "networks, so that training need not run them. Stopped and started again, it goes on."
         ),
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="of the training")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the cache")
     parser.add_argument(
-        "--samples", type=_positive, default=0, metavar="N", help="default: every clip, --variations times"
+        "--samples", type=positive, default=0, metavar="N", help="default: every clip, --variations times"
     )
     parser.add_argument(
-        "--variations", type=_positive, default=1, metavar="N", help="crops and mirrorings of each clip"
+        "--variations", type=positive, default=1, metavar="N", help="crops and mirrorings of each clip"
     )
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--per-file", type=_positive, default=64, metavar="N", help="samples in a file")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--per-file", type=positive, default=64, metavar="N", help="samples in a file")
     parser.add_argument(
         "--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of what is stored"
     )
@@ -58,24 +59,14 @@ def _add_cache(ways: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the cache, or continue it."""
     check_config(options.config)
 
     from tqdm import tqdm
 
     from more4d.training.cache import CacheOptions, make_cache
 
-    job = CacheOptions(
-        config=options.config,
-        overrides=tuple(options.overrides),
-        output=options.output,
-        samples=options.samples,
-        variations=options.variations,
-        workers=options.workers,
-        per_file=options.per_file,
-        dtype=options.dtype,
-        device=options.device,
-    )
+    options.overrides = tuple(options.overrides)
+    job = CacheOptions(**{each.name: getattr(options, each.name) for each in fields(CacheOptions)})
     with tqdm(desc="encoding", unit=" samples", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for done, total in make_cache(job):
             bar.total = total
@@ -84,9 +75,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"{options.output}: {total} samples, {size / 2**20:.1f} MiB ({size / total / 1024:.0f} KiB each)")
     print(f"train from it: more4d train --config {options.config} options.cache={options.output}")
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
-    return int(text)

@@ -3,12 +3,14 @@
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE
-from more4d.cli.options import parse_device, usage_errors
+from more4d.cli.main import RESUMABLE, ProgressBar
+from more4d.cli.options import add_device_option, open_device, usable_cores, usage_errors
 from more4d.depth.registry import DEPTH_ESTIMATORS
+from more4d.foundation.errors import InputError
 from more4d.tracking.registry import TRACKERS
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ look at data/mine/report.html, then train:
 
 
 def add_command(ways: Any) -> None:
-    """Add the subcommand to the parser of `more4d data`."""
     parser = ways.add_parser(
         "from-video",
         help="raw videos to clips with depth, tracks and captions",
@@ -40,7 +41,6 @@ def add_command(ways: Any) -> None:
         "keeps clips that pass the filters; report.html beside the clips shows what was dropped and why. "
         "What an earlier run has finished is not made again.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of videos, in folders of any depth")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the clips")
@@ -84,9 +84,7 @@ def add_command(ways: Any) -> None:
         metavar="MODEL",
         help="vision-language model of transformers, for missing captions",
     )
-    how.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(how)
     how.add_argument(
         "--workers",
         type=int,
@@ -131,15 +129,25 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the clips that are missing; 1 if a video could not be used."""
-    from more4d.cli.options import open_device
-    from more4d.foundation.errors import InputError
-
     if not 0 <= options.max_bad_fraction <= 1:
         options.parser.error(
             f"argument --max_bad_fraction: must lie in [0, 1], got {options.max_bad_fraction}"
         )
+    from more4d.datasets.from_video.options import Bounds, Options
+
     with usage_errors(options.parser):  # wrong arguments (exit code 2) before missing files (1)
-        wanted = wanted_clips(options)
+        wanted = Options(
+            fps=options.fps,
+            frames=options.frames,
+            stride=options.stride_clips,
+            pixels=options.pixels,
+            depth=options.depth,
+            tracker=options.tracker,
+            camera=options.camera,
+            captioner=options.captioner,
+            allow_empty_caption=options.allow_empty_caption,
+            bounds=Bounds(max_ssim=options.most_alike, min_ssim=options.least_alike),
+        )
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is not a folder; give one that holds videos")
 
@@ -178,89 +186,44 @@ def run(options: argparse.Namespace) -> int:
     return 1 if summary.failures or not summary.clips else 0
 
 
-def wanted_clips(options: argparse.Namespace) -> "Options":
-    """The arguments as settings.
-
-    Raises:
-        ConfigError: a value cannot be used.
-    """
-    from more4d.datasets.from_video.options import Bounds, Options
-
-    return Options(
-        fps=options.fps,
-        frames=options.frames,
-        stride=options.stride_clips,
-        pixels=options.pixels,
-        depth=options.depth,
-        tracker=options.tracker,
-        camera=options.camera,
-        captioner=options.captioner,
-        allow_empty_caption=options.allow_empty_caption,
-        bounds=Bounds(max_ssim=options.most_alike, min_ssim=options.least_alike),
-    )
-
-
 def runner(options: argparse.Namespace, wanted: "Options", device: str) -> "Runner":
     """What runs `make_clips` on the videos: this process, several, or Ray.
 
     Raises:
         MissingPackageError: Ray is wanted and not installed.
     """
-    from functools import partial
-
-    from more4d.cli.options import usable_cores
     from more4d.datasets.from_video.runners import run_in_processes, run_serial
 
     cores = usable_cores()
     workers = options.workers if options.workers >= 0 else cores if device == "cpu" else 1
     if options.ray:
-        from more4d.datasets.from_video.ray_backend import run_with_ray
-
-        workers = max(1, workers)
-        return partial(
-            run_with_ray, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
-        )
-    if workers == 0:
+        from more4d.datasets.from_video.ray_backend import run_with_ray as run_several
+    elif workers == 0:
         return partial(run_serial, options=wanted, device=device)
-    return partial(
-        run_in_processes, options=wanted, device=device, workers=workers, threads=max(1, cores // workers)
-    )
+    else:
+        run_several = run_in_processes
+    workers = max(1, workers)
+    threads = max(1, cores // workers)
+    return partial(run_several, options=wanted, device=device, workers=workers, threads=threads)
 
 
-class VideoProgress:
-    """A bar with the time left, or a line per video where there is no terminal."""
+class VideoProgress(ProgressBar):
+    """Counts of the clips that are kept and dropped, or a line per video; called as `dataset.Progress`."""
 
     def __init__(self, *, show: bool) -> None:
-        from tqdm import tqdm
-
-        self._show, self._kept, self._dropped = show, 0, 0
-        self._bar = tqdm(
-            bar_format="{desc}{percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left",
-            file=sys.stderr,
-            disable=not (show and sys.stderr.isatty()),
-        )
+        super().__init__(None, show=show)
+        self._kept, self._dropped = 0, 0
 
     def __call__(self, outcome: "VideoOutcome | None", done: int, total: int) -> None:
-        """As `dataset.Progress`."""
-
         if outcome is None:
-            self._bar.reset(total)
-            self._bar.initial = self._bar.n = done
-            self._bar.refresh()
+            self.bar.reset(total)
+            self.bar.initial = self.bar.n = done
+            self.bar.refresh()
             return
         kept = sum(report.kept for report in outcome.reports)
         self._kept += kept
         self._dropped += len(outcome.reports) - kept
-        self._bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped ")
-        self._bar.update(done - self._bar.n)
-        if self._show and self._bar.disable:
-            what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
-            print(
-                f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
+        self.bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped")
+        self.move_to(float(done))
+        what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
+        self.line(f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from more4d.cli.main import RESUMABLE
+from more4d.cli.options import checked, positive, usable_cores
+from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -28,7 +30,6 @@ LISTED = 50
 
 
 def add_command(ways: Any) -> None:
-    """Add the subcommand to the parser of `more4d data`."""
     parser = ways.add_parser(
         "import",
         help="convert TrajScene-60K into clips",
@@ -38,7 +39,6 @@ def add_command(ways: Any) -> None:
             "listed and skipped."
         ),
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders and archives")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the shards")
@@ -50,9 +50,9 @@ def add_command(ways: Any) -> None:
         help="a .csv or .json with file_path and text, or a text file and its list of videos, line by line",
     )
     parser.add_argument(
-        "--clips-per-shard", type=_positive, default=64, metavar="N", help="clips in a tar (default: 64)"
+        "--clips-per-shard", type=positive, default=64, metavar="N", help="clips in a tar (default: 64)"
     )
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     parser.add_argument(
         "--max_bad_fraction",
         "--max-bad-fraction",
@@ -61,10 +61,10 @@ def add_command(ways: Any) -> None:
         metavar="F",
         help="stop when more than this share of the samples is bad (default: 0.05)",
     )
-    parser.add_argument("--frames", type=_positive, metavar="N", help="keep at most the first N frames")
+    parser.add_argument("--frames", type=positive, metavar="N", help="keep at most the first N frames")
     parser.add_argument(
         "--stride",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="the tracker took every N-th frame of the video (default: 2 where it is long enough, else 1)",
     )
@@ -82,9 +82,6 @@ def add_command(ways: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Import, or continue importing; the exit code is 1 if a sample was bad."""
-    from more4d.cli.options import usable_cores
-    from more4d.foundation.errors import InputError
-
     if options.captions and len(options.captions) > 2:
         options.parser.error(f"argument --captions: takes one or two files, got {len(options.captions)}")
     for source in options.sources:
@@ -104,9 +101,7 @@ def run(options: argparse.Namespace) -> int:
             frames=options.frames,
             stride=options.stride,
             size=options.size,
-            camera=Camera(**dict(zip(("fx", "fy", "cx", "cy"), options.intrinsics, strict=True)))
-            if options.intrinsics
-            else None,
+            camera=options.intrinsics and Camera(**options.intrinsics),
         ),
         clips_per_shard=options.clips_per_shard,
         workers=options.workers or usable_cores(),
@@ -155,13 +150,6 @@ def _print(report: "ImportReport", output: Path) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
@@ -176,13 +164,11 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _intrinsics(text: str) -> tuple[float, float, float, float]:
+@checked
+def _intrinsics(text: str) -> dict[str, float]:
     from more4d.cli.job_lists import parse_intrinsics
 
-    try:
-        numbers = parse_intrinsics(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be fx,fy,cx,cy, got '{text}'") from error
+    numbers = parse_intrinsics(text)
     if not (numbers[0] > 0 and numbers[1] > 0):
-        raise argparse.ArgumentTypeError(f"focal lengths must be positive, got '{text}'")
-    return numbers
+        raise InputError(f"focal lengths must be positive, got '{text}'")
+    return dict(zip(("fx", "fy", "cx", "cy"), numbers, strict=True))

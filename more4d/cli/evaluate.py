@@ -1,12 +1,21 @@
 """`more4d evaluate`: quality of a preset on scenes and photos that no training uses."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import add_sampling_options, add_weights_options, parse_device, preset_of
+from more4d.cli.options import (
+    add_device_option,
+    add_sampling_options,
+    add_weights_options,
+    open_device,
+    positive,
+    preset_of,
+)
+from more4d.foundation.errors import InputError
 
 SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
 BY_DEFAULT = ("tracks", "depth", "views", "photos")
@@ -25,14 +34,12 @@ docs/evaluation.md explains.
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "evaluate",
         help="measure a preset on scenes and photos that no training uses",
         description="Measures tracks, depth and views of a preset and of baselines, on a fixed set of scenes "
         "that no training uses and on real photos.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what is measured")
     what.add_argument(
@@ -48,7 +55,7 @@ def add_command(commands: Any) -> None:
         ("pairs", 64, "scenes rendered along a second camera path"),
     ):
         what.add_argument(
-            f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default {default})"
+            f"--{name}", type=positive, default=default, metavar="N", help=f"{meaning} (default {default})"
         )
     what.add_argument(
         "--set",
@@ -73,28 +80,18 @@ def add_command(commands: Any) -> None:
     how.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: output/evaluation/NAME OF THE PRESET"
     )
-    how.add_argument(
-        "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    add_device_option(how)
     how.add_argument("--quiet", action="store_true", help="show no progress")
     add_sampling_options(parser)
-    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
+    parser.set_defaults(run=run, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, or resume an earlier run; prints the results as JSON."""
-    import json
-
-    from more4d.foundation.errors import InputError
-
-    for name in ("scenes", "seeds", "pairs"):
-        if getattr(options, name) < 1:
-            options.parser.error(f"argument --{name}: must be at least 1")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
     preset, folder = preset_of(options)  # refuses before torch is imported
 
-    from more4d.cli.options import open_device
     from more4d.evaluation.run import EvaluationOptions, evaluate
     from more4d.pipelines.components import Components
     from more4d.runs.record import locked
@@ -123,18 +120,14 @@ class _Bar:
     """A bar per section, on standard error."""
 
     def __init__(self, *, show: bool) -> None:
-        self._show = show
-        self._stage: str | None = None
-        self._bar: Any = None
+        self._show, self._stage, self._bar = show, "", None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        if not self._show:
-            return
         if stage != self._stage:
             self._stage = stage
-            self._bar = tqdm(desc=stage, total=total, file=sys.stderr)
+            self._bar = tqdm(desc=stage, total=total, file=sys.stderr, disable=not self._show)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()

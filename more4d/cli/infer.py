@@ -13,7 +13,10 @@ from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
     add_weights_options,
+    checked,
+    open_device,
     preset_of,
+    usable_cores,
     usage_errors,
 )
 from more4d.foundation.config import SAMPLES
@@ -21,9 +24,6 @@ from more4d.foundation.errors import WeightsError
 from more4d.raster.registry import RASTERISERS, rasteriser_names
 
 if TYPE_CHECKING:
-    import torch
-
-    from more4d.pipelines.components import Sampler
     from more4d.runs.job import Job
 
 
@@ -46,14 +46,12 @@ exit codes: 0 done, 1 something that is named cannot be used or an item of a lis
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "infer",
         help="a photo and a prompt to a moving 4-D scene and its videos",
         description="Turns a photo and a prompt into a moving 4-D scene and films it along camera paths. "
         "What an earlier run with the same settings has finished is not made again.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to make")
     what.add_argument(
@@ -126,48 +124,42 @@ def run(options: argparse.Namespace) -> int:
 
         print(describe_camera_paths())
         return 0
+    from more4d.runs.job import camera_folders
+
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
+    for job in jobs:
+        camera_folders(job)
     preset, folder = preset_of(options)
-    check_loras(options)
+    for path, _ in (*options.strag_lora, *options.vism_lora):
+        if not path.exists():
+            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
 
-    from more4d.cli.batch import run_batch, run_shared_batch
-    from more4d.cli.options import open_device, usable_cores
+    from more4d.cli.batch import PipelineSettings, run_batch, run_shared_batch
     from more4d.pipeline import More4DPipeline
     from more4d.pipelines.component_files import Lora
-    from more4d.pipelines.components import Components
 
     show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
-    loras = {
-        part: [Lora(path=path, strength=strength) for path, strength in each] for part, each in given.items()
-    }
+    settings = PipelineSettings(
+        preset=preset,
+        folder=folder,
+        loras={
+            part: [Lora(path=path, strength=strength) for path, strength in each]
+            for part, each in given.items()
+        },
+        device=options.device,
+        asked=options.preset,
+    )
     if options.ray is not None:
-        from more4d.cli.ray_backend import PipelineSettings, run_ray_batch
+        from more4d.cli.ray_backend import run_ray_batch
 
-        settings = PipelineSettings(
-            preset=preset,
-            folder=folder.resolve(),
-            loras={
-                part: [replace(lora, path=lora.path.resolve()) for lora in each]
-                for part, each in loras.items()
-            },
-            device=options.device,
-            asked=options.preset,
-        )
         return run_ray_batch(options, jobs, settings)
-
-    def open_components(device: "torch.device", sampler: "Sampler | None" = None) -> Components:
-        settings = {"loras": loras, "asked": options.preset, "sampler": sampler}
-        components = Components.open(preset, folder, device, **settings)
-        components.check_sampling(shared=options.context_parallel)
-        return components
-
-    if not (options.context_parallel or launched_processes() > 1):
-        pipe = More4DPipeline(open_components(open_device(options.device)))
-        return run_batch(pipe, jobs, options.output, show=show)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched == 1 and not options.context_parallel:
+        return run_batch(More4DPipeline(settings.open()), jobs, options.output, show=show)
     from more4d.distributed import Processes, run_context_parallel
 
     processes = Processes.launched()
@@ -177,17 +169,11 @@ def run(options: argparse.Namespace) -> int:
         return run_context_parallel(
             processes,
             device,
-            partial(open_components, device),
+            partial(settings.open, device, shared=True),
             lambda components: run_batch(More4DPipeline(components), jobs, options.output, show=show),
         )
-    return run_shared_batch(
-        More4DPipeline(open_components(device)), jobs, options.output, processes, show=show
-    )
-
-
-def launched_processes() -> int:
-    """How many processes a launcher has started for this command; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    pipe = More4DPipeline(settings.open(device))
+    return run_shared_batch(pipe, jobs, options.output, processes, show=show)
 
 
 def _add_how(group: Any) -> None:
@@ -201,6 +187,12 @@ def _add_how(group: Any) -> None:
         choices=MEMORY_MODES,
         help="where weights are kept: full needs most GPU memory and is fastest, sequential least and is "
         "slowest (default: the preset's); more4d plan shows what fits",
+    )
+    group.add_argument(
+        "--size",
+        metavar="SIZE",
+        help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at their "
+        "own size whatever this is (default: the photo's size, at most 1280)",
     )
     group.add_argument(
         "--raster",
@@ -276,17 +268,6 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     return unique_names([replace(job, name=source.stem)])
 
 
-def check_loras(options: argparse.Namespace) -> None:
-    """Refuse LoRA files that are not there.
-
-    Raises:
-        WeightsError: names the file.
-    """
-    for path, _ in (*options.strag_lora, *options.vism_lora):
-        if not path.exists():
-            raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
-
-
 def _refuse_with_list(options: argparse.Namespace) -> None:
     exclusive = {
         "PHOTO": options.photo,
@@ -302,13 +283,11 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         options.parser.error(f"{given[0]} needs a photo to go with: bash infer.sh PHOTO {given[0]} ...")
 
 
+@checked
 def _intrinsics(text: str) -> tuple[float, float, float, float]:
     from more4d.cli.job_lists import parse_intrinsics
 
-    try:
-        return parse_intrinsics(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+    return parse_intrinsics(text)
 
 
 def _lora(text: str) -> tuple[Path, float]:

@@ -3,8 +3,8 @@
 import csv
 import difflib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,10 @@ from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check, unique_names
 
-COLUMNS = (
-    "image",
-    "prompt",
-    "camera",
-    "depth",
-    "intrinsics",
-    "tracks",
-    "seed",
-    "frames",
-    "fps",
-    "name",
-)
+COLUMNS = ("image", "prompt", "camera", "depth", "intrinsics", "tracks", "seed", "frames", "fps", "name")
 FORMATS = ".jsonl, .csv or .txt"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a list, as written.
-
-    Attributes:
-        where: file and line, for messages.
-        folder: what relative paths start from.
-        values: by column; only what is given.
-    """
-
-    where: str
-    folder: Path
-    values: Mapping[str, Any]
+Row = tuple[str, Mapping[str, Any]]
 
 
 def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
@@ -56,32 +32,40 @@ def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
     rows = list(_pair(path, images) if images is not None else _rows(path))
     if not rows:
         raise InputError(f"{path} lists nothing; give one item per line")
-    return unique_names([_job(row, defaults) for row in rows])
+    jobs = []
+    for where, values in rows:
+        try:
+            jobs.append(_job(values, (images or path).parent, defaults))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    return unique_names(jobs)
 
 
 def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
     """Four numbers fx,fy,cx,cy.
 
     Raises:
-        ValueError: there are not four numbers.
+        InputError: there are not four numbers.
     """
-    numbers = [float(part) for part in text.split(",")]
-    if len(numbers) != 4:
-        raise ValueError(f"{len(numbers)} numbers")
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+    try:
+        fx, fy, cx, cy = map(float, text.split(","))
+    except ValueError as error:
+        raise InputError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+    return fx, fy, cx, cy
 
 
 def _rows(path: Path) -> Iterator[Row]:
+    """File and line of each item, for messages, and the values it gives by column."""
     readers = {".jsonl": _json_values, ".csv": _csv_values, ".txt": _text_values}
     if path.suffix.lower() not in readers:
         raise InputError(f"{path} has the suffix '{path.suffix}'; a list is a {FORMATS} file")
     for number, values in readers[path.suffix.lower()](path, _lines(path)):
         where = f"{path} line {number}"
         _check_columns(where, values)
-        given = {key: value for key, value in values.items() if value not in (None, "")}
-        # What is written but empty is wrong where it must not be.
-        given |= {key: "" for key in ("prompt",) if values.get(key) == ""}
-        yield Row(where=where, folder=path.parent, values=given)
+        given = {key: each for key, each in values.items() if each not in (None, "")}
+        if values.get("prompt") == "":
+            given["prompt"] = ""  # refused later; what else is empty is as good as not written
+        yield where, given
 
 
 def _lines(path: Path) -> list[str]:
@@ -117,14 +101,14 @@ def _csv_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, A
     reader = csv.reader(lines, skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        _check_columns(f"{path} line 1", dict.fromkeys(header))
+        _check_columns(f"{path} line 1", header)
         for cells in reader:
             if len(cells) != len(header):
                 raise InputError(
                     f"{path} line {reader.line_num} has {len(cells)} values for {len(header)} columns; "
                     "put a value that holds a comma into double quotes"
                 )
-            yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not CSV: {error}") from error
 
@@ -146,81 +130,71 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
             f"{captions} has {len(texts)} lines and {images} has {len(paths)}; they must match line by line"
         )
     for number, (text, path) in enumerate(zip(texts, paths, strict=True), start=1):
-        values = {"image": path.strip(), "prompt": text.strip()}
-        yield Row(where=f"{images} line {number}", folder=images.parent, values=values)
+        yield f"{images} line {number}", {"image": path.strip(), "prompt": text.strip()}
 
 
-def _check_columns(where: str, values: Mapping[str, Any]) -> None:
-    for column in values:
+def _check_columns(where: str, columns: Iterable[str]) -> None:
+    for column in columns:
         if column not in COLUMNS:
             close = difflib.get_close_matches(str(column), COLUMNS, n=1)
             hint = f"did you mean '{close[0]}'? " if close else ""
             raise InputError(f"{where}: unknown column '{column}'; {hint}known columns: {', '.join(COLUMNS)}")
 
 
-def _job(row: Row, defaults: Job) -> Job:
-    values, folder = row.values, row.folder
-    paths = {key: folder / _text(row, key) if key in values else None for key in ("image", "depth", "tracks")}
+def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
+    texts = {
+        key: _text(values, key) for key in ("image", "depth", "tracks", "name", "prompt") if key in values
+    }
+    paths = {key: folder / texts[key] if key in texts else None for key in ("image", "depth", "tracks")}
     source = paths["image"] or paths["tracks"]
     job = replace(
         defaults,
         **paths,
-        name=_text(row, "name") if "name" in values else source.stem if source else "item",
-        prompt=_text(row, "prompt") if "prompt" in values else "",
-        cameras=_cameras(row, defaults.cameras),
-        intrinsics=_intrinsics(row),
-        seed=_number(row, "seed", int, defaults.seed),
-        frames=_number(row, "frames", int, None if paths["tracks"] else defaults.frames),
-        fps=_number(row, "fps", float, defaults.fps),
+        name=texts.get("name", source.stem if source else "item"),
+        prompt=texts.get("prompt", ""),
+        cameras=_cameras(values.get("camera"), folder) or defaults.cameras,
+        intrinsics=_intrinsics(values.get("intrinsics")),
+        seed=_number(values, "seed", int, defaults.seed),
+        frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
+        fps=_number(values, "fps", float, defaults.fps),
     )
-    try:
-        check(job)
-    except InputError as error:
-        raise InputError(f"{row.where}: {error}") from error
+    check(job)
     return job
 
 
-def _text(row: Row, column: str) -> str:
-    value = row.values[column]
-    if not isinstance(value, str):
-        raise InputError(f"{row.where}: '{column}' must be text, got {value!r}")
-    return value
+def _text(values: Mapping[str, Any], column: str) -> str:
+    if not isinstance(values[column], str):
+        raise InputError(f"'{column}' must be text, got {values[column]!r}")
+    return values[column]
 
 
-def _number(row: Row, column: str, kind: type, default: Any) -> Any:
-    value = row.values.get(column, default)
+def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) -> Any:
+    value = values.get(column, default)
     if value is None:
         return None
     try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = kind(value)
-        if number != float(value):
+        if isinstance(value, bool) or kind(value) != float(value):
             raise ValueError
     except (TypeError, ValueError) as error:
         what = "a whole number" if kind is int else "a number"
-        raise InputError(f"{row.where}: '{column}' must be {what}, got {value!r}") from error
-    return number
+        raise InputError(f"'{column}' must be {what}, got {value!r}") from error
+    return kind(value)
 
 
-def _cameras(row: Row, default: tuple[CameraSpec, ...]) -> tuple[CameraSpec, ...]:
-    value = row.values.get("camera")
+def _cameras(value: Any, folder: Path) -> tuple[CameraSpec, ...]:
     if value is None:
-        return default
+        return ()
     listed = value.split(";") if isinstance(value, str) else value
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
-        raise InputError(
-            f"{row.where}: 'camera' must be names separated by ';', or a list of names, got {value!r}"
-        )
-    return tuple(CameraSpec.parse(name.strip(), row.folder) for name in listed)
+        raise InputError(f"'camera' must be names separated by ';', or a list of names, got {value!r}")
+    return tuple(CameraSpec.parse(name.strip(), folder) for name in listed)
 
 
-def _intrinsics(row: Row) -> tuple[float, float, float, float] | None:
-    value = row.values.get("intrinsics")
+def _intrinsics(value: Any) -> tuple[float, float, float, float] | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         return parse_intrinsics(text.replace(";", ","))
-    except ValueError as error:
-        raise InputError(f"{row.where}: 'intrinsics' must be fx,fy,cx,cy, got {value!r}") from error
+    except InputError as error:
+        raise InputError(f"'intrinsics' {error}") from error

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from more4d import __version__
 from more4d.foundation.errors import More4DError
@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose examples keep their line breaks."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
@@ -106,7 +109,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command; with `command`, only that subcommand has its arguments."""
     parser = Parser(prog="more4d", description="One photo and a prompt become a moving 4-D scene.")
     parser.add_argument("--version", action="version", version=f"more4d {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         if command in (None, name):
             importlib.import_module(f"more4d.cli.{name}").add_command(commands)
@@ -134,6 +137,34 @@ def report_error(line: str) -> None:
     print(f"error: {where}{' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
+class ProgressBar:
+    """A bar with the time left, or lines where there is no terminal.
+
+    With `lines` there is no bar even on a terminal, which several processes could not share.
+    """
+
+    def __init__(self, total: int | None, *, show: bool, lines: bool = False) -> None:
+        from tqdm import tqdm
+
+        self._show = show
+        self.bar = tqdm(
+            total=total,
+            bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}, {remaining} left",
+            file=sys.stderr,
+            disable=lines or not (show and sys.stderr.isatty()),
+        )
+        self.close = self.bar.close
+
+    def move_to(self, position: float) -> None:
+        """Never moves back."""
+        self.bar.update(max(0.0, position - self.bar.n))
+
+    def line(self, text: str) -> None:
+        """Print it, where there is no bar."""
+        if self._show and self.bar.disable:
+            print(text, file=sys.stderr, flush=True)
+
+
 class NoteHandler(logging.Handler):
     """Prints what the package logs; each warning once."""
 
@@ -142,7 +173,6 @@ class NoteHandler(logging.Handler):
         self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
         line = f"note: {record.getMessage()}"
         if record.levelno >= logging.WARNING:
             if line in self._printed:

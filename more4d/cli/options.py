@@ -4,7 +4,8 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from more4d.performance.config import StepCacheConfig
-    from more4d.pipelines.preset import Preset, Sampling
+    from more4d.pipelines.preset import Preset
 
 NO_CACHE = "none"
 STAGES = ("the tracks", "the views")
@@ -57,14 +58,12 @@ def add_weights_options(group: Any) -> None:
 
 
 def add_device_option(group: Any) -> None:
-    """Add `--device`."""
     group.add_argument(
         "--device", type=parse_device, default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
     )
 
 
 def parse_device(text: str) -> str:
-    """The name of a device, for argparse."""
     if text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdigit()):
         return text
     raise argparse.ArgumentTypeError(f"unknown device '{text}'; give auto, cpu, cuda or cuda:N")
@@ -110,28 +109,6 @@ def _part(text: str) -> tuple[str, str]:
     return part, file
 
 
-@dataclass(frozen=True, kw_only=True)
-class CacheChoice:
-    """KIND or KIND:AMOUNT as given.
-
-    Attributes:
-        kind: of `StepCacheConfig`, or "none".
-        amount: its threshold, or the interval of taylorseer.
-    """
-
-    kind: str
-    amount: float | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The field of `StepCacheConfig` that the amount sets."""
-        if self.amount is None:
-            return {}
-        if self.kind == "taylorseer":
-            return {"interval": int(self.amount) if self.amount.is_integer() else self.amount}
-        return {"threshold": self.amount}
-
-
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Add how latents are sampled, as a group of their own."""
     from more4d.performance.config import FIELDS_BY_KIND
@@ -141,7 +118,10 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "how latents are sampled", f"Each takes {BOTH}. Without it the preset's value is used."
     )
     group.add_argument(
-        "--steps", type=pair_of(setting("steps", _integer)), metavar="N", help=f"steps, 1 to {MOST_STEPS}"
+        "--steps",
+        type=pair_of(setting("steps", partial(_number, kind=int))),
+        metavar="N",
+        help=f"steps, 1 to {MOST_STEPS}",
     )
     group.add_argument(
         "--guidance",
@@ -190,8 +170,9 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
-    if getattr(options, "raster", None):
-        preset = replace(preset, raster=options.raster)
+    for key in ("raster", "size"):
+        if value := getattr(options, key, None):
+            preset = replace(preset, **{key: value})
     if getattr(options, "independent_views", False):
         preset = replace(preset, consistent_views=False)
     return preset, folder
@@ -203,31 +184,41 @@ def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Pre
     Raises:
         ConfigError: an impossible value.
     """
-    return replace(
-        preset, tracks=_changed(preset.tracks, options, 0), views=_changed(preset.views, options, 1)
-    )
+    stages = {}
+    for number, stage in enumerate(("tracks", "views")):
+        settings = getattr(preset, stage)
+        names = ("steps", "guidance", "shift", "sampler", "guidance_skip")
+        given = {name: each[number] for name in names if (each := getattr(options, name)) is not None}
+        if options.cache is not None:
+            given["cache"] = _cache(options.cache[number], settings.cache)
+        if options.compile:
+            given["compile"] = True
+        stages[stage] = replace(settings, **given)
+    return replace(preset, **stages)
 
 
-def _changed(settings: "Sampling", options: argparse.Namespace, stage: int) -> "Sampling":
-    names = ("steps", "guidance", "shift", "sampler", "guidance_skip")
-    given = {name: each[stage] for name in names if (each := getattr(options, name)) is not None}
-    if options.cache is not None:
-        given["cache"] = _cache(options.cache[stage], settings.cache)
-    if options.compile:
-        given["compile"] = True
-    return replace(settings, **given)
-
-
-def _cache(choice: CacheChoice, own: "StepCacheConfig | None") -> "StepCacheConfig | None":
+def _cache(given: dict[str, Any], own: "StepCacheConfig | None") -> "StepCacheConfig | None":
     """The chosen cache; coefficients and ratios that the preset has for this kind are kept."""
     from more4d.foundation.config import from_mapping
     from more4d.performance.config import StepCacheConfig
 
-    if choice.kind == NO_CACHE:
+    if not given:
         return None
-    if own is not None and own.kind == choice.kind:
-        return replace(own, **choice.fields)
-    return from_mapping(StepCacheConfig, {"kind": choice.kind, **choice.fields}, where="--cache")
+    if own is not None and own.kind == given["kind"]:
+        return replace(own, **given)
+    return from_mapping(StepCacheConfig, given, where="--cache")
+
+
+def checked(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """`parse` as argparse wants it: its refusal says why."""
+
+    def read(text: str) -> Value:
+        try:
+            return parse(text)
+        except (InputError, ConfigError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def pair_of(parse: Callable[[str], Value]) -> Callable[[str], tuple[Value, Value]]:
@@ -252,47 +243,51 @@ def pair_of(parse: Callable[[str], Value]) -> Callable[[str], tuple[Value, Value
 def setting(name: str, parse: Callable[[str], Value]) -> Callable[[str], Value]:
     """Reads a value that is possible for a field of `Sampling`, for argparse."""
 
+    @checked
     def read(text: str) -> Value:
         from more4d.pipelines.preset import Sampling
 
         value = parse(text)
-        try:
-            Sampling(**{"steps": 1, name: value})
-        except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+        Sampling(**{"steps": 1, name: value})
         return value
 
     return read
 
 
-def parse_cache(text: str) -> CacheChoice:
-    """KIND or KIND:AMOUNT, for argparse; whether it suits a network is checked when that is opened."""
+@checked
+def parse_cache(text: str) -> dict[str, Any]:
+    """KIND or KIND:AMOUNT as fields of `StepCacheConfig`, of which none has none. Whether they suit a network
+    is checked when that is opened.
+    """
     from more4d.foundation.config import from_mapping
     from more4d.performance.config import StepCacheConfig
 
     kind, separator, amount = text.partition(":")
-    choice = CacheChoice(kind=kind, amount=_number(amount) if separator else None)
     if kind == NO_CACHE:
         if separator:
-            raise argparse.ArgumentTypeError(f"'{NO_CACHE}' takes no amount, got '{text}'")
-        return choice
+            raise ConfigError(f"'{NO_CACHE}' takes no amount, got '{text}'")
+        return {}
+    given: dict[str, Any] = {"kind": kind}
+    if separator and kind == "taylorseer":
+        number = _number(amount)
+        given["interval"] = int(number) if number.is_integer() else number
+    elif separator:
+        given["threshold"] = _number(amount)
     required = {"ratios": [1.0]} if kind == "magcache" else {}
-    try:
-        from_mapping(StepCacheConfig, {"kind": kind, **choice.fields, **required}, where="cache")
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return choice
+    from_mapping(StepCacheConfig, given | required, where="cache")
+    return given
 
 
-def _integer(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
+
+
+def _number(text: str, kind: Callable[[str], Any] = float) -> Any:
     try:
-        return int(text)
+        return kind(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"takes whole numbers, got '{text}'") from error
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"takes numbers, got '{text}'") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise argparse.ArgumentTypeError(f"takes {what}, got '{text}'") from error

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.options import checked
 from more4d.foundation.errors import ConfigError
 from more4d.performance.config import MEMORY_MODES as MODES
 from more4d.planning.limits import MOST_GPUS, check_frames, check_sides
@@ -25,13 +25,11 @@ counted on the networks themselves; times are not predicted.
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "plan",
         help="what a preset needs: weights, memory and operations, without loading anything",
         description="Prints what a preset needs in each memory mode, and the GPU memory it fits.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--preset", metavar="NAME", help="tiny (default), fun-1.3b, fun-14b, moge4d, or a YAML file"
@@ -70,26 +68,21 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@checked
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width."""
     height, cross, width = text.partition("x")
     if not (cross and height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
-    try:
-        check_sides(int(height), int(width))
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ConfigError(f"'{text}' is no size; write HEIGHTxWIDTH, such as 368x512")
+    check_sides(int(height), int(width))
     return int(height), int(width)
 
 
+@checked
 def parse_frames(text: str) -> int:
     """Frames that may be generated at once."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of frames; write 4n + 1, such as 49")
-    try:
-        check_frames(int(text))
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ConfigError(f"'{text}' is no number of frames; write 4n + 1, such as 49")
+    check_frames(int(text))
     return int(text)
 
 
@@ -101,10 +94,8 @@ def parse_count(text: str) -> int:
 
 
 def parse_memory(text: str) -> "Memory | float":
-    """A mode, or GiB of a GPU."""
-    for mode in MODES:
-        if text == mode:
-            return mode
+    if text in MODES:
+        return text
     try:
         gib = float(text)
     except ValueError:
@@ -121,17 +112,17 @@ def run(options: argparse.Namespace) -> int:
     preset, folder = find_preset(options.preset, options.weights)  # refuses before torch is imported
 
     from more4d.planning.inference import plan_inference
-    from more4d.planning.report import inference_lines, inference_numbers, training_lines, training_numbers
+    from more4d.planning.report import inference_lines, numbers, training_lines
     from more4d.planning.training import plan_training
 
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":
-        training = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
-        numbers, lines = training_numbers(training), training_lines(training, limit)
+        plan = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
+        lines = training_lines(plan, limit)
     else:
         modes = {} if limit or options.memory is None else {"memories": (options.memory,)}
-        inference = plan_inference(preset, folder, **given, **modes)
-        numbers, lines = inference_numbers(inference), inference_lines(inference, limit)
-    sys.stdout.write(json.dumps(numbers, indent=2) + "\n" if options.json else "\n".join(lines) + "\n")
+        plan = plan_inference(preset, folder, **given, **modes)
+        lines = inference_lines(plan, limit)
+    print(json.dumps(numbers(plan), indent=2) if options.json else "\n".join(lines))
     return 0

@@ -6,26 +6,21 @@ that an earlier run has finished is recognised by its run record, as without Ray
 
 import argparse
 import socket
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from more4d.cli.batch import BAR_FORMAT, BatchProgress, Outcome, make_item, summarise
-from more4d.cli.options import open_device, usable_cores
+from more4d.cli.batch import BatchProgress, Outcome, PipelineSettings, make_item, summarise
+from more4d.cli.main import ProgressBar
+from more4d.cli.options import usable_cores
 from more4d.datasets.from_video.ray_backend import connect
 from more4d.foundation.errors import More4DError
 from more4d.foundation.optional import require
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.component_files import Lora
-from more4d.pipelines.components import Components
-from more4d.pipelines.preset import Preset
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.job import Job
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 LOCAL = "local"
@@ -35,32 +30,6 @@ MAX_CPUS_PER_ITEM = 4
 
 _pipelines: dict[str, More4DPipeline] = {}
 """What this worker process has opened: Ray runs many tasks in one process."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineSettings:
-    """What a worker opens its pipeline with; as for `Components.open`, with absolute paths.
-
-    Attributes:
-        device: as `--device`; "auto" is decided by the worker.
-    """
-
-    preset: Preset
-    folder: Path
-    loras: dict[str, list[Lora]]
-    device: str
-    asked: str | None
-
-    def open(self) -> More4DPipeline:
-        """The pipeline, of whose files only the headers are read here.
-
-        Raises:
-            WeightsError, ConfigError: as `Components.open`.
-        """
-        device = open_device(self.device)
-        components = Components.open(self.preset, self.folder, device, loras=self.loras, asked=self.asked)
-        components.check_sampling()
-        return More4DPipeline(components)
 
 
 def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: PipelineSettings) -> int:
@@ -78,9 +47,12 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
         InputError: the folder cannot be written to, or another run is writing into it.
     """
     ray = require("ray", extra="ray")
-    for job in jobs:
-        camera_folders(job)
     started, show = time.monotonic(), not options.quiet
+    loras = {
+        part: [replace(lora, path=lora.path.resolve()) for lora in each]
+        for part, each in settings.loras.items()
+    }
+    settings = replace(settings, folder=settings.folder.resolve(), loras=loras)
     with locked(options.output):
         record = RunRecord(options.output, {"kind": "batch", "ray": options.ray})
         connected = ray.is_initialized()
@@ -109,12 +81,7 @@ def _run(
 
     outcomes: dict[int, Outcome] = {}
     memory_mib, failed = peak_memory_mib(), []
-    bar = tqdm(
-        total=len(jobs),
-        bar_format=BAR_FORMAT,
-        file=sys.stderr,
-        disable=not (show and sys.stderr.isatty()),
-    )
+    bar = ProgressBar(len(jobs), show=show)
     pending = submit(range(len(jobs)))
     try:
         while pending or failed:
@@ -129,11 +96,10 @@ def _run(
             if again:
                 failed.append(number)
             else:
-                bar.update()
-            if show and bar.disable:
-                end = f"failed{', will be tried again' if again else ''}" if outcome.failure else "finished"
-                where = f"{outcome.seconds:.1f} s{f', {host}' if host else ''}"
-                print(f"{jobs[number].name}: {end} ({where})", file=sys.stderr, flush=True)
+                bar.bar.update()
+            end = f"failed{', will be tried again' if again else ''}" if outcome.failure else "finished"
+            where = f"{outcome.seconds:.1f} s{f', {host}' if host else ''}"
+            bar.line(f"{jobs[number].name}: {end} ({where})")
     finally:
         for task_left in pending:
             ray.cancel(task_left, force=True)
@@ -158,7 +124,7 @@ def _work(settings: PipelineSettings, job: Job, output: Path) -> tuple[Outcome, 
     try:
         key = repr(settings)
         if key not in _pipelines:
-            _pipelines[key] = settings.open()
+            _pipelines[key] = More4DPipeline(settings.open())
         progress = BatchProgress(0, show=False, lines=True)
         outcome = make_item(_pipelines[key], job, output, progress, job.name)
     except More4DError as error:  # concerns all items; Ray would wrap it into many lines

@@ -32,7 +32,6 @@ def settings_last(arguments: Sequence[str]) -> list[str]:
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser("train", help="train a network from a configuration file")
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="for example config/tiny/strag.yaml"

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
-from more4d.cli.options import add_device_option, add_weights_options
+from more4d.cli.options import add_device_option, add_weights_options, open_device, preset_of
 from more4d.foundation.errors import InputError
 
 SCENE = "scene:"
@@ -24,14 +24,12 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser(
         "vae",
         help="encode and decode tracks, and report the error",
         description="Encodes and decodes tracks with the trajectory codec, and reports the error in pixels "
         "and metres.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "source",
@@ -51,19 +49,15 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
-    from more4d.cli.options import open_device, preset_of
-
-    preset_of(options)  # these two refuse before torch is imported
-    check_source(options.source)
+    preset, folder = preset_of(options)  # these two refuse before torch is imported
+    file = track_file(options.source)
 
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
     from more4d.pipelines.components import Components
     from more4d.runs.record import RunRecord, locked
 
-    models = Components.from_pretrained(
-        options.weights, open_device(options.device), preset=options.preset, components=dict(options.part)
-    )
-    original = _tracks(options.source, models.preset)
+    models = Components.open(preset, folder, open_device(options.device), asked=options.preset)
+    original = _tracks(file, options.source, models.preset)
     with locked(options.output):
         decoded = through_codec(models, original)
         report = compare(original, decoded)
@@ -98,31 +92,29 @@ def _source(text: str) -> str:
     return text
 
 
-def check_source(source: str) -> None:
-    """Refuse a track file that is not there.
+def track_file(source: str) -> Path | None:
+    """The file of tracks that is meant; None for a scene.
 
     Raises:
-        InputError: names the file.
+        InputError: it is not there.
     """
-    if not (source.startswith(SCENE) or _track_file(source).exists()):
-        raise InputError(
-            f"there is no file {_track_file(source)}; give a track file, an item's folder or {SCENE}SEED"
-        )
+    if source.startswith(SCENE):
+        return None
+    file = Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
+    if not file.exists():
+        raise InputError(f"there is no file {file}; give a track file, an item's folder or {SCENE}SEED")
+    return file
 
 
-def _track_file(source: str) -> Path:
-    return Path(source) / "tracks.safetensors" if Path(source).is_dir() else Path(source)
-
-
-def _tracks(source: str, preset: "Preset") -> "PointTracks":
+def _tracks(file: Path | None, source: str, preset: "Preset") -> "PointTracks":
     from more4d.files.tracks import load_tracks
     from more4d.geometry.camera import working_size
     from more4d.pipelines.codec_check import to_native_size
     from more4d.scenes.render import render_clip
     from more4d.scenes.scene_sampling import sample_scene
 
-    if not source.startswith(SCENE):
-        return to_native_size(load_tracks(_track_file(source)), preset)
+    if file is not None:
+        return to_native_size(load_tracks(file).at_pixels(slice(None), slice(None)), preset)
     seed = int(source.removeprefix(SCENE))
     height, width = working_size(3, 4, pixels=preset.pixels, multiple=preset.multiple)
     scene = sample_scene(seed, aspect=width / height)

@@ -35,9 +35,8 @@ UNIDEPTH = "unidepth"
 
 
 def add_command(commands: Any) -> None:
-    """Add the subcommand to the parser."""
     parser = commands.add_parser("weights", help="check and convert weight files")
-    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY", parser_class=type(parser))
+    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
     _add_check(ways)
     _add_convert(ways)
 
@@ -49,7 +48,6 @@ def _add_check(ways: Any) -> None:
         description="Reads the headers of weight files, never their numbers. Prints what each file is, and "
         "what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
     parser.add_argument(
@@ -65,7 +63,6 @@ def _add_convert(ways: Any) -> None:
         description="Writes weights that more4d can open as a folder with config.json and safetensors, or a "
         "LoRA in another style. The numbers are copied bit for bit.",
         epilog=CONVERT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or a folder of weights")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a folder; of a LoRA, a file")
@@ -94,8 +91,9 @@ def check(options: argparse.Namespace) -> int:
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
-    failed = False
-    for place in options.places or [_short(WEIGHTS)]:
+    here, failed = Path.cwd(), False
+    default = WEIGHTS.relative_to(here) if WEIGHTS.is_relative_to(here) else WEIGHTS
+    for place in options.places or [default]:
         if options.preset and place.is_file():
             raise InputError(
                 f"--preset asks what a folder lacks, and {place} is a file; give its folder, or leave out"
@@ -124,7 +122,6 @@ def check(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> int:
-    """Convert, and print what was written."""
     from more4d.foundation.config import parse_overrides
     from more4d.foundation.errors import WeightsError
     from more4d.weights.convert import convert as to_diffusers
@@ -150,12 +147,6 @@ def convert(options: argparse.Namespace) -> int:
     for path in to_diffusers(options.source, options.target, role=options.role, options=overrides):
         print(path)
     return 0
-
-
-def _short(folder: Path) -> Path:
-    """A folder relative to the working directory, if it is inside."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _line(file: "FileState") -> str:
@@ -198,18 +189,16 @@ def _depth_lines(state: "PresetState") -> list[str]:
     """How to get depth, if the estimator of the preset cannot be used yet."""
     from more4d.foundation.optional import install_command, is_installed
 
-    lack = next((lack for lack in state.optional if lack.component == "depth"), None)
-    unidepth = state.depth_estimator == UNIDEPTH
-    package = unidepth and not is_installed(UNIDEPTH)
-    if lack is None and not package:
-        return []
-    reasons = [] if lack is None else [f"{lack.path} is missing"]
-    reasons += ["the package unidepth is not installed"] if package else []
-    ways = []
-    if lack is not None:
-        ways.append(f"{lack.path} from {lack.source}")
-    if package:
+    reasons, ways = [], []
+    for lack in state.optional:
+        if lack.component == "depth":
+            reasons.append(f"{lack.path} is missing")
+            ways.append(f"{lack.path} from {lack.source}")
+    if state.depth_estimator == UNIDEPTH and not is_installed(UNIDEPTH):
+        reasons.append("the package unidepth is not installed")
         ways.append(install_command(UNIDEPTH))
+    if not reasons:
+        return []
     return [
         f"  no depth from {state.depth_estimator}: {' and '.join(reasons)}; one of these:",
         f"    get {', and '.join(ways)}",

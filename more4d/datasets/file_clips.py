@@ -20,7 +20,8 @@ from more4d.files.clips import Clip, decode_tracks
 from more4d.foundation.config import numpy_generator
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.geometry.camera import window
-from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
+from more4d.geometry.track_windows import crop_tracks, mirror_tracks
+from more4d.geometry.tracks import PointTracks, normalise_motion
 
 log = logging.getLogger(__name__)
 SIDES = re.compile(r"(?:\b([\w-]+)\s+)?\b(left|right)(wards?|most)?\b", re.IGNORECASE)

@@ -1,17 +1,17 @@
-"""The compiled loops of `sharpening`, which says what they compute."""
+"""The compiled loops of `pipelines.depth`, which says what they compute."""
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
 
 import numpy as np
 
-from more4d.foundation.compiled import compiled
+from more4d.raster.numba_backend import compiled
 
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 
 
 @compiled
 def weighted_median(values, image, radius, sharpness, out):
-    """`sharpening.weighted_median`; `sharpness` is 1 / (2 sigma^2) of the colour weights.
+    """`pipelines.depth.weighted_median`; `sharpness` is 1 / (2 sigma^2) of the colour weights.
 
     A weighted quickselect of every window: partition around a pivot, go on in the part that holds half of the
     weight. Sorting whole windows costs several times as much.
@@ -70,7 +70,7 @@ def _select(window, weight, count, wanted):
 
 @compiled
 def upsample(log_depth, small, image, taps, space, sharpness, smooth_space, tolerance, out):
-    """`sharpening.pick_and_smooth`.
+    """`pipelines.depth.pick_and_smooth`.
 
     Args:
         log_depth, small: log depth and colours at the small size.
@@ -116,8 +116,8 @@ def upsample(log_depth, small, image, taps, space, sharpness, smooth_space, tole
                         away = (np.float32(r) - v) * (np.float32(r) - v) + (np.float32(c) - u) * (
                             np.float32(c) - u
                         )
-                        alike = ONE - off * off
-                        weight = np.exp(-away * smooth_space) * alike * alike
+                        similar = ONE - off * off
+                        weight = np.exp(-away * smooth_space) * similar * similar
                         total += weight * np.exp(-log_depth[r, c])
                         weights += weight
             out[y, x] = weights / total

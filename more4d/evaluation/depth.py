@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from more4d.depth.sharpening import sharpen_depth
 from more4d.evaluation.data import MeasuredFrame, UnseenScene
 from more4d.evaluation.record import mean, median
 from more4d.evaluation.tracks import native_size
@@ -19,6 +18,7 @@ from more4d.files.previews import colourise_depth, depth_limits, save_sheet
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.metrics.depth import depth_errors, edge_f1
 from more4d.pipelines.components import Components
+from more4d.pipelines.depth import sharpen_depth
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene
 

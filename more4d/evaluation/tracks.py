@@ -18,7 +18,7 @@ from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
 from more4d.geometry.camera import Camera, working_size
-from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
+from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion, positions_from_motion
 from more4d.metrics.motion import (
     diversity,
     edge_jumps,
@@ -33,7 +33,7 @@ from more4d.metrics.tracks import follows_direction, tapvid3d
 from more4d.pipelines.codec_check import through_codec
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset
-from more4d.pipelines.tracks import Guide, generate_motion, positions_from_motion, seen_by_source_camera
+from more4d.pipelines.tracks import Guide, generate_motion, seen_by_source_camera
 from more4d.scenes.render import SceneClip, render_clip, render_image
 from more4d.scenes.scene_sampling import sample_scene
 

@@ -147,7 +147,7 @@ def quantise_filled_points(points: FilledPoints) -> FilledPoints:
 def _read(
     path: Path, what: str, known: str, versions: tuple[str, ...]
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file of the format `known`, whose version must be one of `versions`."""
+    """Metadata and tensors of a safetensors file of the format `known`, in one of its `versions`."""
     check_readable(path, what)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:

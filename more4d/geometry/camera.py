@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.geometry.film_size import MAX_ASPECT
+MAX_ASPECT = 4.0
+"""Longer pictures are cropped to this."""
 
 
 @dataclass(frozen=True, kw_only=True)

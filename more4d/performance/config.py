@@ -106,22 +106,17 @@ class StepCacheConfig:
 
 @runtime_checkable
 class PerformanceSettings(Protocol):
-    """What `performance.prepare` reads from the sampling settings of a preset."""
+    """What `performance.prepare` reads from the sampling settings of a preset.
 
-    @property
-    def attention(self) -> str:
-        """A name of `ATTENTION`."""
-        ...
+    Attributes:
+        attention: a name of `ATTENTION`.
+        compile: whether torch.compile compiles the blocks.
+        cache: the step cache, if any.
+    """
 
-    @property
-    def compile(self) -> bool:
-        """Whether torch.compile compiles the blocks."""
-        ...
-
-    @property
-    def cache(self) -> StepCacheConfig | None:
-        """The step cache, if any."""
-        ...
+    attention: str
+    compile: bool
+    cache: StepCacheConfig | None
 
 
 def check_guidance(cache: StepCacheConfig, *, batched_cfg: bool, guidance_skip: float) -> None:

@@ -21,6 +21,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,10 +93,9 @@ class OffloadedModule:
         self._uses += 1
         onloaded: list[tuple[Tensor, Tensor]] = []
         try:
-            if self._uses == 1:
-                for tensor in self._whole:
-                    onloaded.append((tensor, tensor.data))
-                    onload_(tensor, self.device)
+            for tensor in self._whole if self._uses == 1 else ():
+                onloaded.append((tensor, tensor.data))
+                onload_(tensor, self.device)
             yield self.network
         finally:
             self._uses -= 1
@@ -135,18 +135,23 @@ def weight_bytes(network: nn.Module, memory: Memory, dtype: torch.dtype) -> Weig
     fp32_ids = fp32_parameters(network) | fp32_buffers(network)
 
     def size(tensors: Iterable[Tensor], stored: torch.dtype = dtype) -> int:
-        return sum(
-            tensor.numel()
-            * (tensor.dtype if id(tensor) in fp32_ids else _storage_dtype(tensor, stored)).itemsize
-            for tensor in tensors
-        )
+        total = 0
+        for tensor in tensors:
+            keeps_type = id(tensor) in fp32_ids or not tensor.is_floating_point()
+            total += tensor.numel() * (tensor.dtype if keeps_type else stored).itemsize
+        return total
 
     tensors = module_tensors(network)
     total = size(tensors)
     if memory == "full":
         return WeightBytes(host=0, device_peak=total, device_idle=total)
     if memory == "fp8":
-        layers = [layer for blocks in fp8_block_lists(network) for layer in _fp8_layers(blocks)]
+        layers = [
+            module
+            for blocks in fp8_block_lists(network)
+            for name, module in blocks.named_modules()
+            if isinstance(module, LEAF_LAYERS) and not any(part in name for part in FP8_SKIP_PATTERNS)
+        ]
         stored = [size(module_tensors(layer), FP8_DTYPE) for layer in layers]
         computing = [size(module_tensors(layer)) for layer in layers]
         small = total - sum(computing) + sum(stored)
@@ -177,14 +182,6 @@ def fp8_block_lists(network: nn.Module) -> list[nn.ModuleList]:
     return [module.blocks for module in network.modules() if isinstance(module, WanTransformer)]
 
 
-def _fp8_layers(blocks: nn.ModuleList) -> list[nn.Module]:
-    return [
-        module
-        for name, module in blocks.named_modules()
-        if isinstance(module, LEAF_LAYERS) and not any(part in name for part in FP8_SKIP_PATTERNS)
-    ]
-
-
 def offload_units(owner: nn.Module, memory: Memory) -> list[nn.Module]:
     """What is onloaded and offloaded by itself while `owner` computes."""
     if memory == "sequential":
@@ -201,10 +198,6 @@ def _offload_stacks(network: nn.Module, memory: Memory) -> list[list[nn.Module]]
     if memory not in {"group", "sequential"}:
         return []
     return [offload_units(owner, memory) for owner in stack_owners(network)]
-
-
-def _storage_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    return dtype if tensor.is_floating_point() else tensor.dtype
 
 
 def onload_(tensor: Tensor, device: torch.device) -> None:
@@ -259,17 +252,17 @@ class OffloadGroup:
         self._cpu_data: dict[int, list[Tensor]] = {}
         self._ready: dict[int, torch.cuda.Event] = {}
         for index, unit in enumerate(units):
-            unit.forward = OnloadForward(unit, _onload_callback(self, index))
+            unit.forward = OnloadForward(unit, partial(self.onload, index))
 
     def onload(self, index: int) -> None:
         """Bring a unit to the device for what is computed from now on, and start to copy the next one."""
         if self._last is not None:
             self._next.setdefault(self._last, index)
         self._last = index
-        wanted = [index, *([self._next[index]] if index in self._next else [])]
+        wanted = dict.fromkeys((index, self._next.get(index, index)))
         for other in [other for other in self._cpu_data if other not in wanted]:
             self._offload(other)
-        for unit in dict.fromkeys(wanted):
+        for unit in wanted:
             self._onload(unit)
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_event(self._ready[index])
@@ -284,8 +277,7 @@ class OffloadGroup:
         if index in self._cpu_data:
             return
         self._cpu_data[index] = [tensor.data for tensor in self._tensors[index]]
-        stream = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-        with stream:
+        with torch.cuda.stream(self._stream):  # of None: as without it
             for tensor in self._tensors[index]:
                 onload_(tensor, self._device)
         if self._stream is not None:
@@ -297,10 +289,6 @@ class OffloadGroup:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         for tensor, cpu_data in zip(self._tensors[index], self._cpu_data.pop(index), strict=True):
             offload_(tensor, cpu_data)
-
-
-def _onload_callback(group: OffloadGroup, index: int) -> Callable[[], None]:
-    return lambda: group.onload(index)
 
 
 def is_group_offloaded(module: nn.Module) -> bool:

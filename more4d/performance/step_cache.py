@@ -48,15 +48,18 @@ def step_cache(transformer: WanTransformer, config: StepCacheConfig, *, calls: i
     target = _CacheTarget(transformer)
     if config.kind == "teacache":
         _add_teacache(target, teacache_coefficients(transformer.wan_config, config), config)
-        remove = target.remove_teacache
     else:
-        _register_block()
+        TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
         target.enable_cache(_diffusers_config(config, calls))
-        remove = target.disable_cache
     try:
         yield target.cache_context
     finally:
-        remove()
+        if config.kind == "teacache":
+            registry = HookRegistry.check_if_exists_or_initialize(target)
+            registry.remove_hook(TEACACHE_HOOK, recurse=True)
+            registry.invalidate_child_registries_cache()
+        else:
+            target.disable_cache()
 
 
 class _CacheTarget(nn.Module, CacheMixin):
@@ -66,19 +69,6 @@ class _CacheTarget(nn.Module, CacheMixin):
         super().__init__()
         for name, child in transformer.named_children():
             self.add_module(name, child)
-
-    def remove_teacache(self) -> None:
-        registry = HookRegistry.check_if_exists_or_initialize(self)
-        registry.remove_hook(TEACACHE_HOOK, recurse=True)
-        registry.invalidate_child_registries_cache()
-
-
-def _register_block() -> None:
-    """Make our blocks known to diffusers' caches, once."""
-    try:
-        TransformerBlockRegistry.get(WanBlock)
-    except ValueError:
-        TransformerBlockRegistry.register(WanBlock, _BlockMetadata())
 
 
 def _diffusers_config(
@@ -121,15 +111,11 @@ class _TeaState(BaseState):
     """What one branch remembers."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.reset()
 
     def reset(self) -> None:
-        self.calls, self.predicted = 0, 0.0
-        self.modulation: Tensor | None = None
-        self.input_tokens: Tensor | None = None
-        self.residual: Tensor | None = None
-        self.reusing = False
+        self.calls, self.predicted, self.reusing = 0, 0.0, False
+        self.modulation = self.input_tokens = self.residual = None
 
 
 TEACACHE_HOOK = "more4d_teacache"
@@ -164,7 +150,7 @@ class _TeaHook(ModelHook):
 
 
 def _add_teacache(target: _CacheTarget, coefficients: Sequence[float], config: StepCacheConfig) -> None:
-    """Add a hook to every block; `remove_teacache` removes them."""
+    """Add a hook to every block."""
 
     def decide(state: _TeaState, modulation: Tensor) -> bool:
         before, state.modulation = state.modulation, modulation

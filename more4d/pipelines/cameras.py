@@ -1,10 +1,11 @@
-"""Cameras as people give them: intrinsics in numbers, and camera paths by name or by file.
+"""Cameras and films as people ask for them: intrinsics, camera paths, sizes and lengths.
 
 Command lines and job lists are checked with this module before torch is imported.
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 Intrinsics = tuple[float, float, float, float]
 PIXEL_INTRINSICS_FROM = 10.0
 """A focal length above this is in pixels: in image widths it would be a view of under 6 degrees."""
+MAX_FRAMES = 400
+DEFAULT_SIZE = "default"
+DEFAULT_SIDE = 1280
+MIN_SIDE, MAX_SIDE = 16, 8192
+_NAME_LENGTH = 80
 
 
 def check_intrinsics(numbers: Intrinsics) -> None:
@@ -145,3 +151,127 @@ def camera_path(
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
     return spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)
+
+
+def check_timing(frames: int | None, fps: float) -> None:
+    """Refuse a number of frames or a frame rate that no film has.
+
+    Args:
+        frames: None where the tracks decide.
+
+    Raises:
+        InputError: names the value and the limits.
+    """
+    if frames is not None and (frames != int(frames) or not 1 <= frames <= MAX_FRAMES):
+        raise InputError(f"the number of frames must lie between 1 and {MAX_FRAMES}, got {frames}")
+    if not (math.isfinite(fps) and 0.1 <= fps <= 240):
+        raise InputError(f"frames per second must lie between 0.1 and 240, got {fps:g}")
+
+
+def folder_name(name: str) -> str:
+    """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"
+
+
+def check_request(prompt: str, frames: int, fps: float) -> None:
+    """Refuse a prompt or a timing that gives no scene.
+
+    Raises:
+        InputError: names the value.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("the prompt is empty; say what happens: 'the dog runs to the left'")
+    check_timing(frames, float(fps))
+
+
+def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames: int) -> None:
+    """Refuse a camera path with another number of poses than the scene has frames.
+
+    Raises:
+        InputError: names the path.
+    """
+    for name, camera in cameras.items():
+        if not isinstance(camera, (str, Path, CameraSpec)) and camera.frames != frames:
+            raise InputError(
+                f"camera path '{name}' has {camera.frames} frames, the scene {frames}; sample it at as many"
+            )
+
+
+def named_cameras(
+    cameras: "Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] | None",
+) -> "dict[str, CameraSpec | CameraPath]":
+    """Cameras by the name of their view, which is also that of its folder.
+
+    Raises:
+        InputError: there is no such path, two have one name, or a name cannot be that of a folder.
+    """
+    # One name would be read letter by letter, and one path is no list.
+    if isinstance(cameras, (str, Path)) or hasattr(cameras, "world_to_camera"):
+        cameras = [cameras]
+    listed = [
+        camera if not isinstance(camera, (str, Path, CameraSpec)) else CameraSpec.parse(str(camera))
+        for camera in (cameras.values() if isinstance(cameras, Mapping) else cameras or ())
+    ]
+    names = list(cameras) if isinstance(cameras, Mapping) else [camera.name for camera in listed]
+    for name, camera in zip(names, listed, strict=True):
+        if name != folder_name(name):
+            raise InputError(f"'{name}' cannot name a view and its folder; call it '{folder_name(name)}'")
+        if names.count(name) > 1:
+            raise InputError(f"two cameras would both be called '{name}'; give a dict of names and cameras")
+        if isinstance(camera, CameraSpec):
+            camera.check()
+    return dict(zip(names, listed, strict=True))
+
+
+@dataclass(frozen=True)
+class FilmSize:
+    """How large films, depth and tracks are, for a photo of any size.
+
+    Attributes:
+        longest: of the sides, in pixels; the shape is the photo's. None: no limit.
+        exact: whether a smaller photo is enlarged to `longest`.
+        height, width: both sides; what does not fit their shape is cropped.
+    """
+
+    longest: int | None = DEFAULT_SIDE
+    exact: bool = False
+    height: int | None = None
+    width: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "FilmSize":
+        """`default`, `photo`, the longer side (`1920`), or both sides (`1280x720`, width first).
+
+        Raises:
+            InputError: it is none of these, or no video has such a size.
+        """
+        text = text.strip().lower()
+        if text == DEFAULT_SIZE:
+            return cls()
+        if text == "photo":
+            return cls(longest=None)
+        numbers = [int(number) for number in text.split("x")] if re.fullmatch(r"\d+(x\d+)?", text) else []
+        if not numbers or not all(MIN_SIDE <= number <= MAX_SIDE for number in numbers):
+            raise InputError(
+                f"'{text}' is no size of a film; give 'photo', the longer side ({DEFAULT_SIDE}) or "
+                f"WIDTHxHEIGHT (1280x720), each {MIN_SIDE} to {MAX_SIDE}"
+            )
+        if len(numbers) == 1:
+            return cls(longest=numbers[0], exact=True)
+        return cls(longest=None, width=numbers[0], height=numbers[1])
+
+    def __str__(self) -> str:
+        if self.height is not None:
+            return f"{self.width}x{self.height}"
+        return "photo" if self.longest is None else str(self.longest) if self.exact else DEFAULT_SIZE
+
+    def of(self, height: int, width: int, *, max_aspect: float) -> tuple[int, int]:
+        """(height, width) of the films of a photo; longer photos than `max_aspect` are cropped to that."""
+        if self.height is not None and self.width is not None:
+            return self.height, self.width
+        height, width = min(height, round(width * max_aspect)), min(width, round(height * max_aspect))
+        side = max(height, width)
+        scale = 1.0 if self.longest is None else self.longest / side
+        if scale > 1 and not self.exact:  # a photo is not enlarged unasked
+            scale = 1.0
+        return max(MIN_SIDE, round(height * scale)), max(MIN_SIDE, round(width * scale))

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from more4d.files.previews import colour_ramp, draw_tracks
 from more4d.geometry.camera import fit, fit_mask, working_size
-from more4d.geometry.tracks import PointTracks, normalise_motion
+from more4d.geometry.tracks import PointTracks, normalise_motion, positions_from_motion, resample_frames
 from more4d.metrics.tracks import image_error_px, moving_pixels
 from more4d.networks.interface import TrajectoryCodec
 from more4d.pipelines.components import Components
 from more4d.pipelines.preset import Preset
-from more4d.pipelines.tracks import positions_from_motion, resample_frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,16 @@
 """Stage 1, image to depth: the image at the size of its films, and its depth in metres with its camera.
 
 Depth and intrinsics are the user's own where given; a depth estimator (`preset.depth_estimator`) finds what
-is not, at the size of its network. `depth.sharpening` brings that to the size of the image.
+is not. A depth network sees a small picture and blurs outlines over several pixels; seen from the side, such
+a ramp is a smear between object and background. `sharpen_depth` brings its depth to the size of the image:
+
+1. at a reduced size, a *median* weighted by likeness of colour (Ma et al. 2013), twice, turns ramps at colour
+   edges into steps. It only ever picks depths that are there, and leaves slopes of one colour as they are;
+2. every pixel *picks* the most similar of the small pixels around it, in place and colour (a joint bilateral
+   upsampling, Kopf et al. 2007, that does not mix);
+3. what was picked is a staircase: the mean over the small pixels *of the same surface* makes slopes of it.
+
+The loops over pixels are compiled (`depth/sharpening_kernels`); tests hold them to slow, obvious twins.
 """
 
 import logging
@@ -14,14 +23,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.depth.sharpening import sharpen_depth
 from more4d.files.depth_and_cameras import load_depth
 from more4d.files.image import image_from_pil, load_image
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera, DepthMap, fit, fit_depth
-from more4d.geometry.film_size import DEFAULT_SIDE, MAX_ASPECT, FilmSize
-from more4d.pipelines.cameras import PIXEL_INTRINSICS_FROM, Intrinsics, check_intrinsics
+from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_depth, resize
+from more4d.pipelines.cameras import (
+    DEFAULT_SIDE,
+    PIXEL_INTRINSICS_FROM,
+    FilmSize,
+    Intrinsics,
+    check_intrinsics,
+)
 from more4d.pipelines.components import Components
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -30,6 +43,22 @@ PIXELS_AT_ONCE = 8_000_000
 """Larger files are averaged in blocks while they are read: films are smaller, unless they are asked for."""
 MIN_FOCAL = 0.05
 """In image widths: a field of view of 169 degrees."""
+
+MEDIAN_SIDE = 240
+"""Shorter side, at least, of the size at which the median is taken; larger pictures take it at a third."""
+COLOUR_SIGMA = 0.1
+ROUNDS = 2
+RADIUS_PER_SIDE = 1 / 48
+"""Of the median's window, in (shorter) sides of the picture: about as far as outlines are blurred."""
+
+TAPS = 2
+"""Radius of the window of small pixels that a large pixel picks from."""
+PICK_COLOUR_SIGMA = 0.08
+PICK_SPACE_SIGMA = 1.2
+SMOOTH_SPACE_SIGMA = 0.8
+"""Both in small pixels."""
+SAME_SURFACE = 0.15
+"""Difference in log depth at which another surface begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +106,16 @@ def read_photo(
     return Photo(image=pixels, depth_m=depth_m, camera=camera)
 
 
+def film_size(height: int, width: int, size: FilmSize) -> tuple[int, int]:
+    """The size of everything that is made from a picture of this shape: (height, width)."""
+    return size.of(height, width, max_aspect=MAX_ASPECT)
+
+
 def working_image(
     image: Float[Tensor, "height width 3"], size: FilmSize
 ) -> Float[Tensor, "out_height out_width 3"]:
     """The image at the size of its films; what does not fit their aspect ratio is cropped."""
-    height, width = size.of(*image.shape[:2])
+    height, width = film_size(*image.shape[:2], size)
     return fit(image, Camera(fx=1.0, fy=1.0), height=height, width=width)[0]
 
 
@@ -156,6 +190,88 @@ def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> C
             "give fx and fy of this picture"
         )
     return camera
+
+
+def sharpen_depth(
+    depth_m: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"]
+) -> Float[Tensor, "height width"]:
+    """Estimated depth with its outlines where `image` has them.
+
+    Args:
+        depth_m: metres, positive everywhere.
+        image: RGB in [0, 1].
+    """
+    height, width = depth_m.shape
+    shrink = min(3.0, max(1.0, min(height, width) / MEDIAN_SIDE))
+    small_size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    small = resize(image, *small_size)
+    log_depth = resize(depth_m.log()[..., None], *small_size)[..., 0]
+    filtered = weighted_median_filter(log_depth.exp(), small)
+    if small_size == (height, width):
+        return filtered
+    return pick_and_smooth(filtered, small, image)
+
+
+def weighted_median_filter(
+    depth_m: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"]
+) -> Float[Tensor, "height width"]:
+    """`ROUNDS` weighted medians over windows of `RADIUS_PER_SIDE`."""
+    radius = max(1, round(min(depth_m.shape) * RADIUS_PER_SIDE))
+    for _ in range(ROUNDS):
+        depth_m = weighted_median(depth_m, image, radius=radius)
+    return depth_m
+
+
+def weighted_median(
+    values: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"], *, radius: int
+) -> Float[Tensor, "height width"]:
+    """Of every square window of (2 radius + 1)^2 pixels, the value that splits the weights in half.
+
+    A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
+    that split alike the smaller is taken. Windows end at the border of the picture.
+    """
+    from more4d.depth import sharpening_kernels as kernels  # compiled by numba
+
+    out = np.empty(tuple(values.shape), np.float32)
+    kernels.weighted_median(_array(values), _array(image), radius, _precision(COLOUR_SIGMA), out)
+    return torch.from_numpy(out)
+
+
+def pick_and_smooth(
+    depth_m: Float[Tensor, "small_h small_w"],
+    small: Float[Tensor, "small_h small_w 3"],
+    image: Float[Tensor, "height width 3"],
+) -> Float[Tensor, "height width"]:
+    """Depth at the size of `image`, from depth at the size of `small`, the same picture.
+
+    Of the (2 TAPS + 1)^2 small pixels around it a pixel picks the one of least distance in place and colour.
+    Its depth is the mean of 1/z over those within `SAME_SURFACE` of the picked one, which weigh
+    exp(-d^2 / 2) (1 - e^2)^2 with d their distance in units of SMOOTH_SPACE_SIGMA and e that of their log
+    depth in units of SAME_SURFACE.
+    """
+    from more4d.depth import sharpening_kernels as kernels
+
+    out = np.empty(tuple(image.shape[:2]), np.float32)
+    kernels.upsample(
+        _array(depth_m.log()),
+        _array(small),
+        _array(image),
+        TAPS,
+        _precision(PICK_SPACE_SIGMA),
+        _precision(PICK_COLOUR_SIGMA),
+        _precision(SMOOTH_SPACE_SIGMA),
+        np.float32(SAME_SURFACE),
+        out,
+    )
+    return torch.from_numpy(out)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().cpu().float().numpy())
+
+
+def _precision(sigma: float) -> np.float32:
+    return np.float32(0.5 / sigma**2)
 
 
 def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height width 3"]:

@@ -12,9 +12,8 @@ from typing import Any, Literal
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, load_config
 from more4d.foundation.errors import ConfigError, WeightsError
-from more4d.geometry.film_size import DEFAULT as DEFAULT_SIZE
-from more4d.geometry.film_size import FilmSize
 from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig, check_guidance
+from more4d.pipelines.cameras import DEFAULT_SIZE, FilmSize
 from more4d.raster.registry import AUTO, rasteriser_names
 
 NAME = "preset.yaml"

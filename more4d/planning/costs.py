@@ -6,9 +6,10 @@ number, and are extrapolated from two networks of few blocks. Wan's VAE decodes 
 a constant cost per further frame.
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -24,20 +25,23 @@ from more4d.networks.interface import (
 )
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVae
-from more4d.networks.video_vae import SecondHalf, WanVideoVae
+from more4d.networks.video_vae import WanVideoVae, WanVideoVaeConfig
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.networks.wan_layers import rotary_table
-from more4d.planning.op_counter import OpCounter, count_ops, tensor_bytes
+from more4d.planning.op_counter import count_ops, tensor_bytes
+from more4d.weights.lora.merge import LoraOptions, add_lora
 
 META = torch.device("meta")
 GeneratorConfig = STraGConfig | ViSMConfig
 Precision = Literal["float32", "autocast", "bfloat16"]
-Prepare = Callable[[nn.Module], Any]
 IMAGE_TOKENS = 257
 """A class token and 16 x 16 patches of CLIP ViT-H/14."""
 FEATURE_GRID = 14
 """Rows and columns of OmniMAE's patches."""
+LATENT_CHANNELS = 16
 FEW_BLOCKS = 2
+FEW_FRAMES = 3
+"""From this number of latent frames on, every further one has the same cost in Wan's VAE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +55,38 @@ class LatentSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassCost:
-    """Floating-point operations of a pass, peak bytes of its activations, and bytes of its inputs."""
+class Cost:
+    """Floating-point operations, and peak bytes besides weights and inputs."""
 
     flops: int
-    activation_bytes: int
-    input_bytes: int
+    peak_bytes: int
+
+    def and_then(self, following: "Cost") -> "Cost":
+        """The cost of both in sequence."""
+        return Cost(flops=self.flops + following.flops, peak_bytes=max(self.peak_bytes, following.peak_bytes))
+
+    def extrapolated(self, one_more: "Cost", count: int) -> "Cost":
+        """The cost with `count` more blocks or frames, where that with one more is `one_more`."""
+        return Cost(
+            flops=self.flops + count * (one_more.flops - self.flops),
+            peak_bytes=self.peak_bytes + count * (one_more.peak_bytes - self.peak_bytes),
+        )
 
 
-def inference_cost(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> PassCost:
+def measure_cost(run: Callable[..., Any], *values: Any) -> Cost:
+    """The cost of `run(*values)`; its tensors are on the meta device by default."""
+    with torch.inference_mode(), META, count_ops() as counter:
+        run(*values)
+    return Cost(flops=counter.flops, peak_bytes=counter.peak_bytes)
+
+
+def inference_cost(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> Cost:
     """Cost of one pass of a network of type `dtype`, without gradients."""
-    costs = []
-    for layers in (FEW_BLOCKS - 1, FEW_BLOCKS):
-        network, inputs = _network(config, layers).to(dtype).eval(), dummy_inputs(config, size, dtype)
-        with torch.inference_mode():
-            costs.append(_measure(network, inputs, lambda network, inputs: network(*inputs)))
-    fewer, few = costs
-    flops = _extrapolate(fewer.flops, few.flops, config.wan.layers)
-    return replace(few if config.wan.layers >= FEW_BLOCKS else fewer, flops=flops)
+    inputs = dummy_inputs(config, size, dtype)
+    networks = (_network(config, layers).to(dtype).eval() for layers in (1, 2))
+    one, two = (measure_cost(network, *inputs) for network in networks)
+    flops = one.extrapolated(two, config.wan.layers - 1).flops
+    return replace(one if config.wan.layers == 1 else two, flops=flops)
 
 
 def training_cost(
@@ -77,73 +95,55 @@ def training_cost(
     *,
     checkpointing: bool,
     precision: Precision = "autocast",
-    prepare: Prepare = lambda network: None,
-) -> PassCost:
+    lora_rank: int | None = None,
+) -> Cost:
     """Cost of one forward and backward pass, without the gradients of the weights.
 
     Args:
         checkpointing: store only the input of each block, and recompute the rest in the backward pass.
         precision: "autocast" has weights in float32, and counts their copies in bfloat16; "bfloat16" has
             weights of that type, as under ZeRO.
-        prepare: applied to the network first, for example to add low-rank updates.
+        lora_rank: of the low-rank updates that are trained; None: all weights are.
     """
     autocast = precision == "autocast"
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-    def step(network: nn.Module, inputs: tuple) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            (network(*inputs).float() ** 2).mean().backward()
-
+    device = "cpu" if autocast else "meta"
     costs = []
     for layers in (FEW_BLOCKS, FEW_BLOCKS + 1):
-        network = _network(config, layers)
-        prepare(network)
-        network.to(dtype).train()
+        network = _network(config, layers, lora_rank).to(dtype).train()
         if checkpointing:
             network.transformer.gradient_checkpointing = True
         with _fake_cpu_tensors(network) if autocast else nullcontext():
-            for parameter in network.parameters():
-                if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(_drop_gradient)
-            device = "cpu" if autocast else "meta"
-            costs.append(_measure(network, dummy_inputs(config, size, dtype, device=device), step))
-    fewer, few = costs
-    layers = config.wan.layers - FEW_BLOCKS + 1
-    return PassCost(
-        flops=_extrapolate(fewer.flops, few.flops, layers),
-        activation_bytes=_extrapolate(fewer.activation_bytes, few.activation_bytes, layers),
-        input_bytes=few.input_bytes,
+            for parameter in filter(lambda each: each.requires_grad, network.parameters()):
+                parameter.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None))
+            inputs = dummy_inputs(config, size, dtype, device=device)
+            with count_ops() as counter, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                (network(*inputs).float() ** 2).mean().backward()
+        costs.append(Cost(flops=counter.flops, peak_bytes=counter.peak_bytes))
+    few, one_more = costs
+    return few.extrapolated(one_more, config.wan.layers - FEW_BLOCKS)
+
+
+def parameters_of(config: GeneratorConfig, lora_rank: int | None = None) -> tuple[int, int]:
+    """Number of parameters, and of trained ones; see `training_cost`."""
+    one, two = (list(_network(config, layers, lora_rank).parameters()) for layers in (1, 2))
+    total, trained = (
+        count(one) + (config.wan.layers - 1) * (count(two) - count(one))
+        for count in (
+            lambda parameters: sum(p.numel() for p in parameters),
+            lambda parameters: sum(p.numel() for p in parameters if p.requires_grad),
+        )
     )
-
-
-def parameters_of(config: GeneratorConfig, prepare: Prepare = lambda network: None) -> tuple[int, int]:
-    """Number of parameters, and of trainable ones after `prepare`."""
-    counts = []
-    for layers in (1, 2):
-        network = _network(config, layers)
-        prepare(network)
-        sizes = [(p.numel(), p.numel() * p.requires_grad) for p in network.parameters()]
-        counts.append(tuple(sum(column) for column in zip(*sizes, strict=True)))
-    fewer, few = counts
-    total, trained = (_extrapolate(one, two, config.wan.layers) for one, two in zip(fewer, few, strict=True))
     return total, trained
 
 
-def _network(config: GeneratorConfig, layers: int) -> STraG | ViSM:
+def _network(config: GeneratorConfig, layers: int, lora_rank: int | None = None) -> STraG | ViSM:
     config = replace(config, wan=replace(config.wan, layers=layers))
-    with torch.device("meta"):
-        return STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
-
-
-def _measure(network: nn.Module, inputs: tuple, run: Callable[[nn.Module, tuple], object]) -> PassCost:
-    with count_ops() as counter:
-        run(network, inputs)
-    noisy, sigma, conditions = inputs
-    return PassCost(
-        flops=counter.flops,
-        activation_bytes=counter.peak_bytes,
-        input_bytes=tensor_bytes(noisy, sigma, *vars(conditions).values()),
-    )
+    with META:
+        network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
+    if lora_rank is not None:
+        add_lora(network, LoraOptions(rank=lora_rank))
+    return network
 
 
 def dummy_inputs(
@@ -179,8 +179,10 @@ def dummy_inputs(
     return empty(config.latent_channels, *grid).float(), torch.empty(size.batch, device=device), conditions
 
 
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
+def input_bytes(config: GeneratorConfig, size: LatentSize, dtype: torch.dtype) -> int:
+    """Bytes of `dummy_inputs`."""
+    noisy, sigma, conditions = dummy_inputs(config, size, dtype)
+    return tensor_bytes(noisy, sigma, *vars(conditions).values())
 
 
 @contextmanager
@@ -199,159 +201,68 @@ def _fake_cpu_tensors(network: nn.Module) -> Iterator[None]:
         rotary_table.cache_clear()
 
 
-def _extrapolate(one_less: int, here: int, layers: int) -> int:
-    """The linear function with the values `one_less` at 1 and `here` at 2, at `layers`."""
-    return one_less + (layers - 1) * (here - one_less)
-
-
-LATENT_CHANNELS = 16
-FEW = 3
-"""From this number of latent frames on, every further one has the same cost in Wan's VAE."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Floating-point operations, and peak bytes besides weights and inputs."""
-
-    flops: int
-    peak_bytes: int
-
-    def and_then(self, following: "Cost") -> "Cost":
-        """The cost of both in sequence."""
-        return Cost(flops=self.flops + following.flops, peak_bytes=max(self.peak_bytes, following.peak_bytes))
-
-
-def measure_cost(run: Callable[[], Any], vae: WanVideoVae | None = None) -> Cost:
-    """The cost of `run`; its tensors are on the meta device by default.
-
-    Args:
-        vae: used in it. One tile of each size is decoded; the cost of the others is the same.
-    """
-    with torch.inference_mode(), META, count_ops() as counter, ExitStack() as stack:
-        if vae is not None:
-            stack.enter_context(one_of_each_tile_shape(vae, counter))
-        run()
-    return Cost(flops=counter.flops, peak_bytes=counter.peak_bytes)
-
-
-@contextmanager
-def one_of_each_tile_shape(vae: WanVideoVae, counter: OpCounter) -> Iterator[None]:
-    """Count every further tile of a size at the cost of the first, without running it."""
-    original = vae._in_groups
-    known: dict[Hashable, tuple[Cost, torch.Size]] = {}
-
-    def in_groups(network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
-        if not isinstance(network, SecondHalf):
-            return original(network, groups, **first)
-        sizes = tuple(group.shape for group in groups)
-        if sizes in known:
-            need, shape = known[sizes]
-            counter.flops += need.flops
-            counter.peak_bytes = max(counter.peak_bytes, counter.live_bytes + need.peak_bytes)
-            return groups[0].new_empty(shape)
-        flops, live, peak = counter.flops, counter.live_bytes, counter.peak_bytes
-        counter.peak_bytes = live
-        made = original(network, groups, **first)
-        need = Cost(flops=counter.flops - flops, peak_bytes=counter.peak_bytes - live)
-        counter.peak_bytes = max(peak, counter.peak_bytes)
-        known[sizes] = need, made.shape
-        return made
-
-    vae._in_groups = in_groups  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del vae._in_groups
-
-
-@dataclass
 class CodecCosts:
-    """Answers for videos of one size; Wan's VAE, which two codecs may share, is asked once.
+    """Costs of codecs for videos of one size.
 
     What is decoded or encoded counts, too: the pipeline masks, or repeats, pictures for just that.
     """
 
     size: LatentSize
     dtype: torch.dtype
-    _known: dict[Hashable, Cost] = field(default_factory=dict)
 
-    def encoding(self, codec: nn.Module) -> Cost:
+    def encoding(self, codec: Any) -> Cost:
         """A video to latents, or a picture where the codec knows no others."""
-        vae = _vae_of(codec)
-        if vae is None:
-            return measure_cost(lambda: self._encode(codec))
-        return self._per_frame(
-            ("encode", str(vae.config)), lambda frames: vae.encode_video(self._video(3, frames))
-        )
+        if (vae := _vae_of(codec)) is not None:
+            return _vae_cost(vae.config, self, None, encode=True)
+        if hasattr(codec, "encode_video"):
+            return measure_cost(lambda: codec.encode_video(self.video(3)))
+        return measure_cost(lambda: codec.encode_image(self.picture(3), self.frames))
 
-    def decoding(self, codec: nn.Module, tile_px: int | None) -> Cost:
+    def decoding(self, codec: Any, tile_px: int | None) -> Cost:
         """Latents to a video or to motion."""
+        decode = codec.decode_motion if hasattr(codec, "decode_motion") else codec.decode_video
         vae = _vae_of(codec)
         if vae is None:
-            return measure_cost(lambda: self._decode(codec))
-        vae.tile_px = None if tile_px is None or self._longest_px <= tile_px else tile_px
-        inner = self._per_frame(
-            ("decode", str(vae.config), vae.tile_px),
-            lambda frames: vae.decode_raw(self._latents(frames)),
-            vae,
-        )
-        given = tensor_bytes(self._given(codec))
-        return replace(inner, peak_bytes=inner.peak_bytes + given).and_then(self._around(codec, vae))
-
-    def _around(self, codec: nn.Module, vae: WanVideoVae) -> Cost:
-        """What a codec does with the video that its VAE decodes."""
-        vae.decode_raw = lambda latents: self._video(3, latents.shape[2])  # type: ignore[method-assign]
+            return measure_cost(lambda: decode(self.latents(), *self._guides(codec)))
+        if tile_px is not None and PIXEL_STRIDE * max(self.size.rows, self.size.columns) <= tile_px:
+            tile_px = None
+        inner = _vae_cost(vae.config, self, tile_px, encode=False)
+        given = tensor_bytes(self._guides(codec))
+        # What the codec does with the video that its VAE decodes.
+        vae.decode_raw = lambda latents: self.video(3)  # type: ignore[method-assign]
         try:
-            return measure_cost(lambda: self._decode(codec))
+            around = measure_cost(lambda: decode(self.latents(), *self._guides(codec)))
         finally:
             del vae.decode_raw
+        return replace(inner, peak_bytes=inner.peak_bytes + given).and_then(around)
 
-    def _per_frame(self, key: Hashable, run: Callable[[int], Any], vae: WanVideoVae | None = None) -> Cost:
-        """The need for all latent frames of a network that takes one after the other."""
-        if key not in self._known:
-            if self.size.frames <= FEW + 1:
-                self._known[key] = measure_cost(lambda: run(self.size.frames), vae)
-            else:
-                few, more = (
-                    measure_cost(lambda frames=frames: run(frames), vae) for frames in (FEW, FEW + 1)
-                )
-                further = self.size.frames - FEW
-                self._known[key] = Cost(
-                    flops=few.flops + further * (more.flops - few.flops),
-                    peak_bytes=few.peak_bytes + further * (more.peak_bytes - few.peak_bytes),
-                )
-        return self._known[key]
-
-    def _encode(self, codec: Any) -> None:
-        if hasattr(codec, "encode_video"):
-            codec.encode_video(self._video(3, self.size.frames))
-        else:
-            codec.encode_image(self._picture(3), FRAME_STRIDE * (self.size.frames - 1) + 1)
-
-    def _decode(self, codec: Any) -> None:
-        decode = codec.decode_motion if hasattr(codec, "decode_motion") else codec.decode_video
-        decode(self._latents(self.size.frames), *self._given(codec))
-
-    def _given(self, codec: Any) -> tuple[Tensor, Tensor]:
+    def _guides(self, codec: Any) -> tuple[Tensor, Tensor]:
         """What guides a decoder: photo and depth, or a rendering and what it covers."""
-        if hasattr(codec, "decode_motion"):
-            return self._picture(3), self._picture(1)
-        return self._video(3, self.size.frames), self._video(1, self.size.frames)
+        make = self.picture if hasattr(codec, "decode_motion") else self.video
+        return make(3), make(1)
 
     @property
-    def _longest_px(self) -> int:
-        return PIXEL_STRIDE * max(self.size.rows, self.size.columns)
+    def frames(self) -> int:
+        """Frames of the video."""
+        return FRAME_STRIDE * (self.size.frames - 1) + 1
 
-    def _latents(self, frames: int) -> Tensor:
-        return torch.empty(1, LATENT_CHANNELS, frames, self.size.rows, self.size.columns, dtype=self.dtype)
+    def latents(self) -> Tensor:
+        """Latents of a video, without data, as are the others."""
+        grid = (self.size.frames, self.size.rows, self.size.columns)
+        return torch.empty(1, LATENT_CHANNELS, *grid, dtype=self.dtype, device=META)
 
-    def _picture(self, channels: int) -> Tensor:
+    def picture(self, channels: int) -> Tensor:
+        """A frame."""
+        return self._empty(channels)
+
+    def video(self, channels: int) -> Tensor:
+        """All frames."""
+        return self._empty(channels, self.frames)
+
+    def _empty(self, *shape: int) -> Tensor:
         height, width = PIXEL_STRIDE * self.size.rows, PIXEL_STRIDE * self.size.columns
-        return torch.empty(1, channels, height, width, dtype=self.dtype, device=META)
-
-    def _video(self, channels: int, frames: int) -> Tensor:
-        picture = self._picture(channels)
-        return picture.new_empty(1, channels, FRAME_STRIDE * (frames - 1) + 1, *picture.shape[-2:])
+        return torch.empty(1, *shape, height, width, dtype=self.dtype, device=META)
 
 
 def _vae_of(codec: nn.Module) -> WanVideoVae | None:
@@ -359,3 +270,38 @@ def _vae_of(codec: nn.Module) -> WanVideoVae | None:
     if isinstance(codec, WanTrajectoryVae):
         return codec.video
     return codec if isinstance(codec, WanVideoVae) else None
+
+
+@cache
+def _vae_cost(config: WanVideoVaeConfig, of: CodecCosts, tile_px: int | None, *, encode: bool) -> Cost:
+    """The cost of Wan's VAE alone, which two codecs may share, and which takes latent frames one by one."""
+    if of.size.frames > FEW_FRAMES + 1:
+        few, one_more = (
+            _vae_cost(config, replace(of, size=replace(of.size, frames=frames)), tile_px, encode=encode)
+            for frames in (FEW_FRAMES, FEW_FRAMES + 1)
+        )
+        return few.extrapolated(one_more, of.size.frames - FEW_FRAMES)
+    with META:
+        vae = WanVideoVae(config).to(META, of.dtype).eval()
+    if encode:
+        return measure_cost(lambda: vae.encode_video(of.video(3)))
+    vae.tile_px = tile_px
+    run, known = vae._in_groups, {}
+
+    def in_groups(network: nn.Module, groups: tuple[Tensor, ...], **first: Any) -> Tensor:
+        """Runs only the first tile of each size; the others cost the same."""
+        sizes = tuple(group.shape for group in groups)
+        if sizes not in known:
+            with count_ops() as tile:
+                video = run(network, groups, **first)
+            known[sizes] = tile, video.shape
+            return video
+        tile, shape = known[sizes]
+        counter.flops += tile.flops
+        counter.peak_bytes = max(counter.peak_bytes, counter.live_bytes + tile.peak_bytes)
+        return groups[0].new_empty(shape)
+
+    vae._in_groups = in_groups  # type: ignore[method-assign]
+    with torch.inference_mode(), META, count_ops() as counter:
+        vae.decode_raw(of.latents())
+    return Cost(flops=counter.flops, peak_bytes=counter.peak_bytes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from more4d.performance.offload import Memory, WeightBytes, weight_bytes
 from more4d.pipelines.component_files import drop_unused_motion_features
 from more4d.pipelines.components import ENCODERS, GENERATORS
 from more4d.pipelines.preset import Preset
-from more4d.planning.limits import GPU_MEMORIES, check_frames, check_sides
+from more4d.planning.limits import GPU_MEMORY_GIB, check_frames, check_sides, gpus_that_fit
 from more4d.planning.steps import Size, Step, Steps, planned_components
 
 PHOTO_ASPECT = (3, 4)  # height to width of the photo where no size is given
@@ -27,16 +26,6 @@ class TokenGrid:
     frames: int
     rows: int
     columns: int
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """Tokens of one frame."""
-        return self.rows * self.columns
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the video, without those of a reference image."""
-        return self.frames * self.tokens_per_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +54,7 @@ class ModePlan:
         host_bytes: peak of weights in host memory, with the gaps of pinned memory.
         onload_bytes: copied from host memory to the GPU in each step.
         fits_gb: the sizes of GPU memory that are enough.
+        peak_bytes: peak on a GPU over all steps.
     """
 
     memory: Memory
@@ -72,11 +62,7 @@ class ModePlan:
     host_bytes: int
     onload_bytes: tuple[int, ...]
     fits_gb: tuple[int, ...]
-
-    @property
-    def peak_bytes(self) -> int:
-        """Peak on a GPU over all steps."""
-        return max(self.device_bytes)
+    peak_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +87,10 @@ class InferencePlan:
     steps: tuple[Step, ...]
     modes: tuple[ModePlan, ...]
 
-    def first_fitting(self, class_gb: int, limit_bytes: float = inf) -> ModePlan | None:
-        """The first memory mode, in the order of `MEMORY_MODES`, that fits a GPU; earlier modes copy less.
-
-        Args:
-            class_gb: the memory the GPU is sold with.
-            limit_bytes: that may be used at most.
-        """
-        fitting = (m for m in self.modes if class_gb in m.fits_gb and m.peak_bytes <= limit_bytes)
-        return next(fitting, None)
+    @property
+    def modes_by_gb(self) -> dict[int, tuple[Memory, ...]]:
+        """The modes that fit, by the gigabytes that a GPU is sold with; earlier modes copy less."""
+        return {gb: tuple(mode.memory for mode in self.modes if gb in mode.fits_gb) for gb in GPU_MEMORY_GIB}
 
 
 def plan_inference(
@@ -148,40 +129,32 @@ def plan_inference(
     dtype = getattr(torch, preset.dtype)
     work = Steps(parts=parts, preset=preset, size=planned, dtype=dtype, memories=memories)
     steps = tuple(work.all())
-    weights = {
-        part: {memory: weight_bytes(network, memory, dtype) for memory in memories}
+    components = tuple(
+        ComponentPlan(
+            part=part,
+            architecture=parts[part].architecture,
+            parameters=sum(p.numel() for p in network.parameters()),
+            weights_bytes=weight_bytes(network, "full", dtype).device_peak,
+            weights={memory: weight_bytes(network, memory, dtype) for memory in memories},
+        )
         for part, network in work.networks.items()
-    }
-    wan = parts["strag"].config.wan
-    _, down, across = wan.patch_size
-    grid = TokenGrid(
-        frames=planned.latents.frames // wan.patch_size[0],
-        rows=planned.latents.rows // down,
-        columns=planned.latents.columns // across,
+    )
+    wan, latents = parts["strag"].config.wan, planned.latents
+    frames, rows, columns = (
+        side // patch
+        for side, patch in zip((latents.frames, latents.rows, latents.columns), wan.patch_size, strict=True)
     )
     return InferencePlan(
         preset=preset.name,
         size=planned,
         dtype=preset.dtype,
-        grid=grid,
-        reference_tokens=grid.tokens_per_frame if wan.reference_tokens else 0,
+        grid=TokenGrid(frames=frames, rows=rows, columns=columns),
+        reference_tokens=rows * columns if wan.reference_tokens else 0,
         gpus=gpus,
         sampling_steps=preset.tracks.steps,
-        parts=tuple(
-            ComponentPlan(
-                part=part,
-                architecture=parts[part].architecture,
-                parameters=sum(p.numel() for p in network.parameters()),
-                weights_bytes=weight_bytes(network, "full", dtype).device_peak,
-                weights=weights[part],
-            )
-            for part, network in work.networks.items()
-        ),
+        parts=components,
         steps=steps,
-        modes=tuple(
-            _mode(memory, steps, {part: by[memory] for part, by in weights.items()}, preset, gpus)
-            for memory in memories
-        ),
+        modes=tuple(_mode(memory, steps, components, preset, gpus) for memory in memories),
     )
 
 
@@ -206,16 +179,15 @@ def checked_size(preset: Preset, frames: int | None, size: tuple[int, int] | Non
 
 
 def _mode(
-    memory: Memory, steps: Sequence[Step], weights: Mapping[str, WeightBytes], preset: Preset, gpus: int
+    memory: Memory, steps: Sequence[Step], components: Sequence[ComponentPlan], preset: Preset, gpus: int
 ) -> ModePlan:
+    weights = {each.part: each.weights[memory] for each in components}
     device, host = [], 0
-    loaded: dict[str, None] = {}  # an ordered set of the networks in memory
-    stage = ""
-    for step in steps:
-        if step.stage != stage and not preset.keep_loaded:
-            loaded = {}
-        stage = step.stage
-        loaded |= dict.fromkeys(step.parts)
+    loaded: set[str] = set()
+    for before, step in zip((None, *steps), steps, strict=False):
+        if before and before.stage != step.stage and not preset.keep_loaded:
+            loaded = set()
+        loaded |= {*step.parts}
         host = max(host, sum(weights[part].host for part in loaded))
         on_device = sum(
             weights[part].device_peak if part in step.parts else weights[part].device_idle for part in loaded
@@ -224,25 +196,17 @@ def _mode(
         share = gpus if step.is_sampling else 1
         device.append(on_device + step.held_bytes + step.needs[memory].peak_bytes // share)
         if not preset.keep_loaded:
-            loaded = {part: None for part in loaded if part not in ENCODERS or part not in step.parts}
+            loaded -= {*step.parts} & {*ENCODERS}
     peak = max(device)
     return ModePlan(
         memory=memory,
         device_bytes=tuple(device),
         host_bytes=host,
-        onload_bytes=tuple(_onload_bytes(step, weights) for step in steps),
-        fits_gb=tuple(gpu.class_gb for gpu in GPU_MEMORIES if peak <= gpu.usable_bytes),
+        # Copied once before a step, and in every call where blocks are offloaded.
+        onload_bytes=tuple(
+            sum(weights[part].onload_once + step.calls * weights[part].onload_per_call for part in step.parts)
+            for step in steps
+        ),
+        fits_gb=gpus_that_fit(peak),
+        peak_bytes=peak,
     )
-
-
-def _onload_bytes(step: Step, weights: Mapping[str, WeightBytes]) -> int:
-    """Bytes copied to the GPU in a step: once before it, and in every call where blocks are offloaded."""
-    return sum(weights[part].onload_once + step.calls * weights[part].onload_per_call for part in step.parts)
-
-
-def modes_by_memory_class(plan: InferencePlan) -> dict[int, tuple[Memory, ...]]:
-    """The memory modes that fit, by the gigabytes that a GPU is sold with."""
-    return {
-        gpu.class_gb: tuple(mode.memory for mode in plan.modes if gpu.class_gb in mode.fits_gb)
-        for gpu in GPU_MEMORIES
-    }

@@ -1,13 +1,17 @@
 """Bounds of sizes, and the common sizes of GPU memory. Imports no torch."""
 
-from dataclasses import dataclass
-
 from more4d.foundation.errors import ConfigError
 
 MOST_FRAMES = 401
 LONGEST_SIDE_PX = 4096
 SHORTEST_SIDE_PX = 16
 MOST_GPUS = 4096
+GIB = 2**30
+# RTX 4090 and A10G; RTX A6000 and L40S; A100 and H100; H200
+GPU_MEMORY_GIB = {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}
+"""What programs see of GPU memory, about, by the gigabytes that a GPU is sold with."""
+RESERVED_GIB = 1.5
+"""GPU memory left for the driver, for workspaces of kernels and for fragmentation: an assumption."""
 
 
 def check_frames(frames: int) -> None:
@@ -34,31 +38,6 @@ def check_sides(height: int, width: int) -> None:
         )
 
 
-GIB = 2**30
-RESERVED_GIB = 1.5
-"""GPU memory left for the driver, for workspaces of kernels and for fragmentation: an assumption."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuMemory:
-    """A size of GPU memory.
-
-    Attributes:
-        class_gb: the size GPUs are sold with.
-        memory_gib: what programs see of it, about.
-    """
-
-    class_gb: int
-    memory_gib: float
-
-    @property
-    def usable_bytes(self) -> int:
-        """Memory that tensors may fill."""
-        return round((self.memory_gib - RESERVED_GIB) * GIB)
-
-
-# RTX 4090 and A10G; RTX A6000 and L40S; A100 and H100; H200
-GPU_MEMORIES = tuple(
-    GpuMemory(class_gb=class_gb, memory_gib=memory_gib)
-    for class_gb, memory_gib in ((24, 23.5), (48, 47.4), (80, 79.1), (141, 139.8))
-)
+def gpus_that_fit(peak_bytes: int) -> tuple[int, ...]:
+    """The GPUs whose memory is enough, by the gigabytes they are sold with."""
+    return tuple(gb for gb, gib in GPU_MEMORY_GIB.items() if peak_bytes <= round((gib - RESERVED_GIB) * GIB))

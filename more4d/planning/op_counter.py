@@ -23,8 +23,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 aten = torch.ops.aten
 
 
-class OpCounter:
-    """The counts so far.
+class OpCounter(TorchDispatchMode):
+    """Adds the storage that operations allocate, and subtracts it when it is freed; see `count_ops`.
 
     Attributes:
         flops: operations: products of matrices, convolutions, attention; a multiply-add is two.
@@ -33,33 +33,8 @@ class OpCounter:
     """
 
     def __init__(self) -> None:
-        self.flops = self.live_bytes = self.peak_bytes = 0
-
-
-@contextmanager
-def count_ops() -> Iterator[OpCounter]:
-    """Count inside the context, in this thread and in the backward passes it starts."""
-    counter = OpCounter()
-    with _fused_kernels(), _Operations(counter):
-        yield counter
-
-
-def tensor_bytes(*values: Any) -> int:
-    """Bytes of all tensors in nested values; a shared storage counts once."""
-    storages = {id(leaf.untyped_storage()): leaf.untyped_storage().nbytes() for leaf in _tensors(values)}
-    return sum(storages.values())
-
-
-def _tensors(nested: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
-
-
-class _Operations(TorchDispatchMode):
-    """Adds the storage that operations allocate, and subtracts it when it is freed."""
-
-    def __init__(self, counter: OpCounter) -> None:
         super().__init__()
-        self._counter = counter
+        self.flops = self.live_bytes = self.peak_bytes = 0
         self._seen: weakref.WeakSet = weakref.WeakSet()
 
     def __torch_dispatch__(
@@ -72,27 +47,35 @@ class _Operations(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        given = {
-            id(each.untyped_storage()) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)
-        }
+        given = set(map(id, _storages((args, kwargs))))
         result = func(*args, **kwargs)
-        self._counter.flops += _flops(func._overloadpacket, args, kwargs, result)
-        for leaf in _tensors(result):
-            self._note(leaf.untyped_storage(), given)
+        self.flops += _flops(func._overloadpacket, args, kwargs, result)
+        for storage in _storages(result):
+            if id(storage) not in given and storage not in self._seen:
+                self._seen.add(storage)
+                self.live_bytes += storage.nbytes()
+                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+                weakref.finalize(storage, self._release, storage.nbytes()).atexit = False
         return result
 
-    def _note(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        if id(storage) in given or storage in self._seen:
-            return
-        self._seen.add(storage)
-        size, counter = storage.nbytes(), self._counter
-        counter.live_bytes += size
-        counter.peak_bytes = max(counter.peak_bytes, counter.live_bytes)
-        weakref.finalize(storage, _release, counter, size).atexit = False
+    def _release(self, size: int) -> None:
+        self.live_bytes -= size
 
 
-def _release(counter: OpCounter, size: int) -> None:
-    counter.live_bytes -= size
+@contextmanager
+def count_ops() -> Iterator[OpCounter]:
+    """Count inside the context, in this thread and in the backward passes it starts."""
+    with _fused_kernels(), OpCounter() as counter:
+        yield counter
+
+
+def tensor_bytes(*values: Any) -> int:
+    """Bytes of all tensors in nested values; a shared storage counts once."""
+    return sum({id(storage): storage.nbytes() for storage in _storages(values)}.values())
+
+
+def _storages(nested: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(nested) if isinstance(leaf, Tensor)]
 
 
 def _flops(operation: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> int:

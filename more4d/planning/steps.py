@@ -26,22 +26,23 @@ from more4d.networks.wan_config import PUBLISHED
 from more4d.performance.config import MEMORY_MODES, Memory
 from more4d.performance.offload import TILE_PX
 from more4d.pipelines.component_files import inspect_component
-from more4d.pipelines.preset import ComponentFile, ComponentFiles, Preset, Sampling, read_preset
-from more4d.planning.costs import META, CodecCosts, Cost, LatentSize, inference_cost, measure_cost
+from more4d.pipelines.preset import ComponentFiles, Preset, Sampling, read_preset
+from more4d.planning.costs import (
+    META,
+    CodecCosts,
+    Cost,
+    LatentSize,
+    inference_cost,
+    input_bytes,
+    measure_cost,
+)
 from more4d.weights.registry import ROLES, init_empty
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PlannedComponent:
-    """A network of a preset.
+    """A network of a preset: its architecture, as in `weights.registry`, and a configuration of that kind."""
 
-    Attributes:
-        part: as in `preset.ComponentFiles`.
-        architecture: as in `networks.registry`.
-        config: of that kind.
-    """
-
-    part: str
     architecture: str
     config: Any
 
@@ -50,28 +51,28 @@ class PlannedComponent:
         return init_empty(self.architecture, self.config).to(META).eval()
 
 
-def _published(size: str, codec: WanTrajectoryVaeConfig) -> dict[str, tuple[str, Any]]:
+def _published(size: str, codec: WanTrajectoryVaeConfig) -> dict[str, PlannedComponent]:
     return {
-        "text": ("umt5-text-encoder", PUBLISHED_TEXT),
-        "clip": ("clip-vision", ClipVisionConfig()),
-        "motion_features": ("omnimae", OmniMAEConfig()),
-        "trajectory_codec": ("wan-trajectory-vae", codec),
-        "strag": ("strag", STraGConfig(wan=PUBLISHED[f"strag-{size}"])),
-        "video_codec": ("wan-video-vae", WanVideoVaeConfig()),
-        "vism": ("vism", ViSMConfig(wan=PUBLISHED[f"inp-{size}"])),
+        "text": PlannedComponent("umt5-text-encoder", PUBLISHED_TEXT),
+        "clip": PlannedComponent("clip-vision", ClipVisionConfig()),
+        "motion_features": PlannedComponent("omnimae", OmniMAEConfig()),
+        "trajectory_codec": PlannedComponent("wan-trajectory-vae", codec),
+        "strag": PlannedComponent("strag", STraGConfig(wan=PUBLISHED[f"strag-{size}"])),
+        "video_codec": PlannedComponent("wan-video-vae", WanVideoVaeConfig()),
+        "vism": PlannedComponent("vism", ViSMConfig(wan=PUBLISHED[f"inp-{size}"])),
     }
 
 
-PUBLISHED_COMPONENTS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
+PUBLISHED_COMPONENTS: Mapping[str, Mapping[str, PlannedComponent]] = {
     "fun-1.3b": _published("1.3b", WanTrajectoryVaeConfig(adapters="closed")),
     "fun-14b": _published("14b", WanTrajectoryVaeConfig(adapters="closed")),
     "moge4d": _published("14b", WanTrajectoryVaeConfig()),
 }
-"""Architecture and configuration of the components whose weights the user provides."""
+"""The components of presets whose weights the user provides."""
 
 
 def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedComponent]:
-    """The networks of a preset, in the order in which the pipeline loads them.
+    """The networks of a preset by component, in the order in which the pipeline loads them.
 
     Of files that are here the headers are read. The sizes of those that a preset of this project names, and
     that people fetch themselves, are known without.
@@ -80,29 +81,21 @@ def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedCompone
         WeightsError: a file that is needed to know its size is missing or damaged.
         ConfigError: the preset sets an option that a network does not have.
     """
-    return {
-        part.name: _planned(part.name, preset, folder)
-        for part in fields(ComponentFiles)
-        if part.name in ROLES and preset.components.get(part.name) is not None
-    }
-
-
-def _planned(part: str, preset: Preset, folder: Path) -> PlannedComponent:
-    file = preset.components.get(part)
-    assert file is not None
-    path = folder / file.file
-    if not path.exists() and file == _shipped(part, preset.name):
-        architecture, config = PUBLISHED_COMPONENTS[preset.name][part]
-        return PlannedComponent(part=part, architecture=architecture, config=config)
-    found = inspect_component(preset, folder, part)
-    if found.problems:
-        raise found.error()
-    return PlannedComponent(part=part, architecture=found.architecture, config=found.config)
-
-
-def _shipped(part: str, name: str) -> ComponentFile | None:
-    """The configuration of a component in the bundled preset of that name, if it is known."""
-    return read_preset(name).components.get(part) if part in PUBLISHED_COMPONENTS.get(name, {}) else None
+    known = PUBLISHED_COMPONENTS.get(preset.name, {})
+    planned = {}
+    for part in (each.name for each in fields(ComponentFiles) if each.name in ROLES):
+        file = preset.components.get(part)
+        if file is None:
+            continue
+        is_bundled = part in known and file == read_preset(preset.name).components.get(part)
+        if is_bundled and not (folder / file.file).exists():
+            planned[part] = known[part]
+            continue
+        found = inspect_component(preset, folder, part)
+        if found.problems:
+            raise found.error()
+        planned[part] = PlannedComponent(found.architecture, found.config)
+    return planned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,20 +174,18 @@ class Steps:
         guided = any(settings.guidance != 1 for settings in (self.preset.tracks, self.preset.views))
         count, text = 1 + guided, self.networks["text"]
 
-        def encode() -> Any:
-            return text.encoder(input_ids=torch.empty(1, text.config.length, dtype=torch.long))
-
-        once = measure_cost(encode)
-        return self._step(
-            "tracks", "prompts", ("text",), replace(once, flops=count * once.flops), calls=count
+        once = measure_cost(
+            lambda: text.encoder(input_ids=torch.empty(1, text.config.length, dtype=torch.long))
         )
+        need = replace(once, flops=count * once.flops)
+        return self._step("tracks", "prompts", ("text",), need, calls=count)
 
     def _conditions(self, stage: str, codec: str, *, pictures: int) -> Step:
-        encoding = self._codecs.encoding(self.networks[codec])
-        need = replace(encoding, flops=pictures * encoding.flops)
-        looks = {"motion_features": "forward", "clip": "encode_image"}
-        if stage == "views":
-            del looks["motion_features"]
+        need = self._codecs.encoding(self.networks[codec])
+        need = replace(need, flops=pictures * need.flops)
+        looks = {"clip": "encode_image"}
+        if stage == "tracks":
+            looks = {"motion_features": "forward", **looks}
         encoders = tuple(part for part in looks if part in self.networks)
         for part in encoders:
             network = self.networks[part]
@@ -213,15 +204,13 @@ class Steps:
         once = widest = inference_cost(config, self.size.latents, self.dtype)
         if at_once:
             widest = inference_cost(config, replace(self.size.latents, batch=2), self.dtype)
-        need = Cost(flops=once.flops * (calls + guided), peak_bytes=widest.activation_bytes)
-        condition_bytes = once.input_bytes * (2 if guided else 1)
         return self._step(
             stage,
             "sampling",
             (part,),
-            need,
+            replace(widest, flops=once.flops * (calls + guided)),
             calls=calls + (0 if at_once else guided),
-            held_bytes=condition_bytes,
+            held_bytes=input_bytes(config, self.size.latents, self.dtype) * (2 if guided else 1),
         )
 
     def _decoding(self, stage: str, codec: str) -> Step:

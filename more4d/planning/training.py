@@ -5,39 +5,30 @@ Activations are counted in one step on tensors without data. DeepSpeed's buffers
 its configuration files in `config/` allow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
-from more4d.foundation.errors import ConfigError
 from more4d.pipelines.components import GENERATORS
 from more4d.pipelines.preset import Preset
-from more4d.planning.costs import (
-    GeneratorConfig,
-    PassCost,
-    Precision,
-    Prepare,
-    inference_cost,
-    parameters_of,
-    training_cost,
-)
+from more4d.planning.costs import Precision, inference_cost, parameters_of, training_cost
 from more4d.planning.inference import checked_size
-from more4d.planning.limits import GPU_MEMORIES
+from more4d.planning.limits import gpus_that_fit
 from more4d.planning.steps import PlannedComponent, Size, planned_components
-from more4d.weights.lora.merge import LoraOptions, add_lora
 
 Method = Literal["plain", "zero-2", "zero-3", "zero-3-offload"]
 
-METHODS: tuple[Method, ...] = ("plain", "zero-2", "zero-3", "zero-3-offload")
+METHODS: tuple[Method, ...] = get_args(Method)
 # A step costs as much as four forward passes: one, the backward pass as much as two, and one recomputed by
 # gradient checkpointing.
 PASSES = 4
 FLOAT, HALF = 4, 2
 MASTER_AND_MOMENTS = 3 * FLOAT
 BUCKET_NUMBERS = 500_000_000  # `reduce_bucket_size`; while one is exchanged the next is filled
+STATE = ("weights_bytes", "gradient_bytes", "optimiser_bytes", "buffers_bytes")
 LIVE_NUMBERS = 1_000_000_000  # `stage3_max_live_parameters`
 
 
@@ -52,6 +43,9 @@ class MethodPlan:
         checkpointed_bytes: the same with gradient checkpointing.
         encoder_bytes: frozen encoders, not needed with a latent cache (`more4d data cache`).
         host_bytes: in host memory.
+        least_bytes: all, with a latent cache and gradient checkpointing.
+        most_bytes: all, with the encoders loaded and all activations stored.
+        fits_gb: sizes in GB of the GPUs that `least_bytes` fits.
     """
 
     method: Method
@@ -64,26 +58,9 @@ class MethodPlan:
     checkpointed_bytes: int
     encoder_bytes: int
     host_bytes: int
-
-    @property
-    def state_bytes(self) -> int:
-        """All except activations and encoders."""
-        return self.weights_bytes + self.gradient_bytes + self.optimiser_bytes + self.buffers_bytes
-
-    @property
-    def least_bytes(self) -> int:
-        """With a latent cache and gradient checkpointing."""
-        return self.state_bytes + self.checkpointed_bytes
-
-    @property
-    def most_bytes(self) -> int:
-        """With the encoders loaded and all activations stored."""
-        return self.state_bytes + self.activation_bytes + self.encoder_bytes
-
-    @property
-    def fits_gb(self) -> tuple[int, ...]:
-        """Sizes in GB of the GPUs that `least_bytes` fits."""
-        return tuple(gpu.class_gb for gpu in GPU_MEMORIES if self.least_bytes <= gpu.usable_bytes)
+    least_bytes: int
+    most_bytes: int
+    fits_gb: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +97,6 @@ def plan_training(
     size: tuple[int, int] | None = None,
     gpus: int = 1,
     lora_rank: int = 128,
-    methods: Sequence[Method] = METHODS,
 ) -> TrainingPlan:
     """Plan the training of a preset's generators; see `plan_inference` for the arguments they share.
 
@@ -132,115 +108,76 @@ def plan_training(
         ConfigError: a size or the rank is impossible.
         WeightsError: a file that is needed to know its size is missing or damaged.
     """
-    if lora_rank < 1:
-        raise ConfigError(f"a LoRA needs a rank of at least 1, got {lora_rank}")
     planned = checked_size(preset, frames, size)
     parts = planned_components(preset, folder)
-    sharing = _Sharing(size=planned, gpus=gpus, methods=methods)
     return TrainingPlan(
         preset=preset.name,
         size=planned,
         gpus=gpus,
         lora_rank=lora_rank,
-        generators=tuple(_trained(part, parts, sharing, lora_rank) for part in GENERATORS),
+        generators=tuple(_trained(part, parts, planned, gpus, lora_rank) for part in GENERATORS),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sharing:
-    """The plan of one method."""
-
-    size: Size
-    gpus: int
-    methods: Sequence[Method]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """Trained parameters, and the cost of a step by precision and gradient checkpointing."""
-
-    lora_rank: int | None
-    total: int
-    trained: int
-    costs: Mapping[tuple[Precision, bool], PassCost]
 
 
 def _trained(
-    part: str, parts: Mapping[str, PlannedComponent], sharing: _Sharing, lora_rank: int
+    part: str, parts: Mapping[str, PlannedComponent], size: Size, gpus: int, lora_rank: int
 ) -> TrainedPlan:
     config = parts[part].config
-    encoders = sum(
-        sum(p.numel() for p in parts[name].network().parameters()) for name in _encoders_of(part, parts)
-    )
-    recipes = [_recipe(config, rank, sharing) for rank in (None, lora_rank)]
-    whole = recipes[0]
-    flops = PASSES * inference_cost(config, sharing.size.latents, torch.bfloat16).flops
+    encoders = ["video_codec", "text", "clip"]
+    if part == "strag":
+        encoders = ["trajectory_codec", "text", "clip", "motion_features"]
+    frozen = sum(p.numel() for name in encoders if name in parts for p in parts[name].network().parameters())
+    methods, counts = [], {}
+    for rank in (None, lora_rank):
+        counts[rank] = parameters_of(config, rank)
+        activations: dict[tuple[Precision, bool], int] = {
+            (precision, again): training_cost(
+                config, size.latents, checkpointing=again, precision=precision, lora_rank=rank
+            ).peak_bytes
+            for precision in ("autocast", "bfloat16")
+            for again in (False, True)
+        }
+        for method in METHODS:
+            precision = "autocast" if method == "plain" else "bfloat16"
+            kept, checkpointed = activations[precision, False], activations[precision, True]
+            bytes_of = _state_bytes(method, *counts[rank], frozen, gpus)
+            state = sum(bytes_of[name] for name in STATE)
+            methods.append(
+                MethodPlan(
+                    method=method,
+                    lora_rank=rank,
+                    activation_bytes=kept,
+                    checkpointed_bytes=checkpointed,
+                    least_bytes=state + checkpointed,
+                    most_bytes=state + kept + bytes_of["encoder_bytes"],
+                    fits_gb=gpus_that_fit(state + checkpointed),
+                    **bytes_of,
+                )
+            )
     return TrainedPlan(
         part=part,
-        parameters=whole.total,
-        lora_parameters=recipes[1].trained,
-        flops=flops,
-        methods=tuple(
-            _method(method, recipe, encoders, sharing.gpus)
-            for recipe in recipes
-            for method in sharing.methods
-        ),
+        parameters=counts[None][0],
+        lora_parameters=counts[lora_rank][1],
+        flops=PASSES * inference_cost(config, size.latents, torch.bfloat16).flops,
+        methods=tuple(methods),
     )
 
 
-def _encoders_of(part: str, parts: Mapping[str, PlannedComponent]) -> list[str]:
-    codec = "trajectory_codec" if part == "strag" else "video_codec"
-    wanted = [codec, "text", "clip", *(["motion_features"] if part == "strag" else [])]
-    return [name for name in wanted if name in parts]
-
-
-def _recipe(config: GeneratorConfig, rank: int | None, sharing: _Sharing) -> _Recipe:
-    prepare: Prepare = lambda network: None  # noqa: E731
-    if rank is not None:
-        prepare = lambda network: add_lora(network, LoraOptions(rank=rank, alpha=float(rank)))  # noqa: E731
-    total, trained = parameters_of(config, prepare)
-    precisions: set[Precision] = {_precision(method) for method in sharing.methods}
-    costs = {
-        (precision, again): training_cost(
-            config, sharing.size.latents, checkpointing=again, precision=precision, prepare=prepare
-        )
-        for precision in precisions
-        for again in (False, True)
+def _state_bytes(method: Method, total: int, trained: int, encoders: int, gpus: int) -> dict[str, int]:
+    """Bytes of everything but activations, from numbers of parameters."""
+    is_plain, is_zero_3 = method == "plain", method.startswith("zero-3")
+    shared, weights_shared = 1 if is_plain else gpus, gpus if is_zero_3 else 1
+    size = FLOAT if is_plain else HALF
+    on_gpu = {
+        "weights_bytes": size * total // weights_shared,
+        "gradient_bytes": size * trained // shared,
+        "optimiser_bytes": (2 * FLOAT if is_plain else MASTER_AND_MOMENTS) * trained // shared,
+        "encoder_bytes": size * encoders // weights_shared,
     }
-    return _Recipe(lora_rank=rank, total=total, trained=trained, costs=costs)
-
-
-def _precision(method: Method) -> Precision:
-    return "autocast" if method == "plain" else "bfloat16"
-
-
-def _method(method: Method, recipe: _Recipe, encoders: int, gpus: int) -> MethodPlan:
-    total, trained = recipe.total, recipe.trained
-    precision = _precision(method)
-    shared = 1 if method == "plain" else gpus
-    weights_shared = gpus if method.startswith("zero-3") else 1
-    size = FLOAT if method == "plain" else HALF
-    weights, encoder_bytes = size * total // weights_shared, size * encoders // weights_shared
-    gradients = size * trained // shared
-    optimiser = (2 * FLOAT if method == "plain" else MASTER_AND_MOMENTS) * trained // shared
-    buffers = 0
-    if method != "plain":
-        buffers = 2 * HALF * min(BUCKET_NUMBERS, trained)
-    if method.startswith("zero-3"):
-        buffers += HALF * min(LIVE_NUMBERS, total)
     host = 0
     if method == "zero-3-offload":
-        host = weights + encoder_bytes + gradients + optimiser
-        weights = encoder_bytes = gradients = optimiser = 0
-    return MethodPlan(
-        method=method,
-        lora_rank=recipe.lora_rank,
-        weights_bytes=weights,
-        gradient_bytes=gradients,
-        optimiser_bytes=optimiser,
-        buffers_bytes=buffers,
-        activation_bytes=recipe.costs[precision, False].activation_bytes,
-        checkpointed_bytes=recipe.costs[precision, True].activation_bytes,
-        encoder_bytes=encoder_bytes,
-        host_bytes=host,
-    )
+        host, on_gpu = sum(on_gpu.values()), dict.fromkeys(on_gpu, 0)
+    buffers = 0 if is_plain else 2 * HALF * min(BUCKET_NUMBERS, trained)
+    if is_zero_3:
+        buffers += HALF * min(LIVE_NUMBERS, total)
+    return {**on_gpu, "buffers_bytes": buffers, "host_bytes": host}

@@ -7,15 +7,18 @@ smallest key, the depth's bits above the point's index. Last, every pixel fetche
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
 
+import inspect
+import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from more4d.foundation.compiled import compiled
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
 from more4d.raster.interface import (
@@ -27,6 +30,8 @@ from more4d.raster.interface import (
     max_half_size,
     pack_cameras,
 )
+
+log = logging.getLogger(__name__)
 
 # Points per block: their 21 planes of 4-byte values (43 kB) stay in the cache of a core.
 BLOCK = 512
@@ -43,6 +48,21 @@ HALF = np.float32(0.5)
 ONE = np.float32(1)
 ZERO = np.float32(0)
 FAR = np.float32(np.inf)
+
+
+def compiled(function: Callable) -> Callable:
+    """Machine code that runs without the interpreter's lock, cached on disk where that can be written.
+
+    No fast-math: the order of float32 operations is part of what a kernel computes. Give float constants as
+    `np.float32`: a Python float would make the arithmetic float64.
+    """
+    function = inspect.unwrap(function)  # shape checks wrap every function during tests
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:  # numba finds no folder that it may write to
+        log.info("a compiled loop is not kept for the next start: %s", error)
+        return numba.njit(**options)(function)
 
 
 class NumbaRasteriser(Rasteriser):

@@ -5,9 +5,10 @@ continued gives the same files as one that went through.
 """
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, M
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import Photo, depth_map_from_file, read_photo
 from more4d.pipelines.sampling import Progress, no_progress
+from more4d.pipelines.views import completed_frames
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
@@ -102,23 +104,17 @@ class _Item:
     progress: Progress
     record: RunRecord = field(init=False)
     stages_run: int = 0
-    made_image: Float[Tensor, "height width 3"] | None = None
-    made_tracks: Tracks | None = None
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.folder, _about(self.pipe, self.job))
 
-    @property
+    @cached_property
     def image(self) -> Float[Tensor, "height width 3"]:
-        """The image at working size; of own tracks, their colours."""
-        if self.made_image is None:
-            job = self.job
-            self.made_image = (
-                self.pipe.prepare_image(_photo(self))
-                if job.tracks is None
-                else load_user_tracks(job.tracks).colours
-            )
-        return self.made_image
+        """The image at the size of its films; of own tracks, their colours."""
+        job = self.job
+        if job.tracks is not None:
+            return load_user_tracks(job.tracks).colours
+        return self.pipe.prepare_image(_photo(self))
 
     @property
     def depth(self) -> DepthMap:
@@ -127,37 +123,22 @@ class _Item:
         depth_m = load_depth(self.folder / "depth.npy", height=height, width=width)
         return depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
 
-    @property
+    @cached_property
     def tracks(self) -> Tracks:
         """As stored by the tracks stage, at its precision."""
-        if self.made_tracks is None:
-            self.made_tracks = load_tracks(self.folder / TRACKS)
-        return self.made_tracks
+        return load_tracks(self.folder / TRACKS)
 
-    def begin(self, stage: str, inputs: Any, outputs: Iterable[str]) -> tuple[str, bool]:
-        """The stage's fingerprint, and whether it has to be run; then `finish` must follow."""
-        self.progress(stage, 0, 1)
-        fingerprint, finished = self.record.begin(stage, inputs, outputs)
-        if finished:
-            self.progress(stage, 1, 1)
-        return fingerprint, not finished
+    def stage(self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]) -> str:
+        """As `RunRecord.stage`, with progress; returns the fingerprint."""
+        self.progress(name, 0, 1)
+        fingerprint, was_run = self.record.stage(name, inputs, outputs, make)
+        self.stages_run += was_run
+        self.progress(name, 1, 1)
+        return fingerprint
 
-    def finish(self, stage: str) -> None:
-        """The files of the stage are written."""
-        self.record.finish(stage)
-        self.stages_run += 1
-        self.progress(stage, 1, 1)
-
-
-@dataclass(frozen=True)
-class _StageProgress:
-    """Reports steps under the name of a stage of the record; its last step is writing the files."""
-
-    progress: Progress
-    stage: str
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        self.progress(self.stage, min(done, total - 1), total)
+    def report(self, stage: str) -> Progress:
+        """Reports steps under the name of a stage of the record; its last step is writing the files."""
+        return lambda _, done, total: self.progress(stage, min(done, total - 1), total)
 
 
 def _run_stages(item: _Item) -> Result:
@@ -170,15 +151,21 @@ def _run_stages(item: _Item) -> Result:
         render_id, views[name] = _film_camera(item, name, camera, tracks_id, dict(views))
         made += [render_id, views[name]]
     for kind in dict.fromkeys(job.exports):
-        _export(item, kind, tracks_id)
+        item.stage(
+            f"export {kind}",
+            [tracks_id],
+            export_files(kind, item.tracks.frames),
+            lambda kind=kind: export_tracks(item.tracks, item.folder, kind),
+        )
     title = job.prompt or item.tracks.caption or job.name
-    fingerprint, needed = item.begin("sheet", [made, title, list(cameras)], [SHEET])
-    if needed:
-        save_scene_sheet(item.folder, list(cameras), title)
-        item.finish("sheet")
     return Result(
         folder=item.folder,
-        fingerprint=fingerprint,
+        fingerprint=item.stage(
+            "sheet",
+            [made, title, list(cameras)],
+            [SHEET],
+            lambda: save_scene_sheet(item.folder, list(cameras), title),
+        ),
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
     )
@@ -188,25 +175,26 @@ def _make_depth(item: _Item) -> str:
     """Stage 1. Returns its fingerprint, as the functions of the other stages do."""
     job, pipe = item.job, item.pipe
     needs_network = job.tracks is None and (job.depth is None or job.intrinsics is None)
+    files = {"image": job.image, "depth": job.depth, "tracks": job.tracks}
     inputs = {
-        **{name: _content(getattr(job, name)) for name in ("image", "depth", "tracks")},
+        **{name: path and file_fingerprint(path) for name, path in files.items()},
         "intrinsics": job.intrinsics,
         "size": [pipe.preset.pixels, pipe.preset.multiple, pipe.preset.size],
         "weights": pipe.components.fingerprint("depth") if needs_network else None,
         "sharpen": pipe.preset.sharpen_depth,
     }
-    fingerprint, needed = item.begin("depth", inputs, DEPTH_FILES)
-    if needed:
+
+    def make() -> None:
         if job.tracks is None:
             photo = _photo(item)
-            item.made_image = pipe.prepare_image(photo)
+            item.image = pipe.prepare_image(photo)
             depth = pipe.estimate_depth(photo)
         else:
             tracks = load_user_tracks(job.tracks)
-            item.made_image, depth = tracks.colours, depth_of_tracks(tracks)
+            item.image, depth = tracks.colours, depth_of_tracks(tracks)
         save_depth_stage(item.folder, item.image, depth)
-        item.finish("depth")
-    return fingerprint
+
+    return item.stage("depth", inputs, DEPTH_FILES, make)
 
 
 def _make_tracks(item: _Item, depth_id: str) -> str:
@@ -225,18 +213,19 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             asdict(preset.tracks),
             [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
         ]
-    fingerprint, needed = item.begin("tracks", inputs, TRACKS_FILES)
-    if needed:
+
+    def make() -> None:
         if job.tracks is None:
-            report = _StageProgress(item.progress, "tracks")
             settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed}
-            tracks = pipe.generate_tracks(item.image, item.depth, job.prompt, **settings, callback=report)
+            tracks = pipe.generate_tracks(
+                item.image, item.depth, job.prompt, **settings, callback=item.report("tracks")
+            )
         else:
             tracks = quantise_tracks(load_user_tracks(job.tracks))
         save_tracks_stage(item.folder, tracks, pipe.tracks_metadata(job.seed) | {"prompt": job.prompt})
-        item.made_tracks = tracks
-        item.finish("tracks")
-    return fingerprint
+        item.tracks = tracks
+
+    return item.stage("tracks", inputs, TRACKS_FILES, make)
 
 
 def _film_camera(
@@ -247,26 +236,18 @@ def _film_camera(
     earlier = views if preset.consistent_views else {}
     rendering = None
 
-    stage = f"render {name}"
-    outputs = [f"{name}/{file}" for file in RENDER_FILES]
-    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
-    raster = [] if preset.raster == AUTO else [preset.raster]
-    size = [preset.size, preset.supersampling]
-    render_id, needed = item.begin(stage, [tracks_id, camera.content(), *size, *raster], outputs)
-    if needed:
-        path = _camera_path(item, camera)
-        rendering = pipe.render(item.tracks, path, callback=_StageProgress(item.progress, stage))
+    def camera_path() -> CameraPath:
+        return pipe.camera_path(camera, item.tracks, scene_depth_m=item.depth.scene_depth_m)
+
+    def render() -> None:
+        nonlocal rendering
+        path = camera_path()
+        rendering = pipe.render(item.tracks, path, callback=item.report(f"render {name}"))
         covered = (~holes for holes in rendering.hole_mask)
         save_render_stage(folder, rendering.colour, covered, path, fps=item.tracks.fps)
-        item.finish(stage)
 
-    stage = f"view {name}"
-    settings = [preset.frames, asdict(preset.views), list(earlier.values())]
-    weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
-    inputs = [render_id, job.prompt, job.seed, weights, settings]
-    view_id, needed = item.begin(stage, inputs, [f"{name}/{file}" for file in VIEW_FILES])
-    if needed:
-        path, report = _camera_path(item, camera), _StageProgress(item.progress, stage)
+    def film() -> None:
+        path = camera_path()
         view = pipe.film(
             item.tracks,
             path,
@@ -275,32 +256,24 @@ def _film_camera(
             rendering=rendering or pipe.render(item.tracks, path),
             earlier=[load_filled_points(item.folder / each / FILLED) for each in earlier],
             seed=job.seed,
-            callback=report,
+            callback=item.report(f"view {name}"),
         )
-        save_view_stage(folder, view.stream(), view.filled, fps=item.tracks.fps)
-        item.finish(stage)
-    return render_id, view_id
+        save_view_stage(folder, completed_frames(view.rendering, view.fill), view.filled, fps=item.tracks.fps)
 
-
-def _export(item: _Item, kind: str, tracks_id: str) -> None:
-    _, needed = item.begin(f"export {kind}", [tracks_id], export_files(kind, item.tracks.frames))
-    if needed:
-        export_tracks(item.tracks, item.folder, kind)
-        item.finish(f"export {kind}")
-
-
-def _camera_path(item: _Item, camera: CameraSpec) -> CameraPath:
-    return item.pipe.camera_path(camera, item.tracks, scene_depth_m=item.depth.scene_depth_m)
+    # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
+    raster = [] if preset.raster == AUTO else [preset.raster]
+    inputs = [tracks_id, camera.content(), preset.size, preset.supersampling, *raster]
+    render_id = item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], render)
+    settings = [preset.frames, asdict(preset.views), list(earlier.values())]
+    weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
+    inputs = [render_id, job.prompt, job.seed, weights, settings]
+    return render_id, item.stage(f"view {name}", inputs, [f"{name}/{file}" for file in VIEW_FILES], film)
 
 
 def _photo(item: _Item) -> Photo:
     """The job's image with the user's own depth and intrinsics."""
     job = item.job
     return read_photo(job.image, depth=job.depth, intrinsics=job.intrinsics, size=item.pipe.film_size)
-
-
-def _content(path: Path | None) -> str | None:
-    return None if path is None else file_fingerprint(path)
 
 
 def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.foundation.errors import InputError
-from more4d.pipelines.cameras import CameraSpec, check_intrinsics, parse_cameras
-from more4d.pipelines.request import MAX_FRAMES, check_timing, folder_name
+from more4d.pipelines.cameras import (
+    MAX_FRAMES,
+    CameraSpec,
+    check_intrinsics,
+    check_timing,
+    folder_name,
+    parse_cameras,
+)
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks

@@ -39,74 +39,51 @@ class RunRecord:
             InputError: the folder holds a `run.json` that is not ours.
         """
         self.folder = folder
-        self._stages: dict[str, dict[str, Any]] = _read_stages(folder / NAME)
+        self._stages = _read_stages(folder / NAME)
         self.about = about
         self._asked: list[str] = []
-        self._notes: list[str] = []
         self._failure: str | None = None
-        self._started = 0.0
 
     def stage(
         self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
     ) -> tuple[str, bool]:
         """Run `make`, which writes the files `outputs`, unless that has been done.
 
-        Returns:
-            The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
-
-        Raises:
-            InputError: as `begin`.
-        """
-        stage_fingerprint, finished = self.begin(name, inputs, outputs)
-        if not finished:
-            make()
-            self.finish(name)
-        return stage_fingerprint, not finished
-
-    def begin(self, name: str, inputs: Any, outputs: Iterable[str]) -> tuple[str, bool]:
-        """Note that a stage starts, unless it is finished already.
-
         Args:
             inputs: everything that decides the result, as plain JSON values.
-            outputs: the files that the stage writes, relative to the folder.
+            outputs: relative to the folder.
 
         Returns:
-            The stage's fingerprint, to be part of the inputs of later stages, and whether it is finished.
+            The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
 
         Raises:
             InputError: a file of that name is there and was written by another program.
         """
         outputs = list(outputs)
         self._asked.append(name)
-        stage_fingerprint = fingerprint([name, VERSION, inputs])
-        if self._finished(name, stage_fingerprint, outputs):
+        stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started"}
+        if self._finished(name, stage["fingerprint"], outputs):
             _log.info("%s: %s is finished", self.folder, name)
-            return stage_fingerprint, True
-        self._refuse_foreign(outputs)
-        self._stages[name] = {
-            "fingerprint": stage_fingerprint,
-            "state": "started",
-            "files": dict.fromkeys(outputs),
-        }
+            return stage["fingerprint"], False
+        ours = {file for stage in self._stages.values() for file in stage["files"]}
+        for output in outputs:
+            if output not in ours and (self.folder / output).exists():
+                raise InputError(
+                    f"{self.folder / output} is in the way and is not of an earlier run; choose another"
+                    " --output or move it"
+                )
+        self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
         self.save()
-        self._started = time.monotonic()
-        return stage_fingerprint, False
-
-    def finish(self, name: str) -> None:
-        """Note that the stage that was begun last has written its files."""
-        stage = self._stages[name]
+        started = time.monotonic()
+        make()
         self._stages[name] = {
-            "fingerprint": stage["fingerprint"],
+            **stage,
             "state": "finished",
-            "seconds": round(time.monotonic() - self._started, 3),
-            "files": {output: _describe(self.folder / output) for output in stage["files"]},
+            "seconds": round(time.monotonic() - started, 3),
+            "files": {output: _describe(self.folder / output) for output in outputs},
         }
         self.save()
-
-    def note(self, text: str) -> None:
-        """Add a remark for readers of the record."""
-        if text not in self._notes:
-            self._notes.append(text)
+        return stage["fingerprint"], True
 
     def fail(self, reason: str) -> None:
         """Keep why the run did not get to its end."""
@@ -126,7 +103,7 @@ class RunRecord:
             **self.about,
             "state": "failed" if self._failure else "running",
             "failure": self._failure,
-            "notes": self._notes,
+            "notes": [],
             "peak_memory_mib": peak_memory_mib(),
             "asked": self._asked,
             "stages": self._stages,
@@ -145,15 +122,6 @@ class RunRecord:
             (self.folder / output).is_file() and _describe(self.folder / output) == files[output]
             for output in outputs
         )
-
-    def _refuse_foreign(self, outputs: list[str]) -> None:
-        ours = {file for stage in self._stages.values() for file in stage["files"]}
-        for output in outputs:
-            path = self.folder / output
-            if path.exists() and output not in ours:
-                raise InputError(
-                    f"{path} is in the way and is not of an earlier run; choose another --output or move it"
-                )
 
 
 def peak_memory_mib() -> int:
@@ -193,7 +161,8 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: the folder cannot be written to, or another run holds it.
     """
     lock = folder / LOCK
-    descriptor = _acquire(folder, lock)
+    while (descriptor := _acquire(lock)) is None:
+        pass
     try:
         yield
     finally:
@@ -201,33 +170,28 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(folder: Path, lock: Path) -> int:
-    while True:
-        if not lock.exists():
-            write_bytes(lock, b"")
-        try:
-            descriptor = os.open(lock, os.O_RDWR)
-        except FileNotFoundError:  # the run that held it has just ended
-            continue
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {folder}: {error.strerror}; choose another --output"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise InputError(
-                f"another run is writing into {folder}; wait for it, or choose another --output"
-            ) from error
-        if _is_still(lock, descriptor):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_still(lock: Path, descriptor: int) -> bool:
-    """Whether the file we locked is the one of that name: its last holder may have removed it meanwhile."""
+def _acquire(lock: Path) -> int | None:
+    """The locked file; None if the run that held it has just ended and removed it."""
+    if not lock.exists():
+        write_bytes(lock, b"")
     try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+        descriptor = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
-        return False
+        return None
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {lock.parent}: {error.strerror}; choose another --output"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(lock.stat(), os.fstat(descriptor)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is writing into {lock.parent}; wait for it, or choose another --output"
+        ) from error
+    os.close(descriptor)
+    return None

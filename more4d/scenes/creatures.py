@@ -6,17 +6,16 @@ import numpy as np
 
 from more4d.scenes.modelling import UPRIGHT, Model, ObjectSpec
 from more4d.scenes.motions import Vector
-from more4d.scenes.textures import NAMED_COLOURS, Material, jitter_colour, material, scale_colour
-
-Random = np.random.Generator
+from more4d.scenes.textures import Material, Random, scale_colour, shades
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AnimalParams:
     """Proportions of one kind of animal, in units of its shoulder height.
 
     Attributes:
-        noun: its name.
+        coat: texture of its coat.
+        extra: mane, humps, horns, trunk, wool or "-".
         shoulder_m: minimum and maximum shoulder height in metres.
         length: half length of the trunk.
         girth: half height of the trunk.
@@ -28,11 +27,11 @@ class AnimalParams:
         tail: length of the tail.
         ear: half height of an ear.
         colours: names of its possible colours.
-        coat: texture of its coat.
-        extra: mane, humps, horns, trunk, wool or "".
     """
 
     noun: str
+    coat: str
+    extra: str
     shoulder_m: tuple[float, float]
     length: float
     girth: float
@@ -44,110 +43,43 @@ class AnimalParams:
     tail: float
     ear: float
     colours: tuple[str, ...]
-    coat: str = "fur"
-    extra: str = ""
+
+    @classmethod
+    def parse(cls, row: str) -> "AnimalParams":
+        """From a row of TABLE: the attributes in their order."""
+        noun, coat, extra, low, high, *rest = row.split()
+        sizes, colours = map(float, rest[:9]), tuple(rest[9:])
+        return cls(noun, coat, extra, (float(low), float(high)), *sizes, colours)
 
 
-def _animal(noun: str, sizes: str, colours: str, *, coat: str = "fur", extra: str = "") -> AnimalParams:
-    """Parse a row: minimum and maximum shoulder, length, girth, neck, rise, head, snout, leg, tail, ear."""
-    low, high, length, girth, neck, rise, head, snout, leg, tail, ear = map(float, sizes.split())
-    return AnimalParams(
-        noun=noun,
-        shoulder_m=(low, high),
-        length=length,
-        girth=girth,
-        neck=neck,
-        rise=rise,
-        head=head,
-        snout=snout,
-        leg=leg,
-        tail=tail,
-        ear=ear,
-        colours=tuple(colours.split()),
-        coat=coat,
-        extra=extra,
-    )
-
-
-ANIMALS = (
-    _animal("bear", "0.9 1.3  0.62 0.33  0.22 0.25  0.20 0.16  0.120  0.06 0.060", "brown brown black white"),
-    _animal("bear", "0.9 1.3  0.58 0.36  0.20 0.10  0.21 0.15  0.130  0.06 0.060", "brown brown black beige"),
-    _animal(
-        "dog", "0.40 0.65  0.55 0.20  0.25 0.80  0.17 0.20  0.065  0.45 0.10", "brown black white beige grey"
-    ),
-    _animal(
-        "dog", "0.35 0.60  0.60 0.22  0.22 0.70  0.18 0.18  0.070  0.40 0.12", "white brown", coat="patches"
-    ),
-    _animal("cat", "0.22 0.32  0.62 0.22  0.18 0.70  0.20 0.08  0.055  0.70 0.09", "orange grey black white"),
-    _animal(
-        "cat", "0.22 0.32  0.62 0.22  0.18 0.70  0.20 0.08  0.055  0.70 0.09", "orange grey", coat="zebra"
-    ),
-    _animal(
-        "horse",
-        "1.3 1.7  0.50 0.20  0.50 0.85  0.14 0.24  0.052  0.50 0.06",
-        "brown black white grey",
-        extra="mane",
-    ),
-    _animal(
-        "zebra",
-        "1.2 1.4  0.50 0.21  0.42 0.80  0.14 0.22  0.052  0.40 0.07",
-        "white",
-        coat="zebra",
-        extra="mane",
-    ),
-    _animal(
-        "camel", "1.6 1.9  0.45 0.20  0.50 0.70  0.11 0.15  0.048  0.25 0.035", "beige brown", extra="humps"
-    ),
-    _animal(
-        "cow",
-        "1.2 1.5  0.60 0.25  0.25 0.45  0.17 0.17  0.065  0.50 0.07",
-        "white",
-        coat="patches",
-        extra="horns",
-    ),
-    _animal(
-        "cow", "1.2 1.5  0.60 0.25  0.25 0.45  0.17 0.17  0.065  0.50 0.07", "brown black", extra="horns"
-    ),
-    _animal(
-        "sheep", "0.6 0.8  0.52 0.27  0.20 0.60  0.17 0.14  0.055  0.10 0.07", "white grey", extra="wool"
-    ),
-    _animal(
-        "goat",
-        "0.6 0.8  0.50 0.21  0.28 0.80  0.16 0.16  0.050  0.12 0.08",
-        "white brown black",
-        extra="horns",
-    ),
-    _animal(
-        "pig", "0.5 0.8  0.68 0.31  0.12 0.20  0.21 0.15  0.080  0.12 0.08", "pink pink black", coat="plain"
-    ),
-    _animal("elephant", "2.4 3.0  0.50 0.28  0.16 0.30  0.20 0.08  0.110  0.30 0.17", "grey", extra="trunk"),
-    _animal("giraffe", "2.4 2.9  0.40 0.18  0.85 1.05  0.08 0.11  0.040  0.30 0.04", "beige", coat="mesh"),
-    _animal("fox", "0.35 0.45  0.62 0.19  0.22 0.60  0.17 0.20  0.050  0.75 0.11", "orange"),
-    _animal("wolf", "0.7 0.85  0.58 0.20  0.25 0.55  0.17 0.20  0.060  0.45 0.09", "grey white black"),
-    _animal(
-        "leopard",
-        "0.6 0.75  0.68 0.20  0.24 0.50  0.17 0.11  0.065  0.80 0.05",
-        "yellow orange",
-        coat="spots",
-    ),
-    _animal(
-        "deer", "0.9 1.2  0.50 0.18  0.40 0.95  0.13 0.17  0.042  0.12 0.09", "brown beige", extra="horns"
-    ),
-    _animal(
-        "donkey", "0.9 1.2  0.52 0.21  0.36 0.80  0.16 0.20  0.055  0.40 0.15", "grey brown", extra="mane"
-    ),
-)
+TABLE = """
+bear     fur     -     0.9  1.3  0.62 0.33 0.22 0.25 0.20 0.16 0.120 0.06 0.060 brown brown black white
+bear     fur     -     0.9  1.3  0.58 0.36 0.20 0.10 0.21 0.15 0.130 0.06 0.060 brown brown black beige
+dog      fur     -     0.40 0.65 0.55 0.20 0.25 0.80 0.17 0.20 0.065 0.45 0.10  brown black white beige grey
+dog      patches -     0.35 0.60 0.60 0.22 0.22 0.70 0.18 0.18 0.070 0.40 0.12  white brown
+cat      fur     -     0.22 0.32 0.62 0.22 0.18 0.70 0.20 0.08 0.055 0.70 0.09  orange grey black white
+cat      zebra   -     0.22 0.32 0.62 0.22 0.18 0.70 0.20 0.08 0.055 0.70 0.09  orange grey
+horse    fur     mane  1.3  1.7  0.50 0.20 0.50 0.85 0.14 0.24 0.052 0.50 0.06  brown black white grey
+zebra    zebra   mane  1.2  1.4  0.50 0.21 0.42 0.80 0.14 0.22 0.052 0.40 0.07  white
+camel    fur     humps 1.6  1.9  0.45 0.20 0.50 0.70 0.11 0.15 0.048 0.25 0.035 beige brown
+cow      patches horns 1.2  1.5  0.60 0.25 0.25 0.45 0.17 0.17 0.065 0.50 0.07  white
+cow      fur     horns 1.2  1.5  0.60 0.25 0.25 0.45 0.17 0.17 0.065 0.50 0.07  brown black
+sheep    fur     wool  0.6  0.8  0.52 0.27 0.20 0.60 0.17 0.14 0.055 0.10 0.07  white grey
+goat     fur     horns 0.6  0.8  0.50 0.21 0.28 0.80 0.16 0.16 0.050 0.12 0.08  white brown black
+pig      plain   -     0.5  0.8  0.68 0.31 0.12 0.20 0.21 0.15 0.080 0.12 0.08  pink pink black
+elephant fur     trunk 2.4  3.0  0.50 0.28 0.16 0.30 0.20 0.08 0.110 0.30 0.17  grey
+giraffe  mesh    -     2.4  2.9  0.40 0.18 0.85 1.05 0.08 0.11 0.040 0.30 0.04  beige
+fox      fur     -     0.35 0.45 0.62 0.19 0.22 0.60 0.17 0.20 0.050 0.75 0.11  orange
+wolf     fur     -     0.7  0.85 0.58 0.20 0.25 0.55 0.17 0.20 0.060 0.45 0.09  grey white black
+leopard  spots   -     0.6  0.75 0.68 0.20 0.24 0.50 0.17 0.11 0.065 0.80 0.05  yellow orange
+deer     fur     horns 0.9  1.2  0.50 0.18 0.40 0.95 0.13 0.17 0.042 0.12 0.09  brown beige
+donkey   fur     mane  0.9  1.2  0.52 0.21 0.36 0.80 0.16 0.20 0.055 0.40 0.15  grey brown
+"""
+ANIMALS = tuple(AnimalParams.parse(row) for row in TABLE.strip().splitlines())
 
 
 def add_leg(
-    model: Model,
-    hip: Vector,
-    *,
-    radius: float,
-    coat: Material,
-    phase: float,
-    stride: float,
-    shoe: Material | None = None,
+    model: Model, hip: Vector, radius: float, *, coat: Material, shoe: Material, phase: float, stride: float
 ) -> None:
     """Add thigh, shin and foot with a knee, in mid-step."""
     x, y, z = hip
@@ -158,16 +90,17 @@ def add_leg(
     model.cone((x, y, z), (x, knee, z), radius * 1.5, radius, coat, joint=upper)
     model.limb((x, knee, z), (x, -radius, z), radius * 0.9, coat, lower)
     foot = (x + radius * 0.4, -radius * 0.6, z)
-    model.ball(foot, (radius * 1.5, radius * 0.6, radius * 1.1), shoe or coat, lower)
+    model.ball(foot, (radius * 1.5, radius * 0.6, radius * 1.1), shoe, lower)
 
 
-def quadruped(rng: Random, params: AnimalParams) -> ObjectSpec:
-    """An animal with the given proportions, in mid-step."""
-    name = str(rng.choice(params.colours))
-    size = float(rng.uniform(*params.shoulder_m))
-    dark = material(rng, "plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
+def animal(rng: Random) -> ObjectSpec:
+    """Any four-legged animal, in mid-step."""
+    params = rng.choose(ANIMALS)
+    name = rng.choose(params.colours)
+    size = rng.uniform(*params.shoulder_m)
+    dark = rng.material("plain", (0.08, 0.07, 0.07), (0.14, 0.12, 0.11), tile_m=1.0, gloss=0.5)
     coat = _coat(rng, params, name, size)
-    stretch, fat = float(rng.uniform(0.92, 1.08)), float(rng.uniform(0.9, 1.1))
+    stretch, fat = rng.uniform(0.92, 1.08), rng.uniform(0.9, 1.1)
     long, girth = params.length * size * stretch, params.girth * size * fat
     width, back = girth * 0.85, girth - size
     model = Model()
@@ -180,51 +113,35 @@ def quadruped(rng: Random, params: AnimalParams) -> ObjectSpec:
     if params.extra == "wool":
         for x in (-0.7, -0.25, 0.25, 0.7):
             model.ball((x * long, back - girth * 0.1, 0), (long * 0.4, girth * 1.1, width * 1.2), coat)
-    phase, stride = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.2, 0.4))
+    phase, stride = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.4)
     legs = dark if params.extra == "wool" else coat
     for x, z, offset in ((0.68, -1, 0.0), (0.68, 1, np.pi), (-0.68, -1, np.pi), (-0.68, 1, 0.0)):
         hip = (x * long, back + girth * 0.35, z * width * 0.55)
-        add_leg(
-            model, hip, radius=params.leg * size, coat=legs, phase=phase + offset, stride=stride, shoe=dark
-        )
-    _add_head(model, rng, params, size=size, base=(long * 0.8, back - girth * 0.3, 0.0), coat=coat, dark=dark)
+        add_leg(model, hip, params.leg * size, coat=legs, shoe=dark, phase=phase + offset, stride=stride)
+    base = (long * 0.8, back - girth * 0.3, 0.0)
+    _add_head(model, rng, params, size=size, base=base, coat=coat, dark=dark)
     root = (-long * 0.95, back - girth * 0.3, 0.0)
-    tail = model.hinge("tail", root, UPRIGHT, phase=float(rng.uniform(0, 6)))
-    droop = float(rng.uniform(-0.5, 0.8))
+    tail = model.hinge("tail", root, UPRIGHT, phase=rng.uniform(0, 6))
+    droop = rng.uniform(-0.5, 0.8)
     end = (root[0] - params.tail * size * 0.7, root[1] + params.tail * size * droop, 0.0)
     model.limb(root, end, params.leg * size * 0.5, coat, tail)
     top = size + params.neck * size * float(np.sin(params.rise)) + params.head * size * 0.5
-    return ObjectSpec(model=model, noun=params.noun, colour=name, category="creature", height_m=top)
+    return ObjectSpec(model, params.noun, name, "creature", height_m=top)
 
 
 def _coat(rng: Random, params: AnimalParams, name: str, size: float) -> Material:
-    colour = jitter_colour(rng, NAMED_COLOURS[name])
+    colour = rng.colour(name)
     if params.coat in ("fur", "plain"):
-        return material(
-            rng,
-            params.coat,
-            scale_colour(colour, 1.2),
-            scale_colour(colour, 0.5),
-            tile_m=size * 0.9,
-            grain=0.5,
-        )
-    second = (
-        scale_colour(colour, 0.35)
-        if name in ("orange", "yellow", "grey")
-        else jitter_colour(rng, NAMED_COLOURS["black"])
-    )
+        return rng.material(params.coat, *shades(colour, 1.2, 0.5), tile_m=size * 0.9, grain=0.5)
+    dark = name not in ("orange", "yellow", "grey")
+    second = rng.colour("black") if dark else scale_colour(colour, 0.35)
     if params.coat == "mesh":
-        return material(
-            rng,
-            "mesh",
-            jitter_colour(rng, (0.9, 0.82, 0.65)),
-            jitter_colour(rng, (0.6, 0.36, 0.16)),
-            tile_m=size * 0.7,
-        )
+        first, second = (rng.jitter(base) for base in ((0.9, 0.82, 0.65), (0.6, 0.36, 0.16)))
+        return rng.material("mesh", first, second, tile_m=size * 0.7)
     if params.coat == "patches" and rng.random() < 0.4:
-        second = jitter_colour(rng, NAMED_COLOURS["brown"])
+        second = rng.colour("brown")
     first, second = (second, colour) if params.coat == "spots" else (colour, second)
-    return material(rng, params.coat, first, second, tile_m=size * 0.8, grain=0.3)
+    return rng.material(params.coat, first, second, tile_m=size * 0.8, grain=0.3)
 
 
 def _add_head(
@@ -240,7 +157,7 @@ def _add_head(
     """Neck, head, snout, ears and eyes."""
     x, y, _ = base
     reach, lift = (params.neck * size * float(way(params.rise)) for way in (np.cos, np.sin))
-    neck = model.hinge("neck", base, phase=float(rng.uniform(0, 6)), rest=float(rng.uniform(-0.15, 0.3)))
+    neck = model.hinge("neck", base, phase=rng.uniform(0, 6), rest=rng.uniform(-0.15, 0.3))
     head = params.head * size
     thick = max(params.girth * size * 0.55, head * 0.6)
     tip = (x + reach, y - lift, 0.0)
@@ -252,10 +169,10 @@ def _add_head(
     model.ball(nose, (head * 0.16, head * 0.16, head * 0.2), dark, neck)
     ear = params.ear * size
     flop = (0.12 * size, ear, 0.03 * size) if params.extra == "trunk" else (ear * 0.5, ear, ear * 0.4)
+    eye = (head * 0.12, head * 0.12, head * 0.12)
     for z in (-1, 1):
         model.ball((tip[0] - head * 0.1, tip[1] - head * 0.6, z * head * 0.6), flop, coat, neck)
-        eye = head * 0.12
-        model.ball((tip[0] + head * 0.85, tip[1] - head * 0.15, z * head * 0.5), (eye, eye, eye), dark, neck)
+        model.ball((tip[0] + head * 0.85, tip[1] - head * 0.15, z * head * 0.5), eye, dark, neck)
         if params.extra == "horns":
             root = (tip[0] + head * 0.1, tip[1] - head * 0.6, z * head * 0.3)
             end = (root[0] - head * 0.2, root[1] - head * 1.1, z * head * 0.9)
@@ -266,8 +183,3 @@ def _add_head(
     if params.extra == "trunk":
         low = (snout[0] + 0.05 * size, -0.25 * size, 0.0)
         model.cone((snout[0] - 0.05 * size, snout[1], 0), low, head * 0.35, head * 0.15, coat, joint=neck)
-
-
-def animal(rng: Random) -> ObjectSpec:
-    """Any four-legged animal."""
-    return quadruped(rng, ANIMALS[int(rng.integers(len(ANIMALS)))])

@@ -2,23 +2,16 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
+from more4d.geometry.camera import Camera
 from more4d.scenes.modelling import Model, shift, stretch, turn_y, turn_z
-from more4d.scenes.primitives import SPHERE
+from more4d.scenes.primitives import PLANE, SPHERE
 from more4d.scenes.scene import Atmosphere, Body, Finish
-from more4d.scenes.textures import (
-    NAMED_COLOURS,
-    Colour,
-    Material,
-    gamma_to_linear,
-    jitter_colour,
-    material,
-    scale_colour,
-)
+from more4d.scenes.textures import NAMED_COLOURS, Colour, Random, gamma_to_linear, scale_colour, shades
 
-Random = np.random.Generator
 DOME_M = (60.0, 100.0)
 
 
@@ -70,40 +63,33 @@ GROUND_WEIGHTS = np.array([7, 5, 6, 5, 5, 5, 5, 5, 5, 5, 3, 5, 4, 4, 3, 2.5, 2.5
 
 def build_terrain(rng: Random, subject_m: float) -> Terrain:
     """An environment for a subject `subject_m` metres from the camera."""
-    phrase, pattern, place, low, high, tile = GROUNDS[
-        int(rng.choice(len(GROUNDS), p=GROUND_WEIGHTS / GROUND_WEIGHTS.sum()))
-    ]
-    slope_x, slope_z = 0.0, 0.0
+    chosen = rng.choice(len(GROUNDS), p=GROUND_WEIGHTS / GROUND_WEIGHTS.sum())
+    phrase, pattern, place, low, high, tile = GROUNDS[chosen]
+    slope_x = slope_z = 0.0
     if place in ("field", "rocks", "forest", "street") and rng.random() < 0.45:
-        slope_x, slope_z = float(rng.normal(0, 0.06)), float(rng.normal(-0.03, 0.05))
+        slope_x, slope_z = rng.normal(0, 0.06), rng.normal(-0.03, 0.05)
     model = Model()
-    tint = float(rng.normal(1, 0.12))
-    darkest, lightest = (
-        jitter_colour(rng, scale_colour(low, tint), 0.04),
-        jitter_colour(rng, scale_colour(high, tint), 0.04),
-    )
+    tint = rng.normal(1, 0.12)
+    darkest, lightest = (rng.jitter(scale_colour(end, tint), 0.04) for end in (low, high))
     if place == "studio":
-        darkest = jitter_colour(
-            rng, NAMED_COLOURS[str(rng.choice(("white", "grey", "beige", "turquoise", "pink", "black")))]
-        )
+        darkest = rng.colour("white", "grey", "beige", "turquoise", "pink", "black")
         lightest = scale_colour(darkest, 1.1)
     turned = pattern not in ("ripples", "planks", "tiles") or rng.random() < 0.3
-    cover = material(rng, pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
+    cover = rng.material(pattern, darkest, lightest, tile_m=tile, grain=0.45, wrap="ground", turned=turned)
     lay = np.eye(4)
     lay[1, 0], lay[1, 2] = slope_x, slope_z
     if place == "void":
         cover = replace(cover, colours=((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
         lay[1, 3] = 40.0  # an object on a plain background: the ground is out of view, far below
-    model.floor(lay @ stretch((150.0, 1.0, 150.0)), cover)
+    model.add(PLANE, lay @ stretch((150.0, 1.0, 150.0)), cover, casts=False)
     if place == "room":
         add_room(model, rng, subject_m)
     elif place == "studio":
         wall = replace(cover, wrap="box")
-        model.box((0, 0, subject_m * float(rng.uniform(1.5, 2.5)) + 0.3), (80.0, 80.0, 0.3), wall)
+        model.box((0, 0, subject_m * rng.uniform(1.5, 2.5) + 0.3), (80.0, 80.0, 0.3), wall)
     elif place != "void":
         add_landscape(model, rng, subject_m, place)
-    scenery = model.body(0, "", "", np.eye(4))
-    return Terrain(phrase=phrase, place=place, slope_x=slope_x, slope_z=slope_z, scenery=scenery)
+    return Terrain(phrase=phrase, place=place, slope_x=slope_x, slope_z=slope_z, scenery=model.body())
 
 
 def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
@@ -111,19 +97,17 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
     if terrain.place == "void":
         return _dark_atmosphere(rng)
     indoors = terrain.place in ("room", "studio")
-    azimuth, elevation = float(rng.uniform(0, 2 * np.pi)), math.radians(float(rng.uniform(25, 75)))
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), math.radians(rng.uniform(25, 75))
     flat = math.cos(elevation)
     overcast = float(rng.random() ** 1.5)
-    warm = float(rng.uniform(0, 1)) * (1 - elevation / 1.6)
-    strength = (1.0 - 0.75 * overcast) * float(rng.uniform(0.75, 1.15))
-    sky = float(rng.uniform(0.35, 0.55)) + 0.25 * overcast
-    blue = jitter_colour(rng, (0.35, 0.55, 0.88), 0.06)
+    warm = rng.uniform(0, 1) * (1 - elevation / 1.6)
+    strength = (1.0 - 0.75 * overcast) * rng.uniform(0.75, 1.15)
+    sky = rng.uniform(0.35, 0.55) + 0.25 * overcast
+    blue = rng.jitter((0.35, 0.55, 0.88), 0.06)
     grey = (0.72, 0.74, 0.77)
+    haze = (0.9, 0.88 - 0.08 * warm, 0.86 - 0.25 * warm)
     zenith = tuple(b + (g - b) * overcast for b, g in zip(blue, grey, strict=True))
-    horizon = tuple(
-        0.35 * z + 0.65 * w
-        for z, w in zip(zenith, (0.9, 0.88 - 0.08 * warm, 0.86 - 0.25 * warm), strict=True)
-    )
+    horizon = tuple(0.35 * z + 0.65 * h for z, h in zip(zenith, haze, strict=True))
     return Atmosphere(
         to_sun=(flat * math.cos(azimuth), -math.sin(elevation), flat * math.sin(azimuth)),
         sun=(strength, strength * (1 - 0.25 * warm), strength * (1 - 0.5 * warm)),
@@ -131,22 +115,21 @@ def build_atmosphere(rng: Random, terrain: Terrain) -> Atmosphere:
         bounce=(sky * 0.45, sky * 0.42, sky * 0.36),
         zenith=gamma_to_linear(zenith),
         horizon=gamma_to_linear(horizon),
-        clouds=float(rng.random()),
-        cloud_shift=(float(rng.random()), float(rng.random())),
-        fog_m=float(rng.choice((1e4, 300.0, 150.0, 80.0))) if not indoors else 1e4,
-        dome_m=float(rng.uniform(*DOME_M)),
-        softness=float(rng.uniform(0.002, 0.012)),
+        clouds=rng.random(),
+        cloud_shift=(rng.random(), rng.random()),
+        fog_m=rng.choose((1e4, 300.0, 150.0, 80.0)) if not indoors else 1e4,
+        dome_m=rng.uniform(*DOME_M),
+        softness=rng.uniform(0.002, 0.012),
     )
 
 
 def _dark_atmosphere(rng: Random) -> Atmosphere:
     """Light for an object on a black or plain background, like a cut-out photo."""
-    plain = gamma_to_linear(
-        jitter_colour(rng, NAMED_COLOURS[str(rng.choice(("black", "black", "white", "grey")))], 0.03)
-    )
+    name = rng.choose(("black", "black", "white", "grey"))
+    plain = gamma_to_linear(rng.jitter(NAMED_COLOURS[name], 0.03))
     if rng.random() < 0.5:
         plain = (0.0, 0.0, 0.0)
-    side, strength = float(rng.uniform(-0.7, 0.7)), float(rng.uniform(0.6, 1.0))
+    side, strength = rng.uniform(-0.7, 0.7), rng.uniform(0.6, 1.0)
     return Atmosphere(
         to_sun=(side * 0.8, -0.6, -math.sqrt(0.64 - 0.64 * side * side)),
         sun=(strength, strength, strength),
@@ -154,12 +137,21 @@ def _dark_atmosphere(rng: Random) -> Atmosphere:
         bounce=(0.25, 0.25, 0.25),
         zenith=plain,
         horizon=plain,
-        clouds=-1.0,
-        cloud_shift=(0.0, 0.0),
-        fog_m=1e4,
-        dome_m=float(rng.uniform(*DOME_M)),
+        dome_m=rng.uniform(*DOME_M),
         softness=0.004,
     )
+
+
+def build_camera(rng: Random, fov_deg: tuple[float, float], aspect: float) -> Camera:
+    """A camera with a random field of view along the longer side of an image of this aspect ratio.
+
+    Raises:
+        ValueError: the aspect is not a positive number.
+    """
+    if not (math.isfinite(aspect) and aspect > 0):
+        raise ValueError(f"aspect must be positive, got {aspect}")
+    longer = 0.5 / math.tan(math.radians(rng.uniform(*fov_deg)) / 2)
+    return Camera(fx=longer * max(1, 1 / aspect), fy=longer * max(aspect, 1))
 
 
 def build_finish(rng: Random, seed: int) -> Finish:
@@ -167,42 +159,34 @@ def build_finish(rng: Random, seed: int) -> Finish:
     return Finish(
         seed=seed,
         exposure=float(np.exp(rng.normal(0, 0.18))),
-        contrast=float(rng.uniform(0.9, 1.12)),
-        tint=(float(rng.normal(1, 0.03)), 1.0, float(rng.normal(1, 0.03))),
-        vignette=float(rng.uniform(0, 0.35)),
-        blur_widths=float(rng.choice((0.0, 0.0, 0.0, 0.003, 0.005))),
-        noise=float(rng.choice((0.0, 0.004, 0.008, 0.018))),
-        compression=float(rng.choice((0.0, 0.0, 0.5, 1.0))),
+        contrast=rng.uniform(0.9, 1.12),
+        tint=(rng.normal(1, 0.03), 1.0, rng.normal(1, 0.03)),
+        vignette=rng.uniform(0, 0.35),
+        blur_widths=rng.choose((0.0, 0.0, 0.0, 0.003, 0.005)),
+        noise=rng.choose((0.0, 0.004, 0.008, 0.018)),
+        compression=rng.choose((0.0, 0.0, 0.5, 1.0)),
     )
 
 
 WALLS = ("bricks", "stones", "planks", "slats", "rock", "foliage", "foliage", "tiles", "rust", "plain")
 
 
-def _pick(rng: Random, *names: str) -> tuple[float, float, float]:
-    return jitter_colour(rng, NAMED_COLOURS[str(rng.choice(names))])
-
-
 def add_room(model: Model, rng: Random, subject_m: float) -> None:
     """Add three walls, with a window, a painting or a shelf on the far one."""
-    depth, half, tall = (
-        subject_m * float(rng.uniform(1.4, 2.6)),
-        subject_m * float(rng.uniform(1.0, 2.0)),
-        8.0,
-    )
-    colour = _pick(rng, "white", "beige", "grey", "turquoise", "yellow", "pink", "blue", "green")
-    paper = str(rng.choice(("plain", "plain", "bricks", "stripes", "tiles", "planks")))
-    coat = material(rng, paper, scale_colour(colour, 0.9), scale_colour(colour, 1.1), tile_m=2.0, grain=0.15)
+    depth, half, tall = subject_m * rng.uniform(1.4, 2.6), subject_m * rng.uniform(1.0, 2.0), 8.0
+    colour = rng.colour("white", "beige", "grey", "turquoise", "yellow", "pink", "blue", "green")
+    paper = rng.choose(("plain", "plain", "bricks", "stripes", "tiles", "planks"))
+    coat = rng.material(paper, *shades(colour, 0.9, 1.1), tile_m=2.0, grain=0.15)
     model.box((0, -tall, depth + 0.5), (half * 3, tall * 1.2, 0.5), coat)
     for side in (-1, 1):
         model.box((side * (half + 0.5), -tall, depth / 2), (0.5, tall * 1.2, depth * 2), coat)
-    for _ in range(int(rng.integers(0, 4))):
-        frame = _pick(rng, "white", "brown", "black", "red", "blue")
-        pattern = str(rng.choice(("plain", "marble", "clouds", "patches", "wood")))
-        art = material(rng, pattern, frame, _pick(rng, *NAMED_COLOURS), tile_m=subject_m * 0.3)
-        size = subject_m * rng.uniform(0.06, 0.25, 2)
-        x, y = float(rng.uniform(-0.7, 0.7)) * half, -subject_m * float(rng.uniform(0.15, 0.6))
-        model.box((x, y, depth), (float(size[0]), float(size[1]), 0.03 * subject_m), art)
+    for _ in range(rng.integers(0, 4)):
+        frame = rng.colour("white", "brown", "black", "red", "blue")
+        pattern = rng.choose(("plain", "marble", "clouds", "patches", "wood"))
+        art = rng.material(pattern, frame, rng.colour(), tile_m=subject_m * 0.3)
+        wide, high = subject_m * rng.uniform(0.06, 0.25, 2)
+        x, y = rng.uniform(-0.7, 0.7) * half, -subject_m * rng.uniform(0.15, 0.6)
+        model.box((x, y, depth), (wide, high, 0.03 * subject_m), art)
 
 
 def add_landscape(model: Model, rng: Random, subject_m: float, place: str) -> None:
@@ -215,113 +199,80 @@ def add_landscape(model: Model, rng: Random, subject_m: float, place: str) -> No
         _add_houses(model, rng, subject_m)
     if rng.random() < 0.6:
         _add_hills(model, rng)
-    _add_rocks(
-        model, rng, subject_m, int(rng.integers(3, 12)) if place == "rocks" else int(rng.integers(0, 6))
-    )
+    _add_rocks(model, rng, subject_m, (3, 12) if place == "rocks" else (0, 6))
 
 
 def _add_backdrop(model: Model, rng: Random, subject_m: float) -> None:
     """A wall, fence, rock face or hedge behind the subject."""
-    distance, tall = subject_m * float(rng.uniform(1.4, 3.0)), subject_m * float(rng.uniform(0.2, 1.2))
-    for _ in range(int(rng.integers(1, 3))):
-        pattern = str(rng.choice(WALLS))
-        base = _pick(rng, "green") if pattern == "foliage" else _pick(rng, "brown", "grey", "beige", "white")
-        coat = material(
-            rng, pattern, scale_colour(base, 0.4), scale_colour(base, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6
-        )
-        half = subject_m * float(rng.uniform(0.8, 6.0))
-        yaw = float(rng.uniform(-0.3, 0.3)) * min(1.0, subject_m / half)
-        centre = (float(rng.normal(0, 0.6)) * subject_m, -tall * 0.3, distance)
+    distance, tall = subject_m * rng.uniform(1.4, 3.0), subject_m * rng.uniform(0.2, 1.2)
+    for _ in range(rng.integers(1, 3)):
+        pattern = rng.choose(WALLS)
+        names = ("green",) if pattern == "foliage" else ("brown", "grey", "beige", "white")
+        base = rng.colour(*names)
+        coat = rng.material(pattern, *shades(base, 0.4, 1.1), tile_m=tall * 0.8 + 0.5, grain=0.6)
+        half = subject_m * rng.uniform(0.8, 6.0)
+        yaw = rng.uniform(-0.3, 0.3) * min(1.0, subject_m / half)
+        centre = (rng.normal(0, 0.6) * subject_m, -tall * 0.3, distance)
         model.box(centre, (half, tall, 0.2), coat, yaw=yaw)
-        distance, tall = (
-            distance + subject_m * float(rng.uniform(0.3, 1.0)),
-            tall * float(rng.uniform(1.1, 2.0)),
-        )
+        distance += subject_m * rng.uniform(0.3, 1.0)
+        tall *= rng.uniform(1.1, 2.0)
 
 
 def _add_houses(model: Model, rng: Random, subject_m: float) -> None:
     """A row of plain houses with windows."""
-    distance, x = subject_m * float(rng.uniform(1.8, 3.0)), -subject_m * 2.5
-    glass = material(rng, "plain", (0.15, 0.2, 0.25), (0.3, 0.36, 0.42), tile_m=1.0, gloss=0.6)
+    distance, x = subject_m * rng.uniform(1.8, 3.0), -subject_m * 2.5
+    glass = rng.material("plain", (0.15, 0.2, 0.25), (0.3, 0.36, 0.42), tile_m=1.0, gloss=0.6)
     while x < subject_m * 2.5 and len(model.parts) < 24:
-        half, tall = subject_m * float(rng.uniform(0.35, 0.7)), subject_m * float(rng.uniform(0.4, 1.1))
-        base = _pick(rng, "beige", "white", "grey", "red", "yellow", "brown")
-        pattern = str(rng.choice(("bricks", "plain", "stones")))
-        coat = material(rng, pattern, scale_colour(base, 0.65), base, tile_m=tall * 0.5, grain=0.3)
+        half, tall = subject_m * rng.uniform(0.35, 0.7), subject_m * rng.uniform(0.4, 1.1)
+        base = rng.colour("beige", "white", "grey", "red", "yellow", "brown")
+        pattern = rng.choose(("bricks", "plain", "stones"))
+        coat = rng.material(pattern, *shades(base, 0.65, 1.0), tile_m=tall * 0.5, grain=0.3)
         model.box((x + half, -tall * 0.9, distance + half), (half, tall, half), coat)
-        for column in (-0.45, 0.45):
-            for level in (0.45, 1.1):
-                middle = (x + half + column * half, -level * tall * 0.9, distance)
-                model.box(middle, (half * 0.2, tall * 0.17, 0.05), glass)
-        x += 2 * half + subject_m * float(rng.choice((0.0, 0.1, 0.5)))
+        for column, level in product((-0.45, 0.45), (0.45, 1.1)):
+            middle = (x + half + column * half, -level * tall * 0.9, distance)
+            model.box(middle, (half * 0.2, tall * 0.17, 0.05), glass)
+        x += 2 * half + subject_m * rng.choose((0.0, 0.1, 0.5))
 
 
 def _add_forest(model: Model, rng: Random, subject_m: float) -> None:
     """Trunks with crowns that merge above."""
-    bark = _pick(rng, "brown", "grey")
-    leaf = _pick(rng, "green", "green", "green", "orange")
-    wood = material(rng, "wood", scale_colour(bark, 0.35), bark, tile_m=0.7, wrap="round", grain=0.6)
-    leaves = material(rng, "foliage", scale_colour(leaf, 0.3), leaf, tile_m=1.8, grain=0.8, wrap="round")
-    for _ in range(int(rng.integers(5, 14))):
-        z = subject_m * float(rng.uniform(1.5, 4.0))
-        x, tall = z * float(rng.uniform(-0.9, 0.9)), subject_m * float(rng.uniform(0.6, 1.6))
-        thick = tall * float(rng.uniform(0.025, 0.06))
-        model.cone((x, 0.2, z), (x + tall * float(rng.normal(0, 0.04)), -tall, z), thick, thick * 0.7, wood)
+    bark = rng.colour("brown", "grey")
+    leaf = rng.colour("green", "green", "green", "orange")
+    wood = rng.material("wood", *shades(bark, 0.35, 1.0), tile_m=0.7, wrap="round", grain=0.6)
+    leaves = rng.material("foliage", *shades(leaf, 0.3, 1.0), tile_m=1.8, grain=0.8, wrap="round")
+    for _ in range(rng.integers(5, 14)):
+        z = subject_m * rng.uniform(1.5, 4.0)
+        x, tall = z * rng.uniform(-0.9, 0.9), subject_m * rng.uniform(0.6, 1.6)
+        thick = tall * rng.uniform(0.025, 0.06)
+        model.cone((x, 0.2, z), (x + tall * rng.normal(0, 0.04), -tall, z), thick, thick * 0.7, wood)
         if rng.random() < 0.7:
-            size = tall * float(rng.uniform(0.25, 0.5))
+            size = tall * rng.uniform(0.25, 0.5)
             model.ball((x, -tall, z), (size, size * 0.75, size), leaves)
 
 
 def _add_hills(model: Model, rng: Random) -> None:
     """Half-buried ellipsoids far away."""
-    for _ in range(int(rng.integers(1, 5))):
-        distance, wide, tall = (float(rng.uniform(*limits)) for limits in ((28, 55), (8, 25), (1.5, 9)))
-        base = _pick(rng, "green", "brown", "grey")
-        pattern = str(rng.choice(("foliage", "earth", "grass", "rock")))
-        coat = material(
-            rng,
-            pattern,
-            scale_colour(base, 0.5),
-            scale_colour(base, 1.1),
-            tile_m=9.0,
-            grain=0.5,
-            wrap="ground",
-        )
-        model.ball((float(rng.uniform(-1, 1)) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
+    for _ in range(rng.integers(1, 5)):
+        distance, wide, tall = rng.uniforms((28.0, 55.0), (8.0, 25.0), (1.5, 9.0))
+        base = rng.colour("green", "brown", "grey")
+        pattern = rng.choose(("foliage", "earth", "grass", "rock"))
+        coat = rng.material(pattern, *shades(base, 0.5, 1.1), tile_m=9.0, grain=0.5, wrap="ground")
+        model.ball((rng.uniform(-1, 1) * distance, 0.5, distance), (wide, tall, wide * 0.4), coat)
 
 
-def _add_rocks(model: Model, rng: Random, subject_m: float, count: int) -> None:
+def _add_rocks(model: Model, rng: Random, subject_m: float, counts: tuple[int, int]) -> None:
     """Rocks and bushes beside and behind the subject, sometimes one close to the camera."""
-    for _ in range(count):
-        z = subject_m * float(rng.uniform(1.0, 3.0) if rng.random() < 0.85 else rng.uniform(0.45, 0.7))
-        x = float(rng.choice((-1, 1))) * z * float(rng.uniform(0.3, 0.8))
-        size = min(subject_m, z) * float(rng.uniform(0.03, 0.2))
+    for _ in range(rng.integers(*counts)):
+        z = subject_m * rng.uniform(*((1.0, 3.0) if rng.random() < 0.85 else (0.45, 0.7)))
+        x = rng.choose((-1, 1)) * z * rng.uniform(0.3, 0.8)
+        size = min(subject_m, z) * rng.uniform(0.03, 0.2)
         green = rng.random() < 0.35
-        base = _pick(rng, "green") if green else _pick(rng, "grey", "brown", "beige")
-        pattern = "foliage" if green else str(rng.choice(("rock", "earth", "stones")))
-        coat = material(
-            rng,
-            pattern,
-            scale_colour(base, 0.35),
-            scale_colour(base, 1.2),
-            tile_m=size * 2.5,
-            grain=0.6,
-            wrap="round",
-        )
-        _add_boulder(model, rng, (x, z), size, coat)
-
-
-def _add_boulder(model: Model, rng: Random, place: tuple[float, float], size: float, coat: Material) -> None:
-    x, z = place
-    for _ in range(int(rng.integers(1, 4))):
-        half = size * rng.uniform(0.5, 1.2, 3)
-        at = (
-            x + float(rng.normal(0, 0.5)) * size,
-            -float(half[1]) * 0.3,
-            z + float(rng.normal(0, 0.4)) * size,
-        )
-        sizes = (float(half[0]), float(half[1]), float(half[2]))
-        rest = (
-            shift(at) @ turn_y(float(rng.uniform(0, 6))) @ turn_z(float(rng.normal(0, 0.3))) @ stretch(sizes)
-        )
-        model.add(SPHERE, rest, coat, -1)
+        base = rng.colour(*(("green",) if green else ("grey", "brown", "beige")))
+        pattern = "foliage" if green else rng.choose(("rock", "earth", "stones"))
+        shade = shades(base, 0.35, 1.2)
+        coat = rng.material(pattern, *shade, tile_m=size * 2.5, grain=0.6, wrap="round")
+        for _ in range(rng.integers(1, 4)):
+            half = size * rng.uniform(0.5, 1.2, 3)
+            at = shift((x + rng.normal(0, 0.5) * size, -half[1] * 0.3, z + rng.normal(0, 0.4) * size))
+            rest = at @ turn_y(rng.uniform(0, 6)) @ turn_z(rng.normal(0, 0.3)) @ stretch(tuple(half))
+            model.add(SPHERE, rest, coat)

@@ -6,106 +6,74 @@ of them show combinations never trained on, such as purple balloons and jumping 
 motion is trained with other objects, so only the combination is new.
 """
 
+import re
+
 from more4d.scenes.scene import Action
 
 HELD_OUT_SEED = 10_000_000
 """First scene seed that is held out from training."""
 
-HELD_OUT_COLOURS: dict[str, str] = {
-    "ball": "orange",
-    "balloon": "purple",
-    "barrel": "black",
-    "bear": "white",
-    "bird": "red",
-    "box": "pink",
-    "boy": "red",
-    "bus": "green",
-    "car": "turquoise",
-    "cart": "blue",
-    "cat": "black",
-    "chair": "beige",
-    "chicken": "white",
-    "cow": "brown",
-    "cube": "red",
-    "dog": "beige",
-    "duck": "white",
-    "flag": "brown",
-    "flower": "white",
-    "girl": "blue",
-    "goat": "brown",
-    "horse": "black",
-    "hot-air balloon": "black",
-    "lamp": "turquoise",
-    "man": "green",
-    "mushroom": "orange",
-    "robot": "orange",
-    "rocket": "blue",
-    "sphere": "white",
-    "toy figure": "white",
-    "train": "red",
-    "tree": "yellow",
-    "truck": "yellow",
-    "vase": "grey",
-    "wolf": "white",
-    "woman": "yellow",
-}
-"""Colour held out from training, by noun; nouns with a single colour have none."""
-
+TABLE = """
+ball             orange     roll away
+balloon          purple     float left
+barrel           black      move right
+bear             white      jump
+bird             red        fly up
+box              pink       move toward
+boy              red        jump
+bus              green      drive away
+camel            -          walk away
+car              turquoise  reverse left
+cart             blue       drive toward
+cat              black      walk away
+chair            beige      move left
+chicken          white      walk away
+cow              brown      nod
+crate            -          move up
+cube             red        -
+deer             -          walk left
+dog              beige      jump
+donkey           -          nod
+duck             white      walk left
+elephant         -          walk away
+flag             brown      -
+flamingo         -          walk away
+flower           white      -
+fox              -          walk left
+giraffe          -          walk right
+girl             blue       circle
+goat             brown      walk away
+horse            black      jump
+hot-air balloon  black      float toward
+lamp             turquoise  move away
+leopard          -          walk right
+man              green      walk away
+mushroom         orange     move left
+ostrich          -          walk right
+penguin          -          walk right
+pig              -          walk toward
+robot            orange     walk toward
+rocket           blue       float right
+sheep            -          nod
+snowman          -          move away
+sphere           white      roll left
+toy figure       white      spin
+train            red        reverse right
+tree             yellow     -
+truck            yellow     reverse toward
+vase             grey       spin
+wolf             white      walk left
+woman            yellow     walk toward
+zebra            -          walk away
+"""
+"""Noun, colour and motion; "-" where there is a single one (plants and flags have one motion)."""
+ROWS = [re.split("  +", row) for row in TABLE.strip().splitlines()]
+HELD_OUT_COLOURS: dict[str, str] = {noun: colour for noun, colour, _ in ROWS if colour != "-"}
+"""Colour held out from training, by noun."""
 HELD_OUT_MOTIONS: dict[str, tuple[str, str | None]] = {
-    "ball": ("roll", "away"),
-    "balloon": ("float", "left"),
-    "barrel": ("move", "right"),
-    "bear": ("jump", None),
-    "bird": ("fly", "up"),
-    "box": ("move", "toward"),
-    "boy": ("jump", None),
-    "bus": ("drive", "away"),
-    "camel": ("walk", "away"),
-    "car": ("reverse", "left"),
-    "cart": ("drive", "toward"),
-    "cat": ("walk", "away"),
-    "chair": ("move", "left"),
-    "chicken": ("walk", "away"),
-    "cow": ("nod", None),
-    "crate": ("move", "up"),
-    "deer": ("walk", "left"),
-    "dog": ("jump", None),
-    "donkey": ("nod", None),
-    "duck": ("walk", "left"),
-    "elephant": ("walk", "away"),
-    "flamingo": ("walk", "away"),
-    "fox": ("walk", "left"),
-    "giraffe": ("walk", "right"),
-    "girl": ("circle", None),
-    "goat": ("walk", "away"),
-    "horse": ("jump", None),
-    "hot-air balloon": ("float", "toward"),
-    "lamp": ("move", "away"),
-    "leopard": ("walk", "right"),
-    "man": ("walk", "away"),
-    "mushroom": ("move", "left"),
-    "ostrich": ("walk", "right"),
-    "penguin": ("walk", "right"),
-    "pig": ("walk", "toward"),
-    "robot": ("walk", "toward"),
-    "rocket": ("float", "right"),
-    "sheep": ("nod", None),
-    "snowman": ("move", "away"),
-    "sphere": ("roll", "left"),
-    "toy figure": ("spin", None),
-    "train": ("reverse", "right"),
-    "truck": ("reverse", "toward"),
-    "vase": ("spin", None),
-    "wolf": ("walk", "left"),
-    "woman": ("walk", "toward"),
-    "zebra": ("walk", "away"),
+    noun: tuple([*motion.split(), None][:2]) for noun, _, motion in ROWS if motion != "-"
 }
-"""Verb and direction held out from training, by noun; plants and flags have a single motion and thus none."""
-
-
-def is_training_seed(seed: int) -> bool:
-    """Whether the scene of this seed belongs to the training set."""
-    return seed < HELD_OUT_SEED
+"""Verb and direction held out from training, by noun."""
 
 
 def is_held_out_colour(noun: str, colour: str) -> bool:
@@ -120,8 +88,5 @@ def is_held_out_motion(noun: str, verb: str, direction: str | None) -> bool:
 
 def is_held_out(action: Action) -> bool:
     """Whether the object moves with a held-out colour or motion."""
-    if action.verb == "still":
-        return False
-    return is_held_out_colour(action.noun, action.colour) or is_held_out_motion(
-        action.noun, action.verb, action.direction
-    )
+    moved = is_held_out_motion(action.noun, action.verb, action.direction)
+    return action.verb != "still" and (moved or is_held_out_colour(action.noun, action.colour))

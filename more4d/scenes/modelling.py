@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from more4d.scenes.motions import STILL, Motion, Vector
-from more4d.scenes.primitives import BOX, CAPSULE, FRUSTUM, PLANE, SHEET, SPHERE
+from more4d.scenes.motions import Vector
+from more4d.scenes.primitives import BOX, CAPSULE, FRUSTUM, SPHERE
 from more4d.scenes.scene import Body, Joint, Part, Pose
 from more4d.scenes.textures import Material
 
@@ -16,28 +16,26 @@ UPRIGHT: Vector = (0.0, 1.0, 0.0)
 ALONG: Vector = (1.0, 0.0, 0.0)
 
 
+def _turn(first: int, second: int, angle: float) -> Pose:
+    matrix = np.eye(4)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
+    return matrix
+
+
 def turn_y(angle: float) -> Pose:
     """Rotation about the vertical: 0 faces right (x), pi / 2 faces the camera (-z)."""
-    matrix = np.eye(4)
-    matrix[0, 0] = matrix[2, 2] = math.cos(angle)
-    matrix[0, 2], matrix[2, 0] = math.sin(angle), -math.sin(angle)
-    return matrix
+    return _turn(2, 0, angle)
 
 
 def turn_x(angle: float) -> Pose:
     """Rotation about x: positive brings y toward z."""
-    matrix = np.eye(4)
-    matrix[1, 1] = matrix[2, 2] = math.cos(angle)
-    matrix[1, 2], matrix[2, 1] = -math.sin(angle), math.sin(angle)
-    return matrix
+    return _turn(1, 2, angle)
 
 
 def turn_z(angle: float) -> Pose:
     """Rotation about z: positive brings x toward y (down), so that a nose dips."""
-    matrix = np.eye(4)
-    matrix[0, 0] = matrix[1, 1] = math.cos(angle)
-    matrix[0, 1], matrix[1, 0] = -math.sin(angle), math.sin(angle)
-    return matrix
+    return _turn(0, 1, angle)
 
 
 def shift(offset: Vector) -> Pose:
@@ -72,27 +70,17 @@ class Model:
         self.parts: list[Part] = []
         self.joints: list[Joint] = []
 
-    def hinge(
-        self,
-        role: str,
-        pivot: Vector,
-        axis: Vector = ACROSS,
-        *,
-        parent: int = -1,
-        phase: float = 0.0,
-        rest: float = 0.0,
-    ) -> int:
-        """Add a joint; returns its index."""
-        self.joints.append(Joint(role=role, parent=parent, pivot=pivot, axis=axis, phase=phase, rest=rest))
+    def hinge(self, role: str, pivot: Vector, axis: Vector = ACROSS, **options: Any) -> int:
+        """Add a joint, with further fields of `Joint`; returns its index."""
+        self.joints.append(Joint(role=role, pivot=pivot, axis=axis, **options))
         return len(self.joints) - 1
 
     def add(
-        self, kind: int, rest: Pose, material: Material, joint: int, *shape: float, casts: bool = True
+        self, kind: int, rest: Pose, material: Material, joint: int = -1, *shape: float, casts: bool = True
     ) -> None:
-        """Add any primitive."""
-        self.parts.append(
-            Part(kind=kind, shape=shape, rest=rest, joint=joint, material=material, casts=casts)
-        )
+        """Add any primitive; for its parameters see `primitives.intersect`."""
+        part = Part(kind=kind, shape=shape, rest=rest, joint=joint, material=material, casts=casts)
+        self.parts.append(part)
 
     def ball(
         self, centre: Vector, half: Vector, material: Material, joint: int = -1, tilt: float = 0.0
@@ -136,48 +124,18 @@ class Model:
         half += radius
         self.add(CAPSULE, pose @ stretch((radius, half, radius)), material, joint, min(radius / half, 0.999))
 
-    def sheet(
-        self, rest: Pose, material: Material, joint: int, *, waves: float, lean: float, phase: float
-    ) -> None:
-        """Add a waving sheet, fixed at x = -1 of its unit box."""
-        self.add(SHEET, rest, material, joint, 1.0, waves, lean, phase)
-
-    def floor(self, rest: Pose, material: Material) -> None:
-        """Add a flat rectangle, y = 0 of its frame; it casts no shadow."""
-        self.add(PLANE, rest, material, -1, casts=False)
-
-    def body(
-        self,
-        object_id: int,
-        noun: str,
-        colour: str,
-        placement: Pose,
-        motion: Motion = STILL,
-    ) -> Body:
-        """The finished body."""
-        return Body(
-            object_id=object_id,
-            noun=noun,
-            colour=colour,
-            parts=tuple(self.parts),
-            joints=tuple(self.joints),
-            placement=placement,
-            motion=motion,
-        )
+    def body(self, **options: Any) -> Body:
+        """The finished body, with further fields of `Body`."""
+        return Body(parts=tuple(self.parts), joints=tuple(self.joints), **options)
 
 
-Category = Literal["creature", "person", "flyer", "vehicle", "ball", "thing", "floater", "plant", "flag"]
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ObjectSpec:
     """An object before placement in a scene.
 
     Attributes:
-        model: its parts and joints.
-        noun: its name in captions.
-        colour: name of its main colour.
-        category: class of motions it can make.
+        category: class of motions it can make: creature, person, flyer, vehicle, ball, thing, floater, plant
+            or flag.
         height_m: height above the ground.
         radius_m: radius of a ball or of wheels; 0 for others.
         size: scale of the model, already applied to height and radius.
@@ -186,26 +144,18 @@ class ObjectSpec:
     model: Model
     noun: str
     colour: str
-    category: Category
+    category: str
     height_m: float
     radius_m: float = 0.0
     size: float = 1.0
 
     @property
-    def roles(self) -> frozenset[str]:
-        """Names of the joints that can be driven."""
-        return frozenset(joint.role for joint in self.model.joints)
-
-    @property
     def reach_m(self) -> float:
         """Radius of its footprint on the ground in metres."""
-        rests = [part.rest for part in self.model.parts]
-        return max(
-            float(np.abs(rest[[0, 2], :3]).sum(1).max() + np.abs(rest[[0, 2], 3]).max()) for rest in rests
-        )
+        sides = [np.abs(part.rest[[0, 2]]) for part in self.model.parts]
+        return max(float(side[:, :3].sum(1).max() + side[:, 3].max()) for side in sides)
 
     def resized(self, factor: float) -> "ObjectSpec":
         """A scaled copy."""
-        return replace(
-            self, height_m=self.height_m * factor, radius_m=self.radius_m * factor, size=self.size * factor
-        )
+        scaled = {name: getattr(self, name) * factor for name in ("height_m", "radius_m", "size")}
+        return replace(self, **scaled)

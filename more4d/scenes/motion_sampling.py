@@ -3,20 +3,13 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from more4d.scenes.environment import Terrain
 from more4d.scenes.modelling import ObjectSpec
 from more4d.scenes.motions import BodyRotation, JointSwing, Motion, Vector
 from more4d.scenes.scene import Action
+from more4d.scenes.textures import Random
 
-Random = np.random.Generator
-DIRECTIONS: dict[str, tuple[float, float]] = {
-    "right": (1.0, 0.0),
-    "left": (-1.0, 0.0),
-    "away": (0.0, 1.0),
-    "toward": (0.0, -1.0),
-}
+DIRECTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "away": (0.0, 1.0), "toward": (0.0, -1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +38,14 @@ def heading_direction(heading: float) -> str:
 def _travel(rng: Random, direction: str, place: Place, terrain: Terrain, angle: float | None) -> Vector:
     """Displacement in metres: 8 to 25 % of the view's width sideways, 15 to 40 % of the distance in depth."""
     if direction in ("up", "down"):
-        size = place.width_m * float(rng.uniform(0.08, 0.2))
+        size = place.width_m * rng.uniform(0.08, 0.2)
         return (0.0, -size if direction == "up" else size, 0.0)
     x, z = DIRECTIONS[direction]
     if angle is not None:
         x, z = math.cos(angle), -math.sin(angle)
-    sideways = place.width_m * float(rng.uniform(0.1, 0.28))
-    deep = place.depth_m * (
-        float(rng.uniform(0.15, 0.35)) if direction == "toward" else float(rng.uniform(0.2, 0.5))
-    )
-    size = sideways if direction in ("left", "right") else min(deep, place.depth_m * 0.5)
+    sideways = place.width_m * rng.uniform(0.1, 0.28)
+    deep = place.depth_m * (rng.uniform(0.15, 0.35) if direction == "toward" else rng.uniform(0.2, 0.5))
+    size = sideways if direction in ("left", "right") else deep
     dx, dz = size * x, size * z
     return (dx, terrain.ground_y(dx, dz), dz)
 
@@ -69,12 +60,12 @@ def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain)
     if category == "vehicle":
         return _vehicle(rng, spec, place, terrain)
     if category == "plant":
-        swing = JointSwing(role="sway", amplitude=float(rng.uniform(0.08, 0.2)), cycles=_cycles(rng))
+        swing = JointSwing(role="sway", amplitude=rng.uniform(0.08, 0.2), cycles=_cycles(rng))
         return Motion(verb="sway", swings=(swing,))
     if category == "flag":
-        return Motion(verb="wave", sheet_cycles=float(rng.uniform(0.8, 2.0)))
+        return Motion(verb="wave", sheet_cycles=rng.uniform(0.8, 2.0))
     if category == "floater":
-        direction = str(rng.choice(("up", "up", "down", "down", "down", "left", "right", "toward", "away")))
+        direction = rng.choose(("up", "up", "down", "down", "down", "left", "right", "toward", "away"))
         return _translate(rng, place, terrain, direction, "float")
     if category == "ball":
         return _ball(rng, spec, place, terrain)
@@ -82,29 +73,30 @@ def sample_motion(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain)
 
 
 def _cycles(rng: Random) -> float:
-    return float(rng.uniform(0.7, 1.8))
+    return rng.uniform(0.7, 1.8)
 
 
 def _translate(rng: Random, place: Place, terrain: Terrain, direction: str, verb: str) -> Motion:
     travel = _travel(rng, direction, place, terrain, None)
-    return Motion(verb=verb, direction=direction, travel=travel, eased=bool(rng.random() < 0.4))
+    return Motion(verb=verb, direction=direction, travel=travel, eased=rng.random() < 0.4)
 
 
-def _random_direction(rng: Random) -> str:
-    return str(rng.choice(("left", "right", "toward", "away", "up")))
+def _move(rng: Random, place: Place, terrain: Terrain) -> Motion:
+    return _translate(rng, place, terrain, rng.choose(("left", "right", "toward", "away", "up")), "move")
 
 
-def _spin(rng: Random, spec: ObjectSpec, place: Place) -> Motion:
-    turn = float(rng.choice((-1, 1)) * rng.uniform(0.6, 2.0)) * math.pi
+def _spin(rng: Random, place: Place) -> Motion:
+    turn = rng.choose((-1, 1)) * rng.uniform(0.6, 2.0) * math.pi
     return Motion(verb="spin", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=place.foot, turn=turn))
 
 
 def _hop(rng: Random, spec: ObjectSpec, verb: str) -> Motion:
-    return Motion(verb=verb, hop=(spec.height_m * float(rng.uniform(0.3, 0.8)), float(rng.integers(1, 4))))
+    return Motion(verb=verb, hop=(spec.height_m * rng.uniform(0.3, 0.8), float(rng.integers(1, 4))))
 
 
 def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    travel = _travel(rng, heading_direction(place.heading), place, terrain, place.heading)
+    direction = heading_direction(place.heading)
+    travel = _travel(rng, direction, place, terrain, place.heading)
     fast = rng.random() < 0.15
     steps = math.hypot(travel[0], travel[2]) / (spec.height_m * (1.6 if fast else 0.9))
     cycles = max(0.75, min(steps, 4.0))
@@ -117,49 +109,44 @@ def _walk(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
     )
     hop = (0.03 * spec.height_m, 2 * cycles)
     verb = "run" if fast else "walk"
-    return Motion(
-        verb=verb, direction=heading_direction(place.heading), travel=travel, swings=swings, hop=hop
-    )
+    return Motion(verb=verb, direction=direction, travel=travel, swings=swings, hop=hop)
 
 
 def _creature(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
-    choice, roles = rng.random(), spec.roles
+    choice, roles = rng.random(), {joint.role for joint in spec.model.joints}
     if choice < 0.6:
         return _walk(rng, spec, place, terrain)
     if choice < 0.68:
         return _hop(rng, spec, "jump")
     if choice < 0.75:
-        return _spin(rng, spec, place)
+        return _spin(rng, place)
     if choice < 0.8:
         return _circle(rng, place)
     if choice < 0.88:
-        return _translate(rng, place, terrain, _random_direction(rng), "move")
+        return _move(rng, place, terrain)
     if "right arm" in roles and choice < 0.97:
-        raised = JointSwing(role="right arm", turn=float(rng.uniform(-2.6, -1.9)), amplitude=0.35, cycles=2.5)
+        raised = JointSwing(role="right arm", turn=rng.uniform(-2.6, -1.9), amplitude=0.35, cycles=2.5)
         return Motion(verb="greet", swings=(raised,))
     if "wing" in roles:
-        return Motion(
-            verb="flap", swings=(JointSwing(role="wing", amplitude=0.9, cycles=float(rng.uniform(1.5, 3.0))),)
-        )
-    nod = JointSwing(role="neck", amplitude=float(rng.uniform(0.25, 0.5)), cycles=_cycles(rng))
+        flap = JointSwing(role="wing", amplitude=0.9, cycles=rng.uniform(1.5, 3.0))
+        return Motion(verb="flap", swings=(flap,))
+    nod = JointSwing(role="neck", amplitude=rng.uniform(0.25, 0.5), cycles=_cycles(rng))
     return Motion(verb="nod", swings=(nod,))
 
 
 def _flight(rng: Random, place: Place, terrain: Terrain) -> Motion:
-    direction = heading_direction(place.heading) if rng.random() < 0.6 else str(rng.choice(("up", "down")))
+    direction = heading_direction(place.heading) if rng.random() < 0.6 else rng.choose(("up", "down"))
     travel = _travel(rng, direction, place, terrain, None if direction in ("up", "down") else place.heading)
-    flap = JointSwing(
-        role="wing", amplitude=float(rng.uniform(0.35, 0.6)), cycles=float(rng.uniform(1.0, 2.5))
-    )
+    flap = JointSwing(role="wing", amplitude=rng.uniform(0.35, 0.6), cycles=rng.uniform(1.0, 2.5))
     return Motion(verb="fly", direction=direction, travel=travel, swings=(flap,))
 
 
 def _circle(rng: Random, place: Place) -> Motion:
     """An orbit about a point beside the object."""
-    angle, radius = float(rng.uniform(0, 2 * math.pi)), place.width_m * float(rng.uniform(0.06, 0.12))
+    angle, radius = rng.uniform(0, 2 * math.pi), place.width_m * rng.uniform(0.06, 0.12)
     x, y, z = place.foot
     pivot = (x + radius * math.cos(angle), y, z + radius * abs(math.sin(angle)))
-    turn = float(rng.choice((-1, 1)) * rng.uniform(0.7, 1.6)) * math.pi
+    turn = rng.choose((-1, 1)) * rng.uniform(0.7, 1.6) * math.pi
     return Motion(verb="circle", rotation=BodyRotation(axis=(0.0, 1.0, 0.0), pivot=pivot, turn=turn))
 
 
@@ -168,22 +155,19 @@ def _vehicle(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> M
         return _thing(rng, spec, place, terrain)
     backward = rng.random() < 0.25
     heading = place.heading + (math.pi if backward else 0.0)
-    travel = _travel(rng, heading_direction(heading), place, terrain, heading)
+    direction = heading_direction(heading)
+    travel = _travel(rng, direction, place, terrain, heading)
     length = math.sqrt(sum(step * step for step in travel))
-    turn = length / spec.radius_m * (-1 if backward else 1)
-    return Motion(
-        verb="reverse" if backward else "drive",
-        direction=heading_direction(heading),
-        travel=travel,
-        eased=bool(rng.random() < 0.4),
-        swings=(JointSwing(role="wheel", turn=turn),),
-    )
+    verb, sign = ("reverse", -1) if backward else ("drive", 1)
+    wheels = JointSwing(role="wheel", turn=length / spec.radius_m * sign)
+    eased = rng.random() < 0.4
+    return Motion(verb=verb, direction=direction, travel=travel, eased=eased, swings=(wheels,))
 
 
 def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     choice = rng.random()
     if choice < 0.4:
-        direction = str(rng.choice(("left", "right", "toward", "away")))
+        direction = rng.choose(("left", "right", "toward", "away"))
         travel = _travel(rng, direction, place, terrain, None)
         dx, dz = travel[0], travel[2]
         length = math.hypot(dx, dz)
@@ -200,21 +184,17 @@ def _ball(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Moti
 def _thing(rng: Random, spec: ObjectSpec, place: Place, terrain: Terrain) -> Motion:
     choice = rng.random()
     if choice < 0.65:
-        return _translate(rng, place, terrain, _random_direction(rng), "move")
+        return _move(rng, place, terrain)
     if choice < 0.78:
-        return _spin(rng, spec, place)
+        return _spin(rng, place)
     if choice < 0.84:
         return _circle(rng, place)
     if choice < 0.92:
-        return _rock(rng, place)
+        # about the foot, sideways in the camera's view
+        swing = rng.uniform(0.12, 0.35)
+        rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
+        return Motion(verb="rock", rotation=rotation)
     return _hop(rng, spec, "jump")
-
-
-def _rock(rng: Random, place: Place) -> Motion:
-    """Rocking about the foot, sideways in the camera's view."""
-    swing = float(rng.uniform(0.12, 0.35))
-    rotation = BodyRotation(axis=(0.0, 0.0, 1.0), pivot=place.foot, swing=swing, cycles=_cycles(rng))
-    return Motion(verb="rock", rotation=rotation)
 
 
 DIRECTION_PHRASES: dict[str, tuple[str, ...]] = {
@@ -247,21 +227,16 @@ VERB_PHRASES: dict[str, tuple[str, ...]] = {
     "still": ("stays still", "stands still", "does not move"),
 }
 PEOPLE = frozenset(("man", "woman", "boy", "girl", "toy figure"))
+BEGINNINGS = ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that ")
+ENDINGS = (", everything else stays still", " while the rest is still", ", nothing else moves")
 ALL_STILL = ("everything stays still", "nothing moves", "a still scene", "all is still")
-
-
-def choose(rng: Random, choices: tuple[str, ...]) -> str:
-    """One of several words."""
-    return choices[int(rng.integers(len(choices)))]
 
 
 def object_phrase(rng: Random, action: Action) -> str:
     """An object with or without its colour: "the red car", "a woman in red"."""
-    coloured = rng.random() < 0.6
-    article = "the" if rng.random() < 0.7 else "a"
-    if action.noun in PEOPLE:
-        return f"{article} {action.noun} in {action.colour}" if coloured else f"{article} {action.noun}"
-    name = f"{action.colour} {action.noun}" if coloured else action.noun
+    name, coloured, article = action.noun, rng.random() < 0.6, "the" if rng.random() < 0.7 else "a"
+    if coloured:
+        name = f"{name} in {action.colour}" if name in PEOPLE else f"{action.colour} {name}"
     if article == "a" and name[0] in "aeiou":
         article = "an"
     return f"{article} {name}"
@@ -269,10 +244,10 @@ def object_phrase(rng: Random, action: Action) -> str:
 
 def clause(rng: Random, action: Action) -> str:
     """One action as a clause, its parts in free order."""
-    name, doing = object_phrase(rng, action), choose(rng, VERB_PHRASES[action.verb])
+    name, doing = object_phrase(rng, action), rng.choose(VERB_PHRASES[action.verb])
     if action.direction is None:
         return f"{name} {doing}"
-    direction = choose(rng, DIRECTION_PHRASES[action.direction])
+    direction = rng.choose(DIRECTION_PHRASES[action.direction])
     if rng.random() < 0.1 and not doing.startswith("is "):
         return f"{direction}, {name} {doing}"
     return f"{name} {doing} {direction}"
@@ -281,24 +256,19 @@ def clause(rng: Random, action: Action) -> str:
 def compose_caption(rng: Random, actions: tuple[Action, ...], place: str) -> str:
     """All actions in one sentence, in random order, sometimes with the place and the static objects."""
     if not any(action.verb != "still" for action in actions):
-        return choose(rng, ALL_STILL)
+        return rng.choose(ALL_STILL)
     clauses = [clause(rng, actions[index]) for index in rng.permutation(len(actions))]
     named = place and rng.random() < 0.35
     if named and rng.random() < 0.7:
         clauses[-1] += f" {place}"
     sentence = clauses[0]
     for following in clauses[1:]:
-        sentence += choose(rng, (" and ", " while ", ", and ", " as ", ", ")) + following
+        sentence += rng.choose((" and ", " while ", ", and ", " as ", ", ")) + following
     if named and not sentence.endswith(place):
         sentence = f"{place}, {sentence}"
     choice = rng.random()
     if choice < 0.06:
-        sentence += choose(
-            rng, (", everything else stays still", " while the rest is still", ", nothing else moves")
-        )
+        sentence += rng.choose(ENDINGS)
     elif choice < 0.12:
-        sentence = (
-            choose(rng, ("a video of a scene: ", "in this clip ", "a photo in which ", "we see that "))
-            + sentence
-        )
+        sentence = rng.choose(BEGINNINGS) + sentence
     return sentence[0].upper() + sentence[1:] + "." if rng.random() < 0.2 else sentence

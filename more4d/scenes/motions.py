@@ -15,7 +15,6 @@ class JointSwing:
     """Motion of the joints of one role: an oscillation plus a steady rotation.
 
     Attributes:
-        role: role of the joints.
         amplitude: amplitude about the rest angle in radians.
         cycles: oscillations over the clip.
         turn: total additional rotation in radians.
@@ -56,8 +55,6 @@ class Motion:
         travel: translation over the clip in metres, in scene axes.
         eased: ease in and out instead of constant speed.
         hop: (height in metres, hops over the clip).
-        rotation: rotation of the whole body.
-        swings: motions of its joints.
         sheet_cycles: wave periods of its sheets over the clip.
     """
 
@@ -79,20 +76,14 @@ def progress(motion: Motion, times: Float[ndarray, " frames"]) -> Float[ndarray,
     return times * times * (3 - 2 * times) if motion.eased else times
 
 
-def rotations(axis: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 3 3"]:
-    """Rodrigues' formula for one unit axis and many angles."""
+def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
+    """Rotations about a unit axis through `pivot`, by Rodrigues' formula."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     sine, versine = np.sin(angles)[:, None, None], (1 - np.cos(angles))[:, None, None]
-    return np.eye(3) + sine * cross + versine * (cross @ cross)
-
-
-def about(axis: Vector, pivot: Vector, angles: Float[ndarray, " frames"]) -> Float[ndarray, "frames 4 4"]:
-    """Rotations about an axis through `pivot`."""
     matrices = np.zeros((len(angles), 4, 4))
-    matrices[:, :3, :3] = rotations(axis, angles)
-    centre = np.asarray(pivot)
-    matrices[:, :3, 3] = centre - matrices[:, :3, :3] @ centre
+    matrices[:, :3, :3] = np.eye(3) + sine * cross + versine * (cross @ cross)
+    matrices[:, :3, 3] = pivot - matrices[:, :3, :3] @ pivot
     matrices[:, 3, 3] = 1
     return matrices
 

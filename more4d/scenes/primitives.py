@@ -29,16 +29,20 @@ def intersect(
     the phase and waves of a sheet. `origin` and `direction` broadcast.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _INTERSECTIONS[kind](shape, origin, direction, after)
+        return _SURFACES[kind][0](shape, origin, direction, after)
 
 
 def normals(kind: int, shape: Shape, points: Rays) -> Rays:
     """Outward directions (not of unit length) at points of the surface, in the primitive's frame."""
-    return _NORMALS[kind](shape, points)
+    return _SURFACES[kind][1](shape, points)
 
 
 def _nearest(near: ndarray, far: ndarray, after: float) -> ndarray:
     return np.where(near > after, near, np.where(far > after, far, NO_HIT))
+
+
+def _not_zero(values: ndarray) -> ndarray:
+    return np.where(np.abs(values) < EPSILON, np.float32(EPSILON), values)
 
 
 def _roots(a: ndarray, b: ndarray, c: ndarray) -> tuple[ndarray, ndarray]:
@@ -52,12 +56,11 @@ def _sphere(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     b = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
     c = o[0] * o[0] + o[1] * o[1] + o[2] * o[2] - 1
-    root = np.sqrt(b * b - a * c)
-    return _nearest((-b - root) / a, (-b + root) / a, after)
+    return _nearest(*_roots(a, b, c), after)
 
 
 def _box(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
-    inverse = 1 / np.where(np.abs(d) < EPSILON, np.float32(EPSILON), d)
+    inverse = 1 / _not_zero(d)
     middle, reach = -o * inverse, np.abs(inverse)
     near, far = (middle - reach).max(0), (middle + reach).min(0)
     return np.where(near <= far, _nearest(near, far, after), NO_HIT)
@@ -71,12 +74,11 @@ def _frustum(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     b = o[0] * d[0] + o[2] * d[2] - radius * growth
     c = o[0] * o[0] + o[2] * o[2] - radius * radius
     hit = NO_HIT
-    for t in _roots(np.where(np.abs(a) < EPSILON, np.float32(EPSILON), a), b, c):
+    for t in _roots(_not_zero(a), b, c):
         inside = (np.abs(o[1] + t * d[1]) <= 1) & (t > after)
         hit = np.where(inside, np.minimum(hit, t), hit)
-    steep = np.where(np.abs(d[1]) < EPSILON, np.float32(EPSILON), d[1])
     for side, limit in ((1.0, 1.0), (-1.0, shape[0] ** 2)):
-        t = (side - o[1]) / steep
+        t = (side - o[1]) / _not_zero(d[1])
         x, z = o[0] + t * d[0], o[2] + t * d[2]
         hit = np.where((x * x + z * z <= limit) & (t > after), np.minimum(hit, t), hit)
     return hit
@@ -103,7 +105,7 @@ def _capsule(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
 
 
 def _plane(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
-    t = -o[1] / np.where(np.abs(d[1]) < EPSILON, np.float32(EPSILON), d[1])
+    t = -o[1] / _not_zero(d[1])
     x, z = o[0] + t * d[0], o[2] + t * d[2]
     return np.where((t > after) & (np.abs(x) <= 1) & (np.abs(z) <= 1), t, NO_HIT)
 
@@ -119,7 +121,7 @@ def sheet_height(shape: Shape, x: ndarray, y: ndarray) -> ndarray:
 
 def _sheet(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     """First sign change of z - height along the ray inside the unit box, refined by false position."""
-    inverse = 1 / np.where(np.abs(d) < EPSILON, np.float32(EPSILON), d)
+    inverse = 1 / _not_zero(d)
     middle, reach = -o * inverse, np.abs(inverse)
     start = np.maximum((middle - reach).max(0), after)
     end = (middle + reach).min(0)
@@ -151,10 +153,6 @@ def _sheet(shape: Shape, o: Rays, d: Rays, after: float) -> ndarray:
     return np.where(found & crosses & (t > after), t, NO_HIT)
 
 
-def _sphere_normals(shape: Shape, p: Rays) -> Rays:
-    return p
-
-
 def _box_normals(shape: Shape, p: Rays) -> Rays:
     size = np.abs(p)
     return np.where(size >= size.max(0) - 1e-12, np.sign(p), 0)
@@ -164,13 +162,8 @@ def _frustum_normals(shape: Shape, p: Rays) -> Rays:
     middle, slope = (1 + shape[0]) / 2, (1 - shape[0]) / 2
     radius = middle + slope * p[1]
     around = np.abs(np.sqrt(p[0] ** 2 + p[2] ** 2) - radius) < np.abs(np.abs(p[1]) - 1)
-    return np.stack(
-        [
-            np.where(around, p[0], 0),
-            np.where(around, -slope * radius, np.sign(p[1])),
-            np.where(around, p[2], 0),
-        ]
-    )
+    none = np.zeros_like(radius)
+    return np.where(around, (p[0], -slope * radius, p[2]), (none, np.sign(p[1]), none))
 
 
 def _capsule_normals(shape: Shape, p: Rays) -> Rays:
@@ -180,7 +173,7 @@ def _capsule_normals(shape: Shape, p: Rays) -> Rays:
 
 
 def _plane_normals(shape: Shape, p: Rays) -> Rays:
-    return np.stack([np.zeros_like(p[0]), -np.ones_like(p[0]), np.zeros_like(p[0])])
+    return np.zeros_like(p) - np.array([[0], [1], [0]], p.dtype)
 
 
 def _sheet_normals(shape: Shape, p: Rays) -> Rays:
@@ -190,19 +183,12 @@ def _sheet_normals(shape: Shape, p: Rays) -> Rays:
     return np.stack([-along_x, -along_y, np.ones_like(p[0])])
 
 
-_INTERSECTIONS: dict[int, Callable[[Shape, Rays, Rays, float], ndarray]] = {
-    SPHERE: _sphere,
-    BOX: _box,
-    FRUSTUM: _frustum,
-    CAPSULE: _capsule,
-    SHEET: _sheet,
-    PLANE: _plane,
+_SURFACES: dict[int, tuple[Callable[[Shape, Rays, Rays, float], ndarray], Callable[[Shape, Rays], Rays]]] = {
+    SPHERE: (_sphere, lambda shape, p: p),
+    BOX: (_box, _box_normals),
+    FRUSTUM: (_frustum, _frustum_normals),
+    CAPSULE: (_capsule, _capsule_normals),
+    SHEET: (_sheet, _sheet_normals),
+    PLANE: (_plane, _plane_normals),
 }
-_NORMALS: dict[int, Callable[[Shape, Rays], Rays]] = {
-    SPHERE: _sphere_normals,
-    BOX: _box_normals,
-    FRUSTUM: _frustum_normals,
-    CAPSULE: _capsule_normals,
-    SHEET: _sheet_normals,
-    PLANE: _plane_normals,
-}
+"""Intersection and normals of each primitive."""

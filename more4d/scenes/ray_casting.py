@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from more4d.geometry.camera import Camera
-from more4d.scenes.primitives import CONVEX, NO_HIT, intersect, normals
+from more4d.scenes.primitives import CONVEX, NO_HIT
 from more4d.scenes.scene import Pose, PosedParts
 
 NEAR_M = 0.05
@@ -24,8 +24,6 @@ class RayCamera:
     """A camera in the scene at one resolution.
 
     Attributes:
-        scene_to_camera: rigid transform.
-        camera: intrinsics.
         rays: per pixel (x, y, 1) in the camera's frame, float32.
     """
 
@@ -53,18 +51,13 @@ class RayCamera:
         return turn @ points + self.centre.astype(np.float32)[:, None]
 
 
-def part_transforms(
+def view_parts(
     ray_camera: RayCamera, posed: PosedParts, frame: int
-) -> tuple[Float[ndarray, "parts 4 4"], ndarray]:
-    """(part to camera, camera to part as float32) at a frame."""
-    part_to_camera = ray_camera.scene_to_camera @ posed.to_scene[:, frame]
-    return part_to_camera, np.linalg.inv(part_to_camera).astype(np.float32)
-
-
-def projected_bounds(
-    part_to_camera: Float[ndarray, "parts 4 4"], camera: Camera
-) -> Float[ndarray, "parts 4"]:
-    """(left, top, right, bottom) of each part's box in the image, 0 to 1; empty if behind the camera."""
+) -> tuple[Float[ndarray, "parts 4 4"], Float[ndarray, "parts 4"]]:
+    """Transforms from the camera to each part, float32, and (left, top, right, bottom) of each part's box in
+    the image, 0 to 1; empty if behind the camera.
+    """
+    camera, part_to_camera = ray_camera.camera, ray_camera.scene_to_camera @ posed.to_scene[:, frame]
     corners = np.einsum("pij,cj->pci", part_to_camera[:, :3], CORNERS)
     depth = corners[..., 2]
     safe = np.maximum(depth, NEAR_M)
@@ -73,45 +66,39 @@ def projected_bounds(
     boxes = np.stack([u.min(1), v.min(1), u.max(1), v.max(1)], -1)
     boxes[(depth <= NEAR_M).any(1)] = (-np.inf, -np.inf, np.inf, np.inf)
     boxes[(depth <= NEAR_M).all(1)] = (np.inf, np.inf, -np.inf, -np.inf)
-    return boxes
+    return np.linalg.inv(part_to_camera).astype(np.float32), boxes
 
 
-def pixel_window(box: ndarray, height: int, width: int) -> tuple[slice, slice] | None:
-    """Rows and columns whose pixel centres can lie in a normalised box; None if there are none."""
+def cast_window(
+    ray_camera: RayCamera, posed: PosedParts, part: tuple[int, int], box: ndarray, camera_to_part: ndarray
+) -> tuple[tuple[slice, slice], Float[ndarray, "rows columns"]] | None:
+    """Rows and columns whose pixel centres can lie in the box of a part (index, frame), and the part's depth
+    there; None if there are none.
+    """
+    height, width = ray_camera.rays.shape[1:]
     left, top, right, bottom = np.clip(box, -1.0, 2.0) * (width, height, width, height)
     columns = slice(max(int(left - 0.5), 0), min(int(right + 1.5), width))
     rows = slice(max(int(top - 0.5), 0), min(int(bottom + 1.5), height))
     if columns.start >= columns.stop or rows.start >= rows.stop or left >= right:
         return None
-    return rows, columns
+    rays = ray_camera.rays[:, rows, columns]
+    directions = camera_to_part[:3, :3] @ rays.reshape(3, -1)
+    t = posed.intersect(*part, camera_to_part[:3, 3:], directions, after=NEAR_M)
+    return (rows, columns), t.reshape(rays.shape[1:])
 
 
 def cast_rays(
     ray_camera: RayCamera, posed: PosedParts, frame: int, dome_centre: Float[ndarray, " 3"], dome_m: float
 ) -> tuple[Float[ndarray, "height width"], Int[ndarray, "height width"]]:
     """(depth in metres, part) of every pixel; the sky is part -1, on a sphere of radius `dome_m`."""
-    height, width = ray_camera.rays.shape[1:]
     depth = dome_depth(ray_camera, dome_centre, dome_m)
-    owner = np.full((height, width), SKY, np.int16)
-    part_to_camera, camera_to_part = part_transforms(ray_camera, posed, frame)
-    for index, box in enumerate(projected_bounds(part_to_camera, ray_camera.camera)):
-        window = pixel_window(box, height, width)
-        if window is None:
-            continue
-        rows, columns = window
-        rays = ray_camera.rays[:, rows, columns].reshape(3, -1)
-        matrix = camera_to_part[index]
-        t = intersect(
-            posed.parts[index].kind,
-            posed.shape(index, frame),
-            matrix[:3, 3:],
-            matrix[:3, :3] @ rays,
-            NEAR_M,
-        )
-        part_depth = t.reshape(rows.stop - rows.start, columns.stop - columns.start)
-        nearer = part_depth < depth[rows, columns]
-        np.copyto(depth[rows, columns], part_depth, where=nearer, casting="same_kind")
-        np.copyto(owner[rows, columns], np.int16(index), where=nearer)
+    owner = np.full(depth.shape, SKY, np.int16)
+    for part, (matrix, box) in enumerate(zip(*view_parts(ray_camera, posed, frame), strict=True)):
+        if hit := cast_window(ray_camera, posed, (part, frame), box, matrix):
+            window, part_depth = hit
+            nearer = part_depth < depth[window]
+            np.copyto(depth[window], part_depth, where=nearer, casting="same_kind")
+            np.copyto(owner[window], np.int16(part), where=nearer)
     return depth, owner
 
 
@@ -127,16 +114,11 @@ def dome_depth(
 
 
 def shadow_mask(
-    posed: PosedParts,
-    frame: int,
-    points: Float[ndarray, "3 points"],
-    to_sun: Float[ndarray, " 3"],
+    posed: PosedParts, frame: int, points: Float[ndarray, "3 points"], to_sun: Float[ndarray, " 3"]
 ) -> Float[ndarray, " points"]:
     """1 where a surface is between a scene point and the sun, else 0."""
     casters = [index for index, part in enumerate(posed.parts) if part.casts]
     result = np.zeros(points.shape[1], np.float32)
-    if not casters:
-        return result
     matrices = posed.to_scene[casters, frame]
     inverses = np.linalg.inv(matrices).astype(np.float32)
     across = np.cross(to_sun, [0.3, 0.1, 0.9])
@@ -150,33 +132,20 @@ def shadow_mask(
     for owner in np.unique(owners):
         own = np.flatnonzero(owners == owner)
         near = _within(plane, low[own].min(0), high[own].max(0))
-        if not near.size:
-            continue
         close = plane[:, near]
         for index in own:
             chosen = near[_within(close, low[index], high[index])]
             if chosen.size:
                 matrix = inverses[index]
-                t = intersect(
-                    posed.parts[casters[index]].kind,
-                    posed.shape(casters[index], frame),
-                    matrix[:3, :3] @ points[:, chosen] + matrix[:3, 3:],
-                    matrix[:3, :3] @ direction,
-                    1e-3,
-                )
+                origin = matrix[:3, :3] @ points[:, chosen] + matrix[:3, 3:]
+                t = posed.intersect(casters[index], frame, origin, matrix[:3, :3] @ direction, after=1e-3)
                 result[chosen] = np.maximum(result[chosen], t < NO_HIT)
     return result
 
 
 def _within(plane: ndarray, low: ndarray, high: ndarray) -> ndarray:
     """Indices of points in a box's shadow: within it across the light, not beyond it toward the sun."""
-    return np.flatnonzero(
-        (plane[0] > low[0])
-        & (plane[0] < high[0])
-        & (plane[1] > low[1])
-        & (plane[1] < high[1])
-        & (plane[2] < high[2])
-    )
+    return np.flatnonzero((plane[:2] > low[:2, None]).all(0) & (plane < high[:, None]).all(0))
 
 
 TOLERANCE = 2e-3
@@ -194,70 +163,47 @@ def visibility_mask(
     Static points can only be occluded by moving parts, on the ray of frame 0; moving points are tested
     against every part.
     """
-    frames, height, width = positions.shape[:3]
-    seen = np.ones((frames, height, width), bool)
+    seen = np.ones(positions.shape[:3], bool)
     moving = np.array([*posed.moving, False])
     movers = np.flatnonzero(moving[owner].reshape(-1))
     nearer = depth * (1 - TOLERANCE)
-    for frame in range(1, frames):
-        part_to_camera, camera_to_part = part_transforms(ray_camera, posed, frame)
-        boxes = projected_bounds(part_to_camera, ray_camera.camera)
-        for part in np.flatnonzero(moving):
-            window = pixel_window(boxes[part], height, width)
-            if window is None:
-                continue
-            rows, columns = window
-            matrix = camera_to_part[part]
-            rays = ray_camera.rays[:, rows, columns].reshape(3, -1)
-            shape = posed.shape(int(part), frame)
-            t = intersect(posed.parts[part].kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays, NEAR_M)
-            seen[frame, rows, columns] &= t.reshape(seen[frame, rows, columns].shape) >= nearer[rows, columns]
-        if movers.size:
-            points = positions[frame].reshape(-1, 3)[movers].T
-            flat = seen[frame].reshape(-1)
-            flat[movers] = _first_hits(
-                posed,
-                frame,
-                ray_camera,
-                points,
-                owner=owner.reshape(-1)[movers],
-                boxes=boxes,
-                camera_to_part=camera_to_part,
-            )
+    for frame in range(1, len(seen)):
+        camera_to_part, boxes = view_parts(ray_camera, posed, frame)
+        for part in np.flatnonzero(moving).tolist():
+            if hit := cast_window(ray_camera, posed, (part, frame), boxes[part], camera_to_part[part]):
+                window, part_depth = hit
+                seen[frame][window] &= part_depth >= nearer[window]
+        points, own = positions[frame].reshape(-1, 3)[movers].T, owner.reshape(-1)[movers]
+        parts = {"boxes": boxes, "camera_to_part": camera_to_part}
+        seen[frame].reshape(-1)[movers] = _first_hits(posed, frame, ray_camera.camera, points, own, **parts)
     return seen
 
 
 def _first_hits(
     posed: PosedParts,
     frame: int,
-    ray_camera: RayCamera,
+    camera: Camera,
     points: Float[ndarray, "3 points"],
-    *,
     owner: Int[ndarray, " points"],
+    *,
     boxes: Float[ndarray, "parts 4"],
     camera_to_part: Float[ndarray, "parts 4 4"],
 ) -> Bool[ndarray, " points"]:
     """Whether camera-frame points of these parts are the first on their rays."""
-    camera = ray_camera.camera
     z = np.maximum(points[2], NEAR_M)
     u, v = camera.fx * points[0] / z + camera.cx, camera.fy * points[1] / z + camera.cy
     seen = (points[2] > NEAR_M) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
     rays = points / z
-    for part in range(len(boxes)):
-        left, top, right, bottom = boxes[part]
+    for part, (left, top, right, bottom) in enumerate(boxes):
         chosen = np.flatnonzero(seen & (u >= left) & (u <= right) & (v >= top) & (v <= bottom))
         if not chosen.size:
             continue
-        kind, shape, matrix = posed.parts[part].kind, posed.shape(part, frame), camera_to_part[part]
-        own = owner[chosen] == part
-        if kind in CONVEX and own.any():
-            mine = chosen[own]
-            local = matrix[:3, :3] @ points[:, mine] + matrix[:3, 3:]
-            outward = normals(kind, shape, local)
-            seen[mine] &= (outward * (matrix[:3, :3] @ rays[:, mine])).sum(0) < 0
-            chosen = chosen[~own]
-            if not chosen.size:
-                continue
-        t = intersect(kind, shape, matrix[:3, 3:], matrix[:3, :3] @ rays[:, chosen], NEAR_M)
+        turn, origin = camera_to_part[part][:3, :3], camera_to_part[part][:3, 3:]
+        if posed.parts[part].kind in CONVEX:
+            mine = chosen[owner[chosen] == part]
+            outward = posed.normals(part, frame, turn @ points[:, mine] + origin)
+            seen[mine] &= (outward * (turn @ rays[:, mine])).sum(0) < 0
+            chosen = chosen[owner[chosen] != part]
+        t = posed.intersect(part, frame, origin, turn @ rays[:, chosen], after=NEAR_M)
         seen[chosen] &= t >= z[chosen] * (1 - TOLERANCE)
     return seen & (owner != SKY)

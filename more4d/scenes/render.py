@@ -13,7 +13,7 @@ from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import PointTracks
 from more4d.scenes.primitives import SHEET, sheet_height
 from more4d.scenes.ray_casting import SKY, RayCamera, cast_rays, visibility_mask
-from more4d.scenes.scene import Action, PosedParts, Scene, pose_scene
+from more4d.scenes.scene import Action, PosedParts, Scene, pose_bodies
 from more4d.scenes.shading import postprocess, shade
 
 
@@ -25,8 +25,6 @@ class SceneClip:
         tracks: positions of every pixel of frame 0 in every frame, image, visibility, camera, caption.
         depth: depth of frame 0; valid everywhere, the sky is on a distant dome.
         object_ids: object of each pixel, 0 for background.
-        actions: actions of the objects.
-        caption: the actions as text.
     """
 
     tracks: PointTracks
@@ -53,7 +51,7 @@ def clip_times(frames: int) -> Float[ndarray, " frames"]:
     """
     if frames < 1:
         raise ValueError(f"a clip needs at least 1 frame, got {frames}")
-    return np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
+    return np.linspace(0, 1, frames)
 
 
 def render_clip(
@@ -81,16 +79,14 @@ def render_clip(
     Raises:
         ValueError: the number of frames or pixels is 0.
     """
-    posed = pose_scene(scene, clip_times(frames))
+    posed = pose_bodies(scene.bodies, clip_times(frames))
     ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, height, width)
     image, depth, owner = _frame(scene, posed, 0, ray_camera, finish)
     positions = trace_points(scene, posed, ray_camera, depth, owner)
+    seen = np.ones((frames, height, width), bool)
     if visibility == "exact":
         seen = visibility_mask(posed, ray_camera, depth, owner, positions)
-    else:
-        seen = np.ones((frames, height, width), bool)
-    camera = scene.camera
-    depth_m = torch.from_numpy(depth)
+    camera, valid = scene.camera, torch.ones(height, width, dtype=torch.bool)
     tracks = PointTracks(
         positions=torch.from_numpy(positions),
         colours=torch.from_numpy(image),
@@ -101,8 +97,8 @@ def render_clip(
     )
     return SceneClip(
         tracks=tracks,
-        depth=DepthMap(depth_m=depth_m, valid=torch.ones(height, width, dtype=torch.bool), camera=camera),
-        object_ids=torch.from_numpy(_ids(posed, owner)),
+        depth=DepthMap(depth_m=torch.from_numpy(depth), valid=valid, camera=camera),
+        object_ids=_ids(posed, owner),
         actions=scene.actions,
         caption=scene.caption,
     )
@@ -129,24 +125,17 @@ def render_video(
     """
     if camera_path is not None and camera_path.frames != frames:
         raise ValueError(f"the camera path has {camera_path.frames} frames, the film {frames}")
-    posed = pose_scene(scene, clip_times(frames))
-    images, depths, ids = [], [], []
+    posed = pose_bodies(scene.bodies, clip_times(frames))
+    rendered = []
     for frame in range(frames):
         pose, camera = scene.scene_to_camera, scene.camera
         if camera_path is not None:
             pose = camera_path.world_to_camera[frame].double().numpy() @ pose
             camera = camera_path.camera(frame)
-        image, depth, owner = _frame(
-            scene, posed, frame, RayCamera.from_pose(pose, camera, height, width), finish
-        )
-        images.append(image)
-        depths.append(depth)
-        ids.append(_ids(posed, owner))
-    return SceneVideo(
-        frames=torch.from_numpy(np.stack(images)),
-        depth_m=torch.from_numpy(np.stack(depths)),
-        object_ids=torch.from_numpy(np.stack(ids)),
-    )
+        ray_camera = RayCamera.from_pose(pose, camera, height, width)
+        rendered.append(_frame(scene, posed, frame, ray_camera, finish))
+    images, depths, owners = (torch.from_numpy(np.stack(column)) for column in zip(*rendered, strict=True))
+    return SceneVideo(frames=images, depth_m=depths, object_ids=_ids(posed, owners.numpy()))
 
 
 def _frame(
@@ -158,9 +147,8 @@ def _frame(
     return postprocess(light, owner, scene.finish if finish else None, frame), depth, owner
 
 
-def _ids(posed: PosedParts, owner: ndarray) -> Int[ndarray, "height width"]:
-    table = np.array([*posed.object_ids, 0], np.int64)
-    return table[owner]
+def _ids(posed: PosedParts, owner: Int[ndarray, "*axes"]) -> Int[Tensor, "*axes"]:
+    return torch.from_numpy(np.array([*posed.object_ids, 0], np.int64)[owner])
 
 
 def trace_points(
@@ -168,30 +156,20 @@ def trace_points(
 ) -> Float[ndarray, "frames height width 3"]:
     """Paths of all surface points of frame 0 in the photo's camera; static points are bitwise constant."""
     frames = posed.to_scene.shape[1]
-    height, width = depth.shape
     start = np.moveaxis(ray_camera.rays * depth, 0, -1)
-    positions = np.empty((frames, height, width, 3), np.float32)
-    positions[:] = start
+    positions = np.tile(start, (frames, 1, 1, 1))
     for index in np.unique(owner):
         if index == SKY or not posed.moving[index]:
             continue
         rows, columns = np.nonzero(owner == index)
         to_camera = scene.scene_to_camera @ posed.to_scene[index]
-        points = start[rows, columns].astype(np.float64)
         local = np.linalg.inv(to_camera[0])
-        own = points @ local[:3, :3].T + local[:3, 3]
+        own = start[rows, columns].astype(np.float64) @ local[:3, :3].T + local[:3, 3]
         paths = np.broadcast_to(own, (frames, *own.shape)).copy()
-        apply_sheet_waves(posed, int(index), paths)
+        if posed.parts[index].kind == SHEET:  # its points are displaced by its waves
+            shapes = (posed.shape(int(index), frame) for frame in range(frames))
+            rises = np.stack([sheet_height(shape, own[:, 0], own[:, 1]) for shape in shapes])
+            paths[..., 2] += rises - rises[0]
         moved = np.einsum("fij,fnj->fni", to_camera[:, :3, :3], paths) + to_camera[:, None, :3, 3]
         positions[1:, rows, columns] = moved[1:]
     return positions
-
-
-def apply_sheet_waves(posed: PosedParts, part: int, paths: Float[ndarray, "frames points 3"]) -> None:
-    """Displace points of a sheet by its waves, in place; other parts are rigid."""
-    if posed.parts[part].kind != SHEET:
-        return
-    for frame in range(1, len(paths)):
-        x, y = paths[frame, :, 0], paths[frame, :, 1]
-        rise = sheet_height(posed.shape(part, frame), x, y) - sheet_height(posed.shape(part, 0), x, y)
-        paths[frame, :, 2] += rise

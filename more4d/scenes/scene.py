@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from more4d.geometry.camera import Camera
 from more4d.scenes.motions import STILL, Motion, Vector, about, body_poses, joint_angles
-from more4d.scenes.primitives import SHEET
+from more4d.scenes.primitives import SHEET, Rays, intersect, normals
 from more4d.scenes.textures import Colour, Material
 
 Pose = Float[ndarray, "4 4"]
@@ -20,9 +20,6 @@ class Action:
 
     Attributes:
         object_id: the object's number in `SceneClip.object_ids`.
-        noun: its name.
-        colour: name of its main colour.
-        verb: its motion.
         direction: left, right, up, down, toward or away in the camera's view; None without translation.
     """
 
@@ -39,10 +36,8 @@ class Part:
 
     Attributes:
         kind: SPHERE, BOX, FRUSTUM, CAPSULE, SHEET or PLANE.
-        shape: parameters of the primitive.
         rest: from the primitive's unit box to the body's frame, at rest.
         joint: index of its joint, -1 for the body itself.
-        material: its surface.
         casts: whether it casts a shadow.
     """
 
@@ -82,18 +77,13 @@ class Body:
     Its frame: x forward, y down, origin on the ground below its centre.
 
     Attributes:
-        object_id: 0 for scenery.
-        noun: its name in captions.
-        colour: name of its main colour.
-        parts: its primitives.
         joints: its hinges, parents before children.
         placement: transform from its frame to the scene at t = 0.
-        motion: its motion.
     """
 
-    object_id: int
-    noun: str
-    colour: str
+    object_id: int = 0
+    noun: str = ""
+    colour: str = ""
     parts: tuple[Part, ...]
     joints: tuple[Joint, ...] = ()
     placement: Pose = field(default_factory=lambda: np.eye(4))
@@ -101,14 +91,11 @@ class Body:
 
     @property
     def reach_m(self) -> float:
-        """Approximate radius of its footprint on the ground in metres."""
-        return max(0.05, 0.6 * float(np.abs(self.extent()[:, [0, 2]]).mean() * 2))
-
-    def extent(self) -> Float[ndarray, "2 3"]:
-        """Bounding box of its parts in its rest frame, in metres."""
+        """Approximate radius of its footprint on the ground in metres, from the bounding box at rest."""
         rests = np.stack([part.rest for part in self.parts])
         reach = np.abs(rests[:, :3, :3]).sum(2)
-        return np.stack([(rests[:, :3, 3] - reach).min(0), (rests[:, :3, 3] + reach).max(0)])
+        extent = np.stack([(rests[:, :3, 3] - reach).min(0), (rests[:, :3, 3] + reach).max(0)])
+        return max(0.05, 0.6 * float(np.abs(extent[:, [0, 2]]).mean() * 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +122,9 @@ class Atmosphere:
     bounce: Colour
     zenith: Colour
     horizon: Colour
-    clouds: float
-    cloud_shift: tuple[float, float]
-    fog_m: float
+    clouds: float = -1.0
+    cloud_shift: tuple[float, float] = (0.0, 0.0)
+    fog_m: float = 1e4
     dome_m: float
     softness: float
 
@@ -175,21 +162,16 @@ class Scene:
         caption: the actions as text.
         actions: one per moving object (and per object described as standing still).
         camera: intrinsics of the photo.
-        bodies: objects and scenery.
         scene_to_camera: from the scene's frame (x right, y down, z forward, level) to the photo's camera.
-        atmosphere: light and atmosphere.
-        finish: simulated camera processing.
-        seed: seed of the scene.
     """
 
-    caption: str
-    actions: tuple[Action, ...]
+    caption: str = ""
+    actions: tuple[Action, ...] = ()
     camera: Camera
     bodies: tuple[Body, ...]
     scene_to_camera: Pose
     atmosphere: Atmosphere
     finish: Finish
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,22 +199,23 @@ class PosedParts:
         chosen = self.parts[part]
         if chosen.kind != SHEET:
             return chosen.shape
-        amplitude, waves, lean, phase = chosen.shape
-        return (amplitude, waves, lean, phase + float(self.phases[part, frame]))
+        *waves, phase = chosen.shape
+        return (*waves, phase + float(self.phases[part, frame]))
 
+    def intersect(
+        self, part: int, frame: int, origin: Rays, direction: Rays, *, after: float
+    ) -> Float[ndarray, " #rays"]:
+        """See `primitives.intersect`; in the part's frame."""
+        return intersect(self.parts[part].kind, self.shape(part, frame), origin, direction, after)
 
-def pose_scene(scene: Scene, times: Float[ndarray, " frames"]) -> PosedParts:
-    """Poses of all parts of the scene at `times` in [0, 1]."""
-    return pose_bodies(scene.bodies, times)
+    def normals(self, part: int, frame: int, points: Rays) -> Rays:
+        """See `primitives.normals`; in the part's frame."""
+        return normals(self.parts[part].kind, self.shape(part, frame), points)
 
 
 def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> PosedParts:
     """Poses of all parts of the bodies at `times`."""
-    parts: list[Part] = []
-    owners: list[int] = []
-    matrices: list[ndarray] = []
-    phases: list[ndarray] = []
-    moving: list[bool] = []
+    rows = []
     for owner, body in enumerate(bodies):
         motion = body.motion
         whole = motion.travel != (0.0, 0.0, 0.0) or motion.hop[0] != 0 or motion.rotation is not None
@@ -241,30 +224,28 @@ def pose_bodies(bodies: tuple[Body, ...], times: Float[ndarray, " frames"]) -> P
         for part in body.parts:
             pose = (root if part.joint < 0 else joints[part.joint]) @ part.rest
             waves = part.kind == SHEET and motion.sheet_cycles != 0
-            matrices.append(np.broadcast_to(pose, (len(times), 4, 4)))
-            phases.append(2 * np.pi * motion.sheet_cycles * times if waves else np.zeros(len(times)))
-            moving.append(whole or waves or (part.joint >= 0 and driven[part.joint]))
-            parts.append(part)
-            owners.append(owner)
+            matrices = np.broadcast_to(pose, (len(times), 4, 4))
+            phases = 2 * np.pi * motion.sheet_cycles * times if waves else np.zeros(len(times))
+            moves = whole or waves or (part.joint >= 0 and driven[part.joint])
+            rows.append((part, owner, body.object_id, matrices, phases, moves))
+    parts, owners, object_ids, matrices, phases, moving = zip(*rows, strict=True)
     return PosedParts(
-        parts=tuple(parts),
-        owners=tuple(owners),
-        object_ids=tuple(bodies[owner].object_id for owner in owners),
+        parts=parts,
+        owners=owners,
+        object_ids=object_ids,
         to_scene=np.stack(matrices),
         phases=np.stack(phases),
-        moving=tuple(moving),
+        moving=moving,
     )
 
 
 def _joint_poses(body: Body, root: ndarray, times: ndarray) -> tuple[list[ndarray], list[bool]]:
     """Poses of a body's joints in the scene, and whether each moves relative to the body."""
-    poses: list[ndarray] = []
-    driven: list[bool] = []
+    poses, driven = [], []
     for joint in body.joints:
         angles = joint_angles(body.motion, joint.role, joint.phase, times)
         parent = root if joint.parent < 0 else poses[joint.parent]
-        moves = angles is not None
         turned = np.array([joint.rest]) if angles is None else joint.rest + angles
         poses.append(parent @ about(joint.axis, joint.pivot, turned))
-        driven.append(moves or (joint.parent >= 0 and driven[joint.parent]))
+        driven.append(angles is not None or (joint.parent >= 0 and driven[joint.parent]))
     return poses, driven

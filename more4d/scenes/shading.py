@@ -5,10 +5,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from more4d.foundation.config import numpy_generator
-from more4d.scenes.primitives import SHEET, normals
+from more4d.scenes.primitives import SHEET
 from more4d.scenes.ray_casting import SKY, RayCamera, shadow_mask
 from more4d.scenes.scene import Atmosphere, Finish, Part, PosedParts, Scene
-from more4d.scenes.textures import Material, sample_texture
+from more4d.scenes.textures import sample_texture
 
 NEAR_TILE_M = 0.7
 DETAIL_SCALE = np.float32(2.7)
@@ -24,47 +24,32 @@ def shade(
     owner: Int[ndarray, "height width"],
 ) -> Float[ndarray, "height width 3"]:
     """Linear RGB of every pixel."""
-    height, width = depth.shape
-    rays = ray_camera.rays.reshape(3, -1)
-    points = ray_camera.to_scene(rays * depth.reshape(-1))
-    air = scene.atmosphere
+    (height, width), air = depth.shape, scene.atmosphere
+    depth, solid = depth.reshape(-1), owner.reshape(-1) != SKY
+    points = ray_camera.to_scene(ray_camera.rays.reshape(3, -1) * depth)
     views = points - ray_camera.centre.astype(np.float32)[:, None]
     distance = np.sqrt((views * views).sum(0))
     views /= distance
-    facing, albedo, gloss = _surfaces(
-        posed,
-        frame,
-        ray_camera,
-        points=points,
-        views=views,
-        depth=depth.reshape(-1),
-        owner=owner.reshape(-1),
-        width=width,
-    )
-    solid = owner.reshape(-1) != SKY
+    pixel_m = depth * (1 / (ray_camera.camera.fx * width))
+    facing, albedo, gloss = _surfaces(posed, frame, points, views, owner=owner.reshape(-1), pixel_m=pixel_m)
     to_sun = np.array(air.to_sun)
     toward = to_sun.astype(np.float32) @ facing
     lit = np.flatnonzero(solid & (toward > 0))
     sun = np.zeros(height * width, np.float32)
-    lifted = points[:, lit] + facing[:, lit] * (2e-3 * depth.reshape(-1)[lit])
+    lifted = points[:, lit] + facing[:, lit] * (2e-3 * depth[lit])
     sun[lit] = 1 - shadow_mask(posed, frame, lifted, to_sun)
-    sun = _blur_shadow(sun.reshape(height, width), air.softness * width).reshape(-1) * np.maximum(toward, 0)
+    sun = _blur(sun.reshape(height, width), air.softness * width, 6).reshape(-1) * np.maximum(toward, 0)
     half = to_sun.astype(np.float32)[:, None] - views
     half /= np.sqrt((half * half).sum(0)) + 1e-6
     shine = gloss * sun * np.maximum((half * facing).sum(0), 0) ** 24
     upward = (0.5 - 0.5 * facing[1])[:, None]
-    light = (
-        sun[:, None] * np.float32(air.sun)
-        + upward * np.float32(air.ambient)
-        + (1 - upward) * np.float32(air.bounce)
-    )
-    colour = albedo * light * _contact_shadow(scene, posed, frame, points)[:, None] + shine[
-        :, None
-    ] * np.float32(air.sun)
+    direct, ambient, bounce = np.float32(air.sun), np.float32(air.ambient), np.float32(air.bounce)
+    light = sun[:, None] * direct + upward * ambient + (1 - upward) * bounce
+    contact = _contact_shadow(scene, posed, frame, points)[:, None]
+    colour = albedo * light * contact + shine[:, None] * direct
     fog = np.exp(-distance / air.fog_m)[:, None]
     colour = colour * fog + np.float32(air.horizon) * (1 - fog)
-    if not solid.all():
-        colour[~solid] = sky_colour(air, views[:, ~solid])
+    colour[~solid] = sky_colour(air, views[:, ~solid])
     return colour.reshape(height, width, 3)
 
 
@@ -85,15 +70,7 @@ def sky_colour(air: Atmosphere, views: Float[ndarray, "3 rays"]) -> Float[ndarra
 
 
 def _surfaces(
-    posed: PosedParts,
-    frame: int,
-    ray_camera: RayCamera,
-    *,
-    points: ndarray,
-    views: ndarray,
-    depth: ndarray,
-    owner: ndarray,
-    width: int,
+    posed: PosedParts, frame: int, points: ndarray, views: ndarray, *, owner: ndarray, pixel_m: ndarray
 ) -> tuple[ndarray, ndarray, ndarray]:
     """Unit normals toward the camera, albedo and gloss of every pixel that is not sky."""
     facing = np.zeros_like(points)
@@ -102,21 +79,19 @@ def _surfaces(
     gloss = np.zeros(points.shape[1], np.float32)
     order = np.argsort(owner, kind="stable")
     indices, starts = np.unique(owner[order], return_index=True)
-    pixel = 1 / (ray_camera.camera.fx * width)
     for index, pixels in zip(indices, np.split(order, starts[1:]), strict=True):
         if index == SKY:
             continue
         part = posed.parts[index]
-        matrix = posed.to_scene[index, frame]
-        inverse = np.linalg.inv(matrix).astype(np.float32)
+        inverse = np.linalg.inv(posed.to_scene[index, frame]).astype(np.float32)
         local = inverse[:3, :3] @ points[:, pixels] + inverse[:3, 3:]
-        own = normals(part.kind, posed.shape(int(index), frame), local)
+        own = posed.normals(int(index), frame, local)
         normal = inverse[:3, :3].T @ own.astype(np.float32)
         normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
         slant = (normal * views[:, pixels]).sum(0)
         normal *= np.where(slant > 0, np.float32(-1), np.float32(1))
         facing[:, pixels] = normal
-        spread = depth[pixels] * pixel / np.sqrt(np.maximum(np.abs(slant), 0.05))
+        spread = pixel_m[pixels] / np.sqrt(np.maximum(np.abs(slant), 0.05))
         albedo[pixels] = _albedo(part, local, own, spread)
         gloss[pixels] = part.material.gloss
     return facing, albedo, gloss
@@ -136,18 +111,11 @@ def _albedo(part: Part, local: ndarray, own: ndarray, spread: ndarray) -> Float[
     else:
         axis = np.abs(own / scale[:, None]).argmax(0)
         u, v = np.where(axis == 0, z, x), np.where(axis == 1, z, y)
-    return surface_colour(material, u, v, spread)
-
-
-def surface_colour(material: Material, u: ndarray, v: ndarray, spread: ndarray) -> Float[ndarray, "pixels 3"]:
-    """Colour of a material at surface coordinates in metres."""
-    cosine, sine = np.cos(material.turn) / material.tile_m, np.sin(material.turn) / material.tile_m
-    pattern, detail = sample_texture(
-        material.pattern,
-        u * np.float32(cosine) - v * np.float32(sine) + np.float32(material.shift[0]),
-        u * np.float32(sine) + v * np.float32(cosine) + np.float32(material.shift[1]),
-        spread / material.tile_m,
-    )
+    cosine = np.float32(np.cos(material.turn) / material.tile_m)
+    sine = np.float32(np.sin(material.turn) / material.tile_m)
+    across = u * cosine - v * sine + np.float32(material.shift[0])
+    along = u * sine + v * cosine + np.float32(material.shift[1])
+    pattern, detail = sample_texture(material.pattern, across, along, spread / material.tile_m)
     if material.tile_m > NEAR_TILE_M:
         # a second, finer octave keeps surfaces close to the camera sharp
         _, close = sample_texture(material.pattern, u * DETAIL_SCALE, v * DETAIL_SCALE, spread * DETAIL_SCALE)
@@ -168,22 +136,10 @@ def _contact_shadow(scene: Scene, posed: PosedParts, frame: int, points: ndarray
         whole = posed.to_scene[first, frame] @ np.linalg.inv(posed.parts[first].rest)
         root = whole if posed.parts[first].joint < 0 else body.placement
         foot = root[:3, 3].astype(np.float32)
-        dx, dz = points[0] - foot[0], points[2] - foot[2]
-        dy = (points[1] - foot[1]) * 3
-        shade *= 1 - 0.4 * np.exp(
-            -(dx * dx + dy * dy + dz * dz)
-            / np.float32((body.reach_m * np.linalg.norm(body.placement[:3, 0])) ** 2)
-        )
+        dx, dy, dz = points[0] - foot[0], (points[1] - foot[1]) * 3, points[2] - foot[2]
+        reach = body.reach_m * np.linalg.norm(body.placement[:3, 0])
+        shade *= 1 - 0.4 * np.exp(-(dx * dx + dy * dy + dz * dz) / np.float32(reach**2))
     return shade
-
-
-def _blur_shadow(values: Float[ndarray, "height width"], radius: float) -> Float[ndarray, "height width"]:
-    """Repeated 3-tap blur with about this radius in pixels."""
-    for _ in range(min(round(radius * radius * 2), 6)):
-        padded = np.pad(values, 1, mode="edge")
-        rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
-        values = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
-    return values
 
 
 def postprocess(
@@ -202,9 +158,7 @@ def postprocess(
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None]
         light *= (1 - np.float32(finish.vignette) * 0.5 * (x * x + y * y))[..., None]
-    radius = finish.blur_widths * width
-    for _ in range(min(round(2 * radius * radius), 4)):
-        light = _blur(light)
+    light = _blur(light, finish.blur_widths * width, 4)
     tone = _blocks(np.clip(light, 0, 1) ** np.float32(1 / 2.2), finish.compression)
     tone = 0.5 + (tone - 0.5) * np.float32(finish.contrast)
     if finish.noise:
@@ -218,19 +172,20 @@ def smooth_edges(
 ) -> Float[ndarray, "height width 3"]:
     """Antialiasing: blend pixels at edges between parts instead of casting several rays."""
     edge = np.zeros(owner.shape, bool)
-    across = owner[:, 1:] != owner[:, :-1]
-    down = owner[1:] != owner[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return np.where(edge[..., None], _blur(np.minimum(light, 1)), light)
+    for owners, edges in ((owner, edge), (owner.T, edge.T)):  # views: down, then across
+        differs = owners[1:] != owners[:-1]
+        edges[1:] |= differs
+        edges[:-1] |= differs
+    return np.where(edge[..., None], _blur(np.minimum(light, 1), 1.0, 1), light)
 
 
-def _blur(image: ndarray) -> ndarray:
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
-    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
+def _blur(image: ndarray, radius: float, most: int) -> ndarray:
+    """3-tap blur, repeated up to `most` times, with about this radius in pixels."""
+    for _ in range(min(round(2 * radius * radius), most)):
+        padded = np.pad(image, [(1, 1), (1, 1), (0, 0)][: image.ndim], mode="edge")
+        rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) * np.float32(0.25)
+        image = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) * np.float32(0.25)
+    return image
 
 
 def _blocks(image: ndarray, strength: float) -> ndarray:

@@ -2,9 +2,10 @@
 materials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -13,12 +14,13 @@ from numpy import ndarray
 from more4d.foundation.config import numpy_generator
 
 SIZE = 256
-Random = np.random.Generator
+Generator = np.random.Generator
+Choice = TypeVar("Choice")
 Table = Float[ndarray, "size size"]
 Pair = tuple[ndarray, ndarray]
 
 
-def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest: float = 2.0) -> Table:
+def fractal_noise(rng: Generator, roughness: float, *, stretch: float = 1.0, lowest: float = 2.0) -> Table:
     """Tileable noise of spectrum 1 / frequency^roughness, uniform in [0, 1].
 
     A `stretch` below 1 draws it out along y, one above 1 along x.
@@ -29,17 +31,12 @@ def fractal_noise(rng: Random, roughness: float, *, stretch: float = 1.0, lowest
     distance = np.hypot(fx, fy)
     magnitude = np.maximum(distance, lowest) ** -roughness * np.minimum(distance / lowest, 1)
     noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * magnitude).real
-    return flatten_histogram(noise)
+    ranks = np.empty(noise.size)  # instead of the values: spread evenly over [0, 1]
+    ranks[np.argsort(noise, axis=None)] = np.linspace(0, 1, noise.size)
+    return ranks.reshape(noise.shape)
 
 
-def flatten_histogram(values: ndarray) -> ndarray:
-    """Replace values by their ranks, spread evenly over [0, 1]."""
-    ranks = np.empty(values.size)
-    ranks[np.argsort(values, axis=None)] = np.linspace(0, 1, values.size)
-    return ranks.reshape(values.shape)
-
-
-def cells(rng: Random, count: int) -> tuple[ndarray, ndarray, ndarray]:
+def cells(rng: Generator, count: int) -> tuple[ndarray, ndarray, ndarray]:
     """Tileable Voronoi cells: distances to the nearest and second nearest seed in tiles, a value per cell."""
     grid = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
     first = np.full((SIZE, SIZE), 9.0, np.float32)
@@ -54,7 +51,7 @@ def cells(rng: Random, count: int) -> tuple[ndarray, ndarray, ndarray]:
     return first, second, rng.random(count)[owner]
 
 
-def blocks(rng: Random, columns: int, rows: int, joint: float, offset: float) -> ndarray:
+def blocks(rng: Generator, columns: int, rows: int, joint: float, offset: float) -> ndarray:
     """Bricks, boards or tiles: a value per block, zero in the joints."""
     x, y = _grid()
     row = np.floor(y * rows).astype(int)
@@ -75,157 +72,118 @@ def _step(values: ndarray, at: float, width: float) -> ndarray:
     return np.clip((values - at) / width + 0.5, 0, 1)
 
 
-def _fine(rng: Random) -> ndarray:
+def _fine(rng: Generator) -> ndarray:
     return fractal_noise(rng, 0.9, lowest=4.0)
 
 
-def _plain(rng: Random) -> Pair:
-    return 0.4 * fractal_noise(rng, 1.6), _fine(rng)
-
-
-def _clouds(rng: Random) -> Pair:
-    return fractal_noise(rng, 2.2, lowest=1.0), _fine(rng)
-
-
-def _earth(rng: Random) -> Pair:
-    return fractal_noise(rng, 1.5), fractal_noise(rng, 0.6, lowest=8.0)
-
-
-def _grass(rng: Random) -> Pair:
+def _grass(rng: Generator) -> Pair:
     blades = fractal_noise(rng, 0.7, stretch=2.0, lowest=6.0)
     return 0.5 * fractal_noise(rng, 1.5, lowest=3.0) + 0.5 * blades, blades
 
 
-def _fur(rng: Random) -> Pair:
-    return 0.5 * fractal_noise(rng, 1.5) + 0.5 * _fine(rng), fractal_noise(rng, 0.9, stretch=0.3, lowest=10.0)
-
-
-def _checks(rng: Random) -> Pair:
+def _checks(rng: Generator) -> Pair:
     x, y = _grid()
     return (np.floor(x * 4) + np.floor(y * 4)) % 2, _fine(rng)
 
 
-def _stripes(rng: Random) -> Pair:
-    return _step(np.abs((_grid()[1] * 4) % 1 - 0.5), 0.25, 0.06), _fine(rng)
-
-
-def _spots(rng: Random) -> Pair:
-    return _step(cells(rng, 30)[0], 0.07, 0.015), _fine(rng)
-
-
-def _patches(rng: Random) -> Pair:
-    return _step(fractal_noise(rng, 2.4), 0.55, 0.08), _fine(rng)
-
-
-def _zebra(rng: Random) -> Pair:
-    x, _ = _grid()
-    return _step(np.sin(2 * np.pi * (x * 6 + 0.8 * fractal_noise(rng, 2.6))), 0.0, 0.4), _fine(rng)
-
-
-def _mesh(rng: Random) -> Pair:
+def _mesh(rng: Generator) -> Pair:
     first, second, _ = cells(rng, 40)
     return _step(second - first, 0.03, 0.02), _fine(rng)
 
 
-def _marble(rng: Random) -> Pair:
+def _marble(rng: Generator) -> Pair:
     rough = fractal_noise(rng, 1.7)
     return 0.5 + 0.5 * np.sin(2 * np.pi * (_grid()[0] * 2 + 2.0 * rough)), rough
 
 
-def _wood(rng: Random) -> Pair:
+def _wood(rng: Generator) -> Pair:
     rings = fractal_noise(rng, 1.9, stretch=0.12)
-    grain = fractal_noise(rng, 0.9, stretch=0.08, lowest=6.0)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), grain
+    return 0.5 + 0.5 * np.sin(2 * np.pi * 5 * rings), fractal_noise(rng, 0.9, stretch=0.08, lowest=6.0)
 
 
-def _planks(rng: Random) -> Pair:
+def _planks(rng: Generator) -> Pair:
     grain = fractal_noise(rng, 1.1, stretch=0.06)
     return 0.65 * blocks(rng, 6, 1, 0.006, 0.0) + 0.35 * grain, fractal_noise(rng, 0.9, stretch=0.1)
 
 
-def _bricks(rng: Random) -> Pair:
-    return blocks(rng, 4, 10, 0.009, 0.5), _fine(rng)
-
-
-def _tiles(rng: Random) -> Pair:
-    return blocks(rng, 4, 4, 0.006, 0.0), fractal_noise(rng, 1.4)
-
-
-def _stones(rng: Random) -> Pair:
+def _stones(rng: Generator) -> Pair:
     first, second, value = cells(rng, 60)
     detail = 0.5 * _fine(rng) + 0.5 * fractal_noise(rng, 1.7)
     return np.clip((second - first) * 30, 0, 1) * (0.35 + 0.65 * value), detail
 
 
-def _gravel(rng: Random) -> Pair:
+def _gravel(rng: Generator) -> Pair:
     first, second, value = cells(rng, 500)
     return np.clip((second - first) * 60, 0, 1) * value, _fine(rng)
 
 
-def _foliage(rng: Random) -> Pair:
+def _foliage(rng: Generator) -> Pair:
     first, second, value = cells(rng, 450)
     rough = fractal_noise(rng, 1.3)
     return 0.5 * value + 0.5 * rough, np.clip((second - first) * 45, 0, 1) * (0.35 + 0.65 * value)
 
 
-def _leaf_litter(rng: Random) -> Pair:
+def _leaf_litter(rng: Generator) -> Pair:
     first, second, value = cells(rng, 300)
     return np.where(value > 0.45, value, 0.3 * fractal_noise(rng, 1.2)), np.clip((second - first) * 40, 0, 1)
 
 
-def _plaid(rng: Random) -> Pair:
-    x, y = _grid()
-    bands = [np.abs((axis * 3) % 1 - 0.5) < 0.2 for axis in (x, y)]
+def _plaid(rng: Generator) -> Pair:
+    bands = [np.abs((axis * 3) % 1 - 0.5) < 0.2 for axis in _grid()]
     return 0.5 * bands[0] + 0.5 * bands[1], _fine(rng)
 
 
-def _ripples(rng: Random) -> Pair:
+def _ripples(rng: Generator) -> Pair:
     rough = fractal_noise(rng, 2.0)
     return 0.35 + 0.3 * rough + 0.2 * np.sin(2 * np.pi * (_grid()[1] * 9 + 1.2 * rough)), _fine(rng)
 
 
-def _rust(rng: Random) -> Pair:
-    return _step(fractal_noise(rng, 1.6), 0.75, 0.25), fractal_noise(rng, 1.5)
+def _zebra(rng: Generator) -> Pair:
+    waves = np.sin(2 * np.pi * (_grid()[0] * 6 + 0.8 * fractal_noise(rng, 2.6)))
+    return _step(waves, 0.0, 0.4), _fine(rng)
 
 
-def _rock(rng: Random) -> Pair:
+def _rock(rng: Generator) -> Pair:
     cracks = np.abs(fractal_noise(rng, 1.6) - 0.5)
     return np.clip(cracks * 6, 0, 1) * (0.4 + 0.6 * fractal_noise(rng, 1.8)), fractal_noise(rng, 0.9)
 
 
-def _slats(rng: Random) -> Pair:
-    x, _ = _grid()
-    gaps = np.abs((x * 8) % 1 - 0.5) < 0.42
+def _slats(rng: Generator) -> Pair:
+    gaps = np.abs((_grid()[0] * 8) % 1 - 0.5) < 0.42
     return gaps * (0.5 + 0.5 * fractal_noise(rng, 1.2, stretch=0.06)), fractal_noise(rng, 0.9, stretch=0.1)
 
 
-PATTERNS: dict[str, Callable[[Random], Pair]] = {
-    "plain": _plain,
-    "clouds": _clouds,
-    "earth": _earth,
+PATTERNS: dict[str, Callable[[Generator], Pair]] = {
+    "plain": lambda rng: (0.4 * fractal_noise(rng, 1.6), _fine(rng)),
+    "clouds": lambda rng: (fractal_noise(rng, 2.2, lowest=1.0), _fine(rng)),
+    "earth": lambda rng: (fractal_noise(rng, 1.5), fractal_noise(rng, 0.6, lowest=8.0)),
     "grass": _grass,
-    "fur": _fur,
+    "fur": lambda rng: (
+        0.5 * fractal_noise(rng, 1.5) + 0.5 * _fine(rng),
+        fractal_noise(rng, 0.9, stretch=0.3, lowest=10.0),
+    ),
     "checks": _checks,
-    "stripes": _stripes,
-    "spots": _spots,
-    "patches": _patches,
+    "stripes": lambda rng: (_step(np.abs((_grid()[1] * 4) % 1 - 0.5), 0.25, 0.06), _fine(rng)),
+    "spots": lambda rng: (_step(cells(rng, 30)[0], 0.07, 0.015), _fine(rng)),
+    "patches": lambda rng: (_step(fractal_noise(rng, 2.4), 0.55, 0.08), _fine(rng)),
     "zebra": _zebra,
     "mesh": _mesh,
     "marble": _marble,
     "wood": _wood,
     "planks": _planks,
-    "bricks": _bricks,
-    "tiles": _tiles,
+    "bricks": lambda rng: (blocks(rng, 4, 10, 0.009, 0.5), _fine(rng)),
+    "tiles": lambda rng: (blocks(rng, 4, 4, 0.006, 0.0), fractal_noise(rng, 1.4)),
     "stones": _stones,
     "gravel": _gravel,
     "foliage": _foliage,
     "leaf litter": _leaf_litter,
     "plaid": _plaid,
     "ripples": _ripples,
-    "rust": _rust,
+    "rust": lambda rng: (_step(fractal_noise(rng, 1.6), 0.75, 0.25), fractal_noise(rng, 1.5)),
     "rock": _rock,
     "slats": _slats,
 }
+"""Base pattern and detail of each texture."""
 
 
 LEVELS = SIZE.bit_length()
@@ -311,45 +269,68 @@ NAMED_COLOURS: dict[str, Colour] = {
 
 def gamma_to_linear(colour: Colour) -> Colour:
     """Display RGB to linear light."""
-    red, green, blue = (float(max(channel, 0.0) ** 2.2) for channel in colour)
-    return (red, green, blue)
-
-
-def jitter_colour(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Colour:
-    """A display colour close to another one."""
-    shift = rng.normal(0, amount / 2) + rng.normal(0, amount, 3)
-    red, green, blue = (
-        float(np.clip(value + delta, 0.02, 0.95)) for value, delta in zip(colour, shift, strict=True)
-    )
-    return (red, green, blue)
+    return tuple(float(max(channel, 0.0) ** 2.2) for channel in colour)
 
 
 def scale_colour(colour: Colour, factor: float) -> Colour:
     """A lighter or darker display colour."""
-    red, green, blue = (float(np.clip(channel * factor, 0.01, 0.97)) for channel in colour)
-    return (red, green, blue)
+    return tuple(np.clip(np.array(colour) * factor, 0.01, 0.97).tolist())
 
 
-def material(
-    rng: np.random.Generator,
-    pattern: str,
-    first: Colour,
-    second: Colour,
-    *,
-    tile_m: float,
-    grain: float = 0.35,
-    gloss: float = 0.0,
-    wrap: str = "box",
-    turned: bool = False,
-) -> Material:
-    """A material between two display colours with a random offset of its pattern."""
-    return Material(
-        pattern=pattern,
-        colours=(gamma_to_linear(first), gamma_to_linear(second)),
-        tile_m=tile_m * float(rng.uniform(0.75, 1.35)),
-        turn=float(rng.uniform(0, 2 * np.pi)) if turned else 0.0,
-        shift=(float(rng.random()), float(rng.random())),
-        grain=grain * float(rng.uniform(0.6, 1.4)),
-        gloss=gloss,
-        wrap=wrap,
-    )
+def shades(colour: Colour, *factors: float) -> list[Colour]:
+    """A display colour scaled by each factor."""
+    return [scale_colour(colour, factor) for factor in factors]
+
+
+class Random(np.random.Generator):
+    """A random generator that also draws choices, colours and materials."""
+
+    def choose(self, choices: Sequence[Choice]) -> Choice:
+        """One of several."""
+        return choices[self.integers(len(choices))]
+
+    def uniforms(self, *spans: tuple[float, float]) -> list[float]:
+        """A number between the ends of each span."""
+        return [self.uniform(*span) for span in spans]
+
+    def jitter(self, colour: Colour, amount: float = 0.05) -> Colour:
+        """A display colour close to another one."""
+        shift = self.normal(0, amount / 2) + self.normal(0, amount, 3)
+        return tuple(np.clip(colour + shift, 0.02, 0.95).tolist())
+
+    def colour(self, *names: str) -> Colour:
+        """One of the named colours, slightly varied; any of them if none is given."""
+        return self.named_colour(*names)[1]
+
+    def named_colour(self, *names: str) -> tuple[str, Colour]:
+        """The same with its name."""
+        name = self.choose(names or tuple(NAMED_COLOURS))
+        return name, self.jitter(NAMED_COLOURS[name])
+
+    def contrast(self, name: str) -> Colour:
+        """A colour other than the named one."""
+        return self.colour(*(other for other in NAMED_COLOURS if other != name))
+
+    def material(
+        self,
+        pattern: str,
+        first: Colour,
+        second: Colour,
+        *,
+        tile_m: float,
+        grain: float = 0.35,
+        turned: bool = False,
+        **options: Any,
+    ) -> Material:
+        """A material between two display colours with a random offset of its pattern, and further fields of
+        `Material`.
+        """
+        return Material(
+            pattern=pattern,
+            colours=(gamma_to_linear(first), gamma_to_linear(second)),
+            tile_m=tile_m * self.uniform(0.75, 1.35),
+            turn=self.uniform(0, 2 * np.pi) if turned else 0.0,
+            shift=(self.random(), self.random()),
+            grain=grain * self.uniform(0.6, 1.4),
+            **options,
+        )

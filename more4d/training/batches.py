@@ -24,20 +24,12 @@ MAX_NAMED = 5
 """Number of the most recent bad samples that the error names."""
 
 
-class StepSampler:
+def step_indices(config: LoopConfig, start: int, rank: int, processes: int) -> Iterator[list[int]]:
     """Indices of the batches from step `start` on: each micro batch of a rank is one contiguous range."""
-
-    def __init__(self, config: LoopConfig, start: int, rank: int, processes: int) -> None:
-        self._config, self._start, self._rank, self._processes = config, start, rank, processes
-
-    def __len__(self) -> int:
-        return (self._config.steps - self._start) * self._config.accumulate
-
-    def __iter__(self) -> Iterator[list[int]]:
-        size, parts = self._config.batch_size, self._config.accumulate
-        for number in range(self._start * parts, self._config.steps * parts):
-            first = (number * self._processes + self._rank) * size
-            yield list(range(first, first + size))
+    size, parts = config.batch_size, config.accumulate
+    for number in range(start * parts, config.steps * parts):
+        first = (number * processes + rank) * size
+        yield list(range(first, first + size))
 
 
 class BatchStream:
@@ -58,7 +50,11 @@ class BatchStream:
         self._per_part = config.batch_size * runtime.processes
         self._seen = start * config.accumulate * self._per_part
         self._path = folder / BAD_SAMPLES if folder else None
-        lines = runtime.all_gather(self._previous(start))[0]
+        lines: list[dict[str, Any]] = []
+        if self._path and runtime.is_main:
+            filter_json_lines(self._path, lambda line: line["step"] <= start)
+            lines = read_json_lines(self._path)
+        lines = runtime.all_gather(lines)[0]
         self._named: dict[str, None] = dict.fromkeys(line["sample"] for line in lines)  # an ordered set
         self.bad = len(lines)
         """Bad samples so far, over all processes."""
@@ -101,13 +97,6 @@ class BatchStream:
                 f" {last}"
             )
 
-    def _previous(self, start: int) -> list[dict[str, Any]]:
-        """Bad samples of the steps before `start`."""
-        if self._path is None or not self._runtime.is_main:
-            return []
-        filter_json_lines(self._path, lambda line: line["step"] <= start)
-        return read_json_lines(self._path)
-
 
 def describe_batch(batch: Any) -> str:
     """Names or captions of a batch's samples, for messages."""
@@ -126,7 +115,7 @@ def _loader(task: Task, config: LoopConfig, start: int, runtime: Runtime) -> Dat
         )
     return DataLoader(
         SkipBadSamples(data, config.seed),
-        batch_sampler=StepSampler(config, start, runtime.rank, runtime.processes),
+        batch_sampler=step_indices(config, start, runtime.rank, runtime.processes),
         collate_fn=partial(collate_loaded, task.collate),
         num_workers=config.workers,
         # With "forkserver" the server would receive the signals, too; its exit would look like the workers'.

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from more4d.training.config import TrainConfig
 from more4d.training.generator import GeneratorTask, source_settings
 from more4d.training.loading import fingerprint_of
 from more4d.training.run import task_type
-from more4d.training.tasks.tiny_strag import TinySTraGOptions
+from more4d.training.tasks.tiny_strag import TinySTraGTask
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,10 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
     task = open_task(options)
     data, plain = task.pixel_dataset(), to_mapping(task.options)
     group = plain["clips"]["group"] if plain.get("clips") else plain["data"]["group"]
-    samples = options.samples or _samples_per_epoch(data)
+    try:
+        samples = options.samples or len(data)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError("procedural scenes never end: say how many with --samples") from error
     header = CacheHeader(
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
@@ -97,26 +100,14 @@ def open_task(options: CacheOptions) -> GeneratorTask:
     """The task with its encoders only; the generator, which trains on their outputs, is not built."""
     config = load_config(TrainConfig, options.config, list(options.overrides))
     kind = task_type(config.task)
-    if not issubclass(kind, GeneratorTask):
-        raise ConfigError(f"task '{config.task}' is trained from pixels only; strag and vism have caches")
+    # tiny-strag trains the encoders, so its latents change with every step
+    if not issubclass(kind, GeneratorTask) or issubclass(kind, TinySTraGTask):
+        raise ConfigError(f"task '{config.task}' is trained from pixels; a cache is for tasks strag and vism")
     values = {**config.options, "cache": None}
     if values.get("clips"):
         values["clips"] = {**values["clips"], "passes": options.variations}
     described = from_mapping(kind.options_type, values, where=f"{options.config}: options")
-    if isinstance(described, TinySTraGOptions):
-        raise ConfigError(
-            f"task '{config.task}' trains its picture stems and motion features, so its latents change with"
-            " every step; a cache is for tasks strag and vism"
-        )
-    task = kind(described, generator=False)
-    return task.to(options.device).eval()
-
-
-def _samples_per_epoch(data: object) -> int:
-    try:
-        return len(data)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ConfigError("procedural scenes never end: say how many with --samples") from error
+    return kind(described, generator=False).to(options.device).eval()
 
 
 def _encode(
@@ -125,7 +116,7 @@ def _encode(
     """Encode the missing files; yields the number of each finished file and its bad samples."""
     if options.workers <= 1:
         for number in missing:
-            yield number, write_file(cache, task, number, options.device)
+            yield number, write_file(cache, task, number)
         return
     context = get_context("forkserver")
     with ProcessPoolExecutor(options.workers, context, initializer=_init_worker, initargs=(options,)) as pool:
@@ -147,7 +138,7 @@ def _encode(
 
 
 @torch.no_grad()
-def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str) -> list[str]:
+def write_file(cache: LatentCache, task: GeneratorTask, number: int) -> list[str]:
     """Encode and write one file of a cache, group by group; returns a message for each bad sample, which
     another sample replaces.
 
@@ -155,6 +146,7 @@ def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str
         InputError: a bad sample has no replacement.
     """
     data, header = SkipBadSamples(task.pixel_dataset(), task.options.seed), cache.header
+    device = next(task.parameters()).device
     samples: list[LatentBatch] = []
     bad: list[str] = []
     for start in range(header.file_range(number).start, header.file_range(number).stop, header.group):
@@ -163,31 +155,25 @@ def write_file(cache: LatentCache, task: GeneratorTask, number: int, device: str
         if any(one.content is None for one in loaded):
             raise InputError(f"no sample could stand in for bad ones: {'; '.join(bad)}")
         encoded = task.encode(task.collate([one.content for one in loaded]).to(device))
-        samples += [_sample(encoded, place) for place in range(header.group)]
+        held = {name: value for name, value in vars(encoded).items() if value is not None}
+        for place in range(header.group):
+            one = {name: value[place : place + 1] for name, value in held.items()}
+            samples.append(replace(encoded, **one))
     cache.write(number, samples)
     return bad
 
 
-def _sample(batch: LatentBatch, place: int) -> LatentBatch:
-    return type(batch)(
-        **{name: None if value is None else value[place : place + 1] for name, value in vars(batch).items()}
-    )
-
-
-_task: GeneratorTask | None = None
-_device = "cpu"
+_task: GeneratorTask
 
 
 def _init_worker(options: CacheOptions) -> None:
     """Initialise a worker process: open the encoders once, for all files it will write."""
-    global _task, _device
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is sent to all processes; the main process ends the others
+    global _task
+    # Ctrl-C is sent to all processes; the main process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
-    _task, _device = open_task(options), options.device
+    _task = open_task(options)
 
 
 def _write_file(folder: Path, header: CacheHeader, number: int) -> tuple[int, list[str]]:
-    assert _task is not None
-    return number, write_file(LatentCache(folder, header), _task, number, _device)
+    return number, write_file(LatentCache(folder, header), _task, number)

@@ -30,7 +30,7 @@ from more4d.files.atomic import default_permissions
 from more4d.foundation.config import with_current_paths
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.optim import ExponentialMovingAverage
-from more4d.training.runtime import MOMENTS, STEP, Runtime, Sharding
+from more4d.training.runtime import MOMENTS, STEP, Runtime, TensorSharding
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A complete checkpoint.
-
-    Attributes:
-        step: number of steps taken.
-        metadata: further JSON values.
-        shards: its files.
-    """
+    """A complete checkpoint: the number of steps taken, further JSON values, its files."""
 
     step: int
     metadata: dict[str, Any]
@@ -97,8 +91,6 @@ class CheckpointFolder:
     """
 
     def __init__(self, folder: Path, *, keep_last: int = 2, keep_every: int = 0) -> None:
-        if keep_last < 1:
-            raise ValueError(f"at least the newest checkpoint is kept, got keep_last {keep_last}")
         self.folder, self._keep_last, self._keep_every = folder, keep_last, keep_every
 
     def begin(self, step: int) -> None:
@@ -166,15 +158,13 @@ class CheckpointFolder:
         try:
             whole = json.loads((folder / METADATA_FILE).read_text())
             if whole["format"] != FORMAT:
-                raise CorruptCheckpointError(f"checkpoint {folder} is not one of this project's")
+                raise ValueError("it is not one of this project's")
             if whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
             metadata, shards = whole["facts"], tuple(folder / name for name in whole["parts"])
             for name, fingerprint in whole["parts"].items():
                 if verify and _fingerprint(folder / name) != fingerprint:
-                    raise CorruptCheckpointError(
-                        f"checkpoint {folder} is broken: {name} is not what was written"
-                    )
+                    raise ValueError(f"{name} is not what was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptCheckpointError(f"checkpoint {folder} is broken: {error}") from error
         return Checkpoint(step=step, metadata=metadata, shards=shards)
@@ -216,7 +206,7 @@ class TrainingState:
     """The state that training changes, how it is sharded, and the settings it depends on."""
 
     module: nn.Module
-    sharding: Sharding
+    sharding: TensorSharding
     average: ExponentialMovingAverage | None
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -231,9 +221,7 @@ class TrainingState:
 
 
 def save_checkpoint(folder: CheckpointFolder, step: int, state: TrainingState, runtime: Runtime) -> None:
-    """Store everything needed to resume after `step` steps. Every process calls this; of n processes each
-    writes every n-th parameter.
-    """
+    """Store all that a run resumes from. Every process calls this and writes every n-th parameter."""
     if runtime.is_main:
         folder.begin(step)
     runtime.barrier()
@@ -266,12 +254,12 @@ def load_checkpoint(folder: CheckpointFolder, state: TrainingState, runtime: Run
         WeightsError: all checkpoints are damaged, or the newest belongs to another network.
     """
     newest = folder.latest() if runtime.is_main else None  # verified once, by the main process
-    step = runtime.broadcast_from_main(newest.step if newest else 0)
+    step = runtime.all_gather(newest.step if newest else 0)[0]
     if step == 0:
         return 0
     checkpoint = newest or folder.at(step, verify=False)
     with checkpoint.open() as stored:
-        _check(checkpoint, stored, state, folder)
+        _check(checkpoint, stored, state, folder.folder)
         for name, parameter in state.trainable():
             state.sharding.set_weight(parameter, stored[f"weight/{name}"])
             if state.average:
@@ -306,40 +294,36 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
             for name in stored
             if name.startswith(f"{kind}/")
         }
-    wanted = {name for name, p in task.named_parameters() if p.requires_grad}
-    if not wanted <= learned.keys():
-        odd = min(wanted - learned.keys())
-        raise WeightsError(f"the checkpoints in {folder.folder} are of another network ('{odd}' is missing)")
+    missing = {name for name, p in task.named_parameters() if p.requires_grad} - learned.keys()
+    if missing:
+        raise WeightsError(
+            f"the checkpoints in {folder.folder} are of another network ('{min(missing)}' is missing)"
+        )
     task.load_state_dict(learned, strict=False)
     return checkpoint.step
 
 
-def _check(
-    checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: CheckpointFolder
-) -> None:
-    wanted = {f"weight/{name}" for name, _ in state.trainable()} | {f"buffer/{n}" for n in state.buffers()}
-    wanted |= {f"average/{name}" for name, _ in state.trainable()} if state.average else set()
-    found = {name for name in stored if not name.startswith("optimiser/")}
+def _check(checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: Path) -> None:
     before = with_current_paths(checkpoint.metadata["settings"])
-    changed = sorted(
-        k for k in before.keys() | state.settings.keys() if before.get(k) != state.settings.get(k)
-    )
-    if changed:
-        key = changed[0]
-        raise ConfigError(
-            f"{folder.folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
-            " old value, or another --output"
-        )
+    for key in sorted(before.keys() | state.settings.keys()):
+        if before.get(key) != state.settings.get(key):
+            raise ConfigError(
+                f"{folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
+                " old value, or another --output"
+            )
+    kinds = ("weight", "average") if state.average else ("weight",)
+    wanted = {f"{kind}/{name}" for name, _ in state.trainable() for kind in kinds}
+    wanted |= {f"buffer/{name}" for name in state.buffers()}
+    found = {name for name in stored if not name.startswith("optimiser/")}
+    where = f"the checkpoint of step {checkpoint.step} in {folder}"
     if wanted != found:
-        odd = min(wanted ^ found)
         raise WeightsError(
-            f"the checkpoint of step {checkpoint.step} in {folder.folder} is of another network or of other"
-            f" settings ('{odd}'); name another output folder"
+            f"{where} is of another network or of other settings ('{min(wanted ^ found)}'); name another"
+            " output folder"
         )
     for name, parameter in state.trainable():
-        shape = getattr(parameter, "ds_shape", parameter.shape)
-        if stored.shape(f"weight/{name}") != tuple(shape):
+        shape, seen = tuple(getattr(parameter, "ds_shape", parameter.shape)), stored.shape(f"weight/{name}")
+        if seen != shape:
             raise WeightsError(
-                f"the checkpoint of step {checkpoint.step} in {folder.folder} has '{name}' with shape"
-                f" {stored.shape(f'weight/{name}')}, not {tuple(shape)}; name another output folder"
+                f"{where} has '{name}' with shape {seen}, not {shape}; name another output folder"
             )

@@ -76,17 +76,14 @@ class LoopConfig:
         for name in ("learning_rate", "gradient_clip", "epsilon"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"loop: {name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"loop: ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if not 0 <= self.max_bad_fraction < 1:
-            raise ConfigError(f"loop: max_bad_fraction must lie in [0, 1), got {self.max_bad_fraction}")
+        for name in ("ema_decay", "max_bad_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"loop: {name} must lie in [0, 1), got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: the task, its options, the loop's options, the folder for the exported weights, and the
-    previews made during training.
-    """
+    """A training run: task, its options, the loop, the folder of the exported weights, and previews."""
 
     task: str
     loop: LoopConfig

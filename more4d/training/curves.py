@@ -31,9 +31,6 @@ LOG_RATIO = 20.0
 FIGURE_INCHES, DPI = (8.6, 4.8), 100
 
 
-Number = int | float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """One line of a plot; it is interrupted where y is not finite.
@@ -44,15 +41,11 @@ class Curve:
         width: in points.
     """
 
-    x: Sequence[Number]
-    y: Sequence[Number]
+    x: Sequence[int | float]
+    y: Sequence[int | float]
     label: str = ""
-    shade: Number = 1.0
-    width: Number = 1.6
-
-    def __post_init__(self) -> None:
-        if len(self.x) != len(self.y):
-            raise ValueError(f"a curve needs as many x as y, got {len(self.x)} and {len(self.y)}")
+    shade: int | float = 1.0
+    width: float = 1.6
 
 
 def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
@@ -69,28 +62,18 @@ def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
         written.append(_save(figure, folder / LOSS))
     with_levels = [line for line in lines if any(line.get("samples_per_noise_level", ()))]
     if with_levels:
-        figure = plot(
-            _noise_curves(with_levels),
-            title="Loss per noise level",
-            x_label="noise level: 0 is clean, 1 is noise",
-            y_label="mean loss",
-        )
+        labels = {"x_label": "noise level: 0 is clean, 1 is noise", "y_label": "mean loss"}
+        figure = plot(_noise_curves(with_levels), title="Loss per noise level", **labels)
         written.append(_save(figure, folder / NOISE))
     return written
 
 
 def plot(curves: Sequence[Curve], *, title: str, x_label: str, y_label: str) -> "Figure":
-    """A figure with one pair of axes and the legend at the right.
-
-    Raises:
-        ValueError: no curve has a finite point.
-    """
+    """A figure with one pair of axes and the legend at the right; some point is finite."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     values = [y for curve in curves for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x + y)]
-    if not values:
-        raise ValueError("there is nothing to plot: no curve has a finite point")
     figure = Figure(figsize=FIGURE_INCHES, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     if min(values) > 0 and max(values) > LOG_RATIO * min(values):
@@ -121,12 +104,10 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def _marked(y: Sequence[Number]) -> list[int]:
+def _marked(y: Sequence[int | float]) -> list[int]:
     """Indices of the points with a marker: all of a short curve, else those without a finite neighbour."""
     finite = [False, *map(math.isfinite, y), False]
-    if len(y) <= MAX_MARKERS:
-        return list(range(len(y)))
-    return [i for i in range(len(y)) if finite[i + 1] and not finite[i] and not finite[i + 2]]
+    return [i for i in range(len(y)) if len(y) <= MAX_MARKERS or finite[i : i + 3] == [False, True, False]]
 
 
 def _loss_curves(steps: list[int], losses: list[float]) -> list[Curve]:
@@ -134,11 +115,9 @@ def _loss_curves(steps: list[int], losses: list[float]) -> list[Curve]:
     reach = len(y) // (2 * SMOOTHING)
     if reach == 0:
         return [Curve(x=x.tolist(), y=y.tolist())]
-    smooth = [float(y[max(i - reach, 0) : i + reach + 1].mean()) for i in range(len(y))]
-    return [
-        Curve(x=_part_means(x), y=_part_means(y), label="as logged", shade=0.0, width=1.0),
-        Curve(x=_part_means(x), y=_part_means(np.asarray(smooth)), label="moving mean"),
-    ]
+    smooth = np.array([y[max(i - reach, 0) : i + reach + 1].mean() for i in range(len(y))])
+    logged = Curve(x=_part_means(x), y=_part_means(y), label="as logged", shade=0.0, width=1.0)
+    return [logged, Curve(x=_part_means(x), y=_part_means(smooth), label="moving mean")]
 
 
 def _part_means(values: np.ndarray) -> list[float]:
@@ -157,13 +136,8 @@ def _noise_curves(lines: Sequence[dict[str, Any]]) -> list[Curve]:
         # lines weigh by their samples; a bin without samples interrupts the curve
         means = np.where(total > 0, (losses * counts).sum(0) / np.maximum(total, 1), np.nan)
         last = members[-1]["step"]
-        curves.append(
-            Curve(
-                x=[(bin_index + 0.5) / len(total) for bin_index in range(len(total))],
-                y=means.tolist(),
-                label=f"steps {first_step} to {last}",
-                shade=number / max(len(parts) - 1, 1),
-            )
-        )
+        centres = [(bin_index + 0.5) / len(total) for bin_index in range(len(total))]
+        label, shade = f"steps {first_step} to {last}", number / max(len(parts) - 1, 1)
+        curves.append(Curve(x=centres, y=means.tolist(), label=label, shade=shade))
         first_step = last + 1
     return curves

@@ -1,6 +1,7 @@
 """What the tasks of both generators share: flow matching, initial weights, dropout of conditions, caches."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,23 +19,11 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
 from more4d.pipelines.preset import LoraFile
-from more4d.training.loading import (
-    NetworkFile,
-    PresetNetworks,
-    fingerprint_of,
-    load_component,
-    network_config,
-    open_text_grounding,
-    path_of,
-    preset_file,
-    preset_loras,
-    require_options,
-    with_preset_files,
-)
-from more4d.training.task import NOISE_LEVELS, Task, mean_per_sample, noise_levels
+from more4d.training import loading
+from more4d.training.loading import NetworkFile, path_of
+from more4d.training.task import NOISE_LEVELS, Task, export_half, mean_per_sample, noise_levels
 from more4d.weights.lora.io import write_lora
 from more4d.weights.lora.merge import LoraOptions, add_lora, trained_lora
-from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +83,7 @@ def random_mask(count: int, rate: float, generator: torch.Generator) -> Bool[Ten
 
 def zero_where(values: Float[Tensor, "b *shape"], hit: Bool[Tensor, " b"]) -> Float[Tensor, "b *shape"]:
     """`values` with the samples where `hit` is True set to zero."""
-    kept = (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
-    return values * kept
+    return values * (~hit).to(values).view(-1, *[1] * (values.ndim - 1))
 
 
 def flow_losses(
@@ -154,10 +142,12 @@ class StartOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions(PresetNetworks):
+class GeneratorOptions:
     """Options of both generators' tasks. Files may have any known layout; a preset names all of them at once.
 
     Attributes:
+        preset: name of a preset (or its YAML file) whose networks are used where no file is named.
+        weights: folder of the preset's files; see `pipelines.preset.find_preset`.
         network: sizes of the generator; None: those of its initial weights.
         codec: file of the codec, frozen.
         text: file of the text encoder, frozen.
@@ -166,6 +156,8 @@ class GeneratorOptions(PresetNetworks):
         gradient_checkpointing: keep the input of each block only and recompute the rest in the backward pass.
     """
 
+    preset: str | None = None
+    weights: Path | None = None
     network: Any = None
     codec: NetworkFile | None = None
     text: NetworkFile | None = None
@@ -177,64 +169,63 @@ class GeneratorOptions(PresetNetworks):
     gradient_checkpointing: bool = False
 
 
-def resolve_start(options: GeneratorOptions, kind: str) -> GeneratorOptions:
-    """The options with the initial weights of the preset's generator, if none are named, and with their
-    sizes.
+def resolve_options(options: GeneratorOptions, kind: str, components: Mapping[str, str]) -> GeneratorOptions:
+    """The options with the preset's files and initial weights where none are named, and with their sizes.
+
+    Args:
+        components: component of the preset by the option that names its file; options of components that the
+            preset lacks stay None.
 
     Raises:
-        ConfigError: there are neither sizes nor weights.
+        ConfigError: there is no such preset, no codec or text encoder, or neither sizes nor weights.
+        WeightsError: there is no such folder of weights.
     """
+    missing = {name: component for name, component in components.items() if getattr(options, name) is None}
+    given = (options.preset, options.weights)
+    files = {name: loading.preset_file(*given, component) for name, component in missing.items()}
+    options = replace(options, **files)
+    for name in ("codec", "text"):
+        if getattr(options, name) is None:
+            raise ConfigError(
+                f"options: {name} is missing; name its file, or a preset that has it (options.preset)"
+            )
     start, network = options.start, options.network
-    if start.weights is None and (file := preset_file(options, kind)) is not None:
-        start = replace(start, weights=file, loras=(*preset_loras(options, kind), *start.loras))
+    if start.weights is None and (file := loading.preset_file(*given, kind)) is not None:
+        loras = (*loading.preset_loras(*given, kind), *start.loras)
+        start = replace(start, weights=file, loras=loras)
     if network is None and start.weights is None:
         raise ConfigError(
             "options: network is missing; give its sizes, or weights to start from, or a preset"
         )
-    if network is None:
-        network = network_config(start.weights, kind)
+    network = network or loading.network_config(start.weights, kind)
     return replace(options, start=start, network=network)
 
 
-class TrainedGenerator:
-    """A generator prepared for training. It is no module; the task registers the network itself."""
+def build_generator(kind: str, config: STraGConfig | ViSMConfig, start: StartOptions) -> STraG | ViSM:
+    """A generator with its initial weights.
 
-    def __init__(self, kind: str, config: STraGConfig | ViSMConfig, start: StartOptions) -> None:
-        self.kind, self.start = kind, start
-        self.network: STraG | ViSM
-        if start.weights is None:
-            if start.lora:
-                raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
-            self.network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
-        else:
-            self.network = load_component(start.weights, kind, start.loras)
-            if start.text_grounding and self.network.config != config:
-                self.network = with_text_grounding(self.network, config)
-            if self.network.config != config:
-                raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
-        if start.text_grounding:
-            given = open_text_grounding(start.text_grounding)
-            if given.config != config.text_grounding:
-                raise ConfigError(
-                    f"{start.text_grounding} holds a text grounding head of another configuration than"
-                    " options.network.text_grounding"
-                )
-            self.network.reader.load_state_dict(given.state_dict())
-        self._lora_layers = add_lora(self.network, start.lora) if start.lora else []
-
-    def export(self, folder: Path, notes: dict[str, str]) -> Path:
-        """Write the network, or the LoRA alone with tensor names of the configured style."""
-        if self.start.lora:
-            path = folder / f"{self.kind}_lora.safetensors"
-            updates = trained_lora(self.network, self._lora_layers, self.start.lora)
-            write_lora(path, updates, self.start.lora.style, notes)
-            return path
-        path = folder / f"{self.kind}.safetensors"
-        config = self.network.config
-        save_network(
-            path, self.network, architecture=self.kind, config=config, notes=notes, dtype=torch.float16
-        )
-        return path
+    Raises:
+        ConfigError: `config` is not the configuration of the weights.
+    """
+    if start.weights is None:
+        if start.lora:
+            raise ConfigError("a LoRA updates trained weights: set options.start.weights, too")
+        network = STraG(config) if isinstance(config, STraGConfig) else ViSM(config)
+    else:
+        network = loading.load_component(start.weights, kind, start.loras)
+        if start.text_grounding and network.config != config:
+            network = with_text_grounding(network, config)
+        if network.config != config:
+            raise ConfigError(f"options.network is not the network that {path_of(start.weights)} holds")
+    if start.text_grounding:
+        given = loading.open_text_grounding(start.text_grounding)
+        if given.config != config.text_grounding:
+            raise ConfigError(
+                f"{start.text_grounding} holds a text grounding head of another configuration than"
+                " options.network.text_grounding"
+            )
+        network.reader.load_state_dict(given.state_dict())
+    return network
 
 
 class GeneratorTask(Task):
@@ -248,14 +239,16 @@ class GeneratorTask(Task):
     def __init__(self, kind: str, options: GeneratorOptions, *, generator: bool) -> None:
         """`generator`: whether to build the generator; encoding a cache does not need it."""
         super().__init__()
-        self.options = options = resolve_start(with_preset_files(options, self.components), kind)
-        require_options(options, "codec", "text")
-        self._generator = TrainedGenerator(kind, options.network, options.start) if generator else None
+        self.options = options = resolve_options(options, kind, self.components)
+        network = build_generator(kind, options.network, options.start) if generator else None
+        self._lora_layers = add_lora(network, options.start.lora) if generator and options.start.lora else []
         self.codec = self.open_frozen("codec")
         self.text_encoder = self.open_frozen("text")
         self.clip = self.open_frozen("clip")
-        if options.gradient_checkpointing and self._generator:
-            self._generator.network.transformer.gradient_checkpointing = True
+        self._kind = kind
+        self.register_module(kind, network)
+        if options.gradient_checkpointing and network:
+            network.transformer.gradient_checkpointing = True
         if options.cache:
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)
@@ -272,8 +265,7 @@ class GeneratorTask(Task):
 
     def encoder_files(self) -> dict[str, NetworkFile]:
         """The network files that `encode` depends on."""
-        files = {name: getattr(self.options, name) for name in ("codec", "text", "clip")}
-        return {name: file for name, file in files.items() if file}
+        return {name: file for name in ("codec", "text", "clip") if (file := getattr(self.options, name))}
 
     def dataset(self) -> Dataset:
         return self._cache if self.options.cache else self.pixel_dataset()
@@ -292,7 +284,7 @@ class GeneratorTask(Task):
         named = getattr(self.options, name)
         if named is None or self.options.cache:
             return None
-        return load_component(named, self.components[name]).requires_grad_(False)
+        return loading.load_component(named, self.components[name]).requires_grad_(False)
 
     def condition_dropout(
         self, text: Float[Tensor, "b length dim"], generator: torch.Generator
@@ -302,8 +294,7 @@ class GeneratorTask(Task):
         Whether a network runs does not depend on the random mask: under ZeRO-3 all processes gather the
         weights of a network together, and their masks differ.
         """
-        hit = random_mask(len(text), self.options.flow.text_dropout, generator)
-        empty = self.null_text()
+        hit, empty = random_mask(len(text), self.options.flow.text_dropout, generator), self.null_text()
         length = max(text.shape[1], empty.shape[1])
         text, empty = pad_text(text, length), pad_text(empty.to(text), length)
         return torch.where(hit.to(text.device)[:, None, None], empty, text)
@@ -317,7 +308,7 @@ class GeneratorTask(Task):
         if header.kind != self.latents.kind:
             raise ConfigError(f"{folder} holds {header.kind}; this task is trained on {self.latents.kind}")
         for name, file in self.encoder_files().items():
-            if path_of(file).exists() and header.made_of.get(name) != fingerprint_of(file):
+            if path_of(file).exists() and header.made_of.get(name) != loading.fingerprint_of(file):
                 raise ConfigError(
                     f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
                     "more4d data cache"
@@ -333,8 +324,13 @@ class GeneratorTask(Task):
                 )
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        assert self._generator is not None
-        return [self._generator.export(folder, notes)]
+        """Write the generator, or its LoRA alone with tensor names of the configured style."""
+        kind, network, lora = self._kind, getattr(self, self._kind), self.options.start.lora
+        if not lora:
+            return [export_half(folder / f"{kind}.safetensors", network, kind, notes)]
+        path = folder / f"{kind}_lora.safetensors"
+        write_lora(path, trained_lora(network, self._lora_layers, lora), lora.style, notes)
+        return [path]
 
 
 def source_settings(options: GeneratorOptions) -> dict[str, str]:

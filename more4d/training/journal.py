@@ -59,7 +59,10 @@ class Journal:
         self._board = self._run = None
         if show:
             filter_json_lines(folder / NAME, lambda line: line["step"] <= start)
-            self._board = _tensorboard(folder, start) if config.tensorboard else None
+            if config.tensorboard:
+                require("tensorboard", extra="tensorboard")
+                tracker = require("torch.utils.tensorboard", extra="tensorboard")
+                self._board = tracker.SummaryWriter(folder / "tensorboard", purge_step=start)
             self._run = require("wandb", extra="wandb").init(project=config.wandb) if config.wandb else None
         self._open = ExitStack()
         self._bar = tqdm(
@@ -86,9 +89,9 @@ class Journal:
     def _write(self, step: int, window: MetricWindow, bad: int) -> None:
         now = time.monotonic()
         seconds = (now - self._clock) / window.steps
-        means, non_finite = window.means(), window.not_finite()
+        means = window.means()
         status: dict[str, int | float] = {
-            **{f"{name}_not_finite": count for name, count in non_finite.items()},
+            **{f"{name}_not_finite": count for name, count in window.not_finite().items()},
             "learning_rate": learning_rate(step - 1, self._config),
             "samples_per_s": self._samples / seconds,
             "memory_gib": window.memory_gib,
@@ -96,14 +99,14 @@ class Journal:
         }
         levels = {
             "loss_per_noise_level": window.loss_per_noise_level(),
-            "samples_per_noise_level": window.bin_counts,
+            "samples_per_noise_level": window.samples_per_noise_level(),
         }
-        known = levels if any(window.bin_counts) else {}
-        append_json_line(self._folder / NAME, {"step": step, **means, **status, **known})
+        line = {"step": step, **means, **status, **(levels if window.bin_counts else {})}
+        append_json_line(self._folder / NAME, line)
         left = (now - self._began) / (step - self._start) * (self._config.steps - step)
         self._show_progress(step, means, status, left)
-        for name, value in {**means, **status}.items():
-            if self._board:
+        if self._board:
+            for name, value in {**means, **status}.items():
                 self._board.add_scalar(name, value, step)
         if self._run:
             self._run.log({**means, **status}, step=step)
@@ -112,18 +115,17 @@ class Journal:
         self, step: int, means: dict[str, float], status: dict[str, int | float], left: float
     ) -> None:
         """Update the bar or log a line; `left` is the remaining time in seconds."""
-        non_finite = [f"{name} {value}" for name, value in status.items() if name.endswith("_not_finite")]
-        bad = [f"{status['bad_samples']} bad samples"] if status["bad_samples"] else []
-        speed = f"{status['samples_per_s']:.1f} samples/s"
-        memory = f"{status['memory_gib']:.2f} GiB"
+        shown = means.keys() if self._bar.disable else means.keys() & {"loss", "gradient"}
+        words = [f"{name} {value:.4g}" for name, value in means.items() if name in shown]
+        words += [f"{name} {value}" for name, value in status.items() if name.endswith("_not_finite")]
+        words += [f"{status['bad_samples']} bad samples"] if status["bad_samples"] else []
+        speed = [f"{status['samples_per_s']:.1f} samples/s", f"{status['memory_gib']:.2f} GiB"]
         if self._bar.disable:
-            words = [f"{name} {value:.4g}" for name, value in means.items()]
-            words += [*non_finite, *bad, f"learning rate {status['learning_rate']:.2e}", speed, memory]
+            words += [f"learning rate {status['learning_rate']:.2e}", *speed]
             words += [f"{tqdm.format_interval(int(left))} left"]
             log.info("step %d of %d  %s", step, self._config.steps, "  ".join(words))
         else:
-            words = [f"{name} {means[name]:.4g}" for name in ("loss", "gradient") if name in means]
-            self._bar.set_postfix_str(", ".join([*words, *non_finite, *bad, speed, memory]))
+            self._bar.set_postfix_str(", ".join([*words, *speed]))
 
     def draw(self, *, last: bool) -> None:
         """Plot the run so far into its folder, at most once a minute unless `last`."""
@@ -145,9 +147,3 @@ class Journal:
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's journal, without a last line that a kill cut short."""
     return read_json_lines(folder / NAME)
-
-
-def _tensorboard(folder: Path, start: int) -> Any:
-    require("tensorboard", extra="tensorboard")
-    writer = require("torch.utils.tensorboard", extra="tensorboard").SummaryWriter
-    return writer(folder / "tensorboard", purge_step=start)

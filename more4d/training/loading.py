@@ -1,14 +1,14 @@
 """Loading the networks that a task's options name, by file or by preset."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from more4d.files.atomic import content_name
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import WeightsError
 from more4d.networks.strag import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
 from more4d.weights.load import inspect, load
@@ -21,61 +21,24 @@ NetworkFile = Path | ComponentFile
 """A file of any known layout, optionally with configuration values that the file does not hold."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PresetNetworks:
-    """Options of a task that may take its networks from a preset.
-
-    Attributes:
-        preset: name of a preset (or its YAML file) whose networks are used where no file is named.
-        weights: folder of the preset's files; see `pipelines.preset.find_preset`.
-    """
-
-    preset: str | None = None
-    weights: Path | None = None
-
-
-Options = TypeVar("Options", bound=PresetNetworks)
-
-
-def with_preset_files(options: Options, components: Mapping[str, str]) -> Options:
-    """The options with the preset's files where none is named; unchanged without a preset.
-
-    Args:
-        components: component of the preset by the option that names its file; options of components that the
-            preset lacks stay None.
+def preset_file(preset: str | None, weights: Path | None, component: str) -> ComponentFile | None:
+    """The file of a component of a preset (`find_preset`); None without a preset or such a component.
 
     Raises:
         ConfigError: there is no such preset.
         WeightsError: there is no such folder of weights.
     """
-    named = {
-        name: file
-        for name, component in components.items()
-        if getattr(options, name) is None and (file := preset_file(options, component)) is not None
-    }
-    return replace(options, **named)
-
-
-def preset_file(options: PresetNetworks, component: str) -> ComponentFile | None:
-    """The file of a component of the options' preset; None if there is no preset or no such component.
-
-    Raises:
-        ConfigError: there is no such preset.
-        WeightsError: there is no such folder of weights.
-    """
-    if options.preset is None and options.weights is None:
+    if preset is None and weights is None:
         return None
-    preset, folder = find_preset(options.preset, options.weights)
-    file = preset.components.get(component)
+    found, folder = find_preset(preset, weights)
+    file = found.components.get(component)
     return file and ComponentFile(file=str(folder / file.file), options=resolved_options(file, folder))
 
 
-def preset_loras(options: PresetNetworks, component: str) -> tuple[LoraFile, ...]:
-    """The LoRA that the preset has for a generator, if any."""
-    if options.preset is None and options.weights is None:
-        return ()
-    preset, folder = find_preset(options.preset, options.weights)
-    lora = getattr(preset.loras, component)
+def preset_loras(preset: str | None, weights: Path | None, component: str) -> tuple[LoraFile, ...]:
+    """The LoRA that a preset has for a generator, if any."""
+    found, folder = find_preset(preset, weights)
+    lora = getattr(found.loras, component)
     return () if lora is None else (replace(lora, file=str(folder / lora.file)),)
 
 
@@ -108,12 +71,7 @@ def open_text_grounding(path: Path) -> TextGrounding:
 
 
 def network_config(file: NetworkFile, role: str) -> Any:
-    """The configuration of a network, from headers.
-
-    Raises:
-        WeightsError: its file is missing, truncated or of another network.
-        ConfigError: an option names no field of its configuration.
-    """
+    """The configuration of a network, from headers; raises as `load_component`."""
     found = inspect(path_of(file), role=role, options=_options(file))
     if found.problems:
         raise found.error()
@@ -128,19 +86,6 @@ def path_of(file: NetworkFile) -> Path:
 def fingerprint_of(file: NetworkFile) -> str:
     """Fingerprint of a network: its weights and the options they are read with."""
     return content_name(path_of(file), _options(file))
-
-
-def require_options(options: PresetNetworks, *names: str) -> None:
-    """Refuse options that name neither these files nor a preset.
-
-    Raises:
-        ConfigError: names the missing option.
-    """
-    missing = [name for name in names if getattr(options, name) is None]
-    if missing:
-        raise ConfigError(
-            f"options: {missing[0]} is missing; name its file, or a preset that has it (options.preset)"
-        )
 
 
 def _options(file: NetworkFile) -> Mapping[str, Any]:

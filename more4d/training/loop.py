@@ -9,12 +9,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from more4d.foundation.config import derive_seed, torch_generator
 from more4d.foundation.errors import ConfigError, More4DError
@@ -50,8 +50,8 @@ def train(
         WeightsError: there are checkpoints, but training cannot resume from them.
     """
     runtime = runtime or Runtime(config)
-    module, optimiser = runtime.prepare(task, build_optimiser(task, config))
-    sharding = runtime.sharding(optimiser)
+    runner = StepRunner(task, config, runtime)
+    sharding = runtime.sharding(runner.optimiser)
     average = ExponentialMovingAverage(task, sharding, config.ema_decay) if config.ema_decay else None
     state = TrainingState(module=task, sharding=sharding, average=average, settings=settings or {})
     folder = CheckpointFolder(output, keep_last=config.keep_last, keep_every=config.keep_every)
@@ -59,13 +59,11 @@ def train(
     if start > config.steps:
         raise ConfigError(f"{output} stands at step {start} already, beyond loop.steps={config.steps}")
     batches = BatchStream(task, config, runtime, start=start, folder=output)
-    module.train()
-    step_runner = StepRunner(runtime=runtime, module=module, optimiser=optimiser, config=config)
     samples = config.batch_size * config.accumulate * runtime.processes
     journal = Journal(config, output, start, samples=samples, show=runtime.is_main, gather=runtime.all_gather)
     with closing(batches), closing(journal), _catch_stop_signals() as stop_signals:
         for step in range(start, config.steps):
-            metrics = step_runner.run(batches, step)
+            metrics = runner.run(batches, step)
             if average:
                 average.update(task)
             journal.record(step, metrics, memory_gib=runtime.peak_memory_gib(), bad=batches.bad)
@@ -83,26 +81,22 @@ def train(
 
 def dry_run(task: Task, config: LoopConfig, runtime: Runtime) -> tuple[float, dict[str, float]]:
     """Take two steps without saving; returns the seconds of the second, warm one and its metrics."""
-    module, optimiser = runtime.prepare(task, build_optimiser(task, config))
-    batches = BatchStream(task, config, runtime)
-    module.train()
-    step_runner = StepRunner(runtime=runtime, module=module, optimiser=optimiser, config=config)
+    runner, batches = StepRunner(task, config, runtime), BatchStream(task, config, runtime)
     for step in range(min(2, config.steps)):
         started = time.monotonic()
-        metrics = step_runner.run(batches, step).metrics
+        metrics = runner.run(batches, step).metrics
         seconds = time.monotonic() - started
     batches.close()
     return seconds, metrics
 
 
-@dataclass(frozen=True, kw_only=True)
 class StepRunner:
-    """Takes optimiser steps with a prepared module."""
+    """Prepares a task and its optimiser for the processes, and takes optimiser steps."""
 
-    runtime: Runtime
-    module: nn.Module
-    optimiser: torch.optim.Optimizer
-    config: LoopConfig
+    def __init__(self, task: Task, config: LoopConfig, runtime: Runtime) -> None:
+        self.config, self.runtime = config, runtime
+        self.module, self.optimiser = runtime.prepare(task, build_optimiser(task, config))
+        self.module.train()
 
     def run(self, batches: BatchStream, step: int) -> StepMetrics:
         """Update the weights once; returns the step's metrics on this process.
@@ -112,9 +106,8 @@ class StepRunner:
                 changed (DeepSpeed may have applied a gradient that is not finite), and nothing is saved.
         """
         set_learning_rate(self.optimiser, step, self.config)
-        metrics = step_metrics(
-            [self._micro_step(batches.next(step), step, part) for part in range(self.config.accumulate)]
-        )
+        parts = [self._micro_step(batches.next(step), step, part) for part in range(self.config.accumulate)]
+        metrics = step_metrics(parts)
         gradient = self.runtime.clip_gradients(self.module, self.config.gradient_clip)
         if self.runtime.any(not math.isfinite(gradient)):
             raise More4DError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError
 from more4d.training.config import LoopConfig
-from more4d.training.runtime import Sharding
+from more4d.training.runtime import TensorSharding
 
 LR_MULTIPLIER = "rate"
 """Key of a parameter group's learning rate factor."""
@@ -34,20 +34,11 @@ def build_optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
         fitting = [prefix for prefix in config.lr_multipliers if name.startswith(prefix)]
         rate = config.lr_multipliers[max(fitting, key=len)] if fitting else 1.0
         groups[rate, config.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, LR_MULTIPLIER: rate, "weight_decay": decay}
-            for (rate, decay), members in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.epsilon,
-    )
-
-
-def optimiser_bytes(module: nn.Module) -> int:
-    """Bytes of AdamW's state: two float32 moments per trainable weight."""
-    return sum(2 * 4 * p.numel() for p in module.parameters() if p.requires_grad)
+    settings = [
+        {"params": members, LR_MULTIPLIER: rate, "weight_decay": decay}
+        for (rate, decay), members in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas, eps=config.epsilon)
 
 
 def learning_rate(step: int, config: LoopConfig) -> float:
@@ -76,9 +67,7 @@ class ExponentialMovingAverage:
     dominate. Each process averages its own shard of a weight.
     """
 
-    def __init__(self, module: nn.Module, sharding: Sharding, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    def __init__(self, module: nn.Module, sharding: TensorSharding, decay: float) -> None:
         self.decay, self._sharding = decay, sharding
         self.updates = 0
         self.average = {

@@ -18,8 +18,6 @@ from more4d.runs.item import run_job
 from more4d.runs.job import Job, check, check_files
 from more4d.training.task import Task
 
-COMPONENT_NAMES = {"text_encoder": "text"}
-"""Component of a preset by the name of an exported file, where the two differ."""
 LORA = "_lora"
 
 
@@ -62,20 +60,13 @@ class PreviewOptions:
             InputError: a photo is missing, or a camera path unknown.
         """
         frames = find_preset(self.preset, self.weights)[0].frames
-        jobs = [
-            Job(
-                name=f"{number}_{photo.image.stem}",
-                image=photo.image,
-                prompt=photo.prompt,
-                cameras=parse_cameras(self.cameras),
-                seed=self.seed,
-                frames=frames,
-            )
-            for number, photo in enumerate(self.photos, 1)
-        ]
-        for job in jobs:
-            check(job)
-            check_files(job)
+        jobs = []
+        for number, photo in enumerate(self.photos, 1):
+            name, shown = f"{number}_{photo.image.stem}", {"image": photo.image, "prompt": photo.prompt}
+            cameras = parse_cameras(self.cameras)
+            jobs.append(Job(name=name, cameras=cameras, seed=self.seed, frames=frames, **shown))
+            check(jobs[-1])
+            check_files(jobs[-1])
         return jobs
 
 
@@ -117,7 +108,7 @@ def models_with(
     loras: dict[str, list[Lora]] = {}
     for path in exported:
         name = path.stem.removesuffix(LORA)
-        component = COMPONENT_NAMES.get(name, name)
+        component = "text" if name == "text_encoder" else name
         if component not in {field.name for field in fields(ComponentFiles)}:
             raise ConfigError(f"no preset has a part '{component}', so {path.name} cannot be previewed")
         if path.stem.endswith(LORA):

@@ -14,7 +14,6 @@ from more4d.foundation.errors import ConfigError
 from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train
-from more4d.training.optim import optimiser_bytes
 from more4d.training.preview import make_preview
 from more4d.training.runtime import Runtime
 from more4d.training.task import Task
@@ -34,13 +33,9 @@ TASKS = {
 }
 """Module and class of each task, under more4d.training.tasks; only the selected one is imported."""
 
-
-CHANGEABLE_SETTINGS = frozenset(
-    f"loop.{name}"
-    for name in (
-        *("steps", "workers", "threads", "save_every", "keep_last", "keep_every", "log_every"),
-        *("tensorboard", "wandb", "max_bad_fraction"),
-    )
+CHANGEABLE_SETTINGS = (
+    *("loop.steps", "loop.workers", "loop.threads", "loop.save_every", "loop.keep_last", "loop.keep_every"),
+    *("loop.log_every", "loop.tensorboard", "loop.wandb", "loop.max_bad_fraction"),
 )
 """Settings that a resumed run may change; another number of steps changes the learning rate schedule."""
 
@@ -85,7 +80,7 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
 
     def preview(step: int) -> None:
         every = config.loop.save_every * config.preview.every if config.preview else 0
-        if not config.preview or (step % every and step != config.loop.steps):
+        if not every or (step % every and step != config.loop.steps):
             return
         if runtime.is_main:
             state = torch.get_rng_state()
@@ -143,20 +138,19 @@ def _settings(config: TrainConfig) -> dict[str, str]:
 def print_dry_run(task: Task, config: TrainConfig, runtime: Runtime) -> None:
     """Print sizes, memory and the time of one warm step; the steps are taken, but not saved."""
     loop = config.loop
-    rows = [("network", "trained", "frozen")]
-    for name, network in task.named_children():
-        counts = [sum(p.numel() for p in network.parameters() if p.requires_grad is t) for t in (True, False)]
-        rows.append((name, *(f"{count:,}" for count in counts)))
-    lines = [f"  {row[0]:24} {row[1]:>14} {row[2]:>14}" for row in rows]
     per_step = loop.batch_size * loop.accumulate * runtime.processes
     if runtime.is_main:  # before the steps, which may need more memory than there is
         print(f"task {config.task}, {runtime.kind} on {runtime.device}, precision {loop.precision}")
-        print("\n".join(lines))
+        print(f"  {'network':24} {'trained':>14} {'frozen':>14}")
+        for name, network in task.named_children():
+            trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+            frozen = sum(p.numel() for p in network.parameters()) - trained
+            print(f"  {name:24} {trained:>14,} {frozen:>14,}")
         print(
             f"{loop.steps} steps of {per_step} samples ({runtime.processes} processes x {loop.accumulate}"
             f" parts x {loop.batch_size}), a checkpoint every {loop.save_every}"
         )
-        whole = optimiser_bytes(task)
+        whole = sum(2 * 4 * p.numel() for p in task.parameters() if p.requires_grad)  # two float32 moments
         mine = whole // (runtime.processes if runtime.shards_optimiser else 1)
         print(
             f"the optimiser's state takes about {_format_bytes(mine)} of memory per process, and"

@@ -8,7 +8,6 @@ whole tensors, so that any of them can resume from a checkpoint of any other.
 import os
 import resource
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -31,55 +30,29 @@ STEP = "step"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Sharding(ABC):
-    """Access to whole and local tensors of the training state. All returned whole tensors are on the CPU."""
-
-    @abstractmethod
-    def weight(self, parameter: nn.Parameter) -> Tensor:
-        """The whole master weight, in the precision in which it is updated."""
-
-    @abstractmethod
-    def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
-        """The inverse of `weight`."""
-
-    @abstractmethod
-    def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """The optimiser's state of a parameter, empty before the first step."""
-
-    @abstractmethod
-    def set_moments(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
-        """The inverse of `moments`."""
-
-    @abstractmethod
-    def local(self, parameter: nn.Parameter) -> Tensor:
-        """This process's shard of a weight, of which it keeps the EMA."""
-
-    @abstractmethod
-    def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
-        """The whole tensor, from the shards of all processes."""
-
-    @abstractmethod
-    def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
-        """This process's shard of a whole tensor."""
-
-
-class TensorSharding(Sharding):
-    """Plain tensors, the same on every process, and FSDP's distributed tensors."""
+class TensorSharding:
+    """Access to whole and local tensors of the training state: plain tensors, the same on every process, and
+    FSDP's distributed tensors. All returned whole tensors are on the CPU.
+    """
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
         self._optimiser = optimiser
 
     def weight(self, parameter: nn.Parameter) -> Tensor:
+        """The whole master weight, in the precision in which it is updated."""
         return _gathered(parameter)
 
     @torch.no_grad()
     def set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
+        """The inverse of `weight`."""
         parameter.copy_(_sharded_like(parameter, whole))
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """The optimiser's state of a parameter, empty before the first step."""
         return {name: _gathered(value) for name, value in self._optimiser.state[parameter].items()}
 
     def set_moments(self, parameter: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        """The inverse of `moments`."""
         # A step counter is a plain number; AdamW keeps it on the CPU.
         self._optimiser.state[parameter] = {
             name: value if value.ndim == 0 and name == STEP else _sharded_like(parameter, value)
@@ -87,17 +60,20 @@ class TensorSharding(Sharding):
         }
 
     def local(self, parameter: nn.Parameter) -> Tensor:
+        """This process's shard of a weight, of which it keeps the EMA."""
         return parameter
 
     def full(self, parameter: nn.Parameter, local: Tensor) -> Tensor:
+        """The whole tensor, from the shards of all processes."""
         return _gathered(local)
 
     def shard(self, parameter: nn.Parameter, whole: Tensor) -> Tensor:
+        """This process's shard of a whole tensor."""
         return _sharded_like(parameter, whole)
 
 
-class ZeroSharding(Sharding):
-    """DeepSpeed's ZeRO stages 1 to 3."""
+class ZeroSharding(TensorSharding):
+    """The same for DeepSpeed's ZeRO stages 1 to 3."""
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
         from deepspeed import utils  # imported here: takes seconds and exists on Linux only
@@ -106,11 +82,8 @@ class ZeroSharding(Sharding):
         self._zero = optimiser
         self._base = optimiser.optimizer  # ZeRO's optimiser wraps the original one
         self._sharded = hasattr(optimiser, "fp32_partitioned_groups_flat")  # stage 3: weights, too
-        self._flat = (
-            optimiser.fp32_partitioned_groups_flat
-            if self._sharded
-            else optimiser.single_partition_of_fp32_groups
-        )
+        flat = "fp32_partitioned_groups_flat" if self._sharded else "single_partition_of_fp32_groups"
+        self._flat = getattr(optimiser, flat)
 
     def weight(self, parameter: nn.Parameter) -> Tensor:
         return self._tools.safe_get_full_fp32_param(parameter).detach().float().cpu()
@@ -189,7 +162,12 @@ def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
 
 
 class Runtime:
-    """The part of accelerate that the loop uses."""
+    """The part of accelerate that the loop uses.
+
+    Attributes:
+        is_main: whether this process writes files and logs.
+        shards_optimiser: whether each process keeps only a shard of the optimiser's state.
+    """
 
     def __init__(self, config: LoopConfig) -> None:
         if config.threads:
@@ -202,10 +180,9 @@ class Runtime:
 
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
-        # The other processes wait while the main process makes a preview or exports.
-        timeout = timedelta(hours=3)
         # accelerate refuses another precision than that of the process's last Accelerator, closed or not
         AcceleratorState._reset_state()
+        timeout = timedelta(hours=3)  # the others wait while the main process makes a preview or exports
         group = InitProcessGroupKwargs(backend="gloo" if without_gpu else "nccl", timeout=timeout)
         self._accelerator = Accelerator(
             cpu=without_gpu and not zero,  # cpu=True would switch DeepSpeed off
@@ -213,28 +190,15 @@ class Runtime:
             gradient_accumulation_steps=config.accumulate,
             kwargs_handlers=[group] if distributed else [],
         )
+        self.device, self.rank = self._accelerator.device, self._accelerator.process_index
+        self.processes, self.is_main = self._accelerator.num_processes, self._accelerator.is_main_process
         kind = self._accelerator.distributed_type
         self._zero, self._fsdp = kind == DistributedType.DEEPSPEED, kind == DistributedType.FSDP
+        self.shards_optimiser = self._zero or self._fsdp
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not self._fsdp:
             raise ConfigError("accelerate runs FSDP on GPUs only; without one launch plain or with ZeRO")
         if self._fsdp and not self._accelerator.is_fsdp2:
             raise ConfigError("FSDP of version 1 flattens parameters; launch with fsdp_version: 2")
-
-    @property
-    def device(self) -> torch.device:
-        return self._accelerator.device
-
-    @property
-    def rank(self) -> int:
-        return self._accelerator.process_index
-
-    @property
-    def processes(self) -> int:
-        return self._accelerator.num_processes
-
-    @property
-    def is_main(self) -> bool:
-        return self._accelerator.is_main_process
 
     @property
     def kind(self) -> str:
@@ -243,11 +207,6 @@ class Runtime:
         if self._zero:
             return f"zero-{self._accelerator.state.deepspeed_plugin.zero_stage}"
         return "ddp" if kind.startswith("multi") else "one process" if kind == "no" else kind
-
-    @property
-    def shards_optimiser(self) -> bool:
-        """Whether each process keeps only a shard of the optimiser's state."""
-        return self._zero or self._fsdp
 
     def prepare(
         self, module: nn.Module, optimiser: torch.optim.Optimizer
@@ -275,7 +234,7 @@ class Runtime:
         }
         zero |= {name: size for name, size in sizes.items() if zero.get(name) == "auto"}
 
-    def sharding(self, optimiser: torch.optim.Optimizer) -> Sharding:
+    def sharding(self, optimiser: torch.optim.Optimizer) -> TensorSharding:
         """The sharding of the prepared optimiser's parameters and state."""
         inner = optimiser.optimizer
         return ZeroSharding(inner) if self._zero else TensorSharding(inner)
@@ -311,17 +270,7 @@ class Runtime:
 
     def all_gather(self, value: Value) -> list[Value]:
         """Every process's value (anything that can be pickled), in the order of ranks. Slower than `any`."""
-        if self.processes == 1:
-            return [value]
-        values: list = [None] * self.processes
-        torch.distributed.all_gather_object(values, value)
-        return values
-
-    def broadcast_from_main(self, number: int) -> int:
-        """The main process's number, on every process."""
-        if self.processes == 1:
-            return number
-        return int(self._accelerator.gather(torch.tensor([number], device=self.device))[0])
+        return gather_object([value])
 
     def peak_memory_gib(self) -> float:
         """Peak memory of this process: on the GPU if there is one, else resident memory."""

@@ -5,7 +5,7 @@ A task is a module whose forward pass returns the loss, so that wrappers of modu
 
 import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from more4d.weights.state import save_network
 
 NOISE_LEVELS = "noise_levels"
 """Key of the only metric that is no scalar: the result of `noise_levels`."""
@@ -40,20 +42,22 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss under "loss" and further scalar metrics; flow-matching tasks add the `noise_levels` of the
-        batch under NOISE_LEVELS.
-        """
+        """The loss under "loss" and scalar metrics; flow-matching tasks add NOISE_LEVELS."""
 
     @abstractmethod
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """Write the trained networks as files that a pipeline loads; returns their paths."""
 
 
-def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
-    """Noise level in [0, 1] and loss of every sample, for the journal's loss per noise level.
+def export_half(path: Path, network: nn.Module, architecture: str, notes: dict[str, str]) -> Path:
+    """Write a network and its `config` with parameters in float16; returns the path."""
+    config, half = network.config, torch.float16
+    save_network(path, network, architecture=architecture, config=config, notes=notes, dtype=half)
+    return path
 
-    A tensor, so that wrappers of the task pass it on.
-    """
+
+def noise_levels(sigma: Float[Tensor, " b"], loss: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
+    """Noise level in [0, 1] and loss of each sample, as a tensor, which wrappers of the task pass on."""
     return torch.stack([sigma.detach().float(), loss.detach().float()], 1)
 
 
@@ -84,7 +88,7 @@ class StepMetrics:
 
 def step_metrics(parts: Sequence[dict[str, Tensor]]) -> StepMetrics:
     """The metrics of a step from those of its micro steps."""
-    metrics: dict[str, float] = defaultdict(float)
+    metrics: dict[str, float] = Counter()
     levels = [torch.zeros(0, 2)]
     for part in parts:
         for name, value in part.items():
@@ -100,7 +104,6 @@ class MetricWindow:
     """Sums of metrics over steps. Values that are not finite are counted and excluded from the means.
 
     Attributes:
-        steps: number of steps.
         sums: sum of each metric's finite values.
         counts: number of each metric's finite values.
         non_finite: number of each metric's other values.
@@ -110,11 +113,11 @@ class MetricWindow:
     """
 
     steps: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    non_finite: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    bin_sums: list[float] = field(default_factory=lambda: [0.0] * BINS)
-    bin_counts: list[int] = field(default_factory=lambda: [0] * BINS)
+    sums: dict[str, float] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=Counter)
+    non_finite: dict[str, int] = field(default_factory=Counter)
+    bin_sums: dict[int, float] = field(default_factory=Counter)
+    bin_counts: dict[int, int] = field(default_factory=Counter)
     memory_gib: float = 0.0
 
     def add(self, step: StepMetrics, memory_gib: float) -> None:
@@ -134,16 +137,11 @@ class MetricWindow:
     @classmethod
     def merge(cls, windows: Sequence["MetricWindow"]) -> "MetricWindow":
         """The windows of all processes as one; their metrics may differ."""
-        whole = cls(steps=max(window.steps for window in windows))
+        most = {name: max(getattr(window, name) for window in windows) for name in ("steps", "memory_gib")}
+        whole = cls(**most)
         for window in windows:
-            for name in window.sums:
-                whole.sums[name] += window.sums[name]
-                whole.counts[name] += window.counts[name]
-                whole.non_finite[name] += window.non_finite[name]
-            for place in range(BINS):
-                whole.bin_sums[place] += window.bin_sums[place]
-                whole.bin_counts[place] += window.bin_counts[place]
-            whole.memory_gib = max(whole.memory_gib, window.memory_gib)
+            for name in ("sums", "counts", "non_finite", "bin_sums", "bin_counts"):
+                getattr(whole, name).update(getattr(window, name))  # of a Counter: adds
         return whole
 
     def means(self) -> dict[str, float]:
@@ -156,4 +154,8 @@ class MetricWindow:
 
     def loss_per_noise_level(self) -> list[float | None]:
         """Mean loss in each of BINS bins of the noise level; None for a bin without samples."""
-        return [s / n if n else None for s, n in zip(self.bin_sums, self.bin_counts, strict=True)]
+        return [self.bin_sums[b] / self.bin_counts[b] if self.bin_counts[b] else None for b in range(BINS)]
+
+    def samples_per_noise_level(self) -> list[int]:
+        """Number of losses in each of BINS bins of the noise level."""
+        return [self.bin_counts[b] for b in range(BINS)]

@@ -13,7 +13,12 @@ ALLOWED_IMPORTERS = {
     "PIL": ("files/image.py", "metrics/*.py"),
     "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video.py",),
-    "cv2": ("tracking/optical_flow.py", "tracking/camera_motion.py", "evaluation/views.py"),
+    "cv2": (
+        "pipelines/views.py",
+        "tracking/optical_flow.py",
+        "tracking/camera_motion.py",
+        "evaluation/views.py",
+    ),
     "decord": ("files/video.py",),
     "deepspeed": ("training/runtime.py", "training/sharding.py"),
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),

@@ -19,7 +19,7 @@ def test_results_are_json_on_standard_output(capsys, tmp_path, random_preset):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--scenes", "0"], "--scenes: must be at least 1"),
+        (["--scenes", "0"], "at least 1, got 0"),
         (["--only", "sound"], "invalid choice: 'sound'"),
         (["--part", "strag"], "PART=FILE"),
     ],

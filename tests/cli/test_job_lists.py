@@ -132,5 +132,5 @@ def test_names_are_folders_and_differ():
 def test_intrinsics_are_four_numbers():
     assert parse_intrinsics("1, 2,3 ,4.5") == (1, 2, 3, 4.5)
     for text in ("1,2,3", "1,2,3,4,5", "a,b,c,d", ""):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(InputError, match=r"."):
             parse_intrinsics(text)

@@ -8,7 +8,7 @@ from more4d.cli.plan import MODES
 from more4d.performance.config import MEMORY_MODES
 from more4d.pipelines.preset import find_preset
 from more4d.planning import training
-from more4d.planning.costs import PassCost
+from more4d.planning.costs import Cost
 from more4d.planning.inference import InferencePlan, plan_inference
 from more4d.planning.report import _why_no_less, amount, table
 
@@ -43,7 +43,7 @@ def test_a_limit_says_which_modes_fit(capsys: pytest.CaptureFixture[str]) -> Non
 def test_training_is_planned_for_both_generators(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = PassCost(flops=1, activation_bytes=2**30, input_bytes=1)
+    cost = Cost(flops=1, peak_bytes=2**30)
     monkeypatch.setattr(training, "training_cost", lambda *_, **__: cost)
     assert main(["plan", "--task", "train", "--lora-rank", "4", "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
@@ -99,7 +99,12 @@ def test_what_cannot_be_planned_is_one_line(
 def planned(plan: InferencePlan, **peaks: int) -> InferencePlan:
     """The plan with the peaks of two modes in its first step."""
     modes = [
-        replace(plan.modes[0], memory=memory, device_bytes=(peak, *[0] * (len(plan.steps) - 1)))
+        replace(
+            plan.modes[0],
+            memory=memory,
+            device_bytes=(peak, *[0] * (len(plan.steps) - 1)),
+            peak_bytes=peak,
+        )
         for memory, peak in peaks.items()
     ]
     return replace(plan, modes=tuple(modes))

@@ -1,8 +1,8 @@
+import sys
 from dataclasses import dataclass
 
 import pytest
 
-from more4d.cli import batch
 from more4d.cli.batch import BatchProgress
 
 
@@ -24,7 +24,7 @@ class Terminal:
 
 def test_on_a_terminal_a_bar_names_the_stage_and_the_time_left(monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(batch.sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
     progress = BatchProgress(2, show=True)
     with progress.item("ball", 2) as report:
         for stage in ("depth", "tracks"):

@@ -84,7 +84,8 @@ def items(monkeypatch):
         return Outcome(job=job, seconds=1.0, failure=end)
 
     monkeypatch.setattr(ray_backend, "make_item", make_item)
-    monkeypatch.setattr(ray_backend.PipelineSettings, "open", lambda self: "pipeline")
+    monkeypatch.setattr(ray_backend.PipelineSettings, "open", lambda self: "networks")
+    monkeypatch.setattr(ray_backend, "More4DPipeline", lambda networks: "pipeline")
     monkeypatch.setattr(ray_backend, "_pipelines", {})
     return ends
 

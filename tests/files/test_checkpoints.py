@@ -94,8 +94,3 @@ def test_the_last_few_and_every_nth_stay(tmp_path):
         save(folder, step)
     assert folder.steps() == [4, 8, 9]
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_at_least_one_must_stay(tmp_path):
-    with pytest.raises(ValueError, match="keep_last 0"):
-        CheckpointFolder(tmp_path, keep_last=0)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from more4d.geometry.camera import Camera, CameraPath
-from more4d.geometry.tracks import PointTracks, crop_tracks, mirror_tracks, normalise_motion
+from more4d.geometry.track_windows import crop_tracks, mirror_tracks
+from more4d.geometry.tracks import PointTracks, normalise_motion
 
 CAMERA = Camera(fx=0.5, fy=1.0)
 

@@ -29,6 +29,7 @@ def test_few_frames_of_the_vae_tell_of_all(tile_px: int | None) -> None:
     vae = codecs()["video"]
     found = CodecCosts(size=SIZE, dtype=torch.float32).decoding(vae, tile_px)
     known, coverage = torch.empty(1, 3, 21, 64, 96), torch.empty(1, 1, 21, 64, 96)
+    vae.tile_px = tile_px
     whole = measure_cost(lambda: vae.decode_raw(torch.empty(1, 16, SIZE.frames, SIZE.rows, SIZE.columns)))
     assert found.flops == whole.flops
     assert found.peak_bytes == whole.peak_bytes + tensor_bytes(known, coverage)

@@ -19,7 +19,6 @@ from more4d.planning.costs import (
     parameters_of,
     training_cost,
 )
-from more4d.weights.lora.merge import LoraOptions, add_lora
 from tests.allocations import allocated_peak
 
 AGREEMENT = 0.1
@@ -70,7 +69,7 @@ def test_inference_needs_the_memory_that_was_planned(config: GeneratorConfig) ->
     def run() -> None:
         network.eval()(*given)
 
-    planned = inference_cost(config, size, torch.float32).activation_bytes
+    planned = inference_cost(config, size, torch.float32).peak_bytes
     assert planned == pytest.approx(allocated_peak(run), rel=AGREEMENT)
 
 
@@ -89,7 +88,7 @@ def training_peaks(
             loss.backward()
 
     planned = training_cost(config, size, checkpointing=checkpointing, precision=precision)
-    return planned.activation_bytes, allocated_peak(step)
+    return planned.peak_bytes, allocated_peak(step)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -107,7 +106,7 @@ def test_training_a_wide_network_needs_the_memory_that_was_planned() -> None:
 def test_inference_holds_one_block_at_a_time() -> None:
     fewer = replace(TINY, wan=replace(TINY.wan, layers=3))
     three, five = (inference_cost(each, TINY_SIZE, torch.float32) for each in (fewer, TINY))
-    assert three.activation_bytes == five.activation_bytes
+    assert three.peak_bytes == five.peak_bytes
     assert three.flops < five.flops
 
 
@@ -136,8 +135,7 @@ def test_parameters_are_those_of_the_network(name: str) -> None:
 
 
 def test_low_rank_updates_train_little() -> None:
-    rank = 8
-    total, trained = parameters_of(TINY, lambda network: add_lora(network, LoraOptions(rank=rank, alpha=8.0)))
+    total, trained = parameters_of(TINY, lora_rank=8)
     assert trained < total / 4
     assert parameters_of(TINY)[0] == total - trained
 
@@ -148,12 +146,12 @@ def test_low_rank_updates_keep_less_for_the_way_back_than_all_weights_do_with_th
             TINY,
             TINY_SIZE,
             checkpointing=True,
-            prepare=lambda network, rank=rank: add_lora(network, LoraOptions(rank=rank)) if rank else None,
+            lora_rank=rank,
         )
-        for rank in (0, 4)
+        for rank in (None, 4)
     }
-    assert cost[4].activation_bytes < cost[0].activation_bytes
-    assert cost[4].flops < cost[0].flops
+    assert cost[4].peak_bytes < cost[None].peak_bytes
+    assert cost[4].flops < cost[None].flops
 
 
 def test_planning_leaves_no_tensors_without_content_behind() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from more4d.foundation.compiled import compiled
 from more4d.geometry.camera import Camera
+from more4d.raster.numba_backend import compiled
 from more4d.raster.registry import open_rasteriser
 from tests.raster.scenes import still_path
 

@@ -8,7 +8,7 @@ from more4d.geometry.camera import CameraPath
 from more4d.scenes.primitives import SHEET, intersect
 from more4d.scenes.ray_casting import NEAR_M, RayCamera
 from more4d.scenes.render import SceneClip, render_clip, render_video
-from more4d.scenes.scene import Scene, pose_scene
+from more4d.scenes.scene import Scene, pose_bodies
 from more4d.scenes.scene_sampling import sample_scene
 
 SIZE = {"height": 48, "width": 64}
@@ -77,7 +77,7 @@ def test_only_objects_with_an_action_move() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_rigid_parts_stay_rigid(seed: int) -> None:
     scene, clip = clip_of(seed)
-    posed = pose_scene(scene, np.linspace(0, 1, 5))
+    posed = pose_bodies(scene.bodies, np.linspace(0, 1, 5))
     ray_camera = RayCamera.from_pose(scene.scene_to_camera, scene.camera, **SIZE)
     owner = first_parts(scene, ray_camera)
     for part in np.unique(owner[owner >= 0]):
@@ -90,7 +90,7 @@ def test_rigid_parts_stay_rigid(seed: int) -> None:
 
 def first_parts(scene: Scene, ray_camera: RayCamera) -> np.ndarray:
     """Index of the part on every pixel at t = 0, by testing every part on every ray."""
-    posed = pose_scene(scene, np.zeros(1))
+    posed = pose_bodies(scene.bodies, np.zeros(1))
     to_camera = ray_camera.scene_to_camera @ posed.to_scene[:, 0]
     return nearest(posed, 0, to_camera, ray_camera.rays.reshape(3, -1))[1].reshape(ray_camera.rays.shape[1:])
 
@@ -116,7 +116,7 @@ def nearest(
 @pytest.mark.parametrize("seed", range(6))
 def test_visibility_agrees_with_casting_every_ray_at_every_part(seed: int) -> None:
     scene, clip = clip_of(seed)
-    posed = pose_scene(scene, np.linspace(0, 1, 5))
+    posed = pose_bodies(scene.bodies, np.linspace(0, 1, 5))
     for frame in (2, 4):
         points = clip.tracks.positions[frame].reshape(-1, 3)
         uv, z = scene.camera.project(points)

@@ -130,13 +130,3 @@ def test_isolated_points_are_marked():
 
     assert marked([1.0, 2.0, 3.0]) == [0, 1, 2]
     assert marked([1.0] * 20 + [math.nan] * 20 + [1.0]) == [40]
-
-
-def test_nothing_finite_cannot_be_plotted():
-    with pytest.raises(ValueError, match="nothing to plot"):
-        plot([Curve(x=[1], y=[math.nan])], **LABELS)
-
-
-def test_a_curve_needs_as_many_x_as_y():
-    with pytest.raises(ValueError, match="got 2 and 1"):
-        Curve(x=[1, 2], y=[1.0])

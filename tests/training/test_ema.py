@@ -1,6 +1,5 @@
 """Laws of the moving average of weights."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -44,8 +43,3 @@ def test_frozen_weights_are_left_out():
     layer = nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
     assert list(averaged(layer, 0.9).average) == ["weight"]
-
-
-def test_a_decay_of_one_is_refused():
-    with pytest.raises(ValueError, match="decay"):
-        averaged(nn.Linear(1, 1), 1.0)

@@ -10,7 +10,7 @@ import torch
 
 from more4d.files.image import load_image
 from more4d.foundation.errors import ConfigError, More4DError, WeightsError
-from more4d.training.batches import StepSampler
+from more4d.training.batches import step_indices
 from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.loop import train
 from more4d.training.optim import build_optimiser, learning_rate, set_learning_rate
@@ -173,8 +173,8 @@ def test_parts_of_a_step_give_the_gradient_of_the_whole(tmp_path):
 
 def test_ranks_share_the_batches_of_a_step_without_overlap():
     config = replace(LOOP, accumulate=2)
-    batches = [list(StepSampler(config, 2, rank, 3)) for rank in range(3)]
-    assert {len(rank) for rank in batches} == {len(StepSampler(config, 2, 0, 3))} == {(8 - 2) * 2}
+    batches = [list(step_indices(config, 2, rank, 3)) for rank in range(3)]
+    assert {len(rank) for rank in batches} == {(8 - 2) * 2}
     seen = [index for rank in batches for batch in rank for index in batch]
     per_step = 2 * 3 * config.batch_size
     assert sorted(seen) == list(range(2 * per_step, 8 * per_step))

@@ -58,7 +58,7 @@ def test_the_loss_of_a_noise_level_is_the_mean_over_its_bin():
     expected = [None] * BINS
     expected[0], expected[5], expected[9] = 2.0, 6.0, 7.0
     assert whole.loss_per_noise_level() == expected
-    assert sum(whole.bin_counts) == 6
+    assert sum(whole.samples_per_noise_level()) == 6
 
 
 def test_means_per_sample_agree_with_the_loss_of_each_sample_alone():

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,8 +24,7 @@ from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
 from more4d.scenes.interiors import sample_interior
 from more4d.scenes.render import SceneClip, render_clip
 from more4d.scenes.scene_sampling import sample_scene
-from more4d.training.task import Task
-from more4d.weights.state import save_network
+from more4d.training.task import Task, export_half
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +89,10 @@ class DepthBatch(Batch):
     log_focal: Float[Tensor, " b"]
 
 
-class RenderedScene(NamedTuple):
-    """One rendered scene, compact: image [3, h, w] uint8, depth [h, w] float16, object ids [h, w] uint8."""
-
-    image: Tensor
-    depth_m: Tensor
-    object_ids: Tensor
-    focal_px: float
+RenderedScene = tuple[Tensor, Tensor, Tensor, float]
+"""Compact: image [3, h, w] uint8, depth in metres [h, w] float16, object ids [h, w] uint8, focal length in
+pixels.
+"""
 
 
 class DepthImages(Dataset):
@@ -116,13 +111,10 @@ class DepthImages(Dataset):
         scene = self.scene_of(index)
         if scene not in self._rendered:
             first = scene // self.data.block * self.data.block
-            self._rendered = {
-                number: rendered for number, rendered in self._rendered.items() if number >= first
-            }
-            self._rendered[scene] = self._render(scene)
-        return self._vary(
-            self._rendered[scene], self._shape(scene), torch_generator("depth", self._seed, index)
-        )
+            kept = {number: rendered for number, rendered in self._rendered.items() if number >= first}
+            self._rendered = {**kept, scene: self._render(scene)}
+        generator = torch_generator("depth", self._seed, index)
+        return self._vary(self._rendered[scene], self._shape(scene), generator)
 
     def scene_of(self, index: int) -> int:
         """Number of the scene of sample `index`."""
@@ -138,38 +130,29 @@ class DepthImages(Dataset):
         world = derive_seed("depth scene", self._seed, scene) % HELD_OUT_SEED
         inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interior_prob
         clip = render_photo(world, height=height, width=width, inside=inside)
-        return RenderedScene(
-            image=(clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8),
-            depth_m=clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half(),
-            object_ids=clip.object_ids.to(torch.uint8),
-            focal_px=focal_in_diagonals(clip.depth.camera, height=height, width=width)
-            * math.hypot(height, width),
-        )
+        focal = focal_in_diagonals(clip.depth.camera, height=height, width=width)
+        image = (clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8)
+        depth_m = clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half()
+        return image, depth_m, clip.object_ids.to(torch.uint8), focal * math.hypot(height, width)
 
     def _vary(
         self, rendered: RenderedScene, shape: tuple[int, int], generator: torch.Generator
     ) -> DepthBatch:
-        image, depth_m, object_ids = (
-            rendered.image.float() / 255,
-            rendered.depth_m.float(),
-            rendered.object_ids.int(),
-        )
+        image, depth_m, object_ids, focal_px = rendered
         draws = torch.rand(7, generator=generator).tolist()
         rows, columns = window(tuple(image.shape[-2:]), shape, draws[:3], min_scale=self.data.min_crop)
         kept = rows.stop - rows.start
-        focal = rendered.focal_px * (shape[0] / kept) / math.hypot(*shape)
-        image = F.interpolate(image[None, :, rows, columns], shape, mode="bilinear", antialias=True)[0]
-        depth_m, object_ids = (
-            F.interpolate(x[None, None, rows, columns].float(), shape, mode="nearest-exact")[0, 0]
-            for x in (depth_m, object_ids)
-        )
+        focal = focal_px * (shape[0] / kept) / math.hypot(*shape)
+        crop = image[None, :, rows, columns].float() / 255
+        image = F.interpolate(crop, shape, mode="bilinear", antialias=True)[0]
+        maps = torch.stack([depth_m.float(), object_ids.float()])[None, :, rows, columns]
+        depth_m, object_ids = F.interpolate(maps, shape, mode="nearest-exact")[0]
         things = object_ids > 0
         if draws[3] < self.data.recolour_prob:
             image = recolour_objects(image, object_ids.int(), generator)
         if draws[4] < self.data.plain_backdrop_prob and 0.05 < float(things.float().mean()) < 0.8:
-            backdrop = torch.rand(3, 1, 1, generator=generator).lerp(
-                torch.full((3, 1, 1), float(round(draws[5]))), 0.7
-            )
+            black_or_white = torch.full((3, 1, 1), float(round(draws[5])))
+            backdrop = torch.rand(3, 1, 1, generator=generator).lerp(black_or_white, 0.7)
             image = torch.where(things, image, backdrop)
             depth_m = torch.where(things, depth_m, (depth_m[things].max() * 1.5).clamp(max=self._far_m))
         image = augment_photo(image, generator)
@@ -195,34 +178,19 @@ class DepthTask(Task):
             load_smaller(self.network, load_small_depth(options.weights))
 
     def dataset(self) -> DepthImages:
-        network = self.options.network
-        return DepthImages(
-            self.options.data, seed=self.options.seed, near_m=network.near_m, far_m=network.far_m
-        )
+        options, network = self.options, self.options.network
+        return DepthImages(options.data, seed=options.seed, near_m=network.near_m, far_m=network.far_m)
 
     def forward(self, batch: DepthBatch, generator: torch.Generator) -> dict[str, Tensor]:
         prediction = self.network(batch.image)
-        loss, parts = depth_loss(
-            prediction.log_depth(batch.log_focal),
-            batch.log_depth,
-            torch.ones_like(batch.log_depth, dtype=torch.bool),
-            prediction.log_focal,
-            batch.log_focal,
-            weights=self.options.loss,
-        )
+        log_depth = prediction.log_depth(batch.log_focal)
+        valid = torch.ones_like(batch.log_depth, dtype=torch.bool)
+        focals = prediction.log_focal, batch.log_focal
+        loss, parts = depth_loss(log_depth, batch.log_depth, valid, *focals, weights=self.options.loss)
         return {"loss": loss, **parts}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        path = folder / "depth.safetensors"
-        save_network(
-            path,
-            self.network,
-            architecture=ARCHITECTURE,
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [export_half(folder / "depth.safetensors", self.network, ARCHITECTURE, notes)]
 
 
 def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
@@ -239,9 +207,7 @@ def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
             f"options.weights do not fit options.network ('{misfits[0]}' and {len(misfits) - 1} more):"
             " widths must be equal, and blocks as many or more"
         )
-    for block in (block for level in network.encoder for block in level):
-        block.start_as_identity()
-    for block in network.globals:
+    for block in (*(block for level in network.encoder for block in level), *network.globals):
         block.start_as_identity()
     network.load_state_dict(network.state_dict() | state)
 

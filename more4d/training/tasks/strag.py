@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
-from more4d.networks.interface import (
-    FRAME_STRIDE,
-    PIXEL_STRIDE,
-    STraGConditions,
-    moving_mask,
-)
+from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions, moving_mask
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.component_files import CODEC_METADATA_KEY
 from more4d.pipelines.preset import find_preset
@@ -72,14 +67,11 @@ class STraGTask(GeneratorTask):
         "motion_features_weights": "motion_features",
     }
     options: STraGOptions
+    strag: STraG | None
 
     def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
         super().__init__("strag", with_preset_clip_image(options), generator=generator)
-        self.strag: STraG | None = self._generator.network if self._generator else None
-        self.motion_features = self._motion_features()
-
-    def _motion_features(self) -> nn.Module | None:
-        return self.open_frozen("motion_features_weights")
+        self.motion_features = self.open_frozen("motion_features_weights")
 
     def pixel_dataset(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
@@ -119,12 +111,10 @@ class STraGTask(GeneratorTask):
 
     def conditions(self, latents: STraGLatents, generator: torch.Generator) -> STraGConditions:
         """The conditions that the pipeline gives the generator, with conditioning dropout."""
-        flow = self.options.flow
-        count = len(latents.captions)
+        flow, count = self.options.flow, len(latents.captions)
         text = self.condition_dropout(latents.text, generator)
-        photo, depth = (
-            random_mask(count, rate, generator) for rate in (flow.image_dropout, flow.depth_dropout)
-        )
+        photo = random_mask(count, flow.image_dropout, generator)
+        depth = random_mask(count, flow.depth_dropout, generator)
         image = zero_where(latents.image, photo)
         return STraGConditions(
             image_latents=image,
@@ -142,10 +132,10 @@ class STraGTask(GeneratorTask):
         velocity = self.strag(start.noisy, start.sigma, conditions).float()
         weight = latents.weight * (1 + self.options.moving_weight * latents.moving[:, :, None])
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
-        metrics = {"flow": losses.mean()}
         auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
-        loss = metrics["flow"] + auxiliary.pop("auxiliary", 0.0)
-        return {"loss": loss, **metrics, **auxiliary, **noise_level_metrics(start, velocity, weight)}
+        loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
+        levels = noise_level_metrics(start, velocity, weight)
+        return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
@@ -155,8 +145,9 @@ class STraGTask(GeneratorTask):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         """Export with the codec's fingerprint: the generator is valid for the latents of that codec only."""
-        codec, learned = self.options.codec, self.codec is not None and is_trainable(self.codec)
-        if codec is not None and not learned and path_of(codec).exists():
+        codec = self.options.codec
+        trained = self.codec is not None and any(p.requires_grad for p in self.codec.parameters())
+        if not trained and path_of(codec).exists():
             notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
         return super().export(folder, notes)
 
@@ -169,11 +160,6 @@ class STraGTask(GeneratorTask):
     ) -> dict[str, Tensor]:
         """Hook for an additional loss under "auxiliary" and further metrics; none here."""
         return {}
-
-
-def is_trainable(network: nn.Module) -> bool:
-    """Whether a network has trainable parameters."""
-    return any(parameter.requires_grad for parameter in network.parameters())
 
 
 def with_preset_clip_image(options: STraGOptions) -> STraGOptions:

@@ -32,14 +32,8 @@ from more4d.foundation.errors import ConfigError
 from more4d.networks.conditioners import TextEncoderConfig, UMT5TextEncoder
 from more4d.networks.motion_perception import TinyFeatures, TinyFeaturesConfig
 from more4d.networks.strag import TextGrounding, TextGroundingConfig, with_more_blocks
-from more4d.training.loading import (
-    TEXT_GROUNDING_ARCHITECTURE,
-    NetworkFile,
-    load_component,
-    open_text_grounding,
-)
-from more4d.training.task import Task
-from more4d.weights.state import save_network
+from more4d.training import loading
+from more4d.training.task import Task, export_half
 
 ARCHITECTURE = "tiny-features"
 CLASSES = (len(VERBS) + 1, len(DIRECTIONS) + 1)
@@ -60,10 +54,10 @@ class TinyFeaturesOptions:
         data: the training images.
     """
 
-    text: NetworkFile
+    text: loading.NetworkFile
     network: TinyFeaturesConfig = field(default_factory=TinyFeaturesConfig)
     text_grounding: TextGroundingConfig | None = None
-    start: NetworkFile | None = None
+    start: loading.NetworkFile | None = None
     start_text_grounding: Path | None = None
     data: LabelledImageOptions = field(default_factory=LabelledImageOptions)
     seed: int = 0
@@ -77,10 +71,16 @@ class TinyFeaturesTask(Task):
     def __init__(self, options: TinyFeaturesOptions) -> None:
         super().__init__()
         self.options = options
-        self.text_encoder = load_component(options.text, "text").requires_grad_(False).eval()
+        self.text_encoder = loading.load_component(options.text, "text").requires_grad_(False).eval()
         named = options.start
-        self.features = load_component(named, "motion_features") if named else TinyFeatures(options.network)
-        self.reader = _text_grounding(options)
+        self.features = (
+            loading.load_component(named, "motion_features") if named else TinyFeatures(options.network)
+        )
+        if options.start_text_grounding is None:
+            self.reader = TextGrounding(options.text_grounding or TextGroundingConfig())
+        else:
+            start = loading.open_text_grounding(options.start_text_grounding)
+            self.reader = with_more_blocks(start, options.text_grounding or start.config)
         self.hints = WordProbes(self.features.config.dim)
         if self.reader.config.classes != CLASSES:
             raise ConfigError(
@@ -102,20 +102,11 @@ class TinyFeaturesTask(Task):
         return {"loss": sum_losses(seen | read), **seen, **read}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        paths = [folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"]
-        half = {"notes": notes, "dtype": torch.float16}
-        save_network(paths[0], self.features, architecture=ARCHITECTURE, config=self.features.config, **half)
-        save_network(
-            paths[1], self.reader, architecture=TEXT_GROUNDING_ARCHITECTURE, config=self.reader.config, **half
-        )
-        return paths
-
-
-def _text_grounding(options: TinyFeaturesOptions) -> TextGrounding:
-    if options.start_text_grounding is None:
-        return TextGrounding(options.text_grounding or TextGroundingConfig())
-    start = open_text_grounding(options.start_text_grounding)
-    return with_more_blocks(start, options.text_grounding or start.config)
+        features, reader = folder / "motion_features.safetensors", folder / "prompt_reader.safetensors"
+        return [
+            export_half(features, self.features, ARCHITECTURE, notes),
+            export_half(reader, self.reader, loading.TEXT_GROUNDING_ARCHITECTURE, notes),
+        ]
 
 
 class WordProbes(nn.Module):
@@ -142,9 +133,7 @@ def grounding_losses(
     direction: Float[Tensor, "b directions rows columns"],
     labels: Int[Tensor, "b 4 height width"],
 ) -> dict[str, Tensor]:
-    """Losses "verb" and "way" of grounding logits, and the fraction of object tokens whose moving/static
-    state is predicted correctly.
-    """
+    """Losses "verb" and "way", and the fraction of object tokens whose moving/static state is right."""
     predicted, true = verb[:, 1:].argmax(1) + 1 != STILL_CLASS, labels[:, 2] != STILL_CLASS
     moves = torch.where(labels[:, 2] > BACKGROUND, true.long(), IGNORE_INDEX)
     return {
@@ -209,9 +198,7 @@ class TextOptions:
 
 
 class TextTask(Task):
-    """Question answering by attention: the query is a noun, keys and values are the caption's vectors,
-    targets are verb and direction.
-    """
+    """A noun asks a caption's vectors, by attention, for its verb and its direction."""
 
     options_type = TextOptions
 
@@ -231,8 +218,7 @@ class TextTask(Task):
 
     def forward(self, batch: QuestionBatch, generator: torch.Generator) -> dict[str, Tensor]:
         parts = [self._answer(part) for part in batch.by_length(self.options.captions_at_once)]
-        verb, direction = (torch.cat([part[index] for part in parts]) for index in range(2))
-        right_verb, right_direction = (torch.cat([part[index] for part in parts]) for index in (2, 3))
+        verb, direction, right_verb, right_direction = map(torch.cat, zip(*parts, strict=True))
         present = right_direction < len(DIRECTIONS)
         return {
             "loss": cross_entropy(verb, right_verb) + cross_entropy(direction, right_direction),
@@ -252,12 +238,4 @@ class TextTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         path = folder / "text_encoder.safetensors"
-        save_network(
-            path,
-            self.text_encoder,
-            architecture="umt5-text-encoder",
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [export_half(path, self.text_encoder, "umt5-text-encoder", notes)]

@@ -14,10 +14,10 @@ from more4d.networks.interface import PIXEL_STRIDE, STraGConditions
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec
 from more4d.training.generator import FlowSample, random_mask
 from more4d.training.loading import path_of
+from more4d.training.task import export_half
 from more4d.training.tasks import tiny_trajectory
 from more4d.training.tasks.strag import STraGOptions, STraGTask
 from more4d.training.tasks.tiny_encoders import grounding_targets
-from more4d.weights.state import save_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ class TinySTraGTask(STraGTask):
     def encode(self, batch: ClipBatch) -> STraGLatents:
         """See `STraGTask`."""
         latents = super().encode(batch)
-        if not self.options.weigh_objects:
-            return latents
-        things = max_pool2d(batch.objects, PIXEL_STRIDE)
-        return replace(latents, moving=torch.maximum(latents.moving, things))
+        if self.options.weigh_objects:
+            things = max_pool2d(batch.objects, PIXEL_STRIDE)
+            latents = replace(latents, moving=torch.maximum(latents.moving, things))
+        return latents
 
     def null_text(self) -> Tensor:
         """See `GeneratorTask`; a text encoder in training runs in every step."""
@@ -123,44 +123,23 @@ class TinySTraGTask(STraGTask):
     ) -> dict[str, Tensor]:
         options, metrics, auxiliary = self.options, {}, torch.zeros(())
         if options.decoded_weight:
-            estimate = denoise(start.noisy, velocity, start.sigma)
-            metrics |= self._decoded_losses(estimate, batch, options.decoded_clips)
+            estimate = denoise(start.noisy, velocity, start.sigma)[: options.decoded_clips]
+            mean, std = self.codec.statistics(estimate.shape[2])
+            metrics["decoded_px"], metrics["gate"] = tiny_trajectory.decoded_losses(
+                self.codec, estimate * std + mean, batch
+            )
             auxiliary = auxiliary + options.decoded_weight * (metrics["decoded_px"] / 8 + metrics["gate"])
         if options.hint_weight:
-            image = conditions.image_latents[:, :, 0].float()
-            metrics["things"] = objects_loss(self.image_hint(image), batch.objects)
+            logits = self.image_hint(conditions.image_latents[:, :, 0].float())
+            share = adaptive_avg_pool2d(batch.objects, logits.shape[-2:])  # of each token
+            metrics["things"] = binary_cross_entropy_with_logits(logits, share)
             auxiliary = auxiliary + options.hint_weight * metrics["things"]
         return {"auxiliary": auxiliary.to(velocity.device), **metrics}
 
-    def _decoded_losses(self, estimate: Tensor, batch: ClipBatch, clips: int) -> dict[str, Tensor]:
-        """Error of decoded motion in pixels over moving points, and cross-entropy of the moving/static gate
-        over all points, of the first `clips` estimates.
-        """
-        mean, std = self.codec.statistics(estimate.shape[2])
-        moving = self.codec.moving_mask(batch.motion[:clips])
-        latents = estimate[:clips] * std + mean
-        squashed, gate = self.codec.decode_raw(latents, batch.image[:clips], batch.depth_m[:clips])
-        error = tiny_trajectory.pixel_error(self.codec, squashed.float(), batch.motion[:clips])
-        weight = (moving[:, :, None] + 0.02) * batch.weight[:clips]
-        return {
-            "decoded_px": (weight * error).sum() / weight.sum(),
-            "gate": binary_cross_entropy_with_logits(gate.float(), moving),
-        }
-
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        half = {"notes": notes, "dtype": torch.float16}
-        paths = [folder / "trajectory_codec.safetensors"]
-        save_network(
-            paths[0], self.codec, architecture=tiny_trajectory.ARCHITECTURE, config=self.codec.config, **half
-        )
+        path, architecture = folder / "trajectory_codec.safetensors", tiny_trajectory.ARCHITECTURE
+        paths = [export_half(path, self.codec, architecture, notes)]
         if self.options.train_text:
-            paths.append(folder / "text_encoder.safetensors")
-            config = self.text_encoder.config
-            save_network(paths[1], self.text_encoder, architecture="umt5-text-encoder", config=config, **half)
+            path = folder / "text_encoder.safetensors"
+            paths.append(export_half(path, self.text_encoder, "umt5-text-encoder", notes))
         return [*paths, *super().export(folder, notes)]
-
-
-def objects_loss(logits: Tensor, objects: Tensor) -> Tensor:
-    """Cross-entropy of a coarse object map against the fraction of each token that objects cover."""
-    share = adaptive_avg_pool2d(objects, logits.shape[-2:])
-    return binary_cross_entropy_with_logits(logits, share)

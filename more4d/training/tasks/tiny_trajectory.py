@@ -13,8 +13,7 @@ from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
 from more4d.datasets.skip_bad_samples import good_samples
 from more4d.networks.tiny_trajectory import TinyTrajectoryCodec, TinyTrajectoryConfig
-from more4d.training.task import Task
-from more4d.weights.state import save_network
+from more4d.training.task import Task, export_half
 
 ARCHITECTURE = "tiny-trajectory-codec"
 LEAST_STD = 0.5
@@ -66,12 +65,7 @@ class TinyTrajectoryTask(Task):
         latents = self.codec.encode_raw(batch.motion)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         noisy = latents + self.options.latent_noise * noise
-        squashed, gate = self.codec.decode_raw(noisy, batch.image, batch.depth_m)
-        moving = self.codec.moving_mask(batch.motion)
-        error = pixel_error(self.codec, squashed.float(), batch.motion)
-        weight = (moving[:, :, None] + 0.02) * batch.weight
-        motion_loss = (weight * error).sum() / weight.sum()
-        gate_loss = binary_cross_entropy_with_logits(gate.float(), moving)
+        motion_loss, gate_loss = decoded_losses(self.codec, noisy, batch)
         penalty = latents.float().square().mean()
         loss = motion_loss / 8 + self.options.gate_weight * gate_loss + self.options.latent_penalty * penalty
         return {"loss": loss, "motion_px": motion_loss, "gate": gate_loss, "latent_ms": penalty}
@@ -100,20 +94,20 @@ class TinyTrajectoryTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()
-        path = folder / "trajectory_codec.safetensors"
-        save_network(
-            path,
-            self.codec,
-            architecture=ARCHITECTURE,
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [export_half(folder / "trajectory_codec.safetensors", self.codec, ARCHITECTURE, notes)]
 
 
-def pixel_error(codec: TinyTrajectoryCodec, squashed: Tensor, motion: Tensor) -> Tensor:
-    """Charbonnier distance of squashed and true motion per point, in pixels of the clip's longer side."""
+def decoded_losses(codec: TinyTrajectoryCodec, latents: Tensor, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+    """Losses of the decoded latents of a batch's first clips: Charbonnier distance of motion over moving
+    points, in pixels of the clip's longer side, and cross-entropy of the moving/static gate over all points.
+    """
+    image, depth_m, motion, visible = (
+        values[: len(latents)] for values in (batch.image, batch.depth_m, batch.motion, batch.weight)
+    )
+    squashed, gate = codec.decode_raw(latents, image, depth_m)
+    moving = codec.moving_mask(motion)
     scale = 2 / codec.config.gain * max(motion.shape[-2:])
-    difference = (squashed - codec.squash(motion)) * scale
-    return (difference.square().sum(1, keepdim=True) + 0.25).sqrt() - 0.5
+    difference = (squashed.float() - codec.squash(motion)) * scale
+    error = (difference.square().sum(1, keepdim=True) + 0.25).sqrt() - 0.5
+    weight = (moving[:, :, None] + 0.02) * visible
+    return (weight * error).sum() / weight.sum(), binary_cross_entropy_with_logits(gate.float(), moving)

@@ -10,9 +10,8 @@ from more4d.datasets.batch import ViewBatch
 from more4d.datasets.view_pairs import HoleClips, HoleOptions
 from more4d.foundation.errors import ConfigError
 from more4d.networks.tiny_video import TinyVideoCodec, TinyVideoConfig
-from more4d.training.task import Task
+from more4d.training.task import Task, export_half
 from more4d.weights.load import inspect, load
-from more4d.weights.state import save_network
 
 ARCHITECTURE = "tiny-video-codec"
 
@@ -50,13 +49,12 @@ class TinyVideoTask(Task):
         self.options = options
         self.codec = TinyVideoCodec(options.network)
         if options.weights:
-            self._load_weights(options.weights)
-
-    def _load_weights(self, path: Path) -> None:
-        given = load(inspect(path, architecture=ARCHITECTURE))
-        if replace(given.config, background_fill=self.codec.config.background_fill) != self.codec.config:
-            raise ConfigError(f"options.network is not the network that {path} holds: {given.config}")
-        self.codec.load_state_dict(given.state_dict())
+            given = load(inspect(options.weights, architecture=ARCHITECTURE))
+            if replace(given.config, background_fill=options.network.background_fill) != options.network:
+                raise ConfigError(
+                    f"options.network is not the network that {options.weights} holds: {given.config}"
+                )
+            self.codec.load_state_dict(given.state_dict())
 
     def dataset(self) -> HoleClips:
         return HoleClips(self.options.data, seed=self.options.seed)
@@ -67,15 +65,13 @@ class TinyVideoTask(Task):
         shown = torch.rand(len(latents), generator=generator) >= self.options.hide_known_prob
         shown = shown.to(batch.coverage).view(-1, 1, 1, 1, 1)
         coverage = batch.coverage * shown
-        decoded = self.codec.decode_video(
-            latents + self.options.latent_noise * noise, batch.known * shown, coverage
-        )
+        noisy = latents + self.options.latent_noise * noise
+        decoded = self.codec.decode_video(noisy, batch.known * shown, coverage)
         error = (decoded.float() - batch.truth).abs()
         weight = (1 - coverage) + 0.1
         colour_loss = (weight * error).sum() / (weight.sum() * 3)
-        steps = [
-            (decoded.float().diff(dim=axis) - batch.truth.diff(dim=axis)).abs().mean() for axis in (-1, -2)
-        ]
+        decoded = decoded.float()
+        steps = [(decoded.diff(dim=axis) - batch.truth.diff(dim=axis)).abs().mean() for axis in (-1, -2)]
         edge_loss = sum(steps) / 2
         penalty = latents.float().square().mean()
         loss = colour_loss + edge_loss + self.options.latent_penalty * penalty
@@ -85,22 +81,11 @@ class TinyVideoTask(Task):
     def measure_statistics(self) -> None:
         """Store mean and standard deviation of the training set's latents in the codec."""
         data = self.dataset()
-        latents = torch.cat(
-            [self.codec.encode_video(data[i].truth).flatten(2) for i in range(self.options.statistics_clips)],
-            2,
-        )
+        clips = (data[index].truth for index in range(self.options.statistics_clips))
+        latents = torch.cat([self.codec.encode_video(clip).flatten(2) for clip in clips], 2)
         self.codec.latent_mean.copy_(latents.mean((0, 2)))
         self.codec.latent_std.copy_(latents.std((0, 2)))
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         self.measure_statistics()
-        path = folder / "video_codec.safetensors"
-        save_network(
-            path,
-            self.codec,
-            architecture=ARCHITECTURE,
-            config=self.options.network,
-            notes=notes,
-            dtype=torch.float16,
-        )
-        return [path]
+        return [export_half(folder / "video_codec.safetensors", self.codec, ARCHITECTURE, notes)]

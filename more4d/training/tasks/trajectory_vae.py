@@ -155,23 +155,23 @@ class TrajectoryVaeTask(Task):
         """
         options, data = self.options, self.dataset()
         wan, device = self.codec.video.statistics, next(self.codec.parameters()).device
-        total, scaled = (CellSums.zeros(device) for _ in range(2))
+        total = scaled = torch.zeros(3, LATENT_CHANNELS, dtype=torch.float64, device=device)
         for sample in good_samples(data, options.statistics_clips):
             clip = sample.to(device)
             mean, log_variance = (value.float() for value in self.codec.posterior(clip.motion))
             latents = wan.normalise(mean)
             variance = log_variance.exp() / wan.std.view(-1, 1, 1, 1).square()
-            total.add(latents, variance, latent_cells(clip.weight))
+            total = total + cell_sums(latents, variance, latent_cells(clip.weight))
             moved = (clip.motion.norm(dim=1, keepdim=True) * clip.motion.shape[-1] > MOVING_PX).float()
             chosen = clip.weight * (moved if options.statistics_scale == "moving" else 1)
-            scaled.add(latents, variance, latent_cells(chosen))
-        if not total.cells or not scaled.cells:
+            scaled = scaled + cell_sums(latents, variance, latent_cells(chosen))
+        if not (total[0].all() and scaled[0].all()):
             raise ConfigError(
                 f"nothing visible moves in {options.statistics_clips} clips, so latents have no scale; give"
                 " clips with motion, or set options.statistics_scale=all"
             )
-        mean = total.first / total.cells
-        spread = scaled.second / scaled.cells - 2 * mean * scaled.first / scaled.cells + mean.square()
+        mean, (cells, first, second) = total[1] / total[0], scaled
+        spread = second / cells - 2 * mean * first / cells + mean.square()
         self.codec.trajectory_statistics.set(mean.float(), spread.sqrt().float())
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
@@ -200,10 +200,9 @@ def load_start(codec: WanTrajectoryVae, path: Path) -> None:
         ConfigError: its network has other sizes than `codec`.
     """
     config = codec.config
-    options = {"depth_style": config.depth_style, "motion_units": config.motion_units}
-    found = inspect(path, role="trajectory_codec")
-    if found.layout == OURS or found.architecture != ARCHITECTURE:
-        options = {}
+    options, found = {}, inspect(path, role="trajectory_codec")
+    if found.layout != OURS and found.architecture == ARCHITECTURE:
+        options = {"depth_style": config.depth_style, "motion_units": config.motion_units}
     whole = not found.problems and found.config.adapters == config.adapters
     role = "trajectory_codec" if whole else "video_codec"
     stored = load(inspect(path, role=role, options=options if whole else {}))
@@ -214,13 +213,7 @@ def load_start(codec: WanTrajectoryVae, path: Path) -> None:
 
 
 def held_out_report(codec: WanTrajectoryVae, size: tuple[int, int, int], clips: int) -> CodecReport:
-    """Mean errors in pixels and metres over held-out procedural scenes.
-
-    Args:
-        codec: in evaluation mode.
-        size: frames, height and width of the clips.
-        clips: number of scenes.
-    """
+    """Mean errors over held-out scenes of this size (frames, height, width); `codec` in evaluation mode."""
     frames, height, width = size
     device = next(codec.parameters()).device
     reports = []
@@ -278,38 +271,15 @@ def errors_px(
     height, width = batch.motion.shape[-2:]
     size = decoded.new_tensor([width, height]).view(1, 2, 1, 1, 1)
     error = ((decoded - batch.motion)[:, :2, 1:] * size).norm(dim=1, keepdim=True)
-    weights = {
-        "moving_px": moving[:, :, None] * batch.weight,
-        "still_px": (1 - moving[:, :, None]) * batch.weight,
-    }
-    return {
-        name: weighted_mean(error, weight[:, :, 1:])
-        for name, weight in weights.items()
-        if bool(weight[:, :, 1:].any())
-    }
+    weight, moving = batch.weight[:, :, 1:], moving[:, :, None]
+    weights = {"moving_px": moving * weight, "still_px": (1 - moving) * weight}
+    return {name: weighted_mean(error, part) for name, part in weights.items() if bool(part.any())}
 
 
-@dataclass
-class CellSums:
-    """Sums over latent positions, per channel, of the first and second moments of posteriors."""
-
-    first: Float[Tensor, " channels"]
-    second: Float[Tensor, " channels"]
-    cells: float = 0.0
-
-    @classmethod
-    def zeros(cls, device: torch.device) -> "CellSums":
-        zeros = torch.zeros(LATENT_CHANNELS, dtype=torch.float64, device=device)
-        return cls(zeros, zeros.clone())
-
-    def add(
-        self,
-        mean: Float[Tensor, "b c f h w"],
-        variance: Float[Tensor, "b c f h w"],
-        cells: Float[Tensor, "b 1 f h w"],
-    ) -> None:
-        """Add the posteriors at positions whose mask is 1."""
-        mean, variance = mean.double(), variance.double()
-        self.first += (cells * mean).sum((0, 2, 3, 4))
-        self.second += (cells * (mean.square() + variance)).sum((0, 2, 3, 4))
-        self.cells += float(cells.sum())
+def cell_sums(
+    mean: Float[Tensor, "b c f h w"], variance: Float[Tensor, "b c f h w"], cells: Float[Tensor, "b 1 f h w"]
+) -> Float[Tensor, "3 c"]:
+    """Number of positions with mask 1, and sums of the posteriors' first and second moments, in float64."""
+    mean, variance, cells = mean.double(), variance.double(), cells.double()
+    parts = (torch.ones_like(mean), mean, mean.square() + variance)
+    return torch.stack([(cells * part).sum((0, 2, 3, 4)) for part in parts])

@@ -47,10 +47,10 @@ class ViSMTask(GeneratorTask):
     latents = ViSMLatents
     components: ClassVar[dict[str, str]] = {"codec": "video_codec", "text": "text", "clip": "clip"}
     options: ViSMOptions
+    vism: ViSM | None
 
     def __init__(self, options: ViSMOptions, *, generator: bool = True) -> None:
         super().__init__("vism", options, generator=generator)
-        self.vism: ViSM | None = self._generator.network if self._generator else None
 
     def pixel_dataset(self) -> Dataset:
         return open_views(self.options.clips, self.options.data, seed=self.options.seed)
@@ -91,12 +91,13 @@ class ViSMTask(GeneratorTask):
             clip=None if latents.clip is None else zero_where(latents.clip, photo),
         )
         velocity = self.vism(start.noisy, start.sigma, conditions).float()
-        holes = (1 - latents.mask.amin(1, keepdim=True)) * latents.real[:, None, :, None, None]
-        weight = latents.real[:, None, :, None, None] + self.options.hole_weight * holes
+        real = latents.real[:, None, :, None, None]
+        holes = (1 - latents.mask.amin(1, keepdim=True)) * real
+        weight = real + self.options.hole_weight * holes
         losses = flow_losses(velocity, start.target, weight, flow.difference)
         in_holes = flow_losses(velocity.detach(), start.target, holes, 0.0)
-        metrics = {"loss": losses.mean(), "in_holes": in_holes.mean()}
-        return {**metrics, **noise_level_metrics(start, velocity, weight)}
+        levels = noise_level_metrics(start, velocity, weight)
+        return {"loss": losses.mean(), "in_holes": in_holes.mean(), **levels}
 
 
 def latent_fraction(real: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, max_pool2d
 
-from more4d.depth.sharpening import (
+from more4d.evaluation.data import unseen_scene
+from more4d.pipelines.depth import (
     MEDIAN_SIDE,
     SAME_SURFACE,
     pick_and_smooth,
@@ -12,9 +13,8 @@ from more4d.depth.sharpening import (
     weighted_median,
     weighted_median_filter,
 )
-from more4d.evaluation.data import unseen_scene
 from more4d.scenes.render import render_clip
-from tests.depth.sharpening_twins import slow_pick_and_smooth, slow_weighted_median
+from tests.pipelines.sharpening_twins import slow_pick_and_smooth, slow_weighted_median
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from more4d.foundation.errors import InputError
-from more4d.geometry.film_size import MAX_ASPECT, FilmSize
+from more4d.geometry.camera import MAX_ASPECT
+from more4d.pipelines.cameras import FilmSize
 
 PHOTO = (480, 640)
 
@@ -26,7 +27,7 @@ PHOTO = (480, 640)
     ],
 )
 def test_a_size_is_read(text: str, photo: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert FilmSize.parse(text).of(*photo) == expected
+    assert FilmSize.parse(text).of(*photo, max_aspect=MAX_ASPECT) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "15", "9000", "1280x", "x720", "1280x15", "large", "-5", "1e3"])
@@ -43,7 +44,7 @@ def test_a_size_reads_as_it_was_written(text: str) -> None:
 
 @given(height=st.integers(16, 9000), width=st.integers(16, 9000))
 def test_a_photo_is_never_enlarged_unasked(height: int, width: int) -> None:
-    rows, columns = FilmSize().of(height, width)
+    rows, columns = FilmSize().of(height, width, max_aspect=MAX_ASPECT)
     assert 16 <= rows <= max(height, 16) and 16 <= columns <= max(width, 16)
     assert max(rows, columns) <= 1280
     assert max(rows / columns, columns / rows) <= MAX_ASPECT + 0.05

@@ -1,11 +1,11 @@
-"""Slow, obvious twins of `depth.sharpening`, in torch."""
+"""Slow, obvious twins of the sharpening of `pipelines.depth`, in torch."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from more4d.depth.sharpening import (
+from more4d.pipelines.depth import (
     COLOUR_SIGMA,
     PICK_COLOUR_SIGMA,
     PICK_SPACE_SIGMA,
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 32
 def slow_weighted_median(
     values: Float[Tensor, "height width"], image: Float[Tensor, "height width 3"], *, radius: int
 ) -> Float[Tensor, "height width"]:
-    """`sharpening.weighted_median`: sort every window, cumulate its weights."""
+    """`pipelines.depth.weighted_median`: sort every window, cumulate its weights."""
     around = _windows(values[None], radius)  # [1, H, W, size, size]
     colours = _windows(image.permute(2, 0, 1), radius)  # [3, H, W, size, size]
     inside = _windows(torch.ones_like(values)[None], radius, outside=0.0)
@@ -46,7 +46,7 @@ def slow_pick_and_smooth(
     small: Float[Tensor, "small_h small_w 3"],
     image: Float[Tensor, "height width 3"],
 ) -> Float[Tensor, "height width"]:
-    """`sharpening.pick_and_smooth`, tap by tap over whole pictures."""
+    """`pipelines.depth.pick_and_smooth`, tap by tap over whole pictures."""
     (small_h, small_w), (height, width) = depth_m.shape, image.shape[:2]
     v = (torch.arange(height) + 0.5) * (small_h / height) - 0.5
     u = (torch.arange(width) + 0.5) * (small_w / width) - 0.5
