@@ -239,8 +239,7 @@ class More4DPipeline:
             WeightsError: the estimator's file cannot be used.
         """
         photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)
-        picture = working_image(photo.image, self.film_size)
-        return quantise_depth(estimate_depth(self.components, photo, picture))
+        return quantise_depth(estimate_depth(self.components, photo, self.prepare_image(photo)))
 
     def generate_tracks(
         self,
@@ -254,7 +253,7 @@ class More4DPipeline:
         generator: torch.Generator | None = None,
         callback: Progress = no_progress,
     ) -> Tracks:
-        """Stage 2: where every pixel of the image goes when the prompt comes true (4D-STraG).
+        """Stage 2: where every pixel of the image goes, as the prompt describes (4D-STraG).
 
         Args:
             image: as for `__call__`.

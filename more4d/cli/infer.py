@@ -191,8 +191,8 @@ def _add_how(group: Any) -> None:
     group.add_argument(
         "--size",
         metavar="SIZE",
-        help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at their "
-        "own size whatever this is (default: the photo's size, at most 1280)",
+        help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at "
+        "their own size whatever this is (default: the photo's size, at most 1280)",
     )
     group.add_argument(
         "--raster",
