@@ -1,6 +1,6 @@
 """The trajectory codec of MoRe4D (arXiv 2512.05044): adapters around a video VAE.
 
-Normalised motion x (`geometry.motion`) becomes an image m, which the VAE encodes like a video:
+Normalised motion x (`geometry.tracks`) becomes an image m, which the VAE encodes like a video:
 
     m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at initialisation: m = tanh(x /
     2) z = ((mu - mean) / std - trajectory_mean) / trajectory_std
@@ -59,7 +59,7 @@ class WanTrajectoryVaeConfig:
         adapters: "learned", or "closed": the closed form tanh(x / 2) that the encoder adapter is at
             initialisation, and its inverse. That needs no training.
         depth_style: how a depth map becomes an image: "log" (robust) or "linear" (as published).
-        motion_units: the unit of each axis of motion inside the codec, in units of `geometry.motion`.
+        motion_units: the unit of each axis of motion inside the codec, in units of `geometry.tracks`.
     """
 
     video: WanVideoVaeConfig = field(default_factory=WanVideoVaeConfig)

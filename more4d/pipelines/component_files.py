@@ -41,7 +41,7 @@ def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoin
     """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
 
     Args:
-        component: a key of `networks.registry.ROLES` that the preset has.
+        component: a key of `weights.registry.ROLES` that the preset has.
 
     Raises:
         WeightsError: there is no such file, or a folder holds no one set of weights.

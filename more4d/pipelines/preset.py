@@ -38,7 +38,7 @@ class Sampling:
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
-        shift: see `diffusion.timesteps.shift_sigma`.
+        shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
         schedule: "even", or "reference" for the doubly shifted one of the released weights.
         batched_cfg: compute both passes of guidance in one batch, which takes more memory, and less time
@@ -85,7 +85,7 @@ class ComponentFile:
     """A network's file, and how to read it where the file does not say.
 
     Attributes:
-        file: of our format, or as published (`networks.layouts`); a folder where that is the layout.
+        file: of our format, or as published (`weights.layouts`); a folder where that is the layout.
         options: fields of the network's configuration, by name. A file of our format has its own.
     """
 
@@ -147,7 +147,7 @@ class Preset:
         name: what to call it.
         frames: frames that are generated at once, 4n + 1.
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
-        size: of films, depth and tracks, see `pipelines.film_size`.
+        size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
         multiple: what the sides of the native size must divide by.
         depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a

@@ -31,8 +31,8 @@ class FlowOptions:
     """Options of flow matching.
 
     Attributes:
-        shift: see diffusion.timesteps.shift_sigma; above 1 favours high noise levels.
-        density: see diffusion.timesteps.sample_sigmas.
+        shift: see `diffusion.flow_matching.shift_sigma`; above 1 favours high noise levels.
+        density: see `diffusion.flow_matching.sample_sigmas`.
         text_dropout: probability that a caption is replaced by the empty one, for classifier-free guidance.
         image_dropout: probability that the photo's latents and CLIP embedding are zeroed; published: 0.02.
         depth_dropout: probability that the depth map's latents are zeroed.
