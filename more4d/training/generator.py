@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import LatentBatch, pad_text
 from more4d.datasets.latent_cache import LatentClips
 from more4d.diffusion.flow_matching import DENSITIES, interpolate, sample_sigmas, velocity_target
-from more4d.foundation.config import to_mapping, with_current_paths
+from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
@@ -313,7 +313,7 @@ class GeneratorTask(Task):
                     f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
                     "more4d data cache"
                 )
-        mine, theirs = source_settings(self.options), with_current_paths(header.settings)
+        mine, theirs = source_settings(self.options), header.settings
         if self.options.clips is None and "clips" in theirs:  # the clips were named when the cache was made
             mine = {name: value for name, value in mine.items() if not name.startswith("data")}
         for name, value in mine.items():

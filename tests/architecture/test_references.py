@@ -5,7 +5,6 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,15 @@ PACKAGES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 DOTTED = re.compile(r"(?<![\w./-])(more4d\.)?([a-z_]+(?:\.\w+)+)(?![\w*-])")
 SLASHED = re.compile(r"`(?:more4d/)?([a-z_]+(?:/[a-z_]+)+(?:\.py)?)`")
 SUFFIXES = ("json", "jsonl", "md", "npy", "npz", "png", "safetensors", "yaml")
-# An attribute of a scene that is called like a package.
-VALUES = {"depth.depth_m"}
+# Attributes of a depth map in a variable that is called like the package.
+VALUES = {"depth.depth_m", "depth.points"}
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 # It quotes what was.
 EXEMPT = ROOT / "docs" / "log.md"
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, text) of what a document has in backticks, or of the docstrings and comments of a Python file."""
+    """(line, text) of what a document has in backticks, or of docstrings and comments."""
     if path.suffix != ".py":
         for number, line in enumerate(path.read_text().splitlines(), 1):
             yield from ((number, quoted) for quoted in re.findall(r"`[^`]+`", line))
@@ -37,14 +37,15 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-@cache
-def names_in(node_or_path: ast.AST | Path) -> dict[str, ast.AST]:
-    """Every name that is defined, imported or assigned in a module or a class."""
-    node = tree(node_or_path) if isinstance(node_or_path, Path) else node_or_path
+def names_in(node: ast.AST) -> dict[str, ast.AST]:
+    """Every name that is defined, imported, assigned or used in a module or a class."""
     found: dict[str, ast.AST] = {}
     for each in ast.walk(node):
-        names = (getattr(each, key, None) for key in ("asname", "id", "attr", "name"))
-        found |= {word: each for word in names if isinstance(word, str)}
+        for key in ("asname", "id", "attr", "name"):
+            if isinstance(word := getattr(each, key, None), str) and not isinstance(
+                found.get(word), DEFINITIONS
+            ):
+                found[word] = each
     return found
 
 
@@ -54,11 +55,11 @@ def resolves(dotted: str) -> bool:
     while steps and (place / steps[0]).is_dir():
         place /= steps.pop(0)
     is_module = bool(steps) and (place / f"{steps[0]}.py").is_file()
-    inside: ast.AST | Path = place / (f"{steps.pop(0)}.py" if is_module else "__init__.py")
+    inside: ast.AST = tree(place / (f"{steps.pop(0)}.py" if is_module else "__init__.py"))
     for step in steps:
-        if step not in names_in(inside):
+        if step not in (names := names_in(inside)):
             return False
-        inside = names_in(inside)[step]
+        inside = names[step]
     return True
 
 

@@ -12,7 +12,7 @@ from more4d.datasets.from_video.runners import Runner
 from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.files.atomic import write_bytes
 from more4d.files.clip_shards import ShardWriter
-from more4d.foundation.config import to_mapping, with_current_steps
+from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
@@ -37,8 +37,7 @@ class ProgressRecord:
         found = _read(path)
         if found.get("version") != VERSION:
             raise InputError(f"{path} is of another version of more4d; {ADVICE}")
-        before = with_current_steps(found.get("settings", {}))
-        changed = list(_changes(before, wanted["settings"]))
+        changed = list(_changes(found.get("settings", {}), wanted["settings"]))
         if changed:
             raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {ADVICE}")
 
