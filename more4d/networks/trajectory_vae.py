@@ -2,8 +2,8 @@
 
 Normalised motion x (`geometry.tracks`) becomes an image m, which the VAE encodes like a video:
 
-    m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at initialisation: m = tanh(x /
-    2) z = ((mu - mean) / std - trajectory_mean) / trajectory_std
+    m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at first: m = tanh(x / 2)
+    z = ((mu - mean) / std - trajectory_mean) / trajectory_std
 
 and back through both inverses, the VAE's decoder and the decoder adapter. All statistics live in the weights.
 """
@@ -99,7 +99,7 @@ class AdapterStage(nn.Module):
 
 
 class EncoderAdapter(nn.Module):
-    """E(x): normalised motion of single frames to images in (0, 1); at initialisation the plain sigmoid."""
+    """E(x) of MoRe4D: normalised motion of single frames to images in (0, 1); at first the plain sigmoid."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class EncoderAdapter(nn.Module):
 
 
 class DecoderAdapter(nn.Module):
-    """Decoded motion images of single frames to normalised motion."""
+    """MoRe4D's decoder adapter: decoded motion images of single frames to normalised motion."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

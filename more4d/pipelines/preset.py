@@ -150,7 +150,7 @@ class Preset:
         size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
         multiple: what the sides of the native size must divide by.
-        depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
+        depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
@@ -241,7 +241,9 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         path = weights / NAME
         if not path.is_file():
             known = ", ".join(preset_names())
-            raise WeightsError(f"{weights} holds no {NAME}; say what it holds with --preset: {known}")
+            raise WeightsError(
+                f"{weights} holds no {NAME}; name the preset that it holds (--preset NAME): {known}"
+            )
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
@@ -317,7 +319,7 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
 
 
 def with_component(preset: Preset, component: str, value: str) -> Preset:
-    """The preset with another file for a part; what the preset says about reading it stays.
+    """The preset with another file for a component, whose options stay.
 
     Args:
         component: a field of `ComponentFiles`.
@@ -329,10 +331,10 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
         WeightsError: the file is missing.
     """
     known = [each.name for each in fields(ComponentFiles)]
-    if component not in known or not value:
-        raise ConfigError(
-            f"'{component}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}"
-        )
+    if component not in known:
+        raise ConfigError(f"there is no component '{component}'; known: {', '.join(known)}")
+    if not value:
+        raise ConfigError(f"component '{component}' needs a file; got an empty path")
     # For depth the value may be an estimator, with or without its folder.
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:

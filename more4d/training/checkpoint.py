@@ -308,7 +308,7 @@ def _check(checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, fo
         if before.get(key) != state.settings.get(key):
             raise ConfigError(
                 f"{folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
-                " old value, or another --output"
+                " old value, or another output folder"
             )
     kinds = ("weight", "average") if state.average else ("weight",)
     wanted = {f"{kind}/{name}" for name, _ in state.trainable() for kind in kinds}

@@ -17,7 +17,7 @@ from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 1
-ADVICE = "choose another --output, or delete that one to begin anew"
+ADVICE = "choose another output folder, or delete that one to begin anew"
 
 
 class ProgressRecord:
@@ -234,6 +234,6 @@ def _check_bad(failures: dict[str, str], seen: int, allowed: float) -> None:
     if len(failures) > allowed * max(seen, MIN_SEEN):
         name, reason = next(reversed(failures.items()))
         raise InputError(
-            f"{len(failures)} of {seen} videos could not be used, more than --max_bad_fraction {allowed:g} "
+            f"{len(failures)} of {seen} videos could not be used, more than max_bad_fraction {allowed:g} "
             f"allows; the last: {name}: {reason}"
         )
