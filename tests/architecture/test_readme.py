@@ -24,7 +24,6 @@ OWN_FILE = re.compile(r"(?:config|docs|examples|models/tiny|scripts|benchmarks)/
 COMMAND_OF = {"infer.sh": ["infer"], "infer_vae.sh": ["vae"], "scripts/more4d.sh": []}
 TRAINING_SCRIPT = re.compile(r"scripts/4D_\w+/train\w*\.sh")
 ASSIGNMENT = re.compile(r"[A-Z_0-9]+=")
-INLINE = re.compile(r"`((?:more4d|bash|python -m more4d|python (?:scripts|benchmarks|examples)/)\s*[^`]*)`")
 COMMAND_LINE = re.compile(r"([A-Z_0-9]+=\S|bash |python |more4d |torchrun |accelerate |\.venv/)")
 
 
@@ -50,13 +49,9 @@ def indented(text: str) -> Iterator[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every command line in blocks, and of own commands in backticks in sentences.
-
-    Assignments in front are left out.
-    """
+    """The words of every command line in fenced and indented blocks; assignments in front are left out."""
     blocks = "\n".join([*indented(text), *fenced(text, "", "bash", "sh", "console")])
     lines = [line.strip().removeprefix("$ ") for line in blocks.replace("\\\n", " ").splitlines()]
-    lines += [" ".join(line.split()) for line in INLINE.findall(FENCE.sub("\n", text))]
     found = [shlex.split(line, comments=True) for line in lines if COMMAND_LINE.match(line)]
     return [list(itertools.dropwhile(ASSIGNMENT.match, words)) for words in found]
 
