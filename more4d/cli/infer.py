@@ -261,7 +261,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         _refuse_with_list(options)
         return read_list(listed, options.pictures, job)
     if options.prompt is None and options.tracks is None:
-        options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
+        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
     with usage_errors(options.parser):
         check(job)
     check_files(job)

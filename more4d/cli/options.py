@@ -105,7 +105,7 @@ def _part(text: str) -> tuple[str, str]:
     if not file:
         raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
     if part not in known:
-        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(known)}")
+        raise argparse.ArgumentTypeError(f"there is no component '{part}'; known: {', '.join(known)}")
     return part, file
 
 
@@ -166,8 +166,9 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     from more4d.pipelines.preset import choose_preset
 
     memory = getattr(options, "memory", None)
-    parts = dict(options.part)
-    preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
+    preset, folder = choose_preset(
+        options.preset, options.weights, components=dict(options.part), memory=memory
+    )
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
     for key in ("raster", "size"):

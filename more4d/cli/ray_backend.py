@@ -49,8 +49,8 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
     ray = require("ray", extra="ray")
     started, show = time.monotonic(), not options.quiet
     loras = {
-        part: [replace(lora, path=lora.path.resolve()) for lora in each]
-        for part, each in settings.loras.items()
+        component: [replace(lora, path=lora.path.resolve()) for lora in each]
+        for component, each in settings.loras.items()
     }
     settings = replace(settings, folder=settings.folder.resolve(), loras=loras)
     with locked(options.output):

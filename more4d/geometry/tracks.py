@@ -45,7 +45,10 @@ def motion_scale(depth_m: Float[Tensor, "*grid"], camera: Camera) -> Float[Tenso
 def normalise_motion(
     positions: Float[Tensor, "frames *grid 3"], camera: Camera
 ) -> Float[Tensor, "frames *grid 3"]:
-    """Positions in metres to normalised motion; frame 0 becomes zero."""
+    """Positions in metres to normalised motion; frame 0 becomes zero.
+
+    MoRe4D's depth-guided motion normalisation; (fx, fy) are the paper's (alpha_x, alpha_y).
+    """
     # [*grid, 3]: the point of every pixel in frame 0
     start = positions[0]
     return (positions - start) / motion_scale(start[..., 2], camera)

@@ -38,7 +38,7 @@ class Sampling:
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
-        shift: see `diffusion.timesteps.shift_sigma`.
+        shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
         schedule: "even", or "reference" for the doubly shifted one of the released weights.
         batched_cfg: compute both passes of guidance in one batch, which takes more memory, and less time
@@ -85,7 +85,7 @@ class ComponentFile:
     """A network's file, and how to read it where the file does not say.
 
     Attributes:
-        file: of our format, or as published (`networks.layouts`); a folder where that is the layout.
+        file: of our format, or as published (`weights.layouts`); a folder where that is the layout.
         options: fields of the network's configuration, by name. A file of our format has its own.
     """
 
@@ -147,10 +147,10 @@ class Preset:
         name: what to call it.
         frames: frames that are generated at once, 4n + 1.
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
-        size: of films, depth and tracks, see `pipelines.film_size`.
+        size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
         multiple: what the sides of the native size must divide by.
-        depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
+        depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
@@ -241,7 +241,9 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         path = weights / NAME
         if not path.is_file():
             known = ", ".join(preset_names())
-            raise WeightsError(f"{weights} holds no {NAME}; say what it holds with --preset: {known}")
+            raise WeightsError(
+                f"{weights} holds no {NAME}; name the preset that it holds (--preset NAME): {known}"
+            )
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
@@ -317,7 +319,7 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
 
 
 def with_component(preset: Preset, component: str, value: str) -> Preset:
-    """The preset with another file for a part; what the preset says about reading it stays.
+    """The preset with another file for a component, whose options stay.
 
     Args:
         component: a field of `ComponentFiles`.
@@ -329,10 +331,10 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
         WeightsError: the file is missing.
     """
     known = [each.name for each in fields(ComponentFiles)]
-    if component not in known or not value:
-        raise ConfigError(
-            f"'{component}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}"
-        )
+    if component not in known:
+        raise ConfigError(f"there is no component '{component}'; known: {', '.join(known)}")
+    if not value:
+        raise ConfigError(f"component '{component}' needs a file; got an empty path")
     # For depth the value may be an estimator, with or without its folder.
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:

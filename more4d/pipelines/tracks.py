@@ -242,7 +242,7 @@ def generate_motion(
     photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
     progress: Progress = no_progress,
 ) -> Float[Tensor, "3 frames height width"]:
-    """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero.
+    """Normalised motion (geometry.tracks) at the preset's native number of frames; frame 0 is zero.
 
     Args:
         scene: at the size at which the codec encodes.

@@ -204,7 +204,7 @@ def fill_holes(
     step = step_counter(progress, "views", components.preset.views.steps * len(runs))
     # 1 where the rendering knows the pixel: the mask that 4D-ViSM is conditioned on.
     covered = (~rendering.hole_mask).float()
-    if any(getattr(components.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+    if any(getattr(components.config(each), "background_fill", False) for each in ("vism", "video_codec")):
         # Codec and generator of this kind take holes filled from the background around them.
         video = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
     else:

@@ -286,7 +286,7 @@ def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
         "job": job.as_dict(),
         "preset": components.preset.name,
         "settings": {
-            "parts" if key == "components" else key: value  # as run.json has always called them
+            key: value
             for key, value in asdict(components.preset).items()
             if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
         },

@@ -1,4 +1,4 @@
-"""One item of work: an image (or tracks), what shall happen, and the cameras that film it.
+"""One item of work: an image (or tracks), a prompt, and the cameras that film it.
 
 Jobs are read and checked before torch is imported: what needs it is imported inside the functions.
 """
@@ -70,10 +70,10 @@ def check(job: Job) -> None:
         InputError: one line that names the value and the way out.
     """
     if job.image is None and job.tracks is None:
-        raise InputError("there is nothing to start from; give a photo (or tracks with --tracks)")
+        raise InputError("there is nothing to start from; give a photo or tracks")
     if job.tracks is None and not job.prompt.strip():
         raise InputError(
-            "the prompt is empty; say what shall happen, for example --prompt 'the dog runs to the left'"
+            "the prompt is empty; say what moves and where, for example 'the dog runs to the left'"
         )
     if job.tracks is not None:
         _check_tracks_only(job)
@@ -105,7 +105,7 @@ def check_files(job: Job) -> None:
     for path in (job.image, job.depth, job.tracks):
         if path is not None and not path.is_file():
             raise InputError(
-                f"{path} is a folder; give the file itself (or a --list of many)"
+                f"{path} is a folder; give the file itself (--list takes many)"
                 if path.exists()
                 else f"there is no file {path}; check the path"
             )

@@ -90,7 +90,7 @@ def inspect(
     """What a file, an index of shards or a folder holds, from headers alone; faults are in its `problems`.
 
     Args:
-        role: component of a preset that it shall be, a key of `registry.ROLES`; some files can be several.
+        role: component of a preset that it is to be, a key of `registry.ROLES`; some files can be several.
         architecture: that it must have, or several that it may have; by default those of the role.
         options: fields of the network's configuration that the user sets, such as {"depth_style": "linear"}.
 
@@ -309,7 +309,7 @@ def _filled(
 def _check_finite(name: str, value: Tensor) -> None:
     if not value.is_floating_point() or not value.numel():
         return
-    whole = value if value.element_size() > 1 else value.float()  # torch knows no extremes of eight bits
+    whole = value if value.element_size() > 1 else value.float()  # torch.aminmax has no float8
     if not all(math.isfinite(extreme.item()) for extreme in torch.aminmax(whole)):
         kind = str(value.dtype).removeprefix("torch.")
         raise NotFiniteError(f"tensor '{name}' holds numbers that are not finite in {kind}")

@@ -97,9 +97,9 @@ def missing_num_heads(
     if known:
         return None
     advice = "put its config.json, which has num_heads, beside it, or " if has_config else ""
-    convert = ", or convert it with --option heads=N" if convertible else ""
+    convert = ", or convert it with the option heads=N" if convertible else ""
     text = (
         f"does not say how many attention heads its {what} of width {values['dim']} has; {advice}set "
-        f"options: {{heads: N}} of {source.role or 'its part'} in the preset{convert}"
+        f"options: {{heads: N}} of {source.role or 'its component'} in the preset{convert}"
     )
     return Problem(ProblemCode.UNDETERMINED, text)
