@@ -189,6 +189,16 @@ def test_a_tensor_without_the_axes_that_tell_sizes_is_one_line(tmp_path: Path, n
     assert_one_line_error(error, TRANSFORMER, "fetch it again")
 
 
+def test_a_fault_of_a_layout_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def faulty(source: CheckpointSource) -> None:
+        ()[0]
+
+    monkeypatch.setattr("more4d.weights.load.layouts", lambda: [Layout(names=("faulty",), match=faulty)])
+    save_file({"weight": torch.ones(2)}, tmp_path / "good.safetensors")
+    with pytest.raises(IndexError, match="tuple index out of range"):
+        inspect(tmp_path / "good.safetensors")
+
+
 def test_an_unknown_role_is_refused():
     with pytest.raises(ConfigError, match="role"):
         inspect(TINY / "vism.safetensors", role="vims")
