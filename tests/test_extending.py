@@ -85,7 +85,7 @@ def test_a_training_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Importing a module of layouts registers them, once in a process: now, or they would be undone with the rest.
+    # A module registers its layouts when it is first imported: now, or that would be undone with the rest.
     assert list(registry.layouts())
     monkeypatch.setattr(registry, "_layouts", dict(registry._layouts))
     monkeypatch.setattr(registry, "LAYOUT_MODULES", (*registry.LAYOUT_MODULES, "backbone"))
