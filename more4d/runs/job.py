@@ -113,12 +113,12 @@ def check_files(job: Job) -> None:
                 else f"there is no file {path}; check the path"
             )
     for what, path, suffixes in (
-        ("depth", job.depth, DEPTH_SUFFIXES),
-        ("tracks", job.tracks, TRACK_SUFFIXES),
+        ("depth is", job.depth, DEPTH_SUFFIXES),
+        ("tracks are", job.tracks, TRACK_SUFFIXES),
     ):
         if path is not None and path.suffix.lower() not in suffixes:
             raise InputError(
-                f"{path} has the suffix '{path.suffix}'; {what} are read from {', '.join(suffixes)} files"
+                f"{path} has the suffix '{path.suffix}'; {what} read from {', '.join(suffixes)} files"
             )
 
 

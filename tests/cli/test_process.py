@@ -170,9 +170,7 @@ def test_the_scripts_say_what_was_started():
         check=False,
     )
     assert ended.returncode == 2
-    assert ended.stderr.endswith(
-        "PHOTO: is empty; give the path of a file or folder (see bash infer.sh --help)\n"
-    )
+    assert ended.stderr.endswith("is empty; give the path of a file or folder (see bash infer.sh --help)\n")
 
 
 def test_started_as_a_module_errors_say_so():
