@@ -98,18 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose examples keep their line breaks.
-
-    It calls itself as it was started.
-    """
+    """An argument parser whose errors are one line, and whose examples keep their line breaks."""
 
     def __init__(self, **options: Any) -> None:
-        options["prog"] = as_started(options["prog"])
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
-        report_error(f"{message} (see {self.prog} --help)")
+        report_error(f"{message} (see {as_started(self.prog)} --help)")
         self.exit(USAGE)
 
 
@@ -139,11 +135,11 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def as_started(program: str) -> str:
     """What a user writes for `program`, such as "more4d infer": `bash infer.sh` if that was started."""
     script = os.environ.get("MORE4D_SCRIPT", "")
-    command = SCRIPTS.get(os.path.basename(script), " ")
-    if f"{program} ".startswith(f"{command} "):
-        return f"bash {script}{program.removeprefix(command)}"
+    command = SCRIPTS.get(os.path.basename(script))
+    if command is not None:  # what concerns no subcommand, such as an unknown option, is of "more4d"
+        return f"bash {script}{program.removeprefix(command) if program.startswith(command) else ''}"
     module = sys.argv[0].endswith(os.path.join("more4d", "__main__.py"))
-    return f"python -m {program}" if module and program == "more4d" else program
+    return f"python -m {program}" if module else program
 
 
 def rank() -> int:

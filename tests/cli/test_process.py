@@ -148,8 +148,12 @@ def test_a_reader_that_has_seen_enough_gets_no_error(words):
     [
         ("infer.sh", ["infer", "--no"], "bash infer.sh --help"),
         ("../clone/infer_vae.sh", ["vae", "--no"], "bash ../clone/infer_vae.sh --help"),
-        ("scripts/more4d.sh", ["weights", "check", "--no"], "bash scripts/more4d.sh weights check --help"),
-        ("", ["plan", "--no"], "more4d plan --help"),
+        (
+            "scripts/more4d.sh",
+            ["weights", "check", "--preset"],
+            "bash scripts/more4d.sh weights check --help",
+        ),
+        ("", ["plan", "--gpus", "0"], "more4d plan --help"),
     ],
 )
 def test_usage_errors_name_the_command_that_was_started(script, words, told, monkeypatch, capsys):
