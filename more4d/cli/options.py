@@ -42,7 +42,7 @@ def add_weights_options(group: Any) -> None:
     )
     group.add_argument(
         "--weights",
-        type=Path,
+        type=parse_path,
         metavar="FOLDER",
         help="where the preset's files are (default: models); a folder with a preset.yaml needs no --preset",
     )
@@ -55,6 +55,26 @@ def add_weights_options(group: Any) -> None:
         help="another file for a component of the preset, such as strag=runs/weights/strag.safetensors or "
         "depth=transformers:FOLDER; repeat for more",
     )
+
+
+def parse_path(text: str) -> Path:
+    """A path, for argparse; an empty text is none, though `Path` takes it for the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give the path of a file or folder")
+    return Path(text)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder to write into where a file is in the way.
+
+    Raises:
+        InputError: names the file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(
+                f"cannot write into {folder}: {place} is a file, not a folder; choose another one"
+            )
 
 
 def add_device_option(group: Any) -> None:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.options import parse_path
+
 if TYPE_CHECKING:
     from more4d.pipelines.preset_check import FileState, PresetState
 
@@ -49,7 +51,9 @@ def _add_check(ways: Any) -> None:
         "what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
     )
-    parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
+    parser.add_argument(
+        "places", nargs="*", type=parse_path, metavar="FOLDER_OR_FILE", help="default: models/"
+    )
     parser.add_argument(
         "--preset", action="append", metavar="NAME", help="check only what this preset needs; repeat for more"
     )
@@ -64,8 +68,8 @@ def _add_convert(ways: Any) -> None:
         "LoRA in another style. The numbers are copied bit for bit.",
         epilog=CONVERT_EXAMPLES,
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or a folder of weights")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="a folder; of a LoRA, a file")
+    parser.add_argument("source", type=parse_path, metavar="SOURCE", help="a file or a folder of weights")
+    parser.add_argument("target", type=parse_path, metavar="TARGET", help="a folder; of a LoRA, a file")
     parser.add_argument(
         "--role",
         metavar="COMPONENT",

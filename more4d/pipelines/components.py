@@ -27,6 +27,7 @@ from more4d.pipelines.component_files import (
 )
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
 from more4d.pipelines.sampling import EncodedPrompts, SamplingRequest, check_settings, sample_latents
+from more4d.raster.registry import needs_gpu, open_rasteriser
 from more4d.weights.load import Checkpoint, load
 from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.lora.merge import merge_loras
@@ -124,6 +125,7 @@ class Components:
         Raises:
             WeightsError: a file is missing, truncated, or of another kind than its component needs.
             ConfigError: the preset sets an option that its network does not have.
+            InputError, MissingPackageError: its rasteriser cannot run here.
         """
         # Before files are checked: a component that changes nothing may be missing.
         preset = drop_unused_motion_features(preset, folder, updated=bool(loras and loras.get("strag")))
@@ -171,7 +173,10 @@ class Components:
         Raises:
             WeightsError: one line about the first such file.
             ConfigError: there are motion features, and nothing that takes them.
+            InputError, MissingPackageError: the preset's rasteriser cannot run here.
         """
+        if needs_gpu(self.preset.raster):  # the others run anywhere, and some take a second to import
+            open_rasteriser(self.preset.raster, self.device)
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")

@@ -318,6 +318,20 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
         )
 
 
+def check_present(preset: Preset, folder: Path, asked: str | None = None) -> None:
+    """`check_files` before torch is imported: motion features count only where no 4D-STraG is there.
+
+    Its header, which takes torch to read, says whether they can change anything.
+
+    Raises:
+        WeightsError: as `check_files`.
+    """
+    strag = preset.components.get("strag")
+    if strag is not None and (folder / strag.file).exists():
+        preset = replace(preset, components=replace(preset.components, motion_features=None))
+    check_files(preset, folder, asked)
+
+
 def with_component(preset: Preset, component: str, value: str) -> Preset:
     """The preset with another file for a component, whose options stay.
 

@@ -20,6 +20,9 @@ from more4d.pipelines.cameras import (
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
 
+DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png")
+TRACK_SUFFIXES = (".safetensors", ".npz")
+"""What `files.depth_and_cameras` and `files.tracks` read, whose modules import torch."""
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
@@ -97,7 +100,7 @@ def check_values(job: Job) -> None:
 
 
 def check_files(job: Job) -> None:
-    """Refuse a job whose files are not there.
+    """Refuse a job whose files are not there, or are of another kind by their names.
 
     Raises:
         InputError: names the file.
@@ -108,6 +111,14 @@ def check_files(job: Job) -> None:
                 f"{path} is a folder; give the file itself (--list takes many)"
                 if path.exists()
                 else f"there is no file {path}; check the path"
+            )
+    for what, path, suffixes in (
+        ("depth is", job.depth, DEPTH_SUFFIXES),
+        ("tracks are", job.tracks, TRACK_SUFFIXES),
+    ):
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise InputError(
+                f"{path} has the suffix '{path.suffix}'; {what} read from {', '.join(suffixes)} files"
             )
 
 

@@ -94,8 +94,8 @@ class RunRecord:
         """Files of the finished stages that this run asked for, in the order they were made."""
         return [file for name in self._asked for file in self._stages[name]["files"]]
 
-    def save(self) -> None:
-        """Write `run.json`."""
+    def save(self, *, running: bool = False) -> None:
+        """Write `run.json`; `running` says that the run goes on, though each stage so far is finished."""
         document = {
             "format": FORMAT,
             "version": VERSION,
@@ -108,7 +108,11 @@ class RunRecord:
             "asked": self._asked,
             "stages": self._stages,
         }
-        if not self._failure and all(self._stages[name]["state"] == "finished" for name in self._asked):
+        if (
+            not running
+            and not self._failure
+            and all(self._stages[name]["state"] == "finished" for name in self._asked)
+        ):
             document["state"] = "finished"
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         write_bytes(self.folder / NAME, text.encode())

@@ -27,6 +27,7 @@ from more4d.weights.registry import (
     CheckpointSource,
     LayoutMatch,
     LoadPlan,
+    TooFewAxesError,
     compare,
     expected_tensors,
     init_empty,
@@ -237,7 +238,7 @@ def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
     for layout in layouts():
         try:
             match = layout.match(source)
-        except IndexError:  # layouts read sizes off the axes of a few tensors
+        except TooFewAxesError:
             text = "has the names of a known network, and tensors of too few axes to determine its sizes"
             problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
             return _unknown(problem), False
