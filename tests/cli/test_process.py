@@ -161,7 +161,7 @@ def test_usage_errors_name_the_command_that_was_started(script, words, told, mon
     monkeypatch.setattr(sys, "argv", ["more4d"])
     with pytest.raises(SystemExit):
         command.main(words)
-    assert capsys.readouterr().err.endswith(f"(see {told})\n")
+    assert capsys.readouterr().err.endswith(f"{told})\n")
 
 
 def test_the_scripts_say_what_was_started():
