@@ -5,9 +5,9 @@
 A photo (examples/goat.jpg, enlarged) becomes a film along `orbit`, as by the main job: sharpening of its
 depth, the motion of every pixel, rendering (points drawn twice as large and averaged), what networks see of
 it, the film with its holes filled, three video files. Depth, motion and fill are generated once by the
-bundled networks at their own size and are not measured. The last row is the rendering with points drawn once, which
-is what films were before: ratios to it hold on other machines. Times are of one thread, on which other
-programs have little influence; memory is the peak of the process above what it held before.
+bundled networks at their own size and are not measured. The last row is the rendering with points drawn
+once, which is what films were before: ratios to it hold on other machines. Times are of one thread, on which
+other programs have little influence; memory is the peak of the process above what it held before.
 """
 
 import argparse
