@@ -8,6 +8,7 @@ import argparse
 import importlib
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -61,6 +62,13 @@ def start(*first: str) -> NoReturn:
     sys.exit(code)
 
 
+def _output_is_closed() -> bool:
+    """Whether the reader of the output has seen enough (`| head`)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     _signals.append(number)
     raise KeyboardInterrupt
@@ -82,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except More4DError as error:
         return _failed(str(error), FAILED)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            sys.stdout.flush()  # fails again if it is the reader of the output who has seen enough (| head)
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            raise
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"{error.strerror or error}{where}", FAILED)
     except MemoryError:

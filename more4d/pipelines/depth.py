@@ -202,6 +202,7 @@ def sharpen_depth(
         image: RGB in [0, 1].
     """
     height, width = depth_m.shape
+    # [H, W] -> [h, w]: at most three times smaller, and not below what the median needs.
     shrink = min(3.0, max(1.0, min(height, width) / MEDIAN_SIDE))
     small_size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
     small = resize(image, *small_size)

@@ -211,6 +211,7 @@ def image_to_tracks(
     """
     preset = components.preset
     large = Guide(colours=image, depth_m=depth.depth_m)
+    # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small = shrink(large, *size)
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)

@@ -89,7 +89,7 @@ def needs_gpu(name: str) -> bool:
 
 
 def check_rasteriser(name: str, device: str) -> None:
-    """Refuse a rasteriser that cannot run, as far as that can be told without torch.
+    """Refuse a rasteriser that cannot run, as far as that is known without torch.
 
     Args:
         device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.

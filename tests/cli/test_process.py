@@ -140,7 +140,10 @@ def test_a_reader_that_has_seen_enough_gets_no_error(words):
         [sys.executable, "-m", "more4d", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
         child.stdout.close()
-        assert (child.stderr.read(), child.wait()) == (b"", command.CLOSED_PIPE)
+        # argparse itself ignores that its help text cannot be written
+        assert child.stderr.read() == b""
+        codes = {command.CLOSED_PIPE} | ({command.DONE} if "--help" in words else set())
+        assert child.wait() in codes
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,11 @@ def test_everything_that_is_asked_for_is_there(preset, request, job, tmp_path):
     } < set(result.files)
     tracks = load_tracks(out / "tracks.safetensors")
     height, width = load_image(out / "photo.png").shape[:2]
-    assert (tracks.frames, tracks.height, tracks.width) == (4, height, width) == (4, 64, 96)
+    assert (tracks.frames, tracks.height, tracks.width) == (4, height, width) == (4, 60, 80)
     with safe_open(out / "tracks.safetensors", "pt") as file:
         assert file.metadata()["prompt"] == "it rolls"
     coverage = read_mask_video(out / "x_moving/coverage.mkv")
-    assert coverage.shape == (4, 64, 96) == read_video(out / "x_moving/view.mp4").shape[:3]
+    assert coverage.shape == (4, 60, 80) == read_video(out / "x_moving/view.mp4").shape[:3]
     path = load_camera_path(
         out / "x_moving/camera_path.json", frames=4, camera=tracks.camera, scene_depth_m=1.0
     )
