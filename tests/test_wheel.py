@@ -90,7 +90,7 @@ def test_the_pipeline_opens_and_estimates_depth(installed: Path, tmp_path: Path)
         "pipe = More4DPipeline.from_pretrained('tiny');"
         "print(*pipe.estimate_depth(SAMPLES.parent / 'goat.jpg').depth_m.shape)"
     )
-    assert run(installed, tmp_path, "-c", script).split() == ["192", "256"]
+    assert run(installed, tmp_path, "-c", script).split() == ["480", "640"]
 
 
 def test_presets_of_larger_networks_can_be_planned(installed: Path, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path
     source = whole / published.FUN[0] / published.CLIP_FILE
     code, lines = told(capsys, "convert", source, tmp_path / "clip")
     assert (code, len(lines)) == (1, 1)
-    assert "--option heads=N" in lines[0]
+    assert "the option heads=N" in lines[0]
     assert told(capsys, "convert", source, tmp_path / "clip", "--option", "heads=2")[0] == 0
     assert inspect(tmp_path / "clip", role="clip").config.heads == 2
 
