@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, load_config
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import ConfigError, InputError, WeightsError
 from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig, check_guidance
 from more4d.pipelines.cameras import DEFAULT_SIZE, FilmSize
 from more4d.raster.registry import AUTO, rasteriser_names
@@ -198,7 +198,10 @@ class Preset:
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
         if self.memory not in MEMORY_MODES:
             raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
-        FilmSize.parse(self.size)
+        try:
+            FilmSize.parse(self.size)
+        except InputError as error:
+            raise ConfigError(f"size: {error}") from error
         if self.raster not in rasteriser_names():
             known = ", ".join(rasteriser_names())
             raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")

@@ -254,5 +254,7 @@ def test_the_record_says_what_was_run(random_preset, job, tmp_path):
     )
     assert record["preset"] == "random-tiny" and set(record["weights"]) >= {"depth", "strag", "vism"}
     settings = record["settings"]
-    assert settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["components"]["strag"]
+    assert (
+        settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["components"]["strag"]
+    )
     assert record["peak_memory_mib"] > 0 and all(stage["seconds"] >= 0 for stage in record["stages"].values())
