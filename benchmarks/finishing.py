@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from more4d.files.image import load_image
 from more4d.files.scene_folder import save_render_stage, save_tracks_stage
 from more4d.files.video import write_video
 from more4d.geometry.camera import resize
-from more4d.geometry.tracks import UpsampledTracks
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.depth import sharpen_depth
 from more4d.pipelines.tracks import Guide, joint_bilateral_source, shrink
@@ -89,15 +89,7 @@ def measure(pipe: More4DPipeline, size: tuple[int, int]) -> dict[str, float]:
         large = Guide(colours=image, depth_m=depth_m)
         small = shrink(large, *generated.motion.shape[1:3])
         source = timed("motion of every pixel", lambda: joint_bilateral_source(small, large))
-        tracks = UpsampledTracks(
-            motion=generated.motion,
-            source=source,
-            start_depth_m=depth_m,
-            seen=generated.seen,
-            frames=FRAMES,
-            colours=image,
-            camera=generated.camera,
-        )
+        tracks = replace(generated, source=source, start_depth_m=depth_m)
         timed("track files", lambda: save_tracks_stage(out, tracks, {}))
         film = timed("rendering", lambda: pipe.render(tracks, path))
         covered = (~holes for holes in film.hole_mask)

@@ -10,7 +10,7 @@ a ramp is a smear between object and background. `sharpen_depth` brings its dept
    upsampling, Kopf et al. 2007, that does not mix);
 3. what was picked is a staircase: the mean over the small pixels *of the same surface* makes slopes of it.
 
-The loops over pixels are compiled (`depth/sharpening_kernels`); tests hold them to slow, obvious twins.
+The loops over pixels are compiled (`pipelines/depth_kernels`); tests hold them to slow, obvious twins.
 """
 
 import logging
@@ -231,7 +231,7 @@ def weighted_median(
     A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
     that split alike the smaller is taken. Windows end at the border of the picture.
     """
-    from more4d.depth import sharpening_kernels as kernels  # compiled by numba
+    from more4d.pipelines import depth_kernels as kernels  # compiled by numba
 
     out = np.empty(tuple(values.shape), np.float32)
     kernels.weighted_median(_array(values), _array(image), radius, _precision(COLOUR_SIGMA), out)
@@ -250,7 +250,7 @@ def pick_and_smooth(
     exp(-d^2 / 2) (1 - e^2)^2 with d their distance in units of SMOOTH_SPACE_SIGMA and e that of their log
     depth in units of SAME_SURFACE.
     """
-    from more4d.depth import sharpening_kernels as kernels
+    from more4d.pipelines import depth_kernels as kernels
 
     out = np.empty(tuple(image.shape[:2]), np.float32)
     kernels.upsample(

@@ -237,7 +237,7 @@ def _film_camera(
     rendering = None
 
     def camera_path() -> CameraPath:
-        return pipe.camera_path(camera, item.tracks, scene_depth_m=item.depth.scene_depth_m)
+        return pipe.camera_path(camera, item.tracks)
 
     def render() -> None:
         nonlocal rendering
