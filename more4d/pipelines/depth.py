@@ -95,9 +95,11 @@ def read_photo(
     """
     if isinstance(image, Photo):
         return image
+    size = size or FilmSize()
+    side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
     # Intrinsics in pixels and a depth map refer to the true size of the image.
-    large = depth is not None or intrinsics is not None or (size or FilmSize()).longest != DEFAULT_SIDE
-    limit = None if large else PIXELS_AT_ONCE
+    shrinkable = depth is None and intrinsics is None and 0 < side <= DEFAULT_SIDE
+    limit = PIXELS_AT_ONCE if shrinkable else None
     pixels = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
     _check_shape(height, width, str(image) if isinstance(image, (str, Path)) else "the image")
