@@ -92,8 +92,9 @@ class VideoWriter:
         pixels = np.pad(pixels, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24" if shape[2] == 3 else "rgba")
         if not self._stream.pix_fmt.startswith("rgb"):
+            # In one thread: libswscale's threads write past the end of a row, into the next thread's first.
             picture = picture.reformat(
-                format=self._stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
+                format=self._stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
             )
         self._encode(picture)
 

@@ -128,13 +128,16 @@ def test_half_a_video_is_refused(tmp_path: Path) -> None:
         read_video(tmp_path / "half.mp4")
 
 
-def test_the_same_frames_are_the_same_file(tmp_path):
+@pytest.mark.parametrize("size", [(64, 96), (47, 100)])
+@pytest.mark.parametrize("codec", VIDEO_CODECS)
+def test_the_same_frames_are_the_same_file(tmp_path, codec, size):
     coarse = torch.rand(13, 3, 12, 16, generator=torch.Generator().manual_seed(0))
-    frames = torch.nn.functional.interpolate(coarse, (64, 96), mode="bilinear").permute(0, 2, 3, 1)
+    frames = torch.nn.functional.interpolate(coarse, size, mode="bilinear").permute(0, 2, 3, 1)
+    path = tmp_path / f"film{VIDEO_CODECS[codec].suffix}"
     written = set()
     for _ in range(12):
-        write_video(tmp_path / "film.mp4", frames, fps=12)
-        written.add((tmp_path / "film.mp4").read_bytes())
+        write_video(path, frames, fps=12, codec=codec)
+        written.add(path.read_bytes())
     assert len(written) == 1
 
 
