@@ -46,6 +46,7 @@ from more4d.pipelines.depth import (
     read_photo,
     working_image,
 )
+from more4d.pipelines.moving_objects import objects_of_masks
 from more4d.pipelines.preset import Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
@@ -141,8 +142,9 @@ class More4DPipeline:
 
     def _with_memory(self, memory: Memory) -> "More4DPipeline":
         gpu = self.components.device.type == "cpu" and torch.cuda.is_available()
-        device = torch.device("cuda") if gpu else None
-        self.components = self.components.reopened(memory=memory, device=device)
+        self.components = self.components.reopened(
+            memory=memory, device=torch.device("cuda") if gpu else None
+        )
         return self
 
     def __call__(
@@ -157,6 +159,7 @@ class More4DPipeline:
         generator: torch.Generator | None = None,
         depth: Any = None,
         intrinsics: Intrinsics | None = None,
+        mask: Any = None,
         tracks: str | Path | Tracks | None = None,
         callback: Progress = no_progress,
     ) -> Scene:
@@ -172,6 +175,7 @@ class More4DPipeline:
             generator: draws the seed, in place of `seed`.
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
+            mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             tracks: own tracks to film, in place of image, depth and generated motion.
             callback: called with (stage, step, steps in all) as stages proceed.
 
@@ -181,6 +185,8 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
+        if tracks is not None and mask is not None:
+            raise InputError("a mask goes with an image: tracks hold what moves; leave one of them out")
         specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
         seed = _seed(seed, generator)
         if tracks is not None:
@@ -196,10 +202,13 @@ class More4DPipeline:
             callback("depth", 0, 1)
             photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)  # decoded once
             picture = self.prepare_image(photo)
+            shapes = photo.image.shape[:2], *picture.shape[:2]
+            mask = None if mask is None else objects_of_masks(mask, *shapes)
             depth_map = self.estimate_depth(photo)
             callback("depth", 1, 1)
             scene_tracks = self.generate_tracks(
-                picture, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
+                *(picture, depth_map, prompt),
+                **{"num_frames": num_frames, "fps": fps, "seed": seed, "mask": mask, "callback": callback},
             )
         views: dict[str, View] = {}
         for name, camera in specs.items():
@@ -235,8 +244,7 @@ class More4DPipeline:
             image, depth, intrinsics: as for `__call__`; the estimator finds what is not given.
 
         Raises:
-            InputError: an input cannot be used.
-            WeightsError: the estimator's file cannot be used.
+            InputError, WeightsError: as `__call__`.
         """
         photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)
         return quantise_depth(estimate_depth(self.components, photo, self.prepare_image(photo)))
@@ -251,33 +259,30 @@ class More4DPipeline:
         fps: float | int = DEFAULT_FPS,
         seed: int = 0,
         generator: torch.Generator | None = None,
+        mask: Any = None,
         callback: Progress = no_progress,
     ) -> Tracks:
-        """Stage 2: where every pixel of the image goes, as the prompt describes (4D-STraG).
+        """Stage 2: where every pixel of the image goes, as the prompt describes (4D-STraG); at the precision
+        in which tracks are stored (`files.tracks.quantise_tracks`).
 
         Args:
             image: as for `__call__`.
             depth: of `estimate_depth`; its size is the size of the result.
-            prompt, num_frames, fps, seed, generator, callback: as for `__call__`.
-
-        Returns:
-            Tracks at the precision in which they are stored (`files.tracks.quantise_tracks`).
+            prompt, num_frames, fps, seed, generator, mask, callback: as for `__call__`.
 
         Raises:
-            InputError: the image cannot be used.
-            WeightsError: a network's file cannot be used.
+            InputError, WeightsError: as `__call__`.
         """
         check_request(prompt, num_frames, fps)
         height, width = depth.depth_m.shape
-        picture = fit(read_photo(image).image, depth.camera, height=height, width=width)[0]
+        photo = read_photo(image).image
+        picture = fit(photo, depth.camera, height=height, width=width)[0]
         tracks = image_to_tracks(
-            self.components,
-            picture,
-            depth,
-            prompt,
+            *(self.components, picture, depth, prompt),
             seed=_seed(seed, generator),
             frames=num_frames,
             fps=float(fps),
+            objects=None if mask is None else objects_of_masks(mask, photo.shape[:2], height, width),
             progress=callback,
         )
         return quantise_tracks(tracks)
@@ -335,8 +340,7 @@ class More4DPipeline:
             name: of the view, for `callback`.
 
         Raises:
-            InputError: the image cannot be used.
-            WeightsError: a network's file cannot be used.
+            InputError, WeightsError: as `__call__`.
         """
         name = name or camera_path.name
         fill, filled = complete_film(
@@ -376,16 +380,8 @@ class More4DPipeline:
         """
         if rendering is None:
             rendering = self.render(tracks, camera_path, callback=callback)
-        return self.complete_view(
-            rendering,
-            camera_path,
-            tracks.colours,
-            prompt or tracks.caption,
-            earlier=earlier,
-            seed=seed,
-            name=name,
-            callback=callback,
-        )
+        about = {"earlier": earlier, "seed": seed, "name": name, "callback": callback}
+        return self.complete_view(rendering, camera_path, tracks.colours, prompt or tracks.caption, **about)
 
     def tracks_metadata(self, seed: int) -> dict[str, str]:
         """What is stored with tracks: the seed, the preset and the fingerprint of its networks."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
@@ -45,6 +45,26 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     check_readable(path, DESCRIPTION)
     with _decoding(path), Image.open(path) as opened:
         return _decode(opened, path, max_pixels)
+
+
+def load_mask(path: Path) -> Int[Tensor, "height width"]:
+    """What a picture marks, upright: of one with a palette its indices, of any other 1 where it is white.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    path = Path(path)
+    check_readable(path, DESCRIPTION)
+    with _decoding(path), Image.open(path) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise _too_large_error(path)
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "P":
+            return torch.from_numpy(np.asarray(image).astype(np.int64))
+        array = _as_array(image, opened.format, path)
+    white = np.float32(255 if array.dtype == np.uint8 else 1)
+    return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
 
 
 def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from more4d.files.atomic import file_fingerprint
@@ -40,6 +40,7 @@ from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import Photo, depth_map_from_file, read_photo
+from more4d.pipelines.moving_objects import objects_of_masks
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import completed_frames
 from more4d.raster.registry import AUTO
@@ -136,6 +137,15 @@ class _Item:
         self.progress(name, 1, 1)
         return fingerprint
 
+    @cached_property
+    def objects(self) -> Int[Tensor, "height width"] | None:
+        """What may move, by the masks of the job."""
+        if not self.job.masks:
+            return None
+        height, width = self.image.shape[:2]
+        photo = tuple(_photo(self).image.shape[:2])
+        return objects_of_masks(self.job.masks, photo, height, width)
+
     def report(self, stage: str) -> Progress:
         """Reports steps under the name of a stage of the record; its last step is writing the files."""
         return lambda _, done, total: self.progress(stage, min(done, total - 1), total)
@@ -188,6 +198,7 @@ def _make_depth(item: _Item) -> str:
         if job.tracks is None:
             photo = _photo(item)
             item.image = pipe.prepare_image(photo)
+            _ = item.objects  # masks that cannot be used are refused before anything is computed
             depth = pipe.estimate_depth(photo)
         else:
             tracks = load_user_tracks(job.tracks)
@@ -211,12 +222,13 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             pipe.components.fingerprint(*TRACK_COMPONENTS),
             preset.frames,
             asdict(preset.tracks),
-            [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
+            [preset.median_motion_px, preset.smooth_motion_passes, preset.whole_objects, preset.clip_image],
+            [file_fingerprint(mask) for mask in job.masks],
         ]
 
     def make() -> None:
         if job.tracks is None:
-            settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed}
+            settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed, "mask": item.objects}
             tracks = pipe.generate_tracks(
                 item.image, item.depth, job.prompt, **settings, callback=item.report("tracks")
             )
