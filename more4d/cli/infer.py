@@ -86,6 +86,14 @@ def add_command(commands: Any) -> None:
         help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
     )
     known.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        type=parse_path,
+        metavar="FILE",
+        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
+    )
+    known.add_argument(
         "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
     )
     many = parser.add_argument_group("many at once")
@@ -258,6 +266,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         intrinsics=options.intrinsics,
+        masks=tuple(options.mask),
         tracks=options.tracks,
         seed=options.seed,
         frames=options.frames,
@@ -291,6 +300,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
+        "--mask": options.mask or None,
         "--tracks": options.tracks,
     }
     given = [name for name, value in exclusive.items() if value is not None]

@@ -247,6 +247,15 @@ def torch_generator(*parts: int | str, device: "str | torch.device" = "cpu") -> 
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
 
 
+def drawn_seed(seed: int, generator: "torch.Generator | None") -> int:
+    """The seed, or one that the generator draws."""
+    import torch
+
+    if generator is None:
+        return seed
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
 def numpy_generator(*parts: int | str) -> "np.random.Generator":
     """A numpy generator seeded by `derive_seed(*parts)`."""
     import numpy as np

@@ -156,6 +156,8 @@ class Preset:
         median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
             (`pipelines.tracks.weighted_vector_median`); 0 leaves it as it is.
         smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
+        whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
+            networks that move parts of them and nothing else.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
@@ -178,6 +180,7 @@ class Preset:
     sharpen_depth: bool = True
     median_motion_px: int = 0
     smooth_motion_passes: int = 0
+    whole_objects: bool = False
     consistent_views: bool = True
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True

@@ -40,6 +40,7 @@ class Job:
         depth: the user's own depth map.
         intrinsics: fx, fy, cx, cy of the whole image, in pixels or normalised; see
             `pipelines.depth.camera_from_intrinsics`.
+        masks: pictures of what may move, white or by number; see `pipelines.masks`.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
         frames: of the result; the tracks' own if they are given.
@@ -53,6 +54,7 @@ class Job:
     cameras: tuple[CameraSpec, ...] = DEFAULT_CAMERAS
     depth: Path | None = None
     intrinsics: tuple[float, float, float, float] | None = None
+    masks: tuple[Path, ...] = ()
     tracks: Path | None = None
     seed: int = 0
     frames: int | None = None
@@ -63,6 +65,7 @@ class Job:
         """Plain JSON values, for the run record."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["cameras"] = [str(camera) for camera in self.cameras]
+        values["masks"] = [str(mask) for mask in self.masks]
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
@@ -105,7 +108,7 @@ def check_files(job: Job) -> None:
     Raises:
         InputError: names the file.
     """
-    for path in (job.image, job.depth, job.tracks):
+    for path in (job.image, job.depth, job.tracks, *job.masks):
         if path is not None and not path.is_file():
             raise InputError(
                 f"{path} is a folder; give the file itself (--list takes many)"
@@ -158,6 +161,7 @@ def _check_tracks_only(job: Job) -> None:
         "a photo": job.image,
         "a depth map": job.depth,
         "intrinsics": job.intrinsics,
+        "masks": job.masks or None,
         "a number of frames": job.frames,
     }
     extra = [name for name, value in given.items() if value is not None]

@@ -14,6 +14,7 @@ ALLOWED_IMPORTERS = {
     "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video.py",),
     "cv2": (
+        "pipelines/moving_objects.py",
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
