@@ -1,6 +1,13 @@
 """`python -m more4d` is the `more4d` command."""
 
-from more4d.cli.main import start
+import sys
+from pathlib import Path
+
+# `-m` put the current folder first on the path, where an argparse.py may lie among somebody's photos.
+if not getattr(sys.flags, "safe_path", False):
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from more4d.cli.main import start  # noqa: E402
 
 if __name__ == "__main__":
     start()
