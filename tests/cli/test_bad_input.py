@@ -204,6 +204,21 @@ def test_depth_with_gaps_works_and_says_so(command, photo, tmp_path):
     assert np.isnan(kept[:15]).all() and np.allclose(kept[24:], 3.0)
 
 
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.new("L", (80, 60)), ("mask.png", "marks nothing")),
+        (Image.new("L", (60, 60), 255), ("mask.png", "60 x 60", "80 x 60")),
+        (None, ("mask.png", "not a picture")),
+    ],
+)
+def test_unusable_masks_are_refused(command, photo, tmp_path, mask, words):
+    path = tmp_path / "mask.png"
+    path.write_text("no picture") if mask is None else mask.save(path)
+    refuses(command(photo, *SAY, "--mask", path), *words)
+    assert no_output(tmp_path / "out")
+
+
 def test_an_output_that_is_a_file_is_refused(command, photo, tmp_path):
     (tmp_path / "out").write_text("mine")
     refuses(command(photo, *SAY), "out", "file, not a folder")

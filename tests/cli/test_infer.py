@@ -74,7 +74,10 @@ def test_own_tracks_need_no_photo(command, photo, tmp_path):
     assert (tmp_path / "again/tracks/zoom-in/view.mp4").is_file()
 
 
-@pytest.mark.parametrize("option", [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5")])
+@pytest.mark.parametrize(
+    "option",
+    [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5"), ("--mask", "m.png")],
+)
 def test_what_belongs_to_a_photo_needs_one(command, option):
     result = command(*option)
     assert result.code == 2 and f"{option[0]} needs a photo" in result.err

@@ -101,6 +101,20 @@ def test_changed_settings_are_noticed(random_preset, job, tmp_path, change, agai
     assert sorted(stages_run(random_preset, replace(job, **change), tmp_path / "out")) == sorted(again)
 
 
+def test_masks_are_noticed_and_their_contents_too(random_preset, job, tmp_path):
+    masks = [tmp_path / "left.png", tmp_path / "right.png"]
+    for mask, rows in zip(masks, (slice(0, 40), slice(40, 80)), strict=True):
+        marked = torch.zeros(60, 80, 3)
+        marked[:, rows] = 1
+        save_image(mask, marked)
+    marked = replace(job, masks=tuple(masks))
+    assert stages_run(random_preset, marked, tmp_path / "out") == ALL
+    assert stages_run(random_preset, marked, tmp_path / "out") == []
+    save_image(masks[1], torch.ones(60, 80, 3))
+    assert "tracks" in stages_run(random_preset, marked, tmp_path / "out")
+    assert stages_run(random_preset, job, tmp_path / "out")[0] == "tracks"
+
+
 def test_another_picture_under_the_same_name_is_noticed(random_preset, job, tmp_path):
     stages_run(random_preset, job, tmp_path / "out")
     save_image(job.image, torch.zeros(60, 80, 3))
