@@ -7,7 +7,7 @@ from pathlib import Path
 if not getattr(sys.flags, "safe_path", False):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from more4d.cli.main import start  # noqa: E402
+from more4d.cli.main import start
 
 if __name__ == "__main__":
     start()

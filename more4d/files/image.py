@@ -2,37 +2,28 @@
 
 import io
 import logging
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable
-from more4d.files.problems import error_summary
+from more4d.files.atomic import atomic_write
+from more4d.files.image_formats import decode, read_image
 from more4d.foundation.errors import InputError
 
-MAX_PIXELS = 200_000_000
-DESCRIPTION = "a picture (png, jpg, webp, tiff, ...)"
-
 _log = logging.getLogger(__name__)
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
     """Read an image: RGB in [0, 1], upright by its EXIF orientation.
 
-    16-bit, grey, CMYK, palette and floating-point images are converted (colour profiles are ignored),
-    transparency is composited over white, and the first frame of an animation is read (with a warning in the
-    log).
+    16-bit, grey, CMYK, palette and floating-point images are converted, colours brought to sRGB by the
+    profile of the file, transparency is composited over white, and the first frame of an animation is read
+    (with a warning in the log).
 
     Args:
         max_pixels: reduce a larger image by the smallest integer factor (box filter) that gives at most this
@@ -49,9 +40,7 @@ def load_image_and_alpha(
 ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"] | None]:
     """As `load_image`, with the opacity in [0, 1]; None if all of the image is opaque."""
     path = Path(path)
-    check_readable(path, DESCRIPTION)
-    with _decoding(path), Image.open(path) as opened:
-        return _decode(opened, path, max_pixels)
+    return _to_tensors(read_image(path), path, max_pixels)
 
 
 def load_mask(path: Path) -> Int[Tensor, "height width"]:
@@ -61,15 +50,10 @@ def load_mask(path: Path) -> Int[Tensor, "height width"]:
         InputError: as `load_image`.
     """
     path = Path(path)
-    check_readable(path, DESCRIPTION)
-    with _decoding(path), Image.open(path) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise _too_large_error(path)
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-        if image.mode == "P":
-            return torch.from_numpy(np.asarray(image).astype(np.int64))
-        array = _as_array(image, opened.format, path)
+    image = read_image(path, managed=False)
+    if image.mode == "P":
+        return torch.from_numpy(np.asarray(image).astype(np.int64))
+    array = _as_array(image, path)
     white = np.float32(255 if array.dtype == np.uint8 else 1)
     return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
 
@@ -86,19 +70,12 @@ def image_from_pil(
         raise InputError(
             f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
         )
-    with _decoding(Path("the image")):
-        return _decode(image, Path("the image"), max_pixels)
+    return _to_tensors(decode(image, Path("the image")), Path("the image"), max_pixels)
 
 
-def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
-    if opened.width * opened.height > MAX_PIXELS:
-        raise _too_large_error(path)
-    frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format != "MPO":
-        _log.warning("%s holds %d frames; the first is taken", path, frames)
-    opened.load()
-    image = ImageOps.exif_transpose(opened)
-    array = _as_array(image, opened.format, path)
+def _to_tensors(image: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
+    """Colours [H, W, 3] and, if not all of it is opaque, opacity [H, W]."""
+    array = _as_array(image, path)
     height, width = array.shape[:2]
     if not height or not width:
         raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")
@@ -136,33 +113,7 @@ def to_uint8(image: Float[Tensor, "*shape"]) -> Tensor:
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _too_large_error(path: Path) -> InputError:
-    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """Turn errors of PIL and its codecs into one-line InputErrors."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large_error(path) from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
-        reason = error_summary(error)
-        state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
-        raise InputError(
-            f"{path} is {state} and cannot be decoded ({reason}); get a whole copy of it"
-        ) from error
-
-
-def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
+def _as_array(image: Image.Image, path: Path) -> np.ndarray:
     """Any PIL mode to height x width x (3 or 4): uint8, or float32 in [0, 1]."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.float32)
@@ -171,7 +122,7 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
         grey = np.asarray(image, dtype=np.float64)
         top = float(grey.max(initial=0.0))
         # 32 bits have no convention: white is the smallest of these that is not exceeded, else the maximum.
-        units = (65535.0,) if kind == "PPM" else (1.0, 255.0, 65535.0)
+        units = (65535.0,) if image.format == "PPM" else (1.0, 255.0, 65535.0)
         white = next((unit for unit in units if top <= unit), top)
         return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
@@ -211,15 +162,12 @@ def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
         InputError: the file is no image, or has 8 bits or colours.
     """
     path = Path(path)
-    check_readable(path, "a 16-bit grey .png of depth")
-    with _decoding(path), Image.open(path) as opened:
-        mode = opened.mode
-        array = np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32)
-    if not mode.startswith("I"):
+    image = read_image(path, managed=False)
+    if not image.mode.startswith("I"):
         raise InputError(
-            f"{path} is a picture of mode {mode}; depth must be a 16-bit grey .png, or .npy in metres"
+            f"{path} is a picture of mode {image.mode}; depth must be a 16-bit grey .png, or .npy in metres"
         )
-    return torch.from_numpy(array)
+    return torch.from_numpy(np.asarray(image).astype(np.float32))
 
 
 def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
