@@ -212,14 +212,14 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     started = time.monotonic()
     result, failure = None, None
     with progress.item(label, len(stage_names(job))) as report:
-        # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
         except WeightsError:
             raise
         except DistributedError as error:
             raise DistributedError(f"{job.name}: {error}") from error
-        except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
+        # Libraries raise what they like on an input that nobody has tried; the next item is another input.
+        except Exception as error:
             failure = one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
             if os.environ.get("MORE4D_DEBUG"):

@@ -150,4 +150,5 @@ def absolute(job: Job) -> Job:
         for camera in job.cameras
     )
     paths = {name: getattr(job, name) for name in ("image", "depth", "tracks")}
-    return replace(job, cameras=cameras, **{name: path and path.resolve() for name, path in paths.items()})
+    known = {name: path and path.resolve() for name, path in paths.items()}
+    return replace(job, cameras=cameras, masks=tuple(mask.resolve() for mask in job.masks), **known)
