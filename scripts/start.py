@@ -1,7 +1,7 @@
 """Runs a command of more4d: python scripts/start.py infer photo.jpg --prompt "the dog runs"
 
 `python -m more4d` imports from the folder that it is called from before anything else, so an argparse.py that
-happens to lie among somebody's photos would be run. Here only this clone and the installed packages count.
+happens to lie among the user's photos would be run. Here only this clone and the installed packages count.
 """
 
 import sys

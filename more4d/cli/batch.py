@@ -218,7 +218,7 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
             raise
         except DistributedError as error:
             raise DistributedError(f"{job.name}: {error}") from error
-        # Libraries raise what they like on an input that nobody has tried; the next item is another input.
+        # Libraries raise what they like on an input that was never tried; the next item is another input.
         except Exception as error:
             failure = one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)

@@ -75,27 +75,7 @@ def add_command(commands: Any) -> None:
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
-    known = parser.add_argument_group("known inputs")
-    known.add_argument(
-        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
-    )
-    known.add_argument(
-        "--intrinsics",
-        type=_intrinsics,
-        metavar="FX,FY,CX,CY",
-        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
-    )
-    known.add_argument(
-        "--mask",
-        action="append",
-        default=[],
-        type=parse_path,
-        metavar="FILE",
-        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
-    )
-    known.add_argument(
-        "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
-    )
+    _add_known(parser.add_argument_group("known inputs"))
     many = parser.add_argument_group("many at once")
     many.add_argument(
         "--list",
@@ -133,6 +113,29 @@ def add_command(commands: Any) -> None:
     _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
     parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
+
+
+def _add_known(known: Any) -> None:
+    known.add_argument(
+        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
+    )
+    known.add_argument(
+        "--intrinsics",
+        type=_intrinsics,
+        metavar="FX,FY,CX,CY",
+        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
+    )
+    known.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        type=parse_path,
+        metavar="FILE",
+        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
+    )
+    known.add_argument(
+        "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

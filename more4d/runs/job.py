@@ -40,7 +40,7 @@ class Job:
         depth: the user's own depth map.
         intrinsics: fx, fy, cx, cy of the whole image, in pixels or normalised; see
             `pipelines.depth.camera_from_intrinsics`.
-        masks: pictures of what may move, white or by number; see `pipelines.masks`.
+        masks: pictures of what may move, white or by number; see `pipelines.moving_objects`.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
         frames: of the result; the tracks' own if they are given.

@@ -25,6 +25,7 @@ ALLOWED_IMPORTERS = {
     "llvmlite": ("raster/numba_backend.py",),
     "matplotlib": ("training/curves.py",),
     "numba": ("raster/numba_backend.py",),
+    "pi_heif": ("files/image.py",),
     "safetensors": ("files/*.py", "weights/state.py", "datasets/latent_cache.py", "training/checkpoint.py"),
     "transformers": (
         "networks/conditioners.py",

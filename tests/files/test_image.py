@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from more4d.files import image_formats
+from more4d.files import image as image_module
 from more4d.files.image import (
     encode_jpeg,
     load_depth_image,
@@ -169,7 +169,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "large.png", np.zeros((100, 100), np.uint8))
-    monkeypatch.setattr(image_formats, "MAX_PIXELS", 9_999)
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 9_999)
     with pytest.raises(InputError, match="shrink it first"):
         load_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from more4d.files.image import load_image, load_image_and_alpha, load_mask
-from more4d.files.image_formats import FORMATS, RAW_SUFFIXES
+from more4d.files.image import FORMATS, RAW_SUFFIXES, load_image, load_image_and_alpha, load_mask
 from more4d.foundation.errors import InputError
 
 
