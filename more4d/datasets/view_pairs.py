@@ -91,7 +91,7 @@ class HoleClips(ShapedScenes):
             coverage=rearrange((~rendering.hole_mask).float(), "t h w -> 1 1 t h w"),
             captions=(caption,),
         )
-        # As it comes from the cache: a training that is continued sees the same pairs as one that went through.
+        # As it comes from the cache: a training that is continued sees the same as one that went through.
         return _from_arrays(_to_arrays(view))
 
     def rendered(self, index: int) -> tuple[Rendering, Float[Tensor, "frames height width 3"], str]:

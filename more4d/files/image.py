@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from more4d.files.atomic import atomic_write, check_readable
@@ -314,12 +314,3 @@ def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
             f"{path} is a picture of mode {image.mode}; depth must be a 16-bit grey .png, or .npy in metres"
         )
     return torch.from_numpy(np.asarray(image).astype(np.float32))
-
-
-def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
-    """A rendered line of text as coverage in [0, 1]; its height depends on `size` only."""
-    font = ImageFont.load_default(size)
-    ascent, descent = font.getmetrics()
-    canvas = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), ascent + descent))
-    ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
-    return torch.from_numpy(np.asarray(canvas).astype(np.float32) / 255)
