@@ -166,8 +166,10 @@ MAX_TILE_ASPECT = 3.0
 MISSING = "\U0010ffff"  # no character, by the Unicode standard
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 STYLES = ("Bold", "Italic", "Oblique", "Condensed", "Light", "Thin", "Mono", "Serif")
-LEAST_TEXT_WIDTH, MAX_LINES = 400, 6
-"""Texts are wrapped at the width of the pictures, but at no less than this, and cut after so many lines."""
+LEAST_TEXT_WIDTH, MAX_LINES, MAX_CHARACTERS = 400, 6, 5000
+"""Texts are wrapped at the width of the pictures, but at no less than this, and cut after so many lines; none
+of them holds as many characters.
+"""
 
 ImageTensor = Float[Tensor, "_height _width 3"]
 
@@ -269,7 +271,7 @@ def wrap_text(text: str, *, size: int, width: int) -> list[str]:
     longer; the last line ends in an ellipsis if something was cut.
     """
     lines = [""]
-    for word in " ".join(text.split()).split(" "):
+    for word in " ".join(text[:MAX_CHARACTERS].split()).split(" "):
         joined = f"{lines[-1]} {word}".lstrip()
         if _text_width(joined, size) <= width:
             lines[-1] = joined
