@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"{error.strerror or error}{where}", FAILED)
+    except ModuleNotFoundError as error:
+        way = "source .venv/bin/activate, or start with bash scripts/more4d.sh"
+        return _failed(f"{sys.executable} lacks the package {error.name}; {way}", FAILED)
     except MemoryError:
         return _failed("out of memory; ask for fewer --frames or close other programs", FAILED)
     except Exception as error:  # noqa: BLE001 - nothing leaves this function but one line and an exit code

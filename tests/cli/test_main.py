@@ -188,6 +188,16 @@ def test_only_the_subcommand_that_is_asked_for_is_imported():
     assert "more4d.cli.plan" in loaded and "more4d.cli.infer" not in loaded
 
 
+def test_a_python_without_the_packages_is_told_how_to_start():
+    """Here tqdm is hidden; a Python of the system has none of them."""
+    code = (
+        "import sys; sys.modules['tqdm'] = None; from more4d.cli.main import main; sys.exit(main(['infer']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "lacks the package tqdm" in ended.stderr and "bash scripts/more4d.sh" in ended.stderr
+
+
 def test_the_options_are_these():
     """A new option is a decision: a variant belongs into a preset or a configuration file."""
     commands = choices(build_parser())

@@ -53,3 +53,13 @@ def test_the_module_does_not_import_from_the_current_folder_either(hostile_folde
         command, cwd=hostile_folder, env=environment, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_shell_scripts_keep_their_line_ends_in_every_clone() -> None:
+    scripts = [path.relative_to(ROOT) for path in ROOT.rglob("*.sh") if ".venv" not in path.parts]
+    command = ["git", "check-attr", "eol", "--", *map(str, scripts), ".ci/run"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        pytest.skip("not a git checkout")
+    assert len(scripts) > 5
+    assert all(line.endswith("eol: lf") for line in ended.stdout.splitlines()), ended.stdout
