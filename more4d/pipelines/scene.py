@@ -109,9 +109,11 @@ class Scene:
             )
             frames = frames_with_alpha(view.rendering, view.fill) if alpha else view.stream()
             save_view_stage(folder / name, frames, view.filled, fps=self.tracks.fps, codec=video_codec)
+            # A film that was saved here before in a codec of another suffix is of another scene, maybe.
             for other in {*VIEW_NAMES} - {view_name(video_codec)}:
                 (folder / name / other).unlink(missing_ok=True)
         if animation is not None:
+            # Read from the file, as the main job does: both make the same animation.
             first, view = next(iter(self.views.items()))
             size = {"size": tuple(view.rendering.coverage.shape[1:]), "fps": self.tracks.fps}
             save_animation_stage(folder, first, animation, **size, codec=video_codec)

@@ -194,7 +194,9 @@ def frames_with_alpha(
     """
     for index, finished in enumerate(completed_frames(film, fill)):
         colour, coverage = film.frame(index)
+        # [H, W, 1]; of a partly covered pixel `colour` has the surface's part alone, `finished` a mixture
         alpha = coverage[..., None]
+        # over a background B a program shows alpha * RGB + (1 - alpha) * B
         yield torch.cat([torch.where(alpha > 0, colour, finished), alpha], -1)
 
 

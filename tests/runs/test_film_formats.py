@@ -9,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from more4d.files.image import load_image, save_image
+from more4d.files.image import load_image
 from more4d.files.scene_folder import view_name
-from more4d.files.tracks import load_tracks
+from more4d.files.tracks import load_tracks, save_tracks
 from more4d.files.video import read_video
-from more4d.files.video_formats import ANIMATIONS, VIDEO_CODECS
+from more4d.files.video_formats import ANIMATIONS
 from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera
+from more4d.geometry.tracks import PointTracks
 from more4d.pipeline import More4DPipeline
+from more4d.pipelines import views
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs import item
 from more4d.runs.item import run_job, stage_names
@@ -24,15 +27,40 @@ from tests.runs.test_item import stages_run
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Own tracks, and holes that are filled with grey: formats concern no network."""
+
+    def grey(components, rendering, *arguments, **settings):
+        return torch.where(rendering.hole_mask[..., None], 0.5, rendering.colour)
+
+    monkeypatch.setattr(views, "fill_holes", grey)
+    camera = Camera(fx=1.0, fy=80 / 59)
+    depth_m = torch.full((59, 80), 4.0)
+    depth_m[20:40, 30:50] = 2.0
     coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
-    image = torch.nn.functional.interpolate(coarse, (59, 80), mode="bilinear")[0].permute(1, 2, 0)
-    save_image(tmp_path / "photo.png", image)
+    tracks = PointTracks(
+        positions=camera.unproject_depth(depth_m).expand(4, 59, 80, 3),
+        colours=torch.nn.functional.interpolate(coarse, (59, 80), mode="bilinear")[0]
+        .permute(1, 2, 0)
+        .contiguous(),
+        visibility=torch.ones(4, 59, 80, dtype=torch.bool),
+        camera=camera,
+    )
+    save_tracks(tmp_path / "own.safetensors", tracks)
     cameras = parse_cameras(["x_moving"])
-    return Job(name="photo", image=tmp_path / "photo.png", prompt="it rolls", cameras=cameras, frames=4)
+    return Job(
+        name="own", image=None, prompt="it rolls", tracks=tmp_path / "own.safetensors", cameras=cameras
+    )
 
 
 FILM = ["sheet", "view x_moving"]
+DECODERS = {
+    "h264": ["h264"],
+    "h265": ["hevc"],
+    "av1": ["av1", "libdav1d"],
+    "prores": ["prores"],
+    "png": ["png"],
+}
 
 
 def films(folder: Path) -> list[str]:
@@ -49,10 +77,8 @@ def test_a_film_of_any_codec_takes_the_place_of_the_one_before(random_preset, jo
         assert stages_run(random_preset, job, out) == []
         assert films(out) == [view_name(codec)]
         with av.open(str(out / "x_moving" / view_name(codec))) as container:
-            assert (
-                container.streams.video[0].codec_context.name in VIDEO_CODECS[codec].encoder + codec + "hevc"
-            )
-        assert (read_video(out / "x_moving" / view_name(codec)) - first).abs().mean() < 0.015, codec
+            assert container.streams.video[0].codec_context.name in DECODERS[codec]
+        assert (read_video(out / "x_moving" / view_name(codec)) - first).abs().mean() < 0.02, codec
         assert (load_image(out / "sheet.png") - sheet).abs().mean() < 0.01
     assert torch.equal(read_video(out / "x_moving/view.mp4"), first)
 
