@@ -104,8 +104,9 @@ def _encode_gif(film: Sequence[Image.Image], durations_ms: list[int]) -> bytes:
     """
     every = max(1, math.isqrt(len(film) * film[0].width * film[0].height // PALETTE_PIXELS))
     sample = Image.fromarray(np.concatenate([np.asarray(frame)[::every, ::every] for frame in film]))
-    palette = sample.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    nearest = np.asarray(palette.convert("RGB")).astype(np.float32)
+    palette = _choose_palette(np.asarray(sample))
+    nearest = sample.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")
+    nearest = np.asarray(nearest).astype(np.float32)
     # Rounding to multiples of d is off by d / 4 on average. Colours of the palette lie about as far apart as
     # that d: noise of this width mixes neighbours in the right shares, and a palette that has every colour
     # gets none.
@@ -121,6 +122,24 @@ def _encode_gif(film: Sequence[Image.Image], durations_ms: list[int]) -> bytes:
     settings |= {"palette": _padded(palette), "optimize": True, "transparency": COLOURS}
     pages[0].save(contents, "GIF", save_all=True, append_images=pages[1:], **settings)
     return contents.getvalue()
+
+
+def _choose_palette(pixels: np.ndarray) -> Image.Image:
+    """At most `COLOURS` colours for pixels [height, width, 3], by median cut.
+
+    Each of 32 x 32 x 32 boxes of colours counts as the root of its pixels: else a sky takes most of the
+    palette, and small bright things, which are what one looks at, become grey.
+    """
+    flat = pixels.reshape(-1, 3)
+    red, green, blue = flat.T.astype(np.int64) >> 3
+    box = (red * 32 + green) * 32 + blue
+    count = np.bincount(box, minlength=32**3)
+    used = np.flatnonzero(count)
+    mean = np.stack([np.bincount(box, weights=channel, minlength=32**3) for channel in flat.T], -1)
+    mean = np.rint(mean[used] / count[used, None]).astype(np.uint8)
+    weighted = np.repeat(mean, np.ceil(np.sqrt(count[used])).astype(np.int64), axis=0)
+    chosen = Image.fromarray(weighted[None])
+    return chosen.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def _padded(palette: Image.Image) -> bytes:
