@@ -273,7 +273,8 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
         label = f"{job.name}: {job.prompt}" if job.prompt else job.name
         shown.append((label, result.folder, list(camera_folders(job))))
     inputs = [outcome.result.fingerprint for outcome in good]
-    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown))
+    codec = good[0].job.video_codec  # of the whole run
+    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
     return path
 
 

@@ -21,6 +21,7 @@ from more4d.cli.options import (
     usable_cores,
     usage_errors,
 )
+from more4d.files.video_formats import check_encoders
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import check_installed
@@ -37,6 +38,7 @@ examples:
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
+  bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
   bash infer.sh --list jobs.jsonl --ray                    on all cores; --ray HOST:PORT: on a cluster
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
@@ -97,19 +99,7 @@ def add_command(commands: Any) -> None:
         help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
         "of this machine); without ADDRESS in several processes here",
     )
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--output", type=parse_path, default=Path("output"), metavar="FOLDER", help="default: output"
-    )
-    out.add_argument(
-        "--export",
-        action="append",
-        default=[],
-        metavar="KIND",
-        help="ply, npz or glb of the tracks; repeat for more",
-    )
-    out.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
+    _add_output(parser.add_argument_group("output"))
     _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
     parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
@@ -159,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
     check_present(preset, folder, options.preset)
     check_rasteriser(preset.raster, options.device)
     check_output(options.output)
+    check_encoders(options.video_codec, options.animation)
     if options.ray is not None:
         check_installed("ray", extra="ray")
     if options.quiet:
@@ -201,6 +192,41 @@ def run(options: argparse.Namespace) -> int:
         )
     pipe = More4DPipeline(settings.open(device))
     return run_shared_batch(pipe, jobs, options.output, processes, show=show)
+
+
+def _add_output(group: Any) -> None:
+    """Add where results go, and what is written."""
+    group.add_argument(
+        "--output", type=parse_path, default=Path("output"), metavar="FOLDER", help="default: output"
+    )
+    group.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="ply, npz or glb of the tracks; repeat for more",
+    )
+    group.add_argument(
+        "--video-codec",
+        default="h264",
+        metavar="CODEC",
+        help="of the finished films: h264 (default; plays everywhere), h265 or av1 (smaller files), prores "
+        "(.mov, for editors) or png (.mov, lossless and large); the other videos are always h264",
+    )
+    group.add_argument(
+        "--alpha",
+        action="store_true",
+        help="with --video-codec prores or png: films with opacity. What the tracks show is opaque as far as "
+        "it covers a pixel, what was generated is transparent; colours are not multiplied by opacity "
+        "(straight alpha)",
+    )
+    group.add_argument(
+        "--animation",
+        metavar="KIND",
+        help="gif or webp: the first camera's film again as a small picture that moves, for chats",
+    )
+    group.add_argument("--quiet", action="store_true", help="show errors and the result only")
+    group.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
 
 
 def _add_how(group: Any) -> None:
@@ -275,6 +301,9 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         frames=options.frames,
         fps=options.fps,
         exports=tuple(dict.fromkeys(options.export)),
+        video_codec=options.video_codec,
+        alpha=options.alpha,
+        animation=options.animation,
     )
     with usage_errors(options.parser):
         check_values(job)

@@ -9,16 +9,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.scene_folder import (
+    VIEW_NAMES,
+    save_animation_stage,
     save_depth_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
     save_view_stage,
+    view_name,
 )
+from more4d.files.video_formats import DEFAULT_CODEC, check_encoders, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
-from more4d.pipelines.views import Film, completed_frames
+from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +71,33 @@ class Scene:
     prompt: str
     metadata: dict[str, str] = field(default_factory=dict)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        video_codec: str = DEFAULT_CODEC,
+        alpha: bool = False,
+        animation: str | None = None,
+    ) -> Path:
         """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
 
         Files of a scene that was saved there before are overwritten.
 
+        Args:
+            video_codec: of the finished films: h264, h265, av1, prores or png.
+            alpha: films with opacity, for prores and png: opaque as far as the tracks cover a pixel,
+                transparent where it was generated; colours are not multiplied by opacity.
+            animation: gif or webp: write the first view again as a small picture that moves, for chats.
+
         Raises:
-            InputError: the folder cannot be written to, or belongs to a run of `infer.sh`.
+            InputError: a format is unknown, or cannot be written here; the folder cannot be written to, or
+                belongs to a run of `infer.sh`.
         """
         folder = Path(folder)
+        check_film_format(video_codec, alpha=alpha, animation=animation)
+        check_encoders(video_codec, animation)
+        if animation is not None and not self.views:
+            raise InputError(f"the {animation} shows the first view, and this scene has none; film one")
         if (folder / "run.json").exists():  # it would go on saying what the run made
             raise InputError(f"{folder} is the folder of a run of infer.sh; save to another one")
         save_depth_stage(folder, self.image, self.depth)
@@ -85,6 +107,16 @@ class Scene:
             save_render_stage(
                 folder / name, view.rendering.colour, covered, view.camera_path, fps=self.tracks.fps
             )
-            save_view_stage(folder / name, view.stream(), view.filled, fps=self.tracks.fps)
-        save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
+            frames = frames_with_alpha(view.rendering, view.fill) if alpha else view.stream()
+            save_view_stage(folder / name, frames, view.filled, fps=self.tracks.fps, codec=video_codec)
+            # A film that was saved here before in a codec of another suffix is of another scene, maybe.
+            for other in {*VIEW_NAMES} - {view_name(video_codec)}:
+                (folder / name / other).unlink(missing_ok=True)
+        if animation is not None:
+            # Read from the file, as the main job does: both make the same animation.
+            first, view = next(iter(self.views.items()))
+            size = {"size": tuple(view.rendering.coverage.shape[1:]), "fps": self.tracks.fps}
+            save_animation_stage(folder, first, animation, **size, codec=video_codec)
+        title = self.prompt or self.tracks.caption or "scene"
+        save_scene_sheet(folder, list(self.views), title, video_codec)
         return folder

@@ -183,6 +183,23 @@ def completed_frames(
         yield composite(*film.frame(index), picture)
 
 
+def frames_with_alpha(
+    film: Film, fill: Float[Tensor, "frames small_h small_w 3"]
+) -> Iterator[Float[Tensor, "height width 4"]]:
+    """The finished film with its coverage as opacity: what was generated is transparent.
+
+    Colours are not multiplied by opacity (straight alpha). Where anything is covered they are the surface's
+    alone, so that over another background nothing of the fill shows at its border; where nothing is they are
+    the fill's, so that a program that ignores opacity shows the finished film.
+    """
+    for index, finished in enumerate(completed_frames(film, fill)):
+        colour, coverage = film.frame(index)
+        # [H, W, 1]; of a partly covered pixel `colour` has the surface's part alone, `finished` a mixture
+        alpha = coverage[..., None]
+        # over a background B a program shows alpha * RGB + (1 - alpha) * B
+        yield torch.cat([torch.where(alpha > 0, colour, finished), alpha], -1)
+
+
 def windows(frames: int, native: int) -> list[range]:
     """Runs of at most `native` frames; each starts with the last frame of the one before."""
     if native < 2:

@@ -26,22 +26,25 @@ from more4d.files.scene_folder import (
     SHEET,
     TRACKS,
     TRACKS_FILES,
-    VIEW_FILES,
+    animation_name,
+    save_animation_stage,
     save_depth_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
     save_view_stage,
+    view_files,
 )
 from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks
+from more4d.files.video_formats import DEFAULT_CODEC, check_encoders
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.depth import Photo, depth_map_from_file, read_photo
+from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_photo
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.views import completed_frames
+from more4d.pipelines.views import completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
@@ -74,6 +77,7 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
     item = _Item(pipe, job, folder, progress)
     try:
         check_files(job)
+        check_encoders(job.video_codec, job.animation)
         return _run_stages(item)
     except BaseException as error:
         with suppress(InputError):  # a full disk must not hide why the run failed
@@ -85,7 +89,8 @@ def stage_names(job: Job) -> list[str]:
     """The stages of a job, in order: what a progress bar counts."""
     camera_stages = [f"{kind} {name}" for name in camera_folders(job) for kind in ("render", "view")]
     exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
-    return ["depth", "tracks", *camera_stages, *exports, "sheet"]
+    animation = [f"animation {job.animation}"] if job.animation else []
+    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
 
 
 def export_files(kind: str, frames: int) -> list[str]:
@@ -157,6 +162,8 @@ def _run_stages(item: _Item) -> Result:
             export_files(kind, item.tracks.frames),
             lambda kind=kind: export_tracks(item.tracks, item.folder, kind),
         )
+    if job.animation:
+        _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
     title = job.prompt or item.tracks.caption or job.name
     return Result(
         folder=item.folder,
@@ -164,7 +171,7 @@ def _run_stages(item: _Item) -> Result:
             "sheet",
             [made, title, list(cameras)],
             [SHEET],
-            lambda: save_scene_sheet(item.folder, list(cameras), title),
+            lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
         ),
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
@@ -259,7 +266,8 @@ def _film_camera(
             seed=job.seed,
             callback=item.report(f"view {name}"),
         )
-        save_view_stage(folder, completed_frames(view.rendering, view.fill), view.filled, fps=item.tracks.fps)
+        frames = (frames_with_alpha if job.alpha else completed_frames)(view.rendering, view.fill)
+        save_view_stage(folder, frames, view.filled, fps=item.tracks.fps, codec=job.video_codec)
 
     # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
@@ -267,8 +275,22 @@ def _film_camera(
     render_id = item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], render)
     settings = [preset.frames, asdict(preset.views), list(earlier.values())]
     weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
-    inputs = [render_id, job.prompt, job.seed, weights, settings]
-    return render_id, item.stage(f"view {name}", inputs, [f"{name}/{file}" for file in VIEW_FILES], film)
+    # The default codec is no input either: films of runs before there was a choice are in it.
+    coding = [] if job.video_codec == DEFAULT_CODEC else [[job.video_codec, job.alpha]]
+    inputs = [render_id, job.prompt, job.seed, weights, settings, *coding]
+    outputs = [f"{name}/{file}" for file in view_files(job.video_codec)]
+    return render_id, item.stage(f"view {name}", inputs, outputs, film)
+
+
+def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
+    """The view of one camera again, for chats."""
+
+    def animate() -> None:
+        tracks = item.tracks
+        size = {"size": film_size(tracks.height, tracks.width, item.pipe.film_size), "fps": tracks.fps}
+        save_animation_stage(item.folder, camera, kind, **size, codec=item.job.video_codec)
+
+    return item.stage(f"animation {kind}", [view_id], [animation_name(camera, kind)], animate)
 
 
 def _photo(item: _Item) -> Photo:

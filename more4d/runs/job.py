@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import (
     MAX_FRAMES,
@@ -46,6 +47,9 @@ class Job:
         frames: of the result; the tracks' own if they are given.
         fps: frames per second.
         exports: kinds of `files.export.EXPORTS`.
+        video_codec: of the finished films; see `files.video_formats`.
+        alpha: whether they have opacity; see `pipelines.views.frames_with_alpha`.
+        animation: the suffix of an animation of the first camera, if there is to be one.
     """
 
     name: str
@@ -60,6 +64,9 @@ class Job:
     frames: int | None = None
     fps: float = 12.0
     exports: tuple[str, ...] = ()
+    video_codec: str = DEFAULT_CODEC
+    alpha: bool = False
+    animation: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
@@ -98,6 +105,9 @@ def check_values(job: Job) -> None:
     for kind in job.exports:
         if kind not in EXPORT_KINDS:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_KINDS)}")
+    check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
+    if job.animation is not None and not job.cameras:
+        raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if job.intrinsics is not None:
         check_intrinsics(job.intrinsics)
 

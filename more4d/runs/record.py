@@ -49,6 +49,8 @@ class RunRecord:
     ) -> tuple[str, bool]:
         """Run `make`, which writes the files `outputs`, unless that has been done.
 
+        Files that the stage wrote in an earlier run and does not write now, under other names, are removed.
+
         Args:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
@@ -72,7 +74,9 @@ class RunRecord:
                     f"{self.folder / output} is in the way and is not of an earlier run; choose another"
                     " output folder or move it"
                 )
-        self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
+        # Kept in the record until they are removed: if this run is cut off, they are still ours.
+        outdated = set(self._stages.get(name, {"files": ()})["files"]) - set(outputs)
+        self._stages[name] = {**stage, "files": dict.fromkeys([*outputs, *sorted(outdated)])}
         self.save()
         started = time.monotonic()
         make()
@@ -82,6 +86,8 @@ class RunRecord:
             "seconds": round(time.monotonic() - started, 3),
             "files": {output: _describe(self.folder / output) for output in outputs},
         }
+        for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
+            (self.folder / file).unlink(missing_ok=True)
         self.save()
         return stage["fingerprint"], True
 

@@ -47,6 +47,17 @@ def test_a_second_run_does_nothing_again(command, photo, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_formats_are_of_all_items_of_a_list(command, photo, tmp_path):
+    (tmp_path / "jobs.txt").write_text(f"{photo} | it rolls\n{photo} | it jumps\n")
+    formats = ("--video-codec", "png", "--alpha", "--animation", "webp")
+    result = command("--list", tmp_path / "jobs.txt", "--camera", "static", "--frames", "2", *formats)
+    assert result.code == 0, result.err
+    for item in ("ball", "ball-2"):
+        assert (tmp_path / "out" / item / "static/view.mov").is_file()
+        assert (tmp_path / "out" / item / "static.webp").is_file()
+    assert (tmp_path / "out/sheet.png").is_file()
+
+
 def test_views_can_be_made_independently(command, photo, tmp_path):
     cameras = ("--camera", "surrounding", "--camera", "x_moving")
     arguments = (photo, "--prompt", "it rolls", *cameras, "--frames", "3")

@@ -111,6 +111,9 @@ def test_help_loads_nothing_heavy():
         f"infer {__file__} --prompt a --camera orbitt",
         f"infer {__file__} --prompt a --camera nowhere.json",
         f"infer {__file__} --prompt a --export obj",
+        f"infer {__file__} --prompt a --video-codec vp8",
+        f"infer {__file__} --prompt a --alpha",
+        f"infer {__file__} --prompt a --animation png",
         f"infer {__file__} --prompt a --intrinsics 0,1,0.5,0.5",
         f"infer {__file__} --prompt a --sampler magic",
         f"infer {__file__} --prompt a --cache magic",
@@ -213,9 +216,10 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "cache camera compile context-parallel depth device export fps frames guidance guidance-skip"
-        " h help independent-views intrinsics list list-cameras mask memory output part pictures preset"
-        " prompt quiet raster ray sampler seed shift size steps strag-lora tracks vism-lora weights",
+        "infer": "alpha animation cache camera compile context-parallel depth device export fps frames"
+        " guidance guidance-skip h help independent-views intrinsics list list-cameras mask memory output"
+        " part pictures preset prompt quiet raster ray sampler seed shift size steps strag-lora tracks"
+        " video-codec vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"
