@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps
 
-from more4d.files.atomic import check_readable
 from more4d.files.problems import error_summary
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
