@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cameras:
         from more4d.geometry.camera_recipes import describe_camera_paths
 
-        print(describe_camera_paths())
+        say(*describe_camera_paths().split("\n"))
         return 0
     from more4d.pipelines.preset import check_present
     from more4d.runs.job import camera_folders

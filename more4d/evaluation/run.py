@@ -29,6 +29,7 @@ from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
 from more4d.pipelines.components import Components
@@ -266,7 +267,12 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Sections measured by an earlier run with the same weights and the same commit."""
     if not path.is_file():
         return {}
-    known = json.loads(path.read_text())
+    known = read_json(
+        path,
+        "the results of an earlier evaluation",
+        {"about": dict} | {f"{name}?": dict for name in SECTIONS},
+        remedy="remove it, or choose another output folder",
+    )
     same = all(known["about"].get(key) == about[key] for key in ("weights", "split", "commit"))
     return {name: known[name] for name in SECTIONS if name in known} if same else {}
 

@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.atomic import atomic_write
 from more4d.files.problems import error_summary
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.atomic import atomic_write
 from more4d.files.image import to_uint8
 from more4d.files.video_formats import VIDEO_CODECS
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 DESCRIPTION = "a video (mp4, mkv, webm, ...)"

@@ -26,6 +26,13 @@ TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.depth_and_cameras` and `files.tracks` read, whose modules import torch."""
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
+BATCH_FILES = ("run.json", "sheet.png")
+"""Files beside the folders of the items."""
+ITEM_FILES = (
+    *BATCH_FILES,
+    *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
+)
+"""Files beside the folders of an item's cameras."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
 
 
@@ -139,10 +146,15 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
     """The cameras of a job by the name of their folder.
 
     Raises:
-        InputError: two different paths would write into one folder.
+        InputError: two different paths would write into one folder, or one where a file is.
     """
     folders: dict[str, CameraSpec] = {}
     for camera in job.cameras:
+        if camera.name.lower() in (*ITEM_FILES, *(f"scene.{kind}" for kind in job.exports)):
+            raise InputError(
+                f"camera path {camera} would be filmed into a folder called '{camera.name}', the name of a"
+                " file of each item; rename it"
+            )
         other = folders.setdefault(camera.name, camera)
         if other != camera:
             raise InputError(
@@ -184,10 +196,13 @@ def unique_names(jobs: list[Job]) -> list[Job]:
     named: list[Job] = []
     taken: set[str] = set()
     for job in jobs:
-        name, count = folder_name(job.name), 1
+        plain, count = folder_name(job.name), 1
+        if plain.lower() in BATCH_FILES:
+            plain = plain.replace(".", "_")
+        name = plain
         while name in taken:
             count += 1
-            name = f"{folder_name(job.name)}-{count}"
+            name = f"{plain}-{count}"
         taken.add(name)
         named.append(replace(job, name=name))
     return named

@@ -5,7 +5,6 @@ everything; FSDP holds shards as distributed tensors; ZeRO holds fragments of fl
 whole tensors, so that any of them can resume from a checkpoint of any other.
 """
 
-import json
 import os
 import resource
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -22,7 +21,7 @@ from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from more4d.files.problems import error_summary
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.optional import check_installed, require
 from more4d.training.config import LoopConfig
@@ -173,10 +172,10 @@ def check_zero_settings(path: str | None) -> None:
     """
     if path is None or path == "none":  # accelerate's word for no file
         return
-    try:
-        settings = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the DeepSpeed file {path} ({error_summary(error)})") from error
+    what = "a DeepSpeed file (.json)"
+    settings = read_json(
+        Path(path), what, {"fp16?": {str: Any}, "zero_optimization?": {str: Any}}, error=ConfigError
+    )
     decided = {"optimizer": "the learning rate and its kind", "scheduler": "the course of the learning rate"}
     for key, what in decided.items():
         if key in settings:
