@@ -27,6 +27,7 @@ from more4d.files.tracks import load_tracks, quantise_tracks
 from more4d.foundation.config import drawn_seed
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap, working_size
+from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import (
@@ -39,14 +40,7 @@ from more4d.pipelines.cameras import (
 )
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, open_device
-from more4d.pipelines.depth import (
-    Intrinsics,
-    estimate_depth,
-    film_size,
-    quantise_depth,
-    read_photo,
-    working_image,
-)
+from more4d.pipelines.depth import estimate_depth, film_size, quantise_depth, read_photo, working_image
 from more4d.pipelines.preset import Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View
@@ -161,6 +155,7 @@ class More4DPipeline:
         mask: Any = None,
         tracks: str | Path | Tracks | None = None,
         callback: Progress = no_progress,
+        **known: Any,
     ) -> Scene:
         """Generate the scene and film it along every camera path.
 
@@ -177,6 +172,7 @@ class More4DPipeline:
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             tracks: own tracks to film, in place of image, depth and generated motion.
             callback: called with (stage, step, steps in all) as stages proceed.
+            known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
 
         Raises:
             InputError: an input cannot be used.
@@ -199,7 +195,8 @@ class More4DPipeline:
             check_request(prompt, num_frames, fps)
             check_camera_frames(specs, num_frames)
             callback("depth", 0, 1)
-            photo = read_photo(image, depth=depth, intrinsics=intrinsics, mask=mask, size=self.film_size)
+            known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask}
+            photo = read_photo(image, **known, size=self.film_size)
             picture = self.prepare_image(photo)
             depth_map = self.estimate_depth(photo)
             callback("depth", 1, 1)
@@ -232,18 +229,18 @@ class More4DPipeline:
         return working_image(read_photo(image, size=self.film_size).image, self.film_size)
 
     def estimate_depth(
-        self, image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None
+        self, image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None, **known: Any
     ) -> DepthMap:
         """Stage 1: metric depth of the image at the size of its films, and the camera that took it.
 
         Args:
-            image, depth, intrinsics: as for `__call__`; the estimator finds what is not given.
+            image, depth, intrinsics, known: as for `__call__`; the estimator finds what is not given.
 
         Raises:
             InputError: an input cannot be used.
             WeightsError: the estimator's file cannot be used.
         """
-        photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)
+        photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size, **known)
         return quantise_depth(estimate_depth(self.components, photo, self.prepare_image(photo)))
 
     def generate_tracks(

@@ -21,6 +21,7 @@ from more4d.cli.options import (
     usable_cores,
     usage_errors,
 )
+from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.files.video_formats import check_encoders
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import WeightsError
@@ -107,13 +108,37 @@ def add_command(commands: Any) -> None:
 
 def _add_known(known: Any) -> None:
     known.add_argument(
-        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
+        "--depth",
+        type=parse_path,
+        metavar="FILE",
+        help="of the whole photo: .npy, .npz, .safetensors, .tiff, .pfm, .exr (metres) or 16-bit .png "
+        "(millimetres); gaps are filled from the estimate",
+    )
+    known.add_argument(
+        "--depth-unit",
+        metavar="UNIT",
+        help="of the values of --depth: m, cm, mm, or metres per unit such as 1/256 or 1/5000",
+    )
+    known.add_argument(
+        "--depth-kind",
+        choices=DEPTH_KINDS,
+        default=METRIC,
+        help="metric (default), inverse (disparity: large is near) or relative (large is far): the latter two "
+        "are brought to metres by the scale and shift that agree with the estimate",
     )
     known.add_argument(
         "--intrinsics",
         type=_intrinsics,
         metavar="FX,FY,CX,CY",
-        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
+        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights; or the nine "
+        "numbers of a 3x3 matrix",
+    )
+    known.add_argument(
+        "--fov",
+        type=float,
+        metavar="DEGREES",
+        help="field of view across the whole photo, in place of --intrinsics (default: by the focal length in "
+        "the photo's EXIF data, else estimated)",
     )
     known.add_argument(
         "--mask",
@@ -294,7 +319,10 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         prompt=options.prompt or "",
         cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
+        depth_unit=options.depth_unit,
+        depth_kind=options.depth_kind,
         intrinsics=options.intrinsics,
+        fov=options.fov,
         masks=tuple(options.mask),
         tracks=options.tracks,
         seed=options.seed,
@@ -332,6 +360,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
+        "--fov": options.fov,
         "--mask": options.mask or None,
         "--tracks": options.tracks,
     }
@@ -344,7 +373,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
 
 @checked
 def _intrinsics(text: str) -> tuple[float, float, float, float]:
-    from more4d.cli.job_lists import parse_intrinsics
+    from more4d.geometry.intrinsics import parse_intrinsics
 
     return parse_intrinsics(text)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from more4d.files.tables import check_columns, portable_path, read_json_objects, read_lines, read_table
 from more4d.foundation.errors import InputError, shown
+from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check, unique_names
 
@@ -15,7 +16,10 @@ COLUMNS = (
     "prompt",
     "camera",
     "depth",
+    "depth_unit",
+    "depth_kind",
     "intrinsics",
+    "fov",
     "mask",
     "tracks",
     "seed",
@@ -50,19 +54,6 @@ def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     return unique_names(jobs)
-
-
-def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
-    """Four numbers fx,fy,cx,cy.
-
-    Raises:
-        InputError: there are not four numbers.
-    """
-    try:
-        fx, fy, cx, cy = map(float, text.split(","))
-    except ValueError as error:
-        raise InputError(f"must be four numbers fx,fy,cx,cy, got {shown(text)}") from error
-    return fx, fy, cx, cy
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -107,7 +98,9 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
 
 def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
     texts = {
-        key: _text(values, key) for key in ("image", "depth", "tracks", "name", "prompt") if key in values
+        key: _text(values, key)
+        for key in ("image", "depth", "depth_kind", "tracks", "name", "prompt")
+        if key in values
     }
     paths = {
         key: portable_path(folder, texts[key]) if key in texts else None
@@ -120,7 +113,11 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
         name=texts.get("name", source.stem if source else "item"),
         prompt=texts.get("prompt", ""),
         cameras=_cameras(values.get("camera"), folder) or defaults.cameras,
+        # A number is metres per unit.
+        depth_unit=str(values["depth_unit"]) if "depth_unit" in values else None,
+        depth_kind=texts.get("depth_kind", defaults.depth_kind),
         intrinsics=_intrinsics(values.get("intrinsics")),
+        fov=_number(values, "fov", float, None),
         masks=tuple(portable_path(folder, name) for name in _names(values.get("mask"), "mask")),
         seed=_number(values, "seed", int, defaults.seed),
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
@@ -165,8 +162,7 @@ def _names(value: Any, column: str) -> list[str]:
 def _intrinsics(value: Any) -> tuple[float, float, float, float] | None:
     if value is None:
         return None
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
-        return parse_intrinsics(text.replace(";", ","))
+        return parse_intrinsics(value)
     except InputError as error:
         raise InputError(f"'intrinsics' {error}") from error

@@ -1,7 +1,7 @@
 """Depth maps, cameras and camera paths on disk.
 
-Depth: `.npy`, `.npz` (the array `depth`, or the only one) and `.safetensors` (the tensor `depth`) in float
-metres; 16-bit `.png` in millimetres. NaN, infinite, zero and negative values mean "unknown".
+Depth: the files of `files.depth_formats`; float values are metres, 16-bit pictures millimetres, if nothing
+else is said. NaN, zero and negative values mean "unknown", infinite ones "only sky".
 
 A keyframe file, which a user writes:
 
@@ -17,32 +17,39 @@ A keyframe file, which a user writes:
 The world is the camera of the photo at frame 0: x right, y down, z forward. `units` is "scene" (the default:
 multiples of the scene's depth, so that [0, 0, 1] is about where the subject stands) or "metres". Instead of
 `look_at` a keyframe may have `rotation`, camera-to-world, as a quaternion [w, x, y, z] or three rows;
-with neither it looks straight ahead. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
+with neither it looks straight ahead. `"quaternion": "xyzw"` beside the keyframes says that w comes last. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
 horizontal field of view. Without times the keyframes are evenly spaced.
 
 A full path file, which `save_camera_path` writes, has `"format": "more4d-camera-path"`, `"version": 1`,
-`name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy, normalised).
+`name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy or 3 x 3), normalised
+or in pixels of a picture whose middle is (cx, cy), if `width` and `height` do not say another size.
+
+Every path begins at the photo. One of another world is moved and turned there as a whole with
+`"start": "photo"` in its file.
 """
 
 import io
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.atomic import load_arrays, write_bytes
-from more4d.files.image import load_depth_image, save_image
+from more4d.files.atomic import write_bytes
+from more4d.files.depth_formats import DESCRIPTION, StoredDepth, read_depth_file
+from more4d.files.depth_units import METRIC, UNIT_HINT, parse_depth_unit
+from more4d.files.image import save_image
 from more4d.files.previews import colourise_depth
 from more4d.files.problems import error_summary
 from more4d.foundation.documents import check_readable, read_json
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, shown
 from more4d.geometry.camera import Camera, CameraPath
+from more4d.geometry.intrinsics import camera_from_intrinsics, camera_of_unknown_size
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
 from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse
 
@@ -50,6 +57,8 @@ CAMERA_FORMAT = "more4d-camera"
 PATH_FORMAT = "more4d-camera-path"
 VERSION = 1
 PATH_DESCRIPTION = "a camera path file (.json with keyframes)"
+AS_GIVEN, FROM_PHOTO = "given", "photo"
+QUATERNION_ORDERS = ("wxyz", "xyzw")
 CAMERA_DESCRIPTION = "a camera file (.json with fx, fy, cx, cy)"
 
 
@@ -113,8 +122,31 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
     """
     path = Path(path)
     content = read_json(path, PATH_DESCRIPTION, dict)
+    start = content.get("start", AS_GIVEN)
+    if start not in (AS_GIVEN, FROM_PHOTO):
+        raise InputError(f"{path}: 'start' must be '{FROM_PHOTO}' or '{AS_GIVEN}', got {shown(start)}")
     if content.get("format") == PATH_FORMAT:
-        return _resample(_full_path(path, content), frames)
+        found = _resample(_full_path(path, content), frames)
+    else:
+        found = _keyframe_path(path, content, frames=frames, camera=camera, scene_depth_m=scene_depth_m)
+    if start == FROM_PHOTO:
+        # camera <- world <- first camera, which becomes the world: [frames, 4, 4]
+        poses = found.world_to_camera.double()
+        found = replace(found, world_to_camera=(poses @ rigid_inverse(poses[:1])).float())
+    return found
+
+
+def distance_from_photo(path: CameraPath) -> tuple[float, float]:
+    """How far from the photo's camera a path begins: in metres, and in degrees of turning."""
+    pose = path.world_to_camera[0].double()
+    # trace R = 1 + 2 cos(angle)
+    cosine = ((pose[:3, :3].trace() - 1) / 2).clamp(-1, 1)
+    return float(rigid_inverse(pose)[:3, 3].norm()), math.degrees(math.acos(float(cosine)))
+
+
+def _keyframe_path(
+    path: Path, content: dict[str, Any], *, frames: int, camera: Camera, scene_depth_m: float
+) -> CameraPath:
     listed = content.get("keyframes")
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path} has no list 'keyframes'; give {PATH_DESCRIPTION}")
@@ -126,9 +158,10 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
         raise InputError(
             f"{path}: {timed} of {len(listed)} keyframes have a 'time'; give it to all or to none"
         )
+    order = _quaternion_order(path, content, listed)
     try:
         keyframes = [
-            parse_keyframe(values, number=number, camera=camera)
+            parse_keyframe(values, number=number, camera=camera, order=order)
             for number, values in enumerate(listed, start=1)
         ]
         return keyframe_path(
@@ -142,6 +175,24 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
         raise InputError(f"{path}: {error}") from error
 
 
+def _quaternion_order(path: Path, content: dict[str, Any], listed: list[Any]) -> str:
+    """The order of quaternions: as the file says, else w, x, y, z, unless that can hardly be meant."""
+    order = content.get("quaternion")
+    if order not in (None, *QUATERNION_ORDERS):
+        raise InputError(f"{path}: 'quaternion' must be {' or '.join(QUATERNION_ORDERS)}, got {shown(order)}")
+    first = listed[0].get("rotation") if isinstance(listed[0], dict) else None
+    if order is None and isinstance(first, list) and len(first) == 4:
+        numbers = [abs(each) if isinstance(each, (int, float)) else 0.0 for each in first]
+        length = math.hypot(*numbers)
+        # |w| = cos(angle / 2): read as it stands over 90 degrees at the start, and under 45 read the other way.
+        if numbers[0] < 0.7 * length and numbers[3] > 0.92 * length:
+            raise InputError(
+                f"{path}: keyframe 1 has the quaternion {first}, which as w, x, y, z turns the camera by over 90 "
+                'degrees; add "quaternion": "xyzw" to the file if w is last, else "quaternion": "wxyz"'
+            )
+    return order or QUATERNION_ORDERS[0]
+
+
 def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
     if content.get("version") != VERSION:
         raise InputError(
@@ -149,7 +200,7 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
         )
     try:
         poses = torch.tensor([frame["world_to_camera"] for frame in content["frames"]], dtype=torch.float32)
-        intrinsics = torch.tensor([frame["intrinsics"] for frame in content["frames"]], dtype=torch.float32)
+        intrinsics = _intrinsics_of_frames(path, content)
         camera_path = CameraPath(
             name=str(content.get("name", path.stem)), world_to_camera=poses, intrinsics=intrinsics
         )
@@ -164,6 +215,23 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
     if not rigid or not torch.equal(poses[:, 3], torch.tensor([0.0, 0, 0, 1]).expand(len(poses), 4)):
         raise InputError(f"{path}: 'world_to_camera' must be a rotation and a translation in every frame")
     return camera_path
+
+
+def _intrinsics_of_frames(path: Path, content: dict[str, Any]) -> Tensor:
+    """(fx, fy, cx, cy), normalised, of every frame: [frames, 4]."""
+    size = {side: content.get(side) for side in ("height", "width")}
+    if any(size.values()) and not all(isinstance(each, int) and each > 0 for each in size.values()):
+        raise InputError(f"{path}: 'width' and 'height' must both be whole numbers above 0")
+    try:
+        cameras = [
+            camera_from_intrinsics(frame["intrinsics"], **size)
+            if all(size.values())
+            else camera_of_unknown_size(frame["intrinsics"])
+            for frame in content["frames"]
+        ]
+    except InputError as error:
+        raise InputError(f"{path} is a damaged camera path: {error}") from error
+    return torch.tensor([[each.fx, each.fy, each.cx, each.cy] for each in cameras], dtype=torch.float32)
 
 
 def _resample(camera_path: CameraPath, frames: int) -> CameraPath:
@@ -191,41 +259,83 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(Path(path), (json.dumps(content, indent=1) + "\n").encode())
 
 
-DESCRIPTION = "a depth map (.npy, .npz, .safetensors or 16-bit .png)"
 ASPECT_TOLERANCE = 0.01
-METRES_PER_PNG_UNIT = 0.001
+FARTHEST_M = 10_000.0
+"""No photo's depth is known farther; renderers write 1e10 or 65504 where there is only sky."""
 
 
-def load_depth(path: Path, *, height: int, width: int) -> Float[Tensor, "height width"]:
-    """Depth in metres for a photo of height x width (upright), unknown pixels as NaN.
+def load_depth(
+    path: Path, *, height: int, width: int, unit: str | float | None = None, kind: str = METRIC
+) -> Float[Tensor, "height width"]:
+    """Depth for a photo of height x width (upright): metres, NaN where unknown, infinite where only sky is.
 
     Another size is accepted if the aspect ratios agree within 1 %; it is resized by nearest neighbour.
 
+    Args:
+        unit: of the values, where the format does not say it or says it wrongly; see `parse_depth_unit`.
+        kind: of `files.depth_units.DEPTH_KINDS`; inverse and relative depth is returned as it is stored.
+
     Raises:
-        InputError: the file is missing, damaged or of another kind, its aspect ratio is not the photo's, or
-            no pixel has a valid depth.
+        InputError: the file is missing, damaged or of another kind, its aspect ratio is not the photo's, its
+            unit is not known, or no pixel has a valid depth.
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    depth_m = _read(path)
-    while depth_m.ndim > 2 and 1 in (depth_m.shape[0], depth_m.shape[-1]):
-        depth_m = depth_m.squeeze(0) if depth_m.shape[0] == 1 else depth_m.squeeze(-1)
-    if depth_m.ndim != 2 or 0 in depth_m.shape:
-        shape = " x ".join(map(str, depth_m.shape))
-        raise InputError(f"{path} holds values of shape {shape}; depth is height x width")
-    rows, columns = depth_m.shape
+    return depth_of_photo(read_depth_file(path), path, height=height, width=width, unit=unit, kind=kind)
+
+
+def depth_of_photo(
+    found: StoredDepth,
+    name: Path | str,
+    *,
+    height: int,
+    width: int,
+    unit: str | float | None = None,
+    kind: str = METRIC,
+) -> Float[Tensor, "height width"]:
+    """As `load_depth`, for values that have been read; `name` says in messages what they are."""
+    depth = found.values
+    while depth.ndim > 2 and 1 in (depth.shape[0], depth.shape[-1]):
+        depth = depth.squeeze(0) if depth.shape[0] == 1 else depth.squeeze(-1)
+    if depth.ndim != 2 or 0 in depth.shape:
+        shape = " x ".join(map(str, depth.shape))
+        raise InputError(f"{name} holds values of shape {shape}; depth is height x width")
+    rows, columns = depth.shape
     if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
         raise InputError(
-            f"{path} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth "
+            f"{name} is {columns} x {rows} but the picture is {width} x {height}, another shape; give depth "
             "of the whole upright picture"
         )
-    known = torch.isfinite(depth_m) & (depth_m > 0)
-    if not bool(known.any()):
-        raise InputError(f"{path} knows the depth of no pixel (all are NaN, infinite, zero or negative)")
-    depth_m = torch.where(known, depth_m, torch.nan)
+    depth = _in_metres(found, depth, name, unit) if kind == METRIC else _up_to_scale(depth, name)
     if (rows, columns) == (height, width):
-        return depth_m
-    return torch.nn.functional.interpolate(depth_m[None, None], (height, width), mode="nearest-exact")[0, 0]
+        return depth
+    return torch.nn.functional.interpolate(depth[None, None], (height, width), mode="nearest-exact")[0, 0]
+
+
+def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | float | None) -> Tensor:
+    metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
+    known = torch.isfinite(depth) & (depth > 0)
+    if not bool(known.any()):
+        raise InputError(f"{name} knows the depth of no pixel (all are NaN, infinite, zero or negative)")
+    if metres_per_unit is None:
+        low, high = float(depth[known].min()), float(depth[known].max())
+        raise InputError(
+            f"{name} holds whole numbers ({low:g} to {high:g}) and does not say of what; give the unit of depth "
+            f"(--depth-unit mm, or {UNIT_HINT}), or say that it is relative (--depth-kind inverse)"
+        )
+    if metres_per_unit != 1:
+        depth = depth * metres_per_unit
+    sky = depth > FARTHEST_M
+    if bool((known & ~sky).any()):
+        depth = torch.where(sky, torch.inf, depth)
+    return torch.where(known | sky, depth, torch.nan)
+
+
+def _up_to_scale(depth: Tensor, name: Path | str) -> Tensor:
+    known = torch.isfinite(depth)
+    if not bool(known.any()) or float(depth[known].min()) == float(depth[known].max()):
+        raise InputError(f"{name} has the same value everywhere, or none; give a depth map of the picture")
+    return torch.where(known, depth, torch.nan)
 
 
 def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
@@ -239,28 +349,3 @@ def save_depth(path: Path, depth_m: Float[Tensor, "height width"]) -> None:
     np.save(buffer, depth_m.detach().cpu().float().numpy(), allow_pickle=False)
     write_bytes(path.with_suffix(".npy"), buffer.getvalue())
     save_image(path.with_suffix(".png"), colourise_depth(depth_m))
-
-
-def _read(path: Path) -> Tensor:
-    suffix = path.suffix.lower()
-    if suffix == ".png":
-        return load_depth_image(path) * METRES_PER_PNG_UNIT
-    if suffix in (".npy", ".npz"):
-        arrays = load_arrays(path)
-        array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("depth")
-        if array is None:
-            raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; name the array 'depth'")
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"{path} holds values of type {array.dtype}; depth must be numbers in metres")
-        return torch.from_numpy(array.astype(np.float32))
-    if suffix == ".safetensors":
-        try:
-            tensors = safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise InputError(f"{path} is truncated or not a safetensors file ({error})") from error
-        if "depth" not in tensors:
-            raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
-        if tensors["depth"].is_complex():
-            raise InputError(f"{path} holds complex values; depth must be numbers in metres")
-        return tensors["depth"].float()
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")

@@ -37,6 +37,11 @@ RAW_SUFFIXES = frozenset(
 )
 NEW_SUBFILE_TYPE, REDUCED, DNG_VERSION = 254, 1, 50706
 """TIFF tags: a camera raw file begins with a reduced copy of the photo, or says which DNG it is."""
+EXIF, FOCAL_LENGTH_35MM, PIXEL_DIMENSIONS = 0x8769, 0xA405, (0xA002, 0xA003)
+FILM_DIAGONAL_MM = 43.27
+CAMERA_SHAPES = (1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
+"""Longer side by shorter side of pictures as cameras take them."""
+SHAPE_TOLERANCE = 0.02
 
 _log = logging.getLogger(__name__)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -80,6 +85,43 @@ def load_mask(path: Path) -> Int[Tensor, "height width"]:
     array = _as_array(image, path)
     white = np.float32(255 if array.dtype == np.uint8 else 1)
     return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
+
+
+def focal_in_diagonals(path: Path, *, height: int, width: int) -> float | None:
+    """The focal length that a camera wrote into the file of its photo, in diagonals of the picture.
+
+    From the tag FocalLengthIn35mmFilm; equivalence to 35 mm film is by the diagonal of 43.27 mm (CIPA
+    DCG-001). None if there is no such tag, or if the picture was cropped since: its shape is then not the one
+    that the file records, or no shape that cameras have.
+
+    Args:
+        height, width: of the upright picture, at any scale.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+        heif = head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS
+        with decoding(path), _open(path, heif=heif) as opened:
+            tags = opened.getexif().get_ifd(EXIF)
+    except InputError:  # reading the picture itself says what is wrong with it
+        return None
+    film_mm = tags.get(FOCAL_LENGTH_35MM)
+    if not isinstance(film_mm, int) or not 5 <= film_mm <= 2000:  # 0 means unknown
+        return None
+    recorded = [tags.get(tag) for tag in PIXEL_DIMENSIONS]
+    shape = max(height, width) / min(height, width)
+    shapes = CAMERA_SHAPES
+    if all(isinstance(side, int) and side > 0 for side in recorded):
+        shapes = (max(recorded) / min(recorded),)
+    if min(abs(shape / each - 1) for each in shapes) > SHAPE_TOLERANCE:
+        _log.warning(
+            "%s was cropped after it was taken (%d x %d): its focal length of %d mm is not used; give --fov or "
+            "--intrinsics if you know the view",
+            *(path, width, height, film_mm),
+        )
+        return None
+    _log.info("%s: focal length %d mm (of 35 mm film) from the file", path, film_mm)
+    return film_mm / FILM_DIAGONAL_MM
 
 
 def image_from_pil(

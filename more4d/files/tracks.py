@@ -33,6 +33,7 @@ Its metadata has one entry, the format with its version.
 """
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from more4d.files.problems import error_summary
 from more4d.foundation.documents import check_readable, parse_json
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
+from more4d.geometry.intrinsics import camera_from_intrinsics
 from more4d.geometry.tracks import (
     FilledPoints,
     PointTracks,
@@ -69,6 +71,8 @@ FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 CAMERA = dict.fromkeys(("fx", "fy", "cx", "cy"), float)
 _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "scene_depth_m")
 _FLOAT16_LIMIT = 60_000.0
+
+_log = logging.getLogger(__name__)
 
 
 def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | None = None) -> None:
@@ -106,7 +110,8 @@ def load_tracks(path: str | Path) -> Tracks:
     """Read a track file of either kind.
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
-    [0, 1], and `intrinsics` (fx, fy, cx, cy normalised); `visibility`, `fps` and `caption` are optional.
+    [0, 1], and `intrinsics` (fx, fy, cx, cy or 3x3, in pixels or normalised); `visibility` (bool; or numbers:
+    probabilities above 0.5, logits above 0), `fps` and `caption` are optional.
 
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
@@ -222,21 +227,53 @@ def _load_npz(path: Path) -> PointTracks:
         if name in arrays and arrays[name].dtype.kind not in "biuf":
             raise InputError(f"{path}: '{name}' has values of type {arrays[name].dtype}; give real numbers")
     try:
-        fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"].reshape(-1))
+        camera = _npz_camera(arrays["intrinsics"], arrays["positions"].shape)
         positions = torch.from_numpy(arrays["positions"]).float()
         colours = arrays["colours"]
         white = 255.0 if colours.dtype == np.uint8 else 1.0
-        visibility = arrays.get("visibility", np.ones(positions.shape[:3], bool))
+        visibility = _seen(arrays.get("visibility", np.ones(positions.shape[:3], bool)), path)
         return PointTracks(
             positions=positions,
             colours=torch.from_numpy(colours).float() / white,
-            visibility=torch.from_numpy(visibility.astype(bool)),
-            camera=Camera(fx=fx, fy=fy, cx=cx, cy=cy),
+            visibility=torch.from_numpy(visibility),
+            camera=camera,
             fps=float(arrays["fps"]) if "fps" in arrays else 12.0,
             caption=str(arrays["caption"]) if "caption" in arrays else "",
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _npz_camera(numbers: np.ndarray, shape: tuple[int, ...]) -> Camera:
+    """Intrinsics of tracks of [frames, height, width, 3]; if every frame has its own, they must be equal."""
+    if len(shape) != 4:
+        raise InputError(f"'positions' has shape {shape}; tracks are frames x height x width x 3")
+    frames, height, width, _ = shape
+    if numbers.ndim > 1 and numbers.shape[0] == frames and numbers.shape[1:] in ((4,), (3, 3)):
+        if numbers.shape != (3, 3) and np.abs(numbers - numbers[:1]).max() > 1e-3 * np.abs(numbers).max():
+            raise InputError("'intrinsics' change over time; tracks are those of one camera")
+        numbers = numbers if numbers.shape == (3, 3) else numbers[0]
+    return camera_from_intrinsics(numbers, height=height, width=width)
+
+
+def _seen(visibility: np.ndarray, path: Path) -> np.ndarray:
+    """Whether points are seen, of what trackers write: flags, probabilities, or logits."""
+    if visibility.dtype == bool:
+        return visibility
+    if not np.isfinite(visibility).all():
+        raise InputError("'visibility' holds NaN or infinite values; give true or false")
+    low, high = float(visibility.min(initial=0)), float(visibility.max(initial=0))
+    if visibility.dtype.kind in "iu":
+        if low < 0 or high > 1:
+            raise InputError(f"'visibility' holds whole numbers from {low:g} to {high:g}; give true or false")
+        return visibility > 0
+    if np.isin(visibility, (0, 1)).all():
+        return visibility > 0.5
+    kind, threshold = ("probabilities", 0.5) if low >= 0 and high <= 1 else ("logits", 0.0)
+    _log.warning("%s: 'visibility' is taken for %s; points above %g are seen", path, kind, threshold)
+    return visibility > threshold
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:

@@ -299,6 +299,14 @@ def fit_depth(depth_map: DepthMap, *, height: int, width: int) -> DepthMap:
     return DepthMap(depth_m=depth_m[..., 0], valid=valid, camera=camera)
 
 
+def fit_values(
+    values: Float[Tensor, "height width"], *, height: int, width: int
+) -> Float[Tensor, "new_height new_width"]:
+    """`fit` for a map of any numbers, NaN and infinite ones too: nearest values."""
+    any_camera = Camera(fx=1.0, fy=1.0)
+    return fit(values[..., None], any_camera, height=height, width=width, mode="nearest")[0][..., 0]
+
+
 def fit_mask(
     mask: Bool[Tensor, "height width"], camera: Camera, *, height: int, width: int
 ) -> tuple[Bool[Tensor, "new_height new_width"], Camera]:

@@ -38,7 +38,7 @@ class Keyframe:
     focal_factor: float = 1.0
 
 
-def parse_keyframe(values: Any, *, number: int, camera: Camera) -> Keyframe:
+def parse_keyframe(values: Any, *, number: int, camera: Camera, order: str = "wxyz") -> Keyframe:
     """Check one keyframe as a user writes it.
 
     Args:
@@ -46,6 +46,7 @@ def parse_keyframe(values: Any, *, number: int, camera: Camera) -> Keyframe:
             `rotation` (camera-to-world, quaternion w, x, y, z or 3 rows of 3), `focal_factor` or `fov_x_deg`.
         number: which keyframe it is, counted from 1, for messages.
         camera: the photo's, to turn `fov_x_deg` into a factor.
+        order: of quaternions; "xyzw" has w last.
 
     Raises:
         InputError: names the keyframe, the key and the value.
@@ -71,7 +72,7 @@ def parse_keyframe(values: Any, *, number: int, camera: Camera) -> Keyframe:
     if target is not None:
         rotation = look_at(position, target)
     elif "rotation" in values:
-        rotation = _rotation(values, where)
+        rotation = _rotation(values, where, order)
     else:
         rotation = torch.eye(3, dtype=torch.float64)
     return Keyframe(
@@ -156,7 +157,7 @@ def _numbers(values: Mapping[str, Any], key: str, count: int, where: str) -> Ten
     return torch.tensor(listed, dtype=torch.float64)
 
 
-def _rotation(values: Mapping[str, Any], where: str) -> Tensor:
+def _rotation(values: Mapping[str, Any], where: str, order: str) -> Tensor:
     given = values["rotation"]
     rows = (
         isinstance(given, (list, tuple))
@@ -169,7 +170,7 @@ def _rotation(values: Mapping[str, Any], where: str) -> Tensor:
             raise InputError(
                 f"{where}: 'rotation' {given!r} is a quaternion of length 0; [1, 0, 0, 0] is no turn"
             )
-        return quaternion_to_matrix(quaternion)
+        return quaternion_to_matrix(quaternion.roll(1) if order == "xyzw" else quaternion)
     matrix = torch.stack([_numbers({"rotation": row}, "rotation", 3, where) for row in given])
     # R R^T = 1 up to rounding; determinant -1 would be a mirror
     orthogonal = torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-3)

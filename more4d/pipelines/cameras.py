@@ -3,6 +3,7 @@
 Command lines and job lists are checked with this module before torch is imported.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,42 +13,27 @@ from typing import TYPE_CHECKING
 
 from more4d.files.tables import portable_path
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera_recipes import check_camera_path_name
+from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
 
 if TYPE_CHECKING:
     from more4d.geometry.camera import Camera, CameraPath
     from more4d.geometry.tracks import Tracks
 
-Intrinsics = tuple[float, float, float, float]
-PIXEL_INTRINSICS_FROM = 10.0
-"""A focal length above this is in pixels: in image widths it would be a view of under 6 degrees."""
+_log = logging.getLogger(__name__)
 MAX_FRAMES = 400
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
 SUFFIX, UNNAMED = ".json", "camera"
 """Of files of camera paths; what one without a stem is called."""
+OTHER_SUFFIXES = (".txt", ".npz", ".npy", ".yaml", ".yml", ".csv", ".jsonl", ".xml", ".pt", ".bin", ".mat")
+"""Of files in which other programs keep cameras."""
+AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
+"""What a path may begin away from the photo, in its own unit."""
+SEEN_SHARE, SEEN_STRIDE = 0.01, 8
+"""A film has nothing to show if less of the points is in the picture; every eighth point is tried."""
 _NAME_LENGTH, _NAME_BYTES = 80, 240
 """File systems allow 255 bytes, and a repeated name gets a number."""
-
-
-def check_intrinsics(numbers: Intrinsics) -> None:
-    """Refuse (fx, fy, cx, cy) that no lens can have, whatever the size of the image.
-
-    Raises:
-        InputError: names the numbers.
-    """
-    if isinstance(numbers, str) or len(numbers) != 4:
-        raise InputError(f"intrinsics {numbers} must be four numbers: fx, fy, cx, cy")
-    shown = ",".join(f"{number:g}" for number in numbers)
-    fx, fy = numbers[:2]
-    if not all(math.isfinite(number) for number in numbers) or min(fx, fy) <= 0:
-        raise InputError(f"intrinsics {shown}: fx,fy,cx,cy must be finite, and fx and fy positive")
-    if (fx > PIXEL_INTRINSICS_FROM) != (fy > PIXEL_INTRINSICS_FROM):
-        raise InputError(
-            f"intrinsics {shown}: fx and fy must both be in pixels (above {PIXEL_INTRINSICS_FROM:g}) or both "
-            "normalised (fx in picture widths, fy in picture heights)"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +57,11 @@ class CameraSpec:
         """
         # Decided here only: everything else asks `file`.
         if not text.lower().endswith(SUFFIX):
-            return cls(name=text)
+            path = Path(text) if folder is None or not text else portable_path(folder, text)
+            # A file of another kind is refused as that, not as a name that does not exist.
+            if text in CAMERA_PATHS or not (path.suffix.lower() in OTHER_SUFFIXES or path.is_file()):
+                return cls(name=text)
+            return cls(name=path.stem if path.stem.strip(".") else UNNAMED, file=path)
         path = Path(text) if folder is None else portable_path(folder, text)
         # The name is that of a folder: of `...json` it would be `..`, the folder above.
         stem = path.name[: -len(SUFFIX)]
@@ -94,9 +84,22 @@ class CameraSpec:
                 f"cannot read {self.file}: No such file or directory; give a camera path file "
                 "(.json with keyframes)"
             )
+        if self.file.suffix.lower() != SUFFIX:
+            raise InputError(
+                f"{self.file} is a {self.file.suffix or 'plain'} file, of which no camera path is read; a path is a "
+                "file of keyframes (.json; examples/camera_path.json is one)"
+            )
+        from more4d.files.depth_and_cameras import distance_from_photo
         from more4d.geometry.camera import Camera
 
-        self.sample(frames=2, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        path = self.sample(frames=2, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        metres, degrees = distance_from_photo(path)
+        if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
+            _log.warning(
+                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another world, "
+                'add "start": "photo" to the file, which moves and turns all of it',
+                *(self.file, metres, degrees),
+            )
 
     def content(self) -> str:
         """What identifies the path in a run record: its name, or the content of its file."""
@@ -159,7 +162,28 @@ def camera_path(
         scene_depth_m = depth.scene_depth_m
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
-    return spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)
+    path = spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)
+    _report_nothing_seen(path, tracks, spec)
+    return path
+
+
+def _report_nothing_seen(path: "CameraPath", tracks: "Tracks", spec: CameraSpec) -> None:
+    """Warn of a path that looks past the scene, before networks make something up."""
+    if spec.file is None:  # named paths are scaled to the scene
+        return
+    shares = []
+    for frame in sorted({0, path.frames // 2, path.frames - 1}):
+        at_frame = tracks.positions_in(slice(frame, frame + 1))[0]
+        points = at_frame[::SEEN_STRIDE, ::SEEN_STRIDE].reshape(-1, 3).cpu()
+        position, depth_m = path.camera(frame).project(path.to_camera(frame, points))
+        seen = (depth_m > 0) & (position > 0).all(-1) & (position < 1).all(-1)
+        shares.append(float(seen.float().mean()))
+    if max(shares) < SEEN_SHARE:
+        _log.warning(
+            "camera path %s sees nothing of the scene: what it films is made up; is it in other units or of another "
+            'world? (in its file: "units": "scene" or "metres", "start": "photo")',
+            spec,
+        )
 
 
 def check_timing(frames: int | None, fps: float) -> None:

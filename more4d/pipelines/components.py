@@ -49,6 +49,7 @@ DEPTH_ALTERNATIVES = {
     "": "give depth and intrinsics yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
     "depth": "give the intrinsics, too (--intrinsics FX,FY,CX,CY), which are estimated otherwise",
     "intrinsics": "give the depth, too (--depth FILE), which is estimated otherwise",
+    "nothing": "give depth in metres and without gaps (NaN or zero), and the intrinsics",
 }
 """What makes the estimator unnecessary, by what is given already."""
 
@@ -316,7 +317,7 @@ class Components:
         """The estimator of depth and field of view.
 
         Args:
-            given: which of the two, "depth" or "intrinsics", it is not needed for; an error then says how to
+            given: which of the two, "depth" or "intrinsics", it is not needed for, or "nothing"; an error then says how to
                 do without it.
 
         Raises:

@@ -14,6 +14,7 @@ The loops over pixels are compiled (`pipelines/depth_kernels`); tests hold them 
 """
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.files.depth_and_cameras import load_depth
-from more4d.files.image import image_from_pil, load_image_and_alpha
+from more4d.files.depth_and_cameras import depth_of_photo, load_depth
+from more4d.files.depth_formats import stored
+from more4d.files.depth_units import METRIC, check_depth_options
+from more4d.files.image import focal_in_diagonals, image_from_pil, load_image_and_alpha
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_depth, resize
-from more4d.pipelines.cameras import (
-    DEFAULT_SIDE,
-    PIXEL_INTRINSICS_FROM,
-    FilmSize,
-    Intrinsics,
-    check_intrinsics,
-)
+from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_values, resize
+from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check_fov
+from more4d.pipelines.cameras import DEFAULT_SIDE, FilmSize
 from more4d.pipelines.components import Components
 from more4d.pipelines.moving_objects import objects_of_masks
 
@@ -42,8 +40,6 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 SMALLEST_SIDE = 16
 PIXELS_AT_ONCE = 8_000_000
 """Larger files are averaged in blocks while they are read: films are smaller, unless they are asked for."""
-MIN_FOCAL = 0.05
-"""In image widths: a field of view of 169 degrees."""
 
 MEDIAN_SIDE = 240
 """Shorter side, at least, of the size at which the median is taken; larger pictures take it at a third."""
@@ -70,15 +66,22 @@ class Photo:
 
     Attributes:
         image: RGB in [0, 1], at the file's size.
-        depth_m: metres, NaN where unknown; None if depth is to be estimated.
+        depth: metres, NaN where unknown, infinite where only sky is; inverse or relative depth as it was
+            given; None if depth is to be estimated.
+        depth_kind: of `depth`, of `files.depth_units.DEPTH_KINDS`.
+        depth_name: of `depth`, for messages.
         camera: None if the field of view is to be estimated.
+        camera_is_given: by the user, not by the camera that took the photo: nothing is left to estimate then.
         outline: of what the picture shows, by its opacity; None if it has none.
         objects: what may move, by masks: 0 where nothing may, else the number of the object; None: anything.
     """
 
     image: Float[Tensor, "height width 3"]
-    depth_m: Float[Tensor, "height width"] | None = None
+    depth: Float[Tensor, "height width"] | None = None
+    depth_kind: str = METRIC
+    depth_name: str = "the given depth"
     camera: Camera | None = None
+    camera_is_given: bool = False
     outline: Bool[Tensor, "height width"] | None = None
     objects: Int[Tensor, "height width"] | None = None
 
@@ -104,7 +107,10 @@ def read_photo(
     image: Any,
     *,
     depth: Any = None,
+    depth_unit: str | float | None = None,
+    depth_kind: str = METRIC,
     intrinsics: Intrinsics | None = None,
+    fov: float | None = None,
     mask: Any = None,
     size: FilmSize | None = None,
 ) -> Photo:
@@ -113,8 +119,13 @@ def read_photo(
     Args:
         image: path of a picture or a video (its first frame), PIL image, or array or tensor [H, W, 3], uint8
             or in [0, 1]. A `Photo` is returned as it is.
-        depth: path of a depth map, or array or tensor [H, W] in metres, for the whole upright image.
-        intrinsics: (fx, fy, cx, cy) of the whole image, see `camera_from_intrinsics`.
+        depth: path of a depth map (`files.depth_formats`), or array or tensor [H, W] in metres, for the whole
+            upright image.
+        depth_unit: of its values, such as "mm" or 1 / 5000; by default as its format says.
+        depth_kind: "metric", "inverse" or "relative": aligned to the estimate by scale and shift.
+        intrinsics: (fx, fy, cx, cy) of the whole image or a 3x3 matrix, see `camera_from_intrinsics`.
+        fov: horizontal field of view of the whole image in degrees, in place of `intrinsics`. With neither,
+            the focal length that the camera wrote into a photo's file is taken, if there is one.
         mask: of the whole image, one or several; see `moving_objects.objects_of_masks`.
         size: of the films; much larger files are shrunk while they are read.
 
@@ -124,6 +135,8 @@ def read_photo(
     if isinstance(image, Photo):
         return image
     size = size or FilmSize()
+    if depth_unit is not None or depth_kind != METRIC:
+        check_depth_options(depth_unit, depth_kind)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
     # Intrinsics in pixels and a depth map refer to the true size of the image.
     shrinkable = depth is None and intrinsics is None and 0 < side <= DEFAULT_SIDE
@@ -131,12 +144,15 @@ def read_photo(
     pixels, alpha = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
     _check_shape(height, width, str(image) if isinstance(image, (str, Path)) else "the image")
-    depth_m = None if depth is None else _read_depth(depth, height=height, width=width)
-    camera = None if intrinsics is None else camera_from_intrinsics(intrinsics, height=height, width=width)
+    given = {} if depth is None else {"depth": _read_depth(depth, (height, width), depth_unit, depth_kind)}
+    if isinstance(depth, (str, Path)):
+        given["depth_name"] = str(depth)
     return Photo(
         image=pixels,
-        depth_m=depth_m,
-        camera=camera,
+        **given,
+        depth_kind=depth_kind,
+        camera=_camera(image, intrinsics, fov, height=height, width=width),
+        camera_is_given=intrinsics is not None or fov is not None,
         outline=_outline(alpha),
         objects=None if mask is None else objects_of_masks(mask, height, width),
     )
@@ -159,7 +175,7 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
     """Depth of the working image, from the photo's own depth and camera where it has them.
 
     Args:
-        photo: as given; its `camera` and `depth_m` refer to its own size.
+        photo: as given; its `camera` and `depth` refer to its own size.
         image: `working_image` of the photo.
 
     Raises:
@@ -169,22 +185,25 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
     height, width = image.shape[:2]
     # Cropping to the working size changes the intrinsics; resizing alone does not.
     camera = photo.camera and fit(photo.image, photo.camera, height=height, width=width)[1]
-    # Nothing to estimate.
-    if photo.depth_m is not None and photo.camera is not None:
-        return fit_depth(depth_map_from_file(photo.depth_m, photo.camera), height=height, width=width)
-    given = "depth" if photo.depth_m is not None else "intrinsics" if camera is not None else ""
+    own = None if photo.depth is None else fit_values(photo.depth, height=height, width=width)
+    # Nothing to estimate: no gap, no scale, no camera.
+    complete = own is not None and photo.depth_kind == METRIC and not bool(own.isnan().any())
+    if own is not None and complete and camera is not None and photo.camera_is_given:
+        return depth_map_from_file(own, camera)
+    needless = "" if camera is None else "intrinsics"
+    if own is not None:
+        needless = "depth" if complete else "nothing"
     # The estimator keeps to the camera where it is known.
     with components.free_after():
-        estimate = components.depth_estimator(given).estimate(image, camera)
-    if photo.depth_m is not None:  # only the field of view was unknown
-        own = fit_depth(
-            depth_map_from_file(photo.depth_m, Camera(fx=1.0, fy=1.0)), height=height, width=width
-        )
-        return replace(own, camera=estimate.camera)
+        estimate = components.depth_estimator(needless).estimate(image, camera)
     # Own depth is never filtered; estimated depth is, along the edges of the image.
-    if components.preset.sharpen_depth:
-        return replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
-    return estimate
+    if components.preset.sharpen_depth and not complete:
+        estimate = replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
+    if own is None:
+        return estimate
+    from more4d.pipelines.known_depth import complete_depth  # most photos come alone
+
+    return complete_depth(own, estimate, kind=photo.depth_kind, name=photo.depth_name)
 
 
 def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) -> DepthMap:
@@ -196,36 +215,6 @@ def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) 
 def quantise_depth(depth: DepthMap) -> DepthMap:
     """The depth map as it is read back from `depth.npy`: what is not valid is filled anew."""
     return depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
-
-
-def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> Camera:
-    """The camera that fx, fy, cx, cy stand for, of a picture of height x width.
-
-    With fx above 10 all four are in pixels, cx and cy from the corner of the picture. Otherwise all four are
-    normalised: fx in image widths, fy in image heights, cx and cy in [0, 1].
-
-    Raises:
-        InputError: no lens has these numbers.
-    """
-    check_intrinsics(numbers)
-    fx, fy, cx, cy = numbers
-    # Normalised: fx / width, fy / height, so that resizing keeps them.
-    if fx > PIXEL_INTRINSICS_FROM:
-        camera = Camera.from_pixels(fx, fy, cx, cy, width=width, height=height)
-    else:
-        camera = Camera(fx=fx, fy=fy, cx=cx, cy=cy)
-    shown = ",".join(f"{number:g}" for number in numbers)
-    if not (0 <= camera.cx <= 1 and 0 <= camera.cy <= 1):
-        raise InputError(
-            f"intrinsics {shown}: the principal point lies outside of the {width} x {height} picture; "
-            "give fx,fy,cx,cy of the whole picture"
-        )
-    if min(camera.fx, camera.fy) < MIN_FOCAL:
-        raise InputError(
-            f"intrinsics {shown}: a focal length of {camera.fx:.3g} picture widths sees over 169 degrees; "
-            "give fx and fy of this picture"
-        )
-    return camera
 
 
 def sharpen_depth(
@@ -339,27 +328,43 @@ def _read_image(image: Any, *, max_pixels: int | None) -> tuple[Tensor, Tensor |
     return values, None
 
 
-def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height width"]:
+def _read_depth(
+    depth: Any, size: tuple[int, int], unit: str | float | None, kind: str
+) -> Float[Tensor, "height width"]:
+    how = {"height": size[0], "width": size[1], "unit": unit, "kind": kind}
     if isinstance(depth, (str, Path)):
-        depth_m, name = load_depth(Path(depth), height=height, width=width), str(depth)
-    else:
+        return load_depth(Path(depth), **how)
+    if not isinstance(depth, Tensor):
         try:
-            values = depth.detach().cpu() if isinstance(depth, Tensor) else torch.from_numpy(np.array(depth))
-        except TypeError as error:
-            raise InputError(
-                f"depth must be a path, an array or a tensor, got {type(depth).__name__}"
-            ) from error
-        depth_m, name = values.float(), "the given depth"
-        if tuple(depth_m.shape) != (height, width):
-            raise InputError(f"depth has shape {tuple(depth_m.shape)} and the image {(height, width)}")
-        known = torch.isfinite(depth_m) & (depth_m > 0)
-        if not bool(known.any()):
-            raise InputError("the given depth is finite and positive at no pixel; give depth in metres")
-        depth_m = torch.where(known, depth_m, torch.nan)
-    if bool(depth_m.isnan().any()):
-        share = float(depth_m.isnan().float().mean())
-        _log.warning("%s: %.1f %% of the depth is unknown and is put far away", name, 100 * share)
-    return depth_m
+            depth = np.array(depth)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"depth must be a path, an array or a tensor ({error})") from error
+    if depth.dtype == object:
+        raise InputError(f"depth must be a path, an array or a tensor, got {type(depth).__name__}")
+    found = stored(depth, "the given depth")
+    if tuple(depth.shape) != size:
+        raise InputError(f"depth has shape {tuple(depth.shape)} and the image {size}")
+    return depth_of_photo(found, "the given depth", **how)
+
+
+def _camera(
+    image: Any, intrinsics: Intrinsics | None, fov: float | None, *, height: int, width: int
+) -> Camera | None:
+    """As given, or as the file of the photo says."""
+    if intrinsics is not None and fov is not None:
+        raise InputError("intrinsics say the field of view already; leave one of the two out")
+    if intrinsics is not None:
+        return camera_from_intrinsics(intrinsics, height=height, width=width)
+    if fov is not None:
+        check_fov(fov)
+        return Camera.from_fov(fov, width=width, height=height)
+    if not isinstance(image, (str, Path)) or Path(image).suffix.lower() in VIDEO_SUFFIXES:
+        return None
+    focal = focal_in_diagonals(Path(image), height=height, width=width)
+    if focal is None:
+        return None
+    diagonal = math.hypot(width, height)
+    return Camera(fx=focal * diagonal / width, fy=focal * diagonal / height)
 
 
 def _check_shape(height: int, width: int, name: str) -> None:

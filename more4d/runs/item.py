@@ -18,6 +18,7 @@ from torch import Tensor
 
 from more4d.files.atomic import file_fingerprint
 from more4d.files.depth_and_cameras import load_camera, load_depth
+from more4d.files.depth_units import METRIC
 from more4d.files.export import export_tracks
 from more4d.files.scene_folder import (
     DEPTH_FILES,
@@ -181,14 +182,21 @@ def _run_stages(item: _Item) -> Result:
 def _make_depth(item: _Item) -> str:
     """Stage 1. Returns its fingerprint, as the functions of the other stages do."""
     job, pipe = item.job, item.pipe
-    needs_network = job.tracks is None and (job.depth is None or job.intrinsics is None)
     files = {"image": job.image, "depth": job.depth, "tracks": job.tracks}
     inputs = {
         **{name: path and file_fingerprint(path) for name, path in files.items()},
         "intrinsics": job.intrinsics,
         "size": [pipe.preset.pixels, pipe.preset.multiple, pipe.preset.size],
-        "weights": pipe.components.fingerprint("depth") if needs_network else None,
+        # Own depth, too, may need the estimate: for its gaps, its scale, or to be held against it.
+        "weights": pipe.components.fingerprint("depth") if job.tracks is None else None,
         "sharpen": pipe.preset.sharpen_depth,
+        # Left out where nothing is said, so that older records stay valid.
+        **(
+            {"depth_is": [job.depth_unit, job.depth_kind]}
+            if job.depth_unit or job.depth_kind != METRIC
+            else {}
+        ),
+        **({} if job.fov is None else {"fov": job.fov}),
     }
 
     def make() -> None:
@@ -296,7 +304,10 @@ def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
 def _photo(item: _Item) -> Photo:
     """The job's image with the user's own depth, intrinsics and masks."""
     job = item.job
-    known = {"depth": job.depth, "intrinsics": job.intrinsics, "mask": job.masks or None}
+    known = {
+        **{name: getattr(job, name) for name in ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")},
+        "mask": job.masks or None,
+    }
     return read_photo(job.image, **known, size=item.pipe.film_size)
 
 

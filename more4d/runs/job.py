@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.files.depth_units import DEPTH_SUFFIXES, METRIC, check_depth_options
 from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
+from more4d.geometry.intrinsics import check_fov, check_intrinsics
 from more4d.pipelines.cameras import (
     MAX_FRAMES,
     CameraSpec,
-    check_intrinsics,
     check_timing,
     folder_name,
     parse_cameras,
@@ -21,9 +22,8 @@ from more4d.pipelines.cameras import (
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
 
-DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png")
 TRACK_SUFFIXES = (".safetensors", ".npz")
-"""What `files.depth_and_cameras` and `files.tracks` read, whose modules import torch."""
+"""What `files.tracks` reads, whose module imports torch."""
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
 BATCH_FILES = ("run.json", "sheet.png")
@@ -46,8 +46,11 @@ class Job:
         prompt: what happens.
         cameras: the camera paths to film.
         depth: the user's own depth map.
+        depth_unit: of its values, if not as its format says; see `files.depth_units.parse_depth_unit`.
+        depth_kind: of `files.depth_units.DEPTH_KINDS`.
         intrinsics: fx, fy, cx, cy of the whole image, in pixels or normalised; see
-            `pipelines.depth.camera_from_intrinsics`.
+            `geometry.intrinsics.camera_from_intrinsics`.
+        fov: horizontal field of view of the whole image in degrees, in place of intrinsics.
         masks: pictures of what may move, white or by number; see `pipelines.moving_objects`.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
@@ -64,7 +67,10 @@ class Job:
     prompt: str
     cameras: tuple[CameraSpec, ...] = DEFAULT_CAMERAS
     depth: Path | None = None
+    depth_unit: str | None = None
+    depth_kind: str = METRIC
     intrinsics: tuple[float, float, float, float] | None = None
+    fov: float | None = None
     masks: tuple[Path, ...] = ()
     tracks: Path | None = None
     seed: int = 0
@@ -115,8 +121,16 @@ def check_values(job: Job) -> None:
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
+    if job.depth_unit is not None or job.depth_kind != METRIC:
+        check_depth_options(job.depth_unit, job.depth_kind)
+        if job.depth is None:
+            raise InputError("a unit or kind of depth says what a depth map holds; give one (--depth FILE)")
+    if job.fov is not None:
+        check_fov(job.fov)
     if job.intrinsics is not None:
         check_intrinsics(job.intrinsics)
+        if job.fov is not None:
+            raise InputError("intrinsics say the field of view already; leave one of the two out")
 
 
 def check_files(job: Job) -> None:
@@ -183,6 +197,7 @@ def _check_tracks_only(job: Job) -> None:
         "a photo": job.image,
         "a depth map": job.depth,
         "intrinsics": job.intrinsics,
+        "a field of view": job.fov,
         "masks": job.masks or None,
         "a number of frames": job.frames,
     }

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.cli.job_lists import parse_intrinsics, read_list
+from more4d.cli.job_lists import read_list
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
+from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs.job import Job, folder_name, unique_names
 

@@ -32,12 +32,12 @@ def test_every_kind_of_file_means_metres(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded, DEPTH, rtol=0, atol=6e-4)
 
 
-def test_impossible_values_are_unknown(tmp_path: Path) -> None:
+def test_impossible_values_are_unknown_and_infinite_ones_sky(tmp_path: Path) -> None:
     broken = DEPTH.clone()
-    broken[0, :4] = torch.tensor([float("nan"), float("inf"), 0.0, -1.0])
+    broken[0, :5] = torch.tensor([float("nan"), -float("inf"), 0.0, -1.0, float("inf")])
     np.save(tmp_path / "d.npy", broken.numpy())
     loaded = load_depth(tmp_path / "d.npy", height=6, width=8)
-    assert loaded[0, :4].isnan().all()
+    assert loaded[0, :4].isnan().all() and loaded[0, 4] == torch.inf
     assert int(loaded.isnan().sum()) == 4
 
 

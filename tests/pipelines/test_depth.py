@@ -8,11 +8,8 @@ from more4d.files.image import save_image
 from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
-from more4d.pipelines.depth import (
-    camera_from_intrinsics,
-    depth_map_from_file,
-    read_photo,
-)
+from more4d.geometry.intrinsics import camera_from_intrinsics
+from more4d.pipelines.depth import depth_map_from_file, read_photo
 
 
 @pytest.fixture
@@ -47,8 +44,8 @@ def test_of_a_video_the_first_frame_is_taken(tmp_path):
 def test_depth_and_camera_come_with_the_photo(photo, tmp_path):
     np.save(tmp_path / "depth.npy", np.full((48, 64), 2.0))
     loaded = read_photo(photo, depth=tmp_path / "depth.npy", intrinsics=(64.0, 64.0, 32.0, 24.0))
-    assert bool((loaded.depth_m == 2).all()) and loaded.camera == Camera(fx=1.0, fy=64 / 48)
-    assert read_photo(photo).depth_m is None
+    assert bool((loaded.depth == 2).all()) and loaded.camera == Camera(fx=1.0, fy=64 / 48)
+    assert read_photo(photo).depth is None
 
 
 def test_unknown_depth_is_put_far_away():
