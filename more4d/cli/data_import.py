@@ -166,9 +166,10 @@ def _size(text: str) -> tuple[int, int]:
 
 @checked
 def _intrinsics(text: str) -> dict[str, float]:
-    from more4d.cli.job_lists import parse_intrinsics
+    from more4d.geometry.intrinsics import PIXEL_INTRINSICS_FROM, check_intrinsics, parse_intrinsics
 
     numbers = parse_intrinsics(text)
-    if not (numbers[0] > 0 and numbers[1] > 0):
-        raise InputError(f"focal lengths must be positive, got '{text}'")
+    check_intrinsics(numbers)
+    if numbers[0] > PIXEL_INTRINSICS_FROM:  # clips of a set need not have one size
+        raise InputError(f"must be normalised: fx, cx in widths, fy, cy in heights; got '{text}'")
     return dict(zip(("fx", "fy", "cx", "cy"), numbers, strict=True))

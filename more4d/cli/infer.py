@@ -123,22 +123,22 @@ def _add_known(known: Any) -> None:
         "--depth-kind",
         choices=DEPTH_KINDS,
         default=METRIC,
-        help="metric (default), inverse (disparity: large is near) or relative (large is far): the latter two "
-        "are brought to metres by the scale and shift that agree with the estimate",
+        help="metric (default), inverse (disparity: large is near) or relative (large is far); these two are "
+        "brought to metres by the scale and shift that agree with the estimate",
     )
     known.add_argument(
         "--intrinsics",
         type=_intrinsics,
         metavar="FX,FY,CX,CY",
-        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights; or the nine "
-        "numbers of a 3x3 matrix",
+        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights; or the "
+        "nine numbers of a 3x3 matrix",
     )
     known.add_argument(
         "--fov",
         type=float,
         metavar="DEGREES",
-        help="field of view across the whole photo, in place of --intrinsics (default: by the focal length in "
-        "the photo's EXIF data, else estimated)",
+        help="field of view across the whole photo, in place of --intrinsics (default: by the focal length "
+        "in the photo's EXIF data, else estimated)",
     )
     known.add_argument(
         "--mask",

@@ -17,8 +17,9 @@ A keyframe file, which a user writes:
 The world is the camera of the photo at frame 0: x right, y down, z forward. `units` is "scene" (the default:
 multiples of the scene's depth, so that [0, 0, 1] is about where the subject stands) or "metres". Instead of
 `look_at` a keyframe may have `rotation`, camera-to-world, as a quaternion [w, x, y, z] or three rows;
-with neither it looks straight ahead. `"quaternion": "xyzw"` beside the keyframes says that w comes last. `focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the
-horizontal field of view. Without times the keyframes are evenly spaced.
+with neither it looks straight ahead. `"quaternion": "xyzw"` beside the keyframes says that w comes last.
+`focal_factor` multiplies the photo's focal length; `fov_x_deg` sets the horizontal field of view. Without
+times the keyframes are evenly spaced.
 
 A full path file, which `save_camera_path` writes, has `"format": "more4d-camera-path"`, `"version": 1`,
 `name`, and per frame `world_to_camera` (4 x 4, metres) and `intrinsics` (fx, fy, cx, cy or 3 x 3), normalised
@@ -184,11 +185,11 @@ def _quaternion_order(path: Path, content: dict[str, Any], listed: list[Any]) ->
     if order is None and isinstance(first, list) and len(first) == 4:
         numbers = [abs(each) if isinstance(each, (int, float)) else 0.0 for each in first]
         length = math.hypot(*numbers)
-        # |w| = cos(angle / 2): read as it stands over 90 degrees at the start, and under 45 read the other way.
+        # |w| = cos(angle / 2): over 90 degrees as it stands, and under 45 if w is the last number.
         if numbers[0] < 0.7 * length and numbers[3] > 0.92 * length:
             raise InputError(
-                f"{path}: keyframe 1 has the quaternion {first}, which as w, x, y, z turns the camera by over 90 "
-                'degrees; add "quaternion": "xyzw" to the file if w is last, else "quaternion": "wxyz"'
+                f"{path}: keyframe 1 has the quaternion {first}, which as w, x, y, z turns the camera "
+                'by over 90 degrees; add "quaternion": "xyzw" to the file if w is last, else "quaternion": "wxyz"'
             )
     return order or QUATERNION_ORDERS[0]
 
@@ -265,7 +266,7 @@ FARTHEST_M = 10_000.0
 
 
 def load_depth(
-    path: Path, *, height: int, width: int, unit: str | float | None = None, kind: str = METRIC
+    path: Path, *, height: int, width: int, unit: str | float | int | None = None, kind: str = METRIC
 ) -> Float[Tensor, "height width"]:
     """Depth for a photo of height x width (upright): metres, NaN where unknown, infinite where only sky is.
 
@@ -290,7 +291,7 @@ def depth_of_photo(
     *,
     height: int,
     width: int,
-    unit: str | float | None = None,
+    unit: str | float | int | None = None,
     kind: str = METRIC,
 ) -> Float[Tensor, "height width"]:
     """As `load_depth`, for values that have been read; `name` says in messages what they are."""
@@ -312,7 +313,7 @@ def depth_of_photo(
     return torch.nn.functional.interpolate(depth[None, None], (height, width), mode="nearest-exact")[0, 0]
 
 
-def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | float | None) -> Tensor:
+def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | float | int | None) -> Tensor:
     metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
     known = torch.isfinite(depth) & (depth > 0)
     if not bool(known.any()):
@@ -320,8 +321,8 @@ def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | 
     if metres_per_unit is None:
         low, high = float(depth[known].min()), float(depth[known].max())
         raise InputError(
-            f"{name} holds whole numbers ({low:g} to {high:g}) and does not say of what; give the unit of depth "
-            f"(--depth-unit mm, or {UNIT_HINT}), or say that it is relative (--depth-kind inverse)"
+            f"{name} holds whole numbers ({low:g} to {high:g}) and does not say of what; give the unit of "
+            f"depth (--depth-unit {UNIT_HINT}), or say that it is inverse (--depth-kind inverse)"
         )
     if metres_per_unit != 1:
         depth = depth * metres_per_unit

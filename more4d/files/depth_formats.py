@@ -1,4 +1,4 @@
-"""Depth as other programs write it: numpy, safetensors, PNG, TIFF, PFM, OpenEXR, Record3D.
+"""Depth as other programs write it: numpy, safetensors, PNG, TIFF, PFM, OpenEXR.
 
 A file gives values, and what its format says of their unit; `files.depth_and_cameras` makes metres of them.
 """
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.atomic import load_arrays
-from more4d.files.depth_units import DEPTH_SUFFIXES
+from more4d.files.depth_units import DEPTH_SUFFIXES, check_depth_suffix
 from more4d.files.exr import load_exr
 from more4d.files.image import read_image
 from more4d.foundation.documents import read_bytes
@@ -49,6 +49,7 @@ def read_depth_file(path: Path) -> StoredDepth:
     Raises:
         InputError: the file is damaged, of another kind, or holds no single map of numbers.
     """
+    check_depth_suffix(path)
     suffix = path.suffix.lower()
     if suffix in (".png", ".tif", ".tiff"):
         return _picture(path)
@@ -62,9 +63,7 @@ def read_depth_file(path: Path) -> StoredDepth:
         return _tensor(path)
     if suffix == ".pfm":
         return stored(_pfm(path), path)
-    if suffix == ".exr":
-        return stored(load_exr(path), path)
-    raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
+    return stored(load_exr(path), path)
 
 
 def stored(values: np.ndarray | Tensor, name: Path | str) -> StoredDepth:

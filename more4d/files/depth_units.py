@@ -2,19 +2,20 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 from more4d.foundation.errors import InputError, shown
 
 METRIC, INVERSE, RELATIVE = "metric", "inverse", "relative"
 DEPTH_KINDS = (METRIC, INVERSE, RELATIVE)
 """z in some unit; 1/z up to scale and shift, as networks of disparity give it; z up to scale and shift."""
-DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png", ".tif", ".tiff", ".pfm", ".exr", ".depth")
+DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png", ".tif", ".tiff", ".pfm", ".exr")
 DEPTH_UNITS = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 """In metres."""
 UNIT_HINT = f"{', '.join(DEPTH_UNITS)}, or metres per unit of the file such as 1/256 or 1/5000"
 
 
-def parse_depth_unit(unit: str | float) -> float:
+def parse_depth_unit(unit: str | float | int) -> float:
     """Metres per unit: of a name, a number or a fraction.
 
     Raises:
@@ -31,7 +32,24 @@ def parse_depth_unit(unit: str | float) -> float:
     return metres
 
 
-def check_depth_options(unit: str | float | None, kind: str) -> None:
+def check_depth_suffix(path: Path) -> None:
+    """Refuse a file of another kind by its name.
+
+    Raises:
+        InputError: lists the kinds that are read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".r3d", ".depth"):
+        raise InputError(
+            f"{path} is of a recording of Record3D, compressed by LZFSE, which is not read; export it as EXR"
+        )
+    if suffix not in DEPTH_SUFFIXES:
+        raise InputError(
+            f"{path} has the suffix '{path.suffix}'; depth is read from {', '.join(DEPTH_SUFFIXES)} files"
+        )
+
+
+def check_depth_options(unit: str | float | int | None, kind: str) -> None:
     """Refuse a unit or a kind of depth that does not exist, or a unit where there is none.
 
     Raises:

@@ -115,8 +115,8 @@ def focal_in_diagonals(path: Path, *, height: int, width: int) -> float | None:
         shapes = (max(recorded) / min(recorded),)
     if min(abs(shape / each - 1) for each in shapes) > SHAPE_TOLERANCE:
         _log.warning(
-            "%s was cropped after it was taken (%d x %d): its focal length of %d mm is not used; give --fov or "
-            "--intrinsics if you know the view",
+            "%s was cropped after it was taken (%d x %d): its focal length of %d mm is not used; give "
+            "--fov or --intrinsics if you know the view",
             *(path, width, height, film_mm),
         )
         return None

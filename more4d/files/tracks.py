@@ -243,7 +243,7 @@ def _load_npz(path: Path) -> PointTracks:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path} does not hold usable tracks: {error}") from error
 
 
 def _npz_camera(numbers: np.ndarray, shape: tuple[int, ...]) -> Camera:

@@ -22,7 +22,7 @@ MIN_FOCAL = 0.05
 WIDE_FOCAL = 0.5 / math.tan(math.radians(60))
 """In image widths: 120 degrees, more than lenses without a curved picture show."""
 OFF_CENTRE = 0.1
-"""In image sides. Principal points of lenses are nearer to the middle; those of cropped pictures need not be."""
+"""In image sides: principal points are nearer to the middle, if the picture was not cropped."""
 SAME_ASPECT = 0.03
 MIN_FOV_DEG, MAX_FOV_DEG = 1.0, 169.0
 
@@ -105,11 +105,11 @@ def camera_from_intrinsics(value: Any, *, height: int, width: int) -> "Camera":
     off = max(abs(camera.cx - 0.5), abs(camera.cy - 0.5))
     if pixels and off > OFF_CENTRE and cx > 0 and abs(cy / cx * width / height - 1) < SAME_ASPECT:
         _log.warning(
-            "%s: the principal point is the middle of a picture of %.0f x %.0f, not of %d x %d; the numbers are "
-            "scaled to it",
+            "%s: the principal point is the middle of a picture of %.0f x %.0f, not of %d x %d; the numbers "
+            "are scaled to it",
             *(said, 2 * cx, 2 * cy, width, height),
         )
-        camera = Camera.from_pixels(*numbers, width=2 * cx, height=2 * cy)
+        camera = Camera.from_pixels(*numbers, width=round(2 * cx), height=round(2 * cy))
     elif not (0 <= camera.cx <= 1 and 0 <= camera.cy <= 1):
         raise InputError(
             f"{said}: the principal point lies outside of the {width} x {height} picture; "
@@ -117,8 +117,8 @@ def camera_from_intrinsics(value: Any, *, height: int, width: int) -> "Camera":
         )
     elif off > 2 * OFF_CENTRE:
         _log.warning(
-            "%s: the principal point is far from the middle of the %d x %d picture; if the numbers are not of a "
-            "cropped picture, give those of this one",
+            "%s: the principal point is far from the middle of the %d x %d picture; if it was not "
+            "cropped, give the numbers of this picture",
             *(said, width, height),
         )
     _check_view(camera, said, pixels=pixels, size=f"{width} x {height}")
@@ -170,8 +170,8 @@ def _check_view(camera: "Camera", said: str, *, pixels: bool, size: str) -> None
     # Pixels of a smaller picture look like a very wide lens.
     if pixels:
         raise InputError(
-            f"{said}: of a picture of {size} this is a view of {camera.fov_x_deg:.0f} degrees; give the numbers "
-            "for this resolution, or normalised ones (fx / width, fy / height, cx / width, cy / height)"
+            f"{said}: of a picture of {size} this is a view of {camera.fov_x_deg:.0f} degrees; give "
+            "the numbers for this resolution, or normalised ones (fx / width, fy / height, cx / width, cy / height)"
         )
     _log.warning("%s: a view of %.0f degrees is wider than ordinary lenses have", said, camera.fov_x_deg)
 

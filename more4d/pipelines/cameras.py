@@ -86,8 +86,8 @@ class CameraSpec:
             )
         if self.file.suffix.lower() != SUFFIX:
             raise InputError(
-                f"{self.file} is a {self.file.suffix or 'plain'} file, of which no camera path is read; a path is a "
-                "file of keyframes (.json; examples/camera_path.json is one)"
+                f"{self.file} is a {self.file.suffix or 'plain'} file, from which no path is read; a path is "
+                "a file of keyframes (.json; examples/camera_path.json is one)"
             )
         from more4d.files.depth_and_cameras import distance_from_photo
         from more4d.geometry.camera import Camera
@@ -96,8 +96,8 @@ class CameraSpec:
         metres, degrees = distance_from_photo(path)
         if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
             _log.warning(
-                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another world, "
-                'add "start": "photo" to the file, which moves and turns all of it',
+                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
+                'world, add "start": "photo" to the file, which moves and turns all of it',
                 *(self.file, metres, degrees),
             )
 
@@ -180,8 +180,8 @@ def _report_nothing_seen(path: "CameraPath", tracks: "Tracks", spec: CameraSpec)
         shares.append(float(seen.float().mean()))
     if max(shares) < SEEN_SHARE:
         _log.warning(
-            "camera path %s sees nothing of the scene: what it films is made up; is it in other units or of another "
-            'world? (in its file: "units": "scene" or "metres", "start": "photo")',
+            "camera path %s sees nothing of the scene: what it films is made up; is it in other units or of "
+            'another world? (in its file: "units": "scene" or "metres", "start": "photo")',
             spec,
         )
 

@@ -107,7 +107,7 @@ def read_photo(
     image: Any,
     *,
     depth: Any = None,
-    depth_unit: str | float | None = None,
+    depth_unit: str | float | int | None = None,
     depth_kind: str = METRIC,
     intrinsics: Intrinsics | None = None,
     fov: float | None = None,
@@ -329,7 +329,7 @@ def _read_image(image: Any, *, max_pixels: int | None) -> tuple[Tensor, Tensor |
 
 
 def _read_depth(
-    depth: Any, size: tuple[int, int], unit: str | float | None, kind: str
+    depth: Any, size: tuple[int, int], unit: str | float | int | None, kind: str
 ) -> Float[Tensor, "height width"]:
     how = {"height": size[0], "width": size[1], "unit": unit, "kind": kind}
     if isinstance(depth, (str, Path)):

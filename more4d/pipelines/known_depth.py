@@ -4,9 +4,9 @@ Own depth keeps its values bit for bit where it has them, in metres. The estimat
 
 * sense: depth that falls where the estimate rises shows a scene inside out; depth several times as large has
   mostly another unit. Both are reported.
-* inverse and relative depth is known up to scale and shift, s v + t = 1/z or z. The two numbers are those that
-  agree with the estimate at most pixels: least median of squares (Rousseeuw 1984) over random pairs of pixels,
-  then means with Tukey's weights, so that up to half of the pixels may disagree.
+* inverse and relative depth is known up to scale and shift, s v + t = 1/z or z. The two numbers are those
+  that agree with the estimate at most pixels: least median of squares (Rousseeuw 1984) over random pairs of
+  pixels, then means with Tukey's weights, so that up to half of the pixels may disagree.
 * gaps: between the returns of a sensor the estimate is right up to a smooth factor. The log of this factor is
   known where depth is; pull-push (Gortler et al. 1996) spreads it into the gaps, so that no step appears at
   their borders.
@@ -66,7 +66,7 @@ def complete_depth(
     gaps = metres.isnan()
     if bool(gaps.any()):
         share = 100 * float(gaps.float().mean())
-        _log.warning("%s: %.1f %% of the depth is unknown and is filled from the estimate", name, share)
+        _log.warning("%s: %.3g %% of the depth is unknown and is filled from the estimate", name, share)
         metres = fill_gaps(metres, estimate)
     # What is still NaN or infinite lies beyond everything that is known: `from_raw` puts it at the far end.
     known = metres.isfinite()
@@ -86,9 +86,9 @@ def align_depth(
     target = 1 / depth_m if kind == INVERSE else depth_m
     agreement = rank_correlation(values, target)
     if agreement < AGAINST:
-        other = RELATIVE if kind == INVERSE else INVERSE
+        other = f"{RELATIVE} or {METRIC}" if kind == INVERSE else INVERSE
         raise InputError(
-            f"{name} cannot be {kind} depth: it runs against the estimate (rank correlation {agreement:.2f}); "
+            f"{name} cannot be {kind} depth: it runs against the estimate (correlation {agreement:.2f}); "
             f"give --depth-kind {other}"
         )
     if agreement < AGREES:
@@ -101,7 +101,7 @@ def align_depth(
     fitted = fit_scale_and_shift(values, target, 1 / depth_m if kind == RELATIVE else torch.ones_like(values))
     if fitted is None:
         raise InputError(
-            f"{name} cannot be aligned to the estimate: no scale above 0 fits; check that it belongs to the photo"
+            f"{name} cannot be aligned to the estimate: no scale above 0 fits; give depth of this photo"
         )
     scale, shift = fitted
     aligned = own.double() * scale + shift
@@ -136,7 +136,7 @@ def fit_scale_and_shift(
         return None
     scales, shifts = scales[usable], shifts[usable]
     some = torch.randint(len(values), (min(PAIR_SAMPLES, len(values)),), generator=generator)
-    # [pairs, samples]
+    # of every line at every sample: pairs x samples
     residuals = scales[:, None] * values[some] + shifts[:, None] - target[some]
     best = int((residuals.abs() * weight[some]).median(1).values.argmin())
     scale, shift = scales[best], shifts[best]
@@ -180,8 +180,8 @@ def spread(
 ) -> Float[Tensor, "height width"]:
     """Values everywhere, smooth, equal to the given ones where they are known (at least at one pixel).
 
-    Pull: every coarser picture is the mean of what is known in blocks of four. Push: back from coarse to fine,
-    what is not known takes the interpolated coarser value.
+    Pull: every coarser picture is the mean of what is known in blocks of four. Push: back from coarse to
+    fine, what is not known takes the interpolated coarser value.
     """
     if bool(known.all()) or min(values.shape) == 1:
         return torch.where(known, values, values[known].mean())
@@ -198,7 +198,7 @@ def spread(
 
 
 def rank_correlation(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> float:
-    """Spearman's coefficient: 1 if both order the pixels alike, -1 if the other way round; 0 if one is flat."""
+    """Spearman's coefficient: 1 if both have one order, -1 if the opposite; 0 if one is flat."""
     step = max(1, len(one) // MOST_SAMPLES)
     ranks = torch.stack([_ranks(one[::step]), _ranks(other[::step])])
     ranks = ranks - ranks.mean(1, keepdim=True)
@@ -209,6 +209,7 @@ def rank_correlation(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> fl
 
 
 def _ranks(values: Tensor) -> Tensor:
+    values = values.contiguous()
     ordered = values.sort().values
     # equal values share the mean of their ranks
     low, high = (torch.searchsorted(ordered, values, right=right) for right in (False, True))

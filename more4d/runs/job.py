@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.files.depth_units import DEPTH_SUFFIXES, METRIC, check_depth_options
+from more4d.files.depth_units import METRIC, check_depth_options, check_depth_suffix
 from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
@@ -146,14 +146,13 @@ def check_files(job: Job) -> None:
                 if path.exists()
                 else f"there is no file {path}; check the path"
             )
-    for what, path, suffixes in (
-        ("depth is", job.depth, DEPTH_SUFFIXES),
-        ("tracks are", job.tracks, TRACK_SUFFIXES),
-    ):
-        if path is not None and path.suffix.lower() not in suffixes:
-            raise InputError(
-                f"{path} has the suffix '{path.suffix}'; {what} read from {', '.join(suffixes)} files"
-            )
+    if job.depth is not None:
+        check_depth_suffix(job.depth)
+    if job.tracks is not None and job.tracks.suffix.lower() not in TRACK_SUFFIXES:
+        raise InputError(
+            f"{job.tracks} has the suffix '{job.tracks.suffix}'; tracks are read from "
+            f"{', '.join(TRACK_SUFFIXES)} files"
+        )
 
 
 def camera_folders(job: Job) -> dict[str, CameraSpec]:
