@@ -48,6 +48,7 @@ from more4d.files.atomic import atomic_write, load_arrays, sort_metadata, write_
 from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
 from more4d.files.problems import error_summary
+from more4d.files.tracker_outputs import is_tracker_output, plain_tracks
 from more4d.foundation.documents import check_readable, parse_json
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
@@ -111,7 +112,7 @@ def load_tracks(path: str | Path) -> Tracks:
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
     [0, 1], and `intrinsics` (fx, fy, cx, cy or 3x3, in pixels or normalised); `visibility` (bool; or numbers:
-    probabilities above 0.5, logits above 0), `fps` and `caption` are optional.
+    probabilities above 0.5, logits above 0), `fps` and `caption` are optional. What `files.tracker_outputs` describes is read as well.
 
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
@@ -217,6 +218,11 @@ def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Cam
 
 def _load_npz(path: Path) -> PointTracks:
     arrays = load_arrays(path)
+    if is_tracker_output(arrays):
+        try:
+            arrays = plain_tracks(arrays)
+        except (InputError, ValueError, IndexError) as error:
+            raise InputError(f"{path} does not hold usable tracks of a tracker: {error}") from error
     missing = [name for name in ("positions", "colours", "intrinsics") if name not in arrays]
     if missing:
         raise InputError(

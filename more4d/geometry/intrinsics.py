@@ -170,8 +170,8 @@ def _check_view(camera: "Camera", said: str, *, pixels: bool, size: str) -> None
     # Pixels of a smaller picture look like a very wide lens.
     if pixels:
         raise InputError(
-            f"{said}: of a picture of {size} this is a view of {camera.fov_x_deg:.0f} degrees; give "
-            "the numbers for this resolution, or normalised ones (fx / width, fy / height, cx / width, cy / height)"
+            f"{said}: of a picture of {size} this is a view of {camera.fov_x_deg:.0f} degrees; give the "
+            "numbers of this resolution, or normalised ones (fx and cx in widths, fy and cy in heights)"
         )
     _log.warning("%s: a view of %.0f degrees is wider than ordinary lenses have", said, camera.fov_x_deg)
 

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from more4d.files.depth_and_cameras import load_camera, load_camera_path, save_camera, save_camera_path
+from more4d.files.depth_and_cameras import (
+    distance_from_photo,
+    load_camera,
+    load_camera_path,
+    save_camera,
+    save_camera_path,
+)
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.camera_recipes import CAMERA_PATHS
@@ -126,3 +132,47 @@ def test_full_paths_must_be_rigid(tmp_path: Path, change: str) -> None:
 def test_a_missing_path_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         load(tmp_path / "none.json")
+
+
+def test_intrinsics_of_a_full_path_may_be_pixels_or_matrices(tmp_path: Path) -> None:
+    pose = torch.eye(4).tolist()
+    expected = torch.tensor([[500 / 640, 500 / 480, 0.5, 0.5]]).expand(13, 4)
+    matrix = [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
+    for numbers, size in (
+        ([500, 500, 320, 240], {}),
+        (matrix, {}),
+        ([250, 250, 160, 120], {"width": 320, "height": 240}),
+    ):
+        frames = [{"world_to_camera": pose, "intrinsics": numbers}]
+        content = {"format": "more4d-camera-path", "version": 1, "frames": frames, **size}
+        torch.testing.assert_close(load(write(tmp_path, content)).intrinsics, expected)
+
+
+def test_a_path_of_another_world_is_moved_to_the_photo(tmp_path: Path) -> None:
+    turn = {"rotation": [0.7071, 0, 0.7071, 0]}
+    keyframes = [{"position": [5, 1, 0], **turn}, {"position": [5, 1, -1], **turn}]
+    content = {"units": "metres", "start": "photo", "keyframes": keyframes}
+    path = load(write(tmp_path, content))
+    torch.testing.assert_close(path.world_to_camera[0], torch.eye(4), rtol=0, atol=1e-6)
+    assert distance_from_photo(path) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=0.1))
+    # After a quarter turn to the right, the world's -z is the camera's right.
+    moved = rigid_inverse(path.world_to_camera)[-1, :3, 3]
+    torch.testing.assert_close(moved, torch.tensor([1.0, 0, 0]), rtol=0, atol=1e-3)
+    metres, degrees = distance_from_photo(load(write(tmp_path, {**content, "start": "given"})))
+    assert metres == pytest.approx(26**0.5, abs=1e-4) and degrees == pytest.approx(90, abs=0.1)
+
+
+def test_a_quaternion_with_w_last_is_recognised_and_read_when_said(tmp_path: Path) -> None:
+    half, turned = [0, 0, 0, 1], [0, 0.3, 0, 0.954]
+    content = {"keyframes": [{"position": [0, 0, 0], "rotation": each} for each in (half, turned)]}
+    with pytest.raises(InputError, match=r"keyframe 1 has the quaternion .*\"quaternion\": \"xyzw\""):
+        load(write(tmp_path, content))
+    path = load(write(tmp_path, {**content, "quaternion": "xyzw"}))
+    torch.testing.assert_close(path.world_to_camera[0], torch.eye(4))
+    content = {"keyframes": [{"position": [0, 0, 0], "rotation": [0.954, 0, 0.3, 0]}]}
+    same = load(write(tmp_path, content))
+    torch.testing.assert_close(path.world_to_camera[-1], same.world_to_camera[-1], rtol=0, atol=1e-5)
+    upside_down = {"quaternion": "wxyz", "keyframes": [{"position": [0, 0, 0], "rotation": half}]}
+    assert distance_from_photo(load(write(tmp_path, upside_down)))[1] == pytest.approx(180)
+    with pytest.raises(InputError, match="wxyz or xyzw, got 'zyxw'"):
+        load(write(tmp_path, {**content, "quaternion": "zyxw"}))

@@ -203,4 +203,4 @@ def test_depth_of_other_tools_is_that_of_the_plain_file(shared: Path) -> None:
         torch.testing.assert_close(loaded, truth, rtol=0, atol=4e-3, msg=name)
     # This one ends at 13.1 m, the largest number of 16 bits.
     loaded = load_depth(folder / "depth-other-units/tum5000.png", height=height, width=width, unit="1/5000")
-    torch.testing.assert_close(loaded, truth.clamp(max=65535 / 5000), rtol=0, atol=2e-4)
+    torch.testing.assert_close(loaded, truth.clamp(max=65535 / 5000), rtol=0, atol=3e-4)

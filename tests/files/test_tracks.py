@@ -206,3 +206,100 @@ def test_bad_track_files_are_refused_in_one_line(tmp_path: Path, case: str) -> N
     assert str(path) in str(caught.value)
     assert CASES[case] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FLAGS = np.arange(27).reshape(3, 3, 3) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("visibility", "said"),
+    [
+        (FLAGS, ""),
+        (FLAGS.astype(np.uint8), ""),
+        (FLAGS.astype(np.float32), ""),
+        (np.where(FLAGS, 0.8, 0.1), "probabilities"),
+        (np.where(FLAGS, 2.5, -3.0), "logits"),
+    ],
+)
+def test_visibility_is_never_taken_for_seen_unread(tmp_path, caplog, visibility, said) -> None:
+    np.savez(tmp_path / "t.npz", **npz_arrays(3, 3, 3), visibility=visibility)
+    assert np.array_equal(load_tracks(tmp_path / "t.npz").visibility.numpy(), FLAGS)
+    assert said in caplog.text and bool(said) == ("is taken for" in caplog.text)
+
+
+@pytest.mark.parametrize("visibility", [FLAGS * 7, np.where(FLAGS, np.nan, 1.0)])
+def test_visibility_of_other_numbers_is_refused(tmp_path, visibility) -> None:
+    np.savez(tmp_path / "t.npz", **npz_arrays(3, 3, 3), visibility=visibility)
+    with pytest.raises(InputError, match="'visibility' holds"):
+        load_tracks(tmp_path / "t.npz")
+
+
+def npz_arrays(frames: int, height: int, width: int) -> dict[str, np.ndarray]:
+    positions = CAMERA.unproject_depth(torch.full((height, width), 2.0)).numpy()
+    colours = np.zeros((height, width, 3), np.uint8)
+    numbers = np.array([CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy])
+    return {"positions": np.repeat(positions[None], frames, 0), "colours": colours, "intrinsics": numbers}
+
+
+@pytest.mark.parametrize("name", ["pix4.npz", "K33.npz"])
+def test_intrinsics_in_pixels_and_as_a_matrix_are_the_same_scene(shared: Path, name: str) -> None:
+    folder = shared / "data/field-cases/tracks-pixel-intrinsics"
+    assert load_tracks(folder / name).camera.fx == pytest.approx(load_tracks(folder / "good.npz").camera.fx)
+    assert load_tracks(folder / name).camera.fy == pytest.approx(4 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["vis_prob.npz", "vis_logit.npz"])
+def test_low_probabilities_and_logits_are_unseen(shared: Path, name: str) -> None:
+    tracks = load_tracks(shared / "data/field-cases/tracks-visibility-numbers" / name)
+    assert not bool(tracks.visibility.any())
+
+
+def test_what_a_tracker_writes_is_read(shared: Path) -> None:
+    tracks = load_tracks(shared / "data/field-cases/tracks-of-trackers/spatrackv2.npz")
+    good = load_tracks(shared / "data/field-cases/tracks-pixel-intrinsics/good.npz")
+    torch.testing.assert_close(tracks.positions, good.positions, rtol=0, atol=1e-5)
+    assert tracks.camera.fx == pytest.approx(good.camera.fx) and bool(tracks.visibility.all())
+
+
+def tracker_arrays(lost: bool = False) -> dict[str, np.ndarray]:
+    """A wall 2 m before a camera that stands at x = 1 m and looks along +z; 6 x 8 points of 12 x 16 pixels."""
+    pixels = np.array([[16.0, 0, 8], [0, 16, 6], [0, 0, 1]])
+    camera = Camera.from_pixels(16, 16, 8, 6, width=16, height=12)
+    wall = camera.unproject_depth(torch.full((6, 8), 2.0)).reshape(-1, 3).numpy()
+    coords = np.stack([wall + (1 + 0.1 * frame, 0, 0) for frame in range(3)])
+    extrinsics = np.repeat(np.eye(4)[None], 3, 0)
+    extrinsics[:, 0, 3] = -1
+    if lost:
+        coords[1:, 5] = np.nan
+    return {
+        "coords": coords,
+        "visibs": np.full((3, 48, 1), 0.9),
+        "video": np.full((3, 12, 16, 3), 51, np.uint8),
+        "intrinsics": np.repeat(pixels[None], 3, 0),
+        "extrinsics": extrinsics,
+    }
+
+
+def test_tracks_of_a_tracker_are_in_the_world_of_the_first_camera(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", **tracker_arrays(lost=True))
+    tracks = load_tracks(tmp_path / "t.npz")
+    assert tuple(tracks.positions.shape) == (3, 6, 8, 3)
+    expected = tracks.camera.unproject_depth(torch.full((6, 8), 2.0))
+    torch.testing.assert_close(tracks.positions[0], expected, rtol=0, atol=1e-5)
+    assert (
+        tracks.visibility[:, 0, 5].tolist() == [True, False, False] and int((~tracks.visibility).sum()) == 2
+    )
+    assert torch.equal(tracks.positions[2, 0, 5], tracks.positions[0, 0, 5])
+    assert torch.allclose(tracks.colours, torch.tensor(0.2))
+
+
+def test_points_of_a_tracker_that_are_no_grid_are_refused(tmp_path: Path) -> None:
+    arrays = tracker_arrays()
+    order = np.random.default_rng(0).permutation(48)
+    np.savez(tmp_path / "t.npz", **{**arrays, "coords": arrays["coords"][:, order]})
+    with pytest.raises(InputError, match="start on no regular grid"):
+        load_tracks(tmp_path / "t.npz")
+    del arrays["video"]
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(InputError, match="lacks video"):
+        load_tracks(tmp_path / "t.npz")
