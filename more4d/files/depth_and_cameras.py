@@ -188,8 +188,8 @@ def _quaternion_order(path: Path, content: dict[str, Any], listed: list[Any]) ->
         # |w| = cos(angle / 2): over 90 degrees as it stands, and under 45 if w is the last number.
         if numbers[0] < 0.7 * length and numbers[3] > 0.92 * length:
             raise InputError(
-                f"{path}: keyframe 1 has the quaternion {first}, which turns the camera by over 90 degrees, read "
-                'as w, x, y, z; add "quaternion": "xyzw" to the file if w is last, else "quaternion": "wxyz"'
+                f"{path}: keyframe 1 has the quaternion {first}, which as w, x, y, z turns by over 90 "
+                'degrees; add "quaternion": "xyzw" to the file if w is last, else "quaternion": "wxyz"'
             )
     return order or QUATERNION_ORDERS[0]
 
@@ -325,7 +325,7 @@ def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | 
             f"depth (--depth-unit {UNIT_HINT}), or say that it is inverse (--depth-kind inverse)"
         )
     if metres_per_unit != 1:
-        depth = depth * metres_per_unit
+        depth = (depth.double() * metres_per_unit).float()
     sky = depth > FARTHEST_M
     if bool((known & ~sky).any()):
         depth = torch.where(sky, torch.inf, depth)

@@ -49,7 +49,6 @@ def read_depth_file(path: Path) -> StoredDepth:
     Raises:
         InputError: the file is damaged, of another kind, or holds no single map of numbers.
     """
-    check_depth_suffix(path)
     suffix = path.suffix.lower()
     if suffix in (".png", ".tif", ".tiff"):
         return _picture(path)
@@ -63,7 +62,10 @@ def read_depth_file(path: Path) -> StoredDepth:
         return _tensor(path)
     if suffix == ".pfm":
         return stored(_pfm(path), path)
-    return stored(load_exr(path), path)
+    if suffix == ".exr":
+        return stored(load_exr(path), path)
+    check_depth_suffix(path)
+    raise ValueError(f"no reader for {suffix}, which is listed as read")
 
 
 def stored(values: np.ndarray | Tensor, name: Path | str) -> StoredDepth:

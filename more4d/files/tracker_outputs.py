@@ -6,8 +6,8 @@
     intrinsics  [frames, 3, 3]          pixels of the video
     extrinsics  [frames, 4, 4]          world to camera
 
-Points must start on a regular grid over the first frame, row by row, as trackers lay it: every point then is a
-pixel of the tracks.
+Points must start on a regular grid over the first frame, row by row, as trackers lay it: every point then is
+a pixel of the tracks.
 """
 
 import math
@@ -98,5 +98,5 @@ def _grid(seen_at: np.ndarray, points: int, aspect: float) -> tuple[int, int]:
         if np.median(off) < _OFF_GRID:
             return rows, columns
     raise InputError(
-        f"its {points} points start on no regular grid over the first frame; track a grid of points of frame 0"
+        f"its {points} points start on no regular grid over the first frame; track a grid from frame 0"
     )

@@ -112,7 +112,8 @@ def load_tracks(path: str | Path) -> Tracks:
 
     A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
     [0, 1], and `intrinsics` (fx, fy, cx, cy or 3x3, in pixels or normalised); `visibility` (bool; or numbers:
-    probabilities above 0.5, logits above 0), `fps` and `caption` are optional. What `files.tracker_outputs` describes is read as well.
+    probabilities above 0.5, logits above 0), `fps` and `caption` are optional. What
+    `files.tracker_outputs` describes is read as well.
 
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.

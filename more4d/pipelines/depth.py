@@ -334,17 +334,12 @@ def _read_depth(
     how = {"height": size[0], "width": size[1], "unit": unit, "kind": kind}
     if isinstance(depth, (str, Path)):
         return load_depth(Path(depth), **how)
-    if not isinstance(depth, Tensor):
-        try:
-            depth = np.array(depth)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"depth must be a path, an array or a tensor ({error})") from error
-    if depth.dtype == object:
+    values = depth if isinstance(depth, (Tensor, np.ndarray)) else np.asarray(depth)
+    if values.dtype == object:
         raise InputError(f"depth must be a path, an array or a tensor, got {type(depth).__name__}")
-    found = stored(depth, "the given depth")
-    if tuple(depth.shape) != size:
-        raise InputError(f"depth has shape {tuple(depth.shape)} and the image {size}")
-    return depth_of_photo(found, "the given depth", **how)
+    if tuple(values.shape) != size:
+        raise InputError(f"depth has shape {tuple(values.shape)} and the image {size}")
+    return depth_of_photo(stored(values, "the given depth"), "the given depth", **how)
 
 
 def _camera(
@@ -357,7 +352,7 @@ def _camera(
         return camera_from_intrinsics(intrinsics, height=height, width=width)
     if fov is not None:
         check_fov(fov)
-        return Camera.from_fov(fov, width=width, height=height)
+        return Camera.from_fov(float(fov), width=width, height=height)
     if not isinstance(image, (str, Path)) or Path(image).suffix.lower() in VIDEO_SUFFIXES:
         return None
     focal = focal_in_diagonals(Path(image), height=height, width=width)

@@ -262,13 +262,13 @@ def test_what_a_tracker_writes_is_read(shared: Path) -> None:
 
 
 def tracker_arrays(lost: bool = False) -> dict[str, np.ndarray]:
-    """A wall 2 m before a camera that stands at x = 1 m and looks along +z; 6 x 8 points of 12 x 16 pixels."""
+    """A wall 2 m before a camera at x = 1 m that looks along +z; 6 x 8 points of 12 x 16 pixels."""
     pixels = np.array([[16.0, 0, 8], [0, 16, 6], [0, 0, 1]])
-    camera = Camera.from_pixels(16, 16, 8, 6, width=16, height=12)
+    camera = Camera.from_pixels(16.0, 16.0, 8.0, 6.0, width=16, height=12)
     wall = camera.unproject_depth(torch.full((6, 8), 2.0)).reshape(-1, 3).numpy()
-    coords = np.stack([wall + (1 + 0.1 * frame, 0, 0) for frame in range(3)])
-    extrinsics = np.repeat(np.eye(4)[None], 3, 0)
-    extrinsics[:, 0, 3] = -1
+    coords = np.stack([wall + np.array([1 + 0.1 * frame, 0, 0]) for frame in range(3)])
+    world_to_camera = np.repeat(np.eye(4)[None], 3, 0)
+    world_to_camera[:, 0, 3] = -1
     if lost:
         coords[1:, 5] = np.nan
     return {
@@ -276,7 +276,7 @@ def tracker_arrays(lost: bool = False) -> dict[str, np.ndarray]:
         "visibs": np.full((3, 48, 1), 0.9),
         "video": np.full((3, 12, 16, 3), 51, np.uint8),
         "intrinsics": np.repeat(pixels[None], 3, 0),
-        "extrinsics": extrinsics,
+        "extrinsics": world_to_camera,
     }
 
 
