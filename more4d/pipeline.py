@@ -308,13 +308,13 @@ class More4DPipeline:
         """
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
+        drawing = {key: getattr(preset, key) for key in ("raster", "supersampling", "layers")}
         return render(
             tracks,
             camera_path,
             size=film_size(*size, self.film_size),
             small_size=working_size(*size, pixels=preset.pixels, multiple=preset.multiple),
-            raster=preset.raster,
-            supersampling=preset.supersampling,
+            **drawing,
             device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )

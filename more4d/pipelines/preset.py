@@ -149,6 +149,7 @@ class Preset:
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
         size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
+        layers: whether films are drawn as meshes with clean outlines (`raster.layers`) and not as points.
         multiple: what the sides of the native size must divide by.
         depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
@@ -190,6 +191,7 @@ class Preset:
     raster: str = AUTO
     size: str = DEFAULT_SIZE
     supersampling: int = 2
+    layers: bool = False
 
     def __post_init__(self) -> None:
         # The codec maps 4n + 1 frames to n + 1 latents.
@@ -199,6 +201,8 @@ class Preset:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
+        if self.layers and self.raster != AUTO:
+            raise ConfigError(f"layers are not drawn by the rasteriser '{self.raster}'; choose '{AUTO}'")
         if self.memory not in MEMORY_MODES:
             raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
         try:

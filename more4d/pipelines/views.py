@@ -76,6 +76,7 @@ def render(
     small_size: tuple[int, int] | None = None,
     raster: str = AUTO,
     supersampling: int = 2,
+    layers: bool = False,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Film:
@@ -88,6 +89,8 @@ def render(
         small_size: (height, width) of `Film.small`; by default that of the film.
         raster: name of the rasteriser, see `raster.registry`.
         supersampling: see `raster.render.render_frames`.
+        layers: draw meshes in two layers on the CPU (`raster.layers`) in place of points; then `raster` and
+            `supersampling` do not count.
         device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
         progress: called with (frames done, frames in all).
 
@@ -105,7 +108,16 @@ def render(
     small, done = [], 0
     # Gaussians are antialiased by themselves.
     settings = {"backend": raster, "supersampling": 1 if needs_gpu(raster) else supersampling}
-    for chunk in render_frames(there, camera_path, height=height, width=width, **settings):
+    if layers:
+        # only where they are asked for: the loops that draw them take seconds to load
+        from more4d.pipelines.layers import split_layers
+        from more4d.raster.layers import render_layers
+
+        here = tracks.to("cpu")
+        drawn = render_layers(here, split_layers(here), camera_path, height=height, width=width)
+    else:
+        drawn = render_frames(there, camera_path, height=height, width=width, **settings)
+    for chunk in drawn:
         stop = done + len(chunk.coverage)
         colour[done:stop], coverage[done:stop] = to_uint8(chunk.colour), to_uint8(chunk.coverage)
         # The only copy in floats and with depth: all that networks and fills of other views need.

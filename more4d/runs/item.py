@@ -264,6 +264,7 @@ def _film_camera(
     # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
     inputs = [tracks_id, camera.content(), preset.size, preset.supersampling, *raster]
+    inputs += ["layers"] if preset.layers else []
     render_id = item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], render)
     settings = [preset.frames, asdict(preset.views), list(earlier.values())]
     weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
