@@ -188,7 +188,7 @@ def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def warn_of_unknown_words(prompt: str, vocabulary: str) -> None:
-    """Warn of a prompt with less than this share of words known to the weights: `LEAST_KNOWN`; "" knows all."""
+    """Warn of a prompt of which weights know less than `LEAST_KNOWN` of the words; "" is: they know all."""
     words = re.findall(r"[^\W\d_]+", prompt.lower())
     known = sum(word in vocabulary.split() for word in words)
     if vocabulary and words and known < LEAST_KNOWN * len(words):
