@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from more4d.cli.main import DONE, FAILED, ProgressBar, report_error, say
 from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
@@ -108,8 +106,7 @@ class BatchProgress(ProgressBar):
             if done == total:
                 self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
-        with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
-            yield report
+        yield report
         self._stages_before += stages
         self.move_to(self._stages_before)
 

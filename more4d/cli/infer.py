@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
         say(*describe_camera_paths().split("\n"))
         return 0
     from more4d.pipelines.preset import check_present
-    from more4d.runs.job import camera_folders
+    from more4d.runs.job import camera_folders, own_folders
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
@@ -159,6 +159,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipeline import More4DPipeline
     from more4d.pipelines.component_files import Lora
 
+    jobs = own_folders(jobs, options.output)
     show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(

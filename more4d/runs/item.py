@@ -46,7 +46,7 @@ from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_p
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
+from more4d.runs.job import Job, camera_folders, check_files, job_identity, load_user_tracks
 from more4d.runs.record import RunRecord
 
 
@@ -151,6 +151,7 @@ def _run_stages(item: _Item) -> Result:
     cameras = camera_folders(job)
     depth_id = _make_depth(item)
     tracks_id = _make_tracks(item, depth_id)
+    item.record.base = tracks_id
     made, views = [tracks_id], {}
     for name, camera in cameras.items():
         render_id, views[name] = _film_camera(item, name, camera, tracks_id, dict(views))
@@ -165,14 +166,16 @@ def _run_stages(item: _Item) -> Result:
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
     title = job.prompt or item.tracks.caption or job.name
+    fingerprint = item.stage(
+        "sheet",
+        [made, title, list(cameras)],
+        [SHEET],
+        lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
+    )
+    item.record.remove_outdated()
     return Result(
         folder=item.folder,
-        fingerprint=item.stage(
-            "sheet",
-            [made, title, list(cameras)],
-            [SHEET],
-            lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
-        ),
+        fingerprint=fingerprint,
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
     )
@@ -308,6 +311,7 @@ def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
     recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
     return {
         "job": job.as_dict(),
+        "identity": job_identity(job),
         "preset": components.preset.name,
         "settings": {
             key: value
