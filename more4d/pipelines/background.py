@@ -1,0 +1,426 @@
+"""The background of a scene, completed once: what lies behind things and outside of the photo's frame.
+
+A camera that moves, and things that move, uncover what the photo does not show. Here it is made once for all
+frames and all cameras, as an image with depth on a canvas that is the photo's frame, enlarged on all sides as
+far as the cameras look (layered depth images, Shade et al. 1998; Shih et al. 2020 complete them likewise):
+
+1. *hidden* is what lies behind what moves, behind static things as far as the parallax of the cameras reaches,
+   and outside of the frame; the rest of the canvas is the photo;
+2. *depth* of the hidden part continues the surfaces around it (`geometry.background.extend_depth`);
+3. *needed* are the texels that any camera sees in its holes;
+4. *low frequencies* of the colours are those that 4D-ViSM generated, and where it made none a mean over the
+   surroundings of like depth (`geometry.background.fill_background`);
+5. *texture* comes from the photo (`pipelines.texture`).
+
+Geometry and low frequencies are computed on cells of `step` x `step` texels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from more4d.geometry.background import extend_depth, fill_background
+from more4d.geometry.camera import Camera, CameraPath, crop_camera, resize
+from more4d.geometry.tracks import FilledPoints, Tracks
+from more4d.pipelines.texture import find_sources
+from more4d.raster.interface import MARGIN, Rendering
+from more4d.raster.registry import AUTO, open_rasteriser
+from more4d.raster.render import SUPERSAMPLED_MARGIN, average_cells, surface_patches
+
+CELLS = 240
+"""Of the shorter side of the photo, at most: outlines of estimated depth are no finer."""
+MAX_PAD = 0.35
+"""How far the canvas reaches beyond the frame, at most, in the photo's sides."""
+FRAMES_LOOKED_AT = 12
+"""Of every camera path, to find what is needed; and of the tracks, to find what moves."""
+MOVES = 0.005
+"""Displacement in image widths from which a pixel moves; less is noise of generated motion."""
+STEP_RATIO = 1.2
+"""Ratio of depths two cells apart from which the nearer is a thing in front of the farther."""
+BORDER = 2
+"""Cells around what moves or stands in front whose colours have something of it."""
+TEXTURE_SIDE = 1 / 24
+"""Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides."""
+GENERATED_DEPTH = 0.3
+"""Difference of log depth up to which a generated point belongs to a texel's surface."""
+GUIDE_WEIGHT, DEPTH_WEIGHT, PLACE_WEIGHT = 0.3, 0.2, 0.1
+"""Of low-frequency colours, log depth and place in the photo against detail, in the choice of sources."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """A completed image with depth behind a moving scene; it stands still.
+
+    Attributes:
+        colour: RGB in [0, 1] of every texel.
+        depth_m: metres.
+        needed: texels that cameras see in their holes.
+        hidden: texels that the photo does not show: they are made.
+        camera: intrinsics of the canvas; its pose is that of the photo's camera.
+    """
+
+    colour: Float[Tensor, "height width 3"]
+    depth_m: Float[Tensor, "height width"]
+    needed: Bool[Tensor, "height width"]
+    hidden: Bool[Tensor, "height width"]
+    camera: Camera
+
+    @cached_property
+    def _points(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Positions, colours, footprints and patches of what is needed, as `Rasteriser.render` takes them."""
+        positions = self.camera.unproject_depth(self.depth_m)[None]
+        patches = surface_patches(positions, self.depth_m, self.camera)[0]
+        height, width = self.depth_m.shape
+        footprint = self.depth_m / min(self.camera.focal_px(width=width, height=height))
+        keep = self.needed
+        return positions[0][keep][None], self.colour[keep], footprint[keep], patches[keep][None]
+
+    def draw(self, camera_path: CameraPath, *, height: int, width: int, supersampling: int = 2) -> Rendering:
+        """What is needed of the background, as the cameras of a path see it; elsewhere are holes."""
+        positions, colours, footprint_m, patches_m = self._points
+        rendering = open_rasteriser(AUTO, "cpu").render(
+            positions,
+            colours,
+            footprint_m,
+            camera_path,
+            height * supersampling,
+            width * supersampling,
+            patches_m=patches_m,
+            margin=MARGIN if supersampling == 1 else SUPERSAMPLED_MARGIN,
+        )
+        return rendering if supersampling == 1 else average_cells(rendering, supersampling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cells:
+    """The canvas at the size of its cells.
+
+    Attributes:
+        step: texels along the side of a cell.
+        origin: row and column of the photo's first texel on the canvas, in texels.
+        hidden, depth_m: as in `Background`.
+        camera: of the canvas.
+    """
+
+    step: int
+    origin: tuple[int, int]
+    hidden: Bool[Tensor, "rows columns"]
+    depth_m: Float[Tensor, "rows columns"]
+    camera: Camera
+
+    def cropped(self, rows: slice, columns: slice) -> "_Cells":
+        height, width = self.depth_m.shape
+        camera = crop_camera(
+            self.camera,
+            left=columns.start / width,
+            top=rows.start / height,
+            width=(columns.stop - columns.start) / width,
+            height=(rows.stop - rows.start) / height,
+        )
+        return replace(
+            self,
+            origin=(self.origin[0] - rows.start * self.step, self.origin[1] - columns.start * self.step),
+            hidden=self.hidden[rows, columns],
+            depth_m=self.depth_m[rows, columns],
+            camera=camera,
+        )
+
+
+def moving_pixels(tracks: Tracks) -> Bool[Tensor, "height width"]:
+    """Pixels whose point moves by more than `MOVES` image widths in the photo's camera in any frame."""
+    start = tracks.camera.project(tracks.positions_in(slice(0, 1))[0])[0]
+    moving = torch.zeros(tracks.height, tracks.width, dtype=torch.bool)
+    aspect = torch.tensor([1.0, tracks.height / tracks.width])
+    for frame in _some(tracks.frames)[1:]:
+        place, _ = tracks.camera.project(tracks.positions_in(slice(frame, frame + 1))[0])
+        moving |= ((place - start) * aspect).square().sum(-1) > MOVES**2
+    return moving
+
+
+def complete_background(
+    tracks: Tracks,
+    views: Sequence[tuple[CameraPath, Rendering]],
+    generated: Sequence[FilledPoints] = (),
+    *,
+    texture: bool = True,
+    seed: int = 0,
+) -> Background:
+    """The background of a scene as far as the cameras see it in their holes.
+
+    Args:
+        tracks: the scene.
+        views: all camera paths, with what they see of the tracks, at any size.
+        generated: what 4D-ViSM made in the holes of the views.
+        texture: without it only low frequencies are completed.
+        seed: of the search for texture.
+
+    Raises:
+        ValueError: nothing in the photo stands still: there is no background to complete.
+    """
+    cells = _canvas(tracks, [path for path, _ in views])
+    needed = _needed(cells, views)
+    # no larger than it has to be: what is needed, and the photo
+    inside = torch.zeros_like(needed)
+    (top, left), step = cells.origin, cells.step
+    inside[
+        top // step : -(-(top + tracks.height) // step), left // step : -(-(left + tracks.width) // step)
+    ] = True
+    rows, columns = _bounds(needed | inside)
+    cells, needed = cells.cropped(rows, columns), needed[rows, columns]
+    return _colour_canvas(tracks, cells, needed, generated, texture=texture, seed=seed)
+
+
+def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells:
+    """Hidden part and completed depth on the largest canvas."""
+    height, width = tracks.height, tracks.width
+    step = max(1, round(min(height, width) / CELLS))
+    rows, columns = -(-height // step), -(-width // step)
+    pad_rows, pad_columns = round(MAX_PAD * rows), round(MAX_PAD * columns)
+    # Depth of a cell is that in its middle: a mean of two surfaces would be none.
+    take_rows = (torch.arange(rows) * step + step // 2).clamp(max=height - 1)
+    take_columns = (torch.arange(columns) * step + step // 2).clamp(max=width - 1)
+    depth_m = tracks.depth_m[take_rows[:, None], take_columns]
+    moving = torch.nn.functional.max_pool2d(moving_pixels(tracks)[None].float(), step, ceil_mode=True)[0] > 0
+    # The farthest that any camera goes from where the photo was taken.
+    centres = [
+        -(path.world_to_camera[:, :3, :3].mT @ path.world_to_camera[:, :3, 3:])[..., 0] for path in paths
+    ]
+    baseline_m = max((float(each.norm(dim=-1).max()) for each in centres), default=0.0)
+    reach = baseline_m * max(tracks.camera.focal_px(width=columns, height=rows))
+    hidden = _grown(moving, BORDER) | _grown(_in_front(1 / depth_m, reach), BORDER - 1)
+    canvas = torch.ones(rows + 2 * pad_rows, columns + 2 * pad_columns, dtype=torch.bool)
+    place = (slice(pad_rows, pad_rows + rows), slice(pad_columns, pad_columns + columns))
+    canvas[place] = hidden
+    if bool(canvas.all()):
+        raise ValueError("nothing in the photo stands still: there is no background to complete")
+    depth = torch.ones(canvas.shape)
+    depth[place] = depth_m
+    camera = crop_camera(
+        tracks.camera,
+        left=-pad_columns * step / width,
+        top=-pad_rows * step / height,
+        width=canvas.shape[1] * step / width,
+        height=canvas.shape[0] * step / height,
+    )
+    return _Cells(
+        step=step,
+        origin=(pad_rows * step, pad_columns * step),
+        hidden=canvas,
+        depth_m=extend_depth(depth, ~canvas),
+        camera=camera,
+    )
+
+
+def _in_front(inverse: Float[Tensor, "rows columns"], reach: float) -> Bool[Tensor, "rows columns"]:
+    """Cells of things beside a step of depth, as far as a camera may look behind them.
+
+    Args:
+        inverse: 1 / z.
+        reach: parallax in cells per unit of 1 / z.
+    """
+    values = inverse.numpy()
+    near, far = np.zeros_like(values), np.zeros_like(values)
+    for axis in (0, 1):
+        for one, other in (((2, None), (0, -2)), ((0, -2), (2, None))):  # both neighbours along the axis
+            here, there = [slice(None)] * 2, [slice(None)] * 2
+            here[axis], there[axis] = slice(*one), slice(*other)
+            stepped = values[tuple(here)] > STEP_RATIO * values[tuple(there)]
+            deepest = np.where(stepped, values[tuple(here)] - values[tuple(there)], 0)
+            larger = deepest > near[tuple(here)]
+            near[tuple(here)] = np.where(larger, deepest, near[tuple(here)])
+            far[tuple(here)] = np.where(larger, values[tuple(there)], far[tuple(here)])
+    seeds = near > 0
+    if not seeds.any() or reach == 0:
+        return torch.zeros(inverse.shape, dtype=torch.bool)
+    # Every cell belongs to the step nearest to it; it is in front if it is nearer than half-way across it.
+    away, (rows, columns) = distance_transform_edt(~seeds, return_indices=True)
+    height, behind = near[rows, columns], far[rows, columns]
+    return torch.from_numpy((away <= 1 + reach * height) & (values > behind + 0.5 * height))
+
+
+def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Rendering]]) -> Bool[Tensor, "rows columns"]:
+    """Cells that are seen in a hole of any of the views."""
+    positions = cells.camera.unproject_depth(cells.depth_m)[None]
+    patches = surface_patches(positions, cells.depth_m, cells.camera).flatten(1, 2)
+    height, width = cells.depth_m.shape
+    footprint = (cells.depth_m / min(cells.camera.focal_px(width=width, height=height))).flatten()
+    # The rasteriser gives colours of points: here their numbers, which float32 holds exactly below 2^24.
+    numbers = (1.0 + torch.arange(height * width))[:, None].expand(-1, 3)
+    needed = torch.zeros(1 + height * width, dtype=torch.bool)
+    for path, rendering in views:
+        for frame in _some(path.frames):
+            holes = rendering.hole_mask[frame]
+            if not bool(holes.any()):
+                continue
+            here = _one_frame(path, frame)
+            drawn = open_rasteriser(AUTO, "cpu").render(
+                positions.flatten(1, 2), numbers, footprint, here, *holes.shape, patches_m=patches
+            )
+            needed[drawn.colour[0, ..., 0][holes].long()] = True
+    # Cells between those that were drawn, and what comes into sight between the frames looked at.
+    return _grown(needed[1:].view(height, width), 2)
+
+
+def _colour_canvas(
+    tracks: Tracks,
+    cells: _Cells,
+    needed: Bool[Tensor, "rows columns"],
+    generated: Sequence[FilledPoints],
+    *,
+    texture: bool,
+    seed: int,
+) -> Background:
+    """From cells to texels: the photo where it shows the background, elsewhere what is made."""
+    step, (top, left) = cells.step, cells.origin
+    size = (cells.depth_m.shape[0] * step, cells.depth_m.shape[1] * step)
+    place = (slice(top, top + tracks.height), slice(left, left + tracks.width))
+    photo = torch.zeros(*size, 3)
+    photo[place] = tracks.colours
+    hidden = cells.hidden.repeat_interleave(step, 0).repeat_interleave(step, 1)
+    outside = torch.ones(size, dtype=torch.bool)
+    outside[place] = False
+    hidden |= outside  # the last cells may reach beyond the photo
+    depth_m = 1 / _enlarged(1 / cells.depth_m[..., None], size)[..., 0]
+    own = torch.ones(size)
+    own[place] = tracks.depth_m
+    depth_m = torch.where(hidden, depth_m, own)
+    low = _low_frequencies(photo, cells, _project_generated(cells, generated))
+    low = _enlarged(low, size)
+    colour = torch.where(hidden[..., None], low, photo)
+    if texture:
+        wanted = hidden & needed.repeat_interleave(step, 0).repeat_interleave(step, 1)
+        colour = colour + _texture(photo - low, low, depth_m, hidden, wanted, seed=seed)
+    return Background(
+        colour=colour.clamp(0, 1),
+        depth_m=depth_m,
+        needed=needed.repeat_interleave(step, 0).repeat_interleave(step, 1),
+        hidden=hidden,
+        camera=cells.camera,
+    )
+
+
+def _project_generated(
+    cells: _Cells, generated: Sequence[FilledPoints]
+) -> tuple[Float[Tensor, "rows columns 3"], Float[Tensor, "rows columns"]]:
+    """Sum of the colours of the generated points in every cell, and how many they are."""
+    height, width = cells.depth_m.shape
+    total, count = torch.zeros(height * width, 3), torch.zeros(height * width)
+    for points in generated:
+        place, depth_m = cells.camera.project(points.positions)
+        column, row = place[:, 0] * width, place[:, 1] * height
+        inside = (depth_m > 0) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        cell = row[inside].long() * width + column[inside].long()
+        # A point of another surface than the one completed here says nothing of it.
+        apart = (depth_m[inside] / cells.depth_m.flatten()[cell]).log().abs()
+        same = apart < GENERATED_DEPTH
+        total.index_add_(0, cell[same], points.colours[inside][same])
+        count.index_add_(0, cell[same], torch.ones(int(same.sum())))
+    return total.view(height, width, 3), count.view(height, width)
+
+
+def _low_frequencies(
+    photo: Float[Tensor, "height width 3"],
+    cells: _Cells,
+    generated: tuple[Float[Tensor, "rows columns 3"], Float[Tensor, "rows columns"]],
+) -> Float[Tensor, "rows columns 3"]:
+    """Low frequencies of the completed image: of the photo, of what was generated, of the surroundings."""
+    total, count = generated
+    size = cells.depth_m.shape
+    known = ~cells.hidden
+    colour = resize_mean(photo, cells.step)
+    made = cells.hidden & (count > 0)
+    colour = torch.where(made[..., None], total / count.clamp(min=1)[..., None], colour)
+    filled = fill_background(colour[None], cells.depth_m[None], (known | made)[None])[0]
+    sigma = TEXTURE_SIDE * min(photo.shape[:2]) / cells.step
+    return torch.from_numpy(gaussian_filter(filled.numpy(), (sigma, sigma, 0), mode="nearest")).view(*size, 3)
+
+
+def _texture(
+    detail: Float[Tensor, "height width 3"],
+    low: Float[Tensor, "height width 3"],
+    depth_m: Float[Tensor, "height width"],
+    hidden: Bool[Tensor, "height width"],
+    wanted: Bool[Tensor, "height width"],
+    *,
+    seed: int,
+) -> Float[Tensor, "height width 3"]:
+    """Detail for the wanted texels; 0 elsewhere."""
+    height, width = depth_m.shape
+    # Sources are found at half the size and copied at all of it.
+    half = ((height + 1) // 2, (width + 1) // 2)
+    known = ~hidden
+    small_known = _half_mask(known, every=True)
+    small_wanted = _half_mask(wanted, every=False) & ~small_known
+    small_detail = _half_mean(detail * known[..., None])
+    guide = resize(low, *half)
+    log_depth = resize(depth_m.log()[..., None], *half)
+    rows, columns = torch.meshgrid(
+        torch.linspace(0, height / width, half[0]), torch.linspace(0, 1, half[1]), indexing="ij"
+    )
+    features = torch.cat(
+        [GUIDE_WEIGHT * guide, DEPTH_WEIGHT * log_depth, PLACE_WEIGHT * torch.stack([rows, columns], -1)], -1
+    )
+    places = find_sources(
+        small_detail, features, log_depth[..., 0].exp(), small_known, small_wanted, seed=seed
+    )
+    row, column = wanted.nonzero().unbind(1)
+    found = places[row // 2, column // 2].long()
+    source_row = (2 * found[:, 0] + row % 2).clamp(max=height - 1)
+    source_column = (2 * found[:, 1] + column % 2).clamp(max=width - 1)
+    result = torch.zeros_like(detail)
+    result[row, column] = torch.where(found[:, :1] >= 0, detail[source_row, source_column], 0.0)
+    return result
+
+
+def resize_mean(image: Float[Tensor, "height width channels"], step: int) -> Tensor:
+    """Means over cells of step x step pixels."""
+    return torch.nn.functional.avg_pool2d(image.movedim(-1, 0)[None], step)[0].movedim(0, -1)
+
+
+def _half_mean(values: Tensor) -> Tensor:
+    planes = values.movedim(-1, 0)[None]
+    return torch.nn.functional.avg_pool2d(planes, 2, ceil_mode=True)[0].movedim(0, -1).contiguous()
+
+
+def _half_mask(mask: Tensor, *, every: bool) -> Tensor:
+    share = torch.nn.functional.avg_pool2d(mask[None].float(), 2, ceil_mode=True)[0]
+    return share == 1 if every else share > 0
+
+
+def _enlarged(
+    values: Float[Tensor, "rows columns c"], size: tuple[int, int]
+) -> Float[Tensor, "height width c"]:
+    planes = values.movedim(-1, 0)[None]
+    return interpolate(planes, size=size, mode="bilinear", align_corners=False)[0].movedim(0, -1).contiguous()
+
+
+def _grown(mask: Bool[Tensor, "rows columns"], cells: int) -> Bool[Tensor, "rows columns"]:
+    if cells == 0:
+        return mask
+    return torch.from_numpy(binary_dilation(mask.numpy(), np.ones((3, 3)), iterations=cells))
+
+
+def _bounds(mask: Bool[Tensor, "rows columns"]) -> tuple[slice, slice]:
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _some(frames: int) -> list[int]:
+    """Up to `FRAMES_LOOKED_AT` frames, evenly spread, with the first and the last."""
+    wanted = min(frames, FRAMES_LOOKED_AT)
+    return sorted({round(n * (frames - 1) / max(wanted - 1, 1)) for n in range(wanted)})
+
+
+def _one_frame(path: CameraPath, frame: int) -> CameraPath:
+    return replace(
+        path,
+        world_to_camera=path.world_to_camera[frame : frame + 1],
+        intrinsics=path.intrinsics[frame : frame + 1],
+    )
