@@ -4,8 +4,8 @@ A camera that moves, and things that move, uncover what the photo does not show.
 frames and all cameras, as an image with depth on a canvas that is the photo's frame, enlarged on all sides as
 far as the cameras look (layered depth images, Shade et al. 1998; Shih et al. 2020 complete them likewise):
 
-1. *hidden* is what lies behind what moves, behind static things as far as the parallax of the cameras reaches,
-   and outside of the frame; the rest of the canvas is the photo;
+1. *hidden* is what lies behind what moves, behind static things as far as the parallax of the cameras
+   reaches, and outside of the frame; the rest of the canvas is the photo;
 2. *depth* of the hidden part continues the surfaces around it (`geometry.background.extend_depth`);
 3. *needed* are the texels that any camera sees in its holes;
 4. *low frequencies* of the colours are those that 4D-ViSM generated, and where it made none a mean over the
@@ -21,15 +21,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+from jaxtyping import Bool, Float
+from scipy.ndimage import binary_dilation, distance_transform_edt
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d, pad
 
-from more4d.geometry.background import extend_depth, fill_background
+from more4d.geometry.background import blur_surfaces, extend_depth, fill_background
 from more4d.geometry.camera import Camera, CameraPath, crop_camera, resize
 from more4d.geometry.tracks import FilledPoints, Tracks
-from more4d.pipelines.texture import find_sources
+from more4d.pipelines.texture import transfer_texture
 from more4d.raster.interface import MARGIN, Rendering
 from more4d.raster.registry import AUTO, open_rasteriser
 from more4d.raster.render import SUPERSAMPLED_MARGIN, average_cells, surface_patches
@@ -50,8 +50,6 @@ TEXTURE_SIDE = 1 / 24
 """Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides."""
 GENERATED_DEPTH = 0.3
 """Difference of log depth up to which a generated point belongs to a texel's surface."""
-GUIDE_WEIGHT, DEPTH_WEIGHT, PLACE_WEIGHT = 0.3, 0.2, 0.1
-"""Of low-frequency colours, log depth and place in the photo against detail, in the choice of sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +185,7 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells:
     take_rows = (torch.arange(rows) * step + step // 2).clamp(max=height - 1)
     take_columns = (torch.arange(columns) * step + step // 2).clamp(max=width - 1)
     depth_m = tracks.depth_m[take_rows[:, None], take_columns]
-    moving = torch.nn.functional.max_pool2d(moving_pixels(tracks)[None].float(), step, ceil_mode=True)[0] > 0
+    moving = max_pool2d(moving_pixels(tracks)[None].float(), step, ceil_mode=True)[0] > 0
     # The farthest that any camera goes from where the photo was taken.
     centres = [
         -(path.world_to_camera[:, :3, :3].mT @ path.world_to_camera[:, :3, 3:])[..., 0] for path in paths
@@ -287,20 +285,28 @@ def _colour_canvas(
     outside = torch.ones(size, dtype=torch.bool)
     outside[place] = False
     hidden |= outside  # the last cells may reach beyond the photo
-    depth_m = 1 / _enlarged(1 / cells.depth_m[..., None], size)[..., 0]
+    depth_m = _enlarged_depth(cells.depth_m, size)
     own = torch.ones(size)
     own[place] = tracks.depth_m
     depth_m = torch.where(hidden, depth_m, own)
-    low = _low_frequencies(photo, cells, _project_generated(cells, generated))
-    low = _enlarged(low, size)
-    colour = torch.where(hidden[..., None], low, photo)
+    filled = _fill_smoothly(photo, (~outside).float(), cells, _project_generated(cells, generated))
+    wanted = needed.repeat_interleave(step, 0).repeat_interleave(step, 1)
     if texture:
-        wanted = hidden & needed.repeat_interleave(step, 0).repeat_interleave(step, 1)
-        colour = colour + _texture(photo - low, low, depth_m, hidden, wanted, seed=seed)
+        sigma = TEXTURE_SIDE * min(tracks.height, tracks.width) / step
+        low = _enlarged(blur_surfaces(filled, cells.depth_m, sigma), size)
+        # Beyond the frame depth is a guess that may be that of nothing in the photo; texture goes on as at
+        # its border.
+        inside_depth = depth_m[place][None, None]
+        beyond = (left, size[1] - left - tracks.width, top, size[0] - top - tracks.height)
+        surface_m = pad(inside_depth, beyond, mode="replicate")[0, 0]
+        made = low + transfer_texture(photo - low, low, surface_m, ~hidden, hidden & wanted, seed=seed)
+    else:
+        made = _enlarged(filled, size)
+    colour = torch.where(hidden[..., None], made, photo)
     return Background(
         colour=colour.clamp(0, 1),
         depth_m=depth_m,
-        needed=needed.repeat_interleave(step, 0).repeat_interleave(step, 1),
+        needed=wanted,
         hidden=hidden,
         camera=cells.camera,
     )
@@ -312,7 +318,9 @@ def _project_generated(
     """Sum of the colours of the generated points in every cell, and how many they are."""
     height, width = cells.depth_m.shape
     total, count = torch.zeros(height * width, 3), torch.zeros(height * width)
-    for points in generated:
+    for each in generated:
+        # The others have something of a thing in front of them in their colour.
+        points = each.select(each.visible_in_all_frames)
         place, depth_m = cells.camera.project(points.positions)
         column, row = place[:, 0] * width, place[:, 1] * height
         inside = (depth_m > 0) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -325,73 +333,24 @@ def _project_generated(
     return total.view(height, width, 3), count.view(height, width)
 
 
-def _low_frequencies(
+def _fill_smoothly(
     photo: Float[Tensor, "height width 3"],
+    inside: Float[Tensor, "height width"],
     cells: _Cells,
     generated: tuple[Float[Tensor, "rows columns 3"], Float[Tensor, "rows columns"]],
 ) -> Float[Tensor, "rows columns 3"]:
-    """Low frequencies of the completed image: of the photo, of what was generated, of the surroundings."""
+    """Colours of all cells: of the photo, of what was generated, of the surroundings, in this order."""
     total, count = generated
-    size = cells.depth_m.shape
-    known = ~cells.hidden
-    colour = resize_mean(photo, cells.step)
+    share = _cell_means(inside[..., None], cells.step)  # the last cells may reach beyond the photo
+    colour = _cell_means(photo, cells.step) / share.clamp(min=1e-6)
     made = cells.hidden & (count > 0)
     colour = torch.where(made[..., None], total / count.clamp(min=1)[..., None], colour)
-    filled = fill_background(colour[None], cells.depth_m[None], (known | made)[None])[0]
-    sigma = TEXTURE_SIDE * min(photo.shape[:2]) / cells.step
-    return torch.from_numpy(gaussian_filter(filled.numpy(), (sigma, sigma, 0), mode="nearest")).view(*size, 3)
+    return fill_background(colour[None], cells.depth_m[None], (~cells.hidden | made)[None])[0]
 
 
-def _texture(
-    detail: Float[Tensor, "height width 3"],
-    low: Float[Tensor, "height width 3"],
-    depth_m: Float[Tensor, "height width"],
-    hidden: Bool[Tensor, "height width"],
-    wanted: Bool[Tensor, "height width"],
-    *,
-    seed: int,
-) -> Float[Tensor, "height width 3"]:
-    """Detail for the wanted texels; 0 elsewhere."""
-    height, width = depth_m.shape
-    # Sources are found at half the size and copied at all of it.
-    half = ((height + 1) // 2, (width + 1) // 2)
-    known = ~hidden
-    small_known = _half_mask(known, every=True)
-    small_wanted = _half_mask(wanted, every=False) & ~small_known
-    small_detail = _half_mean(detail * known[..., None])
-    guide = resize(low, *half)
-    log_depth = resize(depth_m.log()[..., None], *half)
-    rows, columns = torch.meshgrid(
-        torch.linspace(0, height / width, half[0]), torch.linspace(0, 1, half[1]), indexing="ij"
-    )
-    features = torch.cat(
-        [GUIDE_WEIGHT * guide, DEPTH_WEIGHT * log_depth, PLACE_WEIGHT * torch.stack([rows, columns], -1)], -1
-    )
-    places = find_sources(
-        small_detail, features, log_depth[..., 0].exp(), small_known, small_wanted, seed=seed
-    )
-    row, column = wanted.nonzero().unbind(1)
-    found = places[row // 2, column // 2].long()
-    source_row = (2 * found[:, 0] + row % 2).clamp(max=height - 1)
-    source_column = (2 * found[:, 1] + column % 2).clamp(max=width - 1)
-    result = torch.zeros_like(detail)
-    result[row, column] = torch.where(found[:, :1] >= 0, detail[source_row, source_column], 0.0)
-    return result
-
-
-def resize_mean(image: Float[Tensor, "height width channels"], step: int) -> Tensor:
+def _cell_means(image: Float[Tensor, "height width channels"], step: int) -> Tensor:
     """Means over cells of step x step pixels."""
     return torch.nn.functional.avg_pool2d(image.movedim(-1, 0)[None], step)[0].movedim(0, -1)
-
-
-def _half_mean(values: Tensor) -> Tensor:
-    planes = values.movedim(-1, 0)[None]
-    return torch.nn.functional.avg_pool2d(planes, 2, ceil_mode=True)[0].movedim(0, -1).contiguous()
-
-
-def _half_mask(mask: Tensor, *, every: bool) -> Tensor:
-    share = torch.nn.functional.avg_pool2d(mask[None].float(), 2, ceil_mode=True)[0]
-    return share == 1 if every else share > 0
 
 
 def _enlarged(
@@ -399,6 +358,17 @@ def _enlarged(
 ) -> Float[Tensor, "height width c"]:
     planes = values.movedim(-1, 0)[None]
     return interpolate(planes, size=size, mode="bilinear", align_corners=False)[0].movedim(0, -1).contiguous()
+
+
+def _enlarged_depth(
+    depth_m: Float[Tensor, "rows columns"], size: tuple[int, int]
+) -> Float[Tensor, "height width"]:
+    """Linear in 1 / z within surfaces; at steps the nearest cell counts, so that nothing lies between two."""
+    inverse = 1 / depth_m
+    smooth = _enlarged(inverse[..., None], size)[..., 0]
+    nearest = resize(inverse[..., None], *size, mode="nearest")[..., 0]
+    step = torch.maximum(smooth / nearest, nearest / smooth) > 1 + (STEP_RATIO - 1) / 2
+    return 1 / torch.where(step, nearest, smooth)
 
 
 def _grown(mask: Bool[Tensor, "rows columns"], cells: int) -> Bool[Tensor, "rows columns"]:

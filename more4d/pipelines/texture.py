@@ -23,12 +23,15 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from more4d.foundation.config import derive_seed
+from more4d.geometry.camera import resize
 
 RADIUS = 3
 """Of a patch: 7 x 7 pixels, at every level."""
 LOG_DEPTH_TOLERANCE = 0.3
 """Sources farther or nearer than this are never used."""
 SWEEPS = 4
+GUIDE_WEIGHT, DEPTH_WEIGHT, PLACE_WEIGHT = 0.3, 0.2, 0.1
+"""Of low-frequency colours, log depth and place in the picture (in widths) against detail."""
 COARSEST_SIDE = 40
 """Shorter side, at least, of the coarsest level."""
 CONFIDENCE_DECAY = 0.8
@@ -63,6 +66,52 @@ class _Level:
             known=(_halve(known[..., None], fill=0.0)[..., 0] == 1).numpy(),
             target=target.numpy(),
         )
+
+
+def transfer_texture(
+    detail: Float[Tensor, "height width 3"],
+    low: Float[Tensor, "height width 3"],
+    depth_m: Float[Tensor, "height width"],
+    known: Bool[Tensor, "height width"],
+    wanted: Bool[Tensor, "height width"],
+    *,
+    seed: int,
+) -> Float[Tensor, "height width 3"]:
+    """Detail for the wanted pixels, copied from where it is known; 0 elsewhere, and where no place suits.
+
+    Args:
+        detail: the picture less `low`, where `known`; elsewhere anything.
+        low: low frequencies of the completed picture, RGB.
+        depth_m: metres, positive everywhere.
+        known: where the picture may be copied from.
+        wanted: where detail is wanted; none of it is known.
+        seed: equal seeds give equal results.
+    """
+    height, width = depth_m.shape
+    # Sources are found at half the size and copied at all of it.
+    half = ((height + 1) // 2, (width + 1) // 2)
+    small_known = _half_mask(known, every=True)
+    small_wanted = _half_mask(wanted, every=False) & ~small_known
+    small_detail = _half_mean(detail * known[..., None])
+    guide = resize(low, *half)
+    # picked, not averaged: half-way between two surfaces lies none
+    log_depth = depth_m[::2, ::2].log()[..., None]
+    rows, columns = torch.meshgrid(
+        torch.linspace(0, height / width, half[0]), torch.linspace(0, 1, half[1]), indexing="ij"
+    )
+    features = torch.cat(
+        [GUIDE_WEIGHT * guide, DEPTH_WEIGHT * log_depth, PLACE_WEIGHT * torch.stack([rows, columns], -1)], -1
+    )
+    places = find_sources(
+        small_detail, features, log_depth[..., 0].exp(), small_known, small_wanted, seed=seed
+    )
+    row, column = wanted.nonzero().unbind(1)
+    found = places[row // 2, column // 2].long()
+    source_row = (2 * found[:, 0] + row % 2).clamp(max=height - 1)
+    source_column = (2 * found[:, 1] + column % 2).clamp(max=width - 1)
+    result = torch.zeros_like(detail)
+    result[row, column] = torch.where(found[:, :1] >= 0, detail[source_row, source_column], 0.0)
+    return result
 
 
 def find_sources(
@@ -124,8 +173,10 @@ def _search(level: _Level, field: np.ndarray, *, seed: int) -> None:
     detail = level.detail.copy()
     state = 1 + seed % (kernels.MODULUS - 1)  # any but 0
     kernels.start(level.target, source, level.log_depth, nearest, tolerance, state, field)
+    rows, columns = np.nonzero(level.target)
     for sweep in range(SWEEPS):
-        kernels.vote(detail, level.target, field, 0, detail)
+        place = field[rows, columns]
+        detail[rows, columns] = np.where(place[:, :1] >= 0, detail[place[:, 0], place[:, 1]], 0)
         kernels.improve(
             *(detail, confidence, level.features, level.target, source, level.log_depth),
             *(tolerance, RADIUS, sweep % 2 == 1, state + sweep, field),
@@ -145,6 +196,16 @@ def _halve(values: Tensor, fill: float | None = None) -> Tensor:
     odd = (0, planes.shape[-1] % 2, 0, planes.shape[-2] % 2)
     planes = pad(planes, odd, mode="replicate") if fill is None else pad(planes, odd, value=fill)
     return avg_pool2d(planes, 2)[0].movedim(0, -1).contiguous()
+
+
+def _half_mean(values: Tensor) -> Tensor:
+    planes = values.movedim(-1, 0)[None]
+    return avg_pool2d(planes, 2, ceil_mode=True)[0].movedim(0, -1).contiguous()
+
+
+def _half_mask(mask: Tensor, *, every: bool) -> Tensor:
+    share = avg_pool2d(mask[None].float(), 2, ceil_mode=True)[0]
+    return share == 1 if every else share > 0
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -131,27 +131,3 @@ def improve(
                         best, best_row, best_column = cost, row, column
                 reach //= 2
             field[y, x, 0], field[y, x, 1] = best_row, best_column
-
-
-@compiled
-def vote(detail, target, field, radius, out):
-    """Every target's mean over what the patches around it show there; 0 where there is none."""
-    height, width = target.shape
-    for y in range(height):
-        for x in range(width):
-            if not target[y, x]:
-                continue
-            count = ZERO
-            for k in range(3):
-                out[y, x, k] = ZERO
-            for dy in range(max(-radius, -y), min(radius, height - 1 - y) + 1):
-                for dx in range(max(-radius, -x), min(radius, width - 1 - x) + 1):
-                    row, column = field[y + dy, x + dx]
-                    if not target[y + dy, x + dx] or row == NONE:
-                        continue
-                    for k in range(3):
-                        out[y, x, k] += detail[row - dy, column - dx, k]
-                    count += ONE
-            if count > ZERO:
-                for k in range(3):
-                    out[y, x, k] /= count

@@ -1,0 +1,156 @@
+"""The completed background: what is hidden, what is needed, what the cameras then see."""
+
+import pytest
+import torch
+
+from more4d.geometry.camera import Camera, CameraPath
+from more4d.geometry.tracks import FilledPoints, PointTracks
+from more4d.pipelines.background import Background, _in_front, complete_background, moving_pixels
+from more4d.raster.render import render_tracks
+
+HEIGHT, WIDTH, FRAMES = 48, 64, 3
+CAMERA = Camera(fx=1.0, fy=WIDTH / HEIGHT)
+THING = (slice(16, 32), slice(20, 32))
+WALL_M, THING_M = 4.0, 3.0
+
+
+def scene(*, moves_m: float = 0.6, every_pixel: bool = False) -> PointTracks:
+    """A thing in front of a wall with a regular pattern; it moves to the right."""
+    depth_m = torch.full((HEIGHT, WIDTH), WALL_M)
+    depth_m[THING] = THING_M
+    tile = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
+    colours = tile.repeat(HEIGHT // 8, WIDTH // 8, 1)
+    colours[THING] = torch.tensor([1.0, 0.0, 0.0])
+    positions = CAMERA.unproject_depth(depth_m).repeat(FRAMES, 1, 1, 1)
+    moved = torch.linspace(0, moves_m, FRAMES)[:, None, None]
+    if every_pixel:
+        positions[..., 0] += moved
+    else:
+        positions[(slice(None), *THING, 0)] += moved
+    seen = torch.ones(FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
+    return PointTracks(positions=positions, colours=colours, visibility=seen, camera=CAMERA)
+
+
+def path_along_x(*steps_m: float) -> CameraPath:
+    """A camera that looks straight ahead from these places."""
+    poses = torch.eye(4).repeat(len(steps_m), 1, 1)
+    poses[:, 0, 3] = -torch.tensor(steps_m)
+    numbers = torch.tensor([CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]).repeat(len(steps_m), 1)
+    return CameraPath(name="slide", world_to_camera=poses, intrinsics=numbers)
+
+
+STILL, SLIDE = path_along_x(0.0, 0.0, 0.0), path_along_x(0.0, 0.2, 0.4)
+
+
+def background(tracks: PointTracks, *paths: CameraPath, **settings) -> Background:
+    views = [(path, render_tracks(tracks, path, height=HEIGHT, width=WIDTH)) for path in paths]
+    return complete_background(tracks, views, **settings)
+
+
+def origin(made: Background) -> tuple[int, int]:
+    """Row and column of the photo's first texel on the canvas."""
+    height, width = made.depth_m.shape
+    row = made.camera.cy * height - CAMERA.cy * HEIGHT
+    column = made.camera.cx * width - CAMERA.cx * WIDTH
+    return round(row), round(column)
+
+
+def in_frame(made: Background, values: torch.Tensor) -> torch.Tensor:
+    row, column = origin(made)
+    return values[row : row + HEIGHT, column : column + WIDTH]
+
+
+def test_what_moves_is_found_and_what_stands_still_is_not():
+    expected = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    expected[THING] = True
+    assert torch.equal(moving_pixels(scene()), expected)
+    assert not bool(moving_pixels(scene(moves_m=0.001)).any())
+
+
+def test_a_still_camera_needs_what_a_thing_uncovers_and_no_more():
+    made = background(scene(), STILL)
+    assert made.depth_m.shape == (HEIGHT, WIDTH)
+    rows, columns = made.needed.nonzero().unbind(1)
+    assert made.needed[20:28, 20:30].all()
+    assert rows.min() >= THING[0].start - 3 and rows.max() < THING[0].stop + 3
+    assert columns.min() >= THING[1].start - 3 and columns.max() < THING[1].stop + 3
+
+
+def test_behind_a_thing_lies_the_wall_and_elsewhere_the_photo():
+    tracks = scene()
+    made = background(tracks, STILL)
+    assert torch.allclose(made.depth_m, torch.tensor(WALL_M), rtol=1e-4)
+    assert torch.equal(made.colour[~made.hidden], tracks.colours[~made.hidden])
+    assert bool(made.hidden[THING].all())
+    # nothing of the red thing is left
+    assert float((made.colour - torch.tensor([1.0, 0.0, 0.0])).abs().sum(-1)[made.needed].min()) > 0.1
+
+
+def test_texture_has_the_contrast_of_the_wall_and_the_smooth_fill_has_not():
+    tracks = scene()
+    rough, smooth = background(tracks, STILL), background(tracks, STILL, texture=False)
+    wall = tracks.colours[:8].std()
+    made = rough.hidden & rough.needed
+    assert float(rough.colour[made].std()) > 0.6 * float(wall)
+    assert float(smooth.colour[made].std()) < 0.4 * float(wall)
+
+
+def test_the_photos_own_camera_sees_the_background_as_it_is():
+    made = background(scene(), STILL)
+    drawn = made.draw(path_along_x(0.0), height=HEIGHT, width=WIDTH)
+    inner = made.needed & ~drawn.hole_mask[0]
+    assert torch.equal(inner, made.needed)
+    assert torch.allclose(drawn.colour[0][made.needed], made.colour[made.needed], atol=1e-6)
+
+
+def test_the_canvas_reaches_as_far_as_the_cameras_look():
+    tracks = scene(moves_m=0.0)
+    made = background(tracks, SLIDE)
+    row, column = origin(made)
+    # 0.4 m to the right at 4 m and a focal length of 64 px: 6.4 px more on the right side
+    beyond = made.depth_m.shape[1] - WIDTH - column
+    assert (row, column) == (0, 0) and 6 <= beyond <= 10
+    assert made.needed[:, WIDTH : WIDTH + 6].all()
+    assert torch.equal(in_frame(made, made.colour)[0], tracks.colours[0])
+
+
+def test_all_holes_of_the_views_are_filled():
+    tracks = scene()
+    made = background(tracks, STILL, SLIDE)
+    for path in (STILL, SLIDE):
+        holes = render_tracks(tracks, path, height=HEIGHT, width=WIDTH).hole_mask
+        drawn = made.draw(path, height=HEIGHT, width=WIDTH)
+        assert float((holes & drawn.hole_mask).sum()) <= 0.02 * float(holes.sum())
+
+
+def test_static_things_hide_as_much_as_the_parallax_uncovers():
+    inverse = torch.full((20, 40), 0.25)
+    inverse[:, 15:] = 0.5
+    assert not bool(_in_front(inverse, reach=0.0).any())
+    columns = _in_front(inverse, reach=20.0)[10].nonzero()[:, 0]
+    # 20 * (1/2 - 1/4) = 5 cells and one more; the step is known to two cells
+    assert columns.min() == 15 and 20 <= columns.max() <= 22
+
+
+def test_generated_points_give_the_low_frequencies():
+    tracks = scene()
+    inside = CAMERA.unproject_depth(torch.full((HEIGHT, WIDTH), WALL_M))[THING].flatten(0, 1)
+    points = FilledPoints(
+        positions=inside,
+        colours=torch.tensor([[0.0, 0.0, 1.0]]).expand(len(inside), 3),
+        footprint_m=torch.full((len(inside),), WALL_M / WIDTH),
+        frame=torch.ones(len(inside), dtype=torch.long),
+        visible_in_all_frames=torch.ones(len(inside), dtype=torch.bool),
+    )
+    made = background(tracks, STILL, texture=False, generated=[points])
+    assert torch.allclose(made.colour[22:26, 24:28], torch.tensor([0.0, 0.0, 1.0]), atol=0.05)
+
+
+def test_equal_seeds_give_equal_backgrounds():
+    one, other = background(scene(), SLIDE), background(scene(), SLIDE)
+    assert torch.equal(one.colour, other.colour) and torch.equal(one.depth_m, other.depth_m)
+
+
+def test_without_anything_that_stands_still_there_is_no_background():
+    with pytest.raises(ValueError, match="nothing in the photo stands still"):
+        background(scene(every_pixel=True), STILL)
