@@ -172,6 +172,8 @@ PYRAMID_DECAY = 0.7
 # Depths are taken for no less and no more than this; skies lie at any distance.
 NEAREST_M, FARTHEST_M = 0.05, 1000.0
 GREY = 0.5
+# Ratio of depths two pixels apart from which the nearer is a thing in front of the farther.
+STEP_RATIO = 1.2
 # Of log depth, from plane to plane of the bilateral grid.
 GRID_STEP = 0.3
 
@@ -258,3 +260,34 @@ def blur_surfaces(
         # Where a pixel has weight itself, the blurred weight is above 0.
         result += weight[..., None] * mean[..., :3] / np.maximum(mean[..., 3:], 1e-12)
     return torch.from_numpy(result)
+
+
+def foreground_beside_steps(
+    inverse: Float[Tensor, "rows columns"], reach: float
+) -> Bool[Tensor, "rows columns"]:
+    """Cells of things beside a step of depth, as far as a camera may look behind them.
+
+    Args:
+        inverse: 1 / z.
+        reach: parallax in cells per unit of 1 / z.
+    """
+    from scipy.ndimage import distance_transform_edt  # only here: it takes long to import
+
+    values = inverse.numpy()
+    near, far = np.zeros_like(values), np.zeros_like(values)
+    for axis in (0, 1):
+        for one, other in (((2, None), (0, -2)), ((0, -2), (2, None))):  # both neighbours along the axis
+            here, there = [slice(None)] * 2, [slice(None)] * 2
+            here[axis], there[axis] = slice(*one), slice(*other)
+            stepped = values[tuple(here)] > STEP_RATIO * values[tuple(there)]
+            deepest = np.where(stepped, values[tuple(here)] - values[tuple(there)], 0)
+            larger = deepest > near[tuple(here)]
+            near[tuple(here)] = np.where(larger, deepest, near[tuple(here)])
+            far[tuple(here)] = np.where(larger, values[tuple(there)], far[tuple(here)])
+    seeds = near > 0
+    if not seeds.any() or reach == 0:
+        return torch.zeros(inverse.shape, dtype=torch.bool)
+    # Every cell belongs to the step nearest to it; it is in front if it is nearer than half-way across it.
+    away, (rows, columns) = distance_transform_edt(~seeds, return_indices=True)
+    height, behind = near[rows, columns], far[rows, columns]
+    return torch.from_numpy((away <= 1 + reach * height) & (values > behind + 0.5 * height))

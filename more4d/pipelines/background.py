@@ -22,11 +22,17 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d, pad
 
-from more4d.geometry.background import blur_surfaces, extend_depth, fill_background
+from more4d.geometry.background import (
+    STEP_RATIO,
+    blur_surfaces,
+    extend_depth,
+    fill_background,
+    foreground_beside_steps,
+)
 from more4d.geometry.camera import Camera, CameraPath, crop_camera, resize
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.texture import transfer_texture
@@ -42,8 +48,6 @@ FRAMES_LOOKED_AT = 12
 """Of every camera path, to find what is needed; and of the tracks, to find what moves."""
 MOVES = 0.005
 """Displacement in image widths from which a pixel moves; less is noise of generated motion."""
-STEP_RATIO = 1.2
-"""Ratio of depths two cells apart from which the nearer is a thing in front of the farther."""
 BORDER = 2
 """Cells around what moves or stands in front whose colours have something of it."""
 TEXTURE_SIDE = 1 / 24
@@ -94,6 +98,27 @@ class Background:
             margin=MARGIN if supersampling == 1 else SUPERSAMPLED_MARGIN,
         )
         return rendering if supersampling == 1 else average_cells(rendering, supersampling)
+
+    def composite_behind(
+        self,
+        colour: Float[Tensor, "height width 3"],
+        coverage: Float[Tensor, "height width"],
+        camera_path: CameraPath,
+        frame: int,
+    ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+        """One frame of a film with the background behind it: colour, and the share that is covered now.
+
+        Porter and Duff's "over" (1984): what a pixel leaves uncovered is covered as the background covers it.
+        """
+        if bool((coverage == 1).all()) or not bool(self.needed.any()):
+            return colour, coverage
+        height, width = coverage.shape
+        drawn = self.draw(one_frame(camera_path, frame), height=height, width=width)
+        added = (1 - coverage) * drawn.coverage[0]
+        total = coverage + added
+        mixed = colour * coverage[..., None] + drawn.colour[0] * added[..., None]
+        # Exact where the film covers all: dividing by 1 changes nothing.
+        return mixed / torch.where(total > 0, total, 1.0)[..., None], total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +174,7 @@ def complete_background(
     *,
     texture: bool = True,
     seed: int = 0,
-) -> Background:
+) -> Background | None:
     """The background of a scene as far as the cameras see it in their holes.
 
     Args:
@@ -159,10 +184,12 @@ def complete_background(
         texture: without it only low frequencies are completed.
         seed: of the search for texture.
 
-    Raises:
-        ValueError: nothing in the photo stands still: there is no background to complete.
+    Returns:
+        The background, or None where nothing in the photo stands still.
     """
     cells = _canvas(tracks, [path for path, _ in views])
+    if cells is None:
+        return None
     needed = _needed(cells, views)
     # no larger than it has to be: what is needed, and the photo
     inside = torch.zeros_like(needed)
@@ -175,8 +202,8 @@ def complete_background(
     return _colour_canvas(tracks, cells, needed, generated, texture=texture, seed=seed)
 
 
-def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells:
-    """Hidden part and completed depth on the largest canvas."""
+def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
+    """Hidden part and completed depth on the largest canvas; None where all of it is hidden."""
     height, width = tracks.height, tracks.width
     step = max(1, round(min(height, width) / CELLS))
     rows, columns = -(-height // step), -(-width // step)
@@ -192,12 +219,12 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells:
     ]
     baseline_m = max((float(each.norm(dim=-1).max()) for each in centres), default=0.0)
     reach = baseline_m * max(tracks.camera.focal_px(width=columns, height=rows))
-    hidden = _grown(moving, BORDER) | _grown(_in_front(1 / depth_m, reach), BORDER - 1)
+    hidden = _grown(moving, BORDER) | _grown(foreground_beside_steps(1 / depth_m, reach), BORDER - 1)
     canvas = torch.ones(rows + 2 * pad_rows, columns + 2 * pad_columns, dtype=torch.bool)
     place = (slice(pad_rows, pad_rows + rows), slice(pad_columns, pad_columns + columns))
     canvas[place] = hidden
     if bool(canvas.all()):
-        raise ValueError("nothing in the photo stands still: there is no background to complete")
+        return None
     depth = torch.ones(canvas.shape)
     depth[place] = depth_m
     camera = crop_camera(
@@ -216,33 +243,6 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells:
     )
 
 
-def _in_front(inverse: Float[Tensor, "rows columns"], reach: float) -> Bool[Tensor, "rows columns"]:
-    """Cells of things beside a step of depth, as far as a camera may look behind them.
-
-    Args:
-        inverse: 1 / z.
-        reach: parallax in cells per unit of 1 / z.
-    """
-    values = inverse.numpy()
-    near, far = np.zeros_like(values), np.zeros_like(values)
-    for axis in (0, 1):
-        for one, other in (((2, None), (0, -2)), ((0, -2), (2, None))):  # both neighbours along the axis
-            here, there = [slice(None)] * 2, [slice(None)] * 2
-            here[axis], there[axis] = slice(*one), slice(*other)
-            stepped = values[tuple(here)] > STEP_RATIO * values[tuple(there)]
-            deepest = np.where(stepped, values[tuple(here)] - values[tuple(there)], 0)
-            larger = deepest > near[tuple(here)]
-            near[tuple(here)] = np.where(larger, deepest, near[tuple(here)])
-            far[tuple(here)] = np.where(larger, values[tuple(there)], far[tuple(here)])
-    seeds = near > 0
-    if not seeds.any() or reach == 0:
-        return torch.zeros(inverse.shape, dtype=torch.bool)
-    # Every cell belongs to the step nearest to it; it is in front if it is nearer than half-way across it.
-    away, (rows, columns) = distance_transform_edt(~seeds, return_indices=True)
-    height, behind = near[rows, columns], far[rows, columns]
-    return torch.from_numpy((away <= 1 + reach * height) & (values > behind + 0.5 * height))
-
-
 def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Rendering]]) -> Bool[Tensor, "rows columns"]:
     """Cells that are seen in a hole of any of the views."""
     positions = cells.camera.unproject_depth(cells.depth_m)[None]
@@ -257,7 +257,7 @@ def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Rendering]]) -> Boo
             holes = rendering.hole_mask[frame]
             if not bool(holes.any()):
                 continue
-            here = _one_frame(path, frame)
+            here = one_frame(path, frame)
             drawn = open_rasteriser(AUTO, "cpu").render(
                 positions.flatten(1, 2), numbers, footprint, here, *holes.shape, patches_m=patches
             )
@@ -388,7 +388,8 @@ def _some(frames: int) -> list[int]:
     return sorted({round(n * (frames - 1) / max(wanted - 1, 1)) for n in range(wanted)})
 
 
-def _one_frame(path: CameraPath, frame: int) -> CameraPath:
+def one_frame(path: CameraPath, frame: int) -> CameraPath:
+    """A path of this frame alone."""
     return replace(
         path,
         world_to_camera=path.world_to_camera[frame : frame + 1],

@@ -22,6 +22,7 @@ from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
+from more4d.pipelines.background import Background
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.fill_memory import SEAM, composite_fill, unproject_fill
 from more4d.pipelines.sampling import (
@@ -174,11 +175,23 @@ def complete_film(
 
 
 def completed_frames(
-    film: Film, fill: Float[Tensor, "frames small_h small_w 3"]
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
 ) -> Iterator[Float[Tensor, "height width 3"]]:
-    """The finished film, frame by frame, RGB in [0, 1]."""
+    """The finished film, frame by frame, RGB in [0, 1].
+
+    Args:
+        fill: of `complete_film`: what is seen in holes, but for the background.
+        background: of the scene, seen in the holes along `camera_path`; `fill` is seen where it ends.
+    """
     for index, picture in enumerate(fill):
-        yield composite(*film.frame(index), picture)
+        known = film.frame(index)
+        if background is not None and camera_path is not None:
+            known = background.composite_behind(*known, camera_path, index)
+        yield composite(*known, picture)
 
 
 def windows(frames: int, native: int) -> list[range]:

@@ -1,11 +1,10 @@
 """The completed background: what is hidden, what is needed, what the cameras then see."""
 
-import pytest
 import torch
 
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.tracks import FilledPoints, PointTracks
-from more4d.pipelines.background import Background, _in_front, complete_background, moving_pixels
+from more4d.pipelines.background import Background, complete_background, moving_pixels
 from more4d.raster.render import render_tracks
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 3
@@ -123,15 +122,6 @@ def test_all_holes_of_the_views_are_filled():
         assert float((holes & drawn.hole_mask).sum()) <= 0.02 * float(holes.sum())
 
 
-def test_static_things_hide_as_much_as_the_parallax_uncovers():
-    inverse = torch.full((20, 40), 0.25)
-    inverse[:, 15:] = 0.5
-    assert not bool(_in_front(inverse, reach=0.0).any())
-    columns = _in_front(inverse, reach=20.0)[10].nonzero()[:, 0]
-    # 20 * (1/2 - 1/4) = 5 cells and one more; the step is known to two cells
-    assert columns.min() == 15 and 20 <= columns.max() <= 22
-
-
 def test_generated_points_give_the_low_frequencies():
     tracks = scene()
     inside = CAMERA.unproject_depth(torch.full((HEIGHT, WIDTH), WALL_M))[THING].flatten(0, 1)
@@ -152,5 +142,17 @@ def test_equal_seeds_give_equal_backgrounds():
 
 
 def test_without_anything_that_stands_still_there_is_no_background():
-    with pytest.raises(ValueError, match="nothing in the photo stands still"):
-        background(scene(every_pixel=True), STILL)
+    tracks = scene(every_pixel=True)
+    views = [(STILL, render_tracks(tracks, STILL, height=HEIGHT, width=WIDTH))]
+    assert complete_background(tracks, views) is None
+
+
+def test_covered_pixels_stay_and_the_rest_is_covered_by_the_background():
+    made = background(scene(), STILL)
+    colour, coverage = torch.full((HEIGHT, WIDTH, 3), 0.5), torch.ones(HEIGHT, WIDTH)
+    assert made.composite_behind(colour, coverage, STILL, 1)[0] is colour
+    coverage[20:28, 22:30], coverage[20:28, 30] = 0.0, 0.5
+    mixed, total = made.composite_behind(colour, coverage, STILL, 1)
+    assert torch.equal(mixed[coverage == 1], colour[coverage == 1]) and bool((total == 1).all())
+    assert torch.allclose(mixed[20:28, 22:30], made.colour[20:28, 22:30], atol=1e-6)
+    assert torch.allclose(mixed[20:28, 30], (made.colour[20:28, 30] + 0.5) / 2, atol=1e-6)
