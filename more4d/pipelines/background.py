@@ -19,10 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d, pad
 
@@ -372,9 +370,7 @@ def _enlarged_depth(
 
 
 def _grown(mask: Bool[Tensor, "rows columns"], cells: int) -> Bool[Tensor, "rows columns"]:
-    if cells == 0:
-        return mask
-    return torch.from_numpy(binary_dilation(mask.numpy(), np.ones((3, 3)), iterations=cells))
+    return max_pool2d(mask[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
 
 
 def _bounds(mask: Bool[Tensor, "rows columns"]) -> tuple[slice, slice]:

@@ -18,7 +18,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
@@ -52,6 +51,8 @@ class _Level:
     @cached_property
     def source(self) -> np.ndarray:
         """Middles of patches of which all is known."""
+        from scipy.ndimage import binary_erosion  # here and below: it takes long to import
+
         return binary_erosion(self.known, np.ones((2 * RADIUS + 1, 2 * RADIUS + 1)))
 
     def halved(self) -> "_Level":
@@ -160,6 +161,8 @@ def find_sources(
 
 def _search(level: _Level, field: np.ndarray, *, seed: int) -> None:
     """PatchMatch at one level, starting from `field`, which is changed in place."""
+    from scipy.ndimage import distance_transform_edt
+
     from more4d.pipelines import texture_kernels as kernels
 
     source = level.source
