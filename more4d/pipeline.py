@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.tracks import load_tracks, quantise_tracks
+from more4d.foundation.config import drawn_seed
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import CameraPath, DepthMap, fit, working_size
+from more4d.geometry.camera import CameraPath, DepthMap, working_size
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.cameras import (
@@ -157,6 +158,7 @@ class More4DPipeline:
         generator: torch.Generator | None = None,
         depth: Any = None,
         intrinsics: Intrinsics | None = None,
+        mask: Any = None,
         tracks: str | Path | Tracks | None = None,
         callback: Progress = no_progress,
     ) -> Scene:
@@ -172,6 +174,7 @@ class More4DPipeline:
             generator: draws the seed, in place of `seed`.
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
+            mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             tracks: own tracks to film, in place of image, depth and generated motion.
             callback: called with (stage, step, steps in all) as stages proceed.
 
@@ -181,8 +184,10 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
+        if tracks is not None and mask is not None:
+            raise InputError("tracks say themselves what moves; leave the mask out, or give an image")
         specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
-        seed = _seed(seed, generator)
+        seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
             check_camera_frames(specs, own.frames)
@@ -194,12 +199,12 @@ class More4DPipeline:
             check_request(prompt, num_frames, fps)
             check_camera_frames(specs, num_frames)
             callback("depth", 0, 1)
-            photo = read_photo(image, depth=depth, intrinsics=intrinsics, size=self.film_size)  # decoded once
+            photo = read_photo(image, depth=depth, intrinsics=intrinsics, mask=mask, size=self.film_size)
             picture = self.prepare_image(photo)
             depth_map = self.estimate_depth(photo)
             callback("depth", 1, 1)
             scene_tracks = self.generate_tracks(
-                picture, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
+                photo, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
             )
         views: dict[str, View] = {}
         for name, camera in specs.items():
@@ -251,6 +256,7 @@ class More4DPipeline:
         fps: float | int = DEFAULT_FPS,
         seed: int = 0,
         generator: torch.Generator | None = None,
+        mask: Any = None,
         callback: Progress = no_progress,
     ) -> Tracks:
         """Stage 2: where every pixel of the image goes, as the prompt describes (4D-STraG).
@@ -258,7 +264,7 @@ class More4DPipeline:
         Args:
             image: as for `__call__`.
             depth: of `estimate_depth`; its size is the size of the result.
-            prompt, num_frames, fps, seed, generator, callback: as for `__call__`.
+            prompt, num_frames, fps, seed, generator, mask, callback: as for `__call__`.
 
         Returns:
             Tracks at the precision in which they are stored (`files.tracks.quantise_tracks`).
@@ -268,16 +274,17 @@ class More4DPipeline:
             WeightsError: a network's file cannot be used.
         """
         check_request(prompt, num_frames, fps)
-        height, width = depth.depth_m.shape
-        picture = fit(read_photo(image).image, depth.camera, height=height, width=width)[0]
+        photo = read_photo(image, mask=mask).fitted(*depth.depth_m.shape)
         tracks = image_to_tracks(
             self.components,
-            picture,
+            photo.image,
             depth,
             prompt,
-            seed=_seed(seed, generator),
+            seed=drawn_seed(seed, generator),
             frames=num_frames,
             fps=float(fps),
+            objects=photo.objects,
+            outline=photo.outline,
             progress=callback,
         )
         return quantise_tracks(tracks)
@@ -346,7 +353,7 @@ class More4DPipeline:
             read_photo(image).image,
             prompt,
             earlier=earlier,
-            seed=_seed(seed, generator),
+            seed=drawn_seed(seed, generator),
             progress=lambda _, done, total: callback(f"view {name}", done, total),
         )
         return View(camera_path=camera_path, rendering=film, fill=fill, filled=filled)
@@ -391,10 +398,3 @@ class More4DPipeline:
         """What is stored with tracks: the seed, the preset and the fingerprint of its networks."""
         fingerprint = self.components.fingerprint(*TRACK_COMPONENTS)
         return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}"}
-
-
-def _seed(seed: int, generator: torch.Generator | None) -> int:
-    """The seed, or one that the generator draws."""
-    if generator is None:
-        return seed
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))

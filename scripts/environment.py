@@ -27,6 +27,7 @@ VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "more4d-installed"  # one line per requirement file: name and checksum
 UNFINISHED = VENV / "more4d-unfinished"
+PATH_FILE = "more4d-clone.pth"  # in site-packages: with it any script of this Python finds the package
 PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "constraint")  # which uv takes as arguments
 
@@ -80,7 +81,27 @@ def find_environment(requirements: list[Path]) -> Path:
         with only_one_at_a_time():
             if not is_ready(requirements):  # another start may have made it meanwhile
                 install(requirements)
+    add_clone_to_path()
     return VENV_PYTHON
+
+
+def add_clone_to_path() -> None:
+    """Let the Python of `.venv` import the package from any folder; an environment of others is left alone.
+
+    The line is relative to site-packages, so it stays right when the clone is moved.
+    """
+    if VENV.is_symlink():  # another clone's, whose package would be taken for this one
+        return
+    for packages in VENV.glob("lib/python3*/site-packages"):
+        file, line = packages / PATH_FILE, os.path.relpath(ROOT, packages) + "\n"
+        if file.exists() and file.read_text() == line:
+            continue
+        partial = file.with_suffix(f".{os.getpid()}")
+        try:
+            partial.write_text(line)
+            partial.replace(file)
+        except OSError as error:  # the scripts of the clone work without it
+            print_status(f"cannot write {file}: {error.strerror}; set PYTHONPATH={ROOT} for other scripts")
 
 
 def is_ready(requirements: list[Path]) -> bool:

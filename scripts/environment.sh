@@ -30,6 +30,7 @@ prepare_environment() {
     local python
     python="$(find_python)" || exit 1
     MORE4D_PYTHON="$("$python" "$MORE4D_ROOT/scripts/environment.py" "$@")" || exit $?
+    export MORE4D_SCRIPT="$0"  # what help and errors call the command
     export PYTHONPATH="$MORE4D_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 

@@ -85,6 +85,8 @@ def test_a_training_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A module registers its layouts when it is first imported: now, or that would be undone with the rest.
+    assert list(registry.layouts())
     monkeypatch.setattr(registry, "_layouts", dict(registry._layouts))
     monkeypatch.setattr(registry, "LAYOUT_MODULES", (*registry.LAYOUT_MODULES, "backbone"))
     add_file("more4d/weights/layouts/backbone.py", monkeypatch)
@@ -96,3 +98,11 @@ def test_a_checkpoint_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     del stored["backbone." + next(iter(network.state_dict()))]
     save_file(stored, tmp_path / "cut.safetensors")
     assert inspect(tmp_path / "cut.safetensors").problems
+
+
+def test_what_was_added_is_gone_and_what_was_there_is_not() -> None:
+    """Whatever runs first in a process finds the same registries."""
+    names = {name for layout in registry.layouts() for name in layout.names}
+    assert {"more4d", "umt5", "wan-vae", "moge4d-strag"} <= names and "backbone-features" not in names
+    added = {"plane", "dots", "crane", "brightness"}
+    assert not added & {*DEPTH_ESTIMATORS.names(), *rasteriser_names(), *CAMERA_PATHS, *run.TASKS}

@@ -90,7 +90,7 @@ def test_the_pipeline_opens_and_estimates_depth(installed: Path, tmp_path: Path)
         "pipe = More4DPipeline.from_pretrained('tiny');"
         "print(*pipe.estimate_depth(SAMPLES.parent / 'goat.jpg').depth_m.shape)"
     )
-    assert run(installed, tmp_path, "-c", script).split() == ["192", "256"]
+    assert run(installed, tmp_path, "-c", script).split() == ["480", "640"]
 
 
 def test_presets_of_larger_networks_can_be_planned(installed: Path, tmp_path: Path) -> None:
@@ -108,3 +108,47 @@ def test_a_bundled_training_configuration_is_found_by_its_name(installed: Path, 
         "print(options.codec.is_file(), options.start.weights.is_file())"
     )
     assert run(installed, tmp_path, "-c", script).split() == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("package", "script"),
+    [
+        (
+            "numcodecs",
+            "from more4d.files.packing import QuantisedArray, pack_arrays;"
+            "pack_arrays({'mask': QuantisedArray(levels=np.eye(2) > 0)})",
+        ),
+        (
+            "matplotlib",
+            "from more4d.training.run import run; run(Path('config/tiny/strag.yaml'), Path('x'), [])",
+        ),
+        (
+            "peft",
+            "from more4d.weights.load import inspect, load;"
+            "from more4d.weights.lora.merge import LoraOptions, add_lora;"
+            "from more4d.foundation.config import BUNDLED_WEIGHTS as folder;"
+            "add_lora(load(inspect(folder / 'vism.safetensors')), LoraOptions(rank=1))",
+        ),
+    ],
+)
+def test_without_the_extra_training_says_what_installs_it(
+    installed: Path, tmp_path: Path, package: str, script: str
+) -> None:
+    """The package is hidden, as where only `pip install .` was run."""
+    hidden = (
+        "import sys; from importlib import abc; from pathlib import Path; import numpy as np\n"
+        "class Hidden(abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name.split('.')[0] == '{package}':\n"
+        f"            raise ModuleNotFoundError(name, name='{package}')\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "from more4d.foundation import optional; find = optional.is_installed\n"
+        f"optional.is_installed = lambda name: name != '{package}' and find(name)\n"
+        "from more4d.foundation.errors import MissingPackageError\n"
+        "try:\n"
+        f"    {script}\n"
+        "except MissingPackageError as error:\n"
+        "    print(error)"
+    )
+    told = run(installed, tmp_path, "-c", hidden)
+    assert told.startswith(f"'{package}") and told.endswith("with: python -m pip install '.[train]'\n")

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,9 +128,10 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
         progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
         outcomes = []
         try:
-            for number, job in enumerate(jobs, start=1):
-                label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
-                outcomes.append(make_item(pipe, job, output, progress, label))
+            with recorded(record):
+                for number, job in enumerate(jobs, start=1):
+                    label = f"{job.name} ({number} of {len(jobs)})" if len(jobs) > 1 else job.name
+                    outcomes.append(make_item(pipe, job, output, progress, label))
         finally:
             progress.close()
         return summarise(record, outcomes, started=started, memory_mib=peak_memory_mib())
@@ -166,12 +167,8 @@ def run_shared_batch(
                 raise
         if not processes.all_ready(True):
             return FAILED  # the first process says why
-        try:
+        with recorded(record):
             made = processes.split(jobs, make)
-        except DistributedError as error:
-            if record is not None:
-                record.fail(str(error))
-            raise
         outcomes = [
             Outcome(job=job, seconds=0.0, failure=each) if isinstance(each, str) else each[0]
             for job, each in zip(jobs, made, strict=True)
@@ -182,6 +179,27 @@ def run_shared_batch(
             code = summarise(record, outcomes, started=started, memory_mib=memory_mib)
         processes.end_together()
         return code
+
+
+@contextmanager
+def recorded(record: RunRecord | None) -> Iterator[None]:
+    """Note in `run.json` that a run goes on, and why it ends inside the block if it does.
+
+    What an earlier run in the folder noted, that it is finished, is not true of this one however it ends.
+
+    Args:
+        record: None in a process that keeps none.
+    """
+    if record is None:
+        yield
+        return
+    record.save(running=True)
+    try:
+        yield
+    except BaseException as error:
+        with suppress(InputError, OSError):  # a full disk must not hide why the run ended
+            record.fail("interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error))
+        raise
 
 
 def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgress, label: str) -> Outcome:
@@ -202,7 +220,7 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
         except DistributedError as error:
             raise DistributedError(f"{job.name}: {error}") from error
         except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
-            failure = _one_line(error)
+            failure = one_line(error)
             _log.debug("%s failed", job.name, exc_info=True)
             if os.environ.get("MORE4D_DEBUG"):
                 raise
@@ -259,7 +277,8 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     return path
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Why an item failed; what no input should cause is named by its type."""
     text = " ".join(str(error).split())
     expected = isinstance(error, (More4DError, OSError))
     return text if expected and text else f"{type(error).__name__}: {text} (set MORE4D_DEBUG=1 for details)"

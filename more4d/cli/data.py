@@ -3,12 +3,11 @@
 import argparse
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from more4d.cli import data_from_video, data_import
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import positive
+from more4d.cli.options import parse_path, positive
 from more4d.cli.train import check_config
 
 EXAMPLES = """\
@@ -40,8 +39,8 @@ def _add_cache(ways: Any) -> None:
         ),
         epilog=EXAMPLES,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="of the training")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the cache")
+    parser.add_argument("--config", type=parse_path, required=True, metavar="FILE", help="of the training")
+    parser.add_argument("--output", type=parse_path, required=True, metavar="FOLDER", help="of the cache")
     parser.add_argument(
         "--samples", type=positive, default=0, metavar="N", help="default: every clip, --variations times"
     )

@@ -4,11 +4,10 @@ import argparse
 import logging
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.main import RESUMABLE, ProgressBar
-from more4d.cli.options import add_device_option, open_device, usable_cores, usage_errors
+from more4d.cli.options import add_device_option, open_device, parse_path, usable_cores, usage_errors
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.errors import InputError
 from more4d.tracking.registry import TRACKERS
@@ -42,8 +41,10 @@ def add_command(ways: Any) -> None:
         "What an earlier run has finished is not made again.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of videos, in folders of any depth")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the clips")
+    parser.add_argument(
+        "folder", type=parse_path, metavar="FOLDER", help="of videos, in folders of any depth"
+    )
+    parser.add_argument("--output", type=parse_path, required=True, metavar="FOLDER", help="of the clips")
     clips = parser.add_argument_group("clips")
     clips.add_argument(
         "--fps", type=float, default=12.0, metavar="N", help="approximate frames per second (default 12)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from more4d.cli.main import RESUMABLE
-from more4d.cli.options import checked, positive, usable_cores
+from more4d.cli.options import checked, parse_path, positive, usable_cores
 from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def add_command(ways: Any) -> None:
         ),
         epilog=EXAMPLES,
     )
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders and archives")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the shards")
+    parser.add_argument("sources", nargs="+", type=parse_path, metavar="SOURCE", help="folders and archives")
+    parser.add_argument("--output", type=parse_path, required=True, metavar="FOLDER", help="of the shards")
     parser.add_argument(
         "--captions",
         nargs="+",
-        type=Path,
+        type=parse_path,
         metavar="FILE",
         help="a .csv or .json with file_path and text, or a text file and its list of videos, line by line",
     )

@@ -12,6 +12,7 @@ from more4d.cli.options import (
     add_sampling_options,
     add_weights_options,
     open_device,
+    parse_path,
     positive,
     preset_of,
 )
@@ -66,19 +67,22 @@ def add_command(commands: Any) -> None:
     )
     what.add_argument(
         "--data",
-        type=Path,
+        type=parse_path,
         metavar="FOLDER",
         help=f"real photos and RGB-D frames (default: {DATA}, if it exists)",
     )
-    what.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP model, for CLIP-F and CLIP-O")
+    what.add_argument("--clip", type=parse_path, metavar="FOLDER", help="a CLIP model, for CLIP-F and CLIP-O")
     what.add_argument(
-        "--video-features", type=Path, metavar="FOLDER", help="a VideoMAE model, for a distance like FVD's"
+        "--video-features",
+        type=parse_path,
+        metavar="FOLDER",
+        help="a VideoMAE model, for a distance like FVD's",
     )
     what.add_argument("--lpips", action="store_true", help="measure LPIPS too; needs the extra 'evaluate'")
     how = parser.add_argument_group("how")
     add_weights_options(how)
     how.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="default: output/evaluation/NAME OF THE PRESET"
+        "--output", type=parse_path, metavar="FOLDER", help="default: output/evaluation/NAME OF THE PRESET"
     )
     add_device_option(how)
     how.add_argument("--quiet", action="store_true", help="show no progress")
@@ -90,7 +94,10 @@ def run(options: argparse.Namespace) -> int:
     """Measure, or resume an earlier run; prints the results as JSON."""
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
-    preset, folder = preset_of(options)  # refuses before torch is imported
+    from more4d.pipelines.preset import check_present
+
+    preset, folder = preset_of(options)  # these two refuse before torch is imported
+    check_present(preset, folder, options.preset)
 
     from more4d.evaluation.run import EvaluationOptions, evaluate
     from more4d.pipelines.components import Components

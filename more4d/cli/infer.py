@@ -13,15 +13,18 @@ from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
     add_weights_options,
+    check_output,
     checked,
     open_device,
+    parse_path,
     preset_of,
     usable_cores,
     usage_errors,
 )
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import WeightsError
-from more4d.raster.registry import RASTERISERS, rasteriser_names
+from more4d.foundation.optional import check_installed
+from more4d.raster.registry import RASTERISERS, check_rasteriser, rasteriser_names
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
@@ -55,7 +58,7 @@ def add_command(commands: Any) -> None:
     )
     what = parser.add_argument_group("what to make")
     what.add_argument(
-        "photo", nargs="?", type=Path, metavar="PHOTO", help="an image, or a video (its first frame)"
+        "photo", nargs="?", type=parse_path, metavar="PHOTO", help="an image, or a video (its first frame)"
     )
     what.add_argument("--prompt", metavar="TEXT", help="what happens, for example 'the dog runs to the left'")
     what.add_argument(
@@ -74,7 +77,7 @@ def add_command(commands: Any) -> None:
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
     known = parser.add_argument_group("known inputs")
     known.add_argument(
-        "--depth", type=Path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
+        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
     )
     known.add_argument(
         "--intrinsics",
@@ -82,14 +85,27 @@ def add_command(commands: Any) -> None:
         metavar="FX,FY,CX,CY",
         help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
     )
-    known.add_argument("--tracks", type=Path, metavar="FILE", help="film these tracks (.safetensors or .npz)")
+    known.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        type=parse_path,
+        metavar="FILE",
+        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
+    )
+    known.add_argument(
+        "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
+    )
     many = parser.add_argument_group("many at once")
     many.add_argument(
-        "--list", type=Path, metavar="FILE", help="items, one per line: .jsonl, .csv or .txt (image | prompt)"
+        "--list",
+        type=parse_path,
+        metavar="FILE",
+        help="items, one per line: .jsonl, .csv or .txt (image | prompt)",
     )
     many.add_argument(
         "--pictures",
-        type=Path,
+        type=parse_path,
         metavar="FILE",
         help="with --list captions.txt: pictures or videos, line by line",
     )
@@ -102,7 +118,9 @@ def add_command(commands: Any) -> None:
         "of this machine); without ADDRESS in several processes here",
     )
     out = parser.add_argument_group("output")
-    out.add_argument("--output", type=Path, default=Path("output"), metavar="FOLDER", help="default: output")
+    out.add_argument(
+        "--output", type=parse_path, default=Path("output"), metavar="FOLDER", help="default: output"
+    )
     out.add_argument(
         "--export",
         action="append",
@@ -124,6 +142,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(describe_camera_paths())
         return 0
+    from more4d.pipelines.preset import check_present
     from more4d.runs.job import camera_folders
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
@@ -134,6 +153,11 @@ def run(options: argparse.Namespace) -> int:
     for path, _ in (*options.strag_lora, *options.vism_lora):
         if not path.exists():
             raise WeightsError(f"there is no LoRA file {path}; training writes one when it is done")
+    check_present(preset, folder, options.preset)
+    check_rasteriser(preset.raster, options.device)
+    check_output(options.output)
+    if options.ray is not None:
+        check_installed("ray", extra="ray")
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
 
@@ -190,6 +214,7 @@ def _add_how(group: Any) -> None:
     )
     group.add_argument(
         "--size",
+        type=_size,
         metavar="SIZE",
         help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at "
         "their own size whatever this is (default: the photo's size, at most 1280)",
@@ -241,6 +266,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         intrinsics=options.intrinsics,
+        masks=tuple(options.mask),
         tracks=options.tracks,
         seed=options.seed,
         frames=options.frames,
@@ -261,7 +287,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         _refuse_with_list(options)
         return read_list(listed, options.pictures, job)
     if options.prompt is None and options.tracks is None:
-        options.parser.error("say what shall happen: --prompt 'the dog runs to the left'")
+        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
     with usage_errors(options.parser):
         check(job)
     check_files(job)
@@ -274,6 +300,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
+        "--mask": options.mask or None,
         "--tracks": options.tracks,
     }
     given = [name for name, value in exclusive.items() if value is not None]
@@ -290,15 +317,23 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
     return parse_intrinsics(text)
 
 
+@checked
+def _size(text: str) -> str:
+    from more4d.pipelines.cameras import FilmSize
+
+    FilmSize.parse(text)
+    return text
+
+
 def _lora(text: str) -> tuple[Path, float]:
     """FILE or FILE:STRENGTH."""
     file, separator, strength = text.rpartition(":")
     if not separator:
-        return Path(text), 1.0
+        return parse_path(text), 1.0
     try:
         value = float(strength)
     except ValueError:
         return Path(text), 1.0  # a colon in the path
     if not -10 <= value <= 10:
         raise argparse.ArgumentTypeError(f"the strength must lie between -10 and 10, got {strength}")
-    return Path(file), value
+    return parse_path(file), value

@@ -12,7 +12,19 @@ from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check, unique_names
 
-COLUMNS = ("image", "prompt", "camera", "depth", "intrinsics", "tracks", "seed", "frames", "fps", "name")
+COLUMNS = (
+    "image",
+    "prompt",
+    "camera",
+    "depth",
+    "intrinsics",
+    "mask",
+    "tracks",
+    "seed",
+    "frames",
+    "fps",
+    "name",
+)
 FORMATS = ".jsonl, .csv or .txt"
 
 Row = tuple[str, Mapping[str, Any]]
@@ -154,6 +166,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
         prompt=texts.get("prompt", ""),
         cameras=_cameras(values.get("camera"), folder) or defaults.cameras,
         intrinsics=_intrinsics(values.get("intrinsics")),
+        masks=tuple(folder / name for name in _names(values.get("mask"), "mask")),
         seed=_number(values, "seed", int, defaults.seed),
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
         fps=_number(values, "fps", float, defaults.fps),
@@ -182,12 +195,16 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
 
 
 def _cameras(value: Any, folder: Path) -> tuple[CameraSpec, ...]:
+    return tuple(CameraSpec.parse(name, folder) for name in _names(value, "camera"))
+
+
+def _names(value: Any, column: str) -> list[str]:
     if value is None:
-        return ()
+        return []
     listed = value.split(";") if isinstance(value, str) else value
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
-        raise InputError(f"'camera' must be names separated by ';', or a list of names, got {value!r}")
-    return tuple(CameraSpec.parse(name.strip(), folder) for name in listed)
+        raise InputError(f"'{column}' must be names separated by ';', or a list of names, got {value!r}")
+    return [name.strip() for name in listed]
 
 
 def _intrinsics(value: Any) -> tuple[float, float, float, float] | None:

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -20,12 +21,16 @@ from typing import Any, NoReturn
 from more4d import __version__
 from more4d.foundation.errors import More4DError
 
-DONE, FAILED, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, FAILED, USAGE, BUG, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 70, 130, 141
 DEBUG = "MORE4D_DEBUG"
 RESUMABLE = "the same command goes on from here"
 """Printed after an interrupt of a command that keeps what it has finished, as its `after_interrupt`."""
 COMMANDS = ("infer", "vae", "train", "data", "evaluate", "weights", "plan")
 """Subcommands; each is a module of this package with a function `add_command`."""
+SCRIPTS = {"infer.sh": "more4d infer", "infer_vae.sh": "more4d vae", "more4d.sh": "more4d"} | dict.fromkeys(
+    ("train_wan.sh", "train_vae.sh", "train.sh"), "more4d train"
+)
+"""What the scripts of a clone run, whose messages name the script: there may be no command `more4d`."""
 FIRST_RANK_S = 2.0
 """How long the other processes of a launcher wait with an error: what is wrong for all of them, the first one
 reports, and the launcher then ends the others before they repeat it."""
@@ -43,10 +48,25 @@ def start(*first: str) -> NoReturn:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = main([*first, *sys.argv[1:]])
+        try:
+            code = main([*first, *sys.argv[1:]])
+        except SystemExit as leaving:  # help, or wrong usage
+            code = leaving.code
+        sys.stdout.flush()
     except KeyboardInterrupt:  # while an error was reported
         code = INTERRUPTED
+    except BrokenPipeError:
+        code = CLOSED_PIPE
+        # What is left in the buffer would be written at the end of the process, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _output_is_closed() -> bool:
+    """Whether the reader of the output has seen enough (`| head`)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -70,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except More4DError as error:
         return _failed(str(error), FAILED)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            raise
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"{error.strerror or error}{where}", FAILED)
     except MemoryError:
@@ -91,7 +113,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and leave with the exit code of wrong usage."""
-        report_error(f"{message} (see {self.prog} --help)")
+        report_error(f"{message} (see {as_started(self.prog)} --help)")
         self.exit(USAGE)
 
 
@@ -116,6 +138,16 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         else:
             commands.add_parser(name)
     return parser
+
+
+def as_started(program: str) -> str:
+    """What a user writes for `program`, such as "more4d infer": `bash infer.sh` if that was started."""
+    script = os.environ.get("MORE4D_SCRIPT", "")
+    command = SCRIPTS.get(os.path.basename(script))
+    if command is not None:  # what concerns no subcommand, such as an unknown option, is of "more4d"
+        return f"bash {script}{program.removeprefix(command) if program.startswith(command) else ''}"
+    module = sys.argv[0].endswith(os.path.join("more4d", "__main__.py"))
+    return f"python -m {program}" if module else program
 
 
 def rank() -> int:

@@ -42,7 +42,7 @@ def add_weights_options(group: Any) -> None:
     )
     group.add_argument(
         "--weights",
-        type=Path,
+        type=parse_path,
         metavar="FOLDER",
         help="where the preset's files are (default: models); a folder with a preset.yaml needs no --preset",
     )
@@ -55,6 +55,26 @@ def add_weights_options(group: Any) -> None:
         help="another file for a component of the preset, such as strag=runs/weights/strag.safetensors or "
         "depth=transformers:FOLDER; repeat for more",
     )
+
+
+def parse_path(text: str) -> Path:
+    """A path, for argparse; an empty text is none, though `Path` takes it for the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give the path of a file or folder")
+    return Path(text)
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder to write into where a file is in the way.
+
+    Raises:
+        InputError: names the file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(
+                f"cannot write into {folder}: {place} is a file, not a folder; choose another one"
+            )
 
 
 def add_device_option(group: Any) -> None:
@@ -105,7 +125,7 @@ def _part(text: str) -> tuple[str, str]:
     if not file:
         raise argparse.ArgumentTypeError(f"must be PART=FILE, for example strag=my.safetensors, got '{text}'")
     if part not in known:
-        raise argparse.ArgumentTypeError(f"there is no part '{part}'; known: {', '.join(known)}")
+        raise argparse.ArgumentTypeError(f"there is no component '{part}'; known: {', '.join(known)}")
     return part, file
 
 
@@ -166,8 +186,9 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     from more4d.pipelines.preset import choose_preset
 
     memory = getattr(options, "memory", None)
-    parts = dict(options.part)
-    preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
+    preset, folder = choose_preset(
+        options.preset, options.weights, components=dict(options.part), memory=memory
+    )
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
     for key in ("raster", "size"):

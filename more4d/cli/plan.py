@@ -2,10 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.options import checked
+from more4d.cli.options import checked, parse_path
 from more4d.foundation.errors import ConfigError
 from more4d.performance.config import MEMORY_MODES as MODES
 from more4d.planning.limits import MOST_GPUS, check_frames, check_sides
@@ -34,7 +33,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--preset", metavar="NAME", help="tiny (default), fun-1.3b, fun-14b, moge4d, or a YAML file"
     )
-    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="where the preset's files lie")
+    parser.add_argument("--weights", type=parse_path, metavar="FOLDER", help="where the preset's files lie")
     parser.add_argument(
         "--frames",
         type=parse_frames,

@@ -12,7 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.batch import BatchProgress, Outcome, PipelineSettings, make_item, summarise
+from more4d.cli.batch import (
+    BatchProgress,
+    Outcome,
+    PipelineSettings,
+    make_item,
+    one_line,
+    recorded,
+    summarise,
+)
 from more4d.cli.main import ProgressBar
 from more4d.cli.options import usable_cores
 from more4d.datasets.from_video.ray_backend import connect
@@ -49,8 +57,8 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
     ray = require("ray", extra="ray")
     started, show = time.monotonic(), not options.quiet
     loras = {
-        part: [replace(lora, path=lora.path.resolve()) for lora in each]
-        for part, each in settings.loras.items()
+        component: [replace(lora, path=lora.path.resolve()) for lora in each]
+        for component, each in settings.loras.items()
     }
     settings = replace(settings, folder=settings.folder.resolve(), loras=loras)
     with locked(options.output):
@@ -60,7 +68,8 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
             address = None if options.ray == LOCAL else options.ray
             connect(ray, cpus=usable_cores(), device=options.device, address=address)
         try:
-            outcomes, memory_mib = _run(ray, options.output.resolve(), jobs, settings, show=show)
+            with recorded(record):
+                outcomes, memory_mib = _run(ray, options.output.resolve(), jobs, settings, show=show)
         finally:
             if not connected:
                 ray.shutdown()  # ends the tasks, too
@@ -108,9 +117,11 @@ def _run(
 
 
 def _result(ray: Any, task: Any, job: Job) -> tuple[Outcome, str, int]:
-    """What a task returned; a worker or machine that is gone is a failure of its item."""
+    """What a task returned; an exception in it, or a worker that is gone, is a failure of its item."""
     try:
         value = ray.get(task)
+    except ray.exceptions.RayTaskError as error:  # its own text is the traceback, of many lines
+        return Outcome(job=job, seconds=0.0, failure=one_line(error.cause)), "", 0
     except ray.exceptions.RayError as error:
         failure = f"the worker that made it was lost ({type(error).__name__})"
         return Outcome(job=job, seconds=0.0, failure=failure), "", 0

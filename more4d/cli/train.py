@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from more4d.cli.options import parse_path
 from more4d.foundation.errors import ConfigError
 
 SETTING = re.compile(r"[A-Za-z_][\w.]*=")
@@ -34,10 +35,13 @@ def settings_last(arguments: Sequence[str]) -> list[str]:
 def add_command(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a network from a configuration file")
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="for example config/tiny/strag.yaml"
+        "--config", type=parse_path, required=True, metavar="FILE", help="for example config/tiny/strag.yaml"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="of the checkpoints; default runs/NAME OF THE CONFIG"
+        "--output",
+        type=parse_path,
+        metavar="FOLDER",
+        help="of the checkpoints; default runs/NAME OF THE CONFIG",
     )
     parser.add_argument(
         "--dry-run",

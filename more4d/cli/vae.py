@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
-from more4d.cli.options import add_device_option, add_weights_options, open_device, preset_of
+from more4d.cli.options import (
+    add_device_option,
+    add_weights_options,
+    check_output,
+    open_device,
+    parse_path,
+    preset_of,
+)
 from more4d.foundation.errors import InputError
 
 SCENE = "scene:"
@@ -40,7 +47,7 @@ def add_command(commands: Any) -> None:
         help="scene:SEED, .safetensors, .npz or the folder of an item",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
+        "--output", type=parse_path, default=Path("output/vae"), metavar="FOLDER", help="default: output/vae"
     )
     add_weights_options(parser)
     add_device_option(parser)
@@ -49,8 +56,12 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Encode, decode, compare; writes `metrics.json`, `side_by_side.mp4` and `sheet.png`."""
-    preset, folder = preset_of(options)  # these two refuse before torch is imported
+    from more4d.pipelines.preset import check_present
+
+    preset, folder = preset_of(options)  # these refuse before torch is imported
     file = track_file(options.source)
+    check_present(preset, folder, options.preset)
+    check_output(options.output)
 
     from more4d.pipelines.codec_check import compare, side_by_side, through_codec
     from more4d.pipelines.components import Components

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.options import parse_path
+
 if TYPE_CHECKING:
     from more4d.pipelines.preset_check import FileState, PresetState
 
@@ -49,7 +51,9 @@ def _add_check(ways: Any) -> None:
         "what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
     )
-    parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: models/")
+    parser.add_argument(
+        "places", nargs="*", type=parse_path, metavar="FOLDER_OR_FILE", help="default: models/"
+    )
     parser.add_argument(
         "--preset", action="append", metavar="NAME", help="check only what this preset needs; repeat for more"
     )
@@ -64,11 +68,11 @@ def _add_convert(ways: Any) -> None:
         "LoRA in another style. The numbers are copied bit for bit.",
         epilog=CONVERT_EXAMPLES,
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or a folder of weights")
-    parser.add_argument("target", type=Path, metavar="TARGET", help="a folder; of a LoRA, a file")
+    parser.add_argument("source", type=parse_path, metavar="SOURCE", help="a file or a folder of weights")
+    parser.add_argument("target", type=parse_path, metavar="TARGET", help="a folder; of a LoRA, a file")
     parser.add_argument(
         "--role",
-        metavar="PART",
+        metavar="COMPONENT",
         help="component of a preset that it is, if it could be several: strag, trajectory_codec, ...",
     )
     parser.add_argument("--as", dest="style", metavar="STYLE", help="of a LoRA: kohya or peft")
@@ -169,13 +173,13 @@ def _lines(state: "PresetState") -> list[str]:
 
     total = state.present + len(state.missing) + len(state.optional)
     able = ", and it can do without the others" if state.optional and not state.missing else ""
-    lines = [f"preset {state.name}: {state.present} of {total} parts are there{able}"]
+    lines = [f"preset {state.name}: {state.present} of {total} components are there{able}"]
     for source in dict.fromkeys(lack.source for lack in state.missing if lack.problem is None):
         lines.append(f"  missing, from {source} ({GUIDE}):")
         missing = [lack for lack in state.missing if lack.source == source and lack.problem is None]
         for path in dict.fromkeys(lack.path for lack in missing):
-            parts = ", ".join(lack.component for lack in missing if lack.path == path)
-            lines.append(f"    {path}  for {parts}")
+            components = ", ".join(lack.component for lack in missing if lack.path == path)
+            lines.append(f"    {path}  for {components}")
     for lack in state.missing:
         if lack.problem is not None:
             lines.append(f"  unusable {lack.component}: {lack.path}: {_without(lack.problem, lack.path)}")

@@ -44,7 +44,7 @@ class ClipBatch(Batch):
     Attributes:
         image: the photo in [-1, 1].
         depth_m: its depth in metres.
-        motion: normalised motion (geometry.motion) of every pixel.
+        motion: normalised motion (geometry.tracks) of every pixel.
         weight: loss weight of each pixel and frame: 1 for visible points, less for occluded ones, 0 in frames
             that pad a short clip.
         objects: 1 on objects, moving or static; 0 on ground, walls and sky.
@@ -72,7 +72,7 @@ class ViewBatch(Batch):
     Attributes:
         truth: the ground-truth video in [-1, 1].
         known: the rendering in [-1, 1], its holes filled from the background
-            (`geometry.background_fill.fill_background`).
+            (`geometry.background.fill_background`).
         coverage: 1 where the rendering covers the pixel, 0 in holes.
         captions: one per clip.
         names: names of the clips, for messages.

@@ -131,7 +131,7 @@ class LatentCache:
                     if not bool(torch.isfinite(lowered).all()):
                         raise InputError(
                             f"sample {place}: its {name} does not fit into {self.header.dtype};"
-                            " make the cache with --dtype bfloat16 or float32"
+                            " make the cache in bfloat16 or float32"
                         )
                 elif value is not None:
                     stored[place][name] = list(value)

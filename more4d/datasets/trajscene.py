@@ -145,7 +145,7 @@ class _SampleReader:
         if colours.ndim == 3:
             found["colours"] = (colours.shape[0], colours.shape[1])
         if self.options.size:
-            found["--size"] = self.options.size
+            found["size given"] = self.options.size
         if "rendering" in self.sample.files:
             info = probe_video(self.sample.files["rendering"])
             found["rendering"] = (info.height, info.width)
@@ -155,7 +155,7 @@ class _SampleReader:
                 self.notes["grid"] = f"{height} x {width}, as the {what} has it"
                 return height, width
         sizes = ", ".join(f"{what} {height} x {width}" for what, (height, width) in found.items())
-        raise InputError(f"it has {points} points, which fits none of: {sizes}; give --size HEIGHTxWIDTH")
+        raise InputError(f"it has {points} points, which fits none of: {sizes}; give the size HEIGHTxWIDTH")
 
     def _stride(self, frames: int, tracked: int) -> int:
         stride = self.options.stride or (2 if frames >= 2 * tracked - 1 and tracked > 1 else 1)
@@ -204,8 +204,8 @@ class _SampleReader:
             )
             raise InputError(
                 f"the points of frame 0 lie {errors[best]:.1f} pixels off their pixels with the camera "
-                f"{_numbers(candidates[best])}; give --intrinsics (fitted: "
-                f"{fx:.4f},{fy:.4f},{cx:.4f},{cy:.4f}), or --size if rows and columns are exchanged"
+                f"{_numbers(candidates[best])}; give the intrinsics (fitted: "
+                f"{fx:.4f},{fy:.4f},{cx:.4f},{cy:.4f}), or the size if rows and columns are exchanged"
             )
         about = f"{_numbers(candidates[best])}; frame 0 is {errors[best]:.2f} pixels off its pixels"
         self.notes["camera"] = about

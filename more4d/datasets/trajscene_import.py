@@ -125,7 +125,7 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
 def _check_bad(report: ImportReport, options: ImportOptions, *, at_least: int) -> None:
     if len(report.bad) > options.max_bad_fraction * max(report.seen, at_least):
         raise InputError(
-            f"{len(report.bad)} of {report.seen} samples are bad, more than --max_bad_fraction "
+            f"{len(report.bad)} of {report.seen} samples are bad, more than max_bad_fraction "
             f"{options.max_bad_fraction:g}; what is good so far is kept in {options.output}"
         )
 
@@ -182,7 +182,7 @@ def _finish(sample: Sample, future: "Future[_Encoded]", writer: ShardWriter, rep
     except BrokenProcessPool as error:
         raise InputError(
             f"a worker process was ended from outside at about {sample.where}, perhaps for want of memory; "
-            "use fewer --workers"
+            "use fewer workers"
         ) from error
     except More4DError as error:
         report.bad.append(str(error))

@@ -295,9 +295,7 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
         default = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
         videos = path.with_name(default or "videos_clean_normalized.txt")
         if not videos.exists():
-            raise InputError(
-                f"{path} needs a list of videos: there is no {videos}; give --captions both files"
-            )
+            raise InputError(f"{path} needs a list of videos: there is no {videos}; give both files")
     captions, paths = (read_text(file).removesuffix("\n").split("\n") for file in (path, videos))
     if len(captions) != len(paths):
         raise InputError(

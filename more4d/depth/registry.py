@@ -32,7 +32,7 @@ DEPTH_ESTIMATORS.register(
         commercial="no",
         extra="unidepth",
         weights="fetched",
-        needs="a folder of its weights, which are not fetched from anywhere",
+        needs="a folder of its weights in a preset (elsewhere the published ones are fetched)",
         usage="unidepth[:FOLDER]",
     )
 )
@@ -102,8 +102,8 @@ def open_configured_estimator(
     backend = DEPTH_ESTIMATORS.get(key)
     if weights is None and not named and backend.weights in ("fetched", "required"):
         raise WeightsError(
-            f"'{name}' needs {backend.needs}; say --part depth={name}:FOLDER ({guide} says where to get it), "
-            f"or {instead}"
+            f"'{name}' needs {backend.needs}; give {name}:FOLDER as component depth "
+            f"(--part depth={name}:FOLDER; {guide} says where to get it), or {instead}"
         )
     try:
         return open_depth_estimator(name, weights=weights, device=device)
@@ -120,4 +120,4 @@ def other_estimators() -> str:
         for backend in DEPTH_ESTIMATORS
         if backend.extra is None
     ]
-    return f"choose another estimator: {', '.join(ways)}"
+    return f"give another estimator as component depth: {', '.join(ways)}"

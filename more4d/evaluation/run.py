@@ -175,7 +175,7 @@ def _photos(run: Evaluation) -> dict[str, Any]:
 def _vbench(run: Evaluation) -> dict[str, Any]:
     videos = run.output / "videos"
     if not videos.is_dir():
-        raise InputError(f"there are no videos in {videos} for VBench; measure --only photos first")
+        raise InputError(f"there are no videos in {videos} for VBench; measure photos first")
     run.progress("vbench", 0, 1)
     scores = vbench_scores(videos, run.output / "vbench", device=str(run.models.device))
     run.progress("vbench", 1, 1)

@@ -11,7 +11,7 @@ A clip has up to five members:
 Packed arrays (`files.packing`) are quantised with steps too small to see: static points have exactly zero
 motion, constant velocity has zero second differences, and the error is bounded:
 
-    motion   normalised as in `geometry.motion`; the step is 1/16 pixel of the longer side, so the error is at
+    motion   normalised as in `geometry.tracks`; the step is 1/16 pixel of the longer side, so the error is at
              most 1/32 pixel along each axis (along z: relative to the depth)
     depth    the logarithm of frame 0's depth in steps of 1/8192: relative error at most 0.0061 per cent
     offset   distance of frame 0 from the rays of its pixels, in steps of motion; absent if zero

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
@@ -41,14 +41,43 @@ def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "h
     Raises:
         InputError: the file is missing, a folder, empty, no image, truncated, or larger than MAX_PIXELS.
     """
+    return load_image_and_alpha(path, max_pixels=max_pixels)[0]
+
+
+def load_image_and_alpha(
+    path: Path, *, max_pixels: int | None = None
+) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"] | None]:
+    """As `load_image`, with the opacity in [0, 1]; None if all of the image is opaque."""
     path = Path(path)
     check_readable(path, DESCRIPTION)
     with _decoding(path), Image.open(path) as opened:
         return _decode(opened, path, max_pixels)
 
 
-def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
-    """An open PIL image as `load_image` reads a file.
+def load_mask(path: Path) -> Int[Tensor, "height width"]:
+    """What a picture marks, upright: of one with a palette its indices, of any other 1 where it is white.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    path = Path(path)
+    check_readable(path, DESCRIPTION)
+    with _decoding(path), Image.open(path) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise _too_large_error(path)
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "P":
+            return torch.from_numpy(np.asarray(image).astype(np.int64))
+        array = _as_array(image, opened.format, path)
+    white = np.float32(255 if array.dtype == np.uint8 else 1)
+    return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
+
+
+def image_from_pil(
+    image: Any, *, max_pixels: int | None = None
+) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"] | None]:
+    """An open PIL image as `load_image_and_alpha` reads a file.
 
     Raises:
         InputError: it is no PIL image, cannot be decoded, or is larger than MAX_PIXELS.
@@ -61,7 +90,7 @@ def image_from_pil(image: Any, *, max_pixels: int | None = None) -> Float[Tensor
         return _decode(image, Path("the image"), max_pixels)
 
 
-def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> Float[Tensor, "height width 3"]:
+def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
     if opened.width * opened.height > MAX_PIXELS:
         raise _too_large_error(path)
     frames = getattr(opened, "n_frames", 1)
@@ -79,10 +108,10 @@ def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> Float[Te
     if not bool(torch.isfinite(values).all()):
         raise InputError(f"{path} holds NaN or infinite values; give an ordinary picture")
     colour = values[..., :3].contiguous()
-    if values.shape[-1] == 4 and float(values[..., 3].min()) < 1:
-        alpha = values[..., 3:]
-        colour = colour * alpha + (1 - alpha)
-    return colour
+    if values.shape[-1] == 3 or float(values[..., 3].min()) == 1:
+        return colour, None
+    alpha = values[..., 3:]
+    return colour * alpha + (1 - alpha), alpha[..., 0]
 
 
 def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:

@@ -12,21 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numcodecs
-import numcodecs.blosc
 import numpy as np
 from numpy import ndarray
 
 from more4d.foundation.errors import InputError
+from more4d.foundation.optional import require
 
 FORMAT = "more4d-arrays"
 VERSION = 1
 
-# No threads: the worker processes that read clips fill the cores.
-numcodecs.blosc.use_threads = False
-
 _AXES = ((), (0,), (1,), (0, 0), (0, 1))
-_SHUFFLES = (numcodecs.Blosc.SHUFFLE, numcodecs.Blosc.BITSHUFFLE)
+_NO_SHUFFLE, _SHUFFLES = 0, (1, 2)  # Blosc's numbers: of bytes, of bits
 _DTYPES = {"int16": np.int16, "int32": np.int32, "uint8": np.uint8, "bits": np.bool_}
 _LEVEL = 5
 _SAMPLE_SIZE = 1 << 19
@@ -54,6 +50,7 @@ def pack_arrays(arrays: Mapping[str, QuantisedArray]) -> bytes:
 
     Raises:
         ValueError: an array has another type.
+        MissingPackageError: numcodecs is not installed.
     """
     header, blobs, offset = {}, [], 0
     for name, array in arrays.items():
@@ -80,6 +77,7 @@ def unpack_arrays(packed: bytes) -> dict[str, QuantisedArray]:
 
     Raises:
         InputError: the data has another format, or a newer version of it.
+        MissingPackageError: numcodecs is not installed.
         KeyError, TypeError, ValueError, RuntimeError: damaged.
     """
     line, separator, blobs = packed.partition(b"\n")
@@ -106,10 +104,18 @@ def check_version(header: Any, expected: str, latest: int) -> None:
         )
 
 
+def _blosc() -> Any:
+    """The class of numcodecs that compresses."""
+    blosc = require("numcodecs.blosc", extra="train")
+    # No threads: the worker processes that read clips fill the cores.
+    blosc.use_threads = False
+    return blosc.Blosc
+
+
 def _encode_bits(bits: ndarray) -> tuple[tuple[int, ...], bytes]:
     packed = np.packbits(bits.reshape(len(bits), -1), axis=1)
     packed[1:] ^= packed[:-1].copy()
-    return (0,), numcodecs.Blosc("zstd", _LEVEL, numcodecs.Blosc.NOSHUFFLE).encode(packed)
+    return (0,), _blosc()("zstd", _LEVEL, _NO_SHUFFLE).encode(packed)
 
 
 def _encode_numbers(levels: ndarray) -> tuple[tuple[int, ...], bytes]:
@@ -139,7 +145,7 @@ def _compress(levels: ndarray, shuffle: int) -> bytes:
     """Zigzag (0, -1, 1, -2, ... become 0, 1, 2, 3, ...), so that small numbers have empty high bytes."""
     sign = levels >> (8 * levels.itemsize - 1)
     folded = (levels << 1) ^ sign
-    return numcodecs.Blosc("zstd", _LEVEL, shuffle).encode(np.ascontiguousarray(folded))
+    return _blosc()("zstd", _LEVEL, shuffle).encode(np.ascontiguousarray(folded))
 
 
 def _differences(levels: ndarray, axes: tuple[int, ...]) -> ndarray:
@@ -172,7 +178,7 @@ def _decode(entry: Mapping[str, Any], blobs: bytes) -> QuantisedArray:
     unpacked, length = (int.from_bytes(blob[byte : byte + 4], "little") for byte in (4, 12))
     if (unpacked, length) != (expected, len(blob)):
         raise ValueError("a packed array is cut off or of another size than its first line says")
-    values = np.frombuffer(bytearray(numcodecs.Blosc().decode(blob)), dtype).reshape(stored)
+    values = np.frombuffer(bytearray(_blosc()().decode(blob)), dtype).reshape(stored)
     if kind == "bits":
         np.bitwise_xor.accumulate(values, axis=0, out=values)
         bits = np.unpackbits(values, axis=1, count=math.prod(shape[1:]))

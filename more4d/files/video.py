@@ -23,28 +23,80 @@ DESCRIPTION = "a video (mp4, mkv, webm, ...)"
 decord.logging.set_level(decord.logging.QUIET)  # the raised error describes the fault
 
 
-Frame = Float[Tensor, "height width 3"] | UInt8[Tensor, "height width 3"]
+Frame = Float[Tensor, "height width channels"] | UInt8[Tensor, "height width channels"]
+BT709 = 1
+"""In H.273: the primaries, transfer and matrix of HD video. Players take untagged files of small sizes for
+BT.601, which shifts colours.
+"""
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """How films are encoded.
+
+    Attributes:
+        suffix: of the file, which decides the container.
+        encoder: of FFmpeg.
+        pixel_format, alpha_format: without and with opacity; None if it has none.
+        options: visually lossless quality.
+        tag: by which players know the stream, where FFmpeg's own is not known to all.
+    """
+
+    suffix: str
+    encoder: str
+    pixel_format: str
+    options: dict[str, str]
+    alpha_format: str | None = None
+    tag: str | None = None
+
+
+VIDEO_CODECS = {
+    # Macroblock trees are not deterministic, whatever the number of threads; without them files are 6 %
+    # larger and reproducible.
+    "h264": VideoCodec(
+        ".mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
+    ),
+    "h265": VideoCodec(
+        ".mp4",
+        "libx265",
+        "yuv420p",
+        {"crf": "18", "preset": "medium", "x265-params": "log-level=error"},
+        tag="hvc1",  # QuickTime plays no hev1
+    ),
+    "av1": VideoCodec(".mp4", "libsvtav1", "yuv420p10le", {"crf": "20", "preset": "8"}),
+    "prores": VideoCodec(".mov", "prores_ks", "yuv422p10le", {}, alpha_format="yuva444p10le"),
+    "png": VideoCodec(".mov", "png", "rgb24", {}, alpha_format="rgba"),
+}
+"""H.264 plays everywhere; ProRes and PNG are for editors, and can have opacity. Only PNG is lossless."""
 
 
 class VideoWriter:
     """Writes frames one by one; created by `open_video_writer`."""
 
-    def __init__(self, container: av.container.OutputContainer, fps: float | int) -> None:
-        self._container = container
+    def __init__(
+        self, container: av.container.OutputContainer, fps: float | int, codec: str = "h264"
+    ) -> None:
+        self._container, self._codec = container, VIDEO_CODECS[codec]
         self._frame_rate = _frame_rate(fps)
         self._stream: av.VideoStream | None = None
-        self._size = (0, 0)
+        self._shape: tuple[int, ...] = ()
 
     def write(self, frame: Frame) -> None:
-        """Append a frame, RGB in [0, 1] or in 0 .. 255; all frames must have one size."""
-        height, width = frame.shape[:2]
+        """Append a frame, RGB or RGB and opacity, in [0, 1] or in 0 .. 255; all must have one shape."""
+        shape = tuple(frame.shape)
         if self._stream is None:
-            self._stream = self._open_stream(height, width)
-        if (height, width) != self._size:
-            raise ValueError(f"frames must all be {self._size}, got {(height, width)}")
+            self._stream = self._open_stream(*shape)
+        if shape != self._shape:
+            raise ValueError(f"frames must all be {self._shape}, got {shape}")
         pixels = (frame if frame.dtype == torch.uint8 else to_uint8(frame)).numpy()
-        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        self._encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+        pixels = np.pad(pixels, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(pixels, format="rgb24" if shape[2] == 3 else "rgba")
+        if not self._stream.pix_fmt.startswith("rgb"):
+            # In one thread: libswscale's threads write past the end of a row, into the next thread's first.
+            picture = picture.reformat(
+                format=self._stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
+            )
+        self._encode(picture)
 
     def finish(self) -> None:
         """Flush the encoder. At least one frame must have been written."""
@@ -52,14 +104,20 @@ class VideoWriter:
             raise ValueError("a video needs at least one frame")
         self._encode(None)
 
-    def _open_stream(self, height: int, width: int) -> av.VideoStream:
-        self._size = (height, width)
-        stream = self._container.add_stream("libx264", rate=self._frame_rate)
+    def _open_stream(self, height: int, width: int, channels: int) -> av.VideoStream:
+        self._shape, codec = (height, width, channels), self._codec
+        pixel_format = codec.pixel_format if channels == 3 else codec.alpha_format
+        if pixel_format is None:
+            raise ValueError(f"{codec.encoder} has no opacity")
+        stream = self._container.add_stream(codec.encoder, rate=self._frame_rate)
         stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
-        # Macroblock trees are not deterministic, whatever the number of threads; without them files are 6 %
-        # larger and reproducible.
-        stream.options = {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
+        stream.pix_fmt, stream.options = pixel_format, codec.options
+        if codec.tag:
+            stream.codec_context.codec_tag = codec.tag
+        if not pixel_format.startswith("rgb"):
+            context = stream.codec_context
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.color_range = 1  # limited, as all players expect
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
@@ -68,27 +126,27 @@ class VideoWriter:
 
 
 @contextmanager
-def open_video_writer(path: Path, *, fps: float | int) -> Iterator[VideoWriter]:
-    """A streaming writer of H.264 (yuv420p, crf 16); the file is published when the block ends without error.
+def open_video_writer(path: Path, *, fps: float | int, codec: str = "h264") -> Iterator[VideoWriter]:
+    """A streaming writer of one of `VIDEO_CODECS`; the file is published when the block ends without error.
 
-    H.264 needs even sides: the last column or row of an odd width or height is duplicated.
+    Codecs need even sides: the last column or row of an odd width or height is duplicated.
 
     Raises:
         InputError: the folder cannot be written to.
     """
     with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
-        writer = VideoWriter(container, fps)
+        writer = VideoWriter(container, fps, codec)
         yield writer
         writer.finish()
 
 
-def write_video(path: Path, frames: Iterable[Frame], *, fps: float | int) -> None:
-    """Write RGB frames in [0, 1] or in 0 .. 255 (a tensor, or any iterable) as by `open_video_writer`.
+def write_video(path: Path, frames: Iterable[Frame], *, fps: float | int, codec: str = "h264") -> None:
+    """Write frames (a tensor, or any iterable of what `VideoWriter.write` takes) as by `open_video_writer`.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    with open_video_writer(path, fps=fps) as writer:
+    with open_video_writer(path, fps=fps, codec=codec) as writer:
         for frame in frames:
             writer.write(frame)
 

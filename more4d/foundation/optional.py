@@ -37,6 +37,16 @@ def install_command(extra: str) -> str:
     return INSTALL_COMMANDS.get(extra, f"python -m pip install '.[{extra}]'")
 
 
+def check_installed(module: str, *, extra: str) -> None:
+    """Refuse what needs `module` before anything is computed; nothing is imported.
+
+    Raises:
+        MissingPackageError: as `require`.
+    """
+    if not is_installed(module):
+        raise _missing(module, extra)
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import `module`, which belongs to the extra `extra`.
 
@@ -48,6 +58,10 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.split(".")[0]:
             raise
-        raise MissingPackageError(
-            f"'{module}' is not installed; get it, in the repository, with: {install_command(extra)}"
-        ) from error
+        raise _missing(module, extra) from error
+
+
+def _missing(module: str, extra: str) -> MissingPackageError:
+    return MissingPackageError(
+        f"'{module}' is not installed; get it, in the repository, with: {install_command(extra)}"
+    )

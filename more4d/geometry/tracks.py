@@ -3,7 +3,7 @@
 Networks generate motion at a small size and few frames; a scene has the photo's size and any number of
 frames. `UpsampledTracks` holds the motion as it was generated, and for every pixel of the photo whose motion
 it takes: positions of a frame are computed when they are asked for. (49 frames of 1280 x 960 take 720 MB
-as positions and 25 MB so.) `PointTracks` holds positions, of whatever origin. Both are `Tracks`.
+as positions and 39 MB so.) `PointTracks` holds positions, of whatever origin. Both are `Tracks`.
 
 Depth-guided motion normalisation and its exact inverse (MoRe4D, arXiv 2512.05044): with (X_0, Y_0, Z_0) the
 point of a pixel in frame 0 and z0 = Z_0 its depth,
@@ -45,7 +45,10 @@ def motion_scale(depth_m: Float[Tensor, "*grid"], camera: Camera) -> Float[Tenso
 def normalise_motion(
     positions: Float[Tensor, "frames *grid 3"], camera: Camera
 ) -> Float[Tensor, "frames *grid 3"]:
-    """Positions in metres to normalised motion; frame 0 becomes zero."""
+    """Positions in metres to normalised motion; frame 0 becomes zero.
+
+    MoRe4D's depth-guided motion normalisation; (fx, fy) are the paper's (alpha_x, alpha_y).
+    """
     # [*grid, 3]: the point of every pixel in frame 0
     start = positions[0]
     return (positions - start) / motion_scale(start[..., 2], camera)

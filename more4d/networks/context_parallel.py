@@ -2,8 +2,7 @@
 
 Every process has a run of the tokens, and all weights. Most layers of a transformer work on one token at a
 time; self-attention works on all of them, but on one head at a time. So around it the processes exchange
-data: each sends its tokens of all heads and receives all tokens of some heads, and afterwards the other way
-    round.
+data: each sends its tokens of all heads and receives all tokens of some heads, and afterwards the reverse.
 
     [b, tokens / n, heads, head_dim]  -- all-to-all -->  [b, tokens, heads / n, head_dim]
 

@@ -47,7 +47,7 @@ class TrajectoryCodec(Protocol):
     """The motion-sensitive VAE: normalised motion to latents and back, and photo and depth as conditions."""
 
     def encode_motion(self, motion: Video, noise: Latents | None = None) -> Latents:
-        """Latents of normalised motion (geometry.motion): the mean, or a sample if standard normal `noise`
+        """Latents of normalised motion (geometry.tracks): the mean, or a sample if standard normal `noise`
         is given.
         """
         ...

@@ -5,6 +5,8 @@
 
         h <- h (1 + s g) + b g          (s, b) = W SiLU(features),    g a learned gate per channel
 
+The paper writes h <- g s h + g b; the 1, as in the published code, makes a new module (g = 0) the identity.
+
 The extractors stay outside the transformers that use their features: an initialisation of the transformer
 must not reach their pretrained weights.
 """
@@ -50,10 +52,9 @@ class TokenSpan(NamedTuple):
 
 
 class MotionModulation(nn.Module):
-    """One modulation by motion features: of the tokens before self-attention, or before the feed-forward.
+    """One modulation (MoRe4D): of the tokens before self-attention, or before the feed-forward.
 
-    The gate starts at zero, so a new module is the identity; the linear layer does not, so that the gate has
-    a gradient.
+    The gate starts at zero; the linear layer does not, so that the gate has a gradient.
     """
 
     def __init__(self, feature_dim: int, dim: int) -> None:

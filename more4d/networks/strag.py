@@ -4,6 +4,8 @@ Input of the transformer, concatenated along channels:
 
     z_in = [ noisy (16) | image (16) | zeros (16) | depth (16) | grounding probabilities, if any ]
 
+(The paper's concatenation of image, noise and depth; the zeros are a slot of the published backbone.)
+
 Beside them: text and CLIP vision by cross-attention, the photo as reference tokens, motion features in every
 block (`motion_perception`). The text grounding head is ours; the published weights do not have it.
 """

@@ -1,9 +1,9 @@
 """The trajectory codec of MoRe4D (arXiv 2512.05044): adapters around a video VAE.
 
-Normalised motion x (`geometry.motion`) becomes an image m, which the VAE encodes like a video:
+Normalised motion x (`geometry.tracks`) becomes an image m, which the VAE encodes like a video:
 
-    m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at initialisation: m = tanh(x /
-    2) z = ((mu - mean) / std - trajectory_mean) / trajectory_std
+    m = 2 E(x) - 1,    E(x) = sigmoid(x + r(x)),    r a residual network, zero at first: m = tanh(x / 2)
+    z = ((mu - mean) / std - trajectory_mean) / trajectory_std
 
 and back through both inverses, the VAE's decoder and the decoder adapter. All statistics live in the weights.
 """
@@ -59,7 +59,7 @@ class WanTrajectoryVaeConfig:
         adapters: "learned", or "closed": the closed form tanh(x / 2) that the encoder adapter is at
             initialisation, and its inverse. That needs no training.
         depth_style: how a depth map becomes an image: "log" (robust) or "linear" (as published).
-        motion_units: the unit of each axis of motion inside the codec, in units of `geometry.motion`.
+        motion_units: the unit of each axis of motion inside the codec, in units of `geometry.tracks`.
     """
 
     video: WanVideoVaeConfig = field(default_factory=WanVideoVaeConfig)
@@ -99,7 +99,7 @@ class AdapterStage(nn.Module):
 
 
 class EncoderAdapter(nn.Module):
-    """E(x): normalised motion of single frames to images in (0, 1); at initialisation the plain sigmoid."""
+    """E(x) of MoRe4D: normalised motion of single frames to images in (0, 1); at first the plain sigmoid."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class EncoderAdapter(nn.Module):
 
 
 class DecoderAdapter(nn.Module):
-    """Decoded motion images of single frames to normalised motion."""
+    """MoRe4D's decoder adapter: decoded motion images of single frames to normalised motion."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

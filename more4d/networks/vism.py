@@ -56,7 +56,7 @@ class ViSM(nn.Module):
 
 
 def masked_video(video: Video, coverage: Coverage) -> Video:
-    """The known part of a video in [-1, 1]: holes (coverage 0) are 0, mid grey."""
+    """The known part of a video in [-1, 1]: R (1 - M), M = 1 - coverage; holes are 0, mid grey."""
     return video * coverage
 
 

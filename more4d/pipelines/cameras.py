@@ -134,7 +134,8 @@ def camera_path(
 
     Args:
         name: of a path (`more4d infer --list-cameras` describes them), or a `.json` file of keyframes.
-        scene_depth_m: metres per unit of the path; by default a robust depth of the tracks' first frame.
+        scene_depth_m: metres per unit of the path; by default that of the tracks, or a robust depth of their
+            first frame.
         height, width: of the film, where it has not the shape of the tracks.
 
     Raises:
@@ -143,11 +144,11 @@ def camera_path(
     from more4d.geometry.camera import DepthMap, fit
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
-    if scene_depth_m is None and tracks.scene_depth_m is None:
+    scene_depth_m = scene_depth_m or tracks.scene_depth_m
+    if scene_depth_m is None:
         # Tracks have a depth at every pixel, in front of the camera.
         depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
         scene_depth_m = depth.scene_depth_m
-    scene_depth_m = scene_depth_m or tracks.scene_depth_m
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
     return spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)
@@ -191,7 +192,7 @@ def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames
         InputError: names the path.
     """
     for name, camera in cameras.items():
-        if not isinstance(camera, (str, Path, CameraSpec)) and camera.frames != frames:
+        if not isinstance(camera, CameraSpec) and camera.frames != frames:
             raise InputError(
                 f"camera path '{name}' has {camera.frames} frames, the scene {frames}; sample it at as many"
             )
@@ -259,11 +260,6 @@ class FilmSize:
         if len(numbers) == 1:
             return cls(longest=numbers[0], exact=True)
         return cls(longest=None, width=numbers[0], height=numbers[1])
-
-    def __str__(self) -> str:
-        if self.height is not None:
-            return f"{self.width}x{self.height}"
-        return "photo" if self.longest is None else str(self.longest) if self.exact else DEFAULT_SIZE
 
     def of(self, height: int, width: int, *, max_aspect: float) -> tuple[int, int]:
         """(height, width) of the films of a photo; longer photos than `max_aspect` are cropped to that."""

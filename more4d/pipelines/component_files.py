@@ -38,10 +38,10 @@ class Lora:
 
 
 def inspect_component(preset: Preset, folder: Path, component: str) -> Checkpoint:
-    """What the file of a part is, by its header, read as the preset says; a file of ours says it itself.
+    """What the file of a component is, by its header and, for published layouts, the options of the preset.
 
     Args:
-        component: a key of `networks.registry.ROLES` that the preset has.
+        component: a key of `weights.registry.ROLES` that the preset has.
 
     Raises:
         WeightsError: there is no such file, or a folder holds no one set of weights.
@@ -100,7 +100,7 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
 
 
 def component_file(preset: Preset, component: str) -> ComponentFile:
-    """The file of a part that the preset has, with its options."""
+    """The file of a component that the preset has, with its options."""
     file = preset.components.get(component)
     if file is None:
         raise ValueError(f"preset '{preset.name}' has no {component}")
@@ -108,12 +108,12 @@ def component_file(preset: Preset, component: str) -> ComponentFile:
 
 
 def component_path(preset: Preset, folder: Path, component: str) -> Path:
-    """Where the file of a part is."""
+    """Where the file of a component is."""
     return folder / component_file(preset, component).file
 
 
 def component_options(preset: Preset, folder: Path, component: str) -> dict[str, Any]:
-    """What the preset says about reading a part's file."""
+    """The options with which the preset reads a component's file."""
     return resolved_options(component_file(preset, component), folder)
 
 
@@ -144,7 +144,7 @@ def warn_of_training(
     if strag.untrained:
         _log.warning(
             "%s has never learned trajectories, so the motion it makes means nothing yet; fine-tune it "
-            "with scripts/4D_STraG_training, then give --part strag=FILE",
+            "with scripts/4D_STraG_training, then give the result as component strag (--part strag=FILE)",
             path,
         )
     if strag.layout == NATIVE_LAYOUT and path.is_file():
@@ -162,7 +162,7 @@ def warn_of_training(
         if name not in (None, here):
             _log.warning(
                 "%s was trained with another trajectory codec than %s, so the motion it makes means "
-                "nothing; give the codec of its training with --part trajectory_codec=FILE",
+                "nothing; give the codec of its training as that component (--part trajectory_codec=FILE)",
                 trained,
                 codec_path,
             )

@@ -27,6 +27,7 @@ from more4d.pipelines.component_files import (
 )
 from more4d.pipelines.preset import GUIDE, Preset, check_files, choose_preset
 from more4d.pipelines.sampling import EncodedPrompts, SamplingRequest, check_settings, sample_latents
+from more4d.raster.registry import needs_gpu, open_rasteriser
 from more4d.weights.load import Checkpoint, load
 from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.lora.merge import merge_loras
@@ -45,9 +46,9 @@ Sampler = Callable[["Components", str, SamplingRequest], Tensor]
 """(components, component, request) -> clean latents; see `Components.sample`."""
 
 DEPTH_ALTERNATIVES = {
-    "": "give the depth yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
-    "depth": "add --intrinsics FX,FY,CX,CY, which --depth alone leaves to the estimator",
-    "intrinsics": "add --depth FILE, which --intrinsics alone leaves to the estimator",
+    "": "give depth and intrinsics yourself (--depth FILE --intrinsics FX,FY,CX,CY)",
+    "depth": "give the intrinsics, too (--intrinsics FX,FY,CX,CY), which are estimated otherwise",
+    "intrinsics": "give the depth, too (--depth FILE), which is estimated otherwise",
 }
 """What makes the estimator unnecessary, by what is given already."""
 
@@ -124,6 +125,7 @@ class Components:
         Raises:
             WeightsError: a file is missing, truncated, or of another kind than its component needs.
             ConfigError: the preset sets an option that its network does not have.
+            InputError, MissingPackageError: its rasteriser cannot run here.
         """
         # Before files are checked: a component that changes nothing may be missing.
         preset = drop_unused_motion_features(preset, folder, updated=bool(loras and loras.get("strag")))
@@ -166,12 +168,15 @@ class Components:
         return other
 
     def check(self) -> None:
-        """Look at every file's header, and refuse what cannot play its part.
+        """Look at every file's header, and refuse a file that cannot be its component.
 
         Raises:
             WeightsError: one line about the first such file.
             ConfigError: there are motion features, and nothing that takes them.
+            InputError, MissingPackageError: the preset's rasteriser cannot run here.
         """
+        if needs_gpu(self.preset.raster):  # the others run anywhere, and some take a second to import
+            open_rasteriser(self.preset.raster, self.device)
         for lora in (lora for each in self.loras.values() for lora in each):
             if not lora.path.exists():
                 raise WeightsError(f"there is no LoRA file {lora.path}; training writes one when it is done")
@@ -182,7 +187,7 @@ class Components:
         if self.has("motion_features") and self.config("strag").wan.motion_feature_dim is None:
             raise ConfigError(
                 f"preset '{self.preset.name}' has motion_features, and its 4D-STraG {self._path('strag')} "
-                "takes none: leave the part out, or give one with Motion Perception (--part strag=FILE)"
+                "takes none: leave that component out, or give another file for strag, with Motion Perception"
             )
         for component, loras in self.loras.items():
             # On the meta device: names and shapes without memory.
@@ -208,14 +213,14 @@ class Components:
             )
 
     def has(self, component: str) -> bool:
-        """Whether the preset has a network for this part."""
+        """Whether the preset has this component."""
         return self.preset.components.get(component) is not None
 
     def checkpoint(self, component: str) -> Checkpoint:
-        """What the file of a part is, by its header.
+        """What the file of a component is, by its header.
 
         Raises:
-            WeightsError: it is truncated, its tensors do not fit together, or it cannot play this part.
+            WeightsError: it is truncated, its tensors do not fit together, or it is another network.
             ConfigError: the preset sets an option that its network does not have.
         """
         if component not in self._checkpoints:
@@ -226,7 +231,7 @@ class Components:
         return self._checkpoints[component]
 
     def config(self, component: str) -> Any:
-        """The configuration of the network that plays `component`, without loading it.
+        """The configuration of the network `component`, without loading it.
 
         Raises:
             WeightsError, ConfigError: as `checkpoint`.
@@ -275,7 +280,7 @@ class Components:
         return EncodedPrompts(found)
 
     def network(self, component: str) -> Any:
-        """The network that plays `component`, behind the protocol of `networks.interface` that belongs to it.
+        """The network `component`, behind the protocol of `networks.interface` that belongs to it.
 
         It can compute here in memory mode full only; in the others, inside `on_device`.
 
@@ -329,7 +334,7 @@ class Components:
         )
 
     def fingerprint(self, *components: str) -> str:
-        """A short name for the weights of these parts, which changes with their content and precision."""
+        """A short name for the weights of these components; it changes with content and precision."""
         for component in components:
             if component not in self._fingerprints:
                 self._fingerprints[component] = fingerprint(self._fingerprint_inputs(component))

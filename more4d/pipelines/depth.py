@@ -10,7 +10,7 @@ a ramp is a smear between object and background. `sharpen_depth` brings its dept
    upsampling, Kopf et al. 2007, that does not mix);
 3. what was picked is a staircase: the mean over the small pixels *of the same surface* makes slopes of it.
 
-The loops over pixels are compiled (`depth/sharpening_kernels`); tests hold them to slow, obvious twins.
+The loops over pixels are compiled (`pipelines/depth_kernels`); tests hold them to slow, obvious twins.
 """
 
 import logging
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from more4d.files.depth_and_cameras import load_depth
-from more4d.files.image import image_from_pil, load_image
+from more4d.files.image import image_from_pil, load_image_and_alpha
 from more4d.files.video import read_first_frame
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_depth, resize
@@ -36,6 +36,7 @@ from more4d.pipelines.cameras import (
     check_intrinsics,
 )
 from more4d.pipelines.components import Components
+from more4d.pipelines.moving_objects import objects_of_masks
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 SMALLEST_SIDE = 16
@@ -71,23 +72,50 @@ class Photo:
         image: RGB in [0, 1], at the file's size.
         depth_m: metres, NaN where unknown; None if depth is to be estimated.
         camera: None if the field of view is to be estimated.
+        outline: of what the picture shows, by its opacity; None if it has none.
+        objects: what may move, by masks: 0 where nothing may, else the number of the object; None: anything.
     """
 
     image: Float[Tensor, "height width 3"]
     depth_m: Float[Tensor, "height width"] | None = None
     camera: Camera | None = None
+    outline: Bool[Tensor, "height width"] | None = None
+    objects: Int[Tensor, "height width"] | None = None
+
+    def fitted(self, height: int, width: int) -> "Photo":
+        """Picture, outline and objects at another size; what does not fit its aspect ratio is cropped."""
+
+        def fit_labels(labels: Tensor | None) -> Tensor | None:
+            if labels is None:
+                return None
+            values = labels[..., None].float()
+            fitted = fit(values, any_camera, height=height, width=width, mode="nearest")[0][..., 0]
+            return fitted.to(labels.dtype)
+
+        any_camera = Camera(fx=1.0, fy=1.0)
+        return Photo(
+            image=fit(self.image, any_camera, height=height, width=width)[0],
+            outline=fit_labels(self.outline),
+            objects=fit_labels(self.objects),
+        )
 
 
 def read_photo(
-    image: Any, *, depth: Any = None, intrinsics: Intrinsics | None = None, size: FilmSize | None = None
+    image: Any,
+    *,
+    depth: Any = None,
+    intrinsics: Intrinsics | None = None,
+    mask: Any = None,
+    size: FilmSize | None = None,
 ) -> Photo:
-    """The image with the user's own depth and camera, if any.
+    """The image with what the user knows of it: depth, camera, and what may move.
 
     Args:
         image: path of a picture or a video (its first frame), PIL image, or array or tensor [H, W, 3], uint8
             or in [0, 1]. A `Photo` is returned as it is.
         depth: path of a depth map, or array or tensor [H, W] in metres, for the whole upright image.
         intrinsics: (fx, fy, cx, cy) of the whole image, see `camera_from_intrinsics`.
+        mask: of the whole image, one or several; see `moving_objects.objects_of_masks`.
         size: of the films; much larger files are shrunk while they are read.
 
     Raises:
@@ -95,15 +123,23 @@ def read_photo(
     """
     if isinstance(image, Photo):
         return image
+    size = size or FilmSize()
+    side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
     # Intrinsics in pixels and a depth map refer to the true size of the image.
-    large = depth is not None or intrinsics is not None or (size or FilmSize()).longest != DEFAULT_SIDE
-    limit = None if large else PIXELS_AT_ONCE
-    pixels = _read_image(image, max_pixels=limit)
+    shrinkable = depth is None and intrinsics is None and 0 < side <= DEFAULT_SIDE
+    limit = PIXELS_AT_ONCE if shrinkable else None
+    pixels, alpha = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
     _check_shape(height, width, str(image) if isinstance(image, (str, Path)) else "the image")
     depth_m = None if depth is None else _read_depth(depth, height=height, width=width)
     camera = None if intrinsics is None else camera_from_intrinsics(intrinsics, height=height, width=width)
-    return Photo(image=pixels, depth_m=depth_m, camera=camera)
+    return Photo(
+        image=pixels,
+        depth_m=depth_m,
+        camera=camera,
+        outline=_outline(alpha),
+        objects=None if mask is None else objects_of_masks(mask, height, width),
+    )
 
 
 def film_size(height: int, width: int, size: FilmSize) -> tuple[int, int]:
@@ -202,6 +238,7 @@ def sharpen_depth(
         image: RGB in [0, 1].
     """
     height, width = depth_m.shape
+    # [H, W] -> [h, w]: at most three times smaller, and not below what the median needs.
     shrink = min(3.0, max(1.0, min(height, width) / MEDIAN_SIDE))
     small_size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
     small = resize(image, *small_size)
@@ -230,7 +267,7 @@ def weighted_median(
     A neighbour weighs exp(-d^2 / 2) with d its distance in colour in units of COLOUR_SIGMA. Of two values
     that split alike the smaller is taken. Windows end at the border of the picture.
     """
-    from more4d.depth import sharpening_kernels as kernels  # compiled by numba
+    from more4d.pipelines import depth_kernels as kernels  # compiled by numba
 
     out = np.empty(tuple(values.shape), np.float32)
     kernels.weighted_median(_array(values), _array(image), radius, _precision(COLOUR_SIGMA), out)
@@ -249,7 +286,7 @@ def pick_and_smooth(
     exp(-d^2 / 2) (1 - e^2)^2 with d their distance in units of SMOOTH_SPACE_SIGMA and e that of their log
     depth in units of SAME_SURFACE.
     """
-    from more4d.depth import sharpening_kernels as kernels
+    from more4d.pipelines import depth_kernels as kernels
 
     out = np.empty(tuple(image.shape[:2]), np.float32)
     kernels.upsample(
@@ -274,12 +311,21 @@ def _precision(sigma: float) -> np.float32:
     return np.float32(0.5 / sigma**2)
 
 
-def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height width 3"]:
+def _outline(alpha: Float[Tensor, "height width"] | None) -> Bool[Tensor, "height width"] | None:
+    """What is more than half opaque, if something is and something is not."""
+    if alpha is None:
+        return None
+    opaque = alpha > 0.5
+    return opaque if bool(opaque.any()) and not bool(opaque.all()) else None
+
+
+def _read_image(image: Any, *, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
+    """RGB [H, W, 3], and opacity [H, W] if some of it is transparent."""
     if isinstance(image, (str, Path)):
         path = Path(image)
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            return read_first_frame(path)
-        return load_image(path, max_pixels=max_pixels)
+            return read_first_frame(path), None
+        return load_image_and_alpha(path, max_pixels=max_pixels)
     if not isinstance(image, (np.ndarray, Tensor)):
         return image_from_pil(image, max_pixels=max_pixels)
     # [H, W, 3], as numpy and PIL have it, not [3, H, W].
@@ -290,7 +336,7 @@ def _read_image(image: Any, *, max_pixels: int | None) -> Float[Tensor, "height 
     values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
     if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > 1:
         raise InputError("an image must hold uint8 or values in [0, 1]; divide by its white level")
-    return values
+    return values, None
 
 
 def _read_depth(depth: Any, *, height: int, width: int) -> Float[Tensor, "height width"]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.config import BUNDLED_WEIGHTS, PRESETS, USER_WEIGHTS, load_config
-from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.errors import ConfigError, InputError, WeightsError
 from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig, check_guidance
 from more4d.pipelines.cameras import DEFAULT_SIZE, FilmSize
 from more4d.raster.registry import AUTO, rasteriser_names
@@ -38,7 +38,7 @@ class Sampling:
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
-        shift: see `diffusion.timesteps.shift_sigma`.
+        shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
         schedule: "even", or "reference" for the doubly shifted one of the released weights.
         batched_cfg: compute both passes of guidance in one batch, which takes more memory, and less time
@@ -85,7 +85,7 @@ class ComponentFile:
     """A network's file, and how to read it where the file does not say.
 
     Attributes:
-        file: of our format, or as published (`networks.layouts`); a folder where that is the layout.
+        file: of our format, or as published (`weights.layouts`); a folder where that is the layout.
         options: fields of the network's configuration, by name. A file of our format has its own.
     """
 
@@ -147,15 +147,17 @@ class Preset:
         name: what to call it.
         frames: frames that are generated at once, 4n + 1.
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
-        size: of films, depth and tracks, see `pipelines.film_size`.
+        size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
         multiple: what the sides of the native size must divide by.
-        depth_estimator: "small", "unidepth", "transformers" (the part `depth` being the folder of such a
+        depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
         median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
             (`pipelines.tracks.weighted_vector_median`); 0 leaves it as it is.
         smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
+        whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
+            networks that move parts of them and nothing else.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
@@ -178,6 +180,7 @@ class Preset:
     sharpen_depth: bool = True
     median_motion_px: int = 0
     smooth_motion_passes: int = 0
+    whole_objects: bool = False
     consistent_views: bool = True
     clip_image: Literal["photo", "grey"] = "photo"
     keep_loaded: bool = True
@@ -198,7 +201,10 @@ class Preset:
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
         if self.memory not in MEMORY_MODES:
             raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
-        FilmSize.parse(self.size)
+        try:
+            FilmSize.parse(self.size)
+        except InputError as error:
+            raise ConfigError(f"size: {error}") from error
         if self.raster not in rasteriser_names():
             known = ", ".join(rasteriser_names())
             raise ConfigError(f"unknown rasteriser '{self.raster}'; known: {known}")
@@ -241,7 +247,9 @@ def find_preset(name: str | None = None, weights: Path | None = None) -> tuple[P
         path = weights / NAME
         if not path.is_file():
             known = ", ".join(preset_names())
-            raise WeightsError(f"{weights} holds no {NAME}; say what it holds with --preset: {known}")
+            raise WeightsError(
+                f"{weights} holds no {NAME}; name the preset that it holds (--preset NAME): {known}"
+            )
         return load_config(Preset, path), weights
     path, folder = _place(name or DEFAULT)
     return load_config(Preset, path), weights or folder
@@ -316,8 +324,22 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
         )
 
 
+def check_present(preset: Preset, folder: Path, asked: str | None = None) -> None:
+    """`check_files` before torch is imported: motion features count only where no 4D-STraG is there.
+
+    Its header, which takes torch to read, says whether they can change anything.
+
+    Raises:
+        WeightsError: as `check_files`.
+    """
+    strag = preset.components.get("strag")
+    if strag is not None and (folder / strag.file).exists():
+        preset = replace(preset, components=replace(preset.components, motion_features=None))
+    check_files(preset, folder, asked)
+
+
 def with_component(preset: Preset, component: str, value: str) -> Preset:
-    """The preset with another file for a part; what the preset says about reading it stays.
+    """The preset with another file for a component, whose options stay.
 
     Args:
         component: a field of `ComponentFiles`.
@@ -329,10 +351,10 @@ def with_component(preset: Preset, component: str, value: str) -> Preset:
         WeightsError: the file is missing.
     """
     known = [each.name for each in fields(ComponentFiles)]
-    if component not in known or not value:
-        raise ConfigError(
-            f"'{component}={value}' is no part and its file; write PART=FILE, of {', '.join(known)}"
-        )
+    if component not in known:
+        raise ConfigError(f"there is no component '{component}'; known: {', '.join(known)}")
+    if not value:
+        raise ConfigError(f"component '{component}' needs a file; got an empty path")
     # For depth the value may be an estimator, with or without its folder.
     estimator, _, file = value.partition(":")
     if component == "depth" and estimator == preset.depth_estimator and not file:

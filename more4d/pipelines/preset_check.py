@@ -39,7 +39,7 @@ class FileState:
     Attributes:
         path: the file, the index of shards, or the folder.
         found: what it is.
-        roles: parts of presets that name it, as "fun-1.3b strag".
+        roles: components of presets that name it, as "fun-1.3b strag".
     """
 
     path: Path
@@ -66,7 +66,7 @@ class FileState:
 
 @dataclass(frozen=True, kw_only=True)
 class MissingFile:
-    """A part that a preset lacks.
+    """A component that a preset lacks.
 
     Attributes:
         component: its name.

@@ -271,7 +271,7 @@ def vism_conditions(
     """Conditions of 4D-ViSM: the rendering, and where its holes are.
 
     Args:
-        config: of the network; if it is not `behind`, the rendering's holes become grey.
+        config: of the network; without its `background_fill` the rendering's holes become grey.
         rendering: in [-1, 1]; in holes what lies behind them, or anything.
     """
     # [b, 16, f, h, w], with holes grey (0 in [-1, 1]) or filled from the background.

@@ -18,6 +18,7 @@ from more4d.geometry.poses import named_camera_path
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
     EncodedPrompts,
@@ -190,12 +191,15 @@ def image_to_tracks(
     seed: int,
     frames: int,
     fps: float,
+    objects: Int[Tensor, "height width"] | None = None,
+    outline: Bool[Tensor, "height width"] | None = None,
     progress: Progress = no_progress,
 ) -> UpsampledTracks:
     """The path of every pixel of `image` as the prompt describes it.
 
     The motion is generated at the preset's size and number of frames. Every pixel of `image` takes that of
-    one place, along the edges of colour and depth, in `frames` frames over the same span of time.
+    one place, along the edges of colour and depth, in `frames` frames over the same span of time. With
+    `whole_objects` in the preset, or given objects or outlines, it follows these (`moving_objects`).
 
     Args:
         image: RGB in [0, 1], of any size; networks see all of it, at the preset's size.
@@ -204,6 +208,7 @@ def image_to_tracks(
         seed: of the noise; equal seeds give equal tracks.
         frames: of the result, at least 1.
         fps: frames per second of the result.
+        objects, outline: of `pipelines.depth.Photo`, at the size of `image`.
 
     Raises:
         WeightsError: a network's file cannot be used.
@@ -211,16 +216,21 @@ def image_to_tracks(
     """
     preset = components.preset
     large = Guide(colours=image, depth_m=depth.depth_m)
+    # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small = shrink(large, *size)
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> t h w xyz")
+    if preset.whole_objects or objects is not None or outline is not None:
+        motion, source = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+    else:
+        source = joint_bilateral_source(small, large)
     # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     small_start = depth.camera.unproject_depth(small.depth_m)
     small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
     return UpsampledTracks(
         motion=motion,
-        source=joint_bilateral_source(small, large),
+        source=source,
         start_depth_m=depth.depth_m,
         seen=seen_by_source_camera(small_positions, depth.camera),
         frames=frames,
@@ -242,7 +252,7 @@ def generate_motion(
     photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
     progress: Progress = no_progress,
 ) -> Float[Tensor, "3 frames height width"]:
-    """Normalised motion (geometry.motion) at the preset's native number of frames; frame 0 is zero.
+    """Normalised motion (geometry.tracks) at the preset's native number of frames; frame 0 is zero.
 
     Args:
         scene: at the size at which the codec encodes.

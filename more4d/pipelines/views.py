@@ -100,6 +100,7 @@ def render(
     there = tracks.to(device) if device is not None and needs_gpu(raster) else tracks
     height, width = size or (tracks.height, tracks.width)
     frames = camera_path.frames
+    # [T, H, W, 3] and [T, H, W]: 4 bytes per pixel and frame, where floats with depth would take 20.
     colour = torch.empty(frames, height, width, 3, dtype=torch.uint8)
     coverage = torch.empty(frames, height, width, dtype=torch.uint8)
     small, done = [], 0
@@ -108,6 +109,7 @@ def render(
     for chunk in render_frames(there, camera_path, height=height, width=width, **settings):
         stop = done + len(chunk.coverage)
         colour[done:stop], coverage[done:stop] = to_uint8(chunk.colour), to_uint8(chunk.coverage)
+        # The only copy in floats and with depth: all that networks and fills of other views need.
         small.append(shrink_rendering(chunk, *(small_size or (height, width))).to("cpu"))
         done = stop
         if progress is not None:
@@ -217,7 +219,7 @@ def fill_holes(
     step = step_counter(progress, "views", components.preset.views.steps * len(runs))
     # 1 where the rendering knows the pixel: the mask that 4D-ViSM is conditioned on.
     covered = (~rendering.hole_mask).float()
-    if any(getattr(components.config(part), "background_fill", False) for part in ("vism", "video_codec")):
+    if any(getattr(components.config(each), "background_fill", False) for each in ("vism", "video_codec")):
         # Codec and generator of this kind take holes filled from the background around them.
         video = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
     else:
@@ -320,6 +322,7 @@ def composite(
     What is covered stays as it is. The difference of the two at a hole's border is carried into the hole and
     fades over some `SEAM` of the picture, so that no seam shows.
     """
+    # The photo seen from its own camera, above all.
     if bool((coverage == 1).all()):
         return colour
     size = tuple(coverage.shape)

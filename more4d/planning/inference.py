@@ -33,12 +33,12 @@ class ComponentPlan:
     """A network.
 
     Attributes:
-        part: the component, as in `preset.ComponentFiles`.
+        name: a field of `preset.ComponentFiles`.
         weights_bytes: of all its weights in the preset's precision.
         weights: where they are, by memory mode.
     """
 
-    part: str
+    name: str
     architecture: str
     parameters: int
     weights_bytes: int
@@ -83,7 +83,7 @@ class InferencePlan:
     reference_tokens: int
     gpus: int
     sampling_steps: int
-    parts: tuple[ComponentPlan, ...]
+    components: tuple[ComponentPlan, ...]
     steps: tuple[Step, ...]
     modes: tuple[ModePlan, ...]
 
@@ -118,28 +118,28 @@ def plan_inference(
     """
     planned = checked_size(preset, frames, size)
     preset = drop_unused_motion_features(preset, folder)  # as `Components.open`
-    parts = planned_components(preset, folder)
-    for part in GENERATORS:
-        heads = parts[part].config.wan.heads
+    components = planned_components(preset, folder)
+    for component in GENERATORS:
+        heads = components[component].config.wan.heads
         if gpus > heads:
             raise ConfigError(
-                f"{part} of preset '{preset.name}' has {heads} attention heads, which {gpus} GPUs cannot "
-                f"share; plan at most {heads} GPUs per sample (of a list of items each GPU makes its own)"
+                f"{component} of preset '{preset.name}' has {heads} attention heads, which {gpus} GPUs "
+                f"cannot share; plan at most {heads} GPUs per sample (of a list each GPU makes its own items)"
             )
     dtype = getattr(torch, preset.dtype)
-    work = Steps(parts=parts, preset=preset, size=planned, dtype=dtype, memories=memories)
+    work = Steps(components=components, preset=preset, size=planned, dtype=dtype, memories=memories)
     steps = tuple(work.all())
-    components = tuple(
+    plans = tuple(
         ComponentPlan(
-            part=part,
-            architecture=parts[part].architecture,
+            name=component,
+            architecture=components[component].architecture,
             parameters=sum(p.numel() for p in network.parameters()),
             weights_bytes=weight_bytes(network, "full", dtype).device_peak,
             weights={memory: weight_bytes(network, memory, dtype) for memory in memories},
         )
-        for part, network in work.networks.items()
+        for component, network in work.networks.items()
     )
-    wan, latents = parts["strag"].config.wan, planned.latents
+    wan, latents = components["strag"].config.wan, planned.latents
     frames, rows, columns = (
         side // patch
         for side, patch in zip((latents.frames, latents.rows, latents.columns), wan.patch_size, strict=True)
@@ -152,9 +152,9 @@ def plan_inference(
         reference_tokens=rows * columns if wan.reference_tokens else 0,
         gpus=gpus,
         sampling_steps=preset.tracks.steps,
-        parts=components,
+        components=plans,
         steps=steps,
-        modes=tuple(_mode(memory, steps, components, preset, gpus) for memory in memories),
+        modes=tuple(_mode(memory, steps, plans, preset, gpus) for memory in memories),
     )
 
 
@@ -179,24 +179,25 @@ def checked_size(preset: Preset, frames: int | None, size: tuple[int, int] | Non
 
 
 def _mode(
-    memory: Memory, steps: Sequence[Step], components: Sequence[ComponentPlan], preset: Preset, gpus: int
+    memory: Memory, steps: Sequence[Step], plans: Sequence[ComponentPlan], preset: Preset, gpus: int
 ) -> ModePlan:
-    weights = {each.part: each.weights[memory] for each in components}
+    weights = {each.name: each.weights[memory] for each in plans}
     device, host = [], 0
     loaded: set[str] = set()
     for before, step in zip((None, *steps), steps, strict=False):
         if before and before.stage != step.stage and not preset.keep_loaded:
             loaded = set()
-        loaded |= {*step.parts}
-        host = max(host, sum(weights[part].host for part in loaded))
+        loaded |= {*step.components}
+        host = max(host, sum(weights[component].host for component in loaded))
         on_device = sum(
-            weights[part].device_peak if part in step.parts else weights[part].device_idle for part in loaded
+            weights[component].device_peak if component in step.components else weights[component].device_idle
+            for component in loaded
         )
         # Ulysses context parallelism splits the tokens, hence activations, evenly; weights are on every GPU.
         share = gpus if step.is_sampling else 1
         device.append(on_device + step.held_bytes + step.needs[memory].peak_bytes // share)
         if not preset.keep_loaded:
-            loaded -= {*step.parts} & {*ENCODERS}
+            loaded -= {*step.components} & {*ENCODERS}
     peak = max(device)
     return ModePlan(
         memory=memory,
@@ -204,7 +205,10 @@ def _mode(
         host_bytes=host,
         # Copied once before a step, and in every call where blocks are offloaded.
         onload_bytes=tuple(
-            sum(weights[part].onload_once + step.calls * weights[part].onload_per_call for part in step.parts)
+            sum(
+                weights[component].onload_once + step.calls * weights[component].onload_per_call
+                for component in step.components
+            )
             for step in steps
         ),
         fits_gb=gpus_that_fit(peak),

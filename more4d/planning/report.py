@@ -40,14 +40,14 @@ def inference_lines(plan: InferencePlan, limit_gib: float | None) -> list[str]:
     """The report of an inference plan as lines of text."""
     grid = plan.grid
     reference = f" and {plan.reference_tokens} of a reference" if plan.reference_tokens else ""
-    parts = [["network", "kind", "parameters", "weights"]]
-    for part in plan.parts:
-        parts.append([part.part, part.architecture, f"{part.parameters:,}", amount(part.weights_bytes)])
+    components = [["network", "kind", "parameters", "weights"]]
+    for each in plan.components:
+        components.append([each.name, each.architecture, f"{each.parameters:,}", amount(each.weights_bytes)])
     steps = [["stage", "step", "networks", "calls", "TFLOP", "activations"]]
     for step in plan.steps:
         need = step.needs[plan.modes[0].memory]
         counts = [str(step.calls), operations(need.flops), amount(need.peak_bytes + step.held_bytes)]
-        steps.append([step.stage, step.name, ", ".join(step.parts), *counts])
+        steps.append([step.stage, step.name, ", ".join(step.components), *counts])
     several = (
         f" {plan.gpus} GPUs share the tokens of a sample; their communication is not counted. Of a list of"
         " items each GPU makes its own."
@@ -58,7 +58,7 @@ def inference_lines(plan: InferencePlan, limit_gib: float | None) -> list[str]:
         f"{plan.preset}: {_size(plan.size)}, {plan.dtype}; {grid.frames * grid.rows * grid.columns} tokens"
         f" ({grid.frames} x {grid.rows} x {grid.columns}){reference}",
         "",
-        *table(parts, left=2),
+        *table(components, left=2),
         "",
         *table(steps, left=3),
         "",
@@ -104,8 +104,8 @@ def _why_no_less(plan: InferencePlan) -> list[str]:
     if not {"full", "fp8"} <= set(by) or by["fp8"].peak_bytes < ABOUT_EQUAL * by["full"].peak_bytes:
         return []
     step = plan.steps[by["fp8"].device_bytes.index(by["fp8"].peak_bytes)]
-    weights = {part.part: part.weights["fp8"].device_peak for part in plan.parts}
-    largest = max(step.parts, key=lambda part: weights[part])
+    weights = {each.name: each.weights["fp8"].device_peak for each in plan.components}
+    largest = max(step.components, key=lambda name: weights[name])
     return wrap(
         f"fp8 needs no less than full: the peak is in {step.stage} {step.name}, where {largest} computes."
         f" Only blocks of {' and '.join(GENERATORS)} are stored in eight bits, {largest} stays {plan.dtype}.",
@@ -122,7 +122,7 @@ def training_lines(plan: TrainingPlan, limit_gib: float | None) -> list[str]:
     for trained in plan.generators:
         lines += [
             "",
-            f"{trained.part}: {trained.parameters:,} parameters; a LoRA of rank {plan.lora_rank} trains"
+            f"{trained.name}: {trained.parameters:,} parameters; a LoRA of rank {plan.lora_rank} trains"
             f" {trained.lora_parameters:,}; {operations(trained.flops)} TFLOP per step and sample",
             *table(_method_rows(trained.methods, limit_gib), left=2),
         ]

@@ -83,18 +83,18 @@ def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedCompone
     """
     known = PUBLISHED_COMPONENTS.get(preset.name, {})
     planned = {}
-    for part in (each.name for each in fields(ComponentFiles) if each.name in ROLES):
-        file = preset.components.get(part)
+    for component in (each.name for each in fields(ComponentFiles) if each.name in ROLES):
+        file = preset.components.get(component)
         if file is None:
             continue
-        is_bundled = part in known and file == read_preset(preset.name).components.get(part)
+        is_bundled = component in known and file == read_preset(preset.name).components.get(component)
         if is_bundled and not (folder / file.file).exists():
-            planned[part] = known[part]
+            planned[component] = known[component]
             continue
-        found = inspect_component(preset, folder, part)
+        found = inspect_component(preset, folder, component)
         if found.problems:
             raise found.error()
-        planned[part] = PlannedComponent(found.architecture, found.config)
+        planned[component] = PlannedComponent(found.architecture, found.config)
     return planned
 
 
@@ -105,7 +105,7 @@ class Step:
     Attributes:
         stage: "tracks" or "views"; the latter is done for every camera path.
         name: "prompts", "conditions", "sampling" or "decoding".
-        parts: at work together.
+        components: that compute together.
         calls: how often the networks run; every call moves weights that travel.
         needs: by memory mode; operations are those of all calls.
         held_bytes: inputs, which are there meanwhile.
@@ -113,7 +113,7 @@ class Step:
 
     stage: str
     name: str
-    parts: tuple[str, ...]
+    components: tuple[str, ...]
     calls: int = 1
     needs: Mapping[Memory, Cost]
     held_bytes: int
@@ -146,7 +146,7 @@ class Size:
 class Steps:
     """Measures every step once, on the meta device."""
 
-    parts: Mapping[str, PlannedComponent]
+    components: Mapping[str, PlannedComponent]
     preset: Preset
     size: Size
     dtype: torch.dtype
@@ -154,7 +154,9 @@ class Steps:
     networks: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.networks = {name: part.network().to(self.dtype) for name, part in self.parts.items()}
+        self.networks = {
+            name: component.network().to(self.dtype) for name, component in self.components.items()
+        }
         self._codecs = CodecCosts(size=self.size.latents, dtype=self.dtype)
 
     def all(self) -> list[Step]:
@@ -186,28 +188,28 @@ class Steps:
         looks = {"clip": "encode_image"}
         if stage == "tracks":
             looks = {"motion_features": "forward", **looks}
-        encoders = tuple(part for part in looks if part in self.networks)
-        for part in encoders:
-            network = self.networks[part]
-            scale, look = getattr(network, "input_scale", 1), getattr(network, looks[part])
+        encoders = tuple(component for component in looks if component in self.networks)
+        for component in encoders:
+            network = self.networks[component]
+            scale, look = getattr(network, "input_scale", 1), getattr(network, looks[component])
             photo = (1, 3, scale * self.size.height, scale * self.size.width)
             need = need.and_then(
                 measure_cost(lambda look=look, photo=photo: look(torch.empty(photo, dtype=self.dtype)))
             )
         return self._step(stage, "conditions", (codec, *encoders), need)
 
-    def sampling(self, stage: str, part: str, settings: Sampling) -> Step:
+    def sampling(self, stage: str, component: str, settings: Sampling) -> Step:
         """Sampling: one pass per call of the sampler, and a second one with guidance."""
         calls = SAMPLERS[settings.sampler].calls(settings.steps)
         guided = 0 if settings.guidance == 1 else ceil(round(calls * (1 - settings.guidance_skip), 6))
-        config, at_once = self.parts[part].config, guided and settings.batched_cfg
+        config, at_once = self.components[component].config, guided and settings.batched_cfg
         once = widest = inference_cost(config, self.size.latents, self.dtype)
         if at_once:
             widest = inference_cost(config, replace(self.size.latents, batch=2), self.dtype)
         return self._step(
             stage,
             "sampling",
-            (part,),
+            (component,),
             replace(widest, flops=once.flops * (calls + guided)),
             calls=calls + (0 if at_once else guided),
             held_bytes=input_bytes(config, self.size.latents, self.dtype) * (2 if guided else 1),
@@ -222,7 +224,7 @@ class Steps:
         self,
         stage: str,
         name: str,
-        parts: tuple[str, ...],
+        components: tuple[str, ...],
         needs: Cost | Mapping[Memory, Cost],
         *,
         calls: int = 1,
@@ -234,7 +236,7 @@ class Steps:
         return Step(
             stage=stage,
             name=name,
-            parts=parts,
+            components=components,
             calls=calls,
             needs=dict.fromkeys(self.memories, needs) if isinstance(needs, Cost) else needs,
             held_bytes=held_bytes + always,

@@ -71,7 +71,7 @@ class TrainedPlan:
         flops: of a step per sample, with gradient checkpointing and all weights trained.
     """
 
-    part: str
+    name: str
     parameters: int
     lora_parameters: int
     flops: int
@@ -109,24 +109,28 @@ def plan_training(
         WeightsError: a file that is needed to know its size is missing or damaged.
     """
     planned = checked_size(preset, frames, size)
-    parts = planned_components(preset, folder)
+    components = planned_components(preset, folder)
     return TrainingPlan(
         preset=preset.name,
         size=planned,
         gpus=gpus,
         lora_rank=lora_rank,
-        generators=tuple(_trained(part, parts, planned, gpus, lora_rank) for part in GENERATORS),
+        generators=tuple(
+            _trained(component, components, planned, gpus, lora_rank) for component in GENERATORS
+        ),
     )
 
 
 def _trained(
-    part: str, parts: Mapping[str, PlannedComponent], size: Size, gpus: int, lora_rank: int
+    component: str, components: Mapping[str, PlannedComponent], size: Size, gpus: int, lora_rank: int
 ) -> TrainedPlan:
-    config = parts[part].config
+    config = components[component].config
     encoders = ["video_codec", "text", "clip"]
-    if part == "strag":
+    if component == "strag":
         encoders = ["trajectory_codec", "text", "clip", "motion_features"]
-    frozen = sum(p.numel() for name in encoders if name in parts for p in parts[name].network().parameters())
+    frozen = sum(
+        p.numel() for name in encoders if name in components for p in components[name].network().parameters()
+    )
     methods, counts = [], {}
     for rank in (None, lora_rank):
         counts[rank] = parameters_of(config, rank)
@@ -155,7 +159,7 @@ def _trained(
                 )
             )
     return TrainedPlan(
-        part=part,
+        name=component,
         parameters=counts[None][0],
         lora_parameters=counts[lora_rank][1],
         flops=PASSES * inference_cost(config, size.latents, torch.bfloat16).flops,

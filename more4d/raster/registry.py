@@ -1,9 +1,10 @@
 """The rasterisers by name. A new one takes one file and one `register` line here (docs/extending.md)."""
 
+import ctypes
 import logging
 from typing import TYPE_CHECKING
 
-from more4d.foundation.errors import MissingPackageError
+from more4d.foundation.errors import InputError, MissingPackageError
 from more4d.foundation.registry import Backend, Registry
 
 if TYPE_CHECKING:
@@ -85,6 +86,27 @@ def needs_gpu(name: str) -> bool:
         InputError: the name is unknown; the message lists those that are known.
     """
     return name != AUTO and RASTERISERS.get(name, also=(AUTO,)).gpu
+
+
+def check_rasteriser(name: str, device: str) -> None:
+    """Refuse a rasteriser that cannot run, as far as that is known without torch.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
+
+    Raises:
+        InputError: the name is unknown, or it runs on a CUDA GPU only and there is none.
+    """
+    if needs_gpu(name) and (device == "cpu" or not _has_cuda_driver()):
+        raise InputError(f"rasteriser '{name}' needs a CUDA GPU, and none is used here; choose '{AUTO}'")
+
+
+def _has_cuda_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")  # what torch opens, too
+    except OSError:
+        return False
+    return True
 
 
 def open_rasteriser(name: str = AUTO, device: "str | torch.device" = "cpu") -> "Rasteriser":

@@ -138,15 +138,9 @@ def render_tracks(
     Raises:
         ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
     """
-    rendering = Rendering.empty(camera_path.frames, height, width, tracks.colours.device)
-    start = 0
-    for chunk in render_frames(
-        tracks, camera_path, height=height, width=width, backend=backend, supersampling=supersampling
-    ):
-        there = rendering.slice_frames(start, start + len(chunk.coverage))
-        Rendering.concat([chunk], out=there)
-        start += len(chunk.coverage)
-    return rendering
+    size = {"height": height, "width": width}
+    chunks = render_frames(tracks, camera_path, **size, backend=backend, supersampling=supersampling)
+    return Rendering.concat(list(chunks))
 
 
 def render_frames(

@@ -211,14 +211,15 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             pipe.components.fingerprint(*TRACK_COMPONENTS),
             preset.frames,
             asdict(preset.tracks),
-            [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
+            [preset.median_motion_px, preset.smooth_motion_passes, preset.whole_objects, preset.clip_image],
+            [file_fingerprint(mask) for mask in job.masks],
         ]
 
     def make() -> None:
         if job.tracks is None:
             settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed}
             tracks = pipe.generate_tracks(
-                item.image, item.depth, job.prompt, **settings, callback=item.report("tracks")
+                _photo(item), item.depth, job.prompt, **settings, callback=item.report("tracks")
             )
         else:
             tracks = quantise_tracks(load_user_tracks(job.tracks))
@@ -237,7 +238,7 @@ def _film_camera(
     rendering = None
 
     def camera_path() -> CameraPath:
-        return pipe.camera_path(camera, item.tracks, scene_depth_m=item.depth.scene_depth_m)
+        return pipe.camera_path(camera, item.tracks)
 
     def render() -> None:
         nonlocal rendering
@@ -271,9 +272,10 @@ def _film_camera(
 
 
 def _photo(item: _Item) -> Photo:
-    """The job's image with the user's own depth and intrinsics."""
+    """The job's image with the user's own depth, intrinsics and masks."""
     job = item.job
-    return read_photo(job.image, depth=job.depth, intrinsics=job.intrinsics, size=item.pipe.film_size)
+    known = {"depth": job.depth, "intrinsics": job.intrinsics, "mask": job.masks or None}
+    return read_photo(job.image, **known, size=item.pipe.film_size)
 
 
 def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
@@ -286,7 +288,7 @@ def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
         "job": job.as_dict(),
         "preset": components.preset.name,
         "settings": {
-            "parts" if key == "components" else key: value  # as run.json has always called them
+            key: value
             for key, value in asdict(components.preset).items()
             if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
         },

@@ -1,4 +1,4 @@
-"""One item of work: an image (or tracks), what shall happen, and the cameras that film it.
+"""One item of work: an image (or tracks), a prompt, and the cameras that film it.
 
 Jobs are read and checked before torch is imported: what needs it is imported inside the functions.
 """
@@ -20,6 +20,9 @@ from more4d.pipelines.cameras import (
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
 
+DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png")
+TRACK_SUFFIXES = (".safetensors", ".npz")
+"""What `files.depth_and_cameras` and `files.tracks` read, whose modules import torch."""
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
@@ -37,6 +40,7 @@ class Job:
         depth: the user's own depth map.
         intrinsics: fx, fy, cx, cy of the whole image, in pixels or normalised; see
             `pipelines.depth.camera_from_intrinsics`.
+        masks: pictures of what may move, white or by number; see `pipelines.masks`.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
         frames: of the result; the tracks' own if they are given.
@@ -50,6 +54,7 @@ class Job:
     cameras: tuple[CameraSpec, ...] = DEFAULT_CAMERAS
     depth: Path | None = None
     intrinsics: tuple[float, float, float, float] | None = None
+    masks: tuple[Path, ...] = ()
     tracks: Path | None = None
     seed: int = 0
     frames: int | None = None
@@ -60,6 +65,7 @@ class Job:
         """Plain JSON values, for the run record."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["cameras"] = [str(camera) for camera in self.cameras]
+        values["masks"] = [str(mask) for mask in self.masks]
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
@@ -70,10 +76,10 @@ def check(job: Job) -> None:
         InputError: one line that names the value and the way out.
     """
     if job.image is None and job.tracks is None:
-        raise InputError("there is nothing to start from; give a photo (or tracks with --tracks)")
+        raise InputError("there is nothing to start from; give a photo or tracks")
     if job.tracks is None and not job.prompt.strip():
         raise InputError(
-            "the prompt is empty; say what shall happen, for example --prompt 'the dog runs to the left'"
+            "the prompt is empty; say what moves and where, for example 'the dog runs to the left'"
         )
     if job.tracks is not None:
         _check_tracks_only(job)
@@ -97,17 +103,25 @@ def check_values(job: Job) -> None:
 
 
 def check_files(job: Job) -> None:
-    """Refuse a job whose files are not there.
+    """Refuse a job whose files are not there, or are of another kind by their names.
 
     Raises:
         InputError: names the file.
     """
-    for path in (job.image, job.depth, job.tracks):
+    for path in (job.image, job.depth, job.tracks, *job.masks):
         if path is not None and not path.is_file():
             raise InputError(
-                f"{path} is a folder; give the file itself (or a --list of many)"
+                f"{path} is a folder; give the file itself (--list takes many)"
                 if path.exists()
                 else f"there is no file {path}; check the path"
+            )
+    for what, path, suffixes in (
+        ("depth is", job.depth, DEPTH_SUFFIXES),
+        ("tracks are", job.tracks, TRACK_SUFFIXES),
+    ):
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise InputError(
+                f"{path} has the suffix '{path.suffix}'; {what} read from {', '.join(suffixes)} files"
             )
 
 
@@ -147,6 +161,7 @@ def _check_tracks_only(job: Job) -> None:
         "a photo": job.image,
         "a depth map": job.depth,
         "intrinsics": job.intrinsics,
+        "masks": job.masks or None,
         "a number of frames": job.frames,
     }
     extra = [name for name, value in given.items() if value is not None]

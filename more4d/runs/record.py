@@ -70,7 +70,7 @@ class RunRecord:
             if output not in ours and (self.folder / output).exists():
                 raise InputError(
                     f"{self.folder / output} is in the way and is not of an earlier run; choose another"
-                    " --output or move it"
+                    " output folder or move it"
                 )
         self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
         self.save()
@@ -94,8 +94,8 @@ class RunRecord:
         """Files of the finished stages that this run asked for, in the order they were made."""
         return [file for name in self._asked for file in self._stages[name]["files"]]
 
-    def save(self) -> None:
-        """Write `run.json`."""
+    def save(self, *, running: bool = False) -> None:
+        """Write `run.json`; `running` says that the run goes on, though each stage so far is finished."""
         document = {
             "format": FORMAT,
             "version": VERSION,
@@ -108,7 +108,11 @@ class RunRecord:
             "asked": self._asked,
             "stages": self._stages,
         }
-        if not self._failure and all(self._stages[name]["state"] == "finished" for name in self._asked):
+        if (
+            not running
+            and not self._failure
+            and all(self._stages[name]["state"] == "finished" for name in self._asked)
+        ):
             document["state"] = "finished"
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         write_bytes(self.folder / NAME, text.encode())
@@ -147,7 +151,8 @@ def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
         return document["stages"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not the record of an earlier run, or is damaged; remove it or choose another --output"
+            f"{path} is not the record of an earlier run, or is damaged; remove it, or choose another output"
+            " folder"
         ) from error
 
 
@@ -180,7 +185,7 @@ def _acquire(lock: Path) -> int | None:
         return None
     except OSError as error:
         raise InputError(
-            f"cannot write into {lock.parent}: {error.strerror}; choose another --output"
+            f"cannot write into {lock.parent}: {error.strerror}; choose another output folder"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +196,7 @@ def _acquire(lock: Path) -> int | None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise InputError(
-            f"another run is writing into {lock.parent}; wait for it, or choose another --output"
+            f"another run is writing into {lock.parent}; wait for it, or choose another output folder"
         ) from error
     os.close(descriptor)
     return None

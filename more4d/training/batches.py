@@ -93,7 +93,7 @@ class BatchStream:
         if self.bad > allowed * max(self._seen, MIN_SEEN):
             raise More4DError(
                 f"step {step}: {self.bad} of {self._seen} samples are bad, more than loop.max_bad_fraction"
-                f" {allowed:g} allows; mend or remove them, or allow more with --max_bad_fraction; the last:"
+                f" {allowed:g} allows; mend or remove them, or allow more; the last:"
                 f" {last}"
             )
 

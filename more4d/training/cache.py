@@ -67,7 +67,7 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
     try:
         samples = options.samples or len(data)  # type: ignore[arg-type]
     except TypeError as error:
-        raise ConfigError("procedural scenes never end: say how many with --samples") from error
+        raise ConfigError("procedural scenes never end: say how many samples the cache takes") from error
     header = CacheHeader(
         kind=task.latents.kind,
         samples=-(-samples // group) * group,
@@ -127,7 +127,7 @@ def _encode(
         except BrokenProcessPool as error:
             raise More4DError(
                 "a process that encodes was killed, most likely for lack of memory; start again with fewer"
-                " --workers, it goes on where it stopped"
+                " workers, it goes on where it stopped"
             ) from error
         except BaseException:
             for future in waiting:

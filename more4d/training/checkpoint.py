@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from more4d.files.atomic import default_permissions
-from more4d.foundation.config import with_current_paths
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.optim import ExponentialMovingAverage
 from more4d.training.runtime import MOMENTS, STEP, Runtime, TensorSharding
@@ -304,12 +303,12 @@ def load_trained(folder: CheckpointFolder, task: nn.Module) -> int:
 
 
 def _check(checkpoint: Checkpoint, stored: LazyTensors, state: TrainingState, folder: Path) -> None:
-    before = with_current_paths(checkpoint.metadata["settings"])
+    before = checkpoint.metadata["settings"]
     for key in sorted(before.keys() | state.settings.keys()):
         if before.get(key) != state.settings.get(key):
             raise ConfigError(
                 f"{folder} was begun with {key}={before.get(key)}, not {state.settings.get(key)}; give the"
-                " old value, or another --output"
+                " old value, or another output folder"
             )
     kinds = ("weight", "average") if state.average else ("weight",)
     wanted = {f"{kind}/{name}" for name, _ in state.trainable() for kind in kinds}

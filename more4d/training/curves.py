@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from more4d.files.atomic import atomic_write
+from more4d.foundation.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,15 +71,13 @@ def draw_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
 
 def plot(curves: Sequence[Curve], *, title: str, x_label: str, y_label: str) -> "Figure":
     """A figure with one pair of axes and the legend at the right; some point is finite."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
+    figures = require("matplotlib.figure", extra="train")
     values = [y for curve in curves for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x + y)]
-    figure = Figure(figsize=FIGURE_INCHES, dpi=DPI, layout="constrained")
+    figure = figures.Figure(figsize=FIGURE_INCHES, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     if min(values) > 0 and max(values) > LOG_RATIO * min(values):
         axes.set_yscale("log")
-    colour_map = colormaps["Blues"]
+    colour_map = require("matplotlib", extra="train").colormaps["Blues"]
     for curve in curves:
         axes.plot(
             curve.x,

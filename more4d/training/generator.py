@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import LatentBatch, pad_text
 from more4d.datasets.latent_cache import LatentClips
 from more4d.diffusion.flow_matching import DENSITIES, interpolate, sample_sigmas, velocity_target
-from more4d.foundation.config import to_mapping, with_current_paths
+from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import ConfigError
 from more4d.networks.strag import STraG, STraGConfig, with_text_grounding
 from more4d.networks.vism import ViSM, ViSMConfig
@@ -31,8 +31,8 @@ class FlowOptions:
     """Options of flow matching.
 
     Attributes:
-        shift: see diffusion.timesteps.shift_sigma; above 1 favours high noise levels.
-        density: see diffusion.timesteps.sample_sigmas.
+        shift: see `diffusion.flow_matching.shift_sigma`; above 1 favours high noise levels.
+        density: see `diffusion.flow_matching.sample_sigmas`.
         text_dropout: probability that a caption is replaced by the empty one, for classifier-free guidance.
         image_dropout: probability that the photo's latents and CLIP embedding are zeroed; published: 0.02.
         depth_dropout: probability that the depth map's latents are zeroed.
@@ -313,7 +313,7 @@ class GeneratorTask(Task):
                     f"the cache in {folder} was not made with {path_of(file)}; make it again with: "
                     "more4d data cache"
                 )
-        mine, theirs = source_settings(self.options), with_current_paths(header.settings)
+        mine, theirs = source_settings(self.options), header.settings
         if self.options.clips is None and "clips" in theirs:  # the clips were named when the cache was made
             mine = {name: value for name, value in mine.items() if not name.startswith("data")}
         for name, value in mine.items():

@@ -110,7 +110,7 @@ def models_with(
         name = path.stem.removesuffix(LORA)
         component = "text" if name == "text_encoder" else name
         if component not in {field.name for field in fields(ComponentFiles)}:
-            raise ConfigError(f"no preset has a part '{component}', so {path.name} cannot be previewed")
+            raise ConfigError(f"no preset has a component '{component}', so {path.name} cannot be previewed")
         if path.stem.endswith(LORA):
             loras[component] = [Lora(path=path)]
         else:

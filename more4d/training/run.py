@@ -11,6 +11,7 @@ import torch
 
 from more4d.foundation.config import derive_seed, from_mapping, load_config, to_mapping
 from more4d.foundation.errors import ConfigError
+from more4d.foundation.optional import check_installed
 from more4d.training.checkpoint import CheckpointFolder, load_trained
 from more4d.training.config import TrainConfig
 from more4d.training.loop import dry_run, train
@@ -63,8 +64,10 @@ def run(config_path: Path, output: Path, overrides: list[str], *, dry: bool = Fa
 
     Raises:
         ConfigError: an unknown task, or an option that does not exist.
+        MissingPackageError: a package of the extra `train` is needed and not installed.
         KeyboardInterrupt: training was interrupted; its state is saved.
     """
+    check_installed("matplotlib", extra="train")  # now, not when the first curve is drawn
     config = load_config(TrainConfig, config_path, overrides)
     kind = task_type(config.task)
     options = from_mapping(kind.options_type, config.options, where=f"{config_path}: options")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from more4d.foundation.errors import ConfigError
+from more4d.foundation.optional import check_installed, require
 from more4d.training.config import LoopConfig
 
 Value = TypeVar("Value")
@@ -76,9 +77,8 @@ class ZeroSharding(TensorSharding):
     """The same for DeepSpeed's ZeRO stages 1 to 3."""
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
-        from deepspeed import utils  # imported here: takes seconds and exists on Linux only
-
-        self._tools = utils
+        # Here: it takes seconds and exists on Linux only.
+        self._tools = require("deepspeed.utils", extra="train")
         self._zero = optimiser
         self._base = optimiser.optimizer  # ZeRO's optimiser wraps the original one
         self._sharded = hasattr(optimiser, "fp32_partitioned_groups_flat")  # stage 3: weights, too
@@ -175,9 +175,10 @@ class Runtime:
         self._config = config
         without_gpu = not torch.cuda.is_available()
         zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+        if zero:
+            check_installed("deepspeed", extra="train")
         if zero and without_gpu:  # otherwise DeepSpeed compiles a custom operation
-            from deepspeed import ops
-
+            ops = require("deepspeed.ops", extra="train")
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
         distributed = zero or "RANK" in os.environ
         # accelerate refuses another precision than that of the process's last Accelerator, closed or not

@@ -27,6 +27,7 @@ from more4d.weights.registry import (
     CheckpointSource,
     LayoutMatch,
     LoadPlan,
+    TooFewAxesError,
     compare,
     expected_tensors,
     init_empty,
@@ -90,7 +91,7 @@ def inspect(
     """What a file, an index of shards or a folder holds, from headers alone; faults are in its `problems`.
 
     Args:
-        role: component of a preset that it shall be, a key of `registry.ROLES`; some files can be several.
+        role: component of a preset that it is to be, a key of `registry.ROLES`; some files can be several.
         architecture: that it must have, or several that it may have; by default those of the role.
         options: fields of the network's configuration that the user sets, such as {"depth_style": "linear"}.
 
@@ -237,7 +238,7 @@ def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
     for layout in layouts():
         try:
             match = layout.match(source)
-        except IndexError:  # layouts read sizes off the axes of a few tensors
+        except TooFewAxesError:
             text = "has the names of a known network, and tensors of too few axes to determine its sizes"
             problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
             return _unknown(problem), False
@@ -309,7 +310,7 @@ def _filled(
 def _check_finite(name: str, value: Tensor) -> None:
     if not value.is_floating_point() or not value.numel():
         return
-    whole = value if value.element_size() > 1 else value.float()  # torch knows no extremes of eight bits
+    whole = value if value.element_size() > 1 else value.float()  # torch.aminmax has no float8
     if not all(math.isfinite(extreme.item()) for extreme in torch.aminmax(whole)):
         kind = str(value.dtype).removeprefix("torch.")
         raise NotFiniteError(f"tensor '{name}' holds numbers that are not finite in {kind}")

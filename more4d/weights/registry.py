@@ -150,6 +150,10 @@ class LayoutMatch:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
+class TooFewAxesError(ValueError):
+    """A layout reads a size off an axis that a tensor has not."""
+
+
 Match = Callable[[CheckpointSource], LayoutMatch | None]
 
 

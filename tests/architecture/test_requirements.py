@@ -58,7 +58,8 @@ def test_every_line_is_an_exact_pin(file: str) -> None:
 @pytest.mark.parametrize("distribution", sorted(set().union(*map(pins, FILES))))
 def test_every_pinned_package_is_used(distribution: str) -> None:
     module = IMPORT_NAMES.get(distribution, distribution.replace("-", "_"))
-    assert module in imported() or distribution in NOT_IMPORTED
+    asked = {module.split(".")[0] for path in python_files("more4d") for module, _ in required(path)}
+    assert module in imported() | asked or distribution in NOT_IMPORTED
 
 
 def test_every_imported_package_is_pinned() -> None:
@@ -87,3 +88,17 @@ def test_every_extra_that_a_message_names_exists() -> None:
     extras = set(re.findall(r"^(\w+) = \[", section[1], re.MULTILINE)) | optional.INSTALL_COMMANDS.keys()
     asked = {extra for path in python_files("more4d") for _, extra in required(path)}
     assert asked - extras == set()
+
+
+@pytest.mark.parametrize("distribution", sorted(pins("requirements.txt")))
+def test_notice_has_the_licence_of_every_installed_package(distribution: str) -> None:
+    section = re.search(r"^1\. .*?^2\. ", (ROOT / "NOTICE").read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    table = re.findall(r"^    (\S.*?)(?:  .*)?$", section[0], re.MULTILINE)
+    assert distribution in re.findall(r"[\w-]+", " ".join(table))
+
+
+def test_the_weights_page_has_the_lines_that_install_unidepth() -> None:
+    page = (ROOT / "docs" / "weights.md").read_text().splitlines()
+    for line in optional.INSTALL_COMMANDS["unidepth"].split(" && "):
+        assert f"    {line}" in page

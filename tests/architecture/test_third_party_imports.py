@@ -14,19 +14,17 @@ ALLOWED_IMPORTERS = {
     "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video.py",),
     "cv2": (
+        "pipelines/moving_objects.py",
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
         "evaluation/views.py",
     ),
     "decord": ("files/video.py",),
-    "deepspeed": ("training/runtime.py", "training/sharding.py"),
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),
     "llvmlite": ("raster/numba_backend.py",),
-    "numcodecs": ("files/packing.py",),
     "matplotlib": ("training/curves.py",),
     "numba": ("raster/numba_backend.py",),
-    "peft": ("weights/lora/*.py",),
     "safetensors": ("files/*.py", "weights/state.py", "datasets/latent_cache.py", "training/checkpoint.py"),
     "transformers": (
         "networks/conditioners.py",
@@ -39,7 +37,11 @@ ALLOWED_IMPORTERS = {
 }
 EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
 # optional package -> the modules that may require it
-OPTIONAL_IMPORTERS = ("*/*_backend.py", "evaluation/views.py", "viewer/*.py", "training/journal.py")
+OPTIONAL_IMPORTERS = (
+    *("*/*_backend.py", "viewer/*.py", "evaluation/views.py"),
+    *("training/curves.py", "training/journal.py", "training/runtime.py"),
+    *("files/packing.py", "weights/lora/merge.py"),
+)
 
 
 def package_files() -> list[Path]:

@@ -244,7 +244,7 @@ def test_foreign_files_are_never_deleted_or_overwritten(command, photo, tmp_path
     foreign.parent.mkdir(parents=True)
     foreign.write_text("precious")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    refuses(command(photo, *SAY), str(foreign), "another --output")
+    refuses(command(photo, *SAY), str(foreign), "another output folder")
     assert foreign.read_text() == "precious"
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 

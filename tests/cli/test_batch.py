@@ -1,11 +1,13 @@
 import json
 import shutil
 
+import pytest
 import torch
 
 from more4d.cli import batch
 from more4d.files.video import write_video
 from more4d.foundation.config import to_mapping
+from more4d.foundation.errors import WeightsError
 from more4d.runs.item import Result
 from more4d.runs.job import Job
 from more4d.runs.record import RunRecord, locked
@@ -58,6 +60,31 @@ def test_weights_that_cannot_be_loaded_stop_the_batch(command, photo, tmp_path, 
     (tmp_path / "jobs.txt").write_text("ball.png | it rolls\nball.png | it jumps\n")
     result = command("--list", tmp_path / "jobs.txt", "--frames", "2", weights=weights)
     assert result.code == 1 and result.err.count("error:") == 1 and "depth.safetensors" in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (WeightsError("strag.safetensors is truncated"), (1, "strag.safetensors is truncated")),
+        (KeyboardInterrupt(), (130, "interrupted")),
+        (SystemError("no input causes this"), (70, "SystemError: no input causes this")),
+    ],
+)
+def test_a_run_that_is_broken_off_is_not_finished(command, photo, monkeypatch, error, end):
+    """Whatever an earlier run into the folder has noted."""
+    record = photo.parent / "out/run.json"
+    RunRecord(record.parent, {"kind": "batch"}).save()
+    assert json.loads(record.read_text())["state"] == "finished"
+    seen = []
+
+    def break_off(*_):
+        seen.append(json.loads(record.read_text())["state"])
+        raise error
+
+    monkeypatch.setattr(batch, "make_item", break_off)
+    assert command(photo, "--prompt", "it rolls", "--frames", "2").code == end[0]
+    now = json.loads(record.read_text())
+    assert seen == ["running"] and now["state"] == "failed" and now["failure"].startswith(end[1])
 
 
 def test_a_sheet_names_its_items_and_says_how_many_it_shows(photo, tmp_path, monkeypatch, capsys):

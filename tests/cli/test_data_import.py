@@ -153,7 +153,7 @@ def test_too_many_bad_samples_are_an_error_and_good_ones_kept(importer: Importer
     spoil(tmp_path / "set", tmp_path / "marker")
     result = importer(tmp_path / "set")
     assert result.code == 1
-    assert "error: 4 of 5 samples are bad, more than --max_bad_fraction 0.05" in result.err
+    assert "error: 4 of 5 samples are bad, more than max_bad_fraction 0.05" in result.err
     assert "bad: " in result.err
     assert len(ShardReader(tmp_path / "out")) == 1
 

@@ -47,4 +47,4 @@ def test_a_folder_that_is_no_clip_is_one_line(capsys, tmp_path, random_preset):
 def test_vbench_without_videos_says_how_to_get_some(capsys, tmp_path, random_preset):
     given = ["evaluate", "--weights", str(random_preset), "--only", "vbench"]
     assert main([*given, "--output", str(tmp_path / "out"), "--quiet"]) == 1
-    assert "--only photos" in capsys.readouterr().err
+    assert "measure photos first" in capsys.readouterr().err

@@ -7,7 +7,11 @@ import pytest
 
 from more4d.cli import infer
 from more4d.cli.main import build_parser, main
+from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import InputError
+
+EXAMPLES = SAMPLES.parent
+PHOTO = EXAMPLES / "goat.jpg"
 
 
 def run_with(monkeypatch, error):
@@ -116,7 +120,16 @@ def test_help_loads_nothing_heavy():
         f"infer {__file__} --prompt a --preset none",
         f"infer {__file__} --prompt a --weights nowhere",
         f"infer {__file__} --prompt a --no-such-option",
+        f"infer {PHOTO} --prompt a --depth {__file__}",
+        f"infer {PHOTO} --prompt a --size nonsense",
+        f"infer {PHOTO} --prompt a --output {__file__}/x",
+        f"infer {PHOTO} --prompt a --raster gsplat --device cpu",
+        f"infer {PHOTO} --prompt a --preset fun-1.3b --weights {EXAMPLES}",
+        f"infer --tracks {PHOTO}",
         "infer --list nowhere.jsonl",
+        f"evaluate --preset fun-1.3b --weights {EXAMPLES}",
+        f"vae --preset fun-1.3b --weights {EXAMPLES}",
+        f"vae --output {__file__}/x",
         "evaluate --steps 0",
         "evaluate --data nowhere",
         "plan --size 0x0",
@@ -138,6 +151,19 @@ def test_what_arguments_alone_decide_is_refused_before_torch_is_imported(words):
     )
     assert ended.returncode in (1, 2) and ended.stderr.startswith("error: "), ended.stderr
     assert ended.stdout == "False\n"
+
+
+def test_ray_that_is_not_installed_is_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "jobs.txt").write_text(f"{PHOTO} | it rolls\n")
+    code = (
+        "import sys; from more4d.cli.main import main; from more4d.foundation import optional;"
+        "optional.is_installed = lambda module: False;"
+        "print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    )
+    words = ["infer", "--list", str(tmp_path / "jobs.txt"), "--ray"]
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert ended.stdout == "1 False\n", ended.stderr
+    assert ended.stderr.count("\n") == 1 and "python -m pip install '.[ray]'" in ended.stderr
 
 
 def test_the_main_job_imports_libraries_where_they_are_used():
@@ -179,7 +205,7 @@ def test_the_options_are_these():
     assert options == {
         "infer": "cache camera compile context-parallel depth device export fps frames guidance guidance-skip"
         " h help independent-views intrinsics list list-cameras memory output part pictures preset prompt"
-        " quiet raster ray sampler seed shift steps strag-lora tracks vism-lora weights",
+        " quiet raster ray sampler seed shift size steps strag-lora tracks vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"

@@ -47,7 +47,7 @@ def test_training_is_planned_for_both_generators(
     monkeypatch.setattr(training, "training_cost", lambda *_, **__: cost)
     assert main(["plan", "--task", "train", "--lora-rank", "4", "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
-    assert [trained["part"] for trained in numbers["generators"]] == ["strag", "vism"]
+    assert [trained["name"] for trained in numbers["generators"]] == ["strag", "vism"]
     assert main(["plan", "--task", "train", "--lora-rank", "4", "--memory", "0.5"]) == 0
     told = capsys.readouterr().out
     assert told.count("zero-3-offload") == 4

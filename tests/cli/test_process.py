@@ -9,6 +9,9 @@ import sys
 import pytest
 
 from more4d.cli import main as command
+from more4d.foundation.config import SAMPLES
+
+ROOT = SAMPLES.parents[1]
 
 START = """
 import os, signal, sys, time
@@ -129,3 +132,61 @@ def test_warnings_are_printed_once_and_progress_every_time(capsys):
     for level in (logging.WARNING, logging.WARNING, logging.INFO, logging.INFO):
         notes.handle(logging.makeLogRecord({"msg": f"at {level}", "levelno": level}))
     assert capsys.readouterr().err == "note: at 30\nnote: at 20\nnote: at 20\n"
+
+
+@pytest.mark.parametrize("words", [["infer", "--list-cameras"], ["infer", "--help"]])
+def test_a_reader_that_has_seen_enough_gets_no_error(words):
+    with subprocess.Popen(
+        [sys.executable, "-m", "more4d", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        child.stdout.close()
+        # argparse itself ignores that its help text cannot be written
+        assert child.stderr.read() == b""
+        codes = {command.CLOSED_PIPE} | ({command.DONE} if "--help" in words else set())
+        assert child.wait() in codes
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "told"),
+    [
+        ("infer.sh", ["infer", "--no"], "bash infer.sh --help"),
+        ("../clone/infer_vae.sh", ["vae", "--no"], "bash ../clone/infer_vae.sh --help"),
+        (
+            "scripts/more4d.sh",
+            ["weights", "check", "--preset"],
+            "bash scripts/more4d.sh weights check --help",
+        ),
+        ("", ["plan", "--gpus", "0"], "more4d plan --help"),
+    ],
+)
+def test_usage_errors_name_the_command_that_was_started(script, words, told, monkeypatch, capsys):
+    monkeypatch.setenv("MORE4D_SCRIPT", script)
+    monkeypatch.setattr(sys, "argv", ["more4d"])
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert capsys.readouterr().err.endswith(f"{told})\n")
+
+
+def test_the_scripts_say_what_was_started():
+    ended = subprocess.run(
+        ["bash", "infer.sh", "", "--prompt", "it rolls"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("is empty; give the path of a file or folder (see bash infer.sh --help)\n")
+
+
+def test_started_as_a_module_errors_say_so():
+    ended = subprocess.run(
+        [sys.executable, "-m", "more4d", "infer", "--output", ""],
+        cwd=ROOT,
+        env={**os.environ, "MORE4D_SCRIPT": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2 and ended.stderr.endswith("(see python -m more4d infer --help)\n")

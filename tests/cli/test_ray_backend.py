@@ -26,6 +26,14 @@ class WorkerLostError(Exception):
     """As Ray reports a worker that is gone."""
 
 
+class TaskError(WorkerLostError):
+    """As Ray reports an exception of a task; it raises one that is of the exception's class, too."""
+
+    def __init__(self, cause):
+        super().__init__("Traceback (most recent call last):\n  many lines")
+        self.cause = cause
+
+
 class Task:
     """A submitted task: what Ray calls an object reference."""
 
@@ -36,7 +44,7 @@ class Task:
 class FakeRay:
     """Runs every task at once, in this process; `lost` items lose their worker the first time."""
 
-    exceptions = SimpleNamespace(RayError=WorkerLostError)
+    exceptions = SimpleNamespace(RayError=WorkerLostError, RayTaskError=TaskError)
 
     def __init__(self, lost=()):
         self.lost, self.requests, self.cancelled = set(lost), [], []
@@ -61,7 +69,10 @@ class FakeRay:
         if task.job.name in self.lost:
             self.lost.remove(task.job.name)
             raise WorkerLostError("the machine is gone")
-        return task.function(*task.arguments)
+        try:
+            return task.function(*task.arguments)
+        except ArithmeticError as error:
+            raise TaskError(error) from error
 
     def cancel(self, task, *, force):
         self.cancelled.append(task)
@@ -98,6 +109,16 @@ def test_a_failed_item_is_tried_once_more_after_the_others(items, tmp_path, caps
     assert [name for name, _ in ray.requests] == ["a", "b", "c", "a", "b", "c"]
     assert [outcome.job.name for outcome in outcomes] == ["a", "b", "c"]
     assert capsys.readouterr().err.count("will be tried again") == 3
+
+
+def test_a_fault_in_a_task_keeps_its_text_and_a_lost_worker_is_called_lost(items, tmp_path):
+    items["a"] = [ZeroDivisionError("division by\nzero")] * 2
+    (failed,), _ = ray_backend._run(FakeRay(), tmp_path, jobs("a"), SETTINGS, show=False)
+    assert failed.failure.startswith("ZeroDivisionError: division by zero") and "lost" not in failed.failure
+    outcome, _, _ = ray_backend._result(
+        FakeRay(lost=["a"]), Task(None, None, jobs("a")[0], None), jobs("a")[0]
+    )
+    assert outcome.failure == "the worker that made it was lost (WorkerLostError)"
 
 
 def test_a_cpu_reserves_no_gpu_and_not_more_cores_than_a_machine_has(items, tmp_path):

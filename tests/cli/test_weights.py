@@ -57,8 +57,8 @@ def test_a_whole_folder_is_fine(whole, capsys):
     code, lines = told(capsys, "check", whole)
     assert code == 0
     assert not [line for line in lines if line.startswith("broken")]
-    assert "preset fun-1.3b: 9 of 9 parts are there" in lines
-    assert "preset moge4d: 10 of 10 parts are there" in lines
+    assert "preset fun-1.3b: 9 of 9 components are there" in lines
+    assert "preset moge4d: 10 of 10 components are there" in lines
     control = line_of(lines, "1.3B-Control", "index.json")
     assert control.startswith("ok ")
     for word in ("wan-fun-control", "48 channels", "float32", "KB", "fun-1.3b strag"):
@@ -74,7 +74,7 @@ def test_every_missing_part_is_told_with_its_place_and_where_it_comes_from(model
     vae.unlink()
     code, lines = told(capsys, "check", models, "--preset", "fun-1.3b")
     assert code == 1
-    assert "preset fun-1.3b: 6 of 9 parts are there" in lines
+    assert "preset fun-1.3b: 6 of 9 components are there" in lines
     assert f"alibaba-pai/{published.FUN[0]}" in line_of(lines, "  missing")
     assert str(vae) in line_of(lines, "for trajectory_codec, video_codec")
     assert not [line for line in lines if "preset moge4d" in line]
@@ -83,7 +83,7 @@ def test_every_missing_part_is_told_with_its_place_and_where_it_comes_from(model
 def test_a_preset_that_lacks_only_depth_is_fine_and_told_the_ways_to_it(models, capsys):
     code, lines = told(capsys, "check", models, "--preset", "fun-1.3b")
     assert code == 0
-    assert "preset fun-1.3b: 8 of 9 parts are there, and it can do without the others" in lines
+    assert "preset fun-1.3b: 8 of 9 components are there, and it can do without the others" in lines
     begin = lines.index(line_of(lines, "no depth from unidepth"))
     told_ways = "\n".join(lines[begin:])
     for way in (
@@ -110,7 +110,7 @@ def test_motion_features_that_nothing_hears_need_not_be_there(whole, capsys):
     shutil.rmtree(whole / "OmniMAE")
     code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
     assert code == 0
-    assert "8 of 9 parts are there, and it can do without" in line_of(lines, "preset fun-1.3b")
+    assert "8 of 9 components are there, and it can do without" in line_of(lines, "preset fun-1.3b")
     assert "has no Motion Perception" in line_of(lines, "without motion_features", "vitb_pretrain.torch")
     shutil.rmtree(whole / published.FUN[0])
     code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
@@ -134,7 +134,7 @@ def test_of_one_preset_only_its_own_files_are_looked_at(whole, capsys):
 def test_the_default_preset_can_be_asked_for(capsys):
     code, lines = told(capsys, "check", "--preset", "tiny")
     assert code == 0
-    line_of(lines, "preset tiny", "parts are there")
+    line_of(lines, "preset tiny", "components are there")
 
 
 def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, capsys):
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_told_and_fails(whole, capsys, damage):
         save_file(published.random(published.transformer(16), seed=1), path)
     code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
     assert code == 1
-    assert "preset fun-1.3b: 8 of 9 parts are there" in lines
+    assert "preset fun-1.3b: 8 of 9 components are there" in lines
     if damage == "truncate":
         assert "is truncated" in line_of(lines, "broken", str(path))
         assert "is truncated" in line_of(lines, "unusable vism")
@@ -226,7 +226,7 @@ def test_an_empty_folder_and_nothing_are_told(tmp_path: Path, capsys):
 
 def test_a_folder_with_its_own_preset_is_checked_against_it(capsys):
     _, lines = told(capsys, "check", TINY_WEIGHTS)
-    assert "preset tiny: 7 of 7 parts are there" in lines
+    assert "preset tiny: 7 of 7 components are there" in lines
 
 
 def test_links_in_a_circle_end(whole, capsys):
@@ -258,7 +258,7 @@ def test_what_a_file_does_not_tell_can_be_told_to_the_conversion(whole, tmp_path
     source = whole / published.FUN[0] / published.CLIP_FILE
     code, lines = told(capsys, "convert", source, tmp_path / "clip")
     assert (code, len(lines)) == (1, 1)
-    assert "--option heads=N" in lines[0]
+    assert "the option heads=N" in lines[0]
     assert told(capsys, "convert", source, tmp_path / "clip", "--option", "heads=2")[0] == 0
     assert inspect(tmp_path / "clip", role="clip").config.heads == 2
 

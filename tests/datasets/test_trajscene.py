@@ -90,7 +90,7 @@ def test_without_rendering_the_size_is_the_videos_or_the_callers(tmp_path: Path)
     assert read(tmp_path / "same").tracks.height == HEIGHT
     write_sample(tmp_path / "other", "a", leave_out=("rendering",))
     assert read(tmp_path / "other", size=(HEIGHT, WIDTH)).tracks.width == WIDTH
-    with pytest.raises(InputError, match=r"3072 points.*96 x 128.*--size"):
+    with pytest.raises(InputError, match=r"3072 points.*96 x 128.*give the size"):
         read(tmp_path / "other")
 
 
@@ -145,7 +145,7 @@ def test_another_camera_is_noticed_and_can_be_given(tmp_path: Path) -> None:
     tracks, _ = tracked()
     squeezed = replace(tracks, positions=tracks.positions * torch.tensor([0.8, 0.8, 1.0]))
     write_sample(tmp_path, "a", tracks=squeezed)
-    with pytest.raises(InputError, match=r"--intrinsics \(fitted: 1\.2500,1\.6667,0\.5000,0\.5000\)"):
+    with pytest.raises(InputError, match=r"the intrinsics \(fitted: 1\.2500,1\.6667,0\.5000,0\.5000\)"):
         read(tmp_path)
     camera = Camera(fx=1.25, fy=CAMERA.fy * 1.25)
     assert read(tmp_path, camera=camera).tracks.camera == camera

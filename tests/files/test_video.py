@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
 from more4d.files.video import (
+    VIDEO_CODECS,
     open_video_writer,
     probe_video,
     read_first_frame,
@@ -125,11 +128,48 @@ def test_half_a_video_is_refused(tmp_path: Path) -> None:
         read_video(tmp_path / "half.mp4")
 
 
-def test_the_same_frames_are_the_same_file(tmp_path):
+@pytest.mark.parametrize("size", [(64, 96), (47, 100)])
+@pytest.mark.parametrize("codec", VIDEO_CODECS)
+def test_the_same_frames_are_the_same_file(tmp_path, codec, size):
     coarse = torch.rand(13, 3, 12, 16, generator=torch.Generator().manual_seed(0))
-    frames = torch.nn.functional.interpolate(coarse, (64, 96), mode="bilinear").permute(0, 2, 3, 1)
+    frames = torch.nn.functional.interpolate(coarse, size, mode="bilinear").permute(0, 2, 3, 1)
+    path = tmp_path / f"film{VIDEO_CODECS[codec].suffix}"
     written = set()
     for _ in range(12):
-        write_video(tmp_path / "film.mp4", frames, fps=12)
-        written.add((tmp_path / "film.mp4").read_bytes())
+        write_video(path, frames, fps=12, codec=codec)
+        written.add(path.read_bytes())
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("codec", VIDEO_CODECS)
+def test_every_codec_keeps_colours_and_says_which_they_are(tmp_path, codec):
+    """Flat colours come back to within a few of 255 steps in two decoders; tags say BT.709."""
+    colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0.2, 0.5, 0.7]])
+    frame = colours.repeat_interleave(20, 0)[None].expand(47, -1, -1)
+    path = tmp_path / f"film{VIDEO_CODECS[codec].suffix}"
+    write_video(path, [frame] * 4, fps=12, codec=codec)
+    middle = slice(5, 40), slice(10, 100, 20)
+    assert (read_video(path)[0][middle] - frame[middle]).abs().max() < 5 / 255
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+    pixels = torch.from_numpy(decoded.to_ndarray(format="rgb24")).float() / 255
+    assert (pixels[middle] - frame[middle]).abs().max() < 5 / 255
+    if codec != "png":  # RGB has no matrix
+        assert (context.colorspace, context.color_range) == (1, 1)
+
+
+@pytest.mark.parametrize("codec", [name for name, codec in VIDEO_CODECS.items() if codec.alpha_format])
+def test_films_may_have_opacity(tmp_path, codec):
+    frame = torch.rand(32, 48, 4, generator=torch.Generator().manual_seed(0))
+    frame[..., 3] = torch.linspace(0, 1, 48)
+    path = tmp_path / f"film{VIDEO_CODECS[codec].suffix}"
+    write_video(path, [frame] * 2, fps=12, codec=codec)
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(video=0)).to_ndarray(format="rgba")
+    assert np.abs(decoded[..., 3] / 255 - frame[..., 3].numpy()).max() < 4 / 255
+
+
+def test_h264_has_no_opacity(tmp_path):
+    with pytest.raises(ValueError, match="no opacity"):
+        write_video(tmp_path / "film.mp4", [torch.rand(8, 8, 4)], fps=12)

@@ -36,12 +36,6 @@ def test_what_is_no_size_is_refused_with_the_way_out(text: str) -> None:
         FilmSize.parse(text)
 
 
-@pytest.mark.parametrize("text", ["default", "photo", "320", "1280x720"])
-def test_a_size_reads_as_it_was_written(text: str) -> None:
-    assert str(FilmSize.parse(text)) == text
-    assert FilmSize.parse(str(FilmSize.parse(text))) == FilmSize.parse(text)
-
-
 @given(height=st.integers(16, 9000), width=st.integers(16, 9000))
 def test_a_photo_is_never_enlarged_unasked(height: int, width: int) -> None:
     rows, columns = FilmSize().of(height, width, max_aspect=MAX_ASPECT)

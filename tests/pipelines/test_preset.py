@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
         ({"frames": 1}, "at least 5"),
         ({"supersampling": 3}, "supersampling"),
         ({"size": "12"}, "no size of a film"),
-        ({"memory": "grup"}, "unknown memory mode"),
+        ({"memory": "grup"}, "memory must be one of"),
         ({"tracks": {"steps": 0}}, "step"),
         ({"tracks": {"steps": 2, "shift": 0}}, "shift"),
         ({"tracks": {"steps": 2, "sampler": "magic"}}, "euler"),

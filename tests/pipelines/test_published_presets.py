@@ -187,8 +187,8 @@ def test_a_lora_says_so_where_it_was_trained_with_another_codec(tree, tmp_path, 
     ("given", "words"),
     [
         ("", "--depth FILE --intrinsics"),
-        ("depth", "add --intrinsics FX,FY,CX,CY"),
-        ("intrinsics", "add --depth FILE"),
+        ("depth", "(--intrinsics FX,FY,CX,CY)"),
+        ("intrinsics", "(--depth FILE)"),
     ],
 )
 def test_depth_that_no_estimator_can_give_is_asked_for_in_what_is_not_given_yet(tree, given, words):

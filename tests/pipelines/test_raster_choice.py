@@ -21,7 +21,8 @@ def test_the_z_buffers_agree_with_the_automatic_choice() -> None:
     wanted = render(TRACKS, still_path(CAMERA))
     for raster in ("numba", "scatter", "zbuffer"):
         drawn = render(TRACKS, still_path(CAMERA), raster=raster, device="cpu")
-        assert torch.equal(drawn.colour, wanted.colour) and torch.equal(drawn.depth_m, wanted.depth_m)
+        assert torch.equal(drawn.colour, wanted.colour) and torch.equal(drawn.coverage, wanted.coverage)
+        assert torch.equal(drawn.small.depth_m, wanted.small.depth_m)
 
 
 def test_a_rasteriser_for_gpus_is_refused_without_one() -> None:

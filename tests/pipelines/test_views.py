@@ -100,7 +100,7 @@ def test_a_shrunk_cell_is_known_if_half_of_it_is():
     rendering = Rendering(colour=colour * coverage[..., None], depth_m=depth_m, coverage=coverage)
     small = shrink_rendering(rendering, 1, 3)
     assert small.coverage.tolist() == [[[1, 0, 1]]]
-    assert small.depth_m.tolist() == [[[7, torch.inf, 5]]]
+    assert small.depth_m.flatten().tolist() == pytest.approx([7, torch.inf, 5])
     assert torch.allclose(small.colour[0, 0], torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]))
 
 
@@ -147,15 +147,16 @@ def test_a_composite_shows_no_seam():
 
 def test_a_partly_covered_pixel_mixes_what_is_known_and_what_is_generated() -> None:
     coverage = torch.ones(32, 32)
-    coverage[:, 16] = 0.5
     coverage[:, 17:] = 0
     black, white = torch.zeros(32, 32, 3), torch.ones(8, 8, 3)
     finished = composite(black, coverage, white)
-    assert float(finished[:, :16].max()) == 0
+    assert float(finished[:, :17].max()) == 0
     assert float(finished[:, -1].min()) > 0.99
-    correction_fades = finished[16, 17:, 0].diff()
-    assert bool((correction_fades >= -1e-6).all())
-    assert torch.allclose(finished[:, 16], 0.5 * (finished[:, 15] + finished[:, 17]), atol=0.1)
+    assert bool((finished[16, :, 0].diff() >= 0).all())  # the correction fades
+    coverage[:, 17] = 0.25
+    expected = finished.clone()
+    expected[:, 17] *= 0.75
+    assert torch.allclose(composite(black, coverage, white), expected)
 
 
 @pytest.mark.parametrize("size", [(97, 333), (333, 97), (31, 31)])

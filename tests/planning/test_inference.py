@@ -32,10 +32,10 @@ def test_steps_follow_the_pipeline(tiny: InferencePlan) -> None:
     ]  # fmt: skip
 
 
-def file_bytes(part: str) -> int:
+def file_bytes(component: str) -> int:
     """Bytes of a bundled network in float32, from the tensors of its file."""
     preset, folder = find_preset("tiny")
-    file = preset.components.get(part)
+    file = preset.components.get(component)
     assert file is not None
     with safe_open(folder / file.file, "pt") as tensors:
         return sum(4 * tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
@@ -43,14 +43,14 @@ def file_bytes(part: str) -> int:
 
 def test_weights_are_those_of_the_files(tiny: InferencePlan) -> None:
     # A plan counts buffers too; files leave out those that are computed, such as tables of positions.
-    for part in tiny.parts:
-        assert 1 <= part.weights_bytes / file_bytes(part.part) < 1.02, part.part
+    for component in tiny.components:
+        assert 1 <= component.weights_bytes / file_bytes(component.name) < 1.02, component.name
 
 
 def test_kept_networks_add_up_and_others_do_not(tiny: InferencePlan) -> None:
     modes = {mode.memory: mode for mode in tiny.modes}
-    every = sum(file_bytes(part.part) for part in tiny.parts)
-    largest = max(file_bytes(part.part) for part in tiny.parts)
+    every = sum(file_bytes(component.name) for component in tiny.components)
+    largest = max(file_bytes(component.name) for component in tiny.components)
     assert modes["full"].device_bytes[-1] > every > 2 * largest
     assert modes["full"].host_bytes == 0
     assert 1 <= modes["model"].host_bytes / every < 1.02
@@ -62,10 +62,10 @@ def test_an_unused_and_missing_network_is_not_planned(tmp_path: Path) -> None:
     write_fun(tmp_path)
     preset, folder = find_preset(str(write_small_preset(tmp_path / "my.yaml", "fun-1.3b")), tmp_path)
     plan = plan_inference(preset, folder, memories=FAST)
-    assert "motion_features" not in {part.part for part in plan.parts}
+    assert "motion_features" not in {component.name for component in plan.components}
     write_omnimae(tmp_path)
     plan = plan_inference(preset, folder, memories=FAST)
-    assert "motion_features" in {part.part for part in plan.parts}
+    assert "motion_features" in {component.name for component in plan.components}
 
 
 def test_offloading_the_model_leaves_one_large_network_on_the_gpu(large: InferencePlan) -> None:
@@ -98,7 +98,7 @@ def test_the_large_preset_wants_a_large_gpu_unless_weights_are_offloaded(large: 
 def tracks_step(**settings: object) -> Step:
     preset, folder = find_preset("tiny")
     steps = Steps(
-        parts=planned_components(preset, folder),
+        components=planned_components(preset, folder),
         preset=preset,
         size=Size(frames=9, height=64, width=64),
         dtype=torch.float32,

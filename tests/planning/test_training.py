@@ -75,7 +75,7 @@ def test_offloading_leaves_activations_and_buffers_on_the_gpu(plans: dict[int, T
 
 
 def test_every_way_is_planned_for_both_generators(plans: dict[int, TrainingPlan]) -> None:
-    assert [each.part for each in plans[1].generators] == ["strag", "vism"]
+    assert [each.name for each in plans[1].generators] == ["strag", "vism"]
     for each in plans[1].generators:
         assert [(way.method, way.lora_rank) for way in each.methods] == [
             (name, rank) for rank in (None, RANK) for name in METHODS

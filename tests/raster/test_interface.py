@@ -10,7 +10,7 @@ from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.raster.interface import Rendering
 from more4d.raster.registry import open_rasteriser
-from more4d.raster.render import render_tracks
+from more4d.raster.render import render_frames, render_tracks
 from tests.raster.scenes import camera_at, still_path, tracks_of
 
 CAMERA = Camera(fx=0.8, fy=0.6)
@@ -88,17 +88,11 @@ def test_every_frame_shows_its_own_positions_from_its_own_camera() -> None:
     frames = 19  # more than are drawn at once
     tracks = moving_tracks(frames)
     poses = [camera_at((0.05 * t, 0.0, 0.1 * t)) for t in range(frames)]  # moves along with the points
-    done = []
-    drawn = render_tracks(
-        tracks,
-        still_path(CAMERA, *poses),
-        height=12,
-        width=9,
-        progress=lambda *counts: done.append(counts),
-    )
+    path = still_path(CAMERA, *poses)
+    drawn = render_tracks(tracks, path, height=12, width=9)
     assert torch.equal(drawn.colour, tracks.colours.expand(frames, -1, -1, -1))
-    assert [total for _, total in done] == [frames] * 3
-    assert done[-1] == (frames, frames)
+    chunks = [len(chunk.coverage) for chunk in render_frames(tracks, path, height=12, width=9)]
+    assert chunks == [8, 8, 3]
 
 
 def test_still_tracks_follow_a_path_of_any_length() -> None:

@@ -66,11 +66,11 @@ def test_everything_that_is_asked_for_is_there(preset, request, job, tmp_path):
     } < set(result.files)
     tracks = load_tracks(out / "tracks.safetensors")
     height, width = load_image(out / "photo.png").shape[:2]
-    assert (tracks.frames, tracks.height, tracks.width) == (4, height, width) == (4, 64, 96)
+    assert (tracks.frames, tracks.height, tracks.width) == (4, height, width) == (4, 60, 80)
     with safe_open(out / "tracks.safetensors", "pt") as file:
         assert file.metadata()["prompt"] == "it rolls"
     coverage = read_mask_video(out / "x_moving/coverage.mkv")
-    assert coverage.shape == (4, 64, 96) == read_video(out / "x_moving/view.mp4").shape[:3]
+    assert coverage.shape == (4, 60, 80) == read_video(out / "x_moving/view.mp4").shape[:3]
     path = load_camera_path(
         out / "x_moving/camera_path.json", frames=4, camera=tracks.camera, scene_depth_m=1.0
     )
@@ -198,9 +198,9 @@ def test_own_depth_and_intrinsics_are_used_as_they_are(random_preset, job, tmp_p
     run_job(pipe, own, tmp_path / "out")
     kept = np.load(tmp_path / "out/depth.npy")
     assert np.isin(kept, depth).all()
-    camera = load_camera(tmp_path / "out/camera.json")  # of the 3:2 window: 53 of the 60 rows
+    camera = load_camera(tmp_path / "out/camera.json")
     assert (camera.fx, camera.cx) == (1.0, 0.5)
-    assert camera.fy == pytest.approx(80 / 53) and camera.cy == pytest.approx(0.5, abs=0.01)
+    assert camera.fy == pytest.approx(80 / 60) and camera.cy == pytest.approx(0.5)
 
 
 def test_own_tracks_skip_what_would_make_them(random_preset, job, tmp_path):
@@ -254,5 +254,7 @@ def test_the_record_says_what_was_run(random_preset, job, tmp_path):
     )
     assert record["preset"] == "random-tiny" and set(record["weights"]) >= {"depth", "strag", "vism"}
     settings = record["settings"]
-    assert settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["parts"]["strag"]
+    assert (
+        settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["components"]["strag"]
+    )
     assert record["peak_memory_mib"] > 0 and all(stage["seconds"] >= 0 for stage in record["stages"].values())

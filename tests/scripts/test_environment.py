@@ -209,3 +209,42 @@ def test_a_python_that_cannot_make_environments_says_how_it_learns(
     with pytest.raises(environment.SetupError, match=r"sudo apt install python3\.\d+-venv"):
         environment.create(None)
     assert not environment.VENV.exists()
+
+
+@pytest.fixture
+def clone(environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A requirement file, beside a package and an environment that is finished but cannot import it."""
+    for name in ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "more4d").mkdir()
+    (tmp_path / "more4d/__init__.py").write_text("what = 'the clone'\n")
+    file = requirement_file(tmp_path, f"pytest=={version('pytest')}\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment.VENV)], check=True)
+    environment.STAMP.write_text(environment.stamp_line(file) + "\n")
+    return file
+
+
+def test_a_script_elsewhere_imports_the_package_with_the_environment(
+    environment: ModuleType, clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    script = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    script.write_text("import more4d; print(more4d.what)\n")
+    python = environment.find_environment([clone])
+    assert python == environment.VENV_PYTHON
+    printed = subprocess.run([python, script], cwd=script.parent, capture_output=True, text=True, check=True)
+    assert printed.stdout == "the clone\n"
+    (written,) = environment.VENV.rglob("*.pth")
+    before = written.stat().st_mtime_ns
+    assert environment.find_environment([clone]) == python and written.stat().st_mtime_ns == before
+
+
+def test_an_environment_of_others_is_left_alone(
+    environment: ModuleType, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", "somewhere")
+    assert environment.find_environment([clone]) == Path(sys.executable)
+    monkeypatch.delenv("VIRTUAL_ENV")
+    other = environment.VENV.rename(environment.VENV.with_name("other"))
+    environment.VENV.symlink_to(other)
+    assert environment.find_environment([clone]) == environment.VENV_PYTHON
+    assert not list(other.rglob("*.pth"))

@@ -25,7 +25,7 @@ def named(folder):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_at_first_the_first_bad_sample_stops_the_run_and_is_named(tmp_path, workers):
     with pytest.raises(
-        More4DError, match=r"1 of 4 samples are bad.*--max_bad_fraction.*point-3\.txt is damaged$"
+        More4DError, match=r"1 of 4 samples are bad.*max_bad_fraction.*point-3\.txt is damaged$"
     ):
         train(FitLine(bad=(3,)), replace(LOOP, workers=workers), tmp_path)
     assert not CheckpointFolder(tmp_path).steps()

@@ -159,7 +159,7 @@ def test_what_a_task_trains_cannot_be_cached(tiny, tmp_path):
 
 def test_endless_data_need_a_number_of_samples(tiny, tmp_path):
     config = written(tmp_path, tiny, "strag")
-    with pytest.raises(ConfigError, match="--samples"):
+    with pytest.raises(ConfigError, match="how many samples"):
         list(make_cache(CacheOptions(config=config, output=tmp_path / "cache")))
 
 

@@ -103,7 +103,7 @@ def test_what_is_said_about_reading_a_file_belongs_to_its_content(tree):
 
 def test_networks_that_nobody_names_are_one_line(tree):
     kind = task_type("strag")
-    with pytest.raises(ConfigError, match="network is missing"):
+    with pytest.raises(ConfigError, match=r"(codec|network) is missing"):
         kind(from_mapping(kind.options_type, {}))
     control = tree / "models" / published.FUN[0]
     start = {"weights": {"file": str(control), "options": {"motion_feature_dim": published.FEATURES}}}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from more4d.files.checkpoint_headers import TensorReader
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.weights.load import inspect, load
+from more4d.weights.registry import CheckpointSource, Layout
 from more4d.weights.state import save_network
 from tests import published_presets as published
 from tests.networks.assertions import assert_one_line_error, assert_same_state
@@ -187,6 +188,16 @@ def test_a_tensor_without_the_axes_that_tell_sizes_is_one_line(tmp_path: Path, n
     with pytest.raises(WeightsError) as error:
         load(inspect(tmp_path / TRANSFORMER, role="vism"))
     assert_one_line_error(error, TRANSFORMER, "fetch it again")
+
+
+def test_a_fault_of_a_layout_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def faulty(source: CheckpointSource) -> None:
+        [].pop()
+
+    monkeypatch.setattr("more4d.weights.load.layouts", lambda: [Layout(names=("faulty",), match=faulty)])
+    save_file({"weight": torch.ones(2)}, tmp_path / "good.safetensors")
+    with pytest.raises(IndexError, match="pop from empty list"):
+        inspect(tmp_path / "good.safetensors")
 
 
 def test_an_unknown_role_is_refused():

@@ -12,12 +12,12 @@ from more4d.datasets.from_video.runners import Runner
 from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.files.atomic import write_bytes
 from more4d.files.clip_shards import ShardWriter
-from more4d.foundation.config import to_mapping, with_current_steps
+from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 1
-ADVICE = "choose another --output, or delete that one to begin anew"
+ADVICE = "choose another output folder, or delete that one to begin anew"
 
 
 class ProgressRecord:
@@ -37,8 +37,7 @@ class ProgressRecord:
         found = _read(path)
         if found.get("version") != VERSION:
             raise InputError(f"{path} is of another version of more4d; {ADVICE}")
-        before = with_current_steps(found.get("settings", {}))
-        changed = list(_changes(before, wanted["settings"]))
+        changed = list(_changes(found.get("settings", {}), wanted["settings"]))
         if changed:
             raise InputError(f"{output} was made with other settings ({'; '.join(changed)}); {ADVICE}")
 
@@ -235,6 +234,6 @@ def _check_bad(failures: dict[str, str], seen: int, allowed: float) -> None:
     if len(failures) > allowed * max(seen, MIN_SEEN):
         name, reason = next(reversed(failures.items()))
         raise InputError(
-            f"{len(failures)} of {seen} videos could not be used, more than --max_bad_fraction {allowed:g} "
+            f"{len(failures)} of {seen} videos could not be used, more than max_bad_fraction {allowed:g} "
             f"allows; the last: {name}: {reason}"
         )

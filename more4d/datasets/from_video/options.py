@@ -63,7 +63,7 @@ class Options:
         stride: distance between the starts of consecutive clips, in frames of a clip; 0: no overlap.
         pixels: approximate number of pixels per frame; the aspect ratio is preserved.
         depth: NAME or NAME:WEIGHTS of a depth estimator; see `depth.registry.open_depth_estimator`.
-        tracker: NAME or NAME:WEIGHTS of a point tracker; see `tracking.interface.open_tracker`.
+        tracker: NAME or NAME:WEIGHTS of a point tracker; see `tracking.registry.open_tracker`.
         camera: "remove" removes camera motion from the tracks, "static" discards clips whose camera moves,
             "keep" leaves each frame in its own camera.
         captioner: folder or identifier of a vision-language model that writes missing captions.

@@ -8,7 +8,7 @@ from torch import Tensor
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
-from more4d.weights.registry import CheckpointSource
+from more4d.weights.registry import CheckpointSource, TooFewAxesError
 
 Config = TypeVar("Config")
 
@@ -45,9 +45,20 @@ def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None
     """Length of an axis of the tensor `name`; `default` if it is not there.
 
     Raises:
-        IndexError: it has fewer axes; `weights.load` says so.
+        TooFewAxesError: as `axis_length`.
     """
-    return shapes[name].shape[axis] if name in shapes else default
+    return axis_length(shapes[name], axis) if name in shapes else default
+
+
+def axis_length(tensor: Tensor, axis: int) -> int:
+    """Length of an axis, which may be counted from the last one (-1).
+
+    Raises:
+        TooFewAxesError: there is no such axis; `weights.load` says so of the file.
+    """
+    if not -tensor.ndim <= axis < tensor.ndim:
+        raise TooFewAxesError(f"a tensor of shape {tuple(tensor.shape)} has no axis {axis}")
+    return tensor.shape[axis]
 
 
 def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
@@ -97,9 +108,9 @@ def missing_num_heads(
     if known:
         return None
     advice = "put its config.json, which has num_heads, beside it, or " if has_config else ""
-    convert = ", or convert it with --option heads=N" if convertible else ""
+    convert = ", or convert it with the option heads=N" if convertible else ""
     text = (
         f"does not say how many attention heads its {what} of width {values['dim']} has; {advice}set "
-        f"options: {{heads: N}} of {source.role or 'its part'} in the preset{convert}"
+        f"options: {{heads: N}} of {source.role or 'its component'} in the preset{convert}"
     )
     return Problem(ProblemCode.UNDETERMINED, text)

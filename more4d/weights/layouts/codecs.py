@@ -16,7 +16,7 @@ from more4d.networks.trajectory_vae import (
     WanTrajectoryVaeConfig,
 )
 from more4d.networks.video_vae import LATENT_CHANNELS, WanVideoVaeConfig, vae_names
-from more4d.weights.layouts import build_config, count_numbered, side
+from more4d.weights.layouts import axis_length, build_config, count_numbered, side
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 WAN_FUN = {"Wan2.1-Fun-": "alibaba-pai/{name} on Hugging Face, PAI/{name} on ModelScope"}
@@ -110,7 +110,7 @@ def _vae(
     values = _values(shapes)
     base, usual = values["base_dim"], WanVideoVaeConfig.base_dim
     about = "Wan2.1 video VAE" if base == usual else f"Wan video VAE of base width {base}"
-    channels = shapes["post_quant_conv.weight"].shape[0]
+    channels = axis_length(shapes["post_quant_conv.weight"], 0)
     if channels != LATENT_CHANNELS:
         text = f"holds a video VAE of {channels} latent channels; give Wan2.1's, of {LATENT_CHANNELS}"
         problem = Problem(ProblemCode.UNSUPPORTED, text)
@@ -138,6 +138,6 @@ def _values(shapes: Mapping[str, Tensor]) -> dict[str, Any]:
     blocks = range(count_numbered(shapes, _DOWN))
     residual = next((n for n in blocks if f"{_DOWN}{n}.resample.1.weight" in shapes), 2)
     firsts = [f"{_DOWN}{stage * (residual + 1)}.conv1.weight" for stage in range(4)]
-    widths = [shapes[name].shape[0] for name in firsts if name in shapes]
+    widths = [axis_length(shapes[name], 0) for name in firsts if name in shapes]
     multiples = tuple(width // base for width in widths) if len(widths) == 4 else (1, 2, 4, 4)
     return {"base_dim": base, "dim_mult": multiples, "residual_blocks": residual}

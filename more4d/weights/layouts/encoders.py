@@ -19,6 +19,7 @@ from more4d.networks.conditioners import (
 )
 from more4d.networks.motion_perception import UNUSED, OmniMAEConfig, published_trunk_names, sinusoid
 from more4d.weights.layouts import (
+    axis_length,
     build_config,
     count_numbered,
     missing_num_heads,
@@ -113,7 +114,7 @@ def published_clip(source: CheckpointSource) -> LayoutMatch | None:
     layers = count_numbered(shapes, "visual.transformer.")
     values = _clip_values(
         shapes["visual.patch_embedding.weight"],
-        shapes["visual.pos_embedding"].shape[-2],
+        axis_length(shapes["visual.pos_embedding"], -2),
         layers,
         side(shapes, "visual.transformer.0.mlp.0.weight", 0),
     )
@@ -146,7 +147,7 @@ def transformers_clip(source: CheckpointSource) -> LayoutMatch | None:
         return None
     layers = count_numbered(shapes, "encoder.layers.")
     ff = side(shapes, "encoder.layers.0.mlp.fc1.weight", 0)
-    values = _clip_values(patches, table.shape[0], layers, ff)
+    values = _clip_values(patches, axis_length(table, 0), layers, ff)
     if "num_attention_heads" in source.sibling_config:
         values["heads"] = source.sibling_config["num_attention_heads"]
     unused = ("post_layernorm.", f"encoder.layers.{layers - 1}.", "embeddings.position_ids")
@@ -187,7 +188,7 @@ def _clip(
 
 
 def _clip_values(patches: Tensor, positions: int, layers: int, ff: int | None) -> dict[str, Any]:
-    dim, patch = patches.shape[0], patches.shape[-1]
+    dim, patch = axis_length(patches, 0), axis_length(patches, -1)
     image_size = patch * math.isqrt(max(positions - 1, 0))
     values = {"dim": dim, "layers": layers, "patch": patch, "image_size": image_size}
     values |= {} if ff is None else {"ff": ff}
@@ -209,12 +210,12 @@ def omnimae(source: CheckpointSource) -> LayoutMatch | None:
     patches, positions = shapes.get("trunk.patch_embed.proj.1.weight"), shapes.get("trunk.pos_embed")
     if patches is None or patches.ndim != 5:
         return None
-    dim, patch = patches.shape[0], patches.shape[-1]
+    dim, patch = axis_length(patches, 0), axis_length(patches, -1)
     hidden = side(shapes, "trunk.blocks.0.mlp.fc1.weight", 0)
     values: dict[str, Any] = {"dim": dim, "depth": count_numbered(shapes, "trunk.blocks."), "patch": patch}
     values |= {} if hidden is None else {"mlp_ratio": hidden // dim}
     if positions is not None:
-        values["image_size"] = patch * math.isqrt(positions.shape[1] // FRAMES_OF_POSITIONS)
+        values["image_size"] = patch * math.isqrt(axis_length(positions, 1) // FRAMES_OF_POSITIONS)
     if dim % VIT_HEAD_DIM == 0:
         values["heads"] = dim // VIT_HEAD_DIM
     layout = "moge4d-strag" if inside else "omnimae"

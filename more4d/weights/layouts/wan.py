@@ -15,6 +15,7 @@ from more4d.networks.strag import STraGConfig
 from more4d.networks.vism import ViSMConfig
 from more4d.networks.wan_config import CLIP_DIM, WanConfig
 from more4d.weights.layouts import (
+    axis_length,
     build_config,
     count_numbered,
     missing_num_heads,
@@ -82,7 +83,7 @@ def _transformer_match(
 ) -> LayoutMatch:
     """`places`: published name -> name in the file."""
     shapes = {published: source.shapes[name] for published, name in places.items()}
-    channels = shapes[PATCHES].shape[1]
+    channels = axis_length(shapes[PATCHES], 1)
     layout, architecture, _ = KINDS.get(channels, ("wan-transformer", "", ""))
     if _motion_features(shapes) is not None:
         layout = "moge4d-strag"

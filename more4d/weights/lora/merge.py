@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from more4d.foundation.errors import ConfigError, WeightsError
+from more4d.foundation.optional import require
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
 from more4d.weights.lora.keys import WrittenStyle, styled_name
@@ -163,13 +164,17 @@ def add_lora(network: STraG | ViSM, options: LoraOptions) -> list[str]:
 
     Returns:
         The names of these modules, for `trained_lora`.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
 
+    Raises:
+        MissingPackageError: peft is not installed.
+    """
+    peft = require("peft", extra="train")
     modules = list(lora_names(network).values())
-    config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=modules, lora_dropout=0.0)
+    config = peft.LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, target_modules=modules, lora_dropout=0.0
+    )
     network.requires_grad_(False)
-    inject_adapter_in_model(config, network)
+    peft.inject_adapter_in_model(config, network)
     return modules
 
 

@@ -1,0 +1,400 @@
+"""Objects that move as wholes: generated motion is made to follow the outlines of the photo.
+
+A motion network knows little of what a photo shows: of an object it may move a part. Here the parts that it
+moves are *seeds*; the outline around them is found in the photo (or given as a mask), inside of it everything
+moves, outside nothing does.
+
+1. `grow_seeds`: pixels that are unlike the border of the picture stand out from its background. Where
+   what stands out is one piece that holds the seeds, the object is all of it; in other pictures it is
+   looked for near the seeds only.
+2. GrabCut (Rother et al. 2004) finds the outline at a reduced size, by colours and depth; a guided filter
+   (He et al. 2010) brings it to the size of the photo. The opacity of a photo is its outline.
+3. Seeds that go different ways are different objects; pixels between them belong to the nearest.
+4. `complete_motion`: an affine motion is fitted to the confident part of an object; where the network
+   moves differently from it (legs, wings), the difference is kept and fades beyond its seeds.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from more4d.files.image import load_mask
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import resize
+
+SIDE = 240
+"""Shorter side of the size at which outlines are found."""
+SEED_PX, SEED_SHARE = 0.5, 0.25
+"""A place moves if it goes this far in small pixels, and this share of what the 99.5 % point goes."""
+CONFIDENT_SHARE = 0.5
+"""Of the median way of an object's seeds: seeds that go less far are not taken for its motion."""
+SAME_WAY = 0.5
+"""Cosine of the angle between the motions of seeds of one object, at least."""
+BAND_PX = 4
+"""Width of the band around the seeds in which an outline is looked for, in small pixels."""
+
+# The background is described by the colours of a border of this width (in sides), in so many clusters.
+BORDER, CLUSTERS, RARE = 0.05, 16, 0.003
+COLOUR_NOISE = 0.02
+NOVEL = 3.0
+"""Standard deviations from the nearest colour of the border at which a pixel stands out."""
+NOVEL_SEEDS, NOVEL_ELSEWHERE = 0.9, 0.01
+"""What stands out is an object if it has this share of the seeds, and at most this share of what is far."""
+
+DEPTH_WEIGHT = 0.5
+"""Units of colour that a factor e of depth counts for."""
+ROUNDS = 3
+GUIDE_EPS = 1e-4
+RIDGE = 0.1
+"""How much an affine motion is held back from going beyond its seeds."""
+RESIDUAL_SIGMA_PX, RESIDUAL_FADE = 2.0, 0.1
+
+
+def move_as_wholes(
+    motion: Float[Tensor, "frames small_h small_w 3"],
+    colours: Float[Tensor, "height width 3"],
+    depth_m: Float[Tensor, "height width"],
+    masks: Int[Tensor, "height width"] | None = None,
+    outline: Bool[Tensor, "height width"] | None = None,
+) -> tuple[Float[Tensor, "frames small_h small_w 3"], Int[Tensor, "height width"]]:
+    """Motion that follows outlines, and for every pixel of the photo the small pixel whose motion it takes.
+
+    Args:
+        motion: normalised, as generated.
+        colours, depth_m: of the photo at the size of its films.
+        masks: 0 where nothing may move, else the number of the object; by default objects are found.
+        outline: of all that the photo shows in front of its background, where objects are to be found; by
+            default it is found, too.
+    """
+    objects = find_objects(motion, colours, depth_m, outline) if masks is None else masks
+    cells = _cells(objects, tuple(motion.shape[1:3]))
+    whole = torch.zeros_like(motion)
+    for number in objects.unique().tolist():
+        inside = cells == number
+        if number == 0 or not bool(inside.any()):
+            continue
+        seeds = inside & seed_mask(motion, inside if masks is not None else None)
+        if bool(seeds.any()):
+            whole[:, inside] = complete_motion(motion, seeds, inside)[:, inside]
+    return whole, nearest_of_object(objects, cells)
+
+
+def seed_mask(
+    motion: Float[Tensor, "frames height width 3"], where: Bool[Tensor, "height width"] | None = None
+) -> Bool[Tensor, "height width"]:
+    """Where the network moves something; of a given region, by what moves in it."""
+    way = _way_px(motion)
+    inside = way if where is None else way[where]
+    return way > max(SEED_PX, SEED_SHARE * float(inside.flatten().quantile(0.995)))
+
+
+def find_objects(
+    motion: Float[Tensor, "frames small_h small_w 3"],
+    colours: Float[Tensor, "height width 3"],
+    depth_m: Float[Tensor, "height width"],
+    outline: Bool[Tensor, "height width"] | None = None,
+) -> Int[Tensor, "height width"]:
+    """The number of the moving object at every pixel; 0 where nothing moves."""
+    import cv2
+
+    height, width = depth_m.shape
+    small_seeds = seed_mask(motion)
+    if outline is not None:
+        small_seeds &= _cells(outline.long(), tuple(motion.shape[1:3])) > 0
+    if not bool(small_seeds.any()):
+        return torch.zeros(height, width, dtype=torch.long)
+    scale = min(1.0, SIDE / min(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))  # OpenCV: width first
+    image = cv2.resize(colours.numpy(), size, interpolation=cv2.INTER_AREA)
+    log_depth = cv2.resize(depth_m.log().numpy(), size, interpolation=cv2.INTER_AREA)
+    seeds = _enlarge(small_seeds.numpy(), size)
+    cell = size[0] / motion.shape[2]
+    if outline is None:
+        figure = _figure(image, log_depth, seeds, cell)
+    else:
+        figure = _pieces_of_outline(_enlarge(outline.numpy(), size), seeds, cell)
+    labels = _split_by_direction(figure, motion, small_seeds, seeds)
+    if scale == 1:
+        return torch.from_numpy(labels).long()
+    # Labels at full size: each pixel that the filtered outline holds takes the nearest number.
+    soft = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    if outline is None:
+        guide = cv2.cvtColor(colours.numpy(), cv2.COLOR_RGB2GRAY)
+        inside = _guided_filter(soft, guide, radius=max(1, round(2 / scale))) > 0.5
+    else:
+        inside = outline.numpy() & (soft > 0)
+    numbers = _enlarge(_nearest_label(labels), (width, height))
+    return torch.from_numpy(np.where(inside, numbers, 0)).long()
+
+
+def _figure(image: np.ndarray, log_depth: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
+    """The objects around the seeds; `cell` is the side of a small pixel."""
+    import cv2
+
+    core = _morph(cv2.erode, seeds, round(cell))
+    if core.sum() < 0.3 * seeds.sum():  # nothing but slender parts
+        core = seeds
+    grown = grow_seeds(image, seeds, cell)
+    near = _morph(cv2.dilate, grown, round(BAND_PX * cell))
+    near[[0, -1]] = near[:, [0, -1]] = False  # GrabCut needs something that is background for sure
+    mask = np.full(seeds.shape, cv2.GC_BGD, np.uint8)
+    mask[near] = cv2.GC_PR_BGD
+    mask[grown] = cv2.GC_PR_FGD
+    mask[core] = cv2.GC_FGD
+    if (mask == cv2.GC_FGD).any() and ((mask == cv2.GC_BGD) | (mask == cv2.GC_PR_BGD)).any():
+        cv2.setRNGSeed(0)  # k-means inside draws random numbers: equal input must give equal outlines
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(_three_channels(image, log_depth), mask, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return _connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), seeds)
+
+
+def _pieces_of_outline(outline: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
+    """The pieces of a known outline that hold seeds; those with only a slit between them are one piece."""
+    import cv2
+
+    closed = _morph(cv2.morphologyEx, outline, round(cell), cv2.MORPH_CLOSE)
+    return outline & _connected(closed, seeds & outline)
+
+
+def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
+    """The seeds with all of what stands out from the background around them, if that is one clear figure.
+
+    It is one if the seeds themselves stand out, nothing else does, and it lies within the picture.
+    """
+    import cv2
+
+    novel = _morph(cv2.morphologyEx, novelty(image, seeds, cell) > NOVEL, 1, cv2.MORPH_OPEN)
+    novel = _morph(cv2.morphologyEx, novel, round(2 * cell), cv2.MORPH_CLOSE)
+    grown = _connected(novel | seeds, seeds)
+    far = ~_morph(cv2.dilate, grown, round(2 * cell))
+    border = np.ones_like(seeds)
+    border[2:-2, 2:-2] = False
+    clear = novel[seeds].mean() >= NOVEL_SEEDS and (novel & far).sum() <= NOVEL_ELSEWHERE * far.sum()
+    return grown if clear and not (grown & border).any() else seeds
+
+
+def novelty(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
+    """Distance of each pixel's colour from the nearest colour of the picture's border, in its deviations."""
+    import cv2
+
+    height, width = seeds.shape
+    margin = max(2, round(min(height, width) * BORDER))
+    border = np.ones_like(seeds)
+    border[margin:-margin, margin:-margin] = False
+    border &= ~_morph(cv2.dilate, seeds, round(BAND_PX * cell))
+    samples = image[border]
+    if len(samples) < CLUSTERS:
+        return np.zeros(seeds.shape, np.float32)
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1e-3)
+    _, numbers, centres = cv2.kmeans(samples, CLUSTERS, None, stop, 1, cv2.KMEANS_PP_CENTERS)
+    least = np.full(seeds.shape, np.inf, np.float32)
+    for number, centre in enumerate(centres):
+        members = samples[numbers[:, 0] == number]
+        if len(members) >= RARE * len(samples):
+            variance = members.var(0) + COLOUR_NOISE**2
+            least = np.minimum(least, ((image - centre) ** 2 / variance).sum(-1))
+    return np.sqrt(least)
+
+
+def _split_by_direction(
+    figure: np.ndarray, motion: Tensor, small_seeds: Bool[Tensor, "small_h small_w"], seeds: np.ndarray
+) -> np.ndarray:
+    """Numbers of objects in `figure`: pieces of it, and within a piece, seeds that go different ways."""
+    import cv2
+
+    count, parts = cv2.connectedComponents(small_seeds.numpy().astype(np.uint8))
+    pieces = cv2.connectedComponents(figure.astype(np.uint8))[1]
+    large_parts = _enlarge(parts, seeds.shape[::-1])
+    sizes = np.bincount(large_parts[figure], minlength=count)
+    found: list[tuple[int, np.ndarray]] = []  # the piece of an object, and the direction of its largest part
+    object_of_part = np.zeros(count, np.int64)
+    for part in sorted(range(1, count), key=lambda each: (-sizes[each], each)):
+        inside = (large_parts == part) & figure
+        if not inside.any():
+            continue
+        piece = int(np.bincount(pieces[inside]).argmax())
+        end = motion[-1].numpy()[parts == part].mean(0)
+        direction = end / max(float(np.linalg.norm(end)), 1e-9)
+        alike = [n for n, (other, way) in enumerate(found) if other == piece and way @ direction >= SAME_WAY]
+        if not alike:
+            found.append((piece, direction))
+        object_of_part[part] = alike[0] + 1 if alike else len(found)
+    labels = np.where(figure, object_of_part[large_parts], 0)
+    return np.where(figure, _nearest_label(labels), 0)
+
+
+def complete_motion(
+    motion: Float[Tensor, "frames height width 3"],
+    seeds: Bool[Tensor, "height width"],
+    inside: Bool[Tensor, "height width"],
+) -> Float[Tensor, "frames height width 3"]:
+    """Motion of a whole object from that of its seeds: affine in the image, plus what seeds do besides."""
+    import cv2
+
+    frames, height, width = motion.shape[:3]
+    way = _way_px(motion)
+    confident = seeds & (way >= CONFIDENT_SHARE * way[seeds].median())
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([torch.ones(height, width), columns / width, rows / height], -1).double()
+    places[..., 1:] -= places[confident][:, 1:].mean(0)
+    known, extent = places[confident], places[inside][:, 1:].square().mean()
+    values = motion.movedim(0, 2).flatten(2).double()  # [height, width, frames * 3]
+    # Ridge regression: the linear terms are held back, the more so the farther the object exceeds its seeds.
+    held = len(known) * RIDGE * extent * torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
+    held[1:, 1:] += 1e-9 * torch.eye(2, dtype=torch.float64)
+    affine = places @ torch.linalg.solve(known.T @ known + held, known.T @ values[confident])
+    # Normalised convolution of the residual; it fades where no seed is near.
+    weight = confident.double()
+    blurred = [
+        cv2.GaussianBlur(each.numpy(), (0, 0), RESIDUAL_SIGMA_PX, borderType=cv2.BORDER_CONSTANT)
+        for each in (weight, *((values - affine) * weight[..., None]).unbind(-1))
+    ]
+    spread = torch.from_numpy(np.stack(blurred[1:], -1) / (blurred[0] + RESIDUAL_FADE)[..., None])
+    whole = torch.where(confident[..., None], values, affine + spread)
+    return whole.view(height, width, frames, 3).movedim(2, 0).to(motion.dtype)
+
+
+def nearest_of_object(
+    objects: Int[Tensor, "height width"], cells: Int[Tensor, "small_h small_w"]
+) -> Int[Tensor, "height width"]:
+    """For every pixel the nearest small pixel (row * small_w + column) of its own object."""
+    import cv2
+
+    height, width = objects.shape
+    small_h, small_w = cells.shape
+    rows = ((torch.arange(height) + 0.5) * (small_h / height)).long()
+    columns = ((torch.arange(width) + 0.5) * (small_w / width)).long()
+    own = rows[:, None] * small_w + columns
+    source = own.clone()
+    for number in objects.unique().tolist():
+        mine = cells == number
+        if not bool(mine.any()):  # too small for a cell of its own: it stays with what is there
+            continue
+        # [small_h, small_w]: the nearest cell of this object.
+        elsewhere = (~mine).numpy().astype(np.uint8)
+        _, zero = cv2.distanceTransformWithLabels(
+            elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        index_of = np.zeros(zero.max() + 1, np.int64)
+        index_of[zero[mine.numpy()]] = np.flatnonzero(mine.numpy())
+        here = objects == number
+        source[here] = torch.from_numpy(index_of[zero].reshape(-1))[own[here]]
+    return source
+
+
+def objects_of_masks(masks: Any, height: int, width: int) -> Int[Tensor, "height width"]:
+    """The numbers of the objects that masks of a photo of this size mark; 0 where none is.
+
+    Args:
+        masks: one or several of: path of a picture (`files.image.load_mask`), array or tensor [H, W] of bool
+            or of numbers. Each mark of each mask is an object; of masks that overlap the last one counts.
+
+    Raises:
+        InputError: a file cannot be used, a mask marks nothing, or has another shape than the photo.
+    """
+    objects, count = torch.zeros(height, width, dtype=torch.long), 0
+    for each in masks if isinstance(masks, list | tuple) else [masks]:
+        name = str(each) if isinstance(each, str | Path) else "the mask"
+        marks = load_mask(Path(each)) if isinstance(each, str | Path) else torch.as_tensor(each).long()
+        size = tuple(marks.shape)
+        # A large photo may have been shrunk while it was read: shapes are compared, to within a pixel.
+        if len(size) != 2 or abs(size[1] * height - size[0] * width) > max(size):
+            shown = " x ".join(map(str, reversed(size)))
+            raise InputError(
+                f"{name} is {shown} and the photo {width} x {height} pixels; give a mask of the whole photo"
+            )
+        fitted = resize(marks[..., None].float(), height, width, mode="nearest")[..., 0]
+        numbers = [number for number in fitted.unique().tolist() if number != 0]
+        if not numbers:
+            raise InputError(f"{name} marks nothing; what may move must be white (or a number above 0)")
+        for number in numbers:
+            count += 1
+            objects[fitted == number] = count
+    return objects
+
+
+def _cells(objects: Int[Tensor, "height width"], size: tuple[int, int]) -> Int[Tensor, "small_h small_w"]:
+    """The object of each small pixel: that which has most of it, and the background only if none has any."""
+    shares = [adaptive_avg_pool2d((objects == n).float()[None], size)[0] for n in objects.unique().tolist()]
+    numbers = objects.unique()
+    if len(numbers) == 1:
+        return numbers[0].expand(size).clone()
+    stack = torch.stack(shares)
+    if int(numbers[0]) == 0:
+        still = stack[0] == 1
+        if not bool(still.any()):  # something must stay: where most of the background is
+            still = stack[0] == stack[0].max()
+        return torch.where(still, 0, numbers[1:][stack[1:].argmax(0)])
+    return numbers[stack.argmax(0)]
+
+
+def _way_px(motion: Float[Tensor, "frames height width 3"]) -> Float[Tensor, "height width"]:
+    return motion.norm(dim=-1).amax(0) * motion.shape[2]
+
+
+def _three_channels(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
+    """Colours and depth as the three 8-bit channels that GrabCut takes: their principal components."""
+    values = (
+        np.concatenate([image, DEPTH_WEIGHT * log_depth[..., None]], -1).reshape(-1, 4).astype(np.float64)
+    )
+    values -= values.mean(0)
+    projected = values @ np.linalg.eigh(values.T @ values)[1][:, 1:]  # eigenvalues ascend
+    projected -= projected.min(0)
+    return (255 * projected / max(projected.max(), 1e-6)).round().astype(np.uint8).reshape(image.shape)
+
+
+def _guided_filter(values: np.ndarray, guide: np.ndarray, *, radius: int) -> np.ndarray:
+    """He et al. 2010, equations 5 to 8: within windows the result is linear in the guide."""
+    import cv2
+
+    def mean(array: np.ndarray) -> np.ndarray:
+        return cv2.blur(array, (2 * radius + 1, 2 * radius + 1))
+
+    mean_guide, mean_values = mean(guide), mean(values)
+    covariance = mean(guide * values) - mean_guide * mean_values
+    slope = covariance / (mean(guide * guide) - mean_guide**2 + GUIDE_EPS)
+    return mean(slope) * guide + mean(mean_values - slope * mean_guide)
+
+
+def _morph(operation, mask: np.ndarray, radius: int, *kind: int) -> np.ndarray:
+    import cv2
+
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, radius) + 1,) * 2)
+    return operation(mask.astype(np.uint8), *kind, disc) > 0
+
+
+def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The pieces of the mask that hold a seed."""
+    import cv2
+
+    count, pieces = cv2.connectedComponents(mask.astype(np.uint8))
+    kept = np.bincount(pieces[seeds], minlength=count) > 0
+    kept[0] = False
+    return kept[pieces]
+
+
+def _nearest_label(labels: np.ndarray) -> np.ndarray:
+    """Every pixel without a number takes that of the nearest one that has one."""
+    import cv2
+
+    if not labels.any() or labels.all():
+        return labels
+    _, zero = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    number_of = np.zeros(zero.max() + 1, labels.dtype)
+    number_of[zero[labels > 0]] = labels[labels > 0]
+    return number_of[zero]
+
+
+def _enlarge(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest values at another size (width, height)."""
+    rows = ((np.arange(size[1]) + 0.5) * array.shape[0] / size[1]).astype(int)
+    columns = ((np.arange(size[0]) + 0.5) * array.shape[1] / size[0]).astype(int)
+    return array[rows[:, None], columns]
