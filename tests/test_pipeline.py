@@ -134,7 +134,7 @@ def test_a_callback_hears_of_every_stage(random_preset, photo):
         "depth",
         "tracks",
         "render x_moving",
-        "view x_moving",
+        "fill x_moving",
     ]
 
 

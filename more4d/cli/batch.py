@@ -125,7 +125,7 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
-        progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
+        progress = BatchProgress(sum(len(stage_names(job, fill=pipe.preset.fill)) for job in jobs), show=show)
         outcomes = []
         try:
             with recorded(record):
@@ -211,7 +211,7 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     """
     started = time.monotonic()
     result, failure = None, None
-    with progress.item(label, len(stage_names(job))) as report:
+    with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         # What one item can cause: bad input, files, memory, sizes that a network refuses.
         try:
             result = run_job(pipe, job, output / job.name, progress=report)

@@ -3,7 +3,9 @@
 photo.png  depth.npy  depth.png  camera.json        stage 1: the image at the size of films, depth in metres
 tracks.safetensors  tracks.mp4                      stage 2: point tracks
 CAMERA/render.mp4  coverage.mkv  camera_path.json   stage 3: what a camera sees of the tracks
-CAMERA/view.mp4  filled.safetensors                 stage 4: the completed view, what was generated in it
+CAMERA/fill.safetensors  filled.safetensors         stage 4: what was generated in its holes, also as points
+background.safetensors                              where one is completed: what lies behind, for all cameras
+CAMERA/view.mp4                                     the completed view
 sheet.png                                           all of these on one picture
 """
 
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
+from more4d.files.fills import save_fill
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks, save_sheet
 from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
@@ -22,11 +25,13 @@ from more4d.files.video import read_mask_video, read_video, write_mask_video, wr
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 
-TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
+TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.safetensors", "sheet.png"
+COVERAGE, BACKGROUND, VIEW = "coverage.mkv", "background.safetensors", "view.mp4"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
-RENDER_FILES = ("render.mp4", "coverage.mkv", "camera_path.json")
-VIEW_FILES = ("view.mp4", FILLED)
+RENDER_FILES = ("render.mp4", COVERAGE, "camera_path.json")
+FILL_FILES = (FILL, FILLED)
+VIEW_FILES = (VIEW,)
 
 Image8 = UInt8[Tensor, "height width 3"]
 
@@ -80,16 +85,33 @@ def save_render_stage(
     save_camera_path(folder / "camera_path.json", camera_path)
 
 
-def save_view_stage(
-    folder: Path, frames: Iterable[Float[Tensor, "height width 3"]], filled: FilledPoints, *, fps: float
+def save_fill_stage(
+    folder: Path,
+    fill: Float[Tensor, "frames height width 3"],
+    holes: Bool[Tensor, "frames height width"],
+    filled: FilledPoints,
 ) -> None:
+    """Write `FILL_FILES` into the folder of one camera.
+
+    Args:
+        fill: what was generated, at the size of the networks.
+        holes: where it was.
+        filled: the same as points of the world.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    save_fill(folder / FILL, fill, holes)
+    save_filled_points(folder / FILLED, filled)
+
+
+def save_view_stage(folder: Path, frames: Iterable[Float[Tensor, "height width 3"]], *, fps: float) -> None:
     """Write `VIEW_FILES` into the folder of one camera; frames are written as they come.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    save_filled_points(folder / FILLED, filled)
-    write_video(folder / "view.mp4", frames, fps=fps)
+    write_video(folder / VIEW, frames, fps=fps)
 
 
 def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:

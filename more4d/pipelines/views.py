@@ -60,6 +60,12 @@ class Film:
     small: Rendering
 
     @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        small = (self.small.colour, self.small.depth_m, self.small.coverage)
+        return sum(each.nbytes for each in (self.colour, self.coverage, *small))
+
+    @property
     def hole_mask(self) -> Bool[Tensor, "frames height width"]:
         """Pixels that are less than half covered."""
         return self.coverage < COVERAGE_THRESHOLD * WHITE
@@ -189,11 +195,23 @@ def completed_frames(
         fill: of `complete_film`: what is seen in holes, but for the background.
         background: of the scene, seen in the holes along `camera_path`; `fill` is seen where it ends.
     """
-    for index, picture in enumerate(fill):
-        known = film.frame(index)
-        if background is not None and camera_path is not None:
-            known = background.composite_behind(*known, camera_path, index)
-        yield composite(*known, picture)
+    for index in range(len(fill)):
+        yield completed_frame(film, fill, index, background=background, camera_path=camera_path)
+
+
+def completed_frame(
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    index: int,
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
+) -> Float[Tensor, "height width 3"]:
+    """One of `completed_frames`."""
+    known = film.frame(index)
+    if background is not None and camera_path is not None:
+        known = background.composite_behind(*known, camera_path, index)
+    return composite(*known, fill[index])
 
 
 def windows(frames: int, native: int) -> list[range]:

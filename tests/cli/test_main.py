@@ -203,9 +203,9 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "cache camera compile context-parallel depth device export fps frames guidance guidance-skip"
-        " h help independent-views intrinsics list list-cameras memory output part pictures preset prompt"
-        " quiet raster ray sampler seed shift size steps strag-lora tracks vism-lora weights",
+        "infer": "cache camera compile context-parallel depth device export fill fps frames guidance"
+        " guidance-skip h help independent-views intrinsics list list-cameras memory output part pictures"
+        " preset prompt quiet raster ray sampler seed shift size steps strag-lora tracks vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"
