@@ -81,6 +81,7 @@ class More4DPipeline:
         device: str | torch.device = "cpu",
         memory: Memory | None = None,
         size: str | int | None = None,
+        fill: str | None = None,
         components: Mapping[str, str] | None = None,
         loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> "More4DPipeline":
@@ -94,6 +95,8 @@ class More4DPipeline:
             memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
             size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
                 longer side at most 1280 pixels. Networks work at their own size whatever this is.
+            fill: of the films' holes: "texture", from a background that is completed once for all cameras, or
+                "smooth", as 4D-ViSM generates it for every frame; by default as the preset says.
             components: other files for some components, such as {"strag": "runs/weights/strag.safetensors"}.
             loras: low-rank updates to merge into "strag" or "vism".
 
@@ -107,7 +110,7 @@ class More4DPipeline:
         opened = Components.from_pretrained(
             folder, device, preset=preset, components=components, loras=loras, memory=memory
         )
-        return cls(opened if size is None else opened.reopened(size=str(size)))
+        return cls(opened.reopened(size=None if size is None else str(size), fill=fill))
 
     @property
     def preset(self) -> Preset:
@@ -344,7 +347,6 @@ class More4DPipeline:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
-        name = name or camera_path.name
         fill, filled = complete_film(
             self.components,
             film,
@@ -353,7 +355,7 @@ class More4DPipeline:
             prompt,
             earlier=earlier,
             seed=drawn_seed(seed, generator),
-            progress=lambda _, done, total: callback(f"fill {name}", done, total),
+            progress=lambda _, done, total: callback(f"fill {name or camera_path.name}", done, total),
         )
         return View(camera_path=camera_path, rendering=film, fill=fill, filled=filled)
 
@@ -380,10 +382,8 @@ class More4DPipeline:
             ValueError: tracks and path differ in their number of frames.
             WeightsError: a network's file cannot be used.
         """
-        if rendering is None:
-            rendering = self.render(tracks, camera_path, callback=callback)
         return self.complete_view(
-            rendering,
+            rendering or self.render(tracks, camera_path, callback=callback),
             camera_path,
             tracks.colours,
             prompt or tracks.caption,
