@@ -18,6 +18,8 @@ from more4d.raster.render import SUPERSAMPLED_MARGIN, average_cells, surface_pat
 
 SUPERSAMPLING = 2
 """As of tracks: textures alias like surfaces do."""
+LEAST_GAP = 64
+"""Columns: a window of its own costs as much as drawing these would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +63,17 @@ class Background:
             height, width: of the frames, in pixels.
             supersampling: it is drawn so many times larger and averaged.
         """
+        margin = MARGIN if supersampling == 1 else SUPERSAMPLED_MARGIN
+        drawn = self._draw_points(camera_path, height * supersampling, width * supersampling, margin)
+        return drawn if supersampling == 1 else average_cells(drawn, supersampling)
+
+    def _draw_points(self, camera_path: CameraPath, height: int, width: int, margin: float) -> Rendering:
         positions, colours, footprint_m, patches_m = self._points
-        rendering = open_rasteriser(AUTO, "cpu").render(
-            positions,
-            colours,
-            footprint_m,
-            camera_path,
-            height * supersampling,
-            width * supersampling,
+        return open_rasteriser(AUTO, "cpu").render(
+            *(positions, colours, footprint_m, camera_path, height, width),
             patches_m=patches_m,
-            margin=MARGIN if supersampling == 1 else SUPERSAMPLED_MARGIN,
+            margin=margin,
         )
-        return rendering if supersampling == 1 else average_cells(rendering, supersampling)
 
     def composite_behind(
         self,
@@ -88,20 +89,51 @@ class Background:
         open_pixels = coverage < 1
         if not bool(open_pixels.any()) or not bool(self.needed.any()):
             return colour, coverage
-        # Only the box around what is not covered is drawn.
-        rows, columns = mask_bounds(open_pixels)
-        height, width = coverage.shape
-        window = window_path(camera_path, frame, rows, columns, height=height, width=width)
-        drawn = self.draw(window, height=rows.stop - rows.start, width=columns.stop - columns.start)
-        known = coverage[rows, columns]
-        added = (1 - known) * drawn.coverage[0]
-        total = known + added
-        mixed = colour[rows, columns] * known[..., None] + drawn.colour[0] * added[..., None]
-        # Exact where the film covers all: dividing by 1 changes nothing.
-        mixed /= torch.where(total > 0, total, 1.0)[..., None]
         colour, coverage = colour.clone(), coverage.clone()
-        colour[rows, columns], coverage[rows, columns] = mixed, total
+        for rows, columns in hole_windows(open_pixels):
+            self._fill_window(colour, coverage, (rows, columns), camera_path, frame)
         return colour, coverage
+
+    def _fill_window(
+        self,
+        colour: Float[Tensor, "height width 3"],
+        coverage: Float[Tensor, "height width"],
+        place: tuple[slice, slice],
+        camera_path: CameraPath,
+        frame: int,
+    ) -> None:
+        """`composite_behind` for a window of the frame, in place; only what is not covered is averaged."""
+        height, width = coverage.shape
+        known = coverage[place]
+        (tall, wide), side = known.shape, SUPERSAMPLING
+        window = window_path(camera_path, frame, *place, height=height, width=width)
+        drawn = self._draw_points(window, tall * side, wide * side, SUPERSAMPLED_MARGIN)
+        row, column = (known < 1).nonzero().unbind(1)
+        # [pixels, side, side]: the cell of each pixel; where nothing is drawn colour and coverage are 0
+        cells = (tall, side, wide, side)
+        cover = drawn.coverage.view(cells)[row, :, column]
+        behind = drawn.colour.view(*cells, 3)[row, :, column].mean((1, 2))
+        share = known[row, column]
+        total = share + (1 - share) * cover.mean((1, 2))
+        mixed = colour[place][row, column] * share[:, None] + behind * (1 - share)[:, None]
+        # Exact where all is covered: dividing by 1 changes nothing.
+        colour[place][row, column] = mixed / torch.where(total > 0, total, 1.0)[:, None]
+        known[row, column] = total
+
+
+def hole_windows(mask: Bool[Tensor, "rows columns"]) -> list[tuple[slice, slice]]:
+    """Boxes around all that is true: beside each other, with gaps of at least `LEAST_GAP` between them.
+
+    Holes lie at the borders of a frame and behind things; one box around all would be most of the frame.
+    """
+    columns = mask.any(0).nonzero()[:, 0]
+    ends = (columns.diff() > LEAST_GAP).nonzero()[:, 0] + 1
+    windows = []
+    for run in columns.tensor_split(ends.tolist()):
+        across = slice(int(run[0]), int(run[-1]) + 1)
+        rows, _ = mask_bounds(mask[:, across])
+        windows.append((rows, across))
+    return windows
 
 
 def mask_bounds(mask: Bool[Tensor, "rows columns"]) -> tuple[slice, slice]:

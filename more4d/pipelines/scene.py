@@ -122,7 +122,7 @@ def film_views(
 
 
 def with_background(
-    tracks: Tracks, views: Mapping[str, View], *, seed: int, progress: Progress = no_progress
+    tracks: Tracks, views: Mapping[str, View], *, seed: int = 0, progress: Progress = no_progress
 ) -> dict[str, View]:
     """The views with the background of their scene, completed for all of them together.
 

@@ -149,6 +149,21 @@ def test_without_anything_that_stands_still_nothing_of_the_background_is_seen():
     assert not bool(complete_background(tracks, views).needed.any())
 
 
+def test_a_frame_is_composited_as_all_of_the_background_is_drawn():
+    """`composite_behind` draws a window and averages what is open; `draw` is its slow twin."""
+    made = background(scene(), STILL, SLIDE)
+    random = torch.Generator().manual_seed(0)
+    colour = torch.rand(HEIGHT, WIDTH, 3, generator=random)
+    coverage = (2 * torch.rand(HEIGHT, WIDTH, generator=random)).clamp(max=1)
+    coverage[:12], coverage[:, :10] = 1.0, 1.0
+    drawn = made.draw(path_along_x(0.2), height=HEIGHT, width=WIDTH)
+    added = (1 - coverage) * drawn.coverage[0]
+    expected = colour * coverage[..., None] + drawn.colour[0] * added[..., None]
+    mixed, total = made.composite_behind(colour, coverage, SLIDE, 1)
+    assert torch.allclose(total, coverage + added, atol=1e-6)
+    assert torch.allclose(mixed, expected / total.clamp(min=1e-9)[..., None], atol=1e-5)
+
+
 def test_covered_pixels_stay_and_the_rest_is_covered_by_the_background():
     made = background(scene(), STILL)
     colour, coverage = torch.full((HEIGHT, WIDTH, 3), 0.5), torch.ones(HEIGHT, WIDTH)
