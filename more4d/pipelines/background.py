@@ -18,8 +18,8 @@ from more4d.raster.render import SUPERSAMPLED_MARGIN, average_cells, surface_pat
 
 SUPERSAMPLING = 2
 """As of tracks: textures alias like surfaces do."""
-LEAST_GAP = 64
-"""Columns: a window of its own costs as much as drawing these would."""
+WINDOW = 64
+"""Pixels along the side of the smallest window that is drawn alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,18 +122,25 @@ class Background:
 
 
 def hole_windows(mask: Bool[Tensor, "rows columns"]) -> list[tuple[slice, slice]]:
-    """Boxes around all that is true: beside each other, with gaps of at least `LEAST_GAP` between them.
+    """Boxes around all that is true, beside each other: gaps of more than `WINDOW` columns are left out.
 
-    Holes lie at the borders of a frame and behind things; one box around all would be most of the frame.
+    Holes lie at the borders of a frame and behind things; one box around all would be most of the frame. A
+    box is no smaller than `WINDOW`, as the largest patch that a rasteriser draws is a share of its picture.
     """
     columns = mask.any(0).nonzero()[:, 0]
-    ends = (columns.diff() > LEAST_GAP).nonzero()[:, 0] + 1
+    ends = (columns.diff() > WINDOW).nonzero()[:, 0] + 1
     windows = []
     for run in columns.tensor_split(ends.tolist()):
         across = slice(int(run[0]), int(run[-1]) + 1)
         rows, _ = mask_bounds(mask[:, across])
-        windows.append((rows, across))
+        windows.append((_no_smaller(rows, mask.shape[0]), _no_smaller(across, mask.shape[1])))
     return windows
+
+
+def _no_smaller(run: slice, length: int) -> slice:
+    """At least `WINDOW` long, within `length`."""
+    start = max(0, min(run.start, length - WINDOW))
+    return slice(start, max(run.stop, min(start + WINDOW, length)))
 
 
 def mask_bounds(mask: Bool[Tensor, "rows columns"]) -> tuple[slice, slice]:

@@ -43,16 +43,20 @@ Holes = Bool[Tensor, "frames height width"]
 
 CELLS = 240
 """Of the shorter side of the photo, at most: outlines of estimated depth are no finer."""
-MAX_PAD = 0.35
+MAX_PAD = 0.6
 """How far the canvas reaches beyond the frame, at most, in the photo's sides."""
 FRAMES_LOOKED_AT = 12
 """Of every camera path, to find what is needed; and of the tracks, to find what moves."""
 MOVES = 0.005
 """Displacement in image widths from which a pixel moves; less is noise of generated motion."""
+LEAST_OF_ROW = 0.25
+"""Share of a row of the photo from which what is known of it bounds the depth of the rest."""
 BORDER = 2
 """Cells around what moves or stands in front whose colours have something of it."""
 TEXTURE_SIDE = 1 / 24
 """Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides."""
+AMPLITUDE = 0.85
+"""Of texture: what is copied is never quite what was there, so less of it errs less."""
 GENERATED_DEPTH = 0.3
 """Difference of log depth up to which a generated point belongs to a texel's surface."""
 
@@ -159,14 +163,18 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
     ]
     baseline_m = max((float(each.norm(dim=-1).max()) for each in centres), default=0.0)
     reach = baseline_m * max(tracks.camera.focal_px(width=columns, height=rows))
-    hidden = _grown(moving, BORDER) | _grown(foreground_beside_steps(1 / depth_m, reach), BORDER - 1)
-    canvas = torch.ones(rows + 2 * pad_rows, columns + 2 * pad_columns, dtype=torch.bool)
-    place = (slice(pad_rows, pad_rows + rows), slice(pad_columns, pad_columns + columns))
-    canvas[place] = hidden
-    if bool(canvas.all()):
+    moving = _grown(moving, BORDER)
+    hidden = moving | _grown(foreground_beside_steps(1 / depth_m, reach), BORDER - 1)
+    if bool(hidden.all()):
         return None
-    depth = torch.ones(canvas.shape)
-    depth[place] = depth_m
+    # Behind what moves everything goes on that stands still. Behind static things goes on what is farther;
+    # beyond the frame they go on themselves: a wall does not end where the photo does.
+    beyond = (pad_columns, pad_columns, pad_rows, pad_rows)
+    canvas = pad(hidden, beyond, value=True)
+    front = extend_depth(pad(depth_m, beyond, value=1.0), ~pad(moving, beyond, value=True))
+    inside = pad(torch.ones_like(hidden), beyond, value=False)
+    behind = _no_farther(extend_depth(depth_m, ~hidden), ~hidden)
+    depth = torch.where(inside, pad(behind, beyond, value=1.0), front)
     camera = crop_camera(
         tracks.camera,
         left=-pad_columns * step / width,
@@ -178,9 +186,22 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
         step=step,
         origin=(pad_rows * step, pad_columns * step),
         hidden=canvas,
-        depth_m=extend_depth(depth, ~canvas),
+        depth_m=depth,
         camera=camera,
     )
+
+
+def _no_farther(
+    depth_m: Float[Tensor, "rows columns"], known: Bool[Tensor, "rows columns"]
+) -> Float[Tensor, "rows columns"]:
+    """Depth that is nowhere farther than the farthest of what is known in its row.
+
+    The row of an upright photo that lies below the horizon shows ground from side to side; what is unknown
+    there is not the sky that begins above it. Rows of which little is known say nothing.
+    """
+    farthest = torch.where(known, depth_m, 0.0).amax(1, keepdim=True)
+    says = known.float().mean(1, keepdim=True) >= LEAST_OF_ROW
+    return torch.where(says & ~known, torch.minimum(depth_m, farthest), depth_m)
 
 
 def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Holes]]) -> Bool[Tensor, "rows columns"]:
@@ -236,12 +257,15 @@ def _colour_canvas(
     if texture:
         sigma = TEXTURE_SIDE * min(tracks.height, tracks.width) / step
         low = _enlarged(blur_surfaces(filled, cells.depth_m, sigma), size)
-        # Beyond the frame depth is a guess that may be that of nothing in the photo; texture goes on as at
-        # its border.
-        inside_depth = depth_m[place][None, None]
-        beyond = (left, size[1] - left - tracks.width, top, size[0] - top - tracks.height)
-        surface_m = pad(inside_depth, beyond, mode="replicate")[0, 0]
-        made = low + transfer_texture(photo - low, low, surface_m, ~hidden, hidden & wanted, seed=seed)
+        # Far beyond the frame depth is a guess that may be that of nothing in the photo; texture goes on as
+        # one cell beyond its border.
+        first = (max(top - step, 0), max(left - step, 0))
+        last = (min(top + tracks.height + step, size[0]), min(left + tracks.width + step, size[1]))
+        near_m = depth_m[first[0] : last[0], first[1] : last[1]][None, None]
+        beyond = (first[1], size[1] - last[1], first[0], size[0] - last[0])
+        surface_m = pad(near_m, beyond, mode="replicate")[0, 0]
+        detail = transfer_texture(photo - low, low, surface_m, ~hidden, hidden & wanted, seed=seed)
+        made = low + AMPLITUDE * detail
     else:
         made = _enlarged(filled, size)
     colour = torch.where(hidden[..., None], made, photo)

@@ -4,8 +4,8 @@ import torch
 
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.tracks import FilledPoints, PointTracks
-from more4d.pipelines.background import Background
-from more4d.pipelines.background_completion import complete_background, moving_pixels
+from more4d.pipelines.background import Background, hole_windows
+from more4d.pipelines.background_completion import _no_farther, complete_background, moving_pixels
 from more4d.raster.render import render_tracks
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 3
@@ -18,7 +18,8 @@ def scene(*, moves_m: float = 0.6, every_pixel: bool = False) -> PointTracks:
     """A thing in front of a wall with a regular pattern; it moves to the right."""
     depth_m = torch.full((HEIGHT, WIDTH), WALL_M)
     depth_m[THING] = THING_M
-    tile = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
+    # in 8 bits, as tracks and backgrounds are stored
+    tile = (255 * torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))).round() / 255
     colours = tile.repeat(HEIGHT // 8, WIDTH // 8, 1)
     colours[THING] = torch.tensor([1.0, 0.0, 0.0])
     positions = CAMERA.unproject_depth(depth_m).repeat(FRAMES, 1, 1, 1)
@@ -173,3 +174,43 @@ def test_covered_pixels_stay_and_the_rest_is_covered_by_the_background():
     assert torch.equal(mixed[coverage == 1], colour[coverage == 1]) and bool((total == 1).all())
     assert torch.allclose(mixed[20:28, 22:30], made.colour[20:28, 22:30], atol=1e-6)
     assert torch.allclose(mixed[20:28, 30], (made.colour[20:28, 30] + 0.5) / 2, atol=1e-6)
+
+
+def test_a_wall_that_reaches_the_border_goes_on_beyond_it():
+    """What a camera may look behind is hidden inside of the frame only."""
+    depth_m = torch.full((HEIGHT, WIDTH), 40.0)
+    depth_m[20:] = WALL_M
+    positions = CAMERA.unproject_depth(depth_m)[None]
+    tracks = PointTracks(
+        positions=positions,
+        colours=torch.rand(HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0)),
+        visibility=torch.ones(1, HEIGHT, WIDTH, dtype=torch.bool),
+        camera=CAMERA,
+    )
+    made = background(tracks, SLIDE)
+    row, column = origin(made)
+    beyond = made.depth_m[row : row + HEIGHT, column + WIDTH + 1 :]
+    assert beyond.numel() and torch.allclose(beyond[:20], torch.tensor(40.0), rtol=1e-3)
+    assert torch.allclose(beyond[20:], torch.tensor(WALL_M), rtol=1e-3)
+
+
+def test_below_the_horizon_nothing_is_as_far_as_the_sky():
+    depth_m, known = torch.full((HEIGHT, WIDTH), 40.0), torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    depth_m[20:] = WALL_M
+    depth_m[16:24, 30:34], known[16:24, 30:34] = 100.0, False
+    bounded = _no_farther(depth_m, known)
+    assert bool((bounded[20:] == WALL_M).all()) and bool((bounded[:20] == 40.0).all())
+    known[22] = False  # a row of which nothing is known says nothing
+    assert bool((_no_farther(depth_m, known)[22] == depth_m[22]).all())
+
+
+def test_windows_hold_all_holes_and_leave_out_what_lies_between():
+    mask = torch.zeros(100, 500, dtype=torch.bool)
+    mask[10:90, :3], mask[40:50, 200:280], mask[5, 498] = True, True, True
+    windows = hole_windows(mask)
+    assert windows == [
+        (slice(10, 90), slice(0, 64)),
+        (slice(36, 100), slice(200, 280)),
+        (slice(5, 69), slice(436, 500)),
+    ]
+    assert hole_windows(torch.ones(20, 30, dtype=torch.bool)) == [(slice(0, 20), slice(0, 30))]
