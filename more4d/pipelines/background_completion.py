@@ -49,14 +49,20 @@ FRAMES_LOOKED_AT = 12
 """Of every camera path, to find what is needed; and of the tracks, to find what moves."""
 MOVES = 0.005
 """Displacement in image widths from which a pixel moves; less is noise of generated motion."""
-LEAST_OF_ROW = 0.25
-"""Share of a row of the photo from which what is known of it bounds the depth of the rest."""
 BORDER = 2
 """Cells around what moves or stands in front whose colours have something of it."""
 TEXTURE_SIDE = 1 / 24
 """Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides."""
-AMPLITUDE = 0.85
-"""Of texture: what is copied is never quite what was there, so less of it errs less."""
+GRAIN = 1 / 6
+"""Standard deviation of the filter that parts structure and grain of texture, in that of the low pass."""
+STRUCTURE = 0.6
+"""Amplitude of structure. What is copied is never quite what was there. Most of that error is in structure,
+most of the sharpness in grain, which keeps its amplitude.
+"""
+INSIDE = 0.8
+"""Amplitude of texture inside of the frame: low frequencies are known on all sides there, and the error of
+the texture itself counts for more.
+"""
 GENERATED_DEPTH = 0.3
 """Difference of log depth up to which a generated point belongs to a texel's surface."""
 
@@ -194,14 +200,17 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
 def _no_farther(
     depth_m: Float[Tensor, "rows columns"], known: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, "rows columns"]:
-    """Depth that is nowhere farther than the farthest of what is known in its row.
+    """Depth that is nowhere farther than both of the nearest known surfaces in its row, left and right.
 
     The row of an upright photo that lies below the horizon shows ground from side to side; what is unknown
-    there is not the sky that begins above it. Rows of which little is known say nothing.
+    there is not the sky that begins above it. Where one side shows nothing that is known, nothing changes.
     """
-    farthest = torch.where(known, depth_m, 0.0).amax(1, keepdim=True)
-    says = known.float().mean(1, keepdim=True) >= LEAST_OF_ROW
-    return torch.where(says & ~known, torch.minimum(depth_m, farthest), depth_m)
+    columns = torch.arange(known.shape[1]).expand(known.shape)
+    before = torch.where(known, columns, -1).cummax(1).values
+    after = torch.where(known, columns, known.shape[1]).flip(1).cummin(1).values.flip(1)
+    both = (before >= 0) & (after < known.shape[1])
+    left, right = (depth_m.gather(1, each.clamp(0, known.shape[1] - 1)) for each in (before, after))
+    return torch.where(both & ~known, torch.minimum(depth_m, torch.maximum(left, right)), depth_m)
 
 
 def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Holes]]) -> Bool[Tensor, "rows columns"]:
@@ -264,8 +273,9 @@ def _colour_canvas(
         near_m = depth_m[first[0] : last[0], first[1] : last[1]][None, None]
         beyond = (first[1], size[1] - last[1], first[0], size[0] - last[0])
         surface_m = pad(near_m, beyond, mode="replicate")[0, 0]
-        detail = transfer_texture(photo - low, low, surface_m, ~hidden, hidden & wanted, seed=seed)
-        made = low + AMPLITUDE * detail
+        detail = _grain((photo - low) * ~hidden[..., None], sigma * step * GRAIN)
+        copied = transfer_texture(detail, low, surface_m, ~hidden, hidden & wanted, seed=seed)
+        made = low + torch.where(outside[..., None], copied, INSIDE * copied)
     else:
         made = _enlarged(filled, size)
     colour = torch.where(hidden[..., None], made, photo)
@@ -276,6 +286,14 @@ def _colour_canvas(
         hidden=hidden,
         camera=cells.camera,
     )
+
+
+def _grain(detail: Float[Tensor, "height width 3"], sigma: float) -> Float[Tensor, "height width 3"]:
+    """Detail with the amplitude of what is coarser than `sigma` pixels reduced to `STRUCTURE`."""
+    from scipy.ndimage import gaussian_filter  # here: it takes long to import
+
+    structure = gaussian_filter(detail.numpy(), (sigma, sigma, 0), mode="nearest")
+    return detail - (1 - STRUCTURE) * torch.from_numpy(structure)
 
 
 def _project_generated(
