@@ -30,7 +30,7 @@ from more4d.geometry.background import (
     blur_surfaces,
     extend_depth,
     fill_background,
-    foreground_beside_steps,
+    occluders_at_steps,
 )
 from more4d.geometry.camera import Camera, CameraPath, crop_camera, resize
 from more4d.geometry.tracks import FilledPoints, Tracks
@@ -170,7 +170,7 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
     baseline_m = max((float(each.norm(dim=-1).max()) for each in centres), default=0.0)
     reach = baseline_m * max(tracks.camera.focal_px(width=columns, height=rows))
     moving = _grown(moving, BORDER)
-    hidden = moving | _grown(foreground_beside_steps(1 / depth_m, reach), BORDER - 1)
+    hidden = moving | _grown(occluders_at_steps(1 / depth_m, reach), BORDER - 1)
     if bool(hidden.all()):
         return None
     # Behind what moves everything goes on that stands still. Behind static things goes on what is farther;

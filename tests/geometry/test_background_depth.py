@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from more4d.geometry.background import blur_surfaces, extend_depth, foreground_beside_steps
+from more4d.geometry.background import blur_surfaces, extend_depth, occluders_at_steps
 
 HEIGHT, WIDTH = 24, 40
 
@@ -89,8 +89,8 @@ def test_nothing_known_is_refused():
 def test_static_things_hide_as_much_as_the_parallax_uncovers():
     inverse = torch.full((20, 40), 0.25)
     inverse[:, 15:] = 0.5
-    assert not bool(foreground_beside_steps(inverse, reach=0.0).any())
-    columns = foreground_beside_steps(inverse, reach=20.0)[10].nonzero()[:, 0]
+    assert not bool(occluders_at_steps(inverse, reach=0.0).any())
+    columns = occluders_at_steps(inverse, reach=20.0)[10].nonzero()[:, 0]
     # 20 * (1/2 - 1/4) = 5 cells and one more; the step is known to two cells
     assert columns.min() == 15 and 20 <= columns.max() <= 22
 
