@@ -67,6 +67,22 @@ def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_p
     assert torch.equal(scene.views["surrounding"].filled.colours, filled.colours)
 
 
+def test_a_scene_is_saved_in_the_formats_of_the_main_job(random_preset, photo, tmp_path):
+    formats = {"video_codec": "png", "alpha": True, "animation": "gif"}
+    cameras = parse_cameras(CAMERAS)
+    job = Job(name="a", image=photo, prompt="it rolls", cameras=cameras, seed=3, frames=4, **formats)
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
+    scene = a_scene(random_preset, photo)
+    scene.save(tmp_path / "scene")  # in h264, whose films are replaced
+    assert_same_files(scene.save(tmp_path / "scene", **formats), tmp_path / "job")
+    for wrong, words in [({"alpha": True}, "h264 has no opacity"), ({"video_codec": "vp8"}, "'vp8'")]:
+        with pytest.raises(InputError, match=words):
+            scene.save(tmp_path / "refused", **wrong)
+    with pytest.raises(InputError, match="has none; film one"):
+        a_scene(random_preset, photo, cameras=[]).save(tmp_path / "refused", animation="gif")
+    assert not (tmp_path / "refused").exists()
+
+
 def test_own_tracks_are_filmed_as_the_main_job_films_them(random_preset, photo, tmp_path):
     save_tracks(tmp_path / "own.safetensors", a_scene(random_preset, photo, cameras=[]).tracks)
     job = Job(

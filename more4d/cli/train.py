@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from more4d.cli.main import say
 from more4d.cli.options import parse_path
 from more4d.foundation.errors import ConfigError
 
@@ -87,5 +88,5 @@ def run(options: argparse.Namespace) -> int:
     if options.max_bad_fraction is not None:
         overrides.append(f"loop.max_bad_fraction={options.max_bad_fraction}")
     for path in train(options.config, output, overrides, dry=options.dry_run):
-        print(path)
+        say(str(path))
     return 0

@@ -262,9 +262,7 @@ def blur_surfaces(
     return torch.from_numpy(result)
 
 
-def occluders_at_steps(
-    inverse: Float[Tensor, "rows columns"], reach: float
-) -> Bool[Tensor, "rows columns"]:
+def occluders_at_steps(inverse: Float[Tensor, "rows columns"], reach: float) -> Bool[Tensor, "rows columns"]:
     """Cells of things beside a step of depth, as far as a camera may look behind them.
 
     Args:

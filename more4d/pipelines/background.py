@@ -16,10 +16,10 @@ from more4d.raster.interface import MARGIN, Rendering
 from more4d.raster.registry import AUTO, open_rasteriser
 from more4d.raster.render import SUPERSAMPLED_MARGIN, average_cells, surface_patches
 
+# As of tracks: textures alias like surfaces do.
 SUPERSAMPLING = 2
-"""As of tracks: textures alias like surfaces do."""
+# Pixels along the side of the smallest window that is drawn alone.
 WINDOW = 64
-"""Pixels along the side of the smallest window that is drawn alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

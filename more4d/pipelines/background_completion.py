@@ -41,30 +41,28 @@ from more4d.raster.render import surface_patches
 
 Holes = Bool[Tensor, "frames height width"]
 
+# Of the shorter side of the photo, at most: outlines of estimated depth are no finer.
 CELLS = 240
-"""Of the shorter side of the photo, at most: outlines of estimated depth are no finer."""
+# How far the canvas reaches beyond the frame, at most, in the photo's sides.
 MAX_PAD = 0.6
-"""How far the canvas reaches beyond the frame, at most, in the photo's sides."""
+# Of every camera path, to find what is needed; and of the tracks, to find what moves.
 FRAMES_LOOKED_AT = 12
-"""Of every camera path, to find what is needed; and of the tracks, to find what moves."""
+# Displacement in image widths from which a pixel moves; less is noise of generated motion.
 MOVES = 0.005
-"""Displacement in image widths from which a pixel moves; less is noise of generated motion."""
+# Cells around what moves or stands in front whose colours have something of it.
 BORDER = 2
-"""Cells around what moves or stands in front whose colours have something of it."""
+# Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides.
 TEXTURE_SIDE = 1 / 24
-"""Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides."""
+# Standard deviation of the filter that parts structure and grain of texture, in that of the low pass.
 GRAIN = 1 / 6
-"""Standard deviation of the filter that parts structure and grain of texture, in that of the low pass."""
+# Amplitude of structure. What is copied is never quite what was there. Most of that error is in structure,
+# most of the sharpness in grain, which keeps its amplitude.
 STRUCTURE = 0.6
-"""Amplitude of structure. What is copied is never quite what was there. Most of that error is in structure,
-most of the sharpness in grain, which keeps its amplitude.
-"""
+# Amplitude of texture inside of the frame: low frequencies are known on all sides there, and the error of
+# the texture itself counts for more.
 INSIDE = 0.8
-"""Amplitude of texture inside of the frame: low frequencies are known on all sides there, and the error of
-the texture itself counts for more.
-"""
+# Difference of log depth up to which a generated point belongs to a texel's surface.
 GENERATED_DEPTH = 0.3
-"""Difference of log depth up to which a generated point belongs to a texel's surface."""
 
 
 @dataclass(frozen=True, kw_only=True)

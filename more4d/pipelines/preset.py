@@ -165,6 +165,7 @@ class Preset:
             its texture (`pipelines.background_completion`). For networks whose pictures have none.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
+        vocabulary: the words that weights were trained on, if these are few; others in prompts are warned of.
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU always computes in float32. (There is no float16, in
             which umT5 overflows.)
@@ -188,6 +189,7 @@ class Preset:
     consistent_views: bool = True
     fill: str = SMOOTH
     clip_image: Literal["photo", "grey"] = "photo"
+    vocabulary: str = ""
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"

@@ -11,19 +11,23 @@ from torch import Tensor
 from more4d.files.fills import save_background
 from more4d.files.scene_folder import (
     BACKGROUND,
+    VIEW_NAMES,
+    save_animation_stage,
     save_depth_stage,
     save_fill_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
     save_view_stage,
+    view_name,
 )
+from more4d.files.video_formats import DEFAULT_CODEC, check_encoders, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.background import Background
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.views import Film, completed_frames
+from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 
 BACKGROUND_STAGE = "background"
 
@@ -51,11 +55,14 @@ class View:
         """The completed film, RGB in [0, 1]; equal to the rendering outside of its holes."""
         return torch.stack(list(self.stream()))
 
-    def stream(self) -> Iterator[Float[Tensor, "height width 3"]]:
-        """`frames`, one by one: a whole film takes 12 bytes per pixel and frame."""
-        return completed_frames(
-            self.rendering, self.fill, background=self.background, camera_path=self.camera_path
-        )
+    def stream(self, *, alpha: bool = False) -> Iterator[Float[Tensor, "height width channels"]]:
+        """`frames`, one by one: a whole film takes 12 bytes per pixel and frame.
+
+        Args:
+            alpha: with the coverage of the tracks as opacity.
+        """
+        behind = {"background": self.background, "camera_path": self.camera_path}
+        return (frames_with_alpha if alpha else completed_frames)(self.rendering, self.fill, **behind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +85,33 @@ class Scene:
     prompt: str
     metadata: dict[str, str] = field(default_factory=dict)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        video_codec: str = DEFAULT_CODEC,
+        alpha: bool = False,
+        animation: str | None = None,
+    ) -> Path:
         """Write the folder that `infer.sh` writes for an item (`files.scene_folder`), without a run record.
 
         Files of a scene that was saved there before are overwritten.
 
+        Args:
+            video_codec: of the finished films: h264, h265, av1, prores or png.
+            alpha: films with opacity, for prores and png: opaque as far as the tracks cover a pixel,
+                transparent where it was generated; colours are not multiplied by opacity.
+            animation: gif or webp: write the first view again as a small picture that moves, for chats.
+
         Raises:
-            InputError: the folder cannot be written to, or belongs to a run of `infer.sh`.
+            InputError: a format is unknown, or cannot be written here; the folder cannot be written to, or
+                belongs to a run of `infer.sh`.
         """
         folder = Path(folder)
+        check_film_format(video_codec, alpha=alpha, animation=animation)
+        check_encoders(video_codec, animation)
+        if animation is not None and not self.views:
+            raise InputError(f"the {animation} shows the first view, and this scene has none; film one")
         if (folder / "run.json").exists():  # it would go on saying what the run made
             raise InputError(f"{folder} is the folder of a run of infer.sh; save to another one")
         save_depth_stage(folder, self.image, self.depth)
@@ -97,10 +122,20 @@ class Scene:
                 folder / name, view.rendering.colour, covered, view.camera_path, fps=self.tracks.fps
             )
             save_fill_stage(folder / name, view.fill, view.rendering.small.hole_mask, view.filled)
-            save_view_stage(folder / name, view.stream(), fps=self.tracks.fps)
+            frames = view.stream(alpha=alpha)
+            save_view_stage(folder / name, frames, fps=self.tracks.fps, codec=video_codec)
+            # A film that was saved here before in a codec of another suffix is of another scene, maybe.
+            for other in {*VIEW_NAMES} - {view_name(video_codec)}:
+                (folder / name / other).unlink(missing_ok=True)
         for background in [view.background for view in self.views.values() if view.background][:1]:
             save_background(folder / BACKGROUND, **background.values())
-        save_scene_sheet(folder, list(self.views), self.prompt or self.tracks.caption or "scene")
+        if animation is not None:
+            # Read from the file, as the main job does: both make the same animation.
+            first, view = next(iter(self.views.items()))
+            size = {"size": tuple(view.rendering.coverage.shape[1:]), "fps": self.tracks.fps}
+            save_animation_stage(folder, first, animation, **size, codec=video_codec)
+        title = self.prompt or self.tracks.caption or "scene"
+        save_scene_sheet(folder, list(self.views), title, video_codec)
         return folder
 
 

@@ -24,17 +24,17 @@ from torch.nn.functional import avg_pool2d, pad
 from more4d.foundation.config import derive_seed
 from more4d.geometry.camera import resize
 
+# Of a patch: 7 x 7 pixels, at every level.
 RADIUS = 3
-"""Of a patch: 7 x 7 pixels, at every level."""
+# Sources farther or nearer than this are never used.
 LOG_DEPTH_TOLERANCE = 0.3
-"""Sources farther or nearer than this are never used."""
+# Of low-frequency colours, log depth and place in the picture (in widths) against detail.
 SWEEPS = 4
 GUIDE_WEIGHT, DEPTH_WEIGHT, PLACE_WEIGHT = 0.3, 0.2, 0.1
-"""Of low-frequency colours, log depth and place in the picture (in widths) against detail."""
+# Shorter side, at least, of the coarsest level.
 COARSEST_SIDE = 40
-"""Shorter side, at least, of the coarsest level."""
+# Weight of an unknown pixel against the one a pixel closer to what is known.
 CONFIDENCE_DECAY = 0.8
-"""Weight of an unknown pixel against the one a pixel closer to what is known."""
 LEAST_CONFIDENCE = 0.05
 
 

@@ -214,6 +214,28 @@ def completed_frame(
     return composite(*known, fill[index])
 
 
+def frames_with_alpha(
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
+) -> Iterator[Float[Tensor, "height width 4"]]:
+    """The finished film with its coverage as opacity: what was generated is transparent.
+
+    Colours are not multiplied by opacity (straight alpha). Where anything is covered they are the surface's
+    alone, so that over another background nothing of the fill shows at its border; where nothing is they are
+    the fill's, so that a program that ignores opacity shows the finished film.
+    """
+    behind = {"background": background, "camera_path": camera_path}
+    for index, finished in enumerate(completed_frames(film, fill, **behind)):
+        colour, coverage = film.frame(index)
+        # [H, W, 1]; of a partly covered pixel `colour` has the surface's part alone, `finished` a mixture
+        alpha = coverage[..., None]
+        # over a background B a program shows alpha * RGB + (1 - alpha) * B
+        yield torch.cat([torch.where(alpha > 0, colour, finished), alpha], -1)
+
+
 def windows(frames: int, native: int) -> list[range]:
     """Runs of at most `native` frames; each starts with the last frame of the one before."""
     if native < 2:

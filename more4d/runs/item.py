@@ -31,26 +31,29 @@ from more4d.files.scene_folder import (
     SHEET,
     TRACKS,
     TRACKS_FILES,
-    VIEW_FILES,
+    animation_name,
+    save_animation_stage,
     save_depth_stage,
     save_fill_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
     save_view_stage,
+    view_name,
 )
 from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks
 from more4d.files.video import read_mask_video
+from more4d.files.video_formats import DEFAULT_CODEC, check_encoders
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.background import Background
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.depth import Photo, depth_map_from_file, read_photo
+from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_photo
 from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.views import Film, completed_frames
+from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
@@ -88,27 +91,12 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
     item = _Item(pipe, job, folder, progress)
     try:
         check_files(job)
+        check_encoders(job.video_codec, job.animation)
         return _run_stages(item)
     except BaseException as error:
         with suppress(InputError):  # a full disk must not hide why the run failed
             item.record.fail(" ".join(str(error).split()) or type(error).__name__)
         raise
-
-
-def stage_names(job: Job, *, fill: str) -> list[str]:
-    """The stages of a job, in order: what a progress bar counts.
-
-    Args:
-        fill: that of the preset. A background is completed once all cameras have filled their holes; films
-            without one are finished camera by camera.
-    """
-    names = list(camera_folders(job))
-    kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
-    camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
-    if fill == TEXTURE and names:
-        camera_stages += ["background", *(f"view {name}" for name in names)]
-    exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
-    return ["depth", "tracks", *camera_stages, *exports, "sheet"]
 
 
 def export_files(kind: str, frames: int) -> list[str]:
@@ -204,6 +192,8 @@ def _run_stages(item: _Item) -> Result:
             export_files(kind, item.tracks.frames),
             lambda kind=kind: export_tracks(item.tracks, item.folder, kind),
         )
+    if job.animation:
+        _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
     title = job.prompt or item.tracks.caption or job.name
     return Result(
         folder=item.folder,
@@ -211,7 +201,7 @@ def _run_stages(item: _Item) -> Result:
             "sheet",
             [made, title, list(cameras)],
             [SHEET],
-            lambda: save_scene_sheet(item.folder, list(cameras), title),
+            lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
         ),
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
@@ -333,7 +323,7 @@ def _make_background(item: _Item, fills: dict[str, str]) -> str:
 
 def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None) -> str:
     """The finished film of one camera."""
-    folder, stage = item.folder / name, f"view {name}"
+    job, folder, stage = item.job, item.folder / name, f"view {name}"
 
     def counted(frames: Iterable[Tensor]) -> Iterator[Tensor]:
         for index, frame in enumerate(frames):
@@ -346,12 +336,26 @@ def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None
         background = None
         if background_id is not None:
             background = Background(**load_background(item.folder / BACKGROUND))
-        frames = completed_frames(film, fill, background=background, camera_path=item.camera_path(name))
-        save_view_stage(folder, counted(frames), fps=item.tracks.fps)
+        behind = {"background": background, "camera_path": item.camera_path(name)}
+        frames = (frames_with_alpha if job.alpha else completed_frames)(film, fill, **behind)
+        save_view_stage(folder, counted(frames), fps=item.tracks.fps, codec=job.video_codec)
         del item.films[name]
 
-    inputs = [fill_id, background_id]
-    return item.stage(stage, inputs, [f"{name}/{file}" for file in VIEW_FILES], make)
+    # The default codec is no input: films of runs before there was a choice are in it.
+    coding = [] if job.video_codec == DEFAULT_CODEC else [[job.video_codec, job.alpha]]
+    inputs = [fill_id, background_id, *coding]
+    return item.stage(stage, inputs, [f"{name}/{view_name(job.video_codec)}"], make)
+
+
+def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
+    """The view of one camera again, for chats."""
+
+    def animate() -> None:
+        tracks = item.tracks
+        size = {"size": film_size(tracks.height, tracks.width, item.pipe.film_size), "fps": tracks.fps}
+        save_animation_stage(item.folder, camera, kind, **size, codec=item.job.video_codec)
+
+    return item.stage(f"animation {kind}", [view_id], [animation_name(camera, kind)], animate)
 
 
 def _photo(item: _Item) -> Photo:

@@ -13,13 +13,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from more4d.files.atomic import check_readable, file_fingerprint, fingerprint, write_bytes
+from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
 
 NAME = "run.json"
 LOCK = ".more4d.lock"
 FORMAT = "more4d-run"
 VERSION = 1
+# A file is null until it is written. Other versions may say more.
+DOCUMENT = {"format": str, "version": int, "stages": {str: {"files": {str: (None, dict)}, "state?": str}}}
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ class RunRecord:
     ) -> tuple[str, bool]:
         """Run `make`, which writes the files `outputs`, unless that has been done.
 
+        Files that the stage wrote in an earlier run and does not write now, under other names, are removed.
+
         Args:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
@@ -72,7 +77,9 @@ class RunRecord:
                     f"{self.folder / output} is in the way and is not of an earlier run; choose another"
                     " output folder or move it"
                 )
-        self._stages[name] = {**stage, "files": dict.fromkeys(outputs)}
+        # Kept in the record until they are removed: if this run is cut off, they are still ours.
+        outdated = set(self._stages.get(name, {"files": ()})["files"]) - set(outputs)
+        self._stages[name] = {**stage, "files": dict.fromkeys([*outputs, *sorted(outdated)])}
         self.save()
         started = time.monotonic()
         make()
@@ -82,6 +89,8 @@ class RunRecord:
             "seconds": round(time.monotonic() - started, 3),
             "files": {output: _describe(self.folder / output) for output in outputs},
         }
+        for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
+            (self.folder / file).unlink(missing_ok=True)
         self.save()
         return stage["fingerprint"], True
 
@@ -115,7 +124,8 @@ class RunRecord:
         ):
             document["state"] = "finished"
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        write_bytes(self.folder / NAME, text.encode())
+        # Names that are not UTF-8 have lone surrogates, which as escapes are JSON.
+        write_bytes(self.folder / NAME, text.encode("utf-8", "backslashreplace"))
 
     def _finished(self, name: str, stage_fingerprint: str, outputs: list[str]) -> bool:
         stage = self._stages.get(name, {})
@@ -141,19 +151,13 @@ def _describe(path: Path) -> dict[str, Any]:
 def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
-    check_readable(path, "the record of an earlier run")
-    try:
-        document = json.loads(path.read_text())
-        if document["format"] != FORMAT or not isinstance(document["stages"], dict):
-            raise KeyError("format")
-        if document["version"] != VERSION:
-            return {name: {"files": stage["files"]} for name, stage in document["stages"].items()}
-        return document["stages"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not the record of an earlier run, or is damaged; remove it, or choose another output"
-            " folder"
-        ) from error
+    what, remedy = "the record of an earlier run", "remove it, or choose another output folder"
+    document = read_json(path, what, DOCUMENT, remedy=remedy)
+    if document["format"] != FORMAT:
+        raise InputError(f"{path} is not {what}, or is damaged; {remedy}")
+    if document["version"] != VERSION:
+        return {name: {"files": stage["files"]} for name, stage in document["stages"].items()}
+    return document["stages"]
 
 
 @contextmanager

@@ -47,6 +47,17 @@ def test_a_second_run_does_nothing_again(command, photo, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_formats_are_of_all_items_of_a_list(command, photo, tmp_path):
+    (tmp_path / "jobs.txt").write_text(f"{photo} | it rolls\n{photo} | it jumps\n")
+    formats = ("--video-codec", "png", "--alpha", "--animation", "webp")
+    result = command("--list", tmp_path / "jobs.txt", "--camera", "static", "--frames", "2", *formats)
+    assert result.code == 0, result.err
+    for item in ("ball", "ball-2"):
+        assert (tmp_path / "out" / item / "static/view.mov").is_file()
+        assert (tmp_path / "out" / item / "static.webp").is_file()
+    assert (tmp_path / "out/sheet.png").is_file()
+
+
 def test_views_can_be_made_independently(command, photo, tmp_path):
     cameras = ("--camera", "surrounding", "--camera", "x_moving")
     arguments = (photo, "--prompt", "it rolls", *cameras, "--frames", "3")
@@ -74,7 +85,10 @@ def test_own_tracks_need_no_photo(command, photo, tmp_path):
     assert (tmp_path / "again/tracks/zoom-in/view.mp4").is_file()
 
 
-@pytest.mark.parametrize("option", [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5")])
+@pytest.mark.parametrize(
+    "option",
+    [("--prompt", "x"), ("--depth", "d.npy"), ("--intrinsics", "1,1,0.5,0.5"), ("--mask", "m.png")],
+)
 def test_what_belongs_to_a_photo_needs_one(command, option):
     result = command(*option)
     assert result.code == 2 and f"{option[0]} needs a photo" in result.err

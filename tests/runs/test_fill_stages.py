@@ -15,8 +15,8 @@ from more4d.pipeline import More4DPipeline
 from more4d.pipelines import background_completion
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs import item
-from more4d.runs.item import run_job, stage_names
-from more4d.runs.job import Job
+from more4d.runs.item import run_job
+from more4d.runs.job import Job, stage_names
 
 CAMERAS = ("x_moving", "orbit")
 LAST = ["background", "view x_moving", "view orbit", "sheet"]

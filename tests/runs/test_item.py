@@ -16,8 +16,8 @@ from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
 from more4d.pipelines.components import Components
-from more4d.runs.item import export_files, run_job, stage_names
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.item import export_files, run_job
+from more4d.runs.job import Job, camera_folders, stage_names
 
 
 @pytest.fixture
@@ -102,6 +102,20 @@ def test_a_second_run_has_nothing_to_do(random_preset, job, tmp_path):
 def test_changed_settings_are_noticed(random_preset, job, tmp_path, change, again):
     stages_run(random_preset, job, tmp_path / "out")
     assert sorted(stages_run(random_preset, replace(job, **change), tmp_path / "out")) == sorted(again)
+
+
+def test_masks_are_noticed_and_their_contents_too(random_preset, job, tmp_path):
+    masks = [tmp_path / "left.png", tmp_path / "right.png"]
+    for mask, rows in zip(masks, (slice(0, 40), slice(40, 80)), strict=True):
+        marked = torch.zeros(60, 80, 3)
+        marked[:, rows] = 1
+        save_image(mask, marked)
+    marked = replace(job, masks=tuple(masks))
+    assert stages_run(random_preset, marked, tmp_path / "out") == ALL
+    assert stages_run(random_preset, marked, tmp_path / "out") == []
+    save_image(masks[1], torch.ones(60, 80, 3))
+    assert "tracks" in stages_run(random_preset, marked, tmp_path / "out")
+    assert stages_run(random_preset, job, tmp_path / "out")[0] == "tracks"
 
 
 def test_another_picture_under_the_same_name_is_noticed(random_preset, job, tmp_path):
