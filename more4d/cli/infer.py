@@ -36,6 +36,7 @@ examples:
   bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
@@ -233,6 +234,7 @@ def _add_output(group: Any) -> None:
 def _add_how(group: Any) -> None:
     """Add networks, device, memory and LoRAs."""
     from more4d.performance.config import MEMORY_MODES
+    from more4d.pipelines.preset import FILLS
 
     add_weights_options(group)
     add_device_option(group)
@@ -248,6 +250,13 @@ def _add_how(group: Any) -> None:
         metavar="SIZE",
         help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at "
         "their own size whatever this is (default: the photo's size, at most 1280)",
+    )
+    group.add_argument(
+        "--fill",
+        choices=FILLS,
+        help="what films show in holes. texture: a background that is completed once for all cameras, with "
+        "the texture of the photo; smooth: what 4D-ViSM generates for every frame (default: as the preset "
+        "says)",
     )
     group.add_argument(
         "--raster",

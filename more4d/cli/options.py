@@ -191,7 +191,7 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     )
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
-    for key in ("raster", "size"):
+    for key in ("raster", "size", "fill"):
         if value := getattr(options, key, None):
             preset = replace(preset, **{key: value})
     if getattr(options, "independent_views", False):

@@ -117,7 +117,7 @@ def load_tracks(path: str | Path) -> Tracks:
         return _load_npz(path)
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
-    header, tensors = _read(path, DESCRIPTION, FORMAT, VERSIONS)
+    header, tensors = read_tensors(path, DESCRIPTION, FORMAT, VERSIONS)
     try:
         return _from_tensors(
             tensors,
@@ -146,7 +146,7 @@ def quantise_filled_points(points: FilledPoints) -> FilledPoints:
     return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
-def _read(
+def read_tensors(
     path: Path, what: str, known: str, versions: tuple[str, ...]
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a safetensors file of the format `known`, in one of its `versions`."""
@@ -261,7 +261,7 @@ def load_filled_points(path: Path) -> FilledPoints:
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
-    _, tensors = _read(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
+    _, tensors = read_tensors(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
     try:
         return FilledPoints(
             positions=tensors["positions"],

@@ -5,7 +5,7 @@ Command lines and job lists are checked with this module before torch is importe
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -231,6 +231,15 @@ def named_cameras(
         if isinstance(camera, CameraSpec):
             camera.check()
     return dict(zip(names, listed, strict=True))
+
+
+def sampled(
+    cameras: "Mapping[str, CameraSpec | CameraPath]", sample: "Callable[[CameraSpec], CameraPath]"
+) -> "dict[str, CameraPath]":
+    """Every camera as a path; `sample` makes those that are not one yet."""
+    return {
+        name: sample(camera) if isinstance(camera, CameraSpec) else camera for name, camera in cameras.items()
+    }
 
 
 @dataclass(frozen=True)

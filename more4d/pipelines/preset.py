@@ -23,6 +23,7 @@ DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
+SMOOTH, TEXTURE = FILLS = ("smooth", "texture")
 # The noise levels that training draws from.
 MOST_STEPS = 1000
 SAMPLERS = ("euler", "heun", "unipc")
@@ -159,6 +160,9 @@ class Preset:
         whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
             networks that move parts of them and nothing else.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
+        fill: what films show in holes. "smooth": the pictures that 4D-ViSM generates, frame by frame.
+            "texture": a background that is completed once; these pictures give its low frequencies, the photo
+            its texture (`pipelines.background_completion`). For networks whose pictures have none.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
             trained and shown with.
         vocabulary: the words that weights were trained on, if these are few; others in prompts are warned of.
@@ -183,6 +187,7 @@ class Preset:
     smooth_motion_passes: int = 0
     whole_objects: bool = False
     consistent_views: bool = True
+    fill: str = SMOOTH
     clip_image: Literal["photo", "grey"] = "photo"
     vocabulary: str = ""
     keep_loaded: bool = True
@@ -201,6 +206,8 @@ class Preset:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
+        if self.fill not in FILLS:
+            raise ConfigError(f"unknown fill '{self.fill}'; known: {', '.join(FILLS)}")
         if self.memory not in MEMORY_MODES:
             raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
         try:

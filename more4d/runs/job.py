@@ -18,6 +18,7 @@ from more4d.pipelines.cameras import (
     folder_name,
     parse_cameras,
 )
+from more4d.pipelines.preset import TEXTURE
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
@@ -164,6 +165,23 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
                 f"camera paths {other} and {camera} would both be called '{camera.name}'; rename one file"
             )
     return folders
+
+
+def stage_names(job: Job, *, fill: str) -> list[str]:
+    """The stages of a job, in order: what a progress bar counts.
+
+    Args:
+        fill: that of the preset. A background is completed once all cameras have filled their holes; films
+            without one are finished camera by camera.
+    """
+    names = list(camera_folders(job))
+    kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
+    camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
+    if fill == TEXTURE and names:
+        camera_stages += ["background", *(f"view {name}" for name in names)]
+    exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
+    animation = [f"animation {job.animation}"] if job.animation else []
+    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
 
 
 def load_user_tracks(path: Path) -> "Tracks":

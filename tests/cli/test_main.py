@@ -216,7 +216,7 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "alpha animation cache camera compile context-parallel depth device export fps frames"
+        "infer": "alpha animation cache camera compile context-parallel depth device export fill fps frames"
         " guidance guidance-skip h help independent-views intrinsics list list-cameras mask memory output"
         " part pictures preset prompt quiet raster ray sampler seed shift size steps strag-lora tracks"
         " video-codec vism-lora weights",
