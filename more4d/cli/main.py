@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from more4d import __version__
 from more4d.foundation.errors import More4DError, one_line, printable
@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` among them is what to call."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     if command in ("train", "data"):
-        from more4d.cli.train import settings_last
+        from more4d.cli.options import settings_last
 
         arguments = settings_last(arguments)
     return build_parser(command).parse_args(arguments)
@@ -157,7 +157,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def say(*lines: str, stream: TextIO | None = None) -> None:
+def say(*lines: str, stream: Any = None) -> None:
     """Print lines, on standard output by default: the one place where text reaches a terminal.
 
     Names and contents of files may hold codes that control a terminal, or characters that it cannot encode;
