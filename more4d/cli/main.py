@@ -126,7 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` among them is what to call."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     if command in ("train", "data"):
-        from more4d.cli.train import settings_last
+        from more4d.cli.options import settings_last
 
         arguments = settings_last(arguments)
     return build_parser(command).parse_args(arguments)

@@ -180,6 +180,7 @@ def check_timing(frames: int | None, fps: float) -> None:
 def folder_name(name: str) -> str:
     """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH]
+    # A letter takes up to 4 bytes; half of one at the end is dropped.
     return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 

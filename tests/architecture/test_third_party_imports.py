@@ -40,7 +40,7 @@ ALLOWED_IMPORTERS = {
         "metrics/features_backend.py",
     ),
     "trimesh": ("files/export.py",),
-    "yaml": ("foundation/config.py",),
+    "yaml": ("foundation/documents.py",),
 }
 EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
 # optional package -> the modules that may require it
