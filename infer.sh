@@ -3,4 +3,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
 prepare_environment requirements.txt
-launch -m more4d infer "$@"
+launch "$MORE4D_ROOT/scripts/start.py" infer "$@"

@@ -3,4 +3,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
 prepare_environment requirements.txt
-exec "$MORE4D_PYTHON" -m more4d vae "$@"
+exec "$MORE4D_PYTHON" "$MORE4D_ROOT/scripts/start.py" vae "$@"

@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate, pad
 
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import compose_sheet
+from more4d.files.scene_folder import VIEW_NAMES
 from more4d.files.video import read_video
 
 DOCS = Path(__file__).parent
@@ -37,7 +38,7 @@ def animation(items: Path, frames_per_second: int) -> None:
     rows = []
     for run in sorted(items.glob("*/run.json")):
         folder = run.parent
-        views = sorted(path for path in folder.glob("*/view.mp4"))
+        views = sorted(path for name in VIEW_NAMES for path in folder.glob(f"*/{name}"))
         rows.append([load_image(folder / "photo.png"), *map(read_video, [folder / "tracks.mp4", *views[:2]])])
     if not rows:
         raise SystemExit(f"error: {items} holds no finished items; run bash infer.sh first")

@@ -171,8 +171,8 @@ def install(requirements: list[Path]) -> None:
         run([str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *files])
     command = VENV / "bin" / "more4d"  # for those who activate it; it finds the repository by its own place
     command.write_text(
-        '#!/bin/sh\nhere="$(cd "$(dirname "$0")" && pwd)"\n'
-        'PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}" exec "$here/python" -m more4d "$@"\n'
+        '#!/bin/sh\nhere="$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)"\n'
+        'exec "$here/python" "$here/../../scripts/start.py" "$@"\n'
     )
     command.chmod(0o755)
     partial = STAMP.with_suffix(".part")

@@ -1,7 +1,8 @@
 # Sourced by infer.sh, infer_vae.sh and test.sh: sets MORE4D_ROOT and MORE4D_PYTHON, an interpreter with all
 # pins of the requirement files that are named. The work is done by environment.py; here a Python is found for it.
 
-MORE4D_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# With CDPATH set, cd may go elsewhere, and prints where.
+MORE4D_ROOT="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # is_between LOWEST BEYOND COMMAND: 10 14 means Python 3.10 to 3.13
 is_between() {
@@ -34,7 +35,7 @@ prepare_environment() {
     export PYTHONPATH="$MORE4D_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 
-# launch SCRIPT|-m MODULE ARGUMENTS...: in one process, or as MORE4D_LAUNCH says, for example
+# launch SCRIPT ARGUMENTS...: in one process, or as MORE4D_LAUNCH says, for example
 # MORE4D_LAUNCH="torchrun --nproc-per-node 2" or MORE4D_LAUNCH="accelerate launch --use_deepspeed --zero_stage 2"
 launch() {
     local launcher

@@ -39,6 +39,8 @@ def main(launcher: str, *arguments: str) -> int:
         return error.returncode
     except SignalException as error:  # the processes were ended and say so themselves
         return 128 + error.sigval
+    except AssertionError:  # of torch: no process to start, where accelerate counts one per GPU
+        return failed(f"{launcher} finds no GPU to start a process for; add --num_processes 1")
     except (RuntimeError, ValueError, OSError) as error:
         return failed(f"{launcher}: {str(error).strip().partition(chr(10))[0]}")
     return 0

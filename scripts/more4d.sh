@@ -4,4 +4,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 prepare_environment requirements.txt
-exec "$MORE4D_PYTHON" -m more4d "$@"
+exec "$MORE4D_PYTHON" "$MORE4D_ROOT/scripts/start.py" "$@"

@@ -45,8 +45,8 @@ def assert_same_files(folder: Path, other: Path) -> None:
             assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_path, own):
+@pytest.mark.parametrize(("own", "fill"), [(False, "smooth"), (True, "smooth"), (True, "texture")])
+def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_path, own, fill):
     known, given = {}, {}
     if own:
         depth = np.linspace(1, 5, 60 * 80, dtype=np.float32).reshape(60, 80)
@@ -56,13 +56,31 @@ def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_p
         given = {**known, "depth": depth}
     cameras = parse_cameras(CAMERAS)
     job = Job(name="a", image=photo, prompt="it rolls", cameras=cameras, seed=3, frames=4, **known)
-    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
-    scene = a_scene(random_preset, photo, **given)
+    pipe = More4DPipeline.from_pretrained(random_preset, fill=fill)
+    run_job(pipe, job, tmp_path / "job")
+    scene = pipe(photo, prompt="it rolls", cameras=CAMERAS, num_frames=4, seed=3, **given)
+    assert (tmp_path / "job/background.safetensors").exists() == (fill == "texture")
     assert_same_files(scene.save(tmp_path / "scene"), tmp_path / "job")
     stored = load_tracks(tmp_path / "job/tracks.safetensors")
     assert torch.equal(scene.tracks.positions, stored.positions)
     filled = load_filled_points(tmp_path / "job/surrounding/filled.safetensors")
     assert torch.equal(scene.views["surrounding"].filled.colours, filled.colours)
+
+
+def test_a_scene_is_saved_in_the_formats_of_the_main_job(random_preset, photo, tmp_path):
+    formats = {"video_codec": "png", "alpha": True, "animation": "gif"}
+    cameras = parse_cameras(CAMERAS)
+    job = Job(name="a", image=photo, prompt="it rolls", cameras=cameras, seed=3, frames=4, **formats)
+    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
+    scene = a_scene(random_preset, photo)
+    scene.save(tmp_path / "scene")  # in h264, whose films are replaced
+    assert_same_files(scene.save(tmp_path / "scene", **formats), tmp_path / "job")
+    for wrong, words in [({"alpha": True}, "h264 has no opacity"), ({"video_codec": "vp8"}, "'vp8'")]:
+        with pytest.raises(InputError, match=words):
+            scene.save(tmp_path / "refused", **wrong)
+    with pytest.raises(InputError, match="has none; film one"):
+        a_scene(random_preset, photo, cameras=[]).save(tmp_path / "refused", animation="gif")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_own_tracks_are_filmed_as_the_main_job_films_them(random_preset, photo, tmp_path):
@@ -134,7 +152,7 @@ def test_a_callback_hears_of_every_stage(random_preset, photo):
         "depth",
         "tracks",
         "render x_moving",
-        "view x_moving",
+        "fill x_moving",
     ]
 
 

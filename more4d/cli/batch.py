@@ -9,19 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from more4d.cli.main import DONE, FAILED, ProgressBar, report_error
+from more4d.cli.main import DONE, FAILED, ProgressBar, report_error, say
 from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
-from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError
+from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError, one_line
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, Sampler
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.sampling import Progress
-from more4d.runs.item import Result, run_job, stage_names
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.item import Result, run_job
+from more4d.runs.job import Job, camera_folders, stage_names
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 if TYPE_CHECKING:
@@ -103,13 +101,12 @@ class BatchProgress(ProgressBar):
         def report(stage: str, done: int, total: int) -> None:
             if done == 0 or stage not in seen:
                 seen.setdefault(stage, time.monotonic())
-                self.bar.set_description_str(f"{label}: {stage}")
+                self.describe(f"{label}: {stage}")
             self.move_to(self._stages_before + len(seen) - 1 + done / max(total, 1))
             if done == total:
                 self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
-        with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
-            yield report
+        yield report
         self._stages_before += stages
         self.move_to(self._stages_before)
 
@@ -125,7 +122,7 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
-        progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
+        progress = BatchProgress(sum(len(stage_names(job, fill=pipe.preset.fill)) for job in jobs), show=show)
         outcomes = []
         try:
             with recorded(record):
@@ -198,7 +195,7 @@ def recorded(record: RunRecord | None) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(InputError, OSError):  # a full disk must not hide why the run ended
-            record.fail("interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error))
+            record.fail("interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
         raise
 
 
@@ -211,16 +208,16 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     """
     started = time.monotonic()
     result, failure = None, None
-    with progress.item(label, len(stage_names(job))) as report:
-        # What one item can cause: bad input, files, memory, sizes that a network refuses.
+    with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
         except WeightsError:
             raise
         except DistributedError as error:
             raise DistributedError(f"{job.name}: {error}") from error
-        except (More4DError, OSError, MemoryError, RuntimeError, ValueError) as error:
-            failure = one_line(error)
+        # Libraries raise what they like on an input that was never tried; the next item is another input.
+        except Exception as error:
+            failure = reason_of(error)
             _log.debug("%s failed", job.name, exc_info=True)
             if os.environ.get("MORE4D_DEBUG"):
                 raise
@@ -254,10 +251,10 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
     else:
         record.save()
     for outcome in good:
-        print(f"{outcome.job.name}: {outcome.result.folder}/sheet.png")
+        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png")
     seconds = time.monotonic() - started
     shown = f" (the first {SHEET_ITEMS} of {len(good)})" if sheet and len(good) > SHEET_ITEMS else ""
-    print(
+    say(
         f"{len(good)} of {len(outcomes)} items in {seconds:.0f} s, at most {memory_mib} MiB of memory: "
         f"{sheet or record.folder}{shown}"
     )
@@ -273,12 +270,13 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
         label = f"{job.name}: {job.prompt}" if job.prompt else job.name
         shown.append((label, result.folder, list(camera_folders(job))))
     inputs = [outcome.result.fingerprint for outcome in good]
-    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown))
+    codec = good[0].job.video_codec  # of the whole run
+    record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
     return path
 
 
-def one_line(error: BaseException) -> str:
-    """Why an item failed; what no input should cause is named by its type."""
-    text = " ".join(str(error).split())
+def reason_of(error: BaseException) -> str:
+    """Why an item failed, in one line; what no input should cause is named by its type."""
+    text = one_line(str(error))
     expected = isinstance(error, (More4DError, OSError))
     return text if expected and text else f"{type(error).__name__}: {text} (set MORE4D_DEBUG=1 for details)"

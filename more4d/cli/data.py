@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from more4d.cli import data_from_video, data_import
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import parse_path, positive
 from more4d.cli.train import check_config
 
@@ -71,6 +71,6 @@ def run(options: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
     size = sum(path.stat().st_size for path in options.output.iterdir())
-    print(f"{options.output}: {total} samples, {size / 2**20:.1f} MiB ({size / total / 1024:.0f} KiB each)")
-    print(f"train from it: more4d train --config {options.config} options.cache={options.output}")
+    say(f"{options.output}: {total} samples, {size / 2**20:.1f} MiB ({size / total / 1024:.0f} KiB each)")
+    say(f"train from it: more4d train --config {options.config} options.cache={options.output}")
     return 0

@@ -2,11 +2,10 @@
 
 import argparse
 import logging
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE, ProgressBar
+from more4d.cli.main import RESUMABLE, ProgressBar, report_error, say
 from more4d.cli.options import add_device_option, open_device, parse_path, usable_cores, usage_errors
 from more4d.depth.registry import DEPTH_ESTIMATORS
 from more4d.foundation.errors import InputError
@@ -171,18 +170,17 @@ def run(options: argparse.Namespace) -> int:
     finally:
         bar.close()
     if summary.skipped:
-        print(f"{summary.skipped} of {summary.videos} videos were done before")
-    print(
+        say(f"{summary.skipped} of {summary.videos} videos were done before")
+    say(
         f"{summary.made} clips made, {summary.dropped} dropped, {summary.clips} in {options.output}; "
         f"see {options.output / PAGE}"
     )
     for name, reason in summary.failures.items():
-        print(f"error: {name}: {reason}", file=sys.stderr)
+        report_error(f"{name}: {reason}")
     if not summary.clips and not summary.failures:
-        print(
-            f"error: no clip was good enough; {options.output / PAGE} says why (a clip needs a caption:"
-            " NAME.txt beside NAME.mp4)",
-            file=sys.stderr,
+        report_error(
+            f"no clip was good enough; {options.output / PAGE} says why (a clip needs a caption: NAME.txt"
+            " beside NAME.mp4)"
         )
     return 1 if summary.failures or not summary.clips else 0
 
@@ -224,7 +222,7 @@ class VideoProgress(ProgressBar):
         kept = sum(report.kept for report in outcome.reports)
         self._kept += kept
         self._dropped += len(outcome.reports) - kept
-        self.bar.set_description_str(f"{self._kept} clips kept, {self._dropped} dropped")
+        self.describe(f"{self._kept} clips kept, {self._dropped} dropped")
         self.move_to(float(done))
         what = outcome.failure or outcome.note or f"{kept} of {len(outcome.reports)} clips kept"
         self.line(f"{outcome.video} ({done} of {total}): {what} ({outcome.seconds:.1f} s)")

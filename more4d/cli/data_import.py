@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import checked, parse_path, positive, usable_cores
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from more4d.datasets.trajscene_import import ImportReport
@@ -126,24 +126,24 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(report: "ImportReport", output: Path) -> None:
     for reason in report.bad[:LISTED]:
-        print(f"bad: {reason}", file=sys.stderr)
+        say(f"bad: {one_line(reason)}", stream=sys.stderr)
     if len(report.bad) > LISTED:
-        print(f"bad: and {len(report.bad) - LISTED} more", file=sys.stderr)
-    print(
+        say(f"bad: and {len(report.bad) - LISTED} more", stream=sys.stderr)
+    say(
         f"{output}: {report.imported} clips imported, {report.present} were there, {len(report.bad)} bad; "
         f"{report.captioned} of the imported have a caption"
     )
     if not report.imported:
         return
     ratio = report.pickle_bytes / report.tracks_bytes
-    print(
+    say(
         f"{report.stored_bytes / 2**20:.1f} MiB ({report.stored_bytes / report.imported / 2**20:.2f} each), "
         f"of that tracks {report.tracks_bytes / 2**20:.1f} MiB; their pickles have "
         f"{report.pickle_bytes / 2**20:.1f} MiB ({ratio:.0f} times as much)"
     )
     mean_px = sum(errors["mean_px"] for errors in report.errors) / len(report.errors)
     mean_mm = sum(errors["mean_mm"] for errors in report.errors) / len(report.errors)
-    print(
+    say(
         f"positions moved by {mean_px:.3f} px and {mean_mm:.2f} mm on average, at most by "
         f"{max(errors['largest_px'] for errors in report.errors):.3f} px and "
         f"{max(errors['largest_of_depth'] for errors in report.errors):.3%} of the depth"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
@@ -18,8 +18,8 @@ from more4d.cli.options import (
 )
 from more4d.foundation.errors import InputError
 
-SECTIONS = ("tracks", "depth", "views", "photos", "vbench")
-BY_DEFAULT = ("tracks", "depth", "views", "photos")
+SECTIONS = ("tracks", "depth", "views", "photos", "outlines", "vbench")
+BY_DEFAULT = ("tracks", "depth", "views", "photos", "outlines")
 DATA = Path("../shared/data")
 EXAMPLES = """\
 examples:
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with locked(output):
         results = evaluate(models, wanted, output, progress=_Bar(show=not options.quiet))
-    print(json.dumps(results, indent=1))
+    say(*json.dumps(results, indent=1).split("\n"))
     return 0
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from more4d.cli.main import RESUMABLE
+from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import (
     add_device_option,
     add_sampling_options,
@@ -21,6 +21,7 @@ from more4d.cli.options import (
     usable_cores,
     usage_errors,
 )
+from more4d.files.video_formats import check_encoders
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import check_installed
@@ -35,8 +36,10 @@ examples:
   bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
+  bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
   bash infer.sh --list jobs.jsonl --ray                    on all cores; --ray HOST:PORT: on a cluster
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
@@ -75,27 +78,7 @@ def add_command(commands: Any) -> None:
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
-    known = parser.add_argument_group("known inputs")
-    known.add_argument(
-        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
-    )
-    known.add_argument(
-        "--intrinsics",
-        type=_intrinsics,
-        metavar="FX,FY,CX,CY",
-        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
-    )
-    known.add_argument(
-        "--mask",
-        action="append",
-        default=[],
-        type=parse_path,
-        metavar="FILE",
-        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
-    )
-    known.add_argument(
-        "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
-    )
+    _add_known(parser.add_argument_group("known inputs"))
     many = parser.add_argument_group("many at once")
     many.add_argument(
         "--list",
@@ -117,22 +100,33 @@ def add_command(commands: Any) -> None:
         help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
         "of this machine); without ADDRESS in several processes here",
     )
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--output", type=parse_path, default=Path("output"), metavar="FOLDER", help="default: output"
-    )
-    out.add_argument(
-        "--export",
-        action="append",
-        default=[],
-        metavar="KIND",
-        help="ply, npz or glb of the tracks; repeat for more",
-    )
-    out.add_argument("--quiet", action="store_true", help="show errors and the result only")
-    out.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
+    _add_output(parser.add_argument_group("output"))
     _add_how(parser.add_argument_group("how"))
     add_sampling_options(parser)
     parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
+
+
+def _add_known(known: Any) -> None:
+    known.add_argument(
+        "--depth", type=parse_path, metavar="FILE", help=".npy, .npz, .safetensors (metres) or 16-bit .png"
+    )
+    known.add_argument(
+        "--intrinsics",
+        type=_intrinsics,
+        metavar="FX,FY,CX,CY",
+        help="of the whole photo: in pixels if fx is above 10, else in picture widths and heights",
+    )
+    known.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        type=parse_path,
+        metavar="FILE",
+        help="what may move is white (or, in a palette picture, not 0); repeat for several objects",
+    )
+    known.add_argument(
+        "--tracks", type=parse_path, metavar="FILE", help="film these tracks (.safetensors or .npz)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,10 +134,10 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cameras:
         from more4d.geometry.camera_recipes import describe_camera_paths
 
-        print(describe_camera_paths())
+        say(*describe_camera_paths().split("\n"))
         return 0
     from more4d.pipelines.preset import check_present
-    from more4d.runs.job import camera_folders
+    from more4d.runs.job import camera_folders, own_folders
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
@@ -156,6 +150,7 @@ def run(options: argparse.Namespace) -> int:
     check_present(preset, folder, options.preset)
     check_rasteriser(preset.raster, options.device)
     check_output(options.output)
+    check_encoders(options.video_codec, options.animation)
     if options.ray is not None:
         check_installed("ray", extra="ray")
     if options.quiet:
@@ -165,6 +160,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipeline import More4DPipeline
     from more4d.pipelines.component_files import Lora
 
+    jobs = own_folders(jobs, options.output)
     show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(
@@ -200,9 +196,45 @@ def run(options: argparse.Namespace) -> int:
     return run_shared_batch(pipe, jobs, options.output, processes, show=show)
 
 
+def _add_output(group: Any) -> None:
+    """Add where results go, and what is written."""
+    group.add_argument(
+        "--output", type=parse_path, default=Path("output"), metavar="FOLDER", help="default: output"
+    )
+    group.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="ply, npz or glb of the tracks; repeat for more",
+    )
+    group.add_argument(
+        "--video-codec",
+        default="h264",
+        metavar="CODEC",
+        help="of the finished films: h264 (default; plays everywhere), h265 or av1 (smaller files), prores "
+        "(.mov, for editors) or png (.mov, lossless and large); the other videos are always h264",
+    )
+    group.add_argument(
+        "--alpha",
+        action="store_true",
+        help="with --video-codec prores or png: films with opacity. What the tracks show is opaque as far as "
+        "it covers a pixel, what was generated is transparent; colours are not multiplied by opacity "
+        "(straight alpha)",
+    )
+    group.add_argument(
+        "--animation",
+        metavar="KIND",
+        help="gif or webp: the first camera's film again as a small picture that moves, for chats",
+    )
+    group.add_argument("--quiet", action="store_true", help="show errors and the result only")
+    group.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
+
+
 def _add_how(group: Any) -> None:
     """Add networks, device, memory and LoRAs."""
     from more4d.performance.config import MEMORY_MODES
+    from more4d.pipelines.preset import FILLS
 
     add_weights_options(group)
     add_device_option(group)
@@ -218,6 +250,13 @@ def _add_how(group: Any) -> None:
         metavar="SIZE",
         help="of the films: photo, the longer side (1920), or WIDTHxHEIGHT (1280x720); networks work at "
         "their own size whatever this is (default: the photo's size, at most 1280)",
+    )
+    group.add_argument(
+        "--fill",
+        choices=FILLS,
+        help="what films show in holes. texture: a background that is completed once for all cameras, with "
+        "the texture of the photo; smooth: what 4D-ViSM generates for every frame (default: as the preset "
+        "says)",
     )
     group.add_argument(
         "--raster",
@@ -272,6 +311,9 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         frames=options.frames,
         fps=options.fps,
         exports=tuple(dict.fromkeys(options.export)),
+        video_codec=options.video_codec,
+        alpha=options.alpha,
+        animation=options.animation,
     )
     with usage_errors(options.parser):
         check_values(job)

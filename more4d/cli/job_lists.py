@@ -1,14 +1,12 @@
 """Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a file of images."""
 
-import csv
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from more4d.foundation.errors import InputError
+from more4d.files.tables import check_columns, portable_path, read_json_objects, read_lines, read_table
+from more4d.foundation.errors import InputError, shown
 from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job, check, unique_names
 
@@ -26,6 +24,7 @@ COLUMNS = (
     "name",
 )
 FORMATS = ".jsonl, .csv or .txt"
+LIST = f"a list of items ({FORMATS})"
 
 Row = tuple[str, Mapping[str, Any]]
 
@@ -62,71 +61,32 @@ def parse_intrinsics(text: str) -> tuple[float, float, float, float]:
     try:
         fx, fy, cx, cy = map(float, text.split(","))
     except ValueError as error:
-        raise InputError(f"must be four numbers fx,fy,cx,cy, got '{text}'") from error
+        raise InputError(f"must be four numbers fx,fy,cx,cy, got {shown(text)}") from error
     return fx, fy, cx, cy
 
 
 def _rows(path: Path) -> Iterator[Row]:
     """File and line of each item, for messages, and the values it gives by column."""
-    readers = {".jsonl": _json_values, ".csv": _csv_values, ".txt": _text_values}
-    if path.suffix.lower() not in readers:
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
+        rows = read_json_objects(path, LIST, example='{"image": ..., "prompt": ...}', blank=False)
+    elif kind == ".csv":
+        rows = read_table(path, LIST, COLUMNS, blank=False)
+    elif kind == ".txt":
+        rows = _text_values(path)
+    else:
         raise InputError(f"{path} has the suffix '{path.suffix}'; a list is a {FORMATS} file")
-    for number, values in readers[path.suffix.lower()](path, _lines(path)):
+    for number, values in rows:
         where = f"{path} line {number}"
-        _check_columns(where, values)
+        check_columns(where, values, COLUMNS)
         given = {key: each for key, each in values.items() if each not in (None, "")}
         if values.get("prompt") == "":
             given["prompt"] = ""  # refused later; what else is empty is as good as not written
         yield where, given
 
 
-def _lines(path: Path) -> list[str]:
-    """Lines without their ends; none of them blank."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
-    except OSError as error:
-        raise InputError(f"cannot read list {path}: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            raise InputError(f"{path} line {number} is blank; remove it, each line is one item")
-    return lines
-
-
-def _json_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path} line {number} is not JSON ({error.msg}); give one object per line"
-            ) from error
-        if not isinstance(values, dict):
-            raise InputError(
-                f'{path} line {number} is not a JSON object; write {{"image": ..., "prompt": ...}}'
-            )
-        yield number, values
-
-
-def _csv_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_columns(f"{path} line 1", header)
-        for cells in reader:
-            if len(cells) != len(header):
-                raise InputError(
-                    f"{path} line {reader.line_num} has {len(cells)} values for {len(header)} columns; "
-                    "put a value that holds a comma into double quotes"
-                )
-            yield reader.line_num, dict(zip(header, map(str.strip, cells), strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num} is not CSV: {error}") from error
-
-
-def _text_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
+def _text_values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_lines(path, LIST, blank=False), start=1):
         image, separator, prompt = line.partition("|")
         if not separator:
             raise InputError(
@@ -136,7 +96,7 @@ def _text_values(path: Path, lines: list[str]) -> Iterator[tuple[int, dict[str, 
 
 
 def _pair(captions: Path, images: Path) -> Iterator[Row]:
-    texts, paths = _lines(captions), _lines(images)
+    texts, paths = (read_lines(path, LIST, blank=False) for path in (captions, images))
     if len(texts) != len(paths):
         raise InputError(
             f"{captions} has {len(texts)} lines and {images} has {len(paths)}; they must match line by line"
@@ -145,19 +105,14 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
         yield f"{images} line {number}", {"image": path.strip(), "prompt": text.strip()}
 
 
-def _check_columns(where: str, columns: Iterable[str]) -> None:
-    for column in columns:
-        if column not in COLUMNS:
-            close = difflib.get_close_matches(str(column), COLUMNS, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise InputError(f"{where}: unknown column '{column}'; {hint}known columns: {', '.join(COLUMNS)}")
-
-
 def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
     texts = {
         key: _text(values, key) for key in ("image", "depth", "tracks", "name", "prompt") if key in values
     }
-    paths = {key: folder / texts[key] if key in texts else None for key in ("image", "depth", "tracks")}
+    paths = {
+        key: portable_path(folder, texts[key]) if key in texts else None
+        for key in ("image", "depth", "tracks")
+    }
     source = paths["image"] or paths["tracks"]
     job = replace(
         defaults,
@@ -166,7 +121,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
         prompt=texts.get("prompt", ""),
         cameras=_cameras(values.get("camera"), folder) or defaults.cameras,
         intrinsics=_intrinsics(values.get("intrinsics")),
-        masks=tuple(folder / name for name in _names(values.get("mask"), "mask")),
+        masks=tuple(portable_path(folder, name) for name in _names(values.get("mask"), "mask")),
         seed=_number(values, "seed", int, defaults.seed),
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
         fps=_number(values, "fps", float, defaults.fps),
@@ -177,7 +132,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
 
 def _text(values: Mapping[str, Any], column: str) -> str:
     if not isinstance(values[column], str):
-        raise InputError(f"'{column}' must be text, got {values[column]!r}")
+        raise InputError(f"'{column}' must be text, got {shown(values[column])}")
     return values[column]
 
 
@@ -188,9 +143,9 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
     try:
         if isinstance(value, bool) or kind(value) != float(value):
             raise ValueError
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         what = "a whole number" if kind is int else "a number"
-        raise InputError(f"'{column}' must be {what}, got {value!r}") from error
+        raise InputError(f"'{column}' must be {what}, got {shown(value)}") from error
     return kind(value)
 
 
@@ -203,7 +158,7 @@ def _names(value: Any, column: str) -> list[str]:
         return []
     listed = value.split(";") if isinstance(value, str) else value
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
-        raise InputError(f"'{column}' must be names separated by ';', or a list of names, got {value!r}")
+        raise InputError(f"'{column}' must be names separated by ';', or a list of names, got {shown(value)}")
     return [name.strip() for name in listed]
 
 

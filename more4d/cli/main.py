@@ -14,12 +14,12 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, NoReturn
 
 from more4d import __version__
-from more4d.foundation.errors import More4DError
+from more4d.foundation.errors import More4DError, one_line, printable
 
 DONE, FAILED, USAGE, BUG, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 70, 130, 141
 DEBUG = "MORE4D_DEBUG"
@@ -34,6 +34,8 @@ SCRIPTS = {"infer.sh": "more4d infer", "infer_vae.sh": "more4d vae", "more4d.sh"
 FIRST_RANK_S = 2.0
 """How long the other processes of a launcher wait with an error: what is wrong for all of them, the first one
 reports, and the launcher then ends the others before they repeat it."""
+
+LONGEST_FAULT = 1000
 
 _signals: list[int] = []
 
@@ -94,12 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"{error.strerror or error}{where}", FAILED)
+    except ModuleNotFoundError as error:
+        way = "source .venv/bin/activate, or start with bash scripts/more4d.sh"
+        return _failed(f"{sys.executable} lacks the package {error.name}; {way}", FAILED)
     except MemoryError:
         return _failed("out of memory; ask for fewer --frames or close other programs", FAILED)
     except Exception as error:  # noqa: BLE001 - nothing leaves this function but one line and an exit code
         if _signals:  # the interrupt broke off an import or a callback, which then raised something else
             return _interrupted(options)
-        text = " ".join(str(error).split())
+        text = one_line(str(error), LONGEST_FAULT)
         return _failed(
             f"{type(error).__name__}: {text}; this is a fault in more4d (set {DEBUG}=1 for details)", BUG
         )
@@ -121,7 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` among them is what to call."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     if command in ("train", "data"):
-        from more4d.cli.train import settings_last
+        from more4d.cli.options import settings_last
 
         arguments = settings_last(arguments)
     return build_parser(command).parse_args(arguments)
@@ -155,10 +160,30 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def say(*lines: str, stream: Any = None) -> None:
+    """Print lines, on standard output by default: the one place where text reaches a terminal.
+
+    Names and contents of files may hold codes that control a terminal, or characters that it cannot encode;
+    both are written as escapes.
+    """
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    for line in lines:
+        shown = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+        with _beside_bars(stream):
+            print(shown, file=stream, flush=True)
+
+
+def _beside_bars(stream: Any) -> AbstractContextManager[None]:
+    """While a line is printed, progress bars are off the screen."""
+    loaded = sys.modules.get("tqdm")
+    return loaded.tqdm.external_write_mode(file=stream) if loaded else nullcontext()
+
+
 def print_note(line: str) -> None:
     """Print a line on standard error; under a launcher only the first process does."""
     if rank() == 0:
-        print(line, file=sys.stderr, flush=True)
+        say(one_line(line), stream=sys.stderr)
 
 
 def report_error(line: str) -> None:
@@ -166,7 +191,7 @@ def report_error(line: str) -> None:
     if rank():
         time.sleep(FIRST_RANK_S)
     where = f"process {rank()}: " if rank() else ""
-    print(f"error: {where}{' '.join(line.split())}", file=sys.stderr, flush=True)
+    say(f"error: {where}{one_line(line)}", stream=sys.stderr)
 
 
 class ProgressBar:
@@ -194,7 +219,11 @@ class ProgressBar:
     def line(self, text: str) -> None:
         """Print it, where there is no bar."""
         if self._show and self.bar.disable:
-            print(text, file=sys.stderr, flush=True)
+            say(text, stream=sys.stderr)
+
+    def describe(self, text: str) -> None:
+        """Show what is going on beside the bar."""
+        self.bar.set_description_str(printable(text))
 
 
 class NoteHandler(logging.Handler):

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.main import say
 from more4d.cli.options import checked, parse_path
 from more4d.foundation.errors import ConfigError
 from more4d.performance.config import MEMORY_MODES as MODES
@@ -123,5 +124,5 @@ def run(options: argparse.Namespace) -> int:
         modes = {} if limit or options.memory is None else {"memories": (options.memory,)}
         plan = plan_inference(preset, folder, **given, **modes)
         lines = inference_lines(plan, limit)
-    print(json.dumps(numbers(plan), indent=2) if options.json else "\n".join(lines))
+    say(*(json.dumps(numbers(plan), indent=2).split("\n") if options.json else lines))
     return 0

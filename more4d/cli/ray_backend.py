@@ -17,7 +17,7 @@ from more4d.cli.batch import (
     Outcome,
     PipelineSettings,
     make_item,
-    one_line,
+    reason_of,
     recorded,
     summarise,
 )
@@ -121,7 +121,7 @@ def _result(ray: Any, task: Any, job: Job) -> tuple[Outcome, str, int]:
     try:
         value = ray.get(task)
     except ray.exceptions.RayTaskError as error:  # its own text is the traceback, of many lines
-        return Outcome(job=job, seconds=0.0, failure=one_line(error.cause)), "", 0
+        return Outcome(job=job, seconds=0.0, failure=reason_of(error.cause)), "", 0
     except ray.exceptions.RayError as error:
         failure = f"the worker that made it was lost ({type(error).__name__})"
         return Outcome(job=job, seconds=0.0, failure=failure), "", 0
@@ -150,4 +150,5 @@ def absolute(job: Job) -> Job:
         for camera in job.cameras
     )
     paths = {name: getattr(job, name) for name in ("image", "depth", "tracks")}
-    return replace(job, cameras=cameras, **{name: path and path.resolve() for name, path in paths.items()})
+    known = {name: path and path.resolve() for name, path in paths.items()}
+    return replace(job, cameras=cameras, masks=tuple(mask.resolve() for mask in job.masks), **known)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from more4d.geometry.tracks import PointTracks
     from more4d.pipelines.preset import Preset
 
+from more4d.cli.main import say
 from more4d.cli.options import (
     add_device_option,
     add_weights_options,
@@ -82,14 +83,14 @@ def run(options: argparse.Namespace) -> int:
                 options.output, about, report.as_dict(), side_by_side(original, decoded), original
             ),
         )
-    print(f"{options.source}: {original.caption}")
-    print(f"moving pixels: {100 * report.moving_share:.1f} %")
-    print(
+    say(f"{options.source}: {original.caption}")
+    say(f"moving pixels: {100 * report.moving_share:.1f} %")
+    say(
         f"error of moving points: {report.moving_error_px:.2f} px of {report.motion_px:.2f} px of motion, "
         f"{report.moving_error_m:.3f} m of {report.motion_m:.3f} m"
     )
-    print(f"error of still points: {report.still_error_px:.2f} px, {report.still_error_m:.3f} m")
-    print(f"{options.output}/side_by_side.mp4  {options.output}/sheet.png  {options.output}/metrics.json")
+    say(f"error of still points: {report.still_error_px:.2f} px, {report.still_error_m:.3f} m")
+    say(f"{options.output}/side_by_side.mp4  {options.output}/sheet.png  {options.output}/metrics.json")
     return 0
 
 

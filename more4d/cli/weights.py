@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.main import say
 from more4d.cli.options import parse_path
 
 if TYPE_CHECKING:
@@ -108,20 +109,20 @@ def check(options: argparse.Namespace) -> int:
         only = bool(options.preset and presets)
         shown = 0
         for file in file_states(files, presets, named_only=only):
-            print(_line(file), flush=True)
+            say(_line(file))
             failed |= not file.usable
             shown += 1
         if others := len(files) - shown:
-            print(f"{plural(others, 'other file')} of weights in {place} not looked at: {unnamed}")
+            say(f"{plural(others, 'other file')} of weights in {place} not looked at: {unnamed}")
         states = [preset_state(name, *presets[name]) for name in presets]
         if not files and place.is_dir():
-            print(f"{place} holds no weights")
+            say(f"{place} holds no weights")
         asked = options.preset or not options.places or any(state.present for state in states)
         for state in states if asked else []:
-            print("\n".join(_lines(state)))
+            say(*_lines(state))
             failed |= bool(state.missing)
         if states and not asked:
-            print(f"no preset's files lie in {place} where presets look for them (--preset NAME lists them)")
+            say(f"no preset's files lie in {place} where presets look for them (--preset NAME lists them)")
     return int(failed)
 
 
@@ -144,12 +145,12 @@ def convert(options: argparse.Namespace) -> int:
                 f"{options.source} is a {found.about}; say how to write it with --as: kohya or peft"
             )
         convert_lora(options.source, options.target, options.style)
-        print(options.target)
+        say(str(options.target))
         return 0
     if options.style is not None:
         raise WeightsError(f"{options.source} holds no LoRA, which --as is for, but {found.about}")
     for path in to_diffusers(options.source, options.target, role=options.role, options=overrides):
-        print(path)
+        say(str(path))
     return 0
 
 

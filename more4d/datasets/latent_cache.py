@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import get_type_hints
 
 import safetensors
 import safetensors.torch
@@ -27,9 +26,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from more4d.datasets.batch import LatentBatch, STraGLatents, ViSMLatents, trim_text
-from more4d.files.atomic import atomic_write, check_readable, sort_metadata, write_bytes
+from more4d.files.atomic import atomic_write, sort_metadata, write_bytes
 from more4d.files.problems import error_summary
 from more4d.foundation.config import torch_generator
+from more4d.foundation.documents import DocumentError, check_readable, check_shape, parse_json, read_json
 from more4d.foundation.errors import InputError
 
 FORMAT, VERSION = "more4d-latent-cache", 1
@@ -37,6 +37,14 @@ HEADER, CONSTANTS = "cache.json", "constants.safetensors"
 LATENT_TYPES: dict[str, type[LatentBatch]] = {kind.kind: kind for kind in (STraGLatents, ViSMLatents)}
 OPEN_FILES = 32
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+AGAIN = "make the cache again"
+HEADER_SHAPE = {
+    **dict.fromkeys(("kind", "dtype?"), str),
+    **dict.fromkeys(("samples", "group", "per_file"), int),
+    "made_of?": {str: str},
+    "settings?": {str: str},
+}
 
 log = logging.getLogger(__name__)
 
@@ -214,19 +222,18 @@ def read_header(folder: Path) -> CacheHeader:
         InputError: there is no cache, or its version is unknown.
     """
     path = folder / HEADER
+    if not path.exists():
+        raise InputError(f"there is no latent cache in {folder}; make one with: more4d data cache")
+    values = read_json(path, "the header of a latent cache", dict, remedy=AGAIN)
+    if values.get("format") != FORMAT or values.get("version") != VERSION:
+        raise InputError(f"{path} is not of format {FORMAT} version {VERSION}; {AGAIN}")
     try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"there is no latent cache in {folder}; make one with: more4d data cache") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error_summary(error)}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
-        raise InputError(f"{path} is not of format {FORMAT} version {VERSION}; make the cache again")
-    known = get_type_hints(CacheHeader)
-    try:
-        return CacheHeader(**{name: value for name, value in values.items() if name in known})
-    except TypeError as error:
-        raise InputError(f"{path} is damaged: {error}; make the cache again") from error
+        check_shape(values, HEADER_SHAPE)
+    except DocumentError as error:
+        raise InputError(f"{path} {error}; {AGAIN}") from error
+    return CacheHeader(
+        **{field.name: values[field.name] for field in fields(CacheHeader) if field.name in values}
+    )
 
 
 CHECKSUM = ".crc32"
@@ -288,7 +295,7 @@ class SampleFile:
         sample = {}
         try:
             for key in keys:
-                stored = json.loads(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
+                stored = parse_json(self._texts[key]) if key in self._texts else self._file.get_tensor(key)
                 sample[key.partition("/")[2]] = stored
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from error

@@ -28,11 +28,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from more4d.datasets.trajscene_samples import Sample, read_text
+from more4d.datasets.trajscene_samples import Sample
 from more4d.files.atomic import load_arrays
 from more4d.files.clips import Clip
 from more4d.files.restricted_pickle import load_restricted
 from more4d.files.video import VideoInfo, probe_video, stream_video
+from more4d.foundation.documents import read_text
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, pixel_centres
 from more4d.geometry.tracks import PointTracks
@@ -136,7 +137,7 @@ class _SampleReader:
     def _caption(self, given: str | None) -> str:
         own = self.sample.files.get("caption")
         if given is None and own is not None:
-            given = read_text(own)
+            given = read_text(own, "a caption (.txt)", empty=True)
         return " ".join((given or "").split())
 
     def _grid(self, points: int, video: VideoInfo, colours: Tensor) -> tuple[int, int]:

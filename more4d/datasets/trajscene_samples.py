@@ -7,20 +7,19 @@ archives; or the video is in `.../videos/...` and the others in the path with it
 `dt3d_render`.
 """
 
-import csv
-import io
-import json
 import os
 import re
 import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from more4d.foundation.errors import InputError
+from more4d.files.tables import read_lines, read_table
+from more4d.foundation.documents import read_json
+from more4d.foundation.errors import InputError, shown
 
 VIDEOS, TRACKS = "videos", "dt3d_render"
 FILE_ROLES = {
@@ -234,26 +233,25 @@ def _name(path: tuple[str, ...]) -> str:
 
 
 class Captions:
-    """Captions by path of the video, from the rows of a file: mappings with `file_path` and `text`.
+    """Captions by path of the video.
+
+    Args:
+        rows: `file_path` and `text` of each, and where it is, for messages.
 
     Raises:
-        InputError: the rows have another form.
+        InputError: a path names no file.
     """
 
-    def __init__(self, file: Path, rows: object) -> None:
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise InputError(f"{file} must be a list of objects with file_path and text")
+    def __init__(self, rows: Iterable[tuple[str, Mapping[str, str]]]) -> None:
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-        for number, row in enumerate(rows, start=1):
-            path, text = row.get("file_path"), row.get("text")
-            if not isinstance(path, str) or not isinstance(text, str):
-                raise InputError(f"{file}, row {number}: file_path and text must both be there, as texts")
+        for where, row in rows:
+            path, text = row["file_path"], row["text"]
             video = PurePosixPath(path.strip().replace("\\", "/"))
             if video.name:
                 parts = video.with_suffix("").parts
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
             elif path.strip():
-                raise InputError(f"{file}, row {number}: '{path[:80]}' is no path of a video")
+                raise InputError(f"{where}: {shown(path)} is no path of a video")
 
     def __call__(self, path: tuple[str, ...]) -> str | None:
         """The caption of the video with this path: that of the same id, among several the one whose path has
@@ -282,51 +280,28 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
     Raises:
         InputError: a file is missing or has another form, or the numbers of lines differ.
     """
-    if path.suffix == ".csv":
-        return Captions(path, _csv_rows(path))
-    if path.suffix == ".json":
-        try:
-            return Captions(path, json.loads(read_text(path)))
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}") from error
-        except RecursionError as error:
-            raise InputError(f"{path} is nested too deeply; write a list of objects") from error
+    what = "a list of captions (.csv or .json with file_path and text, or .txt)"
+    if path.suffix.lower() == ".csv":
+        columns = ("file_path", "text")
+        table = read_table(path, what, columns, required=columns, blank=True)
+        return Captions((f"{path} line {number}", row) for number, row in table)
+    if path.suffix.lower() == ".json":
+        listed = read_json(path, what, [{"file_path": str, "text": str}])
+        return Captions((f"{path} row {number}", row) for number, row in enumerate(listed, start=1))
     if videos is None:
         default = path.name.replace("prompt", "videos", 1) if "prompt" in path.name else ""
         videos = path.with_name(default or "videos_clean_normalized.txt")
         if not videos.exists():
             raise InputError(f"{path} needs a list of videos: there is no {videos}; give both files")
-    captions, paths = (read_text(file).removesuffix("\n").split("\n") for file in (path, videos))
+    captions, paths = (read_lines(file, what) for file in (path, videos))
     if len(captions) != len(paths):
         raise InputError(
             f"{path} has {len(captions)} lines and {videos} has {len(paths)}; they must match line by line"
         )
-    rows = [{"file_path": file, "text": text} for file, text in zip(paths, captions, strict=True)]
-    return Captions(videos, rows)
-
-
-def _csv_rows(path: Path) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    rows: list[dict[str, str]] = []
-    try:
-        rows.extend(reader)
-    except csv.Error as error:
-        raise InputError(f"{path}, row {len(rows) + 1}: not CSV ({error})") from error
-    return rows
-
-
-def read_text(path: Path) -> str:
-    """A text in UTF-8.
-
-    Raises:
-        InputError: it is none, or cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8; save it as one") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    pairs = enumerate(zip(paths, captions, strict=True), start=1)
+    return Captions(
+        (f"{videos} line {number}", {"file_path": file, "text": text}) for number, (file, text) in pairs
+    )
 
 
 def _agreement(one: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -9,6 +9,7 @@ another viewpoint, only points visible from a second camera path are rendered in
 reference implementation trains on holes from moving objects only; here holes come from parallax as well.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,15 +82,17 @@ class HoleClips(ShapedScenes):
         return replace(view, names=(f"pair {index}",))
 
     def make(self, index: int) -> ViewBatch:
-        """Render pair `index`."""
+        """Render pair `index`, at the precision of the cache."""
         rendering, truth, caption = self.rendered(index)
         known = fill_background(rendering.colour, rendering.depth_m, ~rendering.hole_mask)
-        return ViewBatch(
+        view = ViewBatch(
             truth=rearrange(truth, "t h w c -> 1 c t h w") * 2 - 1,
             known=rearrange(known, "t h w c -> 1 c t h w") * 2 - 1,
             coverage=rearrange((~rendering.hole_mask).float(), "t h w -> 1 1 t h w"),
             captions=(caption,),
         )
+        # As it comes from the cache: a training that is continued sees the same as one that went through.
+        return _from_arrays(_to_arrays(view))
 
     def rendered(self, index: int) -> tuple[Rendering, Float[Tensor, "frames height width 3"], str]:
         """The tracks rendered along the second path, the ground-truth video in [0, 1], and the caption."""
@@ -107,18 +110,24 @@ class HoleClips(ShapedScenes):
 def save_view(path: Path, view: ViewBatch) -> None:
     """Write one pair, 8 bits per colour and one per coverage; `load_view` is the inverse."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            truth=((view.truth + 1) * 127.5).round().byte().numpy(),
-            known=((view.known + 1) * 127.5).round().byte().numpy(),
-            coverage=np.packbits(view.coverage.numpy() > 0.5, axis=-1),
-            caption=np.array(view.captions[0]),
-        )
+        np.savez(stream, **_to_arrays(view))
 
 
 def load_view(path: Path) -> ViewBatch:
     """Read what `save_view` wrote."""
-    arrays = load_arrays(path)
+    return _from_arrays(load_arrays(path))
+
+
+def _to_arrays(view: ViewBatch) -> dict[str, np.ndarray]:
+    return {
+        "truth": ((view.truth + 1) * 127.5).round().byte().numpy(),
+        "known": ((view.known + 1) * 127.5).round().byte().numpy(),
+        "coverage": np.packbits(view.coverage.numpy() > 0.5, axis=-1),
+        "caption": np.array(view.captions[0]),
+    }
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray]) -> ViewBatch:
     truth, known = (torch.from_numpy(arrays[name]).float() / 127.5 - 1 for name in ("truth", "known"))
     bits = np.unpackbits(arrays["coverage"], axis=-1, count=truth.shape[-1])
     coverage = torch.from_numpy(bits).float()

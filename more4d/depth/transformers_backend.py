@@ -49,11 +49,16 @@ class TransformersDepthEstimator:
         """
         name = str(weights)
         try:
-            config = transformers.AutoConfig.from_pretrained(name)
+            # A folder can name code of its own to run; unless that is refused, transformers asks on stdin.
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
             is_metric(config)  # refuse before weights are fetched
-            processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil")
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                name, backend="pil", trust_remote_code=False
+            )
             # safetensors only: other weight files are pickles, which can run code
-            model = transformers.AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
+            model = transformers.AutoModelForDepthEstimation.from_pretrained(
+                name, use_safetensors=True, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(f"cannot load a depth model from '{name}' ({reason})") from error

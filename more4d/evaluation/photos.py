@@ -1,4 +1,6 @@
-"""Motion on real photos, which have no ground truth: its direction, extent and smoothness."""
+"""Motion on real photos, which have no ground truth: its direction, extent and smoothness; and how well what
+moves agrees with the outline of the thing, where that is known: in pictures that are cut out.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from more4d.evaluation.record import mean
+from more4d.evaluation.record import mean, median
 from more4d.files.previews import colour_ramp, colourise_depth, draw_tracks, save_sheet
 from more4d.files.video import write_video
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import resize, working_size
 from more4d.geometry.tracks import PointTracks
 from more4d.metrics.motion import edge_jumps, jerk_px, max_displacement_px, motion_magnitude, moved_mask
@@ -39,6 +42,22 @@ PROMPTS = (
 """File below the folder of data (of a video, the first frame), prompt, and the direction that it names; None:
 the prompt says that nothing moves.
 """
+
+
+CUT_OUTS = (
+    ("beach_house_1", "house", "moves"),
+    ("cactus", "cactus", "moves"),
+    ("catstatue", "cat", "walks"),
+    ("church_ruins", "church", "moves"),
+    ("dog1", "dog", "runs"),
+    ("futuristic_car", "car", "drives"),
+    ("hamburger", "hamburger", "moves"),
+    ("robot", "robot", "walks"),
+    ("teddy", "teddy bear", "walks"),
+    ("thorhammer", "hammer", "moves"),
+)
+"""Pictures rgba-a/NAME_rgba.png below the folder of data, the plain noun of what they show, and a verb."""
+CUT_OUT_DIRECTIONS = ("left", "right")
 
 
 def photos(data: Path) -> list[tuple[Path, str, str | None]]:
@@ -94,6 +113,72 @@ def measure_photo(
         "jerk_px": jerk_px(positions, camera, where),
         "cell_edges": border_px / inside_px if inside_px else None,
         "motion_magnitude": motion_magnitude(moving, static),
+    }
+
+
+def cut_outs(data: Path) -> list[tuple[Path, str, str]]:
+    """File, prompt and direction of the pictures of `CUT_OUTS` that exist below `data`."""
+    files = [(data / "rgba-a" / f"{name}_rgba.png", noun, verb) for name, noun, verb in CUT_OUTS]
+    return [
+        (file, f"the {noun} {verb} to the {direction}", direction)
+        for file, noun, verb in files
+        if file.is_file()
+        for direction in CUT_OUT_DIRECTIONS
+    ]
+
+
+def measure_outline(
+    models: Components, file: Path, prompt: str, direction: str, *, sheet: Path | None
+) -> dict[str, Any]:
+    """What moves in a cut-out picture, composited on white and without its opacity, against its outline.
+
+    Raises:
+        InputError: the picture cannot be read, or has no opacity.
+        WeightsError: a network's file cannot be used.
+    """
+    pipe = More4DPipeline(models)
+    photo = read_photo(file)
+    if photo.outline is None:
+        raise InputError(f"{file} is all opaque; what it shows has no outline")
+    outline = photo.outline
+    estimate = pipe.estimate_depth(photo.image)
+    height, width = estimate.depth_m.shape
+    generated = pipe.generate_tracks(photo.image, estimate, prompt, num_frames=models.preset.frames, fps=FPS)
+    tracks = generated.at_pixels(slice(None), slice(None))
+    outline = photo.fitted(height, width).outline
+    way = max_displacement_px(tracks.positions, tracks.camera)
+    # As far as half a pixel of the networks, whatever the size of the picture.
+    small_width = working_size(height, width, pixels=models.preset.pixels, multiple=models.preset.multiple)[1]
+    where = way > width / small_width / 2
+    both, either = float((where & outline).sum()), float((where | outline).sum())
+    if sheet is not None:
+        shown = torch.stack([where.float(), outline.float(), outline.float()], -1)
+        save_sheet(
+            sheet,
+            [[tracks.colours, shown, draw_tracks(tracks, frames=[-1])[0]]],
+            captions=[["photo", "red moves, cyan does not", "end"]],
+            title=f"{file.stem}: {prompt}",
+            tile_height=240,
+        )
+    return {
+        "name": file.stem,
+        "prompt": prompt,
+        "moves": bool(where.any()),
+        "iou": both / either,
+        "goes_there": bool(where.any())
+        and follows_direction(tracks.positions, outline, direction, tracks.camera),
+    }
+
+
+def summarise_outlines(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median and least IoU, and each of them."""
+    return {
+        "pictures": len(results),
+        "iou_median": median(each["iou"] for each in results),
+        "iou_least": min((each["iou"] for each in results if each["moves"]), default=None),
+        "something_moves": mean(each["moves"] for each in results),
+        "goes_where_asked": mean(each["goes_there"] for each in results),
+        "each": [{key: each[key] for key in each if key != "item"} for each in results],
     }
 
 

@@ -19,7 +19,7 @@ class Record:
 
     def __init__(self, path: Path, key: Any) -> None:
         self._path, self._key = path, fingerprint(key)
-        lines = read_json_lines(path)
+        lines = read_json_lines(path, {"item?": int})
         fits = bool(lines) and lines[0].get("key") == self._key
         self._items = {line["item"]: line for line in lines[1:] if "item" in line} if fits else {}
         if not fits:

@@ -16,12 +16,20 @@ import torch
 from more4d import __version__
 from more4d.evaluation.data import Split, UnseenScene, measured_frames, unseen_scene
 from more4d.evaluation.depth import measure_frame_depth, measure_scene_depth, summarise_depth
-from more4d.evaluation.photos import measure_photo, photos, summarise_photos
+from more4d.evaluation.photos import (
+    cut_outs,
+    measure_outline,
+    measure_photo,
+    photos,
+    summarise_outlines,
+    summarise_photos,
+)
 from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.metrics.vbench_backend import vbench_scores
 from more4d.pipelines.components import Components
@@ -53,7 +61,7 @@ class EvaluationOptions:
         lpips: whether LPIPS is measured, which needs its package.
     """
 
-    sections: Sequence[str] = ("tracks", "depth", "views", "photos")
+    sections: Sequence[str] = ("tracks", "depth", "views", "photos", "outlines")
     scenes: int = 200
     seeds: int = 4
     pairs: int = 64
@@ -172,6 +180,16 @@ def _photos(run: Evaluation) -> dict[str, Any]:
     return summarise_photos(list(run.items("photos", key, len(listed), measure)))
 
 
+def _outlines(run: Evaluation) -> dict[str, Any]:
+    listed = cut_outs(run.options.data) if run.options.data else []
+
+    def measure(index: int) -> dict[str, Any]:
+        return measure_outline(run.models, *listed[index], sheet=run.sheet("outlines", index))
+
+    key = [[str(file), prompt, file.stat().st_size] for file, prompt, _ in listed]
+    return summarise_outlines(list(run.items("outlines", key, len(listed), measure)))
+
+
 def _vbench(run: Evaluation) -> dict[str, Any]:
     videos = run.output / "videos"
     if not videos.is_dir():
@@ -187,6 +205,7 @@ SECTIONS: dict[str, Callable[[Evaluation], dict[str, Any]]] = {
     "depth": _depth,
     "views": _views,
     "photos": _photos,
+    "outlines": _outlines,
     "vbench": _vbench,
 }
 
@@ -248,7 +267,12 @@ def _earlier(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Sections measured by an earlier run with the same weights and the same commit."""
     if not path.is_file():
         return {}
-    known = json.loads(path.read_text())
+    known = read_json(
+        path,
+        "the results of an earlier evaluation",
+        {"about": dict} | {f"{name}?": dict for name in SECTIONS},
+        remedy="remove it, or choose another output folder",
+    )
     same = all(known["about"].get(key) == about[key] for key in ("weights", "split", "commit"))
     return {name: known[name] for name in SECTIONS if name in known} if same else {}
 

@@ -37,6 +37,8 @@ TARGETS = (
     ("the same, best of the seeds", f"{OURS}/best_of_seeds_share", "at most", 0.4, SHARE),
     ("the prompted object moves, and no other", f"{OURS}/prompted_object_moves", "at least", 0.9, SHARE),
     ("jerk / the truth's", f"{OURS}/jerk_of_truth", "at most", 1.5, PLAIN),
+    ("what moves and the outline: IoU, median", "outlines/iou_median", "at least", 0.8, PLAIN),
+    ("the same, least of those that move", "outlines/iou_least", "at least", 0.6, PLAIN),
     ("delta1 after scale alignment, procedural", f"{DEPTH_OURS}/scaled_delta1", "at least", 0.85, PLAIN),
     ("AbsRel after scale alignment, measured frames", f"{MEASURED}/scaled_abs_rel", "at most", 0.3, PLAIN),
     (
@@ -107,12 +109,20 @@ PHOTOS = (
     ("cell edges", "cell_edges", PLAIN),
     ("field of view", "field_of_view_deg", "{:.0f} deg"),
 )
+OUTLINES = (("IoU", "iou", PLAIN), ("goes there", "goes_there", "{}"))
 Columns = tuple[tuple[str, str, str], ...]
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """The tables of all sections in the results; the targets first."""
-    builders = {"tracks": _tracks, "depth": _depth, "views": _views, "photos": _photos, "vbench": _vbench}
+    builders = {
+        "tracks": _tracks,
+        "depth": _depth,
+        "views": _views,
+        "photos": _photos,
+        "outlines": _outlines,
+        "vbench": _vbench,
+    }
     made = [_targets(results)] if results["about"]["preset"] == "tiny" else []
     for name, build in builders.items():
         if name in results:
@@ -222,6 +232,12 @@ def _photos(section: Mapping[str, Any]) -> list[Table]:
     return [_compared("Photos", rows, PHOTOS, note)]
 
 
+def _outlines(section: Mapping[str, Any]) -> list[Table]:
+    rows = {f"{each['name']}: {each['prompt']}": each for each in section["each"]}
+    note = "Pictures that are cut out, on white: what moves against the outline of the thing."
+    return [_compared("What moves and the outline of the thing", rows, OUTLINES, note)]
+
+
 def _vbench(section: Mapping[str, Any]) -> list[Table]:
     scores = {key: value for key, value in section.items() if not key.endswith("seconds")}
     return [_compared("VBench", {"ours": scores}, tuple((name, name, PLAIN) for name in scores))]
@@ -238,6 +254,7 @@ STAGES = {
     "views": "Views: holes filled",
     "depth": "Depth",
     "photos": "Photos",
+    "outlines": "What moves, and the outline of the thing",
 }
 """The first part of a contact sheet's file name, and its heading."""
 

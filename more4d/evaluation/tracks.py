@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.evaluation.data import UnseenScene, large_objects
 from more4d.evaluation.record import mean, median, ratio
 from more4d.files.previews import colour_ramp, draw_tracks, save_sheet
-from more4d.geometry.camera import Camera, working_size
+from more4d.geometry.camera import Camera, resize, working_size
 from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion, positions_from_motion
 from more4d.metrics.motion import (
     diversity,
@@ -32,6 +32,7 @@ from more4d.metrics.motion import (
 from more4d.metrics.tracks import follows_direction, tapvid3d
 from more4d.pipelines.codec_check import through_codec
 from more4d.pipelines.components import Components
+from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.tracks import Guide, generate_motion, seen_by_source_camera
 from more4d.scenes.render import SceneClip, render_clip, render_image
@@ -47,6 +48,7 @@ MeanMotion = dict[str | None, Float[Tensor, "frames 3"]]
 PHOTO_SCALE = 2
 """The photo is rendered at twice the size that the networks generate at: motion features look closer."""
 OURS, NO_MOTION, MEAN_MOTION, ESTIMATED = "ours", "no motion", "mean motion", "ours, estimated depth"
+WHOLE = "ours, whole objects"
 
 
 def mean_motion(frames: int) -> MeanMotion:
@@ -132,6 +134,12 @@ def measure_tracks(
             for name, positions in ((OURS, ours[0]), (NO_MOTION, still), (MEAN_MOTION, by_mean))
         },
     }
+    if models.preset.whole_objects:
+        # Objects are found at the size of the photo; the motion that they get is compared as all others are.
+        large_m = resize(guide.depth_m[..., None], *photo.shape[:2], mode="nearest")[..., 0]
+        normalised = (normalise_motion(positions, camera) for positions in ours)
+        wholes = [move_as_wholes(motion, photo, large_m)[0] for motion in normalised]
+        result[WHOLE] = [_about(denormalise_motion(motion, truth[0], camera), clip) for motion in wholes]
     if estimated_depth:
         estimate = models.depth_estimator().estimate(clip.tracks.colours)
         guide = replace(guide, depth_m=estimate.depth_m)
@@ -213,7 +221,9 @@ def _draw(path: Path, clip: SceneClip, ours: Sequence[Positions], codec: Positio
 def summarise_tracks(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over scenes: of generated motion, baselines, subsets of the test set, codec and smoothness."""
     names = [
-        name for name in (OURS, ESTIMATED, MEAN_MOTION, NO_MOTION) if any(name in each for each in results)
+        name
+        for name in (OURS, WHOLE, ESTIMATED, MEAN_MOTION, NO_MOTION)
+        if any(name in each for each in results)
     ]
     parts = {
         "all pairs known to training": [each for each in results if not each["held_out"]],

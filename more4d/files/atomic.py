@@ -22,6 +22,7 @@ import numpy as np
 from more4d.files.checkpoint_headers import INDEX_SUFFIX
 from more4d.files.problems import error_summary
 from more4d.files.torch_files import SUFFIXES
+from more4d.foundation.documents import DocumentError, check_readable, parse_json, read_bytes
 from more4d.foundation.errors import InputError
 
 _REASONS = {
@@ -87,28 +88,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def check_readable(path: Path, what: str) -> None:
-    """Refuse a path that is no readable file with content; `what` names the expected kind in the message.
-
-    Raises:
-        InputError: `path` is missing, a folder, empty or unreadable.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give {what}")
-    try:
-        with path.open("rb") as file:
-            first = file.read(1)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}; give {what}") from error
-    if not first:
-        raise InputError(f"{path} is empty (0 bytes); give {what}")
-
-
 DESCRIPTION = "a numpy file (.npy or .npz)"
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a `.npz`, or the array of a `.npy` under the name "". Pickled objects are refused.
+    """All arrays of a `.npz`, or the array of a `.npy` under the name "", in this machine's byte order.
+
+    Pickled objects are refused.
 
     Raises:
         InputError: the file is missing, truncated, not a numpy file, or holds pickled Python objects.
@@ -119,8 +105,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return {"": loaded}
-            return {name: loaded[name] for name in loaded.files}
+                return {"": _native(loaded)}
+            return {name: _native(loaded[name]) for name in loaded.files}
     except (ValueError, OSError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, ValueError) and any(word in str(error).lower() for word in ("pickle", "object")):
             raise InputError(
@@ -130,6 +116,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path} is truncated or not {DESCRIPTION} ({error_summary(error)}); get a whole copy of it"
         ) from error
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order, the only one that torch takes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 _log = logging.getLogger(__name__)
@@ -148,28 +139,40 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
         file.write(text)
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """All lines in order; empty if there is no file. A line truncated by a kill is skipped."""
+def read_json_lines(path: Path, shape: Any = dict) -> list[dict[str, Any]]:
+    """All lines in order; empty if there is no file. A line truncated by a kill is skipped.
+
+    Args:
+        shape: of a line, see `foundation.documents`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    content = read_bytes(path, "a file of JSON lines", empty=True) if path.exists() else b""
+    # Bytes: a power cut may leave a line of zeros, which are no text.
+    for line in content.splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            _log.warning("%s: a line is cut short and left out", path)
+            lines.append(parse_json(line, shape))
+        except DocumentError:
+            _log.warning("%s: a line is cut short or damaged, and left out", path)
     return lines
 
 
-def filter_json_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Remove unwanted and truncated lines; an unchanged file is not rewritten.
+def filter_json_lines(path: Path, wanted: Callable[[dict[str, Any]], bool], shape: Any = dict) -> None:
+    """Remove unwanted, truncated and damaged lines; an unchanged file is not rewritten.
+
+    Args:
+        shape: of a line, see `foundation.documents`.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the file cannot be read, or the folder not be written to.
     """
     if not path.exists():
         return
-    kept = "".join(_to_line(line) for line in read_json_lines(path) if wanted(line))
-    if path.read_text() != kept:
-        write_bytes(path, kept.encode())
+    kept = "".join(_to_line(line) for line in read_json_lines(path, shape) if wanted(line)).encode()
+    if path.read_bytes() != kept:
+        write_bytes(path, kept)
 
 
 def _to_line(values: Mapping[str, Any]) -> str:
@@ -190,7 +193,7 @@ def sort_metadata(path: Path) -> None:
     """
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
         if "__metadata__" not in header:
             return
         ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}

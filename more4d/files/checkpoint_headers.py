@@ -4,7 +4,6 @@ One set of tensors may be one file or many: safetensors (single, sharded with or
 torch.save. Shapes and types are tensors on the meta device, which have no memory.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -34,11 +33,15 @@ from more4d.files.torch_files import (
     extent,
     read_torch,
 )
+from more4d.foundation.documents import DocumentError, check_shape, parse_json
 from more4d.foundation.errors import WeightsError
 
 INDEX_SUFFIX = ".safetensors.index.json"
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 DOWNLOAD_HINT = "models/README.md says where to get it"
+METADATA = "__metadata__"
+TENSOR = {"dtype": str, "shape": [int], "data_offsets": [int]}
+"""What the header of a safetensors file says of each tensor."""
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 
 _USUAL_NAMES = {
@@ -253,13 +256,13 @@ def _read_files(paths: list[Path]) -> CheckpointHeaders:
 
 def _read_index(index: Path) -> CheckpointHeaders:
     try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        shards = sorted(set(weight_map.values()))
+        weight_map = parse_json(index.read_bytes(), {"weight_map": {str: str}})["weight_map"]
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {error_summary(error)}; fetch it again") from error
-    except MALFORMED as error:
-        text = f"is not an index of shards ({error_summary(error)}); fetch it again"
+    except DocumentError as error:
+        text = f"is not an index of shards (it {error_summary(error)}); fetch it again"
         return CheckpointHeaders(problems=(Problem(ProblemCode.DAMAGED, text),))
+    shards = sorted(set(weight_map.values()))
     joined = CheckpointHeaders()
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     for shard in shards:
@@ -282,8 +285,9 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
         raise HeaderError(ProblemCode.DAMAGED, "is truncated inside its header; fetch it again")
     begin = 8 + length
     try:
-        header: dict[str, Any] = json.loads(text)
-        metadata = header.pop("__metadata__", None) or {}
+        header = parse_json(text, {f"{METADATA}?": (None, {str: str})})
+        metadata = header.pop(METADATA, None) or {}
+        check_shape(header, {str: TENSOR})
         shapes = {
             name: torch.empty(about["shape"], dtype=_DTYPES[about["dtype"]], device="meta")
             for name, about in header.items()

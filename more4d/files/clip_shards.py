@@ -28,6 +28,7 @@ from more4d.files.atomic import atomic_write, write_bytes
 from more4d.files.clips import NAME, Clip, ClipInfo, decode_clip, encode_clip, parse_clip_info
 from more4d.files.packing import check_version
 from more4d.files.problems import MALFORMED, error_summary
+from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import InputError
 
 FORMAT = "more4d-clips"
@@ -280,7 +281,7 @@ def read_index(shard: Path) -> list[ClipEntry]:
     """
     try:
         index = shard.with_suffix(".json")
-        content = json.loads(index.read_bytes())
+        content = parse_json(index.read_bytes())
         check_version(content, FORMAT, VERSION)
         if content["size"] == shard.stat().st_size:
             return [_entry(shard, clip, content["size"]) for clip in content["clips"]]

@@ -34,6 +34,7 @@ from more4d.files.image import to_uint8
 from more4d.files.packing import QuantisedArray, check_version, pack_arrays, unpack_arrays
 from more4d.files.problems import MALFORMED, error_summary
 from more4d.files.video import decode_video, encode_video
+from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks, denormalise_motion, normalise_motion
@@ -234,7 +235,7 @@ def parse_clip_info(member: bytes) -> ClipInfo:
         InputError: it has another format or a newer version.
         KeyError, TypeError, ValueError, ...: a value is missing or has another type.
     """
-    content = json.loads(member)
+    content = parse_json(member)
     check_version(content, FORMAT, VERSION)
     return ClipInfo.from_json(content)
 

@@ -36,10 +36,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.atomic import check_readable, load_arrays, write_bytes
+from more4d.files.atomic import load_arrays, write_bytes
 from more4d.files.image import load_depth_image, save_image
 from more4d.files.previews import colourise_depth
 from more4d.files.problems import error_summary
+from more4d.foundation.documents import check_readable, read_json
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import keyframe_path, parse_keyframe
@@ -72,7 +73,7 @@ def load_camera(path: Path) -> Camera:
     Raises:
         InputError: the file is missing, not JSON, or its intrinsics are impossible.
     """
-    content = _read_json(path, CAMERA_DESCRIPTION)
+    content = read_json(path, CAMERA_DESCRIPTION, dict)
     try:
         intrinsics = {key: float(content[key]) for key in ("fx", "fy", "cx", "cy") if key in content}
         return Camera(**intrinsics)
@@ -111,7 +112,7 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
         InputError: the file is missing, not JSON, of another format, or has impossible values.
     """
     path = Path(path)
-    content = _read_json(path, PATH_DESCRIPTION)
+    content = read_json(path, PATH_DESCRIPTION, dict)
     if content.get("format") == PATH_FORMAT:
         return _resample(_full_path(path, content), frames)
     listed = content.get("keyframes")
@@ -184,18 +185,6 @@ def _resample(camera_path: CameraPath, frames: int) -> CameraPath:
         world_to_camera=rigid_inverse(interpolate_rigid(times, camera_to_world, query)).float(),
         intrinsics=interpolate(times, camera_path.intrinsics.double(), query).float(),
     )
-
-
-def _read_json(path: Path, what: str) -> dict[str, Any]:
-    path = Path(path)
-    check_readable(path, what)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); give {what}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a JSON object, not a {type(content).__name__}; give {what}")
-    return content
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -271,5 +260,7 @@ def _read(path: Path) -> Tensor:
             raise InputError(f"{path} is truncated or not a safetensors file ({error})") from error
         if "depth" not in tensors:
             raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
+        if tensors["depth"].is_complex():
+            raise InputError(f"{path} holds complex values; depth must be numbers in metres")
         return tensors["depth"].float()
     raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")

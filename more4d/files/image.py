@@ -1,10 +1,12 @@
-"""Reading and writing images with PIL: any common format to upright RGB in [0, 1]."""
+"""Pictures, read and written with PIL: any common format to upright RGB in [0, 1].
+
+Formats are named one by one. Left to itself PIL guesses by the contents among all that it knows, and some of
+its readers start other programs (of an EPS file, the `gs` that is found first).
+"""
 
 import io
 import logging
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +15,28 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.atomic import atomic_write
 from more4d.files.problems import error_summary
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
-DESCRIPTION = "a picture (png, jpg, webp, tiff, ...)"
+DESCRIPTION = "a picture (jpg, png, webp, heic, avif, tiff, ...)"
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
+    *("PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP", "XBM"),
+)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What follows `ftyp` in the first 12 bytes (ISO/IEC 23008-12)."""
+RAW_SUFFIXES = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2"
+    " .rwl .sr2 .srf .srw .x3f".split()
+)
+NEW_SUBFILE_TYPE, REDUCED, DNG_VERSION = 254, 1, 50706
+"""TIFF tags: a camera raw file begins with a reduced copy of the photo, or says which DNG it is."""
 
 _log = logging.getLogger(__name__)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -30,9 +45,9 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 def load_image(path: Path, *, max_pixels: int | None = None) -> Float[Tensor, "height width 3"]:
     """Read an image: RGB in [0, 1], upright by its EXIF orientation.
 
-    16-bit, grey, CMYK, palette and floating-point images are converted (colour profiles are ignored),
-    transparency is composited over white, and the first frame of an animation is read (with a warning in the
-    log).
+    16-bit, grey, CMYK, palette and floating-point images are converted, colours brought to sRGB by the
+    profile of the file, transparency is composited over white, and the first frame of an animation is read
+    (with a warning in the log).
 
     Args:
         max_pixels: reduce a larger image by the smallest integer factor (box filter) that gives at most this
@@ -49,9 +64,7 @@ def load_image_and_alpha(
 ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"] | None]:
     """As `load_image`, with the opacity in [0, 1]; None if all of the image is opaque."""
     path = Path(path)
-    check_readable(path, DESCRIPTION)
-    with _decoding(path), Image.open(path) as opened:
-        return _decode(opened, path, max_pixels)
+    return _to_tensors(read_image(path), path, max_pixels)
 
 
 def load_mask(path: Path) -> Int[Tensor, "height width"]:
@@ -61,15 +74,10 @@ def load_mask(path: Path) -> Int[Tensor, "height width"]:
         InputError: as `load_image`.
     """
     path = Path(path)
-    check_readable(path, DESCRIPTION)
-    with _decoding(path), Image.open(path) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise _too_large_error(path)
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-        if image.mode == "P":
-            return torch.from_numpy(np.asarray(image).astype(np.int64))
-        array = _as_array(image, opened.format, path)
+    image = read_image(path, managed=False)
+    if image.mode == "P":
+        return torch.from_numpy(np.asarray(image).astype(np.int64))
+    array = _as_array(image, path)
     white = np.float32(255 if array.dtype == np.uint8 else 1)
     return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
 
@@ -86,19 +94,12 @@ def image_from_pil(
         raise InputError(
             f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
         )
-    with _decoding(Path("the image")):
-        return _decode(image, Path("the image"), max_pixels)
+    return _to_tensors(decode(image, Path("the image")), Path("the image"), max_pixels)
 
 
-def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
-    if opened.width * opened.height > MAX_PIXELS:
-        raise _too_large_error(path)
-    frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format != "MPO":
-        _log.warning("%s holds %d frames; the first is taken", path, frames)
-    opened.load()
-    image = ImageOps.exif_transpose(opened)
-    array = _as_array(image, opened.format, path)
+def _to_tensors(image: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
+    """Colours [H, W, 3] and, if not all of it is opaque, opacity [H, W]."""
+    array = _as_array(image, path)
     height, width = array.shape[:2]
     if not height or not width:
         raise InputError(f"{path} is a picture of {width} x {height} pixels; give one with at least 1 x 1")
@@ -112,6 +113,129 @@ def _decode(opened: Image.Image, path: Path, max_pixels: int | None) -> tuple[Te
         return colour, None
     alpha = values[..., 3:]
     return colour * alpha + (1 - alpha), alpha[..., 0]
+
+
+def read_image(path: Path, *, managed: bool = True) -> Image.Image:
+    """The first picture in a file, decoded, upright by its EXIF orientation.
+
+    Args:
+        managed: whether its colours are brought to sRGB; not where they are numbers (masks, depth).
+
+    Raises:
+        InputError: the file is missing, a folder, empty, of no format that is read, camera raw, damaged, or
+            has more than `MAX_PIXELS`.
+    """
+    check_readable(path, DESCRIPTION)
+    with path.open("rb") as file:
+        head = file.read(12)
+    heif = head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS
+    if path.suffix.lower() in RAW_SUFFIXES and not heif:
+        raise _raw_error(path)
+    with decoding(path), _open(path, heif=heif) as opened:
+        tags = getattr(opened, "tag_v2", {})
+        if opened.format == "TIFF" and (DNG_VERSION in tags or tags.get(NEW_SUBFILE_TYPE, 0) & REDUCED):
+            raise _raw_error(path)
+        return decode(opened, path, managed=managed)
+
+
+def decode(image: Image.Image, path: Path, *, managed: bool = True) -> Image.Image:
+    """An open picture as `read_image` returns it; `path` names it in messages."""
+    with decoding(path):
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large_error(path)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format not in ("MPO", "HEIF"):
+            _log.warning("%s holds %d frames; the first is taken", path, frames)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        upright = to_srgb(upright, path) if managed else upright
+        upright.format = image.format  # a copy has none
+        return upright
+
+
+def _open(path: Path, *, heif: bool) -> Image.Image:
+    if not heif:
+        return Image.open(path, formats=FORMATS)
+    from pi_heif import HeifImageFile  # a plug-in of PIL, with libheif; only pictures of phones need it
+
+    return HeifImageFile(str(path))
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turns whatever PIL and its codecs raise into one line.
+
+    Raises:
+        InputError: names the file, what is wrong with it, and the way out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (InputError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large_error(path) from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
+        ) from error
+    # Codecs raise what they like on damaged files: struct.error, zlib.error, TypeError, OverflowError, ...
+    except Exception as error:
+        reason = error_summary(error)
+        state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
+        raise InputError(
+            f"{path} is {state} and cannot be decoded ({reason}); get a whole copy of it"
+        ) from error
+
+
+def _too_large_error(path: Path) -> InputError:
+    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
+
+
+def to_srgb(image: Image.Image, path: Path) -> Image.Image:
+    """The picture in sRGB, by the colour profile that it holds (of phones, Display P3); else as it is.
+
+    Conversion is by lcms, relative colorimetric. Opacity is kept. Pictures of 16 bits and more keep their
+    values: lcms is given 8-bit pixels only.
+    """
+    contents = image.info.get("icc_profile")
+    if not contents or image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK"):
+        return image
+    alpha = None
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "PA":
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA"):
+        alpha = image.getchannel("A")
+        image = image.convert(image.mode[:-1])
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(contents))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            converted = image
+        else:
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, profile, srgb, intent, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        _log.warning(
+            "%s: its colour profile cannot be used (%s); colours are taken for sRGB",
+            path,
+            error_summary(error),
+        )
+        converted = image
+    if alpha is not None:
+        converted = converted.convert("RGB")
+        converted.putalpha(alpha)
+    return converted
+
+
+def _raw_error(path: Path) -> InputError:
+    return InputError(
+        f"{path} is a camera raw file: what a sensor saw, not developed; export it as jpg, png or tiff"
+    )
 
 
 def save_image(path: Path, image: Float[Tensor, "height width 3"]) -> None:
@@ -136,33 +260,7 @@ def to_uint8(image: Float[Tensor, "*shape"]) -> Tensor:
     return (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _too_large_error(path: Path) -> InputError:
-    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """Turn errors of PIL and its codecs into one-line InputErrors."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large_error(path) from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
-        reason = error_summary(error)
-        state = "truncated" if "trunc" in reason.lower() or isinstance(error, EOFError) else "damaged"
-        raise InputError(
-            f"{path} is {state} and cannot be decoded ({reason}); get a whole copy of it"
-        ) from error
-
-
-def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
+def _as_array(image: Image.Image, path: Path) -> np.ndarray:
     """Any PIL mode to height x width x (3 or 4): uint8, or float32 in [0, 1]."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.float32)
@@ -171,7 +269,7 @@ def _as_array(image: Image.Image, kind: str | None, path: Path) -> np.ndarray:
         grey = np.asarray(image, dtype=np.float64)
         top = float(grey.max(initial=0.0))
         # 32 bits have no convention: white is the smallest of these that is not exceeded, else the maximum.
-        units = (65535.0,) if kind == "PPM" else (1.0, 255.0, 65535.0)
+        units = (65535.0,) if image.format == "PPM" else (1.0, 255.0, 65535.0)
         white = next((unit for unit in units if top <= unit), top)
         return np.repeat((grey.clip(min=0) / white).astype(np.float32)[..., None], 3, -1)
     if image.mode == "LAB":
@@ -211,21 +309,9 @@ def load_depth_image(path: Path) -> Float[Tensor, "height width"]:
         InputError: the file is no image, or has 8 bits or colours.
     """
     path = Path(path)
-    check_readable(path, "a 16-bit grey .png of depth")
-    with _decoding(path), Image.open(path) as opened:
-        mode = opened.mode
-        array = np.asarray(ImageOps.exif_transpose(opened)).astype(np.float32)
-    if not mode.startswith("I"):
+    image = read_image(path, managed=False)
+    if not image.mode.startswith("I"):
         raise InputError(
-            f"{path} is a picture of mode {mode}; depth must be a 16-bit grey .png, or .npy in metres"
+            f"{path} is a picture of mode {image.mode}; depth must be a 16-bit grey .png, or .npy in metres"
         )
-    return torch.from_numpy(array)
-
-
-def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
-    """A rendered line of text as coverage in [0, 1]; its height depends on `size` only."""
-    font = ImageFont.load_default(size)
-    ascent, descent = font.getmetrics()
-    canvas = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), ascent + descent))
-    ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
-    return torch.from_numpy(np.asarray(canvas).astype(np.float32) / 255)
+    return torch.from_numpy(np.asarray(image).astype(np.float32))

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from more4d.foundation.documents import check_shape, parse_json
 from more4d.foundation.errors import InputError
 from more4d.foundation.optional import require
 
 FORMAT = "more4d-arrays"
 VERSION = 1
+ARRAY = {"type": str, "shape": [int], "step": float, "axes": [int], "place": int, "size": int}
 
 _AXES = ((), (0,), (1,), (0, 0), (0, 1))
 _NO_SHUFFLE, _SHUFFLES = 0, (1, 2)  # Blosc's numbers: of bytes, of bits
@@ -83,8 +85,9 @@ def unpack_arrays(packed: bytes) -> dict[str, QuantisedArray]:
     line, separator, blobs = packed.partition(b"\n")
     if not separator:
         raise ValueError("packed arrays without their first line")
-    header = json.loads(line)
+    header = parse_json(line)
     check_version(header, FORMAT, VERSION)
+    check_shape(header, {"arrays": {str: ARRAY}})
     return {name: _decode(entry, blobs) for name, entry in header["arrays"].items()}
 
 

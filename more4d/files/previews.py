@@ -1,15 +1,24 @@
-"""Images of results: depth maps in colours, tracks as points with tails, and contact sheets with captions."""
+"""Images of results: depth maps in colours, tracks as points with tails, and contact sheets with captions.
 
+Texts are wrapped, and each character is drawn in a font of the machine that has it.
+"""
+
+import itertools
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from more4d.files.image import save_image, text_mask
+from more4d.files.image import save_image
 from more4d.geometry.camera import Camera, fit, resize, robust_quantile
 from more4d.geometry.tracks import Tracks
 
@@ -154,6 +163,13 @@ def _draw_discs(image: Tensor, groups: list[Tensor], colours: Tensor, radius: fl
 PAPER, INK, FAINT = 1.0, 0.1, 0.45
 MARGIN, GAP = 16, 8
 MAX_TILE_ASPECT = 3.0
+MISSING = "\U0010ffff"  # no character, by the Unicode standard
+FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
+STYLES = ("Bold", "Italic", "Oblique", "Condensed", "Light", "Thin", "Mono", "Serif")
+LEAST_TEXT_WIDTH, MAX_LINES, MAX_CHARACTERS = 400, 6, 5000
+"""Texts are wrapped at the width of the pictures, but at no less than this, and cut after so many lines; none
+of them holds as many characters.
+"""
 
 ImageTensor = Float[Tensor, "_height _width 3"]
 
@@ -173,7 +189,7 @@ def compose_sheet(
         captions: a line below each image, structured like `rows`; it is cut to the width of the image, but to
             no less than the width of a square one.
         row_labels: a line above each row.
-        title: a larger line at the top.
+        title: larger, at the top; wrapped, as row labels are, and cut after `MAX_LINES`.
         tile_height: height of the images in pixels.
 
     Raises:
@@ -185,15 +201,17 @@ def compose_sheet(
         raise ValueError(f"captions must be shaped like the rows, {[len(row) for row in rows]}")
     if row_labels is not None and len(row_labels) != len(rows):
         raise ValueError(f"need {len(rows)} row labels, got {len(row_labels)}")
-    bands = [_text(title, size=20, ink=INK), _blank(GAP, 1)] if title else []
-    for number, row in enumerate(rows):
+    tiles = [[_tile(image, tile_height) for image in row] for row in rows]
+    if captions is not None:
+        tiles = [list(map(_with_caption, *each)) for each in zip(tiles, captions, strict=True)]
+    pictures = [_hstack(row) for row in tiles]
+    width = max(LEAST_TEXT_WIDTH, *(picture.shape[1] for picture in pictures))
+    bands = [_text(title, size=20, ink=INK, width=width), _blank(GAP, 1)] if title else []
+    for number, picture in enumerate(pictures):
         if row_labels is not None:
-            bands.append(_text(row_labels[number], size=15, ink=INK))
+            bands.append(_text(row_labels[number], size=15, ink=INK, width=width))
             bands.append(_blank(GAP // 2, 1))
-        tiles = [_tile(image, tile_height) for image in row]
-        if captions is not None:
-            tiles = [_with_caption(tile, text) for tile, text in zip(tiles, captions[number], strict=True)]
-        bands.append(_hstack(tiles))
+        bands.append(picture)
         bands.append(_blank(GAP + GAP * (number < len(rows) - 1), 1))
     width = max(band.shape[1] for band in bands)
     page = torch.cat([_pad_width(band, width) for band in bands])
@@ -214,9 +232,11 @@ def _blank(height: int, width: int) -> Tensor:
     return torch.full((height, width, 3), PAPER)
 
 
-def _text(text: str, *, size: int, ink: float) -> Tensor:
-    mask = text_mask(text, size=size)[..., None]
-    return (PAPER + (ink - PAPER) * mask).expand(-1, -1, 3)
+def _text(text: str, *, size: int, ink: float, width: int | None = None) -> Tensor:
+    lines = [text] if width is None else wrap_text(text, size=size, width=width)
+    masks = [text_mask(line, size=size)[..., None] for line in lines]
+    images = [(PAPER + (ink - PAPER) * mask).expand(-1, -1, 3) for mask in masks]
+    return torch.cat([_pad_width(image, max(each.shape[1] for each in images)) for image in images])
 
 
 def _tile(image: Tensor, height: int) -> Tensor:
@@ -244,3 +264,94 @@ def _hstack(tiles: Sequence[Tensor]) -> Tensor:
 
 def _pad_width(band: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(band, (0, 0, 0, width - band.shape[1]), value=PAPER)
+
+
+def wrap_text(text: str, *, size: int, width: int) -> list[str]:
+    """At most `MAX_LINES` lines of at most `width` pixels, broken at spaces, within words only if these are
+    longer; the last line ends in an ellipsis if something was cut.
+    """
+    lines = [""]
+    for word in " ".join(text[:MAX_CHARACTERS].split()).split(" "):
+        joined = f"{lines[-1]} {word}".lstrip()
+        if _text_width(joined, size) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:
+            if lines[-1] and _text_width(lines[-1] + character, size) > width:
+                lines.append("")
+            lines[-1] += character
+    if len(lines) > MAX_LINES:
+        lines = lines[:MAX_LINES]
+        while lines[-1] and _text_width(lines[-1] + "...", size) > width:
+            lines[-1] = lines[-1][:-1]
+        lines[-1] = lines[-1].rstrip() + "..."
+    return lines
+
+
+def text_mask(text: str, *, size: int = 14) -> Float[Tensor, "height width"]:
+    """A rendered line of text as coverage in [0, 1]; its height depends on `size` only."""
+    ascent, descent = ImageFont.load_default(size).getmetrics()
+    canvas = Image.new("L", (max(1, math.ceil(_text_width(text, size))), ascent + descent))
+    left = 0.0
+    for font, run in _runs(text, size):
+        # "ls": at the baseline, which fonts of one line share
+        ImageDraw.Draw(canvas).text((left, ascent), run, fill=255, font=font, anchor="ls")
+        left += font.getlength(run)
+    return torch.from_numpy(np.asarray(canvas).astype(np.float32) / 255)
+
+
+def _text_width(text: str, size: int) -> float:
+    return sum((font.getlength(run) for font, run in _runs(text, size)), 0.0)
+
+
+def _runs(text: str, size: int) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
+    """The text in pieces of one font each."""
+    paths: list[Path | None] = []
+    for character in text:
+        # Spaces and marks that combine stay with what they follow.
+        follows = bool(paths) and _has_glyph(paths[-1], character)
+        paths.append(paths[-1] if follows else _font_with(character))
+    for path, run in itertools.groupby(zip(paths, text, strict=True), key=lambda pair: pair[0]):
+        yield _font(path, size), "".join(character for _, character in run)
+
+
+@lru_cache(maxsize=4096)
+def _font_with(character: str) -> Path | None:
+    """The first font that has a character: that of PIL (None), or of the machine; None if none has it."""
+    if _has_glyph(None, character):
+        return None
+    return next((path for path in _machine_fonts() if _has_glyph(path, character)), None)
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(path: Path | None, character: str) -> bool:
+    """Whether a font draws a character as something else than the sign for what it has not."""
+    if character.isspace():
+        return True
+    try:
+        font = _font(path, 16)
+        mask, missing = (font.getmask(each) for each in (character, MISSING))
+    except OSError:  # a font that FreeType cannot read
+        return False
+    return (mask.size, bytes(mask)) != (missing.size, bytes(missing)) and mask.getbbox() is not None
+
+
+@lru_cache(maxsize=64)
+def _font(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # PIL has it only without FreeType
+    return font
+
+
+@lru_cache(maxsize=1)
+def _machine_fonts() -> tuple[Path, ...]:
+    """Fonts that are installed, upright ones of normal weight first."""
+    data = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    folders = [Path(each) / "fonts" for each in (*data.split(":"), Path.home() / ".local/share")]
+    folders += [Path.home() / ".fonts"]
+    if sys.platform == "darwin":
+        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), Path.home() / "Library/Fonts"]
+    found = {path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in FONT_SUFFIXES}
+    return tuple(sorted(found, key=lambda path: (any(word in path.stem for word in STYLES), path.name)))

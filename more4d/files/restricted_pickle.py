@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_tensor
 
-from more4d.files.atomic import check_readable
 from more4d.files.problems import error_summary
 from more4d.files.torch_files import REFUSED, ZIP
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 DESCRIPTION = "a pickle of arrays, or a file of torch.save"

@@ -3,8 +3,14 @@
 photo.png  depth.npy  depth.png  camera.json        stage 1: the image at the size of films, depth in metres
 tracks.safetensors  tracks.mp4                      stage 2: point tracks
 CAMERA/render.mp4  coverage.mkv  camera_path.json   stage 3: what a camera sees of the tracks
-CAMERA/view.mp4  filled.safetensors                 stage 4: the completed view, what was generated in it
+CAMERA/fill.safetensors  filled.safetensors         stage 4: what was generated in its holes, also as points
+background.safetensors                              where one is completed: what lies behind, for all cameras
+CAMERA/view.mp4                                     the completed view
+CAMERA.gif, .webp                                   the first view again, small
 sheet.png                                           all of these on one picture
+
+Only the completed view is in the codec that is asked for (ProRes and PNG: `view.mov`): the other videos are
+working copies, in H.264 whatever that is.
 """
 
 from collections.abc import Iterable
@@ -14,19 +20,25 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from more4d.files.animation import save_animation
 from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
+from more4d.files.fills import save_fill
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks, save_sheet
 from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
-from more4d.files.video import read_mask_video, read_video, write_mask_video, write_video
+from more4d.files.video import read_mask_video, read_video, stream_video, write_mask_video, write_video
+from more4d.files.video_formats import DEFAULT_CODEC, VIDEO_CODECS
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 
-TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
+TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.safetensors", "sheet.png"
+COVERAGE, BACKGROUND = "coverage.mkv", "background.safetensors"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
-RENDER_FILES = ("render.mp4", "coverage.mkv", "camera_path.json")
-VIEW_FILES = ("view.mp4", FILLED)
+RENDER_FILES = ("render.mp4", COVERAGE, "camera_path.json")
+FILL_FILES = (FILL, FILLED)
+VIEW_NAMES = tuple(dict.fromkeys(f"view{codec.suffix}" for codec in VIDEO_CODECS.values()))
+"""What a completed view may be called."""
 
 Image8 = UInt8[Tensor, "height width 3"]
 
@@ -35,6 +47,16 @@ COLUMNS = 5
 HOLE_COLOUR = (0.86, 0.16, 0.42)
 BATCH_MOMENT = 0.25
 """Part of a view that is shown on the sheet of many scenes: swinging paths are farthest out there."""
+
+
+def view_name(codec: str = DEFAULT_CODEC) -> str:
+    """The file of a completed view, in the folder of its camera."""
+    return f"view{VIDEO_CODECS[codec].suffix}"
+
+
+def animation_name(camera: str, kind: str) -> str:
+    """The animation of a view, in the folder of the scene."""
+    return f"{camera}.{kind}"
 
 
 def save_depth_stage(folder: Path, image: Float[Tensor, "height width 3"], depth: DepthMap) -> None:
@@ -80,22 +102,73 @@ def save_render_stage(
     save_camera_path(folder / "camera_path.json", camera_path)
 
 
-def save_view_stage(
-    folder: Path, frames: Iterable[Float[Tensor, "height width 3"]], filled: FilledPoints, *, fps: float
+def save_fill_stage(
+    folder: Path,
+    fill: Float[Tensor, "frames height width 3"],
+    holes: Bool[Tensor, "frames height width"],
+    filled: FilledPoints,
 ) -> None:
-    """Write `VIEW_FILES` into the folder of one camera; frames are written as they come.
+    """Write `FILL_FILES` into the folder of one camera.
+
+    Args:
+        fill: what was generated, at the size of the networks.
+        holes: where it was.
+        filled: the same as points of the world.
 
     Raises:
         InputError: the folder cannot be written to.
     """
+    save_fill(folder / FILL, fill, holes)
     save_filled_points(folder / FILLED, filled)
-    write_video(folder / "view.mp4", frames, fps=fps)
 
 
-def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:
+def save_view_stage(
+    folder: Path,
+    frames: Iterable[Float[Tensor, "height width channels"]],
+    *,
+    fps: float,
+    codec: str = DEFAULT_CODEC,
+) -> None:
+    """Write the completed view into the folder of one camera; frames are written as they come.
+
+    Args:
+        frames: RGB, or RGB and opacity, in [0, 1].
+        codec: of `VIDEO_CODECS`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    write_video(folder / view_name(codec), frames, fps=fps, codec=codec)
+
+
+def save_animation_stage(
+    folder: Path,
+    camera: str,
+    kind: str,
+    *,
+    size: tuple[int, int],
+    fps: float | int,
+    codec: str = DEFAULT_CODEC,
+) -> None:
+    """Write the completed view of a camera, which is read from its file, as an animation.
+
+    Args:
+        kind: of `ANIMATIONS`.
+        size: (height, width) of the view: its file has an additional row or column if these are odd.
+        codec: of the view's file.
+
+    Raises:
+        InputError: the folder cannot be written to, or the view is missing.
+    """
+    height, width = size
+    frames = (frame[:height, :width] for frame in stream_video(folder / camera / view_name(codec)))
+    save_animation(folder / animation_name(camera, kind), frames, fps=fps)
+
+
+def save_scene_sheet(folder: Path, cameras: list[str], title: str, codec: str = DEFAULT_CODEC) -> None:
     """Write `sheet.png`: image, depth and tracks; for each camera frames of rendering and view.
 
-    Holes of a rendering are drawn in `HOLE_COLOUR`.
+    Holes of a rendering are drawn in `HOLE_COLOUR`; `codec` is that of the completed views.
     """
     photo, depth = load_image(folder / "photo.png"), load_image(folder / "depth.png")
     moments = _moments(load_tracks(folder / TRACKS).frames)
@@ -106,7 +179,7 @@ def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:
     for camera in cameras:
         rendering = read_video(folder / camera / "render.mp4", frame_indices=moments)
         coverage = read_mask_video(folder / camera / "coverage.mkv")[moments]
-        view = read_video(folder / camera / "view.mp4", frame_indices=moments)
+        view = read_video(folder / camera / view_name(codec), frame_indices=moments)
         height, width = coverage.shape[1:]
         marked = torch.where(coverage[..., None], rendering[:, :height, :width], torch.tensor(HOLE_COLOUR))
         share = 100 * (~coverage).float().mean((1, 2))
@@ -119,7 +192,9 @@ def save_scene_sheet(folder: Path, cameras: list[str], title: str) -> None:
     save_sheet(folder / SHEET, rows, captions=captions, row_labels=labels, title=title)
 
 
-def save_batch_sheet(path: Path, items: list[tuple[str, Path, list[str]]]) -> None:
+def save_batch_sheet(
+    path: Path, items: list[tuple[str, Path, list[str]]], codec: str = DEFAULT_CODEC
+) -> None:
     """Write a row per scene: (title, its folder, its cameras)."""
     rows, captions = [], []
     for _, folder, cameras in items:
@@ -128,7 +203,7 @@ def save_batch_sheet(path: Path, items: list[tuple[str, Path, list[str]]]) -> No
         pictures += read_video(folder / "tracks.mp4", frame_indices=[last])
         moment = round(BATCH_MOMENT * last)
         for camera in cameras:
-            pictures += read_video(folder / camera / "view.mp4", frame_indices=[moment])
+            pictures += read_video(folder / camera / view_name(codec), frame_indices=[moment])
         rows.append(pictures)
         captions.append(["photo", "depth", "tracks", *cameras])
     save_sheet(path, rows, captions=captions, row_labels=[title for title, _, _ in items])

@@ -43,10 +43,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable, load_arrays, sort_metadata, write_bytes
+from more4d.files.atomic import atomic_write, load_arrays, sort_metadata, write_bytes
 from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
 from more4d.files.problems import error_summary
+from more4d.foundation.documents import check_readable, parse_json
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import (
@@ -65,6 +66,7 @@ FILLED_FORMAT = "more4d-filled-points"
 FILLED_VERSIONS = ("1",)
 FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 
+CAMERA = dict.fromkeys(("fx", "fy", "cx", "cy"), float)
 _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "scene_depth_m")
 _FLOAT16_LIMIT = 60_000.0
 
@@ -111,16 +113,16 @@ def load_tracks(path: str | Path) -> Tracks:
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _load_npz(path)
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
-    header, tensors = _read(path, DESCRIPTION, FORMAT, VERSIONS)
+    header, tensors = read_tensors(path, DESCRIPTION, FORMAT, VERSIONS)
     try:
         return _from_tensors(
             tensors,
             frames=int(header["frames"]) if header["version"] == "2" else None,
-            camera=Camera(**json.loads(header["camera"])),
+            camera=Camera(**parse_json(header["camera"], CAMERA)),
             fps=float(header["fps"]),
             caption=header["caption"],
             scene_depth_m=float(header["scene_depth_m"]) if "scene_depth_m" in header else None,
@@ -144,7 +146,7 @@ def quantise_filled_points(points: FilledPoints) -> FilledPoints:
     return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
-def _read(
+def read_tensors(
     path: Path, what: str, known: str, versions: tuple[str, ...]
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a safetensors file of the format `known`, in one of its `versions`."""
@@ -216,6 +218,9 @@ def _load_npz(path: Path) -> PointTracks:
             f"{path} lacks {', '.join(missing)}; tracks need positions, colours and intrinsics (it has: "
             f"{', '.join(arrays) or 'nothing'})"
         )
+    for name in ("positions", "colours", "intrinsics", "visibility", "fps"):
+        if name in arrays and arrays[name].dtype.kind not in "biuf":
+            raise InputError(f"{path}: '{name}' has values of type {arrays[name].dtype}; give real numbers")
     try:
         fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"].reshape(-1))
         positions = torch.from_numpy(arrays["positions"]).float()
@@ -256,7 +261,7 @@ def load_filled_points(path: Path) -> FilledPoints:
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
-    _, tensors = _read(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
+    _, tensors = read_tensors(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
     try:
         return FilledPoints(
             positions=tensors["positions"],

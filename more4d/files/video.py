@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from more4d.files.atomic import atomic_write, check_readable
+from more4d.files.atomic import atomic_write
 from more4d.files.image import to_uint8
+from more4d.files.video_formats import VIDEO_CODECS
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 DESCRIPTION = "a video (mp4, mkv, webm, ...)"
@@ -28,46 +30,6 @@ BT709 = 1
 """In H.273: the primaries, transfer and matrix of HD video. Players take untagged files of small sizes for
 BT.601, which shifts colours.
 """
-
-
-@dataclass(frozen=True)
-class VideoCodec:
-    """How films are encoded.
-
-    Attributes:
-        suffix: of the file, which decides the container.
-        encoder: of FFmpeg.
-        pixel_format, alpha_format: without and with opacity; None if it has none.
-        options: visually lossless quality.
-        tag: by which players know the stream, where FFmpeg's own is not known to all.
-    """
-
-    suffix: str
-    encoder: str
-    pixel_format: str
-    options: dict[str, str]
-    alpha_format: str | None = None
-    tag: str | None = None
-
-
-VIDEO_CODECS = {
-    # Macroblock trees are not deterministic, whatever the number of threads; without them files are 6 %
-    # larger and reproducible.
-    "h264": VideoCodec(
-        ".mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium", "x264-params": "mbtree=0"}
-    ),
-    "h265": VideoCodec(
-        ".mp4",
-        "libx265",
-        "yuv420p",
-        {"crf": "18", "preset": "medium", "x265-params": "log-level=error"},
-        tag="hvc1",  # QuickTime plays no hev1
-    ),
-    "av1": VideoCodec(".mp4", "libsvtav1", "yuv420p10le", {"crf": "20", "preset": "8"}),
-    "prores": VideoCodec(".mov", "prores_ks", "yuv422p10le", {}, alpha_format="yuva444p10le"),
-    "png": VideoCodec(".mov", "png", "rgb24", {}, alpha_format="rgba"),
-}
-"""H.264 plays everywhere; ProRes and PNG are for editors, and can have opacity. Only PNG is lossless."""
 
 
 class VideoWriter:

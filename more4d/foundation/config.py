@@ -9,14 +9,14 @@ they are read. Written files have the current names only.
 import dataclasses
 import difflib
 import hashlib
+import math
 import types
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
-from more4d.foundation.errors import ConfigError
+from more4d.foundation.documents import DocumentError, parse_yaml, read_text
+from more4d.foundation.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,16 +33,11 @@ def load_config(cls: type[Config], path: Path, overrides: list[str] | None = Non
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
     """
+    text = read_text(find_file(Path(path)), "a configuration (YAML)", ConfigError, empty=True)
     try:
-        values = yaml.safe_load(find_file(path).read_text()) or {}
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys, not a {type(values).__name__}")
+        values = parse_yaml(text, (None, dict)) or {}
+    except DocumentError as error:
+        raise ConfigError(f"{path} {error}") from error
     for override in overrides or []:
         _apply_override(values, override)
     return from_mapping(cls, values, where=str(path))
@@ -106,16 +101,16 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"'{override}': '{parent}' holds no keys of its own")
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{override}': the value is not valid YAML; quote it?") from error
+        values[last] = parse_yaml(text)
+    except DocumentError as error:
+        raise ConfigError(f"{shown(override)}: the value {error}; quote it?") from error
 
 
 def _check_literal(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is False and "no" in arguments:  # YAML reads no as false
         return "no"
     if value not in arguments:
-        raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {shown(value)}")
     return value
 
 
@@ -133,15 +128,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return _convert(_alternative(arguments, value), value, where)
     if (dataclasses.is_dataclass(hint) or origin is dict or hint is dict) and not isinstance(value, dict):
-        raise ConfigError(f"{where} must hold keys, got {value!r}")
+        raise ConfigError(f"{where} must hold keys, got {shown(value)}")
     if dataclasses.is_dataclass(hint):
         return from_mapping(hint, value, where=where)  # type: ignore[arg-type]
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, got {value!r}")
+            raise ConfigError(f"{where} must be a list, got {shown(value)}")
         variadic = len(arguments) == 2 and arguments[1] is Ellipsis
         if not variadic and len(value) != len(arguments):
-            raise ConfigError(f"{where} needs {len(arguments)} values, got {value!r}")
+            raise ConfigError(f"{where} needs {len(arguments)} values, got {shown(value)}")
         alternatives = [arguments[0]] * len(value) if variadic else list(arguments)
         return tuple(_convert(k, v, where) for k, v in zip(alternatives, value, strict=True))
     if origin is typing.Literal:
@@ -150,15 +145,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return dict(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
         try:
-            return float(value)
+            number = float(value)
         except ValueError as error:
-            raise ConfigError(f"{where} must be a number, got {value!r}") from error
+            raise ConfigError(f"{where} must be a number, got {shown(value)}") from error
+        if not math.isfinite(number):
+            raise ConfigError(f"{where} must be finite, got {value}; give a large number, such as 1e30")
+        return number
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path:
         return find_file(Path(value))
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+        raise ConfigError(f"{where} must be {hint.__name__}, got {shown(value)}")
     return value
 
 

@@ -14,6 +14,7 @@ so that (dX~, dY~) is, to first order, the displacement in image widths and heig
 Both directions use the same camera: the scene's own.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -158,8 +159,8 @@ def _check_picture(tracks: Tracks) -> None:
     colours = tracks.colours
     if not bool(torch.isfinite(colours).all()) or colours.min() < 0 or colours.max() > 1:
         raise ValueError("colours must lie in [0, 1]")
-    if not tracks.fps > 0:
-        raise ValueError(f"fps must be positive, got {tracks.fps}")
+    if not 0 < tracks.fps < math.inf:
+        raise ValueError(f"fps must be positive and finite, got {tracks.fps}")
 
 
 @dataclass(frozen=True, kw_only=True)

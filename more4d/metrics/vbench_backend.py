@@ -5,10 +5,9 @@ tested with a stand-in of that interface: neither the package nor its networks c
 written.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
+from more4d.foundation.documents import DocumentError, parse_json
 from more4d.foundation.errors import WeightsError
 from more4d.foundation.optional import require
 
@@ -37,8 +36,8 @@ def vbench_scores(videos: Path, output: Path, *, device: str = "cuda") -> dict[s
         bench.evaluate(
             videos_path=str(videos), name=NAME, dimension_list=list(DIMENSIONS), mode="custom_input"
         )
-        results: dict[str, Any] = json.loads((output / f"{NAME}_eval_results.json").read_text())
-    except (OSError, RuntimeError, json.JSONDecodeError) as error:
+        results = parse_json((output / f"{NAME}_eval_results.json").read_bytes(), {str: list})
+    except (OSError, RuntimeError, DocumentError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"VBench could not measure {videos} ({reason})") from error
     return {name: float(results[name][0]) for name in DIMENSIONS if name in results}

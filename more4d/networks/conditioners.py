@@ -168,7 +168,7 @@ def _tokenizer(name: str) -> Callable[[str], list[int]]:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{name} does not hold a tokenizer ({reason}); fetch its files again") from error

@@ -5,11 +5,12 @@ Command lines and job lists are checked with this module before torch is importe
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from more4d.files.tables import portable_path
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import check_camera_path_name
 
@@ -24,7 +25,10 @@ MAX_FRAMES = 400
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
-_NAME_LENGTH = 80
+SUFFIX, UNNAMED = ".json", "camera"
+"""Of files of camera paths; what one without a stem is called."""
+_NAME_LENGTH, _NAME_BYTES = 80, 240
+"""File systems allow 255 bytes, and a repeated name gets a number."""
 
 
 def check_intrinsics(numbers: Intrinsics) -> None:
@@ -66,8 +70,12 @@ class CameraSpec:
             folder: that a relative path starts from; by default the working directory.
         """
         # Decided here only: everything else asks `file`.
-        path = Path(text) if folder is None else folder / text
-        return cls(name=path.stem, file=path) if text.endswith(".json") else cls(name=text)
+        if not text.lower().endswith(SUFFIX):
+            return cls(name=text)
+        path = Path(text) if folder is None else portable_path(folder, text)
+        # The name is that of a folder: of `...json` it would be `..`, the folder above.
+        stem = path.name[: -len(SUFFIX)]
+        return cls(name=stem if stem.strip(".") else UNNAMED, file=path)
 
     def __str__(self) -> str:
         return self.name if self.file is None else str(self.file)
@@ -171,7 +179,9 @@ def check_timing(frames: int | None, fps: float) -> None:
 
 def folder_name(name: str) -> str:
     """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH] or "item"
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH]
+    # A letter takes up to 4 bytes; half of one at the end is dropped.
+    return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 
 def check_request(prompt: str, frames: int, fps: float) -> None:
@@ -222,6 +232,15 @@ def named_cameras(
         if isinstance(camera, CameraSpec):
             camera.check()
     return dict(zip(names, listed, strict=True))
+
+
+def sampled(
+    cameras: "Mapping[str, CameraSpec | CameraPath]", sample: "Callable[[CameraSpec], CameraPath]"
+) -> "dict[str, CameraPath]":
+    """Every camera as a path; `sample` makes those that are not one yet."""
+    return {
+        name: sample(camera) if isinstance(camera, CameraSpec) else camera for name, camera in cameras.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -73,13 +73,13 @@ def move_as_wholes(
     """
     objects = find_objects(motion, colours, depth_m, outline) if masks is None else masks
     cells = _cells(objects, tuple(motion.shape[1:3]))
-    whole = torch.zeros_like(motion)
+    whole = torch.zeros_like(motion)  # outside of objects nothing moves
     for number in objects.unique().tolist():
         inside = cells == number
         if number == 0 or not bool(inside.any()):
             continue
         seeds = inside & seed_mask(motion, inside if masks is not None else None)
-        if bool(seeds.any()):
+        if bool(seeds.any()):  # else nothing says where it goes
             whole[:, inside] = complete_motion(motion, seeds, inside)[:, inside]
     return whole, nearest_of_object(objects, cells)
 
@@ -136,7 +136,7 @@ def _figure(image: np.ndarray, log_depth: np.ndarray, seeds: np.ndarray, cell: f
     """The objects around the seeds; `cell` is the side of a small pixel."""
     import cv2
 
-    core = _morph(cv2.erode, seeds, round(cell))
+    core = _morph(cv2.erode, seeds, round(cell))  # the outermost seeds may lie beyond the outline
     if core.sum() < 0.3 * seeds.sum():  # nothing but slender parts
         core = seeds
     grown = grow_seeds(image, seeds, cell)
@@ -197,7 +197,7 @@ def novelty(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
     for number, centre in enumerate(centres):
         members = samples[numbers[:, 0] == number]
         if len(members) >= RARE * len(samples):
-            variance = members.var(0) + COLOUR_NOISE**2
+            variance = members.var(0) + COLOUR_NOISE**2  # a flat background has none
             least = np.minimum(least, ((image - centre) ** 2 / variance).sum(-1))
     return np.sqrt(least)
 
@@ -221,11 +221,11 @@ def _split_by_direction(
         piece = int(np.bincount(pieces[inside]).argmax())
         end = motion[-1].numpy()[parts == part].mean(0)
         direction = end / max(float(np.linalg.norm(end)), 1e-9)
-        alike = [n for n, (other, way) in enumerate(found) if other == piece and way @ direction >= SAME_WAY]
-        if not alike:
+        same = [n for n, (other, way) in enumerate(found) if other == piece and way @ direction >= SAME_WAY]
+        if not same:
             found.append((piece, direction))
-        object_of_part[part] = alike[0] + 1 if alike else len(found)
-    labels = np.where(figure, object_of_part[large_parts], 0)
+        object_of_part[part] = same[0] + 1 if same else len(found)
+    labels = np.where(figure, object_of_part[large_parts], 0)  # so far only where seeds are
     return np.where(figure, _nearest_label(labels), 0)
 
 
@@ -239,15 +239,15 @@ def complete_motion(
 
     frames, height, width = motion.shape[:3]
     way = _way_px(motion)
-    confident = seeds & (way >= CONFIDENT_SHARE * way[seeds].median())
+    confident = seeds & (way >= CONFIDENT_SHARE * way[seeds].median())  # at its border motion is a mixture
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    places = torch.stack([torch.ones(height, width), columns / width, rows / height], -1).double()
-    places[..., 1:] -= places[confident][:, 1:].mean(0)
+    places = torch.stack([torch.ones(height, width), columns / width, rows / height], -1).double()  # 1, u, v
+    places[..., 1:] -= places[confident][:, 1:].mean(0)  # so that the constant is the mean motion
     known, extent = places[confident], places[inside][:, 1:].square().mean()
     values = motion.movedim(0, 2).flatten(2).double()  # [height, width, frames * 3]
     # Ridge regression: the linear terms are held back, the more so the farther the object exceeds its seeds.
     held = len(known) * RIDGE * extent * torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
-    held[1:, 1:] += 1e-9 * torch.eye(2, dtype=torch.float64)
+    held[1:, 1:] += 1e-9 * torch.eye(2, dtype=torch.float64)  # of a single seed, too, there is a solution
     affine = places @ torch.linalg.solve(known.T @ known + held, known.T @ values[confident])
     # Normalised convolution of the residual; it fades where no seed is near.
     weight = confident.double()

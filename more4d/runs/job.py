@@ -3,10 +3,12 @@
 Jobs are read and checked before torch is imported: what needs it is imported inside the functions.
 """
 
+import logging
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import (
     MAX_FRAMES,
@@ -16,6 +18,7 @@ from more4d.pipelines.cameras import (
     folder_name,
     parse_cameras,
 )
+from more4d.pipelines.preset import TEXTURE
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
@@ -25,6 +28,15 @@ TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.depth_and_cameras` and `files.tracks` read, whose modules import torch."""
 EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
+BATCH_FILES = ("run.json", "sheet.png")
+"""Files beside the folders of the items."""
+
+_log = logging.getLogger(__name__)
+ITEM_FILES = (
+    *BATCH_FILES,
+    *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
+)
+"""Files beside the folders of an item's cameras."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
 
 
@@ -40,12 +52,15 @@ class Job:
         depth: the user's own depth map.
         intrinsics: fx, fy, cx, cy of the whole image, in pixels or normalised; see
             `pipelines.depth.camera_from_intrinsics`.
-        masks: pictures of what may move, white or by number; see `pipelines.masks`.
+        masks: pictures of what may move, white or by number; see `pipelines.moving_objects`.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
         frames: of the result; the tracks' own if they are given.
         fps: frames per second.
         exports: kinds of `files.export.EXPORTS`.
+        video_codec: of the finished films; see `files.video_formats`.
+        alpha: whether they have opacity; see `pipelines.views.frames_with_alpha`.
+        animation: the suffix of an animation of the first camera, if there is to be one.
     """
 
     name: str
@@ -60,6 +75,9 @@ class Job:
     frames: int | None = None
     fps: float = 12.0
     exports: tuple[str, ...] = ()
+    video_codec: str = DEFAULT_CODEC
+    alpha: bool = False
+    animation: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
@@ -98,6 +116,9 @@ def check_values(job: Job) -> None:
     for kind in job.exports:
         if kind not in EXPORT_KINDS:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_KINDS)}")
+    check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
+    if job.animation is not None and not job.cameras:
+        raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if job.intrinsics is not None:
         check_intrinsics(job.intrinsics)
 
@@ -129,16 +150,38 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
     """The cameras of a job by the name of their folder.
 
     Raises:
-        InputError: two different paths would write into one folder.
+        InputError: two different paths would write into one folder, or one where a file is.
     """
     folders: dict[str, CameraSpec] = {}
     for camera in job.cameras:
+        if camera.name.lower() in (*ITEM_FILES, *(f"scene.{kind}" for kind in job.exports)):
+            raise InputError(
+                f"camera path {camera} would be filmed into a folder called '{camera.name}', the name of a"
+                " file of each item; rename it"
+            )
         other = folders.setdefault(camera.name, camera)
         if other != camera:
             raise InputError(
                 f"camera paths {other} and {camera} would both be called '{camera.name}'; rename one file"
             )
     return folders
+
+
+def stage_names(job: Job, *, fill: str) -> list[str]:
+    """The stages of a job, in order: what a progress bar counts.
+
+    Args:
+        fill: that of the preset. A background is completed once all cameras have filled their holes; films
+            without one are finished camera by camera.
+    """
+    names = list(camera_folders(job))
+    kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
+    camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
+    if fill == TEXTURE and names:
+        camera_stages += ["background", *(f"view {name}" for name in names)]
+    exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
+    animation = [f"animation {job.animation}"] if job.animation else []
+    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
 
 
 def load_user_tracks(path: Path) -> "Tracks":
@@ -174,10 +217,58 @@ def unique_names(jobs: list[Job]) -> list[Job]:
     named: list[Job] = []
     taken: set[str] = set()
     for job in jobs:
-        name, count = folder_name(job.name), 1
+        plain, count = folder_name(job.name), 1
+        if plain.lower() in BATCH_FILES:
+            plain = plain.replace(".", "_")
+        name = plain
         while name in taken:
             count += 1
-            name = f"{folder_name(job.name)}-{count}"
+            name = f"{plain}-{count}"
         taken.add(name)
         named.append(replace(job, name=name))
+    return named
+
+
+def job_identity(job: Job) -> str | None:
+    """A short name for photo (or tracks), prompt and seed, to which a folder belongs; None: no such file."""
+    from more4d.files.atomic import file_fingerprint, fingerprint
+
+    source = job.image or job.tracks
+    if source is None or not source.is_file():
+        return None
+    return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed])
+
+
+def own_folders(jobs: list[Job], output: Path) -> list[Job]:
+    """The jobs with the names of folders in `output` that are free or of the same photo, prompt and seed.
+
+    So a run that is started again goes on in its folder, and never replaces what another photo, prompt or
+    seed made: `goat` is followed by `goat-2`. Whatever else is changed (cameras, frames, sizes, weights) is
+    made anew in the same folder. Items whose files are missing keep their names: they fail when run.
+
+    Raises:
+        InputError: a folder holds a `run.json` that is not ours.
+    """
+    from more4d.runs.record import read_identity
+
+    named: list[Job] = []
+    taken = {job.name for job in jobs}
+    for job in jobs:
+        identity = job_identity(job)
+        if identity is not None:
+            names = (job.name, *(f"{job.name}-{count}" for count in range(2, 100_000)))
+            name = next(
+                name
+                for name in names
+                if (name == job.name or name not in taken)
+                and read_identity(output / name) in (None, identity)
+            )
+            if name != job.name:
+                _log.warning(
+                    "%s was made from another photo, prompt or seed; this one goes to %s",
+                    *(output / job.name, output / name),
+                )
+            taken.add(name)
+            job = replace(job, name=name)
+        named.append(job)
     return named

@@ -18,6 +18,7 @@ from more4d.training.task import Task
 
 log = logging.getLogger(__name__)
 BAD_SAMPLES = "bad_samples.jsonl"
+BAD_SAMPLE = {"step": int, "sample": str}
 MIN_SEEN = 100
 """Minimum denominator of the fraction of bad samples; else the first bad one would end a run."""
 MAX_NAMED = 5
@@ -52,8 +53,8 @@ class BatchStream:
         self._path = folder / BAD_SAMPLES if folder else None
         lines: list[dict[str, Any]] = []
         if self._path and runtime.is_main:
-            filter_json_lines(self._path, lambda line: line["step"] <= start)
-            lines = read_json_lines(self._path)
+            filter_json_lines(self._path, lambda line: line["step"] <= start, BAD_SAMPLE)
+            lines = read_json_lines(self._path, BAD_SAMPLE)
         lines = runtime.all_gather(lines)[0]
         self._named: dict[str, None] = dict.fromkeys(line["sample"] for line in lines)  # an ordered set
         self.bad = len(lines)

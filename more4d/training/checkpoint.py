@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from more4d.files.atomic import default_permissions
+from more4d.foundation.documents import check_shape, parse_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.training.optim import ExponentialMovingAverage
 from more4d.training.runtime import MOMENTS, STEP, Runtime, TensorSharding
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 FORMAT, VERSION = "more4d-checkpoint", 1
 METADATA_FILE = "state.json"
+METADATA = {"parts": {str: list}, "facts": {"settings?": dict, "average_updates?": int, "processes?": int}}
 PREFIX = "step-"
 CHUNK = 1 << 22
 
@@ -155,11 +157,12 @@ class CheckpointFolder:
         """
         folder = self._final(step)
         try:
-            whole = json.loads((folder / METADATA_FILE).read_text())
+            whole = parse_json((folder / METADATA_FILE).read_bytes(), {"format": str, "version": int})
             if whole["format"] != FORMAT:
                 raise ValueError("it is not one of this project's")
             if whole["version"] > VERSION:
                 raise WeightsError(f"{folder} was written by a newer version of more4d; update it")
+            check_shape(whole, METADATA)
             metadata, shards = whole["facts"], tuple(folder / name for name in whole["parts"])
             for name, fingerprint in whole["parts"].items():
                 if verify and _fingerprint(folder / name) != fingerprint:

@@ -58,7 +58,7 @@ class Journal:
         self._began = self._clock = self._drawn = time.monotonic()
         self._board = self._run = None
         if show:
-            filter_json_lines(folder / NAME, lambda line: line["step"] <= start)
+            filter_json_lines(folder / NAME, lambda line: line["step"] <= start, LINE)
             if config.tensorboard:
                 require("tensorboard", extra="tensorboard")
                 tracker = require("torch.utils.tensorboard", extra="tensorboard")
@@ -146,4 +146,4 @@ class Journal:
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's journal, without a last line that a kill cut short."""
-    return read_json_lines(folder / NAME)
+    return read_json_lines(folder / NAME, LINE)

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -20,6 +21,7 @@ from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError
 from more4d.foundation.optional import check_installed, require
 from more4d.training.config import LoopConfig
@@ -161,6 +163,27 @@ def _sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
     return whole
 
 
+def check_zero_settings(path: str | None) -> None:
+    """Refuse a DeepSpeed file that decides what the run's own configuration decides, as those of other
+    projects do.
+
+    Raises:
+        ConfigError: names the key to remove.
+    """
+    if path is None or path == "none":  # accelerate's word for no file
+        return
+    what = "a DeepSpeed file (.json)"
+    settings = read_json(
+        Path(path), what, {"fp16?": {str: Any}, "zero_optimization?": {str: Any}}, error=ConfigError
+    )
+    decided = {"optimizer": "the learning rate and its kind", "scheduler": "the course of the learning rate"}
+    for key, what in decided.items():
+        if key in settings:
+            raise ConfigError(f"{path}: remove the key '{key}'; the run's configuration decides {what}")
+    if settings.get("fp16", {}).get("enabled") is True:
+        raise ConfigError(f"{path}: remove the key 'fp16'; training is in bf16 or float32 (loop.precision)")
+
+
 class Runtime:
     """The part of accelerate that the loop uses.
 
@@ -180,6 +203,8 @@ class Runtime:
         if zero and without_gpu:  # otherwise DeepSpeed compiles a custom operation
             ops = require("deepspeed.ops", extra="train")
             ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        if zero:
+            check_zero_settings(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE"))
         distributed = zero or "RANK" in os.environ
         # accelerate refuses another precision than that of the process's last Accelerator, closed or not
         AcceleratorState._reset_state()
@@ -224,6 +249,7 @@ class Runtime:
         config, settings = self._config, self._accelerator.state.deepspeed_plugin.deepspeed_config
         settings["train_micro_batch_size_per_gpu"] = config.batch_size
         settings["gradient_accumulation_steps"] = config.accumulate
+        settings["train_batch_size"] = config.batch_size * config.accumulate * self.processes
         # accelerate leaves clipping to DeepSpeed, which clips only if configured
         settings["gradient_clipping"] = config.gradient_clip
         zero = settings["zero_optimization"]

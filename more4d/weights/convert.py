@@ -18,10 +18,10 @@ from more4d.files.checkpoint_headers import INDEX_SUFFIX
 from more4d.foundation.config import to_mapping
 from more4d.foundation.errors import WeightsError
 from more4d.networks.wan_config import WanConfig
-from more4d.weights.layouts.more4d_format import LIBRARY_LAYOUTS, MORE4D_KEY
+from more4d.weights.layouts.more4d_format import LIBRARY_LAYOUTS
 from more4d.weights.load import inspect, tensor_of
 from more4d.weights.registry import init_empty, named_tensors
-from more4d.weights.state import write_tensors
+from more4d.weights.state import MORE4D_KEY, write_tensors
 
 SHARD_BYTES = 5_000_000_000
 CONFIG = "config.json"

@@ -4,7 +4,6 @@ What a file should hold comes from the network's configuration, never from the f
 without memory and filled tensor by tensor, so that there is never more than one copy of its weights.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from more4d.files.checkpoint_headers import CheckpointHeaders, read_headers
-from more4d.files.problems import Problem, error_summary, plural
+from more4d.files.problems import Problem, plural
 from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.config import derive_seed
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import check_tokenizer
 from more4d.networks.interface import fp32_parameters
@@ -34,8 +34,14 @@ from more4d.weights.registry import (
     layouts,
     named_tensors,
 )
+from more4d.weights.state import MORE4D_KEY
 
 UNKNOWN = "unknown"
+SIBLING_CONFIG = {
+    f"{MORE4D_KEY}?": {"kind?": str, "config?": dict},
+    **dict.fromkeys(("latents_mean?", "latents_std?"), (None, [float])),
+}
+"""What is taken from a `config.json` as it is; the rest are fields of configurations, which check them."""
 OTHER_FILE = "fetch it again, or give the right file"  # damaged, or of another network: the names fit both
 
 
@@ -212,17 +218,15 @@ def read_sibling_config(path: Path) -> dict[str, Any]:
         WeightsError: it cannot be read, or holds no settings.
     """
     config_path = (path if path.is_dir() else path.parent) / "config.json"
-    try:
-        content = json.loads(config_path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not config_path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{config_path} cannot be read ({error_summary(error)}); fetch it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{config_path} is no table of settings; fetch it again")
-    return content
+    return read_json(
+        config_path,
+        "the settings of the weights",
+        SIBLING_CONFIG,
+        error=WeightsError,
+        remedy="fetch it again",
+    )
 
 
 def _read(path: Path) -> CheckpointHeaders:

@@ -18,6 +18,8 @@ from more4d.weights.registry import named_tensors
 
 FORMAT = "more4d-network"
 VERSION = 1
+MORE4D_KEY = "more4d"
+"""Key of `config.json` under which our architecture and configuration stand."""
 
 
 def save_network(

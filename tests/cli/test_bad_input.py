@@ -4,6 +4,7 @@ import errno
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -155,6 +156,10 @@ def test_no_prompt_is_wrong_usage(command, photo):
         (("--frames", "100000"), ("got 100000", "400")),
         (("--fps", "0"), ("got 0",)),
         (("--export", "obj"), ("obj", "ply, npz, glb")),
+        (("--video-codec", "vp8"), ("vp8", "h264, h265, av1, prores, png")),
+        (("--alpha",), ("h264 has no opacity", "prores or png")),
+        (("--alpha", "--video-codec", "av1"), ("av1 has no opacity", "prores or png")),
+        (("--animation", "png"), ("png", "gif, webp")),
         (("--intrinsics", "0,1,0.5,0.5"), ("0,1,0.5,0.5", "positive")),
         (("--intrinsics", "nan,1,0.5,0.5"), ("finite",)),
         (("--intrinsics", "500,1,0.5,0.5"), ("both",)),
@@ -177,6 +182,12 @@ def test_wrong_arguments_leave_with_two(command, photo, arguments, words):
 def test_impossible_values_are_refused(command, photo, tmp_path, arguments, words):
     refuses(command(photo, "--prompt", "the ball rolls", *arguments), *words)
     assert no_output(tmp_path / "out")
+
+
+def test_a_codec_that_was_not_built_in_is_refused(command, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", {"libx264"})
+    refuses(command(photo, *SAY, "--video-codec", "av1"), "libsvtav1", "another video codec")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +213,21 @@ def test_depth_with_gaps_works_and_says_so(command, photo, tmp_path):
     assert result.code == 0 and "33.3 % of the depth is unknown" in result.err
     kept = np.load(tmp_path / "out/ball/depth.npy")
     assert np.isnan(kept[:15]).all() and np.allclose(kept[24:], 3.0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.new("L", (80, 60)), ("mask.png", "marks nothing")),
+        (Image.new("L", (60, 60), 255), ("mask.png", "60 x 60", "80 x 60")),
+        (None, ("mask.png", "not a picture")),
+    ],
+)
+def test_unusable_masks_are_refused(command, photo, tmp_path, mask, words):
+    path = tmp_path / "mask.png"
+    path.write_text("no picture") if mask is None else mask.save(path)
+    refuses(command(photo, *SAY, "--mask", path), *words)
+    assert no_output(tmp_path / "out")
 
 
 def test_an_output_that_is_a_file_is_refused(command, photo, tmp_path):

@@ -89,7 +89,7 @@ def test_a_run_that_is_broken_off_is_not_finished(command, photo, monkeypatch, e
 
 def test_a_sheet_names_its_items_and_says_how_many_it_shows(photo, tmp_path, monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr(batch, "save_batch_sheet", lambda path, rows: shown.extend(rows))
+    monkeypatch.setattr(batch, "save_batch_sheet", lambda path, rows, codec: shown.extend(rows))
     monkeypatch.setattr(RunRecord, "stage", lambda self, name, inputs, files, make: make())
     monkeypatch.setattr(batch, "SHEET_ITEMS", 2)
     jobs = [Job(name=name, image=photo, prompt="it rolls") for name in ("a", "b", "c")]

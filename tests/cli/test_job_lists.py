@@ -39,6 +39,7 @@ def test_json_lines_say_everything(folder):
         "prompt": "it sits",
         "camera": ["static"],
         "intrinsics": [1, 1, 0.5, 0.5],
+        "mask": "cat_mask.png;/tail.png",
         "frames": 3,
     }
     one, two = jobs_from(folder, "jobs.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n")
@@ -49,6 +50,7 @@ def test_json_lines_say_everything(folder):
     ] and one.image == folder / "dog.png"
     assert (two.name, two.seed, two.cameras, two.frames) == ("cat", 4, parse_cameras(["static"]), 3)
     assert two.intrinsics == (1, 1, 0.5, 0.5)
+    assert (one.masks, two.masks) == ((), (folder / "cat_mask.png", Path("/tail.png")))
 
 
 def test_csv_has_a_header(folder):

@@ -283,18 +283,18 @@ def test_an_empty_caption_line_shifts_nothing(tmp_path: Path) -> None:
 
 BAD = {
     "lines": ("c.txt", "one\ntwo\n", "2 lines"),
-    "csv": ("c.csv", "a,b\n1,2\n", "row 1"),
+    "csv": ("c.csv", "a,b\n1,2\n", "line 1 must name the columns file_path and text"),
     "json": ("c.json", "{", "not JSON"),
-    "no list": ("c.json", '{"a": 1}', "list of objects"),
+    "no list": ("c.json", '{"a": 1}', "must hold a list"),
     "binary": ("c.csv", b"\xff\xfe\x00", "UTF-8"),
     "missing": ("c.csv", None, "cannot read"),
     "no videos": ("alone.txt", "one\n", "list of videos"),
-    "long": ("c.csv", f"file_path,text\na.mp4,x\nb.mp4,{'x' * 140_000}\n", r"c\.csv, row 2: not CSV"),
-    "no name": ("c.csv", "file_path,text\na.mp4,x\n.,x\n", r"c\.csv, row 2: '\.' is no path"),
-    "root": ("c.json", '[{"file_path": "/", "text": "x"}]', r"c\.json, row 1: '/' is no path"),
-    "deep": ("c.json", "[" * 100_000, r"c\.json is nested too deeply"),
-    "number": ("c.json", f"[{'1' * 5000}]", r"c\.json is not JSON"),
-    "no name, lines": ("d.txt", "one\n", r"v\.txt, row 1: '\./' is no path"),
+    "long": ("c.csv", f"file_path,text\na.mp4,x\nb.mp4,{'x' * 140_000}\n", r"c\.csv line 3 is not CSV"),
+    "no name": ("c.csv", "file_path,text\na.mp4,x\n.,x\n", r"c\.csv line 3: '\.' is no path"),
+    "root": ("c.json", '[{"file_path": "/", "text": "x"}]', r"c\.json row 1: '/' is no path"),
+    "deep": ("c.json", "[" * 100_000, r"c\.json is nested deeper than"),
+    "number": ("c.json", f"[{'1' * 5000}]", r"c\.json has a number of thousands"),
+    "no name, lines": ("d.txt", "one\n", r"v\.txt line 1: '\./' is no path"),
 }
 
 

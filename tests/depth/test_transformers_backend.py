@@ -1,5 +1,7 @@
 """With tiny random models made here; no published weights were run."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,19 @@ def test_a_missing_or_foreign_model_is_refused_in_one_line(tmp_path: Path) -> No
     transformers.Dinov2Config(**BACKBONE).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="'dinov2' model cannot be used for depth; known model types"):
         open_depth_estimator(f"transformers:{tmp_path}")
+
+
+def test_code_in_a_model_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where stdin says yes to everything, which is what transformers would ask."""
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine", "AutoModel": "mine.Mine"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nclass Mine: pass\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 10))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(WeightsError) as caught:
+        open_depth_estimator(f"transformers:{tmp_path}")
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_model_types_are_sorted_into_metric_and_relative() -> None:

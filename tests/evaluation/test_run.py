@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from more4d.evaluation import depth, run, tracks
 from more4d.evaluation.photos import PROMPTS
@@ -29,6 +30,10 @@ def few_training_worlds(monkeypatch):
 def photographs(tmp_path):
     noise = torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(0))
     save_image(tmp_path / "data" / PROMPTS[0][0], noise)
+    cut_out = Image.new("RGBA", (64, 48))
+    cut_out.paste((200, 30, 30, 255), (16, 12, 48, 36))
+    (tmp_path / "data/rgba-a").mkdir()
+    cut_out.save(tmp_path / "data/rgba-a/cactus_rgba.png")
     return tmp_path / "data"
 
 
@@ -44,10 +49,11 @@ def test_every_section_is_measured_and_shown(models, tmp_path, photographs):
     assert results["views"]["ours"]["hole_psnr_db"] > 0
     assert results["views"]["no inpainting"]["flicker"] == 0
     assert results["photos"]["photos"] == sum((photographs / file).exists() for file, _, _ in PROMPTS)
+    assert results["outlines"]["pictures"] == 2 and 0 <= results["outlines"]["iou_median"] <= 1
     html = (tmp_path / "out" / "index.html").read_text()
     for sheet in (tmp_path / "out" / "pictures").glob("*.png"):
         assert f"pictures/{sheet.name}" in html
-    assert {"tracks_000.png", "views_000.png", "depth_000.png", "photos_000.png"} == {
+    assert {f"{name}_000.png" for name in ("tracks", "views", "depth", "photos", "outlines")} == {
         path.name for path in (tmp_path / "out" / "pictures").glob("*_000.png")
     }
     assert "<script" not in html and "http" not in html

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from more4d.files.atomic import atomic_write, check_readable, write_bytes
+from more4d.files.atomic import atomic_write, write_bytes
+from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 

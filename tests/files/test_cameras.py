@@ -84,8 +84,8 @@ def test_units_scene_scale_with_depth_and_metres_do_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not valid JSON"),
-        ("[1]", "must hold a JSON object, not a list"),
+        ("{", "is not JSON"),
+        ("[1]", "must hold an object, got a list"),
         ({}, "no list 'keyframes'"),
         ({"keyframes": []}, "no list 'keyframes'"),
         (

@@ -14,7 +14,6 @@ from more4d.files.image import (
     load_depth_image,
     load_image,
     save_image,
-    text_mask,
     to_uint8,
 )
 from more4d.foundation.errors import InputError
@@ -195,14 +194,6 @@ def test_depth_pictures_keep_their_whole_numbers(tmp_path: Path) -> None:
     eight = write(tmp_path / "eight.png", np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match="16-bit"):
         load_depth_image(eight)
-
-
-def test_text_is_drawn() -> None:
-    short, long = text_mask("a", size=14), text_mask("a longer line", size=14)
-    assert short.shape[0] == long.shape[0]
-    assert short.shape[1] < long.shape[1]
-    assert float(long.max()) > 0.9
-    assert text_mask("", size=14).shape[1] == 1
 
 
 def test_a_jpeg_in_memory_is_the_picture(tmp_path: Path) -> None:

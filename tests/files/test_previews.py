@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from more4d.files import previews
 from more4d.files.image import load_image
 from more4d.files.previews import (
+    MAX_LINES,
     colour_ramp,
     colourise_depth,
     compose_sheet,
     depth_limits,
     draw_tracks,
     save_sheet,
+    text_mask,
+    wrap_text,
 )
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
@@ -126,3 +130,43 @@ def test_the_caption_of_a_narrow_picture_has_the_room_of_a_square_one() -> None:
 def test_a_sheet_that_does_not_fit_is_refused(rows: list, options: dict) -> None:
     with pytest.raises(ValueError, match=r"at least one|shaped like|row labels"):
         compose_sheet(rows, **options)
+
+
+def test_text_is_drawn() -> None:
+    short, long = text_mask("a", size=14), text_mask("a longer line", size=14)
+    assert short.shape[0] == long.shape[0]
+    assert short.shape[1] < long.shape[1]
+    assert float(long.max()) > 0.9
+    assert text_mask("", size=14).shape[1] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["the dog runs " * 80, "x" * 900, "\u72d7\u5411\u5de6\u8dd1" * 200, "one\ntwo"]
+)
+def test_texts_are_wrapped_and_nothing_is_lost_but_what_is_cut(text: str) -> None:
+    lines = wrap_text(text, size=20, width=400)
+    assert 1 <= len(lines) <= MAX_LINES
+    assert all(text_mask(line, size=20).shape[1] <= 401 for line in lines)
+    kept = "".join(lines).replace(" ", "")
+    whole = "".join(text.split())
+    assert kept == whole or (kept.endswith("...") and whole.startswith(kept[:-3]))
+
+
+def test_a_long_prompt_does_not_widen_a_sheet() -> None:
+    row = [torch.rand(24, 32, 3)] * 2
+    plain, long = (compose_sheet([row], title=title) for title in ("it rolls", "it rolls " * 500))
+    assert plain.shape[1] == long.shape[1]
+    labelled = compose_sheet([row], row_labels=["it rolls " * 500])
+    assert labelled.shape[1] == plain.shape[1]
+
+
+def test_each_character_is_drawn_in_a_font_that_has_it() -> None:
+    """Of a script without a font here, the sign for a missing character is drawn."""
+    missing = text_mask(previews.MISSING)
+    for character in "aЯžλשع":
+        if any(previews._has_glyph(path, character) for path in (None, *previews._machine_fonts())):
+            drawn = text_mask(character)
+            assert drawn.shape != missing.shape or not torch.equal(drawn, missing)
+    latin = text_mask("ab")
+    mixed = text_mask("abЯ")
+    assert torch.equal(mixed[:, : latin.shape[1] - 1], latin[:, :-1])

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from more4d.files.video import (
-    VIDEO_CODECS,
     open_video_writer,
     probe_video,
     read_first_frame,
@@ -18,6 +17,7 @@ from more4d.files.video import (
     write_mask_video,
     write_video,
 )
+from more4d.files.video_formats import VIDEO_CODECS
 from more4d.foundation.errors import InputError
 
 

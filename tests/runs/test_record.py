@@ -46,6 +46,36 @@ def test_a_stage_cut_off_is_run_again_and_its_files_are_still_ours(tmp_path):
     assert run_stage(tmp_path, 1)
 
 
+def write(folder: Path, *names: str, stage: str = "depth", failing: bool = False) -> None:
+    def make():
+        for name in names:
+            (folder / name).write_text("content")
+        if failing:
+            raise KeyboardInterrupt
+
+    RunRecord(folder, {}).stage(stage, names, names, make)
+
+
+def test_what_a_stage_no_longer_writes_is_removed(tmp_path):
+    write(tmp_path, "a.mp4", "a.txt")
+    write(tmp_path, "b.txt", stage="other")
+    (tmp_path / "mine.mp4").write_text("precious")
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, "a.mov", "a.txt", failing=True)
+    assert {path.suffix for path in tmp_path.glob("a.*")} == {
+        ".mp4",
+        ".mov",
+        ".txt",
+    }  # still those of the run
+    write(tmp_path, "a.mov", "a.txt")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.mov", "a.txt", "b.txt", "mine.mp4", "run.json"}
+    write(tmp_path, "c.txt", stage="moved")
+    write(tmp_path, "b.txt", "d.txt", stage="depth")  # b.txt is of two stages now
+    write(tmp_path, "d.txt", stage="depth")
+    assert {path.name for path in tmp_path.glob("?.*")} == {"b.txt", "c.txt", "d.txt"}
+
+
 def test_a_foreign_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.txt").write_text("precious")
     with pytest.raises(InputError, match=r"a\.txt is in the way"):

@@ -80,6 +80,7 @@ def test_a_killed_process_is_named(launch, capsys):
         (subprocess.CalledProcessError(2, "python"), 2, ""),
         (SignalException("", signal.SIGTERM), 143, ""),
         (SignalException("", signal.SIGINT), 130, ""),
+        (AssertionError(), 1, "error: torchrun finds no GPU to start a process for; add --num_processes 1"),
         (
             ValueError("Unsupported nproc_per_node value: x\nmore"),
             1,

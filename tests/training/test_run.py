@@ -1,6 +1,8 @@
 """Laws of whole runs, from a configuration to exported weights."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from more4d.foundation.errors import ConfigError
 from more4d.training.journal import read_journal
 from more4d.training.run import build_task, run
+from more4d.training.runtime import check_zero_settings
 from more4d.weights.state import read_tensors
 from tests.training.fit_line import FitLine
 
@@ -91,3 +94,27 @@ def test_frozen_weights_are_a_function_of_the_seed_too():
     assert equal(first, second)
     assert not torch.equal(first["frozen.weight"], other["frozen.weight"])
     assert not torch.equal(first["layer.weight"], other["layer.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"optimizer": {"type": "AdamW"}, "zero_optimization": {"stage": 2}}, "optimizer"),
+        ({"scheduler": {"type": "WarmupLR"}}, "scheduler"),
+        ({"fp16": {"enabled": True}}, "fp16"),
+    ],
+)
+def test_a_deepspeed_file_of_another_project_is_refused_by_the_key_to_remove(tmp_path, settings, key):
+    (tmp_path / "ds.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=rf"ds\.json: remove the key '{key}'"):
+        check_zero_settings(str(tmp_path / "ds.json"))
+
+
+def test_deepspeed_files_that_leave_it_to_the_run_are_taken(tmp_path):
+    for file in Path("config").glob("zero_stage*.json"):
+        check_zero_settings(str(file))
+    (tmp_path / "ds.json").write_text('{"fp16": {"enabled": "auto"}, "train_batch_size": 8}')
+    check_zero_settings(str(tmp_path / "ds.json"))
+    check_zero_settings(None)
+    with pytest.raises(ConfigError, match="cannot read"):
+        check_zero_settings(str(tmp_path / "none.json"))

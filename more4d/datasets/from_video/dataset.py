@@ -13,10 +13,30 @@ from more4d.datasets.from_video.sources import Source, find_sources
 from more4d.files.atomic import write_bytes
 from more4d.files.clip_shards import ShardWriter
 from more4d.foundation.config import to_mapping
+from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 1
+AGAIN = "delete it, and its video is done again"
+VIDEO = {
+    "video": str,
+    "note": str,
+    "seconds": float,
+    "fingerprint": dict,
+    "clips": [
+        {
+            **dict.fromkeys(("name", "caption?"), str),
+            **dict.fromkeys(("start_s", "seconds", "fps"), float),
+            "reasons": [str],
+            "notes": [str],
+            "size": [int],
+            "numbers?": {str: float},
+            "pictures": {str: str},
+        }
+    ],
+}
+"""The record of a finished video: `VideoOutcome` without the clips, each a `ClipReport`."""
 ADVICE = "choose another output folder, or delete that one to begin anew"
 
 
@@ -34,7 +54,7 @@ class ProgressRecord:
         self._wanted = json.dumps(wanted, indent=1).encode()
         if not path.exists():
             return
-        found = _read(path)
+        found = _read(path, {"version?": int, "settings?": dict})
         if found.get("version") != VERSION:
             raise InputError(f"{path} is of another version of more4d; {ADVICE}")
         changed = list(_changes(found.get("settings", {}), wanted["settings"]))
@@ -80,7 +100,7 @@ class ProgressRecord:
         done = {}
         for path in self._folder.glob("*.json"):
             if path.name != SETTINGS:
-                done[_read(path)["video"]] = path
+                done[_read(path, {"video": str})["video"]] = path
         for video in sorted(done.keys() | failures.keys()):
             if video in failures:
                 yield VideoOutcome(video=video, failure=failures[video])
@@ -97,29 +117,21 @@ def read_finished(path: Path) -> tuple[VideoOutcome, dict[str, Any]]:
     Raises:
         InputError: the file is damaged.
     """
-    content = _read(path)
+    content = _read(path, VIDEO)
     try:
         reports = tuple(ClipReport.from_json(clip) for clip in content["clips"])
-        about = {key: content[key] for key in ("video", "note", "seconds")}
-        return VideoOutcome(reports=reports, **about), content["fingerprint"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged; delete it, and its video is done again") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); {AGAIN}") from error
+    about = {key: content[key] for key in ("video", "note", "seconds")}
+    return VideoOutcome(reports=reports, **about), content["fingerprint"]
 
 
 def _fingerprint(source: Source) -> dict[str, Any]:
     return {"size": source.size, "modified_ns": source.modified_ns, "caption": source.caption}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is damaged; delete it, and its video is done again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged; delete it, and its video is done again")
-    return content
+def _read(path: Path, shape: Any) -> dict[str, Any]:
+    return read_json(path, "the record of a finished video", shape, remedy=f"it is damaged; {AGAIN}")
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:

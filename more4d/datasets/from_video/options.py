@@ -1,6 +1,7 @@
 """Options of making clips from videos, bounds of the quality filters, and the outcome of a video."""
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -139,6 +140,8 @@ class ClipReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `from_json` is the inverse."""
         values = asdict(self)
+        # JSON has no NaN, which a filter of an empty frame may give.
+        values["numbers"] = {name: each for name, each in self.numbers.items() if math.isfinite(each)}
         images = {what: base64.b64encode(image).decode() for what, image in values.pop("images").items()}
         return {**values, "pictures": images}  # the stored key
 

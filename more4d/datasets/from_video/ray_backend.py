@@ -17,6 +17,7 @@ import torch
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.runners import attempt
 from more4d.datasets.from_video.sources import Source
+from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import DistributedError, More4DError
 from more4d.foundation.optional import require
 
@@ -73,7 +74,7 @@ def run_with_ray(
 
 def _work(row: dict[str, Any], *, options: Options, device: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    values = json.loads(row["source"])
+    values = parse_json(row["source"], dict)
     try:
         return {"outcome": attempt(Source(**values | {"path": Path(values["path"])}), options, device)}
     except More4DError as error:  # returned as a value, because Ray wraps exceptions into long texts

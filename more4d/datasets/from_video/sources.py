@@ -1,20 +1,24 @@
 """The videos of a folder, and their captions."""
 
-import csv
+import difflib
 import hashlib
-import json
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
-from more4d.datasets.trajscene_samples import read_text
-from more4d.foundation.errors import InputError
+from more4d.files.tables import read_json_objects, read_table
+from more4d.foundation.documents import read_text
+from more4d.foundation.errors import InputError, shown
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
 LISTS = ("captions.jsonl", "captions.csv")
+CAPTIONS = "a list of captions (file and text)"
 _NAME_LENGTH = 60
+_NAMED = 5  # of the lines that name no video; the others are counted
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,58 +68,83 @@ def find_sources(folder: Path) -> list[Source]:
     ]
     if not paths:
         raise InputError(f"{folder} holds no video ({', '.join(SUFFIXES)})")
-    captions = read_captions(folder)
     names = {path.relative_to(folder).as_posix(): path for path in paths}
-    strangers = [name for name in captions if name not in names]
-    if strangers and not names.keys() & captions.keys():
-        raise InputError(f"the captions of {folder} name no video in it, but for example '{strangers[0]}'")
+    captions = read_captions(folder, names)
     sources = []
     for name, path in names.items():
         sibling, stat = path.with_suffix(".txt"), path.stat()
-        caption = " ".join(read_text(sibling).split()) if sibling.is_file() else captions.get(name, "")
+        caption = captions.get(name, "")
+        if sibling.is_file():
+            caption = " ".join(read_text(sibling, "a caption (.txt)", empty=True).split())
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
 
 
-def read_captions(folder: Path) -> dict[str, str]:
-    """Captions by file, from `captions.jsonl` or `captions.csv`; empty if there is no such file.
+def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:
+    """Captions by video, from `captions.jsonl` and `captions.csv`; empty if there is no such file.
+
+    Lines that name no video, or one that another line has captioned otherwise, are reported.
+
+    Args:
+        videos: names of all videos in the folder, relative to it.
 
     Raises:
-        InputError: a line cannot be read; the message names the file and the line.
+        InputError: a line cannot be read, or no line names a video; the message names the file and the line.
     """
     captions: dict[str, str] = {}
-    for path in (folder / name for name in LISTS):
-        for number, values in _lines(path) if path.exists() else ():
-            file, text = values.get("file"), values.get("text")
-            if not isinstance(file, str) or not isinstance(text, str):
-                raise InputError(f"{path} line {number} has no 'file' and 'text'; write both as texts")
-            captions[Path(file.strip()).as_posix()] = " ".join(text.split())
+    places: dict[str, str] = {}
+    strangers: list[str] = []
+    for where, file, text in _lines(folder):
+        video = _video(file, videos)
+        if video is None:
+            close = difflib.get_close_matches(file, videos, n=1)
+            strangers.append(f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else ""))
+            continue
+        if captions.setdefault(video, text) != text:
+            _log.warning(
+                "%s captions %s again, otherwise than %s; the later is taken", where, video, places[video]
+            )
+        captions[video], places[video] = text, where
+    if strangers and not captions:
+        raise InputError(
+            f"the captions of {folder} name no video in it: {strangers[0]}; write paths as in there"
+        )
+    for stranger in strangers[:_NAMED]:
+        _log.warning("%s, and there is no such video", stranger)
+    if len(strangers) > _NAMED:
+        _log.warning("%d more lines of the captions name no video in %s", len(strangers) - _NAMED, folder)
     return captions
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = read_text(path).splitlines()
-    if path.suffix == ".csv":
-        reader = csv.DictReader(lines, skipinitialspace=True)
-        try:
-            if not {"file", "text"} <= set(reader.fieldnames or ()):
-                raise InputError(
-                    f"{path} line 1 must name the columns file and text, got {reader.fieldnames}"
-                )
-            yield from ((reader.line_num, row) for row in reader)
-        except csv.Error as error:
-            raise InputError(f"{path} line {reader.line_num + 1} is not CSV ({error})") from error
-        return
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path} line {number} is not JSON ({error})") from error
-        except RecursionError as error:
-            raise InputError(f"{path} line {number} is nested too deeply") from error
-        if not isinstance(values, dict):
-            raise InputError(f'{path} line {number} is no object; write {{"file": ..., "text": ...}}')
-        yield number, values
+def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Where each line of the lists of captions is, the file it names, and its text."""
+    found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+    for path in (found[name] for name in LISTS if name in found):
+        columns = ("file", "text")
+        if path.suffix.lower() == ".csv":
+            rows = read_table(path, CAPTIONS, columns, required=columns, blank=True)
+        else:
+            rows = read_json_objects(path, CAPTIONS, example='{"file": ..., "text": ...}', blank=True)
+        for number, values in rows:
+            where, file, text = f"{path} line {number}", values.get("file"), values.get("text")
+            if not isinstance(file, str) or not isinstance(text, str):
+                raise InputError(f"{where} has no 'file' and 'text'; write both as texts")
+            if file.strip() or text.strip():
+                yield where, file.strip(), " ".join(text.split())
+
+
+def _video(file: str, videos: Collection[str]) -> str | None:
+    """The video that a line names: as written, with slashes for backslashes, or by a suffix in other case."""
+    for name in (PurePosixPath(file).as_posix(), PurePosixPath(file.replace("\\", "/")).as_posix()):
+        if name in videos:
+            return name
+        path = PurePosixPath(name)
+        same = [
+            other
+            for suffix in (path.suffix.lower(), path.suffix.upper())
+            if path.suffix and (other := path.with_suffix(suffix).as_posix()) in videos
+        ]
+        if len(set(same)) == 1:
+            return same[0]
+    return None

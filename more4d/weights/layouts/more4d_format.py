@@ -1,6 +1,5 @@
 """This project's own files, which store their configuration, and its networks under names of libraries."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, to_mapping
+from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import ConfigError
 from more4d.weights.layouts import build_config
 from more4d.weights.registry import (
@@ -19,10 +19,7 @@ from more4d.weights.registry import (
     expected_tensors,
     register_layout,
 )
-from more4d.weights.state import FORMAT, VERSION
-
-MORE4D_KEY = "more4d"
-"""Key of `config.json` under which our architecture and configuration stand."""
+from more4d.weights.state import FORMAT, MORE4D_KEY, VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,8 @@ def own_file(source: CheckpointSource) -> LayoutMatch | None:
         return None
     try:
         architecture, version = about["kind"], int(about["version"])
-        values, notes = json.loads(about["config"]), json.loads(about.get("notes", "{}"))
+        values = parse_json(about["config"], dict)
+        notes = parse_json(about.get("notes", "{}"), dict)
     except (KeyError, ValueError):
         damaged = Problem(ProblemCode.DAMAGED, "has a damaged description; fetch it again")
         return LayoutMatch(layout="more4d", about="network file", problems=(damaged,))

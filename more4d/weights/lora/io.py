@@ -19,6 +19,7 @@ from torch import Tensor
 
 from more4d.files.atomic import write_bytes
 from more4d.files.checkpoint_headers import read_headers
+from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
 from more4d.networks.vism import ViSM
@@ -324,12 +325,9 @@ def read_peft_config(path: Path) -> dict[str, Any]:
         if text is None and (path.is_dir() or path.name in PEFT_WEIGHTS_FILES):
             settings_path = (path if path.is_dir() else path.parent) / PEFT_CONFIG_FILE
             where = str(settings_path)
-            text = settings_path.read_text(encoding="utf-8")
-        settings = {} if text is None else json.loads(text)
+            text = settings_path.read_bytes()
+        return {} if text is None else parse_json(text, dict)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise WeightsError(f"{where} cannot be read ({error}); fetch the file again") from error
-    if not isinstance(settings, dict):
-        raise WeightsError(f"{where} must be a table of PEFT's settings; fetch the file again")
-    return settings

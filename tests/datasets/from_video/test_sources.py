@@ -48,15 +48,15 @@ def test_captions_come_from_beside_or_from_a_list(tmp_path):
     ("file", "text", "message"),
     [
         ("captions.jsonl", '{"file": "a.mp4", "text": "x"}\n{"file"', "line 2 is not JSON"),
-        ("captions.jsonl", "[1]", "line 1 is no object"),
+        ("captions.jsonl", "[1]", "line 1 is not a JSON object"),
         ("captions.jsonl", '{"file": "a.mp4", "text": 3}', "line 1 has no 'file' and 'text'"),
         ("captions.jsonl", '{"file": "other.mp4", "text": "x"}', "name no video in it.*other.mp4"),
         ("captions.csv", "name,caption\na.mp4,x\n", "must name the columns file and text"),
-        ("captions.csv", "file,text\na.mp4\n", "line 2 has no 'file' and 'text'"),
+        ("captions.csv", "file,text\na.mp4\n", "line 2 has 1 values for 2 columns"),
         ("captions.csv", f"file,text\na.mp4,x\na.mp4,{'x' * 140_000}\n", r"captions\.csv line 3 is not CSV"),
         ("captions.csv", f"file,{'x' * 140_000}\n", r"captions\.csv line 1 is not CSV"),
-        ("captions.jsonl", "[" * 100_000, r"captions\.jsonl line 1 is nested too deeply"),
-        ("captions.jsonl", "1" * 5000, r"captions\.jsonl line 1 is not JSON"),
+        ("captions.jsonl", "[" * 100_000, r"captions\.jsonl line 1 is nested deeper than"),
+        ("captions.jsonl", "1" * 5000, r"captions\.jsonl line 1 has a number of thousands of digits"),
     ],
 )
 def test_bad_caption_lists_are_refused_by_line(tmp_path, file, text, message):

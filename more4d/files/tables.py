@@ -1,0 +1,174 @@
+"""Lists in text files: lines, CSV tables and JSON lines, of job lists, captions and imports.
+
+Lines end at LF, CRLF or CR, and nowhere else: `str.splitlines` also ends them at characters that a prompt
+may hold, such as U+2028. A CSV table is separated by commas, semicolons (Excel in much of Europe) or tabs;
+which of them is decided by the header, and reported if it is not the comma. A quoted cell may hold
+separators, line breaks and blank lines; a line break in a cell is a space.
+"""
+
+import csv
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from more4d.foundation.documents import DocumentError, parse_json, read_text
+from more4d.foundation.errors import InputError, shown
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+_log = logging.getLogger(__name__)
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text without their ends; a last one without content is none."""
+    lines = re.split(r"\r\n|\r|\n", text)
+    return lines if lines[-1] else lines[:-1]
+
+
+def read_lines(path: Path, what: str, *, blank: bool = True) -> list[str]:
+    """The lines of a text file.
+
+    Args:
+        what: what was expected, for the message.
+        blank: whether lines without content are accepted.
+
+    Raises:
+        InputError: the file cannot be read, is no text in UTF-8, or has a blank line.
+    """
+    lines = split_lines(read_text(path, what, empty=True))
+    for number, line in enumerate(lines, start=1):
+        if not blank and not line.strip():
+            raise _blank_line(path, number)
+    return lines
+
+
+def read_json_objects(
+    path: Path, what: str, *, example: str, blank: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line of a JSON-lines file.
+
+    Args:
+        what: what was expected, for the message.
+        example: of a line, for the message.
+        blank: whether lines without content are passed over; else they are refused.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no JSON object.
+    """
+    for number, line in enumerate(read_lines(path, what, blank=blank), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = parse_json(line)
+        except DocumentError as error:
+            raise InputError(f"{path} line {number} {error}; give one object per line: {example}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path} line {number} is not a JSON object; write {example}")
+        yield number, values
+
+
+def read_table(
+    path: Path, what: str, columns: Sequence[str], *, required: Sequence[str] = (), blank: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number of its first line, and values by column, of each row of a CSV file with a header.
+
+    Args:
+        what: what was expected, for the message.
+        columns: the known names, which also tell the separator.
+        required: columns that must be there; others than `columns` are then accepted.
+        blank: whether rows without content are passed over; else they are refused.
+
+    Raises:
+        InputError: the file cannot be read, the header has an unknown name or one twice, or a row does not
+            have a value per column; the message names the line.
+    """
+    lines = split_lines(read_text(path, what, empty=True))
+    separator = _separator(path, lines[0], columns) if lines else ","
+    # With their ends, so that line breaks inside quotes are kept until they become spaces.
+    reader = csv.reader(
+        [f"{line}\n" for line in lines], delimiter=separator, skipinitialspace=True, strict=True
+    )
+    header: list[str] | None = None
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{path} line {number} is not CSV ({error}); double a quote inside quotes"
+            ) from error
+        if row is None:
+            return
+        cells = [re.sub(r"\s*[\r\n]+\s*", " ", cell).strip() for cell in row]
+        if header is None:
+            header = cells
+            _check_header(f"{path} line {number}", header, columns, required)
+        elif any(cells):
+            yield number, _by_column(f"{path} line {number}", cells, header, SEPARATORS[separator])
+        elif not blank:
+            raise _blank_line(path, number)
+
+
+def check_columns(where: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that is not `known`.
+
+    Raises:
+        InputError: names it, and what may have been meant.
+    """
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise InputError(
+                f"{where}: unknown column {shown(name)}; {hint}known columns: {', '.join(known)}"
+            )
+
+
+def portable_path(folder: Path, text: str) -> Path:
+    """The file in `folder` that a list written on any system names: a backslash may be a slash."""
+    path = folder / text
+    if "\\" in text and not path.exists() and (other := folder / text.replace("\\", "/")).exists():
+        return other
+    return path
+
+
+def _separator(path: Path, header: str, columns: Sequence[str]) -> str:
+    """The separator with which the header has most of the known names; the comma if none has more."""
+
+    def known(separator: str) -> int:
+        return sum(name.strip().strip('"') in columns for name in header.split(separator))
+
+    best = max(SEPARATORS, key=known)
+    if best != ",":
+        _log.warning("%s is read as separated by %ss", path, SEPARATORS[best])
+    return best
+
+
+def _check_header(where: str, header: list[str], columns: Sequence[str], required: Sequence[str]) -> None:
+    if missing := [name for name in required if name not in header]:
+        raise InputError(
+            f"{where} must name the columns {' and '.join(required)}, got {', '.join(header) or 'nothing'}; "
+            f"'{missing[0]}' is missing"
+        )
+    if not required:
+        check_columns(where, header, columns)
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise InputError(f"{where} has the column '{twice[0]}' twice; remove one")
+
+
+def _by_column(where: str, cells: list[str], header: list[str], separator: str) -> dict[str, str]:
+    while len(cells) > len(header) and not cells[-1]:  # spreadsheets add separators at the end of rows
+        cells = cells[:-1]
+    if len(cells) != len(header):
+        raise InputError(
+            f"{where} has {len(cells)} values for {len(header)} columns; put a value that holds a "
+            f"{separator} into double quotes"
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _blank_line(path: Path, number: int) -> InputError:
+    return InputError(f"{path} line {number} is blank; remove it, each line is one item")
