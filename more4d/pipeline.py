@@ -82,6 +82,7 @@ class More4DPipeline:
         memory: Memory | None = None,
         size: str | int | None = None,
         fill: str | None = None,
+        raster: str | None = None,
         components: Mapping[str, str] | None = None,
         loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> "More4DPipeline":
@@ -95,8 +96,8 @@ class More4DPipeline:
             memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
             size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
                 longer side at most 1280 pixels. Networks work at their own size whatever this is.
-            fill: of the films' holes: "texture", from a background that is completed once for all cameras, or
-                "smooth", as 4D-ViSM generates it for every frame; by default as the preset says.
+            fill: of the films' holes: "texture" or "smooth"; by default as the preset says (`Preset.fill`).
+            raster: what draws the films, such as "mesh"; by default as the preset says.
             components: other files for some components, such as {"strag": "runs/weights/strag.safetensors"}.
             loras: low-rank updates to merge into "strag" or "vism".
 
@@ -110,7 +111,7 @@ class More4DPipeline:
         opened = Components.from_pretrained(
             folder, device, preset=preset, components=components, loras=loras, memory=memory
         )
-        return cls(opened.reopened(size=None if size is None else str(size), fill=fill))
+        return cls(opened.reopened(size=None if size is None else str(size), fill=fill, raster=raster))
 
     @property
     def preset(self) -> Preset:
@@ -310,13 +311,13 @@ class More4DPipeline:
         """
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
-        drawing = {key: getattr(preset, key) for key in ("raster", "supersampling", "layers")}
         return render(
             tracks,
             camera_path,
             size=film_size(*size, self.film_size),
             small_size=working_size(*size, pixels=preset.pixels, multiple=preset.multiple),
-            **drawing,
+            raster=preset.raster,
+            supersampling=preset.supersampling,
             device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )

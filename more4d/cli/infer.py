@@ -262,7 +262,8 @@ def _add_how(group: Any) -> None:
         "--raster",
         choices=rasteriser_names(),
         metavar="NAME",
-        help="what renders the tracks (default: as the preset says). auto: a z-buffer for the device; "
+        help="what renders the tracks (default: as the preset says). auto: points, by a z-buffer for "
+        "the device; mesh: meshes with clean outlines, sharper, and several times slower, on the CPU; "
         + "; ".join(f"{backend.name}: {backend.facts()}" for backend in RASTERISERS),
     )
     group.add_argument(

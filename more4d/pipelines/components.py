@@ -160,9 +160,10 @@ class Components:
         memory: Memory | None = None,
         size: str | None = None,
         fill: str | None = None,
+        raster: str | None = None,
     ) -> "Components":
-        """The same files for another device, memory mode, size or fill of films; nothing is loaded yet."""
-        changed = {"memory": memory, "size": size, "fill": fill}
+        """The same files for another device, memory mode or kind of films; nothing is loaded yet."""
+        changed = {"memory": memory, "size": size, "fill": fill, "raster": raster}
         preset = replace(self.preset, **{key: value for key, value in changed.items() if value is not None})
         other = Components(self.folder, preset, device or self.device, sampler=self._sampler)
         # Headers that were inspected once are not read again.

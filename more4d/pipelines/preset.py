@@ -150,7 +150,6 @@ class Preset:
         pixels: about how many pixels the networks see; the aspect ratio is the photo's.
         size: of films, depth and tracks, see `pipelines.cameras.FilmSize`.
         supersampling: tracks are drawn so many times larger and averaged, 1 or 2.
-        layers: whether films are drawn as meshes with clean outlines (`raster.layers`) and not as points.
         multiple: what the sides of the native size must divide by.
         depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
@@ -161,8 +160,8 @@ class Preset:
         whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
             networks that move parts of them and nothing else.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
-        fill: what films show in holes: "smooth", the pictures that 4D-ViSM generates, or "texture", a background
-            (`pipelines.background_completion`), for networks whose pictures have no texture.
+        fill: what films show in holes: "smooth", the pictures that 4D-ViSM generates, or "texture", a
+            background (`pipelines.background_completion`), for networks whose pictures have no texture.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that released weights expect.
         vocabulary: the words that weights were trained on, if these are few; others in prompts are warned of.
         keep_loaded: whether networks stay in memory after their stage.
@@ -195,7 +194,6 @@ class Preset:
     raster: str = AUTO
     size: str = DEFAULT_SIZE
     supersampling: int = 2
-    layers: bool = False
 
     def __post_init__(self) -> None:
         # The codec maps 4n + 1 frames to n + 1 latents.
@@ -205,8 +203,6 @@ class Preset:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
-        if self.layers and self.raster != AUTO:
-            raise ConfigError(f"layers are not drawn by the rasteriser '{self.raster}'; choose '{AUTO}'")
         if self.fill not in FILLS:
             raise ConfigError(f"unknown fill '{self.fill}'; known: {', '.join(FILLS)}")
         if self.memory not in MEMORY_MODES:

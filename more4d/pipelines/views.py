@@ -37,7 +37,7 @@ from more4d.pipelines.sampling import (
     vism_conditions,
 )
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
-from more4d.raster.registry import AUTO, needs_gpu
+from more4d.raster.registry import AUTO, MESH, needs_gpu
 from more4d.raster.render import render_frames
 
 LATENT_CHANNELS = 16  # of every Wan VAE
@@ -82,7 +82,6 @@ def render(
     small_size: tuple[int, int] | None = None,
     raster: str = AUTO,
     supersampling: int = 2,
-    layers: bool = False,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Film:
@@ -95,7 +94,6 @@ def render(
         small_size: (height, width) of `Film.small`; by default that of the film.
         raster: name of the rasteriser, see `raster.registry`.
         supersampling: see `raster.render.render_frames`.
-        layers: draw meshes on the CPU (`raster.layers`), whatever `raster` and `supersampling` are.
         device: where a rasteriser that needs a GPU runs; the others run where the tracks are.
         progress: called with (frames done, frames in all).
 
@@ -113,7 +111,7 @@ def render(
     small, done = [], 0
     # Gaussians are antialiased by themselves.
     settings = {"backend": raster, "supersampling": 1 if needs_gpu(raster) else supersampling}
-    if layers:
+    if raster == MESH:
         from more4d.pipelines.layers import split_layers  # its loops take seconds to load
         from more4d.raster.layers import render_layers
 

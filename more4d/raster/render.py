@@ -163,7 +163,7 @@ def render_frames(
         camera_path: where the camera is in each frame.
         height: rows of the image.
         width: columns of the image.
-        backend: a name of `registry.rasteriser_names`.
+        backend: a name of `registry.rasteriser_names`, but for `MESH`.
         supersampling: 1, or 2: points are drawn into an image twice as large and averaged
             (`average_cells`), which antialiases edges and places points between pixels.
 

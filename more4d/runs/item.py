@@ -283,7 +283,6 @@ def _render(item: _Item, name: str, camera: CameraSpec, tracks_id: str) -> str:
     # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
     inputs = [tracks_id, camera.content(), preset.size, preset.supersampling, *raster]
-    inputs += ["layers"] if preset.layers else []
     return item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], make)
 
 

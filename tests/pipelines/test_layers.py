@@ -9,6 +9,7 @@ from more4d.geometry.tracks import PointTracks
 from more4d.pipelines.layers import outline_pixels, split_layers
 from more4d.pipelines.views import render
 from more4d.raster.interface import GAMMA
+from more4d.raster.registry import MESH
 from more4d.raster.render import render_tracks
 from tests.raster.scenes import plane_depth, still_path, tracks_of
 
@@ -61,7 +62,7 @@ def test_mixed_pixels_get_the_colours_of_both_surfaces() -> None:
 def test_a_moved_object_takes_no_old_background_along_and_leaves_nothing() -> None:
     tracks, truth = moving_square(8)
     path = still_path(CAMERA, *[torch.eye(4)] * 2)
-    drawn = render(tracks, path, layers=True)
+    drawn = render(tracks, path, raster=MESH)
     points = render_tracks(tracks, path, height=40, width=56, supersampling=2)
     seen = ~drawn.hole_mask[1] & ~points.hole_mask[1]
     by_layers = (drawn.colour[1] / 255 - truth)[seen].square().mean()

@@ -45,7 +45,6 @@ def test_what_is_written_is_what_is_read(tmp_path):
         ({"frames": 12}, "4n"),
         ({"frames": 1}, "at least 5"),
         ({"supersampling": 3}, "supersampling"),
-        ({"layers": True, "raster": "gsplat"}, "layers"),
         ({"size": "12"}, "no size of a film"),
         ({"memory": "grup"}, "memory must be one of"),
         ({"tracks": {"steps": 0}}, "step"),
