@@ -88,10 +88,10 @@ def measure(pipe: More4DPipeline, size: tuple[int, int]) -> dict[str, float]:
     with peak_memory(memory), tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         depth_m = timed("depth", lambda: sharpen_depth(network_depth.depth_m, image))
-        motion, source = timed(
+        motion, source, _, cells = timed(
             "motion of every pixel", lambda: move_as_wholes(generated.motion, image, depth_m)
         )
-        tracks = replace(generated, motion=motion, source=source, start_depth_m=depth_m)
+        tracks = replace(generated, motion=motion, source=source, start_depth_m=depth_m, objects=cells)
         timed("track files", lambda: save_tracks_stage(out, tracks, {}))
         film = timed("rendering", lambda: pipe.render(tracks, path))
         covered = (~holes for holes in film.hole_mask)

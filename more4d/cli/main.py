@@ -170,11 +170,11 @@ def say(*lines: str, stream: Any = None) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     for line in lines:
         shown = printable(line).encode(encoding, "backslashreplace").decode(encoding)
-        with _beside_bars(stream):
+        with _bars_hidden(stream):
             print(shown, file=stream, flush=True)
 
 
-def _beside_bars(stream: Any) -> AbstractContextManager[None]:
+def _bars_hidden(stream: Any) -> AbstractContextManager[None]:
     """While a line is printed, progress bars are off the screen."""
     loaded = sys.modules.get("tqdm")
     return loaded.tqdm.external_write_mode(file=stream) if loaded else nullcontext()

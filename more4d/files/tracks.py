@@ -175,6 +175,8 @@ def _to_tensors(tracks: Tracks) -> dict[str, Tensor]:
     if isinstance(tracks, UpsampledTracks):
         motion, seen = tracks.motion, tracks.seen
         tensors = {"source": tracks.source.to(torch.int32).contiguous()}
+        if tracks.objects is not None:
+            tensors["objects"] = tracks.objects.to(torch.int16).contiguous()
     else:
         motion, seen = normalise_motion(tracks.positions, tracks.camera), tracks.visibility
         tensors = {}
@@ -203,9 +205,9 @@ def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Cam
     about |= {"colours": colours, "camera": camera}
     if frames is not None:
         source, depth_m = tensors["source"].long(), tensors["depth"]
-        return UpsampledTracks(
-            motion=motion, source=source, start_depth_m=depth_m, seen=seen, frames=frames, **about
-        )
+        objects = tensors["objects"].long() if "objects" in tensors else None
+        about |= {"objects": objects, "frames": frames}
+        return UpsampledTracks(motion=motion, source=source, start_depth_m=depth_m, seen=seen, **about)
     start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
     return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
 

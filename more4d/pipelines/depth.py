@@ -183,8 +183,8 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
         return replace(own, camera=estimate.camera)
     # Own depth is never filtered; estimated depth is, along the edges of the image.
     if components.preset.sharpen_depth:
-        return replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
-    return estimate
+        estimate = replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
+    return replace(estimate, estimated=True)
 
 
 def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) -> DepthMap:
@@ -195,7 +195,8 @@ def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) 
 
 def quantise_depth(depth: DepthMap) -> DepthMap:
     """The depth map as it is read back from `depth.npy`: what is not valid is filled anew."""
-    return depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
+    stored = depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
+    return replace(stored, estimated=depth.estimated)
 
 
 def camera_from_intrinsics(numbers: Intrinsics, *, height: int, width: int) -> Camera:

@@ -159,6 +159,7 @@ class Preset:
         smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
         whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
             networks that move parts of them and nothing else.
+        object_relief: share of their relief that moving objects keep in estimated depth, at most 1.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         fill: what films show in holes: "smooth", the pictures that 4D-ViSM generates, or "texture", a
             background (`pipelines.background_completion`), for networks whose pictures have no texture.
@@ -183,6 +184,7 @@ class Preset:
     median_motion_px: int = 0
     smooth_motion_passes: int = 0
     whole_objects: bool = False
+    object_relief: float = 1.0
     consistent_views: bool = True
     fill: str = SMOOTH
     clip_image: Literal["photo", "grey"] = "photo"
@@ -201,6 +203,8 @@ class Preset:
             raise ConfigError(f"frames must be 4n + 1 and at least 5, got {self.frames}")
         if self.pixels < self.multiple**2:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
+        if not 0 <= self.object_relief <= 1:
+            raise ConfigError(f"object_relief must lie in [0, 1], got {self.object_relief}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
         if self.fill not in FILLS:

@@ -21,6 +21,7 @@ from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resam
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.moving_objects import move_as_wholes
+from more4d.pipelines.object_depth import reduce_relief
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
     EncodedPrompts,
@@ -238,13 +239,16 @@ def image_to_tracks(
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
-    small = shrink(large, *size)
+    small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
-        motion, source = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+        motion, source, objects, cells = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+        if depth.estimated and preset.object_relief < 1:
+            depth = replace(depth, depth_m=reduce_relief(depth.depth_m, objects, preset.object_relief))
+            small = shrink(Guide(colours=image, depth_m=depth.depth_m), *size)
     else:
-        source = joint_bilateral_source(small, large)
+        source, cells = joint_bilateral_source(small, large), None
     # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     small_start = depth.camera.unproject_depth(small.depth_m)
     small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
@@ -258,7 +262,8 @@ def image_to_tracks(
         camera=depth.camera,
         fps=fps,
         caption=prompt,
-        scene_depth_m=depth.scene_depth_m,
+        scene_depth_m=scene_depth_m,
+        objects=cells,
     )
 
 

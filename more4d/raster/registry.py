@@ -16,7 +16,7 @@ AUTO = "auto"
 """The name that takes numba on a CPU and scatter on a GPU."""
 MESH = "mesh"
 """The name of what draws no points: meshes with clean outlines (`raster.layers`), on a CPU. `pipelines.views`
-draws films with it; whoever needs a rasteriser of points takes another.
+draws films with it; what needs a rasteriser of points takes another.
 """
 
 RASTERISERS = Registry("rasteriser")

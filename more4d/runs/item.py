@@ -7,7 +7,7 @@ continued gives the same files as one that went through.
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ class _Item:
         """As stored by the depth stage."""
         height, width = self.image.shape[:2]
         depth_m = load_depth(self.folder / "depth.npy", height=height, width=width)
-        return depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
+        depth = depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
+        return replace(depth, estimated=self.job.depth is None and self.job.tracks is None)
 
     @cached_property
     def tracks(self) -> Tracks:
@@ -251,7 +252,8 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             pipe.components.fingerprint(*TRACK_COMPONENTS),
             preset.frames,
             asdict(preset.tracks),
-            [preset.median_motion_px, preset.smooth_motion_passes, preset.whole_objects, preset.clip_image],
+            [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
+            [preset.whole_objects, preset.object_relief],
             [file_fingerprint(mask) for mask in job.masks],
         ]
 

@@ -21,6 +21,7 @@ ALLOWED_IMPORTERS = {
     "av": ("files/video.py", "files/video_formats.py"),
     "cv2": (
         "pipelines/moving_objects.py",
+        "pipelines/object_depth.py",
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
