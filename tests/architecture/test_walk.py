@@ -7,8 +7,8 @@ import sys
 
 from tests.architecture.source import ROOT
 
-# 55, and what films at the photo's size and what people bring need: outlines, depth and motion of objects, the
-# background and its texture, files of fills, formats of films, the door for documents.
+# 55, and what films at the photo's size and inputs of all kinds need: outlines, depth and motion of objects,
+# the background and its texture, files of fills, formats of films, the door for documents.
 MOST_FILES = 65
 SMALLEST_RUN = (
     *("infer", "examples/goat.jpg", "--prompt", "the goat runs to the left", "--camera", "static"),
