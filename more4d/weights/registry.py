@@ -83,6 +83,7 @@ class LoadPlan:
         checks: by name in the file, what returns why a tensor's values cannot be right, or None. The file
             must hold these tensors, whether the network has them or not.
         ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
+        scales: by name in the file, the name there of what its numbers have to be multiplied by.
     """
 
     sources: Mapping[str, str]
@@ -91,6 +92,7 @@ class LoadPlan:
     new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
     checks: Mapping[str, Callable[[Tensor], str | None]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, name: str, stored: Tensor) -> Tensor:
         """A stored tensor in the shape that the network has."""
@@ -152,6 +154,10 @@ class LayoutMatch:
 
 class TooFewAxesError(ValueError):
     """A layout reads a size off an axis that a tensor has not."""
+
+
+class ImpossibleSizeError(ValueError):
+    """A size that no network has: to build it would take memory and time without end."""
 
 
 Match = Callable[[CheckpointSource], LayoutMatch | None]
@@ -251,9 +257,10 @@ def compare(
         shapes: tensors of the file by name; their values are not looked at.
     """
     problems = []
-    known = {stored for name, stored in plan.sources.items() if name in targets}
+    known = {stored for name, stored in plan.sources.items() if name in targets} | set(plan.scales.values())
     prefixes = tuple(name for name in plan.ignored if name.endswith("."))
-    missing = [name for name in dict.fromkeys([*plan.sources.values(), *plan.checks]) if name not in shapes]
+    needed = dict.fromkeys([*plan.sources.values(), *plan.checks, *plan.scales.values()])
+    missing = [name for name in needed if name not in shapes]
     missing += [
         name
         for name in targets

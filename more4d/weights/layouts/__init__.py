@@ -1,6 +1,7 @@
 """Layouts of weight files: by which names a file is known, and what it becomes. Here: what several need."""
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -8,9 +9,20 @@ from torch import Tensor
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
-from more4d.weights.registry import CheckpointSource, TooFewAxesError
+from more4d.weights.registry import CheckpointSource, ImpossibleSizeError, TooFewAxesError
 
 Config = TypeVar("Config")
+
+# Published networks have 40 blocks and widths of 13,824; the limits only keep what a header claims from
+# becoming hours and terabytes.
+MOST_BLOCKS, LARGEST_WIDTH = 1000, 2**16
+LARGEST_SIZES = {
+    **dict.fromkeys(("layers", "depth", "blocks", "residual_blocks"), MOST_BLOCKS),
+    **dict.fromkeys(("global_blocks", "self_attention_blocks"), MOST_BLOCKS),
+    "vocab": 2**22,
+    "working_pixels": 2**26,
+}
+"""By field of a configuration; of any other number, `LARGEST_WIDTH`."""
 
 
 def build_config(
@@ -23,22 +35,41 @@ def build_config(
 
     Raises:
         ConfigError: an option names no field, or a value is impossible.
+        ImpossibleSizeError: as `check_sizes`.
     """
-    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    known_fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
     merged = dict(values)
-    inner_type = None if inner is None else fields[inner].type
+    inner_type = None if inner is None else known_fields[inner].type
     options = with_current_names(
         kind, with_current_names(inner_type, options) if inner_type else dict(options)
     )
     for name, value in options.items():
-        if name in fields:
+        if name in known_fields:
             merged[name] = value
         elif inner_type is not None and name in inner_type.__dataclass_fields__:
             merged[inner] = {**merged.get(inner, {}), name: value}
         else:
-            known = ", ".join(fields)
+            known = ", ".join(known_fields)
             raise ConfigError(f"option '{name}' is no field of {kind.__name__}; known: {known}")
-    return from_mapping(kind, merged, where="configuration of the weights")
+    config = from_mapping(kind, merged, where="configuration of the weights")
+    check_sizes(config)
+    return config
+
+
+def check_sizes(config: Any) -> None:
+    """Refuse a configuration with sizes that no network has, before anything is built from it.
+
+    Raises:
+        ImpossibleSizeError: it has one; `weights.load` says so of the file.
+    """
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            check_sizes(value)
+        limit = LARGEST_SIZES.get(each.name, LARGEST_WIDTH)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and number > limit:
+                raise ImpossibleSizeError(f"claims {each.name} {number}, and at most {limit} are possible")
 
 
 def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:
@@ -62,9 +93,19 @@ def axis_length(tensor: Tensor, axis: int) -> int:
 
 
 def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
-    """How many modules are numbered after `prefix`."""
+    """How many modules are numbered after `prefix`.
+
+    Raises:
+        ImpossibleSizeError: more than any network has; `weights.load` says so of the file.
+    """
     numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
-    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+    # Python refuses to convert thousands of digits; a tensor with such a name is one that is not expected.
+    count = max((int(number) + 1 for number in numbers if number.isdecimal() and len(number) < 10), default=0)
+    if count > MOST_BLOCKS:
+        raise ImpossibleSizeError(
+            f"claims {count} blocks ('{prefix}'), and at most {MOST_BLOCKS} are possible"
+        )
+    return count
 
 
 def unexpected_num_layers(

@@ -10,7 +10,7 @@ import torch
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, to_mapping
 from more4d.foundation.errors import ConfigError
-from more4d.weights.layouts import build_config
+from more4d.weights.layouts import build_config, check_sizes
 from more4d.weights.registry import (
     ARCHITECTURES,
     CheckpointSource,
@@ -134,6 +134,7 @@ def own_config(
 
     Raises:
         ConfigError: an option names no field, or its value is impossible.
+        ImpossibleSizeError: as `check_sizes`.
     """
     _, form = ARCHITECTURES[architecture].classes
     try:
@@ -141,6 +142,7 @@ def own_config(
     except (ConfigError, ValueError) as error:
         text = f"has a configuration that does not fit this version of more4d ({error})"
         return None, Problem(ProblemCode.CONFIG, f"{text}; update more4d, or train it anew")
+    check_sizes(stored)
     if not source.options:
         return stored, None
     inner = ARCHITECTURES[architecture].inner
