@@ -244,8 +244,8 @@ def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
     for layout in layouts():
         try:
             match = layout.match(source)
-        except TooFewAxesError:
-            text = "has the names of a known network, and tensors of too few axes to determine its sizes"
+        except (TooFewAxesError, ZeroDivisionError):  # an axis is not there, or of length 0
+            text = "has the names of a known network, and tensors whose axes are too few, or of length 0"
             problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
             return _unknown(problem), False
         except ImpossibleSizeError as error:

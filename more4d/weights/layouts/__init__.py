@@ -23,6 +23,7 @@ LARGEST_SIZES = {
     "working_pixels": 2**26,
 }
 """By field of a configuration; of any other number, `LARGEST_WIDTH`."""
+LARGEST_TABLE = 2**26  # numbers; that of CLIP ViT-H/14 has 256 x 1280
 
 
 def build_config(
@@ -68,8 +69,14 @@ def check_sizes(config: Any) -> None:
             check_sizes(value)
         limit = LARGEST_SIZES.get(each.name, LARGEST_WIDTH)
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int) and number > limit:
-                raise ImpossibleSizeError(f"claims {each.name} {number}, and at most {limit} are possible")
+            if isinstance(number, int) and not 0 <= number <= limit:
+                raise ImpossibleSizeError(f"claims {each.name} {number}, and only 0 to {limit} are possible")
+    # Tables of positions are computed when a network is built, unlike its parameters.
+    if {"image_size", "patch", "dim"} <= vars(config).keys():
+        cells = (config.image_size // config.patch) ** 2
+        if cells * config.dim > LARGEST_TABLE:
+            text = f"claims {cells} positions of width {config.dim}, of which no table is computed"
+            raise ImpossibleSizeError(text)
 
 
 def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:

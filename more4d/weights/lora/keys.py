@@ -37,7 +37,8 @@ FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
-_BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]{1,9})(?=[._])")
+# No network has a thousand blocks.
+_BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]{1,3})(?=[._])")
 
 
 def parameter_of(name: str) -> str | None:
