@@ -216,7 +216,7 @@ def _lora_problem(wanted: "_ExpectedFile", found: Checkpoint, preset: Preset, fo
     try:
         generator = inspect_component(preset, folder, component)
     except (WeightsError, ConfigError):
-        return None  # told of the generator itself
+        return None  # that is a problem of the generator's own line
     if generator.problems or generator.plan is None:
         return None
     try:

@@ -1,7 +1,7 @@
 """Architectures that weight files hold, and layouts in which published files name their tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,18 @@ ROLES: dict[str, tuple[str, ...]] = {
 """Which architectures can be which component of a preset."""
 
 MAX_NAMES_SHOWN = 3
+
+# Published networks have 40 blocks and widths of 13,824; the limits only keep the claims of a header from
+# costing hours and terabytes.
+MOST_BLOCKS, LARGEST_WIDTH = 1000, 2**16
+LARGEST_SIZES = {
+    **dict.fromkeys(("layers", "depth", "blocks", "residual_blocks"), MOST_BLOCKS),
+    **dict.fromkeys(("global_blocks", "self_attention_blocks"), MOST_BLOCKS),
+    "vocab": 2**22,
+    "working_pixels": 2**26,
+}
+"""By field of a configuration; of any other number, `LARGEST_WIDTH`."""
+LARGEST_TABLE = 2**26  # numbers; that of CLIP ViT-H/14 has 256 x 1280
 
 LAYOUT_MODULES = ("more4d_format", "encoders", "wan", "codecs")
 """Modules of `more4d.weights.layouts` that register layouts, in the order in which they are tried."""
@@ -204,6 +216,28 @@ def layouts() -> Iterator[Layout]:
         import_module(module)
         yield from [layout for layout in _layouts.values() if layout.match.__module__ == module]
     yield from [layout for layout in _layouts.values() if layout.match.__module__ not in modules]
+
+
+def check_sizes(config: Any) -> None:
+    """Refuse a configuration with sizes that no network has, before anything is built from it.
+
+    Raises:
+        ImpossibleSizeError: it has one; `weights.load` says so of the file.
+    """
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            check_sizes(value)
+        limit = LARGEST_SIZES.get(each.name, LARGEST_WIDTH)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not 0 <= number <= limit:
+                raise ImpossibleSizeError(f"claims {each.name} {number}, and only 0 to {limit} are possible")
+    # Tables of positions are computed when a network is built, unlike its parameters.
+    if {"image_size", "patch", "dim"} <= vars(config).keys():
+        cells = (config.image_size // config.patch) ** 2
+        if cells * config.dim > LARGEST_TABLE:
+            text = f"claims {cells} positions of width {config.dim}, of which no table is computed"
+            raise ImpossibleSizeError(text)
 
 
 def init_empty(architecture: str, config: Any) -> nn.Module:

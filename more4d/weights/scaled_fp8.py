@@ -55,8 +55,8 @@ def find_scales(plan: LoadPlan, shapes: Mapping[str, Tensor]) -> tuple[LoadPlan,
     for weight in weights:
         if shapes[weight].dtype in FLOAT8 and shapes[weight].ndim > 1:
             scales.setdefault(weight, f"{weight.removesuffix('weight')}{spelling}")
-    beside = [f"{weight.removesuffix('weight')}{unused}" for weight in scales for unused in UNUSED]
-    return replace(plan, scales=scales, ignored=(*plan.ignored, *marks, *beside)), None
+    unused = [f"{weight.removesuffix('weight')}{each}" for weight in scales for each in UNUSED]
+    return replace(plan, scales=scales, ignored=(*plan.ignored, *marks, *unused)), None
 
 
 def multiply_out(stored: Tensor, scale: Tensor) -> Tensor:

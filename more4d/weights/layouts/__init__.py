@@ -1,7 +1,6 @@
 """Layouts of weight files: by which names a file is known, and what it becomes. Here: what several need."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -9,21 +8,15 @@ from torch import Tensor
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
-from more4d.weights.registry import CheckpointSource, ImpossibleSizeError, TooFewAxesError
+from more4d.weights.registry import (
+    MOST_BLOCKS,
+    CheckpointSource,
+    ImpossibleSizeError,
+    TooFewAxesError,
+    check_sizes,
+)
 
 Config = TypeVar("Config")
-
-# Published networks have 40 blocks and widths of 13,824; the limits only keep what a header claims from
-# becoming hours and terabytes.
-MOST_BLOCKS, LARGEST_WIDTH = 1000, 2**16
-LARGEST_SIZES = {
-    **dict.fromkeys(("layers", "depth", "blocks", "residual_blocks"), MOST_BLOCKS),
-    **dict.fromkeys(("global_blocks", "self_attention_blocks"), MOST_BLOCKS),
-    "vocab": 2**22,
-    "working_pixels": 2**26,
-}
-"""By field of a configuration; of any other number, `LARGEST_WIDTH`."""
-LARGEST_TABLE = 2**26  # numbers; that of CLIP ViT-H/14 has 256 x 1280
 
 
 def build_config(
@@ -55,28 +48,6 @@ def build_config(
     config = from_mapping(kind, merged, where="configuration of the weights")
     check_sizes(config)
     return config
-
-
-def check_sizes(config: Any) -> None:
-    """Refuse a configuration with sizes that no network has, before anything is built from it.
-
-    Raises:
-        ImpossibleSizeError: it has one; `weights.load` says so of the file.
-    """
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if is_dataclass(value):
-            check_sizes(value)
-        limit = LARGEST_SIZES.get(each.name, LARGEST_WIDTH)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int) and not 0 <= number <= limit:
-                raise ImpossibleSizeError(f"claims {each.name} {number}, and only 0 to {limit} are possible")
-    # Tables of positions are computed when a network is built, unlike its parameters.
-    if {"image_size", "patch", "dim"} <= vars(config).keys():
-        cells = (config.image_size // config.patch) ** 2
-        if cells * config.dim > LARGEST_TABLE:
-            text = f"claims {cells} positions of width {config.dim}, of which no table is computed"
-            raise ImpossibleSizeError(text)
 
 
 def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:

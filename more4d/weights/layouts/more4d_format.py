@@ -10,12 +10,13 @@ import torch
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, to_mapping
 from more4d.foundation.errors import ConfigError
-from more4d.weights.layouts import build_config, check_sizes
+from more4d.weights.layouts import build_config
 from more4d.weights.registry import (
     ARCHITECTURES,
     CheckpointSource,
     LayoutMatch,
     LoadPlan,
+    check_sizes,
     expected_tensors,
     register_layout,
 )
