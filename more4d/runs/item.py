@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.atomic import file_fingerprint
+from more4d.files.atomic import file_fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.export import export_tracks
 from more4d.files.fills import load_background, load_fill, save_background
@@ -91,6 +91,7 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
     item = _Item(pipe, job, folder, progress)
     try:
         check_files(job)
+        remove_temporary_files(folder)  # of a run that was killed
         check_encoders(job.video_codec, job.animation)
         return _run_stages(item)
     except BaseException as error:
