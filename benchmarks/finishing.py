@@ -4,10 +4,11 @@
 
 A photo (examples/goat.jpg, enlarged) becomes a film along `orbit`, as by the main job: sharpening of its
 depth, the motion of every pixel, rendering (points drawn twice as large and averaged), what networks see of
-it, the film with its holes filled, three video files. Depth, motion and fill are generated once by the
-bundled networks at their own size and are not measured. The last row is the rendering with points drawn
-once, which is what films were before: ratios to it hold on other machines. Times are of one thread, on which
-other programs have little influence; memory is the peak of the process above what it held before.
+it, the background completed once, the film with its holes filled, three video files. Depth, motion and fill
+are generated once by the bundled networks at their own size and are not measured. The last row is the
+rendering with points drawn once, which is what films were before: ratios to it hold on other machines. Times
+are of one thread, on which other programs have little influence; memory is the peak of the process above what
+it held before.
 """
 
 import argparse
@@ -31,8 +32,9 @@ from more4d.files.scene_folder import save_render_stage, save_tracks_stage
 from more4d.files.video import write_video
 from more4d.geometry.camera import resize
 from more4d.pipeline import More4DPipeline
+from more4d.pipelines.background_completion import complete_background
 from more4d.pipelines.depth import sharpen_depth
-from more4d.pipelines.tracks import Guide, joint_bilateral_source, shrink
+from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.views import complete_film, completed_frames
 from more4d.raster.render import render_frames
 
@@ -86,10 +88,10 @@ def measure(pipe: More4DPipeline, size: tuple[int, int]) -> dict[str, float]:
     with peak_memory(memory), tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         depth_m = timed("depth", lambda: sharpen_depth(network_depth.depth_m, image))
-        large = Guide(colours=image, depth_m=depth_m)
-        small = shrink(large, *generated.motion.shape[1:3])
-        source = timed("motion of every pixel", lambda: joint_bilateral_source(small, large))
-        tracks = replace(generated, source=source, start_depth_m=depth_m)
+        motion, source, _, cells = timed(
+            "motion of every pixel", lambda: move_as_wholes(generated.motion, image, depth_m)
+        )
+        tracks = replace(generated, motion=motion, source=source, start_depth_m=depth_m, objects=cells)
         timed("track files", lambda: save_tracks_stage(out, tracks, {}))
         film = timed("rendering", lambda: pipe.render(tracks, path))
         covered = (~holes for holes in film.hole_mask)
@@ -98,9 +100,12 @@ def measure(pipe: More4DPipeline, size: tuple[int, int]) -> dict[str, float]:
             lambda: save_render_stage(out, film.colour, covered, path, fps=12.0),
         )
         started = time.process_time()
-        fill, _ = complete_film(pipe.components, film, path, image, PROMPT, seed=0)
+        fill, filled = complete_film(pipe.components, film, path, image, PROMPT, seed=0)
         networks_s = time.process_time() - started
-        stream = completed_frames(film, fill)
+        background = timed(
+            "background", lambda: complete_background(tracks, [(path, film.hole_mask)], [filled])
+        )
+        stream = completed_frames(film, fill, background=background, camera_path=path)
         timed("filling holes, view file", lambda: write_video(out / "view.mp4", stream, fps=12.0))
         found["total"] = sum(found.values())
         found["networks, not counted"] = networks_s

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from more4d.pipelines.component_files import Lora as Lora
     from more4d.pipelines.scene import Scene as Scene
     from more4d.pipelines.scene import View as View
+    from more4d.pipelines.scene import with_background as with_background
     from more4d.pipelines.views import render as render
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _EXPORTS = {
     "load_tracks": "more4d.files.tracks",
     "render": "more4d.pipelines.views",
     "save_tracks": "more4d.files.tracks",
+    "with_background": "more4d.pipelines.scene",
 }
 """Imported when they are first used (PEP 562): `import more4d` alone imports no torch."""
 
@@ -57,6 +59,7 @@ __all__ = [
     "load_tracks",
     "render",
     "save_tracks",
+    "with_background",
 ]
 
 

@@ -16,6 +16,7 @@ camera; what the image never showed is a hole in the rendering, which 4D-ViSM fi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ from more4d.pipelines.cameras import (
     check_camera_frames,
     check_request,
     named_cameras,
+    sampled,
 )
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, open_device
 from more4d.pipelines.depth import estimate_depth, film_size, quantise_depth, read_photo, working_image
-from more4d.pipelines.preset import Preset, preset_names
+from more4d.pipelines.preset import TEXTURE, Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.scene import Scene, View
+from more4d.pipelines.scene import Scene, View, film_views, with_background
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import Film, complete_film, render
 
@@ -73,6 +75,8 @@ class More4DPipeline:
         device: str | torch.device = "cpu",
         memory: Memory | None = None,
         size: str | int | None = None,
+        fill: str | None = None,
+        raster: str | None = None,
         components: Mapping[str, str] | None = None,
         loras: Mapping[str, Sequence[Lora]] | None = None,
     ) -> "More4DPipeline":
@@ -86,6 +90,8 @@ class More4DPipeline:
             memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
             size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
                 longer side at most 1280 pixels. Networks work at their own size whatever this is.
+            fill: of the films' holes: "texture" or "smooth"; by default as the preset says (`Preset.fill`).
+            raster: what draws the films, such as "mesh"; by default as the preset says.
             components: other files for some components, such as {"strag": "runs/weights/strag.safetensors"}.
             loras: low-rank updates to merge into "strag" or "vism".
 
@@ -99,7 +105,7 @@ class More4DPipeline:
         opened = Components.from_pretrained(
             folder, device, preset=preset, components=components, loras=loras, memory=memory
         )
-        return cls(opened if size is None else opened.reopened(size=str(size)))
+        return cls(opened.reopened(size=None if size is None else str(size), fill=fill, raster=raster))
 
     @property
     def preset(self) -> Preset:
@@ -203,14 +209,11 @@ class More4DPipeline:
             scene_tracks = self.generate_tracks(
                 photo, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
             )
-        views: dict[str, View] = {}
-        for name, camera in specs.items():
-            path = camera if isinstance(camera, CameraPath) else self.camera_path(camera, scene_tracks)
-            # Views of one scene agree: what an earlier one showed in its holes, the next ones show there too.
-            earlier = [view.filled for view in views.values()] if self.preset.consistent_views else []
-            views[name] = self.film(
-                scene_tracks, path, prompt, earlier=earlier, seed=seed, callback=callback, name=name
-            )
+        paths = sampled(specs, partial(self.camera_path, tracks=scene_tracks))
+        film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
+        views = film_views(film, paths, consistent=self.preset.consistent_views)
+        if self.preset.fill == TEXTURE:
+            views = with_background(scene_tracks, views, seed=seed, progress=callback)
         return Scene(
             image=picture,
             depth=depth_map,
@@ -342,7 +345,6 @@ class More4DPipeline:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
-        name = name or camera_path.name
         fill, filled = complete_film(
             self.components,
             film,
@@ -351,7 +353,7 @@ class More4DPipeline:
             prompt,
             earlier=earlier,
             seed=drawn_seed(seed, generator),
-            progress=lambda _, done, total: callback(f"view {name}", done, total),
+            progress=lambda _, done, total: callback(f"fill {name or camera_path.name}", done, total),
         )
         return View(camera_path=camera_path, rendering=film, fill=fill, filled=filled)
 
@@ -378,10 +380,8 @@ class More4DPipeline:
             ValueError: tracks and path differ in their number of frames.
             WeightsError: a network's file cannot be used.
         """
-        if rendering is None:
-            rendering = self.render(tracks, camera_path, callback=callback)
         return self.complete_view(
-            rendering,
+            rendering or self.render(tracks, camera_path, callback=callback),
             camera_path,
             tracks.colours,
             prompt or tracks.caption,

@@ -45,8 +45,8 @@ def assert_same_files(folder: Path, other: Path) -> None:
             assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_path, own):
+@pytest.mark.parametrize(("own", "fill"), [(False, "smooth"), (True, "smooth"), (True, "texture")])
+def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_path, own, fill):
     known, given = {}, {}
     if own:
         depth = np.linspace(1, 5, 60 * 80, dtype=np.float32).reshape(60, 80)
@@ -56,8 +56,10 @@ def test_a_saved_scene_is_the_folder_of_the_main_job(random_preset, photo, tmp_p
         given = {**known, "depth": depth}
     cameras = parse_cameras(CAMERAS)
     job = Job(name="a", image=photo, prompt="it rolls", cameras=cameras, seed=3, frames=4, **known)
-    run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "job")
-    scene = a_scene(random_preset, photo, **given)
+    pipe = More4DPipeline.from_pretrained(random_preset, fill=fill)
+    run_job(pipe, job, tmp_path / "job")
+    scene = pipe(photo, prompt="it rolls", cameras=CAMERAS, num_frames=4, seed=3, **given)
+    assert (tmp_path / "job/background.safetensors").exists() == (fill == "texture")
     assert_same_files(scene.save(tmp_path / "scene"), tmp_path / "job")
     stored = load_tracks(tmp_path / "job/tracks.safetensors")
     assert torch.equal(scene.tracks.positions, stored.positions)
@@ -150,7 +152,7 @@ def test_a_callback_hears_of_every_stage(random_preset, photo):
         "depth",
         "tracks",
         "render x_moving",
-        "view x_moving",
+        "fill x_moving",
     ]
 
 

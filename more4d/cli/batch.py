@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from more4d.cli.main import DONE, FAILED, ProgressBar, report_error, say
 from more4d.cli.options import open_device
 from more4d.files.scene_folder import save_batch_sheet
@@ -20,8 +18,8 @@ from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, Sampler
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.sampling import Progress
-from more4d.runs.item import Result, run_job, stage_names
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.item import Result, run_job
+from more4d.runs.job import Job, camera_folders, stage_names
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 if TYPE_CHECKING:
@@ -108,8 +106,7 @@ class BatchProgress(ProgressBar):
             if done == total:
                 self.line(f"{label}: {stage} ({time.monotonic() - seen[stage]:.1f} s)")
 
-        with logging_redirect_tqdm(loggers=[logging.getLogger("more4d")]):
-            yield report
+        yield report
         self._stages_before += stages
         self.move_to(self._stages_before)
 
@@ -125,7 +122,7 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
     started = time.monotonic()
     with locked(output):
         record = RunRecord(output, {"kind": "batch"})
-        progress = BatchProgress(sum(len(stage_names(job)) for job in jobs), show=show)
+        progress = BatchProgress(sum(len(stage_names(job, fill=pipe.preset.fill)) for job in jobs), show=show)
         outcomes = []
         try:
             with recorded(record):
@@ -211,7 +208,7 @@ def make_item(pipe: More4DPipeline, job: Job, output: Path, progress: BatchProgr
     """
     started = time.monotonic()
     result, failure = None, None
-    with progress.item(label, len(stage_names(job))) as report:
+    with progress.item(label, len(stage_names(job, fill=pipe.preset.fill))) as report:
         try:
             result = run_job(pipe, job, output / job.name, progress=report)
         except WeightsError:

@@ -37,6 +37,7 @@ examples:
   bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
@@ -161,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
         say(*describe_camera_paths().split("\n"))
         return 0
     from more4d.pipelines.preset import check_present
-    from more4d.runs.job import camera_folders
+    from more4d.runs.job import camera_folders, own_folders
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
@@ -184,6 +185,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipeline import More4DPipeline
     from more4d.pipelines.component_files import Lora
 
+    jobs = own_folders(jobs, options.output)
     show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(
@@ -257,6 +259,7 @@ def _add_output(group: Any) -> None:
 def _add_how(group: Any) -> None:
     """Add networks, device, memory and LoRAs."""
     from more4d.performance.config import MEMORY_MODES
+    from more4d.pipelines.preset import FILLS
 
     add_weights_options(group)
     add_device_option(group)
@@ -274,10 +277,18 @@ def _add_how(group: Any) -> None:
         "their own size whatever this is (default: the photo's size, at most 1280)",
     )
     group.add_argument(
+        "--fill",
+        choices=FILLS,
+        help="what films show in holes. texture: a background that is completed once for all cameras, with "
+        "the texture of the photo; smooth: what 4D-ViSM generates for every frame (default: as the preset "
+        "says)",
+    )
+    group.add_argument(
         "--raster",
         choices=rasteriser_names(),
         metavar="NAME",
-        help="what renders the tracks (default: as the preset says). auto: a z-buffer for the device; "
+        help="what renders the tracks (default: as the preset says). auto: points, by a z-buffer for "
+        "the device; mesh: meshes with clean outlines, sharper, and several times slower, on the CPU; "
         + "; ".join(f"{backend.name}: {backend.facts()}" for backend in RASTERISERS),
     )
     group.add_argument(

@@ -14,9 +14,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from more4d import __version__
 from more4d.foundation.errors import More4DError, one_line, printable
@@ -126,7 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` among them is what to call."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     if command in ("train", "data"):
-        from more4d.cli.train import settings_last
+        from more4d.cli.options import settings_last
 
         arguments = settings_last(arguments)
     return build_parser(command).parse_args(arguments)
@@ -160,7 +160,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def say(*lines: str, stream: TextIO | None = None) -> None:
+def say(*lines: str, stream: Any = None) -> None:
     """Print lines, on standard output by default: the one place where text reaches a terminal.
 
     Names and contents of files may hold codes that control a terminal, or characters that it cannot encode;
@@ -170,7 +170,14 @@ def say(*lines: str, stream: TextIO | None = None) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     for line in lines:
         shown = printable(line).encode(encoding, "backslashreplace").decode(encoding)
-        print(shown, file=stream, flush=True)
+        with _bars_hidden(stream):
+            print(shown, file=stream, flush=True)
+
+
+def _bars_hidden(stream: Any) -> AbstractContextManager[None]:
+    """While a line is printed, progress bars are off the screen."""
+    loaded = sys.modules.get("tqdm")
+    return loaded.tqdm.external_write_mode(file=stream) if loaded else nullcontext()
 
 
 def print_note(line: str) -> None:

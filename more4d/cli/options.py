@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NO_CACHE = "none"
 STAGES = ("the tracks", "the views")
 BOTH = "one value for both stages, or TRACKS,VIEWS"
+SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+WITH_VALUE = ("--config", "--output", "--max_bad_fraction")
 
 Value = TypeVar("Value")
 
@@ -31,6 +34,24 @@ def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
         yield
     except (InputError, ConfigError) as error:
         parser.error(str(error))
+
+
+def settings_last(arguments: Sequence[str]) -> list[str]:
+    """Arguments of `train` and `data cache` with settings (key=value) moved after the options.
+
+    argparse takes positional arguments in one place only.
+    """
+    arguments = list(arguments)
+    if arguments[:1] != ["train"] and arguments[:2] != ["data", "cache"]:
+        return arguments
+    before = [None, *arguments]
+    settings = [
+        index
+        for index, argument in enumerate(arguments)
+        if SETTING.match(argument) and before[index] not in WITH_VALUE
+    ]
+    options = [argument for index, argument in enumerate(arguments) if index not in settings]
+    return options + [arguments[index] for index in settings]
 
 
 def add_weights_options(group: Any) -> None:
@@ -191,7 +212,7 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     )
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
-    for key in ("raster", "size"):
+    for key in ("raster", "size", "fill"):
         if value := getattr(options, key, None):
             preset = replace(preset, **{key: value})
     if getattr(options, "independent_views", False):

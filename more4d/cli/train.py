@@ -2,35 +2,12 @@
 
 import argparse
 import logging
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from more4d.cli.main import say
 from more4d.cli.options import parse_path
 from more4d.foundation.errors import ConfigError
-
-SETTING = re.compile(r"[A-Za-z_][\w.]*=")
-WITH_VALUE = ("--config", "--output", "--max_bad_fraction")
-
-
-def settings_last(arguments: Sequence[str]) -> list[str]:
-    """Arguments of `train` and `data cache` with settings (key=value) moved after the options.
-
-    argparse takes positional arguments in one place only.
-    """
-    arguments = list(arguments)
-    if arguments[:1] != ["train"] and arguments[:2] != ["data", "cache"]:
-        return arguments
-    before = [None, *arguments]
-    settings = [
-        index
-        for index, argument in enumerate(arguments)
-        if SETTING.match(argument) and before[index] not in WITH_VALUE
-    ]
-    options = [argument for index, argument in enumerate(arguments) if index not in settings]
-    return options + [arguments[index] for index in settings]
 
 
 def add_command(commands: Any) -> None:

@@ -19,7 +19,8 @@ examples:
 
 ok       can be used
 unknown  of another program, or of sizes that only a preset's options can give
-refused  a pickle that would run code when it is opened; nothing was run
+refused  whole, and of a kind that is not supported, as the line says; or a pickle that would run code when
+         it is opened, and nothing was run
 broken   damaged, or not what its name says
 
 Exit code 1: a file is broken or refused, or a preset lacks a required file. Depth can be given by hand, and

@@ -302,3 +302,8 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
     return Captions(
         (f"{videos} line {number}", {"file_path": file, "text": text}) for number, (file, text) in pairs
     )
+
+
+def _agreement(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -187,7 +187,7 @@ def _targets(results: Mapping[str, Any]) -> Table:
 
 
 def _tracks(section: Mapping[str, Any]) -> list[Table]:
-    names = ("ours", "ours, estimated depth", "mean motion", "no motion")
+    names = ("ours", "ours, whole objects", "ours, estimated depth", "mean motion", "no motion")
     rows = {name: section[name] for name in names if name in section}
     truth = section["ours"]["cell_edges_of_truth"]
     note = (

@@ -26,6 +26,8 @@ from more4d.files.problems import (
     format_size,
 )
 from more4d.files.torch_files import (
+    GGUF_PROBLEM,
+    GGUF_SUFFIX,
     PICKLE_SUFFIXES,
     SUFFIXES,
     TensorLocation,
@@ -43,6 +45,7 @@ METADATA = "__metadata__"
 TENSOR = {"dtype": str, "shape": [int], "data_offsets": [int]}
 """What the header of a safetensors file says of each tensor."""
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
+MOST_TENSORS = 100_000  # published transformers have about 1,500
 
 _USUAL_NAMES = {
     stem + suffix
@@ -56,8 +59,12 @@ _DTYPES = {
     "I16": torch.int16,
     "I32": torch.int32,
     "I64": torch.int64,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F32": torch.float32,
@@ -214,6 +221,8 @@ def weight_files_in(folder: Path) -> list[Path]:
         raise WeightsError(
             f"{folder} is a folder without weights, by the name of a file; remove it, and fetch the file"
         )
+    if not candidates and (other := sorted(folder.glob(f"*{GGUF_SUFFIX}"))):
+        raise WeightsError(f"{other[0]} {GGUF_PROBLEM}")
     found = ", ".join(path.name for path in (*indices, *files, *pickled)) or "none"
     raise WeightsError(
         f"{folder} must hold one file of weights or one index of shards, found {found}; give the path of one"
@@ -283,6 +292,9 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
     text = file.read(length)
     if len(text) < length:
         raise HeaderError(ProblemCode.DAMAGED, "is truncated inside its header; fetch it again")
+    if (tensors := text.count(b'"data_offsets"')) > MOST_TENSORS:  # before JSON and tensors take memory
+        claim = f"claims {tensors} tensors, and at most {MOST_TENSORS} are possible"
+        raise HeaderError(ProblemCode.DAMAGED, f"{claim}; fetch it again")
     begin = 8 + length
     try:
         header = parse_json(text, {f"{METADATA}?": (None, {str: str})})

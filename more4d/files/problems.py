@@ -22,6 +22,7 @@ class ProblemCode(Enum):
     UNDETERMINED = "a size that neither shapes nor a configuration give"
     MISSING_TENSORS = "tensors missing"
     UNEXPECTED_TENSORS = "tensors not expected"
+    FOREIGN_UPDATE = "a LoRA's update of what no Wan transformer has, or by another method"
     WRONG_SHAPE = "a tensor of another shape"
     WRONG_DTYPE = "a tensor that is not floating-point"
     NOT_FINITE = "a tensor with NaN or infinity"
@@ -34,6 +35,7 @@ _OF_A_TENSOR = {
     ProblemCode.INCOMPLETE,
     ProblemCode.MISSING_TENSORS,
     ProblemCode.UNEXPECTED_TENSORS,
+    ProblemCode.FOREIGN_UPDATE,
     ProblemCode.WRONG_SHAPE,
     ProblemCode.WRONG_DTYPE,
     ProblemCode.NOT_FINITE,

@@ -3,7 +3,9 @@
 photo.png  depth.npy  depth.png  camera.json        stage 1: the image at the size of films, depth in metres
 tracks.safetensors  tracks.mp4                      stage 2: point tracks
 CAMERA/render.mp4  coverage.mkv  camera_path.json   stage 3: what a camera sees of the tracks
-CAMERA/view.mp4  filled.safetensors                 stage 4: the completed view, what was generated in it
+CAMERA/fill.safetensors  filled.safetensors         stage 4: what was generated in its holes, also as points
+background.safetensors                              where one is completed: what lies behind, for all cameras
+CAMERA/view.mp4                                     the completed view
 CAMERA.gif, .webp                                   the first view again, small
 sheet.png                                           all of these on one picture
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from more4d.files.animation import save_animation
 from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
+from more4d.files.fills import save_fill
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks, save_sheet
 from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
@@ -28,10 +31,12 @@ from more4d.files.video_formats import DEFAULT_CODEC, VIDEO_CODECS
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
 
-TRACKS, FILLED, SHEET = "tracks.safetensors", "filled.safetensors", "sheet.png"
+TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.safetensors", "sheet.png"
+COVERAGE, BACKGROUND = "coverage.mkv", "background.safetensors"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
-RENDER_FILES = ("render.mp4", "coverage.mkv", "camera_path.json")
+RENDER_FILES = ("render.mp4", COVERAGE, "camera_path.json")
+FILL_FILES = (FILL, FILLED)
 VIEW_NAMES = tuple(dict.fromkeys(f"view{codec.suffix}" for codec in VIDEO_CODECS.values()))
 """What a completed view may be called."""
 
@@ -47,11 +52,6 @@ BATCH_MOMENT = 0.25
 def view_name(codec: str = DEFAULT_CODEC) -> str:
     """The file of a completed view, in the folder of its camera."""
     return f"view{VIDEO_CODECS[codec].suffix}"
-
-
-def view_files(codec: str = DEFAULT_CODEC) -> tuple[str, str]:
-    """What `save_view_stage` writes."""
-    return view_name(codec), FILLED
 
 
 def animation_name(camera: str, kind: str) -> str:
@@ -102,15 +102,34 @@ def save_render_stage(
     save_camera_path(folder / "camera_path.json", camera_path)
 
 
+def save_fill_stage(
+    folder: Path,
+    fill: Float[Tensor, "frames height width 3"],
+    holes: Bool[Tensor, "frames height width"],
+    filled: FilledPoints,
+) -> None:
+    """Write `FILL_FILES` into the folder of one camera.
+
+    Args:
+        fill: what was generated, at the size of the networks.
+        holes: where it was.
+        filled: the same as points of the world.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    save_fill(folder / FILL, fill, holes)
+    save_filled_points(folder / FILLED, filled)
+
+
 def save_view_stage(
     folder: Path,
     frames: Iterable[Float[Tensor, "height width channels"]],
-    filled: FilledPoints,
     *,
     fps: float,
     codec: str = DEFAULT_CODEC,
 ) -> None:
-    """Write `view_files` into the folder of one camera; frames are written as they come.
+    """Write the completed view into the folder of one camera; frames are written as they come.
 
     Args:
         frames: RGB, or RGB and opacity, in [0, 1].
@@ -119,7 +138,6 @@ def save_view_stage(
     Raises:
         InputError: the folder cannot be written to.
     """
-    save_filled_points(folder / FILLED, filled)
     write_video(folder / view_name(codec), frames, fps=fps, codec=codec)
 
 

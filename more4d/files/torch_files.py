@@ -20,6 +20,11 @@ from more4d.files.problems import MALFORMED, HeaderError, ProblemCode, error_sum
 SAFETENSORS, PICKLE_SUFFIXES = ".safetensors", (".pth", ".pt", ".bin", ".torch")
 SUFFIXES = (SAFETENSORS, *PICKLE_SUFFIXES)
 
+GGUF, GGUF_SUFFIX = b"GGUF", ".gguf"
+GGUF_PROBLEM = (
+    "is a GGUF file, a format of quantised weights that is not read; give the same weights as safetensors in "
+    "bf16, fp16 or fp8"
+)
 ZIP, _PICKLE = b"PK\x03\x04", re.compile(rb"\x80[\x02-\x05]")
 _LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/.*?^size (\d+)$", re.DOTALL | re.MULTILINE)
 _HTML_PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
@@ -45,6 +50,8 @@ def check_torch(path: Path, first: bytes) -> None:
     """
     if first.startswith(ZIP) or _PICKLE.match(first):
         return
+    if first.startswith(GGUF):
+        raise HeaderError(ProblemCode.UNSUPPORTED, GGUF_PROBLEM)
     if problem := _not_fetched(first):
         raise HeaderError(ProblemCode.DAMAGED, problem)
     if path.suffix == SAFETENSORS:

@@ -124,7 +124,7 @@ def load_tracks(path: str | Path) -> Tracks:
         return _load_npz(path)
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
-    header, tensors = _read(path, DESCRIPTION, FORMAT, VERSIONS)
+    header, tensors = read_tensors(path, DESCRIPTION, FORMAT, VERSIONS)
     try:
         return _from_tensors(
             tensors,
@@ -153,7 +153,7 @@ def quantise_filled_points(points: FilledPoints) -> FilledPoints:
     return replace(points, colours=to_uint8(points.colours).float() / 255)
 
 
-def _read(
+def read_tensors(
     path: Path, what: str, known: str, versions: tuple[str, ...]
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a safetensors file of the format `known`, in one of its `versions`."""
@@ -182,6 +182,8 @@ def _to_tensors(tracks: Tracks) -> dict[str, Tensor]:
     if isinstance(tracks, UpsampledTracks):
         motion, seen = tracks.motion, tracks.seen
         tensors = {"source": tracks.source.to(torch.int32).contiguous()}
+        if tracks.objects is not None:
+            tensors["objects"] = tracks.objects.to(torch.int16).contiguous()
     else:
         motion, seen = normalise_motion(tracks.positions, tracks.camera), tracks.visibility
         tensors = {}
@@ -210,9 +212,9 @@ def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Cam
     about |= {"colours": colours, "camera": camera}
     if frames is not None:
         source, depth_m = tensors["source"].long(), tensors["depth"]
-        return UpsampledTracks(
-            motion=motion, source=source, start_depth_m=depth_m, seen=seen, frames=frames, **about
-        )
+        objects = tensors["objects"].long() if "objects" in tensors else None
+        about |= {"objects": objects, "frames": frames}
+        return UpsampledTracks(motion=motion, source=source, start_depth_m=depth_m, seen=seen, **about)
     start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
     return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
 
@@ -305,7 +307,7 @@ def load_filled_points(path: Path) -> FilledPoints:
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
-    _, tensors = _read(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
+    _, tensors = read_tensors(path, FILLED_DESCRIPTION, FILLED_FORMAT, FILLED_VERSIONS)
     try:
         return FilledPoints(
             positions=tensors["positions"],

@@ -16,6 +16,7 @@ between which each pixel is interpolated.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
@@ -171,6 +172,10 @@ PYRAMID_DECAY = 0.7
 # Depths are taken for no less and no more than this; skies lie at any distance.
 NEAREST_M, FARTHEST_M = 0.05, 1000.0
 GREY = 0.5
+# Ratio of depths two pixels apart from which the nearer is a thing in front of the farther.
+STEP_RATIO = 1.2
+# Of log depth, from plane to plane of the bilateral grid.
+GRID_STEP = 0.3
 
 
 def fill_background(
@@ -229,3 +234,58 @@ def _pyramid_sum(maps: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c 
     return maps + PYRAMID_DECAY * interpolate(
         coarse, size=maps.shape[-2:], mode="bilinear", align_corners=False
     )
+
+
+def blur_surfaces(
+    colour: Float[Tensor, "rows columns 3"], depth_m: Float[Tensor, "rows columns"], sigma: float
+) -> Float[Tensor, "rows columns 3"]:
+    """A Gaussian mean over each pixel's surroundings of like depth: colours do not bleed across outlines.
+
+    A bilateral grid (Chen et al. 2007) in log depth: planes `GRID_STEP` apart are blurred one by one, and
+    each pixel is interpolated between the two planes next to its depth.
+
+    Args:
+        sigma: standard deviation in pixels.
+    """
+    from scipy.ndimage import gaussian_filter  # only where texture is made: it takes long to import
+
+    levels = (depth_m.log() / GRID_STEP).numpy()
+    result = np.zeros((*levels.shape, 3), np.float32)
+    for plane in range(int(np.floor(levels.min())), int(np.floor(levels.max())) + 2):
+        weight = np.maximum(1 - np.abs(levels - plane), 0).astype(np.float32)
+        if not weight.any():
+            continue
+        weighted = np.concatenate([colour.numpy() * weight[..., None], weight[..., None]], -1)
+        mean = gaussian_filter(weighted, (sigma, sigma, 0), mode="nearest")
+        # Where a pixel has weight itself, the blurred weight is above 0.
+        result += weight[..., None] * mean[..., :3] / np.maximum(mean[..., 3:], 1e-12)
+    return torch.from_numpy(result)
+
+
+def occluders_at_steps(inverse: Float[Tensor, "rows columns"], reach: float) -> Bool[Tensor, "rows columns"]:
+    """Cells of things beside a step of depth, as far as a camera may look behind them.
+
+    Args:
+        inverse: 1 / z.
+        reach: parallax in cells per unit of 1 / z.
+    """
+    from scipy.ndimage import distance_transform_edt  # only here: it takes long to import
+
+    values = inverse.numpy()
+    near, far = np.zeros_like(values), np.zeros_like(values)
+    for axis in (0, 1):
+        for one, other in (((2, None), (0, -2)), ((0, -2), (2, None))):  # both neighbours along the axis
+            here, there = [slice(None)] * 2, [slice(None)] * 2
+            here[axis], there[axis] = slice(*one), slice(*other)
+            stepped = values[tuple(here)] > STEP_RATIO * values[tuple(there)]
+            deepest = np.where(stepped, values[tuple(here)] - values[tuple(there)], 0)
+            larger = deepest > near[tuple(here)]
+            near[tuple(here)] = np.where(larger, deepest, near[tuple(here)])
+            far[tuple(here)] = np.where(larger, values[tuple(there)], far[tuple(here)])
+    seeds = near > 0
+    if not seeds.any() or reach == 0:
+        return torch.zeros(inverse.shape, dtype=torch.bool)
+    # Every cell belongs to the step nearest to it; it is in front if it is nearer than half-way across it.
+    away, (rows, columns) = distance_transform_edt(~seeds, return_indices=True)
+    height, behind = near[rows, columns], far[rows, columns]
+    return torch.from_numpy((away <= 1 + reach * height) & (values > behind + 0.5 * height))

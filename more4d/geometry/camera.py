@@ -155,11 +155,13 @@ class DepthMap:
         depth_m: metres, finite and positive everywhere; where `valid` is false it is a filled-in guess.
         valid: where the depth was really known.
         camera: intrinsics of the picture.
+        estimated: whether a network found it; else it was measured or given.
     """
 
     depth_m: Float[Tensor, "height width"]
     valid: Bool[Tensor, "height width"]
     camera: Camera
+    estimated: bool = False
 
     def __post_init__(self) -> None:
         if self.depth_m.ndim != 2 or self.depth_m.shape != self.valid.shape:

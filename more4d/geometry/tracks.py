@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.motion_upsampling import MotionTaps, interpolation_taps
 
 NEAREST = 0.05
 """No point comes closer to the camera's plane than this fraction of the depth it started at: nearer,
@@ -233,6 +234,7 @@ class UpsampledTracks(Tracks):
         motion: normalised motion (see the head of this module) at the size and in the frames in which it was
             generated; they span the same time as the `frames` of the tracks. Frame 0 is zero.
         source: row * small_w + column of the small pixel whose motion each pixel takes.
+        objects: of each small pixel, 0 where it stays; motion is interpolated within. None: that of `source`.
         start_depth_m: metres.
         seen: whether the source camera sees each small pixel's point in each of the `frames`.
         frames, colours, camera, fps, caption, scene_depth_m: as in `Tracks`.
@@ -245,6 +247,7 @@ class UpsampledTracks(Tracks):
     frames: int
     colours: Float[Tensor, "height width 3"]
     camera: Camera
+    objects: Int[Tensor, "small_h small_w"] | None = None
     fps: float = 12.0
     caption: str = ""
     scene_depth_m: float | None = None
@@ -266,8 +269,7 @@ class UpsampledTracks(Tracks):
             raise ValueError(f"source points outside of the {small[0]} x {small[1]} pixels of the motion")
         if not bool(torch.isfinite(self.motion).all()):
             raise ValueError("motion holds NaN or infinite numbers")
-        depth = self.start_depth_m
-        if not bool((torch.isfinite(depth) & (depth > 0)).all()):
+        if not bool((torch.isfinite(self.depth_m) & (self.depth_m > 0)).all()):
             raise ValueError("every point must lie in front of the camera (z > 0) in frame 0")
         _check_picture(self)
 
@@ -289,17 +291,23 @@ class UpsampledTracks(Tracks):
         """Motion of all frames at its own size, once: a part of the frames would be rounded differently."""
         return resample_frames(self.motion, self.frames).flatten(1, 2)
 
+    @cached_property
+    def _taps(self) -> MotionTaps | None:
+        return None if self.objects is None else interpolation_taps(self.objects, self.source)
+
     def positions_in(self, frames: slice) -> Float[Tensor, "some height width 3"]:
-        start = self.camera.unproject_depth(self.start_depth_m)
-        return positions_from_motion(self._small_motion[frames][:, self.source], start, self.camera)
+        return self._positions(self._small_motion[frames], (slice(None), slice(None)))
+
+    def _positions(self, small: Tensor, pixels: tuple[slice, slice]) -> Tensor:
+        start, taps = self.camera.unproject_depth(self.start_depth_m)[pixels], self._taps
+        motion = small[:, self.source[pixels]] if taps is None else taps.at(*pixels).interpolate(small)
+        return positions_from_motion(motion, start, self.camera)
 
     def at_pixels(self, rows: slice, columns: slice) -> PointTracks:
-        start = self.camera.unproject_depth(self.start_depth_m)[rows, columns]
-        source = self.source[rows, columns]
         return PointTracks(
-            positions=positions_from_motion(self._small_motion[:, source], start, self.camera),
+            positions=self._positions(self._small_motion, (rows, columns)),
             colours=self.colours[rows, columns],
-            visibility=self.seen.flatten(1)[:, source],
+            visibility=self.seen.flatten(1)[:, self.source[rows, columns]],
             camera=self.camera,
             fps=self.fps,
             caption=self.caption,
@@ -314,6 +322,7 @@ class UpsampledTracks(Tracks):
             start_depth_m=self.start_depth_m.to(device),
             seen=self.seen.to(device),
             colours=self.colours.to(device),
+            objects=None if self.objects is None else self.objects.to(device),
         )
 
 

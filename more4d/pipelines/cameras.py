@@ -6,7 +6,7 @@ Command lines and job lists are checked with this module before torch is importe
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,6 +204,7 @@ def check_timing(frames: int | None, fps: float) -> None:
 def folder_name(name: str) -> str:
     """`name` with everything but letters, digits, dots, dashes and underscores replaced."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip("._")[:_NAME_LENGTH]
+    # A letter takes up to 4 bytes; half of one at the end is dropped.
     return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 
@@ -255,6 +256,15 @@ def named_cameras(
         if isinstance(camera, CameraSpec):
             camera.check()
     return dict(zip(names, listed, strict=True))
+
+
+def sampled(
+    cameras: "Mapping[str, CameraSpec | CameraPath]", sample: "Callable[[CameraSpec], CameraPath]"
+) -> "dict[str, CameraPath]":
+    """Every camera as a path; `sample` makes those that are not one yet."""
+    return {
+        name: sample(camera) if isinstance(camera, CameraSpec) else camera for name, camera in cameras.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,12 @@ class Components:
         device: torch.device | None = None,
         memory: Memory | None = None,
         size: str | None = None,
+        fill: str | None = None,
+        raster: str | None = None,
     ) -> "Components":
-        """The same files for another device, memory mode or size of films; nothing is loaded yet."""
-        preset = replace(self.preset, memory=memory or self.preset.memory, size=size or self.preset.size)
+        """The same files for another device, memory mode or kind of films; nothing is loaded yet."""
+        changed = {"memory": memory, "size": size, "fill": fill, "raster": raster}
+        preset = replace(self.preset, **{key: value for key, value in changed.items() if value is not None})
         other = Components(self.folder, preset, device or self.device, sampler=self._sampler)
         # Headers that were inspected once are not read again.
         other.loras, other._checkpoints = self.loras, self._checkpoints

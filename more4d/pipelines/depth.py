@@ -199,6 +199,7 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
     # Own depth is never filtered; estimated depth is, along the edges of the image.
     if components.preset.sharpen_depth and not complete:
         estimate = replace(estimate, depth_m=sharpen_depth(estimate.depth_m, image))
+    estimate = replace(estimate, estimated=True)
     if own is None:
         return estimate
     from more4d.pipelines.known_depth import complete_depth  # most photos come alone
@@ -214,7 +215,8 @@ def depth_map_from_file(depth_m: Float[Tensor, "height width"], camera: Camera) 
 
 def quantise_depth(depth: DepthMap) -> DepthMap:
     """The depth map as it is read back from `depth.npy`: what is not valid is filled anew."""
-    return depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
+    stored = depth_map_from_file(torch.where(depth.valid, depth.depth_m.float(), torch.nan), depth.camera)
+    return replace(stored, estimated=depth.estimated)
 
 
 def sharpen_depth(

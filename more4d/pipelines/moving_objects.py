@@ -61,8 +61,8 @@ def move_as_wholes(
     depth_m: Float[Tensor, "height width"],
     masks: Int[Tensor, "height width"] | None = None,
     outline: Bool[Tensor, "height width"] | None = None,
-) -> tuple[Float[Tensor, "frames small_h small_w 3"], Int[Tensor, "height width"]]:
-    """Motion that follows outlines, and for every pixel of the photo the small pixel whose motion it takes.
+) -> tuple[Float[Tensor, "frames small_h small_w 3"], Int[Tensor, "height width"], Tensor, Tensor]:
+    """Motion that follows outlines, a small pixel of each pixel's object, objects of all and of small pixels.
 
     Args:
         motion: normalised, as generated.
@@ -81,7 +81,7 @@ def move_as_wholes(
         seeds = inside & seed_mask(motion, inside if masks is not None else None)
         if bool(seeds.any()):  # else nothing says where it goes
             whole[:, inside] = complete_motion(motion, seeds, inside)[:, inside]
-    return whole, nearest_of_object(objects, cells)
+    return whole, nearest_of_object(objects, cells), objects, cells
 
 
 def seed_mask(

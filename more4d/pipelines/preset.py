@@ -23,6 +23,7 @@ DEFAULT = "tiny"
 GUIDE = "docs/weights.md"
 TOKENIZER, WITHOUT_FILES = "tokenizer", "byte"
 """The option of a text encoder that names a folder, which lies beside the weights; and its other value."""
+SMOOTH, TEXTURE = FILLS = ("smooth", "texture")
 # The noise levels that training draws from.
 MOST_STEPS = 1000
 SAMPLERS = ("euler", "heun", "unipc")
@@ -158,12 +159,14 @@ class Preset:
         smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
         whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
             networks that move parts of them and nothing else.
+        object_relief: share of their relief that moving objects keep in estimated depth, at most 1.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
-        clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that the released weights were
-            trained and shown with.
+        fill: what films show in holes: "smooth", the pictures that 4D-ViSM generates, or "texture", a
+            background (`pipelines.background_completion`), for networks whose pictures have no texture.
+        clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that released weights expect.
+        vocabulary: the words that weights were trained on, if these are few; others in prompts are warned of.
         keep_loaded: whether networks stay in memory after their stage.
-        dtype: precision of the networks on a GPU; a CPU always computes in float32. (There is no float16, in
-            which umT5 overflows.)
+        dtype: precision of the networks on a GPU; a CPU computes in float32. (In float16 umT5 overflows.)
         memory: where weights are while their network computes and while it waits, see `performance.offload`.
         loras: low-rank updates that are merged into the generators.
         raster: rasteriser of the tracks, see `raster.registry`; "auto" is a z-buffer for the device.
@@ -181,8 +184,11 @@ class Preset:
     median_motion_px: int = 0
     smooth_motion_passes: int = 0
     whole_objects: bool = False
+    object_relief: float = 1.0
     consistent_views: bool = True
+    fill: str = SMOOTH
     clip_image: Literal["photo", "grey"] = "photo"
+    vocabulary: str = ""
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"
@@ -197,8 +203,12 @@ class Preset:
             raise ConfigError(f"frames must be 4n + 1 and at least 5, got {self.frames}")
         if self.pixels < self.multiple**2:
             raise ConfigError(f"need at least {self.multiple**2} pixels, got {self.pixels}")
+        if not 0 <= self.object_relief <= 1:
+            raise ConfigError(f"object_relief must lie in [0, 1], got {self.object_relief}")
         if self.supersampling not in (1, 2):
             raise ConfigError(f"supersampling must be 1 or 2, got {self.supersampling}")
+        if self.fill not in FILLS:
+            raise ConfigError(f"unknown fill '{self.fill}'; known: {', '.join(FILLS)}")
         if self.memory not in MEMORY_MODES:
             raise ConfigError(f"unknown memory mode '{self.memory}'; known: {', '.join(MEMORY_MODES)}")
         try:

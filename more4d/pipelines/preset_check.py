@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from more4d.files.checkpoint_headers import INDEX_SUFFIX, SHARD, weight_files_in
 from more4d.files.problems import Problem, ProblemCode, error_summary
-from more4d.files.torch_files import SUFFIXES, download_problem
+from more4d.files.torch_files import GGUF_SUFFIX, SUFFIXES, download_problem
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.pipelines.component_files import inspect_component, uses_motion_features
 from more4d.pipelines.preset import (
@@ -23,9 +23,12 @@ from more4d.pipelines.preset import (
 )
 from more4d.weights.layouts.codecs import CODEC_FOLDERS
 from more4d.weights.load import Checkpoint, inspect
-from more4d.weights.registry import ROLES, layouts
+from more4d.weights.lora.io import check_lora
+from more4d.weights.registry import ROLES, init_empty, layouts
 
 SMALL_DEPTH = "depth-small"
+LORA = " LoRA"
+_REFUSED = {ProblemCode.UNSAFE, ProblemCode.UNSUPPORTED, ProblemCode.FOREIGN_UPDATE}
 _WHOLE = (ProblemCode.UNKNOWN_LAYOUT, ProblemCode.UNDETERMINED, ProblemCode.NOT_A_STATE_DICT)
 _DEPTH_REPOSITORIES = {"unidepth-v2-vitl14": "lpiccinelli/unidepth-v2-vitl14 on Hugging Face"}
 _UNUSED = "this 4D-STraG has no Motion Perception, so results are the same without; training it needs them"
@@ -48,13 +51,13 @@ class FileState:
 
     @property
     def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
-        """Whole files of other programs, or of undetermined sizes, are unknown, not broken. What asks to
-        run something is refused.
+        """Whole files of other programs, or of undetermined sizes, are unknown, not broken. Those of a kind
+        that is known and not supported, or that ask to run something, are refused.
         """
         codes = {problem.code for problem in self.found.problems}
         if not codes:
             return "ok"
-        if ProblemCode.UNSAFE in codes:
+        if ProblemCode.UNSAFE in codes or codes <= _REFUSED:
             return "refused"
         return "unknown" if codes.issubset(_WHOLE) else "broken"
 
@@ -146,7 +149,7 @@ def preset_state(name: str, preset: Preset, folder: Path) -> PresetState:
     """Which files of a preset are there and can be used, and which are not."""
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):
-        problem = _problem(wanted, preset) if wanted.path.exists() else None
+        problem = _problem(wanted, preset, folder) if wanted.path.exists() else None
         if wanted.path.exists() and problem is None:
             present += 1
             continue
@@ -187,7 +190,7 @@ def _unused_reason(preset: Preset, folder: Path) -> str | None:
     return None if uses_motion_features(found) else _UNUSED
 
 
-def _problem(wanted: "_ExpectedFile", preset: Preset) -> str | None:
+def _problem(wanted: "_ExpectedFile", preset: Preset, folder: Path) -> str | None:
     """What is wrong with what lies where a preset looks for it; None if nothing is."""
     if wanted.component == TOKENIZER:
         return _tokenizer_problem(wanted.path)
@@ -198,15 +201,29 @@ def _problem(wanted: "_ExpectedFile", preset: Preset) -> str | None:
         and found.architecture not in ("", SMALL_DEPTH)
     ):
         return f"holds {found.about}, and the small depth network is needed; give another file"
-    if (
-        wanted.role is None
-        and wanted.component != "depth"
-        and not found.problems
-        and found.architecture != "lora"
-    ):
-        return f"holds {found.about}, and a LoRA is needed; give another file"
-    whole = wanted.role is None and FileState(path=wanted.path, found=found).usable
+    if wanted.component.endswith(LORA) and not found.problems:
+        return _lora_problem(wanted, found, preset, folder)
+    # A depth estimator's file is of another program, which knows it.
+    whole = wanted.component == "depth" and FileState(path=wanted.path, found=found).usable
     return None if whole or not found.problems else str(found.problems[0])
+
+
+def _lora_problem(wanted: "_ExpectedFile", found: Checkpoint, preset: Preset, folder: Path) -> str | None:
+    """Why a LoRA does not go with the generator of its preset; None if it does, or if that is not there."""
+    if found.architecture != "lora":
+        return f"holds {found.about}, and a LoRA is needed; give another file"
+    component = wanted.component.removesuffix(LORA)
+    try:
+        generator = inspect_component(preset, folder, component)
+    except (WeightsError, ConfigError):
+        return None  # that is a problem of the generator's own line
+    if generator.problems or generator.plan is None:
+        return None
+    try:
+        check_lora(wanted.path, init_empty(generator.architecture, generator.config))
+    except WeightsError as error:
+        return str(error)
+    return None
 
 
 def _tokenizer_problem(folder: Path) -> str | None:
@@ -268,7 +285,7 @@ def _wanted(name: str, preset: Preset, folder: Path) -> Iterator[_ExpectedFile]:
         file = getattr(preset.loras, each.name)
         if file is not None:
             path = folder / file.file
-            yield _ExpectedFile(preset=name, component=f"{each.name} LoRA", path=path, role=None, options={})
+            yield _ExpectedFile(preset=name, component=f"{each.name}{LORA}", path=path, role=None, options={})
 
 
 def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Checkpoint:
@@ -338,7 +355,7 @@ def _files_in(folder: Path, names: list[str]) -> Iterator[Path]:
     loose = sorted(set(shards.values()) - indexed)
     for name in names:
         path = folder / name
-        if name in indices or (path.suffix in SUFFIXES and name not in shards):
+        if name in indices or (path.suffix in (*SUFFIXES, GGUF_SUFFIX) and name not in shards):
             yield path
     if len(loose) == 1 and not indices and _weights_of(folder) == folder:
         yield folder

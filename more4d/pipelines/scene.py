@@ -1,17 +1,20 @@
 """What the pipeline makes: a moving 4-D scene and the views that were filmed of it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from more4d.files.fills import save_background
 from more4d.files.scene_folder import (
+    BACKGROUND,
     VIEW_NAMES,
     save_animation_stage,
     save_depth_stage,
+    save_fill_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
@@ -22,7 +25,11 @@ from more4d.files.video_formats import DEFAULT_CODEC, check_encoders, check_film
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import FilledPoints, Tracks
+from more4d.pipelines.background import Background
+from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
+
+BACKGROUND_STAGE = "background"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +41,28 @@ class View:
         rendering: the tracks as the camera sees them, with its holes (`rendering.hole_mask`).
         fill: what is shown in the holes, at the size of the networks, RGB in [0, 1].
         filled: what was generated in the holes, as points of the world; later views of the scene show them.
+        background: of the scene, shown in the holes; `fill` is shown where it ends. All views share it.
     """
 
     camera_path: CameraPath
     rendering: Film
     fill: Float[Tensor, "frames small_h small_w 3"]
     filled: FilledPoints
+    background: Background | None = None
 
     @property
     def frames(self) -> Float[Tensor, "frames height width 3"]:
         """The completed film, RGB in [0, 1]; equal to the rendering outside of its holes."""
         return torch.stack(list(self.stream()))
 
-    def stream(self) -> Iterator[Float[Tensor, "height width 3"]]:
-        """`frames`, one by one: a whole film takes 12 bytes per pixel and frame."""
-        return completed_frames(self.rendering, self.fill)
+    def stream(self, *, alpha: bool = False) -> Iterator[Float[Tensor, "height width channels"]]:
+        """`frames`, one by one: a whole film takes 12 bytes per pixel and frame.
+
+        Args:
+            alpha: with the coverage of the tracks as opacity.
+        """
+        behind = {"background": self.background, "camera_path": self.camera_path}
+        return (frames_with_alpha if alpha else completed_frames)(self.rendering, self.fill, **behind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +121,14 @@ class Scene:
             save_render_stage(
                 folder / name, view.rendering.colour, covered, view.camera_path, fps=self.tracks.fps
             )
-            frames = frames_with_alpha(view.rendering, view.fill) if alpha else view.stream()
-            save_view_stage(folder / name, frames, view.filled, fps=self.tracks.fps, codec=video_codec)
+            save_fill_stage(folder / name, view.fill, view.rendering.small.hole_mask, view.filled)
+            frames = view.stream(alpha=alpha)
+            save_view_stage(folder / name, frames, fps=self.tracks.fps, codec=video_codec)
             # A film that was saved here before in a codec of another suffix is of another scene, maybe.
             for other in {*VIEW_NAMES} - {view_name(video_codec)}:
                 (folder / name / other).unlink(missing_ok=True)
+        for background in [view.background for view in self.views.values() if view.background][:1]:
+            save_background(folder / BACKGROUND, **background.values())
         if animation is not None:
             # Read from the file, as the main job does: both make the same animation.
             first, view = next(iter(self.views.items()))
@@ -120,3 +137,43 @@ class Scene:
         title = self.prompt or self.tracks.caption or "scene"
         save_scene_sheet(folder, list(self.views), title, video_codec)
         return folder
+
+
+def film_views(
+    film: Callable[..., View], paths: Mapping[str, CameraPath], *, consistent: bool
+) -> dict[str, View]:
+    """Every camera's view, by the names of `paths`; none has a background yet.
+
+    Args:
+        film: takes a camera path, `name` and `earlier`, as `More4DPipeline.film` does.
+        consistent: whether a view shows in its holes what the views before it were filled with.
+    """
+    views: dict[str, View] = {}
+    for name, path in paths.items():
+        # Views of one scene agree: what an earlier one showed in its holes, the next ones show there too.
+        earlier = [view.filled for view in views.values()] if consistent else []
+        views[name] = film(path, name=name, earlier=earlier)
+    return views
+
+
+def with_background(
+    tracks: Tracks, views: Mapping[str, View], *, seed: int = 0, progress: Progress = no_progress
+) -> dict[str, View]:
+    """The views with the background of their scene, completed for all of them together.
+
+    Args:
+        tracks: that the views were filmed of.
+        seed: of the search for texture.
+    """
+    # compiled loops: only where texture is made
+    from more4d.pipelines.background_completion import complete_background
+
+    progress(BACKGROUND_STAGE, 0, 1)
+    background = complete_background(
+        tracks,
+        [(view.camera_path, view.rendering.hole_mask) for view in views.values()],
+        [view.filled for view in views.values()],
+        seed=seed,
+    )
+    progress(BACKGROUND_STAGE, 1, 1)
+    return {name: replace(view, background=background) for name, view in views.items()}

@@ -3,6 +3,8 @@
 image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
 """
 
+import logging
+import re
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -19,6 +21,7 @@ from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resam
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.moving_objects import move_as_wholes
+from more4d.pipelines.object_depth import reduce_relief
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
     EncodedPrompts,
@@ -32,6 +35,7 @@ from more4d.pipelines.sampling import (
 )
 from more4d.raster.render import surface_patches, visible_points
 
+LEAST_KNOWN = 1 / 3
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
 
@@ -42,6 +46,8 @@ COLOUR_SIGMA = 0.12
 RADIUS = 1  # of the window in small pixels: 3 x 3 candidates
 FLOOR = 1e-6  # so that of pixels that are all unlike (weights near zero) the nearest counts most
 MEDIAN_SHARPNESS = 0.6  # similarity counts less for a median than for a pick: colours vary within an object
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,20 @@ def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
     return index.clamp(0, size - 1).long(), weight * inside
 
 
+def warn_of_unknown_words(prompt: str, vocabulary: str) -> None:
+    """Warn of a prompt of which weights know less than `LEAST_KNOWN` of the words; "" is: they know all."""
+    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    known = sum(word in vocabulary.split() for word in words)
+    if vocabulary and words and known < LEAST_KNOWN * len(words):
+        _log.warning(
+            "the weights were trained on simple English sentences such as 'the dog runs to the left' and "
+            "know %d of the %d words of '%.40s'; perhaps nothing moves",
+            known,
+            len(words),
+            prompt,
+        )
+
+
 def image_to_tracks(
     components: Components,
     image: Float[Tensor, "height width 3"],
@@ -215,16 +235,20 @@ def image_to_tracks(
         ValueError: `image` and `depth` differ in size.
     """
     preset = components.preset
+    warn_of_unknown_words(prompt, preset.vocabulary)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
-    small = shrink(large, *size)
+    small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
-        motion, source = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+        motion, source, objects, cells = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+        if depth.estimated and preset.object_relief < 1:
+            depth = replace(depth, depth_m=reduce_relief(depth.depth_m, objects, preset.object_relief))
+            small = shrink(Guide(colours=image, depth_m=depth.depth_m), *size)
     else:
-        source = joint_bilateral_source(small, large)
+        source, cells = joint_bilateral_source(small, large), None
     # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     small_start = depth.camera.unproject_depth(small.depth_m)
     small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
@@ -238,7 +262,8 @@ def image_to_tracks(
         camera=depth.camera,
         fps=fps,
         caption=prompt,
-        scene_depth_m=depth.scene_depth_m,
+        scene_depth_m=scene_depth_m,
+        objects=cells,
     )
 
 

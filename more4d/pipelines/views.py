@@ -22,6 +22,7 @@ from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, ViSMConditions, latent_frames
+from more4d.pipelines.background import Background
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.fill_memory import SEAM, composite_fill, unproject_fill
 from more4d.pipelines.sampling import (
@@ -36,11 +37,10 @@ from more4d.pipelines.sampling import (
     vism_conditions,
 )
 from more4d.raster.interface import COVERAGE_THRESHOLD, Rendering
-from more4d.raster.registry import AUTO, needs_gpu
+from more4d.raster.registry import AUTO, MESH, needs_gpu
 from more4d.raster.render import render_frames
 
-# Of every Wan VAE.
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 16  # of every Wan VAE
 WHITE = 255
 
 
@@ -57,6 +57,12 @@ class Film:
     colour: UInt8[Tensor, "frames height width 3"]
     coverage: UInt8[Tensor, "frames height width"]
     small: Rendering
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        small = (self.small.colour, self.small.depth_m, self.small.coverage)
+        return sum(each.nbytes for each in (self.colour, self.coverage, *small))
 
     @property
     def hole_mask(self) -> Bool[Tensor, "frames height width"]:
@@ -105,7 +111,15 @@ def render(
     small, done = [], 0
     # Gaussians are antialiased by themselves.
     settings = {"backend": raster, "supersampling": 1 if needs_gpu(raster) else supersampling}
-    for chunk in render_frames(there, camera_path, height=height, width=width, **settings):
+    if raster == MESH:
+        from more4d.pipelines.layers import split_layers  # its loops take seconds to load
+        from more4d.raster.layers import render_layers
+
+        here = tracks.to("cpu")
+        drawn = render_layers(here, split_layers(here), camera_path, height=height, width=width)
+    else:
+        drawn = render_frames(there, camera_path, height=height, width=width, **settings)
+    for chunk in drawn:
         stop = done + len(chunk.coverage)
         colour[done:stop], coverage[done:stop] = to_uint8(chunk.colour), to_uint8(chunk.coverage)
         # The only copy in floats and with depth: all that networks and fills of other views need.
@@ -176,15 +190,43 @@ def complete_film(
 
 
 def completed_frames(
-    film: Film, fill: Float[Tensor, "frames small_h small_w 3"]
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
 ) -> Iterator[Float[Tensor, "height width 3"]]:
-    """The finished film, frame by frame, RGB in [0, 1]."""
-    for index, picture in enumerate(fill):
-        yield composite(*film.frame(index), picture)
+    """The finished film, frame by frame, RGB in [0, 1].
+
+    Args:
+        fill: of `complete_film`: what is seen in holes, but for the background.
+        background: of the scene, seen in the holes along `camera_path`; `fill` is seen where it ends.
+    """
+    for index in range(len(fill)):
+        yield completed_frame(film, fill, index, background=background, camera_path=camera_path)
+
+
+def completed_frame(
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    index: int,
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
+) -> Float[Tensor, "height width 3"]:
+    """One of `completed_frames`."""
+    known = film.frame(index)
+    if background is not None and camera_path is not None:
+        known = background.composite_behind(*known, camera_path, index)
+    return composite(*known, fill[index])
 
 
 def frames_with_alpha(
-    film: Film, fill: Float[Tensor, "frames small_h small_w 3"]
+    film: Film,
+    fill: Float[Tensor, "frames small_h small_w 3"],
+    *,
+    background: Background | None = None,
+    camera_path: CameraPath | None = None,
 ) -> Iterator[Float[Tensor, "height width 4"]]:
     """The finished film with its coverage as opacity: what was generated is transparent.
 
@@ -192,10 +234,10 @@ def frames_with_alpha(
     alone, so that over another background nothing of the fill shows at its border; where nothing is they are
     the fill's, so that a program that ignores opacity shows the finished film.
     """
-    for index, finished in enumerate(completed_frames(film, fill)):
+    behind = {"background": background, "camera_path": camera_path}
+    for index, finished in enumerate(completed_frames(film, fill, **behind)):
         colour, coverage = film.frame(index)
-        # [H, W, 1]; of a partly covered pixel `colour` has the surface's part alone, `finished` a mixture
-        alpha = coverage[..., None]
+        alpha = coverage[..., None]  # of a partly covered pixel `finished` is a mixture, `colour` is not
         # over a background B a program shows alpha * RGB + (1 - alpha) * B
         yield torch.cat([torch.where(alpha > 0, colour, finished), alpha], -1)
 

@@ -39,6 +39,8 @@ MARGIN = 1.5
 MARGIN_DEPTH_BIAS = 4.0
 # Largest box, as a share of the longer image side: a point almost at the camera must not hide the scene.
 MAX_BOX = 1 / 8
+# Light adds up before the camera's response: surfaces are mixed in linear light, of this gamma.
+GAMMA = 2.2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The name that takes numba on a CPU and scatter on a GPU."""
+MESH = "mesh"
+"""The name of what draws no points: meshes with clean outlines (`raster.layers`), on a CPU. `pipelines.views`
+draws films with it; what needs a rasteriser of points takes another.
+"""
 
 RASTERISERS = Registry("rasteriser")
 
@@ -75,8 +79,8 @@ RASTERISERS.register(
 
 
 def rasteriser_names() -> tuple[str, ...]:
-    """All names `open_rasteriser` knows."""
-    return (AUTO, *RASTERISERS.names())
+    """What films can be drawn by: all names `open_rasteriser` knows, and `MESH`."""
+    return (AUTO, MESH, *RASTERISERS.names())
 
 
 def needs_gpu(name: str) -> bool:
@@ -85,7 +89,7 @@ def needs_gpu(name: str) -> bool:
     Raises:
         InputError: the name is unknown; the message lists those that are known.
     """
-    return name != AUTO and RASTERISERS.get(name, also=(AUTO,)).gpu
+    return name not in (AUTO, MESH) and RASTERISERS.get(name, also=(AUTO, MESH)).gpu
 
 
 def check_rasteriser(name: str, device: str) -> None:

@@ -163,18 +163,14 @@ def render_frames(
         camera_path: where the camera is in each frame.
         height: rows of the image.
         width: columns of the image.
-        backend: a name of `registry.rasteriser_names`.
+        backend: a name of `registry.rasteriser_names`, but for `MESH`.
         supersampling: 1, or 2: points are drawn into an image twice as large and averaged
             (`average_cells`), which antialiases edges and places points between pixels.
 
     Raises:
         ValueError: tracks and path differ in their number of frames and the tracks are not still (one frame).
     """
-    if tracks.frames not in (1, camera_path.frames):
-        raise ValueError(
-            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
-            f"{camera_path.frames}; sample the path at as many frames"
-        )
+    check_frames(tracks, camera_path)
     rasteriser = open_rasteriser(backend, tracks.colours.device)
     # z / f of the photo: does not change as points move
     footprint_m = tracks.footprint_m.flatten()
@@ -202,6 +198,19 @@ def render_frames(
             out=buffer,
         )
         yield buffer if supersampling == 1 else average_cells(buffer, supersampling)
+
+
+def check_frames(tracks: Tracks, camera_path: CameraPath) -> None:
+    """Refuse tracks and a path that do not fit.
+
+    Raises:
+        ValueError: they differ in their number of frames and the tracks are not still (one frame).
+    """
+    if tracks.frames not in (1, camera_path.frames):
+        raise ValueError(
+            f"the tracks have {tracks.frames} frames and camera path '{camera_path.name}' has "
+            f"{camera_path.frames}; sample the path at as many frames"
+        )
 
 
 def average_cells(rendering: Rendering, side: int) -> Rendering:

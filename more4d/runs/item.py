@@ -5,9 +5,9 @@ continued gives the same files as one that went through.
 """
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.files.atomic import file_fingerprint
+from more4d.files.atomic import file_fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.depth_units import METRIC
 from more4d.files.export import export_tracks
+from more4d.files.fills import load_background, load_fill, save_background
 from more4d.files.scene_folder import (
+    BACKGROUND,
+    COVERAGE,
     DEPTH_FILES,
+    FILL,
+    FILL_FILES,
     FILLED,
     RENDER_FILES,
     SHEET,
@@ -30,25 +35,34 @@ from more4d.files.scene_folder import (
     animation_name,
     save_animation_stage,
     save_depth_stage,
+    save_fill_stage,
     save_render_stage,
     save_scene_sheet,
     save_tracks_stage,
     save_view_stage,
-    view_files,
+    view_name,
 )
 from more4d.files.tracks import load_filled_points, load_tracks, quantise_tracks
+from more4d.files.video import read_mask_video
 from more4d.files.video_formats import DEFAULT_CODEC, check_encoders
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
+from more4d.pipelines.background import Background
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_photo
+from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
-from more4d.pipelines.views import completed_frames, frames_with_alpha
+from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
+from more4d.runs.job import Job, camera_folders, check_files, job_identity, load_user_tracks
 from more4d.runs.record import RunRecord
+
+MOST_FILM_BYTES = 512 << 20
+"""Of what cameras see, kept in memory between stages; what is more is drawn again. Three films of 49 frames
+of 960 x 720 fit.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +92,13 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
     item = _Item(pipe, job, folder, progress)
     try:
         check_files(job)
+        remove_temporary_files(folder)  # of a run that was killed
         check_encoders(job.video_codec, job.animation)
         return _run_stages(item)
     except BaseException as error:
         with suppress(InputError):  # a full disk must not hide why the run failed
             item.record.fail(" ".join(str(error).split()) or type(error).__name__)
         raise
-
-
-def stage_names(job: Job) -> list[str]:
-    """The stages of a job, in order: what a progress bar counts."""
-    camera_stages = [f"{kind} {name}" for name in camera_folders(job) for kind in ("render", "view")]
-    exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
-    animation = [f"animation {job.animation}"] if job.animation else []
-    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
 
 
 def export_files(kind: str, frames: int) -> list[str]:
@@ -110,6 +117,7 @@ class _Item:
     progress: Progress
     record: RunRecord = field(init=False)
     stages_run: int = 0
+    films: dict[str, Film] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.record = RunRecord(self.folder, _about(self.pipe, self.job))
@@ -127,12 +135,29 @@ class _Item:
         """As stored by the depth stage."""
         height, width = self.image.shape[:2]
         depth_m = load_depth(self.folder / "depth.npy", height=height, width=width)
-        return depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
+        depth = depth_map_from_file(depth_m, load_camera(self.folder / "camera.json"))
+        return replace(depth, estimated=self.job.depth is None and self.job.tracks is None)
 
     @cached_property
     def tracks(self) -> Tracks:
         """As stored by the tracks stage, at its precision."""
         return load_tracks(self.folder / TRACKS)
+
+    def camera_path(self, name: str) -> CameraPath:
+        """The path of one of the job's cameras."""
+        return self.pipe.camera_path(camera_folders(self.job)[name], self.tracks)
+
+    def film(self, name: str) -> Film:
+        """What a camera sees; drawn again if it is not in memory, as render.mp4 is lossy."""
+        if name not in self.films:
+            self.keep_film(name, self.pipe.render(self.tracks, self.camera_path(name)))
+        return self.films[name]
+
+    def keep_film(self, name: str, film: Film) -> None:
+        """Keep a film for later stages, and of those before it as many as `MOST_FILM_BYTES` allow."""
+        self.films[name] = film
+        while len(self.films) > 1 and sum(each.nbytes for each in self.films.values()) > MOST_FILM_BYTES:
+            del self.films[next(iter(self.films))]
 
     def stage(self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]) -> str:
         """As `RunRecord.stage`, with progress; returns the fingerprint."""
@@ -152,10 +177,18 @@ def _run_stages(item: _Item) -> Result:
     cameras = camera_folders(job)
     depth_id = _make_depth(item)
     tracks_id = _make_tracks(item, depth_id)
-    made, views = [tracks_id], {}
+    item.record.base = tracks_id
+    textured = item.pipe.preset.fill == TEXTURE
+    renders, fills, views = {}, {}, {}
     for name, camera in cameras.items():
-        render_id, views[name] = _film_camera(item, name, camera, tracks_id, dict(views))
-        made += [render_id, views[name]]
+        renders[name] = _render(item, name, camera, tracks_id)
+        fills[name] = _fill(item, name, renders[name], dict(fills))
+        if not textured:
+            views[name] = _finish_view(item, name, fills[name], None)
+    if textured and cameras:
+        background_id = _make_background(item, fills)
+        views = {name: _finish_view(item, name, fills[name], background_id) for name in cameras}
+    made = [tracks_id, *(each[name] for name in cameras for each in (renders, views))]
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
@@ -166,14 +199,16 @@ def _run_stages(item: _Item) -> Result:
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
     title = job.prompt or item.tracks.caption or job.name
+    fingerprint = item.stage(
+        "sheet",
+        [made, title, list(cameras)],
+        [SHEET],
+        lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
+    )
+    item.record.remove_outdated()
     return Result(
         folder=item.folder,
-        fingerprint=item.stage(
-            "sheet",
-            [made, title, list(cameras)],
-            [SHEET],
-            lambda: save_scene_sheet(item.folder, list(cameras), title, job.video_codec),
-        ),
+        fingerprint=fingerprint,
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
     )
@@ -226,7 +261,8 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             pipe.components.fingerprint(*TRACK_COMPONENTS),
             preset.frames,
             asdict(preset.tracks),
-            [preset.median_motion_px, preset.smooth_motion_passes, preset.whole_objects, preset.clip_image],
+            [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
+            [preset.whole_objects, preset.object_relief],
             [file_fingerprint(mask) for mask in job.masks],
         ]
 
@@ -244,50 +280,85 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
     return item.stage("tracks", inputs, TRACKS_FILES, make)
 
 
-def _film_camera(
-    item: _Item, name: str, camera: CameraSpec, tracks_id: str, views: dict[str, str]
-) -> tuple[str, str]:
-    """Stages 3 and 4 of one camera; `views` are the cameras before it and the fingerprints of their views."""
-    job, pipe, preset, folder = item.job, item.pipe, item.pipe.preset, item.folder / name
-    earlier = views if preset.consistent_views else {}
-    rendering = None
+def _render(item: _Item, name: str, camera: CameraSpec, tracks_id: str) -> str:
+    """Stage 3 of one camera."""
+    preset, folder = item.pipe.preset, item.folder / name
 
-    def camera_path() -> CameraPath:
-        return pipe.camera_path(camera, item.tracks)
-
-    def render() -> None:
-        nonlocal rendering
-        path = camera_path()
-        rendering = pipe.render(item.tracks, path, callback=item.report(f"render {name}"))
-        covered = (~holes for holes in rendering.hole_mask)
-        save_render_stage(folder, rendering.colour, covered, path, fps=item.tracks.fps)
-
-    def film() -> None:
-        path = camera_path()
-        view = pipe.film(
-            item.tracks,
-            path,
-            job.prompt,
-            # Rendered again if the render stage was finished before: render.mp4 is lossy.
-            rendering=rendering or pipe.render(item.tracks, path),
-            earlier=[load_filled_points(item.folder / each / FILLED) for each in earlier],
-            seed=job.seed,
-            callback=item.report(f"view {name}"),
-        )
-        frames = (frames_with_alpha if job.alpha else completed_frames)(view.rendering, view.fill)
-        save_view_stage(folder, frames, view.filled, fps=item.tracks.fps, codec=job.video_codec)
+    def make() -> None:
+        path = item.camera_path(name)
+        film = item.pipe.render(item.tracks, path, callback=item.report(f"render {name}"))
+        item.keep_film(name, film)
+        covered = (~holes for holes in film.hole_mask)
+        save_render_stage(folder, film.colour, covered, path, fps=item.tracks.fps)
 
     # The automatic choice is one of the z-buffers, which agree bit for bit: it is no input of the stage.
     raster = [] if preset.raster == AUTO else [preset.raster]
     inputs = [tracks_id, camera.content(), preset.size, preset.supersampling, *raster]
-    render_id = item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], render)
+    return item.stage(f"render {name}", inputs, [f"{name}/{file}" for file in RENDER_FILES], make)
+
+
+def _fill(item: _Item, name: str, render_id: str, fills: dict[str, str]) -> str:
+    """Stage 4 of one camera; `fills` are the cameras before it and the fingerprints of their fills."""
+    job, pipe, preset = item.job, item.pipe, item.pipe.preset
+    earlier = fills if preset.consistent_views else {}
+
+    def make() -> None:
+        film = item.film(name)
+        view = pipe.film(
+            item.tracks,
+            item.camera_path(name),
+            job.prompt,
+            rendering=film,
+            earlier=[load_filled_points(item.folder / each / FILLED) for each in earlier],
+            seed=job.seed,
+            callback=item.report(f"fill {name}"),
+        )
+        save_fill_stage(item.folder / name, view.fill, film.small.hole_mask, view.filled)
+
     settings = [preset.frames, asdict(preset.views), list(earlier.values())]
-    weights = pipe.components.fingerprint(*VIEW_COMPONENTS)
-    # The default codec is no input either: films of runs before there was a choice are in it.
+    inputs = [render_id, job.prompt, job.seed, pipe.components.fingerprint(*VIEW_COMPONENTS), settings]
+    return item.stage(f"fill {name}", inputs, [f"{name}/{file}" for file in FILL_FILES], make)
+
+
+def _make_background(item: _Item, fills: dict[str, str]) -> str:
+    """What lies behind the scene, for all of its cameras; `fills` are these and their fills' fingerprints."""
+
+    def make() -> None:
+        # compiled loops: only where texture is made
+        from more4d.pipelines.background_completion import complete_background
+
+        views = [(item.camera_path(name), ~read_mask_video(item.folder / name / COVERAGE)) for name in fills]
+        filled = [load_filled_points(item.folder / name / FILLED) for name in fills]
+        background = complete_background(item.tracks, views, filled, seed=item.job.seed)
+        save_background(item.folder / BACKGROUND, **background.values())
+
+    return item.stage("background", [list(fills.values()), item.job.seed], [BACKGROUND], make)
+
+
+def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None) -> str:
+    """The finished film of one camera."""
+    job, folder, stage = item.job, item.folder / name, f"view {name}"
+
+    def counted(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        for index, frame in enumerate(frames):
+            item.progress(stage, index, item.tracks.frames)
+            yield frame
+
+    def make() -> None:
+        film = item.film(name)
+        fill = load_fill(folder / FILL, film.small.colour)
+        background = None
+        if background_id is not None:
+            background = Background(**load_background(item.folder / BACKGROUND))
+        behind = {"background": background, "camera_path": item.camera_path(name)}
+        frames = (frames_with_alpha if job.alpha else completed_frames)(film, fill, **behind)
+        save_view_stage(folder, counted(frames), fps=item.tracks.fps, codec=job.video_codec)
+        del item.films[name]
+
+    # The default codec is no input: films of runs before there was a choice are in it.
     coding = [] if job.video_codec == DEFAULT_CODEC else [[job.video_codec, job.alpha]]
-    inputs = [render_id, job.prompt, job.seed, weights, settings, *coding]
-    outputs = [f"{name}/{file}" for file in view_files(job.video_codec)]
-    return render_id, item.stage(f"view {name}", inputs, outputs, film)
+    inputs = [fill_id, background_id, *coding]
+    return item.stage(stage, inputs, [f"{name}/{view_name(job.video_codec)}"], make)
 
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
@@ -319,6 +390,7 @@ def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
     recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
     return {
         "job": job.as_dict(),
+        "identity": job_identity(job),
         "preset": components.preset.name,
         "settings": {
             key: value

@@ -3,6 +3,7 @@
 Jobs are read and checked before torch is imported: what needs it is imported inside the functions.
 """
 
+import logging
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from more4d.pipelines.cameras import (
     folder_name,
     parse_cameras,
 )
+from more4d.pipelines.preset import TEXTURE
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
@@ -28,6 +30,8 @@ EXPORT_KINDS = ("ply", "npz", "glb")
 """Keys of `files.export.EXPORTS`, whose module imports torch."""
 BATCH_FILES = ("run.json", "sheet.png")
 """Files beside the folders of the items."""
+
+_log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
@@ -176,6 +180,23 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
     return folders
 
 
+def stage_names(job: Job, *, fill: str) -> list[str]:
+    """The stages of a job, in order: what a progress bar counts.
+
+    Args:
+        fill: that of the preset. A background is completed once all cameras have filled their holes; films
+            without one are finished camera by camera.
+    """
+    names = list(camera_folders(job))
+    kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
+    camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
+    if fill == TEXTURE and names:
+        camera_stages += ["background", *(f"view {name}" for name in names)]
+    exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
+    animation = [f"animation {job.animation}"] if job.animation else []
+    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
+
+
 def load_user_tracks(path: Path) -> "Tracks":
     """The user's own tracks.
 
@@ -219,4 +240,49 @@ def unique_names(jobs: list[Job]) -> list[Job]:
             name = f"{plain}-{count}"
         taken.add(name)
         named.append(replace(job, name=name))
+    return named
+
+
+def job_identity(job: Job) -> str | None:
+    """A short name for photo (or tracks), prompt and seed, to which a folder belongs; None: no such file."""
+    from more4d.files.atomic import file_fingerprint, fingerprint
+
+    source = job.image or job.tracks
+    if source is None or not source.is_file():
+        return None
+    return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed])
+
+
+def own_folders(jobs: list[Job], output: Path) -> list[Job]:
+    """The jobs with the names of folders in `output` that are free or of the same photo, prompt and seed.
+
+    So a run that is started again goes on in its folder, and never replaces what another photo, prompt or
+    seed made: `goat` is followed by `goat-2`. Whatever else is changed (cameras, frames, sizes, weights) is
+    made anew in the same folder. Items whose files are missing keep their names: they fail when run.
+
+    Raises:
+        InputError: a folder holds a `run.json` that is not ours.
+    """
+    from more4d.runs.record import read_identity
+
+    named: list[Job] = []
+    taken = {job.name for job in jobs}
+    for job in jobs:
+        identity = job_identity(job)
+        if identity is not None:
+            names = (job.name, *(f"{job.name}-{count}" for count in range(2, 100_000)))
+            name = next(
+                name
+                for name in names
+                if (name == job.name or name not in taken)
+                and read_identity(output / name) in (None, identity)
+            )
+            if name != job.name:
+                _log.warning(
+                    "%s was made from another photo, prompt or seed; this one goes to %s",
+                    *(output / job.name, output / name),
+                )
+            taken.add(name)
+            job = replace(job, name=name)
+        named.append(job)
     return named

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ class RunRecord:
     A stage is finished when `run.json` holds the fingerprint of everything it was made from, and every file
     it wrote is still there with the content it had. The record is written before a stage starts (which files
     are going to be ours) and after it ends, each time atomically, so it is right whenever a run is cut off.
+
+    Attributes:
+        about: what is run now.
+        base: fingerprint of what all stages from now on are made from, for `remove_outdated`.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -44,6 +48,7 @@ class RunRecord:
         self.folder = folder
         self._stages = _read_stages(folder / NAME)
         self.about = about
+        self.base: str | None = None
         self._asked: list[str] = []
         self._failure: str | None = None
 
@@ -66,7 +71,7 @@ class RunRecord:
         """
         outputs = list(outputs)
         self._asked.append(name)
-        stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started"}
+        stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started", "base": self.base}
         if self._finished(name, stage["fingerprint"], outputs):
             _log.info("%s: %s is finished", self.folder, name)
             return stage["fingerprint"], False
@@ -93,6 +98,30 @@ class RunRecord:
             (self.folder / file).unlink(missing_ok=True)
         self.save()
         return stage["fingerprint"], True
+
+    def remove_outdated(self) -> None:
+        """Remove what earlier runs made from another base and this run did not ask for."""
+        names = [
+            name
+            for name, stage in self._stages.items()
+            if name not in self._asked and stage.get("base") not in (None, self.base)
+        ]
+        files = sorted({file for name in names for file in self._stages[name]["files"]})
+        for name in names:
+            del self._stages[name]
+        removed = [file for file in files if (self.folder / file).exists()]
+        if removed:
+            more = f" and {len(removed) - 1} more" if len(removed) > 1 else ""
+            _log.warning(
+                "%s: %s%s were made from other tracks by an earlier run and are removed",
+                *(self.folder, removed[0], more),
+            )
+        for file in removed:
+            (self.folder / file).unlink()
+            if (self.folder / file).parent != self.folder:
+                with suppress(OSError):  # it holds something else
+                    (self.folder / file).parent.rmdir()
+        self.save()
 
     def fail(self, reason: str) -> None:
         """Keep why the run did not get to its end."""
@@ -148,16 +177,34 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "content": file_fingerprint(path)}
 
 
+def read_identity(folder: Path) -> str | None:
+    """What the run in a folder was made from (`runs.job.job_identity`); None if it made nothing yet.
+
+    Raises:
+        InputError: the folder holds a `run.json` that is not ours.
+    """
+    document = _read(folder / NAME)
+    identity = document.get("identity")
+    made = any(stage.get("state") == "finished" for stage in document.get("stages", {}).values())
+    return identity if made and isinstance(identity, str) else None
+
+
 def _read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    document = _read(path)
+    if document.get("version") != VERSION:
+        return {name: {"files": stage["files"]} for name, stage in document.get("stages", {}).items()}
+    return document["stages"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The document in a `run.json`; empty if there is none."""
     if not path.exists():
         return {}
     what, remedy = "the record of an earlier run", "remove it, or choose another output folder"
     document = read_json(path, what, DOCUMENT, remedy=remedy)
     if document["format"] != FORMAT:
         raise InputError(f"{path} is not {what}, or is damaged; {remedy}")
-    if document["version"] != VERSION:
-        return {name: {"files": stage["files"]} for name, stage in document["stages"].items()}
-    return document["stages"]
+    return document
 
 
 @contextmanager

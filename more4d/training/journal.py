@@ -21,6 +21,8 @@ from more4d.training.task import MetricWindow, StepMetrics
 
 log = logging.getLogger(__name__)
 NAME = "journal.jsonl"
+LINE = {"step": int}
+"""The structure of a line; metrics come and go."""
 DRAW_SECONDS = 60
 BAR = "{desc} {percentage:3.0f}% |{bar:16}| {n_fmt}/{total_fmt}, {elapsed}, {remaining} left{postfix}"
 

@@ -12,7 +12,7 @@ from more4d.foundation.errors import WeightsError
 from more4d.networks.strag import TextGrounding
 from more4d.pipelines.preset import ComponentFile, LoraFile, find_preset, resolved_options
 from more4d.weights.load import inspect, load
-from more4d.weights.lora.io import read_lora
+from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.lora.merge import merge_loras
 
 TEXT_GROUNDING_ARCHITECTURE = "prompt-reader"
@@ -50,6 +50,8 @@ def load_component(file: NetworkFile, role: str, loras: tuple[LoraFile, ...] = (
         ConfigError: an option names no field of its configuration.
     """
     network = load(inspect(path_of(file), role=role, options=_options(file)))
+    for lora in loras:
+        check_lora(Path(lora.file), network)
     if loras:
         merge_loras(network, [(read_lora(Path(each.file)), each.strength) for each in loras])
     return network

@@ -37,7 +37,8 @@ def convert(
 ) -> list[Path]:
     """Write what `source` holds, in any layout that is known, in the precision it has.
 
-    One shard is in memory at a time. For the arguments see `load.inspect`.
+    Float8 weights with scales are multiplied out in float32. One shard is in memory at a time. For the
+    arguments see `load.inspect`.
 
     Returns:
         The files that were written.
@@ -58,9 +59,10 @@ def convert(
         )
     network, library = init_empty(architecture, checkpoint.config), LIBRARY_LAYOUTS[architecture]
     targets = named_tensors(network)
+    # Scaled weights are multiplied out in float32, as targets are.
     sizes = {
         name: headers.shapes[plan.sources[name]].element_size() * target.numel()
-        if name in plan.sources
+        if name in plan.sources and plan.sources[name] not in plan.scales
         else target.nbytes
         for name, target in targets.items()
     }

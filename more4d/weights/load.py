@@ -25,6 +25,7 @@ from more4d.weights.registry import (
     ARCHITECTURES,
     ROLES,
     CheckpointSource,
+    ImpossibleSizeError,
     LayoutMatch,
     LoadPlan,
     TooFewAxesError,
@@ -34,6 +35,7 @@ from more4d.weights.registry import (
     layouts,
     named_tensors,
 )
+from more4d.weights.scaled_fp8 import find_scales, multiply_out
 from more4d.weights.state import MORE4D_KEY
 
 UNKNOWN = "unknown"
@@ -200,7 +202,11 @@ def load_into(
 def tensor_of(name: str, target: Tensor, plan: LoadPlan, read: Callable[[str], Tensor]) -> Tensor:
     """A tensor of a network: out of the file, a constant, or of a new module; else `target` as it is."""
     if name in plan.sources:
-        return plan.apply(name, read(plan.sources[name]))
+        stored_name = plan.sources[name]
+        stored = read(stored_name)
+        if stored_name in plan.scales:
+            stored = multiply_out(stored, read(plan.scales[stored_name]))
+        return plan.apply(name, stored)
     if name in plan.constants:
         return plan.constants[name]
     if module := plan.new_module(name):
@@ -242,10 +248,12 @@ def _match(source: CheckpointSource) -> tuple[LayoutMatch, bool]:
     for layout in layouts():
         try:
             match = layout.match(source)
-        except TooFewAxesError:
-            text = "has the names of a known network, and tensors of too few axes to determine its sizes"
+        except (TooFewAxesError, ZeroDivisionError):  # an axis is not there, or of length 0
+            text = "has the names of a known network, and tensors whose axes are too few, or of length 0"
             problem = Problem(Code.WRONG_SHAPE, f"{text}; {OTHER_FILE}")
             return _unknown(problem), False
+        except ImpossibleSizeError as error:
+            return _unknown(Problem(Code.CONFIG, f"{error}; {OTHER_FILE}")), False
         if match is not None:
             return match, match.layout in layout.untrained
     text = "holds tensors of no network that is known here; docs/weights.md lists the files that are"
@@ -262,6 +270,12 @@ def _compared(source: CheckpointSource, match: LayoutMatch, untrained: bool) -> 
     missing: list[str] = []
     unexpected: list[str] = []
     problems = [*source.headers.problems, *match.problems]
+    # Scales, and what stands beside quantised numbers, are looked for only where some take one byte.
+    if match.plan is not None and any(tensor.dtype.itemsize == 1 for tensor in source.shapes.values()):
+        plan, unread = find_scales(match.plan, source.shapes)
+        scaled = ", float8 with scales" if plan.scales else ""
+        match = replace(match, plan=plan if unread is None else None, about=match.about + scaled)
+        problems += [] if unread is None else [unread]
     if match.plan is not None and match.config is not None:
         try:
             targets, parameters = expected_tensors(match.architecture, match.config)

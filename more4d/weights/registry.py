@@ -1,7 +1,7 @@
 """Architectures that weight files hold, and layouts in which published files name their tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,18 @@ ROLES: dict[str, tuple[str, ...]] = {
 
 MAX_NAMES_SHOWN = 3
 
+# Published networks have 40 blocks and widths of 13,824; the limits only keep the claims of a header from
+# costing hours and terabytes.
+MOST_BLOCKS, LARGEST_WIDTH = 1000, 2**16
+LARGEST_SIZES = {
+    **dict.fromkeys(("layers", "depth", "blocks", "residual_blocks"), MOST_BLOCKS),
+    **dict.fromkeys(("global_blocks", "self_attention_blocks"), MOST_BLOCKS),
+    "vocab": 2**22,
+    "working_pixels": 2**26,
+}
+"""By field of a configuration; of any other number, `LARGEST_WIDTH`."""
+LARGEST_TABLE = 2**26  # numbers; that of CLIP ViT-H/14 has 256 x 1280
+
 LAYOUT_MODULES = ("more4d_format", "encoders", "wan", "codecs")
 """Modules of `more4d.weights.layouts` that register layouts, in the order in which they are tried."""
 
@@ -83,6 +95,7 @@ class LoadPlan:
         checks: by name in the file, what returns why a tensor's values cannot be right, or None. The file
             must hold these tensors, whether the network has them or not.
         ignored: names in the file, or prefixes ending in a dot, that are left out on purpose.
+        scales: by name in the file, the name there of what its numbers have to be multiplied by.
     """
 
     sources: Mapping[str, str]
@@ -91,6 +104,7 @@ class LoadPlan:
     new: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
     checks: Mapping[str, Callable[[Tensor], str | None]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, name: str, stored: Tensor) -> Tensor:
         """A stored tensor in the shape that the network has."""
@@ -154,6 +168,10 @@ class TooFewAxesError(ValueError):
     """A layout reads a size off an axis that a tensor has not."""
 
 
+class ImpossibleSizeError(ValueError):
+    """A size that no network has: to build it would take memory and time without end."""
+
+
 Match = Callable[[CheckpointSource], LayoutMatch | None]
 
 
@@ -198,6 +216,28 @@ def layouts() -> Iterator[Layout]:
         import_module(module)
         yield from [layout for layout in _layouts.values() if layout.match.__module__ == module]
     yield from [layout for layout in _layouts.values() if layout.match.__module__ not in modules]
+
+
+def check_sizes(config: Any) -> None:
+    """Refuse a configuration with sizes that no network has, before anything is built from it.
+
+    Raises:
+        ImpossibleSizeError: it has one; `weights.load` says so of the file.
+    """
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            check_sizes(value)
+        limit = LARGEST_SIZES.get(each.name, LARGEST_WIDTH)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not 0 <= number <= limit:
+                raise ImpossibleSizeError(f"claims {each.name} {number}, and only 0 to {limit} are possible")
+    # Tables of positions are computed when a network is built, unlike its parameters.
+    if {"image_size", "patch", "dim"} <= vars(config).keys():
+        cells = (config.image_size // config.patch) ** 2
+        if cells * config.dim > LARGEST_TABLE:
+            text = f"claims {cells} positions of width {config.dim}, of which no table is computed"
+            raise ImpossibleSizeError(text)
 
 
 def init_empty(architecture: str, config: Any) -> nn.Module:
@@ -251,9 +291,10 @@ def compare(
         shapes: tensors of the file by name; their values are not looked at.
     """
     problems = []
-    known = {stored for name, stored in plan.sources.items() if name in targets}
+    known = {stored for name, stored in plan.sources.items() if name in targets} | set(plan.scales.values())
     prefixes = tuple(name for name in plan.ignored if name.endswith("."))
-    missing = [name for name in dict.fromkeys([*plan.sources.values(), *plan.checks]) if name not in shapes]
+    needed = dict.fromkeys([*plan.sources.values(), *plan.checks, *plan.scales.values()])
+    missing = [name for name in needed if name not in shapes]
     missing += [
         name
         for name in targets

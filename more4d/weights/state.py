@@ -88,13 +88,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         ValueError: a tensor is not finite.
         InputError: the folder cannot be written to.
     """
-    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    broken = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if broken:
         raise ValueError(f"'{broken[0]}' is not finite and will not be written to {path}")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata=dict(metadata))
         sort_metadata(temporary)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether it holds neither NaN nor infinity."""
+    # torch.isfinite has no float8.
+    whole = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+    return bool(torch.isfinite(whole).all())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ ALLOWED_IMPORTERS = {
     "av": ("files/video.py", "files/video_formats.py"),
     "cv2": (
         "pipelines/moving_objects.py",
+        "pipelines/object_depth.py",
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
@@ -40,7 +41,7 @@ ALLOWED_IMPORTERS = {
         "metrics/features_backend.py",
     ),
     "trimesh": ("files/export.py",),
-    "yaml": ("foundation/config.py",),
+    "yaml": ("foundation/documents.py",),
 }
 EVERYWHERE = {"torch", "numpy", "einops", "jaxtyping", "scipy", "tqdm"}
 # optional package -> the modules that may require it

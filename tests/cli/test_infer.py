@@ -113,3 +113,41 @@ def test_an_interrupt_leaves_whole_files_and_130(command, photo, tmp_path, monke
     assert names == {"photo.png", "depth.npy", "depth.png", "camera.json", "run.json"}
     monkeypatch.undo()
     assert command(*arguments).code == 0
+
+
+def test_a_folder_belongs_to_one_photo_prompt_and_seed(command, photo, tmp_path):
+    """What another one made is not replaced; the same one goes on where it was."""
+    roll = (photo, "--prompt", "it rolls", "--frames", "2", "--camera")
+    assert command(*roll, "static").code == 0
+    film = (tmp_path / "out/ball/static/view.mp4").read_bytes()
+    other_prompt = command(photo, "--prompt", "it stops", "--camera", "static", "--frames", "2")
+    assert other_prompt.code == 0
+    assert other_prompt.err.count("another photo, prompt or seed") == 1 and "ball-2" in other_prompt.err
+    assert command(*roll, "static", "--seed", "5").code == 0
+    assert (tmp_path / "out/ball/static/view.mp4").read_bytes() == film
+    assert sorted(path.name for path in (tmp_path / "out").glob("ball*")) == ["ball", "ball-2", "ball-3"]
+    # A camera more of the same scene, and then the second prompt again: each in its folder.
+    assert command(*roll, "zoom-in").code == 0
+    assert (tmp_path / "out/ball/static/view.mp4").read_bytes() == film
+    assert (tmp_path / "out/ball/zoom-in/view.mp4").is_file()
+    assert command(photo, "--prompt", "it stops", "--camera", "static", "--frames", "2").code == 0
+    assert len(list((tmp_path / "out").glob("ball*"))) == 3
+    save_image(photo, torch.zeros(60, 80, 3))
+    assert command(*roll, "static").code == 0
+    assert (tmp_path / "out/ball-4/static/view.mp4").is_file()
+
+
+def test_what_an_earlier_run_made_from_other_tracks_is_removed_and_reported(command, photo, tmp_path):
+    roll = (photo, "--prompt", "it rolls", "--camera")
+    assert command(*roll, "zoom-in", "--frames", "3", "--export", "ply").code == 0
+    assert len(list((tmp_path / "out/ball/scene_frames").iterdir())) == 3
+    (tmp_path / "out/ball/zoom-in/notes.txt").write_text("mine")
+    result = command(*roll, "static", "--frames", "2")
+    assert result.code == 0 and result.err.count("made from other tracks by an earlier run") == 1
+    assert [path.name for path in (tmp_path / "out/ball/zoom-in").iterdir()] == ["notes.txt"]
+    assert (
+        not (tmp_path / "out/ball/scene_frames").exists() and not (tmp_path / "out/ball/scene.ply").exists()
+    )
+    assert "zoom-in" not in (tmp_path / "out/ball/run.json").read_text()
+    again = command(*roll, "static", "--frames", "2")
+    assert again.code == 0 and "earlier run" not in again.err

@@ -8,7 +8,7 @@ import torch
 from more4d.weights.load import inspect, load
 from more4d.weights.lora.io import convert_lora
 from more4d.weights.lora.merge import lora_names
-from more4d.weights.state import write_tensors
+from more4d.weights.state import read_tensors, write_tensors
 
 
 @pytest.fixture
@@ -41,6 +41,18 @@ def test_loras_are_merged_and_recorded(command, photo, lora, tmp_path):
         {"file": str(lora), "strength": 0.5},
         {"file": str(tmp_path / "folder"), "strength": 1.0},
     ]
+
+
+def test_a_lora_in_float8_is_merged(command, photo, lora, tmp_path):
+    tensors = {
+        name: tensor.to(torch.float8_e4m3fn) if "lora_" in name.rpartition(".lora_")[1] else tensor
+        for name, tensor in read_tensors(lora).items()
+    }
+    assert torch.float8_e4m3fn in {tensor.dtype for tensor in tensors.values()}
+    write_tensors(tmp_path / "fp8.safetensors", tensors, {})
+    job = (photo, "--prompt", "it rolls", "--camera", "static", "--frames", "5")
+    result = command(*job, "--strag-lora", tmp_path / "fp8.safetensors")
+    assert result.code == 0, result.err
 
 
 def test_a_lora_of_another_network_is_one_line(command, photo, lora):

@@ -182,7 +182,7 @@ def test_a_local_ray_makes_what_one_process_makes_and_a_second_run_makes_nothing
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     environment.pop("RAY_ADDRESS", None)
-    for stages in (5, 0):
+    for stages in (6, 0):
         ended = subprocess.run(
             [sys.executable, "-m", "more4d", "infer", *map(str, [*arguments, *more])],
             cwd=tmp_path,

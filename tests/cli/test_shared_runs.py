@@ -107,7 +107,7 @@ def test_the_first_process_tells_of_all_items_and_makes_the_sheet(ended):
     assert (folder / "shared-out/sheet.png").is_file()
     assert [item["name"] for item in made] == list("abcx")
     assert {item["process"] for item in made} == {0, 1}
-    assert [item["stages_run"] for item in made] == [5, 5, 5, None]
+    assert [item["stages_run"] for item in made] == [6, 6, 6, None]
     assert not list((folder / "shared-out").glob(".*"))
 
 
@@ -137,7 +137,7 @@ def test_after_a_killed_process_the_same_command_goes_on(ended):
     assert "a process ended before the run did" in line and "the same command goes on from here" in line
     assert told["after"]["codes"] == [0, 0] and "2 of 2 items" in told["after"]["out"][0]
     ran = {item["name"]: item["stages_run"] for item in items(folder / "killed-out")}
-    assert ran == {"a": 0, "b": 4}  # of b, which process 1 was killed at, the depth was finished
+    assert ran == {"a": 0, "b": 5}  # of b, which process 1 was killed at, the depth was finished
 
 
 def test_processes_that_draw_together_make_what_one_makes(ended):

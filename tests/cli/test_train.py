@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from more4d.cli.main import main
-from more4d.cli.train import settings_last
+from more4d.cli.options import settings_last
 from more4d.training.tasks.tiny_encoders import TextTask
 
 TEXT = """

@@ -183,6 +183,35 @@ def test_a_damaged_file_is_told_and_fails(whole, capsys, damage):
         assert "16 input channels" in line_of(lines, "unusable vism")
 
 
+@pytest.mark.parametrize("damage", ["another network", "no LoRA", "more layers"])
+def test_the_lora_of_a_preset_is_held_against_its_generator(whole, capsys, damage):
+    path = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    if damage == "no LoRA":
+        tensors = {"something": torch.ones(3)}
+    elif damage == "more layers":
+        tensors = {name.replace("blocks_1", "blocks_7"): tensor for name, tensor in tensors.items()}
+    else:
+        tensors = {
+            name: tensor.repeat_interleave(2, -1) if "down" in name else tensor
+            for name, tensor in tensors.items()
+        }
+    save_file(tensors, path)
+    code, lines = told(capsys, "check", whole, "--preset", "moge4d")
+    assert code == 1
+    words = "no network that is known" if damage == "no LoRA" else "this LoRA is for another network"
+    assert words in line_of(lines, "unusable vism LoRA")
+
+
+def test_weights_that_are_refused_say_what_they_are_and_fail(tmp_path: Path, capsys):
+    (tmp_path / "wan.gguf").write_bytes(b"GGUF" + bytes(200))
+    save_file(published.random(published.transformer(16), seed=1), tmp_path / "t2v.safetensors")
+    code, lines = told(capsys, "check", tmp_path)
+    assert code == 1
+    assert "is a GGUF file" in line_of(lines, "refused", "wan.gguf")
+    assert "text-to-video" in line_of(lines, "refused", "t2v.safetensors", "16 input channels")
+
+
 def test_a_file_with_two_networks_is_judged_as_both(whole, capsys):
     path = whole / "MoGe4D" / "4D-STraG" / f"{published.TRANSFORMER}.safetensors"
     tensors = load_file(path)

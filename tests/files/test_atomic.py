@@ -4,9 +4,11 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from more4d.files.atomic import atomic_write, write_bytes
+from more4d.files import atomic
+from more4d.files.atomic import atomic_write, load_arrays, remove_temporary_files, write_bytes
 from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
@@ -102,3 +104,19 @@ def test_a_file_gets_the_permissions_of_any_new_file_however_it_was_written(tmp_
         temporary.write_bytes(b"x")
         temporary.chmod(0o600)
     assert (tmp_path / "private").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in (".hidden", "orbit/.notes.txt", "a.0123abcd.png", ".more4d.lock")]
+    for path in (*kept, left := tmp_path / "orbit/.view.0123abcd.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    remove_temporary_files(tmp_path)
+    assert all(path.exists() for path in kept) and not left.exists()
+
+
+def test_arrays_are_refused_by_their_size_before_they_are_read(tmp_path: Path, monkeypatch) -> None:
+    np.savez_compressed(tmp_path / "zeros.npz", np.zeros((1024, 1024)))
+    monkeypatch.setattr(atomic, "LARGEST_ARRAYS", 1 << 20)
+    with pytest.raises(InputError, match=r"zeros\.npz holds arrays of 0.0 GiB"):
+        load_arrays(tmp_path / "zeros.npz")

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from more4d.geometry.background import extend_depth
+from more4d.geometry.background import blur_surfaces, extend_depth, occluders_at_steps
 
 HEIGHT, WIDTH = 24, 40
 
@@ -84,3 +84,23 @@ def test_up_and_down_and_left_and_right_are_alike():
 def test_nothing_known_is_refused():
     with pytest.raises(ValueError, match="no depth is known"):
         extend_depth(torch.ones(4, 4), torch.zeros(4, 4, dtype=torch.bool))
+
+
+def test_static_things_hide_as_much_as_the_parallax_uncovers():
+    inverse = torch.full((20, 40), 0.25)
+    inverse[:, 15:] = 0.5
+    assert not bool(occluders_at_steps(inverse, reach=0.0).any())
+    columns = occluders_at_steps(inverse, reach=20.0)[10].nonzero()[:, 0]
+    # 20 * (1/2 - 1/4) = 5 cells and one more; the step is known to two cells
+    assert columns.min() == 15 and 20 <= columns.max() <= 22
+
+
+def test_a_blur_within_surfaces_does_not_cross_a_step_of_depth():
+    depth_m = torch.full((20, 40), 4.0)
+    depth_m[:, 20:] = 8.0
+    colour = torch.zeros(20, 40, 3)
+    colour[:, 20:] = 1.0
+    blurred = blur_surfaces(colour, depth_m, 3.0)
+    assert float((blurred - colour).abs().max()) < 0.02
+    flat = blur_surfaces(colour, torch.full((20, 40), 4.0), 3.0)
+    assert 0.4 < float(flat[10, 19:21].mean()) < 0.6

@@ -1,10 +1,12 @@
 """Tracks by the motion that was generated: what they compute, and what they refuse."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from more4d.files.tracks import load_tracks, quantise_tracks, save_tracks
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import NEAREST, PointTracks, UpsampledTracks, normalise_motion
 
@@ -42,8 +44,43 @@ def test_every_pixel_moves_as_its_source_and_starts_at_the_photo() -> None:
     assert torch.equal(tracks.visibility, tracks.seen.flatten(1)[:, tracks.source])
 
 
-def test_frames_and_pixels_asked_for_one_by_one_are_those_of_the_whole() -> None:
-    tracks = make_tracks()
+def with_objects(tracks: UpsampledTracks) -> UpsampledTracks:
+    """Three objects and what stays, in stripes; each pixel's source is of the object it lies in."""
+    objects = torch.tensor([0, 1, 1, 2, 3, 3]).expand(SMALL)
+    rows = (torch.arange(LARGE[0]) * SMALL[0]) // LARGE[0]
+    columns = (torch.arange(LARGE[1]) * SMALL[1]) // LARGE[1]
+    return replace(tracks, objects=objects, source=rows[:, None] * SMALL[1] + columns)
+
+
+def test_motion_is_interpolated_within_objects_only() -> None:
+    """Against the mean of the object's small pixels within one small pixel, weighted by their overlap."""
+    tracks = with_objects(make_tracks())
+    motion, labels = tracks.motion[-1], tracks.objects
+    found = normalise_motion(tracks.positions, CAMERA)[-1]
+    for row, column in [(0, 0), (3, 5), (8, 9), (16, 22), (12, 13), (5, 18)]:
+        own = labels.flatten()[tracks.source[row, column]]
+        y, x = (row + 0.5) * SMALL[0] / LARGE[0] - 0.5, (column + 0.5) * SMALL[1] / LARGE[1] - 0.5
+        y, x = min(max(y, 0), SMALL[0] - 1), min(max(x, 0), SMALL[1] - 1)
+        total, weights = torch.zeros(3), 0.0
+        for r in range(SMALL[0]):
+            for c in range(SMALL[1]):
+                weight = max(0, 1 - abs(r - y)) * max(0, 1 - abs(c - x)) * float(labels[r, c] == own)
+                total, weights = total + weight * motion[r, c], weights + weight
+        expected = torch.zeros(3) if own == 0 else total / weights
+        if float(tracks.positions[-1, row, column, 2]) > 1.01 * NEAREST * float(tracks.depth_m[row, column]):
+            assert torch.allclose(found[row, column], expected, atol=1e-5)
+
+
+def test_objects_are_stored(tmp_path: Path) -> None:
+    tracks = quantise_tracks(with_objects(make_tracks()))
+    save_tracks(tmp_path / "tracks.safetensors", tracks)
+    again = load_tracks(tmp_path / "tracks.safetensors")
+    assert torch.equal(again.objects, tracks.objects) and torch.equal(again.positions, tracks.positions)
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_frames_and_pixels_asked_for_one_by_one_are_those_of_the_whole(objects: bool) -> None:
+    tracks = with_objects(make_tracks()) if objects else make_tracks()
     whole = tracks.positions
     for frame in range(FRAMES):
         assert torch.equal(tracks.positions_in(slice(frame, frame + 1))[0], whole[frame])

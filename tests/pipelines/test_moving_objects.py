@@ -19,12 +19,12 @@ def a_red_box_of_which_a_part_moves():
 
 def test_an_object_moves_whole_and_nothing_else_does():
     image, depth_m, outline, motion = a_red_box_of_which_a_part_moves()
-    whole, source = move_as_wholes(motion, image, depth_m)
+    whole, source, *_ = move_as_wholes(motion, image, depth_m)
     end = whole[-1].flatten(0, 1)[source][..., 0]
     moves = end > 0.1
     assert float((moves & outline).sum() / (moves | outline).sum()) > 0.95
     assert float(end[~moves].abs().max()) == 0
-    again, same = move_as_wholes(motion, image, depth_m)
+    again, same, *_ = move_as_wholes(motion, image, depth_m)
     assert torch.equal(whole, again) and torch.equal(source, same)
 
 
@@ -32,7 +32,7 @@ def test_a_mask_decides_what_moves():
     image, depth_m, _, motion = a_red_box_of_which_a_part_moves()
     mask = torch.zeros(120, 160, dtype=torch.bool)
     mask[30:90, 40:80] = True
-    whole, source = move_as_wholes(motion, image, depth_m, objects_of_masks(mask, 120, 160))
+    whole, source, *_ = move_as_wholes(motion, image, depth_m, objects_of_masks(mask, 120, 160))
     assert torch.equal(whole[-1].flatten(0, 1)[source][..., 0] > 0.1, mask)
 
 
@@ -42,7 +42,7 @@ def test_the_opacity_of_a_photo_is_the_outline():
     cut_out = outline.clone()
     cut_out[30:90, 130:150] = True
     image[cut_out] = torch.tensor([0.97, 0.97, 0.97])  # not to be told from the background by its colour
-    whole, source = move_as_wholes(motion, image, depth_m, outline=cut_out)
+    whole, source, *_ = move_as_wholes(motion, image, depth_m, outline=cut_out)
     assert torch.equal(whole[-1].flatten(0, 1)[source][..., 0] > 0.1, outline)
 
 

@@ -9,6 +9,7 @@ import torch
 from more4d.cli import infer
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.geometry.camera import Camera
+from more4d.pipeline import More4DPipeline
 from more4d.pipelines.preset import read_preset
 from more4d.pipelines.views import render
 from tests.raster.scenes import still_path, tracks_of
@@ -25,6 +26,17 @@ def test_the_z_buffers_agree_with_the_automatic_choice() -> None:
         assert torch.equal(drawn.small.depth_m, wanted.small.depth_m)
 
 
+def test_meshes_can_be_drawn_in_place_of_points(random_preset, tmp_path) -> None:
+    """Frame 0 is the photo but for pixels at outlines, and holes are filled as they are with points."""
+    torch.manual_seed(0)
+    image = torch.rand(12, 16, 3).repeat_interleave(5, 0).repeat_interleave(5, 1)
+    pipe = More4DPipeline.from_pretrained(random_preset, raster="mesh")
+    scene = pipe(image, prompt="it rolls", cameras=["x_moving"], num_frames=3)
+    frames = scene.views["x_moving"].frames
+    assert frames.shape == (3, 60, 80, 3)
+    assert float((frames[0] - scene.image).square().mean()) < 1e-5  # 50 dB
+
+
 def test_a_rasteriser_for_gpus_is_refused_without_one() -> None:
     with pytest.raises(InputError, match="'gsplat' runs on a CUDA GPU, not on 'cpu'"):
         render(TRACKS, still_path(CAMERA), raster="gsplat", device="cpu")
@@ -33,7 +45,7 @@ def test_a_rasteriser_for_gpus_is_refused_without_one() -> None:
 def test_a_preset_names_a_rasteriser_that_exists() -> None:
     preset = read_preset("tiny")
     assert preset.raster == "auto" and replace(preset, raster="gsplat").raster == "gsplat"
-    with pytest.raises(ConfigError, match="unknown rasteriser 'opengl'; known: auto, numba, scatter"):
+    with pytest.raises(ConfigError, match="unknown rasteriser 'opengl'; known: auto, mesh, numba, scatter"):
         replace(preset, raster="opengl")
 
 

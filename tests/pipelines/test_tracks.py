@@ -1,15 +1,21 @@
+import logging
+import re
+
 import pytest
 import torch
 
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.tracks import NEAREST, normalise_motion, positions_from_motion
 from more4d.pipelines.components import Components
+from more4d.pipelines.preset import find_preset
 from more4d.pipelines.tracks import (
     Guide,
     image_to_tracks,
     seen_by_source_camera,
     shrink,
+    warn_of_unknown_words,
 )
+from more4d.scenes.scene_sampling import sample_scene
 
 CAMERA = Camera(fx=1.0, fy=4 / 3)
 
@@ -91,3 +97,29 @@ def test_networks_larger_than_the_photo_see_it_enlarged() -> None:
     large = shrink(Guide(colours=image, depth_m=depth.depth_m), 40, 60)
     assert large.colours.shape == (40, 60, 3) and large.depth_m.shape == (40, 60)
     assert torch.equal(large.depth_m[::2, ::2], depth.depth_m)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "warns"),
+    [
+        ("the black goat walks to the left", False),
+        ("The dragon runs to the left!", False),
+        ("nothing moves", False),
+        ("", False),
+        ("\u9ed1\u8272\u7684\u5c71\u7f8a\u5411\u5de6\u8d70", True),
+        ("La cabra negra camina hacia la izquierda", True),
+    ],
+)
+def test_prompts_of_unknown_words_are_warned_of(caplog, prompt, warns):
+    vocabulary = find_preset("tiny")[0].vocabulary
+    with caplog.at_level(logging.WARNING):
+        warn_of_unknown_words(prompt, vocabulary)
+    assert bool(caplog.records) == warns
+    warn_of_unknown_words(prompt, "")  # weights that know all words
+    assert len(caplog.records) == warns
+
+
+def test_the_vocabulary_of_the_bundled_weights_is_that_of_the_training_captions():
+    vocabulary = {*find_preset("tiny")[0].vocabulary.split()}
+    captions = [sample_scene(seed).caption for seed in range(60)]
+    assert {word for caption in captions for word in re.findall("[a-z]+", caption.lower())} <= vocabulary

@@ -16,8 +16,8 @@ from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
 from more4d.pipelines.components import Components
-from more4d.runs.item import export_files, run_job, stage_names
-from more4d.runs.job import Job, camera_folders
+from more4d.runs.item import export_files, run_job
+from more4d.runs.job import Job, camera_folders, stage_names
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def stages_run(preset: Path, job: Job, folder: Path) -> list[str]:
     return [name for name in after if after[name] != before.get(name)]
 
 
-ALL = ["depth", "tracks", "render x_moving", "view x_moving", "sheet"]
+ALL = ["depth", "tracks", "render x_moving", "fill x_moving", "view x_moving", "sheet"]
 
 
 @pytest.mark.parametrize("preset", ["random_preset", "random_wan_preset"])
@@ -77,7 +77,7 @@ def test_everything_that_is_asked_for_is_there(preset, request, job, tmp_path):
     assert torch.equal(path.world_to_camera[0], torch.eye(4))
     assert reports[0] == ("depth", 0, 1) and reports[-1] == ("sheet", 1, 1)
     finished = [stage for stage, done, total in reports if done == total]
-    assert finished == stage_names(replace(job, exports=("npz",)))
+    assert finished == stage_names(replace(job, exports=("npz",)), fill="smooth")
 
 
 def test_a_second_run_has_nothing_to_do(random_preset, job, tmp_path):
@@ -92,7 +92,10 @@ def test_a_second_run_has_nothing_to_do(random_preset, job, tmp_path):
         ({"seed": 5}, ALL[1:]),
         ({"frames": 3}, ALL[1:]),
         ({"intrinsics": (1.2, 1.6, 0.5, 0.5)}, ALL),
-        ({"cameras": parse_cameras(["x_moving", "static"])}, ["sheet", "render static", "view static"]),
+        (
+            {"cameras": parse_cameras(["x_moving", "static"])},
+            ["sheet", "render static", "fill static", "view static"],
+        ),
         ({"exports": ("npz",)}, ["export npz"]),
     ],
 )
@@ -189,17 +192,20 @@ def test_a_run_cut_off_between_two_views_ends_with_the_same_files(random_preset,
     run_job(More4DPipeline.from_pretrained(random_preset), two, tmp_path / "straight")
     run_job(More4DPipeline.from_pretrained(random_preset), replace(job, cameras=TWO[:1]), tmp_path / "out")
     again = stages_run(random_preset, two, tmp_path / "out")
-    assert sorted(again) == ["render surrounding", "sheet", "view surrounding"]
+    assert sorted(again) == ["fill surrounding", "render surrounding", "sheet", "view surrounding"]
     assert views(tmp_path / "out") == views(tmp_path / "straight")
 
 
 def test_a_view_is_made_again_when_the_cameras_before_it_change(random_preset, job, tmp_path):
     stages_run(random_preset, replace(job, cameras=TWO), tmp_path / "out")
     turned = stages_run(random_preset, replace(job, cameras=TWO[::-1]), tmp_path / "out")
-    assert sorted(turned) == ["sheet", "view surrounding", "view x_moving"]
+    assert sorted(turned) == [
+        *("fill surrounding", "fill x_moving", "sheet"),
+        *("view surrounding", "view x_moving"),
+    ]
     (tmp_path / "out/surrounding/filled.safetensors").unlink()
     assert stages_run(random_preset, replace(job, cameras=TWO[::-1]), tmp_path / "out") == [
-        "view surrounding"
+        "fill surrounding"
     ]
 
 

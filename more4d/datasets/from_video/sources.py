@@ -140,11 +140,11 @@ def _video(file: str, videos: Collection[str]) -> str | None:
         if name in videos:
             return name
         path = PurePosixPath(name)
-        alike = [
+        same = [
             other
             for suffix in (path.suffix.lower(), path.suffix.upper())
             if path.suffix and (other := path.with_suffix(suffix).as_posix()) in videos
         ]
-        if len(set(alike)) == 1:
-            return alike[0]
+        if len(set(same)) == 1:
+            return same[0]
     return None

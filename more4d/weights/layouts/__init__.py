@@ -8,7 +8,13 @@ from torch import Tensor
 from more4d.files.problems import Problem, ProblemCode
 from more4d.foundation.config import from_mapping, with_current_names
 from more4d.foundation.errors import ConfigError
-from more4d.weights.registry import CheckpointSource, TooFewAxesError
+from more4d.weights.registry import (
+    MOST_BLOCKS,
+    CheckpointSource,
+    ImpossibleSizeError,
+    TooFewAxesError,
+    check_sizes,
+)
 
 Config = TypeVar("Config")
 
@@ -23,22 +29,25 @@ def build_config(
 
     Raises:
         ConfigError: an option names no field, or a value is impossible.
+        ImpossibleSizeError: as `check_sizes`.
     """
-    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    known_fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
     merged = dict(values)
-    inner_type = None if inner is None else fields[inner].type
+    inner_type = None if inner is None else known_fields[inner].type
     options = with_current_names(
         kind, with_current_names(inner_type, options) if inner_type else dict(options)
     )
     for name, value in options.items():
-        if name in fields:
+        if name in known_fields:
             merged[name] = value
         elif inner_type is not None and name in inner_type.__dataclass_fields__:
             merged[inner] = {**merged.get(inner, {}), name: value}
         else:
-            known = ", ".join(fields)
+            known = ", ".join(known_fields)
             raise ConfigError(f"option '{name}' is no field of {kind.__name__}; known: {known}")
-    return from_mapping(kind, merged, where="configuration of the weights")
+    config = from_mapping(kind, merged, where="configuration of the weights")
+    check_sizes(config)
+    return config
 
 
 def side(shapes: Mapping[str, Tensor], name: str, axis: int, default: Any = None) -> Any:
@@ -62,9 +71,19 @@ def axis_length(tensor: Tensor, axis: int) -> int:
 
 
 def count_numbered(shapes: Mapping[str, Any], prefix: str) -> int:
-    """How many modules are numbered after `prefix`."""
+    """How many modules are numbered after `prefix`.
+
+    Raises:
+        ImpossibleSizeError: more than any network has; `weights.load` says so of the file.
+    """
     numbers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
-    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+    # Python refuses to convert thousands of digits; a tensor with such a name is one that is not expected.
+    count = max((int(number) + 1 for number in numbers if number.isdecimal() and len(number) < 10), default=0)
+    if count > MOST_BLOCKS:
+        raise ImpossibleSizeError(
+            f"claims {count} blocks ('{prefix}'), and at most {MOST_BLOCKS} are possible"
+        )
+    return count
 
 
 def unexpected_num_layers(

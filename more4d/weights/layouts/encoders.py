@@ -30,6 +30,8 @@ from more4d.weights.published_keys import OMNIMAE_PREFIX
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "tokenizer", "../tokenizer")
+SENTENCEPIECE = "spiece_model"
+"""Under this name ComfyUI's files carry the bytes of the tokenizer, which is read from its folder here."""
 CLIP_HEAD_DIM, VIT_HEAD_DIM = 80, 64
 FRAMES_OF_POSITIONS = 8
 TEXT_DEPTHS = {PUBLISHED_TEXT.dim: PUBLISHED_TEXT.layers}
@@ -55,7 +57,8 @@ def transformers_text(source: CheckpointSource) -> LayoutMatch | None:
     first = "encoder.block.0.layer.0.SelfAttention.q.weight"
     if first not in source.shapes or not tables & source.shapes.keys():
         return None
-    names = {f"encoder.{name}": name for name in source.shapes if name not in tables}
+    left_out = {*tables, SENTENCEPIECE}
+    names = {f"encoder.{name}": name for name in source.shapes if name not in left_out}
     shared = "shared.weight" if "shared.weight" in source.shapes else "encoder.embed_tokens.weight"
     names["encoder.shared.weight"] = shared
     layers = count_numbered(source.shapes, "encoder.block.")
@@ -87,7 +90,7 @@ def _text(source: CheckpointSource, layout: str, names: Mapping[str, str], layer
         architecture="umt5-text-encoder",
         config=build_config(TextEncoderConfig, values, options),
         about=f"umT5{'-xxl' * (dim == usual.dim)} text encoder of width {dim} and {layers} layers",
-        plan=LoadPlan(sources=names, ignored=("encoder.embed_tokens.weight",)),
+        plan=LoadPlan(sources=names, ignored=("encoder.embed_tokens.weight", SENTENCEPIECE)),
         problems=unexpected_num_layers(layers, expected, source.options.get("layers")),
     )
 

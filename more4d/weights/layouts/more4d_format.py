@@ -16,6 +16,7 @@ from more4d.weights.registry import (
     CheckpointSource,
     LayoutMatch,
     LoadPlan,
+    check_sizes,
     expected_tensors,
     register_layout,
 )
@@ -132,6 +133,7 @@ def own_config(
 
     Raises:
         ConfigError: an option names no field, or its value is impossible.
+        ImpossibleSizeError: as `check_sizes`.
     """
     _, form = ARCHITECTURES[architecture].classes
     try:
@@ -139,6 +141,7 @@ def own_config(
     except (ConfigError, ValueError) as error:
         text = f"has a configuration that does not fit this version of more4d ({error})"
         return None, Problem(ProblemCode.CONFIG, f"{text}; update more4d, or train it anew")
+    check_sizes(stored)
     if not source.options:
         return stored, None
     inner = ARCHITECTURES[architecture].inner

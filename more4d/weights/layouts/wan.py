@@ -22,8 +22,9 @@ from more4d.weights.layouts import (
     side,
     unexpected_num_layers,
 )
-from more4d.weights.lora.io import lora_style
+from more4d.weights.lora.io import judge_lora, lora_style
 from more4d.weights.lora.keys import FULL_CONFIG
+from more4d.weights.lora.merge import ENTRY, TEXT_TO_VIDEO_CHANNELS
 from more4d.weights.published_keys import OMNIMAE_PREFIX, generator_names
 from more4d.weights.registry import CheckpointSource, LayoutMatch, LoadPlan, register_layout
 
@@ -45,7 +46,9 @@ KINDS = {
 # Key of `config.json` -> field of `WanConfig`.
 CONFIG_NAMES = {name: name for name in ("dim", "ffn_dim", "freq_dim", "text_dim", "image_dim", "patch_size")}
 CONFIG_NAMES |= {"num_layers": "layers", "guidance_dim": "motion_feature_dim", "out_dim": "out_channels"}
-_FACTORS = (("lora_down", "lora_up"), ("lora.down", "lora.up"), ("lora_A", "lora_B"))
+PREFIXES = ("", "model.diffusion_model.", "diffusion_model.")
+"""In front of every name in ComfyUI's files of transformers."""
+_DOWN_FACTORS = ("lora_down", "lora.down", "lora_A")
 
 
 @register_layout(
@@ -59,29 +62,41 @@ _FACTORS = (("lora_down", "lora_up"), ("lora.down", "lora.up"), ("lora_A", "lora
 )
 def published_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A file with the names of the original Wan2.1 code; None if this is none."""
-    if not {PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight"} <= source.shapes.keys():
+    prefix = _prefix(source, PATCHES, "blocks.0.self_attn.q.weight", "head.head.weight")
+    if prefix is None:
         return None
-    return _transformer_match(source, {name: name for name in source.shapes}, diffusers=False)
+    return _transformer_match(source, _stripped(source, prefix), prefix, diffusers=False)
 
 
 @register_layout("diffusers-transformer", needs="config.json")
 def diffusers_transformer(source: CheckpointSource) -> LayoutMatch | None:
     """A folder with diffusers' names (WanTransformer3DModel), perhaps ours beside; None if none."""
-    if not {PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight"} <= source.shapes.keys():
+    prefix = _prefix(source, PATCHES, "blocks.0.attn1.to_q.weight", "proj_out.weight")
+    if prefix is None:
         return None
-    everything = replace(FULL_CONFIG, layers=count_numbered(source.shapes, "blocks."))
+    everything = replace(FULL_CONFIG, layers=count_numbered(source.shapes, f"{prefix}blocks."))
     published = {ours: name for name, ours in generator_names(everything).items()}
     places = {}
-    for name in source.shapes:
+    for name, stored in _stripped(source, prefix).items():
         ours = name if name.startswith("motion_adapter.") else f"transformer.{name}"
-        places[published.get(ours, name)] = name
-    return _transformer_match(source, places, diffusers=True)
+        places[published.get(ours, name)] = stored
+    return _transformer_match(source, places, prefix, diffusers=True)
+
+
+def _prefix(source: CheckpointSource, *names: str) -> str | None:
+    """The prefix with which a file has all these names; None if it has not."""
+    return next((each for each in PREFIXES if {each + name for name in names} <= source.shapes.keys()), None)
+
+
+def _stripped(source: CheckpointSource, prefix: str) -> dict[str, str]:
+    """Name without the prefix -> name in the file; what is without it belongs to no transformer."""
+    return {name.removeprefix(prefix): name for name in source.shapes if name.startswith(prefix)}
 
 
 def _transformer_match(
-    source: CheckpointSource, places: Mapping[str, str], *, diffusers: bool
+    source: CheckpointSource, places: Mapping[str, str], prefix: str, *, diffusers: bool
 ) -> LayoutMatch:
-    """`places`: published name -> name in the file."""
+    """`places`: published name -> name in the file, which begins with `prefix`."""
     shapes = {published: source.shapes[name] for published, name in places.items()}
     channels = axis_length(shapes[PATCHES], 1)
     layout, architecture, _ = KINDS.get(channels, ("wan-transformer", "", ""))
@@ -108,7 +123,7 @@ def _transformer_match(
             raise
         return replace(found, problems=(Problem(ProblemCode.CONFIG, f"{error}; {FETCH}"),))
     layers, usual = wan["layers"], DEPTHS.get(wan["dim"])
-    plan = _plan(config.wan, places, shapes)
+    plan = _plan(config.wan, places, prefix, shapes)
     about = found.about
     if architecture == "strag" and channels < config.wan.in_channels:
         about += f", widened to {config.wan.in_channels} channels (new ones are zero)"
@@ -133,23 +148,24 @@ def lora(source: CheckpointSource) -> LayoutMatch | None:
     style = lora_style(source.shapes)
     if style is None:
         return None
-    partners = {
-        name: name.replace(down, up)
+    downs = [
+        name
         for name in source.shapes
-        for down, up in _FACTORS
-        if f".{down}" in name and name.endswith(".weight")
-    }
-    alone = [name for name in partners.values() if name not in source.shapes]
-    ranks = sorted({source.shapes[name].shape[0] for name in partners if source.shapes[name].ndim})
+        if name.endswith(".weight") and any(f".{down}" in name for down in _DOWN_FACTORS)
+    ]
+    ranks = sorted({source.shapes[name].shape[0] for name in downs if source.shapes[name].ndim})
     size = f"rank {' and '.join(map(str, ranks[:3]))}" if ranks else "whole differences"
-    more = f" and {len(alone) - 1} more are" if len(alone) > 1 else " is"
-    text = f"tensor '{alone[0] if alone else ''}'{more} missing; fetch it again"
+    about = f"LoRA in {style} names, {size}, for {len(downs)} modules"
+    updates, problems = judge_lora(source.path, source.shapes)
+    entry = None if updates is None else updates.by_parameter.get(f"{ENTRY}.weight")
+    if entry is not None and entry.shape[1:2] == (TEXT_TO_VIDEO_CHANNELS,):
+        about += ", for text-to-video (elsewhere its patch embedding is left out)"
     return LayoutMatch(
         layout=f"{style}-lora",
         architecture="lora",
         config={"ranks": ranks},
-        about=f"LoRA in {style} names, {size}, for {len(partners)} modules",
-        problems=(Problem(ProblemCode.MISSING_TENSORS, text),) if alone else (),
+        about=about,
+        problems=problems,
     )
 
 
@@ -215,7 +231,7 @@ def _build_config(
     return build_config(STraGConfig, {"wan": wan}, source.options, "wan")
 
 
-def _plan(wan: WanConfig, places: Mapping[str, str], shapes: Mapping[str, Tensor]) -> LoadPlan:
+def _plan(wan: WanConfig, places: Mapping[str, str], prefix: str, shapes: Mapping[str, Tensor]) -> LoadPlan:
     names = generator_names(wan)
     new: dict[str, Any] = {}
     width, channels = wan.motion_feature_dim, shapes[PATCHES].shape[1]
@@ -225,7 +241,7 @@ def _plan(wan: WanConfig, places: Mapping[str, str], shapes: Mapping[str, Tensor
             for guide in ("guide_attention", "guide_ffn"):
                 new[f"transformer.blocks.{block}.{guide}"] = lambda: MotionModulation(width, wan.dim)
     sources = {
-        ours: places.get(published, published)
+        ours: places.get(published, prefix + published)
         for published, ours in names.items()
         if not any(ours.startswith(f"{module}.") for module in new)
     }

@@ -6,6 +6,7 @@ converters are not used: they raise on MoRe4D's `lora_unet__blocks_...`, and can
 """
 
 import json
+import logging
 import math
 import re
 from collections import Counter
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from more4d.files.atomic import write_bytes
 from more4d.files.checkpoint_headers import read_headers
+from more4d.files.problems import Problem
+from more4d.files.problems import ProblemCode as Code
 from more4d.foundation.documents import parse_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.strag import STraG
@@ -27,6 +30,7 @@ from more4d.weights.lora.keys import (
     DIFFUSERS_PREFIX,
     ORIGINAL_PREFIX,
     PEFT_PREFIX,
+    UNDERSCORED_PREFIXES,
     WRITTEN_STYLES,
     Style,
     WrittenStyle,
@@ -36,8 +40,14 @@ from more4d.weights.lora.keys import (
     strip_prefix,
     styled_name,
 )
-from more4d.weights.lora.merge import LoraUpdates, LowRank, WeightDelta, check_fits
-from more4d.weights.state import read_tensors, write_tensors
+from more4d.weights.lora.merge import (
+    LoraUpdates,
+    LowRank,
+    WeightDelta,
+    fitting_updates,
+    text_to_video_entry,
+)
+from more4d.weights.state import is_finite, read_tensors, write_tensors
 
 PEFT_METADATA_KEY = "lora_adapter_metadata"  # of PEFT's settings in the header of a file by diffusers
 PEFT_CONFIG_FILE = "adapter_config.json"
@@ -54,7 +64,17 @@ _PARTS = (
     ("modulation", re.compile(r"\.diff_m$")),
 )
 _DELTA_SUFFIXES = {"weight": "diff", "bias": "diff_b", "scale_shift_table": "diff_m"}
+_log = logging.getLogger(__name__)
+
 _OTHER_METHODS = re.compile(r"dora_scale|lora_magnitude_vector|lokr_|hada_|oft_|boft_|lora_mid")
+
+
+class LoraError(WeightsError):
+    """A LoRA that cannot be used, as one line; `problem` is the same without the file."""
+
+    def __init__(self, where: str, code: Code, text: str) -> None:
+        super().__init__(f"{where}: {text}")
+        self.problem = Problem(code, text)
 
 
 def lora_style(names: Iterable[str]) -> Style | None:
@@ -63,7 +83,7 @@ def lora_style(names: Iterable[str]) -> Style | None:
         name, part = _split(key)
         if part is None or _target(name, part) is None:
             continue
-        if name.startswith("lora_unet"):
+        if name.startswith(UNDERSCORED_PREFIXES):
             return "kohya"
         if name.startswith(PEFT_PREFIX):
             return "peft"
@@ -82,8 +102,20 @@ def read_lora(path: Path) -> LoraUpdates:
     return parse_lora(read_tensors(path), read_peft_config(path), where=str(path))
 
 
+def judge_lora(path: Path, shapes: Mapping[str, Tensor]) -> tuple[LoraUpdates | None, tuple[Problem, ...]]:
+    """The updates in a LoRA, from shapes alone, by the rules of merging; or why it is refused."""
+    try:
+        return parse_lora(shapes, read_peft_config(path), where=str(path)), ()
+    except LoraError as error:
+        return None, (error.problem,)
+    except WeightsError as error:
+        return None, (Problem(Code.UNREADABLE, str(error)),)
+
+
 def check_lora(path: Path, network: STraG | ViSM) -> None:
     """Check the header of a LoRA's file against `network`, which may be on the meta device.
+
+    Warns where the entry of a LoRA for text-to-video will be left out.
 
     Raises:
         WeightsError: the file is damaged, or a key does not fit; the message names the first one.
@@ -91,7 +123,16 @@ def check_lora(path: Path, network: STraG | ViSM) -> None:
     headers = read_headers(path)
     if headers.problems:
         raise WeightsError(headers.problems[0].line(path))
-    check_fits(parse_lora(headers.shapes, where=str(path)), dict(network.named_parameters()))
+    parameters = dict(network.named_parameters())
+    updates = parse_lora(headers.shapes, read_peft_config(path), where=str(path))
+    fitting_updates(updates, parameters)
+    if left_out := text_to_video_entry(updates, parameters):
+        _log.warning(
+            "%s was trained for text-to-video: '%s' is for fewer input channels than this network has, so "
+            "the update of the patch embedding is left out; all others are merged",
+            path,
+            left_out[0],
+        )
 
 
 def parse_lora(
@@ -113,11 +154,13 @@ def parse_lora(
         name, part = _split(key)
         target = None if part is None else _target(name, part)
         if part is None or target is None:
-            raise WeightsError(f"{where}: {_unknown(key)}")
-        if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{where}: '{key}' is not finite; this LoRA is damaged, fetch it again")
+            raise LoraError(where, Code.FOREIGN_UPDATE, _unknown(key))
+        if not tensor.is_meta and not is_finite(tensor):
+            text = f"'{key}' is not finite; this LoRA is damaged, fetch it again"
+            raise LoraError(where, Code.NOT_FINITE, text)
         if found.setdefault(target, {}).setdefault(part, key) != key:
-            raise WeightsError(f"{where}: '{key}' updates '{target}' a second time; give one update a file")
+            text = f"'{key}' updates '{target}' a second time; give one update a file"
+            raise LoraError(where, Code.UNEXPECTED_TENSORS, text)
     if not found:
         raise WeightsError(f"{where} holds no LoRA; give the file that training saved")
     settings = {name.removeprefix(DIFFUSERS_PREFIX): value for name, value in (settings or {}).items()}
@@ -128,7 +171,8 @@ def parse_lora(
         # PEFT scales the update of a bias as that of its weight.
         update, weight = updates[target], updates.get(f"{target.removesuffix('.bias')}.weight")
         if not isinstance(update, WeightDelta) or not isinstance(weight, LowRank):
-            raise WeightsError(f"{where}: '{update.key}' stands without its weight; fetch the file again")
+            text = f"'{update.key}' stands without its weight; fetch the file again"
+            raise LoraError(where, Code.MISSING_TENSORS, text)
         updates[target] = replace(update, tensor=weight.scale * update.tensor.float())
     return LoraUpdates(where=where, by_parameter=updates)
 
@@ -163,29 +207,28 @@ def _update(
     """The update of which `keys` are the parts; alpha is PEFT's `settings`' only if they are given."""
     for key in (key for part, key in keys.items() if part not in ("down", "up", "alpha")):
         if len(keys) > 1:
-            raise WeightsError(
-                f"{where}: '{key}' stands beside another update of the same tensor; give one update a file"
-            )
+            text = f"'{key}' stands beside another update of the same tensor; give one update a file"
+            raise LoraError(where, Code.UNEXPECTED_TENSORS, text)
         return WeightDelta(tensor=tensors[key], key=key)
     name, _ = _split(next(iter(keys.values())))
     for part, spellings in (("down", "lora_down / lora_A"), ("up", "lora_up / lora_B")):
         if part not in keys:
-            raise WeightsError(f"{where}: {spellings} of '{name}' is missing; fetch the file again")
+            text = f"{spellings} of '{name}' is missing; fetch the file again"
+            raise LoraError(where, Code.MISSING_TENSORS, text)
     down, up = tensors[keys["down"]], tensors[keys["up"]]
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or up.shape[2:].numel() != 1:
-        raise WeightsError(
-            f"{where}: '{keys['up']}' {list(up.shape)} and '{keys['down']}' {list(down.shape)}"
-            " do not multiply; fetch the file again"
-        )
+        text = f"'{keys['up']}' {list(up.shape)} and '{keys['down']}' {list(down.shape)} do not multiply"
+        raise LoraError(where, Code.WRONG_SHAPE, f"{text}; fetch the file again")
     rank = down.shape[0]
     if "alpha" in keys:
         stored = tensors[keys["alpha"]]
         # On the meta device alpha is not known; the rank stands for it.
         if stored.numel() != 1 or not (stored.is_meta or float(stored)):
-            raise WeightsError(f"{where}: '{keys['alpha']}' must be one number, not 0; fetch the file again")
+            text = f"'{keys['alpha']}' must be one number, not 0; fetch the file again"
+            raise LoraError(where, Code.WRONG_SHAPE, text)
         alpha = float(rank if stored.is_meta else stored)
-    elif settings is None or name.startswith("lora_unet"):
-        raise WeightsError(f"{where}: '{name}.alpha' is missing; fetch the file again")
+    elif settings is None or name.startswith(UNDERSCORED_PREFIXES):
+        raise LoraError(where, Code.MISSING_TENSORS, f"'{name}.alpha' is missing; fetch the file again")
     else:
         alpha = _peft_alpha(settings, name, rank, where)
     return LowRank(down=down, up=up, alpha=alpha, key=keys["down"])

@@ -3,11 +3,14 @@
 * `kohya`: `lora_unet__blocks_0_self_attn_q`; MoRe4D's files and, by default, those of our training.
 * `peft`: `base_model.model.blocks.0.attn1.to_q`
 * `diffusers`: `transformer.blocks.0.attn1.to_q`
-* `original`: `diffusion_model.blocks.0.self_attn.q`, the usual style of shared Wan LoRAs.
+* `original`: `diffusion_model.blocks.0.self_attn.q`, the usual style of shared Wan LoRAs; DiffSynth has the
+  prefix `pipe.dit.`
 
 All four are read; `kohya` and `peft` are written. Every style may name modules as the original Wan2.1 code
 does or as diffusers does. kohya replaces dots by underscores, which cannot be reversed by splitting; such a
-name is looked up in a table of all modules that any Wan transformer can have, with underscores.
+name is looked up in a table of all modules that any Wan transformer can have, with underscores. Some files
+have only a part of the dots replaced (`lora_unet_blocks_0.self_attn.q`), and those of OneTrainer have the
+prefix `lora_transformer_`.
 """
 
 import re
@@ -26,13 +29,16 @@ KOHYA_PREFIX = "lora_unet__"
 PEFT_PREFIX = "base_model.model."
 DIFFUSERS_PREFIX = "transformer."
 ORIGINAL_PREFIX = "diffusion_model."
+DIFFSYNTH_PREFIX = "pipe.dit."
+UNDERSCORED_PREFIXES = ("lora_unet", "lora_transformer")
 
 # A transformer with every optional module; one block, since the others have the same names.
 FULL_CONFIG = WanConfig(
     in_channels=16, dim=32, ffn_dim=32, heads=2, layers=1,
     image_dim=CLIP_DIM, reference_tokens=True, motion_feature_dim=32,
 )  # fmt: skip
-_BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]+)(?=[._])")
+# No network has a thousand blocks.
+_BLOCK = re.compile(r"^((?:transformer\.)?blocks[._])([0-9]{1,3})(?=[._])")
 
 
 def parameter_of(name: str) -> str | None:
@@ -42,15 +48,17 @@ def parameter_of(name: str) -> str | None:
 
 def module_of(name: str) -> str | None:
     """The module of our network that has a weight, for its name in a file with prefix; None if unknown."""
-    if name.startswith("lora_unet"):
-        return _with_block(_underscored(), name.removeprefix("lora_unet").lstrip("_"))
+    for prefix in UNDERSCORED_PREFIXES:
+        if name.startswith(prefix):
+            return _with_block(_underscored(), name.removeprefix(prefix).lstrip("_").replace(".", "_"))
     parameter = parameter_of(f"{strip_prefix(name)}.weight")
     return None if parameter is None else parameter.removesuffix(".weight")
 
 
 def strip_prefix(name: str) -> str:
-    """A dotted name without the prefixes of PEFT's, ComfyUI's and diffusers' files."""
-    name = name.removeprefix(PEFT_PREFIX).removeprefix("model.").removeprefix(ORIGINAL_PREFIX)
+    """A dotted name without the prefixes of PEFT's, DiffSynth's, ComfyUI's and diffusers' files."""
+    name = name.removeprefix(PEFT_PREFIX).removeprefix(DIFFSYNTH_PREFIX)
+    name = name.removeprefix("model.").removeprefix(ORIGINAL_PREFIX)
     return name.removeprefix(DIFFUSERS_PREFIX)
 
 

@@ -1,7 +1,8 @@
 """What a LoRA (arXiv 2106.09685) adds to weights, its sum with them, and its training with peft."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,10 @@ from more4d.weights.lora.keys import WrittenStyle, styled_name
 from more4d.weights.published_keys import network_names
 
 ADAPTER = "default"  # peft's name for the first adapter of a network
+ENTRY = "transformer.patch_embedding"
+TEXT_TO_VIDEO_CHANNELS = 16
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +92,14 @@ def merge_loras(network: STraG | ViSM, loras: Sequence[tuple[LoraUpdates, float]
     The sum W + sum_i strength_i (alpha_i / rank_i) up_i down_i is taken in float32 and rounded to the
     precision of the weight once. The result in a float8 weight is clamped to its range.
 
+    Of a LoRA for text-to-video, the entry is left out; see `fitting_updates`.
+
     Raises:
         WeightsError: a LoRA updates a parameter that `network` lacks, or has in another shape; no weight has
             been changed then.
     """
     parameters = dict(network.named_parameters())
-    for lora, _ in loras:
-        check_fits(lora, parameters)
+    loras = [(fitting_updates(lora, parameters), strength) for lora, strength in loras]
     with torch.no_grad():
         for name in dict.fromkeys(name for lora, _ in loras for name in lora.by_parameter):
             parameter = parameters[name]
@@ -118,13 +124,20 @@ def lora_names(network: STraG | ViSM) -> dict[str, str]:
     return {styled_name(module, "kohya"): module for module in modules}
 
 
-def check_fits(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> None:
-    """Check that every update has a parameter of its shape.
+def fitting_updates(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> LoraUpdates:
+    """The updates, each of which has a parameter of its shape.
+
+    LoRAs of text-to-video are used with every Wan transformer, and only their update of the patch embedding
+    cannot fit one with more input channels: it and that of its bias are left out.
 
     Raises:
-        WeightsError: one has not; the message names its key.
+        WeightsError: another one has no such parameter; the message names its key.
     """
-    for name, update in lora.by_parameter.items():
+    updates = lora.by_parameter
+    if left_out := text_to_video_entry(lora, parameters):
+        _log.info("%s: %s left out", lora.where, " and ".join(left_out))
+        updates = {name: update for name, update in updates.items() if update.key not in left_out}
+    for name, update in updates.items():
         if name not in parameters:
             raise WeightsError(
                 f"{lora.where}: '{update.key}' has nothing to update here; this LoRA is for another network"
@@ -135,6 +148,24 @@ def check_fits(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> None:
                 f"{lora.where}: '{update.key}' is an update of shape {list(update.shape)}, and the weight has"
                 f" {list(needed)}; this LoRA is for another network"
             )
+    return replace(lora, by_parameter=updates)
+
+
+def text_to_video_entry(lora: LoraUpdates, parameters: Mapping[str, Tensor]) -> list[str]:
+    """Keys that update the patch embedding of text-to-video, if that of `parameters` has more channels."""
+    update, weight = lora.by_parameter.get(f"{ENTRY}.weight"), parameters.get(f"{ENTRY}.weight")
+    if update is None or weight is None or len(update.shape) != weight.ndim:
+        return []
+    rows, channels, *kernel = update.shape  # [out, in, t, h, w]
+    if channels != TEXT_TO_VIDEO_CHANNELS or weight.shape[1] <= channels:
+        return []
+    if (rows, *kernel) != (weight.shape[0], *weight.shape[2:]):
+        return []  # of another width, which no update of this LoRA fits
+    return [
+        lora.by_parameter[name].key
+        for name in (f"{ENTRY}.weight", f"{ENTRY}.bias")
+        if name in lora.by_parameter
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

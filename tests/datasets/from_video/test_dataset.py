@@ -155,7 +155,7 @@ def test_a_damaged_record_is_named(folder):
     make(folder, Maker())
     path = next((folder.parent / "out" / "from-video").glob("a-*.json"))
     path.write_text("{")
-    with pytest.raises(InputError, match=f"{path.name} is damaged; delete it"):
+    with pytest.raises(InputError, match=f"{path.name} is not JSON .*it is damaged; delete it"):
         make(folder, Maker())
 
 

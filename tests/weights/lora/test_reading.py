@@ -79,6 +79,10 @@ def test_shared_files_mean_what_diffusers_makes_of_them(prefix, separator, alpha
         ("diffusion_model.blocks.0.self_attn.q", "lora_A", "lora_B", "original"),
         ("diffusion_model.blocks.0.self_attn.q", "lora_down", "lora_up", "original"),
         ("blocks.0.self_attn.q", "lora_A.default", "lora_B.default", "original"),
+        ("lora_unet_blocks_0.self_attn.q", "lora_down", "lora_up", "kohya"),
+        ("lora_unet_blocks.0.self_attn_q", "lora_down", "lora_up", "kohya"),
+        ("lora_transformer_blocks_0_attn1_to_q", "lora_down", "lora_up", "kohya"),
+        ("pipe.dit.blocks.0.self_attn.q", "lora_A.default", "lora_B.default", "original"),
     ],
 )
 def test_every_style_is_known_and_adds_the_same(name, down, up, style):
@@ -90,6 +94,18 @@ def test_every_style_is_known_and_adds_the_same(name, down, up, style):
     ((parameter, update),) = parse_lora(tensors, where="lora").by_parameter.items()
     assert parameter == QUERY
     assert torch.equal(update.delta(CPU), second @ first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_factors_in_float8_are_added_in_float32(dtype):
+    first, second = (factor.to(dtype) for factor in factors())
+    tensors = {f"{KOHYA}.lora_down.weight": first, f"{KOHYA}.lora_up.weight": second}
+    tensors[f"{KOHYA}.alpha"] = torch.tensor(4.0).to(dtype)
+    ((_, update),) = parse_lora(tensors, where="lora").by_parameter.items()
+    assert torch.equal(update.delta(CPU), (second.float() @ first.float()) * 2)
+    tensors[f"{KOHYA}.lora_up.weight"] = torch.full((8, 2), torch.nan).to(dtype)
+    with pytest.raises(WeightsError, match=r"lora_up.weight' is not finite"):
+        parse_lora(tensors, where="lora")
 
 
 def test_weights_of_a_network_are_no_lora():
