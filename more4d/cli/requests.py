@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
+from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
@@ -16,9 +17,20 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add what to make, known inputs, and lists."""
     what = parser.add_argument_group("what to make")
     what.add_argument(
-        "photo", nargs="?", type=parse_path, metavar="PHOTO", help="an image, or a video (its first frame)"
+        "photo",
+        nargs="*",
+        type=parse_path,
+        metavar="PHOTO",
+        help="an image, a video (its first frame), a folder of them, or a pattern such as 'dogs/*.jpg'; of "
+        "several each is an item of its own, and one that fails stops no other",
     )
-    what.add_argument("--prompt", metavar="TEXT", help="what happens, for example 'the dog runs to the left'")
+    what.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="what happens, for example 'the dog runs to the left'; of several photos one for all, or one "
+        "for each in their order",
+    )
     what.add_argument(
         "--camera",
         action="append",
@@ -111,8 +123,37 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list
+    from more4d.runs.job import check, check_files, check_values, unique_names
+
+    job = _job_of(options)
+    with usage_errors(options.parser):
+        check_values(job)
+    source = options.photo or options.tracks
+    listed = options.list or (None if source else SAMPLES)
+    if options.ray is not None and not (options.list or options.photo):
+        options.parser.error("--ray goes with --list jobs.jsonl, or with several photos")
+    if options.ray is not None and options.context_parallel:
+        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
+    if options.pictures and not options.list:
+        options.parser.error("--pictures goes with --list captions.txt")
+    if not source or options.list:
+        _refuse_with_list(options)
+        return read_list(listed, options.pictures, job)
+    if options.prompt is None and options.tracks is None:
+        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
+    jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=options.tracks.stem)]
+    with usage_errors(options.parser):
+        for each in jobs:
+            check(each)
+    if len(jobs) == 1:  # of several, one whose files are missing stops no other
+        check_files(jobs[0])
+    return unique_names(jobs)
+
+
+def _job_of(options: argparse.Namespace) -> "Job":
+    """What the arguments say of every item."""
     from more4d.pipelines.cameras import parse_cameras
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values, unique_names
+    from more4d.runs.job import DEFAULT_CAMERAS, Job
 
     cameras = parse_cameras(options.camera or ())
     for camera in cameras:
@@ -121,10 +162,10 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         else:
             with usage_errors(options.parser):
                 camera.check()
-    job = Job(
+    return Job(
         name="item",
-        image=options.photo,
-        prompt=options.prompt or "",
+        image=None,
+        prompt=(options.prompt or [""])[0],
         cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         depth_unit=options.depth_unit,
@@ -141,30 +182,33 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         alpha=options.alpha,
         animation=options.animation,
     )
-    with usage_errors(options.parser):
-        check_values(job)
-    source = options.photo or options.tracks
-    listed = options.list or (None if source else SAMPLES)
-    if options.ray is not None and not options.list:
-        options.parser.error("--ray goes with --list jobs.jsonl")
-    if options.ray is not None and options.context_parallel:
-        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
-    if options.pictures and not options.list:
-        options.parser.error("--pictures goes with --list captions.txt")
-    if source is None or options.list:
-        _refuse_with_list(options)
-        return read_list(listed, options.pictures, job)
-    if options.prompt is None and options.tracks is None:
-        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
-    with usage_errors(options.parser):
-        check(job)
-    check_files(job)
-    return unique_names([replace(job, name=source.stem)])
+
+
+def _photo_jobs(options: argparse.Namespace, job: "Job") -> list["Job"]:
+    """An item for every photo; one camera may have taken all, but depth and masks are those of one photo."""
+    from more4d.runs.photos import find_photos, prompts_of
+
+    photos = find_photos(options.photo)
+    if len(photos) > 1:
+        for name, given in (
+            ("--depth", options.depth),
+            ("--mask", options.mask),
+            ("--tracks", options.tracks),
+        ):
+            if given:
+                raise InputError(
+                    f"{name} is of one photo, and there are {len(photos)}; make a --list, with a column of it"
+                )
+    prompts = prompts_of(photos, options.prompt or [""])
+    return [
+        replace(job, name=photo.stem, image=photo, prompt=prompt)
+        for photo, prompt in zip(photos, prompts, strict=True)
+    ]
 
 
 def _refuse_with_list(options: argparse.Namespace) -> None:
     exclusive = {
-        "PHOTO": options.photo,
+        "PHOTO": options.photo or None,
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
