@@ -3,6 +3,7 @@
 Samples that are in the shards already are skipped, so that an interrupted import resumes when started again.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import torch
@@ -27,6 +28,9 @@ from more4d.metrics.tracks import position_errors
 
 SCRATCH = ".import-"
 MIN_SAMPLES = 100
+_NAMED = 5  # of the rows of captions that name no video; the others are counted
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,8 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
         for sample in _samples(options, writer, scratch, report):
             if _is_known(sample, writer, waiting, report):
                 _clean(sample)
+                if options.captions:
+                    options.captions(sample.path)
             else:
                 waiting.append((sample, _submit(pool, sample, options)))
             while len(waiting) > 2 * options.workers or (waiting and options.workers == 1):
@@ -120,6 +126,14 @@ def import_trajscene(options: ImportOptions) -> Iterator[ImportReport]:
         sources = ", ".join(map(str, options.sources))
         raise InputError(f"no samples in {sources}; `more4d data import --help` describes the layout")
     _check_bad(report, options, at_least=1)
+    if options.captions:
+        # Those that are in the shards need not have been unpacked again.
+        present = {PurePosixPath(of.get("sample", "")).name for of in writer.sources.values()}
+        unused = options.captions.unused(present)
+        for place in unused[:_NAMED]:
+            _log.warning("%s, and no such video was imported", place)
+        if len(unused) > _NAMED:
+            _log.warning("%d more rows of the captions name no video", len(unused) - _NAMED)
 
 
 def _check_bad(report: ImportReport, options: ImportOptions, *, at_least: int) -> None:

@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -244,12 +244,15 @@ class Captions:
 
     def __init__(self, rows: Iterable[tuple[str, Mapping[str, str]]]) -> None:
         self._by_id: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self._places: dict[tuple[str, ...], str] = {}
+        """Of rows that no video has taken yet."""
         for where, row in rows:
             path, text = row["file_path"], row["text"]
             video = PurePosixPath(path.strip().replace("\\", "/"))
             if video.name:
                 parts = video.with_suffix("").parts
                 self._by_id.setdefault(parts[-1], []).append((parts, " ".join(text.split())))
+                self._places.setdefault(parts, where)
             elif path.strip():
                 raise InputError(f"{where}: {shown(path)} is no path of a video")
 
@@ -262,10 +265,21 @@ class Captions:
         """
         fitting = [(_agreement(parts, path), text) for parts, text in self._by_id.get(path[-1], [])]
         best = max((agreement for agreement, _ in fitting), default=0)
+        for parts, _ in self._by_id.get(path[-1], []):
+            if _agreement(parts, path) == best:
+                self._places.pop(parts, None)
         texts = {text for agreement, text in fitting if agreement == best}
         if len(texts) > 1:
             raise InputError(f"the captions name {'/'.join(path)} {len(texts)} times, with different texts")
         return texts.pop() if texts else None
+
+    def unused(self, known: Collection[str] = ()) -> list[str]:
+        """The rows that no video has taken, as "where names what"; not those of the ids `known`."""
+        return [
+            f"{where} names {shown('/'.join(parts))}"
+            for parts, where in self._places.items()
+            if parts[-1] not in known
+        ]
 
 
 def read_captions(path: Path, videos: Path | None = None) -> Captions:

@@ -59,6 +59,8 @@ PATH_FORMAT = "more4d-camera-path"
 VERSION = 1
 PATH_DESCRIPTION = "a camera path file (.json with keyframes)"
 AS_GIVEN, FROM_PHOTO = "given", "photo"
+MOST_POSES = 10_000
+"""Of a path; films have a few hundred frames."""
 QUATERNION_ORDERS = ("wxyz", "xyzw")
 CAMERA_DESCRIPTION = "a camera file (.json with fx, fy, cx, cy)"
 
@@ -151,6 +153,7 @@ def _keyframe_path(
     listed = content.get("keyframes")
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path} has no list 'keyframes'; give {PATH_DESCRIPTION}")
+    _check_length(path, listed, "keyframes")
     units = content.get("units", "scene")
     if units not in ("scene", "metres"):
         raise InputError(f"{path}: 'units' must be 'scene' or 'metres', got {units!r}")
@@ -176,6 +179,11 @@ def _keyframe_path(
         raise InputError(f"{path}: {error}") from error
 
 
+def _check_length(path: Path, listed: list[Any], what: str) -> None:
+    if len(listed) > MOST_POSES:
+        raise InputError(f"{path} has {len(listed)} {what}; at most {MOST_POSES} are read, give every n-th")
+
+
 def _quaternion_order(path: Path, content: dict[str, Any], listed: list[Any]) -> str:
     """The order of quaternions: as the file says, else w, x, y, z, unless that can hardly be meant."""
     order = content.get("quaternion")
@@ -199,6 +207,8 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
         raise InputError(
             f"{path} has version {content.get('version')!r} of the path format; only {VERSION} is known"
         )
+    if isinstance(content.get("frames"), list):
+        _check_length(path, content["frames"], "frames")
     try:
         poses = torch.tensor([frame["world_to_camera"] for frame in content["frames"]], dtype=torch.float32)
         intrinsics = _intrinsics_of_frames(path, content)

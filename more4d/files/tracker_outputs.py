@@ -1,4 +1,13 @@
-"""Results of point trackers as tracks: the `.npz` that SpatialTrackerV2 and TAPIP3D write.
+"""Own tracks as arrays: plain ones, and results of point trackers.
+
+Plain (`.npz`):
+
+    positions   [frames, height, width, 3]   metres, world; NaN where a point is lost
+    colours     [height, width, 3]           uint8, [0, 1] or [0, 255]
+    intrinsics  fx, fy, cx, cy or 3x3        pixels or normalised
+    visibility  [frames, height, width]      flags, probabilities or logits; optional, as are fps and caption
+
+What SpatialTrackerV2 and TAPIP3D write:
 
     coords      [frames, points, 3]     metres, world
     visibs      [frames, points(, 1)]   flags, probabilities or logits
@@ -6,26 +15,161 @@
     intrinsics  [frames, 3, 3]          pixels of the video
     extrinsics  [frames, 4, 4]          world to camera
 
-Points must start on a regular grid over the first frame, row by row, as trackers lay it: every point then is
-a pixel of the tracks.
+Trackers in the picture (CoTracker, TAPIR) write `tracks` [frames, points, 2], in pixels of the video, in
+place of `coords`. With `depths` [frames, height, width], in metres, they are lifted to 3-D; without
+`extrinsics` the camera stands still.
+
+Points of trackers must start on a regular grid over the first frame, row by row, as trackers lay it: every
+point then is a pixel of the tracks.
 """
 
+import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+import torch
 
+from more4d.files.problems import error_summary
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import pixel_centres
+from more4d.geometry.camera import Camera, pixel_centres
+from more4d.geometry.intrinsics import camera_from_intrinsics
+from more4d.geometry.tracks import PointTracks
 
+NAMES = {
+    "coords": ("trajs_3d", "tracks_3d"),
+    "visibs": ("visibility", "visibilities", "vis", "pred_visibility"),
+    "tracks": ("pred_tracks", "tracks_2d", "trajs_uv", "trajectories"),
+    "depths": ("depth",),
+}
+"""Other names of the fields."""
 FIELDS = ("coords", "visibs", "video", "intrinsics", "extrinsics")
 _OFF_GRID = 1.0
 """Cells that points may start beside their place in the grid, in the median."""
+_OFF_PIXEL = 0.03
+"""Of the picture's sides: pixels of tracks lie nearer to where the camera sees their points in frame 0."""
+
+_log = logging.getLogger(__name__)
 
 
-def is_tracker_output(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether a file has the fields of a tracker, and not those of plain tracks."""
-    return "positions" not in arrays and "coords" in arrays and "visibs" in arrays
+def tracks_of_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> PointTracks:
+    """Tracks of the arrays of a file, described above.
+
+    Raises:
+        InputError: an array is missing or impossible.
+    """
+    if "positions" not in arrays:
+        try:
+            arrays = _tracker_arrays(arrays)
+            arrays = plain_tracks(arrays) if "coords" in arrays else arrays
+        except (InputError, ValueError, IndexError, TypeError) as error:
+            raise InputError(f"{path} does not hold usable tracks of a tracker: {error}") from error
+    missing = [name for name in ("positions", "colours", "intrinsics") if name not in arrays]
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}; tracks need positions, colours and intrinsics (it has: "
+            f"{', '.join(arrays) or 'nothing'})"
+        )
+    for name in ("positions", "colours", "intrinsics", "visibility", "fps"):
+        if name in arrays and arrays[name].dtype.kind not in "biuf":
+            raise InputError(f"{path}: '{name}' has values of type {arrays[name].dtype}; give real numbers")
+    try:
+        camera = _camera(arrays["intrinsics"], arrays["positions"].shape)
+        positions, seen = arrays["positions"].astype(np.float32), np.ones(arrays["positions"].shape[:3], bool)
+        if "visibility" in arrays:
+            seen = _seen(arrays["visibility"], path)
+            seen = seen[..., 0] if seen.ndim == 4 and seen.shape[-1] == 1 else seen
+        known = np.isfinite(positions).all(-1)
+        if seen.shape != known.shape:
+            raise InputError(f"'visibility' has shape {seen.shape}, and 'positions' {positions.shape}")
+        if known[0].all() and not known.all():
+            positions, seen = _held(positions, known), seen & known
+        colours = arrays["colours"]
+        colours = colours[0] if colours.ndim == 4 and len(colours) == len(positions) else colours
+        if colours.shape != positions.shape[1:]:
+            raise InputError(f"'colours' has shape {colours.shape}, and 'positions' {positions.shape}")
+        white = 255.0 if colours.dtype == np.uint8 or colours.max(initial=0) > 1 else 1.0
+        tracks = PointTracks(
+            positions=torch.from_numpy(positions),
+            colours=torch.from_numpy(colours).float() / white,
+            visibility=torch.from_numpy(seen),
+            camera=camera,
+            fps=float(arrays["fps"]) if "fps" in arrays else 12.0,
+            caption=str(arrays["caption"]) if "caption" in arrays else "",
+        )
+        _report_off_pixels(tracks, path)
+        return tracks
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path} does not hold usable tracks: {error}") from error
+
+
+def _report_off_pixels(tracks: PointTracks, path: Path) -> None:
+    """Warn of tracks that the camera of frame 0 does not see at their own pixels."""
+    seen_at = tracks.camera.project(tracks.positions[0])[0]
+    off = (seen_at - pixel_centres(tracks.height, tracks.width)).abs().amax(-1).median()
+    if float(off) > _OFF_PIXEL:
+        _log.warning(
+            "%s: in frame 0 the camera sees points %.0f %% of the picture away from their pixels; are the "
+            "intrinsics those of this picture, and the axes x right, y down, z forward?",
+            *(path, 100 * float(off)),
+        )
+
+
+def _tracker_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a tracker under the names of `FIELDS`, of one video; tracks in the picture are lifted."""
+    found = {}
+    for name, array in arrays.items():
+        known = next((key for key, others in NAMES.items() if name in others and key not in arrays), name)
+        batched = array.ndim > (4 if known == "video" else 3) and len(array) == 1
+        found[known] = array[0] if batched else array
+    flat = found.get("tracks")
+    if "coords" in found or flat is None or flat.ndim != 3 or flat.shape[2] != 2:
+        return found
+    return found | lifted(found)
+
+
+def lifted(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`coords` and `extrinsics` of tracks in the picture, where they are seen: NaN where not.
+
+    Raises:
+        InputError: there is no depth, or a shape does not fit.
+    """
+    tracks = arrays["tracks"].astype(np.float64)
+    missing = [name for name in ("depths", "intrinsics", "video", "visibs") if name not in arrays]
+    if missing:
+        raise InputError(
+            f"tracks in the picture (shape {tracks.shape}) need {', '.join(missing)} beside them, which say "
+            "where in space they are"
+        )
+    frames, points = tracks.shape[:2]
+    depths = arrays["depths"].reshape(-1, *arrays["depths"].shape[-2:]).astype(np.float64)
+    if len(depths) != frames:
+        raise InputError(f"there are {len(depths)} depth maps for tracks of {frames} frames")
+    sides = (arrays["video"].shape[-1], arrays["video"].shape[-2])  # of [frames, 3, height, width]
+    if arrays["video"].shape[-1] == 3:
+        sides = (arrays["video"].shape[-2], arrays["video"].shape[-3])
+    column, row = (
+        # Depth may be smaller than the video.
+        np.clip(np.nan_to_num(tracks[..., axis] * of / sides[axis]).round().astype(int), 0, of - 1)
+        for axis, of in ((0, depths.shape[2]), (1, depths.shape[1]))
+    )
+    z = depths[np.arange(frames)[:, None], row, column]
+    matrices = np.broadcast_to(_matrices(arrays["intrinsics"], 3), (frames, 3, 3))
+    rays = np.linalg.solve(
+        matrices, np.concatenate([tracks, np.ones((frames, points, 1))], -1).swapaxes(1, 2)
+    )
+    in_camera = rays.swapaxes(1, 2) * z[..., None]
+    extrinsics = np.broadcast_to(
+        _matrices(arrays["extrinsics"], 4) if "extrinsics" in arrays else np.eye(4)[None], (frames, 4, 4)
+    )
+    rotation, shift = extrinsics[:, :3, :3], extrinsics[:, None, :3, 3]
+    coords = (in_camera - shift) @ rotation  # R^T (x - t), of rows
+    seen = _seen(arrays["visibs"].reshape(frames, points), "visibs") & (z > 0) & np.isfinite(z)
+    seen[0] = True
+    return {"coords": np.where(seen[..., None], coords, np.nan), "extrinsics": extrinsics}
 
 
 def plain_tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -52,8 +196,7 @@ def plain_tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     known = np.isfinite(positions).all(-1)
     if not known[0].all():
         raise InputError(f"{int((~known[0]).sum())} of its {points} points have no place in frame 0")
-    for frame in range(1, frames):  # a lost point stays where it was last, unseen
-        positions[frame] = np.where(known[frame][:, None], positions[frame], positions[frame - 1])
+    positions = _held(positions, known)
     visibs = arrays["visibs"].reshape(frames, points)
     projected = positions[0] @ camera_0.T
     seen_at = projected[:, :2] / projected[:, 2:] / (width, height)
@@ -73,6 +216,14 @@ def plain_tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "intrinsics": np.array([normalised[0, 0], normalised[1, 1], normalised[0, 2], normalised[1, 2]]),
         **{name: arrays[name] for name in ("fps", "caption") if name in arrays},
     }
+
+
+def _held(positions: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A lost point stays where it was last."""
+    positions = positions.copy()
+    for frame in range(1, len(positions)):
+        positions[frame] = np.where(known[frame][..., None], positions[frame], positions[frame - 1])
+    return positions
 
 
 def _unseen(visibs: np.ndarray, known: np.ndarray, rows: int) -> np.ndarray:
@@ -100,3 +251,35 @@ def _grid(seen_at: np.ndarray, points: int, aspect: float) -> tuple[int, int]:
     raise InputError(
         f"its {points} points start on no regular grid over the first frame; track a grid from frame 0"
     )
+
+
+def _camera(numbers: np.ndarray, shape: tuple[int, ...]) -> Camera:
+    """Intrinsics of tracks of [frames, height, width, 3]; if every frame has its own, they must be equal."""
+    if len(shape) != 4:
+        raise InputError(f"'positions' has shape {shape}; tracks are frames x height x width x 3")
+    frames, height, width, _ = shape
+    if numbers.ndim > 1 and numbers.shape[0] == frames and numbers.shape[1:] in ((4,), (3, 3)):
+        if numbers.shape != (3, 3) and np.abs(numbers - numbers[:1]).max() > 1e-3 * np.abs(numbers).max():
+            raise InputError("'intrinsics' change over time; tracks are those of one camera")
+        numbers = numbers if numbers.shape == (3, 3) else numbers[0]
+    return camera_from_intrinsics(numbers, height=height, width=width)
+
+
+def _seen(visibility: np.ndarray, where: Path | str) -> np.ndarray:
+    """Whether points are seen, of what trackers write: flags, probabilities, or logits."""
+    if visibility.dtype == bool:
+        return visibility
+    if not np.isfinite(visibility).all():
+        raise InputError("'visibility' holds NaN or infinite values; give true or false")
+    low, high = float(visibility.min(initial=0)), float(visibility.max(initial=0))
+    if visibility.dtype.kind in "iu":
+        if np.isin(visibility, (0, 255)).all():  # of masks
+            return visibility > 0
+        if low < 0 or high > 1:
+            raise InputError(f"'visibility' holds whole numbers from {low:g} to {high:g}; give true or false")
+        return visibility > 0
+    if np.isin(visibility, (0, 1)).all():
+        return visibility > 0.5
+    kind, threshold = ("probabilities", 0.5) if low >= 0 and high <= 1 else ("logits", 0.0)
+    _log.warning("%s: 'visibility' is taken for %s; points above %g are seen", where, kind, threshold)
+    return visibility > threshold

@@ -33,7 +33,6 @@ Its metadata has one entry, the format with its version.
 """
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,10 @@ from more4d.files.atomic import atomic_write, load_arrays, sort_metadata, write_
 from more4d.files.depth_and_cameras import camera_to_json
 from more4d.files.image import to_uint8
 from more4d.files.problems import error_summary
-from more4d.files.tracker_outputs import is_tracker_output, plain_tracks
+from more4d.files.tracker_outputs import tracks_of_arrays
 from more4d.foundation.documents import check_readable, parse_json
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
-from more4d.geometry.intrinsics import camera_from_intrinsics
+from more4d.geometry.camera import MAX_ASPECT, Camera
 from more4d.geometry.tracks import (
     FilledPoints,
     PointTracks,
@@ -72,8 +70,6 @@ FILLED_DESCRIPTION = "a file of filled points (filled.safetensors of a view)"
 CAMERA = dict.fromkeys(("fx", "fy", "cx", "cy"), float)
 _RESERVED_KEYS = ("format", "version", "camera", "fps", "caption", "frames", "scene_depth_m")
 _FLOAT16_LIMIT = 60_000.0
-
-_log = logging.getLogger(__name__)
 
 
 def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | None = None) -> None:
@@ -110,18 +106,28 @@ def save_tracks(path: str | Path, tracks: Tracks, *, metadata: dict[str, str] | 
 def load_tracks(path: str | Path) -> Tracks:
     """Read a track file of either kind.
 
-    A plain `.npz` needs `positions` [frames, height, width, 3] metres, `colours` [height, width, 3] uint8 or
-    [0, 1], and `intrinsics` (fx, fy, cx, cy or 3x3, in pixels or normalised); `visibility` (bool; or numbers:
-    probabilities above 0.5, logits above 0), `fps` and `caption` are optional. What
-    `files.tracker_outputs` describes is read as well.
+    `files.tracker_outputs` describes the `.npz` files.
 
     Raises:
         InputError: the file is missing, truncated, of another format or version, or holds impossible values.
     """
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    if path.suffix.lower() == ".npz":
-        return _load_npz(path)
+    tracks = (
+        tracks_of_arrays(load_arrays(path), path)
+        if path.suffix.lower() == ".npz"
+        else _load_safetensors(path)
+    )
+    height, width = tracks.colours.shape[:2]
+    if max(height, width) > 2 * MAX_ASPECT * min(height, width):
+        raise InputError(
+            f"{path} has tracks of {height} x {width} points, the pixels of no film; a picture is at most "
+            f"{2 * MAX_ASPECT:g} times as long as wide"
+        )
+    return tracks
+
+
+def _load_safetensors(path: Path) -> Tracks:
     if path.suffix.lower() != ".safetensors":
         raise InputError(f"{path} has the suffix '{path.suffix}'; give {DESCRIPTION}")
     header, tensors = read_tensors(path, DESCRIPTION, FORMAT, VERSIONS)
@@ -217,72 +223,6 @@ def _from_tensors(tensors: dict[str, Tensor], *, frames: int | None, camera: Cam
         return UpsampledTracks(motion=motion, source=source, start_depth_m=depth_m, seen=seen, **about)
     start = tensors.get("start", camera.unproject_depth(tensors["depth"]))
     return PointTracks(positions=denormalise_motion(motion, start, camera), visibility=seen, **about)
-
-
-def _load_npz(path: Path) -> PointTracks:
-    arrays = load_arrays(path)
-    if is_tracker_output(arrays):
-        try:
-            arrays = plain_tracks(arrays)
-        except (InputError, ValueError, IndexError) as error:
-            raise InputError(f"{path} does not hold usable tracks of a tracker: {error}") from error
-    missing = [name for name in ("positions", "colours", "intrinsics") if name not in arrays]
-    if missing:
-        raise InputError(
-            f"{path} lacks {', '.join(missing)}; tracks need positions, colours and intrinsics (it has: "
-            f"{', '.join(arrays) or 'nothing'})"
-        )
-    for name in ("positions", "colours", "intrinsics", "visibility", "fps"):
-        if name in arrays and arrays[name].dtype.kind not in "biuf":
-            raise InputError(f"{path}: '{name}' has values of type {arrays[name].dtype}; give real numbers")
-    try:
-        camera = _npz_camera(arrays["intrinsics"], arrays["positions"].shape)
-        positions = torch.from_numpy(arrays["positions"]).float()
-        colours = arrays["colours"]
-        white = 255.0 if colours.dtype == np.uint8 else 1.0
-        visibility = _seen(arrays.get("visibility", np.ones(positions.shape[:3], bool)), path)
-        return PointTracks(
-            positions=positions,
-            colours=torch.from_numpy(colours).float() / white,
-            visibility=torch.from_numpy(visibility),
-            camera=camera,
-            fps=float(arrays["fps"]) if "fps" in arrays else 12.0,
-            caption=str(arrays["caption"]) if "caption" in arrays else "",
-        )
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold usable tracks: {error_summary(error)}") from error
-    except InputError as error:
-        raise InputError(f"{path} does not hold usable tracks: {error}") from error
-
-
-def _npz_camera(numbers: np.ndarray, shape: tuple[int, ...]) -> Camera:
-    """Intrinsics of tracks of [frames, height, width, 3]; if every frame has its own, they must be equal."""
-    if len(shape) != 4:
-        raise InputError(f"'positions' has shape {shape}; tracks are frames x height x width x 3")
-    frames, height, width, _ = shape
-    if numbers.ndim > 1 and numbers.shape[0] == frames and numbers.shape[1:] in ((4,), (3, 3)):
-        if numbers.shape != (3, 3) and np.abs(numbers - numbers[:1]).max() > 1e-3 * np.abs(numbers).max():
-            raise InputError("'intrinsics' change over time; tracks are those of one camera")
-        numbers = numbers if numbers.shape == (3, 3) else numbers[0]
-    return camera_from_intrinsics(numbers, height=height, width=width)
-
-
-def _seen(visibility: np.ndarray, path: Path) -> np.ndarray:
-    """Whether points are seen, of what trackers write: flags, probabilities, or logits."""
-    if visibility.dtype == bool:
-        return visibility
-    if not np.isfinite(visibility).all():
-        raise InputError("'visibility' holds NaN or infinite values; give true or false")
-    low, high = float(visibility.min(initial=0)), float(visibility.max(initial=0))
-    if visibility.dtype.kind in "iu":
-        if low < 0 or high > 1:
-            raise InputError(f"'visibility' holds whole numbers from {low:g} to {high:g}; give true or false")
-        return visibility > 0
-    if np.isin(visibility, (0, 1)).all():
-        return visibility > 0.5
-    kind, threshold = ("probabilities", 0.5) if low >= 0 and high <= 1 else ("logits", 0.0)
-    _log.warning("%s: 'visibility' is taken for %s; points above %g are seen", path, kind, threshold)
-    return visibility > threshold
 
 
 def save_filled_points(path: Path, points: FilledPoints) -> None:

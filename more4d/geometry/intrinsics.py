@@ -24,6 +24,8 @@ WIDE_FOCAL = 0.5 / math.tan(math.radians(60))
 OFF_CENTRE = 0.1
 """In image sides: principal points are nearer to the middle, if the picture was not cropped."""
 SAME_ASPECT = 0.03
+SQUARE = 1.15
+"""Sides of pixels are nearer to equal, but for those of films made for television."""
 MIN_FOV_DEG, MAX_FOV_DEG = 1.0, 169.0
 
 _log = logging.getLogger(__name__)
@@ -102,6 +104,11 @@ def camera_from_intrinsics(value: Any, *, height: int, width: int) -> "Camera":
         if pixels
         else Camera(fx=fx, fy=fy, cx=cx, cy=cy)
     )
+    if pixels and max(cx, cy) <= 1:
+        raise InputError(
+            f"{said}: focal lengths are in pixels, the principal point is not; give all in pixels, or all "
+            "in picture widths and heights"
+        )
     off = max(abs(camera.cx - 0.5), abs(camera.cy - 0.5))
     if pixels and off > OFF_CENTRE and cx > 0 and abs(cy / cx * width / height - 1) < SAME_ASPECT:
         _log.warning(
@@ -122,6 +129,13 @@ def camera_from_intrinsics(value: Any, *, height: int, width: int) -> "Camera":
             *(said, width, height),
         )
     _check_view(camera, said, pixels=pixels, size=f"{width} x {height}")
+    stretch = camera.fy * height / (camera.fx * width)
+    if (height, width) != (1, 1) and max(stretch, 1 / stretch) > SQUARE:
+        _log.warning(
+            "%s: pixels of the %d x %d picture would be %.2g times as wide as tall; normalised, fy is in "
+            "heights of the picture, not in widths",
+            *(said, width, height, stretch),
+        )
     return camera
 
 

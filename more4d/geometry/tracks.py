@@ -195,7 +195,7 @@ class PointTracks(Tracks):
         if not all(bool(torch.isfinite(extreme)) for extreme in self.positions.aminmax()):
             raise ValueError("positions hold NaN or infinite coordinates")
         if not bool((self.positions[0, ..., 2] > 0).all()):
-            raise ValueError("every point must lie in front of the camera (z > 0) in frame 0")
+            raise ValueError("every point must lie in front of the camera in frame 0: z > 0, y is down")
         _check_picture(self)
 
     @property

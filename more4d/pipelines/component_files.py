@@ -112,6 +112,13 @@ def component_path(preset: Preset, folder: Path, component: str) -> Path:
     return folder / component_file(preset, component).file
 
 
+def has_small_depth(preset: Preset, folder: Path) -> bool:
+    """Whether depth is estimated by the small network, whose file is there."""
+    if preset.depth_estimator != "small" or preset.components.get("depth") is None:
+        return False
+    return component_path(preset, folder, "depth").is_file()
+
+
 def component_options(preset: Preset, folder: Path, component: str) -> dict[str, Any]:
     """The options with which the preset reads a component's file."""
     return resolved_options(component_file(preset, component), folder)

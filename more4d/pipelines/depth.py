@@ -34,6 +34,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_values, resize
 from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check_fov
 from more4d.pipelines.cameras import DEFAULT_SIDE, FilmSize
+from more4d.pipelines.component_files import has_small_depth
 from more4d.pipelines.components import Components
 from more4d.pipelines.moving_objects import objects_of_masks
 
@@ -189,6 +190,11 @@ def estimate_depth(components: Components, photo: Photo, image: Float[Tensor, "h
     # Nothing to estimate: no gap, no scale, no camera.
     complete = own is not None and photo.depth_kind == METRIC and not bool(own.isnan().any())
     if own is not None and complete and camera is not None and photo.camera_is_given:
+        if has_small_depth(components.preset, components.folder):  # a large one is not loaded for this
+            from more4d.pipelines.known_depth import report_sense
+
+            with components.free_after():
+                report_sense(own, components.depth_estimator().estimate(image, camera), photo.depth_name)
         return depth_map_from_file(own, camera)
     needless = "" if camera is None else "intrinsics"
     if own is not None:

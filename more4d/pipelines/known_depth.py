@@ -27,6 +27,8 @@ AGAINST = -0.3
 """Rank correlation below which two depth maps contradict each other."""
 AGREES = 0.2
 """Rank correlation below which scale and shift mean little."""
+CLEAR, BETTER = 0.5, 0.2
+"""Turned depth is told if it agrees so clearly turned back, and so much better."""
 OTHER_UNIT = 3.0
 """Estimates of one photo are wrong by a factor of up to about 2; the nearest wrong units by 3.9 and 5."""
 MOST_SAMPLES = 20_000
@@ -59,7 +61,7 @@ def complete_depth(
     if not bool(own.isfinite().any()):
         raise InputError(f"{name} knows the depth of no pixel of the film; give depth of more of the picture")
     if kind == METRIC:
-        _report_sense(own, estimate, name)
+        report_sense(own, estimate, name)
         metres = own
     else:
         metres = align_depth(own, estimate, kind=kind, name=name)
@@ -197,6 +199,11 @@ def spread(
     return torch.where(known, values, fine[0, 0, :height, :width])
 
 
+def _agreement(own: Tensor, estimate: DepthMap) -> float:
+    both = own.isfinite() & estimate.valid
+    return rank_correlation(own[both].double(), estimate.depth_m[both].double()) if bool(both.any()) else 0.0
+
+
 def rank_correlation(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> float:
     """Spearman's coefficient: 1 if both have one order, -1 if the opposite; 0 if one is flat."""
     step = max(1, len(one) // MOST_SAMPLES)
@@ -216,13 +223,26 @@ def _ranks(values: Tensor) -> Tensor:
     return (low + high).double() / 2
 
 
-def _report_sense(own: Tensor, estimate: DepthMap, name: str) -> None:
-    """Warn of metric depth that contradicts the estimate: near and far exchanged, or another unit."""
+def report_sense(own: Float[Tensor, "height width"], estimate: DepthMap, name: str) -> None:
+    """Warn of metric depth that contradicts the estimate: turned, near and far exchanged, or another unit."""
     both = own.isfinite() & estimate.valid
-    if not bool(both.any()):
+    if not bool(both.any()) or bool((own[both] == own[both][0]).all()):
         return
     values, depth_m = own[both].double(), estimate.depth_m[both].double()
     agreement = rank_correlation(values, depth_m)
+    turned = {"upside down": own.flip(0), "mirrored": own.flip(1), "turned by 180 degrees": own.flip(0, 1)}
+    if own.shape[0] == own.shape[1]:
+        turned["transposed"] = own.T
+    fits = {how: _agreement(other, estimate) for how, other in turned.items()}
+    how = max(fits, key=lambda each: fits[each])
+    # Depth upside down looks much like inverse depth: what fits best is told.
+    if fits[how] > max(CLEAR, agreement + BETTER, -agreement):
+        _log.warning(
+            "%s agrees with the estimate only if it is %s (rank correlation %.2f, as it is %.2f); give depth "
+            "of the upright picture, its first row at the top",
+            *(name, how, fits[how], agreement),
+        )
+        return
     if agreement < AGAINST:
         _log.warning(
             "%s runs against the estimate (rank correlation %.2f): near and far may be exchanged; if it is "
@@ -231,6 +251,11 @@ def _report_sense(own: Tensor, estimate: DepthMap, name: str) -> None:
             agreement,
         )
         return
+    if agreement < AGREES:
+        _log.warning(
+            "%s hardly agrees with the estimate (rank correlation %.2f); is it depth of this photo?",
+            *(name, agreement),
+        )
     ratio = float((values / depth_m).median())
     if not 1 / OTHER_UNIT < ratio < OTHER_UNIT:
         _log.warning(

@@ -82,6 +82,17 @@ def test_folders_of_both_layouts_are_imported(importer: Importer, flat: Path, tm
     assert (info.caption, info.frames) == ("it flies", 3)
 
 
+def test_rows_of_captions_that_name_no_video_are_told(importer: Importer, flat: Path, tmp_path: Path) -> None:
+    rows = "".join(f"videos/{name}.mp4,it moves\n" for name in ("1", "2", "nowhere"))
+    (tmp_path / "c.csv").write_text(f"file_path,text\n{rows}")
+    for times in range(2):  # what is in the shards already is no stranger
+        result = importer(flat, "--captions", tmp_path / "c.csv")
+        assert result.code == 0 and f"{3 * times} were there" in result.out
+        notes = [line for line in result.err.splitlines() if line.startswith("note:")]
+        assert len(notes) == 1 and "c.csv line 4 names 'videos/nowhere'" in notes[0], result.err
+        assert "no such video" in notes[0]
+
+
 def test_a_second_run_imports_what_is_new(importer: Importer, flat: Path, tmp_path: Path) -> None:
     source = tmp_path / "flat"
     source.mkdir()

@@ -274,6 +274,17 @@ def test_captions_find_their_videos(tmp_path: Path, form: str) -> None:
         captions(("videos", "a"))
 
 
+def test_rows_that_no_video_has_taken_are_known(tmp_path: Path) -> None:
+    captions = read_captions(*lists(tmp_path, "csv"))
+    assert len(captions.unused()) == 3
+    captions(("two", "videos", "a"))
+    assert [row.split(" names ")[1] for row in captions.unused()] == [
+        "'set/one/videos/a'",
+        "'set/two/videos/b'",
+    ]
+    assert f"{tmp_path / 'm.csv'} line 2" in captions.unused()[0] and len(captions.unused({"b"})) == 1
+
+
 def test_an_empty_caption_line_shifts_nothing(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("one\n\nthree\n")
     (tmp_path / "v.txt").write_text("1.mp4\n2.mp4\n3.mp4\n")

@@ -176,3 +176,16 @@ def test_a_quaternion_with_w_last_is_recognised_and_read_when_said(tmp_path: Pat
     assert distance_from_photo(load(write(tmp_path, upside_down)))[1] == pytest.approx(180)
     with pytest.raises(InputError, match="wxyz or xyzw, got 'zyxw'"):
         load(write(tmp_path, {**content, "quaternion": "zyxw"}))
+
+
+@pytest.mark.parametrize("kind", ["keyframes", "frames"])
+def test_a_path_of_very_many_poses_is_refused_before_they_are_read(tmp_path: Path, kind: str) -> None:
+    pose = {"position": [0, 0, 0]} if kind == "keyframes" else {"world_to_camera": torch.eye(4).tolist()}
+    content = {
+        kind: [pose] * 300_000,
+        "format": "more4d-camera-path" if kind == "frames" else "",
+        "version": 1,
+    }
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"has 300000 {kind}; at most 10000"):
+        load_camera_path(tmp_path / "p.json", frames=2, camera=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)

@@ -63,6 +63,28 @@ def test_a_very_wide_view_is_refused_in_pixels_and_said_otherwise(caplog) -> Non
     assert "127 degrees" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((500.0, 500.0, 0.5, 0.5), "the principal point is not"),
+        ((35.0, 35.0, 0.0, 0.0), "the principal point is not"),
+        ((0.8, 1.1, 320.0, 240.0), "outside of the 640 x 480 picture"),
+        ((2000.0, 2000.0, 960.0, 540.0), "outside of the 640 x 480 picture"),
+    ],
+)
+def test_numbers_of_two_kinds_or_of_another_picture_are_refused(value, words) -> None:
+    with pytest.raises(InputError, match=words):
+        camera_from_intrinsics(value, height=480, width=640)
+
+
+def test_focal_lengths_that_are_both_in_widths_are_said(caplog) -> None:
+    with caplog.at_level(logging.WARNING, "more4d"):
+        camera_from_intrinsics(PIXELS, height=480, width=640)
+        assert not caplog.text
+        camera_from_intrinsics((0.8, 0.8, 0.5, 0.5), height=480, width=640)
+    assert "0.75 times as wide as tall" in caplog.text
+
+
 def test_without_a_size_pixels_are_those_of_the_middle() -> None:
     assert camera_of_unknown_size(PIXELS) == EXPECTED
     assert camera_of_unknown_size((1.25, 1.5, 0.5, 0.5)) == EXPECTED

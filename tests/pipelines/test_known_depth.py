@@ -15,6 +15,7 @@ from more4d.pipelines.known_depth import (
     fill_gaps,
     fit_scale_and_shift,
     rank_correlation,
+    report_sense,
     spread,
 )
 
@@ -170,3 +171,25 @@ def test_a_sparse_scan_of_a_photo_becomes_a_scene_in_one_piece(shared: Path) -> 
     completed = complete_depth(own, estimate_of(truth * rows))
     assert bool(completed.valid.all())
     assert float((completed.depth_m / truth).log().abs().mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        (lambda depth: depth, None),
+        (lambda depth: torch.full_like(depth, 3.0), None),
+        (lambda depth: depth.flip(0), "upside down"),
+        (lambda depth: depth.flip(1), "mirrored"),
+        (lambda depth: depth.flip(0, 1), "turned by 180 degrees"),
+        (lambda depth: depth.T, "transposed"),
+        (lambda depth: 9 - depth, "--depth-kind inverse"),
+        (lambda depth: torch.rand(64, 64, generator=torch.Generator().manual_seed(0)) + 1, "hardly agrees"),
+    ],
+)
+def test_depth_that_is_turned_or_of_another_photo_is_reported(turn, words, caplog) -> None:
+    rows, columns = torch.meshgrid(torch.linspace(6, 2, 64), torch.linspace(0, 1.8, 64), indexing="ij")
+    depth = rows + columns
+    depth[30:50, 8:20] = 1.0
+    with caplog.at_level(logging.WARNING, "more4d"):
+        report_sense(turn(depth), estimate_of(depth), "d.npy")
+    assert words in caplog.text if words else not caplog.text
