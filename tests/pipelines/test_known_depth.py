@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from more4d.files.depth_and_cameras import load_depth
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.pipelines.known_depth import (
@@ -193,3 +194,30 @@ def test_depth_that_is_turned_or_of_another_photo_is_reported(turn, words, caplo
     with caplog.at_level(logging.WARNING, "more4d"):
         report_sense(turn(depth), estimate_of(depth), "d.npy")
     assert words in caplog.text if words else not caplog.text
+
+
+def test_disparity_of_a_photo_is_reported_as_metres_and_right_as_inverse_depth(shared: Path, caplog) -> None:
+    folder = shared / "data/field-cases/depth-is-disparity"
+    truth = torch.from_numpy(np.load(folder / "metres.npy"))
+    height, width = truth.shape
+    estimate = estimate_of(truth * torch.linspace(1.3, 0.8, height)[:, None])
+    for name in ("da2_disp16.png", "disp.npy"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "more4d"):
+            own = load_depth(folder / name, height=height, width=width)
+            complete_depth(own, estimate, name=name)
+        assert "--depth-kind inverse" in caplog.text, name
+        inverse = load_depth(folder / name, height=height, width=width, kind="inverse")
+        depth_m = complete_depth(inverse, estimate, kind="inverse").depth_m
+        assert rank_correlation(depth_m.flatten(), truth.flatten()) > 0.99
+        assert float((depth_m / truth).log().abs().median()) < 0.25  # the estimate is up to 30 % wrong itself
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("tum5000.png", "5 times"), ("kitti256.png", "0.256 times")])
+def test_depth_in_another_unit_is_reported(shared: Path, caplog, name: str, ratio: str) -> None:
+    folder = shared / "data/field-cases"
+    truth = torch.from_numpy(np.load(folder / "depth-is-disparity/metres.npy"))
+    own = load_depth(folder / "depth-other-units" / name, height=truth.shape[0], width=truth.shape[1])
+    with caplog.at_level(logging.WARNING, "more4d"):
+        complete_depth(own, estimate_of(truth), name=name)
+    assert f"{name} is {ratio} as deep as the estimate" in caplog.text and "--depth-unit" in caplog.text
