@@ -238,10 +238,10 @@ def unique_names(jobs: list[Job]) -> list[Job]:
         if plain.lower() in BATCH_FILES:
             plain = plain.replace(".", "_")
         name = plain
-        while name in taken:
+        while name.casefold() in taken:  # disks of macOS take names that differ in case for one
             count += 1
             name = f"{plain}-{count}"
-        taken.add(name)
+        taken.add(name.casefold())
         named.append(replace(job, name=name))
     return named
 

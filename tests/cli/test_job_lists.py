@@ -129,6 +129,15 @@ def test_a_pair_that_does_not_match_is_refused(folder, captions, pictures, words
 def test_names_are_folders_and_differ():
     jobs = [Job(name=name, image=None, prompt="x") for name in ("a/b", "a b", "..", "é-1.x", "a_b-2")]
     assert [job.name for job in unique_names(jobs)] == ["a_b", "a_b-2", "item", "é-1.x", "a_b-2-2"]
+
+
+def test_no_item_takes_the_place_of_a_file_or_of_another_item():
+    long = 80 * "\U0001d518"  # letters of four bytes
+    names = ("run.json", "Sheet.PNG", "...", long, long, "Goat", "goat")
+    jobs = unique_names([Job(name=name, image=None, prompt="p") for name in names])
+    folders = [job.name for job in jobs]
+    assert folders == ["run_json", "Sheet_PNG", "item", long[:60], long[:60] + "-2", "Goat", "goat-2"]
+    assert max(len(name.encode()) for name in folders) <= 255
     assert folder_name("x" * 300) == "x" * 80
 
 
