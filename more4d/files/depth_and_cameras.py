@@ -324,6 +324,10 @@ def depth_of_photo(
 
 
 def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | float | int | None) -> Tensor:
+    if any(word in found.called.lower() for word in ("disp", "inverse")):
+        raise InputError(
+            f"{name} holds '{found.called}', which is no depth in metres; say --depth-kind inverse"
+        )
     metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
     known = torch.isfinite(depth) & (depth > 0)
     if not bool(known.any()):

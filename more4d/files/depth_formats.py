@@ -4,7 +4,7 @@ A file gives values, and what its format says of their unit; `files.depth_and_ca
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from more4d.foundation.documents import read_bytes
 from more4d.foundation.errors import InputError
 
 DESCRIPTION = f"a depth map ({', '.join(DEPTH_SUFFIXES)})"
+NAMES = ("depth", "depth_map", "depth_m", "metric_depth", "depths")
+"""Of the array of depth beside others, the first that is there."""
 METRES, MILLIMETRES = 1.0, 0.001
 _LARGEST_PACKED = 1e4
 """Metres, of depth packed into the bytes of an RGBA picture: what is larger is a picture of colours."""
@@ -34,10 +36,12 @@ class StoredDepth:
     Attributes:
         values: of every pixel, whatever they mean.
         metres_per_unit: what the format means by them; None for whole numbers of no agreed unit.
+        called: the array's own name, if it has one.
     """
 
     values: Float[Tensor, "*shape"]
     metres_per_unit: float | None
+    called: str = ""
 
 
 def read_depth_file(path: Path) -> StoredDepth:
@@ -54,10 +58,10 @@ def read_depth_file(path: Path) -> StoredDepth:
         return _picture(path)
     if suffix in (".npy", ".npz"):
         arrays = load_arrays(path)
-        array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("depth")
-        if array is None:
+        called = next(iter(arrays)) if len(arrays) == 1 else next((n for n in NAMES if n in arrays), None)
+        if called is None:
             raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; name the array 'depth'")
-        return stored(array, path)
+        return replace(stored(arrays[called], path), called=called)
     if suffix == ".safetensors":
         return _tensor(path)
     if suffix == ".pfm":

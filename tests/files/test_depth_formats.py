@@ -162,6 +162,36 @@ def test_pictures_of_eight_bits_need_a_word_and_colours_are_refused(tmp_path: Pa
         load(tmp_path / "c.png", kind="inverse")
 
 
+def test_the_array_of_depth_is_known_by_its_name(tmp_path: Path) -> None:
+    others = {"intrinsics": np.eye(3), "confidence": np.ones_like(DEPTH)}
+    for name in ("depth", "depth_map", "depths"):
+        values = DEPTH[None] if name == "depths" else DEPTH
+        np.savez(tmp_path / "d.npz", **{name: values.astype(">f2")}, **others)
+        assert torch.equal(load(tmp_path / "d.npz"), torch.from_numpy(DEPTH.astype(np.float16)).float())
+    np.savez(tmp_path / "d.npz", z_buffer=DEPTH, **others)
+    with pytest.raises(InputError, match=r"holds z_buffer, intrinsics, confidence; name the array 'depth'"):
+        load(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", disparity=DEPTH)
+    with pytest.raises(InputError, match=r"holds 'disparity'.*--depth-kind inverse"):
+        load(tmp_path / "d.npz")
+    assert torch.equal(load(tmp_path / "d.npz", kind="inverse"), torch.from_numpy(DEPTH))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (DEPTH.astype(complex), "complex128; depth must be numbers"),
+        (np.repeat(DEPTH[None], 5, 0), "shape 5 x "),
+        (DEPTH.T, "another shape"),
+        (-DEPTH, "knows the depth of no pixel"),
+    ],
+)
+def test_arrays_that_are_no_depth_of_the_photo_are_refused(tmp_path: Path, values, words) -> None:
+    np.save(tmp_path / "d.npy", values)
+    with pytest.raises(InputError, match=words):
+        load(tmp_path / "d.npy")
+
+
 def test_record3d_files_are_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "0.depth").write_bytes(b"bvx2")
     with pytest.raises(InputError, match=r"Record3D.*EXR"):
