@@ -188,11 +188,16 @@ def _one_line_errors(text: str) -> Iterator[None]:
     """Errors of decoders as InputErrors that begin with `text`."""
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
     # FFmpeg and PyAV raise what they like on damaged files: their own errors, OSError, ValueError, ...
     except Exception as error:
-        raise InputError(f"{text} {DESCRIPTION} that can be decoded: {error_summary(error)}") from error
+        if type(error) is MemoryError:  # of ours; FFmpeg's own is of a damaged header
+            raise
+        reason = getattr(error, "strerror", None) or error_summary(error)
+        raise InputError(
+            f"{text} {DESCRIPTION} that can be decoded ({reason}); get a whole copy, or convert it to mp4"
+        ) from error
 
 
 def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:

@@ -174,7 +174,7 @@ class VideoReader:
 
     def _empty(self) -> InputError:
         return InputError(
-            f"{self.name} has no frame that can be decoded (damaged, or of more than {MAX_PIXELS // 1_000_000} "
+            f"{self.name} has no frame that can be decoded (damaged, or over {MAX_PIXELS // 1_000_000} "
             "million pixels); get a whole copy of it, or shrink it"
         )
 
