@@ -24,6 +24,7 @@ from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
+LONGEST_SIDE = 65_535  # of JPEG; few bytes of a damaged file claim millions
 DESCRIPTION = "a picture (jpg, png, webp, heic, avif, tiff, ...)"
 FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
@@ -42,6 +43,7 @@ FILM_DIAGONAL_MM = 43.27
 CAMERA_SHAPES = (1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 """Longer side by shorter side of pictures as cameras take them."""
 SHAPE_TOLERANCE = 0.02
+STRIP_PIXELS = 1 << 18
 
 _log = logging.getLogger(__name__)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -183,7 +185,7 @@ def read_image(path: Path, *, managed: bool = True) -> Image.Image:
 def decode(image: Image.Image, path: Path, *, managed: bool = True) -> Image.Image:
     """An open picture as `read_image` returns it; `path` names it in messages."""
     with decoding(path):
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PIXELS or max(image.size) > LONGEST_SIDE:
             raise _too_large_error(path)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format not in ("MPO", "HEIF"):
@@ -233,7 +235,10 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def _too_large_error(path: Path) -> InputError:
-    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
+    return InputError(
+        f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels, or a side of more than {LONGEST_SIDE};"
+        " shrink it first"
+    )
 
 
 def to_srgb(image: Image.Image, path: Path) -> Image.Image:
@@ -338,9 +343,11 @@ def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:
     down, across = min(factor, height), min(factor, width)
     rows, columns = height // down, width // across
     result = np.empty((rows, columns, channels), np.float32)
-    for row in range(rows):
-        strip = array[row * down : (row + 1) * down, : columns * across].astype(np.float32)
-        result[row] = strip.reshape(down, columns, across, channels).mean((0, 2)) / white
+    at_once = max(1, STRIP_PIXELS // (down * width))
+    for row in range(0, rows, at_once):
+        strip = array[row * down : min(row + at_once, rows) * down, : columns * across].astype(np.float32)
+        blocks = strip.reshape(-1, down, columns, across, channels)
+        result[row : row + at_once] = blocks.mean((1, 3)) / white
     return result
 
 
