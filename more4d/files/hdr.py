@@ -74,6 +74,20 @@ class Colour:
         return self.kind == SDR and CHROMATICITIES.get(self.primaries, ()) in (CHROMATICITIES[BT709], ())
 
 
+def of_picture(head: bytes) -> Colour:
+    """What the head of a picture file says of its colours: HEIF and AVIF in the box `colr` (ISO/IEC 14496-12,
+    12.1.5), PNG in the chunk cICP. As sRGB if it says nothing.
+    """
+    box = head.find(b"colrnclx") + 8
+    if head[4:8] == b"ftyp" and 8 <= box <= len(head) - 4:
+        numbers = (int.from_bytes(head[at : at + 2], "big") for at in (box, box + 2))
+        return Colour(**dict(zip(("primaries", "transfer"), numbers, strict=True)))
+    chunk = head.find(b"\0\0\0\4cICP") + 8
+    if head.startswith(b"\x89PNG") and 8 <= chunk <= len(head) - 2:
+        return Colour(primaries=head[chunk], transfer=head[chunk + 1])
+    return Colour()
+
+
 def to_srgb(signal: Colours, colour: Colour) -> Colours:
     """A picture in [0, 1] of any colour as sRGB in [0, 1]; what sRGB cannot show is clipped."""
     if colour.is_srgb:

@@ -180,7 +180,7 @@ def test_a_claimed_side_is_judged_before_it_is_decoded(tmp_path: Path) -> None:
     contents = bytearray(write(tmp_path / "a.bmp", np.zeros((8, 8, 3), np.uint8)).read_bytes())
     contents[18:26] = (2_000_000).to_bytes(4, "little") + (20).to_bytes(4, "little")
     (tmp_path / "a.bmp").write_bytes(contents)
-    with pytest.raises(InputError, match="a side of more than"):
+    with pytest.raises(InputError, match="a side above"):
         load_image(tmp_path / "a.bmp")
 
 
