@@ -32,7 +32,7 @@ def write(
     rate: int = 12,
     options: dict[str, str] | None = None,
     about: dict[str, object] | None = None,
-    matrix: str | None = None,
+    luma: tuple[float, float] = (0.299, 0.114),
     full: bool = False,
     times: Sequence[int] | None = None,
     rotation: int = 0,
@@ -42,7 +42,7 @@ def write(
 
     Args:
         about: properties of the codec context: color_trc, sample_aspect_ratio, ...
-        matrix: from RGB, by the names of swscale; default: BT.601.
+        luma: parts of red and blue in it (H.273, table 4), for `yuv444p` and `yuv444p16le`; default: BT.601.
         full: whether black is 0 and white 255.
         times: of each frame in units of 1 / rate.
         rotation: counter-clockwise, as the container states it.
@@ -62,13 +62,17 @@ def write(
             {}
             if pixels.startswith(("rgb", "gbr", "pal", "bgr"))
             else {
-                "dst_colorspace": matrix or "ITU601",
+                "dst_colorspace": "ITU601",
                 "dst_color_range": "JPEG" if full else "MPEG",
             }
         )
         for number, pixels_of_frame in enumerate(film):
             form = ("gbrp16le" if deep else "rgb24") if film.shape[-1] == 3 else "rgba"
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels_of_frame), format=form)
+            values = np.ascontiguousarray(pixels_of_frame)
+            if pixels.startswith("yuv444p"):
+                form = pixels
+                values = to_yuv(values, luma, bits=16 if "16" in pixels else 8, full=full)
+            frame = VideoFrame.from_ndarray(values, format=form)
             if pixels != form:
                 frame = frame.reformat(format=pixels, threads=1, **how)
             frame.pts = number if times is None else times[number]
@@ -78,6 +82,20 @@ def write(
         for packet in stream.encode(None):
             output.mux(packet)
     return path
+
+
+def to_yuv(rgb: np.ndarray, luma: tuple[float, float], *, bits: int, full: bool) -> np.ndarray:
+    """Y, Cb, Cr of a frame of whole numbers: the equations of H.273, 8.3."""
+    red_part, blue_part = luma
+    red, green, blue = np.moveaxis(rgb / np.iinfo(rgb.dtype).max, -1, 0)
+    y = red_part * red + (1 - red_part - blue_part) * green + blue_part * blue
+    planes = np.stack([y, (blue - y) / (2 - 2 * blue_part), (red - y) / (2 - 2 * red_part)])
+    most = 2**bits - 1
+    scale, black = ([219, 224, 224], 16) if not full else ([255, 255, 255], 0)
+    scale, offset = (np.array(each)[:, None, None] for each in (scale, [black, 128, 128]))
+    step = most / 255 if full else 2 ** (bits - 8)
+    coded = (planes * scale * step + offset * 2 ** (bits - 8)).round().clip(0, most)
+    return coded.astype(np.uint8) if bits == 8 else np.moveaxis(coded, 0, -1).astype(np.uint16)
 
 
 KINDS: dict[str, tuple[str, dict[str, object]]] = {

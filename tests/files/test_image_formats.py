@@ -115,7 +115,7 @@ def write_avif(path: Path, signal: np.ndarray, *, primaries: int, transfer: int)
     """A still in 10 bits, as cameras and games write HDR."""
     about = {"colorspace": primaries, "color_primaries": primaries, "color_trc": transfer}
     how = {"codec": "libsvtav1", "pixels": "yuv420p10le", "options": {"crf": "8", "preset": "10"}}
-    return write_film(path, signal[None], matrix=primaries, about=about, **how)
+    return write_film(path, signal[None], about=about, **how)
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
