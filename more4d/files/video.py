@@ -222,7 +222,7 @@ def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
         InputError: it cannot be decoded.
     """
     with _one_line_errors("not"), VideoReader(data, "a video in memory") as reader:
-        return torch.stack(list(reader.frames(range(len(reader.index.moments)))))
+        return torch.stack(list(reader.every_frame()))
 
 
 def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -178,6 +179,17 @@ class VideoReader:
             "million pixels); get a whole copy of it, or shrink it"
         )
 
+    def every_frame(self) -> Iterator[Frame]:
+        """All frames that can be decoded, in one pass; of a reader that was not used before."""
+        coded = self._coded()
+        found = next(coded, None)
+        if found is None:
+            raise self._empty()
+        self.first = found
+        converter = Converter(self.shape, self._matrix, self.colour, self._decoder.name)
+        for _, frame in progressive(enumerate(chain([found], coded)), self._stream.time_base):
+            yield converter(frame)
+
     def frames(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[Frame]:
         """Frames of these indices, in this order; ascending is fastest.
 
@@ -243,7 +255,7 @@ class VideoReader:
                 coded = self._coded()
                 found = next((frame for frame in coded if frame.pts is None or frame.pts >= key), None)
                 if found is not None and found.pts == key:
-                    return progressive(self._placed(_chained(found, coded)), self._stream.time_base)
+                    return progressive(self._placed(chain([found], coded)), self._stream.time_base)
         self._open()
         return progressive(self._placed(self._coded()), self._stream.time_base)
 
@@ -312,8 +324,3 @@ class VideoReader:
             _log.info("%s is interlaced; its frames are deinterlaced", self.name)
         if not self.colour.is_srgb:
             _log.info("%s is %s; its colours are brought to sRGB", self.name, hdr.NAMES[self.colour.kind])
-
-
-def _chained(first: VideoFrame, others: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    yield first
-    yield from others
