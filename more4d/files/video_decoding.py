@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files import hdr
+from more4d.files.problems import plural
 from more4d.files.video_formats import DEMUXERS
 from more4d.files.video_frames import Converter, DisplayMatrix, Frame, Moment, progressive
 from more4d.foundation.errors import InputError
@@ -213,7 +214,8 @@ class VideoReader:
                 "whole copy of it"
             )
         if missing:
-            _log.warning("%s: %d frames cannot be decoded; the ones before stand in", self.name, missing)
+            frames = plural(missing, "frame")
+            _log.warning("%s: %s cannot be decoded; the ones before stand in", self.name, frames)
 
     def _shown(self, moments: list[Moment]) -> Iterator[tuple[Moment, tuple[Moment, VideoFrame]]]:
         """What is shown at each moment: the last frame that does not begin later."""
@@ -318,7 +320,7 @@ class VideoReader:
         said = (self._container.duration or 0) / av.time_base
         if self._stream.duration:
             said = self._stream.duration * self._stream.time_base
-        if self._stream.frames > frames + 1 or said > 1.1 * seconds + 2:
+        if self._stream.frames > frames + 1 or said > 1.1 * seconds + 1:
             _log.warning("%s ends early, after %d frames; is it a whole copy?", self.name, frames)
         if self.first.interlaced_frame:
             _log.info("%s is interlaced; its frames are deinterlaced", self.name)

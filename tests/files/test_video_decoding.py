@@ -319,7 +319,7 @@ def test_a_frame_that_cannot_be_decoded_is_told_and_keeps_the_others_in_place(
     with caplog.at_level(logging.WARNING):
         damaged = read_video(path)
     assert len(damaged) == 8 and torch.equal(damaged[[2, 4, 7]], whole[[2, 4, 7]])
-    assert "1 frames cannot be decoded" in caplog.text
+    assert "1 frame cannot be decoded" in caplog.text
     for start in starts[1:]:
         contents[start : start + 200] = bytes(200)
     path.write_bytes(contents)
