@@ -130,7 +130,7 @@ class _SampleReader:
 
     def _file(self, part: str) -> Path:
         if part not in self.sample.files:
-            what = {"tracks": "no tracks (_dt3d_pred.pkl)", "video": "no video (.mp4)"}[part]
+            what = {"tracks": "no tracks (_dt3d_pred.pkl)", "video": "no video (.mp4, .mkv, ...)"}[part]
             raise InputError(f"{self.sample.where} has {what}")
         return self.sample.files[part]
 
@@ -238,16 +238,22 @@ class _SampleReader:
         if "rendering" not in parts or not parts.keys() & {"mask_array", "mask_video"}:
             self.notes["rendering"] = "none: the sample lacks it or its mask"
             return None, None
-        clip_frames = torch.stack(list(stream_video(parts["rendering"])))
-        if "mask_array" in parts:
-            holes = _holes(load_arrays(parts["mask_array"]))
-        else:
-            holes = torch.stack(list(stream_video(parts["mask_video"]))).float().mean(-1) / 255
-        for what, frames in (("rendering", len(clip_frames)), ("mask", len(holes))):
+
+        def check(what: str, frames: int) -> None:
             if frames != total:
                 raise InputError(f"its {what} has {frames} frames, its tracks have {total}")
+
+        check("rendering", len(probe_video(parts["rendering"]).times_s))  # before many are decoded
+        clip_frames = torch.stack(list(stream_video(parts["rendering"], frame_indices=range(kept))))
+        if "mask_array" in parts:
+            holes = _holes(load_arrays(parts["mask_array"]))
+            check("mask", len(holes))
+        else:
+            check("mask", len(probe_video(parts["mask_video"]).times_s))
+            masks = stream_video(parts["mask_video"], frame_indices=range(kept))
+            holes = torch.stack(list(masks)).float().mean(-1) / 255
         coverage = interpolate(holes[:kept, None], size, mode="bilinear", antialias=True)[:, 0] < 0.5
-        return stretch(clip_frames[:kept], size), coverage
+        return stretch(clip_frames, size), coverage
 
 
 def stretch(clip_frames: SourceFrames, size: tuple[int, int]) -> GridFrames:

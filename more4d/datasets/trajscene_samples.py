@@ -2,11 +2,12 @@
 
 A sample `<id>` is up to six files: `<id>.mp4` (the video), `<id>_dt3d_pred.pkl` (the tracks), `<id>.txt`
 (the caption), `<id>_dt3d_render.mp4` (the tracks rendered), `<id>_mask_render.mp4` and
-`<id>_mask_render_binary.npy` (where that rendering has holes). They are in one folder, also inside `.tar.gz`
-archives; or the video is in `.../videos/...` and the others in the path with its last `videos` replaced by
-`dt3d_render`.
+`<id>_mask_render_binary.npy` (where that rendering has holes). Videos may be of any container, and
+suffixes in capitals. They are in one folder, also inside `.tar.gz` archives; or the video is in
+`.../videos/...` and the others in the path with its last `videos` replaced by `dt3d_render`.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -17,19 +18,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from more4d.files.problems import first_few, plural
 from more4d.files.tables import read_lines, read_table
+from more4d.files.video_formats import VIDEO_SUFFIXES
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError, shown
 
 VIDEOS, TRACKS = "videos", "dt3d_render"
-FILE_ROLES = {
-    "_dt3d_pred.pkl": "tracks",
-    "_dt3d_render.mp4": "rendering",
-    "_mask_render.mp4": "mask_video",
-    "_mask_render_binary.npy": "mask_array",
-    ".mp4": "video",
-    ".txt": "caption",
-}
+FILE_ROLES = {"_dt3d_pred.pkl": "tracks", "_mask_render_binary.npy": "mask_array", ".txt": "caption"}
+"""Of files by the end of their names, in any case."""
+VIDEO_ROLES = {"_dt3d_render": "rendering", "_mask_render": "mask_video", "": "video"}
+"""Of videos by the end of their names without the suffix."""
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 MAX_SAMPLE_BYTES = 8 << 30
 MAX_HEADER_BYTES = 1 << 20
@@ -43,6 +42,8 @@ _HEADERS = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +74,25 @@ def folder_samples(folder: Path) -> list[Sample]:
         InputError: the folder cannot be listed.
     """
     groups: dict[tuple[str, ...], dict[str, Path]] = {}
+    others: list[str] = []
 
     def refuse(error: OSError) -> None:
         raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
 
     for place, _, files in os.walk(folder, onerror=refuse):
         inside = _with_videos(Path(place).relative_to(folder).parts)
-        for file in files:
+        for file in sorted(files):
             stem, part = _part(file)
+            if not part and not archive_stem(Path(file)):
+                others.append(os.path.join(place, file))
             if part:
-                groups.setdefault((*inside, stem), {})[part] = Path(place) / file
+                first = groups.setdefault((*inside, stem), {}).setdefault(part, Path(place) / file)
+                if first != Path(place) / file:
+                    _log.warning("%s is passed over: %s is the %s of its sample", file, first, part)
+    if others:
+        _log.warning(
+            "%s of no sample passed over: %s", plural(len(others), "file"), first_few(sorted(others))
+        )
     root = folder.resolve().name
     return [
         Sample(
@@ -142,7 +152,7 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Callable[[str], boo
                 seen[key].add(part)
                 if wanted(groups[key].name):
                     _unpack(tar, member, groups[key], part)
-                if len(seen[key]) == len(FILE_ROLES):
+                if len(seen[key]) == len(FILE_ROLES) + len(VIDEO_ROLES):
                     yield groups.pop(key)
     except (tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{archive} is cut off or no archive ({error}); get a whole copy of it") from error
@@ -193,22 +203,25 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, sample: Sample, part:
             f"{sample.where}: '{member.name[:80]}' needs {member.size >> 20} MiB and {sample.scratch.parent} "
             f"has {free >> 20} MiB free; make room"
         )
-    suffix = next(suffix for suffix, known in FILE_ROLES.items() if known == part)
-    sample.files[part] = sample.scratch / f"sample{suffix}"
+    sample.files[part] = sample.scratch / f"{part}{PurePosixPath(member.name).suffix}"
     with sample.files[part].open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
 def archive_stem(path: Path) -> str:
     """The name of an archive without its suffix; "" if it is none."""
-    return next((path.name[: -len(suffix)] for suffix in ARCHIVES if path.name.endswith(suffix)), "")
+    name = path.name.lower()
+    return next((path.name[: -len(suffix)] for suffix in ARCHIVES if name.endswith(suffix)), "")
 
 
 def _part(file: str) -> tuple[str, str]:
     """The id and the role of a file; the role of other files is ""."""
-    for suffix, part in FILE_ROLES.items():
-        if file.endswith(suffix) and len(file) > len(suffix):
-            return file[: -len(suffix)], part
+    stem, suffix = os.path.splitext(file)
+    is_video = suffix.lower() in VIDEO_SUFFIXES
+    name, roles = (stem, VIDEO_ROLES) if is_video else (file, FILE_ROLES)
+    for end, part in roles.items():
+        if name.lower().endswith(end) and len(name) > len(end):
+            return name[: len(name) - len(end)], part
     return file, ""
 
 

@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from more4d.files import hdr
 from more4d.files.atomic import atomic_write
+from more4d.files.image_colour import from_colour, to_srgb
 from more4d.files.problems import error_summary
 from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 MAX_PIXELS = 200_000_000
+LONGEST_SIDE = 65_535  # of JPEG; few bytes of a damaged file claim millions
 DESCRIPTION = "a picture (jpg, png, webp, heic, avif, tiff, ...)"
 FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
@@ -31,6 +34,14 @@ FORMATS = (
 )
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What follows `ftyp` in the first 12 bytes (ISO/IEC 23008-12)."""
+HEAD_BYTES = 1 << 16
+NOT_READ = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\x76\x2f\x31\x01": "an OpenEXR picture",
+    b"#?RADIANCE": "a Radiance HDR picture",
+}
+"""By the first bytes."""
 RAW_SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2"
     " .rwl .sr2 .srf .srw .x3f".split()
@@ -42,6 +53,7 @@ FILM_DIAGONAL_MM = 43.27
 CAMERA_SHAPES = (1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 """Longer side by shorter side of pictures as cameras take them."""
 SHAPE_TOLERANCE = 0.02
+STRIP_PIXELS = 1 << 18
 
 _log = logging.getLogger(__name__)
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -99,8 +111,7 @@ def focal_in_diagonals(path: Path, *, height: int, width: int) -> float | None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(12)
-        heif = head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS
+            heif = _is_heif(file.read(HEAD_BYTES))
         with decoding(path), _open(path, heif=heif) as opened:
             tags = opened.getexif().get_ifd(EXIF)
     except InputError:  # reading the picture itself says what is wrong with it
@@ -169,30 +180,49 @@ def read_image(path: Path, *, managed: bool = True) -> Image.Image:
     """
     check_readable(path, DESCRIPTION)
     with path.open("rb") as file:
-        head = file.read(12)
-    heif = head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS
+        head = file.read(HEAD_BYTES)
+    heif = _is_heif(head)
     if path.suffix.lower() in RAW_SUFFIXES and not heif:
         raise _raw_error(path)
+    unread = next((name for start, name in NOT_READ.items() if head.startswith(start)), "")
+    if unread:
+        raise InputError(f"{path} is {unread}, which is not read; export it as png, jpg or tiff")
     with decoding(path), _open(path, heif=heif) as opened:
         tags = getattr(opened, "tag_v2", {})
         if opened.format == "TIFF" and (DNG_VERSION in tags or tags.get(NEW_SUBFILE_TYPE, 0) & REDUCED):
             raise _raw_error(path)
-        return decode(opened, path, managed=managed)
+        return decode(opened, path, managed=managed, colour=hdr.of_picture(head))
 
 
-def decode(image: Image.Image, path: Path, *, managed: bool = True) -> Image.Image:
-    """An open picture as `read_image` returns it; `path` names it in messages."""
+def decode(
+    image: Image.Image, path: Path, *, managed: bool = True, colour: hdr.Colour | None = None
+) -> Image.Image:
+    """An open picture as `read_image` returns it; `path` names it in messages.
+
+    Args:
+        colour: what its colours mean, if it has no colour profile; default: sRGB.
+    """
     with decoding(path):
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PIXELS or max(image.size) > LONGEST_SIDE:
             raise _too_large_error(path)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format not in ("MPO", "HEIF"):
             _log.warning("%s holds %d frames; the first is taken", path, frames)
         image.load()
         upright = ImageOps.exif_transpose(image)
-        upright = to_srgb(upright, path) if managed else upright
+        if managed and colour and not (colour.is_srgb or image.info.get("icc_profile")):
+            _log.info("%s is %s; its colours are brought to sRGB", path, hdr.NAMES[colour.kind])
+            upright = from_colour(upright, colour)
+        elif managed:
+            upright = to_srgb(upright, path)
         upright.format = image.format  # a copy has none
         return upright
+
+
+def _is_heif(head: bytes) -> bool:
+    """Whether a file is HEIF of HEVC, by its brands; AVIF, of the same family, is read by PIL itself."""
+    brands = head[8 : min(int.from_bytes(head[:4], "big"), 64)]
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in brands
 
 
 def _open(path: Path, *, heif: bool) -> Image.Image:
@@ -233,45 +263,10 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def _too_large_error(path: Path) -> InputError:
-    return InputError(f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it first")
-
-
-def to_srgb(image: Image.Image, path: Path) -> Image.Image:
-    """The picture in sRGB, by the colour profile that it holds (of phones, Display P3); else as it is.
-
-    Conversion is by lcms, relative colorimetric. Opacity is kept. Pictures of 16 bits and more keep their
-    values: lcms is given 8-bit pixels only.
-    """
-    contents = image.info.get("icc_profile")
-    if not contents or image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "CMYK"):
-        return image
-    alpha = None
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode == "PA":
-        image = image.convert("RGBA")
-    if image.mode in ("RGBA", "LA"):
-        alpha = image.getchannel("A")
-        image = image.convert(image.mode[:-1])
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(contents))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            converted = image
-        else:
-            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-            srgb = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, profile, srgb, intent, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        _log.warning(
-            "%s: its colour profile cannot be used (%s); colours are taken for sRGB",
-            path,
-            error_summary(error),
-        )
-        converted = image
-    if alpha is not None:
-        converted = converted.convert("RGB")
-        converted.putalpha(alpha)
-    return converted
+    return InputError(
+        f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels, or a side above {LONGEST_SIDE}; "
+        "shrink it first"
+    )
 
 
 def _raw_error(path: Path) -> InputError:
@@ -338,9 +333,11 @@ def _box_downsample(array: np.ndarray, factor: int) -> np.ndarray:
     down, across = min(factor, height), min(factor, width)
     rows, columns = height // down, width // across
     result = np.empty((rows, columns, channels), np.float32)
-    for row in range(rows):
-        strip = array[row * down : (row + 1) * down, : columns * across].astype(np.float32)
-        result[row] = strip.reshape(down, columns, across, channels).mean((0, 2)) / white
+    at_once = max(1, STRIP_PIXELS // (down * width))
+    for row in range(0, rows, at_once):
+        strip = array[row * down : min(row + at_once, rows) * down, : columns * across].astype(np.float32)
+        blocks = strip.reshape(-1, down, columns, across, channels)
+        result[row : row + at_once] = blocks.mean((1, 3)) / white
     return result
 
 

@@ -85,6 +85,11 @@ def and_more(names: list[Any]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
+def first_few(names: list[str], most: int = 5) -> str:
+    """The first of many names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def error_summary(error: BaseException) -> str:
     """The text of an error, short enough to be part of a sentence."""
     return " ".join(str(error).split())[:120] or type(error).__name__

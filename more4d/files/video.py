@@ -1,4 +1,4 @@
-"""Reading videos with decord and writing them with PyAV."""
+"""Reading videos (`video_decoding`) and writing them with PyAV."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import decord
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -16,14 +15,13 @@ from torch import Tensor
 
 from more4d.files.atomic import atomic_write
 from more4d.files.image import to_uint8
+from more4d.files.problems import error_summary
+from more4d.files.video_decoding import VideoReader
 from more4d.files.video_formats import VIDEO_CODECS
 from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
 DESCRIPTION = "a video (mp4, mkv, webm, ...)"
-
-decord.logging.set_level(decord.logging.QUIET)  # the raised error describes the fault
-
 
 Frame = Float[Tensor, "height width channels"] | UInt8[Tensor, "height width channels"]
 BT709 = 1
@@ -141,15 +139,14 @@ def stream_video(
     Raises:
         InputError: as `read_video`.
     """
-    with _decoding(path, size) as reader:
-        count = len(reader)
+    with _open(path) as reader:
+        count = len(reader.index.moments)
         if frame_indices is None:
             frame_indices = range(count)
         outside = [index for index in frame_indices if not 0 <= index < count]
         if outside or not len(frame_indices):
             raise InputError(f"{path} has {count} frames; frames {outside or 'none'} were asked for")
-        for index in frame_indices:
-            yield torch.from_numpy(_without_padding(reader[index].asnumpy()))
+        yield from reader.frames(frame_indices, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,21 +170,17 @@ def probe_video(path: Path) -> VideoInfo:
     Raises:
         InputError: as `read_video`.
     """
-    with _decoding(path) as reader:
-        if not len(reader):
-            raise InputError(f"{path} has no frames; get a whole copy of it")
-        times_s = torch.from_numpy(reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float32))
-        height, width = reader[0].shape[:2]
-    return VideoInfo(height=height, width=width, times_s=times_s)
+    with _open(path) as reader:
+        height, width = reader.shape
+        return VideoInfo(height=height, width=width, times_s=reader.index.times_s)
 
 
 @contextmanager
-def _decoding(path: Path, size: tuple[int, int] | None = None) -> Iterator[decord.VideoReader]:
+def _open(path: Path) -> Iterator[VideoReader]:
     path = Path(path)
     check_readable(path, DESCRIPTION)
-    height, width = size or (-1, -1)
-    with _one_line_errors(f"{path} is not"):
-        yield decord.VideoReader(str(path), num_threads=1, height=height, width=width)
+    with _one_line_errors(f"{path} is not"), VideoReader(path, str(path)) as reader:
+        yield reader
 
 
 @contextmanager
@@ -195,10 +188,16 @@ def _one_line_errors(text: str) -> Iterator[None]:
     """Errors of decoders as InputErrors that begin with `text`."""
     try:
         yield
-    except (decord.DECORDError, av.error.FFmpegError, RuntimeError, OSError, IndexError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        raise InputError(f"{text} {DESCRIPTION} that can be decoded: {reason}") from error
+    except InputError:
+        raise
+    # FFmpeg and PyAV raise what they like on damaged files: their own errors, OSError, ValueError, ...
+    except Exception as error:
+        if type(error) is MemoryError:  # of ours; FFmpeg's own is of a damaged header
+            raise
+        reason = getattr(error, "strerror", None) or error_summary(error)
+        raise InputError(
+            f"{text} {DESCRIPTION} that can be decoded ({reason}); get a whole copy, or convert it to mp4"
+        ) from error
 
 
 def encode_video(frames: UInt8[Tensor, "frames height width 3"], *, fps: float | int) -> bytes:
@@ -222,12 +221,8 @@ def decode_video(data: bytes) -> UInt8[Tensor, "frames height width 3"]:
     Raises:
         InputError: it cannot be decoded.
     """
-    with _one_line_errors("not"):
-        reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
-        frames = [_without_padding(reader[index].asnumpy()) for index in range(len(reader))]
-    if not frames:
-        raise InputError("a video without frames")
-    return torch.from_numpy(np.stack(frames))
+    with _one_line_errors("not"), VideoReader(data, "a video in memory") as reader:
+        return torch.stack(list(reader.every_frame()))
 
 
 def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
@@ -237,16 +232,6 @@ def read_first_frame(path: Path) -> Float[Tensor, "height width 3"]:
         InputError: as `read_video`.
     """
     return read_video(path, frame_indices=[0])[0]
-
-
-def _without_padding(frame: np.ndarray) -> np.ndarray:
-    """Remove decord's row padding of some narrow frames, which it returns as additional channels.
-
-    (A frame of 16 x 96 has the shape 16 x 96 x 4, each row 288 bytes of pixels and 96 of padding.) Reading
-    several such frames at once fails, so frames are read one by one.
-    """
-    height, width = frame.shape[:2]
-    return frame.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
 
 
 def write_mask_video(path: Path, masks: Iterable[Bool[Tensor, "height width"]], *, fps: float | int) -> None:

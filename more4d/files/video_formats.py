@@ -4,11 +4,29 @@ Without torch, so that what cannot be written is refused before anything is load
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from more4d.foundation.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-"""Of files whose first frame is taken as a photo, in lower case."""
+VIDEO_SUFFIXES = tuple(
+    ".mp4 .m4v .mov .qt .mkv .webm .avi .mpg .mpeg .m2v .vob .ts .m2ts .mts .wmv .asf .flv .f4v .ogv .ogg"
+    " .3gp .3g2 .mxf .dv .y4m .ivf .obu .h264 .264 .h265 .265 .hevc .nut .gif .apng".split()
+)
+"""In lower case; wherever videos are named, in any case."""
+DEMUXERS = ",".join(
+    "mov matroska avi mpeg mpegvideo mpegts m4v asf flv live_flv ogg mxf dv yuv4mpegpipe ivf obu h264 hevc"
+    " nut gif apng".split()
+)
+"""Of FFmpeg, for these; not those of playlists and devices, which open other things."""
+_SIGNATURES = (
+    b"\x1a\x45\xdf\xa3",
+    b"FLV\x01",
+    b"OggS",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    b"\x00\x00\x01\xba",
+)
+"""The first bytes of Matroska and WebM, FLV, Ogg, ASF, MPEG-PS."""
+_PICTURE_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 DEFAULT_CODEC = "h264"
 ANIMATIONS = ("gif", "webp")
 """Suffixes of what `files.animation` writes."""
@@ -52,6 +70,25 @@ VIDEO_CODECS = {
     "png": VideoCodec(".mov", "png", "rgb24", {}, alpha_format="rgba"),
 }
 """H.264 plays everywhere; ProRes and PNG are for editors, and can have opacity. Only PNG is lossless."""
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is to be read as a video: by its suffix, else by its first bytes.
+
+    A file that cannot be read is none. An animation in a format of pictures (.gif, .apng) is a picture.
+    """
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return suffix not in (".gif", ".apng")
+    try:
+        with path.open("rb") as file:
+            head = file.read(377)
+    except OSError:
+        return False
+    iso = head[4:8] == b"ftyp" and head[8:12] not in _PICTURE_BRANDS
+    avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    transport = len(head) == 377 and head[0] == head[188] == head[376] == 0x47
+    return iso or avi or transport or head.startswith(_SIGNATURES)
 
 
 def check_film_format(codec: str, *, alpha: bool = False, animation: str | None = None) -> None:

@@ -29,7 +29,7 @@ from more4d.files.depth_formats import stored
 from more4d.files.depth_units import METRIC, check_depth_options
 from more4d.files.image import focal_in_diagonals, image_from_pil, load_image_and_alpha
 from more4d.files.video import read_first_frame
-from more4d.files.video_formats import VIDEO_SUFFIXES
+from more4d.files.video_formats import is_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_values, resize
 from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check_fov
@@ -320,7 +320,7 @@ def _read_image(image: Any, *, max_pixels: int | None) -> tuple[Tensor, Tensor |
     """RGB [H, W, 3], and opacity [H, W] if some of it is transparent."""
     if isinstance(image, (str, Path)):
         path = Path(image)
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        if is_video(path):
             return read_first_frame(path), None
         return load_image_and_alpha(path, max_pixels=max_pixels)
     if not isinstance(image, (np.ndarray, Tensor)):
@@ -361,7 +361,7 @@ def _camera(
     if fov is not None:
         check_fov(fov)
         return Camera.from_fov(float(fov), width=width, height=height)
-    if not isinstance(image, (str, Path)) or Path(image).suffix.lower() in VIDEO_SUFFIXES:
+    if not isinstance(image, (str, Path)) or is_video(Path(image)):
         return None
     focal = focal_in_diagonals(Path(image), height=height, width=width)
     if focal is None:

@@ -10,7 +10,6 @@ from tests.architecture.source import ROOT, imports, python_files, required
 
 # distribution -> the name it is imported by, where they differ
 IMPORT_NAMES = {
-    "decord2": "decord",
     "pillow": "PIL",
     "PyYAML": "yaml",
     "import-linter": "importlinter",

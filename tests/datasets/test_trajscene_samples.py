@@ -320,3 +320,26 @@ def test_bad_lists_are_refused(tmp_path: Path, case: str) -> None:
         videos.write_text("1.mp4\n" if case == "lines" else "./\n")
     with pytest.raises(InputError, match=expected):
         read_captions(path, videos)
+
+
+def test_videos_of_any_container_and_suffixes_in_capitals_are_found(tmp_path, caplog):
+    touch(
+        tmp_path, "1.MOV", "1_dt3d_render.mkv", "1_mask_render.WEBM", "1_dt3d_pred.PKL", "1.TXT", "readme.md"
+    )
+    archive(tmp_path / "more" / "2.TAR.GZ", ["2.mkv", "2_DT3D_render.mp4", "2_dt3d_pred.pkl"])
+    (sample,) = folder_samples(tmp_path)
+    assert sorted(sample.files) == ["caption", "mask_video", "rendering", "tracks", "video"]
+    assert "1 file of no sample passed over" in caplog.text and "readme.md" in caplog.text
+    (sample,) = unpacked(tmp_path / "more" / "2.TAR.GZ", tmp_path / "s")
+    assert {part: path.suffix for part, path in sample.files.items()} == {
+        "video": ".mkv",
+        "rendering": ".mp4",
+        "tracks": ".pkl",
+    }
+
+
+def test_of_two_videos_of_a_name_the_first_is_taken_and_the_other_told(tmp_path, caplog):
+    touch(tmp_path, "1.mp4", "1.avi", "1_dt3d_pred.pkl")
+    (sample,) = folder_samples(tmp_path)
+    assert sample.files["video"].name == "1.avi"
+    assert "1.mp4 is passed over" in caplog.text

@@ -176,6 +176,14 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
         load_image(path)
 
 
+def test_a_claimed_side_is_judged_before_it_is_decoded(tmp_path: Path) -> None:
+    contents = bytearray(write(tmp_path / "a.bmp", np.zeros((8, 8, 3), np.uint8)).read_bytes())
+    contents[18:26] = (2_000_000).to_bytes(4, "little") + (20).to_bytes(4, "little")
+    (tmp_path / "a.bmp").write_bytes(contents)
+    with pytest.raises(InputError, match="a side above"):
+        load_image(tmp_path / "a.bmp")
+
+
 def test_save_and_load_round_trip_exactly_in_eight_bits(tmp_path: Path) -> None:
     image = torch.rand(9, 7, 3, generator=torch.Generator().manual_seed(0))
     save_image(tmp_path / "new" / "image.png", image)

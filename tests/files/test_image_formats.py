@@ -1,6 +1,7 @@
 """What phones, cameras and broken disks bring: read as it is meant, or refused in one line that says why."""
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from more4d.files import hdr
 from more4d.files.image import FORMATS, RAW_SUFFIXES, load_image, load_image_and_alpha, load_mask
 from more4d.foundation.errors import InputError
+from tests.files.odd_videos import write as write_film
 
 
 @pytest.fixture
@@ -106,3 +109,80 @@ def test_numbers_of_a_palette_are_no_colours(tmp_path: Path) -> None:
     mask.putpalette([0, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, 1])
     mask.save(tmp_path / "mask.png", icc_profile=swapped_profile())
     assert load_mask(tmp_path / "mask.png").unique().tolist() == [0, 3]
+
+
+def write_avif(path: Path, signal: np.ndarray, *, primaries: int, transfer: int) -> Path:
+    """A still in 10 bits, as cameras and games write HDR."""
+    about = {"colorspace": primaries, "color_primaries": primaries, "color_trc": transfer}
+    how = {"codec": "libsvtav1", "pixels": "yuv420p10le", "options": {"crf": "8", "preset": "10"}}
+    return write_film(path, signal[None], about=about, **how)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_pictures_are_tone_mapped(tmp_path: Path, transfer: int) -> None:
+    """A grey card and white paper, as AVIF and as PNG with a chunk cICP."""
+    encode, scale = (hdr.pq_encode, 203.0) if transfer == 16 else (hdr.hlg_encode, hdr.HLG_WHITE)
+    light = torch.tensor([0.18, 1.0]).repeat_interleave(48).expand(64, 96)
+    signal = encode(light * scale)[..., None].expand(-1, -1, 3).numpy()
+    deep, plain = (signal * 65535).round().astype(np.uint16), (signal * 255).round().astype(np.uint8)
+    write_avif(tmp_path / "a.avif", deep, primaries=9, transfer=transfer)
+    contents = write_png(tmp_path / "a.png", plain).read_bytes()
+    chunk = b"cICP" + bytes([9, transfer, 0, 1])
+    end = contents.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(
+        contents[:end] + b"\0\0\0\4" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + contents[end:]
+    )
+    for name in ("a.avif", "a.png"):
+        grey, white = (load_image(tmp_path / name)[32, [20, 76]].mean(-1) * 255).tolist()
+        assert grey == pytest.approx(118, abs=4) and 222 < white < 240, name
+
+
+def write_png(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"v/1\x01", "an OpenEXR picture"),
+        (b"#?RADIANCE\n", "a Radiance HDR picture"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, head: bytes, name: str) -> None:
+    (tmp_path / "photo.jpg").write_bytes(head + bytes(100))
+    assert f"is {name}, which is not read; export it" in refusal(tmp_path / "photo.jpg")
+
+
+def test_an_avif_with_the_brand_of_all_heif_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 40, 40)).save(tmp_path / "a.avif")
+    contents = bytearray((tmp_path / "a.avif").read_bytes())
+    assert b"avif" in contents[12:32]
+    contents[8:12] = b"mif1"
+    (tmp_path / "a.avif").write_bytes(contents)
+    assert torch.allclose(
+        load_image(tmp_path / "a.avif")[16, 16] * 255, torch.tensor([200.0, 40, 40]), atol=4
+    )
+
+
+def test_a_cmyk_jpeg_of_an_editor_is_not_inverted(tmp_path: Path) -> None:
+    """Adobe's mark means that ink is stored as 255 minus its amount."""
+    Image.new("CMYK", (32, 32), (0, 200, 200, 0)).save(tmp_path / "a.jpg")
+    assert b"Adobe" in (tmp_path / "a.jpg").read_bytes()
+    red, green, blue = (load_image(tmp_path / "a.jpg")[16, 16] * 255).tolist()
+    assert red > 240 and green < 80 and blue < 80
+
+
+def test_sixteen_bits_of_colour_are_read(tmp_path: Path) -> None:
+    """A PNG of three channels of 16 bits, written by hand: PIL writes none."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    row = b"\0" + b"".join(value.to_bytes(2, "big") for value in (65535, 32896, 0)) * 4
+    header = (4).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])
+    contents = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + contents)
+    assert torch.allclose(load_image(tmp_path / "a.png")[2, 2], torch.tensor([1.0, 0.502, 0.0]), atol=0.005)

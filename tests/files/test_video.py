@@ -63,7 +63,7 @@ def test_facts_tell_size_and_moments(tmp_path: Path) -> None:
     write_video(path, gradient(7, 32, 48), fps=12.5)
     info = probe_video(path)
     assert (info.height, info.width) == (32, 48)
-    assert torch.allclose(info.times_s, torch.arange(7) * 0.08, atol=1e-4)
+    assert torch.allclose(info.times_s, torch.arange(7).double() * 0.08, atol=1e-4)
 
 
 def test_frames_of_two_sizes_are_refused_and_nothing_is_left(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,6 +33,10 @@ THUMBNAIL_QUALITY = 75
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
 NO_CAPTION = "no caption"
+MAX_FRAMES = 400_000
+"""Of a video: 3.7 hours at 30 per second, whose thumbnails have 2.8 GB."""
+PAUSE = 10
+"""Times the usual distance of frames, after which a new shot begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,7 @@ def find_windows(
         return []
     every = nearest_divisor(rate, fps)
     windows = []
-    for shot in shots:
+    for shot in without_pauses(times_s, shots, 1 / rate):
         moments = times_s[shot.start : shot.stop].double()
         count = int((moments[-1] - moments[0]) * rate / every + 0.1) + 1
         for first in range(0, count - frames + 1, step):
@@ -92,6 +97,16 @@ def find_windows(
                     )
                 )
     return windows
+
+
+def without_pauses(times_s: Float[Tensor, " frames"], shots: list[range], step_s: float) -> list[range]:
+    """The shots, cut where a frame stands long: nothing moves there, or times are damaged."""
+    long = (times_s.diff() > PAUSE * max(step_s, 0.1)).nonzero().flatten() + 1
+    cut = []
+    for shot in shots:
+        inside = [int(at) for at in long if shot.start < at < shot.stop]
+        cut += [range(*ends) for ends in pairwise([shot.start, *inside, shot.stop])]
+    return cut
 
 
 def nearest_divisor(rate: float, wanted: float) -> int:
@@ -161,6 +176,11 @@ def _make_clips(source: Source, options: Options, tools: Tools) -> VideoOutcome:
     rate = frames_per_second(info.times_s)
     if not rate:
         raise InputError(f"{source.path} has one frame only, or no times; give a video of a moment")
+    if len(info.times_s) > MAX_FRAMES:
+        raise InputError(
+            f"{source.path} has {len(info.times_s)} frames; at most {MAX_FRAMES} are looked at, cut it into"
+            " parts"
+        )
     size = thumbnail_size(info.height, info.width)
     shots = find_shots(torch.stack(list(stream_video(source.path, size=size))))
     windows = find_windows(

@@ -1,5 +1,6 @@
 """Runs `make_clips` on many videos, in this process or in several."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ import torch
 from more4d.datasets.from_video.clip_maker import make_clips
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
+from more4d.foundation.errors import one_line
 
 Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
 """Makes clips of all given videos and yields the outcomes, in any order."""
@@ -97,7 +99,10 @@ def _pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
     """A process pool that ends with the block, immediately in case of an exception."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(threads,)
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(threads, logging.getLogger("more4d").getEffectiveLevel()),
     )
     try:
         yield pool
@@ -120,8 +125,27 @@ def _end(children: Iterable[BaseProcess]) -> None:
         child.join()  # a killed process needs a moment to exit
 
 
-def _begin(threads: int) -> None:
-    """Initialise a worker: ignore Ctrl-C, which the parent process handles."""
+class _Notes(logging.StreamHandler):
+    """Prints what a worker logs, each line once; it may name files of any name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(f"note: {record.getMessage()}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if line not in self._printed:
+            self._printed.add(line)
+            super().emit(record)
+
+
+def _begin(threads: int, level: int) -> None:
+    """Initialise a worker: log as the parent process does, ignore Ctrl-C, which that handles."""
+    logging.getLogger("more4d").addHandler(_Notes())
+    logging.getLogger("more4d").setLevel(level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -4,15 +4,16 @@ import difflib
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from more4d.files.problems import first_few, plural
 from more4d.files.tables import read_json_objects, read_table
+from more4d.files.video_formats import VIDEO_SUFFIXES, is_video
 from more4d.foundation.documents import read_text
 from more4d.foundation.errors import InputError, shown
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
 LISTS = ("captions.jsonl", "captions.csv")
 CAPTIONS = "a list of captions (file and text)"
 _NAME_LENGTH = 60
@@ -51,6 +52,8 @@ class Source:
 def find_sources(folder: Path) -> list[Source]:
     """All videos in the folder and its subfolders, sorted by name, without hidden ones.
 
+    Files that are neither videos nor captions are logged.
+
     The caption of `walk.mp4` is the text of `walk.txt` in the same folder, or else the `text` of the line
     whose `file` is `walk.mp4` (a path relative to the folder) in `captions.jsonl` or `captions.csv`.
 
@@ -59,16 +62,15 @@ def find_sources(folder: Path) -> list[Source]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that holds videos")
-    paths = [
+    files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    if not paths:
-        raise InputError(f"{folder} holds no video ({', '.join(SUFFIXES)})")
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    names = {path.relative_to(folder).as_posix(): path for path in files if _holds_video(path)}
+    if not names:
+        raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
+    _log_others(folder, files, names.values())
     captions = read_captions(folder, names)
     sources = []
     for name, path in names.items():
@@ -79,6 +81,24 @@ def find_sources(folder: Path) -> list[Source]:
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
+
+
+def _holds_video(path: Path) -> bool:
+    """By its suffix or its first bytes; of pictures, only those in formats of animations."""
+    return path.suffix.lower() in VIDEO_SUFFIXES or is_video(path)
+
+
+def _log_others(folder: Path, files: list[Path], videos: Iterable[Path]) -> None:
+    """Log which files are passed over: neither videos nor their captions."""
+    captions = {path.with_suffix(".txt") for path in videos}
+    others = [
+        path.relative_to(folder).as_posix()
+        for path in files
+        if not _holds_video(path) and path not in captions and path.name.lower() not in LISTS
+    ]
+    if others:
+        found, named = plural(len(others), "file"), first_few(others)
+        _log.warning("%s in %s passed over, as no video: %s", found, folder, named)
 
 
 def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from more4d.datasets.from_video.clip_maker import (
     NO_CAPTION,
     Tools,
     Window,
+    find_windows,
     make_clips,
     median_camera,
     read_frames,
@@ -223,3 +224,17 @@ def test_an_unknown_tool_ends_the_run(videos):
 def test_impossible_options_are_refused(values, words):
     with pytest.raises(ConfigError, match=words):
         Options(**values)
+
+
+def test_no_clip_spans_a_pause_and_damaged_times_take_no_time():
+    times_s = torch.arange(60).double() / 12
+    times_s[30:] += 1e12
+    windows = find_windows(times_s, [range(60)], fps=12.0, frames=9, step=9)
+    assert [(window.frame_indices[0], window.frame_indices[-1]) for window in windows] == [
+        (0, 8),
+        (9, 17),
+        (18, 26),
+        (30, 38),
+        (39, 47),
+        (48, 56),
+    ]

@@ -6,6 +6,7 @@ import pytest
 
 from more4d.datasets.from_video.sources import find_sources
 from more4d.foundation.errors import InputError
+from tests.files.odd_videos import stripes, write
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -79,3 +80,17 @@ def test_a_folder_without_videos_is_refused(tmp_path):
         find_sources(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         find_sources(tmp_path / "a.png")
+
+
+def test_every_container_is_a_video_in_any_case_and_the_rest_is_logged(tmp_path, caplog):
+    videos = ("a.M2TS", "b.Wmv", "c.3GP", "d.ogv", "e.gif", "f.MXF", "g.flv")
+    touch(tmp_path, *videos, "photo.png", "moving.webp", "talk.mp3", "a.txt", "notes.txt")
+    with caplog.at_level("WARNING"):
+        assert [source.name for source in find_sources(tmp_path)] == sorted(videos)
+    assert "4 files" in caplog.text and "moving.webp, notes.txt, photo.png, talk.mp3" in caplog.text
+
+
+def test_a_video_without_a_suffix_is_known_by_its_contents(tmp_path):
+    write(tmp_path / "a.mkv", stripes()).rename(tmp_path / "walk")
+    (tmp_path / "captions.csv").write_text("file,text\nwalk,a bar moves\n")
+    assert [(source.name, source.caption) for source in find_sources(tmp_path)] == [("walk", "a bar moves")]
