@@ -80,7 +80,7 @@ def fetch(options: argparse.Namespace) -> list[tuple[str, Path]] | None:
     if not options.preset:
         options.parser.error(f"name a preset with --preset: {', '.join(manifest_names())}; or --list")
     folder = options.weights or shown_folder(USER_WEIGHTS)
-    for name in options.preset:  # mistyped names are told before a hub is asked
+    for name in options.preset:  # mistyped names are refused before a hub is asked
         choose_parts(name, options.part)
     plans = [
         plan_fetch(
@@ -165,13 +165,13 @@ def _agreed(remaining: int) -> bool:
     """Ask on a terminal.
 
     Raises:
-        InputError: there is nobody to ask.
+        InputError: there is no terminal to ask on.
     """
     from more4d.files.problems import format_size
 
     if not sys.stdin.isatty():
         raise InputError(
-            f"{format_size(remaining)} are to be fetched, and nobody can be asked here; add --yes"
+            f"{format_size(remaining)} are to be fetched, and there is no terminal to ask on; add --yes"
         )
     say(f"fetch {format_size(remaining)}? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -12,7 +12,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from more4d.files.atomic import write_reason
 from more4d.files.hub_backend import Notify, PassingError, RemoteFile, open_stream, patiently, shown_url
@@ -63,6 +65,22 @@ def fetch_file(file: RemoteFile, target: Path, progress: Progress, notify: Notif
         f"{file.path} from {shown_url(file.url)} {problem}, twice; it is not used, and lies in "
         f"{_bad(target)}: try another source (--endpoint, --from), or tell those who publish it"
     )
+
+
+def web_file(address: str, notify: Notify) -> RemoteFile:
+    """A file at a plain address, with the size that its server says, and without a checksum.
+
+    Raises:
+        InputError: the server refuses it, or cannot be reached.
+    """
+    file = RemoteFile(path=PurePosixPath(urlsplit(address).path).name, url=address)
+
+    def ask() -> RemoteFile:
+        with open_stream(file) as response:
+            size = response.headers.get("Content-Length", "")
+            return replace(file, size=int(size) if size.isdigit() else None)
+
+    return patiently(ask, notify)
 
 
 def check_file(file: RemoteFile, path: Path) -> tuple[str, str | None]:

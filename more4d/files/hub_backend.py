@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
@@ -208,22 +208,6 @@ class ModelScope:
         return RemoteFile(path=path, url=url, page=self.page(repository), **known)
 
 
-def web_file(address: str, notify: Notify) -> RemoteFile:
-    """A file at a plain address, with the size that its server says; nobody says what its content is.
-
-    Raises:
-        InputError: the server refuses it, or cannot be reached.
-    """
-    file = RemoteFile(path=PurePosixPath(urlsplit(address).path).name, url=address)
-
-    def ask() -> RemoteFile:
-        with open_stream(file) as response:
-            size = response.headers.get("Content-Length", "")
-            return replace(file, size=int(size) if size.isdigit() else None)
-
-    return patiently(ask, notify)
-
-
 HUBS = {hub.name: hub for hub in (HuggingFaceHub, ModelScope)}
 
 
@@ -269,7 +253,7 @@ def patiently(
     """The value of `action`, which is repeated after a `PassingError`.
 
     Args:
-        notify: is told why it waits.
+        notify: is given the reason why it waits.
         advanced: whether the last try has got further; the tries are counted anew then.
 
     Raises:

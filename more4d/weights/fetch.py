@@ -19,8 +19,9 @@ from more4d.files.downloads import (
     fetch_file,
     is_verifiable,
     only_writer,
+    web_file,
 )
-from more4d.files.hub_backend import HUBS, Notify, RemoteFile, is_offline, web_file
+from more4d.files.hub_backend import HUBS, Notify, RemoteFile, is_offline
 from more4d.files.problems import plural
 from more4d.foundation.config import USER_WEIGHTS
 from more4d.foundation.documents import DocumentError, parse_json, read_bytes
@@ -169,7 +170,7 @@ def run_fetch(
         notify: is given lines about what went wrong and is tried again.
 
     Returns:
-        names of the files whose content nobody vouches for.
+        names of the files whose publisher gives no checksum.
 
     Raises:
         InputError: a file cannot be had, is not what it should be, or cannot be written. What was fetched

@@ -1,7 +1,7 @@
 """Which published files a preset needs, and where they come from: `config/weights/NAME.yaml`.
 
 A manifest says for each part of a preset which files of which repository go where, and under which licence.
-It names no sizes or hashes that nobody here has seen: `weights.fetch` asks the hub. Imports no torch.
+It names no commits, sizes or hashes, which were not seen: `weights.fetch` asks the hub. Imports no torch.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def manifest_names() -> list[str]:
 
 
 def fetch_command(preset: str) -> str | None:
-    """The command that fetches a preset's weights; None if nobody publishes them."""
+    """The command that fetches a preset's weights; None if they are not published."""
     return f"{COMMAND} --preset {preset}" if (MANIFESTS / f"{preset}.yaml").is_file() else None
 
 

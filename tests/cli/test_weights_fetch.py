@@ -190,7 +190,7 @@ def test_much_is_asked_about(hub: Hub, capsys, monkeypatch):
     monkeypatch.setattr(weights_fetch, "ASKED_ABOVE_BYTES", 1000)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     code, _, err = run(capsys)
-    assert code == 1 and "102 KB are to be fetched, and nobody can be asked here; add --yes" in err
+    assert code == 1 and "102 KB are to be fetched, and there is no terminal to ask on; add --yes" in err
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     for answer, agreed in (("\n", False), ("no\n", False), ("y\n", True)):
         monkeypatch.setattr(sys.stdin, "readline", lambda answer=answer: answer, raising=False)

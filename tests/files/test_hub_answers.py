@@ -8,7 +8,7 @@ from threading import Thread
 import huggingface_hub
 import pytest
 
-from more4d.files import downloads, hub_backend
+from more4d.files import downloads
 from more4d.files.hub_backend import HuggingFaceHub, ModelScope
 from more4d.foundation.errors import InputError
 from tests.files import hub_server
@@ -161,7 +161,7 @@ def test_modelscope_has_the_same_files(hub: Hub, tmp_path: Path):
 def test_a_plain_address_has_a_size_and_no_hash(hub: Hub, tmp_path: Path):
     commit = hub_server.commit_of(hub.repositories[NAME].files)
     address = f"{hub.address}/{NAME}/resolve/{commit}/model.safetensors"
-    file = hub_backend.web_file(address, silent)
+    file = downloads.web_file(address, silent)
     assert (file.path, file.size) == ("model.safetensors", len(LARGE))
     assert not downloads.is_verifiable(file)
     assert fetched(file, tmp_path) == LARGE
