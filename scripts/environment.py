@@ -162,12 +162,16 @@ def lock_of(file: Path) -> Path:
     lock = LOCKS / file.name
     if not lock.exists():
         raise SetupError(f"{lock} is missing; get it back with git checkout, or write it: scripts/lock.py")
-    names = {re.sub("[-_.]+", "-", line.split(" ")[0]).lower() for line in pins_of(lock)}
+    locked = {plain_pin(line) for line in pins_of(lock)}
     for pin in pins_of(file):
-        plain = re.sub("[-_.]+", "-", pin.partition(";")[0].strip()).lower()
-        if plain not in names and not plain.startswith("torch=="):
+        if plain_pin(pin) not in locked and not pin.startswith("torch=="):
             raise SetupError(f"{lock} lacks {pin} of {file.name}; write it anew: python scripts/lock.py")
     return lock
+
+
+def plain_pin(line: str) -> str:
+    """A pin without its marker, its name as indices compare it: PyYAML==6.0.3; ... -> pyyaml==6-0-3."""
+    return re.sub("[-_.]+", "-", re.split(r"[;\s\\]", line.strip())[0]).lower()
 
 
 def build_of_torch(pin: str) -> str:

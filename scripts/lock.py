@@ -42,12 +42,11 @@ def main() -> int:
     base = resolve(uv, ["requirements.txt"], before)
     whole = resolve(uv, ["requirements.txt", "requirements-dev.txt"], {**before, **base})
     torch = {name: entry for name, entry in base.items() if BUILDS.fullmatch(package(name))}
-    changed = {package(name) for name in whole if name not in base} & {package(name) for name in base}
+    versions = {pinned(first) for first in base}
+    names = {package(first) for first in base}
+    changed = [first for first in whole if package(first) in names and pinned(first) not in versions]
     if changed:
-        print(
-            f"error: requirements-dev.txt asks for other versions of {', '.join(sorted(changed))}",
-            file=sys.stderr,
-        )
+        print(f"error: requirements-dev.txt asks for another {', '.join(changed)}", file=sys.stderr)
         return 1
     write("requirements", {name: base[name] for name in base if name not in torch}, "requirements.txt")
     write("torch", torch, "requirements.txt")
@@ -84,6 +83,11 @@ def entries(texts: Iterable[str]) -> dict[str, str]:
 
 def package(first_line: str) -> str:
     return first_line.partition("==")[0]
+
+
+def pinned(first_line: str) -> str:
+    """The package and its version, without the marker."""
+    return first_line.partition(" ")[0]
 
 
 def write(name: str, lock: dict[str, str], source: str) -> None:
