@@ -21,6 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
+EXTRAS = ("ray", "gsplat", "view", "tensorboard", "wandb", "unidepth", "evaluate")
+"""Of pyproject.toml; `train` and `dev` are in the requirement files. Each lock holds what those lack."""
+BUILT_WITH_TORCH = "torchvision"
+"""Must be of the same build as torch, so it is in no lock."""
 INDEX = "https://pypi.org/simple"
 OLDEST_PYTHON = "3.10"
 BUILDS = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)")
@@ -53,6 +57,10 @@ def main() -> int:
     write(
         "requirements-dev", {name: whole[name] for name in whole if name not in base}, "requirements-dev.txt"
     )
+    for extra in EXTRAS:
+        found = resolve(uv, ["pyproject.toml", "--extra", extra], {**before, **base})
+        more = {name: found[name] for name in found if name not in base and package(name) != BUILT_WITH_TORCH}
+        write(f"extra-{extra}", more, f"the extra {extra} of pyproject.toml")
     return 0
 
 

@@ -58,6 +58,15 @@ def test_locks_agree_about_what_is_in_two_of_them() -> None:
     assert not names & {lock.package(first) for first in locked(ROOT / "locks/torch.txt")}
 
 
+def test_every_extra_is_locked() -> None:
+    section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+    extras = set(re.findall(r"^(\w+) = \[", section.partition("\n[")[0], re.MULTILINE))
+    assert {path.stem for path in LOCKS if path.stem.startswith("extra-")} == {
+        f"extra-{e}" for e in lock.EXTRAS
+    }
+    assert set(lock.EXTRAS) == extras - {"train", "dev"}
+
+
 def wheel(folder: Path, text: str) -> Path:
     """A package of one module."""
     folder.mkdir(exist_ok=True)
