@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 RESOURCES = {
     "models/tiny": ["*"],
-    "config": ["*.json", "*.yaml", "presets/*.yaml", "tiny/*.yaml", "wan/*.yaml"],
+    "config": ["*.json", "*.yaml", "presets/*.yaml", "tiny/*.yaml", "wan/*.yaml", "weights/*.yaml"],
     "examples": ["*"],
 }
 """Folders of the clone, and which files of them."""

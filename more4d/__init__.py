@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from more4d.pipelines.scene import View as View
     from more4d.pipelines.scene import with_background as with_background
     from more4d.pipelines.views import render as render
+    from more4d.weights.fetch import fetch_weights as fetch_weights
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ _EXPORTS = {
     "Scene": "more4d.pipelines.scene",
     "View": "more4d.pipelines.scene",
     "camera_path": "more4d.pipelines.cameras",
+    "fetch_weights": "more4d.weights.fetch",
     "load_tracks": "more4d.files.tracks",
     "render": "more4d.pipelines.views",
     "save_tracks": "more4d.files.tracks",
@@ -56,6 +58,7 @@ __all__ = [
     "View",
     "__version__",
     "camera_path",
+    "fetch_weights",
     "load_tracks",
     "render",
     "save_tracks",

@@ -2,14 +2,17 @@
 
 A finished `.venv` in the repository is used as it is; an activated environment too, if it has the pins. Else
 `.venv` is created and filled under a lock, with `uv` where that is installed and with venv and pip otherwise,
-and stamped when it is whole, so that an interrupted set-up is never taken for a good one. Only the standard
-library of Python 3.10 is needed here. Everything but the answer goes to standard error.
+and stamped when it is whole, so that an interrupted set-up is never taken for a good one. What is installed
+is what locks/ names, file by file with its SHA-256 (scripts/lock.py writes them); only a torch that pip's
+settings take from elsewhere, such as a build for the CPU, is installed by its version, and that is said. Only
+the standard library of Python 3.10 is needed here. Everything but the answer goes to standard error.
 """
 
 import sys
 
 try:
     import contextlib
+    import json
     import os
     import re
     import shutil
@@ -28,9 +31,15 @@ VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "more4d-installed"  # one line per requirement file: name and checksum
 UNFINISHED = VENV / "more4d-unfinished"
 PATH_FILE = "more4d-clone.pth"  # in site-packages: with it any script of this Python finds the package
+LOCKS = ROOT / "locks"  # one per requirement file, of the same name, and that of torch
+TORCH_LOCK = "torch.txt"
 PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "constraint")  # which uv takes as arguments
 
+WRONG_HASH = re.compile(  # of pip, and of uv
+    r"DO NOT MATCH THE HASHES.*?^\s+(?P<pip>\S+) from (?P<source>\S+)|Hash mismatch for `(?P<uv>[^`]+)`",
+    re.DOTALL | re.MULTILINE,
+)
 REMEDIES = {  # what a failed installer prints, and the way out
     "No space left|Errno 28|os error 28|Disk quota": (
         "the disk is full: free about 8 GB where {root} is (2 GB without CUDA) and start again"
@@ -105,9 +114,14 @@ def add_clone_to_path() -> None:
 
 
 def is_ready(requirements: list[Path]) -> bool:
-    """Whether `.venv` was finished with exactly these files, and its Python is still there."""
+    """Whether `.venv` was finished with exactly these files and locks, and its Python is still there."""
     stamped = STAMP.read_text().splitlines() if STAMP.exists() else []
-    return all(stamp_line(file) in stamped for file in requirements) and VENV_PYTHON.exists()
+    return all(line in stamped for line in stamp_lines(requirements)) and VENV_PYTHON.exists()
+
+
+def stamp_lines(requirements: list[Path]) -> list[str]:
+    locks = [LOCKS / TORCH_LOCK, *(LOCKS / file.name for file in requirements)]
+    return [*map(stamp_line, requirements), *(f"locks/{stamp_line(lock)}" for lock in locks if lock.exists())]
 
 
 def stamp_line(file: Path) -> str:
@@ -118,8 +132,7 @@ def missing_pins(requirements: list[Path]) -> list[str]:
     """Pins that this interpreter does not satisfy; a local version part such as +cpu does not count."""
     from importlib.metadata import PackageNotFoundError, version
 
-    lines = [line for file in requirements for line in file.read_text().splitlines()]
-    pins = [line for line in lines if line.strip() and not line.startswith("#")]
+    pins = [pin for file in requirements for pin in pins_of(file)]
     try:
         from packaging.requirements import Requirement
     except ModuleNotFoundError:
@@ -134,6 +147,54 @@ def missing_pins(requirements: list[Path]) -> list[str]:
             if not satisfied:
                 missing.append(f"{pin.name}{pin.specifier}")
     return missing
+
+
+def pins_of(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def lock_of(file: Path) -> Path:
+    """The lock of a requirement file.
+
+    Raises:
+        SetupError: there is none, or it lacks a pin; installing without it would check nothing.
+    """
+    lock = LOCKS / file.name
+    if not lock.exists():
+        raise SetupError(f"{lock} is missing; get it back with git checkout, or write it: scripts/lock.py")
+    locked = {plain_pin(line) for line in pins_of(lock)}
+    for pin in pins_of(file):
+        if plain_pin(pin) not in locked and not pin.startswith("torch=="):
+            raise SetupError(f"{lock} lacks {pin} of {file.name}; write it anew: python scripts/lock.py")
+    return lock
+
+
+def plain_pin(line: str) -> str:
+    """A pin without its marker, its name as indices compare it: PyYAML==6.0.3; ... -> pyyaml==6-0-3."""
+    return re.sub("[-_.]+", "-", re.split(r"[;\s\\]", line.strip())[0]).lower()
+
+
+def build_of_torch(pin: str) -> str:
+    """Which torch pip's settings lead to: the pin itself, or one with a local version (torch==2.13.0+cpu).
+
+    PyPI holds no local versions, so such a build is of another index or a folder, and in no lock.
+    """
+    command = [
+        str(VENV_PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--dry-run",
+    ]
+    command += ["--no-deps", "--ignore-installed", "--report", "-", pin]
+    asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        (found,) = json.loads(asked.stdout)["install"]
+        return f"torch=={found['metadata']['version']}"
+    except (ValueError, KeyError, TypeError):  # there is none, or no answer: the installer says what is wrong
+        return pin
 
 
 @contextlib.contextmanager
@@ -164,11 +225,19 @@ def install(requirements: list[Path]) -> None:
     if STAMP.exists():  # it was made here; an environment made by others is never removed as unfinished
         UNFINISHED.touch()
         STAMP.unlink()
-    files = [word for file in requirements for word in ("-r", str(file))]
+    installer = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     if uv:
-        run([uv, "pip", "install", "--python", str(VENV_PYTHON), *pip_settings(), *files])
-    else:
-        run([str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *files])
+        installer = [uv, "pip", "install", "--python", str(VENV_PYTHON), *pip_settings()]
+    for file in requirements:
+        run([*installer, "--require-hashes", "--no-deps", "-r", str(lock_of(file))])
+    # After the locks: what torch needs and they have is there by then, and not taken from anywhere else.
+    for pin in (pin for file in requirements for pin in pins_of(file) if pin.startswith("torch==")):
+        build = build_of_torch(pin)
+        if build == pin:
+            run([*installer, "--require-hashes", "--no-deps", "-r", str(LOCKS / TORCH_LOCK)])
+        else:
+            print_status(f"{build} is not PyPI's torch: installed by its version, its hash is not checked")
+            run([*installer, build])
     command = VENV / "bin" / "more4d"  # for those who activate it; it finds the repository by its own place
     command.write_text(
         '#!/bin/sh\nhere="$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)"\n'
@@ -176,7 +245,7 @@ def install(requirements: list[Path]) -> None:
     )
     command.chmod(0o755)
     partial = STAMP.with_suffix(".part")
-    partial.write_text("".join(stamp_line(file) + "\n" for file in requirements))
+    partial.write_text("".join(line + "\n" for line in stamp_lines(requirements)))
     partial.replace(STAMP)
     UNFINISHED.unlink(missing_ok=True)
     print_status(f"set up in {time.monotonic() - began:.0f} s")
@@ -232,6 +301,12 @@ def run(command: list[str]) -> None:
             sys.stderr.write(line)
             complaints.append(line)
     if installer.returncode:
+        if wrong := WRONG_HASH.search("".join(complaints)):
+            source = f" from {wrong['source']}" if wrong["source"] else ""
+            raise SetupError(
+                f"{wrong['pip'] or wrong['uv']}{source} is not the file that locks/ names: it was changed on "
+                "its way or on the index, and is not installed; use PyPI or a true mirror (PIP_INDEX_URL)"
+            )
         for pattern, remedy in REMEDIES.items():
             if re.search(pattern, "".join(complaints)):
                 raise SetupError(remedy.format(root=ROOT, python=PYTHON_VERSION))

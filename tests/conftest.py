@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.conformance_files", "tests.preset_fixtures"]
+pytest_plugins = ["tests.conformance_files", "tests.files.hub_server", "tests.preset_fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

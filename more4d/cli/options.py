@@ -76,6 +76,12 @@ def add_weights_options(group: Any) -> None:
         help="another file for a component of the preset, such as strag=runs/weights/strag.safetensors or "
         "depth=transformers:FOLDER; repeat for more",
     )
+    group.add_argument(
+        "--depth-model",
+        metavar="NAME",
+        help="estimate depth with a model that 'weights fetch --preset depth' has fetched, such as "
+        "depth-anything-v2, or with small or unidepth; see docs/weights.md",
+    )
 
 
 def parse_path(text: str) -> Path:
@@ -83,6 +89,12 @@ def parse_path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; give the path of a file or folder")
     return Path(text)
+
+
+def shown_folder(folder: Path) -> Path:
+    """A folder relative to the working directory, where it lies below it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def check_output(folder: Path) -> None:
@@ -207,9 +219,12 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     from more4d.pipelines.preset import choose_preset
 
     memory = getattr(options, "memory", None)
-    preset, folder = choose_preset(
-        options.preset, options.weights, components=dict(options.part), memory=memory
-    )
+    parts = dict(options.part)
+    if options.depth_model is not None:
+        if "depth" in parts:
+            raise ConfigError("--depth-model and --part depth both say what estimates depth; leave one out")
+        parts["depth"] = depth_estimator(options.depth_model, options.weights)
+    preset, folder = choose_preset(options.preset, options.weights, components=parts, memory=memory)
     if hasattr(options, "steps"):
         preset = with_sampling_options(preset, options)
     for key in ("raster", "size", "fill"):
@@ -218,6 +233,21 @@ def preset_of(options: argparse.Namespace) -> tuple["Preset", Path]:
     if getattr(options, "independent_views", False):
         preset = replace(preset, consistent_views=False)
     return preset, folder
+
+
+def depth_estimator(model: str, weights: Path | None) -> str:
+    """The estimator that `--depth-model` names, as `--part depth=` takes it.
+
+    Raises:
+        ConfigError: there is no such model.
+        WeightsError: it has not been fetched.
+    """
+    from more4d.depth.registry import DEPTH_ESTIMATORS
+    from more4d.weights.manifest import depth_folder
+
+    if model in DEPTH_ESTIMATORS.names() and DEPTH_ESTIMATORS.get(model).weights != "required":
+        return model
+    return f"transformers:{depth_folder(model, weights)}"
 
 
 def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Preset":

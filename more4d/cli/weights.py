@@ -1,11 +1,13 @@
-"""`more4d weights`: identify weight files, list what presets lack, convert between layouts."""
+"""`more4d weights`: fetch published weights, identify files, list what presets lack, convert layouts."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli import weights_fetch
 from more4d.cli.main import say
-from more4d.cli.options import parse_path
+from more4d.cli.options import parse_path, shown_folder
+from more4d.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from more4d.pipelines.preset_check import FileState, PresetState
@@ -39,8 +41,9 @@ UNIDEPTH = "unidepth"
 
 
 def add_command(commands: Any) -> None:
-    parser = commands.add_parser("weights", help="check and convert weight files")
+    parser = commands.add_parser("weights", help="fetch, check and convert weight files")
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
+    weights_fetch.add_command(ways).set_defaults(run=fetch)
     _add_check(ways)
     _add_convert(ways)
 
@@ -88,18 +91,30 @@ def _add_convert(ways: Any) -> None:
     parser.set_defaults(run=convert, parser=parser)
 
 
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch what presets need, and check whether they can be used then; 1 if not."""
+    from more4d.weights.manifest import DEPTH
+
+    fetched = weights_fetch.fetch(options)
+    failed = fetched is None
+    for name, folder in fetched or []:
+        if name == DEPTH:
+            say("to use it: bash infer.sh photo.jpg --depth-model depth-anything-v2")
+        else:
+            failed |= bool(check(argparse.Namespace(places=[folder], preset=[name])))
+    return int(failed)
+
+
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if a file is broken or missing."""
     from more4d.files.problems import plural
-    from more4d.foundation.errors import InputError
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
     from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
-    here, failed = Path.cwd(), False
-    default = WEIGHTS.relative_to(here) if WEIGHTS.is_relative_to(here) else WEIGHTS
-    for place in options.places or [default]:
+    failed = False
+    for place in options.places or [shown_folder(WEIGHTS)]:
         if options.preset and place.is_file():
             raise InputError(
                 f"--preset asks what a folder lacks, and {place} is a file; give its folder, or leave out"
@@ -172,6 +187,7 @@ def _line(file: "FileState") -> str:
 
 def _lines(state: "PresetState") -> list[str]:
     from more4d.pipelines.preset import GUIDE
+    from more4d.weights.manifest import fetch_command
 
     total = state.present + len(state.missing) + len(state.optional)
     able = ", and it can do without the others" if state.optional and not state.missing else ""
@@ -182,6 +198,8 @@ def _lines(state: "PresetState") -> list[str]:
         for path in dict.fromkeys(lack.path for lack in missing):
             components = ", ".join(lack.component for lack in missing if lack.path == path)
             lines.append(f"    {path}  for {components}")
+    if (command := fetch_command(state.name)) and any(lack.problem is None for lack in state.missing):
+        lines.append(f"  {command} fetches them")
     for lack in state.missing:
         if lack.problem is not None:
             lines.append(f"  unusable {lack.component}: {lack.path}: {_without(lack.problem, lack.path)}")
@@ -194,6 +212,7 @@ def _lines(state: "PresetState") -> list[str]:
 def _depth_lines(state: "PresetState") -> list[str]:
     """How to get depth, if the estimator of the preset cannot be used yet."""
     from more4d.foundation.optional import install_command, is_installed
+    from more4d.weights.manifest import fetch_command
 
     reasons, ways = [], []
     for lack in state.optional:
@@ -208,6 +227,7 @@ def _depth_lines(state: "PresetState") -> list[str]:
     return [
         f"  no depth from {state.depth_estimator}: {' and '.join(reasons)}; one of these:",
         f"    get {', and '.join(ways)}",
+        f"    {fetch_command('depth')}, then --depth-model depth-anything-v2",
         "    --part depth=transformers:FOLDER, a metric depth model; --part depth=small, bundled and rough",
         "    --depth FILE with --intrinsics FX,FY,CX,CY",
     ]

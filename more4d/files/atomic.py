@@ -35,6 +35,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of that path is a file, not a folder",
     errno.EEXIST: "a part of that path is a file, not a folder",
     errno.EISDIR: "a folder of that name is in the way",
+    errno.EFBIG: "the file is too large for that file system",
     errno.ENAMETOOLONG: "the name is too long",
 }
 
@@ -65,10 +66,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
+        reason = write_reason(error)
         if reason is None:
             raise
         raise InputError(f"cannot write {path.name} into {path.parent}: {reason}") from error
+
+
+def write_reason(error: OSError) -> str | None:
+    """Why a file could not be written, for people; None if that is not known."""
+    return _REASONS.get(error.errno or 0)
 
 
 def remove_temporary_files(folder: Path) -> None:

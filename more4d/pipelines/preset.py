@@ -15,6 +15,7 @@ from more4d.foundation.errors import ConfigError, InputError, WeightsError
 from more4d.performance.config import ATTENTION, MEMORY_MODES, Memory, StepCacheConfig, check_guidance
 from more4d.pipelines.cameras import DEFAULT_SIZE, FilmSize
 from more4d.raster.registry import AUTO, rasteriser_names
+from more4d.weights.manifest import missing_remedy
 
 NAME = "preset.yaml"
 WEIGHTS = USER_WEIGHTS
@@ -326,11 +327,8 @@ def check_files(preset: Preset, folder: Path, asked: str | None = None) -> None:
         component, path = missing[0]
         others = len(missing) - 1
         more = f" and {others} other file{'s' * (others > 1)}" if others else ""
-        place = [] if folder == WEIGHTS else [str(folder)]
-        words = ["bash scripts/more4d.sh weights check", *place, *(["--preset", asked] if asked else [])]
         raise WeightsError(
-            f"preset '{preset.name}' lacks {path} (its {component}){more}; "
-            f"'{' '.join(words)}' lists what is missing and where to get it"
+            f"preset '{preset.name}' lacks {path} (its {component}){more}; {missing_remedy(asked, folder)}"
         )
 
 

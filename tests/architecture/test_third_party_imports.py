@@ -28,6 +28,7 @@ ALLOWED_IMPORTERS = {
         "evaluation/views.py",
     ),
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),
+    "huggingface_hub": ("files/hub_backend.py",),
     "llvmlite": ("raster/numba_backend.py",),
     "matplotlib": ("training/curves.py",),
     "numba": ("raster/numba_backend.py",),

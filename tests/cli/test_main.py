@@ -54,6 +54,7 @@ def test_every_failure_is_one_line_and_a_code(monkeypatch, capsys, error, code, 
         (["data", "from-video", "x", "--output", "x"], True),
         (["vae"], False),
         (["plan"], False),
+        (["weights", "fetch", "--preset", "depth"], True),
         (["weights", "check", "x"], False),
         (["weights", "convert", "x", "y"], False),
     ],
@@ -216,15 +217,16 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "alpha animation cache camera compile context-parallel depth depth-kind depth-unit device"
-        " export fill fov fps frames guidance guidance-skip h help independent-views intrinsics list"
-        " list-cameras mask memory output part pictures preset prompt quiet raster ray sampler seed shift"
-        " size steps strag-lora tracks video-codec vism-lora weights",
+        "infer": "alpha animation cache camera compile context-parallel depth depth-kind depth-model"
+        " depth-unit device export fill fov fps frames guidance guidance-skip h help independent-views"
+        " intrinsics list list-cameras mask memory output part pictures preset prompt quiet raster ray"
+        " sampler seed shift size steps strag-lora tracks video-codec vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
-        "vae": "device h help output part preset weights",
-        "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"
-        " part preset quiet sampler scenes seeds set shift steps video-features weights",
+        "vae": "depth-model device h help output part preset weights",
+        "evaluate": "cache clip compile data depth-model device guidance guidance-skip h help lpips only"
+        " output pairs part preset quiet sampler scenes seeds set shift steps video-features weights",
         "plan": "frames gpus h help json lora-rank memory preset size task weights",
+        "weights fetch": "dry-run endpoint from h help list part preset revision update weights yes",
         "weights check": "h help preset",
         "weights convert": "as h help option role",
         "data cache": "config device dtype h help output per-file samples variations workers",

@@ -24,12 +24,17 @@ def environment(tmp_path: Path) -> ModuleType:
     module.ROOT, module.VENV = tmp_path, tmp_path / ".venv"
     module.VENV_PYTHON = module.VENV / "bin/python"
     module.STAMP, module.UNFINISHED = module.VENV / "stamp", module.VENV / "unfinished"
+    module.LOCKS = tmp_path / "locks"
+    module.LOCKS.mkdir()
     return module
 
 
 def requirement_file(folder: Path, text: str) -> Path:
+    """A requirement file, and a lock for it."""
     file = folder / "requirements.txt"
     file.write_text(text)
+    pins = [line for line in text.splitlines() if line and not line.startswith("#")]
+    (folder / "locks/requirements.txt").write_text("".join(f"{pin} \\\n    --hash=x\n" for pin in pins))
     return file
 
 
@@ -37,7 +42,7 @@ def finish(environment: ModuleType, requirements: Path) -> None:
     """What a good set-up leaves behind."""
     environment.VENV_PYTHON.parent.mkdir(parents=True)
     environment.VENV_PYTHON.symlink_to(sys.executable)
-    environment.STAMP.write_text(environment.stamp_line(requirements) + "\n")
+    environment.STAMP.write_text("\n".join(environment.stamp_lines([requirements])) + "\n")
 
 
 def test_an_installed_version_satisfies_its_pin(environment: ModuleType, tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_a_ready_environment_is_used_unless_another_is_activated(
     monkeypatch.setenv("VIRTUAL_ENV", "somewhere")
     assert environment.find_environment([file]) == Path(sys.executable)
     file = requirement_file(tmp_path, "a-package-nobody-has==1.0\n")
-    environment.STAMP.write_text(environment.stamp_line(file) + "\n")
+    environment.STAMP.write_text("\n".join(environment.stamp_lines([file])) + "\n")
     assert environment.find_environment([file]) == environment.VENV_PYTHON
     assert "lacks a-package-nobody-has==1.0" in capsys.readouterr().err
 
@@ -102,6 +107,10 @@ def test_a_finished_environment_is_ready_until_the_pins_change(
     finish(environment, file)
     assert environment.is_ready([file])
     file.write_text("a-package-nobody-has==1.1\n")
+    assert not environment.is_ready([file])
+    file.write_text("a-package-nobody-has==1.0\n")
+    assert environment.is_ready([file])
+    (environment.LOCKS / "requirements.txt").write_text("a-package-nobody-has==1.0 \\\n    --hash=y\n")
     assert not environment.is_ready([file])
 
 
@@ -130,8 +139,59 @@ def test_uv_or_pip_fills_the_environment_and_it_is_stamped_last(
     assert environment.is_ready([file]) and not environment.UNFINISHED.exists()
     made, filled = commands
     assert made[:2] == ([uv, "venv"] if uv else [sys.executable, "-m"]) and made[-1] == str(environment.VENV)
-    assert filled[-2:] == ["-r", str(file)] and ("wheels" in filled) == bool(uv)
+    assert filled[-4:-2] == ["--require-hashes", "--no-deps"] and ("wheels" in filled) == bool(uv)
+    assert filled[-2:] == ["-r", str(environment.LOCKS / file.name)]
     assert filled[:3] == ([uv, "pip", "install"] if uv else [str(environment.VENV_PYTHON), "-m", "pip"])
+
+
+@pytest.mark.parametrize(
+    "case", [("torch==2.13.0", True), ("torch==2.13.0+cpu", False), ("torch==2.13.0+cu128", False)]
+)
+def test_torch_is_checked_unless_it_is_a_build_of_another_index(
+    environment: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[str, bool],
+) -> None:
+    build, checked = case
+    file, commands = requirement_file(tmp_path, "torch==2.13.0\na-package-nobody-has==1.0\n"), []
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    environment.create = lambda uv: (environment.VENV / "bin").mkdir(parents=True)
+    environment.run = commands.append
+    environment.build_of_torch = lambda pin: build
+    environment.install([file])
+    torch = commands[-1]
+    assert ("--require-hashes" in torch) == checked and torch[-1] == (
+        str(environment.LOCKS / "torch.txt") if checked else build
+    )
+    assert ("its hash is not checked" in capsys.readouterr().err) != checked
+
+
+@pytest.mark.parametrize("lock", [None, "another==1.0 \\\n    --hash=x\n"])
+def test_nothing_is_installed_without_its_lock(
+    environment: ModuleType, tmp_path: Path, lock: str | None
+) -> None:
+    file = requirement_file(tmp_path, 'a_Package.nobody-has==1.0; python_version >= "3.10"\n')
+    path = environment.LOCKS / "requirements.txt"
+    assert environment.lock_of(file) == path
+    path.unlink() if lock is None else path.write_text(lock)
+    with pytest.raises(environment.SetupError, match=r"lock\.py"):
+        environment.lock_of(file)
+
+
+def test_pip_says_which_build_of_torch_its_settings_lead_to(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(text: str) -> str:
+        monkeypatch.setattr(
+            environment.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=text)
+        )
+        return environment.build_of_torch("torch==2.13.0")
+
+    assert answer('{"install": [{"metadata": {"version": "2.13.0+cpu"}}]}') == "torch==2.13.0+cpu"
+    assert answer('{"install": [{"metadata": {"version": "2.13.0"}}]}') == "torch==2.13.0"
+    assert answer("") == answer('{"install": []}') == "torch==2.13.0"
 
 
 def test_a_failed_installer_leaves_no_environment_that_counts(
@@ -171,6 +231,16 @@ def test_the_indices_of_pip_are_passed_to_uv(
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "PIP_CERT"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python"),
         ("  × No solution found when resolving dependencies:", "no build for Python"),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. Look again.\n"
+            "    numpy==2.4.6 from https://index/numpy.whl (from -r locks/requirements.txt (line 9)):\n"
+            "        Expected sha256 aa\n             Got        bb",
+            "numpy==2.4.6 from https://index/numpy.whl is not the file that locks/ names",
+        ),
+        (
+            "  x Failed to download `numpy==2.4.6`\n  Hash mismatch for `numpy==2.4.6`\n  Expected:",
+            "numpy==2.4.6 is not the file that locks/ names",
+        ),
         ("something nobody expected", "messages are above"),
     ],
 )
@@ -220,7 +290,7 @@ def clone(environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "more4d/__init__.py").write_text("what = 'the clone'\n")
     file = requirement_file(tmp_path, f"pytest=={version('pytest')}\n")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment.VENV)], check=True)
-    environment.STAMP.write_text(environment.stamp_line(file) + "\n")
+    environment.STAMP.write_text("\n".join(environment.stamp_lines([file])) + "\n")
     return file
 
 
