@@ -58,7 +58,7 @@ TEXTURE_SIDE = 1 / 24
 GRAIN = 0.09
 # Amplitudes of structure and of grain. What is copied is never quite what was there, so it adds its energy to
 # the error; of all frequencies the highest give the most gradient for it.
-STRUCTURE, GRAINY = 0.25, 1.48
+STRUCTURE, GRAINY = 0.25, 1.55
 # Share of the low frequencies that is not blurred inside of the frame: near what is known they hold its
 # structure. Beyond the frame they hold streaks.
 UNBLURRED = 0.5

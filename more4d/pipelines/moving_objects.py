@@ -33,6 +33,8 @@ SIDE = 240
 """Shorter side of the size at which outlines are found."""
 SEED_PX, SEED_SHARE = 0.5, 0.25
 """A place moves if it goes this far in small pixels, and this share of what the 99.5 % point goes."""
+KNOWN_SHARE = 0.1
+"""The same share where depth is known: there is less noise, and slow things beside fast ones move, too."""
 CONFIDENT_SHARE = 0.5
 """Of the median way of an object's seeds: seeds that go less far are not taken for its motion."""
 SAME_WAY = 0.5
@@ -77,28 +79,31 @@ def move_as_wholes(
         picks: where depth is known and not estimated, the small pixel (row * small_w + column) that is most
             like each pixel; objects that are found are held to depth then (`depth_outlines`).
     """
-    objects = find_objects(motion, colours, depth_m, outline) if masks is None else masks
+    share = SEED_SHARE if picks is None else KNOWN_SHARE
+    objects = find_objects(motion, colours, depth_m, outline, share) if masks is None else masks
     if picks is not None and masks is None and outline is None:
-        objects = hold_to_depth(objects, seed_mask(motion), picks, depth_m)
+        objects = hold_to_depth(objects, seed_mask(motion, share=share), picks, depth_m)
     cells = _cells(objects, tuple(motion.shape[1:3]))
     whole = torch.zeros_like(motion)  # outside of objects nothing moves
     for number in objects.unique().tolist():
         inside = cells == number
         if number == 0 or not bool(inside.any()):
             continue
-        seeds = inside & seed_mask(motion, inside if masks is not None else None)
+        seeds = inside & seed_mask(motion, inside if masks is not None else None, share)
         if bool(seeds.any()):  # else nothing says where it goes
             whole[:, inside] = complete_motion(motion, seeds, inside)[:, inside]
     return whole, nearest_of_object(objects, cells), objects, cells
 
 
 def seed_mask(
-    motion: Float[Tensor, "frames height width 3"], where: Bool[Tensor, "height width"] | None = None
+    motion: Float[Tensor, "frames height width 3"],
+    where: Bool[Tensor, "height width"] | None = None,
+    share: float = SEED_SHARE,
 ) -> Bool[Tensor, "height width"]:
     """Where the network moves something; of a given region, by what moves in it."""
     way = _way_px(motion)
     inside = way if where is None else way[where]
-    return way > max(SEED_PX, SEED_SHARE * float(inside.flatten().quantile(0.995)))
+    return way > max(SEED_PX, share * float(inside.flatten().quantile(0.995)))
 
 
 def find_objects(
@@ -106,12 +111,13 @@ def find_objects(
     colours: Float[Tensor, "height width 3"],
     depth_m: Float[Tensor, "height width"],
     outline: Bool[Tensor, "height width"] | None = None,
+    share: float = SEED_SHARE,
 ) -> Int[Tensor, "height width"]:
     """The number of the moving object at every pixel; 0 where nothing moves."""
     import cv2
 
     height, width = depth_m.shape
-    small_seeds = seed_mask(motion)
+    small_seeds = seed_mask(motion, share=share)
     if outline is not None:
         small_seeds &= _cells(outline.long(), tuple(motion.shape[1:3])) > 0
     if not bool(small_seeds.any()):
