@@ -34,7 +34,12 @@ from more4d.pipelines.codec_check import through_codec
 from more4d.pipelines.components import Components
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.preset import Preset
-from more4d.pipelines.tracks import Guide, generate_motion, seen_by_source_camera
+from more4d.pipelines.tracks import (
+    Guide,
+    generate_motion,
+    joint_bilateral_source,
+    seen_by_source_camera,
+)
 from more4d.scenes.render import SceneClip, render_clip, render_image
 from more4d.scenes.scene_sampling import sample_scene
 
@@ -137,8 +142,9 @@ def measure_tracks(
     if models.preset.whole_objects:
         # Objects are found at the size of the photo; the motion that they get is compared as all others are.
         large_m = resize(guide.depth_m[..., None], *photo.shape[:2], mode="nearest")[..., 0]
+        picks = joint_bilateral_source(guide, Guide(colours=photo, depth_m=large_m))
         normalised = (normalise_motion(positions, camera) for positions in ours)
-        wholes = [move_as_wholes(motion, photo, large_m)[0] for motion in normalised]
+        wholes = [move_as_wholes(motion, photo, large_m, picks=picks)[0] for motion in normalised]
         result[WHOLE] = [_about(denormalise_motion(motion, truth[0], camera), clip) for motion in wholes]
     if estimated_depth:
         estimate = models.depth_estimator().estimate(clip.tracks.colours)

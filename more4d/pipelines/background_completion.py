@@ -35,6 +35,7 @@ from more4d.geometry.background import (
 from more4d.geometry.camera import Camera, CameraPath, crop_camera, resize
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.background import Background, mask_bounds, one_frame
+from more4d.pipelines.far_sides import MovingShapes, moving_shapes
 from more4d.pipelines.texture import transfer_texture
 from more4d.raster.registry import AUTO, open_rasteriser
 from more4d.raster.render import surface_patches
@@ -54,13 +55,16 @@ BORDER = 2
 # Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides.
 TEXTURE_SIDE = 1 / 24
 # Standard deviation of the filter that parts structure and grain of texture, in that of the low pass.
-GRAIN = 1 / 6
-# Amplitude of structure. What is copied is never quite what was there. Most of that error is in structure,
-# most of the sharpness in grain, which keeps its amplitude.
-STRUCTURE = 0.6
+GRAIN = 0.09
+# Amplitudes of structure and of grain. What is copied is never quite what was there, so it adds its energy to
+# the error; of all frequencies the highest give the most gradient for it.
+STRUCTURE, GRAINY = 0.25, 1.55
+# Share of the low frequencies that is not blurred inside of the frame: near what is known they hold its
+# structure. Beyond the frame they hold streaks.
+UNBLURRED = 0.5
 # Amplitude of texture inside of the frame: low frequencies are known on all sides there, and the error of
 # the texture itself counts for more.
-INSIDE = 0.8
+INSIDE = 0.6
 # Difference of log depth up to which a generated point belongs to a texel's surface.
 GENERATED_DEPTH = 0.3
 
@@ -74,6 +78,7 @@ class _Cells:
         origin: row and column of the photo's first texel on the canvas, in texels.
         hidden, depth_m: as in `Background`.
         camera: of the canvas.
+        shapes: of what moves.
     """
 
     step: int
@@ -81,6 +86,7 @@ class _Cells:
     hidden: Bool[Tensor, "rows columns"]
     depth_m: Float[Tensor, "rows columns"]
     camera: Camera
+    shapes: MovingShapes
 
     def cropped(self, rows: slice, columns: slice) -> "_Cells":
         height, width = self.depth_m.shape
@@ -160,14 +166,14 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
     take_rows = (torch.arange(rows) * step + step // 2).clamp(max=height - 1)
     take_columns = (torch.arange(columns) * step + step // 2).clamp(max=width - 1)
     depth_m = tracks.depth_m[take_rows[:, None], take_columns]
-    moving = max_pool2d(moving_pixels(tracks)[None].float(), step, ceil_mode=True)[0] > 0
+    things = max_pool2d(moving_pixels(tracks)[None].float(), step, ceil_mode=True)[0] > 0
     # The farthest that any camera goes from where the photo was taken.
     centres = [
         -(path.world_to_camera[:, :3, :3].mT @ path.world_to_camera[:, :3, 3:])[..., 0] for path in paths
     ]
     baseline_m = max((float(each.norm(dim=-1).max()) for each in centres), default=0.0)
     reach = baseline_m * max(tracks.camera.focal_px(width=columns, height=rows))
-    moving = _grown(moving, BORDER)
+    moving = _grown(things, BORDER)
     hidden = moving | _grown(occluders_at_steps(1 / depth_m, reach), BORDER - 1)
     if bool(hidden.all()):
         return None
@@ -192,6 +198,11 @@ def _canvas(tracks: Tracks, paths: Sequence[CameraPath]) -> _Cells | None:
         hidden=canvas,
         depth_m=depth,
         camera=camera,
+        shapes=moving_shapes(
+            *(tracks, things, depth_m, camera),
+            texels=(take_rows, take_columns),
+            beyond=(pad_rows, pad_columns),
+        ),
     )
 
 
@@ -212,7 +223,7 @@ def _no_farther(
 
 
 def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Holes]]) -> Bool[Tensor, "rows columns"]:
-    """Cells that are seen in a hole of any of the views."""
+    """Cells that are seen in a hole of any of the views, except holes within a moving thing (`far_sides`)."""
     positions = cells.camera.unproject_depth(cells.depth_m)[None]
     patches = surface_patches(positions, cells.depth_m, cells.camera).flatten(1, 2)
     height, width = cells.depth_m.shape
@@ -228,6 +239,7 @@ def _needed(cells: _Cells, views: Sequence[tuple[CameraPath, Holes]]) -> Bool[Te
             if not bool(holes.any()):
                 continue
             here = one_frame(path, frame)
+            holes &= ~cells.shapes.seen(here, frame, height=holes.shape[0], width=holes.shape[1])
             drawn = open_rasteriser(AUTO, "cpu").render(
                 positions.flatten(1, 2), numbers, footprint, here, *holes.shape, patches_m=patches
             )
@@ -259,11 +271,13 @@ def _colour_canvas(
     own = torch.ones(size)
     own[place] = tracks.depth_m
     depth_m = torch.where(hidden, depth_m, own)
-    filled = _fill_smoothly(photo, (~outside).float(), cells, _project_generated(cells, generated))
+    made_before = _project_generated(cells, generated, (tracks.height, tracks.width))
+    filled = _fill_smoothly(photo, (~outside).float(), cells, made_before)
     wanted = needed.repeat_interleave(step, 0).repeat_interleave(step, 1)
     if texture:
         sigma = TEXTURE_SIDE * min(tracks.height, tracks.width) / step
         low = _enlarged(blur_surfaces(filled, cells.depth_m, sigma), size)
+        partly = torch.lerp(low, _enlarged(filled, size), UNBLURRED)
         # Far beyond the frame depth is a guess that may be that of nothing in the photo; texture goes on as
         # one cell beyond its border.
         first = (max(top - step, 0), max(left - step, 0))
@@ -271,9 +285,11 @@ def _colour_canvas(
         near_m = depth_m[first[0] : last[0], first[1] : last[1]][None, None]
         beyond = (first[1], size[1] - last[1], first[0], size[0] - last[0])
         surface_m = pad(near_m, beyond, mode="replicate")[0, 0]
-        detail = _grain((photo - low) * ~hidden[..., None], sigma * step * GRAIN)
-        copied = transfer_texture(detail, low, surface_m, ~hidden, hidden & wanted, seed=seed)
-        made = low + torch.where(outside[..., None], copied, INSIDE * copied)
+        detail = (photo - low) * ~hidden[..., None]
+        shown = _grain(detail, sigma * step * GRAIN)
+        where = (~hidden, hidden & wanted)
+        copied = transfer_texture(detail, low, surface_m, *where, seed=seed, shown=shown)
+        made = torch.where(outside[..., None], low + copied, partly + INSIDE * copied)
     else:
         made = _enlarged(filled, size)
     colour = torch.where(hidden[..., None], made, photo)
@@ -287,32 +303,48 @@ def _colour_canvas(
 
 
 def _grain(detail: Float[Tensor, "height width 3"], sigma: float) -> Float[Tensor, "height width 3"]:
-    """Detail with the amplitude of what is coarser than `sigma` pixels reduced to `STRUCTURE`."""
+    """Detail with the amplitude `STRUCTURE` of what is coarser than `sigma` pixels, `GRAINY` of the rest."""
     from scipy.ndimage import gaussian_filter  # here: it takes long to import
 
-    structure = gaussian_filter(detail.numpy(), (sigma, sigma, 0), mode="nearest")
-    return detail - (1 - STRUCTURE) * torch.from_numpy(structure)
+    structure = torch.from_numpy(gaussian_filter(detail.numpy(), (sigma, sigma, 0), mode="nearest"))
+    return GRAINY * (detail - structure) + STRUCTURE * structure
 
 
 def _project_generated(
-    cells: _Cells, generated: Sequence[FilledPoints]
+    cells: _Cells, generated: Sequence[FilledPoints], size: tuple[int, int]
 ) -> tuple[Float[Tensor, "rows columns 3"], Float[Tensor, "rows columns"]]:
-    """Sum of the colours of the generated points in every cell, and how many they are."""
+    """Sum of the colours of the generated points in every cell, and how many they are.
+
+    Points of the surface that is completed there count, where there are any. Where there are none, within the
+    photo (of this size) those in front of it do: what a camera saw there is likelier than what it would have
+    hidden. Beyond the photo things go on themselves.
+    """
     height, width = cells.depth_m.shape
-    total, count = torch.zeros(height * width, 3), torch.zeros(height * width)
-    for each in generated:
-        # The others have something of a thing in front of them in their colour.
-        points = each.select(each.visible_in_all_frames)
+    total, count = torch.zeros(3, height * width, 3), torch.zeros(3, height * width)
+    for points in generated:
         place, depth_m = cells.camera.project(points.positions)
         column, row = place[:, 0] * width, place[:, 1] * height
         inside = (depth_m > 0) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
         cell = row[inside].long() * width + column[inside].long()
-        # A point of another surface than the one completed here says nothing of it.
-        apart = (depth_m[inside] / cells.depth_m.flatten()[cell]).log().abs()
-        same = apart < GENERATED_DEPTH
-        total.index_add_(0, cell[same], points.colours[inside][same])
-        count.index_add_(0, cell[same], torch.ones(int(same.sum())))
-    return total.view(height, width, 3), count.view(height, width)
+        apart = (depth_m[inside] / cells.depth_m.flatten()[cell]).log()
+        colours = points.colours[inside]
+        # The others have something of a thing in front of them in their colour.
+        clean, same = points.visible_in_all_frames[inside], apart.abs() < GENERATED_DEPTH
+        nearer = apart <= -GENERATED_DEPTH
+        for kind, counts in enumerate((clean & same, clean & nearer, ~clean & (same | nearer))):
+            total[kind].index_add_(0, cell[counts], colours[counts])
+            count[kind].index_add_(0, cell[counts], torch.ones(int(counts.sum())))
+    step, (top, left) = cells.step, cells.origin
+    photo = torch.zeros(height, width, dtype=torch.bool)
+    photo[top // step : (top + size[0]) // step, left // step : (left + size[1]) // step] = True
+    counted = (count > 0).int()
+    counted[1:] *= photo.flatten()
+    best = counted.argmax(0)  # the first of the kinds that there is
+    at = torch.arange(height * width)
+    used = counted[best, at]
+    return (total[best, at] * used[:, None]).view(height, width, 3), (count[best, at] * used).view(
+        height, width
+    )
 
 
 def _fill_smoothly(

@@ -26,11 +26,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 from more4d.files.image import load_mask
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import resize
+from more4d.geometry.label_maps import connected, nearest_label, nearest_place
+from more4d.pipelines.depth_outlines import hold_to_depth
 
 SIDE = 240
 """Shorter side of the size at which outlines are found."""
 SEED_PX, SEED_SHARE = 0.5, 0.25
 """A place moves if it goes this far in small pixels, and this share of what the 99.5 % point goes."""
+KNOWN_SHARE = 0.1
+"""The same share where depth is known: there is less noise, and slow things beside fast ones move, too."""
 CONFIDENT_SHARE = 0.5
 """Of the median way of an object's seeds: seeds that go less far are not taken for its motion."""
 SAME_WAY = 0.5
@@ -61,6 +65,8 @@ def move_as_wholes(
     depth_m: Float[Tensor, "height width"],
     masks: Int[Tensor, "height width"] | None = None,
     outline: Bool[Tensor, "height width"] | None = None,
+    *,
+    picks: Int[Tensor, "height width"] | None = None,
 ) -> tuple[Float[Tensor, "frames small_h small_w 3"], Int[Tensor, "height width"], Tensor, Tensor]:
     """Motion that follows outlines, a small pixel of each pixel's object, objects of all and of small pixels.
 
@@ -70,27 +76,34 @@ def move_as_wholes(
         masks: 0 where nothing may move, else the number of the object; by default objects are found.
         outline: of all that the photo shows in front of its background, where objects are to be found; by
             default it is found, too.
+        picks: where depth is known and not estimated, the small pixel (row * small_w + column) that is most
+            like each pixel; objects that are found are held to depth then (`depth_outlines`).
     """
-    objects = find_objects(motion, colours, depth_m, outline) if masks is None else masks
+    share = SEED_SHARE if picks is None else KNOWN_SHARE
+    objects = find_objects(motion, colours, depth_m, outline, share) if masks is None else masks
+    if picks is not None and masks is None and outline is None:
+        objects = hold_to_depth(objects, seed_mask(motion, share=share), picks, depth_m)
     cells = _cells(objects, tuple(motion.shape[1:3]))
     whole = torch.zeros_like(motion)  # outside of objects nothing moves
     for number in objects.unique().tolist():
         inside = cells == number
         if number == 0 or not bool(inside.any()):
             continue
-        seeds = inside & seed_mask(motion, inside if masks is not None else None)
+        seeds = inside & seed_mask(motion, inside if masks is not None else None, share)
         if bool(seeds.any()):  # else nothing says where it goes
             whole[:, inside] = complete_motion(motion, seeds, inside)[:, inside]
     return whole, nearest_of_object(objects, cells), objects, cells
 
 
 def seed_mask(
-    motion: Float[Tensor, "frames height width 3"], where: Bool[Tensor, "height width"] | None = None
+    motion: Float[Tensor, "frames height width 3"],
+    where: Bool[Tensor, "height width"] | None = None,
+    share: float = SEED_SHARE,
 ) -> Bool[Tensor, "height width"]:
     """Where the network moves something; of a given region, by what moves in it."""
     way = _way_px(motion)
     inside = way if where is None else way[where]
-    return way > max(SEED_PX, SEED_SHARE * float(inside.flatten().quantile(0.995)))
+    return way > max(SEED_PX, share * float(inside.flatten().quantile(0.995)))
 
 
 def find_objects(
@@ -98,12 +111,13 @@ def find_objects(
     colours: Float[Tensor, "height width 3"],
     depth_m: Float[Tensor, "height width"],
     outline: Bool[Tensor, "height width"] | None = None,
+    share: float = SEED_SHARE,
 ) -> Int[Tensor, "height width"]:
     """The number of the moving object at every pixel; 0 where nothing moves."""
     import cv2
 
     height, width = depth_m.shape
-    small_seeds = seed_mask(motion)
+    small_seeds = seed_mask(motion, share=share)
     if outline is not None:
         small_seeds &= _cells(outline.long(), tuple(motion.shape[1:3])) > 0
     if not bool(small_seeds.any()):
@@ -128,7 +142,7 @@ def find_objects(
         inside = _guided_filter(soft, guide, radius=max(1, round(2 / scale))) > 0.5
     else:
         inside = outline.numpy() & (soft > 0)
-    numbers = _enlarge(_nearest_label(labels), (width, height))
+    numbers = _enlarge(nearest_label(labels), (width, height))
     return torch.from_numpy(np.where(inside, numbers, 0)).long()
 
 
@@ -150,7 +164,7 @@ def _figure(image: np.ndarray, log_depth: np.ndarray, seeds: np.ndarray, cell: f
         cv2.setRNGSeed(0)  # k-means inside draws random numbers: equal input must give equal outlines
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.grabCut(_three_channels(image, log_depth), mask, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return _connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), seeds)
+    return connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), seeds)
 
 
 def _pieces_of_outline(outline: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
@@ -158,7 +172,7 @@ def _pieces_of_outline(outline: np.ndarray, seeds: np.ndarray, cell: float) -> n
     import cv2
 
     closed = _morph(cv2.morphologyEx, outline, round(cell), cv2.MORPH_CLOSE)
-    return outline & _connected(closed, seeds & outline)
+    return outline & connected(closed, seeds & outline)
 
 
 def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
@@ -170,7 +184,7 @@ def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
 
     novel = _morph(cv2.morphologyEx, novelty(image, seeds, cell) > NOVEL, 1, cv2.MORPH_OPEN)
     novel = _morph(cv2.morphologyEx, novel, round(2 * cell), cv2.MORPH_CLOSE)
-    grown = _connected(novel | seeds, seeds)
+    grown = connected(novel | seeds, seeds)
     far = ~_morph(cv2.dilate, grown, round(2 * cell))
     border = np.ones_like(seeds)
     border[2:-2, 2:-2] = False
@@ -226,7 +240,7 @@ def _split_by_direction(
             found.append((piece, direction))
         object_of_part[part] = same[0] + 1 if same else len(found)
     labels = np.where(figure, object_of_part[large_parts], 0)  # so far only where seeds are
-    return np.where(figure, _nearest_label(labels), 0)
+    return np.where(figure, nearest_label(labels), 0)
 
 
 def complete_motion(
@@ -264,8 +278,6 @@ def nearest_of_object(
     objects: Int[Tensor, "height width"], cells: Int[Tensor, "small_h small_w"]
 ) -> Int[Tensor, "height width"]:
     """For every pixel the nearest small pixel (row * small_w + column) of its own object."""
-    import cv2
-
     height, width = objects.shape
     small_h, small_w = cells.shape
     rows = ((torch.arange(height) + 0.5) * (small_h / height)).long()
@@ -273,18 +285,10 @@ def nearest_of_object(
     own = rows[:, None] * small_w + columns
     source = own.clone()
     for number in objects.unique().tolist():
-        mine = cells == number
-        if not bool(mine.any()):  # too small for a cell of its own: it stays with what is there
-            continue
-        # [small_h, small_w]: the nearest cell of this object.
-        elsewhere = (~mine).numpy().astype(np.uint8)
-        _, zero = cv2.distanceTransformWithLabels(
-            elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
-        )
-        index_of = np.zeros(zero.max() + 1, np.int64)
-        index_of[zero[mine.numpy()]] = np.flatnonzero(mine.numpy())
-        here = objects == number
-        source[here] = torch.from_numpy(index_of[zero].reshape(-1))[own[here]]
+        mine = (cells == number).numpy()
+        if mine.any():  # else it is too small for a cell of its own, and stays with what is there
+            here = objects == number
+            source[here] = torch.from_numpy(nearest_place(mine).flatten())[own[here]]
     return source
 
 
@@ -320,18 +324,14 @@ def objects_of_masks(masks: Any, height: int, width: int) -> Int[Tensor, "height
 
 
 def _cells(objects: Int[Tensor, "height width"], size: tuple[int, int]) -> Int[Tensor, "small_h small_w"]:
-    """The object of each small pixel: that which has most of it, and the background only if none has any."""
-    shares = [adaptive_avg_pool2d((objects == n).float()[None], size)[0] for n in objects.unique().tolist()]
+    """The object, or the background, that has most of each small pixel; each has one small pixel at least."""
     numbers = objects.unique()
-    if len(numbers) == 1:
-        return numbers[0].expand(size).clone()
-    stack = torch.stack(shares)
-    if int(numbers[0]) == 0:
-        still = stack[0] == 1
-        if not bool(still.any()):  # something must stay: where most of the background is
-            still = stack[0] == stack[0].max()
-        return torch.where(still, 0, numbers[1:][stack[1:].argmax(0)])
-    return numbers[stack.argmax(0)]
+    shares = [adaptive_avg_pool2d((objects == n).float()[None], size)[0] for n in numbers.tolist()]
+    cells = numbers[torch.stack(shares).argmax(0)]
+    for number, share in zip(numbers.tolist(), shares, strict=True):
+        if not bool((cells == number).any()):
+            cells[share == share.max()] = number
+    return cells
 
 
 def _way_px(motion: Float[Tensor, "frames height width 3"]) -> Float[Tensor, "height width"]:
@@ -367,30 +367,6 @@ def _morph(operation, mask: np.ndarray, radius: int, *kind: int) -> np.ndarray:
 
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, radius) + 1,) * 2)
     return operation(mask.astype(np.uint8), *kind, disc) > 0
-
-
-def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The pieces of the mask that hold a seed."""
-    import cv2
-
-    count, pieces = cv2.connectedComponents(mask.astype(np.uint8))
-    kept = np.bincount(pieces[seeds], minlength=count) > 0
-    kept[0] = False
-    return kept[pieces]
-
-
-def _nearest_label(labels: np.ndarray) -> np.ndarray:
-    """Every pixel without a number takes that of the nearest one that has one."""
-    import cv2
-
-    if not labels.any() or labels.all():
-        return labels
-    _, zero = cv2.distanceTransformWithLabels(
-        (labels == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    number_of = np.zeros(zero.max() + 1, labels.dtype)
-    number_of[zero[labels > 0]] = labels[labels > 0]
-    return number_of[zero]
 
 
 def _enlarge(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

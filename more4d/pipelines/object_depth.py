@@ -6,10 +6,11 @@ torn. So within an object, depth that is far from its median is replaced by that
 not, and the relief that is left is reduced. Depth that was measured or given is never changed.
 """
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from more4d.geometry.label_maps import nearest_place
 
 NEAREST, FARTHEST = 1.4, 0.75
 """Of the median inverse depth of an object: beyond these a place is taken for a part of something else."""
@@ -24,8 +25,6 @@ def reduce_relief(
         objects: 0 where nothing moves, else the number of the object.
         relief: share of the differences of log depth that are kept, in [0, 1].
     """
-    import cv2
-
     result = depth_m.clone()
     for number in objects.unique().tolist():
         inside = objects == number
@@ -34,15 +33,8 @@ def reduce_relief(
         nearness = depth_m[inside].median() / depth_m
         usual = inside & (nearness > FARTHEST) & (nearness < NEAREST)
         # [H, W]: of every place the nearest one that is usual; the median itself always is
-        _, zero = cv2.distanceTransformWithLabels(
-            (~usual).numpy().astype(np.uint8),
-            cv2.DIST_L2,
-            cv2.DIST_MASK_PRECISE,
-            labelType=cv2.DIST_LABEL_PIXEL,
-        )
-        place_of = np.zeros(zero.max() + 1, np.int64)
-        place_of[zero[usual.numpy()]] = np.flatnonzero(usual.numpy())
-        log_depth = depth_m.log().flatten()[torch.from_numpy(place_of[zero])]
+        places = torch.from_numpy(nearest_place(usual.numpy()))
+        log_depth = depth_m.log().flatten()[places]
         middle = log_depth[inside].median()
         result[inside] = (middle + relief * (log_depth[inside] - middle)).exp()
     return result

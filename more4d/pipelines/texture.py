@@ -77,6 +77,7 @@ def transfer_texture(
     wanted: Bool[Tensor, "height width"],
     *,
     seed: int,
+    shown: Float[Tensor, "height width 3"] | None = None,
 ) -> Float[Tensor, "height width 3"]:
     """Detail for the wanted pixels, copied from where it is known; 0 elsewhere, and where no place suits.
 
@@ -87,6 +88,7 @@ def transfer_texture(
         known: where the picture may be copied from.
         wanted: where detail is wanted; none of it is known.
         seed: equal seeds give equal results.
+        shown: what is copied of the places that are found by `detail`, if that is something else.
     """
     height, width = depth_m.shape
     # Sources are found at half the size and copied at all of it.
@@ -111,7 +113,8 @@ def transfer_texture(
     source_row = (2 * found[:, 0] + row % 2).clamp(max=height - 1)
     source_column = (2 * found[:, 1] + column % 2).clamp(max=width - 1)
     result = torch.zeros_like(detail)
-    result[row, column] = torch.where(found[:, :1] >= 0, detail[source_row, source_column], 0.0)
+    shown = detail if shown is None else shown
+    result[row, column] = torch.where(found[:, :1] >= 0, shown[source_row, source_column], 0.0)
     return result
 
 

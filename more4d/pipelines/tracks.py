@@ -243,7 +243,9 @@ def image_to_tracks(
     motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
     motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
-        motion, source, objects, cells = move_as_wholes(motion, image, depth.depth_m, objects, outline)
+        picks = None if depth.estimated else joint_bilateral_source(small, large)
+        guide = (image, depth.depth_m, objects, outline)
+        motion, source, objects, cells = move_as_wholes(motion, *guide, picks=picks)
         if depth.estimated and preset.object_relief < 1:
             depth = replace(depth, depth_m=reduce_relief(depth.depth_m, objects, preset.object_relief))
             small = shrink(Guide(colours=image, depth_m=depth.depth_m), *size)

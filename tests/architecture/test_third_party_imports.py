@@ -20,8 +20,9 @@ ALLOWED_IMPORTERS = {
     "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video*.py",),
     "cv2": (
+        "geometry/label_maps.py",
+        "pipelines/depth_outlines.py",
         "pipelines/moving_objects.py",
-        "pipelines/object_depth.py",
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
