@@ -73,6 +73,8 @@ SURFACE_TOLERANCE = 0.05
 MIN_ALIGNED = 50
 MAX_CONTRAST = 1.25
 OCCLUDED_WEIGHT = 0.03
+SLOPE_PRIOR = 25.0
+"""In variances of the errors: a slope is taken where depths differ by more than five times their errors."""
 SMOOTHING = (1e6, 1e4, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Weights of the penalty on curvature: the first leaves a line."""
 
@@ -248,7 +250,11 @@ def smooth_over_time(values: Float[Tensor, "frames points"], noise: float) -> Fl
 
 
 def fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy)."""
+    """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy).
+
+    Errors in x would flatten the line, and depth alike over large parts of an image makes many pixels few
+    independent ones: the slope is drawn towards 1, the more the larger errors are beside the spread of x.
+    """
     middle = x.median()
     slope, offset = torch.ones((), dtype=x.dtype), (y - x).median()
     for _ in range(5):
@@ -258,7 +264,9 @@ def fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
         mean_x, mean_y = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
         variance = (weight * (x - mean_x).square()).sum() / weight.sum()
         if float(variance) > 1e-4:
-            slope = (weight * (x - mean_x) * (y - mean_y)).sum() / weight.sum() / variance
+            shared = (weight * (x - mean_x) * (y - mean_y)).sum() / weight.sum()
+            known = SLOPE_PRIOR * spread.square()
+            slope = (shared + known) / (variance + known)
             slope = slope.clamp(1 / MAX_CONTRAST, MAX_CONTRAST)
         offset = mean_y - slope * (mean_x - middle) - middle
     return float(slope), float(offset + middle - slope * middle)

@@ -1,8 +1,8 @@
 """What stands still in a video, with the camera's motion and one depth for each point of it.
 
-Depth estimated for every frame alone wobbles, and points whose depth is read from it seem to move. A point that
-stands still is a single point of space: its path in the image is explained by the camera's poses and one
-depth. Poses, depths and the set of such points are found together, in two rounds:
+Depth estimated for every frame alone wobbles, and points whose depth is read from it seem to move. A point
+that stands still is a single point of space: its path in the image is explained by the camera's poses and
+one depth. Poses, depths and the set of such points are found together, in two rounds:
 
 1. *Poses* from the points of frame 0 that are not known to move (`camera_motion`, RANSAC).
 2. *Depth* of frame 0: for every pixel, the one that agrees best with its path under these poses and with the
@@ -16,7 +16,7 @@ Depth alone never makes a point move. Where a thing moves along the line of sigh
 tracks show.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ class StaticScene:
     Attributes:
         points: of frame 0, in metres, with corrected depth; the world is the camera of frame 0.
         static: which of them stand still.
-        motion: of the camera.
+        motion: of the camera; points that move do not agree with it.
         visibility: where the static ones are seen, and the tracks of the others are.
         doubtful: moving pixels whose colours do not tell them from the background.
     """
@@ -94,20 +94,23 @@ def find_static_scene(video: Float[Tensor, "frames height width 3"], tracks: Poi
     motion = motion_from_positions(points, position, found, camera)
     moving = torch.zeros(tracks.height, tracks.width, dtype=torch.bool)
     for _ in range(ROUNDS):
-        rests = found & ~moving
+        rests_found = found & ~moving
         if not torch.equal(motion.world_to_camera[-1], torch.eye(4)):
-            points = triangulate(position, rests, camera, motion, prior_m=prior_m, on_surface=costs.wide)
-            motion = motion_from_positions(points, position, rests, camera)
+            points = triangulate(
+                position, rests_found, camera, motion, prior_m=prior_m, on_surface=costs.wide
+            )
+            motion = motion_from_positions(points, position, rests_found, camera)
         rest, rest_m = project_static(points, camera, motion)
         rest_cost = costs.at(rest)
         moving, doubtful = find_moving(
             costs, position, rest, found=found, track_cost=track_cost, rest_cost=rest_cost
         )
     rests = inside_image(rest) & (rest_m > 0) & (rest_cost < STATIC_MAX_COST)
+    share = rests_found.flatten(1).sum(1) / found.flatten(1).sum(1).clamp(min=1)
     return StaticScene(
         points=points,
         static=~moving,
-        motion=motion,
+        motion=replace(motion, inlier_share=motion.inlier_share * share),
         visibility=torch.where(moving, tracks.visibility, rests),
         doubtful=doubtful,
     )
@@ -288,7 +291,8 @@ def _outline_gain(
 def _cut_out(image: ndarray, region: ndarray, *, sure: ndarray) -> tuple[ndarray, ndarray]:
     """A region with the outlines that colours have (GrabCut, Rother et al. 2004), and where they have none.
 
-    A part of which too little is left has the colours of its background: it keeps its outline, and is doubtful.
+    A part of which too little is left has the colours of its background: it keeps its outline, and is
+    doubtful.
     """
     middle = cv2.erode(region.astype(np.uint8), _disc(CUT_ERODE)) > 0
     if not (middle & sure).any():

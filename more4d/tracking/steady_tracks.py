@@ -1,7 +1,8 @@
 """Tracks in the world of which only what moves moves, and the depth of that without its wobble.
 
-Static points (`static_scene`) stand still exactly. The depth of the others is read from the estimates of all
-frames, after the static points have corrected these, and smoothed over time by as much as their noise demands.
+Static points (`static_scene`) stand still exactly. The depth of the others is read from the estimates of
+all frames, after the static points have corrected these, and smoothed over time by as much as their noise
+demands.
 """
 
 from dataclasses import dataclass, replace
@@ -58,9 +59,9 @@ def steady_tracks(
 ) -> SteadyTracks:
     """Tracks in the world whose depth does not wobble, from a tracker's, in each frame's own camera.
 
-    Static points stand still exactly. Depth of the others: in every frame the estimates are brought to the known
-    depth of the static points, log depth by a line and then by a smooth correction around each pixel; then the
-    changes of log depth along tracks are averaged over their surface and smoothed over time.
+    Static points stand still exactly. Depth of the others: in every frame the estimates are brought to the
+    known depth of the static points, log depth by a line and then by a smooth correction around each pixel;
+    then the changes of log depth along tracks are averaged over their surface and smoothed over time.
     """
     scene = find_static_scene(video, tracks)
     camera, moving = tracks.camera, ~scene.static
