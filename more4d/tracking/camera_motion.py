@@ -143,6 +143,15 @@ def remove_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "fr
     return replace(tracks, positions=(moved + poses[:, None, None, :3, 3]).to(tracks.positions.dtype))
 
 
+def add_camera_motion(tracks: PointTracks, world_to_camera: Float[Tensor, "frames 4 4"]) -> PointTracks:
+    """The inverse of `remove_camera_motion`: tracks in the world to tracks in each frame's own camera.
+
+    Raises:
+        ValueError: there is not one pose per frame.
+    """
+    return remove_camera_motion(tracks, rigid_inverse(world_to_camera.double()))
+
+
 def camera_displacement_px(world_to_camera: Float[Tensor, "frames 4 4"], tracks: PointTracks) -> float:
     """How far the camera displaces the median point of frame 0, if static, in the image: the largest of all
     frames, in pixels.

@@ -73,6 +73,10 @@ SURFACE_TOLERANCE = 0.05
 MIN_ALIGNED = 50
 MAX_CONTRAST = 1.25
 OCCLUDED_WEIGHT = 0.03
+SLOPE_PRIOR = 25.0
+"""In variances of the errors: a slope is taken where depths differ by more than five times their errors."""
+SMOOTHING = (1e6, 1e4, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+"""Weights of the penalty on curvature: the first leaves a line."""
 
 
 def sample_depth(
@@ -128,7 +132,7 @@ def align_depths(
         seen = visibility[frame] & (expected > 0)
         if int(seen.sum()) >= MIN_ALIGNED:
             given = sample_depth(depth_m[frame], position[frame][seen]).log().double()
-            fit = _fit_line_robust(given, expected[seen].log().double())
+            fit = fit_line_robust(given, expected[seen].log().double())
         aligned.append((fit[0] * depth_m[frame].double().log() + fit[1]).exp().to(depth_m.dtype))
     return torch.stack(aligned)
 
@@ -195,7 +199,7 @@ def estimate_occluded(
         weight = np.where(seen.numpy(), 1.0, OCCLUDED_WEIGHT).astype(np.float32)
         motion = on_surface.fill((now - start).numpy() / scale, weight)
         carried.append(start + torch.from_numpy(motion * scale))
-    away = _interpolate_offsets(positions - torch.stack(carried), visibility)
+    away = interpolate_unseen(positions - torch.stack(carried), visibility)
     return torch.where(visibility[..., None], positions, torch.stack(carried) + away)
 
 
@@ -204,9 +208,12 @@ def inside_image(position: Float[Tensor, "*grid 2"]) -> Bool[Tensor, "*grid"]:
     return ((position >= 0) & (position < 1)).all(-1)
 
 
-def _interpolate_offsets(values: Tensor, seen: Tensor) -> Tensor:
+def interpolate_unseen(
+    values: Float[Tensor, "frames *grid"], seen: Bool[Tensor, "frames *points"]
+) -> Float[Tensor, "frames *grid"]:
     """Values of unseen frames, linear in time between the seen ones; constant after the last one."""
     frames = len(values)
+    extra = [1] * (values.ndim - seen.ndim)
     time = torch.arange(frames).view(-1, *[1] * (seen.ndim - 1))
     before = torch.where(seen, time, 0).cummax(0).values
     after = torch.where(seen, time, frames).flip(0).cummin(0).values.flip(0)
@@ -214,13 +221,40 @@ def _interpolate_offsets(values: Tensor, seen: Tensor) -> Tensor:
     part = (time - before) / (after - before).clamp(min=1)
 
     def at(index: Tensor) -> Tensor:
-        return values.gather(0, index[..., None].expand_as(values))
+        return values.gather(0, index.view(*index.shape, *extra).expand_as(values))
 
-    return torch.lerp(at(before), at(after), part[..., None].to(values))
+    return torch.lerp(at(before), at(after), part.view(*part.shape, *extra).to(values))
 
 
-def _fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy)."""
+def smooth_over_time(values: Float[Tensor, "frames points"], noise: float) -> Float[Tensor, "frames points"]:
+    """The smoothest course of every point's values that differs from them by no more than their noise.
+
+    Whittaker smoothing: least squares with a penalty on second differences (Eilers, Analytical Chemistry
+    2003). The weight of the penalty is the largest whose residual has at most the standard deviation `noise`
+    (Morozov's discrepancy principle); if a constant has, it is taken, then a line.
+    """
+    frames = len(values)
+    if frames < 3 or noise <= 0:
+        return values
+    one = torch.ones(frames, frames, dtype=torch.float64) / frames
+    identity = torch.eye(frames, dtype=torch.float64)
+    curve = identity.diff(n=2, dim=0)
+    smoothers = [one]
+    smoothers += [torch.linalg.inv(identity + weight * curve.T @ curve) for weight in SMOOTHING]
+    chosen, done = values.clone(), torch.zeros(values.shape[1], dtype=torch.bool)
+    for smoother in smoothers:
+        smooth = smoother.to(values) @ values
+        fits = ~done & ((values - smooth).square().mean(0).sqrt() <= noise)
+        chosen[:, fits], done = smooth[:, fits], done | fits
+    return chosen
+
+
+def fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """a and b of y = a x + b: the median of y - x, then five rounds of weighted least squares (Cauchy).
+
+    Errors in x would flatten the line, and depth alike over large parts of an image makes many pixels few
+    independent ones: the slope is drawn towards 1, the more the larger errors are beside the spread of x.
+    """
     middle = x.median()
     slope, offset = torch.ones((), dtype=x.dtype), (y - x).median()
     for _ in range(5):
@@ -230,7 +264,9 @@ def _fit_line_robust(x: Tensor, y: Tensor) -> tuple[float, float]:
         mean_x, mean_y = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
         variance = (weight * (x - mean_x).square()).sum() / weight.sum()
         if float(variance) > 1e-4:
-            slope = (weight * (x - mean_x) * (y - mean_y)).sum() / weight.sum() / variance
+            shared = (weight * (x - mean_x) * (y - mean_y)).sum() / weight.sum()
+            known = SLOPE_PRIOR * spread.square()
+            slope = (shared + known) / (variance + known)
             slope = slope.clamp(1 / MAX_CONTRAST, MAX_CONTRAST)
         offset = mean_y - slope * (mean_x - middle) - middle
     return float(slope), float(offset + middle - slope * middle)

@@ -93,7 +93,7 @@ def track_flow(
         raise ValueError(
             f"optical flow needs at least {MIN_SIDE} x {MIN_SIDE} pixels, got {height} x {width}"
         )
-    matcher = _PatchMatcher(video[0].numpy(), depth_m[0].numpy())
+    matcher = PatchMatcher(video[0].numpy(), depth_m[0].numpy())
     flow = _Flow(video[0].numpy())
     points = camera.unproject_depth(depth_m[0])
     start = pixel_centres(height, width)
@@ -175,7 +175,7 @@ class _Flow:
         return np.linalg.norm(there + back - start, axis=-1)
 
 
-class _PatchMatcher:
+class PatchMatcher:
     """How well the surroundings of every pixel of frame 0 are found again elsewhere."""
 
     def __init__(self, first: Image, depth_m: PixelValues) -> None:

@@ -24,9 +24,10 @@ from more4d.files.video import VideoInfo, probe_video, stream_video
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, fit, working_size
 from more4d.geometry.tracks import PointTracks
-from more4d.tracking.camera_motion import camera_displacement_px, estimate_camera_motion, remove_camera_motion
+from more4d.tracking.camera_motion import add_camera_motion, camera_displacement_px
 from more4d.tracking.interface import PointTracker
 from more4d.tracking.registry import open_tracker
+from more4d.tracking.steady_tracks import steady_tracks
 
 THUMBNAIL_HEIGHT = 120
 THUMBNAIL_QUALITY = 75
@@ -291,19 +292,19 @@ def _track(
     """
     bounds = options.bounds
     depth_m = torch.stack([tools.depth.estimate(frame, camera).depth_m for frame in video])
-    tracks = tools.tracker.track(video, depth_m, camera)
-    verdicts = [*filters.depth_verdicts(depth_m[0], bounds), filters.flicker(tracks, bounds)]
+    steady = steady_tracks(video, depth_m, tools.tracker.track(video, depth_m, camera))
+    tracks, motion = steady.tracks, steady.scene.motion
+    verdicts = [*filters.depth_verdicts(depth_m[0], bounds), *filters.steadiness(steady, bounds)]
     video_matches_tracks = True
-    if options.camera != "keep":
-        motion = estimate_camera_motion(tracks)
+    if options.camera == "keep":
+        tracks = add_camera_motion(tracks, motion.world_to_camera)
+    else:
         displacement_px = camera_displacement_px(motion.world_to_camera, tracks)
         verdicts += [
             filters.camera_agreement(motion, bounds),
             filters.camera_shift(displacement_px, tracks.width, options),
         ]
         video_matches_tracks = filters.camera_is_static(displacement_px, tracks.width, bounds)
-        if options.camera == "remove":
-            tracks = remove_camera_motion(tracks, motion.world_to_camera)
     return tracks, verdicts + filters.track_verdicts(tracks, bounds), video_matches_tracks
 
 

@@ -17,7 +17,7 @@ from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
-VERSION = 1
+VERSION = 2  # 2: static points stand still
 AGAIN = "delete it, and its video is done again"
 VIDEO = {
     "video": str,

@@ -16,10 +16,12 @@ from more4d.geometry.camera import robust_quantile
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.image_quality import ssim
 from more4d.tracking.camera_motion import CameraMotion
+from more4d.tracking.steady_tracks import SteadyTracks
 
 SSIM_PIXELS = 16_384
 SSIM_FRAMES = 5
 LAPLACIAN = [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]
+WOBBLE_PX = 1.0
 OUTLIER_PX = 1.0
 OUTLIER_SHARE = 0.15
 
@@ -97,16 +99,42 @@ def depth_verdicts(depth_m: Float[Tensor, "height width"], bounds: Bounds) -> li
     ]
 
 
-def flicker(tracks: PointTracks, bounds: Bounds) -> Verdict:
-    """Largest global change of depth between consecutive frames: the median |log ratio| over points visible
-    in both, each in the camera of its frame.
+def steadiness(steady: SteadyTracks, bounds: Bounds) -> list[Verdict]:
+    """Filters of motion that may not be there."""
+    noise, wobble = steady.depth_noise, local_wobble(steady.tracks)
+    doubtful = float(steady.scene.doubtful.float().mean())
+    return [
+        _verdict(
+            "depth noise",
+            noise,
+            noise > bounds.max_depth_noise,
+            f"the estimated depth wobbles (by {noise:.1%} on what stands still)",
+        ),
+        _verdict(
+            "local wobble", wobble, wobble > bounds.max_wobble, f"tracks wobble ({wobble:.1%} of the points)"
+        ),
+        _verdict(
+            "doubtful outlines",
+            doubtful,
+            doubtful > bounds.max_doubtful,
+            f"what moves has the colours of its background ({doubtful:.1%} of the picture)",
+        ),
+    ]
+
+
+def local_wobble(tracks: PointTracks) -> float:
+    """Share of the points whose tracks jitter by more than a pixel, in any direction, while they are seen.
+
+    Second differences in time are free of steady motion. For noise that is independent from frame to frame
+    their variance is 6 times its own, so each point tells its own noise: depth times the focal length,
+    as far as across. No average over points hides those of which only a part of the image has many.
     """
-    depth = tracks.positions[..., 2].clamp_min(1e-6).log()
-    both = tracks.visibility[1:] & tracks.visibility[:-1]
-    jumps = depth.diff(dim=0).masked_fill(~both, torch.nan).flatten(1).nanmedian(1).values
-    value = float(jumps.nan_to_num(0.0).abs().max())
-    bad = value > bounds.max_depth_flicker
-    return _verdict("depth flicker", value, bad, f"the estimated depth flickers (by {value:.0%})")
+    fx_px, fy_px = tracks.camera.focal_px(width=tracks.width, height=tracks.height)
+    unit = torch.tensor([tracks.width, tracks.height, (fx_px * fy_px) ** 0.5])
+    jerk = (normalise_motion(tracks.positions, tracks.camera) * unit).diff(n=2, dim=0).square()
+    seen = tracks.visibility.unfold(0, 3, 1).all(-1)
+    variance = (jerk * seen[..., None]).sum(0) / seen.sum(0).clamp(min=1)[..., None] / 6
+    return float((variance.amax(-1).sqrt() > WOBBLE_PX).float().mean())
 
 
 def track_verdicts(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:

@@ -25,7 +25,10 @@ class Bounds:
         max_median_depth_m: maximum median depth of frame 0.
         min_depth_range: minimum ratio of far to near depth (98th and 2nd percentile of frame 0); below, the
             scene is a wall or depth estimation failed.
-        max_depth_flicker: maximum relative change of global depth between consecutive frames.
+        max_depth_noise: maximum standard deviation, in log, of the estimated depth of what stands still after
+            scale, contrast and surroundings are corrected in every frame.
+        max_wobble: maximum share of points whose finished tracks jitter by more than a pixel.
+        max_doubtful: maximum share of pixels that move and whose outline colours do not show.
         min_coherent: minimum fraction of visible points that move like their neighbours.
         min_visible: minimum fraction of points that are visible in the last frame.
         min_motion: minimum 98th percentile of normalised image motion (see docs/conventions.md) over visible
@@ -45,7 +48,9 @@ class Bounds:
     min_sharpness: float = 0.1
     max_median_depth_m: float = 60.0
     min_depth_range: float = 1.1
-    max_depth_flicker: float = 0.15
+    max_depth_noise: float = 0.1
+    max_wobble: float = 0.03
+    max_doubtful: float = 0.03
     min_coherent: float = 0.8
     min_visible: float = 0.3
     min_motion: float = 0.01

@@ -10,6 +10,8 @@ from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion
+from more4d.tracking.static_scene import StaticScene
+from more4d.tracking.steady_tracks import SteadyTracks
 
 BOUNDS = Bounds()
 CAMERA = Camera(fx=1.0, fy=1.5)
@@ -36,11 +38,26 @@ def moving(frames: int = 5, pixels: float = 6.0) -> torch.Tensor:
     return motion
 
 
+def steady_of(tracks: PointTracks, *, noise: float = 0.01, doubtful: int = 0) -> SteadyTracks:
+    """Tracks as if they were steadied, with the first rows in doubt."""
+    doubt = torch.zeros(tracks.height, tracks.width, dtype=torch.bool)
+    doubt[:doubtful] = True
+    poses = torch.eye(4).expand(tracks.frames, 4, 4)
+    scene = StaticScene(
+        points=tracks.positions[0],
+        static=~doubt,
+        motion=CameraMotion(world_to_camera=poses, inlier_share=torch.ones(tracks.frames)),
+        visibility=tracks.visibility,
+        doubtful=doubt,
+    )
+    return SteadyTracks(tracks=tracks, scene=scene, depth_noise=noise)
+
+
 def test_a_good_clip_passes_every_filter(make_video):
     assert [verdict.reason for verdict in filters.image_verdicts(make_video(9), BOUNDS)] == [""] * 4
     tracks = tracks_of(moving())
-    verdicts = [*filters.track_verdicts(tracks, BOUNDS), filters.flicker(tracks, BOUNDS)]
-    assert [verdict.reason for verdict in verdicts] == [""] * 5
+    verdicts = [*filters.track_verdicts(tracks, BOUNDS), *filters.steadiness(steady_of(tracks), BOUNDS)]
+    assert [verdict.reason for verdict in verdicts] == [""] * 7
 
 
 def test_a_clip_with_a_black_frame_is_dropped(make_video):
@@ -102,11 +119,33 @@ def test_implausible_depth_is_dropped(depth_m, reason):
     assert len(found) == bool(reason) and all(reason in text for text in found)
 
 
-def test_depth_that_jumps_is_dropped_and_depth_that_changes_slowly_is_not():
-    jumping = torch.tensor([4.0, 4.1, 5.2, 4.0, 4.1])[:, None, None].expand(5, 32, 48)
-    slow = torch.linspace(4, 5, 5)[:, None, None].expand(5, 32, 48)
-    assert "flickers" in filters.flicker(tracks_of(moving(), depth_m=jumping), BOUNDS).reason
-    assert not filters.flicker(tracks_of(moving(), depth_m=slow), BOUNDS).reason
+def test_depth_that_wobbles_in_a_part_of_the_image_is_dropped_and_slow_depth_is_not():
+    slow = torch.linspace(4, 5, 9)[:, None, None].expand(9, 32, 48).clone()
+    assert filters.local_wobble(tracks_of(moving(9), depth_m=slow)) == 0
+    # half up, half down: the median of all changes is zero
+    wobble = slow.clone()
+    wobble[1::2, :16] *= 1.1
+    wobble[1::2, 16:] /= 1.1
+    steady = steady_of(tracks_of(moving(9), depth_m=wobble))
+    assert any("tracks wobble" in verdict.reason for verdict in filters.steadiness(steady, BOUNDS))
+
+
+def test_the_share_that_wobbles_is_counted():
+    generator = torch.Generator().manual_seed(0)
+    depth_m = torch.full((25, 32, 48), 4.0)
+    depth_m[:, :, :12] *= 1 + 0.1 * torch.randn(25, 32, 12, generator=generator)
+    tracks = tracks_of(torch.zeros(25, 32, 48, 2), depth_m=depth_m)
+    assert filters.local_wobble(tracks) == pytest.approx(0.25, abs=0.02)
+    hidden = tracks.visibility.clone()
+    hidden[1:, :, :12] = False
+    assert filters.local_wobble(replace(tracks, visibility=hidden)) == 0
+
+
+@pytest.mark.parametrize(("noise", "doubtful", "word"), [(0.3, 0, "depth wobbles"), (0.01, 8, "colours")])
+def test_motion_that_may_not_be_there_is_dropped(noise, doubtful, word):
+    steady = steady_of(tracks_of(moving()), noise=noise, doubtful=doubtful)
+    reasons = [verdict.reason for verdict in filters.steadiness(steady, BOUNDS) if verdict.reason]
+    assert len(reasons) == 1 and word in reasons[0]
 
 
 def test_tracks_that_are_lost_are_dropped():
