@@ -38,6 +38,8 @@ PIVOT_SPREAD = 0.01
 """Least mean squared sine of the angle between optical axes and any one direction, for axes that meet."""
 PIVOT_MISS = 0.2
 """How far the axes may pass by the pivot (rms), in its distances from the first camera."""
+PIVOT_NEAREST = 0.4
+"""Least distance of a camera from the pivot, as a share of the largest."""
 JUMP_DEG, JUMP_DEPTHS = 30.0, 0.2
 """Between neighbouring frames."""
 DENSE = 480
@@ -137,7 +139,7 @@ def find_pivot(poses: Tensor) -> Tensor | None:
 
     The nearest point to all optical axes: (sum_t I - f_t f_t^T) p = sum_t (I - f_t f_t^T) c_t, with f_t the
     direction and c_t the centre of a camera. None where the axes are nearly parallel, where they pass by each
-    other, or where they meet behind the first camera.
+    other, or where some camera is behind the point or far nearer to it than others: a walk, no orbit.
     """
     forward, centre = poses[:, :3, 2], poses[:, :3, 3]
     across = torch.eye(3, dtype=poses.dtype) - forward[:, :, None] * forward[:, None, :]
@@ -146,9 +148,10 @@ def find_pivot(poses: Tensor) -> Tensor | None:
         return None
     point = torch.linalg.solve(across.sum(0), (across @ centre[..., None]).sum(0))[:, 0]
     miss = (across @ (point - centre)[..., None])[..., 0].norm(dim=-1).square().mean().sqrt()
-    distance = ((point - centre[0]) * forward[0]).sum()
+    distance = ((point - centre) * forward).sum(-1)
+    round_it = float(distance.min()) > PIVOT_NEAREST * float(distance.max()) > 0
     # A camera that turns on the spot shakes about a "pivot" as near as it shakes.
-    return point if float(distance) > 0 and float(miss) < PIVOT_MISS * float(distance) else None
+    return point if round_it and float(miss) < PIVOT_MISS * float(distance[0]) else None
 
 
 def scale_motion(poses: Tensor, strength: float) -> Tensor:
@@ -162,7 +165,8 @@ def scale_motion(poses: Tensor, strength: float) -> Tensor:
     # exp of a twist (omega, u): rotation exp(omega) and translation V(omega) u
     twist = torch.linalg.solve(_left_jacobian(vector), steps[:, :3, 3:])[..., 0]
     part = rigid(
-        so3_exp(strength * vector), (_left_jacobian(strength * vector) @ (strength * twist)[..., None])[..., 0]
+        so3_exp(strength * vector),
+        (_left_jacobian(strength * vector) @ (strength * twist)[..., None])[..., 0],
     )
     for step in part:
         scaled.append(scaled[-1] @ step)
@@ -248,7 +252,9 @@ def _metres_per_unit(
 
 def _intrinsics(lens: Tensor | None, camera: Camera, frames: int, kind: str) -> Tensor:
     """fx, fy, cx, cy [frames, 4] for a film of the photo's shape."""
-    found = torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float64).repeat(frames, 1)
+    found = torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float64).repeat(
+        frames, 1
+    )
     if lens is None:
         return found
     if kind == AS_IT_IS:

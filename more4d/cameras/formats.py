@@ -93,6 +93,7 @@ _ROWS = (
         name="neoverse",
         source="NeoVerse, as .json or .npz",
         seen_by="`keyframes` numbered by frame, `trajectory`, or arrays frame_indices and frame_matrices",
+        intrinsics="zoom_ratio, a factor that is reached at the last frame",
     ),
     CameraFormat(
         name="vista4d", source="Vista4D", seen_by=".npz with cam_c2w", intrinsics="in pixels, [frames, 4]"
@@ -126,7 +127,7 @@ _ROWS = (
     ),
     CameraFormat(
         name="inspatio",
-        source="InSpatio: three lines: up, left (degrees about the pivot), radius",
+        source="InSpatio: three lines: up, left (degrees about the pivot), distance of the pivot",
         seen_by="",
         unit=SCENE,
     ),

@@ -38,9 +38,11 @@ def read_transforms(path: Path, content: dict[str, Any]) -> RawCameraPath:
     model = content.get("camera_model", "OPENCV")
     if model not in MODELS:
         raise InputError(
-            f"{path} has the camera_model {shown(model)}; films are made by pinhole cameras ({', '.join(MODELS)})"
+            f"{path} has the camera_model {shown(model)}; there are films of {', '.join(MODELS)}"
         )
-    if any(abs(_number(path, source, key, 0.0)) > 1e-6 for source in (content, *frames) for key in DISTORTION):
+    if any(
+        abs(_number(path, source, key, 0.0)) > 1e-6 for source in (content, *frames) for key in DISTORTION
+    ):
         notes.append("its lens distortion is left out")
     frames, times, order = _ordered(path, frames)
     notes += [order] if order else []

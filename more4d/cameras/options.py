@@ -1,11 +1,11 @@
 """How a camera is written: `[FORMAT=]NAME_OR_FILE[#PART][:MODIFIER...]`. Imports neither torch nor numpy.
 
-    orbit:0.5                           a named path, half as strong
-    path.json:reverse                   a file, from its end to its start
-    transforms.json:loop:smooth=0.3     there and back, smoothed over 0.3 seconds
-    re10k=poses.txt:scale=0.5           one unit of the file is half a metre
-    poses.npy:convention=w2c-opencv     what its matrices mean, which the file does not say
-    cameras.json#cam03                  one of several cameras in a file
+orbit:0.5                           a named path, half as strong
+path.json:reverse                   a file, from its end to its start
+transforms.json:loop:smooth=0.3     there and back, smoothed over 0.3 seconds
+re10k=poses.txt:scale=0.5           one unit of the file is half a metre
+poses.npy:convention=w2c-opencv     what its matrices mean, which the file does not say
+cameras.json#cam03                  one of several cameras in a file
 """
 
 import math
@@ -78,6 +78,10 @@ class CameraOptions:
         return CameraOptions(**values)
 
 
+AS_WRITTEN = CameraOptions()
+"""Nothing is asked besides what the file says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CameraText:
     """A camera as it is written.
@@ -93,7 +97,7 @@ class CameraText:
     source: str
     format: str | None = None
     part: str | None = None
-    options: CameraOptions = CameraOptions()
+    options: CameraOptions = AS_WRITTEN
     modifiers: tuple[str, ...] = ()
 
 
@@ -118,7 +122,7 @@ def parse_camera_text(text: str, exists: Callable[[str], bool]) -> CameraText:
         if found is None:
             if Path(head.partition(":")[0].partition("#")[0]).suffix.lower() in SUFFIXES or exists(head):
                 raise InputError(
-                    f"camera {shown(text)}: '{modifier}' is no modifier; there are reverse, loop, smooth=SECONDS, "
+                    f"camera {shown(text)}: '{modifier}' is no modifier; there are reverse, loop, smooth=, "
                     "scale=, anchor=, lens=, convention= and a strength"
                 )
             break
@@ -147,7 +151,9 @@ def check_scale(text: str) -> float | str:
     """
     if text in (METRES, SCENE, AUTO):
         return text
-    return _number(text, "scale", 1e-9, 1e9, f"metres per unit of the file (0.01), or {METRES}, {SCENE}, {AUTO}")
+    return _number(
+        text, "scale", 1e-9, 1e9, f"metres per unit of the file (0.01), or {METRES}, {SCENE}, {AUTO}"
+    )
 
 
 def check_smooth(text: str) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES
-from more4d.cameras.options import CameraOptions, parse_camera_text
+from more4d.cameras.options import AS_WRITTEN, CameraOptions, parse_camera_text
 from more4d.files.tables import portable_path
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
@@ -31,7 +31,7 @@ MIN_SIDE, MAX_SIDE = 16, 8192
 SUFFIX, UNNAMED = ".json", "camera"
 """Of files of camera paths; what one without a stem is called."""
 CHECKED_FRAMES, DENSE_FRAMES = 49, 961
-"""Of a path before the film's are known, and of one that is changed: 960 is a multiple of 12, 24, 48, 80, 96."""
+"""Of a path before the film's are known, and of one that is changed (960 = 80 x 12)."""
 DEFAULT_SECONDS = 4.0
 AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
 """What a path may begin away from the photo, in its own unit."""
@@ -59,7 +59,7 @@ class CameraSpec:
     recipe: str | None = None
     format: str | None = None
     part: str | None = None
-    options: CameraOptions = CameraOptions()
+    options: CameraOptions = AS_WRITTEN
 
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
