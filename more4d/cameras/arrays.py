@@ -1,7 +1,7 @@
 """Camera paths in npz and npy: Lyra 2, Vista4D, and plain arrays of matrices.
 
-Plain matrices, in JSON and text as well, say nothing about what they mean but by their names. Names that leave
-it open (`poses`, `pose`) are refused, unless the user gives the convention.
+Plain matrices, in JSON and text as well, say nothing about what they mean but by their names. Names that
+leave it open (`poses`, `pose`) are refused, unless the user gives the convention.
 """
 
 import io

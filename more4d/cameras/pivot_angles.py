@@ -77,10 +77,10 @@ _POSES = {"trajectorycrafter": _trajectorycrafter, "viewcrafter": _viewcrafter, 
 
 def _curve(values: np.ndarray) -> np.ndarray:
     """`SAMPLES` values of a smooth curve through evenly spaced ones."""
-    from scipy.interpolate import CubicSpline
+    from scipy.interpolate import PchipInterpolator
 
     if len(values) == 1:
         return np.repeat(values, SAMPLES)
     at, query = np.linspace(0, 1, len(values)), np.linspace(0, 1, SAMPLES)
-    # up to three values are joined by straight lines, in theirs as well
-    return CubicSpline(at, values)(query) if len(values) > 3 else np.interp(query, at, values)
+    # up to three values are joined by straight lines, in theirs as well; no curve goes beyond its values
+    return PchipInterpolator(at, values)(query) if len(values) > 3 else np.interp(query, at, values)
