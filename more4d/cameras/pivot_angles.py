@@ -57,11 +57,11 @@ def read_pivot_angles(path: Path, lines: list[str], system: str) -> RawCameraPat
 
 def _trajectorycrafter(up: float, right: float, forward: float, still: bool) -> np.ndarray:
     # The scene comes nearer before it turns, so the pivot recedes with the camera's step.
-    return shift(z=1 + forward) @ turn(0, -up) @ turn(1, -right) @ shift(z=-1)
+    return shift(z=1 + forward) @ turn(0, -up) @ turn(1, -right) @ shift(z=-1.0)
 
 
 def _viewcrafter(right: float, down: float, backward: float, still: bool) -> np.ndarray:
-    return shift(z=1) @ turn(1, -right) @ turn(0, down) @ shift(z=-1 - backward)
+    return shift(z=1.0) @ turn(1, -right) @ turn(0, down) @ shift(z=-1 - backward)
 
 
 def _inspatio(up: float, left: float, radius: float, still: bool) -> np.ndarray:

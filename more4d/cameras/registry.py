@@ -46,6 +46,17 @@ def camera_format(path: Path) -> str:
     return _recognised(path, _content(path))
 
 
+def frames_of_ours(path: Path) -> int | None:
+    """How many poses one of our files has; None for keyframes, which have as many as are asked for.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    content = read_json(path, WANTED)
+    frames = content.get("frames") if isinstance(content, dict) else None
+    return len(frames) if isinstance(frames, list) and frames else None
+
+
 def write_camera_file(path: Path, raw: RawCameraPath, *, format: str) -> None:
     """Write a path in one of the formats that are written; `read_camera_file` is the inverse.
 

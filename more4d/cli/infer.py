@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.camera import add_camera_options, camera_options
 from more4d.cli.main import RESUMABLE, say
 from more4d.cli.options import (
     add_device_option,
@@ -37,6 +38,7 @@ examples:
   bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit:0.5 --camera transforms.json:reverse
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
@@ -69,7 +71,8 @@ def add_command(commands: Any) -> None:
         "--camera",
         action="append",
         metavar="PATH",
-        help="name of a camera path or a .json file of keyframes; repeat for more (default: three paths)",
+        help="name of a camera path, also with a strength (orbit:0.5), or a camera file (transforms.json, a "
+        "COLMAP folder, ...: more4d camera formats); repeat for more (default: three paths)",
     )
     what.add_argument(
         "--independent-views",
@@ -80,6 +83,7 @@ def add_command(commands: Any) -> None:
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
     _add_known(parser.add_argument_group("known inputs"))
+    add_camera_options(parser.add_argument_group("camera files (docs/control.md)"))
     many = parser.add_argument_group("many at once")
     many.add_argument(
         "--list",
@@ -317,7 +321,9 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     from more4d.pipelines.cameras import parse_cameras
     from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values, unique_names
 
-    cameras = parse_cameras(options.camera or ())
+    with usage_errors(options.parser):
+        asked = camera_options(options)
+        cameras = tuple(each.with_options(asked) for each in parse_cameras(options.camera or ()))
     for camera in cameras:
         if camera.file is not None:
             camera.check()
@@ -328,7 +334,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         name="item",
         image=options.photo,
         prompt=options.prompt or "",
-        cameras=cameras or DEFAULT_CAMERAS,
+        cameras=cameras or tuple(each.with_options(asked) for each in DEFAULT_CAMERAS),
         depth=options.depth,
         depth_unit=options.depth_unit,
         depth_kind=options.depth_kind,
@@ -356,7 +362,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         options.parser.error("--pictures goes with --list captions.txt")
     if source is None or options.list:
         _refuse_with_list(options)
-        return read_list(listed, options.pictures, job)
+        return read_list(listed, options.pictures, job, asked)
     if options.prompt is None and options.tracks is None:
         options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
     with usage_errors(options.parser):

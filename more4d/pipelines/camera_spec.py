@@ -90,8 +90,13 @@ class CameraSpec:
         return f"{said}{source}{part}{self.options.text}"
 
     def with_options(self, options: CameraOptions) -> "CameraSpec":
-        """The same with options for whatever its own do not say."""
-        return replace(self, recipe=self.recipe or self.name, options=self.options.over(options))
+        """The same with options for whatever its own do not say; a named path takes none of files."""
+        if self.file is None:
+            options = replace(options, scale=None, lens=None, convention=None)
+        merged = self.options.over(options)
+        if merged == self.options:
+            return self
+        return replace(self, recipe=(self.recipe or self.name) if self.file is None else None, options=merged)
 
     def check(self) -> None:
         """Refuse a name that does not exist, and a file that holds no camera path; say what a file is.
@@ -101,6 +106,9 @@ class CameraSpec:
         """
         if self.file is None:
             check_camera_path_name(self.recipe or self.name)
+            for option in ("scale", "lens", "convention"):
+                if getattr(self.options, option) is not None:
+                    raise InputError(f"camera {self}: '{option}' is about a file, and a named path has none")
             return
         if not self.file.exists():  # before torch is imported
             raise InputError(
@@ -155,7 +163,7 @@ class CameraSpec:
 
         ours, options = self.file is None or self._is_ours(), self.options
         if ours:
-            made, options = self._made(frames if self._is_plain() else DENSE_FRAMES, source, scene_depth_m)
+            made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)
             if self._is_plain():
                 return Adopted(path=made, metres_per_unit=1.0, reason="it is ours", source=OURS)
             raw = raw_of_path(made)
@@ -197,24 +205,30 @@ class CameraSpec:
         )
 
     def _made(
-        self, frames: int, source: "Camera", scene_depth_m: float
+        self, frames: int | None, source: "Camera", scene_depth_m: float
     ) -> "tuple[CameraPath, CameraOptions]":
-        """A named path or one of our files, and the options that are still to be applied to it."""
+        """A named path or one of our files, and the options that are still to be applied to it.
+
+        Args:
+            frames: None for a path that is changed afterwards: its own poses, or many.
+        """
         options = self.options
         if self.file is None:
             from more4d.geometry.poses import named_camera_path
 
             path = named_camera_path(
                 self.recipe or self.name,
-                frames=frames,
+                frames=frames or DENSE_FRAMES,
                 scene_depth_m=scene_depth_m,
                 camera=source,
                 strength=options.strength,
             )
             # The table is in scene depths already.
             return replace(path, name=self.name), replace(options, strength=1.0, scale=None)
+        from more4d.cameras.registry import frames_of_ours
         from more4d.files.depth_and_cameras import load_camera_path
 
+        frames = frames or frames_of_ours(self.file) or DENSE_FRAMES
         # A scale that is asked for takes the place of the file's unit.
         unit = scene_depth_m if options.scale is None else 1.0
         return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=unit), options
