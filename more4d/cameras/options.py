@@ -162,7 +162,7 @@ def check_smooth(text: str) -> float:
     Raises:
         InputError: they are none.
     """
-    return _number(text, "smooth", 0, MOST_SMOOTHING_S, f"seconds between 0 and {MOST_SMOOTHING_S:g}")
+    return _number(text, "smooth", 0.0, MOST_SMOOTHING_S, f"seconds between 0 and {MOST_SMOOTHING_S:g}")
 
 
 def _modifier(text: str) -> tuple[str, Any] | None:
@@ -175,7 +175,7 @@ def _modifier(text: str) -> tuple[str, Any] | None:
             float(text)
         except ValueError:
             return None
-        return "strength", _number(text, "strength", 0, MAX_STRENGTH, f"a number in [0, {MAX_STRENGTH:g}]")
+        return "strength", _number(text, "strength", 0.0, MAX_STRENGTH, f"a number in [0, {MAX_STRENGTH:g}]")
     if name == "smooth":
         return name, check_smooth(value)
     if name == "scale":

@@ -93,9 +93,8 @@ def write_re10k(path: Path, raw: RawCameraPath) -> None:
 
 
 def is_re10k(lines: list[str]) -> bool:
-    """Whether all rows of a text have 19 numbers, but for a first line of words."""
-    rows = [len(line.split()) for line in lines if line.strip() and number_like(line)]
-    return bool(rows) and set(rows) == {ROW}
+    """Whether some line of a text has 19 numbers."""
+    return any(len(line.split()) == ROW and number_like(line) for line in lines)
 
 
 def number_like(line: str) -> bool:
