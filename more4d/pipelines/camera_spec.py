@@ -67,7 +67,9 @@ class CameraSpec:
         found = parse_camera_text(text, lambda name: bool(name) and place(name).exists())
         path = place(found.source)
         # Decided here only: everything else asks `file`.
-        is_file = path.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES) or (found.source and path.exists())
+        is_file = found.source.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) or (
+            found.source and path.exists()
+        )
         named = found.source in CAMERA_PATHS or not is_file
         if named and found.format is None:
             name = found.source
