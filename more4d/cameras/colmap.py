@@ -105,7 +105,7 @@ def read_colmap(folder: Path) -> RawCameraPath:
 
 
 def write_colmap(folder: Path, raw: RawCameraPath) -> None:
-    """A text model that `read_colmap` reads: images.txt, cameras.txt, and an empty points3D.txt.
+    """A text model that `read_colmap` reads: images, cameras, and no points.
 
     Raises:
         InputError: the path has no intrinsics, or the folder cannot be written to.

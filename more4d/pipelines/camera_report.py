@@ -71,11 +71,13 @@ def measure_path(path: CameraPath, *, scene_depth_m: float, fps: float) -> PathM
     """The numbers of a path."""
     turn, distance = frame_steps(path)
     poses = rigid_inverse(path.world_to_camera.double())
+    # distances are from the first frame, which is the photo's camera unless the path begins elsewhere
     away = (poses[:, :3, 3] - poses[0, :3, 3]) / scene_depth_m
+    # trace R = 1 + 2 cos(angle), of the turn since the first frame
     cosine = ((poses[0, :3, :3].T @ poses[:, :3, :3]).diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     zoom = path.intrinsics[:, 0] / path.intrinsics[0, 0]
     right, down, forward = (poses[-1, :3, 3] / scene_depth_m).tolist()
-    moving = len(distance) > 0
+    moving = len(distance) > 0  # a path of one frame has no steps
     return PathMeasures(
         length=float(distance.sum()) / scene_depth_m,
         reach=float(away.norm(dim=-1).max()),
@@ -95,16 +97,20 @@ def measure_scene(path: CameraPath, tracks: Tracks, coverage_holes: Tensor) -> S
         coverage_holes: where its film has holes, [frames, height, width].
     """
     pixels = slice(None, None, STRIDE)
+    # points of every frame in the world: frames x points x 3
     points = tracks.at_pixels(pixels, pixels).positions.flatten(1, 2)
+    # the farthest that each point goes
     away = (points - points[:1]).norm(dim=-1).amax(0)
     moves = away > MOVES * points[0, :, 2].abs()
     centres = rigid_inverse(path.world_to_camera)[:, :3, 3]
     nearest, seen = [], []
     for frame in range(path.frames):
+        # every point counts, also behind the camera: it must not back into a wall
         nearest.append(float((points[frame] - centres[frame]).norm(dim=-1).min()))
         if bool(moves.any()):
             in_camera = path.to_camera(frame, points[frame][moves])
             position, depth_m = path.camera(frame).project(in_camera)
+            # in front of the camera and within its picture; what hides it does not count
             inside = (depth_m > 0) & (position > 0).all(-1) & (position < 1).all(-1)
             seen.append(float(inside.float().mean()))
     frame = min(range(path.frames), key=nearest.__getitem__)
@@ -167,6 +173,7 @@ def describe_scene(measures: SceneMeasures, *, scene_depth_m: float) -> list[str
 def film_holes(path: CameraPath, tracks: Tracks) -> tuple[Tensor, Tensor]:
     """A small film of a scene: colours [frames, height, width, 3] in [0, 1], and its holes."""
     size = max(16, tracks.height // SHRINK), max(16, tracks.width // SHRINK)
+    # one sample per pixel: shares of holes come out one or two points below those of the film
     film = render(tracks, path, size=size, supersampling=1)
     return film.colour.float() / 255, film.hole_mask
 

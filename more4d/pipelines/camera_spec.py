@@ -238,6 +238,7 @@ class CameraSpec:
 
 def _file_name(path: Path) -> str:
     """What a path of a file is called: of a COLMAP model `garden/sparse/0` it is `garden`."""
+    # COLMAP numbers its models; the name is that of the folder above
     while path.is_dir() and (path.name.isdigit() or path.name == "sparse") and path.parent != path:
         path = path.parent
     # The name is that of a folder: of `...json` it would be `..`, the folder above.
