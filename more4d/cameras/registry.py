@@ -17,7 +17,7 @@ WANTED = "a camera file (more4d camera formats lists what is read)"
 
 
 def read_camera_file(
-    path: Path, *, format: str | None = None, part: str | None = None, convention: str | None = None
+    path: str | Path, *, format: str | None = None, part: str | None = None, convention: str | None = None
 ) -> RawCameraPath:
     """The path in a camera file of another program.
 
@@ -30,11 +30,12 @@ def read_camera_file(
     Raises:
         InputError: it is of no known format, damaged, or ambiguous; the message says what to write.
     """
-    content = _content(Path(path))
+    path = Path(path)
+    content = _content(path)
     name = format or _recognised(path, content)
     if part is not None and name != "recammaster":
         raise InputError(f"{path} holds one camera; leave out #{part}")
-    return _read(Path(path), name, content, part, convention)
+    return _read(path, name, content, part, convention)
 
 
 def camera_format(path: Path) -> str:
@@ -57,7 +58,7 @@ def frames_of_ours(path: Path) -> int | None:
     return len(frames) if isinstance(frames, list) and frames else None
 
 
-def write_camera_file(path: Path, raw: RawCameraPath, *, format: str) -> None:
+def write_camera_file(path: str | Path, raw: RawCameraPath, *, format: str) -> None:
     """Write a path in one of the formats that are written; `read_camera_file` is the inverse.
 
     Raises:
