@@ -49,7 +49,21 @@ def draw_path_views(
     near = cloud[np.linalg.norm(cloud, axis=1) < SHOWN * unit_m]
     if len(near):
         shown = np.concatenate([shown, np.percentile(near, (2, 98), axis=0)])
-    drawing = {"cloud": cloud, "ink": ink, "centres": centres, "frusta": frusta, "unit_m": unit_m}
+    extent = np.ptp(shown, axis=0)
+    # pixels per metre, so that both views fit
+    scale = min(
+        0.86 * OVERSAMPLING * side / max(extent[axis], 1e-6)
+        for axes in (ABOVE, SIDE)
+        for side, axis in zip((WIDTH, HEIGHT), axes, strict=True)
+    )
+    drawing = {
+        "scale": scale,
+        "cloud": cloud,
+        "ink": ink,
+        "centres": centres,
+        "frusta": frusta,
+        "unit_m": unit_m,
+    }
     return [
         _view(axes, shown, label, **drawing)
         for axes, label in ((ABOVE, "from above"), (SIDE, "from the side"))
@@ -74,6 +88,7 @@ def _view(
     shown: np.ndarray,
     label: str,
     *,
+    scale: float,
     cloud: np.ndarray,
     ink: np.ndarray | None,
     centres: np.ndarray,
@@ -82,7 +97,6 @@ def _view(
 ) -> Float[Tensor, "height width 3"]:
     width, height = WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING
     low, high = shown[:, axes].min(0), shown[:, axes].max(0)
-    scale = 0.86 * min((np.array([width, height]) / np.maximum(high - low, 1e-6)).tolist())
     middle = (low + high) / 2
     # forward is up from above; y is down in the world and in pictures
     flip = np.array([1, -1 if axes == ABOVE else 1])
