@@ -57,6 +57,7 @@ class Adopted:
         metres_per_unit: of the file.
         reason: why that scale, as a clause for messages.
         source: name of the file's format.
+        metric: whether lengths are known in metres, and not by the scene's depth.
         notes: lines for the user.
     """
 
@@ -64,7 +65,20 @@ class Adopted:
     metres_per_unit: float
     reason: str
     source: str
+    metric: bool = False
     notes: tuple[str, ...] = ()
+
+    def jump_notes(self, scene_depth_m: float) -> list[str]:
+        """A line about frames that are far from the one before, if there are any.
+
+        Args:
+            scene_depth_m: of the scene; infinite where it is not known yet, so that only turns count.
+        """
+        found = jumps(self.path, scene_depth_m)
+        if not found:
+            return []
+        more = f" and at {len(found) - 1} more" if len(found) > 1 else ""
+        return [f"there is a jump at frame {found[0]}{more} of {self.path.frames}; is it one smooth path?"]
 
 
 def adopt_path(
@@ -120,7 +134,11 @@ def adopt_path(
         intrinsics=(interpolate(times, zoom, query) if len(times) > 1 else zoom.expand(frames, 4)).float(),
     )
     notes = raw.notes if raw.source == OURS else (f"{raw.source}, {raw.frames} poses; {reason}", *raw.notes)
-    return Adopted(path=path, metres_per_unit=scale, reason=reason, source=raw.source, notes=notes)
+    unit = raw.unit if options.scale is None else options.scale
+    metric = unit == METRES or isinstance(unit, float)
+    return Adopted(
+        path=path, metres_per_unit=scale, reason=reason, source=raw.source, metric=metric, notes=notes
+    )
 
 
 def raw_of_path(path: CameraPath) -> RawCameraPath:

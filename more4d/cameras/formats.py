@@ -7,6 +7,9 @@ and writer takes them from this table.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from more4d.foundation.errors import InputError
 
 OPENCV, OPENGL, UNREAL = "opencv", "opengl", "unreal"
 """Axes of a camera: x right, y down, z forward; x right, y up, z back; x forward, y right, z up."""
@@ -149,8 +152,23 @@ CONVENTIONS = {
 """What `convention=` may be, for matrices that do not say it."""
 SUFFIXES = (".json", ".txt", ".npz", ".npy")
 """Of camera files; COLMAP models are folders."""
+COLMAP_FILES = ("images.txt", "images.bin", "cameras.txt", "cameras.bin")
+"""Either of a model stands for its folder."""
 OTHER_SUFFIXES = (".yaml", ".yml", ".csv", ".jsonl", ".xml", ".pt", ".bin", ".mat", ".abc", ".fbx", ".blend")
 """Of files in which programs keep cameras, and from which none is read."""
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file from which no camera is read, by its name.
+
+    Raises:
+        InputError: names the suffixes that are read.
+    """
+    if path.suffix.lower() not in SUFFIXES and path.name.lower() not in COLMAP_FILES:
+        raise InputError(
+            f"{path} is a {path.suffix or 'plain'} file, from which no path is read; camera files end in "
+            f"{', '.join(SUFFIXES)}, or are folders of COLMAP (more4d camera formats)"
+        )
 
 
 def describe_formats() -> str:

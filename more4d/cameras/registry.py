@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from more4d.cameras import arrays, colmap, neoverse, nerfstudio, pivot_angles, real_estate, recammaster
-from more4d.cameras.formats import FORMATS, OURS, SUFFIXES
+from more4d.cameras.formats import COLMAP_FILES, FORMATS, OURS, check_suffix
 from more4d.cameras.raw_path import RawCameraPath
 from more4d.files.atomic import load_arrays
 from more4d.files.tables import split_lines
@@ -84,18 +84,14 @@ def _content(path: Path) -> Any:
         if not colmap.is_colmap(path):
             raise InputError(f"{path} is a folder without images.bin or images.txt; give {WANTED}")
         return path
-    if path.name.lower() in ("images.txt", "images.bin", "cameras.txt", "cameras.bin"):
+    if path.name.lower() in COLMAP_FILES:
         return path.parent
+    check_suffix(path)
     if suffix in (".npz", ".npy"):
         return load_arrays(path)
     if suffix == ".json":
         return read_json(path, WANTED)
-    if suffix == ".txt":
-        return split_lines(read_text(path, WANTED))
-    raise InputError(
-        f"{path} is a {path.suffix or 'plain'} file, from which no path is read; camera files end in "
-        f"{', '.join(SUFFIXES)}, or are folders of COLMAP (more4d camera formats)"
-    )
+    return split_lines(read_text(path, WANTED))
 
 
 def _recognised(path: Path, content: Any) -> str:

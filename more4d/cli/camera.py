@@ -229,8 +229,7 @@ def _asked(options: argparse.Namespace) -> "tuple[CameraSpec, Tracks | None]":
     if getattr(options, "fov", None) is not None:
         check_fov(options.fov)
     spec = CameraSpec.parse(options.camera)
-    if spec.file is None or not spec.file.exists():
-        spec.check()
+    spec.check_source()
     if options.scene is None:
         return spec, None
     from more4d.files.tracks import load_tracks

@@ -4,12 +4,13 @@ Command lines and job lists are checked with this module before torch is importe
 """
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES
+from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES, check_suffix
 from more4d.cameras.options import AS_WRITTEN, CameraOptions, parse_camera_text
 from more4d.files.tables import portable_path
 from more4d.foundation.errors import InputError
@@ -106,6 +107,32 @@ class CameraSpec:
         Raises:
             InputError: lists the names, or says what is wrong with the file.
         """
+        self.check_source()
+        if self.file is None:
+            return
+        from more4d.files.depth_and_cameras import distance_from_photo
+        from more4d.geometry.camera import Camera
+
+        adopted = self.adopt(frames=CHECKED_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        depth_m = math.inf if adopted.metric else 1.0
+        jumps = [] if adopted.source == OURS else adopted.jump_notes(depth_m)
+        for line in (*adopted.notes, *jumps):
+            _log.warning("%s: %s", self, line)
+        metres, degrees = distance_from_photo(adopted.path)
+        if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
+            _log.warning(
+                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
+                'world, write %s:anchor=first, or "start": "photo" into a file of keyframes, which moves and '
+                "turns all of it",
+                *(self.file, metres, degrees, self.file),
+            )
+
+    def check_source(self) -> None:
+        """Refuse a name that does not exist, and a file of no known format.
+
+        Raises:
+            InputError: as `check`.
+        """
         if self.file is None:
             check_camera_path_name(self.recipe or self.name)
             for option in ("scale", "lens", "convention"):
@@ -117,20 +144,10 @@ class CameraSpec:
                 f"cannot read {self.file}: No such file or directory; give a camera path file "
                 "(.json with keyframes) or one of the formats that more4d camera formats lists"
             )
-        from more4d.files.depth_and_cameras import distance_from_photo
-        from more4d.geometry.camera import Camera
-
-        adopted = self.adopt(frames=CHECKED_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
-        for line in (*adopted.notes, *_jump_notes(adopted)):
-            _log.warning("%s: %s", self, line)
-        metres, degrees = distance_from_photo(adopted.path)
-        if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
-            _log.warning(
-                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
-                'world, write %s:anchor=first, or "start": "photo" into a file of keyframes, which moves and '
-                "turns all of it",
-                *(self.file, metres, degrees, self.file),
-            )
+        if not self.file.is_dir():
+            check_suffix(self.file)  # torch is imported by readers
+        if not self._is_ours():
+            self._read()
 
     def content(self) -> str:
         """What identifies the path in a run record: its name, or the content of its file; and its options."""
@@ -245,16 +262,6 @@ def _file_name(path: Path) -> str:
     ends = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
     stem = path.name[: -len(ends[0])] if ends else path.name
     return stem if stem.strip(".") else UNNAMED
-
-
-def _jump_notes(adopted: "Adopted") -> list[str]:
-    from more4d.cameras.adoption import jumps
-
-    found = jumps(adopted.path, 1.0) if adopted.source != OURS else []
-    if not found:
-        return []
-    more = f" and at {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"there is a jump at frame {found[0]}{more} of {adopted.path.frames}; is it one smooth path?"]
 
 
 def parse_cameras(texts: Iterable[str]) -> tuple[CameraSpec, ...]:

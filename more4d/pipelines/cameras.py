@@ -57,9 +57,13 @@ def camera_path(
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
     seconds = (tracks.frames - 1) / tracks.fps
-    path = spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m, seconds=seconds)
-    _report_nothing_seen(path, tracks, spec)
-    return path
+    depth = {"source": source, "scene_depth_m": scene_depth_m}
+    adopted = spec.adopt(frames=tracks.frames, **depth, seconds=seconds)
+    if adopted.metric and spec.file is not None:  # only now it is known how far a metre is
+        for line in adopted.jump_notes(scene_depth_m):
+            _log.warning("%s: %s", spec, line)
+    _report_nothing_seen(adopted.path, tracks, spec)
+    return adopted.path
 
 
 def scene_depth_of(tracks: "Tracks") -> float:

@@ -1,4 +1,4 @@
-"""The script that exports the camera of Blender, with a stand-in for it; the numbers are what Blender gives."""
+"""The script that exports the camera of Blender, with a stand-in for it; numbers are what Blender gives."""
 
 import json
 import runpy
