@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from more4d.cameras.registry import read_camera_file as read_camera_file
+    from more4d.cameras.registry import write_camera_file as write_camera_file
     from more4d.files.tracks import load_tracks as load_tracks
     from more4d.files.tracks import save_tracks as save_tracks
     from more4d.geometry.camera import Camera as Camera
@@ -41,9 +43,11 @@ _EXPORTS = {
     "camera_path": "more4d.pipelines.cameras",
     "fetch_weights": "more4d.weights.fetch",
     "load_tracks": "more4d.files.tracks",
+    "read_camera_file": "more4d.cameras.registry",
     "render": "more4d.pipelines.views",
     "save_tracks": "more4d.files.tracks",
     "with_background": "more4d.pipelines.scene",
+    "write_camera_file": "more4d.cameras.registry",
 }
 """Imported when they are first used (PEP 562): `import more4d` alone imports no torch."""
 
@@ -60,9 +64,11 @@ __all__ = [
     "camera_path",
     "fetch_weights",
     "load_tracks",
+    "read_camera_file",
     "render",
     "save_tracks",
     "with_background",
+    "write_camera_file",
 ]
 
 

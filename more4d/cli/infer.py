@@ -32,6 +32,7 @@ examples:
   bash infer.sh dog.jpg cat.jpg --prompt "the dog runs" --prompt "the cat sits"     one prompt for each
   bash infer.sh holiday/ clips/*.mp4 --prompt "the water flows"                     all pictures, one prompt
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
+  bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit:0.5 --camera transforms.json:reverse
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
@@ -41,7 +42,7 @@ examples:
   bash infer.sh --list captions.txt --pictures videos.txt  line by line; of a video the first frame is taken
   bash infer.sh dog.jpg --prompt "the dog runs" --preset fun-1.3b          your weights: see docs/weights.md
 
-camera paths: bash infer.sh --list-cameras
+camera paths: bash infer.sh --list-cameras; look at one: bash scripts/more4d.sh camera show FILE
 exit codes: 0 done, 1 something that is named cannot be used or an item of a list failed, 2 wrong arguments,
             70 a fault in more4d, 130 interrupted (run the same command again to go on)
 """

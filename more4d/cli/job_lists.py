@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from more4d.cameras.options import AS_WRITTEN, CameraOptions
 from more4d.files.tables import check_columns, portable_path, read_json_objects, read_lines, read_table
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
@@ -33,13 +34,16 @@ LIST = f"a list of items ({FORMATS})"
 Row = tuple[str, Mapping[str, Any]]
 
 
-def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
+def read_list(
+    path: Path, images: Path | None, defaults: Job, options: CameraOptions = AS_WRITTEN
+) -> list[Job]:
     """The jobs of a list; what a line does not give is taken from `defaults`.
 
     Args:
         path: .jsonl (an object per line), .csv (with a header) or .txt (`image | prompt`, or captions if
             `images` is given). Paths in it are relative to its folder.
         images: a text file with an image or video per line, in the order of the captions.
+        options: of all cameras, for what a camera does not say itself.
 
     Raises:
         InputError: names the file and the line, and what is wrong there.
@@ -50,7 +54,7 @@ def read_list(path: Path, images: Path | None, defaults: Job) -> list[Job]:
     jobs = []
     for where, values in rows:
         try:
-            jobs.append(_job(values, (images or path).parent, defaults))
+            jobs.append(_job(values, (images or path).parent, defaults, options))
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     return unique_names(jobs)
@@ -96,7 +100,7 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
         yield f"{images} line {number}", {"image": path.strip(), "prompt": text.strip()}
 
 
-def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
+def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: CameraOptions) -> Job:
     texts = {
         key: _text(values, key)
         for key in ("image", "depth", "depth_kind", "tracks", "name", "prompt")
@@ -112,7 +116,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job) -> Job:
         **paths,
         name=texts.get("name", source.stem if source else "item"),
         prompt=texts.get("prompt", ""),
-        cameras=_cameras(values.get("camera"), folder) or defaults.cameras,
+        cameras=_cameras(values.get("camera"), folder, options) or defaults.cameras,
         # A number is metres per unit.
         depth_unit=str(values["depth_unit"]) if "depth_unit" in values else None,
         depth_kind=texts.get("depth_kind", defaults.depth_kind),
@@ -146,8 +150,8 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
     return kind(value)
 
 
-def _cameras(value: Any, folder: Path) -> tuple[CameraSpec, ...]:
-    return tuple(CameraSpec.parse(name, folder) for name in _names(value, "camera"))
+def _cameras(value: Any, folder: Path, options: CameraOptions) -> tuple[CameraSpec, ...]:
+    return tuple(CameraSpec.parse(name, folder).with_options(options) for name in _names(value, "camera"))
 
 
 def _names(value: Any, column: str) -> list[str]:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from more4d.cli.camera import add_camera_options, camera_options
 from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
@@ -35,7 +36,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "--camera",
         action="append",
         metavar="PATH",
-        help="name of a camera path or a .json file of keyframes; repeat for more (default: three paths)",
+        help="name of a camera path, also with a strength (orbit:0.5), or a camera file (transforms.json, a "
+        "COLMAP folder, ...: more4d camera formats); repeat for more (default: three paths)",
     )
     what.add_argument(
         "--independent-views",
@@ -46,6 +48,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
     _add_known(parser.add_argument_group("known inputs"))
+    add_camera_options(parser.add_argument_group("camera files (docs/control.md)"))
     many = parser.add_argument_group("many at once")
     many.add_argument(
         "--list",
@@ -155,7 +158,9 @@ def _job_of(options: argparse.Namespace) -> "Job":
     from more4d.pipelines.cameras import parse_cameras
     from more4d.runs.job import DEFAULT_CAMERAS, Job
 
-    cameras = parse_cameras(options.camera or ())
+    with usage_errors(options.parser):
+        asked = camera_options(options)
+        cameras = tuple(each.with_options(asked) for each in parse_cameras(options.camera or ()))
     for camera in cameras:
         if camera.file is not None:
             camera.check()
@@ -166,7 +171,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         name="item",
         image=None,
         prompt=(options.prompt or [""])[0],
-        cameras=cameras or DEFAULT_CAMERAS,
+        cameras=cameras or tuple(each.with_options(asked) for each in DEFAULT_CAMERAS),
         depth=options.depth,
         depth_unit=options.depth_unit,
         depth_kind=options.depth_kind,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from more4d.files.tables import portable_path
 from more4d.foundation.errors import InputError
-from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
+from more4d.pipelines.camera_spec import CameraSpec
+from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
 
 if TYPE_CHECKING:
-    from more4d.geometry.camera import Camera, CameraPath
+    from more4d.geometry.camera import CameraPath
     from more4d.geometry.tracks import Tracks
 
 _log = logging.getLogger(__name__)
@@ -24,113 +24,10 @@ MAX_FRAMES = 400
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
-SUFFIX, UNNAMED = ".json", "camera"
-"""Of files of camera paths; what one without a stem is called."""
-OTHER_SUFFIXES = (".txt", ".npz", ".npy", ".yaml", ".yml", ".csv", ".jsonl", ".xml", ".pt", ".bin", ".mat")
-"""Of files in which other programs keep cameras."""
-AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
-"""What a path may begin away from the photo, in its own unit."""
 SEEN_SHARE, SEEN_STRIDE = 0.01, 8
 """A film has nothing to show if less of the points is in the picture; every eighth point is tried."""
 _NAME_LENGTH, _NAME_BYTES = 80, 240
 """File systems allow 255 bytes, and a repeated name gets a number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraSpec:
-    """A camera path that was asked for: one of the named ones, or a JSON file.
-
-    Attributes:
-        name: of the path, or the stem of the file; also the name of its folder.
-        file: keyframes or a full path; None for a named path.
-    """
-
-    name: str
-    file: Path | None = None
-
-    @classmethod
-    def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
-        """What a command line or a job list calls a camera: a name, or a path that ends in `.json`.
-
-        Args:
-            folder: that a relative path starts from; by default the working directory.
-        """
-        # Decided here only: everything else asks `file`.
-        if not text.lower().endswith(SUFFIX):
-            path = Path(text) if folder is None or not text else portable_path(folder, text)
-            # A file of another kind is refused as that, not as a name that does not exist.
-            if text in CAMERA_PATHS or not (path.suffix.lower() in OTHER_SUFFIXES or path.is_file()):
-                return cls(name=text)
-            return cls(name=path.stem if path.stem.strip(".") else UNNAMED, file=path)
-        path = Path(text) if folder is None else portable_path(folder, text)
-        # The name is that of a folder: of `...json` it would be `..`, the folder above.
-        stem = path.name[: -len(SUFFIX)]
-        return cls(name=stem if stem.strip(".") else UNNAMED, file=path)
-
-    def __str__(self) -> str:
-        return self.name if self.file is None else str(self.file)
-
-    def check(self) -> None:
-        """Refuse a name that does not exist, and a file that holds no camera path.
-
-        Raises:
-            InputError: lists the names, or says what is wrong with the file.
-        """
-        if self.file is None:
-            check_camera_path_name(self.name)
-            return
-        if not self.file.exists():  # before torch is imported
-            raise InputError(
-                f"cannot read {self.file}: No such file or directory; give a camera path file "
-                "(.json with keyframes)"
-            )
-        if self.file.suffix.lower() != SUFFIX:
-            raise InputError(
-                f"{self.file} is a {self.file.suffix or 'plain'} file, from which no path is read; a path is "
-                "a file of keyframes (.json; examples/camera_path.json is one)"
-            )
-        from more4d.files.depth_and_cameras import distance_from_photo
-        from more4d.geometry.camera import Camera
-
-        path = self.sample(frames=2, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
-        metres, degrees = distance_from_photo(path)
-        if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
-            _log.warning(
-                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
-                'world, add "start": "photo" to the file, which moves and turns all of it',
-                *(self.file, metres, degrees),
-            )
-
-    def content(self) -> str:
-        """What identifies the path in a run record: its name, or the content of its file."""
-        if self.file is None:
-            return self.name
-        from more4d.files.atomic import file_fingerprint
-
-        return file_fingerprint(self.file)
-
-    def sample(self, *, frames: int, source: "Camera", scene_depth_m: float) -> "CameraPath":
-        """The path with `frames` poses.
-
-        Args:
-            source: intrinsics of the image.
-            scene_depth_m: metres per unit of the path, `DepthMap.scene_depth_m`.
-
-        Raises:
-            InputError: as `check`.
-        """
-        if self.file is not None:
-            from more4d.files.depth_and_cameras import load_camera_path
-
-            return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=scene_depth_m)
-        from more4d.geometry.poses import named_camera_path
-
-        return named_camera_path(self.name, frames=frames, scene_depth_m=scene_depth_m, camera=source)
-
-
-def parse_cameras(texts: Iterable[str]) -> tuple[CameraSpec, ...]:
-    """Each camera once, in order."""
-    return tuple(CameraSpec.parse(text) for text in dict.fromkeys(texts))
 
 
 def camera_path(
@@ -144,7 +41,8 @@ def camera_path(
     """A camera path for a film of these tracks, with a pose for each of their frames.
 
     Args:
-        name: of a path (`more4d infer --list-cameras` describes them), or a `.json` file of keyframes.
+        name: of a path (`more4d infer --list-cameras` describes them) or a camera file, with modifiers such
+            as `orbit:0.5` (`cameras.options`).
         scene_depth_m: metres per unit of the path; by default that of the tracks, or a robust depth of their
             first frame.
         height, width: of the film, where it has not the shape of the tracks.
@@ -152,19 +50,31 @@ def camera_path(
     Raises:
         InputError: there is no such path, or the file holds none.
     """
-    from more4d.geometry.camera import DepthMap, fit
+    from more4d.geometry.camera import fit
 
     spec = name if isinstance(name, CameraSpec) else CameraSpec.parse(str(name))
-    scene_depth_m = scene_depth_m or tracks.scene_depth_m
-    if scene_depth_m is None:
-        # Tracks have a depth at every pixel, in front of the camera.
-        depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
-        scene_depth_m = depth.scene_depth_m
+    scene_depth_m = scene_depth_m or scene_depth_of(tracks)
     size = {"height": height or tracks.height, "width": width or tracks.width}
     _, source = fit(tracks.colours, tracks.camera, **size)  # a film of another shape crops the image
-    path = spec.sample(frames=tracks.frames, source=source, scene_depth_m=scene_depth_m)
-    _report_nothing_seen(path, tracks, spec)
-    return path
+    seconds = (tracks.frames - 1) / tracks.fps
+    depth = {"source": source, "scene_depth_m": scene_depth_m}
+    adopted = spec.adopt(frames=tracks.frames, **depth, seconds=seconds)
+    if adopted.metric and spec.file is not None:  # only now it is known how far a metre is
+        for line in adopted.jump_notes(scene_depth_m):
+            _log.warning("%s: %s", spec, line)
+    _report_nothing_seen(adopted.path, tracks, spec)
+    return adopted.path
+
+
+def scene_depth_of(tracks: "Tracks") -> float:
+    """The scene's depth in metres: as the tracks say, or a robust depth of their first frame."""
+    from more4d.geometry.camera import DepthMap
+
+    if tracks.scene_depth_m is not None:
+        return tracks.scene_depth_m
+    # Tracks have a depth at every pixel, in front of the camera.
+    depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
+    return depth.scene_depth_m
 
 
 def _report_nothing_seen(path: "CameraPath", tracks: "Tracks", spec: CameraSpec) -> None:

@@ -13,6 +13,7 @@ ALLOWED_IMPORTERS = {
     "PIL": (
         "files/image*.py",
         "files/previews.py",
+        "files/path_views.py",
         "files/animation.py",
         "files/video_formats.py",
         "metrics/*.py",

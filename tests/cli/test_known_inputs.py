@@ -52,15 +52,12 @@ def test_a_list_says_what_depth_is(command, photo, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("re10k.txt", (".txt file", ".json")),
-        ("lyra.npz", (".npz file", ".json")),
-        ("c2w.npy", (".npy file", ".json")),
-        ("transforms.json", ("no list 'keyframes'",)),
-        ("matrices.json", ("must hold an object",)),
+        ("loop1.txt", ("three lines of numbers", "viewcrafter=")),
+        ("matrices.json", ("convention=", "c2w-opengl")),
         ("neoverse_keyframes.json", ("unknown key",)),
     ],
 )
-def test_camera_files_of_others_are_refused_as_files(command, shared, photo, name, words):
+def test_ambiguous_camera_files_are_refused_with_the_way_out(command, shared, photo, name, words):
     path = field_case(shared, "camera-files-other") / name
     refuses(command(photo, "--prompt", "x moves left", "--camera", path), str(path), *words)
 

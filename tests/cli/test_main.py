@@ -57,6 +57,7 @@ def test_every_failure_is_one_line_and_a_code(monkeypatch, capsys, error, code, 
         (["weights", "fetch", "--preset", "depth"], True),
         (["weights", "check", "x"], False),
         (["weights", "convert", "x", "y"], False),
+        (["camera", "show", "x"], False),
     ],
 )
 def test_only_what_keeps_its_work_is_said_to_go_on(monkeypatch, capsys, words, goes_on):
@@ -111,6 +112,9 @@ def test_help_loads_nothing_heavy():
         "infer nowhere.png --prompt a",
         f"infer {__file__} --prompt a --camera orbitt",
         f"infer {__file__} --prompt a --camera nowhere.json",
+        f"infer {__file__} --prompt a --camera orbit:fast",
+        f"infer {__file__} --prompt a --camera orbit:9",
+        f"infer {__file__} --prompt a --camera-scale much",
         f"infer {__file__} --prompt a --export obj",
         f"infer {__file__} --prompt a --video-codec vp8",
         f"infer {__file__} --prompt a --alpha",
@@ -139,6 +143,10 @@ def test_help_loads_nothing_heavy():
         "plan --size 0x0",
         "plan --preset none",
         "vae nowhere.npz",
+        "camera show nowhere.json",
+        "camera show orbitt",
+        "camera convert orbit:9 x.txt --as re10k",
+        f"camera show {__file__}",
         "train --config nowhere.yaml",
         "data cache --config nowhere.yaml --output x",
         "data from-video nowhere --output x",
@@ -207,7 +215,7 @@ def test_the_options_are_these():
     commands = choices(build_parser())
     ways = {
         f"{command} {name}": parser
-        for command in ("data", "weights")
+        for command in ("camera", "data", "weights")
         for name, parser in choices(commands.pop(command)).items()
     }
     options = {
@@ -217,7 +225,9 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "alpha animation cache camera compile context-parallel depth depth-kind depth-model"
+        "infer": "alpha animation cache camera camera-anchor camera-convention camera-lens camera-loop"
+        " camera-reverse camera-scale camera-smooth compile context-parallel depth depth-kind"
+        " depth-model"
         " depth-unit device export fill fov fps frames guidance guidance-skip h help independent-views"
         " intrinsics list list-cameras mask memory output part pictures preset prompt quiet raster ray"
         " sampler seed shift size steps strag-lora tracks video-codec vism-lora weights",
@@ -227,6 +237,9 @@ def test_the_options_are_these():
         " output pairs part preset quiet sampler scenes seeds set shift steps video-features weights",
         "plan": "frames gpus h help json lora-rank memory preset size task weights",
         "weights fetch": "dry-run endpoint from h help list part preset revision update weights yes",
+        "camera show": "frames h help output scene",
+        "camera convert": "as fov frames h help scene",
+        "camera formats": "h help",
         "weights check": "h help preset",
         "weights convert": "as h help option role",
         "data cache": "config device dtype h help output per-file samples variations workers",

@@ -1,0 +1,269 @@
+"""A camera that was asked for, by a command line, a list or the API: a named path or a file, with modifiers.
+
+Command lines and job lists are checked with this module before torch is imported.
+"""
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES, check_suffix
+from more4d.cameras.options import AS_WRITTEN, CameraOptions, parse_camera_text
+from more4d.files.tables import portable_path
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
+
+if TYPE_CHECKING:
+    from more4d.cameras.adoption import Adopted
+    from more4d.cameras.raw_path import RawCameraPath
+    from more4d.geometry.camera import Camera, CameraPath
+
+_log = logging.getLogger(__name__)
+UNNAMED = "camera"
+"""What a file without a stem is called."""
+CHECKED_FRAMES, DENSE_FRAMES = 49, 961
+"""Of a path before the film's are known, and of one that is changed (960 = 80 x 12)."""
+DEFAULT_SECONDS = 4.0
+AT_PHOTO_M, AT_PHOTO_DEG = 0.05, 5.0
+"""What a path may begin away from the photo, in its own unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraSpec:
+    """A camera path that was asked for: one of the named ones, or a file.
+
+    Attributes:
+        name: of the path, or the stem of the file, with what its modifiers change; also that of its folder.
+        file: ours or one of `cameras.formats.FORMATS`; a folder for COLMAP; None for a named path.
+        recipe: the key of `CAMERA_PATHS`, if its name is another because of modifiers.
+        format: of the file, if the user says it.
+        part: which of several cameras of the file.
+        options: what is asked of the path besides.
+    """
+
+    name: str
+    file: Path | None = None
+    recipe: str | None = None
+    format: str | None = None
+    part: str | None = None
+    options: CameraOptions = AS_WRITTEN
+
+    @classmethod
+    def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
+        """What a command line or a job list calls a camera: see `cameras.options`.
+
+        Args:
+            folder: that a relative path starts from; by default the working directory.
+
+        Raises:
+            InputError: a modifier is none, or has an impossible value.
+        """
+
+        def place(name: str) -> Path:
+            return Path(name) if folder is None or not name else portable_path(folder, name)
+
+        found = parse_camera_text(text, lambda name: bool(name) and place(name).exists())
+        path = place(found.source)
+        # Decided here only: everything else asks `file`.
+        is_file = found.source.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) or (
+            found.source and path.exists()
+        )
+        named = found.source in CAMERA_PATHS or not is_file
+        if named and found.format is None:
+            name = found.source
+        else:
+            named, name = False, _file_name(path)
+        changed = [each.replace("=", "") for each in found.modifiers if not each.startswith("convention")]
+        return cls(
+            name="-".join([name, *([found.part] if found.part else ()), *changed]),
+            file=None if named else path,
+            recipe=found.source if named and changed else None,
+            format=found.format,
+            part=found.part,
+            options=found.options,
+        )
+
+    def __str__(self) -> str:
+        source = (self.recipe or self.name) if self.file is None else str(self.file)
+        said = f"{self.format}=" if self.format else ""
+        part = f"#{self.part}" if self.part else ""
+        return f"{said}{source}{part}{self.options.text}"
+
+    def with_options(self, options: CameraOptions) -> "CameraSpec":
+        """The same with options for whatever its own do not say; a named path takes none of files."""
+        if self.file is None:
+            options = replace(options, scale=None, lens=None, convention=None)
+        merged = self.options.over(options)
+        if merged == self.options:
+            return self
+        return replace(self, recipe=(self.recipe or self.name) if self.file is None else None, options=merged)
+
+    def check(self) -> None:
+        """Refuse a name that does not exist, and a file that holds no camera path; say what a file is.
+
+        Raises:
+            InputError: lists the names, or says what is wrong with the file.
+        """
+        self.check_source()
+        if self.file is None:
+            return
+        from more4d.files.depth_and_cameras import distance_from_photo
+        from more4d.geometry.camera import Camera
+
+        adopted = self.adopt(frames=CHECKED_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        depth_m = math.inf if adopted.metric else 1.0
+        jumps = [] if adopted.source == OURS else adopted.jump_notes(depth_m)
+        for line in (*adopted.notes, *jumps):
+            _log.warning("%s: %s", self, line)
+        metres, degrees = distance_from_photo(adopted.path)
+        if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
+            _log.warning(
+                "%s does not begin at the photo (%.2g away and turned by %.0f degrees); if it is of another "
+                'world, write %s:anchor=first, or "start": "photo" into a file of keyframes, which moves and '
+                "turns all of it",
+                *(self.file, metres, degrees, self.file),
+            )
+
+    def check_source(self) -> None:
+        """Refuse a name that does not exist, and a file of no known format.
+
+        Raises:
+            InputError: as `check`.
+        """
+        if self.file is None:
+            check_camera_path_name(self.recipe or self.name)
+            for option in ("scale", "lens", "convention"):
+                if getattr(self.options, option) is not None:
+                    raise InputError(f"camera {self}: '{option}' is about a file, and a named path has none")
+            return
+        if not self.file.exists():  # before torch is imported
+            raise InputError(
+                f"cannot read {self.file}: No such file or directory; give a camera path file "
+                "(.json with keyframes) or one of the formats that more4d camera formats lists"
+            )
+        if not self.file.is_dir():
+            check_suffix(self.file)  # torch is imported by readers
+        if not self._is_ours():
+            self._read()
+
+    def content(self) -> str:
+        """What identifies the path in a run record: its name, or the content of its file; and its options."""
+        from more4d.files.atomic import file_fingerprint
+
+        if self.file is None:
+            return f"{self.recipe or self.name}{self.options.text}"
+        if self._is_ours():
+            return f"{file_fingerprint(self.file)}{self.options.text}"
+        return f"{self._read().fingerprint()}{self.options.text}"
+
+    def sample(
+        self, *, frames: int, source: "Camera", scene_depth_m: float, seconds: float = DEFAULT_SECONDS
+    ) -> "CameraPath":
+        """The path with `frames` poses; arguments and errors as `adopt`."""
+        return self.adopt(frames=frames, source=source, scene_depth_m=scene_depth_m, seconds=seconds).path
+
+    def adopt(
+        self, *, frames: int, source: "Camera", scene_depth_m: float, seconds: float = DEFAULT_SECONDS
+    ) -> "Adopted":
+        """The path with `frames` poses, and how it came to be.
+
+        Args:
+            source: intrinsics of the image.
+            scene_depth_m: metres per unit of the path, `DepthMap.scene_depth_m`.
+            seconds: duration of the film.
+
+        Raises:
+            InputError: as `check`.
+        """
+        from more4d.cameras.adoption import Adopted, adopt_path, raw_of_path
+
+        ours, options = self.file is None or self._is_ours(), self.options
+        if ours:
+            made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)
+            if self._is_plain():
+                return Adopted(path=made, metres_per_unit=1.0, reason="it is ours", source=OURS)
+            raw = raw_of_path(made)
+        else:
+            raw = self._read()
+        return adopt_path(
+            raw,
+            name=self.name,
+            frames=frames,
+            camera=source,
+            scene_depth_m=scene_depth_m,
+            options=options,
+            seconds=seconds,
+        )
+
+    def _is_plain(self) -> bool:
+        """Whether nothing is asked besides what the path says, but the strength of a named one."""
+        options = replace(self.options, strength=1.0) if self.file is None else self.options
+        return not options.changes_path
+
+    def _is_ours(self) -> bool:
+        from more4d.cameras.registry import camera_format
+
+        return self.file is not None and (self.format or camera_format(self.file)) == OURS
+
+    def raw(self) -> "RawCameraPath | None":
+        """The file's own path, if it is of another program and nothing is asked besides.
+
+        Raises:
+            InputError: as `check`.
+        """
+        return None if self.file is None or self._is_ours() or self.options.changes_path else self._read()
+
+    def _read(self) -> "RawCameraPath":
+        from more4d.cameras.registry import read_camera_file
+
+        return read_camera_file(
+            Path(self.file or ""), format=self.format, part=self.part, convention=self.options.convention
+        )
+
+    def _made(
+        self, frames: int | None, source: "Camera", scene_depth_m: float
+    ) -> "tuple[CameraPath, CameraOptions]":
+        """A named path or one of our files, and the options that are still to be applied to it.
+
+        Args:
+            frames: None for a path that is changed afterwards: its own poses, or many.
+        """
+        options = self.options
+        if self.file is None:
+            from more4d.geometry.poses import named_camera_path
+
+            path = named_camera_path(
+                self.recipe or self.name,
+                frames=frames or DENSE_FRAMES,
+                scene_depth_m=scene_depth_m,
+                camera=source,
+                strength=options.strength,
+            )
+            # The table is in scene depths already.
+            return replace(path, name=self.name), replace(options, strength=1.0, scale=None)
+        from more4d.cameras.registry import frames_of_ours
+        from more4d.files.depth_and_cameras import load_camera_path
+
+        frames = frames or frames_of_ours(self.file) or DENSE_FRAMES
+        # A scale that is asked for takes the place of the file's unit.
+        unit = scene_depth_m if options.scale is None else 1.0
+        return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=unit), options
+
+
+def _file_name(path: Path) -> str:
+    """What a path of a file is called: of a COLMAP model `garden/sparse/0` it is `garden`."""
+    # COLMAP numbers its models; the name is that of the folder above
+    while path.is_dir() and (path.name.isdigit() or path.name == "sparse") and path.parent != path:
+        path = path.parent
+    # The name is that of a folder: of `...json` it would be `..`, the folder above.
+    ends = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
+    stem = path.name[: -len(ends[0])] if ends else path.name
+    return stem if stem.strip(".") else UNNAMED
+
+
+def parse_cameras(texts: Iterable[str]) -> tuple[CameraSpec, ...]:
+    """Each camera once, in order."""
+    return tuple(CameraSpec.parse(text) for text in dict.fromkeys(texts))
