@@ -231,7 +231,10 @@ def _add_output(group: Any) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="ply, npz or glb of the tracks; repeat for more",
+        help="of the finished scene, for other programs: html (a page that plays it in any browser, without "
+        "network), glb (coloured points that move), gaussian-glb, gaussian-ply, gaussian-frames (a PLY of "
+        "every frame), spz, splat (Gaussians); or of the tracks alone: ply, npz. docs/exports.md says what "
+        "opens which; repeat for more",
     )
     group.add_argument(
         "--video-codec",

@@ -1,4 +1,4 @@
-"""A moving scene as one HTML file that any browser opens from disk and plays; nothing is loaded from anywhere.
+"""A moving scene as one HTML file that any browser opens from disk and plays; nothing else is loaded.
 
 The page (folder `page/`, plain JavaScript and WebGL2, no library) holds the scene as base64 of gzip. A still
 splat takes 12 bytes before gzip, a round one; a moving one 2 more for each shared path:
@@ -40,9 +40,8 @@ MOST_SCENE_BYTES = 2_000_000
 """Of the scene within the page, as base64."""
 MOST_SPLATS = 500_000
 """More are sorted too slowly for smooth playing."""
-SMALLEST = 1000
 MARGIN, LOW_PASS_PX2, NEAR = 1.5, 0.1, 0.02
-"""Of drawing: of points as `raster.interface` has it, of splats in pixels^2; the near plane in scene depths."""
+"""Of drawing: of points as in `raster.interface`, of splats in pixels^2; the near plane in scene depths."""
 
 
 def fitting_scene(
@@ -55,11 +54,14 @@ def fitting_scene(
             of what lies behind, which is seen less and is coarsened first.
     """
     step = behind = 1
-    while True:
-        scene = make(step, behind)
-        if len(scene) <= most and len(base64_scene(scene)[1]) <= most_bytes or len(scene) < SMALLEST:
-            return scene
+    scene = make(step, behind)
+    while len(scene) > most or len(base64_scene(scene)[1]) > most_bytes:
         step, behind = (step, behind + 1) if step == behind else (behind, behind)
+        coarser = make(step, behind)
+        if len(coarser) == len(scene):  # it has no blocks: optimised Gaussians are all kept
+            break
+        scene = coarser
+    return scene
 
 
 def export_page(
@@ -159,9 +161,10 @@ class _Column:
         difference = np.diff(whole, axis=0, prepend=0) & most
         planes = [difference >> (8 * byte) & 255 for byte in range(size)]
         self.header = {
-            "name": name, "size": size, "count": count, "low": low.tolist(), "high": high.tolist()
-        }  # fmt: skip
-        # [components, bytes, splats]
+            **{"name": name, "size": size, "count": count},
+            **{"low": low.tolist(), "high": high.tolist()},
+        }
+        # components first, then bytes, then splats
         self.data = np.stack(planes).transpose(2, 0, 1).astype(np.uint8).tobytes()
 
 

@@ -144,7 +144,12 @@ class SplatScene:
 
 
 def splat_scene(
-    tracks: Tracks, *, step: int = 1, behind: Sequence[Splats] = (), filled: FilledPoints | None = None
+    tracks: Tracks,
+    *,
+    step: int = 1,
+    behind: Sequence[Splats] = (),
+    filled: FilledPoints | None = None,
+    step_filled: int = 1,
 ) -> SplatScene:
     """Tracks, and what was made for the holes of views of them, as round splats.
 
@@ -153,6 +158,7 @@ def splat_scene(
         behind: further splats that stand still: a completed background (`splats_of_grid`).
         filled: filled points; those of a single moment are left out, and of those at one place the first is
             kept.
+        step_filled: side in pixels of such a place.
     """
     moves = moving_pixels(tracks)
     grid, index = splats_of_grid(
@@ -172,7 +178,7 @@ def splat_scene(
     )
     # A block moves as its pixel does, from its own place.
     paths = grid.positions[moved] + (paths - paths[:1])
-    more = [] if filled is None else [merged_points(filled, tracks, step=step)]
+    more = [] if filled is None else [merged_points(filled, tracks, step=step_filled)]
     return SplatScene(
         still=Splats.concat([grid.select(~moved), *behind, *more]),
         moving=grid.select(moved),

@@ -4,7 +4,6 @@ Each stage reads what the stages before it wrote, at the precision at which it i
 continued gives the same files as one that went through.
 """
 
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -12,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.atomic import file_fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.depth_units import METRIC
-from more4d.files.export import export_tracks
+from more4d.files.export import TRACK_EXPORTS, export_files, export_item
 from more4d.files.fills import load_background, load_fill, save_background
 from more4d.files.scene_folder import (
     BACKGROUND,
@@ -33,6 +31,7 @@ from more4d.files.scene_folder import (
     TRACKS,
     TRACKS_FILES,
     animation_name,
+    load_finished_item,
     save_animation_stage,
     save_depth_stage,
     save_fill_stage,
@@ -56,8 +55,8 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, camera_folders, check_files, job_identity, load_user_tracks
-from more4d.runs.record import RunRecord
+from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
+from more4d.runs.record import RunRecord, run_settings
 
 MOST_FILM_BYTES = 512 << 20
 """Of what cameras see, kept in memory between stages; what is more is drawn again. Three films of 49 frames
@@ -101,12 +100,6 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
         raise
 
 
-def export_files(kind: str, frames: int) -> list[str]:
-    """What `files.export.export_tracks` writes for tracks of `frames` frames."""
-    more = [f"scene_frames/frame_{frame:04d}.ply" for frame in range(frames)] if kind == "ply" else []
-    return [f"scene.{kind}", *more]
-
-
 @dataclass
 class _Item:
     """One item as its stages share it: the folder, its record, and values that are in memory already."""
@@ -120,7 +113,7 @@ class _Item:
     films: dict[str, Film] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.record = RunRecord(self.folder, _about(self.pipe, self.job))
+        self.record = RunRecord(self.folder, run_settings(self.pipe, self.job))
 
     @cached_property
     def image(self) -> Float[Tensor, "height width 3"]:
@@ -189,16 +182,19 @@ def _run_stages(item: _Item) -> Result:
         background_id = _make_background(item, fills)
         views = {name: _finish_view(item, name, fills[name], background_id) for name in cameras}
     made = [tracks_id, *(each[name] for name in cameras for each in (renders, views))]
+    title = job.prompt or item.tracks.caption or job.name
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
-            [tracks_id],
+            [tracks_id] if kind in TRACK_EXPORTS else [made, title],
             export_files(kind, item.tracks.frames),
-            lambda kind=kind: export_tracks(item.tracks, item.folder, kind),
+            lambda kind=kind: export_item(
+                load_finished_item(item.folder, list(cameras), title=title, textured=textured),
+                *(item.folder, kind),
+            ),
         )
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
-    title = job.prompt or item.tracks.caption or job.name
     fingerprint = item.stage(
         "sheet",
         [made, title, list(cameras)],
@@ -380,32 +376,3 @@ def _photo(item: _Item) -> Photo:
         "mask": job.masks or None,
     }
     return read_photo(job.image, **known, size=item.pipe.film_size)
-
-
-def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
-    """What `run.json` says of the run as a whole."""
-    import more4d
-
-    components = pipe.components
-    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
-    return {
-        "job": job.as_dict(),
-        "identity": job_identity(job),
-        "preset": components.preset.name,
-        "settings": {
-            key: value
-            for key, value in asdict(components.preset).items()
-            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
-        },
-        "weights": {component: components.fingerprint(component) for component in recorded},
-        "loras": {
-            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
-            for component, each in components.loras.items()
-        },
-        "device": str(components.device),
-        "software": {
-            "more4d": more4d.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
