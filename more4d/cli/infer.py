@@ -39,6 +39,7 @@ examples:
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
+  bash infer.sh dog.jpg --prompt "the dog jumps" --export html      a page that plays the scene; opens from disk
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}

@@ -55,12 +55,14 @@ def fitting_scene(
     """
     step = behind = 1
     scene = make(step, behind)
+    blocks = len(scene)
     while len(scene) > most or len(base64_scene(scene)[1]) > most_bytes:
         step, behind = (step, behind + 1) if step == behind else (behind, behind)
-        coarser = make(step, behind)
-        if len(coarser) == len(scene):  # it has no blocks: optimised Gaussians are all kept
-            break
-        scene = coarser
+        scene = make(step, behind)
+        if step == behind:
+            if len(scene) == blocks:  # it has no blocks: optimised Gaussians are all kept
+                break
+            blocks = len(scene)
     return scene
 
 

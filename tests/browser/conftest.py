@@ -46,9 +46,13 @@ def moving_tracks() -> PointTracks:
     )
 
 
-def long_gaussians() -> SplatScene:
-    """300 Gaussians of all shapes, some of which move, no two at one depth."""
-    generator = torch.Generator().manual_seed(3)
+def long_gaussians(seed: int = 235) -> SplatScene:
+    """130 Gaussians of all shapes, some of which move.
+
+    The seed is one for which no two lie at one depth, to a quarter of a millimetre, for any camera of the
+    tests: which of two such is drawn first is decided by rounding.
+    """
+    generator = torch.Generator().manual_seed(seed)
 
     def splats(count: int, near: float, far: float) -> Splats:
         depth_m = torch.linspace(near, far, count)[torch.randperm(count, generator=generator)]
@@ -62,11 +66,11 @@ def long_gaussians() -> SplatScene:
             colours=torch.rand(count, 3, generator=generator),
         )
 
-    moving = splats(60, 1.9, 2.4)
+    moving = splats(30, 1.9, 2.4)
     time = torch.linspace(0, 1, FRAMES)[:, None, None]
-    way = torch.randn(60, 3, generator=generator) * torch.tensor([0.3, 0.2, 0.1])
+    way = torch.randn(30, 3, generator=generator) * torch.tensor([0.3, 0.2, 0.1])
     return SplatScene(
-        still=splats(240, 2.5, 5.0),
+        still=splats(100, 2.5, 5.0),
         moving=moving,
         paths=moving.positions + way * time.sin(),
         camera=CAMERA,
