@@ -232,9 +232,8 @@ def _add_output(group: Any) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="of the finished scene, for other programs: html (a page that plays it in any browser, without "
-        "network), glb (coloured points that move), gaussian-glb, gaussian-ply, gaussian-frames (a PLY of "
-        "every frame), spz, splat (Gaussians); or of the tracks alone: ply, npz. docs/exports.md says what "
+        help="of the scene: html (a page that plays it in any browser), glb (moving points), spz, splat, "
+        "gaussian-ply, gaussian-frames, gaussian-glb; of the tracks alone: ply, npz; docs/exports.md says what "
         "opens which; repeat for more",
     )
     group.add_argument(

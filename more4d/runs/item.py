@@ -56,7 +56,7 @@ from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
-from more4d.runs.record import RunRecord, run_settings
+from more4d.runs.record import RunRecord
 
 MOST_FILM_BYTES = 512 << 20
 """Of what cameras see, kept in memory between stages; what is more is drawn again. Three films of 49 frames

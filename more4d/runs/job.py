@@ -4,7 +4,8 @@ Jobs are read and checked before torch is imported: what needs it is imported in
 """
 
 import logging
-from dataclasses import dataclass, fields, replace
+import platform
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from more4d.pipelines.preset import TEXTURE
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
+    from more4d.pipeline import More4DPipeline
 
 TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.tracks` reads, whose module imports torch."""
@@ -297,3 +299,36 @@ def own_folders(jobs: list[Job], output: Path) -> list[Job]:
             job = replace(job, name=name)
         named.append(job)
     return named
+
+
+def run_settings(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
+    """What `run.json` says of the run as a whole."""
+    import torch  # records are read before torch is imported
+
+    import more4d
+    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+    from more4d.raster.registry import AUTO
+
+    components = pipe.components
+    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
+    return {
+        "job": job.as_dict(),
+        "identity": job_identity(job),
+        "preset": components.preset.name,
+        "settings": {
+            key: value
+            for key, value in asdict(components.preset).items()
+            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
+        },
+        "weights": {component: components.fingerprint(component) for component in recorded},
+        "loras": {
+            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
+            for component, each in components.loras.items()
+        },
+        "device": str(components.device),
+        "software": {
+            "more4d": more4d.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -4,24 +4,18 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
-
-if TYPE_CHECKING:
-    from more4d.pipeline import More4DPipeline
-    from more4d.runs.job import Job
 
 NAME = "run.json"
 LOCK = ".more4d.lock"
@@ -171,40 +165,6 @@ class RunRecord:
             (self.folder / output).is_file() and _describe(self.folder / output) == files[output]
             for output in outputs
         )
-
-
-def run_settings(pipe: "More4DPipeline", job: "Job") -> dict[str, Any]:
-    """What `run.json` says of the run as a whole."""
-    import torch  # records are read before torch is imported
-
-    import more4d
-    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
-    from more4d.raster.registry import AUTO
-    from more4d.runs.job import job_identity
-
-    components = pipe.components
-    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
-    return {
-        "job": job.as_dict(),
-        "identity": job_identity(job),
-        "preset": components.preset.name,
-        "settings": {
-            key: value
-            for key, value in asdict(components.preset).items()
-            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
-        },
-        "weights": {component: components.fingerprint(component) for component in recorded},
-        "loras": {
-            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
-            for component, each in components.loras.items()
-        },
-        "device": str(components.device),
-        "software": {
-            "more4d": more4d.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
 
 
 def peak_memory_mib() -> int:
