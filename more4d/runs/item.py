@@ -55,7 +55,7 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, camera_folders, check_files, load_user_tracks
+from more4d.runs.job import Job, about_run, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
 
 MOST_FILM_BYTES = 512 << 20
@@ -113,7 +113,7 @@ class _Item:
     films: dict[str, Film] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.record = RunRecord(self.folder, run_settings(self.pipe, self.job))
+        self.record = RunRecord(self.folder, about_run(self.pipe, self.job))
 
     @cached_property
     def image(self) -> Float[Tensor, "height width 3"]:

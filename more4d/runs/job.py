@@ -21,6 +21,7 @@ from more4d.pipelines.cameras import (
     parse_cameras,
 )
 from more4d.pipelines.preset import TEXTURE
+from more4d.raster.registry import AUTO
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
@@ -266,6 +267,38 @@ def job_identity(job: Job) -> str | None:
     return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed])
 
 
+def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
+    """What `run.json` says of the run as a whole."""
+    import torch
+
+    import more4d
+    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+
+    components = pipe.components
+    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
+    return {
+        "job": job.as_dict(),
+        "identity": job_identity(job),
+        "preset": components.preset.name,
+        "settings": {
+            key: value
+            for key, value in asdict(components.preset).items()
+            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
+        },
+        "weights": {component: components.fingerprint(component) for component in recorded},
+        "loras": {
+            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
+            for component, each in components.loras.items()
+        },
+        "device": str(components.device),
+        "software": {
+            "more4d": more4d.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
 def own_folders(jobs: list[Job], output: Path) -> list[Job]:
     """The jobs with the names of folders in `output` that are free or of the same photo, prompt and seed.
 
@@ -299,36 +332,3 @@ def own_folders(jobs: list[Job], output: Path) -> list[Job]:
             job = replace(job, name=name)
         named.append(job)
     return named
-
-
-def run_settings(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
-    """What `run.json` says of the run as a whole."""
-    import torch  # records are read before torch is imported
-
-    import more4d
-    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
-    from more4d.raster.registry import AUTO
-
-    components = pipe.components
-    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
-    return {
-        "job": job.as_dict(),
-        "identity": job_identity(job),
-        "preset": components.preset.name,
-        "settings": {
-            key: value
-            for key, value in asdict(components.preset).items()
-            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
-        },
-        "weights": {component: components.fingerprint(component) for component in recorded},
-        "loras": {
-            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
-            for component, each in components.loras.items()
-        },
-        "device": str(components.device),
-        "software": {
-            "more4d": more4d.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
