@@ -34,9 +34,11 @@ from more4d.files.image import to_uint8
 from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.splats import SplatScene, splat_scene, splats_of_grid
+from more4d.geometry.splats import Splats, SplatScene, splat_scene, splats_of_grid
 from more4d.geometry.tracks import FilledPoints, Tracks
 
+LEAST_OPACITY = 1 / 255
+"""One step of an 8-bit picture: what is more transparent is not drawn."""
 MOST_IN_SEQUENCES = 200_000
 """Splats of formats that hold a moving scene frame by frame: 49 PLY files of so many take 550 MB."""
 
@@ -185,9 +187,15 @@ def _export_gaussian_frames(item: FinishedItem, folder: Path) -> list[Path]:
     paths = [folder / name for name in export_files("gaussian-frames", count)]
     for frame, path in enumerate(paths):
         write_bytes(
-            path, gaussian_ply(scene.at(frame), f"frame {frame} of {count}, {scene.fps:g} per second")
+            path, gaussian_ply(shown(scene, frame), f"frame {frame} of {count}, {scene.fps:g} per second")
         )
     return paths
+
+
+def shown(scene: SplatScene, frame: int) -> Splats:
+    """What shows in a frame: not what is of other moments."""
+    splats = scene.at(frame)
+    return splats.select(splats.opacities >= LEAST_OPACITY)
 
 
 def _written(kind: str, make: Callable[[FinishedItem], bytes]) -> Callable[[FinishedItem, Path], list[Path]]:
@@ -214,12 +222,14 @@ TRACK_EXPORTS = ("ply", "npz")
 EXPORTS: Mapping[str, Callable[[FinishedItem, Path], list[Path]]] = MappingProxyType(
     {
         "html": _export_html,
-        "glb": _written("glb", lambda item: points_glb(item.sharp)),
-        "gaussian-glb": _written("gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES))),
-        "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(item.sharp.at(0), "frame 0")),
+        "glb": _written("glb", lambda item: points_glb(item.sharp.lasting())),
+        "gaussian-glb": _written(
+            "gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES).lasting())
+        ),
+        "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(shown(item.sharp, 0), "frame 0")),
         "gaussian-frames": _export_gaussian_frames,
-        "spz": _written("spz", lambda item: spz_bytes(item.sharp.at(0))),
-        "splat": _written("splat", lambda item: splat_bytes(item.sharp.at(0))),
+        "spz": _written("spz", lambda item: spz_bytes(shown(item.sharp, 0))),
+        "splat": _written("splat", lambda item: splat_bytes(shown(item.sharp, 0))),
         "ply": _export_ply,
         "npz": _export_npz,
     }

@@ -9,6 +9,7 @@ splat takes 12 bytes before gzip, a round one; a moving one 2 more for each shar
     rotation    8 bit x 4    quaternion w, x, y, z; absent where all splats are round
     colour      8 bit x 3    RGB
     opacity     8 bit
+    window     16 bit x 2    frame and rate of fading (`SplatScene.windows`); absent where all always show
     weights    16 bit x k    of the shared paths (`geometry.splats.SharedPaths`), of moving splats
 
 Each number lies between the `low` and `high` of its component. Columns are stored one component after the
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from more4d.files.atomic import write_bytes
 from more4d.geometry.camera import CameraPath
@@ -130,6 +132,7 @@ def encode_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:
         *([] if is_round else [_Column("rotation", joined["rotations"], 1)]),
         _Column("colour", joined["colours"], 1, (0.0, 1.0)),
         _Column("opacity", joined["opacities"][:, None], 1, (0.0, 1.0)),
+        *_windows(scene, torch.cat([still, moving])),
         _Column("weights", _numbers(shared.weights)[_numbers(moving)], 2),
     ]
     header = {
@@ -168,6 +171,10 @@ class _Column:
         }
         # components first, then bytes, then splats
         self.data = np.stack(planes).transpose(2, 0, 1).astype(np.uint8).tobytes()
+
+
+def _windows(scene: SplatScene, kept: torch.Tensor) -> list[_Column]:
+    return [] if scene.windows is None else [_Column("window", _numbers(scene.windows[kept]), 2)]
 
 
 def _in_reach(positions: Any) -> Any:

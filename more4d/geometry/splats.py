@@ -111,6 +111,8 @@ class SplatScene:
         size: (height, width) of the photo, pixels.
         fps: frames per second.
         caption: what happens, in words.
+        windows: when splats show, first those that stand still: (moment, rate) in frames; opacities fall off
+            as exp(-((t - moment) rate)^2 / 2), and a rate of 0 is always. None: all show always.
     """
 
     still: Splats
@@ -120,10 +122,13 @@ class SplatScene:
     size: tuple[int, int]
     fps: float
     caption: str = ""
+    windows: Float[Tensor, "splats 2"] | None = None
 
     def __post_init__(self) -> None:
         if self.paths.shape[1] != len(self.moving) or len(self.paths) < 1:
             raise ValueError(f"{len(self.moving)} moving splats, and paths of {tuple(self.paths.shape)}")
+        if self.windows is not None and len(self.windows) != len(self):
+            raise ValueError(f"{len(self)} splats, and windows of {len(self.windows)}")
 
     def __len__(self) -> int:
         return len(self.still) + len(self.moving)
@@ -134,7 +139,24 @@ class SplatScene:
 
     def at(self, frame: int) -> Splats:
         """All splats in one frame: first those that stand still."""
-        return Splats.concat([self.still, replace(self.moving, positions=self.paths[frame])])
+        splats = Splats.concat([self.still, replace(self.moving, positions=self.paths[frame])])
+        if self.windows is None:
+            return splats
+        away = (frame - self.windows[:, 0]) * self.windows[:, 1]
+        return replace(splats, opacities=splats.opacities * torch.exp(-0.5 * away.square()))
+
+    def lasting(self) -> "SplatScene":
+        """Only what always shows."""
+        if self.windows is None:
+            return self
+        still, moving = (self.windows[:, 1] == 0).split([len(self.still), len(self.moving)])
+        return replace(
+            self,
+            still=self.still.select(still),
+            moving=self.moving.select(moving),
+            paths=self.paths[:, moving],
+            windows=None,
+        )
 
     @property
     def focal_px(self) -> float:

@@ -69,8 +69,11 @@ def long_gaussians(seed: int = 235) -> SplatScene:
     moving = splats(30, 1.9, 2.4)
     time = torch.linspace(0, 1, FRAMES)[:, None, None]
     way = torch.randn(30, 3, generator=generator) * torch.tensor([0.3, 0.2, 0.1])
+    windows = torch.zeros(130, 2)
+    windows[:100:5] = torch.stack([torch.arange(20) % FRAMES, torch.linspace(0.2, 2.5, 20)], 1)
     return SplatScene(
         still=splats(100, 2.5, 5.0),
+        windows=windows,
         moving=moving,
         paths=moving.positions + way * time.sin(),
         camera=CAMERA,

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,11 +47,11 @@ def at_time(scene: SplatScene, time: float) -> Splats:
     matrix = torch.tensor([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
     powers = torch.tensor([1.0, t, t * t, t**3])
     places = torch.einsum("f,fnc->nc", powers @ matrix, around)
-    moving = Splats(**{name: getattr(scene.moving, name) for name in FIELDS} | {"positions": places})
-    return Splats.concat([scene.still, moving])
-
-
-FIELDS = ("positions", "scales_m", "rotations", "opacities", "colours")
+    splats = Splats.concat([scene.still, replace(scene.moving, positions=places)])
+    if scene.windows is None:
+        return splats
+    moment, rate = scene.windows.unbind(1)
+    return replace(splats, opacities=splats.opacities * torch.exp(-(((time - moment) * rate) ** 2) / 2))
 
 
 def blended(splats: Splats, path: CameraPath, frame: int) -> tuple[torch.Tensor, torch.Tensor]:

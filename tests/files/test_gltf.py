@@ -99,7 +99,7 @@ def test_what_stands_still_is_stored_once(scene: SplatScene) -> None:
 
 
 def test_gaussians_are_stored_as_the_extension_says(tmp_path: Path) -> None:
-    scene = long_gaussians()
+    scene = long_gaussians().lasting()
     data = gaussians_glb(scene)
     tree, _ = tree_of(data)
     assert tree["extensionsUsed"] == [GAUSSIANS]
@@ -121,7 +121,7 @@ def test_gaussians_are_stored_as_the_extension_says(tmp_path: Path) -> None:
 
 
 def test_three_shows_gaussians_of_one_frame_at_a_time(tmp_path: Path) -> None:
-    scene = long_gaussians()
+    scene = long_gaussians().lasting()
     path = tmp_path / "a.glb"
     path.write_bytes(gaussians_glb(scene))
     times = (0.0, 3.4 / scene.fps, (scene.frames - 0.5) / scene.fps)

@@ -13,7 +13,7 @@ import torch
 
 from more4d.files import html_page
 from more4d.files.html_page import base64_scene, encode_scene, export_page, fitting_scene
-from more4d.geometry.splats import SplatScene, splat_scene
+from more4d.geometry.splats import Splats, SplatScene, splat_scene
 from tests.browser.conftest import long_gaussians, moving_tracks, sideways
 
 SOURCE = Path(html_page.__file__).parent / "page"
@@ -46,7 +46,9 @@ def test_numbers_are_kept_to_a_fraction_of_a_pixel(kind: str) -> None:
     found = decoded(scene)
     depth_m = np.exp(found["log_depth"])
     places = np.concatenate([found["direction"] * depth_m, depth_m], 1)
-    splats = scene.at(0)
+    splats = Splats.concat([scene.still, scene.moving])
+    if scene.windows is not None:
+        assert np.allclose(found["window"], scene.windows.numpy(), atol=1e-3)
     wanted = splats.positions.numpy()
     assert (np.abs(places - wanted) / wanted[:, 2:] * scene.focal_px).max() < 0.02
     assert np.abs(found["colour"] - splats.colours.numpy()).max() < 0.5 / 255 + 1e-6

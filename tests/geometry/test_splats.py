@@ -1,5 +1,8 @@
 """Tracks as splats: what stands still is one set, what moves another, and blocks keep to surfaces."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -125,6 +128,19 @@ def test_shared_paths_are_found_and_give_back_the_motion(paths: int) -> None:
 def test_a_scene_in_which_nothing_moves_has_no_paths() -> None:
     scene = splat_scene(tracks(frames=1))
     assert len(scene.moving) == 0 and share_paths(scene).displacements().shape == (1, 0, 3)
+
+
+def test_what_is_of_one_moment_fades_and_is_not_lasting() -> None:
+    scene = splat_scene(tracks())
+    windows = torch.zeros(len(scene), 2)
+    windows[[3, 200]] = torch.tensor([2.0, 1 / 0.4])
+    faded = replace(scene, windows=windows)
+    always, moments = scene.at(2).opacities, [faded.at(frame).opacities for frame in range(5)]
+    assert torch.equal(moments[2], always)
+    assert torch.allclose(moments[3] / always, torch.where(windows[:, 1] > 0, math.exp(-1 / 0.32), 1.0))
+    lasting = faded.lasting()
+    assert len(lasting.still) == len(scene.still) - 1 and lasting.paths.shape[1] == len(scene.moving) - 1
+    assert scene.lasting() is scene
 
 
 def test_splats_that_cannot_be_are_refused() -> None:

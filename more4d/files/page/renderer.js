@@ -6,7 +6,8 @@ const FETCH = `#version 300 es
 precision highp float;
 precision highp int;
 precision highp sampler2D;
-uniform sampler2D splats;    // 4 texels each: position and footprint; covariance (2 texels); colour and opacity
+// 4 texels each: position and footprint; covariance; its rest, moment and rate of fading; colour and opacity
+uniform sampler2D splats;
 uniform sampler2D weights;   // 4 texels each, of those that move
 uniform vec3 paths[16];
 uniform int still;
@@ -16,6 +17,7 @@ uniform vec4 intrinsics;     // fx, fy, cx, cy in pixels
 uniform vec2 size;           // of the picture in pixels
 uniform float near;
 uniform float scale;         // of splats and points, 1 as they are
+uniform float time;          // in frames
 in uint index;
 
 vec4 texel(sampler2D from, int at) { return texelFetch(from, ivec2(at & 2047, at >> 11), 0); }
@@ -29,6 +31,12 @@ vec3 moved(int i) {
     away += w.x * paths[4 * k] + w.y * paths[4 * k + 1] + w.z * paths[4 * k + 2] + w.w * paths[4 * k + 3];
   }
   return place + place.z * away;
+}
+
+float fade(int i) {
+  vec2 window = texel(splats, 4 * i + 2).zw;
+  float away = (time - window.x) * window.y;
+  return exp(-0.5 * away * away);
 }
 
 vec2 corner() { return vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - 1.0; }
@@ -48,7 +56,7 @@ flat out vec3 colour;
 void main() {
   int i = int(index);
   vec3 here = rotation * moved(i) + translation;
-  if (!(here.z > near)) { gl_Position = NOWHERE; return; }
+  if (!(here.z > near) || fade(i) < 0.5) { gl_Position = NOWHERE; return; }
   float footprint = texel(splats, 4 * i).w * scale;
   centre = here.xy / here.z * intrinsics.xy + intrinsics.zw;
   half_box = min(footprint / here.z * 0.5 * intrinsics.xy, vec2(max(0.5, max(size.x, size.y) / 16.0)));
@@ -89,6 +97,7 @@ void main() {
   int i = int(index);
   vec3 here = rotation * moved(i) + translation;
   colour = texel(splats, 4 * i + 3);
+  colour.a *= fade(i);
   vec2 slope = here.xy / here.z;
   vec2 centre = slope * intrinsics.xy + intrinsics.zw;
   // Splats far outside would be smeared over the picture: the first order does not hold for them.
@@ -207,6 +216,7 @@ class Renderer {
     gl.uniform2f(at("size"), width, height);
     gl.uniform1f(at("near"), this.look.near);
     gl.uniform1f(at("scale"), scale);
+    gl.uniform1f(at("time"), time);
     gl.uniform1f(at(splats ? "low_pass" : "margin"), splats ? this.look.low_pass : this.look.margin);
     this.textures.forEach((each, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);

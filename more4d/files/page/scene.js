@@ -50,6 +50,8 @@ function readScene(header, bytes) {
     splats[texel + 3] = Math.cbrt(scale[0] * scale[1] * scale[2]) / header.sigma_per_footprint;
     const turn = columns.rotation ? [0, 1, 2, 3].map((axis) => part("rotation", axis, i)) : [1, 0, 0, 0];
     splats.set(covariance(scale, turn), texel + 4);
+    splats[texel + 10] = columns.window ? part("window", 0, i) : 0;
+    splats[texel + 11] = columns.window ? part("window", 1, i) : 0;
     for (let channel = 0; channel < 3; channel++) splats[texel + 12 + channel] = part("colour", channel, i);
     splats[texel + 15] = part("opacity", 0, i);
   }
