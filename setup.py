@@ -17,5 +17,8 @@ packages = {f"more4d.resources.{folder.replace('/', '.')}": folder for folder in
 setup(
     packages=[*find_packages(include=["more4d*"]), *packages],
     package_dir=packages,
-    package_data={package: RESOURCES[folder] for package, folder in packages.items()},
+    package_data={
+        **{package: RESOURCES[folder] for package, folder in packages.items()},
+        "more4d.files": ["page/*"],
+    },
 )

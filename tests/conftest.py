@@ -13,7 +13,9 @@ pytest_plugins = ["tests.conformance_files", "tests.files.hub_server", "tests.pr
 ROOT = Path(__file__).resolve().parent.parent
 
 # The only reasons for which a test may be left out; anything else fails the run.
-ALLOWED_SKIPS = re.compile(r"^(Skipped: )?(needs a GPU|needs real weights|no real test data)")
+ALLOWED_SKIPS = re.compile(
+    r"^(Skipped: )?(needs a GPU|needs real weights|needs Chromium|needs npm packages|no real test data)"
+)
 
 # The same examples in every run: a failure seen once is seen again.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, print_blob=True)

@@ -35,6 +35,7 @@ examples:
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit:0.5 --camera transforms.json:reverse
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
+  bash infer.sh dog.jpg --prompt "the dog jumps" --export html        a page that plays the scene
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
   bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
@@ -140,7 +141,9 @@ def _add_output(group: Any) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="ply, npz or glb of the tracks; repeat for more",
+        help="of the scene: html (a page that plays it in any browser), glb (moving points), spz, splat, "
+        "gaussian-ply, gaussian-frames, gaussian-glb; of the tracks alone: ply, npz; docs/exports.md says "
+        "what opens which; repeat for more",
     )
     group.add_argument(
         "--video-codec",

@@ -1,18 +1,25 @@
-"""Tracks for other programs: PLY, NPZ and GLB, by trimesh.
+"""A finished item for other programs: a page that plays it, splats, point clouds, tracks.
 
-    ply  scene.ply (frame 0) and scene_frames/frame_0000.ply ...: x, y, z metres, red, green, blue, visible
-    npz  scene.npz: positions float32 [frames, height, width, 3] metres, colours uint8, visibility bool,
-         intrinsics (fx, fy, cx, cy normalised), fps, caption; `files.tracks.load_tracks` reads it back
-    glb  scene.glb: one point cloud per frame under nodes frame_0000 ..., and an animation that shows one at a
-         time at the tracks' frame rate
+    html             scene.html: plays the scene in any browser (`files.html_page`)
+    glb              scene.glb: coloured points that move, for programs that open glTF (`files.gltf`)
+    gaussian-glb     scene_gaussians.glb: Gaussians that move, as KHR_gaussian_splatting
+    gaussian-ply     scene_gaussians.ply: Gaussians of frame 0, as files of 3D Gaussian Splatting
+    gaussian-frames  scene_gaussians/frame_0000.ply ...: the same of every frame
+    spz, splat       scene.spz, scene.splat: Gaussians of frame 0, packed (`files.splat_formats`)
+    ply              scene.ply (frame 0) and scene_frames/frame_0000.ply ... of the tracks alone: x, y, z
+                     metres, red, green, blue, visible
+    npz              scene.npz, the tracks alone: positions float32 [frames, height, width, 3] metres, colours
+                     uint8, visibility bool, intrinsics (fx, fy, cx, cy normalised), fps, caption;
+                     `files.tracks.load_tracks` reads it back
 
-PLY and NPZ keep this package's axes (x right, y down, z forward). GLB prescribes y up and z towards the
-viewer, so there y and z are negated.
+PLY, NPZ and .splat keep this package's axes (x right, y down, z forward); glTF and SPZ prescribe y up and z
+towards the viewer, so there y and z are negated. docs/exports.md says which program opens which.
 """
 
-import base64
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,16 +28,73 @@ import numpy as np
 import torch
 
 from more4d.files.atomic import write_bytes
+from more4d.files.gltf import gaussians_glb, points_glb
+from more4d.files.html_page import MOST_SPLATS, export_page, fitting_scene
 from more4d.files.image import to_uint8
+from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
-from more4d.geometry.tracks import Tracks
+from more4d.geometry.camera import CameraPath
+from more4d.geometry.splats import Splats, SplatScene, splat_scene, splats_of_grid
+from more4d.geometry.tracks import FilledPoints, Tracks
 
-_FLOAT, _SCALAR, _VECTOR = 5126, "SCALAR", "VEC3"
-_HIDDEN_SCALE = 1e-6
+LEAST_OPACITY = 1 / 255
+"""One step of an 8-bit picture: what is more transparent is not drawn."""
+MOST_IN_SEQUENCES = 200_000
+"""Splats of formats that hold a moving scene frame by frame: 49 PLY files of so many take 550 MB."""
 
 
-def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
-    """Write tracks for other programs, as a `kind` of `EXPORTS`; a missing folder is made.
+@dataclass(frozen=True, kw_only=True)
+class FinishedItem:
+    """What exports are made of.
+
+    Attributes:
+        tracks: on the CPU.
+        background: what lies behind (fields of `pipelines.background.Background`), if it was completed.
+        filled: filled points of the views, shown where there is no background.
+        cameras: camera paths of the item, by name.
+        title: of the page.
+        gaussians: a scene of optimised Gaussians, which then takes the place of the points.
+    """
+
+    tracks: Tracks
+    background: Mapping[str, Any] | None = None
+    filled: FilledPoints | None = None
+    cameras: Mapping[str, CameraPath] = field(default_factory=dict)
+    title: str = ""
+    gaussians: SplatScene | None = None
+
+    def splats(self, step: int = 1, step_behind: int = 1) -> SplatScene:
+        """The scene as splats, one for each block of so many pixels a side."""
+        if self.gaussians is not None:
+            return self.gaussians
+        if self.background is None:
+            return splat_scene(self.tracks, step=step, filled=self.filled, step_filled=step_behind)
+        depth_m, camera = self.background["depth_m"], self.background["camera"]
+        height, width = depth_m.shape
+        behind, _ = splats_of_grid(
+            camera.unproject_depth(depth_m),
+            self.background["colour"],
+            depth_m / min(camera.focal_px(width=width, height=height)),
+            known=self.background["needed"],
+            step=step_behind,
+        )
+        return splat_scene(self.tracks, step=step, behind=[behind])
+
+    @cached_property
+    def sharp(self) -> SplatScene:
+        """A splat for every pixel."""
+        return self.splats()
+
+    def at_most(self, count: int) -> SplatScene:
+        """The sharpest scene of at most `count` splats, if its blocks allow that few."""
+        step = 1
+        while len(scene := self.sharp if step == 1 else self.splats(step, step)) > count and step < 16:
+            step += 1
+        return scene
+
+
+def export_item(item: FinishedItem, folder: Path, kind: str) -> list[Path]:
+    """Write an item for other programs, as a `kind` of `EXPORTS`; a missing folder is made.
 
     Returns:
         The files written, the main one first.
@@ -39,7 +103,12 @@ def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
         InputError: the kind is unknown, or the folder cannot be written to.
     """
     check_export_kind(kind)
-    return EXPORTS[kind](tracks.to("cpu"), Path(folder))
+    return EXPORTS[kind](item, Path(folder))
+
+
+def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
+    """`export_item` of tracks alone."""
+    return export_item(FinishedItem(tracks=tracks.to("cpu"), title=tracks.caption), folder, kind)
 
 
 def check_export_kind(kind: str) -> None:
@@ -52,7 +121,17 @@ def check_export_kind(kind: str) -> None:
         raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORTS)}")
 
 
-def _export_ply(tracks: Tracks, folder: Path) -> list[Path]:
+def export_files(kind: str, frames: int) -> list[str]:
+    """What `export_item` writes for tracks of `frames` frames, the main file first."""
+    numbered = [f"frame_{frame:04d}.ply" for frame in range(frames)]
+    if kind == "gaussian-frames":
+        return [f"scene_gaussians/{name}" for name in numbered]
+    more = [f"scene_frames/{name}" for name in numbered] if kind == "ply" else []
+    return [MAIN_FILES[kind], *more]
+
+
+def _export_ply(item: FinishedItem, folder: Path) -> list[Path]:
+    tracks = item.tracks
     frames = [folder / "scene_frames" / f"frame_{frame:04d}.ply" for frame in range(tracks.frames)]
     paths = [folder / "scene.ply", *frames]
     for path, frame in zip(paths, [0, *range(tracks.frames)], strict=True):
@@ -78,7 +157,8 @@ def _ply(tracks: Tracks, frame: int) -> bytes:
     return header + note.encode() + end + body
 
 
-def _export_npz(tracks: Tracks, folder: Path) -> list[Path]:
+def _export_npz(item: FinishedItem, folder: Path) -> list[Path]:
+    tracks = item.tracks
     camera = tracks.camera
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -94,75 +174,63 @@ def _export_npz(tracks: Tracks, folder: Path) -> list[Path]:
     return [folder / "scene.npz"]
 
 
-def _export_glb(tracks: Tracks, folder: Path) -> list[Path]:
-    import trimesh
+def _export_html(item: FinishedItem, folder: Path) -> list[Path]:
+    path = folder / MAIN_FILES["html"]
+    title = item.title or item.tracks.caption or "scene"
+    style = "points" if item.gaussians is None else "splats"
+    export_page(path, fitting_scene(item.splats, most=MOST_SPLATS), item.cameras, title=title, style=style)
+    return [path]
 
-    scene = trimesh.Scene()
-    colours = to_uint8(tracks.colours).reshape(-1, 3).numpy()
-    for frame, name in enumerate(_frame_names(tracks)):
-        points = tracks.positions_in(slice(frame, frame + 1)).reshape(-1, 3).numpy() * np.array(
-            [1, -1, -1], np.float32
+
+def _export_gaussian_frames(item: FinishedItem, folder: Path) -> list[Path]:
+    scene, count = item.at_most(MOST_IN_SEQUENCES), item.tracks.frames
+    paths = [folder / name for name in export_files("gaussian-frames", count)]
+    for frame, path in enumerate(paths):
+        write_bytes(
+            path, gaussian_ply(shown(scene, frame), f"frame {frame} of {count}, {scene.fps:g} per second")
         )
-        scene.add_geometry(trimesh.PointCloud(points, colors=colours), node_name=name, geom_name=name)
-
-    def animate(tree: dict[str, Any]) -> None:
-        _add_flipbook(tree, _frame_names(tracks), tracks.fps)
-
-    data = trimesh.exchange.gltf.export_glb(scene, tree_postprocessor=animate)
-    write_bytes(folder / "scene.glb", data)
-    return [folder / "scene.glb"]
+    return paths
 
 
-def _frame_names(tracks: Tracks) -> list[str]:
-    return [f"frame_{frame:04d}" for frame in range(tracks.frames)]
+def shown(scene: SplatScene, frame: int) -> Splats:
+    """What shows in a frame: not what is of other moments."""
+    splats = scene.at(frame)
+    return splats.select(splats.opacities >= LEAST_OPACITY)
 
 
-def _add_flipbook(tree: dict[str, Any], names: list[str], fps: float) -> None:
-    """Animate the scale of the nodes in steps, so that a viewer shows one frame after the other.
+def _written(kind: str, make: Callable[[FinishedItem], bytes]) -> Callable[[FinishedItem, Path], list[Path]]:
+    """The export of one file."""
 
-    The numbers go into a buffer of their own, as base64 text; hidden nodes are tiny rather than of scale 0,
-    because a singular transform is not allowed everywhere.
-    """
-    count = len(names)
-    times = (np.arange(count + 1) / fps).astype("<f4")
-    shown = np.full((count, count + 1, 3), _HIDDEN_SCALE, "<f4")
-    shown[np.arange(count), np.arange(count)] = 1
-    shown[-1, -1] = 1  # the last frame stays
-    blob = times.tobytes() + shown.tobytes()
-    buffer = len(tree["buffers"])
-    text = base64.b64encode(blob).decode()
-    tree["buffers"].append({"byteLength": len(blob), "uri": f"data:application/octet-stream;base64,{text}"})
-    view, accessor = len(tree["bufferViews"]), len(tree["accessors"])
-    tree["bufferViews"] += [
-        {"buffer": buffer, "byteOffset": 0, "byteLength": times.nbytes},
-        {"buffer": buffer, "byteOffset": times.nbytes, "byteLength": shown.nbytes},
-    ]
-    tree["accessors"].append(_accessor(view, 0, count + 1, _SCALAR, min=[0.0], max=[float(times[-1])]))
-    tree["accessors"] += [
-        _accessor(view + 1, index * shown[0].nbytes, count + 1, _VECTOR) for index in range(count)
-    ]
-    samplers = [
-        {"input": accessor, "output": accessor + 1 + index, "interpolation": "STEP"} for index in range(count)
-    ]
-    node_of = {node.get("name"): index for index, node in enumerate(tree["nodes"])}
-    channels = [
-        {"sampler": index, "target": {"node": node_of[name], "path": "scale"}}
-        for index, name in enumerate(names)
-    ]
-    tree["animations"] = [{"name": "frames", "samplers": samplers, "channels": channels}]
+    def export(item: FinishedItem, folder: Path) -> list[Path]:
+        path = folder / MAIN_FILES[kind]
+        write_bytes(path, make(item))
+        return [path]
+
+    return export
 
 
-def _accessor(view: int, offset: int, count: int, kind: str, **limits: list[float]) -> dict[str, Any]:
-    return {
-        "bufferView": view,
-        "byteOffset": offset,
-        "componentType": _FLOAT,
-        "count": count,
-        "type": kind,
-        **limits,
+MAIN_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        **{kind: f"scene.{kind}" for kind in ("html", "glb", "spz", "splat", "ply", "npz")},
+        "gaussian-glb": "scene_gaussians.glb",
+        "gaussian-ply": "scene_gaussians.ply",
+        "gaussian-frames": "scene_gaussians/frame_0000.ply",
     }
-
-
-EXPORTS: Mapping[str, Callable[[Tracks, Path], list[Path]]] = MappingProxyType(
-    {"ply": _export_ply, "npz": _export_npz, "glb": _export_glb}
+)
+TRACK_EXPORTS = ("ply", "npz")
+"""Kinds that hold the tracks alone."""
+EXPORTS: Mapping[str, Callable[[FinishedItem, Path], list[Path]]] = MappingProxyType(
+    {
+        "html": _export_html,
+        "glb": _written("glb", lambda item: points_glb(item.sharp.lasting())),
+        "gaussian-glb": _written(
+            "gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES).lasting())
+        ),
+        "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(shown(item.sharp, 0), "frame 0")),
+        "gaussian-frames": _export_gaussian_frames,
+        "spz": _written("spz", lambda item: spz_bytes(shown(item.sharp, 0))),
+        "splat": _written("splat", lambda item: splat_bytes(shown(item.sharp, 0))),
+        "ply": _export_ply,
+        "npz": _export_npz,
+    }
 )

@@ -21,11 +21,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from more4d.files.animation import save_animation
-from more4d.files.depth_and_cameras import save_camera, save_camera_path, save_depth
-from more4d.files.fills import save_fill
+from more4d.files.depth_and_cameras import load_camera_path, save_camera, save_camera_path, save_depth
+from more4d.files.export import FinishedItem
+from more4d.files.fills import load_background, save_fill
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks, save_sheet
-from more4d.files.tracks import load_tracks, save_filled_points, save_tracks
+from more4d.files.tracks import load_filled_points, load_tracks, save_filled_points, save_tracks
 from more4d.files.video import read_mask_video, read_video, stream_video, write_mask_video, write_video
 from more4d.files.video_formats import DEFAULT_CODEC, VIDEO_CODECS
 from more4d.geometry.camera import CameraPath, DepthMap
@@ -163,6 +164,30 @@ def save_animation_stage(
     height, width = size
     frames = (frame[:height, :width] for frame in stream_video(folder / camera / view_name(codec)))
     save_animation(folder / animation_name(camera, kind), frames, fps=fps)
+
+
+def load_finished_item(
+    folder: Path, cameras: list[str], *, title: str = "", textured: bool = True
+) -> FinishedItem:
+    """What exports are made of, from the folder of a scene whose `cameras` have all been filmed.
+
+    Args:
+        title: of the page.
+        textured: whether the scene has a background; else filled points are shown behind it.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    tracks = load_tracks(folder / TRACKS)
+    known = {"frames": tracks.frames, "camera": tracks.camera, "scene_depth_m": 1.0}
+    paths = {name: load_camera_path(folder / name / "camera_path.json", **known) for name in cameras}
+    return FinishedItem(
+        tracks=tracks,
+        background=load_background(folder / BACKGROUND) if textured and cameras else None,
+        filled=FilledPoints.concat([load_filled_points(folder / name / FILLED) for name in cameras]),
+        cameras=paths,
+        title=title,
+    )
 
 
 def save_scene_sheet(folder: Path, cameras: list[str], title: str, codec: str = DEFAULT_CODEC) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.files.atomic import file_fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.depth_units import METRIC
-from more4d.files.export import export_tracks
+from more4d.files.export import TRACK_EXPORTS, export_files, export_item
 from more4d.files.fills import load_background, load_fill, save_background
 from more4d.files.scene_folder import (
     BACKGROUND,
@@ -31,6 +31,7 @@ from more4d.files.scene_folder import (
     TRACKS,
     TRACKS_FILES,
     animation_name,
+    load_finished_item,
     save_animation_stage,
     save_depth_stage,
     save_fill_stage,
@@ -97,12 +98,6 @@ def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress 
         with suppress(InputError):  # a full disk must not hide why the run failed
             item.record.fail(" ".join(str(error).split()) or type(error).__name__)
         raise
-
-
-def export_files(kind: str, frames: int) -> list[str]:
-    """What `files.export.export_tracks` writes for tracks of `frames` frames."""
-    more = [f"scene_frames/frame_{frame:04d}.ply" for frame in range(frames)] if kind == "ply" else []
-    return [f"scene.{kind}", *more]
 
 
 @dataclass
@@ -187,16 +182,19 @@ def _run_stages(item: _Item) -> Result:
         background_id = _make_background(item, fills)
         views = {name: _finish_view(item, name, fills[name], background_id) for name in cameras}
     made = [tracks_id, *(each[name] for name in cameras for each in (renders, views))]
+    title = job.prompt or item.tracks.caption or job.name
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
-            [tracks_id],
+            [tracks_id] if kind in TRACK_EXPORTS else [made, title],
             export_files(kind, item.tracks.frames),
-            lambda kind=kind: export_tracks(item.tracks, item.folder, kind),
+            lambda kind=kind: export_item(
+                load_finished_item(item.folder, list(cameras), title=title, textured=textured),
+                *(item.folder, kind),
+            ),
         )
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
-    title = job.prompt or item.tracks.caption or job.name
     fingerprint = item.stage(
         "sheet",
         [made, title, list(cameras)],

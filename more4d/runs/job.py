@@ -29,8 +29,18 @@ if TYPE_CHECKING:
 
 TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.tracks` reads, whose module imports torch."""
-EXPORT_KINDS = ("ply", "npz", "glb")
-"""Keys of `files.export.EXPORTS`, whose module imports torch."""
+EXPORT_FILES = {
+    "html": ("scene.html",),
+    "glb": ("scene.glb",),
+    "gaussian-glb": ("scene_gaussians.glb",),
+    "gaussian-ply": ("scene_gaussians.ply",),
+    "gaussian-frames": ("scene_gaussians",),
+    "spz": ("scene.spz",),
+    "splat": ("scene.splat",),
+    "ply": ("scene.ply", "scene_frames"),
+    "npz": ("scene.npz",),
+}
+"""What the kinds of `files.export.EXPORTS`, whose module imports torch, put into the folder of an item."""
 BATCH_FILES = ("run.json", "sheet.png")
 """Files beside the folders of the items."""
 
@@ -123,8 +133,8 @@ def check_values(job: Job) -> None:
     """
     check_timing(job.frames, job.fps)
     for kind in job.exports:
-        if kind not in EXPORT_KINDS:
-            raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_KINDS)}")
+        if kind not in EXPORT_FILES:
+            raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
@@ -169,8 +179,9 @@ def camera_folders(job: Job) -> dict[str, CameraSpec]:
         InputError: two different paths would write into one folder, or one where a file is.
     """
     folders: dict[str, CameraSpec] = {}
+    taken = {*ITEM_FILES, *(name for kind in job.exports for name in EXPORT_FILES[kind])}
     for camera in job.cameras:
-        if camera.name.lower() in (*ITEM_FILES, *(f"scene.{kind}" for kind in job.exports)):
+        if camera.name.lower() in taken:
             raise InputError(
                 f"camera path {camera} would be filmed into a folder called '{camera.name}', the name of a"
                 " file of each item; rename it"

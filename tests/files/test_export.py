@@ -1,9 +1,7 @@
 """Exports hold the tracks, as other programs read them."""
 
-import base64
 import json
 import re
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +11,21 @@ import pytest
 import torch
 import trimesh
 
-from more4d.files.export import check_export_kind, export_tracks
+from more4d.files.export import (
+    EXPORTS,
+    FinishedItem,
+    check_export_kind,
+    export_files,
+    export_item,
+    export_tracks,
+)
 from more4d.files.image import to_uint8
 from more4d.files.tracks import load_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.tracks import PointTracks
+from more4d.runs.job import EXPORT_FILES
+from tests.browser.conftest import long_gaussians
 
 
 @pytest.fixture
@@ -83,52 +90,61 @@ def test_npz_is_read_back_whole(tracks: PointTracks, tmp_path: Path) -> None:
     assert (again.camera, again.fps, again.caption) == (tracks.camera, 10.0, "it moves")
 
 
-def test_glb_holds_every_frame_in_the_axes_of_gltf(tracks: PointTracks, tmp_path: Path) -> None:
-    (path,) = export_tracks(tracks, tmp_path, "glb")
-    scene = trimesh.load(path)
-    assert sorted(scene.geometry) == ["frame_0000", "frame_0001", "frame_0002"]
-    flip = np.array([1, -1, -1], np.float32)
-    for frame in range(3):
-        cloud = scene.geometry[f"frame_{frame:04d}"]
-        assert np.allclose(cloud.vertices * flip, tracks.positions[frame].reshape(-1, 3).numpy())
-        assert np.array_equal(cloud.colors[:, :3], to_uint8(tracks.colours).reshape(-1, 3).numpy())
+def test_the_kinds_and_their_files_are_named_alike_everywhere(tracks: PointTracks, tmp_path: Path) -> None:
+    assert EXPORTS.keys() == EXPORT_FILES.keys()
+    for kind, tops in EXPORT_FILES.items():
+        written = export_tracks(tracks, tmp_path / kind, kind)
+        names = [path.relative_to(tmp_path / kind).as_posix() for path in written]
+        assert names == export_files(kind, tracks.frames)
+        assert sorted(path.name for path in (tmp_path / kind).iterdir()) == sorted(tops)
 
 
-def test_glb_shows_one_frame_at_a_time(tracks: PointTracks, tmp_path: Path) -> None:
-    (path,) = export_tracks(tracks, tmp_path, "glb")
-    data = path.read_bytes()
-    (length,) = struct.unpack("<I", data[12:16])
-    tree = json.loads(data[20 : 20 + length])
-    blob = base64.b64decode(tree["buffers"][1]["uri"].split(",")[1])
-    assert len(blob) == tree["buffers"][1]["byteLength"]
+def test_gaussians_of_every_frame_follow_the_tracks(tracks: PointTracks, tmp_path: Path) -> None:
+    paths = export_tracks(tracks, tmp_path, "gaussian-frames")
+    for frame, path in enumerate(paths):
+        cloud = trimesh.load(path)
+        there = cloud.vertices[np.lexsort(cloud.vertices.T)]
+        here = tracks.positions[frame].reshape(-1, 3).numpy()
+        assert np.allclose(there, here[np.lexsort(here.T)], atol=1e-5)
 
-    def numbers(index: int, width: int) -> np.ndarray:
-        accessor = tree["accessors"][index]
-        view = tree["bufferViews"][accessor["bufferView"]]
-        assert view["buffer"] == 1
-        start = view.get("byteOffset", 0) + accessor["byteOffset"]
-        return np.frombuffer(blob, "<f4", accessor["count"] * width, start).reshape(-1, width)
 
-    (animation,) = tree["animations"]
-    for channel in animation["channels"]:
-        sampler = animation["samplers"][channel["sampler"]]
-        frame = int(tree["nodes"][channel["target"]["node"]]["name"][-4:])
-        times, scale = numbers(sampler["input"], 1), numbers(sampler["output"], 3)
-        assert sampler["interpolation"] == "STEP" and channel["target"]["path"] == "scale"
-        assert np.allclose(times[:, 0], [0, 0.1, 0.2, 0.3])
-        shown = (scale == 1).all(-1)
-        assert shown.tolist() == [step == frame or (step, frame) == (3, 2) for step in range(4)]
+def test_optimised_gaussians_take_the_place_of_points(tracks: PointTracks, tmp_path: Path) -> None:
+    scene = long_gaussians()
+    item = FinishedItem(tracks=tracks, gaussians=scene)
+    (path,) = export_item(item, tmp_path, "splat")
+    at_start = int((scene.at(0).opacities >= 1 / 255).sum())
+    assert path.stat().st_size == 32 * at_start and at_start < len(scene)
+    (page,) = export_item(item, tmp_path, "html")
+    assert json.loads(page.read_text().split('type="application/json">')[1].split("</script>")[0])[
+        "style"
+    ] == ("splats")
+
+
+def test_a_background_is_shown_behind_the_tracks_and_thinned_first(tracks: PointTracks) -> None:
+    needed = torch.zeros(8, 12, dtype=torch.bool)
+    needed[2:6, 4:10] = True
+    behind = {
+        "colour": torch.rand(8, 12, 3),
+        "depth_m": torch.full((8, 12), 9.0),
+        "needed": needed,
+        "camera": tracks.camera,
+    }
+    item = FinishedItem(tracks=tracks, background=behind)
+    assert len(item.splats()) == 4 * 6 + int(needed.sum())
+    assert len(item.splats(1, 2)) == 4 * 6 + int(needed.sum()) // 4
+    far = item.splats().still.positions
+    assert float(far[:, 2].max()) == 9.0
 
 
 def test_an_unknown_kind_lists_the_kinds(tracks: PointTracks, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'obj'; known kinds: ply, npz, glb"):
+    with pytest.raises(InputError, match="'obj'; known kinds: html, glb, gaussian-glb"):
         check_export_kind("obj")
     with pytest.raises(InputError, match="known kinds"):
         export_tracks(tracks, tmp_path, "obj")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["ply", "npz", "glb"])
+@pytest.mark.parametrize("kind", list(EXPORTS))
 def test_a_folder_that_cannot_be_made_is_an_input_error(
     tracks: PointTracks, tmp_path: Path, kind: str
 ) -> None:

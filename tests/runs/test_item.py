@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from more4d.files.depth_and_cameras import load_camera, load_camera_path
-from more4d.files.export import export_tracks
+from more4d.files.export import export_files, export_tracks
 from more4d.files.image import load_image, save_image
 from more4d.files.tracks import load_filled_points, load_tracks
 from more4d.files.video import read_mask_video, read_video
@@ -16,7 +16,7 @@ from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
 from more4d.pipelines.components import Components
-from more4d.runs.item import export_files, run_job
+from more4d.runs.item import run_job
 from more4d.runs.job import Job, camera_folders, stage_names
 
 
