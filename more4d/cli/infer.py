@@ -252,6 +252,11 @@ def _add_output(group: Any) -> None:
         metavar="KIND",
         help="gif or webp: the first camera's film again as a small picture that moves, for chats",
     )
+    group.add_argument(
+        "--gaussians",
+        action="store_true",
+        help="also one scene of moving Gaussians, of all films; see more4d reconstruct --help",
+    )
     group.add_argument("--quiet", action="store_true", help="show errors and the result only")
     group.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
 
@@ -343,6 +348,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         video_codec=options.video_codec,
         alpha=options.alpha,
         animation=options.animation,
+        gaussians=options.gaussians,
     )
     with usage_errors(options.parser):
         check_values(job)

@@ -1,7 +1,7 @@
-"""A moving scene as persistent 3-D Gaussians (splats): what stands still and what moves are separate for good.
+"""A moving scene as persistent 3-D Gaussians (splats): what stands still and what moves are apart for good.
 
-Every splat has one place for good: where it is in frame 0 (what is seen only for a moment: where it is then).
-The moving ones share a few paths in time, as things move as wholes (Wang et al. 2024, "Shape of Motion", share
+Every splat has one place: where it is in frame 0 (what is seen only for a moment: where it is then). The
+moving ones share a few paths in time, as things move as wholes (Wang et al. 2024, "Shape of Motion", share
 rigid motions; of displacements 8 to 12 do as well here):
 
     x_i(t) = x_i + sum_k w_ik p_k(t) + footprint_i sum_j (b_j(t) - b_j(0)) c_ij        p_k(0) = 0
@@ -33,7 +33,7 @@ LEAST_OPACITY = 1 / 255
 
 
 class Source(IntEnum):
-    """Where a splat comes from: a track of the photo, or what was filled in and how it was found to behave."""
+    """Where a splat comes from: a track of the photo, or a fill, and how that was found to behave."""
 
     SEEN = 0
     STANDING = 1
@@ -131,7 +131,9 @@ class GaussianScene:
             "weights",
             "knots",
         ):
-            if not bool(torch.isfinite(getattr(self, name)).all()):
+            values = getattr(self, name).detach()
+            # The extremes of what holds a NaN are NaN: one pass, no memory.
+            if values.numel() and not all(bool(torch.isfinite(extreme)) for extreme in values.aminmax()):
                 raise ValueError(f"{name} hold NaN or infinite numbers")
 
     def __len__(self) -> int:

@@ -1,7 +1,8 @@
-"""Compiled loops of the differentiable Gaussian splatter (`raster.splatting`): projection, sorting, blending.
+"""Compiled loops of the differentiable splatter (`raster.splatting`): projection, sorting, blending.
 
-One view is drawn by one thread, which needs no locks and adds everything in one fixed order: equal inputs give
-equal bits. Several views are drawn by several threads at once, as the loops run without the interpreter's lock.
+One view is drawn by one thread, which needs no locks and adds everything in one fixed order: equal inputs
+give equal bits. Several views are drawn by several threads at once: the loops run without the interpreter's
+lock.
 
 Projection (Zwicker et al. 2001, "EWA splatting"). With p = R x + t the centre in the camera, L = R(q) diag(s)
 and J the Jacobian of the perspective at p,
@@ -16,7 +17,8 @@ Blending, from front to back over the splats i that reach a pixel at d pixels fr
 The backward loop goes front to back, too, with one running number per pixel: `rest`, what is still behind
 (g is the gradient of the colour, h that of the final T):
 
-    rest_i = g . sum_{j > i} T_j alpha_j c_j + h T_end      dloss/dalpha_i = T_i g . c_i - rest_i / (1 - alpha_i)
+    rest_i = g . sum_{j > i} T_j alpha_j c_j + h T_end
+    dloss / dalpha_i = T_i g . c_i - rest_i / (1 - alpha_i)
 """
 
 # ruff: noqa: PLR0917 - compiled functions take their arguments by position
@@ -41,8 +43,8 @@ LEAST_ALPHA = np.float32(1 / 255)
 MOST_ALPHA = np.float32(0.995)
 # A pixel of which less than this is open is finished.
 LEAST_OPEN = np.float32(1e-3)
-# Centres farther outside than this share of the picture are not drawn: the linear projection of a splat beside
-# the camera covers the picture.
+# Centres farther outside than this share of the picture are not drawn: the linear projection of a splat
+# beside the camera covers the picture.
 OUTSIDE = np.float32(0.3)
 
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)

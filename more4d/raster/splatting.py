@@ -1,8 +1,8 @@
-"""Gaussian splats drawn so that gradients flow back to them: on a CPU by compiled loops, on GPUs by gsplat.
+"""Gaussian splats drawn so that gradients flow back to them: on CPUs by compiled loops, on GPUs by gsplat.
 
 `splat` takes the splats of one moment and a camera, and gives colour and the share of every pixel that is
-left open; what is covered less than half is a hole, as in every rendering. Both cut alike: an alpha below 1 / 255
-is none, the picture's low-pass is `PAD`.
+left open; what is covered less than half is a hole, as in every rendering. Both cut alike: an alpha below
+1 / 255 is none, and the picture's low-pass is `PAD`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.gaussian_scene import Gaussians
+from more4d.geometry.gaussian_scene import Gaussians, GaussianScene
 from more4d.raster.interface import Rendering, pack_cameras
 
 # Variance in pixels^2 added to every splat in the picture: none falls between the pixels.
@@ -110,7 +110,12 @@ class _Splat(torch.autograd.Function):
 
 @torch.no_grad()
 def render_gaussians(
-    scene: Any, camera_path: CameraPath, *, height: int, width: int, times: list[float] | None = None
+    scene: GaussianScene,
+    camera_path: CameraPath,
+    *,
+    height: int,
+    width: int,
+    times: list[float] | None = None,
 ) -> Rendering:
     """Film a `GaussianScene` along a camera path; what no splat covers is a hole.
 

@@ -1,22 +1,23 @@
 """A scene of Gaussians brought into agreement with finished films, coarse to fine.
 
-As in Diffusion4D (Liang et al. 2024, arXiv 2405.16645), appearance comes first: *coarse* leaves every splat and
-every path where the tracks put it, and finds colours, opacities and sizes; *fine* moves and turns splats, too,
-and bends the paths of those that move. What stands still has no path in either.
+As in Diffusion4D (Liang et al. 2024, arXiv 2405.16645), appearance comes first: *coarse* leaves every splat
+and every path where the tracks put it, and finds colours, opacities and sizes; *fine* moves and turns splats,
+too, and bends the paths of those that move. What stands still has no path in either.
 
     loss = mean of q (0.8 |C + T b - y| + 0.2 (1 - SSIM))       over the pixels of a random picture
-         + 1e-3 mean relu(s / (4 footprints) - 1) + 1e-4 mean |x - x_0|^2 + 1e-3 mean |second differences of knots|^2
+         + 1e-3 mean relu(s / 4 - 1) + 1e-4 mean |x - x_0|^2 + 1e-3 mean |second differences of knots|^2
 
-C is the colour drawn, T what is left open, b a random background (so that opacity must close), y the film, and
-q says how far a pixel is to be trusted: 1 where the tracks show it, less where the film was made up. Lengths
-are in footprints, so that one rate is right for a table top and for a landscape.
+C is the colour drawn, T what is left open, b a random background (so that opacity must close), y the film,
+and q says how far a pixel is to be trusted: 1 where the tracks show it, less where the film was made up.
+Lengths (sizes s, places x, knots) are in footprints, so that one rate is right for a table top and for a
+landscape.
 
-Which pictures a step sees depends on its number alone, so a fit that was stopped goes on as if it had not been.
+Which pictures a step sees depends on its number alone, so a fit that was stopped goes on as if it had not.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -68,19 +69,6 @@ class FitSettings:
         return self.coarse + self.fine
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitState:
-    """A fit between two steps.
-
-    Attributes:
-        step: how many are done.
-        tensors: the parameters, and Adam's moments of each under `NAME.first` and `NAME.second`.
-    """
-
-    step: int
-    tensors: dict[str, Tensor]
-
-
 class Fit:
     """The optimisation of one scene; `run` goes through all of it, step by step."""
 
@@ -89,8 +77,15 @@ class Fit:
         scene: GaussianScene,
         films: Sequence[TrainingFilm],
         settings: FitSettings,
-        state: FitState | None = None,
+        state: tuple[int, dict[str, Tensor]] | None = None,
     ) -> None:
+        """Begin a fit, or go on with one.
+
+        Args:
+            scene: to begin with (`initial`).
+            films: all of one size.
+            state: `step` and `tensors` of a fit of the same scene, films and settings.
+        """
         self.start, self.settings = scene, settings
         self.pictures = [(film, index) for film in films for index in range(len(film))]
         self.cameras = [film.cameras() for film in films]
@@ -103,11 +98,9 @@ class Fit:
         }
         self.step = 0
         if state is not None:
-            self.step = state.step
-            for name in self.parameters:
-                self.parameters[name] = state.tensors[name].clone()
-                for order in ("first", "second"):
-                    self.moments[f"{name}.{order}"] = state.tensors[f"{name}.{order}"].clone()
+            self.step, tensors = state
+            self.parameters = {name: tensors[name].clone() for name in self.parameters}
+            self.moments = {name: tensors[name].clone() for name in self.moments}
         for value in self.parameters.values():
             value.requires_grad_()
 
@@ -121,14 +114,9 @@ class Fit:
         return self.scene()
 
     @property
-    def state(self) -> FitState:
-        """What a new `Fit` needs to go on."""
-        tensors = {name: value.detach() for name, value in self.parameters.items()} | self.moments
-        return FitState(step=self.step, tensors=tensors)
-
-    @property
-    def stage(self) -> str:
-        return "coarse" if self.step < self.settings.coarse else "fine"
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters, and Adam's moments of each: with `step` all that a new `Fit` needs to go on."""
+        return {name: value.detach() for name, value in self.parameters.items()} | self.moments
 
     @torch.no_grad()
     def scene(self) -> GaussianScene:
@@ -168,7 +156,9 @@ class Fit:
 
         parts = list(pool.map(gradients, range(settings.views)))
         # Added in the order of the views, whichever thread was done first.
-        total = [sum(each) / settings.views for each in zip(*parts, strict=True)]
+        total = (
+            parts[0] if len(parts) == 1 else [torch.stack(each).mean(0) for each in zip(*parts, strict=True)]
+        )
         begin, length = (0, settings.coarse) if coarse else (settings.coarse, settings.fine)
         rate = DECAY ** ((self.step - begin) / max(length - 1, 1))
         self._adam(names, total, rate, self.step - begin + 1)
@@ -238,8 +228,3 @@ def _unlikeness(
     like = like / ((mx * mx + my * my + C1) * (xx - mx * mx + yy - my * my + C2))
     weight = avg_pool2d(trust[None, None], WINDOW, STRIDE)[0]
     return ((1 - like) * weight).mean()
-
-
-def as_plain(settings: FitSettings) -> dict[str, float]:
-    """For fingerprints and records."""
-    return asdict(settings)

@@ -1,16 +1,16 @@
 """A scene of Gaussians without an optimiser: of tracks, and of what finished films show in their holes.
 
-*Tracks* give one splat per pixel. What never moves by more than `STILL_PX` in the photo stands still for good.
+*Tracks* give one splat per pixel. What never moves by more than `STILL_PX` in the photo stands still.
 
-*Films*, frame by frame, those with the largest holes first: where the scene so far leaves a hole, each pixel of
-the finished picture is lifted onto the surface that goes on there (`geometry.background.extend_depth`), and all
-films are asked how it behaves. It may stand still, or ride along with what moves beside it: each hypothesis says
-where it would be in every picture, and is judged by the colours there, wherever nothing hides it. If neither
-explains them, the pixel was made up for its moment alone, and is shown only then.
+*Films*, frame by frame, those with the largest holes first: where the scene so far leaves a hole, each pixel
+of the finished picture is lifted onto the surface that goes on there (`extend_depth`), and all films are asked
+how it behaves. It may stand still, or ride along with what moves beside it: each
+hypothesis says where it would be in every picture, and is judged by the colours there, wherever nothing hides
+it. If neither explains them, the pixel was made up for its moment alone, and is shown only then.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from torch.nn.functional import grid_sample
 from more4d.geometry.background import extend_depth
 from more4d.geometry.gaussian_scene import KNOTS, GaussianScene, Source, shared_paths
 from more4d.geometry.poses import rigid_inverse
-from more4d.geometry.tracks import Tracks
+from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.raster.interface import COVERAGE_THRESHOLD
 from more4d.raster.splatting import NEAR, splat
 from more4d.reconstruction.films import TrainingFilm
@@ -87,15 +87,9 @@ def scene_of_tracks(tracks: Tracks, size: tuple[int, int], *, sigma: float = SIG
         frames=tracks.frames,
         fps=tracks.fps,
         camera=tracks.camera,
-        scene_depth_m=_scene_depth(tracks),
+        scene_depth_m=tracks.scene_depth_m or depth_of_tracks(tracks).scene_depth_m,
         caption=tracks.caption,
     )
-
-
-def _scene_depth(tracks: Tracks) -> float:
-    from more4d.geometry.tracks import depth_of_tracks
-
-    return tracks.scene_depth_m or depth_of_tracks(tracks).scene_depth_m
 
 
 def _unturned(count: int) -> Tensor:
@@ -161,61 +155,54 @@ class _Evidence:
         return torch.nanquantile(torch.stack(differences), EVIDENCE_QUANTILE, dim=0).nan_to_num(torch.inf)
 
 
-@dataclass
-class _Growing:
-    """The scene as filled points are added to it."""
+@dataclass(frozen=True, kw_only=True)
+class _Candidates:
+    """Pixels of one picture that the scene does not show yet, as points of the world."""
 
-    scene: GaussianScene
-    parts: list[dict[str, Tensor]] = field(default_factory=list)
+    positions: Float[Tensor, "points 3"]
+    colours: Float[Tensor, "points 3"]
+    footprint_m: Float[Tensor, " points"]
+    time: float
 
-    def add(
-        self,
-        positions: Tensor,
-        colours: Tensor,
-        footprint_m: Tensor,
-        kinds: Tensor,
-        beside: Tensor,
-        time: float,
-        sigma: float,
-    ) -> None:
-        """Add points of one picture; `beside` is the moving splat that a riding one goes along with."""
-        scene = self.scene
-        riding = kinds == Source.RIDING
-        mover = beside[riding]
-        positions = positions.clone()
-        if len(mover):
-            positions[riding] -= scene.displacement(time)[mover]
-            # In footprints: those of the mover and the rider differ.
-            ratio = scene.footprint_m[scene.moving[mover]] / footprint_m[riding]
-            knots = scene.knots[:, mover] * ratio[:, None]
-        else:
-            knots = torch.zeros(KNOTS, 0, 3)
-        momentary = kinds == Source.MOMENTARY
-        count = len(positions)
-        together = {
-            "positions": positions,
-            "rotations": _unturned(count),
-            "scales_m": (sigma * footprint_m)[:, None].repeat(1, 3),
-            "opacities": torch.full((count,), OPACITY),
-            "colours": colours,
-            "footprint_m": footprint_m,
-            "source": kinds.to(torch.int8),
-            "moment": torch.where(momentary, time, 0.0),
-            "lifetime": torch.where(momentary, MOMENT_FRAMES, torch.inf),
-            "moving": riding.nonzero()[:, 0] + len(scene),
-            "weights": scene.weights[mover],
-        }
-        values = {name: torch.cat([getattr(scene, name), value]) for name, value in together.items()}
-        values["knots"] = torch.cat([scene.knots, knots], 1)
-        self.scene = GaussianScene(
-            **values,
-            paths=scene.paths,
-            frames=scene.frames,
-            fps=scene.fps,
-            camera=scene.camera,
-            scene_depth_m=scene.scene_depth_m,
-            caption=scene.caption,
-        )
+
+def _with_points(
+    scene: GaussianScene,
+    points: _Candidates,
+    kinds: Int[Tensor, " points"],
+    beside: Int[Tensor, " points"],
+    sigma: float,
+) -> GaussianScene:
+    """The scene with points of one picture.
+
+    Args:
+        kinds: a `Source` each.
+        beside: row of `scene.moving` that a riding point goes along with.
+        sigma: standard deviation in footprints.
+    """
+    riding, momentary = kinds == Source.RIDING, kinds == Source.MOMENTARY
+    mover, count = beside[riding], len(kinds)
+    positions, knots = points.positions.clone(), torch.zeros(KNOTS, 0, 3)
+    if len(mover):
+        # Where it was in frame 0, if it has always gone along.
+        positions[riding] -= scene.displacement(points.time)[mover]
+        # Knots are in footprints, and those of the two differ.
+        ratio = scene.footprint_m[scene.moving[mover]] / points.footprint_m[riding]
+        knots = scene.knots[:, mover] * ratio[:, None]
+    more = {
+        "positions": positions,
+        "rotations": _unturned(count),
+        "scales_m": (sigma * points.footprint_m)[:, None].repeat(1, 3),
+        "opacities": torch.full((count,), OPACITY),
+        "colours": points.colours,
+        "footprint_m": points.footprint_m,
+        "source": kinds.to(torch.int8),
+        "moment": torch.where(momentary, points.time, 0.0),
+        "lifetime": torch.where(momentary, MOMENT_FRAMES, torch.inf),
+        "moving": riding.nonzero()[:, 0] + len(scene),
+        "weights": scene.weights[mover],
+    }
+    values = {name: torch.cat([getattr(scene, name), value]) for name, value in more.items()}
+    return replace(scene, **values, knots=torch.cat([scene.knots, knots], 1))
 
 
 @torch.no_grad()
@@ -233,50 +220,60 @@ def add_filled(
         sigma: standard deviation in footprints.
         progress: called with (pictures done, pictures in all).
     """
-    evidence = _Evidence.gather(scene, films)
-    growing, tracked = _Growing(scene), scene
-    size = films[0].size
+    evidence, tracked = _Evidence.gather(scene, films), scene
+    poses = [(film, index) for film in films for index in range(len(film))]
     order = evidence.left.mean((1, 2)).argsort(descending=True).tolist()
-    poses = torch.cat([film.camera_path.world_to_camera for film in films]).double()
-    cameras = [film.camera_path.camera(index) for film in films for index in range(len(film))]
     for done, index in enumerate(order):
         if progress is not None:
             progress(done, len(order))
-        if float((evidence.left[index] > COVERAGE_THRESHOLD).float().mean()) < LEAST_NEW:
+        # Splats are only ever added: a picture that was full stays so.
+        if _share(evidence.left[index]) < LEAST_NEW:
             continue
-        time = evidence.times[index]
-        now = splat(growing.scene.at(time), evidence.cameras[index], *size, near_m=NEAR * scene.scene_depth_m)
-        holes = now.left > COVERAGE_THRESHOLD
-        known = ~holes & torch.isfinite(now.depth_m)
-        if float(holes.float().mean()) < LEAST_NEW or not bool(known.any()):
-            continue
-        depth = extend_depth(now.depth_m, known)
-        pose = rigid_inverse(poses[index]).float()
-        points = cameras[index].unproject_depth(depth)[holes] @ pose[:3, :3].T + pose[:3, 3]
-        footprint = depth[holes] / min(cameras[index].focal_px(width=size[1], height=size[0]))
-        colours = evidence.pictures[index].movedim(0, -1)[holes]
-        kinds, beside = _behaviour(tracked, evidence, points, colours, footprint, time)
-        growing.add(points, colours, footprint, kinds, beside, time, sigma)
-    return growing.scene
+        film, place = poses[index]
+        points = _candidates(scene, film, place)
+        if points is not None:
+            kinds, beside = _behaviour(tracked, evidence, points)
+            scene = _with_points(scene, points, kinds, beside, sigma)
+    return scene
+
+
+def _share(left: Float[Tensor, "height width"]) -> float:
+    """Of a picture that is a hole."""
+    return float((left > COVERAGE_THRESHOLD).float().mean())
+
+
+def _candidates(scene: GaussianScene, film: TrainingFilm, place: int) -> _Candidates | None:
+    """What a picture shows in the holes that the scene has there; None if these are too small."""
+    time, (height, width) = film.times[place], film.size
+    near = NEAR * scene.scene_depth_m
+    now = splat(scene.at(time), film.cameras()[place], height, width, near_m=near)
+    holes = now.left > COVERAGE_THRESHOLD
+    known = ~holes & torch.isfinite(now.depth_m)
+    if _share(now.left) < LEAST_NEW or not bool(known.any()):
+        return None
+    depth, camera = extend_depth(now.depth_m, known), film.camera_path.camera(place)
+    # Camera to world, in float64 as poses are chained.
+    pose = rigid_inverse(film.camera_path.world_to_camera[place].double()).float()
+    return _Candidates(
+        positions=camera.unproject_depth(depth)[holes] @ pose[:3, :3].T + pose[:3, 3],
+        colours=film.picture(place)[holes],
+        footprint_m=depth[holes] / min(camera.focal_px(width=width, height=height)),
+        time=time,
+    )
 
 
 def _behaviour(
-    tracked: GaussianScene,
-    evidence: _Evidence,
-    points: Float[Tensor, "points 3"],
-    colours: Float[Tensor, "points 3"],
-    footprint_m: Float[Tensor, " points"],
-    time: float,
+    tracked: GaussianScene, evidence: _Evidence, points: _Candidates
 ) -> tuple[Int[Tensor, " points"], Int[Tensor, " points"]]:
-    """A `Source` per point, and the moving splat of the tracks that is nearest."""
-    standing = evidence.disagreement(lambda _: points, colours)
-    beside, near = _nearest_moving(tracked, points, footprint_m, time)
+    """A `Source` per point, and the row of the moving splat of the tracks that is nearest."""
+    standing = evidence.disagreement(lambda _: points.positions, points.colours)
+    beside, near = _nearest_moving(tracked, points)
     riding = torch.full_like(standing, torch.inf)
     if bool(near.any()):
         mover = beside[near]
-        home = points[near] - tracked.displacement(time)[mover]
+        home = points.positions[near] - tracked.displacement(points.time)[mover]
         riding[near] = evidence.disagreement(
-            lambda then: home + tracked.displacement(then)[mover], colours[near]
+            lambda then: home + tracked.displacement(then)[mover], points.colours[near]
         )
     kinds = torch.full_like(beside, int(Source.MOMENTARY))
     kinds[(riding < standing) & (riding <= EVIDENCE_LIMIT)] = int(Source.RIDING)
@@ -285,13 +282,15 @@ def _behaviour(
 
 
 def _nearest_moving(
-    tracked: GaussianScene, points: Tensor, footprint_m: Tensor, time: float
+    tracked: GaussianScene, points: _Candidates
 ) -> tuple[Int[Tensor, " points"], Bool[Tensor, " points"]]:
-    """Row of the nearest moving splat among `tracked.moving`, and whether it is within reach."""
+    """Row of the nearest of `tracked.moving`, and whether it is within reach."""
+    count = len(points.positions)
     if not len(tracked.moving):
-        return torch.zeros(len(points), dtype=torch.long), torch.zeros(len(points), dtype=torch.bool)
+        return torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.bool)
     from scipy.spatial import cKDTree
 
-    there = tracked.positions[tracked.moving] + tracked.displacement(time)
-    distance, index = cKDTree(there.numpy()).query(points.numpy())
-    return torch.from_numpy(index).long(), torch.from_numpy(distance).float() <= RIDING_REACH * footprint_m
+    there = tracked.positions[tracked.moving] + tracked.displacement(points.time)
+    distance, index = cKDTree(there.numpy()).query(points.positions.numpy())
+    reach = RIDING_REACH * points.footprint_m
+    return torch.from_numpy(index).long(), torch.from_numpy(distance).float() <= reach
