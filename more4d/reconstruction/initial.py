@@ -3,8 +3,8 @@
 *Tracks* give one splat per pixel. What never moves by more than `STILL_PX` in the photo stands still.
 
 *Films*, frame by frame, those with the largest holes first: where the scene so far leaves a hole, each pixel
-of the finished picture is lifted onto the surface that goes on there (`extend_depth`), and all films are asked
-how it behaves. It may stand still, or ride along with what moves beside it: each
+of the finished picture is lifted onto the surface that goes on there (`extend_depth`), and all films are
+asked how it behaves. It may stand still, or ride along with what moves beside it: each
 hypothesis says where it would be in every picture, and is judged by the colours there, wherever nothing hides
 it. If neither explains them, the pixel was made up for its moment alone, and is shown only then.
 """

@@ -39,6 +39,7 @@ GAUSSIANS, PICTURE, PART = "gaussians.safetensors", "gaussians.png", "gaussians.
 FROZEN_FILM = f"{FROZEN}.mp4"
 STEPS_PER_SAVE = 100
 """Between two savings of a fit, each of some 20 MB, and two pictures of it."""
+WHITE = 255
 MOMENTS = (0.25, 0.5, 0.75, 1.0)
 """Parts of a film that the picture shows."""
 
@@ -218,7 +219,8 @@ def _pictures(film: Path, tracks: Tracks) -> Iterator[Tensor]:
         count += 1
         # Videos have even sides: one of a photo with odd sides has a row or column more.
         rows = height if frame.shape[0] == height + 1 else frame.shape[0]
-        yield frame[:rows, : width if frame.shape[1] == width + 1 else frame.shape[1]]
+        columns = width if frame.shape[1] == width + 1 else frame.shape[1]
+        yield frame[:rows, :columns].float() / WHITE
     if count != tracks.frames:
         raise InputError(
             f"{film} has {count} frames and the tracks have {tracks.frames}; make the item again"
