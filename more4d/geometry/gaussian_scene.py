@@ -146,7 +146,7 @@ class GaussianScene:
         share = (knot_weights(self.frames, time) - knot_weights(self.frames, 0.0)).to(self.knots)
         return shift + (share @ self.knots.flatten(1)).view(-1, 3) * self.footprint_m[self.moving, None]
 
-    def at(self, time: float) -> Gaussians:
+    def at(self, time: float | int) -> Gaussians:
         """The splats at a time in frames, between frames as well; those that do not show then are left out.
 
         Times before the first and after the last frame are these frames.
@@ -154,7 +154,7 @@ class GaussianScene:
         now = self.all_at(time)
         return now.select(now.opacities >= LEAST_OPACITY)
 
-    def all_at(self, time: float) -> Gaussians:
+    def all_at(self, time: float | int) -> Gaussians:
         """As `at`, with those that do not show: row i is splat i."""
         time = min(max(float(time), 0.0), self.frames - 1.0)
         positions = self.positions
