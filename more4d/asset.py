@@ -39,19 +39,18 @@ class ReconstructionSettings:
     """How a scene of Gaussians is made.
 
     Attributes:
-        pixels: about as many splats stand for the photo, and films have as many pixels; by default those of
-            the preset's networks.
+        pixels: about as many splats stand for the photo, and the films that are compared have as many.
         frozen: whether films of frozen time are made, too.
         fit: of the optimiser; without a step the scene is as tracks and fills say.
     """
 
-    pixels: int | None = None
+    pixels: int = 192 * 256
     frozen: bool = True
     fit: FitSettings = field(default_factory=FitSettings)
 
-    def size(self, tracks: Tracks, pipe: More4DPipeline) -> tuple[int, int]:
+    def size(self, tracks: Tracks) -> tuple[int, int]:
         """(height, width) of grid and films; no larger than the photo."""
-        pixels = min(self.pixels or pipe.preset.pixels, tracks.height * tracks.width)
+        pixels = min(self.pixels, tracks.height * tracks.width)
         return working_size(tracks.height, tracks.width, pixels=pixels, multiple=1)
 
 
@@ -77,7 +76,7 @@ def reconstruct(
     settings = settings or ReconstructionSettings()
     if not scene.views:
         raise InputError("a scene of Gaussians is made from films; film it along a camera path first")
-    size = settings.size(scene.tracks, pipe)
+    size = settings.size(scene.tracks)
     films = []
     for view in scene.views.values():
         films.append(training_film(scene.tracks, view.camera_path, view.stream(), size))

@@ -41,8 +41,9 @@ def add_command(commands: Any) -> None:
         "--pixels",
         type=positive,
         metavar="N",
+        default=192 * 256,
         help="about as many splats stand for the photo, and the films that are compared have as many pixels "
-        "(default: those of the preset's networks)",
+        "(default 49152: 256 x 192)",
     )
     parser.add_argument(
         "--coarse",

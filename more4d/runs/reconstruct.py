@@ -90,12 +90,6 @@ def film_of(folder: Path) -> Path | None:
     return next((folder / name for name in VIEW_NAMES if (folder / name).is_file()), None)
 
 
-def stage_names(cameras: list[str], settings: ReconstructionSettings) -> list[str]:
-    """What a progress bar counts, where every camera moves."""
-    frozen = [f"{FROZEN} {name}" for name in cameras] if settings.frozen else []
-    return [*frozen, "gaussians"]
-
-
 def reconstruct_item(
     pipe: More4DPipeline,
     folder: Path,
@@ -132,7 +126,7 @@ def add_stages(
     progress: Progress,
 ) -> None:
     """Films of frozen time, then the scene; `stage` is that of the item's record."""
-    folder, prompt = item.folder, item.tracks.caption
+    folder = item.folder
     sources = {TRACKS: file_fingerprint(folder / TRACKS)}
     for name in item.cameras:
         film = film_of(folder / name)
@@ -140,26 +134,29 @@ def add_stages(
             sources[file.relative_to(folder).as_posix()] = file_fingerprint(file)
     frozen = [name for name, path in item.cameras.items() if settings.frozen and moves(path)]
     networks = pipe.components.fingerprint(*VIEW_COMPONENTS) if frozen else None
-    for name in frozen:
+    for name in item.cameras if settings.frozen else ():
 
         def make(name: str = name) -> None:
+            if name not in frozen:  # the camera stays where the photo was taken: the film is the photo
+                return
             view = freeze(
                 pipe,
                 item.tracks,
                 item.cameras[name],
                 item.filled(),
-                prompt,
+                item.tracks.caption,
                 background=item.background(),
                 seed=seed,
                 callback=lambda _, done, total: progress(f"{FROZEN} {name}", min(done, total - 1), total),
             )
             write_video(folder / name / FROZEN_FILM, view.stream(), fps=item.tracks.fps)
 
-        stage(f"{FROZEN} {name}", [sources, networks, seed], [f"{name}/{FROZEN_FILM}"], make)
+        outputs = [f"{name}/{FROZEN_FILM}"] if name in frozen else []
+        stage(f"{FROZEN} {name}", [sources, networks, seed], outputs, make)
     inputs = [sources, networks, seed, asdict(settings)]
 
     def fit() -> None:
-        scene = _fit(pipe, item, settings, frozen=frozen, identity=fingerprint(inputs), progress=progress)
+        scene = _fit(item, settings, frozen=frozen, identity=fingerprint(inputs), progress=progress)
         save_gaussians(folder / GAUSSIANS, scene, metadata={"seed": str(seed)})
         (folder / PART).unlink(missing_ok=True)
 
@@ -167,7 +164,6 @@ def add_stages(
 
 
 def _fit(
-    pipe: More4DPipeline,
     item: Item,
     settings: ReconstructionSettings,
     *,
@@ -175,7 +171,7 @@ def _fit(
     identity: str,
     progress: Progress,
 ) -> GaussianScene:
-    size = settings.size(item.tracks, pipe)
+    size = settings.size(item.tracks)
     films: dict[str, TrainingFilm] = {}
     for name, path in item.cameras.items():
         films[name] = training_film(item.tracks, path, _frames(item, name), size)

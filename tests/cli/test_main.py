@@ -138,6 +138,9 @@ def test_help_loads_nothing_heavy():
         "plan --size 0x0",
         "plan --preset none",
         "vae nowhere.npz",
+        "reconstruct nowhere",
+        "reconstruct nowhere --coarse -1",
+        f"reconstruct {EXAMPLES} --preset none",
         "train --config nowhere.yaml",
         "data cache --config nowhere.yaml --output x",
         "data from-video nowhere --output x",
@@ -217,9 +220,10 @@ def test_the_options_are_these():
     }
     assert options == {
         "infer": "alpha animation cache camera compile context-parallel depth depth-kind depth-unit device"
-        " export fill fov fps frames guidance guidance-skip h help independent-views intrinsics list"
-        " list-cameras mask memory output part pictures preset prompt quiet raster ray sampler seed shift"
-        " size steps strag-lora tracks video-codec vism-lora weights",
+        " export fill fov fps frames gaussians guidance guidance-skip h help independent-views intrinsics"
+        " list list-cameras mask memory output part pictures preset prompt quiet raster ray sampler seed"
+        " shift size steps strag-lora tracks video-codec vism-lora weights",
+        "reconstruct": "coarse device fine h help no-frozen part pixels preset quiet seed weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"

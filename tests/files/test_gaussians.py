@@ -1,9 +1,9 @@
 """Scenes of Gaussians on disk."""
 
+import pytest
 import safetensors.torch
 import torch
 
-import pytest
 from more4d.files.gaussians import load_fit, load_gaussians, save_fit, save_gaussians
 from more4d.foundation.errors import InputError
 from tests.geometry.test_gaussian_scene import some_scene

@@ -1,4 +1,4 @@
-"""Scenes of Gaussians: what stands still stays, what moves follows few shared paths, what is momentary fades."""
+"""Scenes of Gaussians: what stands still stays, what moves follows few shared paths, moments fade."""
 
 from dataclasses import replace
 

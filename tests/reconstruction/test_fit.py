@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from more4d.geometry.gaussian_scene import GaussianScene
+from more4d.raster.splatting import render_gaussians
 from more4d.reconstruction.fit import Fit, FitSettings
 from more4d.reconstruction.initial import SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
-from more4d.raster.splatting import render_gaussians
 from tests.reconstruction.test_initial import FRAMES, SHAPE, SIZE, world
 
 SHORT = FitSettings(coarse=2, fine=3)

@@ -1,4 +1,4 @@
-"""Scenes of Gaussians of tracks and films, without an optimiser, on worlds with a true film of every camera."""
+"""Scenes of Gaussians of tracks and films, without an optimiser, on worlds with true films."""
 
 from dataclasses import replace
 from functools import cache
@@ -40,9 +40,7 @@ def world(names=("orbit", "mix2")):
 def still_camera(tracks, frames):
     camera = tracks.camera
     intrinsics = torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]]).repeat(frames, 1)
-    return CameraPath(
-        name="still", world_to_camera=torch.eye(4).repeat(frames, 1, 1), intrinsics=intrinsics
-    )
+    return CameraPath(name="still", world_to_camera=torch.eye(4).repeat(frames, 1, 1), intrinsics=intrinsics)
 
 
 def test_the_photos_camera_sees_the_photo():
