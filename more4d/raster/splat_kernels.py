@@ -55,6 +55,7 @@ def _rotation(q, rotation):
     """Rotation matrix of a quaternion (w, x, y, z) of any length; returns its length."""
     length = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
     w, x, y, z = q[0] / length, q[1] / length, q[2] / length, q[3] / length
+    # by rows
     rotation[0, 0] = ONE - TWO * (y * y + z * z)
     rotation[0, 1] = TWO * (x * y - w * z)
     rotation[0, 2] = TWO * (x * z + w * y)
@@ -77,6 +78,7 @@ def _in_camera(x, camera, p):
 def _factors(p, camera, m):
     """M = J R [2, 3]: how a small step in the world moves the projection, in pixels."""
     inverse = ONE / p[2]
+    # J = ((ax, 0, bx), (0, ay, by)): derivatives of fx X / Z and fy Y / Z
     ax, ay = camera[12] * inverse, camera[13] * inverse
     bx, by = -ax * p[0] * inverse, -ay * p[1] * inverse
     for k in range(3):
@@ -122,6 +124,7 @@ def project(positions, rotations, scales, opacities, colours, camera, height, wi
         _factors(p, camera, m)
         _rotation(rotations[n], rotation)
         _spread(m, rotation, scales[n], a)
+        # S = A A' + pad I, and its inverse Q
         sxx = a[0, 0] * a[0, 0] + a[0, 1] * a[0, 1] + a[0, 2] * a[0, 2] + pad
         syy = a[1, 0] * a[1, 0] + a[1, 1] * a[1, 1] + a[1, 2] * a[1, 2] + pad
         sxy = a[0, 0] * a[1, 0] + a[0, 1] * a[1, 1] + a[0, 2] * a[1, 2]
@@ -170,6 +173,7 @@ def _by_depth(depth):
 def strips(boxes, height):
     """Which splats reach each strip of rows, front to back: (first index of each strip, indices)."""
     count = (height + STRIP - 1) // STRIP
+    # Counted first, then filled: one array for all lists.
     starts = np.zeros(count + 1, np.int64)
     for n in range(boxes.shape[0]):
         for strip in range(boxes[n, 2] // STRIP, (boxes[n, 3] - 1) // STRIP + 1):
@@ -243,7 +247,7 @@ def blend_backward(table, boxes, starts, members, colour, left, d_colour, d_left
     """
     height, width = left.shape
     gradients = np.zeros((table.shape[0], GRADIENTS), np.float32)
-    share_left = np.ones((height, width), np.float32)
+    share_left = np.ones((height, width), np.float32)  # T in front of the splat that is looked at
     rest = np.empty((height, width), np.float32)
     for y in range(height):
         for x in range(width):
@@ -268,6 +272,7 @@ def blend_backward(table, boxes, starts, members, colour, left, d_colour, d_left
                     share = share_left[y, x]
                     if distance > reach or share < LEAST_OPEN:
                         continue
+                    # As it was drawn, so that both agree to the last bit.
                     falloff = _exp(-HALF * distance)
                     alpha = min(opacity * falloff, MOST_ALPHA)
                     weight = alpha * share

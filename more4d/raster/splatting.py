@@ -92,6 +92,7 @@ class _Splat(torch.autograd.Function):
         colour, left = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
         depth = np.empty((height, width), np.float32)
         splat_kernels.blend(table, boxes, starts, members, colour, left, depth)
+        # What the way back needs; the pictures are read there, not changed.
         context.drawn = (arrays[:3], camera, table, boxes, which, starts, members, colour, left)
         colour, left, depth = (torch.from_numpy(each) for each in (colour, left, depth))
         context.mark_non_differentiable(depth)

@@ -4,7 +4,7 @@
 
 *Films*, frame by frame, those with the largest holes first: where the scene so far leaves a hole, each pixel
 of the finished picture is lifted onto the surface that goes on there (`extend_depth`), and all films are
-asked how it behaves. It may stand still, or ride along with what moves beside it: each
+asked how it behaves. It may stand still, or ride along with what moves near it: each
 hypothesis says where it would be in every picture, and is judged by the colours there, wherever nothing hides
 it. If neither explains them, the pixel was made up for its moment alone, and is shown only then.
 """
@@ -169,18 +169,18 @@ def _with_points(
     scene: GaussianScene,
     points: _Candidates,
     kinds: Int[Tensor, " points"],
-    beside: Int[Tensor, " points"],
+    nearest: Int[Tensor, " points"],
     sigma: float,
 ) -> GaussianScene:
     """The scene with points of one picture.
 
     Args:
         kinds: a `Source` each.
-        beside: row of `scene.moving` that a riding point goes along with.
+        nearest: row of `scene.moving` that a riding point goes along with.
         sigma: standard deviation in footprints.
     """
     riding, momentary = kinds == Source.RIDING, kinds == Source.MOMENTARY
-    mover, count = beside[riding], len(kinds)
+    mover, count = nearest[riding], len(kinds)
     positions, knots = points.positions.clone(), torch.zeros(KNOTS, 0, 3)
     if len(mover):
         # Where it was in frame 0, if it has always gone along.
@@ -232,8 +232,8 @@ def add_filled(
         film, place = poses[index]
         points = _candidates(scene, film, place)
         if points is not None:
-            kinds, beside = _behaviour(tracked, evidence, points)
-            scene = _with_points(scene, points, kinds, beside, sigma)
+            kinds, nearest = _behaviour(tracked, evidence, points)
+            scene = _with_points(scene, points, kinds, nearest, sigma)
     return scene
 
 
@@ -267,18 +267,18 @@ def _behaviour(
 ) -> tuple[Int[Tensor, " points"], Int[Tensor, " points"]]:
     """A `Source` per point, and the row of the moving splat of the tracks that is nearest."""
     standing = evidence.disagreement(lambda _: points.positions, points.colours)
-    beside, near = _nearest_moving(tracked, points)
+    nearest, near = _nearest_moving(tracked, points)
     riding = torch.full_like(standing, torch.inf)
     if bool(near.any()):
-        mover = beside[near]
+        mover = nearest[near]
         home = points.positions[near] - tracked.displacement(points.time)[mover]
         riding[near] = evidence.disagreement(
             lambda then: home + tracked.displacement(then)[mover], points.colours[near]
         )
-    kinds = torch.full_like(beside, int(Source.MOMENTARY))
+    kinds = torch.full_like(nearest, int(Source.MOMENTARY))
     kinds[(riding < standing) & (riding <= EVIDENCE_LIMIT)] = int(Source.RIDING)
     kinds[(standing <= riding) & (standing <= EVIDENCE_LIMIT)] = int(Source.STANDING)
-    return kinds, beside
+    return kinds, nearest
 
 
 def _nearest_moving(

@@ -8,8 +8,8 @@ import torch
 
 from more4d.geometry.camera import Camera
 from more4d.raster.gsplat_backend import GsplatRasteriser, pixel_matrices, splat_on_gpu
-from tests.raster.test_splatting import some_gaussians, turned_camera
 from tests.raster.scenes import camera_at, still_path
+from tests.raster.test_splatting import some_gaussians, turned_camera
 
 CAMERA = Camera(fx=0.8, fy=0.6, cx=0.4, cy=0.55)
 
