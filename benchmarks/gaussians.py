@@ -48,6 +48,7 @@ from more4d.reconstruction.initial import SIGMA, SIGMA_TO_OPTIMISE, add_filled, 
 from more4d.scenes.render import render_clip, render_video
 
 SIZE = (192, 256)
+PIXELS = {"height": SIZE[0], "width": SIZE[1]}
 FRAMES = 13
 CAMERAS = ("static", "orbit", "anti-surrounding", "mix2")
 HELD_OUT = ("circle_rotating", "x_moving", "surrounding")
@@ -70,58 +71,52 @@ class World:
 
     def __init__(self, index: int, split: str, pipe: Any | None) -> None:
         unseen = unseen_scene(index, split=split)
-        self.scene, size = unseen.scene, {"height": SIZE[0], "width": SIZE[1]}
-        fine = render_clip(self.scene, frames=2 * FRAMES - 1, visibility="none", finish=False, **size)
-        self.fine_tracks = fine.tracks
-        self.tracks: PointTracks = replace(
-            fine.tracks, positions=fine.tracks.positions[::2], visibility=fine.tracks.visibility[::2]
-        )
-        depth = fine.depth.scene_depth_m
-        self.tracks = replace(self.tracks, scene_depth_m=depth)
-        settings = {"scene_depth_m": depth, "camera": fine.tracks.camera}
-        self.films, self.filled = [], []
+        self.scene, self.caption, self.pipe = unseen.scene, unseen.scene.caption, pipe
+        clip = render_clip(self.scene, frames=2 * FRAMES - 1, visibility="none", finish=False, **PIXELS)
+        depth_m = clip.depth.scene_depth_m
+        self.fine_tracks = replace(clip.tracks, scene_depth_m=depth_m)
+        self.tracks = some_frames(self.fine_tracks, slice(None, None, 2))
+        known = {"scene_depth_m": depth_m, "camera": clip.tracks.camera}
+        self.films: list[TrainingFilm] = []
+        self.filled: list[FilledPoints] = []
         for name in CAMERAS:
-            path = named_camera_path(name, frames=FRAMES, **settings)
-            self._film(path, pipe, size)
+            path = named_camera_path(name, frames=FRAMES, **known)
+            self._film(path, self.tracks)
+            if name != "static":
+                self._film(path, some_frames(self.tracks, slice(0, 1)))
         self.held_out = HELD_OUT[index % len(HELD_OUT)]
-        self.path = named_camera_path(self.held_out, frames=2 * FRAMES - 1, **settings)
-        video = render_video(self.scene, frames=2 * FRAMES - 1, camera_path=self.path, finish=False, **size)
-        self.truth = video.frames
-        self.holes = render_tracks(self.fine_tracks, self.path, **size).hole_mask
-        self.caption = unseen.scene.caption
+        self.path = named_camera_path(self.held_out, frames=2 * FRAMES - 1, **known)
+        self.truth = self._true(self.path, 2 * FRAMES - 1)
+        self.holes = render_tracks(self.fine_tracks, self.path, **PIXELS).hole_mask
 
-    def _film(self, path: CameraPath, pipe: Any | None, size: dict[str, int]) -> None:
-        """One camera's film, and the same path at frame 0 for all poses."""
-        one = replace(self.tracks, positions=self.tracks.positions[:1], visibility=self.tracks.visibility[:1])
-        for tracks, times in ((self.tracks, tuple(map(float, range(FRAMES)))), (one, (0.0,) * FRAMES)):
-            if tracks is one and path.name == "static":
-                continue
-            rendering = render_tracks(tracks, path, **size)
-            if pipe is None and tracks is self.tracks:
-                frames = render_video(
-                    self.scene, frames=FRAMES, camera_path=path, finish=False, **size
-                ).frames
-            elif pipe is None:
-                poses = [still(path, frame) for frame in range(FRAMES)]
-                frames = torch.cat(
-                    [
-                        render_video(self.scene, frames=1, camera_path=pose, finish=False, **size).frames
-                        for pose in poses
-                    ]
-                )
-            else:
-                view = pipe.film(tracks, path, earlier=list(self.filled), seed=0)
-                frames = view.frames
-                if tracks is self.tracks:
-                    self.filled.append(view.filled)
-            if pipe is None and tracks is self.tracks:
-                known = composite_fill(rendering, path, FilledPoints.concat(self.filled))
-                self.filled.append(unproject_fill(frames, known, path))
-            self.films.append(TrainingFilm.shrunk(path, times, frames, rendering.hole_mask, SIZE))
+    def _true(self, path: CameraPath, frames: int) -> Tensor:
+        return render_video(self.scene, frames=frames, camera_path=path, finish=False, **PIXELS).frames
+
+    def _film(self, path: CameraPath, tracks: PointTracks) -> None:
+        """One camera's finished film; with tracks of one frame that of frozen time."""
+        frozen = tracks.frames == 1
+        rendering = render_tracks(tracks, path, **PIXELS)
+        if self.pipe is not None:
+            view = self.pipe.film(tracks, path, earlier=list(self.filled), seed=0)
+            frames, filled = view.frames, view.filled
+        else:
+            frames = self._true(path, FRAMES)
+            if frozen:  # a clip of one frame shows frame 0
+                frames = torch.cat([self._true(still(path, frame), 1) for frame in range(FRAMES)])
+            known = composite_fill(rendering, path, FilledPoints.concat(self.filled))
+            filled = unproject_fill(frames, known, path)
+        times = [0.0 if frozen else float(frame) for frame in range(FRAMES)]
+        # Of a frozen film all that was filled is of frame 0.
+        self.filled.append(replace(filled, frame=torch.tensor(times).long()[filled.frame]))
+        self.films.append(TrainingFilm.shrunk(path, times, frames, rendering.hole_mask, SIZE))
+
+
+def some_frames(tracks: PointTracks, frames: slice) -> PointTracks:
+    return replace(tracks, positions=tracks.positions[frames], visibility=tracks.visibility[frames])
 
 
 def points(world: World) -> Tensor:
-    """The held-out camera's film of points, with those that filled the training films' holes."""
+    """The held-out camera's film of points, with those that filled the holes of all training films."""
     film = render(world.fine_tracks, world.path, size=SIZE, small_size=SIZE)
     filled = FilledPoints.concat(world.filled)
     filled = replace(filled, frame=2 * filled.frame)
