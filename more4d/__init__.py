@@ -6,13 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from more4d.asset import ReconstructionSettings as ReconstructionSettings
+    from more4d.asset import reconstruct as reconstruct
     from more4d.cameras.registry import read_camera_file as read_camera_file
     from more4d.cameras.registry import write_camera_file as write_camera_file
+    from more4d.files.gaussians import load_gaussians as load_gaussians
+    from more4d.files.gaussians import save_gaussians as save_gaussians
     from more4d.files.tracks import load_tracks as load_tracks
     from more4d.files.tracks import save_tracks as save_tracks
     from more4d.geometry.camera import Camera as Camera
     from more4d.geometry.camera import CameraPath as CameraPath
     from more4d.geometry.camera import DepthMap as DepthMap
+    from more4d.geometry.gaussian_scene import GaussianScene as GaussianScene
     from more4d.geometry.tracks import PointTracks as PointTracks
     from more4d.pipeline import More4DPipeline as More4DPipeline
     from more4d.pipelines.cameras import camera_path as camera_path
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from more4d.pipelines.scene import View as View
     from more4d.pipelines.scene import with_background as with_background
     from more4d.pipelines.views import render as render
+    from more4d.raster.splatting import render_gaussians as render_gaussians
     from more4d.weights.fetch import fetch_weights as fetch_weights
 
 __version__ = "0.1.0"
@@ -35,16 +41,22 @@ _EXPORTS = {
     "Camera": "more4d.geometry.camera",
     "CameraPath": "more4d.geometry.camera",
     "DepthMap": "more4d.geometry.camera",
+    "GaussianScene": "more4d.geometry.gaussian_scene",
     "Lora": "more4d.pipelines.component_files",
     "More4DPipeline": "more4d.pipeline",
     "PointTracks": "more4d.geometry.tracks",
+    "ReconstructionSettings": "more4d.asset",
     "Scene": "more4d.pipelines.scene",
     "View": "more4d.pipelines.scene",
     "camera_path": "more4d.pipelines.cameras",
     "fetch_weights": "more4d.weights.fetch",
+    "load_gaussians": "more4d.files.gaussians",
     "load_tracks": "more4d.files.tracks",
     "read_camera_file": "more4d.cameras.registry",
+    "reconstruct": "more4d.asset",
     "render": "more4d.pipelines.views",
+    "render_gaussians": "more4d.raster.splatting",
+    "save_gaussians": "more4d.files.gaussians",
     "save_tracks": "more4d.files.tracks",
     "with_background": "more4d.pipelines.scene",
     "write_camera_file": "more4d.cameras.registry",
@@ -55,17 +67,23 @@ __all__ = [
     "Camera",
     "CameraPath",
     "DepthMap",
+    "GaussianScene",
     "Lora",
     "More4DPipeline",
     "PointTracks",
+    "ReconstructionSettings",
     "Scene",
     "View",
     "__version__",
     "camera_path",
     "fetch_weights",
+    "load_gaussians",
     "load_tracks",
     "read_camera_file",
+    "reconstruct",
     "render",
+    "render_gaussians",
+    "save_gaussians",
     "save_tracks",
     "with_background",
     "write_camera_file",

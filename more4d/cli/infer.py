@@ -164,6 +164,11 @@ def _add_output(group: Any) -> None:
         metavar="KIND",
         help="gif or webp: the first camera's film again as a small picture that moves, for chats",
     )
+    group.add_argument(
+        "--gaussians",
+        action="store_true",
+        help="also one scene of moving Gaussians, of all films; see more4d reconstruct --help",
+    )
     group.add_argument("--quiet", action="store_true", help="show errors and the result only")
     group.add_argument("--list-cameras", action="store_true", help="describe the camera paths and stop")
 

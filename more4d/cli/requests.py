@@ -186,6 +186,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         video_codec=options.video_codec,
         alpha=options.alpha,
         animation=options.animation,
+        gaussians=options.gaussians,
     )
 
 

@@ -1,4 +1,4 @@
-"""Points as Gaussians by gsplat (Apache-2.0), on a CUDA GPU."""
+"""Points, and splats with gradients, by gsplat (Apache-2.0), on a CUDA GPU."""
 
 import torch
 from jaxtyping import Float
@@ -6,6 +6,7 @@ from torch import Tensor
 
 from more4d.foundation.optional import require
 from more4d.geometry.camera import CameraPath
+from more4d.geometry.gaussian_scene import Gaussians
 from more4d.raster.gaussians import (
     empty_frames,
     identity_quaternions,
@@ -57,6 +58,53 @@ class GsplatRasteriser(Rasteriser):
             )
             frames.append(normalise_by_alpha(values[0, ..., :3], values[0, ..., 3], alpha[0, ..., 0]))
         return Rendering.concat(frames, out)
+
+
+def splat_on_gpu(
+    gaussians: Gaussians,
+    camera: Float[Tensor, "16"],
+    height: int,
+    width: int,
+    *,
+    near_m: float,
+    pad: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour times coverage [H, W, 3], what is left open [H, W], and mean depth [H, W], with gradients.
+
+    As `raster.splatting.splat`, whose other backend it is. Not verified: no GPU has run it yet.
+
+    Args:
+        camera: a row of `pack_cameras`.
+        pad: variance in pixels^2 added to every splat.
+
+    Raises:
+        MissingPackageError: gsplat is not installed.
+    """
+    gsplat = require("gsplat", extra="gsplat")
+    device = gaussians.positions.device
+    camera = camera.to(device)
+    view = torch.eye(4, device=device)
+    view[:3, :3], view[:3, 3] = camera[:9].view(3, 3), camera[9:12]
+    fx, fy, cx, cy = camera[12:]
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    matrix = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one]).view(3, 3)
+    values, alpha, _ = gsplat.rasterization(
+        means=gaussians.positions,
+        quats=gaussians.rotations,
+        scales=gaussians.scales_m,
+        opacities=gaussians.opacities,
+        colors=gaussians.colours,
+        viewmats=view[None],
+        Ks=matrix[None],
+        width=width,
+        height=height,
+        near_plane=near_m,
+        eps2d=pad,
+        render_mode="RGB+D",
+    )
+    covered = alpha[0, ..., 0]
+    depth = (values[0, ..., 3] / covered.clamp(min=1e-6)).detach()
+    return values[0, ..., :3], 1 - covered, torch.where(covered > 0.5, depth, torch.inf)
 
 
 def pixel_matrices(

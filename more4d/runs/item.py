@@ -183,6 +183,8 @@ def _run_stages(item: _Item) -> Result:
         views = {name: _finish_view(item, name, fills[name], background_id) for name in cameras}
     made = [tracks_id, *(each[name] for name in cameras for each in (renders, views))]
     title = job.prompt or item.tracks.caption or job.name
+    if job.gaussians:
+        _reconstruct(item)
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
@@ -355,6 +357,18 @@ def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None
     coding = [] if job.video_codec == DEFAULT_CODEC else [[job.video_codec, job.alpha]]
     inputs = [fill_id, background_id, *coding]
     return item.stage(stage, inputs, [f"{name}/{view_name(job.video_codec)}"], make)
+
+
+def _reconstruct(item: _Item) -> None:
+    """A scene of Gaussians, of the files that the stages before have written."""
+    # compiled loops: only where it is asked for
+    from more4d.asset import ReconstructionSettings
+    from more4d.runs.reconstruct import Item, add_stages
+
+    cameras = {name: item.camera_path(name) for name in camera_folders(item.job)}
+    made = Item(folder=item.folder, tracks=item.tracks, cameras=cameras)
+    settings = ReconstructionSettings()
+    add_stages(item.pipe, made, settings, item.stage, seed=item.job.seed, progress=item.progress)
 
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:

@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
+    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png"),
 )
 """Files beside the folders of an item's cameras."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
@@ -77,6 +78,7 @@ class Job:
         video_codec: of the finished films; see `files.video_formats`.
         alpha: whether they have opacity; see `pipelines.views.frames_with_alpha`.
         animation: the suffix of an animation of the first camera, if there is to be one.
+        gaussians: whether a scene of Gaussians is made of its films; see `runs.reconstruct`.
     """
 
     name: str
@@ -97,12 +99,15 @@ class Job:
     video_codec: str = DEFAULT_CODEC
     alpha: bool = False
     animation: str | None = None
+    gaussians: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["cameras"] = [str(camera) for camera in self.cameras]
         values["masks"] = [str(mask) for mask in self.masks]
+        if not self.gaussians:  # so that records of before there was a choice are those of now
+            del values["gaussians"]
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
@@ -138,6 +143,8 @@ def check_values(job: Job) -> None:
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
+    if job.gaussians and not job.cameras:
+        raise InputError("Gaussians are made from films; give a camera path, or better three")
     if job.depth_unit is not None or job.depth_kind != METRIC:
         check_depth_options(job.depth_unit, job.depth_kind)
         if job.depth is None:
@@ -208,7 +215,8 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
         camera_stages += ["background", *(f"view {name}" for name in names)]
     exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
     animation = [f"animation {job.animation}"] if job.animation else []
-    return ["depth", "tracks", *camera_stages, *exports, *animation, "sheet"]
+    gaussians = [*(f"frozen {name}" for name in names), "gaussians"] if job.gaussians else []
+    return ["depth", "tracks", *camera_stages, *gaussians, *exports, *animation, "sheet"]
 
 
 def load_user_tracks(path: Path) -> "Tracks":

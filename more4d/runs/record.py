@@ -52,6 +52,33 @@ class RunRecord:
         self._asked: list[str] = []
         self._failure: str | None = None
 
+    @classmethod
+    def reopened(cls, folder: Path) -> "RunRecord":
+        """The record of a run that is added to: what it says of itself, and what it asked for, stays.
+
+        A folder without one (of `Scene.save`) gets one that says so.
+
+        Raises:
+            InputError: the folder holds a `run.json` that is not ours.
+        """
+        document = _read(folder / NAME)
+        own = (
+            "format",
+            "version",
+            "written",
+            "state",
+            "failure",
+            "notes",
+            "peak_memory_mib",
+            "asked",
+            "stages",
+        )
+        about = {key: value for key, value in document.items() if key not in own}
+        record = cls(folder, about or {"kind": "added"})
+        record._asked = [name for name in document.get("asked", []) if name in record._stages]
+        record.base = record._stages.get("tracks", {}).get("fingerprint")
+        return record
+
     def stage(
         self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
     ) -> tuple[str, bool]:
@@ -70,7 +97,8 @@ class RunRecord:
             InputError: a file of that name is there and was written by another program.
         """
         outputs = list(outputs)
-        self._asked.append(name)
+        if name not in self._asked:
+            self._asked.append(name)
         stage = {"fingerprint": fingerprint([name, VERSION, inputs]), "state": "started", "base": self.base}
         if self._finished(name, stage["fingerprint"], outputs):
             _log.info("%s: %s is finished", self.folder, name)

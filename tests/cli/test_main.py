@@ -147,6 +147,9 @@ def test_help_loads_nothing_heavy():
         "camera show orbitt",
         "camera convert orbit:9 x.txt --as re10k",
         f"camera show {__file__}",
+        "reconstruct nowhere",
+        "reconstruct nowhere --coarse -1",
+        f"reconstruct {EXAMPLES} --preset none",
         "train --config nowhere.yaml",
         "data cache --config nowhere.yaml --output x",
         "data from-video nowhere --output x",
@@ -228,9 +231,10 @@ def test_the_options_are_these():
         "infer": "alpha animation cache camera camera-anchor camera-convention camera-lens camera-loop"
         " camera-reverse camera-scale camera-smooth compile context-parallel depth depth-kind"
         " depth-model"
-        " depth-unit device export fill fov fps frames guidance guidance-skip h help independent-views"
+        " depth-unit device export fill fov fps frames gaussians guidance guidance-skip h help independent-views"
         " intrinsics list list-cameras mask memory output part pictures preset prompt quiet raster ray"
         " sampler seed shift size steps strag-lora tracks video-codec vism-lora weights",
+        "reconstruct": "coarse device fine h help no-frozen part pixels preset quiet seed weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "depth-model device h help output part preset weights",
         "evaluate": "cache clip compile data depth-model device guidance guidance-skip h help lpips only"

@@ -1,0 +1,1 @@
+"""Completed views lifted into one persistent scene of moving Gaussians."""
