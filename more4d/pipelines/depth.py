@@ -15,6 +15,7 @@ The loops over pixels are compiled (`pipelines/depth_kernels`); tests hold them 
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_values
 from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check_fov
 from more4d.pipelines.cameras import DEFAULT_SIDE, FilmSize
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_control import Stroke
 from more4d.pipelines.moving_objects import objects_of_masks
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -74,6 +76,7 @@ class Photo:
         camera_is_given: by the user, not by the camera that took the photo: nothing is left to estimate then.
         outline: of what the picture shows, by its opacity; None if it has none.
         objects: what may move, by masks: 0 where nothing may, else the number of the object; None: anything.
+        strokes: paths drawn on it, in widths and heights of the picture.
     """
 
     image: Float[Tensor, "height width 3"]
@@ -84,6 +87,7 @@ class Photo:
     camera_is_given: bool = False
     outline: Bool[Tensor, "height width"] | None = None
     objects: Int[Tensor, "height width"] | None = None
+    strokes: tuple[Stroke, ...] = ()
 
     def fitted(self, height: int, width: int) -> "Photo":
         """Picture, outline and objects at another size; what does not fit its aspect ratio is cropped."""
@@ -96,10 +100,14 @@ class Photo:
             return fitted.to(labels.dtype)
 
         any_camera = Camera(fx=1.0, fy=1.0)
+        image, camera = fit(self.image, any_camera, height=height, width=width)
+        # A point at (0, 0) lies half a picture left of and above the middle.
+        shift = (camera.cx - camera.fx / 2, camera.cy - camera.fy / 2)
         return Photo(
-            image=fit(self.image, any_camera, height=height, width=width)[0],
+            image=image,
             outline=fit_labels(self.outline),
             objects=fit_labels(self.objects),
+            strokes=tuple(stroke.placed((camera.fx, camera.fy), shift) for stroke in self.strokes),
         )
 
 
@@ -112,6 +120,7 @@ def read_photo(
     intrinsics: Intrinsics | None = None,
     fov: float | None = None,
     mask: Any = None,
+    strokes: Sequence[Stroke] = (),
     size: FilmSize | None = None,
 ) -> Photo:
     """The image with what the user knows of it: depth, camera, and what may move.
@@ -127,6 +136,7 @@ def read_photo(
         fov: horizontal field of view of the whole image in degrees, in place of `intrinsics`. With neither,
             the focal length that the camera wrote into a photo's file is taken, if there is one.
         mask: of the whole image, one or several; see `moving_objects.objects_of_masks`.
+        strokes: paths that things follow, in pixels of the whole image.
         size: of the films; much larger files are shrunk while they are read.
 
     Raises:
@@ -138,8 +148,9 @@ def read_photo(
     if depth_unit is not None or depth_kind != METRIC:
         check_depth_options(depth_unit, depth_kind)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
-    # Intrinsics in pixels and a depth map refer to the true size of the image.
-    shrinkable = depth is None and intrinsics is None and 0 < side <= DEFAULT_SIDE
+    # Intrinsics in pixels, strokes and a depth map refer to the true size of the image.
+    known = depth is not None or intrinsics is not None or bool(strokes)
+    shrinkable = not known and 0 < side <= DEFAULT_SIDE
     limit = PIXELS_AT_ONCE if shrinkable else None
     pixels, alpha = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
@@ -155,7 +166,19 @@ def read_photo(
         camera_is_given=intrinsics is not None or fov is not None,
         outline=_outline(alpha),
         objects=None if mask is None else objects_of_masks(mask, height, width),
+        strokes=tuple(_placed(stroke, height, width) for stroke in strokes),
     )
+
+
+def _placed(stroke: Stroke, height: int, width: int) -> Stroke:
+    """A stroke in pixels of a picture as one in its widths and heights."""
+    x, y = stroke.points[0]
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(
+            f"a stroke starts at {x:g},{y:g}, outside of the photo of {width} x {height} pixels; it starts "
+            "on what shall move"
+        )
+    return stroke.placed((1 / width, 1 / height))
 
 
 def film_size(height: int, width: int, size: FilmSize) -> tuple[int, int]:
