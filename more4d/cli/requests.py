@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
+from more4d.pipelines.motion_control import FOLLOW
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
@@ -33,6 +34,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    _add_motion(parser.add_argument_group("motion"))
     _add_known(parser.add_argument_group("known inputs"))
     many = parser.add_argument_group("many at once")
     many.add_argument(
@@ -54,6 +56,42 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
         "of this machine); without ADDRESS in several processes here",
+    )
+
+
+def _add_motion(group: Any) -> None:
+    group.add_argument(
+        "--motion",
+        type=float,
+        default=1.0,
+        metavar="AMOUNT",
+        help="how far everything goes: 0 is a still scene (a film of frozen time), 0.5 half as far as "
+        "generated, 2 twice as far, at most 3 (default 1)",
+    )
+    group.add_argument(
+        "--still-guidance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="above 0, motion is drawn away from stillness while it is generated, below 0 towards it; "
+        "-3 to 3 (default 0). --motion scales what came out, this changes what comes out",
+    )
+    group.add_argument(
+        "--move",
+        action="append",
+        default=[],
+        metavar="STROKE",
+        help="a path, in pixels of the photo, that the thing under its first point follows: "
+        "'640,300 > 200,320'; more points with > x,y. A third number is the depth as a factor of that at the "
+        "start, @0.5 the time as a share of the film. Or a .json file of strokes. Repeat for more; a prompt "
+        "is not needed",
+    )
+    group.add_argument(
+        "--follow",
+        type=float,
+        default=FOLLOW,
+        metavar="X",
+        help=f"how closely strokes are followed: 1 exactly, and stiff; 0 not at all (default {FOLLOW:g})",
     )
 
 
@@ -112,8 +150,16 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     """
     from more4d.cli.job_lists import read_list
     from more4d.pipelines.cameras import parse_cameras
+    from more4d.pipelines.motion_control import MotionControl, read_strokes
     from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values, unique_names
 
+    with usage_errors(options.parser):
+        control = MotionControl(
+            amount=options.motion,
+            still_guidance=options.still_guidance,
+            strokes=tuple(stroke for text in options.move for stroke in read_strokes(text)),
+            follow=options.follow,
+        )
     cameras = parse_cameras(options.camera or ())
     for camera in cameras:
         if camera.file is not None:
@@ -132,6 +178,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         intrinsics=options.intrinsics,
         fov=options.fov,
         masks=tuple(options.mask),
+        control=control,
         tracks=options.tracks,
         seed=options.seed,
         frames=options.frames,
@@ -154,7 +201,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     if source is None or options.list:
         _refuse_with_list(options)
         return read_list(listed, options.pictures, job)
-    if options.prompt is None and options.tracks is None:
+    if options.prompt is None and options.tracks is None and not options.move:
         options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
     with usage_errors(options.parser):
         check(job)
@@ -170,6 +217,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         "--intrinsics": options.intrinsics,
         "--fov": options.fov,
         "--mask": options.mask or None,
+        "--move": options.move or None,
         "--tracks": options.tracks,
     }
     given = [name for name, value in exclusive.items() if value is not None]

@@ -42,7 +42,7 @@ def fit_rigid(
 
 
 def scale_poses(
-    poses: Float[Tensor, "frames 4 4"], centre: Float[Tensor, "3"], amount: float
+    poses: Float[Tensor, "frames 4 4"], centre: Float[Tensor, "3"], amount: float | int
 ) -> Float[Tensor, "frames 4 4"]:
     """The motion of a body about its `centre`, from frame 0, with every step `amount` times as long.
 
@@ -76,7 +76,7 @@ def scale_motion(
     motion: Float[Tensor, "frames height width 3"],
     start: Float[Tensor, "height width 3"],
     camera: Camera,
-    amount: float,
+    amount: float | int,
     objects: Int[Tensor, "height width"] | None = None,
 ) -> Float[Tensor, "frames height width 3"]:
     """Motion that goes `amount` times as far: 0 stands still, 1 is `motion` itself.

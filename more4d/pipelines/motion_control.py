@@ -4,6 +4,7 @@ Requests are read and checked here, before torch is imported; `geometry.rigid_mo
 smaller, `pipelines.stroke_motion` turns strokes into motion.
 """
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -48,10 +49,10 @@ class Stroke:
     @classmethod
     def of(
         cls,
-        points: Sequence[Sequence[float]],
+        points: Sequence[Sequence[float | int]],
         *,
-        depths: Sequence[float] | None = None,
-        times: Sequence[float] | None = None,
+        depths: Sequence[float | int] | None = None,
+        times: Sequence[float | int] | None = None,
         mask: Path | None = None,
     ) -> "Stroke":
         """A stroke; by default at constant depth, and at constant speed through the film.
@@ -122,10 +123,10 @@ class MotionControl:
         follow: 1 keeps strokes exactly, 0 ignores them; between, motion is sampled from their noisy latents.
     """
 
-    amount: float = 1.0
-    still_guidance: float = 0.0
+    amount: float | int = 1.0
+    still_guidance: float | int = 0.0
     strokes: tuple[Stroke, ...] = ()
-    follow: float = FOLLOW
+    follow: float | int = FOLLOW
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -153,12 +154,23 @@ class MotionControl:
         """Whether it asks for nothing."""
         return self.amount == 1 and self.still_guidance == 0 and not self.strokes
 
+    def with_strokes(self, strokes: tuple[Stroke, ...]) -> "MotionControl":
+        """The same with other strokes, such as these in other coordinates."""
+        return replace(self, strokes=strokes)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
         values = {"amount": self.amount, "still_guidance": self.still_guidance}
         if self.strokes:
             values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.follow}
         return values
+
+    def metadata(self) -> dict[str, str]:
+        """What is stored with tracks; nothing if nothing was asked."""
+        return {} if self.neutral else {"control": json.dumps(self.as_dict())}
+
+
+NEUTRAL = MotionControl()
 
 
 def read_strokes(text: str) -> list[Stroke]:

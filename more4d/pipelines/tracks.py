@@ -21,7 +21,7 @@ from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.motion_control import MotionControl
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.motion_filters import (
     Guide,
     joint_bilateral_source,
@@ -45,7 +45,6 @@ from more4d.pipelines.sampling import (
 from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
 from more4d.raster.render import surface_patches, visible_points
 
-NEUTRAL = MotionControl()
 LEAST_KNOWN = 1 / 3
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
