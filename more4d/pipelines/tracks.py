@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from more4d.foundation.config import torch_generator
 from more4d.geometry.camera import Camera, DepthMap, working_size
@@ -43,6 +43,16 @@ from more4d.pipelines.sampling import (
     uncond_prompts,
 )
 from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
+from more4d.pipelines.unknown_words import (
+    Meant,
+    best_noun,
+    choose,
+    names_nothing_known,
+    places_of,
+    standing_out,
+    with_noun,
+    words_of,
+)
 from more4d.raster.render import surface_patches, visible_points
 
 LEAST_KNOWN = 1 / 3
@@ -106,18 +116,25 @@ def image_to_tracks(
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
-    drawn = None
+    drawn, thing = None, None
     if control.strokes:
         objects, numbers = stroke_objects(control.strokes, image, depth.depth_m)
         cells = cells_of(objects, size)
         small_start = depth.camera.unproject_depth(small.depth_m)
         asked = list(zip(numbers, control.strokes, strict=True))
         drawn = stroke_motion(asked, cells, small_start, depth.camera, frames=preset.frames)
+        thing = objects > 0
+    elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
+        meant = understand(components, small, image, depth.depth_m, prompt, outline=outline)
+        if meant is not None:
+            prompt, thing = meant.prompt, meant.thing
+            outline = thing if outline is None else outline & thing
     if drawn is not None and control.follow == 1:
         motion = drawn
     else:
+        asked = {"control": control, "drawn": drawn, "thing": thing}
         motion = generate_motion(
-            components, small, prompt, seed=seed, photo=image, control=control, drawn=drawn, progress=progress
+            components, small, prompt, seed=seed, photo=image, **asked, progress=progress
         )
         motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
@@ -147,6 +164,57 @@ def image_to_tracks(
 
 
 @torch.inference_mode()
+def understand(
+    components: Components,
+    scene: Guide,
+    photo: Float[Tensor, "photo_height photo_width 3"],
+    depth_m: Float[Tensor, "photo_height photo_width"],
+    prompt: str,
+    *,
+    outline: Bool[Tensor, "photo_height photo_width"] | None = None,
+) -> Meant | None:
+    """What a prompt whose thing the weights do not know is taken to mean; None where nothing stands out.
+
+    Args:
+        scene: the photo at the networks' size.
+        depth_m: of the photo.
+        outline: of what the photo shows, where that is known.
+    """
+    preset = components.preset
+    things = [outline] if outline is not None else standing_out(photo, depth_m)
+    if not things:
+        _log.warning(
+            "the weights do not know what '%.60s' means, and nothing stands out in the photo", prompt
+        )
+        return None
+    thing = choose(things, places_of(prompt), depth_m)
+    prompts = [with_noun(prompt, noun, preset.vocabulary) for noun in preset.objects]
+    picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+    close = rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
+    with components.free_after():
+        text = components.encode_prompts(*prompts, NULL_PROMPT)
+        depth = scene.depth_m[None, None].to(picture)
+        cond = _encode_conditions(components, picture, depth, text, prompt=NULL_PROMPT, photo=close)
+        with components.on_device("strag") as (network,):
+            answers = torch.cat(
+                [
+                    network.ground_text(replace(cond, text=text.encode_text([each])))
+                    for each in (NULL_PROMPT, *prompts)
+                ]
+            ).cpu()
+    there = adaptive_avg_pool2d(thing[None, None].float(), answers.shape[-2:])[0, 0]
+    best = best_noun(answers[1:], answers[0], there >= min(0.5, float(there.max())))
+    unknown = sorted(set(words_of(prompt)) - set(preset.vocabulary.split()))
+    rows, columns = thing.nonzero().float().mean(0).tolist()
+    _log.warning(
+        "the weights do not know %s; taken to mean what stands out at %d,%d of %d x %d pixels, as '%s'",
+        ", ".join(f"'{word:.20}'" for word in unknown[:4]) or "what is meant to move",
+        *(columns, rows, thing.shape[1], thing.shape[0], prompts[best]),
+    )
+    return Meant(prompt=prompts[best], thing=thing, unknown=tuple(unknown))
+
+
+@torch.inference_mode()
 def generate_motion(
     components: Components,
     scene: Guide,
@@ -156,6 +224,7 @@ def generate_motion(
     photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
     control: MotionControl = NEUTRAL,
     drawn: Float[Tensor, "frames height width 3"] | None = None,
+    thing: Bool[Tensor, "photo_height photo_width"] | None = None,
     progress: Progress = no_progress,
 ) -> Float[Tensor, "3 frames height width"]:
     """Normalised motion (geometry.tracks) at the preset's native number of frames; frame 0 is zero.
@@ -165,6 +234,7 @@ def generate_motion(
         photo: the same picture, sharper, for motion features that look closer.
         control: `still_guidance` and `follow` are used.
         drawn: normalised motion that is followed as closely as `control.follow` says.
+        thing: where something may move; for networks with text grounding.
     """
     preset = components.preset
     height, width = scene.depth_m.shape
@@ -186,9 +256,9 @@ def generate_motion(
         )
         guided = preset.tracks.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
-        if drawn is not None:
-            moves = (drawn.abs().amax((0, -1)) > 0).float()
-            cond = replace(cond, focus=adaptive_max_pool2d(moves[None, None], noise.shape[-2:]).to(noise))
+        if thing is not None:
+            cells = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
+            cond = replace(cond, focus=cells.to(noise))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
