@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from more4d.pipeline import More4DPipeline as More4DPipeline
     from more4d.pipelines.cameras import camera_path as camera_path
     from more4d.pipelines.component_files import Lora as Lora
+    from more4d.pipelines.motion_control import MotionControl as MotionControl
+    from more4d.pipelines.motion_control import Stroke as Stroke
     from more4d.pipelines.scene import Scene as Scene
     from more4d.pipelines.scene import View as View
     from more4d.pipelines.scene import with_background as with_background
@@ -34,8 +36,10 @@ _EXPORTS = {
     "DepthMap": "more4d.geometry.camera",
     "Lora": "more4d.pipelines.component_files",
     "More4DPipeline": "more4d.pipeline",
+    "MotionControl": "more4d.pipelines.motion_control",
     "PointTracks": "more4d.geometry.tracks",
     "Scene": "more4d.pipelines.scene",
+    "Stroke": "more4d.pipelines.motion_control",
     "View": "more4d.pipelines.scene",
     "camera_path": "more4d.pipelines.cameras",
     "load_tracks": "more4d.files.tracks",
@@ -51,8 +55,10 @@ __all__ = [
     "DepthMap",
     "Lora",
     "More4DPipeline",
+    "MotionControl",
     "PointTracks",
     "Scene",
+    "Stroke",
     "View",
     "__version__",
     "camera_path",

@@ -1,6 +1,7 @@
 """What `infer` is asked for: which photos, prompts and cameras, what is known of them; and the jobs of it."""
 
 import argparse
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from more4d.pipelines.motion_control import FOLLOW
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
+WITHOUT_PROMPT = "it moves"
+_log = logging.getLogger(__name__)
+
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add what to make, known inputs, and lists."""
@@ -19,7 +23,11 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "photo", nargs="?", type=parse_path, metavar="PHOTO", help="an image, or a video (its first frame)"
     )
-    what.add_argument("--prompt", metavar="TEXT", help="what happens, for example 'the dog runs to the left'")
+    what.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="what happens, for example 'the dog runs to the left' (default: what stands out moves)",
+    )
     what.add_argument(
         "--camera",
         action="append",
@@ -202,7 +210,8 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         _refuse_with_list(options)
         return read_list(listed, options.pictures, job)
     if options.prompt is None and options.tracks is None and not options.move:
-        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
+        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
+        job = replace(job, prompt=WITHOUT_PROMPT)
     with usage_errors(options.parser):
         check(job)
     check_files(job)
