@@ -29,9 +29,12 @@ EXAMPLES = """\
 examples:
   bash infer.sh                                            the sample photos with all outputs
   bash infer.sh dog.jpg --prompt "the dog runs to the left"
+  bash infer.sh dog.jpg cat.jpg --prompt "the dog runs" --prompt "the cat sits"     one prompt for each
+  bash infer.sh holiday/ clips/*.mp4 --prompt "the water flows"                     all pictures, one prompt
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
   bash infer.sh dog.jpg --prompt "the dog runs" --motion 2           twice as far; --motion 0: frozen time
+  bash infer.sh dog.jpg --prompt "the dog runs" --seeds 4            four motions, side by side
   bash infer.sh dog.jpg --move "640,300 > 200,320"                   what is at 640,300 goes to 200,320
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb

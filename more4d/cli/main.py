@@ -129,7 +129,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         from more4d.cli.options import settings_last
 
         arguments = settings_last(arguments)
-    return build_parser(command).parse_args(arguments)
+    parser = build_parser(command)
+    options, others = parser.parse_known_args(arguments)
+    if others:
+        hint = "; photos stand together, and prompts are in quotes" if command == "infer" else ""
+        parser.error(f"unrecognized arguments: {' '.join(others)}{hint}")
+    return options
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

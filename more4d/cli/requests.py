@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
+from more4d.foundation.errors import InputError
 from more4d.pipelines.motion_control import FOLLOW
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
 
+MOST_SEEDS = 100
 WITHOUT_PROMPT = "it moves"
 _log = logging.getLogger(__name__)
 
@@ -21,12 +23,19 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add what to make, known inputs, and lists."""
     what = parser.add_argument_group("what to make")
     what.add_argument(
-        "photo", nargs="?", type=parse_path, metavar="PHOTO", help="an image, or a video (its first frame)"
+        "photo",
+        nargs="*",
+        type=parse_path,
+        metavar="PHOTO",
+        help="an image, a video (its first frame), a folder of them, or a pattern such as 'dogs/*.jpg'; of "
+        "several each is an item of its own, and one that fails stops no other",
     )
     what.add_argument(
         "--prompt",
+        action="append",
         metavar="TEXT",
-        help="what happens, for example 'the dog runs to the left' (default: what stands out moves)",
+        help="what happens, for example 'the dog runs to the left' (default: what stands out moves); of "
+        "several photos one for all, or one for each in their order",
     )
     what.add_argument(
         "--camera",
@@ -42,6 +51,13 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    what.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=1,
+        metavar="N",
+        help="make every photo N times, with the seeds from --seed on: a sheet of several motions",
+    )
     _add_motion(parser.add_argument_group("motion"))
     _add_known(parser.add_argument_group("known inputs"))
     many = parser.add_argument_group("many at once")
@@ -157,9 +173,50 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list
+    from more4d.runs.job import check, check_files, check_values, unique_names
+
+    job = _job_of(options)
+    with usage_errors(options.parser):
+        check_values(job)
+    source = options.photo or options.tracks
+    listed = options.list or (None if source else SAMPLES)
+    if options.ray is not None and not (options.list or options.photo):
+        options.parser.error("--ray goes with --list jobs.jsonl, or with several photos")
+    if options.ray is not None and options.context_parallel:
+        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
+    if options.pictures and not options.list:
+        options.parser.error("--pictures goes with --list captions.txt")
+    if not source or options.list:
+        _refuse_with_list(options)
+        return _with_seeds(read_list(listed, options.pictures, job), options.seeds)
+    if options.prompt is None and options.tracks is None and not options.move:
+        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
+        options.prompt = [WITHOUT_PROMPT]
+    jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=options.tracks.stem)]
+    with usage_errors(options.parser):
+        for each in jobs:
+            check(each)
+    if len(jobs) == 1:  # of several, one whose files are missing stops no other
+        check_files(jobs[0])
+    return unique_names(_with_seeds(jobs, options.seeds))
+
+
+def _with_seeds(jobs: list["Job"], seeds: int) -> list["Job"]:
+    """Every job with several seeds in a row: as many motions of each photo, side by side on the sheet."""
+    if seeds == 1:
+        return jobs
+    return [
+        replace(job, name=f"{job.name}-seed-{seed}", seed=seed)
+        for job in jobs
+        for seed in range(job.seed, job.seed + seeds)
+    ]
+
+
+def _job_of(options: argparse.Namespace) -> "Job":
+    """What the arguments say of every item."""
     from more4d.pipelines.cameras import parse_cameras
     from more4d.pipelines.motion_control import MotionControl, read_strokes
-    from more4d.runs.job import DEFAULT_CAMERAS, Job, check, check_files, check_values, unique_names
+    from more4d.runs.job import DEFAULT_CAMERAS, Job
 
     with usage_errors(options.parser):
         control = MotionControl(
@@ -175,10 +232,10 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         else:
             with usage_errors(options.parser):
                 camera.check()
-    job = Job(
+    return Job(
         name="item",
-        image=options.photo,
-        prompt=options.prompt or "",
+        image=None,
+        prompt=(options.prompt or [""])[0],
         cameras=cameras or DEFAULT_CAMERAS,
         depth=options.depth,
         depth_unit=options.depth_unit,
@@ -196,31 +253,34 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         alpha=options.alpha,
         animation=options.animation,
     )
-    with usage_errors(options.parser):
-        check_values(job)
-    source = options.photo or options.tracks
-    listed = options.list or (None if source else SAMPLES)
-    if options.ray is not None and not options.list:
-        options.parser.error("--ray goes with --list jobs.jsonl")
-    if options.ray is not None and options.context_parallel:
-        options.parser.error("--ray goes without --context-parallel: each item is made by one process")
-    if options.pictures and not options.list:
-        options.parser.error("--pictures goes with --list captions.txt")
-    if source is None or options.list:
-        _refuse_with_list(options)
-        return read_list(listed, options.pictures, job)
-    if options.prompt is None and options.tracks is None and not options.move:
-        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
-        job = replace(job, prompt=WITHOUT_PROMPT)
-    with usage_errors(options.parser):
-        check(job)
-    check_files(job)
-    return unique_names([replace(job, name=source.stem)])
+
+
+def _photo_jobs(options: argparse.Namespace, job: "Job") -> list["Job"]:
+    """An item for every photo; one camera may have taken all, but depth and masks are those of one photo."""
+    from more4d.runs.photos import find_photos, prompts_of
+
+    photos = find_photos(options.photo)
+    if len(photos) > 1:
+        for name, given in (
+            ("--depth", options.depth),
+            ("--mask", options.mask),
+            ("--move", options.move),
+            ("--tracks", options.tracks),
+        ):
+            if given:
+                raise InputError(
+                    f"{name} is of one photo, and there are {len(photos)}; make a --list, with a column of it"
+                )
+    prompts = prompts_of(photos, options.prompt or [""])
+    return [
+        replace(job, name=photo.stem, image=photo, prompt=prompt)
+        for photo, prompt in zip(photos, prompts, strict=True)
+    ]
 
 
 def _refuse_with_list(options: argparse.Namespace) -> None:
     exclusive = {
-        "PHOTO": options.photo,
+        "PHOTO": options.photo or None,
         "--prompt": options.prompt,
         "--depth": options.depth,
         "--intrinsics": options.intrinsics,
@@ -241,3 +301,10 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
     from more4d.geometry.intrinsics import parse_intrinsics
 
     return parse_intrinsics(text)
+
+
+@checked
+def _seeds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SEEDS:
+        raise InputError(f"'{text}' is not a number of seeds from 1 to {MOST_SEEDS}")
+    return int(text)

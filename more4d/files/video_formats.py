@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from more4d.foundation.errors import InputError
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+"""Of files whose first frame is taken as a photo, in lower case."""
 DEFAULT_CODEC = "h264"
 ANIMATIONS = ("gif", "webp")
 """Suffixes of what `files.animation` writes."""

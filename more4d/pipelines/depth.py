@@ -30,6 +30,7 @@ from more4d.files.depth_formats import stored
 from more4d.files.depth_units import METRIC, check_depth_options
 from more4d.files.image import focal_in_diagonals, image_from_pil, load_image_and_alpha
 from more4d.files.video import read_first_frame
+from more4d.files.video_formats import VIDEO_SUFFIXES
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import MAX_ASPECT, Camera, DepthMap, fit, fit_values, resize
 from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check_fov
@@ -38,7 +39,6 @@ from more4d.pipelines.components import Components
 from more4d.pipelines.motion_control import Stroke
 from more4d.pipelines.moving_objects import objects_of_masks
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 SMALLEST_SIDE = 16
 PIXELS_AT_ONCE = 8_000_000
 """Larger files are averaged in blocks while they are read: films are smaller, unless they are asked for."""

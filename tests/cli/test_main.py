@@ -219,7 +219,7 @@ def test_the_options_are_these():
         "infer": "alpha animation cache camera compile context-parallel depth depth-kind depth-unit device"
         " export fill follow fov fps frames guidance guidance-skip h help independent-views intrinsics list"
         " list-cameras mask memory motion move output part pictures preset prompt quiet raster ray sampler"
-        " seed shift size steps still-guidance strag-lora tracks video-codec vism-lora weights",
+        " seed seeds shift size steps still-guidance strag-lora tracks video-codec vism-lora weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "device h help output part preset weights",
         "evaluate": "cache clip compile data device guidance guidance-skip h help lpips only output pairs"
