@@ -166,19 +166,8 @@ def read_photo(
         camera_is_given=intrinsics is not None or fov is not None,
         outline=_outline(alpha),
         objects=None if mask is None else objects_of_masks(mask, height, width),
-        strokes=tuple(_placed(stroke, height, width) for stroke in strokes),
+        strokes=tuple(stroke.normalised(height, width) for stroke in strokes),
     )
-
-
-def _placed(stroke: Stroke, height: int, width: int) -> Stroke:
-    """A stroke in pixels of a picture as one in its widths and heights."""
-    x, y = stroke.points[0]
-    if not (0 <= x < width and 0 <= y < height):
-        raise InputError(
-            f"a stroke starts at {x:g},{y:g}, outside of the photo of {width} x {height} pixels; it starts "
-            "on what shall move"
-        )
-    return stroke.placed((1 / width, 1 / height))
 
 
 def film_size(height: int, width: int, size: FilmSize) -> tuple[int, int]:

@@ -95,6 +95,20 @@ class Stroke:
                 "from 0 at the start to at most 1, the end of the film"
             )
 
+    def normalised(self, height: int, width: int) -> "Stroke":
+        """A stroke in pixels of a picture as one in its widths and heights.
+
+        Raises:
+            InputError: it starts outside of the picture.
+        """
+        x, y = self.points[0]
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(
+                f"a stroke starts at {x:g},{y:g}, outside of the photo of {width} x {height} pixels; it "
+                "starts on what shall move"
+            )
+        return self.placed((1 / width, 1 / height))
+
     def placed(self, scale: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0)) -> "Stroke":
         """With other coordinates: x and y times `scale`, plus `shift`."""
         points = tuple((x * scale[0] + shift[0], y * scale[1] + shift[1]) for x, y in self.points)

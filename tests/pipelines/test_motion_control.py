@@ -8,6 +8,7 @@ import torch
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
+from more4d.pipelines.depth import Photo
 from more4d.pipelines.motion_control import MotionControl, Stroke, read_strokes
 from more4d.pipelines.stroke_motion import object_at, stroke_motion, stroke_objects
 
@@ -137,3 +138,16 @@ def test_depth_along_a_stroke() -> None:
         [(1, Stroke.of([point, point], depths=[1, 0.5]))], inside.long(), start, CAMERA, frames=3
     )
     assert motion[:, 48, 40, 2].tolist() == pytest.approx([0, -0.25, -0.5])
+
+
+def test_a_stroke_that_starts_outside_of_the_photo_is_refused() -> None:
+    with pytest.raises(InputError, match="starts at 640,300, outside of the photo of 320 x 240 pixels"):
+        Stroke.of([(640, 300), (1, 1)]).normalised(240, 320)
+
+
+def test_a_stroke_on_a_photo_that_is_cropped_stays_on_its_place() -> None:
+    # A photo twice as wide as its film shows: the film is the middle half.
+    image = torch.zeros(100, 400, 3)
+    stroke = Stroke.of([(200, 50), (250, 25)]).normalised(100, 400)
+    fitted = Photo(image=image, strokes=(stroke,)).fitted(100, 200)
+    assert fitted.strokes[0].points == ((0.5, 0.5), (0.75, 0.25))
