@@ -41,9 +41,10 @@ from more4d.performance.config import StepCacheConfig
 from more4d.performance.step_cache import relative_change
 from more4d.pipelines import components
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filters import Guide
 from more4d.pipelines.preset import Sampling, choose_preset
 from more4d.pipelines.sampling import SamplingRequest, sample_latents
-from more4d.pipelines.tracks import Guide, generate_motion
+from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.scenes.render import render_clip
 from more4d.scenes.scene_sampling import sample_scene

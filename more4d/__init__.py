@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from more4d.pipeline import More4DPipeline as More4DPipeline
     from more4d.pipelines.cameras import camera_path as camera_path
     from more4d.pipelines.component_files import Lora as Lora
+    from more4d.pipelines.motion_control import MotionControl as MotionControl
+    from more4d.pipelines.motion_control import Stroke as Stroke
     from more4d.pipelines.scene import Scene as Scene
     from more4d.pipelines.scene import View as View
     from more4d.pipelines.scene import with_background as with_background
@@ -44,9 +46,11 @@ _EXPORTS = {
     "GaussianScene": "more4d.geometry.gaussian_scene",
     "Lora": "more4d.pipelines.component_files",
     "More4DPipeline": "more4d.pipeline",
+    "MotionControl": "more4d.pipelines.motion_control",
     "PointTracks": "more4d.geometry.tracks",
     "ReconstructionSettings": "more4d.asset",
     "Scene": "more4d.pipelines.scene",
+    "Stroke": "more4d.pipelines.motion_control",
     "View": "more4d.pipelines.scene",
     "camera_path": "more4d.pipelines.cameras",
     "fetch_weights": "more4d.weights.fetch",
@@ -70,9 +74,11 @@ __all__ = [
     "GaussianScene",
     "Lora",
     "More4DPipeline",
+    "MotionControl",
     "PointTracks",
     "ReconstructionSettings",
     "Scene",
+    "Stroke",
     "View",
     "__version__",
     "camera_path",

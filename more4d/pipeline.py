@@ -43,6 +43,7 @@ from more4d.pipelines.cameras import (
 from more4d.pipelines.component_files import Lora
 from more4d.pipelines.components import Components, open_device
 from more4d.pipelines.depth import estimate_depth, film_size, quantise_depth, read_photo, working_image
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.preset import TEXTURE, Preset, preset_names
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.scene import Scene, View, film_views, with_background
@@ -159,6 +160,7 @@ class More4DPipeline:
         depth: Any = None,
         intrinsics: Intrinsics | None = None,
         mask: Any = None,
+        control: MotionControl = NEUTRAL,
         tracks: str | Path | Tracks | None = None,
         callback: Progress = no_progress,
         **known: Any,
@@ -176,6 +178,7 @@ class More4DPipeline:
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
+            control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
             tracks: own tracks to film, in place of image, depth and generated motion.
             callback: called with (stage, step, steps in all) as stages proceed.
             known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
@@ -198,17 +201,16 @@ class More4DPipeline:
             scene_tracks = quantise_tracks(own)
             callback("depth", 1, 1)
         else:
-            check_request(prompt, num_frames, fps)
+            check_request(prompt, num_frames, fps, control)
             check_camera_frames(specs, num_frames)
             callback("depth", 0, 1)
-            known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask}
+            known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask, "strokes": control.strokes}
             photo = read_photo(image, **known, size=self.film_size)
             picture = self.prepare_image(photo)
             depth_map = self.estimate_depth(photo)
             callback("depth", 1, 1)
-            scene_tracks = self.generate_tracks(
-                photo, depth_map, prompt, num_frames=num_frames, fps=fps, seed=seed, callback=callback
-            )
+            settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
+            scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
         paths = sampled(specs, partial(self.camera_path, tracks=scene_tracks))
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)
@@ -220,7 +222,7 @@ class More4DPipeline:
             tracks=scene_tracks,
             views=views,
             prompt=prompt,
-            metadata=self.tracks_metadata(seed),
+            metadata=self.tracks_metadata(seed, control),
         )
 
     def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
@@ -257,6 +259,7 @@ class More4DPipeline:
         seed: int = 0,
         generator: torch.Generator | None = None,
         mask: Any = None,
+        control: MotionControl = NEUTRAL,
         callback: Progress = no_progress,
     ) -> Tracks:
         """Stage 2: where every pixel of the image goes, as the prompt describes (4D-STraG).
@@ -264,7 +267,7 @@ class More4DPipeline:
         Args:
             image: as for `__call__`.
             depth: of `estimate_depth`; its size is the size of the result.
-            prompt, num_frames, fps, seed, generator, mask, callback: as for `__call__`.
+            prompt, num_frames, fps, seed, generator, mask, control, callback: as for `__call__`.
 
         Returns:
             Tracks at the precision in which they are stored (`files.tracks.quantise_tracks`).
@@ -273,8 +276,8 @@ class More4DPipeline:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
-        check_request(prompt, num_frames, fps)
-        photo = read_photo(image, mask=mask).fitted(*depth.depth_m.shape)
+        check_request(prompt, num_frames, fps, control)
+        photo = read_photo(image, mask=mask, strokes=control.strokes).fitted(*depth.depth_m.shape)
         tracks = image_to_tracks(
             self.components,
             photo.image,
@@ -285,6 +288,7 @@ class More4DPipeline:
             fps=float(fps),
             objects=photo.objects,
             outline=photo.outline,
+            control=control.with_strokes(photo.strokes),
             progress=callback,
         )
         return quantise_tracks(tracks)
@@ -335,8 +339,7 @@ class More4DPipeline:
         """Stage 4: the film with its holes filled (4D-ViSM).
 
         Args:
-            film: of `render`.
-            camera_path: that it was filmed along.
+            film, camera_path: of `render`.
             image, prompt, seed, generator, callback: as for `__call__`.
             earlier: what earlier views of the scene showed in their holes (`View.filled`).
             name: of the view, for `callback`.
@@ -391,7 +394,7 @@ class More4DPipeline:
             callback=callback,
         )
 
-    def tracks_metadata(self, seed: int) -> dict[str, str]:
-        """What is stored with tracks: the seed, the preset and the fingerprint of its networks."""
+    def tracks_metadata(self, seed: int, control: MotionControl = NEUTRAL) -> dict[str, str]:
+        """What is stored with tracks: the seed, what was asked of motion, and the networks' fingerprint."""
         fingerprint = self.components.fingerprint(*TRACK_COMPONENTS)
-        return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}"}
+        return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}", **control.metadata()}

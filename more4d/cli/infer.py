@@ -34,6 +34,9 @@ examples:
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit --camera my_path.json --frames 25
   bash infer.sh dog.jpg --prompt "the dog jumps" --camera orbit:0.5 --camera transforms.json:reverse
   bash infer.sh dog.jpg --prompt "the dog sits" --camera orbit --fill smooth     holes without texture
+  bash infer.sh dog.jpg --prompt "the dog runs" --motion 2           twice as far; --motion 0: frozen time
+  bash infer.sh dog.jpg --prompt "the dog runs" --seeds 4            four motions, side by side
+  bash infer.sh dog.jpg --move "640,300 > 200,320"                   what is at 640,300 goes to 200,320
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh dog.jpg --prompt "the dog jumps" --export html        a page that plays the scene
   bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb

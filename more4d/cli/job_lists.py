@@ -10,6 +10,7 @@ from more4d.files.tables import check_columns, portable_path, read_json_objects,
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
+from more4d.pipelines.motion_control import MotionControl, read_strokes
 from more4d.runs.job import Job, check, unique_names
 
 COLUMNS = (
@@ -22,6 +23,10 @@ COLUMNS = (
     "intrinsics",
     "fov",
     "mask",
+    "motion",
+    "still_guidance",
+    "move",
+    "follow",
     "tracks",
     "seed",
     "frames",
@@ -123,12 +128,26 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
         intrinsics=_intrinsics(values.get("intrinsics")),
         fov=_number(values, "fov", float, None),
         masks=tuple(portable_path(folder, name) for name in _names(values.get("mask"), "mask")),
+        control=_control(values, folder, defaults.control),
         seed=_number(values, "seed", int, defaults.seed),
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
         fps=_number(values, "fps", float, defaults.fps),
     )
     check(job)
     return job
+
+
+def _control(values: Mapping[str, Any], folder: Path, default: MotionControl) -> MotionControl:
+    drawn = [
+        str(portable_path(folder, text)) if text.lower().endswith(".json") else text
+        for text in _names(values.get("move"), "move")
+    ]
+    return MotionControl(
+        amount=_number(values, "motion", float, default.amount),
+        still_guidance=_number(values, "still_guidance", float, default.still_guidance),
+        strokes=tuple(stroke for text in drawn for stroke in read_strokes(text)) or default.strokes,
+        follow=_number(values, "follow", float, default.follow),
+    )
 
 
 def _text(values: Mapping[str, Any], column: str) -> str:

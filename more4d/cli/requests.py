@@ -1,6 +1,7 @@
 """What `infer` is asked for: which photos, prompts and cameras, what is known of them; and the jobs of it."""
 
 import argparse
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,14 @@ from more4d.cli.options import checked, parse_path, usage_errors
 from more4d.files.depth_units import DEPTH_KINDS, METRIC
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import InputError
+from more4d.pipelines.motion_control import FOLLOW
 
 if TYPE_CHECKING:
     from more4d.runs.job import Job
+
+MOST_SEEDS = 100
+WITHOUT_PROMPT = "it moves"
+_log = logging.getLogger(__name__)
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +35,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="what happens, for example 'the dog runs to the left'; of several photos one for all, or one "
-        "for each in their order",
+        help="what happens, for example 'the dog runs to the left' (default: what stands out moves); of "
+        "several photos one for all, or one for each in their order",
     )
     what.add_argument(
         "--camera",
@@ -47,6 +53,14 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
     what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    what.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=1,
+        metavar="N",
+        help="make every photo N times, with the seeds from --seed on: a sheet of several motions",
+    )
+    _add_motion(parser.add_argument_group("motion"))
     _add_known(parser.add_argument_group("known inputs"))
     add_camera_options(parser.add_argument_group("camera files (docs/control.md)"))
     many = parser.add_argument_group("many at once")
@@ -69,6 +83,42 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="make the items of --list with Ray, on the cluster at ADDRESS (HOST:PORT, or auto for the one "
         "of this machine); without ADDRESS in several processes here",
+    )
+
+
+def _add_motion(group: Any) -> None:
+    group.add_argument(
+        "--motion",
+        type=float,
+        default=1.0,
+        metavar="AMOUNT",
+        help="how far everything goes: 0 is a still scene (a film of frozen time), 0.5 half as far as "
+        "generated, 2 twice as far, at most 3 (default 1)",
+    )
+    group.add_argument(
+        "--still-guidance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="above 0, motion is drawn away from stillness while it is generated, below 0 towards it; "
+        "-3 to 3 (default 0). --motion scales what came out, this changes what comes out",
+    )
+    group.add_argument(
+        "--move",
+        action="append",
+        default=[],
+        metavar="STROKE",
+        help="a path, in pixels of the photo, that the thing under its first point follows: "
+        "'640,300 > 200,320'; more points with > x,y. A third number is the depth as a factor of that at the "
+        "start, @0.5 the time as a share of the film. Or a .json file of strokes. Repeat for more; a prompt "
+        "is not needed",
+    )
+    group.add_argument(
+        "--follow",
+        type=float,
+        default=FOLLOW,
+        metavar="X",
+        help=f"how closely strokes are followed: 1 exactly, and stiff; 0 not at all (default {FOLLOW:g})",
     )
 
 
@@ -141,24 +191,43 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         options.parser.error("--pictures goes with --list captions.txt")
     if not source or options.list:
         _refuse_with_list(options)
-        return read_list(listed, options.pictures, job)
-    if options.prompt is None and options.tracks is None:
-        options.parser.error("say what moves and where: --prompt 'the dog runs to the left'")
+        return _with_seeds(read_list(listed, options.pictures, job), options.seeds)
+    if options.prompt is None and options.tracks is None and not options.move:
+        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
+        options.prompt = [WITHOUT_PROMPT]
     jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=options.tracks.stem)]
     with usage_errors(options.parser):
         for each in jobs:
             check(each)
     if len(jobs) == 1:  # of several, one whose files are missing stops no other
         check_files(jobs[0])
-    return unique_names(jobs)
+    return unique_names(_with_seeds(jobs, options.seeds))
+
+
+def _with_seeds(jobs: list["Job"], seeds: int) -> list["Job"]:
+    """Every job with several seeds in a row: as many motions of each photo, side by side on the sheet."""
+    if seeds == 1:
+        return jobs
+    return [
+        replace(job, name=f"{job.name}-seed-{seed}", seed=seed)
+        for job in jobs
+        for seed in range(job.seed, job.seed + seeds)
+    ]
 
 
 def _job_of(options: argparse.Namespace) -> "Job":
     """What the arguments say of every item."""
     from more4d.pipelines.cameras import parse_cameras
+    from more4d.pipelines.motion_control import MotionControl, read_strokes
     from more4d.runs.job import DEFAULT_CAMERAS, Job
 
     with usage_errors(options.parser):
+        control = MotionControl(
+            amount=options.motion,
+            still_guidance=options.still_guidance,
+            strokes=tuple(stroke for text in options.move for stroke in read_strokes(text)),
+            follow=options.follow,
+        )
         asked = camera_options(options)
         cameras = tuple(each.with_options(asked) for each in parse_cameras(options.camera or ()))
     for camera in cameras:
@@ -178,6 +247,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         intrinsics=options.intrinsics,
         fov=options.fov,
         masks=tuple(options.mask),
+        control=control,
         tracks=options.tracks,
         seed=options.seed,
         frames=options.frames,
@@ -199,6 +269,7 @@ def _photo_jobs(options: argparse.Namespace, job: "Job") -> list["Job"]:
         for name, given in (
             ("--depth", options.depth),
             ("--mask", options.mask),
+            ("--move", options.move),
             ("--tracks", options.tracks),
         ):
             if given:
@@ -220,6 +291,7 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         "--intrinsics": options.intrinsics,
         "--fov": options.fov,
         "--mask": options.mask or None,
+        "--move": options.move or None,
         "--tracks": options.tracks,
     }
     given = [name for name, value in exclusive.items() if value is not None]
@@ -234,3 +306,10 @@ def _intrinsics(text: str) -> tuple[float, float, float, float]:
     from more4d.geometry.intrinsics import parse_intrinsics
 
     return parse_intrinsics(text)
+
+
+@checked
+def _seeds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SEEDS:
+        raise InputError(f"'{text}' is not a number of seeds from 1 to {MOST_SEEDS}")
+    return int(text)

@@ -184,6 +184,42 @@ def batched_cfg_velocity(
     return velocity
 
 
+AWAY_FROM, AWAY_BELOW = 0.3, 0.95
+"""Noise levels between which `away_from` acts: the last steps return to what the network knows."""
+FARTHEST = 4.0
+"""Bound of `away_from` for latents of unit variance, of which one in 16,000 lies farther from the mean."""
+
+
+def away_from(velocity: Velocity, known: Float[Tensor, "b *shape"], weight: float) -> Velocity:
+    """Guidance away from one known sample x_s; toward it for a negative weight.
+
+    Data that were nothing but x_s would have the velocity (z - x_s) / sigma. So Diffusion4D's guidance away
+    from a second model (Liang et al. 2024, eq. 3) has a closed form, bounded for every sigma in terms of the
+    clean estimate x = z - sigma v:
+
+        x' = x + weight (x - x_s)        v' = (z - x') / sigma
+
+    Args:
+        velocity: the network, other guidance included.
+        known: x_s; the still scene, for motion.
+        weight: 0 leaves `velocity` as it is.
+    """
+    if weight == 0:
+        return velocity
+
+    def guided(noisy: Tensor, sigma: Tensor) -> Tensor:
+        plain = velocity(noisy, sigma)
+        if not bool(((sigma >= AWAY_FROM) & (sigma <= AWAY_BELOW)).all()):
+            return plain
+        away = denoise(noisy, plain, sigma) - known
+        # What lies beyond the bound already is not drawn back.
+        bound = away.abs().clamp(min=FARTHEST)
+        clean = known + torch.clamp((1 + weight) * away, -bound, bound)
+        return (noisy - clean) / expand_sigma(sigma, noisy)
+
+    return guided
+
+
 def guidance_cutoff_sigma(sigmas: Float[Tensor, "levels"], skipped: float) -> float:
     """The lowest noise level with guidance if the last `skipped` share of the steps goes without.
 

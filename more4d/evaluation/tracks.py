@@ -32,14 +32,10 @@ from more4d.metrics.motion import (
 from more4d.metrics.tracks import follows_direction, tapvid3d
 from more4d.pipelines.codec_check import through_codec
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filters import Guide, joint_bilateral_source
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.preset import Preset
-from more4d.pipelines.tracks import (
-    Guide,
-    generate_motion,
-    joint_bilateral_source,
-    seen_by_source_camera,
-)
+from more4d.pipelines.tracks import generate_motion, seen_by_source_camera
 from more4d.scenes.render import SceneClip, render_clip, render_image
 from more4d.scenes.scene_sampling import sample_scene
 

@@ -104,7 +104,7 @@ class STraGConditions(Conditions):
     """Conditions of 4D-STraG: photo, depth, reference tokens, text, CLIP vision and motion features.
 
     `grounding_probs` replace the output of the text grounding head: training gives the ground truth (teacher
-    forcing).
+    forcing). `focus` is 1 where the user said that something moves, and 0 elsewhere, on the latent grid.
     """
 
     image_latents: Float[Tensor, "b image_channels f h w"]
@@ -114,6 +114,7 @@ class STraGConditions(Conditions):
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
     motion_features: Float[Tensor, "b feature_dim grid_h grid_w"] | None = None
     grounding_probs: Float[Tensor, "b channels rows columns"] | None = None
+    focus: Float[Tensor, "b 1 h w"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

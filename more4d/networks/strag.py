@@ -23,6 +23,7 @@ from more4d.networks.interface import Latents, STraGConditions
 from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.wan import WanConfig, WanTransformer
 
+LEAST_MOVING = 0.1  # with less than this probability of anything but scenery, the head did not find a thing
 GROUNDING_SCALE = 4.0  # probabilities are small next to latents of unit variance; larger, they train sooner
 
 
@@ -233,7 +234,10 @@ class STraG(nn.Module):
         probs = conditions.grounding_probs  # the ground truth, under teacher forcing in training
         probs = self.ground_text(conditions) if probs is None else probs
         # [b, channels, rows, columns] -> the latent grid, the same for every latent frame
-        scaled = GROUNDING_SCALE * interpolate(probs, size, mode="nearest-exact").to(noisy.dtype)
+        placed = interpolate(probs, size, mode="nearest-exact")
+        if conditions.focus is not None:
+            placed = focused(placed, conditions.focus, self.reader.config.classes)
+        scaled = GROUNDING_SCALE * placed.to(noisy.dtype)
         return [scaled[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)]
 
     def _motion_tokens(self, features: Tensor | None, noisy: Tensor) -> Tensor | None:
@@ -244,6 +248,25 @@ class STraG(nn.Module):
         # The token grid: latents divided by the patch size.
         _, rows, columns = self.config.wan.patch_size
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
+
+
+def focused(
+    probs: Float[Tensor, "b channels h w"], focus: Float[Tensor, "b 1 h w"], classes: tuple[int, ...]
+) -> Float[Tensor, "b channels h w"]:
+    """Grounding probabilities where the user said what moves: scenery outside of it, and no scenery inside.
+
+    Where the head saw nothing but scenery all are zero, which training shows for words without a class.
+    """
+    groups = []
+    for group in probs.split(classes, dim=1):
+        # Class 0 of each group is scenery.
+        moving = torch.cat([torch.zeros_like(group[:, :1]), group[:, 1:]], 1)
+        share = moving.sum(1, keepdim=True)
+        inside = torch.where(share > LEAST_MOVING, moving / share.clamp(min=LEAST_MOVING), 0)
+        scenery = torch.zeros_like(group)
+        scenery[:, 0] = 1
+        groups.append(torch.where(focus > 0.5, inside, scenery))
+    return torch.cat(groups, 1)
 
 
 def with_text_grounding(network: STraG, config: STraGConfig) -> STraG:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from more4d.foundation.errors import InputError
 from more4d.pipelines.camera_spec import CameraSpec
 from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 
 if TYPE_CHECKING:
     from more4d.geometry.camera import CameraPath
@@ -118,15 +119,16 @@ def folder_name(name: str) -> str:
     return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 
-def check_request(prompt: str, frames: int, fps: float) -> None:
-    """Refuse a prompt or a timing that gives no scene.
+def check_request(prompt: str, frames: int, fps: float, control: MotionControl = NEUTRAL) -> None:
+    """Refuse what gives no scene; where motion is drawn a prompt is not needed.
 
     Raises:
         InputError: names the value.
     """
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str) or not (prompt.strip() or control.strokes):
         raise InputError("the prompt is empty; say what happens: 'the dog runs to the left'")
     check_timing(frames, float(fps))
+    control.check()
 
 
 def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames: int) -> None:

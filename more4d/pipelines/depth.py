@@ -15,6 +15,7 @@ The loops over pixels are compiled (`pipelines/depth_kernels`); tests hold them 
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from more4d.geometry.intrinsics import Intrinsics, camera_from_intrinsics, check
 from more4d.pipelines.cameras import DEFAULT_SIDE, FilmSize
 from more4d.pipelines.component_files import has_small_depth
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_control import Stroke
 from more4d.pipelines.moving_objects import objects_of_masks
 
 SMALLEST_SIDE = 16
@@ -75,6 +77,7 @@ class Photo:
         camera_is_given: by the user, not by the camera that took the photo: nothing is left to estimate then.
         outline: of what the picture shows, by its opacity; None if it has none.
         objects: what may move, by masks: 0 where nothing may, else the number of the object; None: anything.
+        strokes: paths drawn on it, in widths and heights of the picture.
     """
 
     image: Float[Tensor, "height width 3"]
@@ -85,6 +88,7 @@ class Photo:
     camera_is_given: bool = False
     outline: Bool[Tensor, "height width"] | None = None
     objects: Int[Tensor, "height width"] | None = None
+    strokes: tuple[Stroke, ...] = ()
 
     def fitted(self, height: int, width: int) -> "Photo":
         """Picture, outline and objects at another size; what does not fit its aspect ratio is cropped."""
@@ -97,10 +101,14 @@ class Photo:
             return fitted.to(labels.dtype)
 
         any_camera = Camera(fx=1.0, fy=1.0)
+        image, camera = fit(self.image, any_camera, height=height, width=width)
+        # A point at (0, 0) lies half a picture left of and above the middle.
+        shift = (camera.cx - camera.fx / 2, camera.cy - camera.fy / 2)
         return Photo(
-            image=fit(self.image, any_camera, height=height, width=width)[0],
+            image=image,
             outline=fit_labels(self.outline),
             objects=fit_labels(self.objects),
+            strokes=tuple(stroke.placed((camera.fx, camera.fy), shift) for stroke in self.strokes),
         )
 
 
@@ -113,6 +121,7 @@ def read_photo(
     intrinsics: Intrinsics | None = None,
     fov: float | None = None,
     mask: Any = None,
+    strokes: Sequence[Stroke] = (),
     size: FilmSize | None = None,
 ) -> Photo:
     """The image with what the user knows of it: depth, camera, and what may move.
@@ -128,6 +137,7 @@ def read_photo(
         fov: horizontal field of view of the whole image in degrees, in place of `intrinsics`. With neither,
             the focal length that the camera wrote into a photo's file is taken, if there is one.
         mask: of the whole image, one or several; see `moving_objects.objects_of_masks`.
+        strokes: paths that things follow, in pixels of the whole image.
         size: of the films; much larger files are shrunk while they are read.
 
     Raises:
@@ -139,8 +149,9 @@ def read_photo(
     if depth_unit is not None or depth_kind != METRIC:
         check_depth_options(depth_unit, depth_kind)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
-    # Intrinsics in pixels and a depth map refer to the true size of the image.
-    shrinkable = depth is None and intrinsics is None and 0 < side <= DEFAULT_SIDE
+    # Intrinsics in pixels, strokes and a depth map refer to the true size of the image.
+    known = depth is not None or intrinsics is not None or bool(strokes)
+    shrinkable = not known and 0 < side <= DEFAULT_SIDE
     limit = PIXELS_AT_ONCE if shrinkable else None
     pixels, alpha = _read_image(image, max_pixels=limit)
     height, width = pixels.shape[:2]
@@ -156,6 +167,7 @@ def read_photo(
         camera_is_given=intrinsics is not None or fov is not None,
         outline=_outline(alpha),
         objects=None if mask is None else objects_of_masks(mask, height, width),
+        strokes=tuple(stroke.normalised(height, width) for stroke in strokes),
     )
 
 

@@ -83,7 +83,7 @@ def move_as_wholes(
     objects = find_objects(motion, colours, depth_m, outline, share) if masks is None else masks
     if picks is not None and masks is None and outline is None:
         objects = hold_to_depth(objects, seed_mask(motion, share=share), picks, depth_m)
-    cells = _cells(objects, tuple(motion.shape[1:3]))
+    cells = cells_of(objects, tuple(motion.shape[1:3]))
     whole = torch.zeros_like(motion)  # outside of objects nothing moves
     for number in objects.unique().tolist():
         inside = cells == number
@@ -119,7 +119,7 @@ def find_objects(
     height, width = depth_m.shape
     small_seeds = seed_mask(motion, share=share)
     if outline is not None:
-        small_seeds &= _cells(outline.long(), tuple(motion.shape[1:3])) > 0
+        small_seeds &= cells_of(outline.long(), tuple(motion.shape[1:3])) > 0
     if not bool(small_seeds.any()):
         return torch.zeros(height, width, dtype=torch.long)
     scale = min(1.0, SIDE / min(height, width))
@@ -323,7 +323,7 @@ def objects_of_masks(masks: Any, height: int, width: int) -> Int[Tensor, "height
     return objects
 
 
-def _cells(objects: Int[Tensor, "height width"], size: tuple[int, int]) -> Int[Tensor, "small_h small_w"]:
+def cells_of(objects: Int[Tensor, "height width"], size: tuple[int, int]) -> Int[Tensor, "small_h small_w"]:
     """The object, or the background, that has most of each small pixel; each has one small pixel at least."""
     numbers = objects.unique()
     shares = [adaptive_avg_pool2d((objects == n).float()[None], size)[0] for n in numbers.tolist()]

@@ -155,17 +155,16 @@ class Preset:
         depth_estimator: "small", "unidepth", "transformers" (the component `depth` being the folder of such a
             model), or any other name for `open_depth_estimator`.
         sharpen_depth: whether the outlines of estimated depth are moved to those of colour.
-        median_motion_px: radius, in native pixels, of the median that removes outliers of generated motion
-            (`pipelines.tracks.weighted_vector_median`); 0 leaves it as it is.
-        smooth_motion_passes: passes of the temporal filter (`pipelines.tracks.smooth_in_time`).
-        whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`); for
-            networks that move parts of them and nothing else.
+        median_motion_px: radius, in native pixels, of `motion_filters.weighted_vector_median`; 0: no filter.
+        smooth_motion_passes: passes of the temporal filter (`pipelines.motion_filters.smooth_in_time`).
+        whole_objects: whether motion is completed to that of whole objects (`pipelines.moving_objects`).
         object_relief: share of their relief that moving objects keep in estimated depth, at most 1.
         consistent_views: whether a view shows in its holes what the item's views before it filled there.
         fill: what films show in holes: "smooth", the pictures that 4D-ViSM generates, or "texture", a
             background (`pipelines.background_completion`), for networks whose pictures have no texture.
         clip_image: what CLIP shows 4D-STraG: the photo, or the grey picture that released weights expect.
         vocabulary: the words that weights were trained on, if these are few; others in prompts are warned of.
+        objects: the nouns among them; what else a prompt names is looked for (`pipelines.unknown_words`).
         keep_loaded: whether networks stay in memory after their stage.
         dtype: precision of the networks on a GPU; a CPU computes in float32. (In float16 umT5 overflows.)
         memory: where weights are while their network computes and while it waits, see `performance.offload`.
@@ -190,6 +189,7 @@ class Preset:
     fill: str = SMOOTH
     clip_image: Literal["photo", "grey"] = "photo"
     vocabulary: str = ""
+    objects: tuple[str, ...] = ()
     keep_loaded: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     memory: Memory = "full"

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from more4d.diffusion.flow_matching import (
     SAMPLERS,
     Velocity,
+    away_from,
     batched_cfg_velocity,
     cfg_velocity,
     check_unipc_levels,
@@ -19,6 +20,7 @@ from more4d.diffusion.flow_matching import (
     reference_sampling_sigmas,
     sampling_sigmas,
 )
+from more4d.diffusion.flow_matching import interpolate as interpolate_flow
 from more4d.networks.conditioners import ClipVision
 from more4d.networks.context_parallel import ContextParallel
 from more4d.networks.interface import (
@@ -53,6 +55,8 @@ class SamplingRequest:
     Attributes:
         settings: steps, sampler, guidance, cache, attention kernel, compilation.
         noise: standard normal latents, the sample at sigma = 1.
+        start: clean latents that the sample begins at, with noise of level `from_sigma`; None: noise alone.
+        still: latents of the still scene, and the weight of guidance away from it (`away_from`); or None.
         cond: conditions with the prompt.
         uncond: conditions with the empty prompt; None where `settings.guidance` is 1.
         on_step: called after each step.
@@ -62,7 +66,23 @@ class SamplingRequest:
     noise: Float[Tensor, "b 16 f h w"]
     cond: Conditions
     uncond: Conditions | None = None
+    start: Float[Tensor, "b 16 f h w"] | None = None
+    from_sigma: float = 1.0
+    still: tuple[Float[Tensor, "b 16 f h w"], float] | None = None
     on_step: Callable[[], None] | None = None
+
+    @property
+    def sigmas(self) -> Float[Tensor, " levels"]:
+        """Noise levels from `from_sigma` to 0: all of the settings' steps, however little is left to do."""
+        return sigmas_of(self.settings) * self.from_sigma
+
+    @property
+    def noisy(self) -> Float[Tensor, "b 16 f h w"]:
+        """The latents at the first level."""
+        if self.start is None:
+            return self.noise
+        level = torch.full((len(self.noise),), self.from_sigma, device=self.noise.device)
+        return interpolate_flow(self.start, self.noise, level)
 
 
 def sample(
@@ -76,6 +96,7 @@ def sample(
     guidance_skip: float = 0.0,
     batched_cfg: bool = False,
     sampler: str = "euler",
+    still: tuple[Float[Tensor, "b 16 f h w"], float] | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> Float[Tensor, "b 16 f h w"]:
     """Integrate dz / d sigma = v(z, sigma) from noise (sigma = 1) to clean latents (sigma = 0).
@@ -94,6 +115,7 @@ def sample(
         guidance_skip: share of the steps, at the end, that use v_cond alone.
         batched_cfg: evaluate both velocities in one call of twice the batch.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
+        still: as in `SamplingRequest`.
         on_step: called after each step.
 
     Returns:
@@ -113,6 +135,8 @@ def sample(
         velocity = batched_cfg_velocity(both, v_cond, guidance, cutoff_sigma=cutoff_sigma)
     else:
         velocity = cfg_velocity(v_cond, branch("uncond", uncond), guidance, cutoff_sigma=cutoff_sigma)
+    if still is not None:
+        velocity = away_from(velocity, *still)
     # In float32 between steps: a step of 1/400 changes nothing in bfloat16.
     return SAMPLERS[sampler].integrate(velocity, noise.float(), sigmas, on_step).to(noise.dtype)
 
@@ -140,12 +164,13 @@ def sample_latents(
             model,
             request.cond,
             request.uncond,
-            noise,
-            sigmas_of(settings),
+            request.noisy,
+            request.sigmas,
             guidance=settings.guidance,
             guidance_skip=settings.guidance_skip,
             batched_cfg=settings.batched_cfg,
             sampler=settings.sampler,
+            still=request.still,
             on_step=request.on_step,
         )
 

@@ -5,22 +5,31 @@ image, depth, prompt ──encoders──> conditions ──4D-STraG──> late
 
 import logging
 import re
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, pad
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from more4d.foundation.config import torch_generator
-from more4d.geometry.camera import Camera, DepthMap, resize, working_size
+from more4d.geometry.camera import Camera, DepthMap, working_size
 from more4d.geometry.poses import named_camera_path
+from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
 from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
-from more4d.pipelines.moving_objects import move_as_wholes
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
+from more4d.pipelines.motion_filters import (
+    Guide,
+    joint_bilateral_source,
+    shrink,
+    smooth_in_time,
+    weighted_vector_median,
+)
+from more4d.pipelines.moving_objects import cells_of, move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
@@ -33,159 +42,24 @@ from more4d.pipelines.sampling import (
     strag_conditions,
     uncond_prompts,
 )
+from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
+from more4d.pipelines.unknown_words import (
+    Meant,
+    best_noun,
+    choose,
+    names_nothing_known,
+    places_of,
+    standing_out,
+    with_noun,
+    words_of,
+)
 from more4d.raster.render import surface_patches, visible_points
 
 LEAST_KNOWN = 1 / 3
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
 
-# Standard deviations of the bilateral weights: in pixels, in log depth, in RGB.
-SPATIAL_SIGMA_PX = 0.8
-LOG_DEPTH_SIGMA = 0.06
-COLOUR_SIGMA = 0.12
-RADIUS = 1  # of the window in small pixels: 3 x 3 candidates
-FLOOR = 1e-6  # so that of pixels that are all unlike (weights near zero) the nearest counts most
-MEDIAN_SHARPNESS = 0.6  # similarity counts less for a median than for a pick: colours vary within an object
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guide:
-    """What a scene looks like at one size: its colours in [0, 1] and its depth in metres."""
-
-    colours: Float[Tensor, "height width 3"]
-    depth_m: Float[Tensor, "height width"]
-
-    def features(self) -> Float[Tensor, "4 height width"]:
-        """Axes scaled so that a distance of one is one standard deviation of the range kernel."""
-        # In log depth a step is a ratio: 6 % matter alike near and far.
-        depth = self.depth_m.log()[None] / LOG_DEPTH_SIGMA
-        return torch.cat([depth, self.colours.permute(2, 0, 1) / COLOUR_SIGMA])
-
-
-def joint_bilateral_source(small: Guide, large: Guide) -> Int[Tensor, "height width"]:
-    """For every pixel of `large` the one of `small` (row * small_w + column) that is most like it.
-
-    Of the (2 RADIUS + 1)^2 small pixels around it a pixel takes the one that weighs most, by closeness in the
-    picture and likeness in depth and colour (the weights of Kopf et al. 2007). Both guides show the same
-    field of view. `values.flatten(1)[:, source]` upsamples [channels, small_h, small_w].
-    """
-    (small_h, small_w), (height, width) = small.depth_m.shape, large.depth_m.shape
-    if (small_h, small_w) == (height, width):
-        return torch.arange(height * width).view(height, width)
-    y, x = _positions(height, small_h), _positions(width, small_w)
-    # [4, h, w] and [4, H, W].
-    near, far = small.features(), large.features()
-    heaviest = torch.zeros(height, width)
-    picked = torch.zeros(height, width, dtype=torch.long)
-    # One candidate offset at a time, keeping the heaviest: no [9, H, W] weights in memory.
-    for dy, dx in _around(RADIUS):
-        rows, row_weight = _tap(y, dy, small_h)
-        columns, column_weight = _tap(x, dx, small_w)
-        # Squared distance in depth and colour, [H, W].
-        unlike = (near[:, rows[:, None], columns] - far).square().sum(0)
-        # Separable in space: the weight of the row times that of the column.
-        weight = row_weight[:, None] * column_weight * ((-0.5 * unlike).exp() + FLOOR)
-        picked = torch.where(weight > heaviest, rows[:, None] * small_w + columns, picked)
-        heaviest = torch.maximum(weight, heaviest)
-    return picked
-
-
-def weighted_vector_median(
-    values: Float[Tensor, "channels height width"],
-    guide: Guide,
-    *,
-    radius_px: int,
-    by: Float[Tensor, "keys height width"],
-) -> Float[Tensor, "channels height width"]:
-    """`values` without outliers: each pixel takes those of the weighted vector median of the pixels up to
-    `radius_px` rows and columns away (Astola et al. 1990); 0 changes nothing.
-
-    The median is the pixel whose `by` has the least sum of distances to that of all the others, which weigh
-    by closeness and by likeness to the pixel in the middle.
-
-    Raises:
-        ValueError: `radius_px` is negative, or sizes differ.
-    """
-    if radius_px < 0:
-        raise ValueError(f"radius_px must not be negative, got {radius_px}")
-    _check(values, guide)
-    _check(by, guide)
-    if radius_px == 0:
-        return values
-    height, width = guide.depth_m.shape
-    # k = (2 r + 1)^2 neighbours, the pixel itself first.
-    offsets = _around(radius_px)
-    features = guide.features() * MEDIAN_SHARPNESS
-    # [k, keys, H, W] and [k, 4, H, W].
-    keys, nearby = _shifted(by, offsets, radius_px), _shifted(features, offsets, radius_px)
-    # [H, W] of bool: only windows with different motion are computed.
-    mixed = (keys != by).flatten(0, 1).any(0)  # elsewhere all are the median
-    keys, nearby = keys[..., mixed], nearby[..., mixed]
-    # Squared distance in the image, 1 at the border of the window.
-    apart = torch.tensor([dy**2 + dx**2 for dy, dx in offsets]) / radius_px**2
-    weights = (-0.5 * ((nearby - features[:, mixed]).square().sum(1) + apart[:, None])).exp() + FLOOR
-    least, picked = torch.full(keys.shape[-1:], torch.inf), torch.zeros(keys.shape[-1], dtype=torch.long)
-    # argmin_i sum_j w_j |x_i - x_j|: the vector median is one of the given vectors.
-    for number, key in enumerate(keys):
-        cost = (weights * (keys - key).square().sum(1).sqrt()).sum(0)
-        picked = torch.where(cost < least, number, picked)
-        least = torch.minimum(cost, least)
-    # Offsets beyond the border stand for the border pixel, as `_shifted` replicates it.
-    rows, columns = (mixed.nonzero() + torch.tensor(offsets)[picked]).unbind(1)
-    median = values.clone()
-    median[:, mixed] = values[:, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
-    return median
-
-
-def smooth_in_time(values: Float[Tensor, "frames *rest"], passes: int) -> Float[Tensor, "frames *rest"]:
-    """Each frame a quarter its neighbours' each and half its own, `passes` times over.
-
-    Beyond the ends motion goes on uniformly: first and last frame, and whatever moves uniformly, stay.
-    """
-    if values.shape[0] < 3:
-        return values
-    for _ in range(passes):
-        # Kernel (1, 2, 1) / 4, the binomial approximation of a Gaussian.
-        between = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
-        values = torch.cat([values[:1], between, values[-1:]])
-    return values
-
-
-def _check(values: Tensor, guide: Guide) -> None:
-    if values.shape[1:] != guide.depth_m.shape:
-        raise ValueError(f"values are {tuple(values.shape[1:])}, their guide is {tuple(guide.depth_m.shape)}")
-
-
-def _around(radius: int) -> list[tuple[int, int]]:
-    """Offsets in rows and columns, the nearest first: of equals the first is picked."""
-    # Nearest first, so that ties are won by the nearer neighbour.
-    steps = range(-radius, radius + 1)
-    return sorted(product(steps, steps), key=lambda step: step[0] ** 2 + step[1] ** 2)
-
-
-def _shifted(
-    maps: Float[Tensor, "c height width"], offsets: list[tuple[int, int]], radius: int
-) -> Float[Tensor, "offsets c height width"]:
-    """What stands at each offset; beyond the border what stands at it."""
-    height, width = maps.shape[1:]
-    wide = pad(maps[None], (radius,) * 4, mode="replicate")[0]
-    return torch.stack([wide[:, radius + dy :, radius + dx :][:, :height, :width] for dy, dx in offsets])
-
-
-def _positions(large: int, small: int) -> Float[Tensor, "large"]:
-    """Where the pixel centres of the large axis lie on the small one, in small pixels."""
-    return (torch.arange(large) + 0.5) * (small / large) - 0.5
-
-
-def _tap(positions: Tensor, offset: int, size: int) -> tuple[Tensor, Tensor]:
-    """Index and spatial weight of the neighbour `offset` away from the nearest small pixel."""
-    # Of the small axis; weights of taps outside of the picture are zero.
-    index = positions.round() + offset
-    weight = torch.exp(-0.5 * ((positions - index) / SPATIAL_SIGMA_PX).square())
-    inside = (index >= 0) & (index < size)
-    return index.clamp(0, size - 1).long(), weight * inside
 
 
 def warn_of_unknown_words(prompt: str, vocabulary: str) -> None:
@@ -213,6 +87,7 @@ def image_to_tracks(
     fps: float,
     objects: Int[Tensor, "height width"] | None = None,
     outline: Bool[Tensor, "height width"] | None = None,
+    control: MotionControl = NEUTRAL,
     progress: Progress = no_progress,
 ) -> UpsampledTracks:
     """The path of every pixel of `image` as the prompt describes it.
@@ -229,19 +104,39 @@ def image_to_tracks(
         frames: of the result, at least 1.
         fps: frames per second of the result.
         objects, outline: of `pipelines.depth.Photo`, at the size of `image`.
+        control: what is asked of motion besides words; its strokes in widths and heights of the picture.
 
     Raises:
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size.
     """
-    preset = components.preset
+    preset, caption = components.preset, prompt
     warn_of_unknown_words(prompt, preset.vocabulary)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
-    motion = generate_motion(components, small, prompt, seed=seed, photo=image, progress=progress)
-    motion = rearrange(motion, "xyz t h w -> t h w xyz")
+    drawn, thing = None, None
+    if control.strokes:
+        objects, numbers = stroke_objects(control.strokes, image, depth.depth_m)
+        cells = cells_of(objects, size)
+        small_start = depth.camera.unproject_depth(small.depth_m)
+        asked = list(zip(numbers, control.strokes, strict=True))
+        drawn = stroke_motion(asked, cells, small_start, depth.camera, frames=preset.frames)
+        thing = objects > 0
+    elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
+        meant = understand(components, small, image, depth.depth_m, prompt, outline=outline)
+        if meant is not None:
+            prompt, thing = meant.prompt, meant.thing
+            outline = thing if outline is None else outline & thing
+    if drawn is not None and control.follow == 1:
+        motion = drawn
+    else:
+        asked = {"control": control, "drawn": drawn, "thing": thing}
+        motion = generate_motion(
+            components, small, prompt, seed=seed, photo=image, **asked, progress=progress
+        )
+        motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
         picks = None if depth.estimated else joint_bilateral_source(small, large)
         guide = (image, depth.depth_m, objects, outline)
@@ -253,6 +148,7 @@ def image_to_tracks(
         source, cells = joint_bilateral_source(small, large), None
     # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
     small_start = depth.camera.unproject_depth(small.depth_m)
+    motion = scale_motion(motion, small_start, depth.camera, control.amount, cells)
     small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
     return UpsampledTracks(
         motion=motion,
@@ -263,10 +159,61 @@ def image_to_tracks(
         colours=image,
         camera=depth.camera,
         fps=fps,
-        caption=prompt,
+        caption=caption,
         scene_depth_m=scene_depth_m,
         objects=cells,
     )
+
+
+@torch.inference_mode()
+def understand(
+    components: Components,
+    scene: Guide,
+    photo: Float[Tensor, "photo_height photo_width 3"],
+    depth_m: Float[Tensor, "photo_height photo_width"],
+    prompt: str,
+    *,
+    outline: Bool[Tensor, "photo_height photo_width"] | None = None,
+) -> Meant | None:
+    """What a prompt whose thing the weights do not know is taken to mean; None where nothing stands out.
+
+    Args:
+        scene: the photo at the networks' size.
+        depth_m: of the photo.
+        outline: of what the photo shows, where that is known.
+    """
+    preset = components.preset
+    things = [outline] if outline is not None else standing_out(photo, depth_m)
+    if not things:
+        _log.warning(
+            "the weights do not know what '%.60s' means, and nothing stands out in the photo", prompt
+        )
+        return None
+    thing = choose(things, places_of(prompt), depth_m)
+    prompts = [with_noun(prompt, noun, preset.vocabulary) for noun in preset.objects]
+    picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
+    close = rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
+    with components.free_after():
+        text = components.encode_prompts(*prompts, NULL_PROMPT)
+        depth = scene.depth_m[None, None].to(picture)
+        cond = _encode_conditions(components, picture, depth, text, prompt=NULL_PROMPT, photo=close)
+        with components.on_device("strag") as (network,):
+            answers = torch.cat(
+                [
+                    network.ground_text(replace(cond, text=text.encode_text([each])))
+                    for each in (NULL_PROMPT, *prompts)
+                ]
+            ).cpu()
+    there = adaptive_avg_pool2d(thing[None, None].float(), answers.shape[-2:])[0, 0]
+    best = best_noun(answers[1:], answers[0], there >= min(0.5, float(there.max())))
+    unknown = sorted(set(words_of(prompt)) - set(preset.vocabulary.split()))
+    rows, columns = thing.nonzero().float().mean(0).tolist()
+    _log.warning(
+        "the weights do not know %s; taken to mean what stands out at %d,%d of %d x %d pixels, as '%s'",
+        ", ".join(f"'{word:.20}'" for word in unknown[:4]) or "what is meant to move",
+        *(columns, rows, thing.shape[1], thing.shape[0], prompts[best]),
+    )
+    return Meant(prompt=prompts[best], thing=thing, unknown=tuple(unknown))
 
 
 @torch.inference_mode()
@@ -277,6 +224,9 @@ def generate_motion(
     *,
     seed: int,
     photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
+    control: MotionControl = NEUTRAL,
+    drawn: Float[Tensor, "frames height width 3"] | None = None,
+    thing: Bool[Tensor, "photo_height photo_width"] | None = None,
     progress: Progress = no_progress,
 ) -> Float[Tensor, "3 frames height width"]:
     """Normalised motion (geometry.tracks) at the preset's native number of frames; frame 0 is zero.
@@ -284,6 +234,9 @@ def generate_motion(
     Args:
         scene: at the size at which the codec encodes.
         photo: the same picture, sharper, for motion features that look closer.
+        control: `still_guidance` and `follow` are used.
+        drawn: normalised motion that is followed as closely as `control.follow` says.
+        thing: where something may move; for networks with text grounding.
     """
     preset = components.preset
     height, width = scene.depth_m.shape
@@ -304,6 +257,10 @@ def generate_motion(
             like=picture,
         )
         guided = preset.tracks.guidance != 1
+        given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
+        if thing is not None:
+            cells = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
+            cond = replace(cond, focus=cells.to(noise))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
@@ -311,6 +268,7 @@ def generate_motion(
             cond=cond,
             uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
             on_step=step_counter(progress, "tracks", preset.tracks.steps),
+            **given,
         )
         latents = components.sample("strag", request)
         # The motion-sensitive VAE decodes latents to displacement per pixel and frame.
@@ -326,6 +284,30 @@ def generate_motion(
     # Latents are 4 frames each: a temporal filter removes steps at their borders.
     smoothed = smooth_in_time(filtered.view(maps.shape), preset.smooth_motion_passes)
     return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
+
+
+def _given_latents(
+    components: Components,
+    control: MotionControl,
+    drawn: Float[Tensor, "frames height width 3"] | None,
+    *,
+    like: Float[Tensor, "1 16 f h w"],
+) -> dict[str, Any]:
+    """What sampling begins at and goes away from, as fields of `SamplingRequest`."""
+    given: dict[str, Any] = {}
+    height, width = (PIXEL_STRIDE * side for side in like.shape[-2:])
+    still = torch.zeros(components.preset.frames, height, width, 3)
+    with components.on_device("trajectory_codec") as (codec,):
+
+        def latents(motion: Tensor) -> Tensor:
+            return codec.encode_motion(rearrange(motion, "t h w xyz -> 1 xyz t h w").to(like)).to(like)
+
+        if drawn is not None and control.follow > 0:
+            # Of latents with little noise little is left to change.
+            given |= {"start": latents(drawn), "from_sigma": 1 - control.follow}
+        if control.still_guidance:
+            given["still"] = (latents(still), control.still_guidance)
+    return given
 
 
 def _encode_conditions(
@@ -353,18 +335,6 @@ def _encode_conditions(
             clip_image=components.preset.clip_image,
             photo=photo,
         )
-
-
-def shrink(scene: Guide, height: int, width: int) -> Guide:
-    """The scene at another size: colours averaged over areas; depth picked, so that none is invented."""
-    rows = ((torch.arange(height) + 0.5) * (scene.depth_m.shape[0] / height)).long()
-    columns = ((torch.arange(width) + 0.5) * (scene.depth_m.shape[1] / width)).long()
-    if height <= scene.depth_m.shape[0] and width <= scene.depth_m.shape[1]:
-        planes = adaptive_avg_pool2d(rearrange(scene.colours, "h w c -> 1 c h w"), (height, width))
-        colours = rearrange(planes, "1 c h w -> h w c")
-    else:  # the photo is smaller than what networks see: its pixels are interpolated, not repeated
-        colours = resize(scene.colours, height, width)
-    return Guide(colours=colours, depth_m=scene.depth_m[rows[:, None], columns])
 
 
 def seen_by_source_camera(

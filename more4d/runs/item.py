@@ -263,16 +263,20 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             [preset.whole_objects, preset.object_relief],
             [file_fingerprint(mask) for mask in job.masks],
         ]
+        if not job.control.neutral:
+            drawn = [stroke.mask for stroke in job.control.strokes if stroke.mask is not None]
+            inputs += [job.control.as_dict(), [file_fingerprint(mask) for mask in drawn]]
 
     def make() -> None:
         if job.tracks is None:
-            settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed}
+            settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed, "control": job.control}
             tracks = pipe.generate_tracks(
                 _photo(item), item.depth, job.prompt, **settings, callback=item.report("tracks")
             )
         else:
             tracks = quantise_tracks(load_user_tracks(job.tracks))
-        save_tracks_stage(item.folder, tracks, pipe.tracks_metadata(job.seed) | {"prompt": job.prompt})
+        about = pipe.tracks_metadata(job.seed, job.control) | {"prompt": job.prompt}
+        save_tracks_stage(item.folder, tracks, about)
         item.tracks = tracks
 
     return item.stage("tracks", inputs, TRACKS_FILES, make)
@@ -388,5 +392,6 @@ def _photo(item: _Item) -> Photo:
     known = {
         **{name: getattr(job, name) for name in ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")},
         "mask": job.masks or None,
+        "strokes": job.control.strokes,
     }
     return read_photo(job.image, **known, size=item.pipe.film_size)

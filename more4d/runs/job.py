@@ -20,6 +20,7 @@ from more4d.pipelines.cameras import (
     folder_name,
     parse_cameras,
 )
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
 
@@ -70,6 +71,7 @@ class Job:
             `geometry.intrinsics.camera_from_intrinsics`.
         fov: horizontal field of view of the whole image in degrees, in place of intrinsics.
         masks: pictures of what may move, white or by number; see `pipelines.moving_objects`.
+        control: what is asked of motion besides words.
         tracks: the user's own tracks; only holes of the views are generated.
         seed: of everything random.
         frames: of the result; the tracks' own if they are given.
@@ -91,6 +93,7 @@ class Job:
     intrinsics: tuple[float, float, float, float] | None = None
     fov: float | None = None
     masks: tuple[Path, ...] = ()
+    control: MotionControl = NEUTRAL
     tracks: Path | None = None
     seed: int = 0
     frames: int | None = None
@@ -108,6 +111,10 @@ class Job:
         values["masks"] = [str(mask) for mask in self.masks]
         if not self.gaussians:  # so that records of before there was a choice are those of now
             del values["gaussians"]
+        if self.control.neutral:
+            del values["control"]
+        else:
+            values["control"] = self.control.as_dict()
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
@@ -119,7 +126,7 @@ def check(job: Job) -> None:
     """
     if job.image is None and job.tracks is None:
         raise InputError("there is nothing to start from; give a photo or tracks")
-    if job.tracks is None and not job.prompt.strip():
+    if job.tracks is None and not job.prompt.strip() and not job.control.strokes:
         raise InputError(
             "the prompt is empty; say what moves and where, for example 'the dog runs to the left'"
         )
@@ -137,6 +144,7 @@ def check_values(job: Job) -> None:
         InputError: one line that names the value and the way out.
     """
     check_timing(job.frames, job.fps)
+    job.control.check()
     for kind in job.exports:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
@@ -163,7 +171,8 @@ def check_files(job: Job) -> None:
     Raises:
         InputError: names the file.
     """
-    for path in (job.image, job.depth, job.tracks, *job.masks):
+    drawn = (stroke.mask for stroke in job.control.strokes)
+    for path in (job.image, job.depth, job.tracks, *job.masks, *drawn):
         if path is not None and not path.is_file():
             raise InputError(
                 f"{path} is a folder; give the file itself (--list takes many)"
@@ -241,6 +250,7 @@ def _check_tracks_only(job: Job) -> None:
         "intrinsics": job.intrinsics,
         "a field of view": job.fov,
         "masks": job.masks or None,
+        "what moves": None if job.control.neutral else job.control,
         "a number of frames": job.frames,
     }
     extra = [name for name, value in given.items() if value is not None]

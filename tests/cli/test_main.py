@@ -229,11 +229,11 @@ def test_the_options_are_these():
     }
     assert options == {
         "infer": "alpha animation cache camera camera-anchor camera-convention camera-lens camera-loop"
-        " camera-reverse camera-scale camera-smooth compile context-parallel depth depth-kind"
-        " depth-model"
-        " depth-unit device export fill fov fps frames gaussians guidance guidance-skip h help independent-views"
-        " intrinsics list list-cameras mask memory output part pictures preset prompt quiet raster ray"
-        " sampler seed shift size steps strag-lora tracks video-codec vism-lora weights",
+        " camera-reverse camera-scale camera-smooth compile context-parallel depth depth-kind depth-model"
+        " depth-unit device export fill follow fov fps frames gaussians guidance guidance-skip h help"
+        " independent-views intrinsics list list-cameras mask memory motion move output part pictures preset"
+        " prompt quiet raster ray sampler seed seeds shift size steps still-guidance strag-lora tracks"
+        " video-codec vism-lora weights",
         "reconstruct": "coarse device fine h help no-frozen part pixels preset quiet seed weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "depth-model device h help output part preset weights",

@@ -15,9 +15,10 @@ from more4d.networks.interface import ViSMConditions
 from more4d.performance.config import MEMORY_MODES, Memory
 from more4d.performance.offload import TILE_PX, weight_bytes
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filters import Guide
 from more4d.pipelines.preset import load_preset
 from more4d.pipelines.sampling import SamplingRequest
-from more4d.pipelines.tracks import Guide, generate_motion
+from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
 from tests.networks.fake_device import FakeDevice, fake_device

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from more4d.pipelines import tracks as fast
-from more4d.pipelines.tracks import Guide, joint_bilateral_source, weighted_vector_median
+from more4d.pipelines import motion_filters as fast
+from more4d.pipelines.motion_filters import Guide, joint_bilateral_source, weighted_vector_median
 
 
 def a_guide(height: int, width: int, seed: int) -> Guide:

@@ -16,8 +16,9 @@ from more4d.foundation.errors import ConfigError, More4DError, WeightsError
 from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
 from more4d.pipelines.component_files import CODEC_METADATA_KEY, Lora
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filters import Guide
 from more4d.pipelines.preset import preset_names, read_preset
-from more4d.pipelines.tracks import Guide, generate_motion
+from more4d.pipelines.tracks import generate_motion
 from more4d.pipelines.views import fill_holes
 from more4d.raster.interface import Rendering
 from more4d.weights.state import save_network, write_tensors

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from more4d.geometry.tracks import resample_frames, resampling_matrix
-from more4d.pipelines.tracks import smooth_in_time
+from more4d.pipelines.motion_filters import smooth_in_time
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import torch
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.tracks import NEAREST, normalise_motion, positions_from_motion
 from more4d.pipelines.components import Components
+from more4d.pipelines.motion_filters import Guide, shrink
 from more4d.pipelines.preset import find_preset
 from more4d.pipelines.tracks import (
-    Guide,
     image_to_tracks,
     seen_by_source_camera,
-    shrink,
     warn_of_unknown_words,
 )
 from more4d.scenes.scene_sampling import sample_scene

@@ -1,0 +1,182 @@
+"""Prompts that name a thing which the weights have no word for.
+
+The bundled weights know some forty nouns. A prompt without any of them moves next to nothing. Here such a
+prompt is given the noun that, by the network's own text grounding, fits best what stands out in the photo,
+and only that may move:
+
+1. `standing_out`: things whose colours are unlike the border of the picture, or that are nearer than their
+   surroundings, the most conspicuous first. Words such as "left", "big" and "front" choose among them.
+2. `with_noun`: the words that are not known become the noun of one of them.
+3. The noun is chosen for which the grounding head changes its answer most on the thing and least elsewhere.
+
+Presets that name no `objects` are trained on words of all kinds and are not changed.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from more4d.pipelines.moving_objects import novelty
+from more4d.pipelines.stroke_motion import object_at
+
+SIDE = 160
+MOST_THINGS = 5
+LEAST_SHARE = 0.35
+"""Of the conspicuousness of the first thing: what has less stands out no more."""
+LARGEST = 0.6
+"""Of the picture: a region that is larger is its background."""
+CENTRE_SIGMA = 0.45
+"""Of the preference for the middle of the picture, in its sides."""
+RELIEF = 0.25
+"""Difference of log depth from the surroundings that counts as much as a colour that is novel."""
+
+_DETERMINERS = frozenset(("the", "a", "an", "this", "that", "its"))
+_PLACES = {
+    "left": r"\b(?:the|on the) left\b(?! side of)",
+    "right": r"\b(?:the|on the) right\b(?! side of)",
+    "middle": r"\b(?:middle|central|centre|center)\b",
+    "front": r"\b(?:in front|front|nearest|closest|foreground)\b",
+    "back": r"\b(?:in the back|at the back|behind|farthest|furthest|background)\b",
+    "big": r"\b(?:big|bigger|biggest|large|larger|largest|tall|tallest)\b",
+    "small": r"\b(?:small|smaller|smallest|little|tiny|littlest)\b",
+}
+_TOWARDS = re.compile(r"\b(?:to|towards?|from) (?:the|its) (?:left|right)\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meant:
+    """What a prompt with unknown words was taken for.
+
+    Attributes:
+        prompt: in words that the weights know.
+        thing: where it is.
+        unknown: the words that are not known.
+    """
+
+    prompt: str
+    thing: Bool[Tensor, "height width"]
+    unknown: tuple[str, ...]
+
+
+def words_of(prompt: str) -> list[str]:
+    """The words of a prompt, in lower case."""
+    return re.findall(r"[^\W\d_]+", prompt.lower())
+
+
+def names_nothing_known(prompt: str, vocabulary: str, objects: Sequence[str]) -> bool:
+    """Whether a prompt says that something moves, and none of the things that weights know by name.
+
+    "Nothing moves" has known words only, and means what it says.
+    """
+    words, known = words_of(prompt), set(vocabulary.split())
+    text = f" {' '.join(words)} "
+    named = any(f" {noun} " in text or f" {noun}s " in text for noun in objects)
+    return bool(objects) and not named and (not words or bool(set(words) - known))
+
+
+def with_noun(prompt: str, noun: str, vocabulary: str) -> str:
+    """The prompt with the first run of words that are not known replaced by a noun.
+
+    What is said before and after stays: of "the teapot slides to the left" becomes "the vase slides to the
+    left". Without any known word that could say how it moves, it just moves.
+    """
+    known, words = set(vocabulary.split()), words_of(prompt)
+    start = next((place for place, word in enumerate(words) if word not in known), 0)
+    end = next((place for place in range(start, len(words)) if words[place] in known), len(words))
+    before, after = ([word for word in part if word in known] for part in (words[:start], words[end:]))
+    if not before or before[0] not in _DETERMINERS:
+        before = ["the", *before]
+    if not set(after) - _DETERMINERS:
+        after = ["moves"]
+    return " ".join([*before, noun, *after])
+
+
+def places_of(prompt: str) -> list[str]:
+    """Which of several things a prompt means, by "left", "big" and the like; not where it goes."""
+    text = _TOWARDS.sub(" ", " ".join(words_of(prompt)))
+    return [place for place, pattern in _PLACES.items() if re.search(pattern, text)]
+
+
+def standing_out(
+    colours: Float[Tensor, "height width 3"], depth_m: Float[Tensor, "height width"]
+) -> list[Bool[Tensor, "height width"]]:
+    """The things that stand out from the picture, the most conspicuous first; none of a plain surface."""
+    import cv2
+
+    height, width = depth_m.shape
+    scale = min(1.0, SIDE / min(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left = conspicuousness(
+        cv2.resize(colours.numpy(), size, interpolation=cv2.INTER_AREA),
+        cv2.resize(depth_m.log().numpy(), size, interpolation=cv2.INTER_AREA),
+    )
+    found: list[tuple[float, Tensor]] = []
+    while len(found) < MOST_THINGS:
+        smooth = cv2.GaussianBlur(left, (0, 0), 0.02 * min(size))
+        row, column = np.unravel_index(smooth.argmax(), smooth.shape)
+        if smooth[row, column] <= 0:
+            break
+        at = ((column + 0.5) * width / size[0], (row + 0.5) * height / size[1])
+        thing = object_at(colours, depth_m, at)
+        small = cv2.resize(thing.numpy().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        small[row, column] = True
+        # Of two things that stand out alike the larger is noticed.
+        weight = float(left[small].mean()) * float(small.mean()) ** 0.25
+        if small.mean() <= LARGEST:
+            found.append((weight, thing))
+        left = np.where(cv2.dilate(small.astype(np.uint8), np.ones((5, 5))) > 0, 0, left)
+    found.sort(key=lambda each: -each[0])
+    return [thing for weight, thing in found if weight >= LEAST_SHARE * found[0][0]]
+
+
+def conspicuousness(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
+    """How much each pixel differs from the picture's border in colour, and from its surroundings in depth."""
+    import cv2
+
+    height, width = log_depth.shape
+    nothing = np.zeros(log_depth.shape, bool)
+    novel = np.tanh(novelty(image, nothing, width / 128) / 6)
+    surroundings = cv2.blur(log_depth, (width // 3 * 2 + 1, height // 8 * 2 + 1))
+    nearer = np.clip((surroundings - log_depth) / RELIEF, 0, 1)
+    y, x = np.mgrid[:height, :width]
+    away = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
+    return ((novel + nearer) * np.exp(-away / (2 * CENTRE_SIGMA**2))).astype(np.float32)
+
+
+def choose(
+    things: list[Bool[Tensor, "height width"]], places: list[str], depth_m: Float[Tensor, "height width"]
+) -> Bool[Tensor, "height width"]:
+    """The thing that the words mean; without any, the most conspicuous."""
+    for place in places:
+        things = sorted(things, key=lambda thing: _rank(thing, place, depth_m))[: max(1, len(things) // 2)]
+    return things[0]
+
+
+def _rank(thing: Tensor, place: str, depth_m: Tensor) -> float:
+    rows, columns = thing.nonzero().double().mean(0).tolist()
+    share = float(thing.double().mean())
+    middle = abs(columns / thing.shape[1] - 0.5) + abs(rows / thing.shape[0] - 0.5)
+    far = float(depth_m[thing].median())
+    ranks = {"left": columns, "right": -columns, "middle": middle, "front": far, "back": -far}
+    return {**ranks, "big": -share, "small": share}[place]
+
+
+def best_noun(
+    answers: Float[Tensor, "nouns channels rows columns"],
+    silent: Float[Tensor, "channels rows columns"],
+    thing: Bool[Tensor, "rows columns"],
+) -> int:
+    """The noun for which the grounding head changes its answer most on the thing, and least elsewhere.
+
+    Args:
+        answers: probabilities of the prompt with each noun.
+        silent: of the empty prompt.
+        thing: on the grid of the answers.
+    """
+    change = (answers - silent).abs().sum(1)
+    inside, outside = change[:, thing].mean(1), change[:, ~thing].mean(1)
+    return int((inside - outside.nan_to_num()).argmax())

@@ -1,0 +1,153 @@
+"""Requests for motion: strokes and amounts, as they are read, checked and carried out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from more4d.foundation.errors import InputError
+from more4d.geometry.camera import Camera
+from more4d.pipelines.depth import Photo
+from more4d.pipelines.motion_control import MotionControl, Stroke, read_strokes
+from more4d.pipelines.stroke_motion import object_at, stroke_motion, stroke_objects
+
+CAMERA = Camera(fx=1.0, fy=4 / 3)
+HEIGHT, WIDTH = 96, 128
+
+
+def test_a_stroke_is_read() -> None:
+    (stroke,) = read_strokes("640,300 > 200.5,320")
+    assert stroke.points == ((640, 300), (200.5, 320))
+    assert (stroke.depths, stroke.times) == ((1, 1), (0, 1))
+
+
+def test_depths_and_times_are_read() -> None:
+    (stroke,) = read_strokes("0,0 > 30,40, 0.5 @0.25 > 30,80 > 30,100,2")
+    assert stroke.depths == (1, 0.5, 1, 2)
+    # From 0.25 to the end at constant speed: 40 of 60 pixels at the third point.
+    assert stroke.times == pytest.approx((0, 0.25, 0.75, 1))
+
+
+def test_a_stroke_goes_at_constant_speed() -> None:
+    (stroke,) = read_strokes("0,0 > 30,0 > 30,10")
+    assert stroke.times == pytest.approx((0, 0.75, 1))
+
+
+def test_strokes_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "strokes.json"
+    written = {"strokes": [{"points": [[1, 2], [3, 4]]}, {"points": [[5, 6], [7, 8]], "mask": "thing.png"}]}
+    path.write_text(json.dumps(written))
+    first, second = read_strokes(str(path))
+    assert (first.mask, second.mask) == (None, tmp_path / "thing.png")
+    path.write_text(json.dumps({"strokes": [first.as_dict(), second.as_dict()]}))
+    assert read_strokes(str(path)) == [first, Stroke.of(second.points, mask=tmp_path / "thing.png")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("640,300", "has 1 points"),
+        ("640 > 3", "'640' is no point of a stroke"),
+        ("1,2 > x,y", "'x,y' is no point"),
+        ("1,2 > 3,4 >", "'' is no point"),
+        ("1,2,2 > 3,4", "factors from 0.1 to 10"),
+        ("1,2 > 3,4,0", "factors from 0.1 to 10"),
+        ("1,2 > 3,4@2", "at most 1"),
+        ("1,2 > 3,4@0.5 > 5,6@0.5", "they grow"),
+        ("1e999,2 > 3,4", "not finite"),
+        ("missing.json", "missing.json"),
+    ],
+)
+def test_what_is_no_stroke_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_strokes(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"amount": -0.5}, "from 0 .still. to 3, got -0.5"),
+        ({"amount": 4}, "got 4"),
+        ({"amount": float("nan")}, "got nan"),
+        ({"still_guidance": 9}, "got 9"),
+        ({"follow": 1.5}, "got 1.5"),
+    ],
+)
+def test_impossible_values_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        MotionControl(**values).check()
+
+
+def disc() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A red disc before a green wall: colours, depth, and where it is."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    inside = (rows - 48) ** 2 + (columns - 40) ** 2 < 15**2
+    noise = 0.05 * torch.rand(HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
+    colours = torch.where(inside[..., None], torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.1, 0.6, 0.2]))
+    return colours + noise, torch.where(inside, 3.0, 6.0), inside
+
+
+def test_the_thing_under_a_point_is_found() -> None:
+    colours, depth_m, inside = disc()
+    found = object_at(colours, depth_m, (44.0, 50.0))
+    assert float((found & inside).sum()) / float((found | inside).sum()) > 0.95
+
+
+def test_strokes_of_one_thing_share_its_number() -> None:
+    colours, depth_m, _ = disc()
+    strokes = [Stroke.of([(x / WIDTH, y / HEIGHT), (0.9, 0.5)]) for x, y in ((36, 48), (45, 50), (100, 20))]
+    objects, numbers = stroke_objects(strokes, colours, depth_m)
+    assert numbers == [1, 1, 2]
+    assert int(objects[48, 40]) == 1
+
+
+def projected(positions: torch.Tensor) -> torch.Tensor:
+    x, y, z = positions.unbind(-1)
+    return torch.stack([CAMERA.fx * x / z + CAMERA.cx, CAMERA.fy * y / z + CAMERA.cy], -1)
+
+
+def test_a_thing_follows_its_stroke_as_one_piece() -> None:
+    _, depth_m, inside = disc()
+    start = CAMERA.unproject_depth(depth_m)
+    stroke = Stroke.of([(40.5 / WIDTH, 48.5 / HEIGHT), (0.6, 0.5), (0.6, 0.3)])
+    motion = stroke_motion([(1, stroke)], inside.long(), start, CAMERA, frames=13)
+    assert bool((motion[:, ~inside] == 0).all())
+    positions = start + motion * depth_m[..., None] * torch.tensor([1 / CAMERA.fx, 1 / CAMERA.fy, 1])
+    assert torch.allclose(projected(positions[-1, 48, 40]), torch.tensor([0.6, 0.3]), atol=1e-4)
+    way = positions[-1, inside] - positions[0, inside]
+    assert torch.allclose(way, way[:1].expand_as(way), atol=1e-5)  # parallel to itself
+
+
+def test_two_strokes_turn_a_thing_and_both_are_kept() -> None:
+    _, depth_m, inside = disc()
+    start = CAMERA.unproject_depth(depth_m)
+    ends = [((30.5, 48.5), (0.4, 0.3)), ((50.5, 48.5), (0.5, 0.55))]
+    strokes = [Stroke.of([(x / WIDTH, y / HEIGHT), end]) for (x, y), end in ends]
+    motion = stroke_motion([(1, each) for each in strokes], inside.long(), start, CAMERA, frames=5)
+    positions = start + motion * depth_m[..., None] * torch.tensor([1 / CAMERA.fx, 1 / CAMERA.fy, 1])
+    for (x, y), end in ends:
+        assert torch.allclose(projected(positions[-1, int(y), int(x)]), torch.tensor(end), atol=2e-3)
+
+
+def test_depth_along_a_stroke() -> None:
+    _, depth_m, inside = disc()
+    start = CAMERA.unproject_depth(depth_m)
+    point = (40.5 / WIDTH, 48.5 / HEIGHT)
+    motion = stroke_motion(
+        [(1, Stroke.of([point, point], depths=[1, 0.5]))], inside.long(), start, CAMERA, frames=3
+    )
+    assert motion[:, 48, 40, 2].tolist() == pytest.approx([0, -0.25, -0.5])
+
+
+def test_a_stroke_that_starts_outside_of_the_photo_is_refused() -> None:
+    with pytest.raises(InputError, match="starts at 640,300, outside of the photo of 320 x 240 pixels"):
+        Stroke.of([(640, 300), (1, 1)]).normalised(240, 320)
+
+
+def test_a_stroke_on_a_photo_that_is_cropped_stays_on_its_place() -> None:
+    # A photo twice as wide as its film shows: the film is the middle half.
+    image = torch.zeros(100, 400, 3)
+    stroke = Stroke.of([(200, 50), (250, 25)]).normalised(100, 400)
+    fitted = Photo(image=image, strokes=(stroke,)).fitted(100, 200)
+    assert fitted.strokes[0].points == ((0.5, 0.5), (0.75, 0.25))
