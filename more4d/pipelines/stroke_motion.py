@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.geometry.camera import Camera
+from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.rigid_motion import fit_rigid
 from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.motion_control import Stroke
@@ -23,6 +23,7 @@ from more4d.pipelines.moving_objects import (
     _guided_filter,
     _morph,
     _three_channels,
+    cells_of,
     grow_seeds,
     objects_of_masks,
 )
@@ -145,6 +146,28 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     """Without the pixels that have a neighbour outside; the picture's border is none."""
     padded = np.pad(mask, 1, mode="edge")
     return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def draw_motion(
+    strokes: Sequence[Stroke],
+    colours: Float[Tensor, "height width 3"],
+    depth: DepthMap,
+    small_depth_m: Float[Tensor, "small_h small_w"],
+    *,
+    frames: int,
+) -> tuple[Int[Tensor, "height width"], Float[Tensor, "frames small_h small_w 3"]]:
+    """What strokes move: the number of the object at every pixel, and normalised motion of small pixels.
+
+    Args:
+        strokes: with points in widths and heights of the picture.
+        colours, depth: of the photo at the size of its films.
+        small_depth_m: of small pixels.
+    """
+    objects, numbers = stroke_objects(strokes, colours, depth.depth_m)
+    cells = cells_of(objects, tuple(small_depth_m.shape))
+    start = depth.camera.unproject_depth(small_depth_m)
+    asked = list(zip(numbers, strokes, strict=True))
+    return objects, stroke_motion(asked, cells, start, depth.camera, frames=frames)
 
 
 def stroke_objects(

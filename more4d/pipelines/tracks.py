@@ -29,7 +29,7 @@ from more4d.pipelines.motion_filters import (
     smooth_in_time,
     weighted_vector_median,
 )
-from more4d.pipelines.moving_objects import cells_of, move_as_wholes
+from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
@@ -42,7 +42,7 @@ from more4d.pipelines.sampling import (
     strag_conditions,
     uncond_prompts,
 )
-from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
+from more4d.pipelines.stroke_motion import draw_motion
 from more4d.pipelines.unknown_words import (
     Meant,
     best_noun,
@@ -118,11 +118,7 @@ def image_to_tracks(
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn, thing = None, None
     if control.strokes:
-        objects, numbers = stroke_objects(control.strokes, image, depth.depth_m)
-        cells = cells_of(objects, size)
-        small_start = depth.camera.unproject_depth(small.depth_m)
-        asked = list(zip(numbers, control.strokes, strict=True))
-        drawn = stroke_motion(asked, cells, small_start, depth.camera, frames=preset.frames)
+        objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
         thing = objects > 0
     elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
         meant = understand(components, small, image, depth.depth_m, prompt, outline=outline)
@@ -132,10 +128,8 @@ def image_to_tracks(
     if drawn is not None and control.follow == 1:
         motion = drawn
     else:
-        asked = {"control": control, "drawn": drawn, "thing": thing}
-        motion = generate_motion(
-            components, small, prompt, seed=seed, photo=image, **asked, progress=progress
-        )
+        asked = {"control": control, "drawn": drawn, "thing": thing, "seed": seed, "progress": progress}
+        motion = generate_motion(components, small, prompt, photo=image, **asked)
         motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
         picks = None if depth.estimated else joint_bilateral_source(small, large)
