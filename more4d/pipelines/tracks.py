@@ -92,9 +92,8 @@ def image_to_tracks(
 ) -> UpsampledTracks:
     """The path of every pixel of `image` as the prompt describes it.
 
-    The motion is generated at the preset's size and number of frames. Every pixel of `image` takes that of
-    one place, along the edges of colour and depth, in `frames` frames over the same span of time. With
-    `whole_objects` in the preset, or given objects or outlines, it follows these (`moving_objects`).
+    Motion is generated at the preset's size and number of frames. Every pixel takes that of one place, along
+    the edges of colour and depth; with objects or outlines it follows these (`moving_objects`).
 
     Args:
         image: RGB in [0, 1], of any size; networks see all of it, at the preset's size.
@@ -116,7 +115,7 @@ def image_to_tracks(
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
-    drawn, thing = None, None
+    drawn = thing = None
     if control.strokes:
         objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
         thing = objects > 0
@@ -140,7 +139,7 @@ def image_to_tracks(
             small = shrink(Guide(colours=image, depth_m=depth.depth_m), *size)
     else:
         source, cells = joint_bilateral_source(small, large), None
-    # X_t = X_0 + z_0 dX / a_x and likewise for y and z: metres from motion in units of depth.
+    # X_t = X_0 + z_0 dX / a_x and so on: metres from motion in units of depth.
     small_start = depth.camera.unproject_depth(small.depth_m)
     motion = scale_motion(motion, small_start, depth.camera, control.amount, cells)
     small_positions = positions_from_motion(resample_frames(motion, frames), small_start, depth.camera)
