@@ -54,8 +54,9 @@ MOVES = 0.005
 BORDER = 2
 # Standard deviation of the low-pass filter that parts low frequencies and texture, in shorter sides.
 TEXTURE_SIDE = 1 / 24
-# Standard deviation of the filter that parts structure and grain of texture, in that of the low pass.
-GRAIN = 0.09
+# Standard deviation of the filter that parts structure and grain of texture, in that of the low pass, and the
+# least one in texels: pictures have no finer grain.
+GRAIN, LEAST_GRAIN = 0.09, 1.4
 # Amplitudes of structure and of grain. What is copied is never quite what was there, so it adds its energy to
 # the error; of all frequencies the highest give the most gradient for it.
 STRUCTURE, GRAINY = 0.25, 1.55
@@ -286,7 +287,7 @@ def _colour_canvas(
         beyond = (first[1], size[1] - last[1], first[0], size[0] - last[0])
         surface_m = pad(near_m, beyond, mode="replicate")[0, 0]
         detail = (photo - low) * ~hidden[..., None]
-        shown = _grain(detail, sigma * step * GRAIN)
+        shown = _grain(detail, max(sigma * step * GRAIN, LEAST_GRAIN))
         where = (~hidden, hidden & wanted)
         copied = transfer_texture(detail, low, surface_m, *where, seed=seed, shown=shown)
         made = torch.where(outside[..., None], low + copied, partly + INSIDE * copied)
