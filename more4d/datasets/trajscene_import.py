@@ -235,7 +235,10 @@ def _encode(sample: Sample, reading: TrajSceneOptions, caption: str | None) -> _
         clip = read_sample(sample, reading, caption)
         members = encode_clip(clip)
         stored = decode_tracks(clip.name, members)
-    except (MemoryError, OSError, RuntimeError) as error:
+    except More4DError:
+        raise
+    # Libraries raise what they like on a file that was never tried; the next sample is another one.
+    except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{sample.where}: {type(error).__name__} {reason}") from error
     errors = position_errors(stored.positions, clip.tracks.positions, clip.tracks.camera)

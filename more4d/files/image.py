@@ -210,7 +210,8 @@ def decode(
             _log.warning("%s holds %d frames; the first is taken", path, frames)
         image.load()
         upright = ImageOps.exif_transpose(image)
-        if managed and colour and not (colour.is_srgb or image.info.get("icc_profile")):
+        profiled = image.info.get("icc_profile") and image.format != "PNG"  # of which cICP goes first
+        if managed and colour and not (colour.is_srgb or profiled):
             _log.info("%s is %s; its colours are brought to sRGB", path, hdr.NAMES[colour.kind])
             upright = from_colour(upright, colour)
         elif managed:

@@ -165,7 +165,7 @@ class VideoInfo:
 
 
 def probe_video(path: Path) -> VideoInfo:
-    """Size and frame times of a video; only its first frame is decoded.
+    """Size and frame times of a video. Only its first frame is decoded if the container lists the others.
 
     Raises:
         InputError: as `read_video`.

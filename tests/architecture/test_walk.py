@@ -10,7 +10,7 @@ from tests.architecture.source import ROOT
 # 55, and what films at the photo's size and inputs of all kinds need: outlines, depth and motion of objects,
 # the background and its texture, files of fills, formats of films, the door for documents, own depth,
 # decoding of videos of all kinds.
-MOST_FILES = 70
+MOST_FILES = 71
 SMALLEST_RUN = (
     *("infer", "examples/goat.jpg", "--prompt", "the goat runs to the left", "--camera", "static"),
     *("--camera", "orbit", "--frames", "5", "--steps", "1", "--device", "cpu", "--quiet"),

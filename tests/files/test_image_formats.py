@@ -126,20 +126,16 @@ def test_hdr_pictures_are_tone_mapped(tmp_path: Path, transfer: int) -> None:
     signal = encode(light * scale)[..., None].expand(-1, -1, 3).numpy()
     deep, plain = (signal * 65535).round().astype(np.uint16), (signal * 255).round().astype(np.uint8)
     write_avif(tmp_path / "a.avif", deep, primaries=9, transfer=transfer)
-    contents = write_png(tmp_path / "a.png", plain).read_bytes()
+    Image.fromarray(plain).save(tmp_path / "a.png", icc_profile=swapped_profile())  # for other programs
+    contents = (tmp_path / "a.png").read_bytes()
     chunk = b"cICP" + bytes([9, transfer, 0, 1])
-    end = contents.index(b"IDAT") - 4
+    end = contents.index(b"iCCP") - 4
     (tmp_path / "a.png").write_bytes(
         contents[:end] + b"\0\0\0\4" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + contents[end:]
     )
     for name in ("a.avif", "a.png"):
         grey, white = (load_image(tmp_path / name)[32, [20, 76]].mean(-1) * 255).tolist()
         assert grey == pytest.approx(118, abs=4) and 222 < white < 240, name
-
-
-def write_png(path: Path, pixels: np.ndarray) -> Path:
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Whatever people film with comes as upright frames of square pixels in sRGB, or is refused in one line."""
 
 import logging
+import os
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -335,4 +336,5 @@ def test_a_video_is_known_by_its_name_or_its_contents(tmp_path: Path) -> None:
         path.rename(tmp_path / "clip.bin")
         assert is_video(tmp_path / "clip.bin"), name
     Image.new("RGB", (8, 8)).save(tmp_path / "a.avif")
-    assert not is_video(tmp_path / "a.avif")
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_video(tmp_path / "a.avif") and not is_video(tmp_path / "pipe")

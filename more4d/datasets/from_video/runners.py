@@ -20,7 +20,7 @@ import torch
 from more4d.datasets.from_video.clip_maker import make_clips
 from more4d.datasets.from_video.options import Options, VideoOutcome
 from more4d.datasets.from_video.sources import Source
-from more4d.foundation.errors import one_line
+from more4d.foundation.errors import More4DError, one_line
 
 Runner = Callable[[Sequence[Source]], Iterator[VideoOutcome]]
 """Makes clips of all given videos and yields the outcomes, in any order."""
@@ -30,15 +30,17 @@ _WAIT_S, _EXIT_TIMEOUT_S = 0.5, 10.0
 
 
 def attempt(source: Source, options: Options, device: str = "cpu") -> VideoOutcome:
-    """`make_clips`, with any error that a single video can cause (also lack of memory, or a size that a
-    network refuses) turned into an outcome with a failure.
+    """`make_clips`, with any error that a single video can cause turned into an outcome with a failure.
 
     Raises:
         InputError, WeightsError, MissingPackageError: a tool is unknown or cannot be opened.
     """
     try:
         return make_clips(source, options, device)
-    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+    except More4DError:
+        raise
+    # Libraries raise what they like on a video that was never tried; the next one is another video.
+    except Exception as error:
         if os.environ.get("MORE4D_DEBUG"):
             raise
         text = f"{type(error).__name__}: {' '.join(str(error).split())} (set MORE4D_DEBUG=1 for details)"

@@ -74,13 +74,19 @@ def find_sources(folder: Path) -> list[Source]:
     captions = read_captions(folder, names)
     sources = []
     for name, path in names.items():
-        sibling, stat = path.with_suffix(".txt"), path.stat()
+        sibling, stat = _caption_file(path), path.stat()
         caption = captions.get(name, "")
         if sibling.is_file():
             caption = " ".join(read_text(sibling, "a caption (.txt)", empty=True).split())
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
+
+
+def _caption_file(video: Path) -> Path:
+    """The text beside a video, which need not be there."""
+    capitals = video.with_suffix(".TXT")
+    return capitals if capitals.is_file() else video.with_suffix(".txt")
 
 
 def _holds_video(path: Path) -> bool:
@@ -90,7 +96,7 @@ def _holds_video(path: Path) -> bool:
 
 def _log_others(folder: Path, files: list[Path], videos: Iterable[Path]) -> None:
     """Log which files are passed over: neither videos nor their captions."""
-    captions = {path.with_suffix(".txt") for path in videos}
+    captions = {_caption_file(path) for path in videos}
     others = [
         path.relative_to(folder).as_posix()
         for path in files

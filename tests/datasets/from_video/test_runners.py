@@ -65,14 +65,19 @@ def test_a_run_that_is_left_leaves_no_process(videos):
     assert not set(multiprocessing.active_children()) - others
 
 
-def test_what_one_video_causes_is_its_failure(videos, monkeypatch):
+@pytest.mark.parametrize("kind", [MemoryError, OSError, IndexError, KeyError, TypeError, OverflowError])
+def test_what_one_video_causes_is_its_failure(videos, monkeypatch, kind):
     def fail(source, options, device):
-        raise MemoryError("too large")
+        raise kind("too large")
 
     monkeypatch.delenv("MORE4D_DEBUG", raising=False)
     monkeypatch.setattr(runners, "make_clips", fail)
     outcome = attempt(find_sources(videos)[0], OPTIONS)
-    assert outcome.video == "ball.mp4" and "MemoryError: too large" in outcome.failure
+    assert (
+        outcome.video == "ball.mp4"
+        and f"{kind.__name__}: " in outcome.failure
+        and "too large" in outcome.failure
+    )
 
 
 def test_an_unknown_tool_ends_the_run(videos):
