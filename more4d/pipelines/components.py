@@ -320,8 +320,7 @@ class Components:
         """The estimator of depth and field of view.
 
         Args:
-            given: which of the two, "depth" or "intrinsics", it is not needed for, or "nothing"; an error
-                then says how to do without it.
+            given: which of the two, "depth" or "intrinsics", it is not needed for, or "nothing"; for errors.
 
         Raises:
             WeightsError: its file is missing, truncated, or does not fit.

@@ -4,7 +4,6 @@ Each stage reads what the stages before it wrote, at the precision at which it i
 continued gives the same files as one that went through.
 """
 
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,7 +54,7 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, camera_folders, check_files, job_identity, load_user_tracks
+from more4d.runs.job import Job, about_run, camera_folders, check_files, load_user_tracks
 from more4d.runs.record import RunRecord
 
 MOST_FILM_BYTES = 512 << 20
@@ -120,7 +118,7 @@ class _Item:
     films: dict[str, Film] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.record = RunRecord(self.folder, _about(self.pipe, self.job))
+        self.record = RunRecord(self.folder, about_run(self.pipe, self.job))
 
     @cached_property
     def image(self) -> Float[Tensor, "height width 3"]:
@@ -380,32 +378,3 @@ def _photo(item: _Item) -> Photo:
         "mask": job.masks or None,
     }
     return read_photo(job.image, **known, size=item.pipe.film_size)
-
-
-def _about(pipe: More4DPipeline, job: Job) -> dict[str, Any]:
-    """What `run.json` says of the run as a whole."""
-    import more4d
-
-    components = pipe.components
-    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
-    return {
-        "job": job.as_dict(),
-        "identity": job_identity(job),
-        "preset": components.preset.name,
-        "settings": {
-            key: value
-            for key, value in asdict(components.preset).items()
-            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
-        },
-        "weights": {component: components.fingerprint(component) for component in recorded},
-        "loras": {
-            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
-            for component, each in components.loras.items()
-        },
-        "device": str(components.device),
-        "software": {
-            "more4d": more4d.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }

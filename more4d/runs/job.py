@@ -4,7 +4,8 @@ Jobs are read and checked before torch is imported: what needs it is imported in
 """
 
 import logging
-from dataclasses import dataclass, fields, replace
+import platform
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from more4d.pipelines.cameras import (
     parse_cameras,
 )
 from more4d.pipelines.preset import TEXTURE
+from more4d.raster.registry import AUTO
 
 if TYPE_CHECKING:
     from more4d.geometry.tracks import Tracks
+    from more4d.pipeline import More4DPipeline
 
 TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.tracks` reads, whose module imports torch."""
@@ -251,6 +254,38 @@ def job_identity(job: Job) -> str | None:
     if source is None or not source.is_file():
         return None
     return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed])
+
+
+def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
+    """What `run.json` says of the run as a whole."""
+    import torch
+
+    import more4d
+    from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+
+    components = pipe.components
+    recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
+    return {
+        "job": job.as_dict(),
+        "identity": job_identity(job),
+        "preset": components.preset.name,
+        "settings": {
+            key: value
+            for key, value in asdict(components.preset).items()
+            if key not in ("name", "loras") and (key, value) != ("raster", AUTO)
+        },
+        "weights": {component: components.fingerprint(component) for component in recorded},
+        "loras": {
+            component: [{"file": str(lora.path), "strength": lora.strength} for lora in each]
+            for component, each in components.loras.items()
+        },
+        "device": str(components.device),
+        "software": {
+            "more4d": more4d.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
 
 
 def own_folders(jobs: list[Job], output: Path) -> list[Job]:
