@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,8 +43,8 @@ from more4d.datasets.from_video import filters
 from more4d.datasets.from_video.options import Bounds
 from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.registry import open_depth_estimator
-from more4d.files.image import load_image
-from more4d.geometry.camera import Camera, CameraPath, fit
+from more4d.files.image import load_depth_image, load_image
+from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.poses import named_camera_path, rigid, rigid_inverse, so3_exp, so3_log
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.scenes.render import render_clip, render_video
@@ -53,7 +54,8 @@ from more4d.tracking.registry import open_tracker
 from more4d.tracking.steady_tracks import steady_tracks
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 13
-ROOM_FRAMES, ROOM_DEPTH_M = 5, 1.5
+ROOM_PART = 0.3
+"""How much of the way from a frame of the room to the next a film shows."""
 WHOLE = 25
 """Frames of the whole motion of a scene, two seconds; a film is its beginning."""
 PATHS = ("still", "handheld", "x_moving", "still", "surrounding", "turn-left", "handheld", "orbit")
@@ -217,37 +219,55 @@ def films(first: int, count: int) -> Iterator[Film]:
 
 
 def room_films(data: Path) -> Iterator[Film]:
-    """Windows of five frames, 50 frames of the original apart, of a room in which nothing moves."""
+    """Films of a room in which nothing moves (7-Scenes), along its camera's own path.
+
+    Its frames are 1.7 seconds apart, more than any tracker follows. So each film shows the colours and
+    measured depth of one frame, as points, while the camera goes the first part of the way to the next.
+    """
     folder = data / "tsdf-7scenes-rgbd"
     matrix = np.loadtxt(folder / "camera-intrinsics.txt")
-    whole = Camera.from_pixels(
+    camera = Camera.from_pixels(
         matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5, width=640, height=480
     )
     estimator = open_depth_estimator("small")
     names = [f"frame-{number:06d}" for number in range(0, 1000, 50)]
-    for first in tqdm(range(0, len(names) - ROOM_FRAMES + 1, 2), desc="room"):
-        chosen = names[first : first + ROOM_FRAMES]
-        small = [
-            fit(load_image(folder / f"{n}.color.jpg"), whole, height=HEIGHT, width=WIDTH) for n in chosen
-        ]
-        camera, video = small[0][1], torch.stack([image for image, _ in small]).clamp(0, 1)
-        poses = torch.stack([torch.from_numpy(np.loadtxt(folder / f"{n}.pose.txt")) for n in chosen])
-        depth_m = torch.stack([estimator.estimate(frame, camera).depth_m for frame in video])
-        still = camera.unproject_depth(depth_m[0]).expand(ROOM_FRAMES, -1, -1, -1)
+    for name, after_it in tqdm(list(zip(names[::2], names[1::2], strict=True)), desc="room"):
+        depth_m = load_depth_image(folder / f"{name}.depth.png") / 1000
+        points = camera.unproject_depth(depth_m)[(depth_m > 0.1) & (depth_m < 20)]
+        colours = load_image(folder / f"{name}.color.jpg")[(depth_m > 0.1) & (depth_m < 20)]
+        ends = [torch.from_numpy(np.loadtxt(folder / f"{n}.pose.txt")) for n in (name, after_it)]
+        whole = so3_log((rigid_inverse(ends[1]) @ ends[0])[:3, :3]), rigid_inverse(ends[1]) @ ends[0]
+        time = torch.linspace(0, ROOM_PART, FRAMES, dtype=torch.float64)[:, None]
+        poses = rigid(so3_exp(time * whole[0]), time * whole[1][:3, 3]).float()
+        video = torch.stack([splat(points @ p[:3, :3].T + p[:3, 3], colours, camera) for p in poses])
+        estimated = torch.stack([estimator.estimate(frame, camera).depth_m for frame in video])
+        still = camera.unproject_depth(estimated[0]).expand(FRAMES, -1, -1, -1)
+        seen = torch.ones(still.shape[:3], dtype=torch.bool)
         yield Film(
-            name=f"{chosen[0]} room",
+            name=f"{name} room",
             video=video,
-            depth_m=depth_m,
+            depth_m=estimated,
             camera=camera,
-            world=PointTracks(
-                positions=still,
-                colours=video[0],
-                visibility=torch.ones(still.shape[:3], dtype=torch.bool),
-                camera=camera,
-            ),
-            world_to_camera=(rigid_inverse(poses) @ poses[:1]).float(),
-            scene_depth_m=ROOM_DEPTH_M,
+            world=PointTracks(positions=still, colours=video[0], visibility=seen, camera=camera),
+            world_to_camera=poses,
+            scene_depth_m=float(points[:, 2].quantile(0.3)),
         )
+
+
+def splat(points: Tensor, colours: Tensor, camera: Camera) -> Tensor:
+    """A picture of points in a camera's frame: the mean of the nearest ones of a pixel, holes inpainted."""
+    place, depth = camera.project(points)
+    column, row = (place * torch.tensor([WIDTH, HEIGHT])).floor().long().unbind(-1)
+    inside = (depth > 0) & (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
+    cell, depth, colours = (row * WIDTH + column)[inside], depth[inside], colours[inside]
+    nearest = torch.full((HEIGHT * WIDTH,), torch.inf).scatter_reduce(0, cell, depth, "amin")
+    front = depth < 1.03 * nearest[cell]
+    sums = torch.zeros(HEIGHT * WIDTH, 4)
+    sums.index_add_(0, cell[front], torch.cat([colours[front], torch.ones(int(front.sum()), 1)], -1))
+    picture = (sums[:, :3] / sums[:, 3:].clamp(min=1)).view(HEIGHT, WIDTH, 3)
+    holes = (sums[:, 3] == 0).view(HEIGHT, WIDTH).numpy().astype(np.uint8)
+    filled = cv2.inpaint((picture * 255).round().byte().numpy(), holes, 3, cv2.INPAINT_TELEA)
+    return torch.from_numpy(filled).float() / 255
 
 
 def measure(film: Film) -> dict[str, dict[str, float]]:

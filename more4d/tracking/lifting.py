@@ -226,7 +226,9 @@ def interpolate_unseen(
     return torch.lerp(at(before), at(after), part.view(*part.shape, *extra).to(values))
 
 
-def smooth_over_time(values: Float[Tensor, "frames points"], noise: float) -> Float[Tensor, "frames points"]:
+def smooth_over_time(
+    values: Float[Tensor, "frames points"], noise: float | Float[Tensor, "*points"]
+) -> Float[Tensor, "frames points"]:
     """The smoothest course of every point's values that differs from them by no more than their noise.
 
     Whittaker smoothing: least squares with a penalty on second differences (Eilers, Analytical Chemistry
@@ -234,7 +236,7 @@ def smooth_over_time(values: Float[Tensor, "frames points"], noise: float) -> Fl
     (Morozov's discrepancy principle); if a constant has, it is taken, then a line.
     """
     frames = len(values)
-    if frames < 3 or noise <= 0:
+    if frames < 3:
         return values
     one = torch.ones(frames, frames, dtype=torch.float64) / frames
     identity = torch.eye(frames, dtype=torch.float64)

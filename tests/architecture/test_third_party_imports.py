@@ -27,6 +27,8 @@ ALLOWED_IMPORTERS = {
         "pipelines/views.py",
         "tracking/optical_flow.py",
         "tracking/camera_motion.py",
+        "tracking/static_scene.py",
+        "tracking/steady_tracks.py",
         "evaluation/views.py",
     ),
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),
