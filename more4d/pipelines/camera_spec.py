@@ -79,7 +79,7 @@ class CameraSpec:
             named, name = False, _file_name(path)
         changed = [each.replace("=", "") for each in found.modifiers if not each.startswith("convention")]
         return cls(
-            # a part is what somebody wrote into a file, and the name is that of a folder
+            # a part is text of a file, and this is the name of a folder
             name="-".join([name, *([re.sub(r"[^\w.-]+", "_", found.part)] if found.part else ()), *changed]),
             file=None if named else path,
             recipe=found.source if named and changed else None,
