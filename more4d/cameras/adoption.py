@@ -21,6 +21,7 @@ from torch import Tensor
 from more4d.cameras.formats import METRES, OURS, SCENE
 from more4d.cameras.options import FILE, FIRST, PHOTO, WORLD, CameraOptions
 from more4d.cameras.raw_path import RawCameraPath, invert
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.poses import (
     interpolate,
@@ -101,8 +102,13 @@ def adopt_path(
         scene_depth_m: depth of the scene in metres.
         options: what to decide otherwise than by the rules above.
         seconds: duration of the film, in which smoothing is measured.
+
+    Raises:
+        InputError: the file's lens is asked for, and it says none.
     """
     options = options or CameraOptions()
+    if options.lens == FILE and (raw.intrinsics is None or raw.zoom_only):
+        raise InputError(f"camera {name}: its file says no field of view; leave out lens={FILE}")
     poses = torch.from_numpy(raw.camera_to_world)
     times = torch.from_numpy(raw.times) if raw.times is not None else torch.arange(raw.frames).double()
     lens = None if raw.intrinsics is None else torch.from_numpy(raw.intrinsics)

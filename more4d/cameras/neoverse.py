@@ -168,7 +168,9 @@ def _interpolated(
     if zoom != 1:
         # The focal length grows evenly to the ratio; of what it starts from nothing is said.
         lens = np.linspace(1, zoom, frames)[:, None] * [1.0, 1.0, 0.0, 0.0] + [0.0, 0.0, 0.5, 0.5]
-    return RawCameraPath(camera_to_world=filled, intrinsics=lens, source=_FORMAT.name, notes=notes)
+    return RawCameraPath(
+        camera_to_world=filled, intrinsics=lens, zoom_only=True, source=_FORMAT.name, notes=notes
+    )
 
 
 def _check(path: Path, value: Any, shape: Any) -> None:

@@ -112,12 +112,10 @@ def read_camera_path(path: Path, content: dict[str, Any]) -> RawCameraPath:
         # vertical: half a picture's height = fy tan(fov / 2)
         fy = 0.5 / math.tan(math.radians(fov) / 2) if "fov" in frame else math.nan
         lens.append([fy / aspect, fy, 0.5, 0.5])
-    seconds = _number(path, content, "seconds", 0.0)
     known = all("fov" in frame for frame in frames)
     return RawCameraPath(
         camera_to_world=read_poses(matrices, path, axes=_PATH_FORMAT.axes, maps=_PATH_FORMAT.maps),
         intrinsics=np.array(lens) if known else None,
-        seconds=seconds if seconds > 0 else None,
         source=_PATH_FORMAT.name,
         notes=() if known else ("some frames have no 'fov', so there is no zoom",),
     )

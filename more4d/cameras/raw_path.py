@@ -37,7 +37,7 @@ class RawCameraPath:
         size: (height, width) of the pictures in pixels, if said.
         unit: of translations: "metres", "scene" or "unknown".
         source: name of the format.
-        seconds: how long the path takes, if said.
+        zoom_only: whether only ratios of focal lengths are known.
         anchored: whether the world is the photo's camera, so that frame 0 need not be moved there.
         notes: lines for the user about what was left out or assumed.
     """
@@ -48,7 +48,7 @@ class RawCameraPath:
     size: tuple[int, int] | None = None
     unit: str = UNKNOWN
     source: str = ""
-    seconds: float | None = None
+    zoom_only: bool = False
     anchored: bool = False
     notes: tuple[str, ...] = field(default=())
 
@@ -58,7 +58,7 @@ class RawCameraPath:
 
     def fingerprint(self) -> str:
         """A short name for everything that a film depends on."""
-        digest = hashlib.sha256(f"{self.unit} {self.seconds} {self.anchored}".encode())
+        digest = hashlib.sha256(f"{self.unit} {self.zoom_only} {self.anchored}".encode())
         for array in (self.camera_to_world, self.intrinsics, self.times):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]

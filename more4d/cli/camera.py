@@ -212,9 +212,13 @@ def convert_camera(options: argparse.Namespace) -> int:
     if options.format == OURS:
         save_camera_path(options.target, adopted.path)
     else:
-        if raw.intrinsics is None and options.fov is not None:
-            lens = [source.fx, source.fy, source.cx, source.cy]
-            raw = replace(raw, intrinsics=np.tile(lens, (raw.frames, 1)))
+        if raw.intrinsics is None or raw.zoom_only:
+            zoom = (
+                np.ones(raw.frames) if raw.intrinsics is None else raw.intrinsics[:, 0] / raw.intrinsics[0, 0]
+            )
+            lens = np.tile([source.fx, source.fy, source.cx, source.cy], (raw.frames, 1))
+            lens[:, :2] *= zoom[:, None]
+            raw = replace(raw, intrinsics=None if options.fov is None else lens, zoom_only=False)
         write_camera_file(options.target, raw, format=options.format)
     say(str(options.target))
     return 0

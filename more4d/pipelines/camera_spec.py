@@ -5,6 +5,7 @@ Command lines and job lists are checked with this module before torch is importe
 
 import logging
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +79,8 @@ class CameraSpec:
             named, name = False, _file_name(path)
         changed = [each.replace("=", "") for each in found.modifiers if not each.startswith("convention")]
         return cls(
-            name="-".join([name, *([found.part] if found.part else ()), *changed]),
+            # a part is text of a file, and this is the name of a folder
+            name="-".join([name, *([re.sub(r"[^\w.-]+", "_", found.part)] if found.part else ()), *changed]),
             file=None if named else path,
             recipe=found.source if named and changed else None,
             format=found.format,

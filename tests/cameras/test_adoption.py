@@ -18,6 +18,7 @@ from more4d.cameras.adoption import (
 )
 from more4d.cameras.options import CameraOptions
 from more4d.cameras.raw_path import RawCameraPath
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.poses import rigid, rigid_inverse, so3_exp, so3_log
 from tests.cameras.camera_files import FRAMES, PIVOT, lenses, orbit, shift, turn, world
@@ -117,6 +118,11 @@ def test_zooms_survive_and_the_file_s_view_only_if_asked() -> None:
     torch.testing.assert_close(file[:, 1] / file[:, 0], torch.full((FRAMES,), 0.9 / 0.7))
     for lens in (photo, file):
         assert lens[:, 2:].unique(dim=0).tolist() == [pytest.approx([0.48, 0.53])]
+
+
+def test_the_lens_of_a_file_that_has_none_is_refused() -> None:
+    with pytest.raises(InputError, match="says no field of view"):
+        adopt(orbit(), lens="file")
 
 
 def test_a_file_without_lens_has_the_photo_s() -> None:

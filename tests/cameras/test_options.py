@@ -94,6 +94,10 @@ def test_names_say_what_is_changed_and_are_names_of_folders() -> None:
     assert names == ["orbit-0.5", "a-reverse", "u-cam02", "p-smooth1"]
 
 
+def test_a_part_cannot_name_another_folder() -> None:
+    assert CameraSpec.parse("u.json#../../x").name == "u-.._.._x"
+
+
 def test_a_colmap_folder_is_called_by_its_scene(tmp_path: Path) -> None:
     folder = tmp_path / "garden" / "sparse" / "0"
     folder.mkdir(parents=True)

@@ -134,6 +134,17 @@ def test_a_lens_that_is_missing_is_asked_for(capsys, tmp_path):
     assert written is not None and written[0, 0] == pytest.approx(0.5 / np.tan(np.deg2rad(25)))
 
 
+def test_a_zoom_without_a_view_is_kept(capsys, tmp_path):
+    file = tmp_path / "n.json"
+    keys = [{"0": [{"static": {}}]}, {"80": [{"push_in": {}}]}]
+    file.write_text(json.dumps({"zoom_ratio": 2.0, "keyframes": keys}))
+    assert run(capsys, "convert", file, tmp_path / "p.txt", "--as", "re10k")[0] == 1
+    assert run(capsys, "convert", file, tmp_path / "p.txt", "--as", "re10k", "--fov", 50)[0] == 0
+    written = read_camera_file(tmp_path / "p.txt").intrinsics
+    assert written is not None
+    np.testing.assert_allclose(written[[0, -1], 0], 0.5 / np.tan(np.deg2rad(25)) * np.array([1, 2]))
+
+
 def test_formats_are_listed(capsys):
     code, out, _ = run(capsys, "formats")
     assert code == 0 and "re10k" in out and "camera-to-world" in out
