@@ -127,6 +127,7 @@ def _opened(scene: SplatScene, style: str, folders: pytest.TempPathFactory) -> I
     page = Page(folder / "profile", width=800, height=600)
     try:
         page.open(path, ready="window.more4d && more4d.drawn")
+        page.run("more4d.seek(0)")  # playing takes the cores from the tests
         yield page
     finally:
         page.close()

@@ -262,8 +262,9 @@ class Renderer {
     for (let i = 0; i < scene.count; i++) {
       const at = 3 * i;
       const z = pose[8] * centres[at] + pose[9] * centres[at + 1] + pose[10] * centres[at + 2] + pose[11];
-      const inverse = 1 / Math.max(z, nearest);
-      depths[i] = inverse;
+      depths[i] = 1 / Math.max(z, nearest);
+      // As it was rounded: with the exact number the farthest would lie before the first step.
+      const inverse = depths[i];
       if (inverse < low) low = inverse;
       // What is behind the camera is not drawn, and shall not take the steps of what is.
       if (z > nearest && inverse > high) high = inverse;
