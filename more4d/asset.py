@@ -11,13 +11,16 @@ Films of the scene's cameras show its motion; films of the same paths at frame 0
 stands still from all sides. Both have their holes filled; `reconstruction` does the rest.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import InputError, MissingPackageError
+from more4d.foundation.optional import check_installed
 from more4d.geometry.camera import CameraPath, working_size
 from more4d.geometry.gaussian_scene import GaussianScene
 from more4d.geometry.tracks import FilledPoints, PointTracks, Tracks
@@ -30,6 +33,7 @@ from more4d.reconstruction.films import TrainingFilm
 from more4d.reconstruction.fit import Fit, FitSettings
 from more4d.reconstruction.initial import SIGMA, SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
 
+_log = logging.getLogger(__name__)
 FROZEN = "frozen"
 """What a film of frozen time is called after its camera."""
 
@@ -85,7 +89,19 @@ def reconstruct(
             behind = {"background": view.background, "seed": seed, "callback": callback}
             frozen = freeze(pipe, scene.tracks, view.camera_path, filled, scene.prompt, **behind)
             films.append(training_film(scene.tracks, frozen.camera_path, frozen.stream(), size, frozen=True))
-    return build(scene.tracks, films, settings, callback=callback)
+    return build(scene.tracks, films, settings, device=fit_device(pipe), callback=callback)
+
+
+def fit_device(pipe: More4DPipeline) -> torch.device:
+    """Where a scene is fitted: on the pipeline's GPU if gsplat is there, else on the CPU, with a note."""
+    device = pipe.components.device
+    if device.type == "cuda":
+        try:
+            check_installed("gsplat", extra="gsplat")
+        except MissingPackageError as error:
+            _log.warning("%s; until then Gaussians are fitted on the CPU", error)
+            return torch.device("cpu")
+    return device
 
 
 def moves(path: CameraPath) -> bool:
@@ -158,6 +174,7 @@ def build(
     films: Sequence[TrainingFilm],
     settings: ReconstructionSettings,
     *,
+    device: str | torch.device = "cpu",
     state: tuple[int, dict[str, Tensor]] | None = None,
     callback: Progress = no_progress,
     after: Callable[[Fit], None] | None = None,
@@ -165,6 +182,7 @@ def build(
     """The scene of tracks and films: without an optimiser, and then fitted.
 
     Args:
+        device: where it is fitted; on a GPU by gsplat.
         state: of a fit of the same that was stopped.
         after: called after each step.
     """
@@ -182,4 +200,4 @@ def build(
         if after is not None:
             after(fit)
 
-    return Fit(scene, films, settings.fit, state).run(report)
+    return Fit(scene.to(device), films, settings.fit, state).run(report).to("cpu")

@@ -82,7 +82,7 @@ class Fit:
         """Begin a fit, or go on with one.
 
         Args:
-            scene: to begin with (`initial`).
+            scene: to begin with (`initial`); it is fitted where it is, on a CPU or a GPU.
             films: all of one size.
             state: `step` and `tensors` of a fit of the same scene, films and settings.
         """
@@ -99,8 +99,9 @@ class Fit:
         self.step = 0
         if state is not None:
             self.step, tensors = state
-            self.parameters = {name: tensors[name].clone() for name in self.parameters}
-            self.moments = {name: tensors[name].clone() for name in self.moments}
+            place = scene.positions.device
+            self.parameters = {name: tensors[name].to(place, copy=True) for name in self.parameters}
+            self.moments = {name: tensors[name].to(place, copy=True) for name in self.moments}
         for value in self.parameters.values():
             value.requires_grad_()
 
@@ -188,7 +189,8 @@ class Fit:
             *film.size,
             near_m=NEAR * scene.scene_depth_m,
         )
-        picture = drawn.colour + drawn.left[..., None] * ground
+        picture = drawn.colour + drawn.left[..., None] * ground.to(drawn.left.device)
+        truth, known = truth.to(picture.device), known.to(picture.device)
         trust = torch.where(known, 1.0, self.settings.trust_generated)
         wrong = ((picture - truth).abs().mean(-1) * trust).mean()
         return (0.8 * wrong + 0.2 * _unlikeness(picture, truth, trust)) / trust.mean()

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from more4d.geometry.background import extend_depth
+from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import KNOTS, GaussianScene, Source, shared_paths
 from more4d.geometry.poses import rigid_inverse
 from more4d.geometry.tracks import Tracks, depth_of_tracks
-from more4d.raster.interface import COVERAGE_THRESHOLD
+from more4d.raster.interface import COVERAGE_THRESHOLD, pack_cameras
 from more4d.raster.splatting import NEAR, splat
 from more4d.reconstruction.films import TrainingFilm
 
@@ -38,6 +39,8 @@ EVIDENCE_QUANTILE, EVIDENCE_LIMIT = 0.7, 0.06
 HIDDEN_BEHIND = 1.03
 # Standard deviation in frames of what is shown at its moment only: in the next frame 4 % are left.
 MOMENT_FRAMES = 0.4
+# How often, and by which factor at most, a point is moved away to lie behind the photo's surface.
+PUSHES, LARGEST_PUSH = 6, 2.0
 # A frame with fewer new pixels than this share adds nothing.
 LEAST_NEW = 2e-4
 
@@ -232,6 +235,7 @@ def add_filled(
         film, place = poses[index]
         points = _candidates(scene, film, place)
         if points is not None:
+            points = _behind_photo(tracked, points, film, place)
             kinds, nearest = _behaviour(tracked, evidence, points)
             scene = _with_points(scene, points, kinds, nearest, sigma)
     return scene
@@ -259,6 +263,38 @@ def _candidates(scene: GaussianScene, film: TrainingFilm, place: int) -> _Candid
         colours=film.picture(place)[holes],
         footprint_m=depth[holes] / min(camera.focal_px(width=width, height=height)),
         time=time,
+    )
+
+
+def _behind_photo(tracked: GaussianScene, points: _Candidates, film: TrainingFilm, place: int) -> _Candidates:
+    """The points moved away along their rays until nothing of them lies in front of what the photo shows.
+
+    From its place everything that is in front is known: it is the tracks. What a film shows in a hole is
+    behind that or beside the picture, whatever depth the surfaces around the hole suggest.
+    """
+    size, camera = film.size, tracked.camera
+    here = CameraPath(
+        name="photo",
+        world_to_camera=torch.eye(4)[None],
+        intrinsics=torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]]),
+    )
+    near = NEAR * tracked.scene_depth_m
+    shown = splat(tracked.at(points.time), pack_cameras(here, *size)[0], *size, near_m=near).depth_m
+    centre = rigid_inverse(film.camera_path.world_to_camera[place].double()).float()[:3, 3]
+    rays, factor = points.positions - centre, torch.ones(len(points.positions))
+    for _ in range(PUSHES):
+        position, z = camera.project(centre + factor[:, None] * rays)
+        inside = (z > near) & (position > 0).all(-1) & (position < 1).all(-1)
+        column = torch.where(inside, position[:, 0] * size[1], 0).long().clamp(max=size[1] - 1)
+        row = torch.where(inside, position[:, 1] * size[0], 0).long().clamp(max=size[0] - 1)
+        surface = shown[row, column] * HIDDEN_BEHIND
+        # Where the tracks leave a hole nothing is known: the depth is infinite.
+        before = inside & torch.isfinite(surface) & (z < surface)
+        factor = torch.where(before, factor * (surface / z).clamp(max=LARGEST_PUSH), factor)
+    return replace(
+        points,
+        positions=centre + factor[:, None] * rays,
+        footprint_m=points.footprint_m * factor,
     )
 
 

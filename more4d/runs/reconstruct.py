@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from more4d.asset import FROZEN, ReconstructionSettings, build, freeze, moves, training_film
+from more4d.asset import FROZEN, ReconstructionSettings, build, fit_device, freeze, moves, training_film
 from more4d.files.atomic import file_fingerprint, fingerprint
 from more4d.files.depth_and_cameras import load_camera_path
 from more4d.files.fills import load_background
@@ -156,7 +157,8 @@ def add_stages(
     inputs = [sources, networks, seed, asdict(settings)]
 
     def fit() -> None:
-        scene = _fit(item, settings, frozen=frozen, identity=fingerprint(inputs), progress=progress)
+        made = {"identity": fingerprint(inputs), "device": fit_device(pipe)}
+        scene = _fit(item, settings, frozen=frozen, progress=progress, **made)
         save_gaussians(folder / GAUSSIANS, scene, metadata={"seed": str(seed)})
         (folder / PART).unlink(missing_ok=True)
 
@@ -169,6 +171,7 @@ def _fit(
     *,
     frozen: list[str],
     identity: str,
+    device: torch.device,
     progress: Progress,
 ) -> GaussianScene:
     size = settings.size(item.tracks)
@@ -183,12 +186,18 @@ def _fit(
     def after(fit: Fit) -> None:
         if fit.step % STEPS_PER_SAVE == 0 and fit.step < fit.settings.steps:
             save_fit(part, fit.step, fit.tensors, identity)
-            draw(item.folder / PICTURE, fit.scene(), films, f"step {fit.step} of {fit.settings.steps}")
+            draw(
+                item.folder / PICTURE,
+                fit.scene().to("cpu"),
+                films,
+                f"step {fit.step} of {fit.settings.steps}",
+            )
 
     scene = build(
         item.tracks,
         list(films.values()),
         settings,
+        device=device,
         state=load_fit(part, identity),
         callback=lambda _, done, total: progress("gaussians", min(done, total - 1), total),
         after=after,

@@ -94,6 +94,24 @@ def test_the_seen_splats_stay_as_they_are():
     assert bool(torch.isinf(filled.lifetime[~momentary]).all())
 
 
+def test_no_filled_point_lies_in_front_of_what_the_photo_shows():
+    """At the moment it was filled: from the photo's place the tracks are all there is to see."""
+    tracks, films, scene = world()
+    filled = add_filled(scene, films)
+    momentary = filled.source == Source.MOMENTARY
+    wrong, count = 0, 0
+    for frame in range(FRAMES):
+        of_frame = momentary & (filled.moment == frame)
+        shown = render_gaussians(scene, still_camera(tracks, 1), **SIZE, times=[float(frame)]).depth_m[0]
+        position, z = tracks.camera.project(filled.positions[of_frame])
+        inside = (z > 0) & (position > 0).all(-1) & (position < 1).all(-1)
+        column, row = (position[inside] * torch.tensor([96, 72])).long().unbind(-1)
+        wrong += int((z[inside] < shown[row, column]).logical_and(shown[row, column].isfinite()).sum())
+        count += int(inside.sum())
+    assert count > 50
+    assert wrong < 0.02 * count
+
+
 @pytest.mark.parametrize(("kind", "wanted"), [("steady", Source.STANDING), ("noise", Source.MOMENTARY)])
 def test_what_films_agree_on_stands_and_what_they_do_not_is_momentary(kind, wanted):
     """Films whose holes show one colour in every frame, or another one in each."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from more4d import load_gaussians, reconstruct
-from more4d.asset import ReconstructionSettings
+from more4d.asset import ReconstructionSettings, fit_device
 from more4d.files.image import save_image
 from more4d.files.video import write_video
 from more4d.foundation.errors import InputError
@@ -122,6 +123,15 @@ def test_the_python_api_makes_a_scene_of_a_scene(random_preset):
     assert ("gaussians: fit", 4, 4) in reports
     with pytest.raises(InputError, match="film it along"):
         reconstruct(pipe, replace(scene, views={}))
+
+
+def test_a_gpu_without_gsplat_leaves_the_fit_to_the_cpu_and_says_so(random_preset, monkeypatch, caplog):
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    assert fit_device(pipe) == torch.device("cpu")
+    monkeypatch.setattr(pipe.components, "device", torch.device("cuda"))
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    assert fit_device(pipe) == torch.device("cpu")
+    assert "gsplat" in caplog.text
 
 
 def test_what_is_no_item_is_refused_in_one_line(item, tmp_path):
