@@ -162,14 +162,14 @@ def lifted(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         matrices, np.concatenate([tracks, np.ones((frames, points, 1))], -1).swapaxes(1, 2)
     )
     in_camera = rays.swapaxes(1, 2) * z[..., None]
-    extrinsics = np.broadcast_to(
+    world_to_camera = np.broadcast_to(
         _matrices(arrays["extrinsics"], 4) if "extrinsics" in arrays else np.eye(4)[None], (frames, 4, 4)
     )
-    rotation, shift = extrinsics[:, :3, :3], extrinsics[:, None, :3, 3]
+    rotation, shift = world_to_camera[:, :3, :3], world_to_camera[:, None, :3, 3]
     coords = (in_camera - shift) @ rotation  # R^T (x - t), of rows
     seen = _seen(arrays["visibs"].reshape(frames, points), "visibs") & (z > 0) & np.isfinite(z)
     seen[0] = True
-    return {"coords": np.where(seen[..., None], coords, np.nan), "extrinsics": extrinsics}
+    return {"coords": np.where(seen[..., None], coords, np.nan), "extrinsics": world_to_camera}
 
 
 def plain_tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ AGAINST = -0.3
 AGREES = 0.2
 """Rank correlation below which scale and shift mean little."""
 CLEAR, BETTER = 0.5, 0.2
-"""Turned depth is told if it agrees so clearly turned back, and so much better."""
+"""Turned depth is reported if it agrees so clearly turned back, and so much better."""
 OTHER_UNIT = 3.0
 """Estimates of one photo are wrong by a factor of up to about 2; the nearest wrong units by 3.9 and 5."""
 MOST_SAMPLES = 20_000
@@ -235,7 +235,7 @@ def report_sense(own: Float[Tensor, "height width"], estimate: DepthMap, name: s
         turned["transposed"] = own.T
     fits = {how: _agreement(other, estimate) for how, other in turned.items()}
     how = max(fits, key=lambda each: fits[each])
-    # Depth upside down looks much like inverse depth: what fits best is told.
+    # Depth upside down looks much like inverse depth: what fits best is reported.
     if fits[how] > max(CLEAR, agreement + BETTER, -agreement):
         _log.warning(
             "%s agrees with the estimate only if it is %s (rank correlation %.2f, as it is %.2f); give depth "
