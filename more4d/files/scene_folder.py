@@ -24,16 +24,19 @@ from more4d.files.animation import save_animation
 from more4d.files.depth_and_cameras import load_camera_path, save_camera, save_camera_path, save_depth
 from more4d.files.export import FinishedItem
 from more4d.files.fills import load_background, save_fill
+from more4d.files.gaussians import load_gaussians
 from more4d.files.image import load_image, save_image
 from more4d.files.previews import draw_tracks, save_sheet
 from more4d.files.tracks import load_filled_points, load_tracks, save_filled_points, save_tracks
 from more4d.files.video import read_mask_video, read_video, stream_video, write_mask_video, write_video
 from more4d.files.video_formats import DEFAULT_CODEC, VIDEO_CODECS
 from more4d.geometry.camera import CameraPath, DepthMap
+from more4d.geometry.gaussian_scene import as_splat_scene
 from more4d.geometry.tracks import FilledPoints, Tracks
 
 TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.safetensors", "sheet.png"
 COVERAGE, BACKGROUND = "coverage.mkv", "background.safetensors"
+GAUSSIANS = "gaussians.safetensors"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
 RENDER_FILES = ("render.mp4", COVERAGE, "camera_path.json")
@@ -167,19 +170,26 @@ def save_animation_stage(
 
 
 def load_finished_item(
-    folder: Path, cameras: list[str], *, title: str = "", textured: bool = True
+    folder: Path,
+    cameras: list[str],
+    *,
+    title: str = "",
+    textured: bool = True,
+    gaussians: bool = False,
 ) -> FinishedItem:
     """What exports are made of, from the folder of a scene whose `cameras` have all been filmed.
 
     Args:
         title: of the page.
         textured: whether the scene has a background; else filled points are shown behind it.
+        gaussians: whether the optimised Gaussians of the folder take the place of points.
 
     Raises:
         InputError: a file is missing or damaged.
     """
     tracks = load_tracks(folder / TRACKS)
     known = {"frames": tracks.frames, "camera": tracks.camera, "scene_depth_m": 1.0}
+    size = tracks.height, tracks.width
     paths = {name: load_camera_path(folder / name / "camera_path.json", **known) for name in cameras}
     return FinishedItem(
         tracks=tracks,
@@ -187,6 +197,7 @@ def load_finished_item(
         filled=FilledPoints.concat([load_filled_points(folder / name / FILLED) for name in cameras]),
         cameras=paths,
         title=title,
+        gaussians=as_splat_scene(load_gaussians(folder / GAUSSIANS), size) if gaussians else None,
     )
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
+from more4d.geometry.splats import Splats, SplatScene
 
 # Control points of the residual of one splat over the whole clip.
 KNOTS = 6
@@ -196,6 +197,38 @@ class GaussianScene:
         """The same on another device."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return replace(self, **{name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)})
+
+
+def as_splat_scene(scene: GaussianScene, size: tuple[int, int]) -> SplatScene:
+    """The scene at its frames, for exports: what stands still first.
+
+    Args:
+        size: (height, width) of the photo.
+    """
+    now = scene.all_at(0)
+    plain = Splats(
+        positions=scene.positions,
+        scales_m=scene.scales_m,
+        rotations=torch.nn.functional.normalize(scene.rotations, dim=-1),
+        opacities=scene.opacities,
+        colours=scene.colours.clamp(0, 1),
+    )
+    still, moving = (~now.moves).nonzero()[:, 0], scene.moving
+    start = scene.positions[moving]
+    paths = torch.stack([start + scene.displacement(float(frame)) for frame in range(scene.frames)])
+    order = torch.cat([still, moving])
+    # An infinite lifetime is a rate of 0.
+    windows = torch.stack([scene.moment, 1 / scene.lifetime], 1)[order]
+    return SplatScene(
+        still=plain.select(still),
+        moving=plain.select(moving),
+        paths=paths,
+        camera=scene.camera,
+        size=size,
+        fps=scene.fps,
+        caption=scene.caption,
+        windows=windows if bool((windows[:, 1] > 0).any()) else None,
+    )
 
 
 @lru_cache(maxsize=1024)

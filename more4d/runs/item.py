@@ -26,6 +26,7 @@ from more4d.files.scene_folder import (
     FILL,
     FILL_FILES,
     FILLED,
+    GAUSSIANS,
     RENDER_FILES,
     SHEET,
     TRACKS,
@@ -184,14 +185,15 @@ def _run_stages(item: _Item) -> Result:
     made = [tracks_id, *(each[name] for name in cameras for each in (renders, views))]
     title = job.prompt or item.tracks.caption or job.name
     if job.gaussians:
-        _reconstruct(item)
+        made.append(_reconstruct(item))
+    about = {"title": title, "textured": textured, "gaussians": job.gaussians}
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
             [tracks_id] if kind in TRACK_EXPORTS else [made, title],
             export_files(kind, item.tracks.frames),
             lambda kind=kind: export_item(
-                load_finished_item(item.folder, list(cameras), title=title, textured=textured),
+                load_finished_item(item.folder, list(cameras), **about),
                 *(item.folder, kind),
             ),
         )
@@ -363,8 +365,8 @@ def _finish_view(item: _Item, name: str, fill_id: str, background_id: str | None
     return item.stage(stage, inputs, [f"{name}/{view_name(job.video_codec)}"], make)
 
 
-def _reconstruct(item: _Item) -> None:
-    """A scene of Gaussians, of the files that the stages before have written."""
+def _reconstruct(item: _Item) -> str:
+    """A scene of Gaussians, of the files that the stages before have written; returns its fingerprint."""
     # compiled loops: only where it is asked for
     from more4d.asset import ReconstructionSettings
     from more4d.runs.reconstruct import Item, add_stages
@@ -373,6 +375,7 @@ def _reconstruct(item: _Item) -> None:
     made = Item(folder=item.folder, tracks=item.tracks, cameras=cameras)
     settings = ReconstructionSettings()
     add_stages(item.pipe, made, settings, item.stage, seed=item.job.seed, progress=item.progress)
+    return file_fingerprint(item.folder / GAUSSIANS)
 
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:

@@ -21,7 +21,7 @@ from more4d.files.depth_and_cameras import load_camera_path
 from more4d.files.fills import load_background
 from more4d.files.gaussians import load_fit, load_gaussians, save_fit, save_gaussians
 from more4d.files.previews import save_sheet
-from more4d.files.scene_folder import BACKGROUND, FILLED, TRACKS, VIEW_NAMES
+from more4d.files.scene_folder import BACKGROUND, FILLED, GAUSSIANS, TRACKS, VIEW_NAMES
 from more4d.files.tracks import load_filled_points, load_tracks
 from more4d.files.video import stream_video, write_video
 from more4d.foundation.errors import InputError
@@ -36,7 +36,7 @@ from more4d.reconstruction.films import TrainingFilm
 from more4d.reconstruction.fit import Fit
 from more4d.runs.record import RunRecord
 
-GAUSSIANS, PICTURE, PART = "gaussians.safetensors", "gaussians.png", "gaussians.part.safetensors"
+PICTURE, PART = "gaussians.png", "gaussians.part.safetensors"
 FROZEN_FILM = f"{FROZEN}.mp4"
 STEPS_PER_SAVE = 100
 """Between two savings of a fit, each of some 20 MB, and two pictures of it."""

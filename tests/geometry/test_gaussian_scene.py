@@ -12,6 +12,7 @@ from more4d.geometry.gaussian_scene import (
     TOLERANCE_PX,
     GaussianScene,
     Source,
+    as_splat_scene,
     knot_weights,
     shared_paths,
     spline_weights,
@@ -151,3 +152,22 @@ def test_splines_take_what_paths_leave():
 def test_what_does_not_fit_is_refused(change):
     with pytest.raises(ValueError, match=r"must be|NaN"):
         replace(some_scene(), **change)
+
+
+def test_exports_are_given_the_same_splats():
+    scene = some_scene()
+    scene = replace(
+        scene, moment=torch.arange(COUNT).float(), lifetime=torch.tensor([torch.inf, 2.0] * 3 + [1.0])
+    )
+    exported = as_splat_scene(scene, (6, 8))
+    order = torch.cat([(~scene.moves).nonzero()[:, 0], scene.moving])
+    for frame in range(FRAMES):
+        ours, theirs = scene.all_at(frame), exported.at(frame)
+        assert torch.allclose(theirs.positions, ours.positions[order], atol=1e-5)
+        assert torch.allclose(theirs.opacities, ours.opacities[order], atol=1e-6)
+        assert torch.equal(theirs.colours, ours.colours[order])
+    assert torch.allclose(exported.still.rotations.norm(dim=-1), torch.ones(COUNT - 2))
+
+
+def test_what_always_shows_has_no_windows():
+    assert as_splat_scene(some_scene(), (6, 8)).windows is None
