@@ -4,11 +4,9 @@ A motion network knows little of what a photo shows: of an object it may move a 
 moves are *seeds*; the outline around them is found in the photo (or given as a mask), inside of it everything
 moves, outside nothing does.
 
-1. `grow_seeds`: pixels that are unlike the border of the picture stand out from its background. Where
-   what stands out is one piece that holds the seeds, the object is all of it; in other pictures it is
-   looked for near the seeds only.
-2. GrabCut (Rother et al. 2004) finds the outline at a reduced size, by colours and depth; a guided filter
-   (He et al. 2010) brings it to the size of the photo. The opacity of a photo is its outline.
+1. `outlines.grow_seeds`: where what stands out from the background is one piece that holds the seeds, the
+   object is all of it; in other pictures it is looked for near the seeds only.
+2. `outlines.grab_cut` finds the outline at a reduced size. The opacity of a photo is its outline.
 3. Seeds that go different ways are different objects; pixels between them belong to the nearest.
 4. `complete_motion`: an affine motion is fitted to the confident part of an object; where the network
    moves differently from it (legs, wings), the difference is kept and fades beyond its seeds.
@@ -28,6 +26,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import resize
 from more4d.geometry.label_maps import connected, nearest_label, nearest_place
 from more4d.pipelines.depth_outlines import hold_to_depth
+from more4d.pipelines.outlines import BAND_PX, at_full_size, enlarge, grab_cut, grow_seeds, morph
 
 SIDE = 240
 """Shorter side of the size at which outlines are found."""
@@ -39,21 +38,6 @@ CONFIDENT_SHARE = 0.5
 """Of the median way of an object's seeds: seeds that go less far are not taken for its motion."""
 SAME_WAY = 0.5
 """Cosine of the angle between the motions of seeds of one object, at least."""
-BAND_PX = 4
-"""Width of the band around the seeds in which an outline is looked for, in small pixels."""
-
-# The background is described by the colours of a border of this width (in sides), in so many clusters.
-BORDER, CLUSTERS, RARE = 0.05, 16, 0.003
-COLOUR_NOISE = 0.02
-NOVEL = 3.0
-"""Standard deviations from the nearest colour of the border at which a pixel stands out."""
-NOVEL_SEEDS, NOVEL_ELSEWHERE = 0.9, 0.01
-"""What stands out is an object if it has this share of the seeds, and at most this share of what is far."""
-
-DEPTH_WEIGHT = 0.5
-"""Units of colour that a factor e of depth counts for."""
-ROUNDS = 3
-GUIDE_EPS = 1e-4
 RIDGE = 0.1
 """How much an affine motion is held back from going beyond its seeds."""
 RESIDUAL_SIGMA_PX, RESIDUAL_FADE = 2.0, 0.1
@@ -126,23 +110,22 @@ def find_objects(
     size = (max(1, round(width * scale)), max(1, round(height * scale)))  # OpenCV: width first
     image = cv2.resize(colours.numpy(), size, interpolation=cv2.INTER_AREA)
     log_depth = cv2.resize(depth_m.log().numpy(), size, interpolation=cv2.INTER_AREA)
-    seeds = _enlarge(small_seeds.numpy(), size)
+    seeds = enlarge(small_seeds.numpy(), size)
     cell = size[0] / motion.shape[2]
     if outline is None:
         figure = _figure(image, log_depth, seeds, cell)
     else:
-        figure = _pieces_of_outline(_enlarge(outline.numpy(), size), seeds, cell)
+        figure = _pieces_of_outline(enlarge(outline.numpy(), size), seeds, cell)
     labels = _split_by_direction(figure, motion, small_seeds, seeds)
     if scale == 1:
         return torch.from_numpy(labels).long()
     # Labels at full size: each pixel that the filtered outline holds takes the nearest number.
-    soft = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     if outline is None:
-        guide = cv2.cvtColor(colours.numpy(), cv2.COLOR_RGB2GRAY)
-        inside = _guided_filter(soft, guide, radius=max(1, round(2 / scale))) > 0.5
+        inside = at_full_size(figure, colours.numpy(), radius=max(1, round(2 / scale)))
     else:
+        soft = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         inside = outline.numpy() & (soft > 0)
-    numbers = _enlarge(nearest_label(labels), (width, height))
+    numbers = enlarge(nearest_label(labels), (width, height))
     return torch.from_numpy(np.where(inside, numbers, 0)).long()
 
 
@@ -150,70 +133,21 @@ def _figure(image: np.ndarray, log_depth: np.ndarray, seeds: np.ndarray, cell: f
     """The objects around the seeds; `cell` is the side of a small pixel."""
     import cv2
 
-    core = _morph(cv2.erode, seeds, round(cell))  # the outermost seeds may lie beyond the outline
+    core = morph(cv2.erode, seeds, round(cell))  # the outermost seeds may lie beyond the outline
     if core.sum() < 0.3 * seeds.sum():  # nothing but slender parts
         core = seeds
     grown = grow_seeds(image, seeds, cell)
-    near = _morph(cv2.dilate, grown, round(BAND_PX * cell))
+    near = morph(cv2.dilate, grown, round(BAND_PX * cell))
     near[[0, -1]] = near[:, [0, -1]] = False  # GrabCut needs something that is background for sure
-    mask = np.full(seeds.shape, cv2.GC_BGD, np.uint8)
-    mask[near] = cv2.GC_PR_BGD
-    mask[grown] = cv2.GC_PR_FGD
-    mask[core] = cv2.GC_FGD
-    if (mask == cv2.GC_FGD).any() and ((mask == cv2.GC_BGD) | (mask == cv2.GC_PR_BGD)).any():
-        cv2.setRNGSeed(0)  # k-means inside draws random numbers: equal input must give equal outlines
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(_three_channels(image, log_depth), mask, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), seeds)
+    return connected(grab_cut(image, log_depth, sure=core, likely=grown, near=near), seeds)
 
 
 def _pieces_of_outline(outline: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
     """The pieces of a known outline that hold seeds; those with only a slit between them are one piece."""
     import cv2
 
-    closed = _morph(cv2.morphologyEx, outline, round(cell), cv2.MORPH_CLOSE)
+    closed = morph(cv2.morphologyEx, outline, round(cell), cv2.MORPH_CLOSE)
     return outline & connected(closed, seeds & outline)
-
-
-def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
-    """The seeds with all of what stands out from the background around them, if that is one clear figure.
-
-    It is one if the seeds themselves stand out, nothing else does, and it lies within the picture.
-    """
-    import cv2
-
-    novel = _morph(cv2.morphologyEx, novelty(image, seeds, cell) > NOVEL, 1, cv2.MORPH_OPEN)
-    novel = _morph(cv2.morphologyEx, novel, round(2 * cell), cv2.MORPH_CLOSE)
-    grown = connected(novel | seeds, seeds)
-    far = ~_morph(cv2.dilate, grown, round(2 * cell))
-    border = np.ones_like(seeds)
-    border[2:-2, 2:-2] = False
-    clear = novel[seeds].mean() >= NOVEL_SEEDS and (novel & far).sum() <= NOVEL_ELSEWHERE * far.sum()
-    return grown if clear and not (grown & border).any() else seeds
-
-
-def novelty(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
-    """Distance of each pixel's colour from the nearest colour of the picture's border, in its deviations."""
-    import cv2
-
-    height, width = seeds.shape
-    margin = max(2, round(min(height, width) * BORDER))
-    border = np.ones_like(seeds)
-    border[margin:-margin, margin:-margin] = False
-    border &= ~_morph(cv2.dilate, seeds, round(BAND_PX * cell))
-    samples = image[border]
-    if len(samples) < CLUSTERS:
-        return np.zeros(seeds.shape, np.float32)
-    cv2.setRNGSeed(0)
-    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1e-3)
-    _, numbers, centres = cv2.kmeans(samples, CLUSTERS, None, stop, 1, cv2.KMEANS_PP_CENTERS)
-    least = np.full(seeds.shape, np.inf, np.float32)
-    for number, centre in enumerate(centres):
-        members = samples[numbers[:, 0] == number]
-        if len(members) >= RARE * len(samples):
-            variance = members.var(0) + COLOUR_NOISE**2  # a flat background has none
-            least = np.minimum(least, ((image - centre) ** 2 / variance).sum(-1))
-    return np.sqrt(least)
 
 
 def _split_by_direction(
@@ -224,7 +158,7 @@ def _split_by_direction(
 
     count, parts = cv2.connectedComponents(small_seeds.numpy().astype(np.uint8))
     pieces = cv2.connectedComponents(figure.astype(np.uint8))[1]
-    large_parts = _enlarge(parts, seeds.shape[::-1])
+    large_parts = enlarge(parts, seeds.shape[::-1])
     sizes = np.bincount(large_parts[figure], minlength=count)
     found: list[tuple[int, np.ndarray]] = []  # the piece of an object, and the direction of its largest part
     object_of_part = np.zeros(count, np.int64)
@@ -336,41 +270,3 @@ def cells_of(objects: Int[Tensor, "height width"], size: tuple[int, int]) -> Int
 
 def _way_px(motion: Float[Tensor, "frames height width 3"]) -> Float[Tensor, "height width"]:
     return motion.norm(dim=-1).amax(0) * motion.shape[2]
-
-
-def _three_channels(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """Colours and depth as the three 8-bit channels that GrabCut takes: their principal components."""
-    values = (
-        np.concatenate([image, DEPTH_WEIGHT * log_depth[..., None]], -1).reshape(-1, 4).astype(np.float64)
-    )
-    values -= values.mean(0)
-    projected = values @ np.linalg.eigh(values.T @ values)[1][:, 1:]  # eigenvalues ascend
-    projected -= projected.min(0)
-    return (255 * projected / max(projected.max(), 1e-6)).round().astype(np.uint8).reshape(image.shape)
-
-
-def _guided_filter(values: np.ndarray, guide: np.ndarray, *, radius: int) -> np.ndarray:
-    """He et al. 2010, equations 5 to 8: within windows the result is linear in the guide."""
-    import cv2
-
-    def mean(array: np.ndarray) -> np.ndarray:
-        return cv2.blur(array, (2 * radius + 1, 2 * radius + 1))
-
-    mean_guide, mean_values = mean(guide), mean(values)
-    covariance = mean(guide * values) - mean_guide * mean_values
-    slope = covariance / (mean(guide * guide) - mean_guide**2 + GUIDE_EPS)
-    return mean(slope) * guide + mean(mean_values - slope * mean_guide)
-
-
-def _morph(operation, mask: np.ndarray, radius: int, *kind: int) -> np.ndarray:
-    import cv2
-
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, radius) + 1,) * 2)
-    return operation(mask.astype(np.uint8), *kind, disc) > 0
-
-
-def _enlarge(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest values at another size (width, height)."""
-    rows = ((np.arange(size[1]) + 0.5) * array.shape[0] / size[1]).astype(int)
-    columns = ((np.arange(size[0]) + 0.5) * array.shape[1] / size[0]).astype(int)
-    return array[rows[:, None], columns]

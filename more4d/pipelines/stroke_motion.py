@@ -1,15 +1,11 @@
 """Motion that is drawn on the photo: each stroke takes the thing under its start point along.
 
-1. `object_at`: the thing under a point. Colours and depth change little within it and much at its outline: of
-   all regions around the point that a geodesic distance gives, the one is taken whose border lies on the
-   strongest edges, and GrabCut (Rother et al. 2004) finds its outline.
-2. `stroke_motion`: the thing moves rigidly, parallel to itself for one stroke; of several on one thing its
-   rigid motion is fitted, and what that leaves is spread by distance, so that every stroke is kept.
+`outlines.object_at` finds the thing. It moves rigidly, parallel to itself for one stroke; of several on one
+thing its rigid motion is fitted, and what that leaves is spread by distance, so that every stroke is kept.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,134 +14,11 @@ from more4d.geometry.camera import Camera, DepthMap
 from more4d.geometry.rigid_motion import fit_rigid
 from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.motion_control import Stroke
-from more4d.pipelines.moving_objects import (
-    _connected,
-    _guided_filter,
-    _morph,
-    _three_channels,
-    cells_of,
-    grow_seeds,
-    objects_of_masks,
-)
+from more4d.pipelines.moving_objects import cells_of, objects_of_masks
+from more4d.pipelines.outlines import object_at
 
-SIDE = 160
-"""Shorter side of the size at which the thing under a point is looked for."""
-SEED_SHARE = 0.012
-"""Radius of the disc around the point that is the thing for sure, in shorter sides."""
-LEVELS = 48
-LEAST_AREA, MOST_AREA = 0.001, 0.5
-"""Of the picture: regions of these sizes are tried."""
-WEAKEST, LARGER, UNCUT = 0.3, 0.1, 6.0
-"""What counts of a border, and exponents of a region's size and of the uncut share of its border."""
 SAME_THING = 0.5
 """A stroke belongs to an earlier stroke's thing if this share of what is under it is of that."""
-ROUNDS, CELLS = 3, 128
-BAND_SHARE = 0.08
-"""Width of the band around a region in which its outline is looked for, in square roots of its area."""
-COLOUR_STEP, DEPTH_STEP, STEP = 0.5, 3.0, 0.01
-"""Cost of a step by the change of colour (in [0, 1]) and of log depth, and of any step."""
-
-
-def object_at(
-    colours: Float[Tensor, "height width 3"],
-    depth_m: Float[Tensor, "height width"],
-    point: tuple[float, float],
-) -> Bool[Tensor, "height width"]:
-    """The thing that a point of the photo shows.
-
-    Args:
-        point: x, y in pixels of `colours`, from its corner.
-    """
-    import cv2
-
-    height, width = depth_m.shape
-    scale = min(1.0, SIDE / min(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))  # OpenCV: width first
-    image = cv2.resize(colours.numpy(), size, interpolation=cv2.INTER_AREA)
-    log_depth = cv2.resize(depth_m.log().numpy(), size, interpolation=cv2.INTER_AREA)
-    smooth = cv2.bilateralFilter(image, -1, 0.1, 2.0)  # texture is no outline
-    column = min(size[0] - 1, int(point[0] * size[0] / width))
-    row = min(size[1] - 1, int(point[1] * size[1] / height))
-    seed = np.zeros(log_depth.shape, np.uint8)
-    cv2.circle(seed, (column, row), max(1, round(SEED_SHARE * min(size))), 1, -1)
-    distance = geodesic_distance(smooth, log_depth, seed > 0)
-    region = strongest_border(distance, smooth, log_depth) | (seed > 0)
-    region = grow_seeds(image, region, size[0] / CELLS)
-    figure = _cut(region, seed > 0, image, log_depth)
-    if scale == 1:
-        return torch.from_numpy(figure)
-    soft = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    guide = cv2.cvtColor(colours.numpy(), cv2.COLOR_RGB2GRAY)
-    return torch.from_numpy(_guided_filter(soft, guide, radius=max(1, round(2 / scale))) > 0.5)
-
-
-def _cut(region: np.ndarray, seed: np.ndarray, image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """The region with the outline that GrabCut finds near its border."""
-    import cv2
-
-    band = max(1, round(BAND_SHARE * np.sqrt(region.sum())))
-    sure = (_morph(cv2.erode, region, band) | seed) & region
-    near = _morph(cv2.dilate, region, band)
-    mask = np.full(region.shape, cv2.GC_BGD, np.uint8)
-    mask[near] = cv2.GC_PR_BGD
-    mask[region] = cv2.GC_PR_FGD
-    mask[sure] = cv2.GC_FGD
-    if (mask == cv2.GC_BGD).any() or (mask == cv2.GC_PR_BGD).any():
-        cv2.setRNGSeed(0)  # k-means inside draws random numbers
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(_three_channels(image, log_depth), mask, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return _connected(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)), seed)
-
-
-def geodesic_distance(
-    image: np.ndarray, log_depth: np.ndarray, seed: np.ndarray
-) -> Float[np.ndarray, "height width"]:
-    """Least sum of changes of colour and depth along any way from the seed, over four neighbours."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import dijkstra
-
-    index = np.arange(seed.size).reshape(seed.shape)
-    ends = [(index[:, :-1], index[:, 1:]), (index[:-1], index[1:])]
-    one, other = (np.concatenate([pair[side].ravel() for pair in ends]) for side in (0, 1))
-    flat, deep = image.reshape(-1, 3), log_depth.ravel()
-    cost = COLOUR_STEP * np.linalg.norm(flat[one] - flat[other], axis=1)
-    cost += DEPTH_STEP * np.abs(deep[one] - deep[other]) + STEP
-    graph = coo_array((cost, (one, other)), shape=(seed.size, seed.size)).tocsr()
-    found = dijkstra(graph, directed=False, indices=np.flatnonzero(seed.ravel()), min_only=True)
-    return found.reshape(seed.shape)
-
-
-def strongest_border(distance: np.ndarray, image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """Of the regions nearer than some distance, that whose border lies on the strongest changes.
-
-    A thing has an edge all around: what counts of a border is how weak the weakest third of it is. Sky and
-    ground are cut by the border of the picture, where there is no edge, and are held to be no things.
-    """
-    change = np.zeros(distance.shape)
-    for axis in (0, 1):
-        colour = np.linalg.norm(np.gradient(image, axis=axis), axis=-1)
-        change += (colour + np.abs(np.gradient(log_depth, axis=axis))) ** 2
-    change = np.sqrt(change)
-    frame = np.ones(distance.shape, bool)
-    frame[1:-1, 1:-1] = False
-    best, found = -1.0, distance <= np.quantile(distance, LEAST_AREA)
-    for level in np.quantile(distance, np.geomspace(LEAST_AREA, MOST_AREA, LEVELS)):
-        inside = distance <= level
-        border, cut = inside & ~_eroded(inside), (inside & frame).sum()
-        if not border.any():
-            continue
-        # Parts of a thing have outlines, too: a little in favour of larger regions.
-        score = np.quantile(change[border], WEAKEST) * inside.mean() ** LARGER
-        score *= (1 - cut / (border.sum() + cut)) ** UNCUT
-        if score > best:
-            best, found = score, inside
-    return found
-
-
-def _eroded(mask: np.ndarray) -> np.ndarray:
-    """Without the pixels that have a neighbour outside; the picture's border is none."""
-    padded = np.pad(mask, 1, mode="edge")
-    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
 def draw_motion(

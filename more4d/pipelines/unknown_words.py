@@ -20,8 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from more4d.pipelines.moving_objects import novelty
-from more4d.pipelines.stroke_motion import object_at
+from more4d.pipelines.outlines import novelty, object_at
 
 SIDE = 160
 MOST_THINGS = 5

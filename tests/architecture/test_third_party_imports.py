@@ -21,6 +21,8 @@ ALLOWED_IMPORTERS = {
     "accelerate": ("training/runtime.py", "distributed.py"),
     "av": ("files/video*.py",),
     "cv2": (
+        "pipelines/outlines.py",
+        "pipelines/unknown_words.py",
         "geometry/label_maps.py",
         "pipelines/depth_outlines.py",
         "pipelines/moving_objects.py",

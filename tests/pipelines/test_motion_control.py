@@ -10,7 +10,8 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.pipelines.depth import Photo
 from more4d.pipelines.motion_control import MotionControl, Stroke, read_strokes
-from more4d.pipelines.stroke_motion import object_at, stroke_motion, stroke_objects
+from more4d.pipelines.outlines import object_at
+from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
 
 CAMERA = Camera(fx=1.0, fy=4 / 3)
 HEIGHT, WIDTH = 96, 128
