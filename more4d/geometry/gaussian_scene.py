@@ -216,6 +216,7 @@ def as_splat_scene(scene: GaussianScene, size: tuple[int, int]) -> SplatScene:
     still, moving = (~now.moves).nonzero()[:, 0], scene.moving
     start = scene.positions[moving]
     paths = torch.stack([start + scene.displacement(float(frame)) for frame in range(scene.frames)])
+    # Row i of the export is row order[i] of the scene.
     order = torch.cat([still, moving])
     # An infinite lifetime is a rate of 0.
     windows = torch.stack([scene.moment, 1 / scene.lifetime], 1)[order]

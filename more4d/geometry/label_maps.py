@@ -16,6 +16,7 @@ def nearest_place(mask: np.ndarray) -> np.ndarray:
 
     if not mask.any():
         raise ValueError("of an empty mask no pixel is the nearest")
+    # OpenCV numbers the zero pixels and gives every pixel the number of its nearest.
     _, number = cv2.distanceTransformWithLabels(
         (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
     )
@@ -36,6 +37,7 @@ def connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     import cv2
 
     count, pieces = cv2.connectedComponents(mask.astype(np.uint8))
+    # Piece 0 is what lies outside of the mask.
     kept = np.bincount(pieces[seeds], minlength=count) > 0
     kept[0] = False
     return kept[pieces]

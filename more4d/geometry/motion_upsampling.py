@@ -65,11 +65,13 @@ def interpolation_taps(
     # Places of the pixels' centres among those of small pixels; beyond the outermost these count on.
     y = ((rows + 0.5) * (small_h / height) - 0.5).clamp(0, small_h - 1)
     x = ((columns + 0.5) * (small_w / width) - 0.5).clamp(0, small_w - 1)
+    # The four small pixels around: above and below, left and right.
     top, left = y.floor().long(), x.floor().long()
     below, right = (top + 1).clamp(max=small_h - 1), (left + 1).clamp(max=small_w - 1)
     down, across = y - top, x - left
     place = torch.stack([r * small_w + c for r in (top, below) for c in (left, right)])
     weight = torch.stack([v * h for v in (1 - down, down) for h in (1 - across, across)])
+    # Weights of other objects are 0, and those that are left add up to 1 again.
     weight = weight * (labels[place] == labels[own])
     total = weight.sum(0)
     alone = total < 1e-6

@@ -50,18 +50,21 @@ def scale_poses(
     a car drives on round its bend: there the steps of the centre turn with the body. Which of the two it is,
     is seen from where steps have more nearly one axis, in the world or in the frame of the body.
     """
+    # x' = R x + t moves the centre to R c + t.
     rotations, centres = poses[:, :3, :3], poses[:, :3, :3] @ centre + poses[:, :3, 3]
     turns = so3_log(rotations[:-1].mT @ rotations[1:])
     steps = centres.diff(dim=0)
     # Steps as the body sees them halfway through each.
     seen = ((rotations[:-1] @ so3_exp(turns / 2)).mT @ steps[..., None])[..., 0]
     turning = _along_one_axis(seen) > _along_one_axis(steps) + 1e-3
+    # Integrated anew, with every turn and every step longer.
     rotation, place = rotations[0], centres[0]
     scaled = [poses[0]]
     for turn, step, own in zip(turns, steps, seen, strict=True):
         if turning:
             step = rotation @ so3_exp(amount * turn / 2) @ own
         rotation, place = rotation @ so3_exp(amount * turn), place + amount * step
+        # The rigid motion that turns so and takes the centre there.
         scaled.append(rigid(rotation, place - rotation @ centre))
     return torch.stack(scaled)
 
@@ -97,6 +100,7 @@ def scale_motion(
         raise ValueError(f"the amount of motion must be 0 or more, got {amount}")
     if amount <= 1:
         return motion if amount == 1 else motion * amount
+    # In metres: rotations are rigid there, and not in units of depth.
     positions = positions_from_motion(motion, start, camera).double()
     moving = motion.abs().amax((0, -1)) > 0
     labels = moving.long() if objects is None else torch.where(moving, objects, 0)
@@ -115,6 +119,7 @@ def _scale_object(
     weights = rigid_parts(points)
     rigidly, further = torch.zeros_like(points), torch.zeros_like(points)
     for weight in weights.T:
+        # Linear blend skinning: each part carries its points, by their weights.
         core = weight >= 0.5 * weight.max()
         motions = fit_rigid(before[core], points[:, core])
         for poses, sum_of in (
@@ -133,6 +138,7 @@ def rigid_parts(points: Float[Tensor, "frames points 3"]) -> Float[Tensor, "poin
     before, way = points[0], points - points[:1]
     size = before.std(0).norm().clamp(min=1e-9)
     reach = way.square().sum(-1).mean().sqrt().clamp(min=1e-9)
+    # Place, and where it is halfway and at the end: parts are near each other and move in one way.
     halfway = len(points) // 2
     features = torch.cat([before / size, way[halfway] / reach, way[-1] / reach], -1)
     for count in range(1, min(MOST_PARTS, len(before)) + 1):
@@ -151,6 +157,7 @@ def _explained(points: Tensor, weights: Tensor) -> float:
         core = weight >= 0.5 * weight.max()
         poses = fit_rigid(points[0, core], points[:, core])
         rigidly += weight[:, None] * (points[0] @ poses[:, :3, :3].mT + poses[:, None, :3, 3])
+    # 1 - |residual| / |way|, root mean squares.
     way = (points - points[:1]).square().sum(-1).mean().sqrt()
     return float(1 - (points - rigidly).square().sum(-1).mean().sqrt() / way.clamp(min=1e-12))
 

@@ -142,6 +142,7 @@ class SplatScene:
         splats = Splats.concat([self.still, replace(self.moving, positions=self.paths[frame])])
         if self.windows is None:
             return splats
+        # A Gaussian in time: exp(-((t - moment) rate)^2 / 2).
         away = (frame - self.windows[:, 0]) * self.windows[:, 1]
         return replace(splats, opacities=splats.opacities * torch.exp(-0.5 * away.square()))
 
@@ -245,6 +246,7 @@ def splats_of_grid(
         The splats, row by row, and for each the index of its pixel of median depth.
     """
     height, width = footprint_m.shape
+    # [blocks, step * step]: the pixels of every block.
     blocks = _blocks(height, width, step)
     depth_m = positions[..., 2].flatten()[blocks]
     usable = torch.ones_like(depth_m, dtype=torch.bool) if known is None else known.flatten()[blocks]
@@ -327,6 +329,7 @@ def share_paths(scene: SplatScene, *, error_px: float = PATH_ERROR_PX, most: int
     if count == 0:
         return SharedPaths(weights=torch.zeros(0, 0), paths=torch.zeros(0, frames, 3), depth_m=torch.zeros(0))
     matrix = ((scene.paths - scene.moving.positions) / depth_m[:, None]).permute(1, 0, 2).reshape(count, -1)
+    # A row per splat, three numbers per frame.
     matrix = matrix.double()
     vectors = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)
     weights = matrix @ vectors

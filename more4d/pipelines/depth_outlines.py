@@ -56,9 +56,11 @@ def hold_to_depth(
     found, moves = objects.numpy() > 0, small_seeds.flatten()[picks.numpy()]
     if not found.any() or not moves.any():
         return objects
+    # In log depth a step is a ratio, as in the whole package.
     log_depth = depth_m.log().numpy()
     away = np.abs(log_depth - log_depth.flatten()[nearest_place(moves)])
     found = found & (moves | (away < ONE_SURFACE))
+    # To the size of motion and back: an outline as fine as motion can be.
     share = cv2.resize(found.astype(np.float32), small_seeds.shape[::-1], interpolation=cv2.INTER_AREA)
     small_found = share > 0.5
     drawn = small_found.flatten()[source]
@@ -67,6 +69,7 @@ def hold_to_depth(
     pieces = small_pieces.flatten()[source]
     largest = np.bincount(pieces[moves], minlength=count).max()
     kept = np.zeros_like(moves)
+    # Found by colours, or as generated: the judge is depth.
     for piece in range(1, count):
         here = pieces == piece
         seed, whole = moves & here, drawn & here

@@ -81,6 +81,7 @@ class Stroke:
             raise InputError(f"stroke '{shown}' has {len(self.points)} points; give 2 to {MOST_POINTS}")
         if not len(self.points) == len(self.depths) == len(self.times):
             raise InputError(f"stroke '{shown}' needs one depth and one time for each of its points")
+        # NaN fails no comparison, so it is looked for by itself.
         numbers = [*(each for point in self.points for each in point), *self.depths, *self.times]
         if not all(map(math.isfinite, numbers)):
             raise InputError(f"stroke '{shown}' has numbers that are not finite; {STROKE}")
@@ -101,6 +102,7 @@ class Stroke:
         Raises:
             InputError: it starts outside of the picture.
         """
+        # Where it goes may lie outside: things leave the picture.
         x, y = self.points[0]
         if not (0 <= x < width and 0 <= y < height):
             raise InputError(
@@ -174,6 +176,7 @@ class MotionControl:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
+        # `follow` means nothing without strokes, and must not make a finished item outdated.
         values = {"amount": self.amount, "still_guidance": self.still_guidance}
         if self.strokes:
             values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.follow}
@@ -198,6 +201,7 @@ def read_strokes(text: str) -> list[Stroke]:
     if text.strip().lower().endswith(".json"):
         return _read_file(Path(text.strip()))
     points, depths, times = [], [], []
+    # "x,y,depth@time", the last two optional.
     for part in text.split(">"):
         match = _POINT.fullmatch(part)
         if match is None:
@@ -216,6 +220,7 @@ def _read_file(path: Path) -> list[Stroke]:
     for number, each in enumerate(read_json(path, "strokes (.json)", shape)["strokes"], start=1):
         if any(len(point) != 2 for point in each["points"]):
             raise InputError(f"{path}: the points of stroke {number} must be pairs of x and y")
+        # As all paths in files: relative to the file, not to where the command runs.
         mask = path.parent / each["mask"] if "mask" in each else None
         try:
             known = {key: each.get(key) for key in ("depths", "times")}
@@ -229,6 +234,7 @@ def _read_file(path: Path) -> list[Stroke]:
 
 def _even_times(points: Sequence[tuple[float, float]]) -> list[float]:
     """Constant speed: times by the length of the path so far."""
+    # In pixels of the photo: what looks uniform, not what is uniform in space.
     lengths = [math.dist(a, b) for a, b in pairwise(points)]
     total, so_far, times = sum(lengths), 0.0, [0.0]
     for length in lengths:
@@ -244,6 +250,7 @@ def _filled(points: Sequence[tuple[float, float]], times: list[float | None]) ->
     known = [0.0 if times[0] is None else times[0], *times[1:]]
     if known[-1] is None:
         known[-1] = 1.0
+    # Between two given times the points share the time by their distances.
     fixed = [index for index, time in enumerate(known) if time is not None]
     filled: list[float] = []
     for first, last in pairwise(fixed):

@@ -71,10 +71,12 @@ def object_at(
     smooth = cv2.bilateralFilter(image, -1, 0.1, 2.0)  # texture is no outline
     column = min(size[0] - 1, int(point[0] * size[0] / width))
     row = min(size[1] - 1, int(point[1] * size[1] / height))
+    # A disc, not a pixel: one pixel may be an outlier.
     seed = np.zeros(log_depth.shape, np.uint8)
     cv2.circle(seed, (column, row), max(1, round(SEED_SHARE * min(size))), 1, -1)
     distance = geodesic_distance(smooth, log_depth, seed > 0)
     region = strongest_border(distance, smooth, log_depth) | (seed > 0)
+    # Of a thing before a plain background only a part may have the strongest border.
     region = grow_seeds(image, region, size[0] / CELLS)
     figure = _cut_region(region, seed > 0, image, log_depth)
     if scale == 1:
@@ -89,10 +91,12 @@ def geodesic_distance(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
+    # The picture as a graph: pixels are nodes, and neighbours to the right and below are joined.
     index = np.arange(seed.size).reshape(seed.shape)
     ends = [(index[:, :-1], index[:, 1:]), (index[:-1], index[1:])]
     one, other = (np.concatenate([pair[side].ravel() for pair in ends]) for side in (0, 1))
     flat, deep = image.reshape(-1, 3), log_depth.ravel()
+    # STEP, too: within a surface of one colour what is nearer in the picture is nearer.
     cost = COLOUR_STEP * np.linalg.norm(flat[one] - flat[other], axis=1)
     cost += DEPTH_STEP * np.abs(deep[one] - deep[other]) + STEP
     graph = coo_array((cost, (one, other)), shape=(seed.size, seed.size)).tocsr()
@@ -106,6 +110,7 @@ def strongest_border(distance: np.ndarray, image: np.ndarray, log_depth: np.ndar
     A thing has an edge all around: what counts of a border is how weak the weakest third of it is. Sky and
     ground are cut by the border of the picture, where there is no edge, and are held to be no things.
     """
+    # Length of the gradient, of colour and log depth together.
     change = np.zeros(distance.shape)
     for axis in (0, 1):
         colour = np.linalg.norm(np.gradient(image, axis=axis), axis=-1)
@@ -113,9 +118,11 @@ def strongest_border(distance: np.ndarray, image: np.ndarray, log_depth: np.ndar
     change = np.sqrt(change)
     frame = np.ones(distance.shape, bool)
     frame[1:-1, 1:-1] = False
+    # Sizes grow by a factor: of small regions every pixel counts.
     best, found = -1.0, distance <= np.quantile(distance, LEAST_AREA)
     for level in np.quantile(distance, np.geomspace(LEAST_AREA, MOST_AREA, LEVELS)):
         inside = distance <= level
+        # Pixels at the edge of the region, and those where the picture ends instead.
         border, cut = inside & ~_eroded(inside), (inside & frame).sum()
         if not border.any():
             continue
@@ -134,6 +141,7 @@ def grow_seeds(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
     """
     import cv2
 
+    # Opened: single pixels are noise. Closed: a thing may have parts in colours of the background.
     novel = morph(cv2.morphologyEx, novelty(image, seeds, cell) > NOVEL, 1, cv2.MORPH_OPEN)
     novel = morph(cv2.morphologyEx, novel, round(2 * cell), cv2.MORPH_CLOSE)
     grown = connected(novel | seeds, seeds)
@@ -153,12 +161,14 @@ def novelty(image: np.ndarray, seeds: np.ndarray, cell: float) -> np.ndarray:
     border = np.ones_like(seeds)
     border[margin:-margin, margin:-margin] = False
     border &= ~morph(cv2.dilate, seeds, round(BAND_PX * cell))
+    # What touches the border is taken for background, but not what is known to move there.
     samples = image[border]
     if len(samples) < CLUSTERS:
         return np.zeros(seeds.shape, np.float32)
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1e-3)
     _, numbers, centres = cv2.kmeans(samples, CLUSTERS, None, stop, 1, cv2.KMEANS_PP_CENTERS)
+    # Mahalanobis distance with a diagonal covariance, to the nearest cluster.
     least = np.full(seeds.shape, np.inf, np.float32)
     for number, centre in enumerate(centres):
         members = samples[numbers[:, 0] == number]
@@ -206,6 +216,7 @@ def _cut_region(region: np.ndarray, seed: np.ndarray, image: np.ndarray, log_dep
     """The region with the outline that GrabCut finds near its border."""
     import cv2
 
+    # Half of the band lies inside of the region, half outside.
     band = max(1, round(BAND_SHARE * np.sqrt(region.sum())))
     sure = (morph(cv2.erode, region, band) | seed) & region
     near = morph(cv2.dilate, region, band)
@@ -217,6 +228,7 @@ def principal_channels(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
     values = (
         np.concatenate([image, DEPTH_WEIGHT * log_depth[..., None]], -1).reshape(-1, 4).astype(np.float64)
     )
+    # Of four channels the three that vary most are kept: little is lost, and depth takes part.
     values -= values.mean(0)
     projected = values @ np.linalg.eigh(values.T @ values)[1][:, 1:]  # eigenvalues ascend
     projected -= projected.min(0)
@@ -231,12 +243,14 @@ def guided_filter(values: np.ndarray, guide: np.ndarray, *, radius: int) -> np.n
         return cv2.blur(array, (2 * radius + 1, 2 * radius + 1))
 
     mean_guide, mean_values = mean(guide), mean(values)
+    # a = cov(I, p) / (var(I) + eps), b = mean(p) - a mean(I); the result is mean(a) I + mean(b).
     covariance = mean(guide * values) - mean_guide * mean_values
     slope = covariance / (mean(guide * guide) - mean_guide**2 + GUIDE_EPS)
     return mean(slope) * guide + mean(mean_values - slope * mean_guide)
 
 
 def morph(operation, mask: np.ndarray, radius: int, *kind: int) -> np.ndarray:
+    """An operation of mathematical morphology with a disc, such as `cv2.dilate`, on a mask."""
     import cv2
 
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, radius) + 1,) * 2)

@@ -36,6 +36,7 @@ def draw_motion(
         colours, depth: of the photo at the size of its films.
         small_depth_m: of small pixels.
     """
+    # First what moves, at the size of the photo; then how, at that of the networks.
     objects, numbers = stroke_objects(strokes, colours, depth.depth_m)
     cells = cells_of(objects, tuple(small_depth_m.shape))
     start = depth.camera.unproject_depth(small_depth_m)
@@ -66,6 +67,7 @@ def stroke_objects(
         else:
             x, y = stroke.points[0]
             thing = object_at(colours, depth_m, (x * width, y * height))
+        # Two strokes that start on one thing turn or stretch it: they need not find quite the same outline.
         taken = sorted(set(numbers))
         same = [n for n in taken if (thing & (objects == n)).sum() >= SAME_THING * thing.sum()]
         numbers.append(same[0] if same else len(taken) + 1)
@@ -88,16 +90,18 @@ def stroke_motion(
         cells: the object of each small pixel.
         start: points of frame 0 of small pixels, metres.
     """
+    # [frames, height, width, 3]: everything rests to begin with.
     positions = start.double().repeat(frames, 1, 1, 1)
     for number in sorted({number for number, _ in strokes}):
         inside = cells == number
-        if not bool(inside.any()):
+        if not bool(inside.any()):  # smaller than a small pixel, or covered by another thing
             continue
         mine = [stroke for own, stroke in strokes if own == number]
         depths = [_depth_at(stroke.points[0], start[..., 2], inside) for stroke in mine]
         paths = torch.stack(
             [_path(*each, camera, frames=frames) for each in zip(mine, depths, strict=True)], 1
         )
+        # x' = R x + t, one (R, t) per frame.
         points = positions[0, inside]
         poses = fit_rigid(paths[0], paths)  # of one stroke: a translation
         positions[:, inside] = points @ poses[:, :3, :3].mT + poses[:, None, :3, 3]
@@ -112,6 +116,7 @@ def _depth_at(
     point: tuple[float, float], depth_m: Float[Tensor, "height width"], inside: Bool[Tensor, "height width"]
 ) -> float:
     """The depth of the small pixel of an object that is nearest to a point."""
+    # The small pixel under the point may show the background: outlines are finer than small pixels.
     height, width = inside.shape
     rows, columns = inside.nonzero().unbind(1)
     y, x = (rows + 0.5) / height - point[1], (columns + 0.5) / width - point[0]
@@ -122,6 +127,7 @@ def _depth_at(
 def _path(stroke: Stroke, depth_m: float, camera: Camera, *, frames: int) -> Float[Tensor, "frames 3"]:
     """Where the point under the start of a stroke is in each frame, metres."""
     places, z = torch.tensor(stroke.points).double(), depth_m * torch.tensor(stroke.depths).double()
+    # X = (u - c_x) / f_x z and likewise Y: the pinhole camera backwards, at the stroke's own depths.
     rays = (places - torch.tensor([camera.cx, camera.cy])) / torch.tensor([camera.fx, camera.fy])
     keys = torch.cat([rays * z[:, None], z[:, None]], 1)
     # Straight between its points; after the last one it rests.
@@ -133,6 +139,7 @@ def linear(
     times: Float[Tensor, " keys"], values: Float[Tensor, "keys dim"], query: Float[Tensor, " samples"]
 ) -> Float[Tensor, "samples dim"]:
     """Values between keys, those at the ends beyond."""
+    # Number of the key before each sample; of the first and last piece beyond the ends.
     last = (torch.searchsorted(times, query, right=True) - 1).clamp(0, len(times) - 2)
     share = ((query - times[last]) / (times[last + 1] - times[last])).clamp(0, 1)[:, None]
     return values[last] + share * (values[last + 1] - values[last])

@@ -73,6 +73,7 @@ def names_nothing_known(prompt: str, vocabulary: str, objects: Sequence[str]) ->
     """
     words, known = words_of(prompt), set(vocabulary.split())
     text = f" {' '.join(words)} "
+    # Whole words, so that "cart" is no "car"; an s makes a plural of nearly all of them.
     named = any(f" {noun} " in text or f" {noun}s " in text for noun in objects)
     return bool(objects) and not named and (not words or bool(set(words) - known))
 
@@ -84,11 +85,13 @@ def with_noun(prompt: str, noun: str, vocabulary: str) -> str:
     left". Without any known word that could say how it moves, it just moves.
     """
     known, words = set(vocabulary.split()), words_of(prompt)
+    # The first run of unknown words is taken for the thing: English puts the subject first.
     start = next((place for place, word in enumerate(words) if word not in known), 0)
     end = next((place for place in range(start, len(words)) if words[place] in known), len(words))
     before, after = ([word for word in part if word in known] for part in (words[:start], words[end:]))
     if not before or before[0] not in _DETERMINERS:
         before = ["the", *before]
+    # "The teapot" says nothing of a motion.
     if not set(after) - _DETERMINERS:
         after = ["moves"]
     return " ".join([*before, noun, *after])
@@ -96,6 +99,7 @@ def with_noun(prompt: str, noun: str, vocabulary: str) -> str:
 
 def places_of(prompt: str) -> list[str]:
     """Which of several things a prompt means, by "left", "big" and the like; not where it goes."""
+    # "To the left" is where it goes; "the left one" is which.
     text = _TOWARDS.sub(" ", " ".join(words_of(prompt)))
     return [place for place, pattern in _PLACES.items() if re.search(pattern, text)]
 
@@ -115,6 +119,7 @@ def standing_out(
     )
     found: list[tuple[float, Tensor]] = []
     while len(found) < MOST_THINGS:
+        # The next thing is looked for where most is left; a single pixel does not count.
         smooth = cv2.GaussianBlur(left, (0, 0), 0.02 * min(size))
         row, column = np.unravel_index(smooth.argmax(), smooth.shape)
         if smooth[row, column] <= 0:
@@ -125,8 +130,10 @@ def standing_out(
         small[row, column] = True
         # Of two things that stand out alike the larger is noticed.
         weight = float(left[small].mean()) * float(small.mean()) ** 0.25
+        # What fills the picture is its background, whatever its colours.
         if small.mean() <= LARGEST:
             found.append((weight, thing))
+        # With a margin: the rim of a thing is no further thing.
         left = np.where(cv2.dilate(small.astype(np.uint8), np.ones((5, 5))) > 0, 0, left)
     found.sort(key=lambda each: -each[0])
     return [thing for weight, thing in found if weight >= LEAST_SHARE * found[0][0]]
@@ -138,9 +145,12 @@ def conspicuousness(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
 
     height, width = log_depth.shape
     nothing = np.zeros(log_depth.shape, bool)
+    # Beyond some deviations more novelty is no more conspicuous: tanh.
     novel = np.tanh(novelty(image, nothing, width / 128) / 6)
+    # Wide and low: the ground beside a thing is as near as its feet.
     surroundings = cv2.blur(log_depth, (width // 3 * 2 + 1, height // 8 * 2 + 1))
     nearer = np.clip((surroundings - log_depth) / RELIEF, 0, 1)
+    # Photographers put what they mean near the middle.
     y, x = np.mgrid[:height, :width]
     away = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
     return ((novel + nearer) * np.exp(-away / (2 * CENTRE_SIGMA**2))).astype(np.float32)
@@ -150,6 +160,7 @@ def choose(
     things: list[Bool[Tensor, "height width"]], places: list[str], depth_m: Float[Tensor, "height width"]
 ) -> Bool[Tensor, "height width"]:
     """The thing that the words mean; without any, the most conspicuous."""
+    # Each word halves what is left, so that "the big one on the left" works in any order.
     for place in places:
         things = sorted(things, key=lambda thing: _rank(thing, place, depth_m))[: max(1, len(things) // 2)]
     return things[0]
@@ -176,6 +187,7 @@ def best_noun(
         silent: of the empty prompt.
         thing: on the grid of the answers.
     """
+    # Summed over classes: total variation, twice.
     change = (answers - silent).abs().sum(1)
     inside, outside = change[:, thing].mean(1), change[:, ~thing].mean(1)
     return int((inside - outside.nan_to_num()).argmax())

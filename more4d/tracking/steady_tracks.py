@@ -91,7 +91,7 @@ def steady_tracks(
     positions = scene.points.expand_as(tracks.positions).clone()
     if bool(moving.any()):
         logs = interpolate_unseen(change[:, moving], seen[:, moving])
-        # Surfaces that move have no static points on them: their own jitter tells their noise, too.
+        # Surfaces that move have no static points on them: their own jitter shows their noise, too.
         jitter = (logs.diff(n=2, dim=0).square().mean(0) / 6).sqrt() if tracks.frames > 2 else noise
         logs = smooth_over_time(logs, torch.as_tensor(jitter).clamp(min=noise))
         points = camera.unproject(position[:, moving], start_m[moving] * (logs - logs[0]).exp())

@@ -126,7 +126,7 @@ def local_wobble(tracks: PointTracks) -> float:
     """Share of the points whose tracks jitter by more than a pixel, in any direction, while they are seen.
 
     Second differences in time are free of steady motion. For noise that is independent from frame to frame
-    their variance is 6 times its own, so each point tells its own noise: depth times the focal length,
+    their variance is 6 times its own, so each point shows its own noise: depth times the focal length,
     as far as across. No average over points hides those of which only a part of the image has many.
     """
     fx_px, fy_px = tracks.camera.focal_px(width=tracks.width, height=tracks.height)
