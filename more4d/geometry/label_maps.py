@@ -48,3 +48,14 @@ def border(mask: np.ndarray) -> np.ndarray:
     import cv2
 
     return mask & ~(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+
+
+def with_rim(labels: np.ndarray, radius: int) -> np.ndarray:
+    """Labels grown into what has none (0), so far as `radius` pixels."""
+    import cv2
+
+    if radius < 1 or not labels.any():
+        return labels
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+    near = cv2.dilate((labels > 0).astype(np.uint8), disc) > 0
+    return np.where(near, nearest_label(labels), 0)

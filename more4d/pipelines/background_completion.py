@@ -56,16 +56,16 @@ BORDER = 2
 TEXTURE_SIDE = 1 / 24
 # Standard deviation of the filter that parts structure and grain of texture, in that of the low pass, and the
 # least one in texels: pictures have no finer grain.
-GRAIN, LEAST_GRAIN = 0.09, 1.4
+GRAIN, LEAST_GRAIN = 0.14, 1.4
 # Amplitudes of structure and of grain. What is copied is never quite what was there, so it adds its energy to
 # the error; of all frequencies the highest give the most gradient for it.
-STRUCTURE, GRAINY = 0.25, 1.55
+STRUCTURE, GRAINY = 0.45, 1.2
 # Share of the low frequencies that is not blurred inside of the frame: near what is known they hold its
 # structure. Beyond the frame they hold streaks.
 UNBLURRED = 0.5
 # Amplitude of texture inside of the frame: low frequencies are known on all sides there, and the error of
 # the texture itself counts for more.
-INSIDE = 0.6
+INSIDE = 0.7
 # Difference of log depth up to which a generated point belongs to a texel's surface.
 GENERATED_DEPTH = 0.3
 

@@ -24,7 +24,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from more4d.files.image import load_mask
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import resize
-from more4d.geometry.label_maps import connected, nearest_label, nearest_place
+from more4d.geometry.label_maps import connected, nearest_label, nearest_place, with_rim
 from more4d.pipelines.depth_outlines import hold_to_depth
 from more4d.pipelines.outlines import BAND_PX, at_full_size, enlarge, grab_cut, grow_seeds, morph
 
@@ -38,6 +38,8 @@ CONFIDENT_SHARE = 0.5
 """Of the median way of an object's seeds: seeds that go less far are not taken for its motion."""
 SAME_WAY = 0.5
 """Cosine of the angle between the motions of seeds of one object, at least."""
+RIM = 1 / 300
+"""Width of the mixed pixels around a thing that move with it, in shorter sides of the photo."""
 RIDGE = 0.1
 """How much an affine motion is held back from going beyond its seeds."""
 RESIDUAL_SIGMA_PX, RESIDUAL_FADE = 2.0, 0.1
@@ -67,6 +69,10 @@ def move_as_wholes(
     objects = find_objects(motion, colours, depth_m, outline, share) if masks is None else masks
     if picks is not None and masks is None and outline is None:
         objects = hold_to_depth(objects, seed_mask(motion, share=share), picks, depth_m)
+    if picks is None:
+        # Pixels at an outline show some of the thing: where they stayed, they would draw its outline there.
+        radius = round(RIM * min(objects.shape))
+        objects = torch.from_numpy(with_rim(objects.numpy(), radius))
     cells = cells_of(objects, tuple(motion.shape[1:3]))
     whole = torch.zeros_like(motion)  # outside of objects nothing moves
     for number in objects.unique().tolist():
