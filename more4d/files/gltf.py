@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from more4d.files.splat_formats import SH_0
-from more4d.geometry.splats import PATH_ERROR_PX, Splats, SplatScene
+from more4d.geometry.shared_paths import TOLERANCE_PX
+from more4d.geometry.splats import Splats, SplatScene
 
 FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT = 5126, 5121, 5123
 POINTS = 0
@@ -82,7 +83,7 @@ def gaussians_glb(scene: SplatScene) -> bytes:
 def morph_targets(scene: SplatScene) -> tuple[np.ndarray, np.ndarray]:
     """Displacements [targets, moving, 3] of glTF's axes, and the weight [frames, targets] of each over time.
 
-    As few as keep 95 % of positions within `PATH_ERROR_PX` pixels of the photo: singular vectors of the
+    As few as keep 95 % of positions within `TOLERANCE_PX` pixels of the photo: singular vectors of the
     displacements over depth as a matrix with a row for each frame.
     """
     start = scene.moving.positions.numpy()
@@ -95,7 +96,7 @@ def morph_targets(scene: SplatScene) -> tuple[np.ndarray, np.ndarray]:
         weights = vectors[:, :targets]
         moves = weights.T @ matrix
         error = np.linalg.norm((weights @ moves - matrix).reshape(-1, 3), axis=1)
-        if np.quantile(error, 0.95) * scene.focal_px <= PATH_ERROR_PX:
+        if np.quantile(error, 0.95) * scene.focal_px <= TOLERANCE_PX:
             break
     # Weights of a player's slider are about 1 at most.
     largest = np.maximum(np.abs(weights).max(0), 1e-12)

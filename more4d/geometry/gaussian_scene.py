@@ -21,14 +21,11 @@ from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
+from more4d.geometry.shared_paths import MOST_PATHS, principal_paths
 from more4d.geometry.splats import Splats, SplatScene
 
 # Control points of the residual of one splat over the whole clip.
 KNOTS = 6
-# Shared paths: as few as reach the tolerance.
-MOST_PATHS = 16
-TOLERANCE_PX = 0.25
-TOLERANCE_QUANTILE = 0.95
 # One step of an 8-bit picture: what is more transparent is not drawn.
 LEAST_OPACITY = 1 / 255
 
@@ -264,10 +261,9 @@ def knot_weights(frames: int, time: float) -> Float[Tensor, " knots"]:
 def shared_paths(
     displacements: Float[Tensor, "frames moving 3"], pixels_per_m: Float[Tensor, " moving"]
 ) -> tuple[Float[Tensor, "paths frames 3"], Float[Tensor, "moving paths"], Float[Tensor, "knots moving 3"]]:
-    """As few paths as give all displacements within `TOLERANCE_PX`, what each counts for, and the residual.
+    """As few paths as give displacements within the tolerance, what each counts for, and the residual.
 
-    The best paths of a number are the right singular vectors of the matrix of displacements in pixels, a row
-    per splat. Where `MOST_PATHS` do not suffice, splines take what is left.
+    Where `MOST_PATHS` do not suffice (`geometry.shared_paths`), splines take what is left.
 
     Args:
         displacements: metres against frame 0, in which they are 0.
@@ -277,26 +273,12 @@ def shared_paths(
         The paths, the weights, and the knots in metres (not yet in footprints).
     """
     frames, moving = displacements.shape[:2]
-    rows = displacements.transpose(0, 1).double()
-    rows = (rows * pixels_per_m.double()[:, None, None]).reshape(moving, frames * 3)
-    # The Gram matrix is small: 3 frames squared, whatever the number of splats.
-    _, vectors = torch.linalg.eigh(rows.T @ rows)
-    vectors = vectors.flip(1)
-    for count in range(1, min(MOST_PATHS, frames * 3) + 1):
-        basis = vectors[:, :count]
-        amounts = rows @ basis
-        left = rows - amounts @ basis.T
-        wrong = left.view(moving, frames, 3).norm(dim=-1).flatten()
-        # Frame 0 is exact and would dilute the quantile.
-        wrong = wrong.view(moving, frames)[:, 1:].flatten()
-        if not len(wrong) or float(np.quantile(wrong.numpy(), TOLERANCE_QUANTILE)) <= TOLERANCE_PX:
-            knots = torch.zeros(KNOTS, moving, 3)
-            break
-    else:
-        knots = _fit_knots(left.view(moving, frames, 3) / pixels_per_m.double()[:, None, None])
-    paths = basis.T.reshape(count, frames, 3)
-    paths[:, 0] = 0  # rounding
-    return paths.float(), (amounts / pixels_per_m.double()[:, None]).float(), knots
+    scale = pixels_per_m.double()[:, None, None]
+    paths, amounts, left = principal_paths(displacements.transpose(0, 1).double() * scale)
+    # Splines only where the paths do not suffice.
+    enough = len(paths) < min(MOST_PATHS, frames * 3)
+    knots = torch.zeros(KNOTS, moving, 3) if enough else _fit_knots(left / scale)
+    return paths.float(), (amounts / scale[..., 0]).float(), knots
 
 
 def _fit_knots(residual: Float[Tensor, "moving frames 3"]) -> Float[Tensor, "knots moving 3"]:

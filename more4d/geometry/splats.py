@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
+from more4d.geometry.shared_paths import MOST_PATHS, TOLERANCE_PX, principal_paths
 from more4d.geometry.tracks import FilledPoints, Tracks
 
 # Standard deviation of a round splat, in footprints: smaller tears when a camera comes near, larger blurs.
@@ -28,9 +29,6 @@ STILL_PX = 0.5
 # Pixels of a block belong to one surface if their depths differ by less than this share.
 SAME_DEPTH_RATIO = 1.05
 FRAMES_PER_CHUNK = 8
-# Shared paths: error that 95 % of positions stay within, in the photo's pixels, and how many there may be.
-PATH_ERROR_PX = 0.25
-MOST_PATHS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,28 +316,13 @@ class SharedPaths:
         return torch.einsum("nk,ktc->tnc", self.weights * self.depth_m[:, None], self.paths)
 
 
-def share_paths(scene: SplatScene, *, error_px: float = PATH_ERROR_PX, most: int = MOST_PATHS) -> SharedPaths:
-    """The fewest shared paths that keep 95 % of positions within `error_px` pixels of the photo, or `most`.
-
-    The best ones in the mean of squares are singular vectors of the matrix of displacements over depth
-    (Eckart and Young, 1936): eigenvectors of its small Gram matrix, 3 numbers per frame wide.
-    """
+def share_paths(scene: SplatScene, *, error_px: float = TOLERANCE_PX, most: int = MOST_PATHS) -> SharedPaths:
+    """The fewest shared paths that keep most positions within `error_px` pixels of the photo, or `most`."""
     frames, count = scene.paths.shape[:2]
     depth_m = scene.moving.positions[:, 2].clamp(min=1e-6)
     if count == 0:
         return SharedPaths(weights=torch.zeros(0, 0), paths=torch.zeros(0, frames, 3), depth_m=torch.zeros(0))
-    matrix = ((scene.paths - scene.moving.positions) / depth_m[:, None]).permute(1, 0, 2).reshape(count, -1)
-    # A row per splat, three numbers per frame.
-    matrix = matrix.double()
-    vectors = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)
-    weights = matrix @ vectors
-    shared = 0
-    for shared in range(1, min(most, frames * 3) + 1):
-        error = (weights[:, :shared] @ vectors[:, :shared].T - matrix).reshape(-1, 3).norm(dim=1)
-        if float(error.kthvalue(max(1, math.ceil(0.95 * len(error)))).values) * scene.focal_px <= error_px:
-            break
-    return SharedPaths(
-        weights=weights[:, :shared].float(),
-        paths=vectors[:, :shared].T.reshape(shared, frames, 3).float(),
-        depth_m=depth_m,
-    )
+    # A displacement over depth times the focal length is one in pixels.
+    displacements = (scene.paths - scene.moving.positions) / depth_m[:, None] * scene.focal_px
+    paths, amounts, _ = principal_paths(displacements.transpose(0, 1), error_px=error_px, most=most)
+    return SharedPaths(weights=(amounts / scene.focal_px).float(), paths=paths.float(), depth_m=depth_m)

@@ -8,8 +8,6 @@ import torch
 from more4d.geometry.camera import Camera
 from more4d.geometry.gaussian_scene import (
     KNOTS,
-    MOST_PATHS,
-    TOLERANCE_PX,
     GaussianScene,
     Source,
     as_splat_scene,
@@ -17,6 +15,7 @@ from more4d.geometry.gaussian_scene import (
     shared_paths,
     spline_weights,
 )
+from more4d.geometry.shared_paths import MOST_PATHS, TOLERANCE_PX
 
 FRAMES, COUNT = 9, 7
 
