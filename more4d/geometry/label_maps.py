@@ -57,5 +57,6 @@ def with_rim(labels: np.ndarray, radius: int) -> np.ndarray:
     if radius < 1 or not labels.any():
         return labels
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+    # Where two things meet, each pixel of the rim is of the nearer one.
     near = cv2.dilate((labels > 0).astype(np.uint8), disc) > 0
     return np.where(near, nearest_label(labels), 0)

@@ -32,6 +32,7 @@ def principal_paths(
         float64.
     """
     points, frames = displacements_px.shape[:2]
+    # A row per point: x, y and z of frame 0, of frame 1, ...
     rows = displacements_px.double().reshape(points, frames * 3)
     _, vectors = torch.linalg.eigh(rows.T @ rows)
     vectors = vectors.flip(1)  # eigenvalues ascend

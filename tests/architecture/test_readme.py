@@ -1,16 +1,14 @@
 """What the pages show works: commands parse, Python compiles, links and named files exist."""
 
-import argparse
 import itertools
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from more4d.cli.main import main
+from more4d.cli import main as command_line
 from tests.architecture.source import ROOT, name
 
 PAGES = sorted(
@@ -100,16 +98,16 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def is_accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the parser of `more4d` takes these arguments; nothing is run."""
-    parse = argparse.ArgumentParser.parse_args
+    parse = command_line.parse
 
-    def parse_only(self: argparse.ArgumentParser, *given: Any, **keywords: Any) -> None:
-        parse(self, *given, **keywords)
+    def parse_only(given: list[str]) -> None:
+        parse(given)
         raise Parsed
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        patch.setattr(command_line, "parse", parse_only)
         try:
-            main(arguments)
+            command_line.main(arguments)
         except Parsed:
             return True
         except SystemExit as end:  # --help and --version end with 0
