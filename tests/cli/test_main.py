@@ -1,4 +1,3 @@
-import argparse
 import subprocess
 import sys
 import time
@@ -6,7 +5,7 @@ import time
 import pytest
 
 from more4d.cli import infer
-from more4d.cli.main import build_parser, main
+from more4d.cli.main import build_parser, main, parse
 from more4d.foundation.config import SAMPLES
 from more4d.foundation.errors import InputError
 
@@ -61,16 +60,16 @@ def test_every_failure_is_one_line_and_a_code(monkeypatch, capsys, error, code, 
     ],
 )
 def test_only_what_keeps_its_work_is_said_to_go_on(monkeypatch, capsys, words, goes_on):
-    def interrupted(parser, given):
-        options = usual(parser, given)
+    def interrupted(given):
+        options = usual(given)
         options.run = fail
         return options
 
     def fail(options):
         raise KeyboardInterrupt
 
-    usual = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupted)
+    usual = parse
+    monkeypatch.setattr("more4d.cli.main.parse", interrupted)
     assert main(words) == 130
     line = capsys.readouterr().err
     assert line.startswith("interrupted; the same command goes on from" if goes_on else "interrupted\n")
