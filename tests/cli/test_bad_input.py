@@ -136,8 +136,10 @@ def test_an_empty_prompt_is_refused(command, photo, prompt):
     refuses(command(photo, "--prompt", prompt), "prompt is empty", code=2)
 
 
-def test_no_prompt_is_wrong_usage(command, photo):
-    refuses(command(photo), "--prompt", code=2)
+def test_without_a_prompt_what_stands_out_moves(command, photo):
+    result = command(photo, "--camera", "static", "--frames", "2")
+    assert result.code == 0
+    assert "no --prompt: what stands out moves" in result.err
 
 
 @pytest.mark.parametrize(

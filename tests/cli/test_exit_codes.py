@@ -24,7 +24,6 @@ WRONG_BY_THEMSELVES = [
     (*PHOTO, "--steps", "1001"),
     (*PHOTO, "--shift", "0"),
     (*PHOTO, "--cache", "none:3"),
-    ("infer", "nowhere.png"),
     ("infer", "nowhere.png", "--prompt", " "),
     ("infer", "--list", "nowhere.jsonl", "--frames", "0"),
     ("infer", "nowhere.png", "--tracks", "nowhere.npz"),

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from more4d.cli import infer
+from more4d.cli import requests
 from more4d.files.image import save_image
 
 
@@ -72,7 +72,7 @@ def test_without_arguments_the_samples_are_made(command, tmp_path, monkeypatch):
     save_image(tmp_path / "sample.png", torch.rand(32, 48, 3, generator=torch.Generator().manual_seed(0)))
     line = {"image": "sample.png", "prompt": "it rolls", "camera": "static", "frames": 2}
     (tmp_path / "samples.jsonl").write_text(json.dumps(line) + "\n")
-    monkeypatch.setattr(infer, "SAMPLES", tmp_path / "samples.jsonl")
+    monkeypatch.setattr(requests, "SAMPLES", tmp_path / "samples.jsonl")
     assert command().code == 0
     assert (tmp_path / "out/sample/sheet.png").is_file()
 
