@@ -191,7 +191,8 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         options.parser.error("--pictures goes with --list captions.txt")
     if not source or options.list:
         _refuse_with_list(options)
-        return _with_seeds(read_list(listed, options.pictures, job), options.seeds)
+        jobs = read_list(listed, options.pictures, job, camera_options(options))
+        return _with_seeds(jobs, options.seeds)
     if options.prompt is None and options.tracks is None and not options.move:
         _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
         options.prompt = [WITHOUT_PROMPT]
