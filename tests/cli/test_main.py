@@ -233,7 +233,8 @@ def test_the_options_are_these():
         " independent-views intrinsics list list-cameras mask memory motion move output part pictures preset"
         " prompt quiet raster ray sampler seed seeds shift size steps still-guidance strag-lora tracks"
         " video-codec vism-lora weights",
-        "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed weights",
+        "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed"
+        " weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "depth-model device h help output part preset weights",
         "evaluate": "cache clip compile data depth-model device guidance guidance-skip h help lpips only"
