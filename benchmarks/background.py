@@ -1,6 +1,6 @@
 """Holes filled from the completed background against what is filled frame by frame, on procedural scenes.
 
-    python benchmarks/background.py --scenes 24 --output background.json --sheets sheets --kept scenes
+    python benchmarks/background.py --scenes 24 --output background.json --sheets sheets
 
 Unseen scenes with their true tracks are filmed at 384 x 512 along the camera paths of the evaluation, in
 turn, and compared with the true film in the pixels that are holes. Rows:
@@ -128,20 +128,12 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--output", type=Path, required=True, help="file for the numbers")
     parser.add_argument("--sheets", type=Path, help="folder for pictures")
-    parser.add_argument("--kept", type=Path, help="folder where rendered scenes are kept for the next time")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pipe = More4DPipeline.from_pretrained("tiny")
     results = []
     for index in range(arguments.scenes):
-        kept = arguments.kept / f"{arguments.split}-{index}.pt" if arguments.kept else None
-        if kept is not None and kept.exists():
-            scene = torch.load(kept, weights_only=False)  # objects of this package, written below
-        else:
-            scene = prepared(pipe, index, arguments.split)
-            if kept is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(scene, kept)
+        scene = prepared(pipe, index, arguments.split)
         results.append(measure(scene, index, arguments.sheets))
         print(json.dumps(results[-1]), flush=True)
         arguments.output.write_text(json.dumps(summary(results), indent=1) + "\n")

@@ -40,31 +40,21 @@ class Source(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussians:
-    """Splats at one moment.
+class Gaussians(Splats):
+    """The splats of a `GaussianScene` at one moment: differentiable, with quaternions of any length.
 
     Attributes:
-        positions: metres, world.
-        rotations: quaternions (w, x, y, z) of any length.
-        scales_m: standard deviations along the three axes.
-        opacities: in [0, 1].
-        colours: RGB in [0, 1].
         moves: which of them move, ever.
     """
 
-    positions: Float[Tensor, "splats 3"]
-    rotations: Float[Tensor, "splats 4"]
-    scales_m: Float[Tensor, "splats 3"]
-    opacities: Float[Tensor, " splats"]
-    colours: Float[Tensor, "splats 3"]
     moves: Bool[Tensor, " splats"]
 
-    def __len__(self) -> int:
-        return len(self.positions)
+    def __post_init__(self) -> None:
+        """Nothing: the scene was checked, and an optimiser makes these in every step."""
 
-    def select(self, mask: Tensor) -> "Gaussians":
+    def select(self, which: Tensor) -> "Gaussians":
         """Some of them."""
-        return Gaussians(**{each.name: getattr(self, each.name)[mask] for each in fields(self)})
+        return Gaussians(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
