@@ -1,8 +1,8 @@
 """How much of the motion in clips from videos is not there: pixels that stand still and whose tracks move.
 
-    python benchmarks/false_motion.py --output benchmarks/results/false_motion.json
+    python benchmarks/false_motion.py --films 8 --output benchmarks/results/false_motion.json
     python benchmarks/false_motion.py --set validation
-    python benchmarks/false_motion.py --data ../shared/data
+    python benchmarks/false_motion.py --data ../shared/data --films 5
 
 Films of procedural scenes (96 x 128, 13 frames, every camera path below) are made into clips as `more4d data
 from-video` does, with depth estimated by the small network in every frame, and compared with the truth.
@@ -23,6 +23,7 @@ frame.
 """
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -310,6 +311,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
     names = []
     given = room_films(arguments.data) if arguments.data else films(SETS[arguments.set], arguments.films)
+    given = itertools.islice(given, arguments.films)
     for film in given:
         names.append(film.name)
         for method, numbers in measure(film).items():
@@ -321,6 +323,7 @@ def main() -> None:
         "commit": commit.stdout.strip(),
         "hardware": platform.processor() or platform.machine(),
         "set": "room" if arguments.data else arguments.set,
+        "names": names,
         "size": [FRAMES, HEIGHT, WIDTH],
         **{method: summary(found) for method, found in rows.items()},
         "kept": summary([row for row in rows["after"] if row["kept"]]),

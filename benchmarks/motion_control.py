@@ -1,14 +1,14 @@
 """Amount of motion, strokes and unknown nouns: what was asked for against what happens.
 
     python benchmarks/motion_control.py --scenes 12 --output motion_control.json --sheets sheets
-    python benchmarks/motion_control.py --scenes 0 --data ../data       the cut-outs of rgba-a alone
+    python benchmarks/motion_control.py --scenes 0 --data ../shared/data       the cut-outs of rgba-a alone
 
 Procedural scenes with their true depth at 192 x 256, and pictures whose opacity is the true outline, seen on
 white. For every scene:
 
     amount   --motion 0.25 to 3: reach (rms of the normalised way of what moves) in units of that at 1
     strokes  a stroke from the middle of an object over a fifth of the width, without a prompt: how far its
-             end is missed, in widths; how much of what moves is the object (IoU); jerk against --follow 0.3
+             end is missed, in widths; how much of what moves is the object (IoU); jerk
     unknown  scenes with one object, "the blorp moves to the left" or "right": IoU and direction
 """
 
@@ -144,7 +144,10 @@ def main() -> None:
         report(row)
         if options.sheets:
             save_sheet(options.sheets / f"{index:03d}.png", [[image, *pictures]], title=clip.caption)
-    for file in sorted({file for file, _, _ in cut_outs(options.data)}) if options.data else ():
+    pictures_of = sorted({file for file, _, _ in cut_outs(options.data)}) if options.data else []
+    if options.data and not pictures_of:
+        parser.error(f"there are no cut-outs below {options.data}/rgba-a")
+    for file in pictures_of:
         photo = read_photo(file)
         image = pipe.prepare_image(photo)
         depth, outline = pipe.estimate_depth(photo), photo.fitted(*image.shape[:2]).outline

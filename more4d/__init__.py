@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from more4d.pipelines.scene import with_background as with_background
     from more4d.pipelines.views import render as render
     from more4d.raster.splatting import render_gaussians as render_gaussians
+    from more4d.reconstruction.fit import FitSettings as FitSettings
     from more4d.weights.fetch import fetch_weights as fetch_weights
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _EXPORTS = {
     "Camera": "more4d.geometry.camera",
     "CameraPath": "more4d.geometry.camera",
     "DepthMap": "more4d.geometry.camera",
+    "FitSettings": "more4d.reconstruction.fit",
     "GaussianScene": "more4d.geometry.gaussian_scene",
     "Lora": "more4d.pipelines.component_files",
     "More4DPipeline": "more4d.pipeline",
@@ -71,6 +73,7 @@ __all__ = [
     "Camera",
     "CameraPath",
     "DepthMap",
+    "FitSettings",
     "GaussianScene",
     "Lora",
     "More4DPipeline",

@@ -189,8 +189,8 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
-        if tracks is not None and mask is not None:
-            raise InputError("tracks say themselves what moves; leave the mask out, or give an image")
+        if tracks is not None and (mask is not None or known or not control.neutral):
+            raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
         seed = drawn_seed(seed, generator)
         if tracks is not None:
@@ -201,7 +201,7 @@ class More4DPipeline:
             scene_tracks = quantise_tracks(own)
             callback("depth", 1, 1)
         else:
-            check_request(prompt, num_frames, fps, control)
+            check_request(prompt, num_frames, fps, control, masked=mask is not None)
             check_camera_frames(specs, num_frames)
             callback("depth", 0, 1)
             known |= {"depth": depth, "intrinsics": intrinsics, "mask": mask, "strokes": control.strokes}
@@ -276,7 +276,7 @@ class More4DPipeline:
             InputError: the image cannot be used.
             WeightsError: a network's file cannot be used.
         """
-        check_request(prompt, num_frames, fps, control)
+        check_request(prompt, num_frames, fps, control, masked=mask is not None)
         photo = read_photo(image, mask=mask, strokes=control.strokes).fitted(*depth.depth_m.shape)
         tracks = image_to_tracks(
             self.components,

@@ -173,7 +173,9 @@ def _as_arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
     if isinstance(content, dict):  # of a npy the file has the name
         return {name or path.stem: array for name, array in content.items()}
     rows = (
-        [values for _, values in real_estate.number_rows(path, content)] if path.suffix == ".txt" else content
+        [values for _, values in real_estate.number_rows(path, content)]
+        if path.suffix.lower() == ".txt"
+        else content
     )
     try:
         values = np.array(rows, dtype=np.float64)

@@ -200,11 +200,16 @@ def convert_camera(options: argparse.Namespace) -> int:
     from more4d.files.depth_and_cameras import save_camera_path
     from more4d.geometry.camera import Camera
 
-    fov = options.fov or DEFAULT_FOV
-    source = tracks.camera if tracks else Camera.from_fov(fov, width=4, height=3)
+    if tracks is not None and options.fov is None:
+        source = tracks.camera
+    else:
+        size = {"width": tracks.width, "height": tracks.height} if tracks else {"width": 4, "height": 3}
+        source = Camera.from_fov(options.fov or DEFAULT_FOV, **size)
     frames = options.frames or (tracks.frames if tracks else DEFAULT_FRAMES)
     depth_m = scene_depth_of(tracks) if tracks else 1.0
     raw = spec.raw()
+    if options.frames is not None and options.format != OURS and raw is not None:
+        raise InputError(f"--frames {options.frames} is of named paths; a file is written with its own poses")
     if options.format == OURS or raw is None:
         seconds = max(0.0, (frames - 1) / (tracks.fps if tracks else DEFAULT_FPS))
         adopted = spec.adopt(frames=frames, source=source, scene_depth_m=depth_m, seconds=seconds)
@@ -218,7 +223,7 @@ def convert_camera(options: argparse.Namespace) -> int:
             )
             lens = np.tile([source.fx, source.fy, source.cx, source.cy], (raw.frames, 1))
             lens[:, :2] *= zoom[:, None]
-            raw = replace(raw, intrinsics=None if options.fov is None else lens, zoom_only=False)
+            raw = replace(raw, intrinsics=lens if options.fov or tracks else None, zoom_only=False)
         write_camera_file(options.target, raw, format=options.format)
     say(str(options.target))
     return 0

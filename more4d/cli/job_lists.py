@@ -10,7 +10,7 @@ from more4d.files.tables import check_columns, portable_path, read_json_objects,
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.motion_control import MotionControl, read_strokes
+from more4d.pipelines.motion_control import MotionControl, is_stroke_file, read_strokes
 from more4d.runs.job import Job, check, unique_names
 
 COLUMNS = (
@@ -139,7 +139,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
 
 def _control(values: Mapping[str, Any], folder: Path, default: MotionControl) -> MotionControl:
     drawn = [
-        str(portable_path(folder, text)) if text.lower().endswith(".json") else text
+        str(portable_path(folder, text)) if is_stroke_file(text) else text
         for text in _names(values.get("move"), "move")
     ]
     return MotionControl(

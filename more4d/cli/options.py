@@ -80,7 +80,7 @@ def add_weights_options(group: Any) -> None:
         "--depth-model",
         metavar="NAME",
         help="estimate depth with a model that 'weights fetch --preset depth' has fetched, such as "
-        "depth-anything-v2, or with small or unidepth; see docs/weights.md",
+        "depth-anything-v2, or with small; see docs/weights.md",
     )
 
 
@@ -245,7 +245,8 @@ def depth_estimator(model: str, weights: Path | None) -> str:
     from more4d.depth.registry import DEPTH_ESTIMATORS
     from more4d.weights.manifest import depth_folder
 
-    if model in DEPTH_ESTIMATORS.names() and DEPTH_ESTIMATORS.get(model).weights != "required":
+    # Others need a folder of weights, which their manifest names.
+    if model in DEPTH_ESTIMATORS.names() and DEPTH_ESTIMATORS.get(model).weights == "bundled":
         return model
     return f"transformers:{depth_folder(model, weights)}"
 

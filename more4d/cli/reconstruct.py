@@ -1,6 +1,7 @@
 """`more4d reconstruct`: one scene of moving Gaussians of an item's tracks and films."""
 
 import argparse
+import logging
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.main import RESUMABLE, ProgressBar, say
@@ -65,7 +66,9 @@ def add_command(commands: Any) -> None:
         help="do not make films of the same camera paths with time frozen at the photo; then no network is "
         "needed",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of everything random (default: that of the item)"
+    )
     parser.add_argument("--quiet", action="store_true", help="show errors and the result only")
     add_weights_options(parser)
     add_device_option(parser)
@@ -92,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     pipe = More4DPipeline(Components.open(preset, folder, open_device(options.device), asked=options.preset))
+    if options.quiet:
+        logging.getLogger("more4d").setLevel(logging.ERROR)
     bar = ProgressBar(None, show=not options.quiet)
     seen: set[str] = set()
 
@@ -118,7 +123,7 @@ def settings_of(options: argparse.Namespace) -> "ReconstructionSettings":
     from more4d.asset import ReconstructionSettings
     from more4d.reconstruction.fit import FitSettings
 
-    fit = FitSettings(coarse=options.coarse, fine=options.fine, seed=options.seed)
+    fit = FitSettings(coarse=options.coarse, fine=options.fine)
     return ReconstructionSettings(pixels=options.pixels, frozen=not options.no_frozen, fit=fit)
 
 

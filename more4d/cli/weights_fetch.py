@@ -70,7 +70,7 @@ def fetch(options: argparse.Namespace) -> list[tuple[str, Path]] | None:
         presets of which everything was fetched, with their folder; None if it was not agreed to.
     """
     from more4d.foundation.config import USER_WEIGHTS
-    from more4d.weights.fetch import check_disk, plan_fetch
+    from more4d.weights.fetch import bytes_to_fetch, check_disk, plan_fetch
     from more4d.weights.manifest import choose_parts, manifest_names
 
     if options.list:
@@ -97,7 +97,7 @@ def fetch(options: argparse.Namespace) -> list[tuple[str, Path]] | None:
     ]
     for plan in plans:
         say(*_plan_lines(plan))
-    remaining = sum(plan.remaining for plan in plans)
+    remaining = bytes_to_fetch(plans)
     check_disk(folder, remaining)
     if options.dry_run:
         return []

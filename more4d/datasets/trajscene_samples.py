@@ -27,6 +27,8 @@ from more4d.foundation.errors import InputError, shown
 VIDEOS, TRACKS = "videos", "dt3d_render"
 FILE_ROLES = {"_dt3d_pred.pkl": "tracks", "_mask_render_binary.npy": "mask_array", ".txt": "caption"}
 """Of files by the end of their names, in any case."""
+PREVIEW_SUFFIXES = (".gif", ".apng")
+"""Animations beside a sample are previews of its video."""
 VIDEO_ROLES = {"_dt3d_render": "rendering", "_mask_render": "mask_video", "": "video"}
 """Of videos by the end of their names without the suffix."""
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
@@ -149,6 +151,9 @@ def archive_samples(archive: Path, scratch: Path, *, wanted: Callable[[str], boo
                     )
                     seen[key] = set()
                     samples += 1
+                if part in seen[key]:
+                    _log.warning("%s in %s is passed over: its sample has a %s", path, archive, part)
+                    continue
                 seen[key].add(part)
                 if wanted(groups[key].name):
                     _unpack(tar, member, groups[key], part)
@@ -217,7 +222,7 @@ def archive_stem(path: Path) -> str:
 def _part(file: str) -> tuple[str, str]:
     """The id and the role of a file; the role of other files is ""."""
     stem, suffix = os.path.splitext(file)
-    is_video = suffix.lower() in VIDEO_SUFFIXES
+    is_video = suffix.lower() in VIDEO_SUFFIXES and suffix.lower() not in PREVIEW_SUFFIXES
     name, roles = (stem, VIDEO_ROLES) if is_video else (file, FILE_ROLES)
     for end, part in roles.items():
         if name.lower().endswith(end) and len(name) > len(end):

@@ -1,7 +1,6 @@
 """What a depth file holds, as people say it: suffix, kind and unit. Checked before torch is imported."""
 
 import math
-from fractions import Fraction
 from pathlib import Path
 
 from more4d.foundation.errors import InputError, shown
@@ -24,7 +23,8 @@ def parse_depth_unit(unit: str | float | int) -> float:
     if isinstance(unit, str) and unit.strip().lower() in DEPTH_UNITS:
         return DEPTH_UNITS[unit.strip().lower()]
     try:
-        metres = math.nan if isinstance(unit, bool) else float(Fraction(unit))
+        over, _, under = unit.partition("/") if isinstance(unit, str) else (unit, "", "")
+        metres = math.nan if isinstance(unit, bool) else float(over) / float(under or 1)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         metres = math.nan
     if not 1e-9 <= metres <= 1e6:

@@ -115,11 +115,13 @@ def partial_file(file: RemoteFile, target: Path) -> Path:
 
 def bytes_there(file: RemoteFile, target: Path) -> int:
     """How many bytes of a file need not be fetched any more."""
-    for path in (target, partial_file(file, target)):
-        if path.is_file():
-            size = path.stat().st_size
-            return size if file.size is None else min(size, file.size)
-    return 0
+    sizes = [path.stat().st_size for path in (target, partial_file(file, target)) if path.is_file()]
+    if file.size is None:
+        return sizes[0] if sizes else 0
+    # A finished file of another size is another version, of which nothing can be used.
+    if target.is_file() and sizes.pop(0) == file.size:
+        return file.size
+    return min(sizes[0], file.size) if sizes else 0
 
 
 def check_disk(folder: Path, needed: int) -> None:

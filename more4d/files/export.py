@@ -34,11 +34,10 @@ from more4d.files.image import to_uint8
 from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
+from more4d.geometry.gaussian_scene import LEAST_OPACITY
 from more4d.geometry.splats import Splats, SplatScene, splat_scene, splats_of_grid
 from more4d.geometry.tracks import FilledPoints, Tracks
 
-LEAST_OPACITY = 1 / 255
-"""One step of an 8-bit picture: what is more transparent is not drawn."""
 MOST_IN_SEQUENCES = 200_000
 """Splats of formats that hold a moving scene frame by frame: 49 PLY files of so many take 550 MB."""
 
@@ -87,6 +86,8 @@ class FinishedItem:
 
     def at_most(self, count: int) -> SplatScene:
         """The sharpest scene of at most `count` splats, if its blocks allow that few."""
+        if self.gaussians is not None:  # they have no blocks
+            return self.gaussians
         step = 1
         while len(scene := self.sharp if step == 1 else self.splats(step, step)) > count and step < 16:
             step += 1

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from more4d.files.hdr import srgb_decode
 from more4d.files.splat_formats import SH_0
 from more4d.geometry.shared_paths import TOLERANCE_PX
 from more4d.geometry.splats import Splats, SplatScene
@@ -104,15 +105,10 @@ def morph_targets(scene: SplatScene) -> tuple[np.ndarray, np.ndarray]:
     return moves.astype(np.float32), (weights / largest).astype(np.float32)
 
 
-def linear_light(colours: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] as linear light (IEC 61966-2-1)."""
-    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-
-
 def _points(glb: "_Glb", splats: Splats) -> dict[str, int]:
     # 16 bits: dark tones of linear light would be banded in 8.
     linear = np.ones((len(splats), 4))
-    linear[:, :3] = linear_light(splats.colours.numpy().astype(np.float64))
+    linear[:, :3] = srgb_decode(splats.colours.double()).numpy()
     colour = np.rint(linear * 65535).astype(np.uint16)
     return {
         "POSITION": glb.accessor(splats.positions.numpy() * FLIP, "VEC3", limits=True),

@@ -192,7 +192,6 @@ def as_splat_scene(scene: GaussianScene, size: tuple[int, int]) -> SplatScene:
     Args:
         size: (height, width) of the photo.
     """
-    now = scene.all_at(0)
     plain = Splats(
         positions=scene.positions,
         scales_m=scene.scales_m,
@@ -200,7 +199,7 @@ def as_splat_scene(scene: GaussianScene, size: tuple[int, int]) -> SplatScene:
         opacities=scene.opacities,
         colours=scene.colours.clamp(0, 1),
     )
-    still, moving = (~now.moves).nonzero()[:, 0], scene.moving
+    still, moving = (~scene.moves).nonzero()[:, 0], scene.moving
     start = scene.positions[moving]
     paths = torch.stack([start + scene.displacement(float(frame)) for frame in range(scene.frames)])
     # Row i of the export is row order[i] of the scene.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from more4d.foundation.errors import InputError
 from more4d.pipelines.camera_spec import CameraSpec
 from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
-from more4d.pipelines.motion_control import NEUTRAL, MotionControl
+from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 
 if TYPE_CHECKING:
     from more4d.geometry.camera import CameraPath
@@ -119,7 +119,9 @@ def folder_name(name: str) -> str:
     return plain.encode()[:_NAME_BYTES].decode(errors="ignore") or "item"
 
 
-def check_request(prompt: str, frames: int, fps: float, control: MotionControl = NEUTRAL) -> None:
+def check_request(
+    prompt: str, frames: int, fps: float, control: MotionControl = NEUTRAL, *, masked: bool = False
+) -> None:
     """Refuse what gives no scene; where motion is drawn a prompt is not needed.
 
     Raises:
@@ -129,6 +131,8 @@ def check_request(prompt: str, frames: int, fps: float, control: MotionControl =
         raise InputError("the prompt is empty; say what happens: 'the dog runs to the left'")
     check_timing(frames, float(fps))
     control.check()
+    if masked and control.strokes:
+        raise InputError(TWICE_SAID)
 
 
 def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames: int) -> None:

@@ -39,6 +39,7 @@ from more4d.pipelines.component_files import has_small_depth
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_control import Stroke
 from more4d.pipelines.moving_objects import objects_of_masks
+from more4d.pipelines.stroke_motion import read_stroke
 
 SMALLEST_SIDE = 16
 PIXELS_AT_ONCE = 8_000_000
@@ -108,7 +109,7 @@ class Photo:
             image=image,
             outline=fit_labels(self.outline),
             objects=fit_labels(self.objects),
-            strokes=tuple(stroke.placed((camera.fx, camera.fy), shift) for stroke in self.strokes),
+            strokes=tuple(s.placed((camera.fx, camera.fy), shift, fit_labels(s.mask)) for s in self.strokes),
         )
 
 
@@ -167,7 +168,7 @@ def read_photo(
         camera_is_given=intrinsics is not None or fov is not None,
         outline=_outline(alpha),
         objects=None if mask is None else objects_of_masks(mask, height, width),
-        strokes=tuple(stroke.normalised(height, width) for stroke in strokes),
+        strokes=tuple(read_stroke(stroke, height, width) for stroke in strokes),
     )
 
 

@@ -26,6 +26,9 @@ STROKE = (
     "a stroke is 'x,y > x,y [> ...]' in pixels of the photo, such as '640,300 > 200,320'; a third number is "
     "the depth as a factor of that at the start, @0.5 the time as a share of the film"
 )
+TWICE_SAID = (
+    'strokes say themselves what moves; leave the masks out, or give each stroke its "mask" in a file'
+)
 _NUMBER = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
 _POINT = re.compile(rf"{_NUMBER},{_NUMBER}(?:,{_NUMBER})?(?:@{_NUMBER})?")
 
@@ -38,13 +41,14 @@ class Stroke:
         points: x, y in pixels of the photo, from its corner.
         depths: at each point, as factors of the depth at the first.
         times: at each point, from 0 to 1 as shares of the film.
-        mask: picture of the thing (white, or by number); None: what is under the first point is looked for.
+        mask: picture of the thing (white, or by number), of the whole photo; once that is read, where the
+            thing is, [H, W]. None: what is under the first point is looked for.
     """
 
     points: tuple[tuple[float, float], ...]
     depths: tuple[float, ...]
     times: tuple[float, ...]
-    mask: Path | None = None
+    mask: Any = None
 
     @classmethod
     def of(
@@ -109,12 +113,14 @@ class Stroke:
                 f"a stroke starts at {x:g},{y:g}, outside of the photo of {width} x {height} pixels; it "
                 "starts on what shall move"
             )
-        return self.placed((1 / width, 1 / height))
+        return self.placed((1 / width, 1 / height), mask=self.mask)
 
-    def placed(self, scale: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0)) -> "Stroke":
-        """With other coordinates: x and y times `scale`, plus `shift`."""
+    def placed(
+        self, scale: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0), mask: Any = None
+    ) -> "Stroke":
+        """With other coordinates: x and y times `scale`, plus `shift`; and the mask in these."""
         points = tuple((x * scale[0] + shift[0], y * scale[1] + shift[1]) for x, y in self.points)
-        return replace(self, points=points)
+        return replace(self, points=points, mask=mask)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as `read_strokes` takes them."""
@@ -190,6 +196,11 @@ class MotionControl:
 NEUTRAL = MotionControl()
 
 
+def is_stroke_file(text: str) -> bool:
+    """Whether `read_strokes` takes a text for the path of a file."""
+    return text.strip().lower().endswith(".json")
+
+
 def read_strokes(text: str) -> list[Stroke]:
     """The strokes of a text "x,y > x,y", or of a .json file: {"strokes": [{"points": [[x, y], ...]}, ...]}.
 
@@ -198,7 +209,7 @@ def read_strokes(text: str) -> list[Stroke]:
     Raises:
         InputError: names what cannot be read.
     """
-    if text.strip().lower().endswith(".json"):
+    if is_stroke_file(text):
         return _read_file(Path(text.strip()))
     points, depths, times = [], [], []
     # "x,y,depth@time", the last two optional.

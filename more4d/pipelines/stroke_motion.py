@@ -5,6 +5,7 @@ thing its rigid motion is fitted, and what that leaves is spread by distance, so
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,16 @@ SAME_THING = 0.5
 """A stroke belongs to an earlier stroke's thing if this share of what is under it is of that."""
 
 
+def read_stroke(stroke: Stroke, height: int, width: int) -> Stroke:
+    """A stroke in pixels of a photo of this size as one in its widths and heights, with its mask read.
+
+    Raises:
+        InputError: it starts outside of the photo, or its mask cannot be used.
+    """
+    mask = None if stroke.mask is None else objects_of_masks(stroke.mask, height, width) > 0
+    return replace(stroke.normalised(height, width), mask=mask)
+
+
 def draw_motion(
     strokes: Sequence[Stroke],
     colours: Float[Tensor, "height width 3"],
@@ -32,7 +43,7 @@ def draw_motion(
     """What strokes move: the number of the object at every pixel, and normalised motion of small pixels.
 
     Args:
-        strokes: with points in widths and heights of the picture.
+        strokes: of `pipelines.depth.Photo`: points in widths and heights of the picture, masks of its size.
         colours, depth: of the photo at the size of its films.
         small_depth_m: of small pixels.
     """
@@ -55,15 +66,12 @@ def stroke_objects(
 
     Args:
         strokes: with points in widths and heights of the picture.
-
-    Raises:
-        InputError: a mask cannot be used.
     """
     height, width = depth_m.shape
     objects, numbers = torch.zeros(height, width, dtype=torch.long), []
     for stroke in strokes:
         if stroke.mask is not None:
-            thing = objects_of_masks(stroke.mask, height, width) > 0
+            thing = stroke.mask
         else:
             x, y = stroke.points[0]
             thing = object_at(colours, depth_m, (x * width, y * height))

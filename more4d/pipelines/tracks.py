@@ -4,7 +4,6 @@ image, depth, prompt ──encoders──> conditions ──4D-STraG──> late
 """
 
 import logging
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +63,7 @@ _log = logging.getLogger(__name__)
 
 def warn_of_unknown_words(prompt: str, vocabulary: str) -> None:
     """Warn of a prompt of which weights know less than `LEAST_KNOWN` of the words; "" is: they know all."""
-    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    words = words_of(prompt)
     known = sum(word in vocabulary.split() for word in words)
     if vocabulary and words and known < LEAST_KNOWN * len(words):
         _log.warning(
@@ -110,17 +109,20 @@ def image_to_tracks(
         ValueError: `image` and `depth` differ in size.
     """
     preset, caption = components.preset, prompt
-    warn_of_unknown_words(prompt, preset.vocabulary)
+    unnamed = names_nothing_known(prompt, preset.vocabulary, preset.objects)
+    if not unnamed:  # else it is looked for, and the run says so
+        warn_of_unknown_words(prompt, preset.vocabulary)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn = thing = None
-    if control.strokes:
+    if control.strokes and control.follow > 0:
         objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
         thing = objects > 0
-    elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
-        meant = understand(components, small, image, depth.depth_m, prompt, outline=outline)
+    elif unnamed:
+        known = outline if objects is None else objects > 0
+        meant = understand(components, small, image, depth.depth_m, prompt, outline=known)
         if meant is not None:
             prompt, thing = meant.prompt, meant.thing
             outline = thing if outline is None else outline & thing

@@ -1,6 +1,6 @@
 """Prompts that name a thing which the weights have no word for.
 
-The bundled weights know some forty nouns. A prompt without any of them moves next to nothing. Here such a
+The bundled weights know some fifty nouns. A prompt without any of them moves next to nothing. Here such a
 prompt is given the noun that, by the network's own text grounding, fits best what stands out in the photo,
 and only that may move:
 

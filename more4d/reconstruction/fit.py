@@ -151,8 +151,8 @@ class Fit:
 
         def gradients(view: int) -> tuple[Tensor, ...]:
             loss = self._picture_loss(scene, chosen[view], grounds[view])
-            if view == 0:
-                loss = loss + self._regularisation(coarse)
+            if view == 0:  # once, with the weight that it has in the mean over views
+                loss = loss + settings.views * self._regularisation(coarse)
             return torch.autograd.grad(loss, values, retain_graph=settings.views > 1)
 
         parts = list(pool.map(gradients, range(settings.views)))

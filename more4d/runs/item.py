@@ -56,7 +56,7 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.job import Job, about_run, camera_folders, check_files, load_user_tracks
+from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
 from more4d.runs.record import RunRecord
 
 MOST_FILM_BYTES = 512 << 20
@@ -264,10 +264,9 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
             [preset.whole_objects, preset.object_relief],
             [file_fingerprint(mask) for mask in job.masks],
+            *([[preset.vocabulary, list(preset.objects)]] if preset.objects else []),  # what a prompt means
         ]
-        if not job.control.neutral:
-            drawn = [stroke.mask for stroke in job.control.strokes if stroke.mask is not None]
-            inputs += [job.control.as_dict(), [file_fingerprint(mask) for mask in drawn]]
+        inputs += control_inputs(job)
 
     def make() -> None:
         if job.tracks is None:
@@ -373,8 +372,8 @@ def _reconstruct(item: _Item) -> str:
 
     cameras = {name: item.camera_path(name) for name in camera_folders(item.job)}
     made = Item(folder=item.folder, tracks=item.tracks, cameras=cameras)
-    settings = ReconstructionSettings()
-    add_stages(item.pipe, made, settings, item.stage, seed=item.job.seed, progress=item.progress)
+    how = {"seed": item.job.seed, "progress": item.progress}
+    add_stages(item.pipe, made, ReconstructionSettings(), item.stage, **how)
     return file_fingerprint(item.folder / GAUSSIANS)
 
 

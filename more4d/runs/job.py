@@ -20,7 +20,7 @@ from more4d.pipelines.cameras import (
     folder_name,
     parse_cameras,
 )
-from more4d.pipelines.motion_control import NEUTRAL, MotionControl
+from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
 
@@ -145,6 +145,8 @@ def check_values(job: Job) -> None:
     """
     check_timing(job.frames, job.fps)
     job.control.check()
+    if job.masks and job.control.strokes:
+        raise InputError(TWICE_SAID)
     for kind in job.exports:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
@@ -186,6 +188,16 @@ def check_files(job: Job) -> None:
             f"{job.tracks} has the suffix '{job.tracks.suffix}'; tracks are read from "
             f"{', '.join(TRACK_SUFFIXES)} files"
         )
+
+
+def control_inputs(job: Job) -> list[Any]:
+    """What tracks depend on of the control of motion; nothing if nothing was asked."""
+    from more4d.files.atomic import file_fingerprint
+
+    if job.control.neutral:
+        return []
+    masks = [stroke.mask for stroke in job.control.strokes if stroke.mask is not None]
+    return [job.control.as_dict(), [file_fingerprint(mask) for mask in masks]]
 
 
 def camera_folders(job: Job) -> dict[str, CameraSpec]:

@@ -8,7 +8,8 @@ While a scene is fitted `gaussians.part.safetensors` holds the fit: a run that i
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,13 @@ def reconstruct_item(
     folder: Path,
     settings: ReconstructionSettings | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress = no_progress,
 ) -> GaussianScene:
     """Make `gaussians.safetensors` of an item unless it is there; the item's record says so.
+
+    Args:
+        seed: of everything random; None: that of the item.
 
     Raises:
         InputError: the folder holds no item, or something is in the way.
@@ -107,13 +111,22 @@ def reconstruct_item(
     """
     item = Item.read(folder)
     record = RunRecord.reopened(folder)
+    if seed is None:
+        asked = record.about.get("job")
+        own = asked.get("seed", 0) if isinstance(asked, dict) else 0
+        seed = own if isinstance(own, int) else 0
 
     def stage(name: str, inputs: Any, outputs: list[str], make: Callable[[], None]) -> None:
         progress(name, 0, 1)
         record.stage(name, inputs, outputs, make)
         progress(name, 1, 1)
 
-    add_stages(pipe, item, settings or ReconstructionSettings(), stage, seed=seed, progress=progress)
+    try:
+        add_stages(pipe, item, settings or ReconstructionSettings(), stage, seed=seed, progress=progress)
+    except BaseException as error:
+        with suppress(InputError):  # a full disk must not hide why it failed
+            record.fail(" ".join(str(error).split()) or type(error).__name__)
+        raise
     return load_gaussians(folder / GAUSSIANS)
 
 
@@ -127,6 +140,7 @@ def add_stages(
     progress: Progress,
 ) -> None:
     """Films of frozen time, then the scene; `stage` is that of the item's record."""
+    settings = replace(settings, fit=replace(settings.fit, seed=seed))
     folder = item.folder
     sources = {TRACKS: file_fingerprint(folder / TRACKS)}
     for name in item.cameras:

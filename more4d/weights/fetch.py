@@ -98,7 +98,13 @@ class FetchPlan:
     @property
     def remaining(self) -> int:
         """Bytes that are not on the disk yet, as far as sizes are known."""
-        return sum(wanted.remaining for wanted in self.wanted)
+        return bytes_to_fetch([self])
+
+
+def bytes_to_fetch(plans: Sequence[FetchPlan]) -> int:
+    """Bytes that are not on the disk yet, as far as sizes are known; what several plans want counts once."""
+    left = {wanted.target: wanted.remaining for plan in plans for wanted in plan.wanted}
+    return sum(left.values())
 
 
 def read_lock(folder: Path) -> dict[str, Any]:
@@ -148,6 +154,8 @@ def plan_fetch(
     if revision is not None and len(parts) > 1:
         several = f"a revision is of one repository, and {plural(len(parts), 'part')} are to be fetched"
         raise ConfigError(f"{several}; name one with --part: {', '.join(parts)}")
+    if revision is not None and any(part.url is not None for part in parts.values()):
+        raise ConfigError(f"a revision is of a repository, and {', '.join(parts)} is one file at an address")
     lock = read_lock(folder)
     plans = []
     for name, part in parts.items():
@@ -179,7 +187,7 @@ def run_fetch(
     unverified = []
     with only_writer(plan.folder, notify):
         for each in plan.parts:
-            entry = _lock_entry(each)
+            entry = _lock_entry(each, read_lock(plan.folder).get(each.part.key))
             _write_lock(plan.folder, each.part.key, entry)  # what was begun is gone on with at this commit
             for wanted in each.wanted:
                 file = wanted.file
@@ -240,9 +248,13 @@ def _plan_part(
         )
     hub = HUBS[source](endpoint)
     licence = None
-    if known is not None and known["source"] == source and known["patterns"] == list(part.files):
+    if known is not None and known["source"] == source and set(part.files) <= set(known["patterns"]):
         commit = known["revision"]
-        files = [hub.file(identifier, commit, path, **_says(says)) for path, says in known["files"].items()]
+        files = [
+            hub.file(identifier, commit, path, **_says(says))
+            for path, says in known["files"].items()
+            if any(fnmatchcase(path, pattern) for pattern in part.files)
+        ]
     else:
         here = known is not None and known["source"] == source
         listing = hub.listing(identifier, revision or (known["revision"] if here else hub.branch), notify)
@@ -306,12 +318,16 @@ def _as_locked(file: RemoteFile, says: dict[str, Any] | None, page: str) -> Remo
     return replace(file, sha256=says["sha256"] or file.sha256)
 
 
-def _lock_entry(plan: PartPlan) -> dict[str, Any]:
+def _lock_entry(plan: PartPlan, known: dict[str, Any] | None) -> dict[str, Any]:
+    """What the lock will say: of the same commit also what other parts have fetched of it."""
+    same = known is not None and (known["source"], known["revision"]) == (plan.source, plan.revision)
+    before = known if known is not None and same else {"patterns": [], "files": {}}
     return {
         "source": plan.source,
         "revision": plan.revision,
-        "patterns": list(plan.part.files),
-        "files": {
+        "patterns": list(dict.fromkeys([*before["patterns"], *plan.part.files])),
+        "files": before["files"]
+        | {
             each.file.path: {
                 "size": each.file.size,
                 "sha256": each.file.sha256,

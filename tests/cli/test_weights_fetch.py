@@ -367,3 +367,28 @@ def test_a_preset_that_lacks_files_names_the_command(capsys, tmp_path: Path):
     assert f"{manifest.COMMAND} --preset depth --part zoedepth" in capsys.readouterr().err
     assert main(["weights", "check", str(tmp_path), "--preset", "moge4d"]) == 1
     assert f"{manifest.COMMAND} --preset moge4d" in capsys.readouterr().out
+
+
+def test_presets_that_share_files_share_what_the_lock_remembers(hub: Hub, capsys, monkeypatch, tmp_path):
+    file = tmp_path / "manifests/depth.yaml"
+    shared = MANIFEST[: MANIFEST.index("  other:")].partition("parts:\n")[2]
+    small = shared.replace("  main:", "  small:").replace('[config.json, "*.safetensors"]', "[config.json]")
+    file.write_text(file.read_text() + small + "    optional: true\n")
+    assert run(capsys)[0] == 0
+    before = lock()
+    assert run(capsys, "--part", "small")[0] == 0
+    assert lock() == before
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for part in ("small", "main"):
+        assert run(capsys, "--part", part)[0] == 0
+
+
+def test_a_file_of_another_version_is_fetched_anew_and_counted(hub: Hub, capsys):
+    Path("w/model").mkdir(parents=True)
+    Path("w/model/model.safetensors").write_bytes(b"old")
+    assert "102 KB to fetch" in run(capsys, "--dry-run")[1]
+
+
+def test_an_address_has_no_revision(hub: Hub, capsys):
+    code, _, err = run(capsys, "--part", "web", "--revision", "main")
+    assert code == 1 and "is one file at an address" in err

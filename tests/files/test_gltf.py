@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from more4d.files.gltf import GAUSSIANS, gaussians_glb, linear_light, morph_targets, points_glb
+from more4d.files.gltf import GAUSSIANS, gaussians_glb, morph_targets, points_glb
 from more4d.geometry.splats import SplatScene, splat_scene
 from tests.browser.conftest import long_gaussians, moving_tracks
 from tests.files.foreign import played, validation
@@ -37,12 +37,6 @@ def numbers(data: bytes, accessor: int) -> np.ndarray:
     width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[entry["type"]]
     found = np.frombuffer(blob, kind, entry["count"] * width, view["byteOffset"])
     return found.reshape(entry["count"], width)
-
-
-def test_colours_are_linear_light() -> None:
-    assert np.allclose(
-        linear_light(np.array([0.0, 0.04045, 0.5, 1.0])), [0, 0.0031308, 0.2140411, 1], atol=1e-6
-    )
 
 
 def test_a_library_of_meshes_reads_the_points(scene: SplatScene, tmp_path: Path) -> None:
