@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 100
 WITHOUT_PROMPT = "it moves"
+ONE_ITEM = "--ray goes with --list jobs.jsonl, or with several photos"
 _log = logging.getLogger(__name__)
 
 
@@ -184,7 +185,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     source = options.photo or options.tracks
     listed = options.list or (None if source else SAMPLES)
     if options.ray is not None and not (options.list or options.photo):
-        options.parser.error("--ray goes with --list jobs.jsonl, or with several photos")
+        options.parser.error(ONE_ITEM)
     if options.ray is not None and options.context_parallel:
         options.parser.error("--ray goes without --context-parallel: each item is made by one process")
     if options.pictures and not options.list:
@@ -193,15 +194,19 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         _refuse_with_list(options)
         jobs = read_list(listed, options.pictures, job, camera_options(options))
         return _with_seeds(jobs, options.seeds)
-    if options.prompt is None and options.tracks is None and not options.move:
-        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
+    unprompted = options.prompt is None and options.tracks is None and not options.move
+    if unprompted:
         options.prompt = [WITHOUT_PROMPT]
     jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=options.tracks.stem)]
     with usage_errors(options.parser):
         for each in jobs:
             check(each)
+    if options.ray is not None and len(jobs) * options.seeds == 1:
+        options.parser.error(ONE_ITEM)
     if len(jobs) == 1:  # of several, one whose files are missing stops no other
         check_files(jobs[0])
+    if unprompted:
+        _log.warning("no --prompt: what stands out moves ('%s')", WITHOUT_PROMPT)
     return unique_names(_with_seeds(jobs, options.seeds))
 
 

@@ -81,7 +81,7 @@ def test_debug_shows_where_it_happened(monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["infer", "a", "b"], ["fly"], ["infer", "--seed", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["infer", "a", "--list", "b"], ["fly"], ["infer", "--seed", "x"]])
 def test_wrong_usage_is_one_line_and_two(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "config").glob("*/*.yaml")
-    if path.parent.name != "presets"
+    if path.parent.name not in ("presets", "weights")
 )
 
 
