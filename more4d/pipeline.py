@@ -31,6 +31,7 @@ from more4d.geometry.camera import CameraPath, DepthMap, working_size
 from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
+from more4d.pipelines.camera_choice import with_chosen_cameras
 from more4d.pipelines.cameras import (
     CameraSpec,
     FilmSize,
@@ -170,7 +171,8 @@ class More4DPipeline:
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
             prompt: what happens.
-            cameras: names of camera paths, `.json` files of keyframes, `CameraPath`s, or a dict of these.
+            cameras: names of camera paths, camera files, `CameraPath`s, or a dict of these; "auto:2" is two
+                paths chosen for the scene (`pipelines.camera_choice`), which name their views.
             num_frames: of the result; the motion spans all of them.
             fps: frames per second of the result.
             seed: of all noise; equal seeds give equal scenes.
@@ -211,7 +213,8 @@ class More4DPipeline:
             callback("depth", 1, 1)
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
-        paths = sampled(specs, partial(self.camera_path, tracks=scene_tracks))
+        sample = partial(self.camera_path, tracks=scene_tracks)
+        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample), sample)
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)
         if self.preset.fill == TEXTURE:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 UNNAMED = "camera"
 """What a file without a stem is called."""
+AUTO = re.compile(r"auto(?::(?P<count>\d+))?(?P<options>(?::.*)?)")
+MOST_CHOSEN = 6
 CHECKED_FRAMES, DENSE_FRAMES = 49, 961
 """Of a path before the film's are known, and of one that is changed (960 = 80 x 12)."""
 DEFAULT_SECONDS = 4.0
@@ -43,6 +45,7 @@ class CameraSpec:
         format: of the file, if the user says it.
         part: which of several cameras of the file.
         options: what is asked of the path besides.
+        choose: how many paths are to be chosen for the scene in its place (`pipelines.camera_choice`).
     """
 
     name: str
@@ -51,6 +54,7 @@ class CameraSpec:
     format: str | None = None
     part: str | None = None
     options: CameraOptions = AS_WRITTEN
+    choose: int = 0
 
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
@@ -65,6 +69,18 @@ class CameraSpec:
 
         def place(name: str) -> Path:
             return Path(name) if folder is None or not name else portable_path(folder, name)
+
+        auto = AUTO.fullmatch(text)
+        if auto is not None and not place(text).exists():
+            count = int(auto["count"] or 1)
+            if not 1 <= count <= MOST_CHOSEN:
+                raise InputError(f"'{text}' asks for {count} paths; give auto:1 to auto:{MOST_CHOSEN}")
+            options = parse_camera_text(f"auto{auto['options']}", lambda _: False).options
+            if options.strength != 1:
+                raise InputError(
+                    f"'{text}': strengths are chosen as well; give auto, or auto:2 for two paths"
+                )
+            return cls(name="auto" if count == 1 else f"auto-{count}", options=options, choose=count)
 
         found = parse_camera_text(text, lambda name: bool(name) and place(name).exists())
         path = place(found.source)
@@ -89,10 +105,17 @@ class CameraSpec:
         )
 
     def __str__(self) -> str:
+        if self.choose:
+            return f"auto{'' if self.choose == 1 else f':{self.choose}'}{self.options.text}"
         source = (self.recipe or self.name) if self.file is None else str(self.file)
         said = f"{self.format}=" if self.format else ""
         part = f"#{self.part}" if self.part else ""
         return f"{said}{source}{part}{self.options.text}"
+
+    @property
+    def path_name(self) -> str:
+        """The name of a path without its modifiers: the key of `CAMERA_PATHS`, for a named one."""
+        return self.recipe or self.name
 
     def with_options(self, options: CameraOptions) -> "CameraSpec":
         """The same with options for whatever its own do not say; a named path takes none of files."""
@@ -101,7 +124,8 @@ class CameraSpec:
         merged = self.options.over(options)
         if merged == self.options:
             return self
-        return replace(self, recipe=(self.recipe or self.name) if self.file is None else None, options=merged)
+        named = self.file is None and not self.choose
+        return replace(self, recipe=(self.recipe or self.name) if named else None, options=merged)
 
     def check(self) -> None:
         """Refuse a name that does not exist, and a file that holds no camera path; say what a file is.
@@ -135,6 +159,8 @@ class CameraSpec:
         Raises:
             InputError: as `check`.
         """
+        if self.choose:
+            return
         if self.file is None:
             check_camera_path_name(self.recipe or self.name)
             for option in ("scale", "lens", "convention"):

@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
+    "cameras.png",
     *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png"),
 )
 """Files beside the folders of an item's cameras."""
@@ -229,7 +230,13 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
         fill: that of the preset. A background is completed once all cameras have filled their holes; films
             without one are finished camera by camera.
     """
-    names = list(camera_folders(job))
+    chosen = any(camera.choose for camera in job.cameras)
+    # what `auto` will be is not known yet, only how many
+    names = [
+        f"{name} {number + 1}" if camera.choose else name
+        for name, camera in camera_folders(job).items()
+        for number in range(camera.choose or 1)
+    ]
     kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
     camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
     if fill == TEXTURE and names:
@@ -237,7 +244,16 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
     exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
     animation = [f"animation {job.animation}"] if job.animation else []
     gaussians = [*(f"frozen {name}" for name in names), "gaussians"] if job.gaussians else []
-    return ["depth", "tracks", *camera_stages, *gaussians, *exports, *animation, "sheet"]
+    return [
+        "depth",
+        "tracks",
+        *(["cameras"] if chosen else ()),
+        *camera_stages,
+        *gaussians,
+        *exports,
+        *animation,
+        "sheet",
+    ]
 
 
 def load_user_tracks(path: Path) -> "Tracks":
