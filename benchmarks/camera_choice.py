@@ -13,8 +13,8 @@ by 4D-ViSM (`smooth`), and the same camera in the true world is ray-cast. Measur
     skill     its squared error against that of a film of a flat scene, everything at the depth of the pivot:
               a pan of a flat picture is as good, so only depth that shows and is right is worth anything
     worth     skill + film / 2, which is what the score is fitted to
-    held_out  (with `--chosen`) squared error of four views from random places around the photo's camera, before
-              and after what was filled is shown in their holes
+    held_out  (with `--chosen`) squared error of four views from random places around the photo's camera,
+              before and after what was filled is shown in their holes
 
 The fit is a ridge regression of worth on `camera_choice.terms`, within worlds. A world that is in
 the output is not made again. Candidates per world: today's three default paths and seven at random, or
@@ -233,10 +233,10 @@ def fit(options: argparse.Namespace) -> None:
                 picked.append(true[guess.argmax()])
                 over_orbit.append(true[guess.argmax()] > true[0])
             w = ridge(centred, target, strength)
-            weights = [round(float(value), 3) for value in w]
             print(
-                f"  ridge {strength:g}: correlation {np.nanmean(explained):.2f}, pick {np.mean(picked):+.2f} dB"
-                f" over the mean, better than orbit in {100 * np.mean(over_orbit):.0f} %, weights {weights}"
+                f"  ridge {strength:g}: correlation {np.nanmean(explained):.2f}, pick {np.mean(picked):+.2f} dB,"
+                f" better than orbit in {100 * np.mean(over_orbit):.0f} %, weights",
+                [round(float(value), 3) for value in w],
             )
         best = np.mean([target[world == each].max() for each in set(world.tolist())])
         orbit = np.mean([target[world == each][0] for each in set(world.tolist())])
@@ -262,8 +262,8 @@ def report(options: argparse.Namespace) -> None:
         better = np.array(after) - np.array(before)
         print(
             f"{wanted}: chosen over orbit in {100 * np.mean(wins):.0f} % of {len(worlds)} worlds, "
-            f"{np.mean(ahead):+.2f} dB; auto:2 {np.mean(after):.2f} dB, the three before {np.mean(before):.2f} dB, better in "
-            f"{100 * np.mean(better > 0):.0f} %"
+            f"{np.mean(ahead):+.2f} dB; auto:2 {np.mean(after):.2f} dB, "
+            f"the three before {np.mean(before):.2f} dB, better in {100 * np.mean(better > 0):.0f} %"
         )
     refused = [row["camera"] for each in worlds for row in each["rows"] if row["set"] and row["refused"]]
     seconds = np.mean([each["seconds"] for each in worlds])

@@ -32,6 +32,8 @@ from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
+from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
     CameraSpec,
     FilmSize,
@@ -85,11 +87,9 @@ class More4DPipeline:
         """Open a preset. Only the headers of its weight files are read here.
 
         Args:
-            name: a preset ("tiny", "fun-1.3b", "fun-14b", "moge4d"), a folder with a `preset.yaml`, or the
-                path of a preset file.
+            name: a preset ("tiny", "moge4d", ...), a folder with a `preset.yaml`, or a preset file.
             weights: folder in which the preset's files lie, where that is not the default.
-            device: "cpu", "cuda" or "cuda:N".
-            memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
+            device, memory: "cpu", "cuda" or "cuda:N"; "full", "model", "group", "fp8" or "sequential".
             size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
                 longer side at most 1280 pixels. Networks work at their own size whatever this is.
             fill: of the films' holes: "texture" or "smooth"; by default as the preset says (`Preset.fill`).
@@ -163,6 +163,7 @@ class More4DPipeline:
         mask: Any = None,
         control: MotionControl = NEUTRAL,
         tracks: str | Path | Tracks | None = None,
+        camera_chooser: str | None = None,
         callback: Progress = no_progress,
         **known: Any,
     ) -> Scene:
@@ -170,7 +171,7 @@ class More4DPipeline:
 
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
-            prompt: what happens.
+            prompt: what happens; what it says of the camera is cut out, and takes the place of "auto".
             cameras: names of camera paths, camera files, `CameraPath`s, or a dict of these; "auto:2" is two
                 paths chosen for the scene (`pipelines.camera_choice`), which name their views.
             num_frames: of the result; the motion spans all of them.
@@ -182,6 +183,7 @@ class More4DPipeline:
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
             tracks: own tracks to film, in place of image, depth and generated motion.
+            camera_chooser: who likes which path, for "auto": "taste=FILE" or "vlm=FOLDER".
             callback: called with (stage, step, steps in all) as stages proceed.
             known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
 
@@ -193,7 +195,9 @@ class More4DPipeline:
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
         if tracks is not None and (mask is not None or known or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
-        specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
+        # what cannot be filmed is refused before anything is computed
+        prompt, specs = steered(prompt, named_cameras(cameras))
+        liked = camera_chooser and CameraChooser.parse(camera_chooser).log_probabilities
         seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
@@ -214,7 +218,8 @@ class More4DPipeline:
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
         sample = partial(self.camera_path, tracks=scene_tracks)
-        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample), sample)
+        liked = liked and partial(liked, self.components, picture, prompt)
+        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample, liked or None), sample)
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)
         if self.preset.fill == TEXTURE:
@@ -299,20 +304,12 @@ class More4DPipeline:
     def camera_path(
         self, name: str | Path | CameraSpec, tracks: Tracks, *, scene_depth_m: float | None = None
     ) -> CameraPath:
-        """As the function `camera_path`, for a film of the size that this pipeline makes.
-
-        Raises:
-            InputError: as `camera_path`.
-        """
+        """As the function `camera_path`, for a film of the size that this pipeline makes."""
         height, width = film_size(tracks.height, tracks.width, self.film_size)
         return camera_path(name, tracks, scene_depth_m=scene_depth_m, height=height, width=width)
 
     def render(self, tracks: Tracks, camera_path: CameraPath, *, callback: Progress = no_progress) -> Film:
-        """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see.
-
-        Raises:
-            ValueError: tracks and path differ in their number of frames.
-        """
+        """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see."""
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
         return render(

@@ -6,6 +6,7 @@ paths at several strengths (`camera_measures`). Weights of the score are fitted 
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -31,6 +32,8 @@ PARALLAX_0, NEW_AREA_0 = 0.02, 0.2
 """Half of what more parallax (in picture widths) or new area (in photos) can be worth."""
 NEXT_BEST, TILE = 3, 120
 """How many candidates are shown besides the chosen ones, and the height of their frames in pixels."""
+LIKING, UNKNOWN = 1.0, math.log(1e-6)
+"""Nats that a decibel of the score counts as, beside what a chooser likes; and of a path it does not know."""
 WEIGHTS = (1.0, 0.5, -1.5, -1.0, -1.0)
 """Of `terms`."""
 
@@ -136,28 +139,38 @@ def choose(measured: Sequence[Candidate], count: int, *, taken: Sequence[str] = 
 
 
 def with_chosen_cameras(
-    cameras: "Mapping[str, CameraSpec | CameraPath]",
+    cameras: Mapping[str, CameraSpec | CameraPath],
     tracks: Tracks,
     sample: Callable[[CameraSpec], CameraPath],
-) -> "Mapping[str, CameraSpec | CameraPath]":
+    liked: Callable[[Sequence[str]], Mapping[str, float]] | None = None,
+) -> Mapping[str, CameraSpec | CameraPath]:
     """As `choose_cameras`; cameras that are all named stay as they are."""
     if not any(isinstance(each, CameraSpec) and each.choose for each in cameras.values()):
         return cameras
-    return choose_cameras(cameras, tracks, sample)[0]
+    return choose_cameras(cameras, tracks, sample, liked)[0]
 
 
 def choose_cameras(
-    cameras: "Mapping[str, CameraSpec | CameraPath]",
+    cameras: Mapping[str, CameraSpec | CameraPath],
     tracks: Tracks,
     sample: Callable[[CameraSpec], CameraPath],
-) -> "tuple[dict[str, CameraSpec | CameraPath], Choice]":
+    liked: Callable[[Sequence[str]], Mapping[str, float]] | None = None,
+) -> tuple[dict[str, CameraSpec | CameraPath], Choice]:
     """Cameras by name with the chosen ones in place of each `auto`, and what they were chosen of.
 
     Args:
         sample: the path of a camera, with a pose for every frame of the tracks.
+        liked: log-probabilities of names of paths (`camera_taste`), to be added to the scores.
     """
     count = sum(each.choose for each in cameras.values() if isinstance(each, CameraSpec))
     measured = measure_candidates(tracks, candidates(), sample)
+    if liked is not None:
+        names = list(dict.fromkeys(each.spec.path_name for each in measured))
+        logs = liked(names)
+        measured = [
+            replace(each, score=LIKING * each.score + logs.get(each.spec.path_name, UNKNOWN))
+            for each in measured
+        ]
     taken = [each.path_name for each in cameras.values() if isinstance(each, CameraSpec) and not each.choose]
     choice = choose(measured, count, taken=taken)
     left = iter(choice.chosen)

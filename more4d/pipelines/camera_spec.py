@@ -6,10 +6,10 @@ Command lines and job lists are checked with this module before torch is importe
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES, check_suffix
 from more4d.cameras.options import AS_WRITTEN, CameraOptions, parse_camera_text
@@ -18,10 +18,14 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from more4d.cameras.adoption import Adopted
     from more4d.cameras.raw_path import RawCameraPath
     from more4d.geometry.camera import Camera, CameraPath
+    from more4d.pipelines.components import Components
 
+TASTE, VLM = "taste", "vlm"
 _log = logging.getLogger(__name__)
 UNNAMED = "camera"
 """What a file without a stem is called."""
@@ -279,6 +283,55 @@ class CameraSpec:
         # A scale that is asked for takes the place of the file's unit.
         unit = scene_depth_m if options.scale is None else 1.0
         return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=unit), options
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraChooser:
+    """Who likes which path, where cameras are chosen: a taste, or a vision-language model.
+
+    Attributes:
+        kind: "taste" or "vlm".
+        source: the file or folder.
+    """
+
+    kind: str
+    source: Path
+
+    @classmethod
+    def parse(cls, text: str) -> "CameraChooser":
+        """`taste=FILE` or `vlm=FOLDER`.
+
+        Raises:
+            InputError: it is neither, or nothing is there.
+        """
+        kind, _, source = text.partition("=")
+        if kind not in (TASTE, VLM) or not source.strip():
+            raise InputError(f"'{text}' is no chooser of cameras; give {TASTE}=FILE or {VLM}=FOLDER")
+        if kind == TASTE and not Path(source).is_file():
+            raise InputError(f"there is no file {source}; more4d camera learn writes one")
+        if kind == VLM and not Path(source).is_dir():
+            raise InputError(f"there is no folder {source}; give that of a vision-language model")
+        return cls(kind=kind, source=Path(source))
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.source}"
+
+    def content(self) -> list[Any]:
+        """What identifies it in a run record."""
+        from more4d.files.atomic import file_fingerprint
+
+        if self.kind == TASTE:
+            return [self.kind, file_fingerprint(self.source)]
+        # Of gigabytes of weights the names and sizes.
+        return [self.kind, sorted([each.name, each.stat().st_size] for each in self.source.iterdir())]
+
+    def log_probabilities(
+        self, components: "Components", image: "Tensor", prompt: str, names: Sequence[str]
+    ) -> dict[str, float]:
+        """As `camera_taste.log_probabilities`."""
+        from more4d.pipelines.camera_taste import log_probabilities
+
+        return log_probabilities(self.kind, self.source, components, image, prompt=prompt, names=names)
 
 
 def _file_name(path: Path) -> str:

@@ -172,8 +172,7 @@ class _Item:
 def _run_stages(item: _Item) -> Result:
     tracks_id = _make_tracks(item, _make_depth(item))
     item.record.base = tracks_id
-    known = {"pipe": item.pipe, "tracks": lambda: item.tracks, "tracks_id": tracks_id}
-    job = item.job = with_chosen_cameras(item.job, item.folder, item.record, item.stage, **known)
+    job = item.job = with_chosen_cameras(item, tracks_id)
     cameras = camera_folders(job)
     textured = item.pipe.preset.fill == TEXTURE
     renders, fills, views = {}, {}, {}
@@ -382,8 +381,6 @@ def _reconstruct(item: _Item) -> str:
 
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
-    """The view of one camera again, for chats."""
-
     def animate() -> None:
         tracks = item.tracks
         size = {"size": film_size(tracks.height, tracks.width, item.pipe.film_size), "fps": tracks.fps}

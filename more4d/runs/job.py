@@ -13,6 +13,8 @@ from more4d.files.depth_units import METRIC, check_depth_options, check_depth_su
 from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
+from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
     MAX_FRAMES,
     CameraSpec,
@@ -53,6 +55,7 @@ ITEM_FILES = (
     *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png"),
 )
 """Files beside the folders of an item's cameras."""
+WITHOUT_PROMPT = "it moves"
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
 
 
@@ -65,6 +68,7 @@ class Job:
         image: a picture, or a video whose first frame is taken; may be absent if `tracks` are given.
         prompt: what happens.
         cameras: the camera paths to film.
+        chooser: who likes which path, where cameras are chosen.
         depth: the user's own depth map.
         depth_unit: of its values, if not as its format says; see `files.depth_units.parse_depth_unit`.
         depth_kind: of `files.depth_units.DEPTH_KINDS`.
@@ -88,6 +92,7 @@ class Job:
     image: Path | None
     prompt: str
     cameras: tuple[CameraSpec, ...] = DEFAULT_CAMERAS
+    chooser: CameraChooser | None = None
     depth: Path | None = None
     depth_unit: str | None = None
     depth_kind: str = METRIC
@@ -110,6 +115,10 @@ class Job:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["cameras"] = [str(camera) for camera in self.cameras]
         values["masks"] = [str(mask) for mask in self.masks]
+        if self.chooser is None:
+            del values["chooser"]
+        else:
+            values["chooser"] = str(self.chooser)
         if not self.gaussians:  # so that records of before there was a choice are those of now
             del values["gaussians"]
         if self.control.neutral:
@@ -152,6 +161,8 @@ def check_values(job: Job) -> None:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
+    if job.chooser is not None and not any(camera.choose for camera in job.cameras):
+        raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if job.gaussians and not job.cameras:
@@ -189,6 +200,19 @@ def check_files(job: Job) -> None:
             f"{job.tracks} has the suffix '{job.tracks.suffix}'; tracks are read from "
             f"{', '.join(TRACK_SUFFIXES)} files"
         )
+
+
+def with_spoken_cameras(job: Job) -> Job:
+    """The job with what its prompt says of the camera in place of `auto`, or of the cameras by default.
+
+    A prompt that speaks of nothing else is as good as none.
+    """
+    prompt, cameras = steered(job.prompt, camera_folders(job), default=job.cameras == DEFAULT_CAMERAS)
+    if prompt == job.prompt:
+        return job
+    if not prompt and job.tracks is None and not job.control.strokes:
+        prompt = WITHOUT_PROMPT
+    return replace(job, prompt=prompt, cameras=tuple(cameras.values()))
 
 
 def control_inputs(job: Job) -> list[Any]:
