@@ -43,9 +43,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="PATH",
         help="name of a camera path, also with a strength (orbit:0.5), or a camera file (transforms.json, a "
-        "COLMAP folder, ...: more4d camera formats); auto:2 is two paths chosen for the scene; repeat for "
-        "more (default: three paths). What the prompt says of the camera ('..., slow orbit') takes the place "
-        "of auto and of the default",
+        "COLMAP folder, ...: more4d camera formats); auto, or auto:3 for a set: chosen for the scene; "
+        "repeat for more (default: auto:2). What the prompt says of the camera ('..., slow orbit') takes the "
+        "place of auto",
     )
     what.add_argument(
         "--independent-views",

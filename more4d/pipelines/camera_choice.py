@@ -34,7 +34,7 @@ NEXT_BEST, TILE = 3, 120
 """How many candidates are shown besides the chosen ones, and the height of their frames in pixels."""
 LIKING, UNKNOWN = 1.0, math.log(1e-6)
 """Nats that a decibel of the score counts as, beside what a chooser likes; and of a path it does not know."""
-WEIGHTS = (2.811, 0.472, -5.902, -14.598, -7.138)
+WEIGHTS = (1.871, 0.731, -8.657, -15.142, -7.353)
 """Of `terms`, in decibels: benchmarks/camera_choice.py fit, on 400 films of 40 validation worlds, ridge 1."""
 
 

@@ -212,6 +212,8 @@ class CameraSpec:
         """
         from more4d.cameras.adoption import Adopted, adopt_path, raw_of_path
 
+        if self.choose:
+            raise InputError(f"'{self}' is chosen for a scene while it is made; name a path or a file")
         ours, options = self.file is None or self._is_ours(), self.options
         if ours:
             made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)

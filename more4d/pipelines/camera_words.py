@@ -192,17 +192,13 @@ def _tidy(text: str) -> str:
 
 
 def steered(
-    prompt: str, cameras: "Mapping[str, CameraSpec | CameraPath]", *, default: bool = False
+    prompt: str, cameras: "Mapping[str, CameraSpec | CameraPath]"
 ) -> "tuple[str, Mapping[str, CameraSpec | CameraPath]]":
-    """The prompt without what it says of the camera, and the cameras with that in place of each `auto`.
-
-    Args:
-        default: whether the cameras were not asked for, so that all of them give way.
-    """
+    """The prompt without what it says of the camera, and the cameras with that in place of each `auto`."""
     spoken = spoken_cameras(prompt)
     if not spoken.cameras:
         return prompt, cameras
-    kept = {name: each for name, each in cameras.items() if not (default or getattr(each, "choose", 0))}
+    kept = {name: each for name, each in cameras.items() if not getattr(each, "choose", 0)}
     options = next((each.options for name, each in cameras.items() if name not in kept), None)
     if options is not None:
         said = [each.with_options(options) for each in parse_cameras(spoken.cameras)]

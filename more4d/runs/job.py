@@ -56,7 +56,7 @@ ITEM_FILES = (
 )
 """Files beside the folders of an item's cameras."""
 WITHOUT_PROMPT = "it moves"
-DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
+DEFAULT_CAMERAS = parse_cameras(("auto:2",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +203,11 @@ def check_files(job: Job) -> None:
 
 
 def with_spoken_cameras(job: Job) -> Job:
-    """The job with what its prompt says of the camera in place of `auto`, or of the cameras by default.
+    """The job with what its prompt says of the camera in place of `auto`.
 
     A prompt that speaks of nothing else is as good as none.
     """
-    prompt, cameras = steered(job.prompt, camera_folders(job), default=job.cameras == DEFAULT_CAMERAS)
+    prompt, cameras = steered(job.prompt, camera_folders(job))
     if prompt == job.prompt:
         return job
     if not prompt and job.tracks is None and not job.control.strokes:

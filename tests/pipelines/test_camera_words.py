@@ -38,14 +38,15 @@ SPOKEN = {
     "zoom in on the dog": ("", "zoom-in"),
 }
 OF_THINGS = (
-    "the plane flies in", "the ball orbits", "the ball orbits the lamp", "the moth orbits around the lamp, slowly",
+    "the plane flies in", "the ball orbits", "the ball orbits the lamp", "the moth orbits the lamp, slowly",
     "the dog runs toward the camera", "the man pans for gold", "the camera falls off the table",
     "the toy camera moves left", "the man with the camera pans left", "the ball falls from above",
     "the duck dives from above", "the ball rolls from the left", "the dog looks up", "the car turns left",
     "the dog looks at the camera and moves closer", "the crane moves up", "the truck moves left",
     "the dog and the camera move left", "the bird appears, flying in", "the man cooks eggs, pan",
     "the boat drifts away", "the planet circles the sun, spinning", "the cameraman zooms in",
-    "the camera of the tourist swings left", "the rocket rises", "a bird circles above", "the door swings back",
+    "the camera of the tourist swings left", "the rocket rises", "a bird circles above",
+    "the door swings back",
     "the man pulls back, the dog runs", "an overhead crane moves left", "the pan slides to the left",
     "the man holds the camera still", "the zoom lens falls", "the camera", "nothing moves", "it moves", "",
 )  # fmt: skip
@@ -79,4 +80,3 @@ def test_words_take_the_place_of_choosers_and_not_of_names(caplog) -> None:
     assert "slow orbit" in caplog.text and "orbit:0.5" in caplog.text
     prompt, found = steered("the dog runs, slow orbit", cameras("static"))
     assert (prompt, list(found)) == ("the dog runs", ["static"])
-    assert list(steered("the dog runs, slow orbit", cameras("static"), default=True)[1]) == ["orbit-0.5"]
