@@ -33,6 +33,7 @@ from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
 from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_taste import liked_by
 from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
     CameraSpec,
@@ -163,7 +164,7 @@ class More4DPipeline:
         mask: Any = None,
         control: MotionControl = NEUTRAL,
         tracks: str | Path | Tracks | None = None,
-        camera_chooser: str | None = None,
+        camera_chooser: CameraChooser | None = None,
         callback: Progress = no_progress,
         **known: Any,
     ) -> Scene:
@@ -172,18 +173,16 @@ class More4DPipeline:
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
             prompt: what happens; what it says of the camera is cut out, and takes the place of "auto".
-            cameras: names of camera paths, camera files, `CameraPath`s, or a dict of these; "auto:2" is two
-                paths chosen for the scene (`pipelines.camera_choice`), which name their views.
-            num_frames: of the result; the motion spans all of them.
-            fps: frames per second of the result.
-            seed: of all noise; equal seeds give equal scenes.
-            generator: draws the seed, in place of `seed`.
+            cameras: names of paths, files, `CameraPath`s, or a dict of these; "auto:2": two paths chosen for
+                the scene (`pipelines.camera_choice`), which name their views.
+            num_frames, fps: of the result; the motion spans all frames.
+            seed: of all noise; equal seeds give equal scenes. `generator` draws one in its place.
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
-            tracks: own tracks to film, in place of image, depth and generated motion.
-            camera_chooser: who likes which path, for "auto": "taste=FILE" or "vlm=FOLDER".
+            tracks: own tracks to film, in place of image and motion.
+            camera_chooser: who likes which path, for "auto", as `CameraChooser.parse("taste=FILE")`.
             callback: called with (stage, step, steps in all) as stages proceed.
             known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
 
@@ -197,7 +196,6 @@ class More4DPipeline:
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
         prompt, specs = steered(prompt, named_cameras(cameras))
-        liked = camera_chooser and CameraChooser.parse(camera_chooser).log_probabilities
         seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
@@ -218,20 +216,14 @@ class More4DPipeline:
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
         sample = partial(self.camera_path, tracks=scene_tracks)
-        liked = liked and partial(liked, self.components, picture, prompt)
-        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample, liked or None), sample)
+        liked = camera_chooser and liked_by(camera_chooser, self.components, picture, prompt)
+        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample, liked), sample)
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)
         if self.preset.fill == TEXTURE:
             views = with_background(scene_tracks, views, seed=seed, progress=callback)
-        return Scene(
-            image=picture,
-            depth=depth_map,
-            tracks=scene_tracks,
-            views=views,
-            prompt=prompt,
-            metadata=self.tracks_metadata(seed, control),
-        )
+        made = {"image": picture, "depth": depth_map, "tracks": scene_tracks, "views": views}
+        return Scene(**made, prompt=prompt, metadata=self.tracks_metadata(seed, control))
 
     def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
         """The image at the size of its films, RGB in [0, 1]; for the kinds of images that `__call__` takes.

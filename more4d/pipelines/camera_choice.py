@@ -102,6 +102,7 @@ def measure_candidates(
     """
     scene, measured = SmallScene(tracks), []
     for spec in specs:
+        # sampled for all frames and then thinned: times are those of the film
         path = sample(spec)
         there = replace(
             path,
@@ -128,12 +129,15 @@ def choose(measured: Sequence[Candidate], count: int, *, taken: Sequence[str] = 
     Args:
         taken: names of paths that are filmed anyway.
     """
+    # refused ones last, so that the table of candidates reads from the top
     ranked = sorted(measured, key=lambda each: (bool(each.refused), -each.score))
     allowed = [each for each in ranked if not each.refused and each.spec.path_name not in taken]
     chosen: list[Candidate] = []
     while allowed and len(chosen) < count:
+        # greedy is near the best set: what is newly seen together grows by less with each path
         best = max(allowed, key=lambda each: each.score - _seen_again(each, chosen))
         chosen.append(best)
+        # the same path at another strength is no second view
         allowed = [each for each in allowed if each.spec.path_name != best.spec.path_name]
     return Choice(chosen=tuple(chosen), ranked=tuple(ranked))
 
@@ -165,6 +169,7 @@ def choose_cameras(
     count = sum(each.choose for each in cameras.values() if isinstance(each, CameraSpec))
     measured = measure_candidates(tracks, candidates(), sample)
     if liked is not None:
+        # one name, several strengths: a liking is of the path, the strength is geometry's
         names = list(dict.fromkeys(each.spec.path_name for each in measured))
         logs = liked(names)
         measured = [
@@ -173,6 +178,7 @@ def choose_cameras(
         ]
     taken = [each.path_name for each in cameras.values() if isinstance(each, CameraSpec) and not each.choose]
     choice = choose(measured, count, taken=taken)
+    # several choosers share one set, so that they complement each other too
     left = iter(choice.chosen)
     found: dict[str, CameraSpec | CameraPath] = {}
     for name, camera in cameras.items():
@@ -183,6 +189,7 @@ def choose_cameras(
             spec = candidate.spec.with_options(camera.options)
             found[spec.name] = spec
     _report(choice, count)
+    # nothing was asked for by name, and nothing may be filmed otherwise
     if not found:
         found = {STILL[0]: CameraSpec.parse(STILL[0])}
     return found, choice
@@ -229,5 +236,6 @@ def _seen_again(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
     total = float(candidate.new_cells.sum())
     left = float((candidate.new_cells & ~seen).sum()) / total if total else 0.0
     area = candidate.features.new_area
+    # what all of its new area is worth, less what the part that only it sees is worth
     worth = [WEIGHTS[1] * each / (each + NEW_AREA_0) for each in (area, area * left)]
     return worth[0] - worth[1]

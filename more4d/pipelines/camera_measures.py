@@ -65,6 +65,7 @@ class SmallScene:
     """
 
     def __init__(self, tracks: Tracks) -> None:
+        # few pixels and frames: a candidate costs milliseconds, a film seconds
         every = slice(None, None, max(1, round((tracks.height * tracks.width / PIXELS) ** 0.5)))
         self.moments = np.unique(np.linspace(0, tracks.frames - 1, MOMENTS).round().astype(int)).tolist()
         small = tracks.at_pixels(every, every)
@@ -72,12 +73,15 @@ class SmallScene:
             small, positions=small.positions[self.moments], visibility=small.visibility[self.moments]
         )
         self.scene_depth_m = scene_depth_of(tracks)
+        # the same for all candidates: points and patches of every moment
         positions = self.tracks.positions
         self._points = positions.flatten(1, 2)
         self._patches = surface_patches(positions, self.tracks.depth_m, self.tracks.camera).flatten(1, 2)
         self._rasteriser = open_rasteriser(AUTO, positions.device)
+        # what moves has parallax of its own, whatever the camera does
         still = (~moving_points(self._points)).nonzero().flatten()
         self._still = self._points[0, still[:: max(1, len(still) // FLOW_POINTS)]]
+        # what the photo's own camera keeps in view is what can be asked of others
         at_photo = named_camera_path(
             "static", frames=len(self.moments), scene_depth_m=1.0, camera=self.tracks.camera
         )
@@ -97,6 +101,7 @@ class SmallScene:
             colours = self._stretched(path).float()[..., None].repeat(1, 1, 3)
         drawn = []
         for frame in range(path.frames):
+            # one call per frame, since marks differ from frame to frame
             here = slice(frame, frame + 1)
             pose = replace(path, world_to_camera=path.world_to_camera[here], intrinsics=path.intrinsics[here])
             drawn.append(
@@ -113,6 +118,7 @@ class SmallScene:
 
     def measure(self, path: CameraPath) -> tuple[Features, Tensor]:
         """The features of a path with a pose for every moment, and the cells that it newly sees."""
+        # one film says what is a hole, how far away, and what is stretched
         film = self.draw(path, marks=True)
         hole = film.hole_mask
         seen = measure_scene(path, self.tracks, hole)
@@ -134,6 +140,7 @@ class SmallScene:
 
     def refusal(self, features: Features) -> str:
         """Why a camera must not be chosen, in words; empty if nothing speaks against it."""
+        # a photo of near things is filmed all the same, only not from much nearer
         nearest = min(LEAST_CLEARANCE, 0.8 * self._photo.clearance_m / self.scene_depth_m)
         if features.clearance < nearest:
             return f"comes within {features.clearance:.2f} scene depths of a surface"
@@ -164,6 +171,7 @@ class SmallScene:
         if not len(self._still):
             return 0.0
         camera = self.tracks.camera
+        # [points, 2] in the photo, [frames, points, 2] in the film
         start, _ = camera.project(self._still)
         moved, inside = [], []
         for frame in range(path.frames):
@@ -181,10 +189,12 @@ class SmallScene:
         for frame in range(path.frames):
             if not bool(hole[frame].any()):
                 continue
+            # out of the candidate's camera into the world, which is the photo's camera
             in_camera = path.camera(frame).unproject_depth(depth_m[frame])[hole[frame]]
             world = in_camera @ poses[frame, :3, :3].T + poses[frame, :3, 3]
             position, z = self.tracks.camera.project(world)
             ahead = (z > 0) & (position > -1).all(-1) & (position < 2).all(-1)
+            # from [-1, 2] to numbers of cells; the photo is the middle third of each side
             place = ((position[ahead] + 1) * torch.tensor([CELLS, self._rows])).long()
             cells[place[:, 1], place[:, 0]] = True
         return cells
@@ -214,7 +224,9 @@ def homography_residual(
     first = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y, -u], -1)
     second = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y, -v], -1)
     rows = torch.cat([first, second], 1) * inside.double().repeat(1, 2)[..., None]
+    # fewer than four points always fit a homography; eight leave something over
     enough = inside.sum(1) >= 8
+    # the eigenvector of A^T A of the least eigenvalue is the singular vector of A
     h = torch.linalg.eigh(rows.mT @ rows).eigenvectors[..., 0].unflatten(-1, (3, 3))
     mapped = torch.stack([x, y, one], -1) @ h.mT
     away = mapped[..., :2] / mapped[..., 2:] - torch.stack([u, v], -1)
@@ -229,11 +241,13 @@ def _around_holes(film: Rendering) -> tuple[Tensor, Tensor]:
 
     width, distances, depths = film.coverage.shape[2], [], []
     for hole, depth_m in zip(film.hole_mask.numpy(), film.depth_m.numpy(), strict=True):
+        # at an outline the nearest surface is the thing in front; what a hole shows lies behind it
         known = np.where(hole, 0, depth_m)
         farthest = cv2.dilate(known, np.ones((DEPTH_REACH, DEPTH_REACH), np.uint8))
         away, nearest = cv2.distanceTransformWithLabels(
             hole.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
         )
+        # the label of a hole's pixel is that of the surface nearest to it: look its depth up
         by_label = np.zeros(int(nearest.max()) + 1, np.float32)
         by_label[nearest[~hole]] = farthest[~hole]
         depths.append(by_label[nearest])

@@ -6,7 +6,7 @@ Command lines and job lists are checked with this module before torch is importe
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,9 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from more4d.cameras.adoption import Adopted
     from more4d.cameras.raw_path import RawCameraPath
     from more4d.geometry.camera import Camera, CameraPath
-    from more4d.pipelines.components import Components
 
 TASTE, VLM = "taste", "vlm"
 _log = logging.getLogger(__name__)
@@ -304,16 +301,23 @@ class CameraChooser:
         """`taste=FILE` or `vlm=FOLDER`.
 
         Raises:
-            InputError: it is neither, or nothing is there.
+            InputError: it is neither.
         """
         kind, _, source = text.partition("=")
         if kind not in (TASTE, VLM) or not source.strip():
             raise InputError(f"'{text}' is no chooser of cameras; give {TASTE}=FILE or {VLM}=FOLDER")
-        if kind == TASTE and not Path(source).is_file():
-            raise InputError(f"there is no file {source}; more4d camera learn writes one")
-        if kind == VLM and not Path(source).is_dir():
-            raise InputError(f"there is no folder {source}; give that of a vision-language model")
         return cls(kind=kind, source=Path(source))
+
+    def check(self) -> None:
+        """Refuse what is not there.
+
+        Raises:
+            InputError: names the file or folder.
+        """
+        if self.kind == TASTE and not self.source.is_file():
+            raise InputError(f"there is no file {self.source}; more4d camera learn writes one")
+        if self.kind == VLM and not self.source.is_dir():
+            raise InputError(f"there is no folder {self.source}; give that of a vision-language model")
 
     def __str__(self) -> str:
         return f"{self.kind}={self.source}"
@@ -326,14 +330,6 @@ class CameraChooser:
             return [self.kind, file_fingerprint(self.source)]
         # Of gigabytes of weights the names and sizes.
         return [self.kind, sorted([each.name, each.stat().st_size] for each in self.source.iterdir())]
-
-    def log_probabilities(
-        self, components: "Components", image: "Tensor", prompt: str, names: Sequence[str]
-    ) -> dict[str, float]:
-        """As `camera_taste.log_probabilities`."""
-        from more4d.pipelines.camera_taste import log_probabilities
-
-        return log_probabilities(self.kind, self.source, components, image, prompt=prompt, names=names)
 
 
 def _file_name(path: Path) -> str:

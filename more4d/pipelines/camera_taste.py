@@ -14,8 +14,9 @@ the metadata also holds the names, and the id of the features.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from more4d.files.image import load_image
 from more4d.files.tracks import read_tensors
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera_recipes import CAMERA_PATHS, check_camera_path_name
-from more4d.pipelines.camera_spec import TASTE
+from more4d.pipelines.camera_spec import TASTE, CameraChooser
 from more4d.pipelines.components import Components
 from more4d.pipelines.sampling import resize_for_encoder
 from more4d.weights.state import write_tensors
@@ -87,6 +88,7 @@ class CameraTaste:
             tau, features = float(tensors["tau"]), about["features"]
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{path} is damaged or not {DESCRIPTION}") from error
+        # a file of others may hold anything
         finite = bool(torch.isfinite(prototypes).all()) and tau > 0
         if not finite or prototypes.ndim != 2 or len(names) != len(prototypes):
             raise InputError(f"{path} is damaged: names, prototypes and tau do not fit; learn it anew")
@@ -107,9 +109,11 @@ def learn_taste(features: Float[Tensor, "shots dim"], labels: Sequence[str], *, 
     member = torch.tensor([[label == name for name in names] for label in labels]).to(
         features
     )  # shots x names
+    # a mean is a sum over a number, so leaving one out needs no second pass
     sums, counts = member.T @ features, member.sum(0)
     # Without itself a photo's own prototype is another one: shots x names x dim.
     others = (sums - member[..., None] * features[:, None]) / (counts - member)[..., None]
+    # a photo is compared with the other paths' prototypes as they are
     distance = (features[:, None] - others).square().sum(-1)
     likelihood = [((-distance / tau).log_softmax(1) * member).sum() for tau in TAUS]
     tau = TAUS[int(torch.stack(likelihood).argmax())]
@@ -182,22 +186,28 @@ def learn_folder(components: Components, folder: Path) -> CameraTaste:
     return learn_taste(features, [name for _, name in photos], of=feature_id(components))
 
 
+def liked_by(
+    chooser: CameraChooser, components: Components, image: Float[Tensor, "height width 3"], prompt: str
+) -> Callable[[Sequence[str]], dict[str, float]]:
+    """What gives the log-probabilities of paths by name, for a photo and what happens in it."""
+    return partial(log_probabilities, chooser, components, image, prompt)
+
+
 def log_probabilities(
-    kind: str,
-    source: Path,
+    chooser: CameraChooser,
     components: Components,
     image: Float[Tensor, "height width 3"],
-    *,
     prompt: str,
     names: Sequence[str],
 ) -> dict[str, float]:
-    """Of each path, for a photo and what happens in it: by a "taste" in a file, or a "vlm" in a folder.
+    """Of each path, for a photo and what happens in it: by a taste in a file, or a vision-language model.
 
     Raises:
         InputError: the taste was learnt with other features.
         WeightsError: the model cannot be loaded.
     """
-    if kind == TASTE:
+    source = chooser.source
+    if chooser.kind == TASTE:
         taste, here = CameraTaste.load(source), feature_id(components)
         if taste.features != here:
             raise InputError(

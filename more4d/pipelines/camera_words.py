@@ -78,6 +78,7 @@ def _forms(verb: str, *, kinds: str) -> str:
     stem = verb.removesuffix("e")
     double = verb + verb[-1] if verb == "pan" else stem
     plural = verb[:-1] + "ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}(?:e?s)"
+    # pan, pans, panning; dolly, dollies, dollying; revolve, revolves, revolving
     listed = {"b": verb, "s": plural, "i": f"(?:{double}|{stem})ing"}
     return "|".join(listed[kind] for kind in kinds)
 
@@ -177,6 +178,7 @@ def _meant(key: str, text: str) -> str | None:
         return _PLACES[text]
     if key == "view":
         return next(name for pattern, name in _VIEWS.items() if re.fullmatch(pattern, text))
+    # the verb comes first, the direction after it
     where = re.search(rf"[\s-]{_WHERE}", text)
     longest = sorted(_VERBS, key=len, reverse=True)
     verb = next(verb for verb in longest if re.match(_forms(verb, kinds="isb"), text))
@@ -185,6 +187,7 @@ def _meant(key: str, text: str) -> str | None:
 
 def _tidy(text: str) -> str:
     """A prompt with holes in it, without what joined the parts."""
+    # where a phrase was, commas and conjunctions meet
     text = re.sub("\0+", " ", text)
     text = re.sub(r"\s*([,;.:!])(?:\s*[,;.:!])+", r"\1", " ".join(text.split()))
     text = re.sub(r"^[\s,;.:!]*(?:(?:and|while|as|then|when|but)\s+)?", "", text)
@@ -198,6 +201,7 @@ def steered(
     spoken = spoken_cameras(prompt)
     if not spoken.cameras:
         return prompt, cameras
+    # a camera that was named wins; what was left to a chooser is said here
     kept = {name: each for name, each in cameras.items() if not getattr(each, "choose", 0)}
     options = next((each.options for name, each in cameras.items() if name not in kept), None)
     if options is not None:

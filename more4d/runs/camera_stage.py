@@ -7,6 +7,7 @@ from typing import Any
 from more4d.files.scene_folder import CANDIDATES
 from more4d.pipelines.camera_choice import choose_cameras, save_candidates
 from more4d.pipelines.camera_spec import CameraSpec
+from more4d.pipelines.camera_taste import liked_by
 from more4d.runs.job import Job, camera_folders
 
 STAGE = "cameras"
@@ -26,7 +27,7 @@ def with_chosen_cameras(item: Any, tracks_id: str) -> Job:
     def make() -> dict[str, Any]:
         sample, liked = partial(item.pipe.camera_path, tracks=item.tracks), None
         if job.chooser is not None:
-            liked = partial(job.chooser.log_probabilities, components, item.tracks.colours, job.prompt)
+            liked = liked_by(job.chooser, components, item.tracks.colours, job.prompt)
         chosen, choice = choose_cameras(camera_folders(job), item.tracks, sample, liked)
         save_candidates(item.folder / CANDIDATES, item.tracks, choice)
         named = [str(camera) for camera in chosen.values()]

@@ -15,13 +15,7 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
 from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.camera_words import steered
-from more4d.pipelines.cameras import (
-    MAX_FRAMES,
-    CameraSpec,
-    check_timing,
-    folder_name,
-    parse_cameras,
-)
+from more4d.pipelines.cameras import MAX_FRAMES, CameraSpec, check_timing, folder_name, parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
@@ -112,13 +106,10 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "chooser"}
         values["cameras"] = [str(camera) for camera in self.cameras]
         values["masks"] = [str(mask) for mask in self.masks]
-        if self.chooser is None:
-            del values["chooser"]
-        else:
-            values["chooser"] = str(self.chooser)
+        values |= {} if self.chooser is None else {"chooser": str(self.chooser)}
         if not self.gaussians:  # so that records of before there was a choice are those of now
             del values["gaussians"]
         if self.control.neutral:
@@ -161,8 +152,10 @@ def check_values(job: Job) -> None:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
-    if job.chooser is not None and not any(camera.choose for camera in job.cameras):
-        raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
+    if job.chooser is not None:
+        job.chooser.check()
+        if not any(camera.choose for camera in job.cameras):
+            raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if job.gaussians and not job.cameras:

@@ -10,7 +10,13 @@ from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.camera_spec import CameraChooser
-from more4d.pipelines.camera_taste import CameraTaste, feature_id, learn_taste, photo_feature
+from more4d.pipelines.camera_taste import (
+    CameraTaste,
+    feature_id,
+    learn_taste,
+    log_probabilities,
+    photo_feature,
+)
 
 
 def shots(spread: float) -> tuple[torch.Tensor, list[str]]:
@@ -67,13 +73,13 @@ def test_the_command_learns_a_folder(folder, tmp_path, capsys) -> None:
     chooser = CameraChooser.parse(f"taste={target}")
     names = ["orbit", "zoom-in"]
     bright, dark = (
-        chooser.log_probabilities(components, torch.full((30, 40, 3), v), "", names) for v in (0.9, 0.1)
+        log_probabilities(chooser, components, torch.full((30, 40, 3), v), "", names) for v in (0.9, 0.1)
     )
     assert bright["zoom-in"] > bright["orbit"] and dark["orbit"] > dark["zoom-in"]
     other = CameraTaste.load(target)
     CameraTaste(names=other.names, prototypes=other.prototypes, tau=1.0, features="clip 0").save(target)
     with pytest.raises(InputError, match="learnt with other features"):
-        chooser.log_probabilities(components, torch.zeros(30, 40, 3), "", names)
+        log_probabilities(chooser, components, torch.zeros(30, 40, 3), "", names)
 
 
 @pytest.mark.parametrize(
