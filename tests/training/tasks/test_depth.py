@@ -73,7 +73,7 @@ def test_kinds_of_scenes_come_in_their_shares() -> None:
 def test_a_lens_of_any_field_of_view_is_put_on() -> None:
     wide, narrow = (
         render_photo(3, height=24, width=32, kind="street", lens_fov=(fov, fov)).depth.camera
-        for fov in (110, 30)
+        for fov in (110.0, 30.0)
     )
     assert 2 * math.degrees(math.atan(0.5 / wide.fx)) == pytest.approx(110)
     assert 2 * math.degrees(math.atan(0.5 / narrow.fx)) == pytest.approx(30)
