@@ -109,14 +109,14 @@ def _arrange(rng: Random, reach: float) -> list[tuple[Body, float]]:
     """One thing in the middle and others around it, with their sizes in metres."""
     things: list[tuple[Body, float]] = []
     largest = rng.uniform(0.5, 1.4) * reach
-    alike = rng.choose(MAKERS) if rng.random() < 0.3 else None
+    repeated = rng.choose(MAKERS) if rng.random() < 0.3 else None
     for number in range(rng.integers(1, 12)):
         size = largest if number == 0 else largest * rng.uniform(0.35, 1.0)
         x, z = (0.0, 0.0) if number == 0 else (rng.uniform(-1, 1) * reach, rng.uniform(-1, 1) * reach)
         places = [(other.placement[0, 3], other.placement[2, 3], taken) for other, taken in things]
         if any(math.hypot(x - a, z - b) < 0.55 * (size + taken) for a, b, taken in places):
             continue
-        made = (alike or rng.choose(MAKERS))(rng, size)
+        made = (repeated or rng.choose(MAKERS))(rng, size)
         things.append((_sized(made, size, shift((x, 0.0, z)) @ turn_y(rng.uniform(0, 7))), size))
     return things
 
