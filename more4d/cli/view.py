@@ -15,7 +15,7 @@ examples, each after bash scripts/more4d.sh:
   view output/goat --port 9000
   view output/goat --points 100000        for a slow machine or a slow line
   view output/goat --preset fun-1.3b      what is filmed from the page is filled by these networks
-  view output --host 0.0.0.0              for other machines, too: anyone who reaches this one may look and run
+  view output --host 0.0.0.0              for other machines, too: who reaches this one may look and run
 
 From another machine without --host: ssh -L 8080:localhost:8080 MACHINE, then open http://localhost:8080
 """

@@ -1,5 +1,6 @@
 """The view of one browser: its own panels, time, camera and editor; nothing here is shared with others."""
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -7,45 +8,62 @@ from typing import Any
 
 import numpy as np
 
-from more4d.foundation.errors import More4DError
+from more4d.foundation.errors import More4DError, one_line
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.poses import rigid_inverse
 from more4d.viewer.drawing import Drawing, Look, vertical_fov
 from more4d.viewer.items import POINTS, SPLATS, Library
 from more4d.viewer.layers import COLOURINGS
+from more4d.viewer.motion_panel import MotionPanel
+from more4d.viewer.path_panel import PathPanel
 from more4d.viewer.playback import Playback, next_time
+from more4d.viewer.run_panel import RunPanel
 from more4d.viewer.worker import Worker
 
-UP = np.array([0.0, -1.0, 0.0])
-BOTH, NOWHERE = "both", "no camera"
-SPEEDS = ("0.25", "0.5", "1", "2")
+_log = logging.getLogger(__name__)
+
+UP = (0.0, -1.0, 0.0)
+BOTH, NOWHERE, EDITED = "both", "no camera", "the path that is edited"
+SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
 
 
 class ClientView:
     """What one browser sees, and what happens when its panels are used."""
 
-    def __init__(self, client: Any, library: Library, worker: Worker) -> None:
+    def __init__(self, client: Any, library: Library, worker: Worker, made: Callable[[str], None]) -> None:
+        """Build the panels of a browser that has connected.
+
+        Args:
+            made: is called with the name of an item whose files are new.
+        """
         self.client, self.library, self.worker = client, library, worker
         self.drawing = Drawing(client.scene)
         self.playback = Playback(self._tick)
-        self._lock = threading.RLock()
-        client.scene.set_up_direction(tuple(UP))
-        self._build_panels()
-        self._choose_item()
+        self.lock = threading.RLock()
+        client.scene.set_up_direction(UP)
+        self._build_panels(made)
+        self.safely(self.choose_item)(None)
 
     def close(self) -> None:
         """The browser is gone."""
         self.playback.stop()
+        self.paths.close()
 
     # ---- panels
 
-    def _build_panels(self) -> None:
+    def _build_panels(self, made: Callable[[str], None]) -> None:
         gui, names = self.client.gui, self.library.names()
-        self.chosen = gui.add_dropdown("item", names, visible=len(names) > 1)
-        self.chosen.on_update(self._safely(self._choose_item))
+        self.chosen = gui.add_dropdown("item", names)
+        self.chosen.on_update(self.safely(self.choose_item))
         tabs = gui.add_tab_group()
         with tabs.add_tab("scene"):
             self._build_scene(gui)
+        with tabs.add_tab("path"):
+            self.paths = PathPanel(self, gui)
+        with tabs.add_tab("motion"):
+            self.motion = MotionPanel(self, gui)
+        with tabs.add_tab("run"):
+            self.runs = RunPanel(self, gui, made)
 
     def _build_scene(self, gui: Any) -> None:
         self.shown = gui.add_dropdown("show", (POINTS,))
@@ -53,50 +71,72 @@ class ClientView:
         self.invented = gui.add_checkbox("what was invented", True, hint="What was made for holes")
         self.size = gui.add_slider("size of points", 0.3, 3.0, 0.1, 1.0)
         for each in (self.shown, self.colouring, self.invented, self.size):
-            each.on_update(self._safely(self._redraw))
+            each.on_update(self.safely(self._redraw))
         with gui.add_folder("time"):
             self.time = gui.add_slider("frame", 0.0, 1.0, 0.1, 0.0)
             self.playing = gui.add_checkbox("play", False)
             self.loop = gui.add_checkbox("loop", True)
-            self.speed = gui.add_dropdown("speed", SPEEDS, "1")
-            self.time.on_update(self._safely(self._show_time))
-            self.playing.on_update(self._safely(self._play))
+            self.speed = gui.add_dropdown("speed", tuple(SPEEDS), initial_value="1")
+            self.time.on_update(self.safely(self._show_time))
+            self.playing.on_update(self.safely(self._play))
         with gui.add_folder("cameras"):
-            self.frusta = gui.add_checkbox("show them", True)
+            self.frusta = gui.add_checkbox("show them", False)
             self.ride = gui.add_dropdown("fly along", (NOWHERE,), hint="The page's camera follows the path")
             photo = gui.add_button("the photo's camera")
-            self.frusta.on_update(self._safely(self._show_cameras))
-            self.ride.on_update(self._safely(self._show_time))
-            photo.on_click(self._safely(self.look_from_photo))
+            self.frusta.on_update(self.safely(self._show_cameras))
+            self.ride.on_update(self.safely(self._ride))
+            photo.on_click(self.safely(self.look_from_photo))
 
-    def _safely(self, act: Callable[[], None]) -> Callable[[Any], None]:
+    def safely(self, act: Callable[[], None]) -> Callable[[Any], None]:
         """`act` for a panel: one at a time, and its errors are notifications."""
 
         @wraps(act)
         def handle(event: Any) -> None:
             try:
-                with self._lock:
+                with self.lock:
                     act()
             except More4DError as error:
-                self.notify("This cannot be done", str(error), "red")
+                self.refuse(error)
+            except Exception as error:  # noqa: BLE001 - viser would only print it
+                _log.exception("a panel failed")
+                self.refuse(More4DError(f"{type(error).__name__}: {error}; this is a fault in more4d"))
 
         return handle
 
+    def refuse(self, error: More4DError) -> None:
+        """Say why something was not done."""
+        self.notify("This cannot be done", one_line(str(error)), "red")
+
     def notify(self, title: str, body: str, color: str) -> None:
+        """Show a text in a corner of the page for a while."""
         self.client.add_notification(title, body, color=color, auto_close_seconds=12.0)
 
     # ---- scene, time and cameras
 
-    def _choose_item(self) -> None:
+    def choose_item(self) -> None:
+        """Show the item that the panel names, from its beginning."""
         self.item = self.library.item(self.chosen.value)
         layers = tuple(self.item.layers)
         self.shown.options = (*layers, BOTH) if len(layers) > 1 else layers
         self.time.max = float(max(self.item.frames - 1, 1))
-        self.ride.options = (NOWHERE, *self.item.cameras)
         self.time.value = 0.0
         self._redraw()
-        self._show_cameras()
+        self._list_cameras()
+        self.paths.new_item()
+        self.motion.new_item()
         self.look_from_photo()
+
+    def refresh(self, name: str) -> None:
+        """Take up what is new of an item; who looks at it keeps time and camera."""
+        with self.lock:
+            self.chosen.options = self.library.names()
+            if self.chosen.value == name:
+                self.item = self.library.item(name)
+                self._list_cameras()
+
+    def _list_cameras(self) -> None:
+        self.ride.options = (NOWHERE, EDITED, *self.item.cameras)
+        self._show_cameras()
 
     @property
     def look(self) -> Look:
@@ -117,13 +157,19 @@ class ClientView:
         with self.client.atomic():
             self.drawing.show_cameras(self.item, self.item.cameras if self.frusta.value else {})
 
+    def _ride(self) -> None:
+        self.drawing.show_paths(self.ride.value == NOWHERE)
+        self._show_time()
+
     def _show_time(self) -> None:
         time = self.time.value
         with self.client.atomic():
             self.drawing.move_to(time)
-            path = self.item.cameras.get(self.ride.value)
-            if path is not None:
-                self.look_along(path, time)
+            if self.ride.value != NOWHERE:
+                edited = self.ride.value == EDITED
+                path = self.paths.path() if edited else self.item.cameras.get(self.ride.value)
+                if path is not None:
+                    self.look_along(path, time)
 
     def _play(self) -> None:
         if self.playing.value:
@@ -132,8 +178,8 @@ class ClientView:
             self.playback.stop()
 
     def _tick(self, elapsed_s: float) -> bool:
-        with self._lock:
-            rate = self.item.tracks.fps * float(self.speed.value)
+        with self.lock:
+            rate = self.item.tracks.fps * SPEEDS.get(self.speed.value, 1.0)
             time = next_time(
                 self.time.value, elapsed_s, rate=rate, frames=self.item.frames, loop=self.loop.value
             )

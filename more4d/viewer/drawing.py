@@ -31,7 +31,8 @@ FRUSTA = 7
 FRUSTUM = 0.08
 """Depth of a drawn camera, in scene depths."""
 PATH_COLOURS = ((214, 40, 110), (64, 140, 242), (20, 150, 110), (235, 150, 20), (130, 80, 200))
-EDITED = (255, 255, 255)
+EDITED_COLOUR = (255, 255, 255)
+CAMERAS, EDITED = "/cameras", "/edited"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,17 @@ class _Group:
 
 @dataclass
 class Drawing:
-    """The nodes of one scene of viser (of a client: others do not see them)."""
+    """The nodes of one scene of viser (of a client: others do not see them).
+
+    Attributes:
+        scene: of viser.
+        look: how the item was drawn last.
+        paths_shown: whether camera paths are visible; on the way along one they would stand in the picture.
+    """
 
     scene: Any
     look: Look = field(default_factory=Look)
+    paths_shown: bool = True
     _groups: list[_Group] = field(default_factory=list)
     _unit_m: float = 1.0
 
@@ -131,16 +139,29 @@ class Drawing:
 
     def show_cameras(self, item: ViewedItem, paths: Mapping[str, CameraPath]) -> None:
         """Draw camera paths in place of those drawn before: a line, and some of their cameras."""
-        self.scene.remove_by_name("/cameras")
+        self._remove(CAMERAS)
         for number, (name, path) in enumerate(paths.items()):
             colour = PATH_COLOURS[number % len(PATH_COLOURS)]
-            self._add_path(f"/cameras/{name}", item, path, colour, spread(path.frames))
+            self._add_path(f"{CAMERAS}/{name}", item, path, colour, spread(path.frames))
 
     def show_edited(self, item: ViewedItem, path: CameraPath | None, key_frames: list[int]) -> None:
         """Draw the path of the editor with a camera at each of its keys; None: nothing."""
-        self.scene.remove_by_name("/edited")
+        self._remove(EDITED)
         if path is not None:
-            self._add_path("/edited", item, path, EDITED, key_frames)
+            self._add_path(EDITED, item, path, EDITED_COLOUR, key_frames)
+
+    def show_paths(self, shown: bool) -> None:
+        """Make camera paths visible, or hide them."""
+        self.paths_shown = shown
+        for name in (CAMERAS, EDITED):
+            node = self.scene.get_handle_by_name(name)
+            if node is not None:
+                node.visible = shown
+
+    def _remove(self, name: str) -> None:
+        node = self.scene.get_handle_by_name(name)
+        if node is not None:
+            node.remove()
 
     def _add_path(
         self, place: str, item: ViewedItem, path: CameraPath, colour: tuple[int, int, int], frames: list[int]
@@ -162,6 +183,7 @@ class Drawing:
                 wxyz=quaternion(poses[frame, :3, :3]),
                 position=centres[frame],
             )
+        self.show_paths(self.paths_shown)
 
 
 def octaves(layer: Layer, index: Tensor) -> Iterator[Tensor]:

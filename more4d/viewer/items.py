@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from more4d.files.scene_folder import BACKGROUND, FILLED, GAUSSIANS, TRACKS
 from more4d.files.tracks import load_filled_points, load_tracks
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
+from more4d.geometry.splats import SAME_DEPTH_RATIO
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.cameras import scene_depth_of
 from more4d.viewer.layers import Layer, gaussian_layer, point_layer
@@ -76,13 +78,17 @@ class ViewedItem:
     ) -> Float[Tensor, "3"] | None:
         """The point of the photo in frame 0 that a ray meets first; None if it passes all by.
 
-        A point is met if the ray passes within its footprint.
+        A point is met if the ray passes within its footprint; of those of one surface it is the nearest one.
         """
         points = self.tracks.positions_in(slice(0, 1))[0].reshape(-1, 3)
-        along = (points - origin) @ (direction / direction.norm())
-        away = (points - origin - along[:, None] * direction / direction.norm()).norm(dim=-1)
-        met = ((along > 0) & (away <= self.tracks.footprint_m.flatten())).nonzero()[:, 0]
-        return points[met[along[met].argmin()]] if len(met) else None
+        direction = direction / direction.norm()
+        along = (points - origin) @ direction
+        away = (points - origin - along[:, None] * direction).norm(dim=-1)
+        met = (along > 0) & (away <= self.tracks.footprint_m.flatten())
+        if not bool(met.any()):
+            return None
+        met &= along < SAME_DEPTH_RATIO * along[met].min()
+        return points[torch.where(met, away, torch.inf).argmin()]
 
 
 class Library:

@@ -82,13 +82,13 @@ class Layer:
         part = self.live == live
         return (part if invented else part & ~self.invented).nonzero()[:, 0]
 
-    def at(self, time: float, index: Int[Tensor, " some"], colouring: str = PHOTO) -> Splats:
+    def at(self, time: float | int, index: Int[Tensor, " some"], colouring: str = PHOTO) -> Splats:
         """Some of the splats at a time in frames; between two frames they are between their places.
 
         Raises:
             ValueError: there is no such colouring.
         """
-        time = min(max(time, 0.0), self.scene.frames - 1.0)
+        time = min(max(float(time), 0.0), self.scene.frames - 1.0)
         splats = self.start.select(index)
         still = len(self.scene.still)
         moves, moving = index >= still, index[index >= still] - still
@@ -104,7 +104,7 @@ class Layer:
         colours = self._colours(splats, time, index, colouring)
         return replace(splats, opacities=opacities, colours=colours)
 
-    def _colours(self, splats: Splats, time: float, index: Tensor, colouring: str) -> Tensor:
+    def _colours(self, splats: Splats, time: float | int, index: Tensor, colouring: str) -> Tensor:
         if colouring == PHOTO:
             return splats.colours
         if colouring == DEPTH:

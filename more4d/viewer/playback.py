@@ -1,4 +1,4 @@
-"""A clock that plays: it says which time to show, by the clock of the wall, and drops frames when it is late."""
+"""A clock that plays: by the clock of the wall, so that frames are dropped when it is late."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ FRAMES_SHOWN_PER_S = 24.0
 """At most, between the frames of the scene, too."""
 
 
-def next_time(now: float, elapsed_s: float, *, rate: float, frames: int, loop: bool) -> float | None:
+def next_time(now: float, elapsed_s: float, *, rate: float | int, frames: int, loop: bool) -> float | None:
     """The time to show next, in frames; None where the end is reached.
 
     Args:

@@ -5,12 +5,14 @@ ask for a public address through a third party. So pages of other origins are re
 never made.
 """
 
+import errno
+import io
 import ipaddress
 import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -57,7 +59,8 @@ class Viewer:
                 "for this machine alone",
                 *(host, LOCAL_HOST),
             )
-        with _origins_checked(sockets, host):
+        # viser prints where it listens whatever `verbose` says
+        with _origins_checked(sockets, host), redirect_stdout(io.StringIO()):
             self._server = viser.ViserServer(host=host, port=port, label="more4d", verbose=False)
         # viser's client can ask for this by a message even where its button is hidden
         self._server.request_share_url = lambda verbose=True: None
@@ -73,7 +76,13 @@ class Viewer:
         self._server.on_client_disconnect(self._disconnected)
 
     def _connected(self, client: Any) -> None:
-        self._views[client.client_id] = ClientView(client, self.library, self.worker)
+        self._views[client.client_id] = ClientView(client, self.library, self.worker, self._made)
+
+    def _made(self, item: str) -> None:
+        """Files of an item are new: all who look see that."""
+        self.library.forget(item)
+        for view in list(self._views.values()):
+            view.refresh(item)
 
     def _disconnected(self, client: Any) -> None:
         view = self._views.pop(client.client_id, None)
@@ -92,7 +101,9 @@ class Viewer:
         """Serve no more."""
         for view in list(self._views.values()):
             view.close()
-        self._server.stop()
+        self.worker.close()
+        with redirect_stdout(io.StringIO()):
+            self._server.stop()
 
 
 def is_local(host: str) -> bool:
@@ -116,18 +127,12 @@ def free_port(host: str, port: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return probe.getsockname()[1]
-    except socket.gaierror as error:
-        raise InputError(
-            f"--host {host} is no address of this machine; leave it out for {LOCAL_HOST}"
-        ) from error
+    except PermissionError as error:
+        raise InputError(f"port {port} may not be used by you; choose one from 1024 (--port)") from error
     except OSError as error:
-        if isinstance(error, PermissionError):
-            raise InputError(f"port {port} may not be used by you; choose one from 1024 (--port)") from error
-        if error.errno in (99, 49):  # cannot assign requested address: Linux, macOS
-            raise InputError(
-                f"--host {host} is no address of this machine; leave it out for {LOCAL_HOST}"
-            ) from error
-        raise InputError(_in_use(host, port)) from error
+        foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        where = f"--host {host} is no address of this machine; leave it out for {LOCAL_HOST}"
+        raise InputError(where if foreign else _in_use(host, port)) from error
 
 
 def _in_use(host: str, port: int) -> str:

@@ -4,25 +4,27 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from more4d.foundation.errors import InputError, More4DError, one_line
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.sampling import Progress
 
 _log = logging.getLogger(__name__)
-Run = Callable[[More4DPipeline, Progress], str]
-"""Returns the name of the item it made or changed."""
+Run = Callable[[More4DPipeline, Progress], Path]
+"""Returns the folder of the film that it made."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who is shown how a run goes on; called from the thread of the run."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """As `pipelines.sampling.Progress`."""
 
-    def finished(self, item: str) -> None:
-        """The run has ended well."""
+    def finished(self, film: Path) -> None:
+        """The run has made the film in this folder."""
 
     def failed(self, reason: str) -> None:
         """The run has ended by an error, given as one line."""
@@ -35,6 +37,7 @@ class Worker:
         self._open = open_pipeline
         self._busy = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._ending = False
 
     @cached_property
     def pipeline(self) -> More4DPipeline:
@@ -52,15 +55,25 @@ class Worker:
         self._thread = threading.Thread(target=self._run, args=(run, watcher), name="run", daemon=True)
         self._thread.start()
 
-    def wait(self, seconds: float | None = None) -> None:
+    def wait(self) -> None:
         """Wait for the run that goes on, if there is one."""
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join()
+
+    def close(self) -> None:
+        """End the run that goes on at its next step; its files are whole or absent."""
+        self._ending = True
+        self.wait()
 
     def _run(self, run: Run, watcher: Watcher) -> None:
-        item, failure = "", None
+        def report(stage: str, done: int, total: int) -> None:
+            if self._ending:
+                raise InputError("the viewer was ended")
+            watcher.progress(stage, done, total)
+
+        film, failure = None, None
         try:
-            item = run(self.pipeline, watcher.progress)
+            film = run(self.pipeline, report)
         except More4DError as error:
             failure = one_line(str(error))
         except Exception as error:  # noqa: BLE001 - the server lives on, whatever a run does
@@ -68,7 +81,40 @@ class Worker:
             failure = f"{type(error).__name__}: {one_line(str(error), 300)}; this is a fault in more4d"
         finally:
             self._busy.release()
-        if failure is None:
-            watcher.finished(item)
-        else:
+        if film is not None:
+            watcher.finished(film)
+        elif failure is not None:
             watcher.failed(failure)
+
+
+class Newest:
+    """Computes in a thread; of requests that come faster than they are answered only the newest is kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def ask(self, compute: Callable[[], None]) -> None:
+        """Compute this next, in place of what waits."""
+        with self._lock:
+            self._next = compute
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="newest", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what is computed."""
+        with self._lock:
+            self._next, thread = None, self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                compute, self._next = self._next, None
+                if compute is None:
+                    self._thread = None
+                    return
+            compute()
