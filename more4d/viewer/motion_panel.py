@@ -53,6 +53,7 @@ class MotionPanel:
 
     def _switch(self) -> None:
         scene = self.view.client.scene
+        self._draw()
         if not self.drawing.value:
             scene.remove_click_callback()
             return
@@ -80,7 +81,7 @@ class MotionPanel:
         scene = self.view.client.scene
         with self.view.client.atomic():
             scene.remove_by_name("/strokes")
-            for number, points in enumerate(self.strokes.strokes):
+            for number, points in enumerate(self.strokes.strokes if self.drawing.value else ()):
                 places = BEFORE * np.asarray(points)
                 size = 0.012 * float(places[0, 2])
                 scene.add_icosphere(f"/strokes/{number}/start", radius=size, color=COLOUR, position=places[0])

@@ -35,6 +35,7 @@ class Viewer:
     Attributes:
         library, worker: shared by all clients.
         address: for a browser.
+        views: of those who look, by viser's number of the client.
     """
 
     def __init__(self, library: Library, worker: Worker, *, host: str = LOCAL_HOST, port: int) -> None:
@@ -51,7 +52,7 @@ class Viewer:
         viser = require("viser", extra=EXTRA)
         sockets = require("websockets.asyncio.server", extra=EXTRA)
         self.library, self.worker = library, worker
-        self._views: dict[int, ClientView] = {}
+        self.views: dict[int, ClientView] = {}
         port = free_port(host, port)
         if not is_local(host):
             _log.warning(
@@ -76,22 +77,18 @@ class Viewer:
         self._server.on_client_disconnect(self._disconnected)
 
     def _connected(self, client: Any) -> None:
-        self._views[client.client_id] = ClientView(client, self.library, self.worker, self._made)
+        self.views[client.client_id] = ClientView(client, self.library, self.worker, self._made)
 
     def _made(self, item: str) -> None:
         """Files of an item are new: all who look see that."""
         self.library.forget(item)
-        for view in list(self._views.values()):
+        for view in list(self.views.values()):
             view.refresh(item)
 
     def _disconnected(self, client: Any) -> None:
-        view = self._views.pop(client.client_id, None)
+        view = self.views.pop(client.client_id, None)
         if view is not None:
             view.close()
-
-    def clients(self) -> dict[int, Any]:
-        """The browsers that look, as viser knows them."""
-        return self._server.get_clients()
 
     def wait(self) -> None:
         """Serve until the process is interrupted."""
@@ -99,7 +96,7 @@ class Viewer:
 
     def stop(self) -> None:
         """Serve no more."""
-        for view in list(self._views.values()):
+        for view in list(self.views.values()):
             view.close()
         self.worker.close()
         with redirect_stdout(io.StringIO()):
