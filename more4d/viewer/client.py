@@ -40,12 +40,14 @@ class ClientView:
         self.drawing = Drawing(client.scene)
         self.playback = Playback(self._tick)
         self.lock = threading.RLock()
+        self.closed = False
         client.scene.set_up_direction(UP)
         self._build_panels(made)
         self.safely(self.choose_item)(None)
 
     def close(self) -> None:
-        """The browser is gone."""
+        """The browser is gone; a run that it started goes on."""
+        self.closed = True
         self.playback.stop()
         self.paths.close()
 
@@ -109,6 +111,8 @@ class ClientView:
 
     def notify(self, title: str, body: str, color: str) -> None:
         """Show a text in a corner of the page for a while."""
+        if self.closed:
+            return
         self.client.add_notification(title, body, color=color, auto_close_seconds=12.0)
 
     # ---- scene, time and cameras
@@ -128,6 +132,8 @@ class ClientView:
 
     def refresh(self, name: str) -> None:
         """Take up what is new of an item; who looks at it keeps time and camera."""
+        if self.closed:
+            return
         with self.lock:
             self.chosen.options = self.library.names()
             if self.chosen.value == name:

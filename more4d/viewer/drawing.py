@@ -28,7 +28,7 @@ POINT_MARGIN = 1.3
 """Side of a drawn point in footprints: points of a tilted surface lie farther apart."""
 FRUSTA = 7
 """Cameras drawn along a path."""
-FRUSTUM = 0.08
+FRUSTUM = 0.05
 """Depth of a drawn camera, in scene depths."""
 PATH_COLOURS = ((214, 40, 110), (64, 140, 242), (20, 150, 110), (235, 150, 20), (130, 80, 200))
 EDITED_COLOUR = (255, 255, 255)

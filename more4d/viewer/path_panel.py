@@ -144,6 +144,8 @@ class PathPanel:
     def _measure(self, path: CameraPath) -> None:
         _, holes = film_holes(path, self.view.item.tracks)
         shares = 100 * holes.float().mean((1, 2)).double().numpy()
+        if self.view.closed:
+            return
         self.holes.data = (np.arange(len(shares), dtype=np.float64), shares)
         worst = int(shares.argmax())
         self.measured.content = (

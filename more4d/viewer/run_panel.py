@@ -43,6 +43,8 @@ class RunPanel:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """As `pipelines.sampling.Progress`."""
+        if self.view.closed:
+            return
         self.text.content = f"{stage}: {done} of {total}"
         self.bar.value = 100.0 * done / max(total, 1)
 
@@ -50,6 +52,8 @@ class RunPanel:
         """Show the film in this folder."""
         item = film.name if film_of(film) is None else film.parent.name
         self._made(item)
+        if self.view.closed:
+            return
         self.bar.visible = False
         self.text.content = "Done."
         file = film_of(film)
@@ -62,6 +66,8 @@ class RunPanel:
 
     def failed(self, reason: str) -> None:
         """Say why."""
+        if self.view.closed:
+            return
         self.bar.visible = False
         self.text.content = "It failed."
         self.view.notify("The run failed", reason, "red")
