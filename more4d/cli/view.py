@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.components import Components
     from more4d.viewer.items import Library
     from more4d.viewer.server import Viewer
-    from more4d.viewer.worker import Worker
+    from more4d.viewer.threads import Worker
 
     library = Library(options.place, most_points=options.points)
     device = open_device(options.device)

@@ -1,33 +1,20 @@
 """The view of one browser: its own panels, time, camera and editor; nothing here is shared with others."""
 
-import logging
-import threading
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
-import numpy as np
+from more4d.viewer.drawing import Look
+from more4d.viewer.items import COLOURINGS, POINTS, SPLATS, Library
+from more4d.viewer.motion import MotionPanel
+from more4d.viewer.page import Page, RunPanel
+from more4d.viewer.paths import PathPanel
+from more4d.viewer.threads import Playback, Worker, next_time
 
-from more4d.foundation.errors import More4DError, one_line
-from more4d.geometry.camera import CameraPath
-from more4d.geometry.poses import rigid_inverse
-from more4d.viewer.drawing import Drawing, Look, vertical_fov
-from more4d.viewer.items import POINTS, SPLATS, Library
-from more4d.viewer.layers import COLOURINGS
-from more4d.viewer.motion_panel import MotionPanel
-from more4d.viewer.path_panel import PathPanel
-from more4d.viewer.playback import Playback, next_time
-from more4d.viewer.run_panel import RunPanel
-from more4d.viewer.worker import Worker
-
-_log = logging.getLogger(__name__)
-
-UP = (0.0, -1.0, 0.0)
 BOTH, NOWHERE, EDITED = "both", "no camera", "the path that is edited"
 SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
 
 
-class ClientView:
+class ClientView(Page):
     """What one browser sees, and what happens when its panels are used."""
 
     def __init__(self, client: Any, library: Library, worker: Worker, made: Callable[[str], None]) -> None:
@@ -36,12 +23,8 @@ class ClientView:
         Args:
             made: is called with the name of an item whose files are new.
         """
-        self.client, self.library, self.worker = client, library, worker
-        self.drawing = Drawing(client.scene)
+        super().__init__(client, library, worker)
         self.playback = Playback(self._tick)
-        self.lock = threading.RLock()
-        self.closed = False
-        client.scene.set_up_direction(UP)
         self._build_panels(made)
         self.safely(self.choose_item)(None)
 
@@ -58,14 +41,15 @@ class ClientView:
         self.chosen = gui.add_dropdown("item", names)
         self.chosen.on_update(self.safely(self.choose_item))
         tabs = gui.add_tab_group()
-        with tabs.add_tab("scene"):
-            self._build_scene(gui)
-        with tabs.add_tab("path"):
-            self.paths = PathPanel(self, gui)
-        with tabs.add_tab("motion"):
-            self.motion = MotionPanel(self, gui)
-        with tabs.add_tab("run"):
+        scene, path, motion, run = (tabs.add_tab(name) for name in ("scene", "path", "motion", "run"))
+        with run:
             self.runs = RunPanel(self, gui, made)
+        with scene:
+            self._build_scene(gui)
+        with path:
+            self.paths = PathPanel(self, gui, self.runs)
+        with motion:
+            self.motion = MotionPanel(self, gui, self.runs, self._to_start)
 
     def _build_scene(self, gui: Any) -> None:
         self.shown = gui.add_dropdown("show", (POINTS,))
@@ -88,32 +72,6 @@ class ClientView:
             self.frusta.on_update(self.safely(self._show_cameras))
             self.ride.on_update(self.safely(self._ride))
             photo.on_click(self.safely(self.look_from_photo))
-
-    def safely(self, act: Callable[[], None]) -> Callable[[Any], None]:
-        """`act` for a panel: one at a time, and its errors are notifications."""
-
-        @wraps(act)
-        def handle(event: Any) -> None:
-            try:
-                with self.lock:
-                    act()
-            except More4DError as error:
-                self.refuse(error)
-            except Exception as error:  # noqa: BLE001 - viser would only print it
-                _log.exception("a panel failed")
-                self.refuse(More4DError(f"{type(error).__name__}: {error}; this is a fault in more4d"))
-
-        return handle
-
-    def refuse(self, error: More4DError) -> None:
-        """Say why something was not done."""
-        self.notify("This cannot be done", one_line(str(error)), "red")
-
-    def notify(self, title: str, body: str, color: str) -> None:
-        """Show a text in a corner of the page for a while."""
-        if self.closed:
-            return
-        self.client.add_notification(title, body, color=color, auto_close_seconds=12.0)
 
     # ---- scene, time and cameras
 
@@ -177,6 +135,10 @@ class ClientView:
                 if path is not None:
                     self.look_along(path, time)
 
+    def _to_start(self) -> None:
+        self.time.value = 0.0
+        self.look_from_photo()
+
     def _play(self) -> None:
         if self.playing.value:
             self.playback.start()
@@ -193,22 +155,3 @@ class ClientView:
             if time is None:
                 self.playing.value = False
         return time is not None
-
-    def look_from_photo(self) -> None:
-        """Put the page's camera where the photo was taken."""
-        camera = self.item.tracks.camera
-        pose = np.eye(4)
-        self._place(pose, 2 * float(np.arctan(0.5 / camera.fy)))
-
-    def look_along(self, path: CameraPath, time: float) -> None:
-        """Put the page's camera where a path is at a time."""
-        frame = min(max(round(time), 0), path.frames - 1)
-        pose = rigid_inverse(path.world_to_camera[frame].double()).numpy()
-        self._place(pose, vertical_fov(path, frame))
-
-    def _place(self, pose: np.ndarray, fov: float) -> None:
-        camera = self.client.camera
-        camera.position = pose[:3, 3]
-        camera.look_at = pose[:3, 3] + self.item.scene_depth_m * pose[:3, 2]
-        camera.up_direction = -pose[:3, 1]
-        camera.fov = fov

@@ -20,8 +20,16 @@ from torch import Tensor
 
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.poses import rigid_inverse
-from more4d.viewer.items import POINTS, SPLATS, ViewedItem
-from more4d.viewer.layers import DEPTH, PHOTO, VISIBILITY, Layer, shown_now
+from more4d.viewer.items import (
+    DEPTH,
+    PHOTO,
+    POINTS,
+    SPLATS,
+    VISIBILITY,
+    Layer,
+    ViewedItem,
+    shown_now,
+)
 
 UNITS_PER_DEPTH = 10.0
 POINT_MARGIN = 1.3

@@ -20,9 +20,8 @@ from more4d.foundation.errors import InputError
 from more4d.foundation.optional import require
 from more4d.viewer.client import ClientView
 from more4d.viewer.items import Library
-from more4d.viewer.worker import Worker
+from more4d.viewer.threads import Worker
 
-EXTRA = "view"
 LOCAL_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 LOCAL_ORIGIN = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
@@ -49,14 +48,14 @@ class Viewer:
             InputError: the host is none of this machine, or the port is in use.
             MissingPackageError: viser is not installed.
         """
-        viser = require("viser", extra=EXTRA)
-        sockets = require("websockets.asyncio.server", extra=EXTRA)
+        viser = require("viser", extra="view")
+        sockets = require("websockets.asyncio.server", extra="view")
         self.library, self.worker = library, worker
         self.views: dict[int, ClientView] = {}
         port = free_port(host, port)
         if not is_local(host):
             _log.warning(
-                "listening on %s: whoever reaches this address can look at the items and start runs; %s is "
+                "listening on %s: all who reach this address can look at the items and start runs; %s is "
                 "for this machine alone",
                 *(host, LOCAL_HOST),
             )

@@ -15,7 +15,7 @@ from more4d.viewer.client import ClientView
 from more4d.viewer.drawing import quaternion, vertical_fov
 from more4d.viewer.items import Library
 from more4d.viewer.server import Viewer
-from more4d.viewer.worker import Worker
+from more4d.viewer.threads import Worker
 from tests.browser.chromium import TIMEOUT_S, Page, chromium
 from tests.browser.conftest import CAMERA, FRAMES, HEIGHT, WIDTH, psnr, sideways
 from tests.viewer.small_item import CENTRED, write_item

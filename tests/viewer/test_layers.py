@@ -6,8 +6,7 @@ import torch
 from more4d.files.previews import colour_ramp
 from more4d.geometry.gaussian_scene import Source
 from more4d.geometry.splats import Splats, moving_pixels
-from more4d.viewer.items import POINTS
-from more4d.viewer.layers import HIDDEN, INVENTED, Layer, gaussian_layer, point_layer
+from more4d.viewer.items import HIDDEN, INVENTED, POINTS, Layer, gaussian_layer, point_layer
 from tests.browser.conftest import long_gaussians
 from tests.geometry.test_gaussian_scene import some_scene
 

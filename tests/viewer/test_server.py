@@ -11,9 +11,8 @@ from more4d.foundation import optional
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
 from more4d.viewer.items import Library
-from more4d.viewer.playback import next_time
 from more4d.viewer.server import Viewer, free_port, is_local
-from more4d.viewer.worker import Newest, Worker
+from more4d.viewer.threads import Newest, Worker, next_time
 
 
 @pytest.fixture(scope="module")

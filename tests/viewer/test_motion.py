@@ -5,7 +5,7 @@ import torch
 
 from more4d.foundation.errors import InputError
 from more4d.geometry.poses import rigid_inverse
-from more4d.viewer.strokes import StrokeDrawing, on_plane
+from more4d.viewer.motion import StrokeDrawing, on_plane
 from tests.browser.conftest import CAMERA, HEIGHT, WIDTH, sideways
 
 CORNER, THERE = (50.5, 44.5), (80.0, 30.0)

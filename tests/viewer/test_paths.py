@@ -8,7 +8,7 @@ from more4d.files.depth_and_cameras import keyframes_to_json, load_camera_path, 
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.geometry.poses import look_at, rigid_inverse, yaw_pitch_roll_to_matrix
-from more4d.viewer.path_editor import MOST_KEYS, Key, PathEditor
+from more4d.viewer.paths import MOST_KEYS, Key, PathEditor
 
 CAMERA = Camera(fx=1.2, fy=1.6, cx=0.48, cy=0.52)
 
