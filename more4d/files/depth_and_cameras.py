@@ -53,7 +53,7 @@ from more4d.foundation.errors import InputError, shown
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.intrinsics import camera_from_intrinsics, camera_of_unknown_size
 from more4d.geometry.keyframes import Keyframe, keyframe_in, keyframe_path, keyframe_values, parse_keyframe
-from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse
+from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse, turning_degrees
 
 CAMERA_FORMAT = "more4d-camera"
 PATH_FORMAT = "more4d-camera-path"
@@ -143,9 +143,7 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
 def distance_from_photo(path: CameraPath) -> tuple[float, float]:
     """How far from the photo's camera a path begins: in metres, and in degrees of turning."""
     pose = path.world_to_camera[0].double()
-    # trace R = 1 + 2 cos(angle)
-    cosine = ((pose[:3, :3].trace() - 1) / 2).clamp(-1, 1)
-    return float(rigid_inverse(pose)[:3, 3].norm()), math.degrees(math.acos(float(cosine)))
+    return float(rigid_inverse(pose)[:3, 3].norm()), float(turning_degrees(pose[:3, :3]))
 
 
 def keyframes_to_json(keyframes: Sequence[Keyframe]) -> bytes:

@@ -31,6 +31,11 @@ SAME_DEPTH_RATIO = 1.05
 FRAMES_PER_CHUNK = 8
 
 
+def unturned(count: int) -> Float[Tensor, "splats 4"]:
+    """Unit quaternions (w, x, y, z) of no rotation."""
+    return torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Splats:
     """Gaussians at one moment.
@@ -74,7 +79,7 @@ class Splats:
         return cls(
             positions=positions,
             scales_m=(footprint_m * SIGMA_PER_FOOTPRINT)[:, None].expand(-1, 3).contiguous(),
-            rotations=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).contiguous(),
+            rotations=unturned(count),
             opacities=torch.full((count,), OPACITY),
             colours=colours,
         )
