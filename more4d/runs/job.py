@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
-    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png"),
+    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
 )
 """Files beside the folders of an item's cameras."""
 DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
