@@ -53,8 +53,8 @@ FRAMES, SHOWN, RANDOM = 13, 5, 7
 BEFORE = ("orbit", "forward_backward", "surrounding")
 """The default paths before there was a choice."""
 FILM = 1 / 4
-"""Of the PSNR of a film in its worth. With 0, 1/8, 1/4 and 1/2 what is picked for a world that was left out has
-0.78, 0.93, 0.82 and 0.31 dB more skill than orbit. On photos, where depth is worse, 1/8 bends walls."""
+"""Of the PSNR of a film in its worth. With 0, 1/8, 1/4 and 1/2 what is picked for a world that was left out
+has 0.78, 0.93, 0.82 and 0.31 dB more skill than orbit. On photos, where depth is worse, 1/8 bends walls."""
 FLATNESS = 0.02
 """Depth of a flat scene, as a power of the scene's own."""
 PLACES = (0.25, 0.12, 0.2)

@@ -36,6 +36,7 @@ from more4d.geometry.background import fill_background
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import GaussianScene
 from more4d.geometry.poses import named_camera_path
+from more4d.geometry.splats import SIGMA_PER_FOOTPRINT
 from more4d.geometry.tracks import FilledPoints, PointTracks
 from more4d.metrics.image_quality import hole_flicker, ssim
 from more4d.pipelines.fill_memory import composite_fill, unproject_fill
@@ -44,7 +45,7 @@ from more4d.raster.render import render_tracks
 from more4d.raster.splatting import render_gaussians
 from more4d.reconstruction.films import TrainingFilm
 from more4d.reconstruction.fit import Fit, FitSettings
-from more4d.reconstruction.initial import SIGMA, SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
+from more4d.reconstruction.initial import SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
 from more4d.scenes.render import render_clip, render_video
 
 SIZE = (192, 256)
@@ -183,11 +184,11 @@ def run_world(index: int, options: argparse.Namespace, pipe: Any | None) -> dict
     result: dict[str, Any] = {"world": index, "caption": world.caption, "held_out": world.held_out}
     videos = {"points": points(world)}
     begin = time.process_time()
-    tracked = scene_of_tracks(world.tracks, SIZE, sigma=SIGMA)
-    unfitted = add_filled(tracked, world.films, sigma=SIGMA)
+    tracked = scene_of_tracks(world.tracks, SIZE, sigma=SIGMA_PER_FOOTPRINT)
+    unfitted = add_filled(tracked, world.films, sigma=SIGMA_PER_FOOTPRINT)
     videos["initial"] = drawn(unfitted, world)
     result["initial_seconds"] = time.process_time() - begin
-    sharp = SIGMA_TO_OPTIMISE / SIGMA
+    sharp = SIGMA_TO_OPTIMISE / SIGMA_PER_FOOTPRINT
     start = replace(unfitted, scales_m=unfitted.scales_m * sharp)
     result |= {
         "splats": len(start),
@@ -218,7 +219,23 @@ def run_world(index: int, options: argparse.Namespace, pipe: Any | None) -> dict
     return result
 
 
-def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What every world of one file of numbers was made with."""
+    names = ("split", "films", "rows", "coarse", "fine", "views", "trust")
+    return {name: getattr(options, name) for name in names}
+
+
+def results_so_far(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Of an earlier run with the same settings."""
+    if not options.output.exists():
+        return []
+    kept = json.loads(options.output.read_text())
+    if kept.get("settings") != settings_of(options):
+        raise SystemExit(f"{options.output} was made with {kept.get('settings')}; choose another --output")
+    return kept["results"]
+
+
+def summary(results: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Means over the worlds, per row and measure, and the gain over points."""
     rows = [row for row in ROWS if all(row in each for each in results)]
     means = {
@@ -230,6 +247,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
     gains = {row: [each[row]["psnr"] - each["points"]["psnr"] for each in results] for row in rows[1:]}
     return {
+        "settings": settings_of(options),
         "worlds": len(results),
         "means": means,
         "gain_db": {row: [min(g), statistics.fmean(g), max(g)] for row, g in gains.items()},
@@ -257,16 +275,14 @@ def main() -> None:
         from more4d.pipeline import More4DPipeline
 
         pipe = More4DPipeline.from_pretrained("tiny")
-    results = []
-    if options.output.exists():
-        results = json.loads(options.output.read_text())["results"]
+    results = results_so_far(options)
     done = {each["world"] for each in results}
     for index in range(options.first, options.first + options.worlds):
         if index in done:
             continue
         results.append(run_world(index, options, pipe))
         print(json.dumps(results[-1]), flush=True)
-        options.output.write_text(json.dumps(summary(results), indent=1) + "\n")
+        options.output.write_text(json.dumps(summary(results, options), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from more4d.foundation.errors import InputError, MissingPackageError
 from more4d.foundation.optional import check_installed
 from more4d.geometry.camera import CameraPath, working_size
 from more4d.geometry.gaussian_scene import GaussianScene
+from more4d.geometry.splats import SIGMA_PER_FOOTPRINT
 from more4d.geometry.tracks import FilledPoints, PointTracks, Tracks
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.background import Background
@@ -31,7 +32,7 @@ from more4d.pipelines.scene import Scene, View
 from more4d.raster.render import render_tracks
 from more4d.reconstruction.films import TrainingFilm
 from more4d.reconstruction.fit import Fit, FitSettings
-from more4d.reconstruction.initial import SIGMA, SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
+from more4d.reconstruction.initial import SIGMA_TO_OPTIMISE, add_filled, scene_of_tracks
 
 _log = logging.getLogger(__name__)
 FROZEN = "frozen"
@@ -187,7 +188,7 @@ def build(
         after: called after each step.
     """
     fitted = settings.fit.steps > 0
-    sigma = SIGMA_TO_OPTIMISE if fitted else SIGMA
+    sigma = SIGMA_TO_OPTIMISE if fitted else SIGMA_PER_FOOTPRINT
     scene = scene_of_tracks(tracks, films[0].size, sigma=sigma)
     scene = add_filled(
         scene, films, sigma=sigma, progress=lambda done, total: callback("gaussians: fills", done, total)

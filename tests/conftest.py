@@ -1,6 +1,7 @@
 """What every test may ask for, and the law that no test is left out for a reason nobody has agreed to."""
 
 import functools
+import gc
 import os
 import re
 from pathlib import Path
@@ -39,6 +40,12 @@ def real_weights() -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SkipGuard(), "skip-law")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What all imports made stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -31,6 +31,7 @@ from more4d.geometry.poses import (
     skew,
     so3_exp,
     so3_log,
+    turning_degrees,
 )
 
 REACH = 0.3
@@ -121,7 +122,7 @@ def adopt_path(
         poses = rigid_inverse(poses[:1]) @ poses
     poses = rigid(poses[:, :3, :3], poses[:, :3, 3] * scale)
     if options.strength != 1:
-        poses = scale_motion(poses, options.strength)
+        poses = scale_poses(poses, options.strength)
     zoom = _intrinsics(lens, camera, raw.frames, options.lens or (AS_IT_IS if raw.anchored else PHOTO))
 
     part = torch.linspace(0, 1, frames, dtype=torch.float64)
@@ -178,7 +179,7 @@ def find_pivot(poses: Tensor) -> Tensor | None:
     return point if round_it and float(miss) < PIVOT_MISS * float(distance[0]) else None
 
 
-def scale_motion(poses: Tensor, strength: float) -> Tensor:
+def scale_poses(poses: Tensor, strength: float) -> Tensor:
     """Poses [frames, 4, 4] whose every step is the same screw motion, `strength` times as far.
 
     An orbit stays an orbit about its pivot, a slide a slide, a turn a turn.
@@ -235,9 +236,7 @@ def frame_steps(path: CameraPath) -> tuple[Tensor, Tensor]:
     """Turn in degrees and distance in metres between neighbouring frames, [frames - 1] each."""
     poses = rigid_inverse(path.world_to_camera.double())
     relative = poses[:-1, :3, :3].mT @ poses[1:, :3, :3]
-    # trace R = 1 + 2 cos(angle)
-    cosine = (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return torch.rad2deg(cosine.clamp(-1, 1).acos()), poses[:, :3, 3].diff(dim=0).norm(dim=-1)
+    return turning_degrees(relative), poses[:, :3, 3].diff(dim=0).norm(dim=-1)
 
 
 def jumps(path: CameraPath, scene_depth_m: float) -> list[int]:

@@ -25,7 +25,7 @@ DONE, FAILED, USAGE, BUG, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 70, 130, 141
 DEBUG = "MORE4D_DEBUG"
 RESUMABLE = "the same command goes on from here"
 """Printed after an interrupt of a command that keeps what it has finished, as its `after_interrupt`."""
-COMMANDS = ("infer", "reconstruct", "camera", "vae", "train", "data", "evaluate", "weights", "plan")
+COMMANDS = ("infer", "view", "reconstruct", "camera", "vae", "train", "data", "evaluate", "weights", "plan")
 """Subcommands; each is a module of this package with a function `add_command`."""
 SCRIPTS = {"infer.sh": "more4d infer", "infer_vae.sh": "more4d vae", "more4d.sh": "more4d"} | dict.fromkeys(
     ("train_wan.sh", "train_vae.sh", "train.sh"), "more4d train"

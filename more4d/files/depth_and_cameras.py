@@ -32,6 +32,7 @@ Every path begins at the photo. One of another world is moved and turned there a
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ from more4d.foundation.documents import check_readable, read_json
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.intrinsics import camera_from_intrinsics, camera_of_unknown_size
-from more4d.geometry.keyframes import keyframe_path, parse_keyframe
-from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse
+from more4d.geometry.keyframes import Keyframe, keyframe_in, keyframe_path, keyframe_values, parse_keyframe
+from more4d.geometry.poses import interpolate, interpolate_rigid, rigid_inverse, turning_degrees
 
 CAMERA_FORMAT = "more4d-camera"
 PATH_FORMAT = "more4d-camera-path"
@@ -142,14 +143,43 @@ def load_camera_path(path: Path, *, frames: int, camera: Camera, scene_depth_m: 
 def distance_from_photo(path: CameraPath) -> tuple[float, float]:
     """How far from the photo's camera a path begins: in metres, and in degrees of turning."""
     pose = path.world_to_camera[0].double()
-    # trace R = 1 + 2 cos(angle)
-    cosine = ((pose[:3, :3].trace() - 1) / 2).clamp(-1, 1)
-    return float(rigid_inverse(pose)[:3, 3].norm()), math.degrees(math.acos(float(cosine)))
+    return float(rigid_inverse(pose)[:3, 3].norm()), float(turning_degrees(pose[:3, :3]))
+
+
+def keyframes_to_json(keyframes: Sequence[Keyframe]) -> bytes:
+    """Keyframes in metres as the text of a file; `load_keyframes` is the inverse."""
+    values = [keyframe_values(key) for key in keyframes]
+    return (json.dumps({"units": "metres", "keyframes": values}, indent=1) + "\n").encode()
+
+
+def load_keyframes(path: Path, *, camera: Camera, scene_depth_m: float) -> list[Keyframe]:
+    """The keyframes of a file, in metres.
+
+    Args:
+        camera, scene_depth_m: as for `load_camera_path`.
+
+    Raises:
+        InputError: the file is missing, not JSON, or has impossible values; or it holds a path of frames.
+    """
+    content = read_json(Path(path), PATH_DESCRIPTION, dict)
+    keyframes, unit_m = _keyframes(Path(path), content, camera, scene_depth_m)
+    return [keyframe_in(key, metres_per_unit=unit_m) for key in keyframes]
 
 
 def _keyframe_path(
     path: Path, content: dict[str, Any], *, frames: int, camera: Camera, scene_depth_m: float
 ) -> CameraPath:
+    keyframes, unit_m = _keyframes(path, content, camera, scene_depth_m)
+    try:
+        return keyframe_path(path.stem, keyframes, frames=frames, camera=camera, metres_per_unit=unit_m)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _keyframes(
+    path: Path, content: dict[str, Any], camera: Camera, scene_depth_m: float
+) -> tuple[list[Keyframe], float]:
+    """The keyframes of a file in its own unit, and that in metres."""
     listed = content.get("keyframes")
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path} has no list 'keyframes'; give {PATH_DESCRIPTION}")
@@ -168,15 +198,9 @@ def _keyframe_path(
             parse_keyframe(values, number=number, camera=camera, order=order)
             for number, values in enumerate(listed, start=1)
         ]
-        return keyframe_path(
-            path.stem,
-            keyframes,
-            frames=frames,
-            camera=camera,
-            metres_per_unit=scene_depth_m if units == "scene" else 1.0,
-        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return keyframes, scene_depth_m if units == "scene" else 1.0
 
 
 def _check_length(path: Path, listed: list[Any], what: str) -> None:

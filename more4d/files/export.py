@@ -68,15 +68,7 @@ class FinishedItem:
             return self.gaussians
         if self.background is None:
             return splat_scene(self.tracks, step=step, filled=self.filled, step_filled=step_behind)
-        depth_m, camera = self.background["depth_m"], self.background["camera"]
-        height, width = depth_m.shape
-        behind, _ = splats_of_grid(
-            camera.unproject_depth(depth_m),
-            self.background["colour"],
-            depth_m / min(camera.focal_px(width=width, height=height)),
-            known=self.background["needed"],
-            step=step_behind,
-        )
+        behind = background_splats(self.background, step=step_behind)
         return splat_scene(self.tracks, step=step, behind=[behind])
 
     @cached_property
@@ -92,6 +84,20 @@ class FinishedItem:
         while len(scene := self.sharp if step == 1 else self.splats(step, step)) > count and step < 16:
             step += 1
         return scene
+
+
+def background_splats(background: Mapping[str, Any], *, step: int = 1) -> Splats:
+    """What is needed of a completed background (fields of `pipelines.background.Background`), as splats."""
+    depth_m, camera = background["depth_m"], background["camera"]
+    height, width = depth_m.shape
+    splats, _ = splats_of_grid(
+        camera.unproject_depth(depth_m),
+        background["colour"],
+        depth_m / min(camera.focal_px(width=width, height=height)),
+        known=background["needed"],
+        step=step,
+    )
+    return splats
 
 
 def export_item(item: FinishedItem, folder: Path, kind: str) -> list[Path]:

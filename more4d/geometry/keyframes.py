@@ -4,7 +4,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -82,6 +82,22 @@ def parse_keyframe(values: Any, *, number: int, camera: Camera, order: str = "wx
         target=target,
         focal_factor=_focal_factor(values, camera, where),
     )
+
+
+def keyframe_values(key: Keyframe) -> dict[str, Any]:
+    """The inverse of `parse_keyframe`: a keyframe as a user writes it."""
+    turned = {"rotation": key.rotation.tolist()} if key.target is None else {"look_at": key.target.tolist()}
+    return {
+        **{"time": key.time, "position": key.position.tolist()},
+        **turned,
+        "focal_factor": key.focal_factor,
+    }
+
+
+def keyframe_in(key: Keyframe, *, metres_per_unit: float) -> Keyframe:
+    """A keyframe of another unit in metres."""
+    target = None if key.target is None else key.target * metres_per_unit
+    return replace(key, position=key.position * metres_per_unit, target=target)
 
 
 def keyframe_path(

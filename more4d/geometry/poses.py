@@ -68,6 +68,12 @@ def right_jacobian_inverse(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[
     return identity + matrix / 2 + factor * (matrix @ matrix)
 
 
+def turning_degrees(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+    """By how much rotations turn, in [0, 180]: trace R = 1 + 2 cos(angle)."""
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    return torch.rad2deg(cosine.clamp(-1, 1).acos())
+
+
 def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """Quaternion (w, x, y, z) of any non-zero length to a rotation matrix.
 

@@ -31,6 +31,11 @@ SAME_DEPTH_RATIO = 1.05
 FRAMES_PER_CHUNK = 8
 
 
+def unturned(count: int) -> Float[Tensor, "splats 4"]:
+    """Unit quaternions (w, x, y, z) of no rotation."""
+    return torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Splats:
     """Gaussians at one moment.
@@ -74,7 +79,7 @@ class Splats:
         return cls(
             positions=positions,
             scales_m=(footprint_m * SIGMA_PER_FOOTPRINT)[:, None].expand(-1, 3).contiguous(),
-            rotations=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).contiguous(),
+            rotations=unturned(count),
             opacities=torch.full((count,), OPACITY),
             colours=colours,
         )
@@ -181,6 +186,31 @@ def splat_scene(
             kept.
         step_filled: side in pixels of such a place.
     """
+    still, moving, paths, _ = track_splats(tracks, step=step)
+    more = [] if filled is None else [merged_points(filled, tracks, step=step_filled)]
+    return SplatScene(
+        still=Splats.concat([still, *behind, *more]),
+        moving=moving,
+        paths=paths,
+        camera=tracks.camera,
+        size=(tracks.height, tracks.width),
+        fps=float(tracks.fps),
+        caption=tracks.caption,
+    )
+
+
+def track_splats(
+    tracks: Tracks, *, step: int = 1
+) -> tuple[Splats, Splats, Float[Tensor, "frames moving 3"], Int[Tensor, " splats"]]:
+    """What stands still and what moves of tracks, as round splats.
+
+    Args:
+        step: one splat stands for step x step pixels.
+
+    Returns:
+        The still ones, the moving ones in frame 0, the paths of these, and the pixel (row * width + column)
+        of each: of the still ones first.
+    """
     moves = moving_pixels(tracks)
     grid, index = splats_of_grid(
         tracks.positions_in(slice(0, 1))[0].float(),
@@ -199,16 +229,7 @@ def splat_scene(
     )
     # A block moves as its pixel does, from its own place.
     paths = grid.positions[moved] + (paths - paths[:1])
-    more = [] if filled is None else [merged_points(filled, tracks, step=step_filled)]
-    return SplatScene(
-        still=Splats.concat([grid.select(~moved), *behind, *more]),
-        moving=grid.select(moved),
-        paths=paths,
-        camera=tracks.camera,
-        size=(tracks.height, tracks.width),
-        fps=float(tracks.fps),
-        caption=tracks.caption,
-    )
+    return grid.select(~moved), grid.select(moved), paths, torch.cat([index[~moved], pixels])
 
 
 def moving_pixels(tracks: Tracks) -> Bool[Tensor, "height width"]:

@@ -13,7 +13,7 @@ from more4d.files.image import save_image
 from more4d.files.path_views import draw_path_views
 from more4d.files.previews import PAPER, compose_sheet, save_sheet
 from more4d.geometry.camera import CameraPath
-from more4d.geometry.poses import rigid_inverse
+from more4d.geometry.poses import rigid_inverse, turning_degrees
 from more4d.geometry.tracks import Tracks
 from more4d.pipelines.views import render
 
@@ -73,15 +73,13 @@ def measure_path(path: CameraPath, *, scene_depth_m: float, fps: float) -> PathM
     poses = rigid_inverse(path.world_to_camera.double())
     # distances are from the first frame, which is the photo's camera unless the path begins elsewhere
     away = (poses[:, :3, 3] - poses[0, :3, 3]) / scene_depth_m
-    # trace R = 1 + 2 cos(angle), of the turn since the first frame
-    cosine = ((poses[0, :3, :3].T @ poses[:, :3, :3]).diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     zoom = path.intrinsics[:, 0] / path.intrinsics[0, 0]
     right, down, forward = (poses[-1, :3, 3] / scene_depth_m).tolist()
     moving = len(distance) > 0  # a path of one frame has no steps
     return PathMeasures(
         length=float(distance.sum()) / scene_depth_m,
         reach=float(away.norm(dim=-1).max()),
-        turn_deg=float(torch.rad2deg(cosine.clamp(-1, 1).acos()).max()),
+        turn_deg=float(turning_degrees(poses[0, :3, :3].T @ poses[:, :3, :3]).max()),
         speed=float(distance.max()) * fps / scene_depth_m if moving else 0.0,
         turn_speed_deg=float(turn.max()) * fps if moving else 0.0,
         zoom=(float(zoom.min()), float(zoom.max())),

@@ -295,8 +295,8 @@ class Components:
 
     def _load(self, component: str) -> OffloadedModule:
         if component not in self._loaded:
-            # What was freed last may have been referred to until now.
-            self._empty_cache()
+            if not self.preset.keep_loaded or self.preset.memory != "full":
+                self._empty_cache()  # what was freed last may have been referred to until now
             _log.info("loading %s from %s", component, self._path(component))
             network = self._open(component)
             self._loaded[component] = OffloadedModule(

@@ -99,8 +99,7 @@ def image_to_tracks(
         depth: of `image`, with the camera that took it.
         prompt: what happens.
         seed: of the noise; equal seeds give equal tracks.
-        frames: of the result, at least 1.
-        fps: frames per second of the result.
+        frames, fps: of the result; at least one frame, frames per second.
         objects, outline: of `pipelines.depth.Photo`, at the size of `image`.
         control: what is asked of motion besides words; its strokes in widths and heights of the picture.
 
@@ -108,24 +107,22 @@ def image_to_tracks(
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size.
     """
-    preset, caption = components.preset, prompt
-    unnamed = names_nothing_known(prompt, preset.vocabulary, preset.objects)
-    if not unnamed:  # else it is looked for, and the run says so
-        warn_of_unknown_words(prompt, preset.vocabulary)
+    preset, caption, scene_depth_m = components.preset, prompt, depth.scene_depth_m
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
-    small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
-    drawn = thing = None
+    small, drawn, thing = shrink(large, *size), None, None
     if control.strokes and control.follow > 0:
         objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
         thing = objects > 0
-    elif unnamed:
+    elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
         known = outline if objects is None else objects > 0
         meant = understand(components, small, image, depth.depth_m, prompt, outline=known)
         if meant is not None:
             prompt, thing = meant.prompt, meant.thing
             outline = thing if outline is None else outline & thing
+    else:
+        warn_of_unknown_words(prompt, preset.vocabulary)
     if drawn is not None and control.follow == 1:
         motion = drawn
     else:

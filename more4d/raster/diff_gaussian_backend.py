@@ -8,9 +8,9 @@ from torch import Tensor
 
 from more4d.foundation.optional import require
 from more4d.geometry.camera import CameraPath
+from more4d.geometry.splats import unturned
 from more4d.raster.gaussians import (
     empty_frames,
-    identity_quaternions,
     isotropic_scales,
     normalise_by_alpha,
     require_gpu,
@@ -44,7 +44,7 @@ class DiffGaussianRasteriser(Rasteriser):
         shapes = {
             "opacities": torch.ones_like(points.footprint_m)[:, None],
             "scales": isotropic_scales(points.footprint_m) * UNITS_PER_M,
-            "rotations": identity_quaternions(len(points.colours), self.device),
+            "rotations": unturned(len(points.colours)).to(self.device),
         }
         cameras = pack_cameras(camera_path, *size).to(self.device)
         kind = self._package.GaussianRasterizationSettings

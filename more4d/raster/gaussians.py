@@ -32,11 +32,6 @@ def isotropic_scales(footprint_m: Float[Tensor, " points"]) -> Float[Tensor, "po
     return (footprint_m * SIGMA_PER_FOOTPRINT).clamp(min=MIN_SIGMA_M)[:, None].expand(-1, 3).contiguous()
 
 
-def identity_quaternions(points: int, device: torch.device) -> Float[Tensor, "points 4"]:
-    """Unit quaternions (w, x, y, z)."""
-    return torch.tensor([1.0, 0.0, 0.0, 0.0], device=device).expand(points, 4).contiguous()
-
-
 def normalise_by_alpha(
     colour_sum: Float[Tensor, "height width 3"],
     depth_sum: Float[Tensor, "height width"],

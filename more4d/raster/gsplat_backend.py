@@ -7,9 +7,9 @@ from torch import Tensor
 from more4d.foundation.optional import require
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import Gaussians
+from more4d.geometry.splats import unturned
 from more4d.raster.gaussians import (
     empty_frames,
-    identity_quaternions,
     isotropic_scales,
     normalise_by_alpha,
     require_gpu,
@@ -35,7 +35,7 @@ class GsplatRasteriser(Rasteriser):
         height, width = size
         # [points, 3], [points, 4], [points]: the same for all frames
         scales = isotropic_scales(points.footprint_m)
-        rotations = identity_quaternions(len(points.colours), self.device)
+        rotations = unturned(len(points.colours)).to(self.device)
         opacities = torch.ones_like(points.footprint_m)
         views = camera_path.world_to_camera.to(self.device, torch.float32)
         matrices = pixel_matrices(camera_path.intrinsics, height, width).to(self.device)

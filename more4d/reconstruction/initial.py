@@ -21,16 +21,14 @@ from more4d.geometry.background import extend_depth
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import KNOTS, GaussianScene, Source, shared_paths
 from more4d.geometry.poses import rigid_inverse
+from more4d.geometry.splats import OPACITY, SIGMA_PER_FOOTPRINT, STILL_PX, unturned
 from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.raster.interface import COVERAGE_THRESHOLD, pack_cameras
 from more4d.raster.splatting import NEAR, splat
 from more4d.reconstruction.films import TrainingFilm
 
-# What moves less than this in the photo's pixels stands still.
-STILL_PX = 0.5
-# Standard deviations in footprints. Sharp ones tear where a camera comes nearer; an optimiser heals that.
-SIGMA, SIGMA_TO_OPTIMISE = 0.45, 0.35
-OPACITY = 0.95
+# Standard deviation in footprints. Sharp ones tear where a camera comes nearer; an optimiser heals that.
+SIGMA_TO_OPTIMISE = 0.35
 # How far in footprints from something that moves a filled point may still ride along with it.
 RIDING_REACH = 25.0
 # A hypothesis holds if in most pictures its colour differs by less than the noise of a fill.
@@ -45,7 +43,9 @@ PUSHES, LARGEST_PUSH = 6, 2.0
 LEAST_NEW = 2e-4
 
 
-def scene_of_tracks(tracks: Tracks, size: tuple[int, int], *, sigma: float = SIGMA) -> GaussianScene:
+def scene_of_tracks(
+    tracks: Tracks, size: tuple[int, int], *, sigma: float = SIGMA_PER_FOOTPRINT
+) -> GaussianScene:
     """One splat per pixel of a grid over the photo.
 
     Args:
@@ -75,7 +75,7 @@ def scene_of_tracks(tracks: Tracks, size: tuple[int, int], *, sigma: float = SIG
     count = len(start)
     return GaussianScene(
         positions=start,
-        rotations=_unturned(count),
+        rotations=unturned(count),
         scales_m=(sigma * footprint)[:, None].repeat(1, 3),
         opacities=torch.full((count,), OPACITY),
         colours=colours,
@@ -93,10 +93,6 @@ def scene_of_tracks(tracks: Tracks, size: tuple[int, int], *, sigma: float = SIG
         scene_depth_m=tracks.scene_depth_m or depth_of_tracks(tracks).scene_depth_m,
         caption=tracks.caption,
     )
-
-
-def _unturned(count: int) -> Tensor:
-    return torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1)
 
 
 @dataclass
@@ -193,7 +189,7 @@ def _with_points(
         knots = scene.knots[:, mover] * ratio[:, None]
     more = {
         "positions": positions,
-        "rotations": _unturned(count),
+        "rotations": unturned(count),
         "scales_m": (sigma * points.footprint_m)[:, None].repeat(1, 3),
         "opacities": torch.full((count,), OPACITY),
         "colours": points.colours,
@@ -213,7 +209,7 @@ def add_filled(
     scene: GaussianScene,
     films: Sequence[TrainingFilm],
     *,
-    sigma: float = SIGMA,
+    sigma: float = SIGMA_PER_FOOTPRINT,
     progress: Callable[[int, int], None] | None = None,
 ) -> GaussianScene:
     """The scene of tracks with what finished films show in its holes; see the head of this module.

@@ -46,7 +46,7 @@ ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
     "cameras.png",
-    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png"),
+    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
 )
 """Files beside the folders of an item's cameras."""
 WITHOUT_PROMPT = "it moves"

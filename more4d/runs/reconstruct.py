@@ -111,10 +111,7 @@ def reconstruct_item(
     """
     item = Item.read(folder)
     record = RunRecord.reopened(folder)
-    if seed is None:
-        asked = record.about.get("job")
-        own = asked.get("seed", 0) if isinstance(asked, dict) else 0
-        seed = own if isinstance(own, int) else 0
+    seed = record.seed if seed is None else seed
 
     def stage(name: str, inputs: Any, outputs: list[str], make: Callable[[], None]) -> None:
         progress(name, 0, 1)

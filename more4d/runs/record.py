@@ -79,6 +79,18 @@ class RunRecord:
         record.base = record._stages.get("tracks", {}).get("fingerprint")
         return record
 
+    @property
+    def job(self) -> dict[str, Any]:
+        """What `run.json` says of the job that was run; empty if it says nothing."""
+        job = self.about.get("job")
+        return job if isinstance(job, dict) else {}
+
+    @property
+    def seed(self) -> int:
+        """Of the job; 0 if it says none."""
+        seed = self.job.get("seed", 0)
+        return seed if isinstance(seed, int) else 0
+
     def stage(
         self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], Any]
     ) -> tuple[str, bool]:

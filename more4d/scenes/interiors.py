@@ -54,7 +54,7 @@ def sample_interior(seed: int, *, aspect: float = 4 / 3) -> Scene:
             *(replace(body, object_id=index) for index, body in enumerate(furniture, start=1)),
         ),
         scene_to_camera=turn_z(roll) @ turn_x(pitch) @ turn_y(yaw) @ shift((-across, eye, -along)),
-        atmosphere=_lamplight(rng),
+        atmosphere=lamplight(rng),
         finish=build_finish(rng, seed),
     )
 
@@ -233,7 +233,7 @@ def _clutter(rng: Random, half: float, depth: float) -> Body:
     return spec.model.body(placement=placement)
 
 
-def _lamplight(rng: Random) -> Atmosphere:
+def lamplight(rng: Random) -> Atmosphere:
     """Soft light from a ceiling or a window; the sky is plain and bright if there is no ceiling."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), math.radians(rng.uniform(35, 85))
     strength, fill = rng.uniform(0.15, 0.6), rng.uniform(0.3, 0.7)

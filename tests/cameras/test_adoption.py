@@ -13,7 +13,7 @@ from more4d.cameras.adoption import (
     find_pivot,
     frame_steps,
     jumps,
-    scale_motion,
+    scale_poses,
     smooth_motion,
 )
 from more4d.cameras.options import CameraOptions
@@ -167,19 +167,19 @@ def test_a_strength_keeps_the_kind_of_motion() -> None:
     pivot = torch.tensor([0.0, 0.0, PIVOT, 1.0], dtype=torch.float64)
     torch.testing.assert_close(rigid_inverse(half) @ pivot, pivot.expand(len(half), 4), rtol=0, atol=1e-5)
     turned, whole = (
-        so3_log(scale_motion(torch.from_numpy(orbit(49)), k)[-1, :3, :3]).norm() for k in (0.5, 1.0)
+        so3_log(scale_poses(torch.from_numpy(orbit(49)), k)[-1, :3, :3]).norm() for k in (0.5, 1.0)
     )
     assert float(turned / whole) == pytest.approx(0.5, abs=0.02)
     assert float(camera_to_world(adopt(slide(), unit="metres", strength=0.5))[-1, 0, 3]) == pytest.approx(1)
-    same = scale_motion(torch.from_numpy(orbit()), 1.0)
+    same = scale_poses(torch.from_numpy(orbit()), 1.0)
     torch.testing.assert_close(same, torch.from_numpy(orbit()), rtol=0, atol=1e-12)
-    still = scale_motion(torch.from_numpy(orbit()), 0.0)
+    still = scale_poses(torch.from_numpy(orbit()), 0.0)
     torch.testing.assert_close(still, torch.from_numpy(orbit()[:1]).expand(FRAMES, 4, 4))
 
 
 def test_a_strength_beyond_half_a_turn_goes_on_turning() -> None:
     around = np.stack([turn(1, a) for a in np.linspace(0, 1.5 * math.pi, 61)])
-    twice = scale_motion(torch.from_numpy(around), 2.0)
+    twice = scale_poses(torch.from_numpy(around), 2.0)
     torch.testing.assert_close(twice[-1], torch.from_numpy(turn(1, 3 * math.pi)), rtol=0, atol=1e-9)
 
 

@@ -235,6 +235,7 @@ def test_the_options_are_these():
         " video-codec vism-lora weights",
         "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed"
         " weights",
+        "view": "depth-model device h help host part points port preset weights",
         "train": "config dry-run h help max_bad_fraction output",
         "vae": "depth-model device h help output part preset weights",
         "evaluate": "cache clip compile data depth-model device guidance guidance-skip h help lpips only"

@@ -18,6 +18,7 @@ from more4d.geometry.poses import (
     skew,
     so3_exp,
     so3_log,
+    turning_degrees,
     yaw_pitch_roll_to_matrix,
 )
 
@@ -199,3 +200,10 @@ def test_outside_the_keys_the_end_value_stays() -> None:
 def test_times_must_increase() -> None:
     with pytest.raises(ValueError, match="strictly increasing"):
         interpolate(torch.tensor([0.0, 0.0]), torch.zeros(2, 1), torch.zeros(1))
+
+
+@given(direction=directions, angle=angles)
+def test_turning_is_the_length_of_the_rotation_vector(direction, angle):
+    axis = torch.tensor(direction, dtype=torch.float64)
+    rotation = so3_exp(angle * axis / axis.norm())
+    assert float(turning_degrees(rotation)) == pytest.approx(math.degrees(angle), abs=1e-4)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from more4d.foundation.errors import InputError, MissingPackageError
-from more4d.raster.gaussians import empty_frames, identity_quaternions, isotropic_scales, normalise_by_alpha
+from more4d.geometry.splats import unturned
+from more4d.raster.gaussians import empty_frames, isotropic_scales, normalise_by_alpha
 from more4d.raster.registry import open_rasteriser
 
 DOORS = ("gsplat", "diff-gaussian")
@@ -34,7 +35,7 @@ def test_gaussians_are_round_and_as_large_as_the_footprint() -> None:
     scales = isotropic_scales(torch.tensor([0.0, 0.02]))
     assert torch.allclose(scales[1], torch.full((3,), 0.01))
     assert (scales[0] > 0).all()
-    assert torch.equal(identity_quaternions(3, torch.device("cpu")).norm(dim=1), torch.ones(3))
+    assert torch.equal(unturned(3).norm(dim=1), torch.ones(3))
 
 
 @pytest.mark.parametrize("name", DOORS)

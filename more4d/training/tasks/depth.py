@@ -1,8 +1,10 @@
 """Train the small depth network on procedural scenes, and measure an estimator on unseen ones."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,15 +18,30 @@ from more4d.datasets.procedural import HELD_OUT_SEED
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.losses import DepthLossWeights, clamped_log_depth, depth_loss
 from more4d.depth.small import ARCHITECTURE, focal_in_diagonals, load_small_depth
-from more4d.foundation.config import derive_seed, torch_generator
+from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
 from more4d.geometry.camera import window
 from more4d.metrics.depth import depth_errors
 from more4d.networks.depth_net import SmallDepth, SmallDepthConfig
+from more4d.scenes.environment import build_camera
 from more4d.scenes.interiors import sample_interior
 from more4d.scenes.render import SceneClip, render_clip
+from more4d.scenes.scene import Scene
 from more4d.scenes.scene_sampling import sample_scene
+from more4d.scenes.still_lifes import sample_still_life
+from more4d.scenes.streets import sample_street
+from more4d.scenes.textures import Random
 from more4d.training.task import Task, export_half
+
+SceneKind = Literal["subject", "interior", "street", "still life"]
+SAMPLERS: dict[SceneKind, Callable[..., Scene]] = {
+    "subject": sample_scene,
+    "interior": sample_interior,
+    "street": sample_street,
+    "still life": sample_still_life,
+}
+FOV_DEG = (25.0, 110.0)
+"""From a telephoto lens to a wide one, along the longer side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +57,8 @@ class DepthData:
         min_crop: smallest fraction of the rendered image's sides that a crop keeps.
         recolour_prob: probability that objects are recoloured.
         plain_backdrop_prob: probability that the surroundings become one plain backdrop behind the objects.
-        interior_prob: fraction of the scenes that are interiors.
+        interior_prob, street_prob, still_life_prob: fractions of the scenes that are of these kinds.
+        lens_prob: probability that a scene is taken with a lens of any field of view in `FOV_DEG`.
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112), (144, 192))
@@ -52,10 +70,27 @@ class DepthData:
     recolour_prob: float = 0.2
     plain_backdrop_prob: float = 0.05
     interior_prob: float = 0.0
+    street_prob: float = 0.0
+    still_life_prob: float = 0.0
+    lens_prob: float = 0.0
 
     def __post_init__(self) -> None:
         if self.block % self.group:
             raise ConfigError(f"options.data: block {self.block} must be a multiple of group {self.group}")
+        if not 0 <= self.interior_prob + self.street_prob + self.still_life_prob <= 1:
+            raise ConfigError("options.data: the fractions of scenes add up to more than 1")
+
+    def kind(self, share: float) -> SceneKind:
+        """The kind of the scenes at this place in [0, 1] of all scenes."""
+        for kind, part in (
+            ("interior", self.interior_prob),
+            ("street", self.street_prob),
+            ("still life", self.still_life_prob),
+        ):
+            if share < part:
+                return kind
+            share -= part
+        return "subject"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +163,10 @@ class DepthImages(Dataset):
     def _render(self, scene: int) -> RenderedScene:
         height, width = (round(side * self.data.margin) for side in self._shape(scene))
         world = derive_seed("depth scene", self._seed, scene) % HELD_OUT_SEED
-        inside = derive_seed("depth inside", self._seed, scene) / 2**63 < self.data.interior_prob
-        clip = render_photo(world, height=height, width=width, inside=inside)
+        share = derive_seed("depth inside", self._seed, scene) / 2**63
+        lens = derive_seed("depth lens", self._seed, scene) / 2**63
+        lens_fov = FOV_DEG if lens < self.data.lens_prob else None
+        clip = render_photo(world, height=height, width=width, kind=self.data.kind(share), lens_fov=lens_fov)
         focal = focal_in_diagonals(clip.depth.camera, height=height, width=width)
         image = (clip.tracks.colours.permute(2, 0, 1) * 255).round().to(torch.uint8)
         depth_m = clamped_log_depth(clip.depth.depth_m, self._near_m, self._far_m).exp().half()
@@ -212,9 +249,20 @@ def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
     network.load_state_dict(network.state_dict() | state)
 
 
-def render_photo(world: int, *, height: int, width: int, inside: bool = False) -> SceneClip:
-    """Render the first frame of a procedural scene, or of an interior."""
-    scene = (sample_interior if inside else sample_scene)(world, aspect=width / height)
+def render_photo(
+    world: int,
+    *,
+    height: int,
+    width: int,
+    kind: SceneKind = "subject",
+    lens_fov: tuple[float, float] | None = None,
+) -> SceneClip:
+    """Render the first frame of a procedural scene; `lens_fov`: with a lens between these degrees instead."""
+    aspect = width / height
+    scene = SAMPLERS[kind](world, aspect=aspect)
+    if lens_fov is not None:
+        rng = Random(numpy_generator("lens", world).bit_generator)
+        scene = replace(scene, camera=build_camera(rng, lens_fov, aspect))
     return render_clip(scene, height=height, width=width, frames=1, visibility="none")
 
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def test_rooms_come_in_their_share() -> None:
     inside = [torch.equal(some[index].image, all_of_them[index].image) for index in range(4)]
     outside = [torch.equal(some[index].image, none[index].image) for index in range(4)]
     assert all(one != other for one, other in zip(inside, outside, strict=True))
+
+
+def test_kinds_of_scenes_come_in_their_shares() -> None:
+    data = DepthData(interior_prob=0.25, street_prob=0.25, still_life_prob=0.25)
+    assert [data.kind(share) for share in (0.1, 0.3, 0.6, 0.9)] == [
+        "interior",
+        "street",
+        "still life",
+        "subject",
+    ]
+    with pytest.raises(ConfigError, match="more than 1"):
+        DepthData(interior_prob=0.6, street_prob=0.6)
+
+
+def test_a_lens_of_any_field_of_view_is_put_on() -> None:
+    wide, narrow = (
+        render_photo(3, height=24, width=32, kind="street", lens_fov=(fov, fov)).depth.camera
+        for fov in (110.0, 30.0)
+    )
+    assert 2 * math.degrees(math.atan(0.5 / wide.fx)) == pytest.approx(110)
+    assert 2 * math.degrees(math.atan(0.5 / narrow.fx)) == pytest.approx(30)
 
 
 def test_a_network_grows_without_forgetting(tmp_path: Path) -> None:
