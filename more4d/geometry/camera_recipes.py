@@ -66,6 +66,7 @@ def _arc(angle_deg: Any, *, radius: Any = 1.0, rise: Any = None) -> Any:
 
 def _rise(angle_deg: Any) -> Any:
     """Positions on an upright circle about the pivot; a positive angle lifts the camera."""
+    # y points down; at angle 0 the camera is at the origin, as in `_arc`
     angle = angle_deg.deg2rad()
     return _xyz(y=-angle.sin(), z=1 - angle.cos())
 
@@ -180,6 +181,7 @@ CAMERA_PATHS: dict[str, PathRecipe] = {
         summary="tilts down 15 degrees without moving; ends there",
         pitch_deg=lambda t, k: -15 * k * _ease(t),
     ),
+    # straight lines and a crane's arm: what a film set has, and prompts ask for
     "dolly-in": PathRecipe(
         summary="dollies forward by 0.3 of the depth; ends there",
         position=lambda t, k: _xyz(z=0.3 * k * _ease(t)),
@@ -201,6 +203,7 @@ CAMERA_PATHS: dict[str, PathRecipe] = {
         position=lambda t, k: _rise(25 * k * _ease(t)),
         look_at_pivot=True,
     ),
+    # by less than it rises: what a photo shows mostly stands on the ground
     "crane-down": PathRecipe(
         summary="sinks 10 degrees below the pivot and looks up at it; ends there",
         position=lambda t, k: _rise(-10 * k * _ease(t)),

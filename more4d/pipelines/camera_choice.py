@@ -75,6 +75,7 @@ class Candidate:
 
 def candidates(names: Sequence[str] = ()) -> list[CameraSpec]:
     """Every distinct named path at every strength; those of some names only, if they are given."""
+    # what does not move shows nothing new and risks nothing: no score is needed for it
     moving = names or [name for name in CAMERA_PATHS if name not in STILL]
     return [CameraSpec.parse(f"{name}:{k:g}" if k != 1 else name) for name in moving for k in STRENGTHS]
 
@@ -198,6 +199,7 @@ def choose_cameras(
 def _report(choice: Choice, count: int) -> None:
     """What was chosen, in one line."""
     refused = [each for each in choice.ranked if each.refused]
+    # fewer than were asked for: say what kept the others out
     few = ""
     if len(choice.chosen) < count:
         reason = f", such as {refused[0].spec}, which {refused[0].refused}" if refused else ""
@@ -219,6 +221,7 @@ def save_candidates(target: Path, tracks: Tracks, choice: Choice) -> None:
     best = [each for each in choice.ranked if each not in choice.chosen and not each.refused]
     rows, labels = [], []
     for candidate in (*choice.chosen, *best[:NEXT_BEST]):
+        # without marks, in the photo's colours
         film = scene.draw(candidate.path)
         red = torch.where(film.hole_mask[..., None], torch.tensor(HOLES), film.colour)
         rows.append(list(red))

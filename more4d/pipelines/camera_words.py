@@ -198,6 +198,7 @@ def steered(
     prompt: str, cameras: "Mapping[str, CameraSpec | CameraPath]"
 ) -> "tuple[str, Mapping[str, CameraSpec | CameraPath]]":
     """The prompt without what it says of the camera, and the cameras with that in place of each `auto`."""
+    # the prompt speaks before any chooser looks at the scene
     spoken = spoken_cameras(prompt)
     if not spoken.cameras:
         return prompt, cameras
