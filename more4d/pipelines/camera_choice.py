@@ -32,6 +32,8 @@ PARALLAX_0, NEW_AREA_0 = 0.02, 0.2
 """Half of what more parallax (in picture widths) or new area (in photos) can be worth."""
 NEXT_BEST, TILE = 3, 120
 """How many candidates are shown besides the chosen ones, and the height of their frames in pixels."""
+SHARED = 1.0
+"""Decibels that a path of a set loses if the paths before it see all that it newly sees."""
 LIKING, UNKNOWN = 1.0, math.log(1e-6)
 """Nats that a decibel of the score counts as, beside what a chooser likes; and of a path it does not know."""
 WEIGHTS = (1.871, 0.731, -8.657, -15.142, -7.353)
@@ -233,12 +235,8 @@ def save_candidates(target: Path, tracks: Tracks, choice: Choice) -> None:
 
 def _seen_again(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
     """What a candidate's score loses because others see the same."""
-    if not chosen:
+    total = float(candidate.new_cells.sum())
+    if not chosen or not total:
         return 0.0
     seen = torch.stack([each.new_cells for each in chosen]).any(0)
-    total = float(candidate.new_cells.sum())
-    left = float((candidate.new_cells & ~seen).sum()) / total if total else 0.0
-    area = candidate.features.new_area
-    # what all of its new area is worth, less what the part that only it sees is worth
-    worth = [WEIGHTS[1] * each / (each + NEW_AREA_0) for each in (area, area * left)]
-    return worth[0] - worth[1]
+    return SHARED * float((candidate.new_cells & seen).sum()) / total
