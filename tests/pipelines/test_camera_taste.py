@@ -8,6 +8,8 @@ import torch
 from more4d.cli.main import main
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
+from more4d.geometry.camera_recipes import CAMERA_PATHS
+from more4d.networks.vlm_backend import VisionLanguageModel
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.camera_taste import (
@@ -112,3 +114,21 @@ def test_choosers_that_are_not_there_are_wrong_usage(options, words, capsys) -> 
     with pytest.raises(SystemExit) as ended:
         main(["infer", "photo.jpg", "--prompt", "it moves", "--camera", "auto", *options])
     assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_vision_language_model_ranks_the_paths(monkeypatch, tmp_path) -> None:
+    asked = []
+
+    class Model:
+        def rank(self, pictures, question, answers):
+            asked.append((tuple(pictures.shape), question))
+            return torch.linspace(1, 2, len(answers)).softmax(0)
+
+    monkeypatch.setattr(VisionLanguageModel, "open", lambda name, *, device: Model())
+    components = More4DPipeline.from_pretrained("tiny").components
+    chooser, names = CameraChooser.parse(f"vlm={tmp_path}"), ["orbit", "zoom-in"]
+    logs = log_probabilities(chooser, components, torch.rand(30, 40, 3), "the dog runs", names)
+    assert logs["zoom-in"] > logs["orbit"] and sum(map(math.exp, logs.values())) == pytest.approx(1)
+    ((shape, question),) = asked
+    assert shape == (1, 30, 40, 3) and "the dog runs" in question
+    assert all(f"{name}: {CAMERA_PATHS[name].summary}" in question for name in names)
