@@ -92,7 +92,7 @@ woman: lady
 #turquoise: teal
 #beige: tan
 """
-"""Nouns, then verbs (@), directions (>) and colours (#) by their names in `scenes`, and other words for them."""
+"""Nouns, verbs (@), directions (>) and colours (#) by their names in `scenes`, and other words for them."""
 HELD_OUT_WORDS: dict[str, tuple[str, ...]] = {
     name: tuple(re.split(", ", words))
     for name, words in (line.split(": ") for line in TABLE.split("\n") if line)
