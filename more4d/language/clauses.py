@@ -12,6 +12,7 @@ A prompt in nothing but words of captions reaches the networks as it is.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from more4d.language.thesaurus import (
     COLOUR,
@@ -30,6 +31,7 @@ from more4d.language.thesaurus import (
 STILL, MOVES, GOES, DRIVES, REVERSES = "stays still", "moves", "goes", "drives", "reverses"
 ALL_STILL = "nothing moves"
 ENDS = ",.;:!?"
+SIZES = ("big", "small")
 GENERAL = (MOVES, GOES)
 """Motions that say little: "comes running" runs."""
 ON_FOOT = ("walks", "runs")
@@ -63,8 +65,14 @@ class Clause:
 
 @dataclass
 class _Draft:
-    """A clause while it is read; `early` is a motion before the thing ("a running dog"), `beside` a thing after a
-    preposition."""
+    """A clause while it is read.
+
+    Attributes:
+        early: a motion before the thing: "a running dog".
+        named: whether the thing was said, known or not.
+        beside: a thing after a preposition: "near the tree".
+        everything: whether it speaks of all the rest.
+    """
 
     nouns: tuple[str, ...] = ()
     colour: str | None = None
@@ -161,18 +169,16 @@ class _Reading:
         draft, by_role = self.draft, {sense.role: sense for sense in senses}
         order = AFTER_MOTION if draft.motion else AFTER_THING if draft.named else BEFORE_THING
         before = self.words[place - 1] if place else ""
+        leading = (*self.lists["determiners"], *self.lists["many"])
+        beginning = not before or before in ENDS or before in self.lists["joints"]
         for role in order:
             if role not in by_role:
                 continue
-            if (
-                role == POSITION
-                and length == 1
-                and (draft.named or before not in (*self.lists["determiners"], *self.lists["many"]))
-            ):
-                if by_role[role].means[0] not in ("big", "small") or draft.named:
-                    continue
+            # "The front wheel", "a little boy": an adjective stands before what it belongs to.
+            adjective = role == POSITION and length == 1
+            if adjective and (draft.named or not (by_role[role].means[0] in SIZES or before in leading)):
+                continue
             # "Left" and "off" alone are directions only after what they belong to, or at the very beginning.
-            beginning = not before or before in ENDS or before in self.lists["joints"]
             if role == DIRECTION and length == 1 and order is BEFORE_THING and not beginning:
                 continue
             return by_role[role]
@@ -211,11 +217,11 @@ def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
     found: list[_Draft] = []
     place = None
     drafts = list(drafts)
-    for draft, following in zip(drafts, drafts[1:], strict=False):
-        # "And upward, a balloon floats": a direction before the thing.
-        if draft.direction and not (draft.nouns or draft.unknown or draft.motion or following.direction):
-            if following.nouns:
-                following.direction, draft.direction = draft.direction, None
+    for draft, following in pairwise(drafts):
+        alone = draft.direction and not (draft.named or draft.unknown or draft.motion)
+        if alone and following.named and not following.direction:
+            # "And upward, a balloon floats": a direction before the thing.
+            following.direction, draft.direction = draft.direction, None
     for draft in drafts:
         last = found[-1] if found else None
         draft.motion = draft.motion or draft.early

@@ -31,8 +31,8 @@ class Sense:
     """One meaning of a phrase.
 
     Attributes:
-        role: THING, KIND, MOTION, DIRECTION, COLOUR, PLACE, POSITION (which of several is meant), or OTHER, a thing that
-            captions have no name for.
+        role: THING, KIND, MOTION, DIRECTION, COLOUR, PLACE, POSITION (which of several is meant), or OTHER, a
+            thing that captions have no name for.
         means: what it is called in captions; of a kind, all things that are of it; of others, nothing.
         many: whether it is a plural.
     """
