@@ -24,6 +24,7 @@ from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.wan import WanConfig, WanTransformer
 
 LEAST_MOVING = 0.1  # with less than this probability of anything but scenery, the head did not find a thing
+STILL_CLASS = 16  # of the verbs, as trained: a thing that stays where it is
 UNDECIDED = 0.5  # in a focus: whether something moves here is left to the head
 GROUNDING_SCALE = 4.0  # probabilities are small next to latents of unit variance; larger, they train sooner
 
@@ -249,6 +250,11 @@ class STraG(nn.Module):
         # The token grid: latents divided by the patch size.
         _, rows, columns = self.config.wan.patch_size
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
+
+
+def moving_probability(probs: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b h w"]:
+    """Of each cell, that the prompt lets it move: that it is neither scenery nor a thing that stays."""
+    return 1 - probs[:, 0] - probs[:, STILL_CLASS]
 
 
 def focused(

@@ -9,9 +9,8 @@ the bundled weights a prompt is read as clauses (`language.clauses`):
 * A thing without a name among captions is what stands out (`pipelines.unknown_words`).
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from more4d.language.clauses import STILL, Clause, is_of_captions, read, with_noun, write
@@ -19,7 +18,7 @@ from more4d.language.thesaurus import Thesaurus, words_of
 from more4d.pipelines.preset import Preset
 
 SOMETHING = "what stands out"
-_log = logging.getLogger(__name__)
+SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,64 +27,65 @@ class Understood:
 
     Attributes:
         prompt: what the user wrote.
-        text: in words of captions, equal to `prompt` where that is; None while a noun is missing.
-        clauses: what moves and how; empty for presets that know all words, and for "nothing moves".
+        thesaurus: of the weights; None for weights that know words of all kinds.
+        clauses: what moves and how; none of "nothing moves", or without a thesaurus.
+        unchanged: whether the prompt is in words of captions and needs nothing more.
     """
 
     prompt: str
-    text: str | None
+    thesaurus: Thesaurus | None = None
     clauses: tuple[Clause, ...] = ()
+    unchanged: bool = True
 
     @property
     def open(self) -> int | None:
-        """The clause whose noun is to be found in the photo."""
-        found = (index for index, clause in enumerate(self.clauses) if len(clause.nouns) != 1)
-        return next(found, None)
+        """The first clause whose noun is to be found in the photo."""
+        return next((place for place, each in enumerate(self.clauses) if len(each.nouns) != 1), None)
 
-    def said(self, preset: Preset) -> str:
-        """In one line, for people: with "what stands out" or the kind where the noun is not known yet."""
-        if self.text is not None:
-            return self.text
-        shown = [
-            clause if len(clause.nouns) == 1 else with_noun(clause, _one_of(clause))
-            for clause in self.clauses
-        ]
-        return write(shown, thesaurus_of(preset)).replace(f"the {SOMETHING}", SOMETHING)
+    @property
+    def text(self) -> str | None:
+        """In words of captions; None while a noun is missing."""
+        return self.said if self.open is None else None
+
+    @property
+    def said(self) -> str:
+        """The same, with "what stands out", or a kind's first nouns, in place of a noun that is missing."""
+        if self.unchanged or self.thesaurus is None:
+            return self.prompt
+        shown = [with_noun(each, _name(each.nouns)) for each in self.clauses]
+        return write(shown, self.thesaurus).replace(f"the {SOMETHING}", SOMETHING)
+
+    def with_noun(self, place: int, noun: str) -> "Understood":
+        """The same with a noun for one of the clauses."""
+        clauses = list(self.clauses)
+        clauses[place] = with_noun(clauses[place], noun)
+        return replace(self, clauses=tuple(clauses), unchanged=False)
 
 
-def _one_of(clause: Clause) -> str:
-    return (
-        SOMETHING
-        if not clause.nouns
-        else f"{' or '.join(clause.nouns[:2])}{' ...' * (len(clause.nouns) > 2)}"
-    )
+def _name(nouns: Sequence[str]) -> str:
+    if len(nouns) > SHOWN:
+        return f"{' or '.join(nouns[:SHOWN])} or another"
+    return " or ".join(nouns) or SOMETHING
 
 
 def understand(prompt: str, preset: Preset) -> Understood:
     """Read a prompt; no network is needed."""
     if not preset.objects:
-        return Understood(prompt=prompt, text=prompt)
-    thesaurus = thesaurus_of(preset)
+        return Understood(prompt=prompt)
+    thesaurus = _thesaurus(preset.vocabulary, tuple(preset.objects))
     clauses = read(prompt, thesaurus)
     if not words_of(prompt):
         clauses = [Clause()]  # a mask alone: something in it moves
     # What is not known beside things that are cannot be told apart from them: it is left out.
-    named = [clause for clause in clauses if clause.nouns]
-    clauses = named or clauses[:1]
-    whole = all(len(clause.nouns) == 1 for clause in clauses)
-    as_it_is = whole and is_of_captions(prompt, thesaurus) and not any(clause.where for clause in clauses)
-    text = prompt if as_it_is else write(clauses, thesaurus) if whole else None
-    return Understood(prompt=prompt, text=text, clauses=tuple(clauses))
+    clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
+    complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
+    unchanged = complete and is_of_captions(prompt, thesaurus)
+    return Understood(prompt=prompt, thesaurus=thesaurus, clauses=tuple(clauses), unchanged=unchanged)
 
 
 def moving(clauses: Sequence[Clause]) -> list[Clause]:
     """Those that let something move."""
     return [clause for clause in clauses if clause.motion != STILL]
-
-
-def thesaurus_of(preset: Preset) -> Thesaurus:
-    """The thesaurus for the words that a preset's weights know."""
-    return _thesaurus(preset.vocabulary, tuple(preset.objects))
 
 
 @lru_cache(maxsize=4)
