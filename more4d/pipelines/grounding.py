@@ -19,7 +19,7 @@ from more4d.networks.interface import STraGConditions
 from more4d.networks.strag import moving_probability
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filters import Guide
-from more4d.pipelines.named_things import Choice, choose_by_place, choose_named
+from more4d.pipelines.named_things import choose_by_place, choose_named
 from more4d.pipelines.prompt_words import Understood, moving
 from more4d.pipelines.sampling import NULL_PROMPT, EncodedPrompts, strag_conditions
 from more4d.pipelines.unknown_words import best_noun, standing_out
@@ -117,8 +117,8 @@ def choose(
     cond: STraGConditions,
     depth_m: Float[Tensor, "height width"],
     clauses: Sequence[Clause],
-) -> Choice | None:
-    """The things that the clauses name, if the text grounding finds more than these."""
+) -> Float[Tensor, "1 1 rows columns"] | None:
+    """The focus on the things that the clauses name, if the text grounding finds more than these."""
     movers = moving(clauses)
     where = movers[0].where if len(movers) == 1 else ()
     if not movers or (any(clause.many for clause in movers) and not where):

@@ -174,13 +174,14 @@ def generate_motion(
         )
         guided = preset.tracks.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
-        choice = choose(components, cond, scene.depth_m, clauses) if thing is None and clauses else None
-        if choice is not None:
-            focus = interpolate(choice.focus, noise.shape[-2:], mode="nearest-exact")
-            cond = replace(cond, focus=focus.to(noise))
+        focus = None
         if thing is not None:
-            cells = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
-            cond = replace(cond, focus=cells.to(noise))
+            focus = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
+        elif clauses:
+            focus = choose(components, cond, scene.depth_m, clauses)
+        if focus is not None:
+            placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
+            cond = replace(cond, focus=placed.to(noise))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
@@ -203,8 +204,7 @@ def generate_motion(
     )
     # Latents are 4 frames each: a temporal filter removes steps at their borders.
     smoothed = smooth_in_time(filtered.view(maps.shape), preset.smooth_motion_passes)
-    result = rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
-    return result if choice is None else result * choice.reach
+    return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
 
 
 def _given_latents(
