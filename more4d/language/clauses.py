@@ -28,13 +28,15 @@ from more4d.language.thesaurus import (
     read_sections,
 )
 
-STILL, MOVES, GOES, DRIVES, REVERSES = "stays still", "moves", "goes", "drives", "reverses"
+STILL, MOVES, GOES, FLOATS = "stays still", "moves", "goes", "floats"
+DRIVES, REVERSES = "drives", "reverses"
 ALL_STILL = "nothing moves"
 ENDS = ",.;:!?"
 SIZES = ("big", "small")
 GENERAL = (MOVES, GOES)
 """Motions that say little: "comes running" runs."""
 ON_FOOT = ("walks", "runs")
+TRAVELS = (*GENERAL, *ON_FOOT, DRIVES, REVERSES, "flies", "rolls")
 BEFORE_THING = (POSITION, PLACE, COLOUR, THING, KIND, OTHER, DIRECTION, MOTION)
 AFTER_THING = (MOTION, POSITION, DIRECTION, PLACE, COLOUR, THING, KIND, OTHER)
 AFTER_MOTION = (DIRECTION, PLACE, POSITION, MOTION)
@@ -286,13 +288,18 @@ def _sentence(clause: Clause, thesaurus: Thesaurus) -> str:
     if not clause.nouns:
         raise ValueError("a clause of an unknown thing has no sentence; choose a noun first")
     noun, motion = clause.nouns[0], clause.motion
-    # Cars do not run, and dogs do not drive.
-    if thesaurus.is_in("vehicle", noun):
-        motion = DRIVES if motion in ON_FOOT else motion
-    elif motion in (DRIVES, REVERSES):
-        motion = GOES
+    motion = _suited(motion, clause.direction, noun, thesaurus)
     if clause.colour and thesaurus.is_in("person", noun):
         noun = f"{noun} in {clause.colour}"
     elif clause.colour:
         noun = f"{clause.colour} {noun}"
     return " ".join(filter(None, ("the", noun, motion, clause.direction)))
+
+
+def _suited(motion: str, direction: str | None, noun: str, thesaurus: Thesaurus) -> str:
+    """The motion in the words that captions have for such a thing: cars do not run, and dogs do not drive."""
+    if thesaurus.is_in("floater", noun):
+        return FLOATS if motion in TRAVELS else motion
+    if thesaurus.is_in("vehicle", noun) and direction not in ("up", "down"):
+        return DRIVES if motion in (*ON_FOOT, *GENERAL) else motion
+    return GOES if motion in (DRIVES, REVERSES) and not thesaurus.is_in("vehicle", noun) else motion
