@@ -16,7 +16,6 @@ import torch
 from more4d import __version__
 from more4d.evaluation.data import Split, UnseenScene, measured_frames, unseen_scene
 from more4d.evaluation.depth import measure_frame_depth, measure_scene_depth, summarise_depth
-from more4d.evaluation.held_out_words import HELD_OUT_WORDS
 from more4d.evaluation.photos import (
     cut_outs,
     measure_outline,
@@ -29,7 +28,7 @@ from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
-from more4d.evaluation.words import MOST_SCENES, measure_words, summarise_words
+from more4d.evaluation.words import HELD_OUT_WORDS, MOST_SCENES, measure_words, summarise_words
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, InputError

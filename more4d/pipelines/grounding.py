@@ -1,31 +1,45 @@
 """What a prompt means in a photo: which thing is meant, asked of the network's text grounding.
 
-prompt ──prompt_words──> clauses ──`look`──> a noun for each, and where the thing is that has none
-                                 ──`choose`──> of things that are alike those that are meant
+    prompt ──prompt_words──> clauses ──`look`──> a noun for each, and where the thing is that has none
+                                     ──`choose`──> of things that are alike those that are meant
+
+The grounding head gives every cell of a coarse grid the probability that the prompt lets it move. It often
+finds two things alike where one is meant, and then both move. So cells are put together to things, and of as
+many things as the prompt names the best stay; the others become scenery (`choose_named`):
+
+1. Cells that may move and lie side by side are one thing.
+2. A thing is as good as the mean of its cells; one of a few cells a little less.
+3. "The left one", "the big one" choose among those that are nearly as good as the best.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
+from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from more4d.language.clauses import Clause
 from more4d.networks.interface import STraGConditions
-from more4d.networks.strag import moving_probability
+from more4d.networks.strag import UNDECIDED, moving_probability
 from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filters import Guide
-from more4d.pipelines.named_things import choose_by_place, choose_named
 from more4d.pipelines.prompt_words import Understood, moving
 from more4d.pipelines.sampling import NULL_PROMPT, EncodedPrompts, strag_conditions
 from more4d.pipelines.unknown_words import best_noun, standing_out
 
 FOUND_BY_CELLS = 4
 """Of a kind that noun is meant whose prompt lets these many cells move most surely."""
+LEAST_PROBABILITY = 0.3
+DOUBT = 1
+"""Cells of probability 0 that are added to every thing, so that a single cell is not the best thing."""
+ALIKE = 0.5
+"""Of the score of the best: things that words of position may choose among."""
 _log = logging.getLogger(__name__)
 
 
@@ -126,6 +140,64 @@ def choose(
     with components.on_device("strag") as (network,):
         answers = network.ground_text(cond)
     return choose_named(moving_probability(answers)[0].cpu(), depth_m, len(movers), where)
+
+
+def choose_named(
+    moving: Float[Tensor, "rows columns"],
+    depth_m: Float[Tensor, "height width"],
+    count: int,
+    where: Sequence[str] = (),
+) -> Float[Tensor, "1 1 rows columns"] | None:
+    """The focus on the `count` things that are meant; None where there are no more than these.
+
+    Args:
+        moving: probability of each cell that the prompt lets it move.
+        depth_m: of the photo, at any size.
+        count: things that the prompt names.
+        where: words of position that say which, keys of `rank`.
+
+    Returns:
+        For `STraGConditions`: 0 on things that are not meant, else `UNDECIDED`.
+    """
+    from scipy.ndimage import label
+
+    probability = moving.numpy()
+    labels, found = label(probability > LEAST_PROBABILITY)
+    if found <= count:
+        return None
+    numbers = range(1, found + 1)
+    scores = {n: probability[labels == n].sum() / ((labels == n).sum() + DOUBT) for n in numbers}
+    best = sorted(numbers, key=lambda number: -scores[number])
+    if where:
+        alike = [number for number in best if scores[number] >= ALIKE * scores[best[0]]]
+        small_m = interpolate(depth_m[None, None].float(), moving.shape, mode="nearest-exact")[0, 0].numpy()
+        by_place = choose_by_place([labels == number for number in alike], where, small_m)
+        best = [alike[index] for index in by_place]
+    others = (labels > 0) & ~np.isin(labels, best[:count])
+    return torch.where(torch.from_numpy(others), 0.0, UNDECIDED)[None, None]
+
+
+def choose_by_place(
+    things: Sequence[Bool[ndarray, "rows columns"]],
+    where: Sequence[str],
+    depth_m: Float[ndarray, "rows columns"],
+) -> list[int]:
+    """Indices of the things that words of position mean, the best first."""
+    left = list(range(len(things)))
+    # Each word halves what is left, so that "the big one on the left" works in any order.
+    for word in where:
+        left.sort(key=lambda index: rank(things[index], word, depth_m))
+        left = left[: max(1, len(left) // 2)]
+    return left
+
+
+def rank(thing: Bool[ndarray, "rows columns"], word: str, depth_m: Float[ndarray, "rows columns"]) -> float:
+    """How little a word of position fits a thing; to be compared with that of others."""
+    rows, columns = (places.mean() for places in np.nonzero(thing))
+    middle = abs(columns / thing.shape[1] - 0.5) + abs(rows / thing.shape[0] - 0.5)
+    far, share = float(np.median(depth_m[thing])), float(thing.mean())
+    ranks = {"left": columns, "right": -columns, "middle": middle, "front": far, "back": -far}
+    return {**ranks, "big": -share, "small": share}[word]
 
 
 def encode_conditions(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from more4d.pipelines.named_things import choose_by_place
+from more4d.pipelines.grounding import choose_by_place
 from more4d.pipelines.unknown_words import best_noun, standing_out
 
 

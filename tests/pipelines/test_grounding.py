@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from more4d.networks.strag import UNDECIDED, focused
-from more4d.pipelines.named_things import choose_named
+from more4d.pipelines.grounding import choose_named
 
 
 def two_things() -> tuple[torch.Tensor, torch.Tensor]:
