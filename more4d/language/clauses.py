@@ -72,7 +72,7 @@ class _Draft:
     Attributes:
         early: a motion before the thing: "a running dog".
         named: whether the thing was said, known or not.
-        beside: a thing after a preposition: "near the tree".
+        aside: a thing after a preposition: "near the tree".
         everything: whether it speaks of all the rest.
     """
 
@@ -85,7 +85,7 @@ class _Draft:
     where: list[str] = field(default_factory=list)
     named: bool = False
     many: bool = False
-    beside: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
     everything: bool = False
     unknown: list[str] = field(default_factory=list)
 
@@ -191,7 +191,7 @@ class _Reading:
         if sense.role in (THING, KIND, OTHER):
             if self.after_preposition:  # "near the tree a dog runs", "the lid of the teapot opens"
                 self.after_preposition = False
-                draft.beside = draft.beside or sense.means
+                draft.aside = draft.aside or sense.means
             else:
                 # Of "horse cart" the cart is meant.
                 draft.nouns, draft.unknown, draft.named = sense.means, [] if sense.means else [phrase], True
@@ -228,7 +228,7 @@ def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
         last = found[-1] if found else None
         draft.motion = draft.motion or draft.early
         if not draft.named and (draft.motion or draft.direction) and draft.unknown:
-            draft.nouns = draft.beside  # "the lid of the teapot": at least the right place
+            draft.nouns = draft.aside  # "the lid of the teapot": at least the right place
         place = place or draft.place
         if draft.everything:
             continue

@@ -106,7 +106,7 @@ class Thesaurus:
         # Few miss the first letter or more than one, and a word that is one already is no misspelling.
         likely = [right for right in self._by_letter[word[0]] if abs(len(right) - len(word)) <= 1]
         near = difflib.get_close_matches(word, likely, n=2, cutoff=LEAST_ALIKE)
-        if len(near) == 2 and _alike(word, near[0]) == _alike(word, near[1]):
+        if len(near) == 2 and _similarity(word, near[0]) == _similarity(word, near[1]):
             return word
         return near[0] if near else word
 
@@ -130,7 +130,7 @@ class Thesaurus:
         return found
 
 
-def _alike(one: str, other: str) -> float:
+def _similarity(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, other, one).ratio()
 
 

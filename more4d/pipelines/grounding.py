@@ -79,6 +79,7 @@ def look(
         if understood.text != understood.prompt:
             _log.warning("understood: '%s'", understood.text)
         return Meant(prompt=understood.text, clauses=understood.clauses)
+    # A noun is missing: that of a kind is found by its motion, that of an unknown thing by its place.
     clause, thing = understood.clauses[place], None
     if not clause.nouns:
         things = [outline] if outline is not None else standing_out(photo, depth_m)
@@ -91,6 +92,7 @@ def look(
     each = [understood.with_noun(place, noun) for noun in nouns]
     answers = ground_prompts(components, scene, photo, [NULL_PROMPT, *(one.said for one in each)])
     if thing is None:
+        # The noun that the photo shows lets a few cells move for sure; others hardly any.
         scores = moving_probability(answers[1:]).flatten(1).topk(FOUND_BY_CELLS).values.mean(1)
         chosen = each[int(scores.argmax())]
     else:
@@ -162,17 +164,19 @@ def choose_named(
     from scipy.ndimage import label
 
     probability = moving.numpy()
+    # Of four neighbours: cells that touch at a corner are often of two things.
     labels, found = label(probability > LEAST_PROBABILITY)
     if found <= count:
         return None
+    # As many as are named stay; what else the head found becomes scenery.
     numbers = range(1, found + 1)
     scores = {n: probability[labels == n].sum() / ((labels == n).sum() + DOUBT) for n in numbers}
     best = sorted(numbers, key=lambda number: -scores[number])
     if where:
-        alike = [number for number in best if scores[number] >= ALIKE * scores[best[0]]]
+        candidates = [number for number in best if scores[number] >= ALIKE * scores[best[0]]]
         small_m = interpolate(depth_m[None, None].float(), moving.shape, mode="nearest-exact")[0, 0].numpy()
-        by_place = choose_by_place([labels == number for number in alike], where, small_m)
-        best = [alike[index] for index in by_place]
+        by_place = choose_by_place([labels == number for number in candidates], where, small_m)
+        best = [candidates[index] for index in by_place]
     others = (labels > 0) & ~np.isin(labels, best[:count])
     return torch.where(torch.from_numpy(others), 0.0, UNDECIDED)[None, None]
 

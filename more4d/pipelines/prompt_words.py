@@ -78,6 +78,7 @@ def understand(prompt: str, preset: Preset) -> Understood:
         clauses = [Clause()]  # a mask alone: something in it moves
     # What is not known beside things that are cannot be told apart from them: it is left out.
     clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
+    # "The left dog" has words of captions only, but no caption has "left" there.
     complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
     unchanged = complete and is_of_captions(prompt, thesaurus)
     return Understood(prompt=prompt, thesaurus=thesaurus, clauses=tuple(clauses), unchanged=unchanged)

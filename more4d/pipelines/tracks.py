@@ -148,7 +148,7 @@ def generate_motion(
 
     Args:
         scene: at the size at which the codec encodes.
-        clauses: what the prompt says; where known, as many things move as it names (`named_things`).
+        clauses: what the prompt says; where known, as many things move as it names (`grounding`).
         photo: the same picture, sharper, for motion features that look closer.
         control: `still_guidance` and `follow` are used.
         drawn: normalised motion that is followed as closely as `control.follow` says.
@@ -177,7 +177,7 @@ def generate_motion(
         focus = None
         if thing is not None:
             focus = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
-        elif clauses:
+        elif clauses:  # the text grounding may find more things than the prompt names
             focus = choose(components, cond, scene.depth_m, clauses)
         if focus is not None:
             placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
