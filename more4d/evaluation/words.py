@@ -23,7 +23,7 @@ from more4d.pipelines.components import Components
 from more4d.pipelines.grounding import look
 from more4d.pipelines.motion_filters import Guide, joint_bilateral_source
 from more4d.pipelines.moving_objects import move_as_wholes
-from more4d.pipelines.prompt_words import understand
+from more4d.pipelines.prompt_words import Understood, moving, understand
 from more4d.pipelines.tracks import generate_motion
 from more4d.scenes.motion_sampling import DIRECTION_PHRASES, PEOPLE, VERB_PHRASES
 from more4d.scenes.render import render_clip, render_image
@@ -176,7 +176,7 @@ def measure_words(models: Components, unseen: UnseenScene) -> dict[str, Any]:
     picks = joint_bilateral_source(guide, Guide(colours=photo, depth_m=large_m))
     start = clip.tracks.positions[0]
     prompts = prompts_of(clip.caption, clip.actions, unseen.index)
-    known = understand(prompts[KNOWN], models.preset)
+    known = _gist(understand(prompts[KNOWN], models.preset))
     result: dict[str, Any] = {"seed": unseen.seed, "several": unseen.several, "prompts": prompts, "by": {}}
     for kind, prompt in prompts.items():
         understood = understand(prompt, models.preset)
@@ -193,17 +193,18 @@ def measure_words(models: Components, unseen: UnseenScene) -> dict[str, Any]:
         motion = rearrange(motion, "xyz t h w -> t h w xyz")
         whole, *_ = move_as_wholes(motion, photo, large_m, outline=meant.thing, picks=picks)
         found = about_positions(denormalise_motion(whole, start, clip.tracks.camera), clip)
-        same = [
-            (each.nouns, each.direction) == (other.nouns, other.direction)
-            for each, other in zip(understood.clauses, known.clauses, strict=False)
-        ]
         result["by"][kind] = {
             "iou": found["errors"]["iou"],
             "directions": found["directions"],
             "objects": found["objects"],
-            "understood": bool(same) and all(same) and len(understood.clauses) == len(known.clauses),
+            "understood": None if kind == NOUN else _gist(understood) == known,
         }
     return result
+
+
+def _gist(understood: Understood) -> list[Any]:
+    """What moves and where to, in any order."""
+    return sorted((each.nouns, str(each.direction)) for each in moving(understood.clauses))
 
 
 def summarise_words(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
