@@ -164,8 +164,8 @@ def choose_named(
     from scipy.ndimage import label
 
     probability = moving.numpy()
-    # Of four neighbours: cells that touch at a corner are often of two things.
-    labels, found = label(probability > LEAST_PROBABILITY)
+    # Of eight neighbours: legs touch their body at a corner.
+    labels, found = label(probability > LEAST_PROBABILITY, np.ones((3, 3)))
     if found <= count:
         return None
     # As many as are named stay; what else the head found becomes scenery.
