@@ -31,6 +31,10 @@ from more4d.geometry.camera import CameraPath, DepthMap, working_size
 from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
+from more4d.pipelines.camera_choice import with_chosen_cameras
+from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_taste import liked_by
+from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
     CameraSpec,
     FilmSize,
@@ -84,11 +88,9 @@ class More4DPipeline:
         """Open a preset. Only the headers of its weight files are read here.
 
         Args:
-            name: a preset ("tiny", "fun-1.3b", "fun-14b", "moge4d"), a folder with a `preset.yaml`, or the
-                path of a preset file.
+            name: a preset ("tiny", "moge4d", ...), a folder with a `preset.yaml`, or a preset file.
             weights: folder in which the preset's files lie, where that is not the default.
-            device: "cpu", "cuda" or "cuda:N".
-            memory: "full", "model", "group", "fp8" or "sequential"; by default as the preset says.
+            device, memory: "cpu", "cuda" or "cuda:N"; "full", "model", "group", "fp8" or "sequential".
             size: of the films: "photo", the longer side, or "WIDTHxHEIGHT"; by default the photo's own, its
                 longer side at most 1280 pixels. Networks work at their own size whatever this is.
             fill: of the films' holes: "texture" or "smooth"; by default as the preset says (`Preset.fill`).
@@ -162,6 +164,7 @@ class More4DPipeline:
         mask: Any = None,
         control: MotionControl = NEUTRAL,
         tracks: str | Path | Tracks | None = None,
+        camera_chooser: CameraChooser | None = None,
         callback: Progress = no_progress,
         **known: Any,
     ) -> Scene:
@@ -169,17 +172,17 @@ class More4DPipeline:
 
         Args:
             image: path of a picture or video, PIL image, or array or tensor [H, W, 3] (uint8 or in [0, 1]).
-            prompt: what happens.
-            cameras: names of camera paths, `.json` files of keyframes, `CameraPath`s, or a dict of these.
-            num_frames: of the result; the motion spans all of them.
-            fps: frames per second of the result.
-            seed: of all noise; equal seeds give equal scenes.
-            generator: draws the seed, in place of `seed`.
+            prompt: what happens; what it says of the camera is cut out, and takes the place of "auto".
+            cameras: names of paths, files, `CameraPath`s, or a dict of these; "auto:2": two paths chosen for
+                the scene (`pipelines.camera_choice`), which name their views.
+            num_frames, fps: of the result; the motion spans all frames.
+            seed: of all noise; equal seeds give equal scenes. `generator` draws one in its place.
             depth: the image's own depth in metres: path, array or tensor [H, W].
             intrinsics: (fx, fy, cx, cy) of the image, in pixels or normalised.
             mask: what may move, one or several; see `moving_objects.objects_of_masks`.
             control: how much moves, and paths drawn on the image; `prompt` may be empty with these.
-            tracks: own tracks to film, in place of image, depth and generated motion.
+            tracks: own tracks to film, in place of image and motion.
+            camera_chooser: who likes which path, for "auto", as `CameraChooser.parse("taste=FILE")`.
             callback: called with (stage, step, steps in all) as stages proceed.
             known: `depth_unit`, `depth_kind` and `fov` of `pipelines.depth.read_photo`.
 
@@ -191,7 +194,8 @@ class More4DPipeline:
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
         if tracks is not None and (mask is not None or known or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
-        specs = named_cameras(cameras)  # what cannot be filmed is refused before anything is computed
+        # what cannot be filmed is refused before anything is computed
+        prompt, specs = steered(prompt, named_cameras(cameras))
         seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))
@@ -211,19 +215,15 @@ class More4DPipeline:
             callback("depth", 1, 1)
             settings = {"num_frames": num_frames, "fps": fps, "seed": seed, "control": control}
             scene_tracks = self.generate_tracks(photo, depth_map, prompt, **settings, callback=callback)
-        paths = sampled(specs, partial(self.camera_path, tracks=scene_tracks))
+        sample = partial(self.camera_path, tracks=scene_tracks)
+        liked = camera_chooser and liked_by(camera_chooser, self.components, picture, prompt)
+        paths = sampled(with_chosen_cameras(specs, scene_tracks, sample, liked), sample)
         film = partial(self.film, scene_tracks, prompt=prompt, seed=seed, callback=callback)
         views = film_views(film, paths, consistent=self.preset.consistent_views)
         if self.preset.fill == TEXTURE:
             views = with_background(scene_tracks, views, seed=seed, progress=callback)
-        return Scene(
-            image=picture,
-            depth=depth_map,
-            tracks=scene_tracks,
-            views=views,
-            prompt=prompt,
-            metadata=self.tracks_metadata(seed, control),
-        )
+        made = {"image": picture, "depth": depth_map, "tracks": scene_tracks, "views": views}
+        return Scene(**made, prompt=prompt, metadata=self.tracks_metadata(seed, control))
 
     def prepare_image(self, image: Any) -> Float[Tensor, "height width 3"]:
         """The image at the size of its films, RGB in [0, 1]; for the kinds of images that `__call__` takes.
@@ -296,20 +296,12 @@ class More4DPipeline:
     def camera_path(
         self, name: str | Path | CameraSpec, tracks: Tracks, *, scene_depth_m: float | None = None
     ) -> CameraPath:
-        """As the function `camera_path`, for a film of the size that this pipeline makes.
-
-        Raises:
-            InputError: as `camera_path`.
-        """
+        """As the function `camera_path`, for a film of the size that this pipeline makes."""
         height, width = film_size(tracks.height, tracks.width, self.film_size)
         return camera_path(name, tracks, scene_depth_m=scene_depth_m, height=height, width=width)
 
     def render(self, tracks: Tracks, camera_path: CameraPath, *, callback: Progress = no_progress) -> Film:
-        """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see.
-
-        Raises:
-            ValueError: tracks and path differ in their number of frames.
-        """
+        """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see."""
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
         return render(

@@ -19,7 +19,7 @@ from more4d.pipelines.components import Components, Sampler
 from more4d.pipelines.preset import Preset
 from more4d.pipelines.sampling import Progress
 from more4d.runs.item import Result, run_job
-from more4d.runs.job import Job, camera_folders, stage_names
+from more4d.runs.job import Job, stage_names
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     shown = []
     for job, result in ((outcome.job, outcome.result) for outcome in good[:SHEET_ITEMS]):
         label = f"{job.name}: {job.prompt}" if job.prompt else job.name
-        shown.append((label, result.folder, list(camera_folders(job))))
+        shown.append((label, result.folder, list(result.cameras)))
     inputs = [outcome.result.fingerprint for outcome in good]
     codec = good[0].job.video_codec  # of the whole run
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))

@@ -16,8 +16,16 @@ from more4d.cameras.options import (
     check_smooth,
 )
 from more4d.cli.main import say
-from more4d.cli.options import checked, parse_path
+from more4d.cli.options import (
+    add_device_option,
+    add_weights_options,
+    checked,
+    open_device,
+    parse_path,
+    preset_of,
+)
 from more4d.foundation.errors import InputError
+from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.cameras import CameraSpec, check_timing, scene_depth_of
 
 if TYPE_CHECKING:
@@ -43,6 +51,15 @@ examples, each after bash scripts/more4d.sh:
 
 What is converted is the file's own path, in its own unit, world and times; a path of ours and a named one is
 in metres (scene depths without --scene), and a strength, reverse, loop and the like are applied to it.
+"""
+
+
+LEARN_EXAMPLES = """\
+examples:
+  bash scripts/more4d.sh camera learn cameras --output my_taste.safetensors
+  bash infer.sh photo.jpg --prompt "the dog runs" --camera auto --camera-taste my_taste.safetensors
+
+What is learnt belongs to the features of a preset; another preset needs a taste of its own.
 """
 
 
@@ -80,6 +97,24 @@ def add_command(commands: Any) -> None:
         help="view across the picture, for a path without a lens",
     )
     convert.set_defaults(run=convert_camera, parser=convert)
+    learn = ways.add_parser(
+        "learn",
+        help="learn from a few photos which path suits which",
+        description="Learns a taste from a folder with a folder of photos for each path, two or more photos "
+        "each, as Dream4D has them: cameras/orbit/*.jpg, cameras/zoom_in/*.jpg. Nothing is trained.",
+        epilog=LEARN_EXAMPLES,
+    )
+    learn.add_argument("folder", type=parse_path, metavar="FOLDER", help="with a folder for each path")
+    learn.add_argument(
+        "--output",
+        type=parse_path,
+        default=Path("camera_taste.safetensors"),
+        metavar="FILE",
+        help="default: camera_taste.safetensors",
+    )
+    add_weights_options(learn)
+    add_device_option(learn)
+    learn.set_defaults(run=learn_camera, parser=learn)
     formats = ways.add_parser("formats", help="list the formats of camera files and what they mean")
     formats.set_defaults(run=list_formats, parser=formats)
 
@@ -126,6 +161,21 @@ def add_camera_options(group: Any) -> None:
         metavar="SECONDS",
         help="smooth shaky paths",
     )
+    chooser = group.add_mutually_exclusive_group()
+    chooser.add_argument(
+        "--camera-taste",
+        type=checked(lambda text: CameraChooser.parse(f"taste={text}")),
+        dest="chooser",
+        metavar="FILE",
+        help="with --camera auto: prefer paths as 'more4d camera learn' has learnt",
+    )
+    chooser.add_argument(
+        "--camera-chooser",
+        type=checked(CameraChooser.parse),
+        dest="chooser",
+        metavar="vlm=FOLDER",
+        help="with --camera auto: prefer paths as a vision-language model of transformers does, in FOLDER",
+    )
     group.add_argument("--camera-reverse", action="store_true", help="film paths from their end")
     group.add_argument("--camera-loop", action="store_true", help="film paths there and back")
 
@@ -146,6 +196,23 @@ def camera_options(options: argparse.Namespace) -> CameraOptions:
 def list_formats(options: argparse.Namespace) -> int:
     """Print the table of formats."""
     say(*describe_formats().split("\n"))
+    return 0
+
+
+def learn_camera(options: argparse.Namespace) -> int:
+    """Learn a taste from photos, and write it."""
+    if not options.folder.is_dir():
+        raise InputError(
+            f"there is no folder {options.folder}; give one with a folder of photos for each path"
+        )
+    preset, folder = preset_of(options)
+    from more4d.pipelines.camera_taste import learn_folder
+    from more4d.pipelines.components import Components
+
+    components = Components.open(preset, folder, open_device(options.device), asked=options.preset)
+    taste = learn_folder(components, options.folder)
+    taste.save(options.output)
+    say(f"{len(taste.names)} paths ({', '.join(taste.names)}), tau {taste.tau:.3g}: {options.output}")
     return 0
 
 

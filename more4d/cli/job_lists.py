@@ -11,7 +11,7 @@ from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.motion_control import MotionControl, is_stroke_file, read_strokes
-from more4d.runs.job import Job, check, unique_names
+from more4d.runs.job import Job, check, unique_names, with_spoken_cameras
 
 COLUMNS = (
     "image",
@@ -133,6 +133,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
         fps=_number(values, "fps", float, defaults.fps),
     )
+    job = with_spoken_cameras(job)
     check(job)
     return job
 

@@ -27,7 +27,6 @@ from more4d.datasets.from_video.ray_backend import connect
 from more4d.foundation.errors import More4DError
 from more4d.foundation.optional import require
 from more4d.pipeline import More4DPipeline
-from more4d.pipelines.cameras import CameraSpec
 from more4d.runs.job import Job
 from more4d.runs.record import RunRecord, locked, peak_memory_mib
 
@@ -146,7 +145,7 @@ def _work(settings: PipelineSettings, job: Job, output: Path) -> tuple[Outcome, 
 def absolute(job: Job) -> Job:
     """The job as a process with another working directory can read it."""
     cameras = tuple(
-        camera if camera.file is None else CameraSpec(name=camera.name, file=camera.file.resolve())
+        camera if camera.file is None else replace(camera, file=camera.file.resolve())
         for camera in job.cameras
     )
     paths = {name: getattr(job, name) for name in ("image", "depth", "tracks")}

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from more4d.runs.job import Job
 
 MOST_SEEDS = 100
-WITHOUT_PROMPT = "it moves"
 ONE_ITEM = "--ray goes with --list jobs.jsonl, or with several photos"
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="PATH",
         help="name of a camera path, also with a strength (orbit:0.5), or a camera file (transforms.json, a "
-        "COLMAP folder, ...: more4d camera formats); repeat for more (default: three paths)",
+        "COLMAP folder, ...: more4d camera formats); auto, or auto:3 for a set: chosen for the scene; "
+        "repeat for more (default: auto:2). What the prompt says of the camera ('..., slow orbit') takes the "
+        "place of auto",
     )
     what.add_argument(
         "--independent-views",
@@ -177,7 +178,14 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
         InputError: a value cannot be used.
     """
     from more4d.cli.job_lists import read_list
-    from more4d.runs.job import check, check_files, check_values, unique_names
+    from more4d.runs.job import (
+        WITHOUT_PROMPT,
+        check,
+        check_files,
+        check_values,
+        unique_names,
+        with_spoken_cameras,
+    )
 
     job = _job_of(options)
     with usage_errors(options.parser):
@@ -198,6 +206,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     if unprompted:
         options.prompt = [WITHOUT_PROMPT]
     jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=options.tracks.stem)]
+    jobs = [with_spoken_cameras(each) for each in jobs]
     with usage_errors(options.parser):
         for each in jobs:
             check(each)
@@ -250,6 +259,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         image=None,
         prompt=(options.prompt or [""])[0],
         cameras=cameras or tuple(each.with_options(asked) for each in DEFAULT_CAMERAS),
+        chooser=options.chooser,
         depth=options.depth,
         depth_unit=options.depth_unit,
         depth_kind=options.depth_kind,

@@ -35,6 +35,7 @@ from more4d.geometry.gaussian_scene import as_splat_scene
 from more4d.geometry.tracks import FilledPoints, Tracks
 
 TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.safetensors", "sheet.png"
+CANDIDATES = "cameras.png"
 COVERAGE, BACKGROUND = "coverage.mkv", "background.safetensors"
 GAUSSIANS = "gaussians.safetensors"
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")

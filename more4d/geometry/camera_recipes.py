@@ -64,6 +64,13 @@ def _arc(angle_deg: Any, *, radius: Any = 1.0, rise: Any = None) -> Any:
     return _xyz(radius * angle.sin(), rise, 1 - radius * angle.cos())
 
 
+def _rise(angle_deg: Any) -> Any:
+    """Positions on an upright circle about the pivot; a positive angle lifts the camera."""
+    # y points down; at angle 0 the camera is at the origin, as in `_arc`
+    angle = angle_deg.deg2rad()
+    return _xyz(y=-angle.sin(), z=1 - angle.cos())
+
+
 @dataclass(frozen=True, kw_only=True)
 class PathRecipe:
     """How one named path moves, as functions of (time in [0, 1], strength).
@@ -173,6 +180,34 @@ CAMERA_PATHS: dict[str, PathRecipe] = {
     "look-down": PathRecipe(
         summary="tilts down 15 degrees without moving; ends there",
         pitch_deg=lambda t, k: -15 * k * _ease(t),
+    ),
+    # straight lines and a crane's arm: what a film set has, and prompts ask for
+    "dolly-in": PathRecipe(
+        summary="dollies forward by 0.3 of the depth; ends there",
+        position=lambda t, k: _xyz(z=0.3 * k * _ease(t)),
+    ),
+    "dolly-out": PathRecipe(
+        summary="dollies back by 0.3 of the depth; ends there",
+        position=lambda t, k: _xyz(z=-0.3 * k * _ease(t)),
+    ),
+    "truck-left": PathRecipe(
+        summary="slides left by 0.2 of the depth, facing straight ahead; ends there",
+        position=lambda t, k: _xyz(x=-0.2 * k * _ease(t)),
+    ),
+    "truck-right": PathRecipe(
+        summary="slides right by 0.2 of the depth, facing straight ahead; ends there",
+        position=lambda t, k: _xyz(x=0.2 * k * _ease(t)),
+    ),
+    "crane-up": PathRecipe(
+        summary="rises 25 degrees over the pivot and looks down at it; ends there",
+        position=lambda t, k: _rise(25 * k * _ease(t)),
+        look_at_pivot=True,
+    ),
+    # by less than it rises: what a photo shows mostly stands on the ground
+    "crane-down": PathRecipe(
+        summary="sinks 10 degrees below the pivot and looks up at it; ends there",
+        position=lambda t, k: _rise(-10 * k * _ease(t)),
+        look_at_pivot=True,
     ),
 }
 """All named camera paths; an entry is all that a new one takes (docs/extending.md)."""

@@ -88,6 +88,13 @@ def measure_path(path: CameraPath, *, scene_depth_m: float, fps: float) -> PathM
     )
 
 
+def moving_points(points: Tensor) -> Tensor:
+    """Which of the points [frames, points, 3] move, [points]."""
+    # the farthest that each point goes
+    away = (points - points[:1]).norm(dim=-1).amax(0)
+    return away > MOVES * points[0, :, 2].abs()
+
+
 def measure_scene(path: CameraPath, tracks: Tracks, coverage_holes: Tensor) -> SceneMeasures:
     """The numbers of a path in a scene.
 
@@ -97,9 +104,7 @@ def measure_scene(path: CameraPath, tracks: Tracks, coverage_holes: Tensor) -> S
     pixels = slice(None, None, STRIDE)
     # points of every frame in the world: frames x points x 3
     points = tracks.at_pixels(pixels, pixels).positions.flatten(1, 2)
-    # the farthest that each point goes
-    away = (points - points[:1]).norm(dim=-1).amax(0)
-    moves = away > MOVES * points[0, :, 2].abs()
+    moves = moving_points(points)
     centres = rigid_inverse(path.world_to_camera)[:, :3, 3]
     nearest, seen = [], []
     for frame in range(path.frames):

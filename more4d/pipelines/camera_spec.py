@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from more4d.cameras.formats import OTHER_SUFFIXES, OURS, SUFFIXES, check_suffix
 from more4d.cameras.options import AS_WRITTEN, CameraOptions, parse_camera_text
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from more4d.cameras.raw_path import RawCameraPath
     from more4d.geometry.camera import Camera, CameraPath
 
+TASTE, VLM = "taste", "vlm"
 _log = logging.getLogger(__name__)
 UNNAMED = "camera"
 """What a file without a stem is called."""
+AUTO = re.compile(r"auto(?::(?P<count>\d+))?(?P<options>(?::.*)?)")
+MOST_CHOSEN = 6
 CHECKED_FRAMES, DENSE_FRAMES = 49, 961
 """Of a path before the film's are known, and of one that is changed (960 = 80 x 12)."""
 DEFAULT_SECONDS = 4.0
@@ -43,6 +46,7 @@ class CameraSpec:
         format: of the file, if the user says it.
         part: which of several cameras of the file.
         options: what is asked of the path besides.
+        choose: how many paths are to be chosen for the scene in its place (`pipelines.camera_choice`).
     """
 
     name: str
@@ -51,6 +55,7 @@ class CameraSpec:
     format: str | None = None
     part: str | None = None
     options: CameraOptions = AS_WRITTEN
+    choose: int = 0
 
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "CameraSpec":
@@ -65,6 +70,18 @@ class CameraSpec:
 
         def place(name: str) -> Path:
             return Path(name) if folder is None or not name else portable_path(folder, name)
+
+        auto = AUTO.fullmatch(text)
+        if auto is not None and not place(text).exists():
+            count = int(auto["count"] or 1)
+            if not 1 <= count <= MOST_CHOSEN:
+                raise InputError(f"'{text}' asks for {count} paths; give auto:1 to auto:{MOST_CHOSEN}")
+            options = parse_camera_text(f"auto{auto['options']}", lambda _: False).options
+            if options.strength != 1:
+                raise InputError(
+                    f"'{text}': strengths are chosen as well; give auto, or auto:2 for two paths"
+                )
+            return cls(name="auto" if count == 1 else f"auto-{count}", options=options, choose=count)
 
         found = parse_camera_text(text, lambda name: bool(name) and place(name).exists())
         path = place(found.source)
@@ -89,10 +106,17 @@ class CameraSpec:
         )
 
     def __str__(self) -> str:
+        if self.choose:
+            return f"auto{'' if self.choose == 1 else f':{self.choose}'}{self.options.text}"
         source = (self.recipe or self.name) if self.file is None else str(self.file)
         said = f"{self.format}=" if self.format else ""
         part = f"#{self.part}" if self.part else ""
         return f"{said}{source}{part}{self.options.text}"
+
+    @property
+    def path_name(self) -> str:
+        """The name of a path without its modifiers: the key of `CAMERA_PATHS`, for a named one."""
+        return self.recipe or self.name
 
     def with_options(self, options: CameraOptions) -> "CameraSpec":
         """The same with options for whatever its own do not say; a named path takes none of files."""
@@ -101,7 +125,8 @@ class CameraSpec:
         merged = self.options.over(options)
         if merged == self.options:
             return self
-        return replace(self, recipe=(self.recipe or self.name) if self.file is None else None, options=merged)
+        named = self.file is None and not self.choose
+        return replace(self, recipe=(self.recipe or self.name) if named else None, options=merged)
 
     def check(self) -> None:
         """Refuse a name that does not exist, and a file that holds no camera path; say what a file is.
@@ -135,6 +160,8 @@ class CameraSpec:
         Raises:
             InputError: as `check`.
         """
+        if self.choose:
+            return
         if self.file is None:
             check_camera_path_name(self.recipe or self.name)
             for option in ("scale", "lens", "convention"):
@@ -182,6 +209,8 @@ class CameraSpec:
         """
         from more4d.cameras.adoption import Adopted, adopt_path, raw_of_path
 
+        if self.choose:
+            raise InputError(f"'{self}' is chosen for a scene while it is made; name a path or a file")
         ours, options = self.file is None or self._is_ours(), self.options
         if ours:
             made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)
@@ -253,6 +282,54 @@ class CameraSpec:
         # A scale that is asked for takes the place of the file's unit.
         unit = scene_depth_m if options.scale is None else 1.0
         return load_camera_path(self.file, frames=frames, camera=source, scene_depth_m=unit), options
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraChooser:
+    """Who likes which path, where cameras are chosen: a taste, or a vision-language model.
+
+    Attributes:
+        kind: "taste" or "vlm".
+        source: the file or folder.
+    """
+
+    kind: str
+    source: Path
+
+    @classmethod
+    def parse(cls, text: str) -> "CameraChooser":
+        """`taste=FILE` or `vlm=FOLDER`.
+
+        Raises:
+            InputError: it is neither.
+        """
+        kind, _, source = text.partition("=")
+        if kind not in (TASTE, VLM) or not source.strip():
+            raise InputError(f"'{text}' is no chooser of cameras; give {TASTE}=FILE or {VLM}=FOLDER")
+        return cls(kind=kind, source=Path(source))
+
+    def check(self) -> None:
+        """Refuse what is not there.
+
+        Raises:
+            InputError: names the file or folder.
+        """
+        if self.kind == TASTE and not self.source.is_file():
+            raise InputError(f"there is no file {self.source}; more4d camera learn writes one")
+        if self.kind == VLM and not self.source.is_dir():
+            raise InputError(f"there is no folder {self.source}; give that of a vision-language model")
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.source}"
+
+    def content(self) -> list[Any]:
+        """What identifies it in a run record."""
+        from more4d.files.atomic import file_fingerprint
+
+        if self.kind == TASTE:
+            return [self.kind, file_fingerprint(self.source)]
+        # Of gigabytes of weights the names and sizes.
+        return [self.kind, sorted([each.name, each.stat().st_size] for each in self.source.iterdir())]
 
 
 def _file_name(path: Path) -> str:

@@ -56,6 +56,7 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
+from more4d.runs.camera_stage import with_chosen_cameras
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
 from more4d.runs.record import RunRecord
 
@@ -74,12 +75,14 @@ class Result:
         files: relative to the folder.
         stages_run: how many stages had something to do.
         fingerprint: a short name for everything the result was made from.
+        cameras: names of the folders of its films.
     """
 
     folder: Path
     fingerprint: str
     files: tuple[str, ...]
     stages_run: int
+    cameras: tuple[str, ...] = ()
 
 
 def run_job(pipe: More4DPipeline, job: Job, folder: Path, *, progress: Progress = no_progress) -> Result:
@@ -153,7 +156,7 @@ class _Item:
         while len(self.films) > 1 and sum(each.nbytes for each in self.films.values()) > MOST_FILM_BYTES:
             del self.films[next(iter(self.films))]
 
-    def stage(self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]) -> str:
+    def stage(self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], Any]) -> str:
         """As `RunRecord.stage`, with progress; returns the fingerprint."""
         self.progress(name, 0, 1)
         fingerprint, was_run = self.record.stage(name, inputs, outputs, make)
@@ -167,11 +170,10 @@ class _Item:
 
 
 def _run_stages(item: _Item) -> Result:
-    job = item.job
-    cameras = camera_folders(job)
-    depth_id = _make_depth(item)
-    tracks_id = _make_tracks(item, depth_id)
+    tracks_id = _make_tracks(item, _make_depth(item))
     item.record.base = tracks_id
+    job = item.job = with_chosen_cameras(item, tracks_id)
+    cameras = camera_folders(job)
     textured = item.pipe.preset.fill == TEXTURE
     renders, fills, views = {}, {}, {}
     for name, camera in cameras.items():
@@ -211,6 +213,7 @@ def _run_stages(item: _Item) -> Result:
         fingerprint=fingerprint,
         files=tuple(item.record.files()),
         stages_run=item.stages_run,
+        cameras=tuple(cameras),
     )
 
 
@@ -378,8 +381,6 @@ def _reconstruct(item: _Item) -> str:
 
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
-    """The view of one camera again, for chats."""
-
     def animate() -> None:
         tracks = item.tracks
         size = {"size": film_size(tracks.height, tracks.width, item.pipe.film_size), "fps": tracks.fps}

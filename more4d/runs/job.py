@@ -13,13 +13,9 @@ from more4d.files.depth_units import METRIC, check_depth_options, check_depth_su
 from more4d.files.video_formats import DEFAULT_CODEC, check_film_format
 from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
-from more4d.pipelines.cameras import (
-    MAX_FRAMES,
-    CameraSpec,
-    check_timing,
-    folder_name,
-    parse_cameras,
-)
+from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_words import steered
+from more4d.pipelines.cameras import MAX_FRAMES, CameraSpec, check_timing, folder_name, parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
@@ -49,10 +45,12 @@ _log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
+    "cameras.png",
     *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
 )
 """Files beside the folders of an item's cameras."""
-DEFAULT_CAMERAS = parse_cameras(("orbit", "forward_backward", "surrounding"))
+WITHOUT_PROMPT = "it moves"
+DEFAULT_CAMERAS = parse_cameras(("auto:2",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +62,7 @@ class Job:
         image: a picture, or a video whose first frame is taken; may be absent if `tracks` are given.
         prompt: what happens.
         cameras: the camera paths to film.
+        chooser: who likes which path, where cameras are chosen.
         depth: the user's own depth map.
         depth_unit: of its values, if not as its format says; see `files.depth_units.parse_depth_unit`.
         depth_kind: of `files.depth_units.DEPTH_KINDS`.
@@ -87,6 +86,7 @@ class Job:
     image: Path | None
     prompt: str
     cameras: tuple[CameraSpec, ...] = DEFAULT_CAMERAS
+    chooser: CameraChooser | None = None
     depth: Path | None = None
     depth_unit: str | None = None
     depth_kind: str = METRIC
@@ -106,9 +106,10 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "chooser"}
         values["cameras"] = [str(camera) for camera in self.cameras]
         values["masks"] = [str(mask) for mask in self.masks]
+        values |= {} if self.chooser is None else {"chooser": str(self.chooser)}
         if not self.gaussians:  # so that records of before there was a choice are those of now
             del values["gaussians"]
         if self.control.neutral:
@@ -151,6 +152,10 @@ def check_values(job: Job) -> None:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
+    if job.chooser is not None:
+        job.chooser.check()
+        if not any(camera.choose for camera in job.cameras):
+            raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if job.gaussians and not job.cameras:
@@ -188,6 +193,19 @@ def check_files(job: Job) -> None:
             f"{job.tracks} has the suffix '{job.tracks.suffix}'; tracks are read from "
             f"{', '.join(TRACK_SUFFIXES)} files"
         )
+
+
+def with_spoken_cameras(job: Job) -> Job:
+    """The job with what its prompt says of the camera in place of `auto`.
+
+    A prompt that speaks of nothing else is as good as none.
+    """
+    prompt, cameras = steered(job.prompt, camera_folders(job))
+    if prompt == job.prompt:
+        return job
+    if not prompt and job.tracks is None and not job.control.strokes:
+        prompt = WITHOUT_PROMPT
+    return replace(job, prompt=prompt, cameras=tuple(cameras.values()))
 
 
 def control_inputs(job: Job) -> list[Any]:
@@ -229,7 +247,13 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
         fill: that of the preset. A background is completed once all cameras have filled their holes; films
             without one are finished camera by camera.
     """
-    names = list(camera_folders(job))
+    chosen = any(camera.choose for camera in job.cameras)
+    # what `auto` will be is not known yet, only how many
+    names = [
+        f"{name} {number + 1}" if camera.choose else name
+        for name, camera in camera_folders(job).items()
+        for number in range(camera.choose or 1)
+    ]
     kinds = ("render", "fill") if fill == TEXTURE else ("render", "fill", "view")
     camera_stages = [f"{kind} {name}" for name in names for kind in kinds]
     if fill == TEXTURE and names:
@@ -237,7 +261,16 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
     exports = [f"export {kind}" for kind in dict.fromkeys(job.exports)]
     animation = [f"animation {job.animation}"] if job.animation else []
     gaussians = [*(f"frozen {name}" for name in names), "gaussians"] if job.gaussians else []
-    return ["depth", "tracks", *camera_stages, *gaussians, *exports, *animation, "sheet"]
+    return [
+        "depth",
+        "tracks",
+        *(["cameras"] if chosen else ()),
+        *camera_stages,
+        *gaussians,
+        *exports,
+        *animation,
+        "sheet",
+    ]
 
 
 def load_user_tracks(path: Path) -> "Tracks":

@@ -92,7 +92,7 @@ class RunRecord:
         return seed if isinstance(seed, int) else 0
 
     def stage(
-        self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], None]
+        self, name: str, inputs: Any, outputs: Iterable[str], make: Callable[[], Any]
     ) -> tuple[str, bool]:
         """Run `make`, which writes the files `outputs`, unless that has been done.
 
@@ -101,6 +101,7 @@ class RunRecord:
         Args:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
+            make: what it returns, plain JSON values or None, is kept (`result`).
 
         Returns:
             The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
@@ -127,17 +128,22 @@ class RunRecord:
         self._stages[name] = {**stage, "files": dict.fromkeys([*outputs, *sorted(outdated)])}
         self.save()
         started = time.monotonic()
-        make()
+        result = make()
         self._stages[name] = {
             **stage,
             "state": "finished",
             "seconds": round(time.monotonic() - started, 3),
             "files": {output: _describe(self.folder / output) for output in outputs},
+            **({} if result is None else {"result": result}),
         }
         for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
             (self.folder / file).unlink(missing_ok=True)
         self.save()
         return stage["fingerprint"], True
+
+    def result(self, name: str) -> Any:
+        """What the `make` of a finished stage returned, in this run or an earlier one."""
+        return self._stages[name]["result"]
 
     def remove_outdated(self) -> None:
         """Remove what earlier runs made from another base and this run did not ask for."""

@@ -22,6 +22,7 @@ ALLOWED_IMPORTERS = {
     "av": ("files/video*.py",),
     "cv2": (
         "pipelines/outlines.py",
+        "pipelines/camera_measures.py",
         "pipelines/unknown_words.py",
         "geometry/label_maps.py",
         "pipelines/depth_outlines.py",
@@ -42,7 +43,7 @@ ALLOWED_IMPORTERS = {
     "safetensors": ("files/*.py", "weights/state.py", "datasets/latent_cache.py", "training/checkpoint.py"),
     "transformers": (
         "networks/conditioners.py",
-        "networks/captioner_backend.py",
+        "networks/vlm_backend.py",
         "depth/transformers_backend.py",
         "metrics/features_backend.py",
     ),

@@ -31,6 +31,12 @@ PROMISED = [
     "stationary",
     "look-up",
     "look-down",
+    "dolly-in",
+    "dolly-out",
+    "truck-left",
+    "truck-right",
+    "crane-up",
+    "crane-down",
 ]
 every_path = pytest.mark.parametrize("name", PROMISED)
 
@@ -124,6 +130,9 @@ def test_directions_are_what_the_names_say() -> None:
     assert centres(make("orbit"))[12, 0] > 0 > centres(make("orbit"))[36, 0]
     assert centres(make("forward_backward"))[12, 2] > 0 > centres(make("forward_backward"))[36, 2]
     assert centres(make("x_moving"))[12, 0] > 0
+    assert centres(make("dolly-out"))[-1, 2] < 0 < centres(make("dolly-in"))[-1, 2]
+    assert centres(make("truck-left"))[-1, 0] < 0 < centres(make("truck-right"))[-1, 0]
+    assert centres(make("crane-up"))[-1, 1] < 0 < centres(make("crane-down"))[-1, 1]
     assert centres(make("y_moving"))[12, 1] < 0
     assert centres(make("mix1"))[-1].norm() > 0 and centres(make("mix2"))[-1, 1] < 0
     assert forward(make("turn-left"))[-1, 0] < 0 < forward(make("turn-right"))[-1, 0]

@@ -277,3 +277,21 @@ def test_the_record_says_what_was_run(random_preset, job, tmp_path):
         settings["memory"] == "full" and settings["tracks"]["steps"] >= 1 and settings["components"]["strag"]
     )
     assert record["peak_memory_mib"] > 0 and all(stage["seconds"] >= 0 for stage in record["stages"].values())
+
+
+def test_chosen_cameras_are_films_and_their_choice_is_kept(random_preset, job, tmp_path, monkeypatch):
+    few = parse_cameras(["orbit", "truck-left:0.5", "zoom-in"])  # not seventy
+    monkeypatch.setattr("more4d.pipelines.camera_choice.candidates", lambda: list(few))
+    asked, out = replace(job, cameras=parse_cameras(["auto:2"])), tmp_path / "out"
+    reports: list[tuple[str, int, int]] = []
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    result = run_job(pipe, asked, out, progress=lambda *report: reports.append(report))
+    assert len(result.cameras) == 2 and all((out / name / "view.mp4").is_file() for name in result.cameras)
+    stage = json.loads((out / "run.json").read_text())["stages"]["cameras"]["result"]
+    assert list(result.cameras) == [text.replace(":", "-") for text in stage["cameras"]]
+    assert len(stage["candidates"]) == 3 and {"holes", "score"} <= set(stage["candidates"][0])
+    done = [stage for stage, part, whole in reports if part == whole]
+    assert len(done) == len(stage_names(asked, fill="smooth"))
+    assert stages_run(random_preset, asked, out) == []
+    one = stages_run(random_preset, replace(job, cameras=parse_cameras(["auto"])), out)
+    assert sorted(one) == ["cameras", "sheet"], "the film is there already"

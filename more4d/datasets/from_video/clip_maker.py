@@ -33,6 +33,10 @@ THUMBNAIL_HEIGHT = 120
 THUMBNAIL_QUALITY = 75
 CAMERA_FRAMES, CAMERA_SIDE = 5, 640
 CAPTION_FRAMES = 3
+CAPTION_QUESTION = (
+    "These pictures are moments of one short video, in order. In one plain English sentence of at most 25 "
+    "words, say what is seen and what moves in which way. Do not speak of pictures, frames or the camera."
+)
 NO_CAPTION = "no caption"
 MAX_FRAMES = 400_000
 """Of a video: 3.7 hours at 30 per second, whose thumbnails have 2.8 GB."""
@@ -123,7 +127,7 @@ class Tools:
     Attributes:
         depth: depth estimator, which also estimates the field of view.
         tracker: point tracker.
-        captioner: opens a `networks.captioner_backend.TransformersCaptioner` on first use; None: none.
+        captioner: opens a `networks.vlm_backend.VisionLanguageModel` on first use; None: none.
     """
 
     depth: DepthEstimator
@@ -142,9 +146,9 @@ def open_tools(depth: str, tracker: str, captioner: str, device: str) -> Tools:
     @cache
     def open_captioner() -> Any:
         # transformers alone takes seconds to import
-        from more4d.networks.captioner_backend import TransformersCaptioner
+        from more4d.networks.vlm_backend import VisionLanguageModel
 
-        return TransformersCaptioner.open(captioner, device=device)
+        return VisionLanguageModel.open(captioner, device=device)
 
     return Tools(
         depth=open_depth_estimator(depth, device=device),
@@ -236,7 +240,7 @@ def _make_clip(
         caption = source.caption
         if not caption and tools.captioner is not None:
             moments = torch.linspace(0, len(video) - 1, CAPTION_FRAMES).round().long()
-            caption = tools.captioner().caption(video[moments])
+            caption = tools.captioner().ask(video[moments], CAPTION_QUESTION)
         missing = () if caption or options.allow_empty_caption else (NO_CAPTION,)
         report = replace(report, caption=caption, reasons=missing)
     if not report.kept:

@@ -43,7 +43,7 @@ class Wall:
 
 
 class Narrator:
-    def caption(self, pictures):
+    def ask(self, pictures, question):
         return f"{len(pictures)} moments"
 
 

@@ -1,4 +1,4 @@
-"""A vision-language model gets images in order and a question; the caption is one line."""
+"""A vision-language model gets images in order and a question; it answers in one line, or ranks answers."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from more4d.foundation.errors import WeightsError
-from more4d.networks.captioner_backend import QUESTION, TransformersCaptioner
+from more4d.networks.vlm_backend import VisionLanguageModel, _asked
 
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}"
@@ -75,13 +75,53 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+QUESTION = "What moves?"
+IMAGES = torch.rand(3, 40, 60, 3, generator=torch.Generator().manual_seed(0))
+NAMES = ("orbit", "zoom-in", "turn-left", "mix1")
+
+
 def test_a_model_of_the_library_answers_in_one_line(random_model):
-    captioner = TransformersCaptioner.open(str(random_model))
-    images = torch.rand(3, 40, 60, 3, generator=torch.Generator().manual_seed(0))
-    caption = captioner.caption(images)
-    assert caption and "\n" not in caption and QUESTION not in caption
-    assert captioner.caption(images) == caption
-    assert captioner.caption(1 - images) != caption, "the caption depends on the images"
+    model = VisionLanguageModel.open(str(random_model))
+    answer = model.ask(IMAGES, QUESTION)
+    assert answer and "\n" not in answer and QUESTION not in answer
+    assert model.ask(IMAGES, QUESTION) == answer
+    assert model.ask(1 - IMAGES, QUESTION) != answer, "the answer depends on the images"
+
+
+def test_every_answer_has_a_probability_whatever_the_order(random_model):
+    model = VisionLanguageModel.open(str(random_model))
+    ranked = model.rank(IMAGES, QUESTION, NAMES)
+    assert bool((ranked > 0).all()) and float(ranked.sum()) == pytest.approx(1)
+    order = [2, 0, 3, 1]
+    again = model.rank(IMAGES, QUESTION, [NAMES[place] for place in order])
+    torch.testing.assert_close(again, ranked[order])
+    assert not torch.allclose(model.rank(1 - IMAGES, QUESTION, NAMES), ranked), "pictures arrive"
+    assert not torch.allclose(model.rank(IMAGES, "What else?", NAMES), ranked), "and so does the question"
+
+
+def test_ranks_are_log_probabilities_of_the_tokens(random_model):
+    """The slow twin: one pass over the whole text, token by token."""
+    model = VisionLanguageModel.open(str(random_model))
+    network, processor = model._pipeline.model, model._pipeline.processor
+    asked = processor.apply_chat_template(
+        _asked(IMAGES[:1], QUESTION),
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    scores = []
+    for name in NAMES[:2]:
+        ids, score = asked["input_ids"], 0.0
+        for token in [*processor.tokenizer(name)["input_ids"], processor.tokenizer.eos_token_id]:
+            with torch.no_grad():
+                known = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                logits = network(**known, pixel_values=asked["pixel_values"]).logits[0, -1]
+            score += float(logits.log_softmax(-1)[token])
+            ids = torch.cat([ids, torch.tensor([[token]])], 1)
+        scores.append(score)
+    expected = torch.tensor(scores).softmax(0)
+    torch.testing.assert_close(model.rank(IMAGES[:1], QUESTION, NAMES[:2]), expected, rtol=1e-3, atol=1e-5)
 
 
 class Listener:
@@ -94,15 +134,13 @@ class Listener:
 
 def test_images_come_in_order_before_the_question():
     listener = Listener()
-    caption = TransformersCaptioner(listener).caption(
-        torch.linspace(0, 1, 3)[:, None, None, None].expand(3, 8, 8, 3)
-    )
-    assert caption == "A dog runs."
+    pictures = torch.linspace(0, 1, 3)[:, None, None, None].expand(3, 8, 8, 3)
+    assert VisionLanguageModel(listener).ask(pictures, QUESTION) == "A dog runs."
     assert [part["type"] for part in listener.content] == ["image", "image", "image", "text"]
     assert len({part["url"] for part in listener.content[:3]}) == 3
     assert listener.content[3]["text"] == QUESTION
 
 
 def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
-    with pytest.raises(WeightsError, match="cannot load a captioner"):
-        TransformersCaptioner.open(str(tmp_path))
+    with pytest.raises(WeightsError, match="cannot load a vision-language model"):
+        VisionLanguageModel.open(str(tmp_path))
