@@ -22,6 +22,8 @@ THING, KIND, MOTION, DIRECTION, COLOUR, PLACE = (
 POSITION, OTHER = "positions", "others"
 LEAST_ALIKE = 0.8
 """Of a misspelt word and the right one: one letter in five is wrong."""
+LEAST_ENGLISH = 0.25
+"""Share of known words in an English prompt: "the", at least, is one of four."""
 SHORTEST = 4
 """Words that are shorter have too many neighbours to be corrected."""
 
@@ -98,6 +100,12 @@ class Thesaurus:
     def is_in(self, group: str, noun: str | None) -> bool:
         """Whether a thing is a "vehicle" or a "person"."""
         return noun in self._sections["groups"][group]
+
+    def is_foreign(self, prompt: str) -> bool:
+        """Whether a prompt is in another language: of several words, or of other letters, few are known."""
+        words = words_of(prompt)
+        known = len(self._known.intersection(words))
+        return (len(words) > 1 or not prompt.isascii()) and known < LEAST_ENGLISH * len(words)
 
     def spelt(self, word: str) -> str:
         """A word in the spelling of this thesaurus; misspelt ones are corrected where one word is nearest."""

@@ -74,6 +74,20 @@ def look(
         depth_m: of the photo.
         outline: of what the photo shows, where that is known.
     """
+    if understood.is_foreign:
+        _log.warning("the weights know English only, which '%.60s' is not", understood.prompt)
+    return _look(components, scene, (photo, depth_m), understood, outline)
+
+
+def _look(
+    components: Components,
+    scene: Guide,
+    full_size: tuple[Tensor, Tensor],
+    understood: Understood,
+    outline: Tensor | None,
+) -> Meant:
+    """`look` for one missing noun after the other."""
+    photo, depth_m = full_size
     preset, place = components.preset, understood.open
     if place is None:
         if understood.text != understood.prompt:
@@ -104,7 +118,7 @@ def look(
             ", ".join(f"'{word:.20}'" for word in clause.unknown[:4]) or "what is meant to move",
             *(columns, rows, thing.shape[1], thing.shape[0]),
         )
-    return replace(look(components, scene, photo, depth_m, chosen, outline=outline), thing=thing)
+    return replace(_look(components, scene, full_size, chosen, outline), thing=thing)
 
 
 @torch.inference_mode()

@@ -43,6 +43,11 @@ class Understood:
         return next((place for place, each in enumerate(self.clauses) if len(each.nouns) != 1), None)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it is in another language than English."""
+        return self.thesaurus is not None and self.thesaurus.is_foreign(self.prompt)
+
+    @property
     def text(self) -> str | None:
         """In words of captions; None while a noun is missing."""
         return self.said if self.open is None else None
@@ -76,7 +81,7 @@ def understand(prompt: str, preset: Preset) -> Understood:
     clauses = read(prompt, thesaurus)
     if not words_of(prompt):
         clauses = [Clause()]  # a mask alone: something in it moves
-    # What is not known beside things that are cannot be told apart from them: it is left out.
+    # An unknown thing beside known ones cannot be located in the photo: it is left out.
     clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
     # "The left dog" has words of captions only, but no caption has "left" there.
     complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)

@@ -101,7 +101,7 @@ class RunRecord:
         Args:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
-            make: what it returns, plain JSON values or None, is kept (`result`).
+            make: a dictionary of plain JSON values that it returns is kept (`result`).
 
         Returns:
             The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.
@@ -134,7 +134,7 @@ class RunRecord:
             "state": "finished",
             "seconds": round(time.monotonic() - started, 3),
             "files": {output: _describe(self.folder / output) for output in outputs},
-            **({} if result is None else {"result": result}),
+            **({"result": result} if isinstance(result, dict) else {}),
         }
         for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
             (self.folder / file).unlink(missing_ok=True)

@@ -26,6 +26,21 @@ def test_weights_that_know_words_of_all_kinds_get_the_prompt_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "foreign"),
+    [
+        ("黑色的山羊向左走", True),
+        ("La cabra negra camina hacia la izquierda", True),
+        ("Die schwarze Ziege läuft nach links", True),
+        ("the blorp rises", False),
+        ("teapot", False),
+        ("", False),
+    ],
+)
+def test_another_language_is_noticed(prompt: str, foreign: bool, tiny: Preset) -> None:
+    assert understand(prompt, tiny).is_foreign == foreign
+
+
+@pytest.mark.parametrize(
     ("prompt", "said"),
     [
         ("the Puppy scampers off", "the dog runs away from the camera"),
