@@ -76,7 +76,7 @@ def understand(prompt: str, preset: Preset) -> Understood:
     clauses = read(prompt, thesaurus)
     if not words_of(prompt):
         clauses = [Clause()]  # a mask alone: something in it moves
-    # What is not known beside things that are cannot be told apart from them: it is left out.
+    # Beside things that are known, one that is not cannot be found by what stands out: it is left out.
     clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
     # "The left dog" has words of captions only, but no caption has "left" there.
     complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
