@@ -20,5 +20,6 @@ setup(
     package_data={
         **{package: RESOURCES[folder] for package, folder in packages.items()},
         "more4d.files": ["page/*"],
+        "more4d.language": ["*.txt"],
     },
 )

@@ -18,8 +18,8 @@ from more4d.cli.options import (
 )
 from more4d.foundation.errors import InputError
 
-SECTIONS = ("tracks", "depth", "views", "photos", "outlines", "vbench")
-BY_DEFAULT = ("tracks", "depth", "views", "photos", "outlines")
+SECTIONS = ("tracks", "words", "depth", "views", "photos", "outlines", "vbench")
+BY_DEFAULT = ("tracks", "words", "depth", "views", "photos", "outlines")
 DATA = Path("../shared/data")
 EXAMPLES = """\
 examples:

@@ -28,6 +28,7 @@ from more4d.evaluation.record import Record, plain
 from more4d.evaluation.tables import markdown, page
 from more4d.evaluation.tracks import mean_motion, measure_tracks, native_size, summarise_tracks
 from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_views
+from more4d.evaluation.words import HELD_OUT_WORDS, MOST_SCENES, measure_words, summarise_words
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, InputError
@@ -38,8 +39,8 @@ from more4d.pipelines.sampling import Progress, no_progress
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUBPACKAGES = (
-    "geometry", "raster", "diffusion", "metrics", "depth", "networks", "scenes", "weights", "performance",
-    "pipelines", "evaluation",
+    "geometry", "language", "raster", "diffusion", "metrics", "depth", "networks", "scenes", "weights",
+    "performance", "pipelines", "evaluation",
 )  # fmt: skip
 """The packages whose code determines the results."""
 
@@ -61,7 +62,7 @@ class EvaluationOptions:
         lpips: whether LPIPS is measured, which needs its package.
     """
 
-    sections: Sequence[str] = ("tracks", "depth", "views", "photos", "outlines")
+    sections: Sequence[str] = ("tracks", "words", "depth", "views", "photos", "outlines")
     scenes: int = 200
     seeds: int = 4
     pairs: int = 64
@@ -104,6 +105,7 @@ class Evaluation:
     def inputs(self) -> list[Any]:
         """Code, preset and weights: what determines results besides a section's options."""
         files = sorted(path for name in SUBPACKAGES for path in (PACKAGE / name).rglob("*.py"))
+        files += sorted((PACKAGE / "language").glob("*.txt"))
         code = fingerprint([file_fingerprint(path) for path in files])
         preset = asdict(self.models.preset)
         del preset["components"], preset["loras"]
@@ -138,6 +140,14 @@ def _tracks(run: Evaluation) -> dict[str, Any]:
 
     key = [seeds, run.options.split]
     return summarise_tracks(list(run.items(stage, key, run.options.scenes, measure)))
+
+
+def _words(run: Evaluation) -> dict[str, Any]:
+    count = min(run.options.scenes, MOST_SCENES)
+    key = [run.options.split, HELD_OUT_WORDS]
+    return summarise_words(
+        list(run.items("words", key, count, lambda index: measure_words(run.models, run.scene(index))))
+    )
 
 
 def _depth(run: Evaluation) -> dict[str, Any]:
@@ -202,6 +212,7 @@ def _vbench(run: Evaluation) -> dict[str, Any]:
 
 SECTIONS: dict[str, Callable[[Evaluation], dict[str, Any]]] = {
     "tracks": _tracks,
+    "words": _words,
     "depth": _depth,
     "views": _views,
     "photos": _photos,

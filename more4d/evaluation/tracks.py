@@ -35,6 +35,7 @@ from more4d.pipelines.components import Components
 from more4d.pipelines.motion_filters import Guide, joint_bilateral_source
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.preset import Preset
+from more4d.pipelines.prompt_words import understand
 from more4d.pipelines.tracks import generate_motion, seen_by_source_camera
 from more4d.scenes.render import SceneClip, render_clip, render_image
 from more4d.scenes.scene_sampling import sample_scene
@@ -121,9 +122,9 @@ def measure_tracks(
         "held_out": unseen.held_out,
         "several": unseen.several,
         "moving_share": float(where.float().mean()),
-        OURS: [_about(positions, clip) for positions in ours],
-        NO_MOTION: [_about(still, clip)],
-        MEAN_MOTION: [_about(by_mean, clip)],
+        OURS: [about_positions(positions, clip) for positions in ours],
+        NO_MOTION: [about_positions(still, clip)],
+        MEAN_MOTION: [about_positions(by_mean, clip)],
         "diversity": diversity(ours, truth, camera) if len(ours) > 1 else None,
         "truth": _shape(truth, clip),
         "codec": {
@@ -141,13 +142,14 @@ def measure_tracks(
         picks = joint_bilateral_source(guide, Guide(colours=photo, depth_m=large_m))
         normalised = (normalise_motion(positions, camera) for positions in ours)
         wholes = [move_as_wholes(motion, photo, large_m, picks=picks)[0] for motion in normalised]
-        result[WHOLE] = [_about(denormalise_motion(motion, truth[0], camera), clip) for motion in wholes]
+        result[WHOLE] = [
+            about_positions(denormalise_motion(motion, truth[0], camera), clip) for motion in wholes
+        ]
     if estimated_depth:
         estimate = models.depth_estimator().estimate(clip.tracks.colours)
         guide = replace(guide, depth_m=estimate.depth_m)
-        motion = generate_motion(models, guide, clip.caption, seed=first, photo=photo)
-        motion = rearrange(motion, "c t h w -> t h w c")
-        result[ESTIMATED] = [_about(denormalise_motion(motion, truth[0], camera), clip)]
+        motion = _motion(models, guide, clip.caption, first, photo)
+        result[ESTIMATED] = [about_positions(denormalise_motion(motion, truth[0], camera), clip)]
         own = positions_from_motion(motion, estimate.points, estimate.camera)
         result["tapvid3d"][ESTIMATED] = _tapvid3d(clip.tracks, own, estimate.camera)
     if sheet is not None:
@@ -156,9 +158,17 @@ def measure_tracks(
 
 
 def _generated(models: Components, guide: Guide, clip: SceneClip, seed: int, photo: Tensor) -> Positions:
-    motion = generate_motion(models, guide, clip.caption, seed=seed, photo=photo)
-    motion = rearrange(motion, "c t h w -> t h w c")
+    motion = _motion(models, guide, clip.caption, seed, photo)
     return denormalise_motion(motion, clip.tracks.positions[0], clip.tracks.camera)
+
+
+def _motion(
+    models: Components, guide: Guide, prompt: str, seed: int, photo: Tensor
+) -> Float[Tensor, "frames height width 3"]:
+    """Normalised motion as the pipeline generates it of a prompt in words of captions."""
+    clauses = understand(prompt, models.preset).clauses
+    motion = generate_motion(models, guide, prompt, clauses, seed=seed, photo=photo)
+    return rearrange(motion, "xyz t h w -> t h w xyz")
 
 
 def _tapvid3d(truth: PointTracks, positions: Positions, camera: Camera) -> dict[str, float]:
@@ -167,8 +177,8 @@ def _tapvid3d(truth: PointTracks, positions: Positions, camera: Camera) -> dict[
     return tapvid3d(replace(truth, positions=positions, visibility=seen, camera=camera), truth)
 
 
-def _about(positions: Positions, clip: SceneClip) -> dict[str, Any]:
-    """Measures of one prediction against the ground truth."""
+def about_positions(positions: Positions, clip: SceneClip) -> dict[str, Any]:
+    """Measures of one prediction against the ground truth, as plain numbers."""
     tracks = clip.tracks
     errors = motion_errors(positions, tracks.positions, tracks.camera)
     movers = [action for action in clip.actions if action.verb != "still"]

@@ -24,6 +24,8 @@ from more4d.networks.motion_perception import MotionFeatureAdapter
 from more4d.networks.wan import WanConfig, WanTransformer
 
 LEAST_MOVING = 0.1  # with less than this probability of anything but scenery, the head did not find a thing
+STILL_CLASS = 16  # of the verbs, as trained: a thing that stays where it is
+UNDECIDED = 0.5  # in a focus: whether something moves here is left to the head
 GROUNDING_SCALE = 4.0  # probabilities are small next to latents of unit variance; larger, they train sooner
 
 
@@ -250,10 +252,18 @@ class STraG(nn.Module):
         return self.motion_adapter(features, (noisy.shape[-2] // rows, noisy.shape[-1] // columns))
 
 
+def moving_probability(probs: Float[Tensor, "b channels h w"]) -> Float[Tensor, "b h w"]:
+    """Of each cell, that the prompt lets it move: that it is neither scenery nor a thing that stays."""
+    return 1 - probs[:, 0] - probs[:, STILL_CLASS]
+
+
 def focused(
     probs: Float[Tensor, "b channels h w"], focus: Float[Tensor, "b 1 h w"], classes: tuple[int, ...]
 ) -> Float[Tensor, "b channels h w"]:
-    """Grounding probabilities where the user said what moves: scenery outside of it, and no scenery inside.
+    """Grounding probabilities where it is known what moves: scenery outside of it, and no scenery inside.
+
+    Args:
+        focus: 1 where something moves, 0 where nothing does; `UNDECIDED` leaves the answer of the head.
 
     Where the head saw nothing but scenery all are zero, which training shows for words without a class.
     """
@@ -265,7 +275,8 @@ def focused(
         inside = torch.where(share > LEAST_MOVING, moving / share.clamp(min=LEAST_MOVING), 0)
         scenery = torch.zeros_like(group)
         scenery[:, 0] = 1
-        groups.append(torch.where(focus > 0.5, inside, scenery))
+        known = torch.where(focus > 0.5, inside, scenery)
+        groups.append(torch.where(focus == UNDECIDED, group, known))
     return torch.cat(groups, 1)
 
 

@@ -3,7 +3,7 @@
 image, depth, prompt ──encoders──> conditions ──4D-STraG──> latents ──codec──> normalised motion ──> metres
 """
 
-import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +11,17 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from more4d.foundation.config import torch_generator
 from more4d.geometry.camera import Camera, DepthMap, working_size
 from more4d.geometry.poses import named_camera_path
 from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
-from more4d.networks.interface import PIXEL_STRIDE, STraGConditions, latent_frames
+from more4d.language.clauses import Clause
+from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.components import ENCODERS, Components
+from more4d.pipelines.grounding import Meant, choose, encode_conditions, look
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.motion_filters import (
     Guide,
@@ -30,49 +32,21 @@ from more4d.pipelines.motion_filters import (
 )
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
+from more4d.pipelines.prompt_words import understand
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
-    EncodedPrompts,
     Progress,
     SamplingRequest,
     no_progress,
     standard_noise,
     step_counter,
-    strag_conditions,
     uncond_prompts,
 )
 from more4d.pipelines.stroke_motion import draw_motion
-from more4d.pipelines.unknown_words import (
-    Meant,
-    best_noun,
-    choose,
-    names_nothing_known,
-    places_of,
-    standing_out,
-    with_noun,
-    words_of,
-)
 from more4d.raster.render import surface_patches, visible_points
 
-LEAST_KNOWN = 1 / 3
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
 LATENT_CHANNELS = 16  # of every Wan VAE
-
-_log = logging.getLogger(__name__)
-
-
-def warn_of_unknown_words(prompt: str, vocabulary: str) -> None:
-    """Warn of a prompt of which weights know less than `LEAST_KNOWN` of the words; "" is: they know all."""
-    words = words_of(prompt)
-    known = sum(word in vocabulary.split() for word in words)
-    if vocabulary and words and known < LEAST_KNOWN * len(words):
-        _log.warning(
-            "the weights were trained on simple English sentences such as 'the dog runs to the left' and "
-            "know %d of the %d words of '%.40s'; perhaps nothing moves",
-            known,
-            len(words),
-            prompt,
-        )
 
 
 def image_to_tracks(
@@ -107,27 +81,25 @@ def image_to_tracks(
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size.
     """
-    preset, caption, scene_depth_m = components.preset, prompt, depth.scene_depth_m
+    preset, understood = components.preset, understand(prompt, components.preset)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
-    small, drawn, thing = shrink(large, *size), None, None
+    small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
+    drawn = None
     if control.strokes and control.follow > 0:
         objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
-        thing = objects > 0
-    elif names_nothing_known(prompt, preset.vocabulary, preset.objects):
-        known = outline if objects is None else objects > 0
-        meant = understand(components, small, image, depth.depth_m, prompt, outline=known)
-        if meant is not None:
-            prompt, thing = meant.prompt, meant.thing
-            outline = thing if outline is None else outline & thing
+        meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
     else:
-        warn_of_unknown_words(prompt, preset.vocabulary)
+        known = outline if objects is None else objects > 0
+        meant = look(components, small, image, depth.depth_m, understood, outline=known)
+        if meant.thing is not None:
+            outline = meant.thing if outline is None else outline & meant.thing
     if drawn is not None and control.follow == 1:
         motion = drawn
     else:
-        asked = {"control": control, "drawn": drawn, "thing": thing, "seed": seed, "progress": progress}
-        motion = generate_motion(components, small, prompt, photo=image, **asked)
+        asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}
+        motion = generate_motion(components, small, meant.prompt, meant.clauses, photo=image, **asked)
         motion = rearrange(motion, "xyz t h w -> t h w xyz")
     if preset.whole_objects or objects is not None or outline is not None:
         picks = None if depth.estimated else joint_bilateral_source(small, large)
@@ -151,61 +123,10 @@ def image_to_tracks(
         colours=image,
         camera=depth.camera,
         fps=fps,
-        caption=caption,
+        caption=prompt,
         scene_depth_m=scene_depth_m,
         objects=cells,
     )
-
-
-@torch.inference_mode()
-def understand(
-    components: Components,
-    scene: Guide,
-    photo: Float[Tensor, "photo_height photo_width 3"],
-    depth_m: Float[Tensor, "photo_height photo_width"],
-    prompt: str,
-    *,
-    outline: Bool[Tensor, "photo_height photo_width"] | None = None,
-) -> Meant | None:
-    """What a prompt whose thing the weights do not know is taken to mean; None where nothing stands out.
-
-    Args:
-        scene: the photo at the networks' size.
-        depth_m: of the photo.
-        outline: of what the photo shows, where that is known.
-    """
-    preset = components.preset
-    things = [outline] if outline is not None else standing_out(photo, depth_m)
-    if not things:
-        _log.warning(
-            "the weights do not know what '%.60s' means, and nothing stands out in the photo", prompt
-        )
-        return None
-    thing = choose(things, places_of(prompt), depth_m)
-    prompts = [with_noun(prompt, noun, preset.vocabulary) for noun in preset.objects]
-    picture = rearrange(scene.colours, "h w c -> 1 c h w").to(components.device, torch.float32) * 2 - 1
-    close = rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
-    with components.free_after():
-        text = components.encode_prompts(*prompts, NULL_PROMPT)
-        depth = scene.depth_m[None, None].to(picture)
-        cond = _encode_conditions(components, picture, depth, text, prompt=NULL_PROMPT, photo=close)
-        with components.on_device("strag") as (network,):
-            answers = torch.cat(
-                [
-                    network.ground_text(replace(cond, text=text.encode_text([each])))
-                    for each in (NULL_PROMPT, *prompts)
-                ]
-            ).cpu()
-    there = adaptive_avg_pool2d(thing[None, None].float(), answers.shape[-2:])[0, 0]
-    best = best_noun(answers[1:], answers[0], there >= min(0.5, float(there.max())))
-    unknown = sorted(set(words_of(prompt)) - set(preset.vocabulary.split()))
-    rows, columns = thing.nonzero().float().mean(0).tolist()
-    _log.warning(
-        "the weights do not know %s; taken to mean what stands out at %d,%d of %d x %d pixels, as '%s'",
-        ", ".join(f"'{word:.20}'" for word in unknown[:4]) or "what is meant to move",
-        *(columns, rows, thing.shape[1], thing.shape[0], prompts[best]),
-    )
-    return Meant(prompt=prompts[best], thing=thing, unknown=tuple(unknown))
 
 
 @torch.inference_mode()
@@ -213,6 +134,7 @@ def generate_motion(
     components: Components,
     scene: Guide,
     prompt: str,
+    clauses: Sequence[Clause] = (),
     *,
     seed: int,
     photo: Float[Tensor, "photo_height photo_width 3"] | None = None,
@@ -225,6 +147,7 @@ def generate_motion(
 
     Args:
         scene: at the size at which the codec encodes.
+        clauses: what the prompt says; where known, as many things move as it names (`grounding`).
         photo: the same picture, sharper, for motion features that look closer.
         control: `still_guidance` and `follow` are used.
         drawn: normalised motion that is followed as closely as `control.follow` says.
@@ -240,7 +163,7 @@ def generate_motion(
         # Motion features look at the image at output size, the codec at native size.
         full_res = None if photo is None else rearrange(photo, "h w c -> 1 c h w").to(picture) * 2 - 1
         text = components.encode_prompts(prompt, *uncond_prompts(preset.tracks))
-        cond = _encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
+        cond = encode_conditions(components, picture, depth_m, text, prompt=prompt, photo=full_res)
         components.free(*ENCODERS)  # before the generator is loaded: at 14B both do not fit
         noise = standard_noise(  # [1, 16, f, h, w]: 4 frames and 8 x 8 pixels are one latent
             *(1, LATENT_CHANNELS, latent_frames(preset.frames)),
@@ -250,9 +173,14 @@ def generate_motion(
         )
         guided = preset.tracks.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
+        focus = None
         if thing is not None:
-            cells = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
-            cond = replace(cond, focus=cells.to(noise))
+            focus = adaptive_max_pool2d(thing[None, None].float(), noise.shape[-2:])
+        elif clauses:  # the text grounding may find more things than the prompt names
+            focus = choose(components, cond, scene.depth_m, clauses)
+        if focus is not None:
+            placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
+            cond = replace(cond, focus=placed.to(noise))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=preset.tracks,
@@ -300,33 +228,6 @@ def _given_latents(
         if control.still_guidance:
             given["still"] = (latents(still), control.still_guidance)
     return given
-
-
-def _encode_conditions(
-    components: Components,
-    picture: Float[Tensor, "1 3 height width"],
-    depth_m: Float[Tensor, "1 1 height width"],
-    text: EncodedPrompts,
-    *,
-    prompt: str,
-    photo: Float[Tensor, "1 3 photo_height photo_width"] | None,
-) -> STraGConditions:
-    """Conditions of 4D-STraG; the encoders are no longer referred to when it returns."""
-    # Together, as the codec is needed again to decode; encoders are freed by the caller.
-    with components.on_device("trajectory_codec", "motion_features", "clip") as (codec, extractor, clip):
-        return strag_conditions(
-            components.config("strag").wan,
-            codec,
-            text,
-            extractor,
-            clip,
-            image=picture,
-            depth_m=depth_m,
-            prompts=[prompt],
-            frames=components.preset.frames,
-            clip_image=components.preset.clip_image,
-            photo=photo,
-        )
 
 
 def seen_by_source_camera(

@@ -1,20 +1,13 @@
 """Prompts that name a thing which the weights have no word for.
 
-The bundled weights know some fifty nouns. A prompt without any of them moves next to nothing. Here such a
-prompt is given the noun that, by the network's own text grounding, fits best what stands out in the photo,
-and only that may move:
+The bundled weights know some fifty nouns. A prompt without any of them (`pipelines.prompt_words`) moves next
+to nothing. Here it is given the noun that, by the network's own text grounding, fits best what stands out in
+the photo, and only that may move:
 
 1. `standing_out`: things whose colours are unlike the border of the picture, or that are nearer than their
    surroundings, the most conspicuous first. Words such as "left", "big" and "front" choose among them.
-2. `with_noun`: the words that are not known become the noun of one of them.
-3. The noun is chosen for which the grounding head changes its answer most on the thing and least elsewhere.
-
-Presets that name no `objects` are trained on words of all kinds and are not changed.
+2. The noun is chosen for which the grounding head changes its answer most on the thing and least elsewhere.
 """
-
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -32,76 +25,6 @@ CENTRE_SIGMA = 0.45
 """Of the preference for the middle of the picture, in its sides."""
 RELIEF = 0.25
 """Difference of log depth from the surroundings that counts as much as a colour that is novel."""
-
-_DETERMINERS = frozenset(("the", "a", "an", "this", "that", "its"))
-_PLACES = {
-    "left": r"\b(?:the|on the) left\b(?! side of)",
-    "right": r"\b(?:the|on the) right\b(?! side of)",
-    "middle": r"\b(?:middle|central|centre|center)\b",
-    "front": r"\b(?:in front|front|nearest|closest|foreground)\b",
-    "back": r"\b(?:in the back|at the back|behind|farthest|furthest|background)\b",
-    "big": r"\b(?:big|bigger|biggest|large|larger|largest|tall|tallest)\b",
-    "small": r"\b(?:small|smaller|smallest|little|tiny|littlest)\b",
-}
-_TOWARDS = re.compile(r"\b(?:to|towards?|from) (?:the|its) (?:left|right)\b")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Meant:
-    """What a prompt with unknown words was taken for.
-
-    Attributes:
-        prompt: in words that the weights know.
-        thing: where it is.
-        unknown: the words that are not known.
-    """
-
-    prompt: str
-    thing: Bool[Tensor, "height width"]
-    unknown: tuple[str, ...]
-
-
-def words_of(prompt: str) -> list[str]:
-    """The words of a prompt, in lower case."""
-    return re.findall(r"[^\W\d_]+", prompt.lower())
-
-
-def names_nothing_known(prompt: str, vocabulary: str, objects: Sequence[str]) -> bool:
-    """Whether a prompt says that something moves, and none of the things that weights know by name.
-
-    "Nothing moves" has known words only, and means what it says.
-    """
-    words, known = words_of(prompt), set(vocabulary.split())
-    text = f" {' '.join(words)} "
-    # Whole words, so that "cart" is no "car"; an s makes a plural of nearly all of them.
-    named = any(f" {noun} " in text or f" {noun}s " in text for noun in objects)
-    return bool(objects) and not named and (not words or bool(set(words) - known))
-
-
-def with_noun(prompt: str, noun: str, vocabulary: str) -> str:
-    """The prompt with the first run of words that are not known replaced by a noun.
-
-    What is said before and after stays: of "the teapot slides to the left" becomes "the vase slides to the
-    left". Without any known word that could say how it moves, it just moves.
-    """
-    known, words = set(vocabulary.split()), words_of(prompt)
-    # The first run of unknown words is taken for the thing: English puts the subject first.
-    start = next((place for place, word in enumerate(words) if word not in known), 0)
-    end = next((place for place in range(start, len(words)) if words[place] in known), len(words))
-    before, after = ([word for word in part if word in known] for part in (words[:start], words[end:]))
-    if not before or before[0] not in _DETERMINERS:
-        before = ["the", *before]
-    # "The teapot" says nothing of a motion.
-    if not set(after) - _DETERMINERS:
-        after = ["moves"]
-    return " ".join([*before, noun, *after])
-
-
-def places_of(prompt: str) -> list[str]:
-    """Which of several things a prompt means, by "left", "big" and the like; not where it goes."""
-    # "To the left" is where it goes; "the left one" is which.
-    text = _TOWARDS.sub(" ", " ".join(words_of(prompt)))
-    return [place for place, pattern in _PLACES.items() if re.search(pattern, text)]
 
 
 def standing_out(
@@ -154,25 +77,6 @@ def conspicuousness(image: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     away = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
     return ((novel + nearer) * np.exp(-away / (2 * CENTRE_SIGMA**2))).astype(np.float32)
-
-
-def choose(
-    things: list[Bool[Tensor, "height width"]], places: list[str], depth_m: Float[Tensor, "height width"]
-) -> Bool[Tensor, "height width"]:
-    """The thing that the words mean; without any, the most conspicuous."""
-    # Each word halves what is left, so that "the big one on the left" works in any order.
-    for place in places:
-        things = sorted(things, key=lambda thing: _rank(thing, place, depth_m))[: max(1, len(things) // 2)]
-    return things[0]
-
-
-def _rank(thing: Tensor, place: str, depth_m: Tensor) -> float:
-    rows, columns = thing.nonzero().double().mean(0).tolist()
-    share = float(thing.double().mean())
-    middle = abs(columns / thing.shape[1] - 0.5) + abs(rows / thing.shape[0] - 0.5)
-    far = float(depth_m[thing].median())
-    ranks = {"left": columns, "right": -columns, "middle": middle, "front": far, "back": -far}
-    return {**ranks, "big": -share, "small": share}[place]
 
 
 def best_noun(

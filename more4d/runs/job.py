@@ -336,6 +336,7 @@ def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
 
     import more4d
     from more4d.pipeline import TRACK_COMPONENTS, VIEW_COMPONENTS
+    from more4d.pipelines.prompt_words import understand
 
     components = pipe.components
     recorded = dict.fromkeys(("depth", *TRACK_COMPONENTS, *VIEW_COMPONENTS))
@@ -343,6 +344,7 @@ def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
         "job": job.as_dict(),
         "identity": job_identity(job),
         "preset": components.preset.name,
+        **({} if job.tracks is not None else {"understood": understand(job.prompt, components.preset).said}),
         "settings": {
             key: value
             for key, value in asdict(components.preset).items()

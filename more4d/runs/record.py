@@ -101,7 +101,7 @@ class RunRecord:
         Args:
             inputs: everything that decides the result, as plain JSON values.
             outputs: relative to the folder.
-            make: a dict of plain JSON values that it returns is kept (`result`).
+            make: a dictionary of plain JSON values that it returns is kept (`result`).
 
         Returns:
             The stage's fingerprint, to be part of the inputs of later stages, and whether it was run.

@@ -6,8 +6,8 @@ from tests.architecture.source import name, python_files, tree
 
 FILE_LINES = 400
 FUNCTION_LINES = 80
-PACKAGE_FILES = 314
-PACKAGE_LINES = 59_500
+PACKAGE_FILES = 325
+PACKAGE_LINES = 61_000
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 

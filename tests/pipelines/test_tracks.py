@@ -1,4 +1,3 @@
-import logging
 import re
 
 import pytest
@@ -12,7 +11,6 @@ from more4d.pipelines.preset import find_preset
 from more4d.pipelines.tracks import (
     image_to_tracks,
     seen_by_source_camera,
-    warn_of_unknown_words,
 )
 from more4d.scenes.scene_sampling import sample_scene
 
@@ -96,26 +94,6 @@ def test_networks_larger_than_the_photo_see_it_enlarged() -> None:
     large = shrink(Guide(colours=image, depth_m=depth.depth_m), 40, 60)
     assert large.colours.shape == (40, 60, 3) and large.depth_m.shape == (40, 60)
     assert torch.equal(large.depth_m[::2, ::2], depth.depth_m)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "warns"),
-    [
-        ("the black goat walks to the left", False),
-        ("The dragon runs to the left!", False),
-        ("nothing moves", False),
-        ("", False),
-        ("\u9ed1\u8272\u7684\u5c71\u7f8a\u5411\u5de6\u8d70", True),
-        ("La cabra negra camina hacia la izquierda", True),
-    ],
-)
-def test_prompts_of_unknown_words_are_warned_of(caplog, prompt, warns):
-    vocabulary = find_preset("tiny")[0].vocabulary
-    with caplog.at_level(logging.WARNING):
-        warn_of_unknown_words(prompt, vocabulary)
-    assert bool(caplog.records) == warns
-    warn_of_unknown_words(prompt, "")  # weights that know all words
-    assert len(caplog.records) == warns
 
 
 def test_the_vocabulary_of_the_bundled_weights_is_that_of_the_training_captions():

@@ -3,71 +3,8 @@
 import pytest
 import torch
 
-from more4d.pipelines.unknown_words import (
-    best_noun,
-    choose,
-    names_nothing_known,
-    places_of,
-    standing_out,
-    with_noun,
-)
-
-VOCABULARY = "the a moves slides to left right up red big vase ball nothing stays still everything of on"
-OBJECTS = ("vase", "ball", "fir tree")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("the teapot slides to the left", True),
-        ("it moves up", True),
-        ("the blorp", True),
-        ("", True),
-        ("the vase slides to the left", False),
-        ("the teapot slides to the ball", False),
-        ("two balls move", False),
-        ("the fir tree sways", False),
-        ("nothing moves", False),
-        ("everything stays still", False),
-    ],
-)
-def test_which_prompts_name_nothing_known(prompt: str, expected: bool) -> None:
-    assert names_nothing_known(prompt, VOCABULARY, OBJECTS) == expected
-
-
-def test_weights_that_know_words_of_all_kinds_are_left_alone() -> None:
-    assert not names_nothing_known("the teapot slides", VOCABULARY, ())
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("the teapot slides to the left", "the vase slides to the left"),
-        ("The red TEAPOT slides to the left!", "the red vase slides to the left"),
-        ("it moves up", "the vase moves up"),
-        ("a shiny copper teapot slides up", "a vase slides up"),
-        ("the blorp", "the vase moves"),
-        ("teapot", "the vase moves"),
-        ("", "the vase moves"),
-        ("чайник скользит влево", "the vase moves"),
-    ],
-)
-def test_unknown_words_become_the_noun(prompt: str, expected: str) -> None:
-    assert with_noun(prompt, "vase", VOCABULARY) == expected
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("the left one slides to the right", ["left"]),
-        ("the thing on the right moves to the left", ["right"]),
-        ("the big thing in front moves up", ["front", "big"]),
-        ("the thing moves to the left", []),
-        ("the teapot goes from the left to the right", []),
-    ],
-)
-def test_words_that_choose_are_told_from_directions(prompt: str, expected: list[str]) -> None:
-    assert places_of(prompt) == expected
+from more4d.pipelines.grounding import choose_by_place
+from more4d.pipelines.unknown_words import best_noun, standing_out
 
 
 def two_discs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -102,8 +39,8 @@ def test_nothing_stands_out_of_a_plain_surface() -> None:
 )
 def test_words_choose_among_things(place: str, expected: int) -> None:
     _, depth_m, number = two_discs()
-    chosen = choose([number == 1, number == 2], [place], depth_m)
-    assert torch.equal(chosen, number == expected)
+    things = [(number == 1).numpy(), (number == 2).numpy()]
+    assert choose_by_place(things, [place], depth_m.numpy())[0] == expected - 1
 
 
 def test_the_noun_that_changes_the_answer_on_the_thing_is_best() -> None:

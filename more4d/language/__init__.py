@@ -1,0 +1,1 @@
+"""What people say: a thesaurus, reading prompts as clauses, and writing them in the words of captions."""

@@ -1,0 +1,99 @@
+"""What a prompt means in the words that the weights were trained on; and of a photo, which thing it means.
+
+Presets without `objects` are trained on words of all kinds: their prompts reach the networks as they are. For
+the bundled weights a prompt is read as clauses (`language.clauses`):
+
+* In words of captions it reaches the networks unchanged, letter by letter.
+* Otherwise it is written anew in the captions' grammar, and the run says what was understood.
+* Of a kind ("the animal", "she") that noun is taken which the text grounding finds best in the photo.
+* A thing without a name among captions is what stands out (`pipelines.unknown_words`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from more4d.language.clauses import STILL, Clause, is_of_captions, read, with_noun, write
+from more4d.language.thesaurus import Thesaurus, words_of
+from more4d.pipelines.preset import Preset
+
+SOMETHING = "what stands out"
+SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understood:
+    """A prompt as it is understood, before anything was seen.
+
+    Attributes:
+        prompt: what the user wrote.
+        thesaurus: of the weights; None for weights that know words of all kinds.
+        clauses: what moves and how; none of "nothing moves", or without a thesaurus.
+        unchanged: whether the prompt is in words of captions and needs nothing more.
+    """
+
+    prompt: str
+    thesaurus: Thesaurus | None = None
+    clauses: tuple[Clause, ...] = ()
+    unchanged: bool = True
+
+    @property
+    def open(self) -> int | None:
+        """The first clause whose noun is to be found in the photo."""
+        return next((place for place, each in enumerate(self.clauses) if len(each.nouns) != 1), None)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is in another language than English."""
+        return self.thesaurus is not None and self.thesaurus.is_foreign(self.prompt)
+
+    @property
+    def text(self) -> str | None:
+        """In words of captions; None while a noun is missing."""
+        return self.said if self.open is None else None
+
+    @property
+    def said(self) -> str:
+        """The same, with "what stands out", or a kind's first nouns, in place of a noun that is missing."""
+        if self.unchanged or self.thesaurus is None:
+            return self.prompt
+        shown = [with_noun(each, _name(each.nouns)) for each in self.clauses]
+        return write(shown, self.thesaurus).replace(f"the {SOMETHING}", SOMETHING)
+
+    def with_noun(self, place: int, noun: str) -> "Understood":
+        """The same with a noun for one of the clauses."""
+        clauses = list(self.clauses)
+        clauses[place] = with_noun(clauses[place], noun)
+        return replace(self, clauses=tuple(clauses), unchanged=False)
+
+
+def _name(nouns: Sequence[str]) -> str:
+    if len(nouns) > SHOWN:
+        return f"{' or '.join(nouns[:SHOWN])} or another"
+    return " or ".join(nouns) or SOMETHING
+
+
+def understand(prompt: str, preset: Preset) -> Understood:
+    """Read a prompt; no network is needed."""
+    if not preset.objects:
+        return Understood(prompt=prompt)
+    thesaurus = _thesaurus(preset.vocabulary, tuple(preset.objects))
+    clauses = read(prompt, thesaurus)
+    if not words_of(prompt):
+        clauses = [Clause()]  # a mask alone: something in it moves
+    # An unknown thing beside known ones cannot be located in the photo: it is left out.
+    clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
+    # "The left dog" has words of captions only, but no caption has "left" there.
+    complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
+    unchanged = complete and is_of_captions(prompt, thesaurus)
+    return Understood(prompt=prompt, thesaurus=thesaurus, clauses=tuple(clauses), unchanged=unchanged)
+
+
+def moving(clauses: Sequence[Clause]) -> list[Clause]:
+    """Those that let something move."""
+    return [clause for clause in clauses if clause.motion != STILL]
+
+
+@lru_cache(maxsize=4)
+def _thesaurus(vocabulary: str, objects: tuple[str, ...]) -> Thesaurus:
+    return Thesaurus(vocabulary, objects)
