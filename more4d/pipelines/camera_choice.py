@@ -42,6 +42,7 @@ WEIGHTS = (1.871, 0.731, -8.657, -15.142, -7.353)
 
 def terms(features: Features) -> tuple[float, ...]:
     """What is weighted: parallax and new area with diminishing returns, and three costs."""
+    # x / (x + x0) grows ever more slowly: twice the parallax is not twice as good
     return (
         features.parallax / (features.parallax + PARALLAX_0),
         features.new_area / (features.new_area + NEW_AREA_0),
@@ -221,6 +222,7 @@ def save_candidates(target: Path, tracks: Tracks, choice: Choice) -> None:
     """
     scene = SmallScene(tracks)
     best = [each for each in choice.ranked if each not in choice.chosen and not each.refused]
+    # a row per path, its frames side by side
     rows, labels = [], []
     for candidate in (*choice.chosen, *best[:NEXT_BEST]):
         # without marks, in the photo's colours
@@ -238,5 +240,6 @@ def _seen_again(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
     total = float(candidate.new_cells.sum())
     if not chosen or not total:
         return 0.0
+    # the union of what the others see
     seen = torch.stack([each.new_cells for each in chosen]).any(0)
     return SHARED * float((candidate.new_cells & seen).sum()) / total

@@ -155,6 +155,7 @@ class SmallScene:
         return max(1, round(CELLS * self.size[0] / self.size[1]))
 
     def _stretched(self, path: CameraPath) -> Bool[Tensor, "frames points"]:
+        # row vectors: x R^T + t, for all frames and points at once
         rotation, centre = path.world_to_camera[:, :3, :3].mT, path.world_to_camera[:, None, :3, 3]
         point = self._points @ rotation + centre
         z = point[..., 2:].clamp(min=1e-6)
@@ -184,6 +185,7 @@ class SmallScene:
 
     def _new_cells(self, path: CameraPath, hole: Tensor, depth_m: Tensor) -> Bool[Tensor, "rows columns"]:
         """Cells over three times the width and height of the photo that are seen in holes."""
+        # the plane of the photo's picture, three times as large
         cells = torch.zeros(3 * self._rows, 3 * CELLS, dtype=torch.bool)
         poses = rigid_inverse(path.world_to_camera)
         for frame in range(path.frames):
@@ -231,6 +233,7 @@ def homography_residual(
     mapped = torch.stack([x, y, one], -1) @ h.mT
     away = mapped[..., :2] / mapped[..., 2:] - torch.stack([u, v], -1)
     counted = inside & enough[:, None]
+    # a frame that sees too few points says nothing
     squares = away.square().sum(-1)[counted]
     return float(squares.mean().sqrt()) if len(squares) else 0.0
 

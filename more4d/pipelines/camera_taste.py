@@ -62,6 +62,7 @@ class CameraTaste:
 
     def log_probabilities(self, feature: Float[Tensor, " dim"]) -> dict[str, float]:
         """Of every path that was taught, for a photo with this feature."""
+        # Gaussians of one width around the prototypes, each path as likely as any before the photo is seen
         distance = (feature - self.prototypes).square().sum(-1)
         return dict(zip(self.names, (-distance / self.tau).log_softmax(0).tolist(), strict=True))
 
@@ -105,6 +106,7 @@ def learn_taste(features: Float[Tensor, "shots dim"], labels: Sequence[str], *, 
         labels: the path of each photo; every path has at least `FEWEST`.
         of: the id of the features.
     """
+    # in the order of the folders, so that equal folders are equal files
     names = tuple(dict.fromkeys(labels))
     member = torch.tensor([[label == name for name in names] for label in labels]).to(
         features
@@ -182,6 +184,7 @@ def learn_folder(components: Components, folder: Path) -> CameraTaste:
         InputError: as `taught_photos`, or a photo cannot be read.
     """
     photos = taught_photos(folder)
+    # one by one: photos are of all sizes
     features = torch.stack([photo_feature(components, load_image(photo)) for photo, _ in photos])
     return learn_taste(features, [name for _, name in photos], of=feature_id(components))
 
@@ -218,6 +221,7 @@ def log_probabilities(
     from more4d.networks.vlm_backend import VisionLanguageModel  # transformers takes seconds to import
 
     model = VisionLanguageModel.open(str(source), device=str(components.device))
+    # every allowed name is scored as the answer: none can be invented
     listed = "\n".join(f"{name}: {CAMERA_PATHS[name].summary}" for name in names)
     question = QUESTION.format(prompt=prompt or "something moves", paths=listed)
     ranked = model.rank(image[None], question, names)
