@@ -186,6 +186,7 @@ def choose_named(
     numbers = range(1, found + 1)
     scores = {n: probability[labels == n].sum() / ((labels == n).sum() + DOUBT) for n in numbers}
     best = sorted(numbers, key=lambda number: -scores[number])
+    # Words of position choose among likely things only: the leftmost of all would be any speck.
     if where:
         candidates = [number for number in best if scores[number] >= ALIKE * scores[best[0]]]
         small_m = interpolate(depth_m[None, None].float(), moving.shape, mode="nearest-exact")[0, 0].numpy()
@@ -213,6 +214,7 @@ def rank(thing: Bool[ndarray, "rows columns"], word: str, depth_m: Float[ndarray
     """How little a word of position fits a thing; to be compared with that of others."""
     rows, columns = (places.mean() for places in np.nonzero(thing))
     middle = abs(columns / thing.shape[1] - 0.5) + abs(rows / thing.shape[0] - 0.5)
+    # Depth by the median: cells at its outline show what is behind it.
     far, share = float(np.median(depth_m[thing])), float(thing.mean())
     ranks = {"left": columns, "right": -columns, "middle": middle, "front": far, "back": -far}
     return {**ranks, "big": -share, "small": share}[word]
