@@ -4,10 +4,15 @@
 happens to lie among the user's photos would be run. Here only this clone and the installed packages count.
 """
 
+import os  # is there since Python started
 import sys
 
-# Set before any import that is not built in: it is the folder of this script, whose modules are no libraries.
+# Set before any other import: it is the folder of this script, whose modules are no libraries.
 sys.path[0] = __file__.rpartition("/")[0] + "/.."
+# An empty entry of PYTHONPATH, as ":/foo" has one, is the folder that this is called from.
+sys.path[1:] = [
+    path for path in sys.path[1:] if path and os.path.realpath(path) != os.path.realpath(os.curdir)
+]
 
 from more4d.cli.main import start  # noqa: E402
 

@@ -310,7 +310,7 @@ def _read_safetensors(path: Path, file: BinaryIO, size: int) -> CheckpointHeader
             with safe_open(path, "np"):
                 pass
     except (*MALFORMED, SafetensorError) as error:
-        text = f"is no safetensors file (its header has {error_summary(error)}); fetch it again"
+        text = f"is no safetensors file (of its header: {error_summary(error)}); fetch it again"
         raise HeaderError(ProblemCode.DAMAGED, text) from error
     locations = {name: TensorLocation(path=path, start=start) for name, start in starts.items()}
     problems = ()

@@ -355,12 +355,14 @@ def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | 
     metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
     known = torch.isfinite(depth) & (depth > 0)
     if not bool(known.any()):
-        raise InputError(f"{name} knows the depth of no pixel (all are NaN, infinite, zero or negative)")
+        nothing = "all are NaN, infinite, zero or negative"
+        raise InputError(f"{name} knows the depth of no pixel ({nothing}); without it depth is estimated")
     if metres_per_unit is None:
         low, high = float(depth[known].min()), float(depth[known].max())
         raise InputError(
             f"{name} holds whole numbers ({low:g} to {high:g}) and does not say of what; give the unit of "
-            f"depth (--depth-unit {UNIT_HINT}), or say that it is inverse (--depth-kind inverse)"
+            f"depth (--depth-unit {UNIT_HINT}), or say that it is inverse (--depth-kind inverse); in lists "
+            "these are the columns depth_unit and depth_kind"
         )
     if metres_per_unit != 1:
         depth = (depth.double() * metres_per_unit).float()

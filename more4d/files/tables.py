@@ -86,7 +86,10 @@ def read_table(
             have a value per column; the message names the line.
     """
     lines = split_lines(read_text(path, what, empty=True))
-    separator = _separator(path, lines[0], columns) if lines else ","
+    if lines and re.fullmatch(r"sep=.", lines[0].strip()):
+        lines[0] = ""  # which says the separator to spreadsheets; the header shows it as well
+    first = next((line for line in lines if line.strip()), "")
+    separator = _separator(path, first, columns)
     # With their ends, so that line breaks inside quotes are kept until they become spaces.
     reader = csv.reader(
         [f"{line}\n" for line in lines], delimiter=separator, skipinitialspace=True, strict=True
@@ -103,8 +106,11 @@ def read_table(
         if row is None:
             return
         cells = [re.sub(r"\s*[\r\n]+\s*", " ", cell).strip() for cell in row]
+        if header is None and not any(cells):
+            continue  # above the header
         if header is None:
-            header = cells
+            # "Image", as spreadsheets like to write it, is image.
+            header = [cell.lower() if cell.lower() in columns else cell for cell in cells]
             _check_header(f"{path} line {number}", header, columns, required)
         elif any(cells):
             yield number, _by_column(f"{path} line {number}", cells, header, SEPARATORS[separator])
@@ -139,7 +145,7 @@ def _separator(path: Path, header: str, columns: Sequence[str]) -> str:
     """The separator with which the header has most of the known names; the comma if none has more."""
 
     def known(separator: str) -> int:
-        return sum(name.strip().strip('"') in columns for name in header.split(separator))
+        return sum(name.strip().strip('"').lower() in columns for name in header.split(separator))
 
     best = max(SEPARATORS, key=known)
     if best != ",":
@@ -163,10 +169,10 @@ def _by_column(where: str, cells: list[str], header: list[str], separator: str) 
     while len(cells) > len(header) and not cells[-1]:  # spreadsheets add separators at the end of rows
         cells = cells[:-1]
     if len(cells) != len(header):
-        raise InputError(
-            f"{where} has {len(cells)} values for {len(header)} columns; put a value that holds a "
-            f"{separator} into double quotes"
-        )
+        remedy = f"put a value that holds a {separator} into double quotes"
+        if len(cells) < len(header):
+            remedy = f"write one for each of {', '.join(header)}, with a {separator} for empty ones too"
+        raise InputError(f"{where} has {len(cells)} values for {len(header)} columns; {remedy}")
     return dict(zip(header, cells, strict=True))
 
 

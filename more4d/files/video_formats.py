@@ -26,7 +26,20 @@ _SIGNATURES = (
     b"\x00\x00\x01\xba",
 )
 """The first bytes of Matroska and WebM, FLV, Ogg, ASF, MPEG-PS."""
-_PICTURE_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_PICTURE_BRANDS = (
+    b"crx ",
+    b"avif",
+    b"avis",
+    b"mif1",
+    b"msf1",
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+)
+"""What begins as a film does and is none: Canon's camera raw (.cr3), AVIF, HEIF."""
 DEFAULT_CODEC = "h264"
 ANIMATIONS = ("gif", "webp")
 """Suffixes of what `files.animation` writes."""

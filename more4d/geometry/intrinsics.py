@@ -21,6 +21,8 @@ MIN_FOCAL = 0.05
 """In image widths: a field of view of 169 degrees."""
 WIDE_FOCAL = 0.5 / math.tan(math.radians(60))
 """In image widths: 120 degrees, more than lenses without a curved picture show."""
+NARROW_FOCAL = 0.5 / math.tan(math.radians(2.5))
+"""5 degrees, as of a lens of 400 mm; numbers of a larger picture look like it."""
 OFF_CENTRE = 0.1
 """In image sides: principal points are nearer to the middle, if the picture was not cropped."""
 SAME_ASPECT = 0.03
@@ -122,7 +124,7 @@ def camera_from_intrinsics(value: Any, *, height: int, width: int) -> "Camera":
             f"{said}: the principal point lies outside of the {width} x {height} picture; "
             "give fx,fy,cx,cy of the whole picture"
         )
-    elif off > 2 * OFF_CENTRE:
+    elif off > OFF_CENTRE:
         _log.warning(
             "%s: the principal point is far from the middle of the %d x %d picture; if it was not "
             "cropped, give the numbers of this picture",
@@ -178,6 +180,11 @@ def _check_view(camera: "Camera", said: str, *, pixels: bool, size: str) -> None
         raise InputError(
             f"{said}: a focal length of {focal:.3g} picture widths sees over 169 degrees; "
             "give fx and fy of this picture"
+        )
+    if camera.fx > NARROW_FOCAL:
+        _log.warning(
+            "%s: a view of %.1f degrees is narrower than ordinary lenses; give the numbers of this picture",
+            *(said, camera.fov_x_deg),
         )
     if camera.fx >= WIDE_FOCAL:
         return

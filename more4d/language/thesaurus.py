@@ -104,7 +104,7 @@ class Thesaurus:
     def is_foreign(self, prompt: str) -> bool:
         """Whether a prompt is in another language: of several words, or of other letters, few are known."""
         words = words_of(prompt)
-        known = len(self._known.intersection(words))
+        known = sum(word in self._known for word in words)
         return (len(words) > 1 or not prompt.isascii()) and known < LEAST_ENGLISH * len(words)
 
     def spelt(self, word: str) -> str:

@@ -180,12 +180,13 @@ def check_files(job: Job) -> None:
     """
     drawn = (stroke.mask for stroke in job.control.strokes)
     for path in (job.image, job.depth, job.tracks, *job.masks, *drawn):
-        if path is not None and not path.is_file():
-            raise InputError(
-                f"{path} is a folder; give the file itself (--list takes many)"
-                if path.exists()
-                else f"there is no file {path}; check the path"
-            )
+        if path is None or path.is_file():
+            continue
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give the file itself (--list takes many)")
+        if path.exists():
+            raise InputError(f"{path} is a pipe or a device; write its contents into a file and give that")
+        raise InputError(f"there is no file {path}; check the path")
     if job.depth is not None:
         check_depth_suffix(job.depth)
     if job.tracks is not None and job.tracks.suffix.lower() not in TRACK_SUFFIXES:

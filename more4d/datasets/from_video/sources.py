@@ -124,7 +124,8 @@ def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:
     for where, file, text in _lines(folder):
         video = _video(file, videos)
         if video is None:
-            close = difflib.get_close_matches(file, videos, n=1)
+            close = [name for name in videos if name.lower() == file.lower()]
+            close = close or difflib.get_close_matches(file, videos, n=1)
             strangers.append(f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else ""))
             continue
         if captions.setdefault(video, text) != text:
