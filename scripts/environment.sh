@@ -4,6 +4,14 @@
 # With CDPATH set, cd may go elsewhere, and prints where.
 MORE4D_ROOT="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
+# An empty entry of PYTHONPATH is the current folder, from which nothing may be imported.
+if [ -n "${PYTHONPATH:-}" ]; then
+    PYTHONPATH=":$PYTHONPATH:"
+    while [ "$PYTHONPATH" != "${PYTHONPATH//::/:}" ]; do PYTHONPATH="${PYTHONPATH//::/:}"; done
+    PYTHONPATH="${PYTHONPATH#:}"
+    export PYTHONPATH="${PYTHONPATH%:}"
+fi
+
 # is_between LOWEST BEYOND COMMAND: 10 14 means Python 3.10 to 3.13
 is_between() {
     "$3" -c "import sys; raise SystemExit(not (3, $1) <= sys.version_info < (3, $2))" >/dev/null 2>&1

@@ -9,7 +9,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +126,18 @@ def measure_candidates(
     return measured
 
 
-def choose(measured: Sequence[Candidate], count: int, *, taken: Sequence[str] = ()) -> Choice:
+def choose(
+    measured: Sequence[Candidate],
+    count: int,
+    *,
+    taken: Sequence[str] = (),
+    before: Sequence[Candidate] = (),
+) -> Choice:
     """The best camera, and after it those whose films add most: greedy, on the union of what is newly seen.
 
     Args:
         taken: names of paths that are filmed anyway.
+        before: what was chosen already, which these are to complement.
     """
     # refused ones last, so that the table of candidates reads from the top
     ranked = sorted(measured, key=lambda each: (bool(each.refused), -each.score))
@@ -139,7 +145,7 @@ def choose(measured: Sequence[Candidate], count: int, *, taken: Sequence[str] = 
     chosen: list[Candidate] = []
     while allowed and len(chosen) < count:
         # greedy is near the best set: what is newly seen together grows by less with each path
-        best = max(allowed, key=lambda each: each.score - _seen_again(each, chosen))
+        best = max(allowed, key=lambda each: each.score - _seen_again(each, [*before, *chosen]))
         chosen.append(best)
         # the same path at another strength is no second view
         allowed = [each for each in allowed if each.spec.path_name != best.spec.path_name]
@@ -171,32 +177,39 @@ def choose_cameras(
         liked: log-probabilities of names of paths (`camera_taste`), to be added to the scores.
     """
     count = sum(each.choose for each in cameras.values() if isinstance(each, CameraSpec))
-    measured = measure_candidates(tracks, candidates(), sample)
-    if liked is not None:
-        # one name, several strengths: a liking is of the path, the strength is geometry's
-        names = list(dict.fromkeys(each.spec.path_name for each in measured))
-        logs = liked(names)
-        measured = [
-            replace(each, score=LIKING * each.score + logs.get(each.spec.path_name, UNKNOWN))
-            for each in measured
-        ]
     taken = [each.path_name for each in cameras.values() if isinstance(each, CameraSpec) and not each.choose]
-    choice = choose(measured, count, taken=taken)
-    # several choosers share one set, so that they complement each other too
-    left = iter(choice.chosen)
+    choice = Choice(chosen=(), ranked=())
     found: dict[str, CameraSpec | CameraPath] = {}
     for name, camera in cameras.items():
         if not isinstance(camera, CameraSpec) or not camera.choose:
             found[name] = camera
             continue
-        for candidate in islice(left, camera.choose):
-            spec = candidate.spec.with_options(camera.options)
-            found[spec.name] = spec
+        # measured as they are filmed: a path in reverse sees other things
+        specs = [spec.with_options(camera.options) for spec in candidates()]
+        measured = _with_liking(measure_candidates(tracks, specs, sample), liked)
+        # several choosers share one set, so that they complement each other too
+        more = choose(measured, camera.choose, taken=taken, before=choice.chosen)
+        choice = Choice(chosen=choice.chosen + more.chosen, ranked=choice.ranked + more.ranked)
+        taken += [each.spec.path_name for each in more.chosen]
+        found |= {each.spec.name: each.spec for each in more.chosen}
     _report(choice, count)
     # nothing was asked for by name, and nothing may be filmed otherwise
     if not found:
         found = {STILL[0]: CameraSpec.parse(STILL[0])}
     return found, choice
+
+
+def _with_liking(
+    measured: list[Candidate], liked: Callable[[Sequence[str]], Mapping[str, float]] | None
+) -> list[Candidate]:
+    """Candidates whose scores have what a chooser likes in them."""
+    if liked is None:
+        return measured
+    # one name, several strengths: a liking is of the path, the strength is geometry's
+    logs = liked(list(dict.fromkeys(each.spec.path_name for each in measured)))
+    return [
+        replace(each, score=LIKING * each.score + logs.get(each.spec.path_name, UNKNOWN)) for each in measured
+    ]
 
 
 def _report(choice: Choice, count: int) -> None:

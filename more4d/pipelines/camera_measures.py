@@ -198,7 +198,9 @@ class SmallScene:
             ahead = (z > 0) & (position > -1).all(-1) & (position < 2).all(-1)
             # from [-1, 2] to numbers of cells; the photo is the middle third of each side
             place = ((position[ahead] + 1) * torch.tensor([CELLS, self._rows])).long()
-            cells[place[:, 1], place[:, 0]] = True
+            # 1.9999999 + 1 is 3 in float32
+            rows, columns = place[:, 1].clamp(max=len(cells) - 1), place[:, 0].clamp(max=3 * CELLS - 1)
+            cells[rows, columns] = True
         return cells
 
 

@@ -180,13 +180,11 @@ def check_files(job: Job) -> None:
     """
     drawn = (stroke.mask for stroke in job.control.strokes)
     for path in (job.image, job.depth, job.tracks, *job.masks, *drawn):
-        if path is None or path.is_file():
-            continue
-        if path.is_dir():
+        if path is not None and path.is_dir():
             raise InputError(f"{path} is a folder; give the file itself (--list takes many)")
-        if path.exists():
-            raise InputError(f"{path} is a pipe or a device; write its contents into a file and give that")
-        raise InputError(f"there is no file {path}; check the path")
+        if path is not None and not path.is_file():
+            special = f"{path} is a pipe or a device; write its contents into a file and give that"
+            raise InputError(special if path.exists() else f"there is no file {path}; check the path")
     if job.depth is not None:
         check_depth_suffix(job.depth)
     if job.tracks is not None and job.tracks.suffix.lower() not in TRACK_SUFFIXES:
@@ -322,13 +320,15 @@ def unique_names(jobs: list[Job]) -> list[Job]:
 
 
 def job_identity(job: Job) -> str | None:
-    """A short name for photo (or tracks), prompt and seed, to which a folder belongs; None: no such file."""
+    """A short name for photo (or tracks), prompt, seed and motion, whose folder it is; None: no such file."""
     from more4d.files.atomic import file_fingerprint, fingerprint
 
     source = job.image or job.tracks
     if source is None or not source.is_file():
         return None
-    return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed])
+    masks = [file_fingerprint(mask) for mask in job.masks if mask.is_file()]
+    motion = [*(() if job.control.neutral else (job.control.as_dict(),)), *([masks] if masks else [])]
+    return fingerprint([file_fingerprint(source), " ".join(job.prompt.split()), job.seed, *motion])
 
 
 def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
@@ -366,11 +366,11 @@ def about_run(pipe: "More4DPipeline", job: Job) -> dict[str, Any]:
 
 
 def own_folders(jobs: list[Job], output: Path) -> list[Job]:
-    """The jobs with the names of folders in `output` that are free or of the same photo, prompt and seed.
+    """The jobs with the names of folders in `output` that are free or theirs (`job_identity`).
 
-    So a run that is started again goes on in its folder, and never replaces what another photo, prompt or
-    seed made: `goat` is followed by `goat-2`. Whatever else is changed (cameras, frames, sizes, weights) is
-    made anew in the same folder. Items whose files are missing keep their names: they fail when run.
+    A run that is started again goes on in its folder and replaces nothing else: `goat` is followed by
+    `goat-2`. Other cameras, frames, sizes or weights are made anew in the same folder. Items whose files are
+    missing keep their names: they fail when run.
 
     Raises:
         InputError: a folder holds a `run.json` that is not ours.
@@ -391,7 +391,7 @@ def own_folders(jobs: list[Job], output: Path) -> list[Job]:
             )
             if name != job.name:
                 _log.warning(
-                    "%s was made from another photo, prompt or seed; this one goes to %s",
+                    "%s was made from another photo, prompt, seed or motion; this one goes to %s",
                     *(output / job.name, output / name),
                 )
             taken.add(name)

@@ -65,7 +65,7 @@ def test_wrong_settings_are_one_line(folder, capfd, monkeypatch, more, refused):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if "--captioner" in more:
         (folder / "square.txt").unlink()
-        more, words = ("--captioner", str(folder)), "cannot load a captioner"
+        more, words = ("--captioner", str(folder)), "cannot load a vision-language model"
     try:
         ended = run(folder, *more)
     except SystemExit as wrong:

@@ -1,5 +1,6 @@
 """Inputs of people who do this job, as they came, each given to the whole command."""
 
+import os
 import shutil
 
 import numpy as np
@@ -102,7 +103,8 @@ def test_a_lidar_frame_gives_a_scene_in_one_piece(command, cases, tmp_path):
 def test_a_long_prompt_does_not_widen_the_sheet(command, cases, tmp_path):
     folder = cases / "long-prompt-sheet"
     say = ("--prompt", (folder / "prompt.txt").read_text(), *X[2:])
-    assert command(folder / "goat.png", *say).code == 0
+    result = command(folder / "goat.png", *say)
+    assert result.code == 0 and "English" not in result.err
     with Image.open(tmp_path / "out/goat/sheet.png") as sheet:
         assert sheet.width < 2500
 
@@ -137,6 +139,16 @@ def test_tracks_of_a_tracker_are_filmed(command, cases, tmp_path):
     result = command("--tracks", cases / "tracks-of-trackers/spatrackv2.npz", "--camera", "static")
     assert result.code == 0, result.err
     assert (tmp_path / "out/spatrackv2/static/view.mp4").is_file()
+
+
+def test_camera_raw_in_the_container_of_films_is_no_film(command, tmp_path):
+    (tmp_path / "IMG_1.CR3").write_bytes(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(1000))
+    refuses(command(tmp_path / "IMG_1.CR3", *X), "camera raw", "export it as jpg")
+
+
+def test_a_pipe_for_a_photo_is_called_one(command, tmp_path):
+    os.mkfifo(tmp_path / "p.jpg")
+    refuses(command(tmp_path / "p.jpg", *X), "p.jpg", "a pipe or a device")
 
 
 def test_a_note_is_told_once(command, cases):

@@ -122,7 +122,9 @@ def test_a_folder_belongs_to_one_photo_prompt_and_seed(command, photo, tmp_path)
     film = (tmp_path / "out/ball/static/view.mp4").read_bytes()
     other_prompt = command(photo, "--prompt", "it stops", "--camera", "static", "--frames", "2")
     assert other_prompt.code == 0
-    assert other_prompt.err.count("another photo, prompt or seed") == 1 and "ball-2" in other_prompt.err
+    assert (
+        other_prompt.err.count("another photo, prompt, seed or motion") == 1 and "ball-2" in other_prompt.err
+    )
     assert command(*roll, "static", "--seed", "5").code == 0
     assert (tmp_path / "out/ball/static/view.mp4").read_bytes() == film
     assert sorted(path.name for path in (tmp_path / "out").glob("ball*")) == ["ball", "ball-2", "ball-3"]
@@ -132,9 +134,11 @@ def test_a_folder_belongs_to_one_photo_prompt_and_seed(command, photo, tmp_path)
     assert (tmp_path / "out/ball/zoom-in/view.mp4").is_file()
     assert command(photo, "--prompt", "it stops", "--camera", "static", "--frames", "2").code == 0
     assert len(list((tmp_path / "out").glob("ball*"))) == 3
+    assert "ball-4" in command(*roll, "static", "--motion", "0").err
+    assert (tmp_path / "out/ball/zoom-in/view.mp4").is_file()
     save_image(photo, torch.zeros(60, 80, 3))
     assert command(*roll, "static").code == 0
-    assert (tmp_path / "out/ball-4/static/view.mp4").is_file()
+    assert (tmp_path / "out/ball-5/static/view.mp4").is_file()
 
 
 def test_what_an_earlier_run_made_from_other_tracks_is_removed_and_reported(command, photo, tmp_path):

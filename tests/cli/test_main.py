@@ -227,9 +227,10 @@ def test_the_options_are_these():
         for name, parser in {**commands, **ways}.items()
     }
     assert options == {
-        "infer": "alpha animation cache camera camera-anchor camera-convention camera-lens camera-loop"
-        " camera-reverse camera-scale camera-smooth compile context-parallel depth depth-kind depth-model"
-        " depth-unit device export fill follow fov fps frames gaussians guidance guidance-skip h help"
+        "infer": "alpha animation cache camera camera-anchor camera-chooser camera-convention camera-lens"
+        " camera-loop camera-reverse camera-scale camera-smooth camera-taste compile context-parallel depth"
+        " depth-kind depth-model depth-unit device export fill follow fov fps frames gaussians guidance"
+        " guidance-skip h help"
         " independent-views intrinsics list list-cameras mask memory motion move output part pictures preset"
         " prompt quiet raster ray sampler seed seeds shift size steps still-guidance strag-lora tracks"
         " video-codec vism-lora weights",
@@ -244,6 +245,7 @@ def test_the_options_are_these():
         "weights fetch": "dry-run endpoint from h help list part preset revision update weights yes",
         "camera show": "frames h help output scene",
         "camera convert": "as fov frames h help scene",
+        "camera learn": "depth-model device h help output part preset weights",
         "camera formats": "h help",
         "weights check": "h help preset",
         "weights convert": "as h help option role",

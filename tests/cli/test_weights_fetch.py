@@ -303,7 +303,7 @@ def test_a_killed_run_is_gone_on_with(hub: Hub, capsys, tmp_path: Path, number: 
     try:
         until(lambda: begun() >= 60_000)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
         go_on.set()
@@ -327,7 +327,7 @@ def test_two_processes_at_once_fetch_everything_once(hub: Hub, tmp_path: Path):
         try:
             waiting = second.stderr.readline()
             go_on.set()
-            answers = [process.communicate(timeout=60) for process in (first, second)]
+            answers = [process.communicate(timeout=300) for process in (first, second)]
         finally:
             second.kill()
     finally:

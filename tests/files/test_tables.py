@@ -103,6 +103,21 @@ def test_lists_of_other_separators_are_read(shared, name) -> None:
     assert (job.image.name, job.prompt) == ("goat.jpg", "the goat walks")
 
 
+def test_titles_may_be_in_capitals_below_a_line_that_spreadsheets_write(tmp_path) -> None:
+    (tmp_path / "p.png").touch()
+    (tmp_path / "l.csv").write_text("sep=;\nImage;Prompt\np.png;the goat walks\n")
+    (job,) = read_list(tmp_path / "l.csv", None, JOB)
+    assert (job.image.name, job.prompt) == ("p.png", "the goat walks")
+
+
+def test_a_row_with_too_few_values_is_given_the_right_remedy(tmp_path) -> None:
+    (tmp_path / "l.csv").write_text("image,prompt\np.png\n")
+    with pytest.raises(
+        InputError, match=r"line 2 has 1 values for 2 columns; write one for each of image, prompt"
+    ):
+        read_list(tmp_path / "l.csv", None, JOB)
+
+
 def test_a_caption_with_bare_commas_is_refused(shared) -> None:
     with pytest.raises(InputError, match=r"captions\.csv line 2 has 4 values for 2 columns; put"):
         find_sources(shared / "data/field-cases/captions-csv-commas/videos")

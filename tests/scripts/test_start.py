@@ -20,11 +20,13 @@ def hostile_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("libraries", ["", ":/nowhere"])
 @pytest.mark.parametrize("script", ["infer.sh", "infer_vae.sh", "scripts/more4d.sh"])
-def test_nothing_in_the_current_folder_is_imported(hostile_folder: Path, script: str) -> None:
-    # With CDPATH set, cd looks elsewhere and prints where it went.
+def test_nothing_in_the_current_folder_is_imported(hostile_folder: Path, script: str, libraries: str) -> None:
+    # With CDPATH set, cd looks elsewhere and prints where it went; an empty entry of PYTHONPATH is the
+    # current folder.
     environment = {**os.environ, "PYTHON": sys.executable, "CDPATH": f"{ROOT}:{ROOT.parent}"}
-    environment.pop("PYTHONPATH", None)
+    environment["PYTHONPATH"] = libraries
     command = ["bash", str(ROOT / script), "--help"]
     ended = subprocess.run(
         command, cwd=hostile_folder, env=environment, capture_output=True, text=True, check=False
