@@ -208,10 +208,10 @@ def _with_thing(prompt: str, phrases: list[str]) -> str:
     """With the thing that was cut away in place of a leading "it": "orbit around the dog while it runs"."""
     no_thing = rf"(?:its|his|her|their|{'|'.join(_PLACES)})\b|(?:the\s+)?{_WHERE}"
     for phrase in phrases:
-        named = re.fullmatch(rf".*(?:{_OF})\s+(?!{no_thing})(.+)", phrase, re.IGNORECASE)
+        named = re.fullmatch(rf".*(?:{_OF})\s+(?!{no_thing})(?P<thing>.+)", phrase, re.IGNORECASE)
         it = _IT.match(prompt)
         if named and it:
-            return named.group(1) + ("'s" if it.group(1) else "") + prompt[it.end() :]
+            return named["thing"] + ("'s" if it.group(1) else "") + prompt[it.end() :]
     return prompt
 
 
