@@ -67,7 +67,7 @@ _HOW = (
 )
 _WHERE = (
     r"(?:(?:to|towards?)\s+(?:the\s+)?)?"
-    r"(left|right|up|down|in|out|forward|back|away|closer|around)(?:wards?|s)?\b"
+    r"(left|right|up|down|in|out|forward|back|away|closer|around)(?:wards?|s)?\b(?:\s+side\b)?"
 )
 _WORD = r"(?!(?:and|while|as|when|then|but)\b)[\w'-]+"
 _OF = r"\s+(?:round|about|on|at|of|from|towards?|to|over|past|across|into)|(?<=around)"

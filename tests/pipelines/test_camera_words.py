@@ -55,6 +55,7 @@ SPOKEN = {
     "zoom in on the black dog while its tail wags": ("the black dog's tail wags", "zoom-in"),
     "zoom in on its face as it barks": ("it barks", "zoom-in"),
     "the camera zooms in on the dog while it's running": ("the dog's running", "zoom-in"),
+    "pan to the left side as it barks": ("it barks", "turn-left"),
     "pan to the left as it barks": ("it barks", "turn-left"),
 }
 OF_THINGS = (
