@@ -72,7 +72,9 @@ class _Draft:
     Attributes:
         early: a motion before the thing: "a running dog".
         named: whether the thing was said, known or not.
+        pronoun: whether "it" or the like stands for the thing.
         aside: a thing after a preposition: "near the tree".
+        aside_colour: of that thing: "near the brown chair".
         everything: whether it speaks of all the rest.
     """
 
@@ -85,7 +87,9 @@ class _Draft:
     where: list[str] = field(default_factory=list)
     named: bool = False
     many: bool = False
+    pronoun: bool = False
     aside: tuple[str, ...] = ()
+    aside_colour: str | None = None
     everything: bool = False
     unknown: list[str] = field(default_factory=list)
 
@@ -98,18 +102,35 @@ def is_of_captions(prompt: str, thesaurus: Thesaurus) -> bool:
 def read(prompt: str, thesaurus: Thesaurus) -> list[Clause]:
     """The clauses of a prompt, without those that speak of all the rest; none of "nothing moves"."""
     tokens = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?|[,.;:!?]", prompt.lower().replace("’", "'"))
-    words = [word for token in tokens for word in thesaurus.spelt(token).split()]
+    words: list[str] = []
+    for token in tokens:
+        owner = token.removesuffix("'s")
+        # "The goat's head", but not "Rubik's cube".
+        known = owner != token and (
+            thesaurus.senses([owner]) or owner in read_sections()["words"]["pronouns"]
+        )
+        words += [*thesaurus.spelt(owner).split(), "'s"] if known else thesaurus.spelt(token).split()
     return list(_completed(_Reading(words, thesaurus).drafts()))
 
 
 class _Reading:
-    """One pass over the words of a prompt."""
+    """One pass over the words of a prompt.
+
+    Attributes:
+        preposition: that was said last, until its thing is.
+        article: "the" or "a", until its noun is said.
+        tinted: whether the colour was said after that preposition.
+        owned: whether the word before is a possessive: "the goat's ...".
+    """
 
     def __init__(self, words: Sequence[str], thesaurus: Thesaurus) -> None:
         self.words, self.thesaurus = words, thesaurus
         self.lists = read_sections()["words"]
-        self.draft = _Draft()
-        self.negated = self.after_preposition = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.draft, self.preposition, self.article = _Draft(), "", ""
+        self.negated = self.owned = self.tinted = False
 
     def drafts(self) -> Iterator[_Draft]:
         """What is said of each thing, in the order of the prompt."""
@@ -123,10 +144,10 @@ class _Reading:
             place += 1
             if word in ENDS or word in self.lists["joints"]:
                 yield self.draft
-                self.draft, self.negated, self.after_preposition = _Draft(), False, False
+                self._begin()
             elif word in self.lists["kinds of pictures"] and not self.draft.named:
                 # "A slow video of a dog": what went before is of the picture.
-                self.draft, self.after_preposition = _Draft(), False
+                self._begin()
                 while place < len(self.words) and self.words[place] in self.lists["of pictures"]:
                     place += 1
             elif word in self.lists["groups"] and self.words[place : place + 1] == ["of"]:
@@ -139,6 +160,14 @@ class _Reading:
     def _single(self, word: str) -> None:
         """A word that has no meaning of its own."""
         lists, draft = self.lists, self.draft
+        self.owned = word == "'s" and draft.named
+        if word in lists["articles"]:
+            self.article = word
+        elif word not in lists["adverbs"] and not word.endswith("ly"):
+            self.article = ""
+        draft.pronoun |= word in lists["pronouns"]
+        if word == "'s":
+            return
         if word in ("not", "never"):
             self.negated = True
         elif word in lists["many"]:
@@ -146,7 +175,7 @@ class _Reading:
         elif word in lists["everything"]:
             draft.everything |= not draft.named
         elif word in lists["prepositions"]:
-            self.after_preposition = True
+            self.preposition, self.tinted = word, False
         elif not (
             word in self.thesaurus.vocabulary
             or word.endswith("ly")
@@ -169,8 +198,13 @@ class _Reading:
 
     def _sense(self, senses: Iterable[Sense], place: int, length: int) -> Sense | None:
         draft, by_role = self.draft, {sense.role: sense for sense in senses}
-        order = AFTER_MOTION if draft.motion else AFTER_THING if draft.named else BEFORE_THING
         before = self.words[place - 1] if place else ""
+        # "The steam rises", "the dog near the fly jumps", but "the dog out for a walk".
+        aside = self.preposition and self.article == "the"
+        noun_due = self.article and not draft.motion and (not draft.named or aside)
+        order = (
+            AFTER_MOTION if draft.motion else AFTER_THING if draft.named and not noun_due else BEFORE_THING
+        )
         leading = (*self.lists["determiners"], *self.lists["many"])
         beginning = not before or before in ENDS or before in self.lists["joints"]
         for role in order:
@@ -183,33 +217,47 @@ class _Reading:
             # "Left" and "off" alone are directions only after what they belong to, or at the very beginning.
             if role == DIRECTION and length == 1 and order is BEFORE_THING and not beginning:
                 continue
+            if role == MOTION and length == 1 and not self.words[place].endswith(("ing", "ed", "en")):
+                if noun_due:  # a verb after an article is a noun
+                    return Sense(OTHER, ())
+                # "The goat's head", "the dog near the tree": no verbs.
+                if self.owned or self.words[place] in self.lists["prepositions"]:
+                    continue
             return by_role[role]
         return None
 
     def _take(self, sense: Sense, phrase: str) -> None:
         draft, means = self.draft, (sense.means or (phrase,))[0]
+        self.owned = False
+        if sense.role not in (COLOUR, POSITION):  # "the white steam"
+            self.article = ""
         if sense.role in (THING, KIND, OTHER):
-            if self.after_preposition:  # "near the tree a dog runs", "the lid of the teapot opens"
-                self.after_preposition = False
+            if self.preposition:  # "near the tree a dog runs", "the lid of the teapot opens"
                 draft.aside = draft.aside or sense.means
+                if self.tinted and not (self.preposition == "in" and sense.role == OTHER):
+                    # "Near the brown chair"; but "the man in the red shirt" is in red.
+                    draft.colour, draft.aside_colour = None, draft.colour
+                self.preposition, self.tinted = "", False
             else:
                 # Of "horse cart" the cart is meant.
                 draft.nouns, draft.unknown, draft.named = sense.means, [] if sense.means else [phrase], True
                 draft.many |= sense.many
         elif sense.role == MOTION:
             means = STILL if self.negated else means
-            if not draft.named and (phrase.split()[0].endswith("ing") or not draft.unknown):
+            if not (draft.named or draft.pronoun) and (
+                phrase.split()[0].endswith("ing") or not draft.unknown
+            ):
                 draft.early = draft.early or means  # "a running dog", "the slow rolling ball"
             elif draft.motion is None or draft.motion in GENERAL:
                 draft.motion = means
         elif sense.role == DIRECTION:
             draft.direction = draft.direction or means
-            self.after_preposition = False
+            self.preposition = ""
         elif sense.role == PLACE:
             draft.place = draft.place or means
         elif sense.role == COLOUR:
+            self.tinted = self.tinted or (bool(self.preposition) and draft.colour is None)
             draft.colour = draft.colour or means
-            self.after_preposition = self.after_preposition and not draft.named
         else:
             draft.where.append(means)
 
@@ -228,13 +276,16 @@ def _completed(drafts: Iterable[_Draft]) -> Iterator[Clause]:
         last = found[-1] if found else None
         draft.motion = draft.motion or draft.early
         if not draft.named and (draft.motion or draft.direction) and draft.unknown:
-            draft.nouns = draft.aside  # "the lid of the teapot": at least the right place
+            # "The lid of the teapot": at least the right place.
+            draft.nouns, draft.colour = draft.aside, draft.colour or draft.aside_colour
         place = place or draft.place
         if draft.everything:
             continue
         if draft.nouns or last is None or (draft.unknown and draft.motion):
             # "Running fast, the dog ...": a beginning without a thing belongs to what follows.
-            if last and not last.nouns and not last.unknown:
+            # "It jumps and the cat stays still" is of two things.
+            apart = last and last.pronoun and last.motion and draft.motion
+            if last and not last.nouns and not last.unknown and not apart:
                 draft.motion = draft.motion or last.motion
                 draft.direction = draft.direction or last.direction
                 found.pop()

@@ -60,23 +60,33 @@ _PLACES = {
 }
 _VIEWS = {r"bird'?s[- ]eye|top[- ]down|overhead|high[- ]angle": "crane-up", r"low[- ]angle": "crane-down"}
 _SLOW = r"slow(?:ly)?|gentl[ey]|slight(?:ly)?|subtle|subtly|a little|a bit"
-_HOW = rf"(?:(?:{_SLOW}|smooth(?:ly)?|quick(?:ly)?|fast|stead(?:y|ily)|soft(?:ly)?|then|a|an|the)\s+)*"
+_ROUNDS = r"(?:360|full|complete)(?:\s*°|[\s-]degrees?)?"
+_HOW = (
+    rf"(?:(?:{_SLOW}|smooth(?:ly)?|quick(?:ly)?|fast|stead(?:y|ily)|soft(?:ly)?|very|really|{_ROUNDS}"
+    r"|then|a|an|the)\s+)*"
+)
 _WHERE = (
     r"(?:(?:to|towards?)\s+(?:the\s+)?)?"
-    r"(left|right|up|down|in|out|forward|back|away|closer|around)(?:wards?|s)?\b"
+    r"(left|right|up|down|in|out|forward|back|away|closer|around)(?:wards?|s)?\b(?:\s+side\b)?"
 )
 _WORD = r"(?!(?:and|while|as|when|then|but)\b)[\w'-]+"
 _OF = r"\s+(?:round|about|on|at|of|from|towards?|to|over|past|across|into)|(?<=around)"
 _TAIL = rf"(?:(?:{_OF})(?:\s+{_WORD}){{1,5}})?"
 _JOIN = r"(?:\b(?:while|as|and|then|when|but)\s+)*"
 _BEGIN = rf"(?:^|(?<=[,;.:!])\s*|(?=\b(?:while|as|and|then|when)\s)){_JOIN}"
-_END = r"(?=\s*(?:$|[,;.:!]|\b(?:and|while|as|when|then|but)\b))"
+_END = r"(?=\s*(?:$|[,;.:!\0]|\b(?:and|while|as|when|then|but)\b))"
+_STILL = r"(?:still|fixed|static|stationary|motionless|unmoving|steady|locked(?:[\s-](?:off|down))?)"
+_FRYING = re.compile(
+    r"(?:with\s+)?(?:(?:an?|the)\s+)?pan(?:\s+(?:on|of|at|from)\b.*)?|the orbit of\b.*", re.IGNORECASE
+)
+"""Things that are called as what cameras do: "a pan on the stove", "the orbit of the moon"."""
+_IT = re.compile(r"^(?:it|he|she|they|(its|his|their))\b", re.IGNORECASE)
 
 
 def _forms(verb: str, *, kinds: str) -> str:
     """A verb as a pattern: `b` as it stands, `s` with an s, `i` with -ing."""
     stem = verb.removesuffix("e")
-    double = verb + verb[-1] if verb == "pan" else stem
+    double = verb + verb[-1] if verb in ("pan", "travel", "swivel") else stem
     plural = verb[:-1] + "ies" if re.search(r"[^aeiou]y$", verb) else f"{verb}(?:e?s)"
     # pan, pans, panning; dolly, dollies, dollying; revolve, revolves, revolving
     listed = {"b": verb, "s": plural, "i": f"(?:{double}|{stem})ing"}
@@ -90,7 +100,8 @@ def _motion(verbs: "set[str] | dict[str, dict[str, str]]", kinds: str, group: st
 
 
 def _patterns() -> list[re.Pattern[str]]:
-    subject = r"(?:the\s+|a\s+|our\s+)?camera\s+"
+    device = r"(?:the\s+|a\s+|our\s+)?camera"
+    subject = rf"{device}\s+"
     stays, kinds = "stays|remains|is|stands|holds", "|".join(_forms(verb, kinds="bi") for verb in _VERBS)
     order = _HOW.replace("|the)", ")")  # "the dog and the camera move" speaks of things
     more = rf"(?:(?:\s*,)?\s+(?:and\s+|then\s+)+{_motion(_VERBS, 'si', 'more')})?"
@@ -102,11 +113,18 @@ def _patterns() -> list[re.Pattern[str]]:
             # "while the camera is slowly panning left and rises"
             rf"{_BEGIN}{subject}(?:is\s+)?{_motion(_VERBS, 'si', 'a')}{more}{_END}",
             # "the camera stays still"
-            rf"{_BEGIN}{subject}(?P<still>does not move|(?:{stays})\s+(?:still|fixed|static)){_END}",
+            rf"{_BEGIN}{subject}(?P<still>does not move|(?:{stays})\s+{_STILL}){_END}",
+            # also "static camera", "fixed shot", "camera still" and "no camera movement"
+            rf"(?:{_BEGIN}(?:with\s+)?|\s+with\s+)(?:an?\s+|the\s+)?(?P<fixed>{_STILL}\s+camera{shot}?){_END}",
+            rf"{_BEGIN}(?:with\s+)?(?:an?\s+)?(?P<held>{_STILL}{shot}){_END}",
+            rf"(?:{_BEGIN}(?:with\s+)?|\s+with\s+){device}(?:\s*[:=]\s*|\s+)(?P<kept>{_STILL}{shot}?){_END}",
+            rf"(?:{_BEGIN}|\s+)(?:with\s+)?(?P<none>(?:no|without)\s+(?:any\s+)?camera{shot}s?){_END}",
             # as in "with the camera panning left" and in "a camera pan to the left"
             rf"{_BEGIN}(?:with\s+)?{_HOW}camera(?:\s*[:=]\s*|\s+){_motion(_VERBS, 'i', 'b')}{shot}?{_END}",
             rf"{_BEGIN}(?:with\s+)?{order}camera(?:\s*[:=]\s*|\s+){_motion(_VERBS, 'b', 'g')}{shot}?{_END}",
             rf"\s+with\s+{_HOW}camera\s+{_motion(_VERBS, 'bi', 'c')}{shot}?{_END}",
+            # "the dog runs with a slow zoom in"
+            rf"\s+with\s+{_motion(_ALONE, 'b', 'h')}{_END}",
             # "tracking shot to the left", "slow orbit shot"
             rf"{_BEGIN}(?:with\s+)?{_HOW}(?P<d>(?:{kinds}){shot}(?:\s+{_WHERE})?){_TAIL}{_END}",
             # "..., slow orbit", "pan left, ..."
@@ -153,7 +171,8 @@ def spoken_cameras(prompt: str) -> Spoken:
             names = [name for name in meant if name]
             phrase = re.sub(rf"^{_JOIN}", "", match.group().strip(" ,;.:"))
             # "Pan" alone is also what eggs are fried in.
-            if not names or (phrase.lower() in _VERBS and phrase.lower() != "orbit"):
+            bare = phrase.lower() in _VERBS and phrase.lower() != "orbit"
+            if not names or bare or _FRYING.fullmatch(phrase):
                 continue
             slow = ":0.5" if re.search(rf"\b(?:{_SLOW})\b", phrase, re.IGNORECASE) else ""
             found += [(match.start(), name if name == "static" else name + slow, phrase) for name in names]
@@ -163,7 +182,7 @@ def spoken_cameras(prompt: str) -> Spoken:
         return Spoken(prompt=prompt)
     found.sort(key=lambda each: each[0])
     return Spoken(
-        prompt=_tidy(rest),
+        prompt=_with_thing(_tidy(rest), [phrase for _, _, phrase in found]),
         cameras=tuple(dict.fromkeys(name for _, name, _ in found)),
         phrases=tuple(dict.fromkeys(phrase for _, _, phrase in found)),
     )
@@ -172,7 +191,7 @@ def spoken_cameras(prompt: str) -> Spoken:
 def _meant(key: str, text: str) -> str | None:
     """The camera path that a matched group means."""
     text = text.lower()
-    if key == "still":
+    if key in ("still", "fixed", "held", "kept", "none"):
         return "static"
     if key in ("place", "at"):
         return _PLACES[text]
@@ -183,6 +202,17 @@ def _meant(key: str, text: str) -> str | None:
     longest = sorted(_VERBS, key=len, reverse=True)
     verb = next(verb for verb in longest if re.match(_forms(verb, kinds="isb"), text))
     return _VERBS[verb].get(where.group(1) if where else "")
+
+
+def _with_thing(prompt: str, phrases: list[str]) -> str:
+    """With the thing that was cut away in place of a leading "it": "orbit around the dog while it runs"."""
+    no_thing = rf"(?:its|his|her|their|{'|'.join(_PLACES)})\b|(?:the\s+)?{_WHERE}"
+    for phrase in phrases:
+        named = re.fullmatch(rf".*(?:{_OF})\s+(?!{no_thing})(?P<thing>.+)", phrase, re.IGNORECASE)
+        it = _IT.match(prompt)
+        if named and it:
+            return named["thing"] + ("'s" if it.group(1) else "") + prompt[it.end() :]
+    return prompt
 
 
 def _tidy(text: str) -> str:

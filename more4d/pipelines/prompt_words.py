@@ -81,8 +81,11 @@ def understand(prompt: str, preset: Preset) -> Understood:
     clauses = read(prompt, thesaurus)
     if not words_of(prompt):
         clauses = [Clause()]  # a mask alone: something in it moves
-    # An unknown thing beside known ones cannot be located in the photo: it is left out.
-    clauses = [clause for clause in clauses if clause.nouns] or clauses[:1]
+    # An unknown thing beside known ones cannot be located in the photo: it is left out. But where those stay
+    # still, as in "it flies up and the sheep stays still", it is all that moves.
+    known, moved = [clause for clause in clauses if clause.nouns], moving(clauses)
+    alone = moved[:1] if not moving(known) else []
+    clauses = [clause for clause in clauses if clause.nouns or clause in alone] or clauses[:1]
     # "The left dog" has words of captions only, but no caption has "left" there.
     complete = all(len(clause.nouns) == 1 and not clause.where for clause in clauses)
     unchanged = complete and is_of_captions(prompt, thesaurus)

@@ -77,6 +77,34 @@ def test_what_was_written_is_read_the_same(thesaurus: Thesaurus) -> None:
         ("the cake rises", "the thing moves up"),
         ("чайник скользит", "the thing moves"),
         ("everything is quiet", "nothing moves"),
+        # What stands beside a thing keeps its colour for itself.
+        ("the dog next to the brown chair runs to the left", "the dog runs to the left"),
+        ("the woman with the red bag walks to the right", "the woman walks to the right"),
+        ("the man with the yellow hat waves", "the man waves"),
+        ("the brown dog near the red chair jumps", "the brown dog jumps"),
+        ("near the brown tree a black dog jumps", "the black dog jumps"),
+        ("the man in the red shirt walks", "the man in red walks"),
+        ("the lid of the brown teapot rises", "the brown vase moves up"),
+        # Words that are verbs elsewhere.
+        ("the goat near the white rock jumps", "the goat jumps"),
+        ("the dog near the tree runs to the left", "the dog runs to the left"),
+        ("the car nears", "the car drives toward the camera"),
+        ("the steam rises", "the thing moves up"),
+        ("the white steam rises", "the white thing moves up"),
+        ("the fly lands", "the thing moves down"),
+        ("the dog on the slide jumps", "the dog jumps"),
+        ("the running dog jumps", "the dog jumps"),
+        ("the fallen tree rolls", "the tree rolls"),
+        # "It" is another thing.
+        ("it flies up; the sheep does not move", "the thing flies up and the sheep stays still"),
+        ("it jumps and the cat stays still", "the thing jumps and the cat stays still"),
+        # Possessives are of the thing that owns.
+        ("The goat's head turns", "the goat spins"),
+        ("the girl's hair blows to the left", "the girl waves to the left"),
+        ("the train's steam rises", "the train moves up"),
+        ("the dog's running", "the dog runs"),
+        ("it's jumping", "the thing jumps"),
+        ("the rubik's cube spins", "the cube spins"),
     ],
 )
 def test_what_people_say_becomes_a_caption(prompt: str, expected: str, thesaurus: Thesaurus) -> None:

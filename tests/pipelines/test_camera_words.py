@@ -36,6 +36,27 @@ SPOKEN = {
     "the cat sits while the camera pulls back": ("the cat sits", "dolly-out"),
     "orbit": ("", "orbit"),
     "zoom in on the dog": ("", "zoom-in"),
+    "the dog runs, static camera": ("the dog runs", "static"),
+    "fixed camera, the dog runs": ("the dog runs", "static"),
+    "the dog runs with a static camera": ("the dog runs", "static"),
+    "the dog runs, locked-off shot": ("the dog runs", "static"),
+    "the dog runs, camera still": ("the dog runs", "static"),
+    "Camera: static. The dog runs": ("The dog runs", "static"),
+    "the dog runs, no camera movement": ("the dog runs", "static"),
+    "the dog runs without camera motion": ("the dog runs", "static"),
+    "the dog runs, very slow orbit": ("the dog runs", "orbit:0.5"),
+    "the dog runs with slow zoom in": ("the dog runs", "zoom-in:0.5"),
+    "the dog runs, 360 orbit": ("the dog runs", "orbit"),
+    "the dog runs, 360-degree orbit": ("the dog runs", "orbit"),
+    "the dog runs, camera travelling left": ("the dog runs", "truck-left"),
+    "camera swivelling left, the dog runs": ("the dog runs", "turn-left"),
+    "push in on the dog as it barks": ("the dog barks", "dolly-in"),
+    "orbit around the dog while it runs": ("the dog runs", "orbit"),
+    "zoom in on the black dog while its tail wags": ("the black dog's tail wags", "zoom-in"),
+    "zoom in on its face as it barks": ("it barks", "zoom-in"),
+    "the camera zooms in on the dog while it's running": ("the dog's running", "zoom-in"),
+    "pan to the left side as it barks": ("it barks", "turn-left"),
+    "pan to the left as it barks": ("it barks", "turn-left"),
 }
 OF_THINGS = (
     "the plane flies in", "the ball orbits", "the ball orbits the lamp", "the moth orbits the lamp, slowly",
@@ -48,7 +69,9 @@ OF_THINGS = (
     "the camera of the tourist swings left", "the rocket rises", "a bird circles above",
     "the door swings back",
     "the man pulls back, the dog runs", "an overhead crane moves left", "the pan slides to the left",
-    "the man holds the camera still", "the zoom lens falls", "the camera", "nothing moves", "it moves", "",
+    "the man holds the camera still", "a pan on the stove and steam rises", "the man cooks with a pan",
+    "the orbit of the moon, a dog runs", "the man with a still camera waves",
+    "the zoom lens falls", "the camera", "nothing moves", "it moves", "",
 )  # fmt: skip
 
 
@@ -69,6 +92,17 @@ def test_what_things_do_is_not_said_of_the_camera(prompt: str) -> None:
 
 def test_two_phrases_are_two_cameras() -> None:
     assert spoken_cameras("the camera pans left and zooms out").cameras == ("turn-left", "zoom-out")
+    for prompt, rest, cameras in (
+        (
+            "The red balloon rises, slow orbit while the camera zooms out",
+            "The red balloon rises",
+            ("orbit:0.5", "zoom-out"),
+        ),
+        ("the dog runs, pan left as the camera zooms in", "the dog runs", ("turn-left", "zoom-in")),
+        ("slow orbit as the camera rises, the dog runs", "the dog runs", ("orbit:0.5", "crane-up")),
+    ):
+        spoken = spoken_cameras(prompt)
+        assert (spoken.prompt, spoken.cameras) == (rest, cameras)
 
 
 def test_words_take_the_place_of_choosers_and_not_of_names(caplog) -> None:

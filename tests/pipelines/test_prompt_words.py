@@ -48,6 +48,9 @@ def test_another_language_is_noticed(prompt: str, foreign: bool, tiny: Preset) -
         ("the animal rises", "the bear or bird or camel or another moves up"),
         ("the left dog runs up", "the dog runs up"),
         ("the blorp and the dog jump", "the dog jumps"),
+        ("it jumps and the cat stays still", "what stands out jumps and the cat stays still"),
+        ("the cat stays still and the steam rises", "the cat stays still and what stands out moves up"),
+        ("the goat's head turns", "the goat spins"),
         ("", "what stands out moves"),
     ],
 )
