@@ -145,23 +145,26 @@ class Playback:
     def __init__(self, tick: Callable[[float], bool]) -> None:
         self._tick = tick
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stop.set()
 
     def start(self) -> None:
         """Play, unless it does already."""
-        if self._thread is None or not self._thread.is_alive():
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
-            self._thread.start()
+        if self._stop.is_set():
+            # one that was stopped may still finish its frame: each thread has an event of its own
+            self._stop = threading.Event()
+            threading.Thread(target=self._run, args=(self._stop,), name="playback", daemon=True).start()
 
     def stop(self) -> None:
         """Play no more; the frame that is being shown is finished."""
         self._stop.set()
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         before = time.monotonic()
-        while not self._stop.wait(1 / FRAMES_SHOWN_PER_S):
-            now = time.monotonic()
-            if not self._tick(now - before):
-                return
-            before = now
+        try:
+            while not stop.wait(1 / FRAMES_SHOWN_PER_S):
+                now = time.monotonic()
+                if not self._tick(now - before):
+                    return
+                before = now
+        finally:
+            stop.set()
