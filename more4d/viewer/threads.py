@@ -72,20 +72,19 @@ class Worker:
                 raise InputError("the viewer was ended")
             watcher.progress(stage, done, total)
 
-        film, failure = None, None
         try:
-            film = run(self.pipeline, report)
-        except More4DError as error:
-            failure = one_line(str(error))
-        except Exception as error:  # noqa: BLE001 - the server lives on, whatever a run does
-            _log.exception("a run failed")
-            failure = f"{type(error).__name__}: {one_line(str(error), 300)}; this is a fault in more4d"
-        finally:
+            try:
+                film = run(self.pipeline, report)
+            except More4DError as error:
+                watcher.failed(one_line(str(error)))
+            except Exception as error:  # noqa: BLE001 - the server lives on, whatever a run does
+                _log.exception("a run failed")
+                reason = f"{type(error).__name__}: {one_line(str(error), 300)}; this is a fault in more4d"
+                watcher.failed(reason)
+            else:
+                watcher.finished(film)
+        finally:  # after its end was shown, which would else hide the bar of the next run
             self._busy.release()
-        if film is not None:
-            watcher.finished(film)
-        elif failure is not None:
-            watcher.failed(failure)
 
 
 class Newest:

@@ -1,6 +1,7 @@
 """The panels of a page do what they say, with viser's own inputs and no browser."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 
 from more4d.foundation.errors import InputError
 from more4d.pipeline import More4DPipeline
-from more4d.viewer.client import ClientView
-from more4d.viewer.items import Library
+from more4d.viewer.client import BOTH, ClientView
+from more4d.viewer.items import POINTS, SPLATS, Library
 from more4d.viewer.server import Viewer
 from more4d.viewer.threads import Playback, Worker
 from tests.viewer.small_item import write_item
@@ -97,6 +98,11 @@ def test_what_is_new_of_an_item_is_drawn_and_the_strokes_stay(view, viewer):
     assert view.item is not before and view.motion.strokes.item is view.item
     assert view.drawing._groups is not nodes
     assert view.time.value == 2.0 and len(view.motion.strokes.strokes) == 1
+    layer = view.item.layers[POINTS]
+    more = replace(view.item, layers={POINTS: layer, SPLATS: layer})
+    viewer.library._read["square"] = more
+    view.refresh("square")
+    assert view.item is more and view.shown.options == (POINTS, SPLATS, BOTH)
     viewer.library.forget("square")
 
 
