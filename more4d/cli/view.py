@@ -18,6 +18,7 @@ examples, each after bash scripts/more4d.sh:
   view output --host 0.0.0.0              for other machines, too: who reaches this one may look and run
 
 From another machine without --host: ssh -L 8080:localhost:8080 MACHINE, then open http://localhost:8080
+The port is the same at both ends: pages of other ports may not connect. --port sets another one.
 """
 
 

@@ -38,6 +38,8 @@ TRACKS, FILL, FILLED, SHEET = "tracks.safetensors", "fill.safetensors", "filled.
 CANDIDATES = "cameras.png"
 COVERAGE, BACKGROUND = "coverage.mkv", "background.safetensors"
 GAUSSIANS = "gaussians.safetensors"
+PATHS = "paths"
+"""Folder of an item for keys of paths; `--camera ITEM/paths/NAME.json` films them, too."""
 DEPTH_FILES = ("photo.png", "depth.npy", "depth.png", "camera.json")
 TRACKS_FILES = (TRACKS, "tracks.mp4")
 RENDER_FILES = ("render.mp4", COVERAGE, "camera_path.json")

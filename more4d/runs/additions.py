@@ -15,6 +15,7 @@ from more4d.files.scene_folder import (
     BACKGROUND,
     FILL_FILES,
     FILLED,
+    PATHS,
     RENDER_FILES,
     TRACKS,
     save_fill_stage,
@@ -39,11 +40,15 @@ MOVED = "moved"
 """What an item with another motion is called after the one it was made from."""
 
 
-def free_name(folder: Path, name: str) -> str:
-    """`name`, made one of a folder, or with the first number that is not taken in `folder`."""
+def free_name(folder: Path, name: str, *, suffix: str = "") -> str:
+    """`name`, made one of a folder, or with the first number that is not taken in `folder`.
+
+    Args:
+        suffix: of the file of this name; empty: the name is that of a folder, and not that of saved paths.
+    """
     plain = folder_name(name).replace(".", "_")
     found, count = plain, 1
-    while (folder / found).exists():
+    while found + suffix == PATHS or (folder / f"{found}{suffix}").exists():
         count += 1
         found = f"{plain}-{count}"
     return found

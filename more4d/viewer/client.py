@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from more4d.viewer.drawing import Look
-from more4d.viewer.items import COLOURINGS, POINTS, SPLATS, Library
+from more4d.viewer.items import COLOURINGS, POINTS, SPLATS, Library, ViewedItem
 from more4d.viewer.motion import MotionPanel
 from more4d.viewer.page import Page, RunPanel
 from more4d.viewer.paths import PathPanel
@@ -49,7 +49,7 @@ class ClientView(Page):
         with path:
             self.paths = PathPanel(self, gui, self.runs)
         with motion:
-            self.motion = MotionPanel(self, gui, self.runs, self._to_start)
+            self.motion = MotionPanel(self, gui, self.runs, self._rewind)
 
     def _build_scene(self, gui: Any) -> None:
         self.shown = gui.add_dropdown("show", (POINTS,))
@@ -77,29 +77,29 @@ class ClientView(Page):
 
     def choose_item(self) -> None:
         """Show the item that the panel names, from its beginning."""
-        self.item = self.library.item(self.chosen.value)
-        layers = tuple(self.item.layers)
-        self.shown.options = (*layers, BOTH) if len(layers) > 1 else layers
-        self.time.max = float(max(self.item.frames - 1, 1))
+        self._take_up(self.library.item(self.chosen.value))
         self.time.value = 0.0
-        self._redraw()
-        self._list_cameras()
         self.paths.new_item()
         self.motion.new_item()
         self.look_from_photo()
 
     def refresh(self, name: str) -> None:
-        """Take up what is new of an item; who looks at it keeps time and camera."""
+        """Take up what is new of an item; who looks at it keeps time, camera, path and strokes."""
         if self.closed:
             return
-        with self.lock:
-            self.chosen.options = self.library.names()
-            if self.chosen.value == name:
-                self.item = self.library.item(name)
-                self._list_cameras()
+        self.chosen.options = self.library.names()
+        if self.chosen.value == name:
+            self._take_up(self.library.item(name))
+            self.motion.refresh()
 
-    def _list_cameras(self) -> None:
-        self.ride.options = (NOWHERE, EDITED, *self.item.cameras)
+    def _take_up(self, item: ViewedItem) -> None:
+        self.item = item
+        layers = tuple(item.layers)
+        self.shown.options = (*layers, BOTH) if len(layers) > 1 else layers
+        self.time.max = float(max(item.frames - 1, 1))
+        self.time.value = min(self.time.value, self.time.max)
+        self._redraw()
+        self.ride.options = (NOWHERE, EDITED, *item.cameras)
         self._show_cameras()
 
     @property
@@ -135,9 +135,12 @@ class ClientView(Page):
                 if path is not None:
                     self.look_along(path, time)
 
-    def _to_start(self) -> None:
+    def _rewind(self) -> bool:
+        """Show frame 0 and stay there; whether it was another one."""
+        moved = self.time.value > 0
+        self.playing.value = False
         self.time.value = 0.0
-        self.look_from_photo()
+        return moved
 
     def _play(self) -> None:
         if self.playing.value:

@@ -184,6 +184,8 @@ def gaussian_layer(scene: GaussianScene, size: tuple[int, int]) -> Layer:
 
 POINTS, SPLATS = "points", "Gaussians"
 MOST_POINTS = 300_000
+KEPT_ITEMS = 4
+"""Each holds where all pixels of its photo are in all frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +257,8 @@ class ViewedItem:
 class Library:
     """The items of a folder, or one item: names are all that a browser says of them.
 
-    Items are read once and shared by all who look at them; `forget` drops one whose files have changed.
+    Items are read once and shared by all who look at them; `forget` drops one whose files have changed, and
+    of more than `KEPT_ITEMS` the one that was asked for longest ago is dropped.
     """
 
     def __init__(self, place: Path, *, most_points: int = MOST_POINTS) -> None:
@@ -301,12 +304,16 @@ class Library:
             InputError: there is none of this name, or it cannot be read.
         """
         with self._lock:
-            if name not in self._read:
+            item = self._read.pop(name, None)
+            if item is None:
                 folder = self._folders().get(name)
                 if folder is None:
                     raise InputError(f"there is no item '{name:.80}'; reload the page for those there are")
-                self._read[name] = ViewedItem.read(folder, most_points=self._most_points)
-            return self._read[name]
+                item = ViewedItem.read(folder, most_points=self._most_points)
+            self._read[name] = item  # the last of them: dicts keep their order
+            while len(self._read) > KEPT_ITEMS:
+                del self._read[next(iter(self._read))]
+            return item
 
     def forget(self, name: str) -> None:
         """Read an item anew when it is asked for again."""

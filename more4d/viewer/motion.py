@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from more4d.foundation.errors import InputError, More4DError
+from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera
 from more4d.pipelines.motion_control import FOLLOW, MOST_POINTS, MOST_STROKES, MotionControl, Stroke
 from more4d.runs.additions import move_item
@@ -118,8 +118,13 @@ BEFORE = 0.98
 class MotionPanel:
     """Strokes as one browser draws them."""
 
-    def __init__(self, page: Page, gui: Any, runs: RunPanel, to_start: Callable[[], None]) -> None:
-        self.page, self.runs, self._to_start = page, runs, to_start
+    def __init__(self, page: Page, gui: Any, runs: RunPanel, rewind: Callable[[], bool]) -> None:
+        """Build the panel.
+
+        Args:
+            rewind: shows frame 0, and says whether it was another one.
+        """
+        self.page, self.runs, self._rewind = page, runs, rewind
         gui.add_markdown("Click on the thing that shall move, then on the places where it goes.")
         on = page.safely
         self.drawing = gui.add_checkbox("draw", False)
@@ -144,8 +149,13 @@ class MotionPanel:
     def new_item(self) -> None:
         """Begin anew, on another photo."""
         self.strokes = StrokeDrawing(self.page.item)
-        self.camera.options = (*self.page.item.cameras, ALL) if self.page.item.cameras else (ALL,)
+        self.refresh()
         self._draw()
+
+    def refresh(self) -> None:
+        """Go on with the strokes, on what is new of the item."""
+        self.strokes.item = self.page.item
+        self.camera.options = (*self.page.item.cameras, ALL)
 
     def _switch(self) -> None:
         scene = self.page.client.scene
@@ -153,20 +163,18 @@ class MotionPanel:
         if not self.drawing.value:
             scene.remove_click_callback()
             return
-        self._to_start()
-        scene.on_click()(self._clicked)
+        self._rewind()
+        self.page.look_from_photo()
+        scene.on_click()(lambda event: self.page.safely(lambda: self._click(event))(event))
 
-    def _clicked(self, event: Any) -> None:
-        try:
-            with self.page.lock:
-                origin, direction = (
-                    torch.tensor(each, dtype=torch.float32)
-                    for each in (event.ray_origin, event.ray_direction)
-                )
-                self.strokes.click(origin, direction, self.depth.value)
-                self._draw()
-        except More4DError as error:
-            self.page.refuse(error)
+    def _click(self, event: Any) -> None:
+        if self._rewind():  # what was under the pointer is not what a stroke would begin at
+            raise InputError("strokes are drawn on the photo, frame 0, which is shown again now; click anew")
+        origin, direction = (
+            torch.tensor(each, dtype=torch.float32) for each in (event.ray_origin, event.ray_direction)
+        )
+        self.strokes.click(origin, direction, self.depth.value)
+        self._draw()
 
     def _edit(self, what: str) -> None:
         {"undo": self.strokes.undo, "clear": self.strokes.clear, "next stroke": self.strokes.finish}[what]()

@@ -112,39 +112,44 @@ class RunPanel:
         Raises:
             InputError: another one goes on.
         """
-        self.page.worker.start(run, self)
-        self._title = title
-        self.bar.visible = True
-        self.bar.value = 0.0
+        with self.page.lock:  # what the run says comes after this, also where it fails at once
+            self.page.worker.start(run, self)
+            self.text.content = title
+            self.bar.visible = True
+            self.bar.value = 0.0
         self.page.notify("Started", f"{title}; the tab 'run' shows how it goes on", "blue")
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """As `pipelines.sampling.Progress`."""
         if self.page.closed:
             return
-        self.text.content = f"{stage}: {done} of {total}"
-        self.bar.value = 100.0 * done / max(total, 1)
+        with self.page.lock:
+            self.text.content = f"{stage}: {done} of {total}"
+            self.bar.value = 100.0 * done / max(total, 1)
 
     def finished(self, film: Path) -> None:
         """Show the film in this folder."""
-        item = film.name if film_of(film) is None else film.parent.name
+        file = film_of(film)
+        item = film.name if file is None else film.parent.name
         self._made(item)
         if self.page.closed:
             return
-        self.bar.visible = False
-        self.text.content = "Done."
-        file = film_of(film)
+        self._end("Done.")
         if file is not None and file.suffix == ".mp4" and file.stat().st_size < MOST_FILM_BYTES:
             data = base64.b64encode(file.read_bytes()).decode()
             title = html.escape(f"{item}, camera {film.name}")
             self.film.content = VIDEO.format(title=title, data=data)
             self.film.visible = True
-        self.page.notify("Done", f"{item}/{film.name}", "green")
+        self.page.notify("Done", item if file is None else f"{item}/{film.name}", "green")
 
     def failed(self, reason: str) -> None:
         """Say why."""
         if self.page.closed:
             return
-        self.bar.visible = False
-        self.text.content = "It failed."
+        self._end("It failed.")
         self.page.notify("The run failed", reason, "red")
+
+    def _end(self, text: str) -> None:
+        with self.page.lock:
+            self.bar.visible = False
+            self.text.content = text

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from more4d.files.atomic import write_bytes
 from more4d.files.depth_and_cameras import keyframes_to_json, load_keyframes
+from more4d.files.scene_folder import PATHS
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import Camera, CameraPath
 from more4d.geometry.keyframes import Keyframe, keyframe_path
@@ -83,7 +84,7 @@ class PathEditor:
     def __init__(self) -> None:
         self.keys: tuple[Key, ...] = (PHOTO_KEY,)
         self._before: list[tuple[Key, ...]] = []
-        self._dragged: int | None = None
+        self._dragged: tuple[int, str] | None = None
 
     def add(self, key: Key) -> None:
         """Add a key at the end.
@@ -96,7 +97,7 @@ class PathEditor:
         self._set((*self.keys, replace(key, time=self.keys[-1].time + 1)))
 
     def change(self, number: int, *, roll_deg: float, zoom: float) -> None:
-        """Turn a key and change its lens; while a slider is dragged, all of it is one change.
+        """Turn a key or change its lens; while one of both is dragged, all of it is one change.
 
         Raises:
             InputError: it is the first one, or does not exist.
@@ -106,7 +107,8 @@ class PathEditor:
         if (key.roll_deg, key.zoom) != (roll_deg, zoom):
             zoom = min(max(zoom, LEAST_ZOOM), MOST_ZOOM)
             changed = replace(key, roll_deg=roll_deg, zoom=zoom)
-            self._set((*self.keys[:number], changed, *self.keys[number + 1 :]), dragged=number)
+            dragged = number, "roll" if key.zoom == zoom else "zoom"
+            self._set((*self.keys[:number], changed, *self.keys[number + 1 :]), dragged=dragged)
 
     def place(self, number: int, key: Key) -> None:
         """Put another camera where a key is, at its time.
@@ -155,7 +157,7 @@ class PathEditor:
         if self._before:
             self.keys, self._dragged = self._before.pop(), None
 
-    def _set(self, keys: tuple[Key, ...], *, dragged: int | None = None) -> None:
+    def _set(self, keys: tuple[Key, ...], *, dragged: tuple[int, str] | None = None) -> None:
         if dragged is None or dragged != self._dragged:
             self._before.append(self.keys)
         self.keys, self._dragged = keys, dragged
@@ -181,8 +183,6 @@ class PathEditor:
         return [round((key.time - first) / span * (frames - 1)) for key in self.keys]
 
 
-PATHS = "paths"
-"""Folder of an item for keys of paths; `--camera ITEM/paths/NAME.json` films them, too."""
 NOTHING = "-"
 
 
@@ -192,6 +192,8 @@ class PathPanel:
     def __init__(self, page: Page, gui: Any, runs: RunPanel) -> None:
         self.runs = runs
         self.page, self.editor, self._newest = page, PathEditor(), Newest()
+        self._showing = False
+        self._own_file: str | None = None
         gui.add_markdown("Move the page's camera, and add what it sees to the path.")
         on = page.safely
         gui.add_button("add this view").on_click(on(self._add))
@@ -241,7 +243,7 @@ class PathPanel:
 
     def new_item(self) -> None:
         """Begin another path, of another item."""
-        self.editor = PathEditor()
+        self.editor, self._own_file = PathEditor(), None
         self._list_saved()
         self._changed(0)
 
@@ -271,13 +273,18 @@ class PathPanel:
         self.page.look_along(self.path(), frame)
 
     def _turned(self) -> None:
-        if self.number:
+        if self.number and not self._showing:
             self.editor.change(self.number, roll_deg=self.roll.value, zoom=self.zoom.value)
             self._changed(self.number)
 
     def _chosen(self) -> None:
         key = self.editor.keys[self.number]
-        self.zoom.value, self.roll.value = key.zoom, key.roll_deg
+        # viser calls back at each assignment, when the other slider still shows the key before
+        self._showing = True
+        try:
+            self.zoom.value, self.roll.value = key.zoom, key.roll_deg
+        finally:
+            self._showing = False
 
     def _page_key(self) -> Key:
         """What the page's camera sees."""
@@ -327,7 +334,10 @@ class PathPanel:
     def _save(self) -> None:
         name = self.path().name
         self._folder().mkdir(exist_ok=True)
+        if name != self._own_file:  # what is saved or opened here may be replaced, other paths not
+            name = free_name(self._folder(), name, suffix=".json")
         write_bytes(self._folder() / f"{name}.json", keyframes_to_json(self.editor.keyframes))
+        self._own_file = self.name.value = name
         self._list_saved()
         self.page.notify("Saved", f"{self.page.item.folder.name}/{PATHS}/{name}.json", "green")
 
@@ -340,11 +350,12 @@ class PathPanel:
         name, item = self.saved.value, self.page.item
         if name == NOTHING:
             return
+        self.saved.value = NOTHING  # so that the same one can be opened again
         if name not in files:
             raise InputError(f"there is no saved path '{name:.80}'")
         about = {"camera": item.tracks.camera, "scene_depth_m": item.scene_depth_m}
         self.editor.load(load_keyframes(files[name], **about))
-        self.name.value = name
+        self._own_file = self.name.value = name
         self._changed(0)
 
     def _film(self) -> None:

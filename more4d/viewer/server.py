@@ -23,7 +23,6 @@ from more4d.viewer.items import Library
 from more4d.viewer.threads import Worker
 
 LOCAL_HOST, DEFAULT_PORT = "127.0.0.1", 8080
-LOCAL_ORIGIN = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Viewer:
                 *(host, LOCAL_HOST),
             )
         # viser prints where it listens whatever `verbose` says
-        with _origins_checked(sockets, host), redirect_stdout(io.StringIO()):
+        with _origins_checked(sockets, host, port), redirect_stdout(io.StringIO()):
             self._server = viser.ViserServer(host=host, port=port, label="more4d", verbose=False)
         # viser's client can ask for this by a message even where its button is hidden
         self._server.request_share_url = lambda verbose=True: None
@@ -82,7 +81,7 @@ class Viewer:
         """Files of an item are new: all who look see that."""
         self.library.forget(item)
         for view in list(self.views.values()):
-            view.refresh(item)
+            view.safely(lambda view=view: view.refresh(item))(None)
 
     def _disconnected(self, client: Any) -> None:
         view = self.views.pop(client.client_id, None)
@@ -136,14 +135,16 @@ def _in_use(host: str, port: int) -> str:
 
 
 @contextmanager
-def _origins_checked(sockets: Any, host: str) -> Iterator[None]:
+def _origins_checked(sockets: Any, host: str, port: int) -> Iterator[None]:
     """While viser starts its server, web sockets of other pages than its own are refused where it is local.
 
-    viser has no setting for it; the library that serves its web sockets has.
+    viser has no setting for it; the library that serves its web sockets has. A page of another port is
+    another page: who may serve one here is not always who runs the viewer.
     """
+    own = re.compile(rf"http://(localhost|127\.0\.0\.1|\[::1\]){'(:80)?' if port == 80 else f':{port}'}")
     serve = sockets.serve
     if is_local(host):
-        sockets.serve = partial(serve, origins=[LOCAL_ORIGIN])
+        sockets.serve = partial(serve, origins=[own])
     try:
         yield
     finally:

@@ -72,20 +72,19 @@ class Worker:
                 raise InputError("the viewer was ended")
             watcher.progress(stage, done, total)
 
-        film, failure = None, None
         try:
-            film = run(self.pipeline, report)
-        except More4DError as error:
-            failure = one_line(str(error))
-        except Exception as error:  # noqa: BLE001 - the server lives on, whatever a run does
-            _log.exception("a run failed")
-            failure = f"{type(error).__name__}: {one_line(str(error), 300)}; this is a fault in more4d"
-        finally:
+            try:
+                film = run(self.pipeline, report)
+            except More4DError as error:
+                watcher.failed(one_line(str(error)))
+            except Exception as error:  # noqa: BLE001 - the server lives on, whatever a run does
+                _log.exception("a run failed")
+                reason = f"{type(error).__name__}: {one_line(str(error), 300)}; this is a fault in more4d"
+                watcher.failed(reason)
+            else:
+                watcher.finished(film)
+        finally:  # after its end was shown, which would else hide the bar of the next run
             self._busy.release()
-        if film is not None:
-            watcher.finished(film)
-        elif failure is not None:
-            watcher.failed(failure)
 
 
 class Newest:
@@ -145,23 +144,26 @@ class Playback:
     def __init__(self, tick: Callable[[float], bool]) -> None:
         self._tick = tick
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stop.set()
 
     def start(self) -> None:
         """Play, unless it does already."""
-        if self._thread is None or not self._thread.is_alive():
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
-            self._thread.start()
+        if self._stop.is_set():
+            # one that was stopped may still finish its frame: each thread has an event of its own
+            self._stop = threading.Event()
+            threading.Thread(target=self._run, args=(self._stop,), name="playback", daemon=True).start()
 
     def stop(self) -> None:
         """Play no more; the frame that is being shown is finished."""
         self._stop.set()
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         before = time.monotonic()
-        while not self._stop.wait(1 / FRAMES_SHOWN_PER_S):
-            now = time.monotonic()
-            if not self._tick(now - before):
-                return
-            before = now
+        try:
+            while not stop.wait(1 / FRAMES_SHOWN_PER_S):
+                now = time.monotonic()
+                if not self._tick(now - before):
+                    return
+                before = now
+        finally:
+            stop.set()

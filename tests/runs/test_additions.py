@@ -92,3 +92,7 @@ def test_a_free_name_is_no_path(tmp_path):
     (tmp_path / "swing").mkdir()
     assert free_name(tmp_path, "../swing") == "swing-2"
     assert free_name(tmp_path, "run.json") == "run_json"
+    assert free_name(tmp_path, "paths") == "paths-2"  # where saved paths go
+    (tmp_path / "swing-2.json").touch()
+    assert free_name(tmp_path, "swing-2", suffix=".json") == "swing-2-2"
+    assert free_name(tmp_path, "paths", suffix=".json") == "paths"

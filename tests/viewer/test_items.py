@@ -4,7 +4,7 @@ import pytest
 
 from more4d.cli.main import main
 from more4d.foundation.errors import InputError
-from more4d.viewer.items import POINTS, Library
+from more4d.viewer.items import KEPT_ITEMS, POINTS, Library, ViewedItem
 from tests.viewer.small_item import write_item
 
 
@@ -27,6 +27,26 @@ def test_an_item_alone_shows_what_is_made_from_it(tmp_path):
     assert library.names() == ["a[1]", "a[1]-moved-2"]
     library.forget("a[1]")
     assert library.item("a[1]") is not first
+
+
+def test_the_items_that_were_asked_for_last_are_kept(tmp_path, monkeypatch):
+    read = []
+
+    def opened(folder, **_):
+        read.append(folder.name)
+        return object.__new__(ViewedItem)
+
+    monkeypatch.setattr(ViewedItem, "read", opened)
+    for number in range(KEPT_ITEMS + 1):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "tracks.safetensors").touch()
+    library = Library(tmp_path)
+    names = library.names()
+    for name in (*names[:-1], names[0], names[-1], names[0]):
+        library.item(name)
+    assert read == names
+    library.item(names[1])
+    assert read == [*names, names[1]]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../square", "square/../square", "/etc", "square/sideways"])

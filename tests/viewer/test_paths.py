@@ -95,8 +95,21 @@ def test_dragging_a_slider_is_one_change():
     made = editor()
     before = made.keys
     for roll in range(1, 40):
-        made.change(2, roll_deg=float(roll), zoom=1.0)
-    made.change(2, roll_deg=39.0, zoom=1.0)  # nothing new
+        made.change(2, roll_deg=float(roll), zoom=1.5)
+    made.change(2, roll_deg=39.0, zoom=1.5)  # nothing new
+    made.undo()
+    assert made.keys is before
+
+
+def test_to_drag_the_other_slider_is_another_change():
+    made = editor()
+    before = made.keys
+    made.change(2, roll_deg=20.0, zoom=2.0)
+    zoomed = made.keys
+    for roll in (21.0, 22.0):
+        made.change(2, roll_deg=roll, zoom=2.0)
+    made.undo()
+    assert made.keys is zoomed
     made.undo()
     assert made.keys is before
 
