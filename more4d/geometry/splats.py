@@ -188,8 +188,15 @@ def splat_scene(
     """
     still, moving, paths, _ = track_splats(tracks, step=step)
     more = [] if filled is None else [merged_points(filled, tracks, step=step_filled)]
+    return scene_with(tracks, Splats.concat([still, *behind, *more]), moving, paths)
+
+
+def scene_with(
+    tracks: Tracks, still: Splats, moving: Splats, paths: Float[Tensor, "frames moving 3"]
+) -> SplatScene:
+    """A scene of these splats, with the camera, size, speed and caption of tracks."""
     return SplatScene(
-        still=Splats.concat([still, *behind, *more]),
+        still=still,
         moving=moving,
         paths=paths,
         camera=tracks.camera,

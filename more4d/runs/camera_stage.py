@@ -13,7 +13,7 @@ from more4d.runs.job import Job, camera_folders
 STAGE = "cameras"
 
 
-def with_chosen_cameras(item: Any, tracks_id: str) -> Job:
+def choose_for_item(item: Any, tracks_id: str) -> Job:
     """An item's job with named paths in place of each `auto`; unchanged where all cameras are named.
 
     Args:

@@ -56,7 +56,7 @@ from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
-from more4d.runs.camera_stage import with_chosen_cameras
+from more4d.runs.camera_stage import choose_for_item
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
 from more4d.runs.record import RunRecord
 
@@ -172,7 +172,7 @@ class _Item:
 def _run_stages(item: _Item) -> Result:
     tracks_id = _make_tracks(item, _make_depth(item))
     item.record.base = tracks_id
-    job = item.job = with_chosen_cameras(item, tracks_id)
+    job = item.job = choose_for_item(item, tracks_id)
     cameras = camera_folders(job)
     textured = item.pipe.preset.fill == TEXTURE
     renders, fills, views = {}, {}, {}

@@ -28,7 +28,14 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, robust_quantile
 from more4d.geometry.gaussian_scene import LEAST_OPACITY, GaussianScene, Source, as_splat_scene
 from more4d.geometry.poses import quaternion_to_matrix
-from more4d.geometry.splats import SAME_DEPTH_RATIO, Splats, SplatScene, merged_points, track_splats
+from more4d.geometry.splats import (
+    SAME_DEPTH_RATIO,
+    Splats,
+    SplatScene,
+    merged_points,
+    scene_with,
+    track_splats,
+)
 from more4d.geometry.tracks import FilledPoints, Tracks
 from more4d.pipelines.cameras import scene_depth_of
 
@@ -158,15 +165,7 @@ def point_layer(
     made = merged_points(filled or FilledPoints.empty(), tracks, step=step)
     if background is not None:
         made = background_splats(background, step=step)
-    scene = SplatScene(
-        still=Splats.concat([still, made]),
-        moving=moving,
-        paths=paths,
-        camera=tracks.camera,
-        size=(tracks.height, tracks.width),
-        fps=float(tracks.fps),
-        caption=tracks.caption,
-    )
+    scene = scene_with(tracks, Splats.concat([still, made]), moving, paths)
     # what was made stands between the still and the moving points of the photo
     first, last = len(still), len(still) + len(made)
     place = torch.arange(len(scene))
