@@ -4,6 +4,7 @@
 thing its rigid motion is fitted, and what that leaves is spread by distance, so that every stroke is kept.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.motion_control import Stroke
 from more4d.pipelines.moving_objects import cells_of, objects_of_masks
 from more4d.pipelines.outlines import object_at
+
+_log = logging.getLogger(__name__)
 
 SAME_THING = 0.5
 """A stroke belongs to an earlier stroke's thing if this share of what is under it is of that."""
@@ -73,8 +76,16 @@ def stroke_objects(
         if stroke.mask is not None:
             thing = stroke.mask
         else:
-            x, y = stroke.points[0]
-            thing = object_at(colours, depth_m, (x * width, y * height))
+            x, y = stroke.points[0][0] * width, stroke.points[0][1] * height
+            thing = object_at(colours, depth_m, (x, y))
+            # On ground or sky no outline is true: what was taken is told.
+            rows, columns = (each.tolist() for each in torch.where(thing))
+            _log.warning(
+                "the stroke at %d,%d of %d x %d pixels moves %.1f %% of the picture: columns %d to %d, "
+                "rows %d to %d; a mask says exactly what moves",
+                *(x, y, width, height, 100 * float(thing.float().mean())),
+                *(min(columns), max(columns), min(rows), max(rows)),
+            )
         # Two strokes that start on one thing turn or stretch it: they need not find quite the same outline.
         taken = sorted(set(numbers))
         same = [n for n in taken if (thing & (objects == n)).sum() >= SAME_THING * thing.sum()]

@@ -1,6 +1,7 @@
 """Requests for motion: strokes and amounts, as they are read, checked and carried out."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -95,12 +96,17 @@ def test_the_thing_under_a_point_is_found() -> None:
     assert float((found & inside).sum()) / float((found | inside).sum()) > 0.95
 
 
-def test_strokes_of_one_thing_share_its_number() -> None:
+def test_strokes_of_one_thing_share_its_number(caplog: pytest.LogCaptureFixture) -> None:
     colours, depth_m, _ = disc()
     strokes = [Stroke.of([(x / WIDTH, y / HEIGHT), (0.9, 0.5)]) for x, y in ((36, 48), (45, 50), (100, 20))]
     objects, numbers = stroke_objects(strokes, colours, depth_m)
     assert numbers == [1, 1, 2]
     assert int(objects[48, 40]) == 1
+    # What was taken is told: on a wall or on ground no outline is true.
+    first = caplog.messages[0]
+    assert f"the stroke at 36,48 of {WIDTH} x {HEIGHT} pixels moves" in first
+    assert re.search(r"columns 2\d to 5\d, rows 3\d to 6\d", first)
+    assert "a mask says exactly" in first
 
 
 def projected(positions: torch.Tensor) -> torch.Tensor:
