@@ -102,8 +102,8 @@ def _add_motion(group: Any) -> None:
         type=float,
         default=0.0,
         metavar="X",
-        help="above 0, motion is drawn away from stillness while it is generated, below 0 towards it; "
-        "-3 to 3 (default 0). --motion scales what came out, this changes what comes out",
+        help="motion is drawn away from stillness while it is generated, to about 1 + X times the way; -1 "
+        "(still) to 3 (default 0). --motion scales what came out, this changes what comes out",
     )
     group.add_argument(
         "--move",

@@ -190,31 +190,44 @@ FARTHEST = 4.0
 """Bound of `away_from` for latents of unit variance, of which one in 16,000 lies farther from the mean."""
 
 
-def away_from(velocity: Velocity, known: Float[Tensor, "b *shape"], weight: float) -> Velocity:
+def away_from(
+    velocity: Velocity, known: Float[Tensor, "b *shape"], weight: float, sigmas: Float[Tensor, " levels"]
+) -> Velocity:
     """Guidance away from one known sample x_s; toward it for a negative weight.
 
     Data that were nothing but x_s would have the velocity (z - x_s) / sigma. So Diffusion4D's guidance away
     from a second model (Liang et al. 2024, eq. 3) has a closed form, bounded for every sigma in terms of the
     clean estimate x = z - sigma v:
 
-        x' = x + weight (x - x_s)        v' = (z - x') / sigma
+        x' = x + w (x - x_s)        v' = (z - x') / sigma
+
+    A network that sees what an earlier step has enlarged enlarges it again: with a constant w the effect
+    would grow with the number of steps, to exp(3.8 w). From level a to level b the distance to x_s grows by
+    the factor 1 + w (1 - b / a) / (1 - b) if the network follows; w is such that all steps together make
+    1 + weight, an equal share each.
 
     Args:
         velocity: the network, other guidance included.
         known: x_s; the still scene, for motion.
-        weight: 0 leaves `velocity` as it is.
+        weight: 0 leaves `velocity` as it is; -1 ends at x_s.
+        sigmas: levels of the steps, from the first down to 0.
     """
     if weight == 0:
         return velocity
+    starts, ends = sigmas[:-1], sigmas[1:]
+    acts = (starts >= AWAY_FROM) & (starts <= AWAY_BELOW)
+    growth = (1 + weight) ** (1 / max(int(acts.sum()), 1)) - 1
+    weights = torch.where(acts, growth * (1 - ends) / (1 - ends / starts), 0)
 
     def guided(noisy: Tensor, sigma: Tensor) -> Tensor:
         plain = velocity(noisy, sigma)
-        if not bool(((sigma >= AWAY_FROM) & (sigma <= AWAY_BELOW)).all()):
+        step_weight = float(weights[(starts - sigma.max().to(starts)).abs().argmin()])
+        if step_weight == 0:
             return plain
         away = denoise(noisy, plain, sigma) - known
         # What lies beyond the bound already is not drawn back.
         bound = away.abs().clamp(min=FARTHEST)
-        clean = known + torch.clamp((1 + weight) * away, -bound, bound)
+        clean = known + torch.clamp((1 + step_weight) * away, -bound, bound)
         return (noisy - clean) / expand_sigma(sigma, noisy)
 
     return guided

@@ -139,8 +139,8 @@ class MotionControl:
     Attributes:
         amount: how far everything goes, in what was generated: 0 is a still scene, 1 changes nothing, at most
             `MOST_MOTION`.
-        still_guidance: above 0, motion is drawn farther away from stillness while it is generated, below 0
-            nearer to it; see `diffusion.flow_matching.away_from`.
+        still_guidance: X draws motion away from stillness while it is generated, to about 1 + X times the
+            way; -1 is still. See `diffusion.flow_matching.away_from`.
         strokes: paths that things follow.
         follow: 1 keeps strokes exactly, 0 ignores them; between, motion is sampled from their noisy latents.
     """
@@ -161,9 +161,9 @@ class MotionControl:
                 f"the amount of motion must lie from 0 (still) to {MOST_MOTION:g}, got {self.amount:g}; 1 is "
                 "as generated"
             )
-        if not abs(self.still_guidance) <= MOST_STILL_GUIDANCE:
+        if not -1 <= self.still_guidance <= MOST_STILL_GUIDANCE:
             raise InputError(
-                f"still guidance must lie from {-MOST_STILL_GUIDANCE:g} to {MOST_STILL_GUIDANCE:g}, got "
+                f"still guidance must lie from -1 (still) to {MOST_STILL_GUIDANCE:g}, got "
                 f"{self.still_guidance:g}; 0 is none"
             )
         if not 0 <= self.follow <= 1:

@@ -136,7 +136,7 @@ def sample(
     else:
         velocity = cfg_velocity(v_cond, branch("uncond", uncond), guidance, cutoff_sigma=cutoff_sigma)
     if still is not None:
-        velocity = away_from(velocity, *still)
+        velocity = away_from(velocity, *still, sigmas)
     # In float32 between steps: a step of 1/400 changes nothing in bfloat16.
     return SAMPLERS[sampler].integrate(velocity, noise.float(), sigmas, on_step).to(noise.dtype)
 
