@@ -1,7 +1,7 @@
-"""What lies in a folder of weights, and what presets lack there; of all files only the headers are read."""
+"""What lies in a folder of weights, and what presets lack there: by headers, and by numbers if asked."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -22,8 +22,8 @@ from more4d.pipelines.preset import (
     resolved_options,
 )
 from more4d.weights.layouts.codecs import CODEC_FOLDERS
-from more4d.weights.load import Checkpoint, inspect
-from more4d.weights.lora.io import check_lora
+from more4d.weights.load import Checkpoint, inspect, load
+from more4d.weights.lora.io import check_lora, read_lora
 from more4d.weights.registry import ROLES, init_empty, layouts
 
 SMALL_DEPTH = "depth-small"
@@ -43,11 +43,13 @@ class FileState:
         path: the file, the index of shards, or the folder.
         found: what it is.
         roles: components of presets that name it, as "fun-1.3b strag".
+        inside: the OmniMAE that a file of 4D-STraG carries with it.
     """
 
     path: Path
     found: Checkpoint
     roles: tuple[str, ...] = ()
+    inside: Checkpoint | None = None
 
     @property
     def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
@@ -142,14 +144,42 @@ def file_states(
         named = wanted.get(path.resolve(), [])
         roles = tuple(f"{expected.preset} {expected.component}" for expected in named)
         if roles or not named_only:
-            yield FileState(path=path, found=_best(path, named), roles=roles)
+            found, inside = _best(path, named)
+            yield FileState(path=path, found=found, roles=roles, inside=inside)
 
 
-def preset_state(name: str, preset: Preset, folder: Path) -> PresetState:
-    """Which files of a preset are there and can be used, and which are not."""
+def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> FileState:
+    """A file judged by its numbers as well, by loading it without keeping anything.
+
+    Args:
+        progress: called with the bytes of every tensor of a network once it is read.
+    """
+    if file.state != "ok":
+        return file
+    try:
+        if file.found.architecture == "lora":
+            read_lora(file.path)
+        for network in (file.found, file.inside):
+            if network is not None and network.plan is not None:
+                load(network, device="meta", progress=progress)
+    except WeightsError as error:
+        problem = Problem(ProblemCode.UNREADABLE, str(error))
+        return replace(file, found=replace(file.found, problems=(problem,)))
+    return file
+
+
+def preset_state(name: str, preset: Preset, folder: Path, files: Iterable[FileState] = ()) -> PresetState:
+    """Which files of a preset are there and can be used, and which are not.
+
+    Args:
+        files: what was found out of them, of their numbers too.
+    """
+    broken = {each.path.resolve(): each.found.problems for each in files if not each.usable}
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):
         problem = _problem(wanted, preset, folder) if wanted.path.exists() else None
+        if problem is None and (problems := broken.get(_weights_of(wanted.path).resolve())):
+            problem = str(problems[0])
         if wanted.path.exists() and problem is None:
             present += 1
             continue
@@ -296,28 +326,30 @@ def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Che
         return Checkpoint(path=path, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
 
 
-def _best(path: Path, named: list[_ExpectedFile]) -> Checkpoint:
-    """What a file is as the first preset that can use it reads it."""
+def _best(path: Path, named: list[_ExpectedFile]) -> tuple[Checkpoint, Checkpoint | None]:
+    """What a file is as the first preset that can use it reads it, and what it carries with it."""
     plain = _recognised(path, None, {})
     readings = (_recognised(path, expected.role, expected.options) for expected in named)
     for found in chain([plain], readings):
         if not found.problems:
-            return replace(found, problems=_inside(path, found, named))
+            inside = _inside(path, found, named)
+            faults = () if inside is None else inside.problems
+            problems = tuple(problem for problem in faults if problem.code not in _WHOLE)
+            return replace(found, problems=problems), None if faults else inside
     of_depth = any(expected.component == "depth" for expected in named)
     if of_depth and plain.problems[0].code is ProblemCode.UNKNOWN_LAYOUT:
-        return replace(plain, about="weights of a depth estimator", layout="its own", problems=())
-    return plain
+        whole = replace(plain, about="weights of a depth estimator", layout="its own", problems=())
+        return whole, None
+    return plain, None
 
 
-def _inside(path: Path, found: Checkpoint, named: list[_ExpectedFile]) -> tuple[Problem, ...]:
-    """What is wrong with the OmniMAE that a file of 4D-STraG carries with it."""
+def _inside(path: Path, found: Checkpoint, named: list[_ExpectedFile]) -> Checkpoint | None:
+    """The OmniMAE that a file of 4D-STraG carries with it, if it does."""
     if found.architecture != "strag":
-        return ()
+        return None
     options = next((expected.options for expected in named if expected.role == "motion_features"), {})
     inside = _recognised(path, "motion_features", options)
-    if inside.architecture != "omnimae":
-        return ()
-    return tuple(problem for problem in inside.problems if problem.code not in _WHOLE)
+    return inside if inside.architecture == "omnimae" else None
 
 
 def _weights_of(path: Path) -> Path:

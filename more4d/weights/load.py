@@ -130,11 +130,14 @@ def load(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
+    progress: Callable[[int], object] = int,
 ) -> Any:
     """The network of a checkpoint in evaluation mode, filled strictly, one tensor at a time.
 
     Args:
+        device: where it is; on "meta" all numbers are read and judged, and none is kept.
         dtype: precision of its parameters; None keeps what is stored. Latent statistics are always float32.
+        progress: called with the bytes of every tensor once it is read.
 
     Raises:
         WeightsError: it has problems, is no network, or holds numbers that are not finite.
@@ -145,7 +148,13 @@ def load(
     if tokenizer := getattr(checkpoint.config, "tokenizer", None):
         check_tokenizer(tokenizer)  # before gigabytes are read, not when the first prompt comes
     network = init_empty(checkpoint.architecture, checkpoint.config)
-    with checkpoint.headers.open() as read:
+    with checkpoint.headers.open() as tensors:
+
+        def read(name: str) -> Tensor:
+            tensor = tensors(name)
+            progress(tensor.nbytes)
+            return tensor
+
         for name, check in plan.checks.items():
             if problem := check(read(name)):
                 raise WeightsError(Problem(Code.WRONG_ARCHITECTURE, problem).line(checkpoint.path))
@@ -315,7 +324,7 @@ def _filled(
         return target.copy_(value)
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
     kept = value.to(device=device, dtype=wanted)
-    _check_finite(stored_name, kept)
+    _check_finite(stored_name, value.to(wanted) if kept.is_meta else kept)
     if kept.stride() != target.stride():  # for example channels_last, which changes how convolutions round
         kept = torch.empty_strided(target.shape, target.stride(), dtype=kept.dtype, device=kept.device).copy_(
             kept
