@@ -22,8 +22,8 @@ from more4d.pipelines.preset import (
     resolved_options,
 )
 from more4d.weights.layouts.codecs import CODEC_FOLDERS
-from more4d.weights.load import Checkpoint, inspect, load
-from more4d.weights.lora.io import check_lora, read_lora
+from more4d.weights.load import Checkpoint, check_numbers, inspect
+from more4d.weights.lora.io import check_lora
 from more4d.weights.registry import ROLES, init_empty, layouts
 
 SMALL_DEPTH = "depth-small"
@@ -149,19 +149,13 @@ def file_states(
 
 
 def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> FileState:
-    """A file judged by its numbers as well, by loading it without keeping anything.
-
-    Args:
-        progress: called with the bytes of every tensor of a network once it is read.
-    """
+    """A file judged by its numbers as well; for `progress` see `weights.load`."""
     if file.state != "ok":
         return file
     try:
-        if file.found.architecture == "lora":
-            read_lora(file.path)
-        for network in (file.found, file.inside):
-            if network is not None and network.plan is not None:
-                load(network, device="meta", progress=progress)
+        for found in (file.found, file.inside):
+            if found is not None:
+                check_numbers(found, progress)
     except WeightsError as error:
         problem = Problem(ProblemCode.UNREADABLE, str(error))
         return replace(file, found=replace(file.found, problems=(problem,)))
@@ -169,11 +163,7 @@ def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> Fi
 
 
 def preset_state(name: str, preset: Preset, folder: Path, files: Iterable[FileState] = ()) -> PresetState:
-    """Which files of a preset are there and can be used, and which are not.
-
-    Args:
-        files: what was found out of them, of their numbers too.
-    """
+    """Which files of a preset are there and can be used, by what is known of `files` too, and which are not."""
     broken = {each.path.resolve(): each.found.problems for each in files if not each.usable}
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):

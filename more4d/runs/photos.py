@@ -10,7 +10,7 @@ from more4d.foundation.errors import InputError
 
 PICTURE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .webp .heic .heif .hif .avif .tif .tiff .bmp .dib .gif .jp2 .j2k .jpx"
-    " .psd .tga .qoi .ppm .pgm .pbm .pnm .pcx .sgi .dds .ico .icns .xbm".split()
+    " .psd .tga .qoi .ppm .pgm .pbm .pnm .pcx .sgi .dds .ico .icns .xbm .r3d".split()
 )
 """In lower case, of files of a folder; a file that is named itself may be called anything."""
 _NAMED = 3

@@ -21,6 +21,7 @@ from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import check_tokenizer
 from more4d.networks.interface import fp32_parameters
+from more4d.weights.lora.io import read_lora
 from more4d.weights.registry import (
     ARCHITECTURES,
     ROLES,
@@ -163,6 +164,18 @@ def load(
         except NotFiniteError as error:
             problem = Problem(Code.NOT_FINITE, f"{error}; fetch it again")
             raise WeightsError(problem.line(checkpoint.path)) from error
+
+
+def check_numbers(checkpoint: Checkpoint, progress: Callable[[int], object] = int) -> None:
+    """Judge the numbers of weights that have no problems by loading them without keeping any.
+
+    Raises:
+        WeightsError: loading them would raise it.
+    """
+    if checkpoint.architecture == "lora":
+        read_lora(checkpoint.path)
+    elif checkpoint.plan is not None:
+        load(checkpoint, device="meta", progress=progress)
 
 
 @torch.no_grad()

@@ -192,12 +192,6 @@ def test_arrays_that_are_no_depth_of_the_photo_are_refused(tmp_path: Path, value
         load(tmp_path / "d.npy")
 
 
-def test_record3d_files_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "0.depth").write_bytes(b"bvx2")
-    with pytest.raises(InputError, match=r"Record3D.*EXR"):
-        load(tmp_path / "0.depth")
-
-
 @pytest.mark.parametrize(
     ("unit", "metres"),
     [("m", 1), ("MM", 0.001), ("1/5000", 0.0002), ("0.01", 0.01), (1 / 256, 1 / 256), (2, 2)],
