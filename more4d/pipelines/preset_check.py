@@ -163,7 +163,7 @@ def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> Fi
 
 
 def preset_state(name: str, preset: Preset, folder: Path, files: Iterable[FileState] = ()) -> PresetState:
-    """Which files of a preset are there and can be used, by what is known of `files` too, and which are not."""
+    """Which files of a preset are there and can be used, by what is known of `files` too."""
     broken = {each.path.resolve(): each.found.problems for each in files if not each.usable}
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):

@@ -71,22 +71,21 @@ def find_sources(folder: Path) -> list[Source]:
     if not names:
         raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
     _log_others(folder, files, names.values())
-    captions = read_captions(folder, names)
+    captions, texts = read_captions(folder, names), _caption_files(files)
     sources = []
     for name, path in names.items():
-        sibling, stat = _caption_file(path), path.stat()
+        sibling, stat = texts.get(path.with_suffix("")), path.stat()
         caption = captions.get(name, "")
-        if sibling.is_file():
+        if sibling is not None:
             caption = " ".join(read_text(sibling, "a caption (.txt)", empty=True).split())
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
 
 
-def _caption_file(video: Path) -> Path:
-    """The text beside a video, which need not be there."""
-    capitals = video.with_suffix(".TXT")
-    return capitals if capitals.is_file() else video.with_suffix(".txt")
+def _caption_files(files: Iterable[Path]) -> dict[Path, Path]:
+    """Texts by the path of the video that they are for, without its suffix."""
+    return {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
 
 
 def _holds_video(path: Path) -> bool:
@@ -96,7 +95,8 @@ def _holds_video(path: Path) -> bool:
 
 def _log_others(folder: Path, files: list[Path], videos: Iterable[Path]) -> None:
     """Log which files are passed over: neither videos nor their captions."""
-    captions = {_caption_file(path) for path in videos}
+    stems = {path.with_suffix("") for path in videos}
+    captions = {text for stem, text in _caption_files(files).items() if stem in stems}
     others = [
         path.relative_to(folder).as_posix()
         for path in files
@@ -150,9 +150,9 @@ def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
     for path in (found[name] for name in LISTS if name in found):
         columns = ("file", "text")
         if path.suffix.lower() == ".csv":
-            rows = read_table(path, CAPTIONS, columns, required=columns, blank=True)
+            rows = read_table(path, CAPTIONS, columns, required=columns)
         else:
-            rows = read_json_objects(path, CAPTIONS, example='{"file": ..., "text": ...}', blank=True)
+            rows = read_json_objects(path, CAPTIONS, example='{"file": ..., "text": ...}')
         for number, values in rows:
             where, file, text = f"{path} line {number}", values.get("file"), values.get("text")
             if not isinstance(file, str) or not isinstance(text, str):
