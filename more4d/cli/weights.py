@@ -2,8 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +116,8 @@ def fetch(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if a file is broken or missing."""
+    from tqdm import tqdm
+
     from more4d.files.problems import plural
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
     from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at, with_numbers
@@ -137,8 +137,11 @@ def check(options: argparse.Namespace) -> int:
         looked_at = []
         for file in file_states(files, presets, named_only=only):
             if options.values or file.found.headers.bytes <= READ_WHOLE:
-                with _reading(file) as progress:
-                    file = with_numbers(file, progress)
+                total, show = file.found.headers.bytes, sys.stderr.isatty()
+                with tqdm(
+                    desc=file.path.name, total=total, unit="B", unit_scale=True, disable=not show
+                ) as bar:
+                    file = with_numbers(file, bar.update)
             else:
                 unread += file.state == "ok"
             say(_line(file))
@@ -186,25 +189,6 @@ def convert(options: argparse.Namespace) -> int:
     for path in to_diffusers(options.source, options.target, role=options.role, options=overrides):
         say(str(path))
     return 0
-
-
-@contextmanager
-def _reading(file: "FileState") -> Iterator[Callable[[int], object]]:
-    """What takes the bytes that are read of a file, and shows how far it is if that takes long."""
-    from tqdm import tqdm
-
-    total, show = file.found.headers.bytes, sys.stderr.isatty()
-    with tqdm(
-        desc=file.path.name,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        file=sys.stderr,
-        leave=False,
-        disable=not show,
-        delay=1,
-    ) as bar:
-        yield bar.update
 
 
 def _line(file: "FileState") -> str:

@@ -156,11 +156,7 @@ def image_from_pil(
 
 
 def image_from_array(image: np.ndarray | Tensor) -> Float[Tensor, "height width 3"]:
-    """An array or tensor [H, W, 3] of uint8 or of values in [0, 1] as `load_image` reads a file.
-
-    Raises:
-        InputError: it has another shape, or other values.
-    """
+    """An array or tensor [H, W, 3] of uint8 or of values in [0, 1]; raises `InputError` for any other."""
     # [H, W, 3], as numpy and PIL have it, not [3, H, W].
     # A copy: arrays that PIL gives are read-only, which torch cannot represent.
     values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach().cpu()

@@ -21,18 +21,13 @@ from more4d.files.problems import error_summary
 from more4d.foundation.documents import check_readable, parse_json
 from more4d.foundation.errors import InputError
 
-SUFFIX = ".r3d"
 DESCRIPTION = "a recording of Record3D (.r3d)"
 LARGEST_MEMBER = 16 << 20
 """Bytes; a picture has about one million, a depth map (at most 960 x 720) less than three."""
 MOST_BLOCKS = 256
 """Of a compressed depth map: a whole one of 960 x 720 has under 100, and each may claim 24 MB."""
 _METADATA = {
-    "w": int,
-    "h": int,
-    "K": [float],
-    "dw?": int,
-    "dh?": int,
+    **{"w": int, "h": int, "K": [float], "dw?": int, "dh?": int},
     "perFrameIntrinsicCoeffs?": (None, [[float]]),
 }
 
@@ -54,7 +49,7 @@ class Recording:
 
 def is_recording(source: Any) -> bool:
     """Whether something is the path of a recording, by its suffix."""
-    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == SUFFIX
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".r3d"
 
 
 def read_recording(path: Path) -> Recording:
@@ -70,8 +65,8 @@ def read_recording(path: Path) -> Recording:
             frames = [name for name in archive.namelist() if re.fullmatch(r"rgbd/\d{1,9}\.depth", name)]
             first = min(frames, key=lambda name: int(name[5:-6]), default="rgbd/0.depth")
             picture = _member(archive, first.removesuffix("depth") + "jpg")
-            packed = _member(archive, first)
-        return Recording(picture=picture, depth=_depth(packed, about), intrinsics=_intrinsics(about))
+            depth = _depth(_member(archive, first), about)
+        return Recording(picture=picture, depth=depth, intrinsics=_intrinsics(about))
     # RuntimeError: a member is encrypted, or compressed in a way that is not read.
     except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, OSError, EOFError, RuntimeError) as error:
         raise InputError(
@@ -81,8 +76,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > LARGEST_MEMBER:
+    if (size := archive.getinfo(name).file_size) > LARGEST_MEMBER:
         raise ValueError(f"{name} has {size} bytes")
     return archive.read(name)
 
@@ -90,15 +84,15 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _depth(packed: bytes, about: dict[str, Any]) -> np.ndarray:
     import lzfse  # only recordings need it
 
+    width, height = about["w"], about["h"]
+    if min(width, height) < 1:
+        raise ValueError(f"its pictures are {width} x {height}")
     if packed.count(b"bvx2") > MOST_BLOCKS:  # which begins each; the package takes what memory they ask for
         raise ValueError("its depth claims more than a camera gives")
     try:
         values = np.frombuffer(lzfse.decompress(packed), "<f4")
     except lzfse.error as error:
         raise ValueError("its depth cannot be decompressed") from error
-    width, height = about["w"], about["h"]
-    if min(width, height) < 1:
-        raise ValueError(f"its pictures are {width} x {height}")
     # Old recordings do not say the size, only that of the picture, which has the same shape.
     rows = about.get("dh") or round(math.sqrt(len(values) * height / width))
     columns = about.get("dw") or len(values) // max(rows, 1)
@@ -108,10 +102,9 @@ def _depth(packed: bytes, about: dict[str, Any]) -> np.ndarray:
 
 
 def _intrinsics(about: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Of the first frame if each has its own; the matrix of all is stored column by column."""
-    of_frames, matrix = about.get("perFrameIntrinsicCoeffs"), about["K"]
-    if len(matrix) != 9 or (of_frames and len(of_frames[0]) < 4):
+    # Of the first frame if each has its own; the matrix of all is stored column by column.
+    frames, matrix = about.get("perFrameIntrinsicCoeffs"), about["K"]
+    if len(matrix) != 9 or (frames and len(frames[0]) < 4):
         raise ValueError("its intrinsics are no 3x3 matrix")
-    fx, fy, cx, cy = of_frames[0][:4] if of_frames else (matrix[0], matrix[4], matrix[6], matrix[7])
-    width, height = about["w"], about["h"]
-    return fx / width, fy / height, cx / width, cy / height
+    fx, fy, cx, cy = frames[0][:4] if frames else (matrix[0], matrix[4], matrix[6], matrix[7])
+    return fx / about["w"], fy / about["h"], cx / about["w"], cy / about["h"]

@@ -43,13 +43,11 @@ class FileState:
         path: the file, the index of shards, or the folder.
         found: what it is.
         roles: components of presets that name it, as "fun-1.3b strag".
-        inside: the OmniMAE that a file of 4D-STraG carries with it.
     """
 
     path: Path
     found: Checkpoint
     roles: tuple[str, ...] = ()
-    inside: Checkpoint | None = None
 
     @property
     def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
@@ -144,21 +142,23 @@ def file_states(
         named = wanted.get(path.resolve(), [])
         roles = tuple(f"{expected.preset} {expected.component}" for expected in named)
         if roles or not named_only:
-            found, inside = _best(path, named)
-            yield FileState(path=path, found=found, roles=roles, inside=inside)
+            yield FileState(path=path, found=_best(path, named), roles=roles)
 
 
 def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> FileState:
     """A file judged by its numbers as well; for `progress` see `weights.load`."""
     if file.state != "ok":
         return file
+    # 4D-STraG may carry an OmniMAE with it.
+    inside = (
+        _recognised(file.path, "motion_features", {}) if file.found.architecture == "strag" else file.found
+    )
     try:
-        for found in (file.found, file.inside):
-            if found is not None:
-                check_numbers(found, progress)
+        for each in {id(each): each for each in (file.found, inside) if not each.problems}.values():
+            check_numbers(each, progress)
     except WeightsError as error:
-        problem = Problem(ProblemCode.UNREADABLE, str(error))
-        return replace(file, found=replace(file.found, problems=(problem,)))
+        found = replace(file.found, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
+        return replace(file, found=found)
     return file
 
 
@@ -316,30 +316,28 @@ def _recognised(path: Path, role: str | None, options: Mapping[str, Any]) -> Che
         return Checkpoint(path=path, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
 
 
-def _best(path: Path, named: list[_ExpectedFile]) -> tuple[Checkpoint, Checkpoint | None]:
-    """What a file is as the first preset that can use it reads it, and what it carries with it."""
+def _best(path: Path, named: list[_ExpectedFile]) -> Checkpoint:
+    """What a file is as the first preset that can use it reads it."""
     plain = _recognised(path, None, {})
     readings = (_recognised(path, expected.role, expected.options) for expected in named)
     for found in chain([plain], readings):
         if not found.problems:
-            inside = _inside(path, found, named)
-            faults = () if inside is None else inside.problems
-            problems = tuple(problem for problem in faults if problem.code not in _WHOLE)
-            return replace(found, problems=problems), None if faults else inside
+            return replace(found, problems=_inside(path, found, named))
     of_depth = any(expected.component == "depth" for expected in named)
     if of_depth and plain.problems[0].code is ProblemCode.UNKNOWN_LAYOUT:
-        whole = replace(plain, about="weights of a depth estimator", layout="its own", problems=())
-        return whole, None
-    return plain, None
+        return replace(plain, about="weights of a depth estimator", layout="its own", problems=())
+    return plain
 
 
-def _inside(path: Path, found: Checkpoint, named: list[_ExpectedFile]) -> Checkpoint | None:
-    """The OmniMAE that a file of 4D-STraG carries with it, if it does."""
+def _inside(path: Path, found: Checkpoint, named: list[_ExpectedFile]) -> tuple[Problem, ...]:
+    """What is wrong with the OmniMAE that a file of 4D-STraG carries with it."""
     if found.architecture != "strag":
-        return None
+        return ()
     options = next((expected.options for expected in named if expected.role == "motion_features"), {})
     inside = _recognised(path, "motion_features", options)
-    return inside if inside.architecture == "omnimae" else None
+    if inside.architecture != "omnimae":
+        return ()
+    return tuple(problem for problem in inside.problems if problem.code not in _WHOLE)
 
 
 def _weights_of(path: Path) -> Path:

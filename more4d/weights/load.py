@@ -167,11 +167,7 @@ def load(
 
 
 def check_numbers(checkpoint: Checkpoint, progress: Callable[[int], object] = int) -> None:
-    """Judge the numbers of weights that have no problems by loading them without keeping any.
-
-    Raises:
-        WeightsError: loading them would raise it.
-    """
+    """Load weights that have no problems without keeping any: raises `WeightsError` where loading would."""
     if checkpoint.architecture == "lora":
         read_lora(checkpoint.path)
     elif checkpoint.plan is not None:

@@ -6,10 +6,10 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from more4d.files.problems import first_few, plural
-from more4d.files.tables import read_json_objects, read_table
+from more4d.files.tables import portable_path, read_json_objects, read_table
 from more4d.files.video_formats import VIDEO_SUFFIXES, is_video
 from more4d.foundation.documents import read_text
 from more4d.foundation.errors import InputError, shown
@@ -122,8 +122,9 @@ def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:
     places: dict[str, str] = {}
     strangers: list[str] = []
     for where, file, text in _lines(folder):
-        video = _video(file, videos)
-        if video is None:
+        path = portable_path(folder, file)
+        video = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
+        if video not in videos:
             close = [name for name in videos if name.lower() == file.lower()]
             close = close or difflib.get_close_matches(file, videos, n=1)
             strangers.append(f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else ""))
@@ -159,19 +160,3 @@ def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
                 raise InputError(f"{where} has no 'file' and 'text'; write both as texts")
             if file.strip() or text.strip():
                 yield where, file.strip(), " ".join(text.split())
-
-
-def _video(file: str, videos: Collection[str]) -> str | None:
-    """The video that a line names: as written, with slashes for backslashes, or by a suffix in other case."""
-    for name in (PurePosixPath(file).as_posix(), PurePosixPath(file.replace("\\", "/")).as_posix()):
-        if name in videos:
-            return name
-        path = PurePosixPath(name)
-        same = [
-            other
-            for suffix in (path.suffix.lower(), path.suffix.upper())
-            if path.suffix and (other := path.with_suffix(suffix).as_posix()) in videos
-        ]
-        if len(set(same)) == 1:
-            return same[0]
-    return None
