@@ -6,14 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cameras.options import AS_WRITTEN, CameraOptions
-from more4d.files.tables import (
-    check_columns,
-    portable_path,
-    read_items,
-    read_json_objects,
-    read_lines,
-    read_table,
-)
+from more4d.files.tables import check_columns, portable_path, read_items, read_lines, read_objects, read_table
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
@@ -41,7 +34,7 @@ COLUMNS = (
     "name",
 )
 NUMBERS = ("depth_unit", "fov", "motion", "still_guidance", "follow", "seed", "frames", "fps")
-FORMATS = ".jsonl, .csv or .txt"
+FORMATS = ".jsonl, .csv, .tsv or .txt"
 LIST = f"a list of items ({FORMATS})"
 
 Row = tuple[str, Mapping[str, Any]]
@@ -77,8 +70,8 @@ def _rows(path: Path) -> Iterator[Row]:
     """File and line of each item, for messages, and the values it gives by column."""
     kind = path.suffix.lower()
     if kind == ".jsonl":
-        rows = read_json_objects(path, LIST, example='{"image": ..., "prompt": ...}')
-    elif kind == ".csv":
+        rows = read_objects(path, LIST, example='{"image": ..., "prompt": ...}')
+    elif kind in (".csv", ".tsv"):
         rows = read_table(path, LIST, COLUMNS, numbers=NUMBERS)
     elif kind == ".txt":
         rows = _text_values(path)

@@ -96,7 +96,7 @@ def _tensor(path: Path) -> StoredDepth:
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error})") from error
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); get it whole") from error
     if "depth" not in tensors:
         raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
     return stored(tensors["depth"], path)
@@ -145,5 +145,5 @@ def _pfm(path: Path) -> np.ndarray:
         ) from error
     values = values.reshape(height, width, channels)[::-1].astype(np.float32)
     if bool((values != values[..., :1]).any()) and not np.isnan(values).any():
-        raise InputError(f"{path} holds colours (PF); depth is a grey map (Pf)")
+        raise InputError(f"{path} holds colours (PF); save its depth as a grey map (Pf)")
     return values[..., 0]

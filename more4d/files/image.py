@@ -90,7 +90,7 @@ def load_image_and_alpha(
 
 
 def load_mask(path: Path) -> Int[Tensor, "height width"]:
-    """What a picture marks, upright: of one with a palette its indices, of any other 1 where it is white.
+    """What a picture marks, upright: of one with a palette its indices, else 1 where it is white and opaque.
 
     Raises:
         InputError: as `load_image`.
@@ -101,7 +101,8 @@ def load_mask(path: Path) -> Int[Tensor, "height width"]:
         return torch.from_numpy(np.asarray(image).astype(np.int64))
     array = _as_array(image, path)
     white = np.float32(255 if array.dtype == np.uint8 else 1)
-    return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
+    opaque = array[..., 3] / white if array.shape[-1] == 4 else 1
+    return torch.from_numpy((opaque * array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
 
 
 def focal_in_diagonals(path: Path, *, height: int, width: int) -> float | None:
@@ -270,7 +271,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise _too_large_error(path) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
+            f"{path} is not {DESCRIPTION}: its contents are of no format that is read; export it as png"
         ) from error
     # Codecs raise what they like on damaged files: struct.error, zlib.error, TypeError, OverflowError, ...
     except Exception as error:

@@ -20,6 +20,7 @@ from more4d.foundation.errors import InputError, shown
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
+Names = Sequence[str]
 _log = logging.getLogger(__name__)
 
 
@@ -49,17 +50,13 @@ def read_lines(path: Path, what: str, *, blank: bool = True) -> list[str]:
 
 
 def read_items(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line of a text file; those without content are left out, and reported.
-
-    Raises:
-        InputError: the file cannot be read, or is no text.
-    """
+    """Number and text of the lines as `read_lines`; those without content are left out, and reported."""
     lines = list(enumerate(read_lines(path, what), start=1))
     _report_blank(path, [number for number, line in lines if not line.strip()])
     yield from ((number, line) for number, line in lines if line.strip())
 
 
-def read_json_objects(path: Path, what: str, *, example: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path, what: str, *, example: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and object of each line of a JSON-lines file, as `read_items`.
 
     Args:
@@ -80,12 +77,7 @@ def read_json_objects(path: Path, what: str, *, example: str) -> Iterator[tuple[
 
 
 def read_table(
-    path: Path,
-    what: str,
-    columns: Sequence[str],
-    *,
-    required: Sequence[str] = (),
-    numbers: Sequence[str] = (),
+    path: Path, what: str, columns: Names, *, required: Names = (), numbers: Names = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of its first line, and values by column, of each row of a CSV file with a header.
 
@@ -127,6 +119,8 @@ def read_table(
         if header is None and not any(cells):
             continue  # above the header
         if header is None:
+            while not cells[-1]:  # spreadsheets add separators at the end of rows
+                cells.pop()
             # "Image", as spreadsheets like to write it, is image.
             header = [cell.lower() if cell.lower() in columns else cell for cell in cells]
             _check_header(f"{path} line {number}", header, columns, required)
@@ -156,23 +150,17 @@ def check_columns(where: str, names: Iterable[str], known: Sequence[str]) -> Non
 
 
 def portable_path(folder: Path, text: str) -> Path:
-    """The file in `folder` that a list written on any system names.
-
-    A backslash may be a slash, and the suffix may be written in other case than that of the file.
-    """
+    """The file in `folder` that a list of any system names: with backslashes, the suffix in other case."""
     path = folder / text
     for name in dict.fromkeys((path, folder / text.replace("\\", "/"))):
         if name.exists():
             return name
         if name.parent.is_dir():
-            same = [each for each in name.parent.glob("*") if _in_any_case(each) == _in_any_case(name)]
+            same = [each for each in name.parent.iterdir() if each.stem == name.stem]
+            same = [each for each in same if each.suffix.lower() == name.suffix.lower()]
             if len(same) == 1:
                 return same[0]
     return path
-
-
-def _in_any_case(path: Path) -> tuple[str, str]:
-    return path.stem, path.suffix.lower()
 
 
 def _separator(path: Path, header: str, columns: Sequence[str]) -> str:

@@ -134,12 +134,12 @@ def file_states(
         files: of `files_at`.
         named_only: whether to leave out those that no preset names; they are not opened then.
     """
-    wanted: dict[Path, list[_ExpectedFile]] = {}
+    wanted: dict[str, list[_ExpectedFile]] = {}
     for name, (preset, folder) in presets.items():
         for expected in _wanted(name, preset, folder):
-            wanted.setdefault(_weights_of(expected.path).resolve(), []).append(expected)
+            wanted.setdefault(os.path.realpath(_weights_of(expected.path)), []).append(expected)
     for path in files:
-        named = wanted.get(path.resolve(), [])
+        named = wanted.get(os.path.realpath(path), [])
         roles = tuple(f"{expected.preset} {expected.component}" for expected in named)
         if roles or not named_only:
             yield FileState(path=path, found=_best(path, named), roles=roles)
@@ -164,11 +164,11 @@ def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> Fi
 
 def preset_state(name: str, preset: Preset, folder: Path, files: Iterable[FileState] = ()) -> PresetState:
     """Which files of a preset are there and can be used, by what is known of `files` too."""
-    broken = {each.path.resolve(): each.found.problems for each in files if not each.usable}
+    broken = {os.path.realpath(each.path): each.found.problems for each in files if not each.usable}
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):
         problem = _problem(wanted, preset, folder) if wanted.path.exists() else None
-        if problem is None and (problems := broken.get(_weights_of(wanted.path).resolve())):
+        if problem is None and (problems := broken.get(os.path.realpath(_weights_of(wanted.path)))):
             problem = str(problems[0])
         if wanted.path.exists() and problem is None:
             present += 1

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def find_photos(named: Sequence[Path]) -> list[Path]:
             )
         else:
             found.append(path)
-    unique = {path.resolve(): path for path in reversed(found)}
-    return [path for path in dict.fromkeys(found) if unique[path.resolve()] == path]
+    unique = {os.path.realpath(path): path for path in reversed(found)}  # of links in a circle, too
+    return [path for path in dict.fromkeys(found) if unique[os.path.realpath(path)] == path]
 
 
 def prompts_of(photos: Sequence[Path], prompts: Sequence[str]) -> list[str]:

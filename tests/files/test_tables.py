@@ -74,6 +74,10 @@ def test_what_does_not_fit_is_named_by_its_line(tmp_path, text, message) -> None
         rows(tmp_path, text)
 
 
+def test_separators_at_the_end_of_all_rows_are_no_columns(tmp_path) -> None:
+    assert rows(tmp_path, "image,prompt,,\na.png,x,,\n") == [(2, {"image": "a.png", "prompt": "x"})]
+
+
 def test_prompts_may_hold_what_other_programs_take_for_line_ends(tmp_path) -> None:
     (tmp_path / "a.txt").write_text("a.png | it runs\u2028far\x85away\n")
     assert read_lines(tmp_path / "a.txt", "a list") == ["a.png | it runs\u2028far\x85away"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from more4d.files.problems import first_few, plural
-from more4d.files.tables import portable_path, read_json_objects, read_table
+from more4d.files.tables import portable_path, read_objects, read_table
 from more4d.files.video_formats import VIDEO_SUFFIXES, is_video
 from more4d.foundation.documents import read_text
 from more4d.foundation.errors import InputError, shown
@@ -153,7 +153,7 @@ def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
         if path.suffix.lower() == ".csv":
             rows = read_table(path, CAPTIONS, columns, required=columns)
         else:
-            rows = read_json_objects(path, CAPTIONS, example='{"file": ..., "text": ...}')
+            rows = read_objects(path, CAPTIONS, example='{"file": ..., "text": ...}')
         for number, values in rows:
             where, file, text = f"{path} line {number}", values.get("file"), values.get("text")
             if not isinstance(file, str) or not isinstance(text, str):
