@@ -151,7 +151,7 @@ def _lens(where: str, model: str, width: int, height: int, values: list[float]) 
             "(colmap image_undistorter)"
         )
     if len(values) != _COUNTS[model]:
-        raise InputError(f"{where} has {len(values)} parameters, {model} {_COUNTS[model]}; get a whole copy")
+        raise InputError(f"{where} has {len(values)} parameters; {model} has {_COUNTS[model]}; copy it anew")
     if not (0 < width < 1 << 20 and 0 < height < 1 << 20):
         raise InputError(f"{where} has a picture of {width} x {height} pixels; get a whole copy of the model")
     one = model in ONE_FOCAL

@@ -76,7 +76,8 @@ def _rows(path: Path) -> Iterator[Row]:
     elif kind == ".txt":
         rows = _text_values(path)
     else:
-        raise InputError(f"{path} has the suffix '{path.suffix}'; a list is a {FORMATS} file")
+        what = "is a folder" if path.is_dir() else f"has the suffix '{path.suffix}'"
+        raise InputError(f"{path} {what}; a list is a {FORMATS} file")
     for number, values in rows:
         where = f"{path} line {number}"
         check_columns(where, values, COLUMNS)
@@ -162,6 +163,8 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
     value = values.get(column, default)
     if value is None:
         return None
+    if kind is int and isinstance(value, str):
+        value = value.removesuffix(".0")  # as tables of whole numbers with gaps are often written
     try:
         if isinstance(value, bool) or kind(value) != float(value):
             raise ValueError

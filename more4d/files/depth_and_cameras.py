@@ -1,7 +1,7 @@
 """Depth maps, cameras and camera paths on disk.
 
 Depth: the files of `files.depth_formats`; float values are metres, 16-bit pictures millimetres, if nothing
-else is said. NaN, zero, negative values and the 65535 of 16 bits mean "unknown", infinite ones "only sky".
+else is said. NaN, zero, negative values and 65535 millimetres mean "unknown", infinite ones "only sky".
 
 A keyframe file, which a user writes:
 
@@ -43,7 +43,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.atomic import write_bytes
-from more4d.files.depth_formats import DESCRIPTION, StoredDepth, read_depth_file
+from more4d.files.depth_formats import DESCRIPTION, MILLIMETRES, StoredDepth, read_depth_file
 from more4d.files.depth_units import METRIC, UNIT_HINT, parse_depth_unit
 from more4d.files.image import save_image
 from more4d.files.previews import colourise_depth
@@ -354,7 +354,7 @@ def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | 
             f"{name} holds '{found.called}', which is no depth in metres; say --depth-kind inverse"
         )
     metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
-    if found.metres_per_unit != 1:  # whole numbers, of which the largest of 16 bits is no measurement
+    if metres_per_unit == MILLIMETRES:  # in 16 bits; no sensor of them sees as far as their largest number
         depth = depth.masked_fill(depth == 65535, torch.nan)
     known = torch.isfinite(depth) & (depth > 0)
     if not bool(known.any()):

@@ -271,7 +271,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise _too_large_error(path) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is not {DESCRIPTION}: its contents are of no format that is read; export it as png"
+            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read; save it as png"
         ) from error
     # Codecs raise what they like on damaged files: struct.error, zlib.error, TypeError, OverflowError, ...
     except Exception as error:

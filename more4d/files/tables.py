@@ -1,9 +1,9 @@
 """Lists in text files: lines, CSV tables and JSON lines, of job lists, captions and imports.
 
 Lines end at LF, CRLF or CR, and nowhere else: `str.splitlines` also ends them at characters that a prompt
-may hold, such as U+2028. A CSV table is separated by commas, semicolons (Excel in much of Europe) or tabs;
-which of them is decided by the header, and reported if it is not the comma. A quoted cell may hold
-separators, line breaks and blank lines; a line break in a cell is a space.
+may hold, such as U+2028. A CSV table is separated by commas, semicolons (Excel in much of Europe), tabs or
+vertical bars; which of them is decided by the header, and reported if it is not the comma. A quoted cell may
+hold separators, line breaks and blank lines; a line break in a cell is a space.
 """
 
 import csv
@@ -18,7 +18,7 @@ from more4d.files.problems import first_few
 from more4d.foundation.documents import DocumentError, parse_json, read_text
 from more4d.foundation.errors import InputError, shown
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 Names = Sequence[str]
 _log = logging.getLogger(__name__)

@@ -87,9 +87,9 @@ def test_blank_rows_are_left_out_and_reported_once(folder, name, text, caplog):
     assert name in said and said.endswith(("left out: 2, 4", "left out: 3, 5"))
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_decimal_commas_are_numbers_where_commas_separate_nothing(folder, separator):
-    text = "image;prompt;motion;fov;seed\ndog.PNG;it runs, 1,5 m;0,5;60,25;7\n".replace(";", separator)
+    text = "image;prompt;motion;fov;seed\ndog.PNG;it runs, 1,5 m;0,5;60,25;7.0\n".replace(";", separator)
     (job,) = jobs_from(folder, "jobs.csv", text)
     assert (job.control.amount, job.fov, job.seed, job.prompt) == (0.5, 60.25, 7, "it runs, 1,5 m")
     assert job.image == folder / "dog.png"

@@ -112,7 +112,7 @@ def test_points_that_are_not_seen_at_their_pixels_are_reported(tmp_path: Path, t
         ({"positions": plain()["positions"][0]}, "frames x height x width x 3"),
         (
             {"positions": plain()["positions"].transpose(1, 2, 0, 3)},
-            "'visibility' is.*frames x height x width",
+            "'colours' is.*frames x height x width",
         ),
         (
             {"positions": np.ones((2, 1, 4000, 3)), "colours": np.zeros((1, 4000, 3), np.uint8)},
