@@ -71,7 +71,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "--list",
         type=parse_path,
         metavar="FILE",
-        help="items, one per line: .jsonl, .csv or .txt (image | prompt)",
+        help="items, one per line: .jsonl, .csv, .tsv or .txt (image | prompt)",
     )
     many.add_argument(
         "--pictures",
