@@ -36,7 +36,7 @@ def read_lyra(path: Path, arrays: Arrays) -> RawCameraPath:
         lens = read_intrinsics(arrays["intrinsics"], path, frames=len(poses), size=size)
     times = read_times(arrays["times"].ravel(), path) if "times" in arrays else None
     if times is not None and len(times) != len(poses):
-        raise InputError(f"{path} has {len(poses)} poses and {len(times)} times")
+        raise InputError(f"{path} has {len(poses)} poses and {len(times)} times; give each pose one")
     return RawCameraPath(camera_to_world=poses, intrinsics=lens, times=times, size=size, source=_LYRA.name)
 
 

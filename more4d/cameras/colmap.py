@@ -79,7 +79,7 @@ def read_colmap(folder: Path) -> RawCameraPath:
         if image.camera not in lenses:
             raise InputError(
                 f"{images_file}: image {shown(image.name)} has the camera {image.camera}, which "
-                f"{cameras_file.name} lacks"
+                f"{cameras_file.name} lacks; get a whole copy of the model"
             )
     quaternion = np.array([image.pose[:4] for image in images])
     length = np.linalg.norm(quaternion, axis=1)
@@ -151,7 +151,7 @@ def _lens(where: str, model: str, width: int, height: int, values: list[float]) 
             "(colmap image_undistorter)"
         )
     if len(values) != _COUNTS[model]:
-        raise InputError(f"{where} has {len(values)} parameters; {model} has {_COUNTS[model]}")
+        raise InputError(f"{where} has {len(values)} parameters; {model} has {_COUNTS[model]}; copy it anew")
     if not (0 < width < 1 << 20 and 0 < height < 1 << 20):
         raise InputError(f"{where} has a picture of {width} x {height} pixels; get a whole copy of the model")
     one = model in ONE_FOCAL
@@ -198,7 +198,7 @@ def _numbers(where: str, words: list[str]) -> list[float]:
     try:
         values = [float(word) for word in words]
     except ValueError as error:
-        raise InputError(f"{where} holds {shown(' '.join(words))}, which are not all numbers") from error
+        raise InputError(f"{where} holds {shown(' '.join(words))}, not numbers; get a whole copy") from error
     if not np.isfinite(values).all():
         raise InputError(f"{where} holds NaN or infinite numbers; get a whole copy of the model")
     return values
@@ -258,7 +258,7 @@ def _binary_images(path: Path) -> Iterator[_Image]:
     file = _Binary(path)
     images = file.count(73, "images")
     if images > MOST_FRAMES:
-        raise InputError(f"{path} has {images} images; at most {MOST_FRAMES} are read")
+        raise InputError(f"{path} has {images} images; at most {MOST_FRAMES} are read, leave some out")
     for _ in range(images):
         # u32 id, 7 f64, u32 camera, name, u64 points, each 2 f64 and an i64
         _, *pose, camera = file.take("I7dI")

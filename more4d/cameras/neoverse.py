@@ -140,7 +140,7 @@ def _of_matrices(
 ) -> RawCameraPath:
     poses = read_poses(matrices, path, axes=_FORMAT.axes, maps=_FORMAT.maps)
     if len(indices) != len(poses):
-        raise InputError(f"{path} has {len(indices)} frame_indices and {len(poses)} frame_matrices")
+        raise InputError(f"{path}: {len(indices)} frame_indices and {len(poses)} frame_matrices; give pairs")
     return _interpolated(path, indices, poses, frames or len(poses), (), zoom=zoom)
 
 

@@ -38,7 +38,7 @@ def read_transforms(path: Path, content: dict[str, Any]) -> RawCameraPath:
     model = content.get("camera_model", "OPENCV")
     if model not in MODELS:
         raise InputError(
-            f"{path} has the camera_model {shown(model)}; there are films of {', '.join(MODELS)}"
+            f"{path} has the camera_model {shown(model)}; undistort it: films are of {', '.join(MODELS)}"
         )
     if any(
         abs(_number(path, source, key, 0.0)) > 1e-6 for source in (content, *frames) for key in DISTORTION
@@ -100,7 +100,7 @@ def read_camera_path(path: Path, content: dict[str, Any]) -> RawCameraPath:
     frames = _frames(path, content, "camera_path", "camera_to_world")
     kind = content.get("camera_type", "perspective")
     if kind != "perspective":
-        raise InputError(f"{path} has the camera_type {shown(kind)}; films are made by perspective cameras")
+        raise InputError(f"{path} has the camera_type {shown(kind)}; export it as perspective")
     matrices = [_square(frame["camera_to_world"]) for frame in frames]
     height, width = (_number(path, content, f"render_{side}", 0.0) for side in ("height", "width"))
     lens = []

@@ -49,7 +49,7 @@ def read_pivot_angles(path: Path, lines: list[str], system: str) -> RawCameraPat
             f"{path} has angles over {MOST_DEG:g} degrees; its lines are angles, angles, distance"
         )
     if np.abs(rows[2]).max() > MOST_DEPTHS:
-        raise InputError(f"{path} has distances over {MOST_DEPTHS:g} scene depths in its third line")
+        raise InputError(f"{path} has distances over {MOST_DEPTHS:g} scene depths in line three; give less")
     still = not any(row.any() for row in rows[:2])
     poses = np.stack([_POSES[system](*each, still) for each in zip(*map(_curve, rows), strict=True)])
     return RawCameraPath(camera_to_world=poses, unit=FORMATS[system].unit, source=system)

@@ -114,7 +114,7 @@ def read_poses(
         shape = " x ".join(map(str, given.shape))
         raise InputError(f"{where} has matrices of shape {shape}; each must have 3 or 4 rows of 4 numbers")
     if not 1 <= len(given) <= MOST_FRAMES:
-        raise InputError(f"{where} has {len(given)} poses; between 1 and {MOST_FRAMES} are read")
+        raise InputError(f"{where} has {len(given)} poses; give 1 to {MOST_FRAMES}")
     poses = np.tile(np.eye(4), (len(given), 1, 1))
     poses[:, :3] = given[:, :3]
 

@@ -36,7 +36,7 @@ def number_rows(path: Path, lines: list[str]) -> list[tuple[int, list[float]]]:
             try:
                 values.append(float(word))
             except ValueError as error:
-                raise InputError(f"{path} line {number}: {shown(word)} is no number") from error
+                raise InputError(f"{path} line {number}: {shown(word)} is no number; remove it") from error
         if values:
             rows.append((number, values))
     return rows
@@ -83,7 +83,7 @@ def write_re10k(path: Path, raw: RawCameraPath) -> None:
     seconds = np.arange(raw.frames) / FPS if raw.times is None else raw.times
     stamps = np.rint(seconds * MICROSECONDS).astype(np.int64)
     if (np.diff(stamps) < 1).any():
-        raise InputError(f"{path}: times are written in microseconds, and two of this path's would be equal")
+        raise InputError(f"{path}: two times are less than the microsecond of the format apart; slow it down")
     matrices = invert(raw.camera_to_world)[:, :3].reshape(-1, 12)
     lines = ["more4d"]
     for stamp, lens, matrix in zip(stamps, raw.intrinsics, matrices, strict=True):

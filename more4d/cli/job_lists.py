@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.cameras.options import AS_WRITTEN, CameraOptions
-from more4d.files.tables import check_columns, portable_path, read_json_objects, read_lines, read_table
+from more4d.files.tables import check_columns, portable_path, read_items, read_lines, read_objects, read_table
 from more4d.foundation.errors import InputError, shown
 from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import CameraSpec
@@ -33,7 +33,8 @@ COLUMNS = (
     "fps",
     "name",
 )
-FORMATS = ".jsonl, .csv or .txt"
+NUMBERS = ("depth_unit", "fov", "motion", "still_guidance", "follow", "seed", "frames", "fps")
+FORMATS = ".jsonl, .csv, .tsv or .txt"
 LIST = f"a list of items ({FORMATS})"
 
 Row = tuple[str, Mapping[str, Any]]
@@ -69,13 +70,14 @@ def _rows(path: Path) -> Iterator[Row]:
     """File and line of each item, for messages, and the values it gives by column."""
     kind = path.suffix.lower()
     if kind == ".jsonl":
-        rows = read_json_objects(path, LIST, example='{"image": ..., "prompt": ...}', blank=False)
-    elif kind == ".csv":
-        rows = read_table(path, LIST, COLUMNS, blank=False)
+        rows = read_objects(path, LIST, example='{"image": ..., "prompt": ...}')
+    elif kind in (".csv", ".tsv"):
+        rows = read_table(path, LIST, COLUMNS, numbers=NUMBERS)
     elif kind == ".txt":
         rows = _text_values(path)
     else:
-        raise InputError(f"{path} has the suffix '{path.suffix}'; a list is a {FORMATS} file")
+        what = "is a folder" if path.is_dir() else f"has the suffix '{path.suffix}'"
+        raise InputError(f"{path} {what}; a list is a {FORMATS} file")
     for number, values in rows:
         where = f"{path} line {number}"
         check_columns(where, values, COLUMNS)
@@ -86,7 +88,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _text_values(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_lines(path, LIST, blank=False), start=1):
+    for number, line in read_items(path, LIST):
         image, separator, prompt = line.partition("|")
         if not separator:
             raise InputError(
@@ -161,12 +163,15 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
     value = values.get(column, default)
     if value is None:
         return None
+    if kind is int and isinstance(value, str):
+        value = value.removesuffix(".0")  # as tables of whole numbers with gaps are often written
     try:
         if isinstance(value, bool) or kind(value) != float(value):
             raise ValueError
     except (TypeError, ValueError, OverflowError) as error:
         what = "a whole number" if kind is int else "a number"
-        raise InputError(f"'{column}' must be {what}, got {shown(value)}") from error
+        point = "; write it with a decimal point" if isinstance(value, str) and "," in value else ""
+        raise InputError(f"'{column}' must be {what}, got {shown(value)}{point}") from error
     return kind(value)
 
 

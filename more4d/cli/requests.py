@@ -28,8 +28,9 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=parse_path,
         metavar="PHOTO",
-        help="an image, a video (its first frame), a folder of them, or a pattern such as 'dogs/*.jpg'; of "
-        "several each is an item of its own, and one that fails stops no other",
+        help="an image, a video (its first frame), a recording of Record3D (with its depth), a folder of "
+        "them, or a pattern such as 'dogs/*.jpg'; of several each is an item of its own, and one that fails "
+        "stops no other",
     )
     what.add_argument(
         "--prompt",
@@ -70,7 +71,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "--list",
         type=parse_path,
         metavar="FILE",
-        help="items, one per line: .jsonl, .csv or .txt (image | prompt)",
+        help="items, one per line: .jsonl, .csv, .tsv or .txt (image | prompt)",
     )
     many.add_argument(
         "--pictures",
@@ -129,8 +130,8 @@ def _add_known(known: Any) -> None:
         "--depth",
         type=parse_path,
         metavar="FILE",
-        help="of the whole photo: .npy, .npz, .safetensors, .tiff, .pfm, .exr (metres) or 16-bit .png "
-        "(millimetres); gaps are filled from the estimate",
+        help="of the whole photo: .npy, .npz, .safetensors, .tiff, .pfm, .exr, .r3d (metres) or 16-bit "
+        ".png (millimetres); gaps are filled from the estimate",
     )
     known.add_argument(
         "--depth-unit",

@@ -48,7 +48,7 @@ def check_config(path: Path) -> None:
         ConfigError: names the file.
     """
     if not path.exists():
-        raise ConfigError(f"cannot read configuration {path}: No such file or directory")
+        raise ConfigError(f"cannot read configuration {path}: there is no such file; see config/")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`more4d weights`: fetch published weights, identify files, list what presets lack, convert layouts."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ examples:
   bash scripts/more4d.sh weights check --preset fun-1.3b                only what this preset needs
   bash scripts/more4d.sh weights check /data/weights --preset moge4d    another folder
   bash scripts/more4d.sh weights check some.safetensors other.pth       files
+  bash scripts/more4d.sh weights check --values                         every number too, if it is finite
 
 ok       can be used
 unknown  of another program, or of sizes that only a preset's options can give
@@ -26,8 +28,8 @@ refused  whole, and of a kind that is not supported, as the line says; or a pick
 broken   damaged, or not what its name says
 
 Exit code 1: a file is broken or refused, or a preset lacks a required file. Depth can be given by hand, and
-motion features are needed only if 4D-STraG has Motion Perception. Only headers are read: numbers that are
-not finite are found when a file is loaded.
+motion features are needed only if 4D-STraG has Motion Perception. What is ok loads: files are judged by the
+rules of loading. The numbers of files above 1 GB are read with --values only.
 """
 CONVERT_EXAMPLES = """\
 examples, each after bash scripts/more4d.sh:
@@ -38,6 +40,8 @@ examples, each after bash scripts/more4d.sh:
 
 
 UNIDEPTH = "unidepth"
+READ_WHOLE = 10**9
+"""Bytes of the largest file of which all numbers are read unasked, such as LoRAs and codecs."""
 
 
 def add_command(commands: Any) -> None:
@@ -52,8 +56,8 @@ def _add_check(ways: Any) -> None:
     parser = ways.add_parser(
         "check",
         help="identify weight files, and list what presets lack",
-        description="Reads the headers of weight files, never their numbers. Prints what each file is, and "
-        "what each preset lacks and where to get it.",
+        description="Reads the headers of weight files, and of small ones the numbers. Prints what each file "
+        "is, and what each preset lacks and where to get it.",
         epilog=CHECK_EXAMPLES,
     )
     parser.add_argument(
@@ -61,6 +65,11 @@ def _add_check(ways: Any) -> None:
     )
     parser.add_argument(
         "--preset", action="append", metavar="NAME", help="check only what this preset needs; repeat for more"
+    )
+    parser.add_argument(
+        "--values",
+        action="store_true",
+        help="read the numbers of large files too, and refuse those that are not finite, as loading does",
     )
     parser.set_defaults(run=check, parser=parser)
 
@@ -101,19 +110,21 @@ def fetch(options: argparse.Namespace) -> int:
         if name == DEPTH:
             say("to use it: bash infer.sh photo.jpg --depth-model depth-anything-v2")
         else:
-            failed |= bool(check(argparse.Namespace(places=[folder], preset=[name])))
+            failed |= bool(check(argparse.Namespace(places=[folder], preset=[name], values=False)))
     return int(failed)
 
 
 def check(options: argparse.Namespace) -> int:
     """Print what every file is and what every preset lacks; 1 if a file is broken or missing."""
+    from tqdm import tqdm
+
     from more4d.files.problems import plural
     from more4d.pipelines.preset import DEFAULT, WEIGHTS, preset_names
-    from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at
+    from more4d.pipelines.preset_check import file_states, files_at, preset_state, presets_at, with_numbers
 
     names = options.preset or [name for name in preset_names() if name != DEFAULT]
     unnamed = f"{' and '.join(names)} {'do' if len(names) > 1 else 'does'} not name them"
-    failed = False
+    failed, unread = False, 0
     for place in options.places or [shown_folder(WEIGHTS)]:
         if options.preset and place.is_file():
             raise InputError(
@@ -123,14 +134,22 @@ def check(options: argparse.Namespace) -> int:
         presets = presets_at(place, names) if place.is_dir() else {}
         files = files_at(place)
         only = bool(options.preset and presets)
-        shown = 0
+        looked_at = []
         for file in file_states(files, presets, named_only=only):
+            if options.values or file.found.headers.bytes <= READ_WHOLE:
+                total, show = file.found.headers.bytes, sys.stderr.isatty()
+                with tqdm(
+                    desc=file.path.name, total=total, unit="B", unit_scale=True, disable=not show
+                ) as bar:
+                    file = with_numbers(file, bar.update)
+            else:
+                unread += file.state == "ok"
             say(_line(file))
             failed |= not file.usable
-            shown += 1
-        if others := len(files) - shown:
+            looked_at.append(file)
+        if others := len(files) - len(looked_at):
             say(f"{plural(others, 'other file')} of weights in {place} not looked at: {unnamed}")
-        states = [preset_state(name, *presets[name]) for name in presets]
+        states = [preset_state(name, *presets[name], looked_at) for name in presets]
         if not files and place.is_dir():
             say(f"{place} holds no weights")
         asked = options.preset or not options.places or any(state.present for state in states)
@@ -139,6 +158,8 @@ def check(options: argparse.Namespace) -> int:
             failed |= bool(state.missing)
         if states and not asked:
             say(f"no preset's files lie in {place} where presets look for them (--preset NAME lists them)")
+    if unread:
+        say(f"the numbers of {plural(unread, 'large file')} were not read; loading does it, or --values now")
     return int(failed)
 
 

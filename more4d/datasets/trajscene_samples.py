@@ -315,7 +315,7 @@ def read_captions(path: Path, videos: Path | None = None) -> Captions:
     what = "a list of captions (.csv or .json with file_path and text, or .txt)"
     if path.suffix.lower() == ".csv":
         columns = ("file_path", "text")
-        table = read_table(path, what, columns, required=columns, blank=True)
+        table = read_table(path, what, columns, required=columns)
         return Captions((f"{path} line {number}", row) for number, row in table)
     if path.suffix.lower() == ".json":
         listed = read_json(path, what, [{"file_path": str, "text": str}])

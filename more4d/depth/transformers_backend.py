@@ -61,7 +61,7 @@ class TransformersDepthEstimator:
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"cannot load a depth model from '{name}' ({reason})") from error
+            raise WeightsError(f"cannot load depth model '{name}' ({reason}); fetch it again") from error
         return cls(model, processor, device)
 
     @torch.no_grad()

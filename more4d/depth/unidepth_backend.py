@@ -39,7 +39,7 @@ class UniDepthEstimator:
             model = models.UniDepthV2.from_pretrained(name)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"cannot load UniDepthV2 from '{name}' ({reason})") from error
+            raise WeightsError(f"cannot load UniDepthV2 from '{name}' ({reason}); fetch it again") from error
         return cls(model.to(device).eval())
 
     @torch.no_grad()

@@ -116,7 +116,7 @@ class ShardReader:
                         raise InputError(f"{where} is damaged ('{suffix}'); get a whole copy of the shard")
                     members[suffix] = data
         except OSError as error:
-            raise InputError(f"cannot read {where}: {error.strerror or error}") from error
+            raise InputError(f"cannot read {where}: {error.strerror or error}; get a whole copy") from error
         return members
 
     def read(self, index: int) -> Clip:
@@ -291,7 +291,7 @@ def read_index(shard: Path) -> list[ClipEntry]:
     except InputError as error:
         raise InputError(f"{index}: {error}") from error
     except OSError as error:
-        raise InputError(f"cannot read the index of {shard}: {error.strerror or error}") from error
+        raise InputError(f"cannot read the index of {shard}: {error.strerror or error}; remove it") from error
     except MALFORMED:
         reason = "is damaged"
     _log.warning("the index of %s %s; the shard is scanned", shard, reason)

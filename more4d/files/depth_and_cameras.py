@@ -1,7 +1,7 @@
 """Depth maps, cameras and camera paths on disk.
 
 Depth: the files of `files.depth_formats`; float values are metres, 16-bit pictures millimetres, if nothing
-else is said. NaN, zero and negative values mean "unknown", infinite ones "only sky".
+else is said. NaN, zero, negative values and 65535 millimetres mean "unknown", infinite ones "only sky".
 
 A keyframe file, which a user writes:
 
@@ -43,7 +43,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from more4d.files.atomic import write_bytes
-from more4d.files.depth_formats import DESCRIPTION, StoredDepth, read_depth_file
+from more4d.files.depth_formats import DESCRIPTION, MILLIMETRES, StoredDepth, read_depth_file
 from more4d.files.depth_units import METRIC, UNIT_HINT, parse_depth_unit
 from more4d.files.image import save_image
 from more4d.files.previews import colourise_depth
@@ -91,7 +91,7 @@ def load_camera(path: Path) -> Camera:
         intrinsics = {key: float(content[key]) for key in ("fx", "fy", "cx", "cy") if key in content}
         return Camera(**intrinsics)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} does not hold a usable camera: {error}") from error
+        raise InputError(f"{path} does not hold a usable camera: {error}; write fx and fy") from error
 
 
 def save_camera_path(path: Path, camera_path: CameraPath) -> None:
@@ -229,7 +229,8 @@ def _quaternion_order(path: Path, content: dict[str, Any], listed: list[Any]) ->
 def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
     if content.get("version") != VERSION:
         raise InputError(
-            f"{path} has version {content.get('version')!r} of the path format; only {VERSION} is known"
+            f"{path} has version {content.get('version')!r} of the path format; only {VERSION} is known, "
+            "write it anew"
         )
     if isinstance(content.get("frames"), list):
         _check_length(path, content["frames"], "frames")
@@ -242,7 +243,7 @@ def _full_path(path: Path, content: dict[str, Any]) -> CameraPath:
         for frame in range(camera_path.frames):
             camera_path.camera(frame)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path} is a damaged camera path: {error_summary(error)}") from error
+        raise InputError(f"{path} is a damaged camera path: {error_summary(error)}; make it anew") from error
     identity = torch.eye(3)
     rotation = poses[:, :3, :3]
     rigid = torch.allclose(rotation @ rotation.mT, identity.expand_as(rotation), atol=1e-3)
@@ -334,7 +335,7 @@ def depth_of_photo(
         depth = depth.squeeze(0) if depth.shape[0] == 1 else depth.squeeze(-1)
     if depth.ndim != 2 or 0 in depth.shape:
         shape = " x ".join(map(str, depth.shape))
-        raise InputError(f"{name} holds values of shape {shape}; depth is height x width")
+        raise InputError(f"{name} holds values of shape {shape}; give one map, height x width")
     rows, columns = depth.shape
     if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
         raise InputError(
@@ -353,6 +354,8 @@ def _in_metres(found: StoredDepth, depth: Tensor, name: Path | str, unit: str | 
             f"{name} holds '{found.called}', which is no depth in metres; say --depth-kind inverse"
         )
     metres_per_unit = found.metres_per_unit if unit is None else parse_depth_unit(unit)
+    if metres_per_unit == MILLIMETRES:  # in 16 bits; no sensor of them sees as far as their largest number
+        depth = depth.masked_fill(depth == 65535, torch.nan)
     known = torch.isfinite(depth) & (depth > 0)
     if not bool(known.any()):
         nothing = "all are NaN, infinite, zero or negative"

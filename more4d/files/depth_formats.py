@@ -1,4 +1,4 @@
-"""Depth as other programs write it: numpy, safetensors, PNG, TIFF, PFM, OpenEXR.
+"""Depth as other programs write it: numpy, safetensors, PNG, TIFF, PFM, OpenEXR, Record3D.
 
 A file gives values, and what its format says of their unit; `files.depth_and_cameras` makes metres of them.
 """
@@ -18,6 +18,7 @@ from more4d.files.atomic import load_arrays
 from more4d.files.depth_units import DEPTH_SUFFIXES, check_depth_suffix
 from more4d.files.exr import load_exr
 from more4d.files.image import read_image
+from more4d.files.record3d import read_recording
 from more4d.foundation.documents import read_bytes
 from more4d.foundation.errors import InputError
 
@@ -68,6 +69,8 @@ def read_depth_file(path: Path) -> StoredDepth:
         return stored(_pfm(path), path)
     if suffix == ".exr":
         return stored(load_exr(path), path)
+    if suffix == ".r3d":
+        return stored(read_recording(path).depth, path)
     check_depth_suffix(path)
     raise ValueError(f"no reader for {suffix}, which is listed as read")
 
@@ -93,7 +96,7 @@ def _tensor(path: Path) -> StoredDepth:
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error})") from error
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); get it whole") from error
     if "depth" not in tensors:
         raise InputError(f"{path} holds {', '.join(tensors) or 'nothing'}; name the tensor 'depth'")
     return stored(tensors["depth"], path)
@@ -142,5 +145,5 @@ def _pfm(path: Path) -> np.ndarray:
         ) from error
     values = values.reshape(height, width, channels)[::-1].astype(np.float32)
     if bool((values != values[..., :1]).any()) and not np.isnan(values).any():
-        raise InputError(f"{path} holds colours (PF); depth is a grey map (Pf)")
+        raise InputError(f"{path} holds colours (PF); save its depth as a grey map (Pf)")
     return values[..., 0]

@@ -8,7 +8,7 @@ from more4d.foundation.errors import InputError, shown
 METRIC, INVERSE, RELATIVE = "metric", "inverse", "relative"
 DEPTH_KINDS = (METRIC, INVERSE, RELATIVE)
 """z in some unit; 1/z up to scale and shift, as networks of disparity give it; z up to scale and shift."""
-DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png", ".tif", ".tiff", ".pfm", ".exr")
+DEPTH_SUFFIXES = (".npy", ".npz", ".safetensors", ".png", ".tif", ".tiff", ".pfm", ".exr", ".r3d")
 DEPTH_UNITS = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 """In metres."""
 UNIT_HINT = f"{', '.join(DEPTH_UNITS)}, or metres per unit of the file such as 1/256 or 1/5000"
@@ -39,9 +39,9 @@ def check_depth_suffix(path: Path) -> None:
         InputError: lists the kinds that are read.
     """
     suffix = path.suffix.lower()
-    if suffix in (".r3d", ".depth"):
+    if suffix == ".depth":
         raise InputError(
-            f"{path} is of a recording of Record3D, compressed by LZFSE, which is not read; export it as EXR"
+            f"{path} is a part of a recording of Record3D, which does not say its size; give the .r3d file"
         )
     if suffix not in DEPTH_SUFFIXES:
         raise InputError(

@@ -22,6 +22,7 @@ from more4d.files import hdr
 from more4d.files.atomic import atomic_write
 from more4d.files.image_colour import from_colour, to_srgb
 from more4d.files.problems import error_summary
+from more4d.files.record3d import is_recording, read_recording
 from more4d.foundation.documents import check_readable
 from more4d.foundation.errors import InputError
 
@@ -81,11 +82,15 @@ def load_image_and_alpha(
 ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"] | None]:
     """As `load_image`, with the opacity in [0, 1]; None if all of the image is opaque."""
     path = Path(path)
+    if is_recording(path):
+        content = io.BytesIO(read_recording(path).picture)
+        with decoding(path):
+            return _to_tensors(decode(Image.open(content, formats=FORMATS), path), path, max_pixels)
     return _to_tensors(read_image(path), path, max_pixels)
 
 
 def load_mask(path: Path) -> Int[Tensor, "height width"]:
-    """What a picture marks, upright: of one with a palette its indices, of any other 1 where it is white.
+    """What a picture marks, upright: of one with a palette its indices, else 1 where it is white and opaque.
 
     Raises:
         InputError: as `load_image`.
@@ -96,7 +101,8 @@ def load_mask(path: Path) -> Int[Tensor, "height width"]:
         return torch.from_numpy(np.asarray(image).astype(np.int64))
     array = _as_array(image, path)
     white = np.float32(255 if array.dtype == np.uint8 else 1)
-    return torch.from_numpy((array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
+    opaque = array[..., 3] / white if array.shape[-1] == 4 else 1
+    return torch.from_numpy((opaque * array[..., :3].mean(-1) / white > 0.5).astype(np.int64))
 
 
 def focal_in_diagonals(path: Path, *, height: int, width: int) -> float | None:
@@ -148,6 +154,19 @@ def image_from_pil(
             f"an image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}"
         )
     return _to_tensors(decode(image, Path("the image")), Path("the image"), max_pixels)
+
+
+def image_from_array(image: np.ndarray | Tensor) -> Float[Tensor, "height width 3"]:
+    """An array or tensor [H, W, 3] of uint8 or of values in [0, 1]; raises `InputError` for any other."""
+    # [H, W, 3], as numpy and PIL have it, not [3, H, W].
+    # A copy: arrays that PIL gives are read-only, which torch cannot represent.
+    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach().cpu()
+    if values.ndim != 3 or values.shape[-1] != 3:
+        raise InputError(f"an image must be height x width x 3, got shape {tuple(values.shape)}")
+    values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
+    if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > 1:
+        raise InputError("an image must hold uint8 or values in [0, 1]; divide by its white level")
+    return values
 
 
 def _to_tensors(image: Image.Image, path: Path, max_pixels: int | None) -> tuple[Tensor, Tensor | None]:
@@ -252,7 +271,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise _too_large_error(path) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read"
+            f"{path} is not {DESCRIPTION}: its contents are of no format that can be read; save it as png"
         ) from error
     # Codecs raise what they like on damaged files: struct.error, zlib.error, TypeError, OverflowError, ...
     except Exception as error:

@@ -54,7 +54,7 @@ def load_restricted(source: Path | bytes, *, what: str | None = None) -> Any:
         check_readable(source, DESCRIPTION)
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size > MAX_BYTES:
-        raise InputError(f"{where} has {size / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} are read")
+        raise InputError(f"{where} has {size / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} are read, split it")
     try:
         return _plain(_load(source.read_bytes() if isinstance(source, Path) else source), {}, size)
     except UnsafePickleError as error:

@@ -1,9 +1,9 @@
 """Lists in text files: lines, CSV tables and JSON lines, of job lists, captions and imports.
 
 Lines end at LF, CRLF or CR, and nowhere else: `str.splitlines` also ends them at characters that a prompt
-may hold, such as U+2028. A CSV table is separated by commas, semicolons (Excel in much of Europe) or tabs;
-which of them is decided by the header, and reported if it is not the comma. A quoted cell may hold
-separators, line breaks and blank lines; a line break in a cell is a space.
+may hold, such as U+2028. A CSV table is separated by commas, semicolons (Excel in much of Europe), tabs or
+vertical bars; which of them is decided by the header, and reported if it is not the comma. A quoted cell may
+hold separators, line breaks and blank lines; a line break in a cell is a space.
 """
 
 import csv
@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from more4d.files.problems import first_few
 from more4d.foundation.documents import DocumentError, parse_json, read_text
 from more4d.foundation.errors import InputError, shown
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
+Names = Sequence[str]
 _log = logging.getLogger(__name__)
 
 
@@ -33,34 +35,38 @@ def read_lines(path: Path, what: str, *, blank: bool = True) -> list[str]:
 
     Args:
         what: what was expected, for the message.
-        blank: whether lines without content are accepted.
+        blank: whether lines without content are accepted; those at the end are left out otherwise.
 
     Raises:
-        InputError: the file cannot be read, is no text in UTF-8, or has a blank line.
+        InputError: the file cannot be read, is no text, or has a blank line.
     """
     lines = split_lines(read_text(path, what, empty=True))
+    while not blank and lines and not lines[-1].strip():
+        lines.pop()
     for number, line in enumerate(lines, start=1):
         if not blank and not line.strip():
             raise _blank_line(path, number)
     return lines
 
 
-def read_json_objects(
-    path: Path, what: str, *, example: str, blank: bool
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line of a JSON-lines file.
+def read_items(path: Path, what: str) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines as `read_lines`; those without content are left out, and reported."""
+    lines = list(enumerate(read_lines(path, what), start=1))
+    _report_blank(path, [number for number, line in lines if not line.strip()])
+    yield from ((number, line) for number, line in lines if line.strip())
+
+
+def read_objects(path: Path, what: str, *, example: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line of a JSON-lines file, as `read_items`.
 
     Args:
         what: what was expected, for the message.
         example: of a line, for the message.
-        blank: whether lines without content are passed over; else they are refused.
 
     Raises:
         InputError: the file cannot be read, or a line is no JSON object.
     """
-    for number, line in enumerate(read_lines(path, what, blank=blank), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_items(path, what):
         try:
             values = parse_json(line)
         except DocumentError as error:
@@ -71,15 +77,17 @@ def read_json_objects(
 
 
 def read_table(
-    path: Path, what: str, columns: Sequence[str], *, required: Sequence[str] = (), blank: bool
+    path: Path, what: str, columns: Names, *, required: Names = (), numbers: Names = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of its first line, and values by column, of each row of a CSV file with a header.
+
+    Rows without content are left out, and reported.
 
     Args:
         what: what was expected, for the message.
         columns: the known names, which also tell the separator.
         required: columns that must be there; others than `columns` are then accepted.
-        blank: whether rows without content are passed over; else they are refused.
+        numbers: columns of numbers, which may have decimal commas where the separator is another one.
 
     Raises:
         InputError: the file cannot be read, the header has an unknown name or one twice, or a row does not
@@ -95,6 +103,7 @@ def read_table(
         [f"{line}\n" for line in lines], delimiter=separator, skipinitialspace=True, strict=True
     )
     header: list[str] | None = None
+    blank: list[int] = []
     while True:
         number = reader.line_num + 1
         try:
@@ -104,18 +113,25 @@ def read_table(
                 f"{path} line {number} is not CSV ({error}); double a quote inside quotes"
             ) from error
         if row is None:
+            _report_blank(path, blank)
             return
         cells = [re.sub(r"\s*[\r\n]+\s*", " ", cell).strip() for cell in row]
         if header is None and not any(cells):
             continue  # above the header
         if header is None:
+            while not cells[-1]:  # spreadsheets add separators at the end of rows
+                cells.pop()
             # "Image", as spreadsheets like to write it, is image.
             header = [cell.lower() if cell.lower() in columns else cell for cell in cells]
             _check_header(f"{path} line {number}", header, columns, required)
         elif any(cells):
-            yield number, _by_column(f"{path} line {number}", cells, header, SEPARATORS[separator])
-        elif not blank:
-            raise _blank_line(path, number)
+            values = _by_column(f"{path} line {number}", cells, header, SEPARATORS[separator])
+            for name in numbers if separator != "," else ():
+                if re.fullmatch(r"[-+]?\d*,\d+", values.get(name, "")):
+                    values[name] = values[name].replace(",", ".")
+            yield number, values
+        else:
+            blank.append(number)
 
 
 def check_columns(where: str, names: Iterable[str], known: Sequence[str]) -> None:
@@ -134,10 +150,16 @@ def check_columns(where: str, names: Iterable[str], known: Sequence[str]) -> Non
 
 
 def portable_path(folder: Path, text: str) -> Path:
-    """The file in `folder` that a list written on any system names: a backslash may be a slash."""
+    """The file in `folder` that a list of any system names: with backslashes, the suffix in other case."""
     path = folder / text
-    if "\\" in text and not path.exists() and (other := folder / text.replace("\\", "/")).exists():
-        return other
+    for name in dict.fromkeys((path, folder / text.replace("\\", "/"))):
+        if name.exists():
+            return name
+        if name.parent.is_dir():
+            same = [each for each in name.parent.iterdir() if each.stem == name.stem]
+            same = [each for each in same if each.suffix.lower() == name.suffix.lower()]
+            if len(same) == 1:
+                return same[0]
     return path
 
 
@@ -174,6 +196,11 @@ def _by_column(where: str, cells: list[str], header: list[str], separator: str) 
             remedy = f"write one for each of {', '.join(header)}, with a {separator} for empty ones too"
         raise InputError(f"{where} has {len(cells)} values for {len(header)} columns; {remedy}")
     return dict(zip(header, cells, strict=True))
+
+
+def _report_blank(path: Path, numbers: Sequence[int]) -> None:
+    if numbers:
+        _log.warning("%s: blank lines are left out: %s", path, first_few([str(each) for each in numbers]))
 
 
 def _blank_line(path: Path, number: int) -> InputError:

@@ -45,6 +45,7 @@ NAMES = {
 }
 """Other names of the fields."""
 FIELDS = ("coords", "visibs", "video", "intrinsics", "extrinsics")
+_SHAPES = "they are frames x height x width x 3, visibility without the last and colours without the first"
 _OFF_GRID = 1.0
 """Cells that points may start beside their place in the grid, in the median."""
 _OFF_PIXEL = 0.03
@@ -75,26 +76,27 @@ def tracks_of_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> PointTrack
         if name in arrays and arrays[name].dtype.kind not in "biuf":
             raise InputError(f"{path}: '{name}' has values of type {arrays[name].dtype}; give real numbers")
     try:
-        camera = _camera(arrays["intrinsics"], arrays["positions"].shape)
+        if arrays["positions"].ndim != 4:
+            raise InputError(f"'positions' has shape {arrays['positions'].shape}; {_SHAPES}")
         positions, seen = arrays["positions"].astype(np.float32), np.ones(arrays["positions"].shape[:3], bool)
         if "visibility" in arrays:
             seen = _seen(arrays["visibility"], path)
             seen = seen[..., 0] if seen.ndim == 4 and seen.shape[-1] == 1 else seen
         known = np.isfinite(positions).all(-1)
         if seen.shape != known.shape:
-            raise InputError(f"'visibility' has shape {seen.shape}, and 'positions' {positions.shape}")
+            raise InputError(f"'visibility' is {seen.shape}, 'positions' {positions.shape}; {_SHAPES}")
         if known[0].all() and not known.all():
             positions, seen = _held(positions, known), seen & known
         colours = arrays["colours"]
         colours = colours[0] if colours.ndim == 4 and len(colours) == len(positions) else colours
         if colours.shape != positions.shape[1:]:
-            raise InputError(f"'colours' has shape {colours.shape}, and 'positions' {positions.shape}")
+            raise InputError(f"'colours' is {colours.shape}, 'positions' {positions.shape}; {_SHAPES}")
         white = 255.0 if colours.dtype == np.uint8 or colours.max(initial=0) > 1 else 1.0
         tracks = PointTracks(
             positions=torch.from_numpy(positions),
             colours=torch.from_numpy(colours).float() / white,
             visibility=torch.from_numpy(seen),
-            camera=camera,
+            camera=_camera(arrays["intrinsics"], positions.shape),
             fps=float(arrays["fps"]) if "fps" in arrays else 12.0,
             caption=str(arrays["caption"]) if "caption" in arrays else "",
         )
@@ -255,8 +257,6 @@ def _grid(seen_at: np.ndarray, points: int, aspect: float) -> tuple[int, int]:
 
 def _camera(numbers: np.ndarray, shape: tuple[int, ...]) -> Camera:
     """Intrinsics of tracks of [frames, height, width, 3]; if every frame has its own, they must be equal."""
-    if len(shape) != 4:
-        raise InputError(f"'positions' has shape {shape}; tracks are frames x height x width x 3")
     frames, height, width, _ = shape
     if numbers.ndim > 1 and numbers.shape[0] == frames and numbers.shape[1:] in ((4,), (3, 3)):
         if numbers.shape != (3, 3) and np.abs(numbers - numbers[:1]).max() > 1e-3 * np.abs(numbers).max():

@@ -141,7 +141,9 @@ def _load_safetensors(path: Path) -> Tracks:
             scene_depth_m=float(header["scene_depth_m"]) if "scene_depth_m" in header else None,
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged or not a track file: {error_summary(error)}") from error
+        raise InputError(
+            f"{path} is damaged or not a track file: {error_summary(error)}; make it again"
+        ) from error
 
 
 def quantise_tracks(tracks: Tracks) -> Tracks:
@@ -175,7 +177,7 @@ def read_tensors(
     # Tracks have their format and version in two entries, filled points in one.
     version = header.get("version") if header.get("format") == known else header.get(known)
     if version is None:
-        raise InputError(f"{path} is not {what}: its format is not '{known}'")
+        raise InputError(f"{path} is not {what}: its format is not '{known}'; give one")
     if version not in versions:
         raise InputError(
             f"{path} has version {version} of the format '{known}'; known: {', '.join(versions)}"

@@ -1,8 +1,9 @@
 """Texts from files: the one door for JSON and YAML documents, and for whatever is read as text.
 
-A document is decoded (UTF-8, with or without a byte-order mark), parsed, and checked: how deep it nests,
-which numbers and characters it holds, and that it has the structure its reader declares. So readers index
-into what they get without a check of their own, and a damaged or hostile file is refused in one line.
+A document is decoded (UTF-8, with or without a byte-order mark, or UTF-16 with one), parsed, and checked: how
+deep it nests, which numbers and characters it holds, and that it has the structure its reader declares. So
+readers index into what they get without a check of their own, and a damaged or hostile file is refused in one
+line.
 
 A structure ("shape") is plain data:
 
@@ -14,6 +15,7 @@ A structure ("shape") is plain data:
     {"key": shape, "other?": shape}  an object with these keys; "?" marks one that may be missing
 """
 
+import codecs
 import json
 import math
 import stat
@@ -118,10 +120,12 @@ def decode(content: bytes) -> str:
     """Bytes as text.
 
     Raises:
-        DocumentError: they are not UTF-8, or hold NUL characters, as UTF-16 does.
+        DocumentError: they are not UTF-8, nor UTF-16 with its mark, or hold NUL characters.
     """
+    # Excel's "Unicode text" and what PowerShell redirects into files are UTF-16, and begin with its mark.
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError("is not a text file in UTF-8; save it as UTF-8") from error
     if "\0" in text:

@@ -158,6 +158,8 @@ def check_fov(fov_x_deg: float) -> None:
     Raises:
         InputError: names the value.
     """
+    if MIN_FOV_DEG <= fov_x_deg < 3.15:
+        _log.warning("a view of %g degrees is as narrow as of a telescope; is it in radians?", fov_x_deg)
     if not MIN_FOV_DEG <= fov_x_deg <= MAX_FOV_DEG:
         raise InputError(
             f"the field of view must lie between {MIN_FOV_DEG:g} and {MAX_FOV_DEG:g} degrees across the "

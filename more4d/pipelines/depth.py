@@ -28,7 +28,8 @@ from torch import Tensor
 from more4d.files.depth_and_cameras import depth_of_photo, load_depth
 from more4d.files.depth_formats import stored
 from more4d.files.depth_units import METRIC, check_depth_options
-from more4d.files.image import focal_in_diagonals, image_from_pil, load_image_and_alpha
+from more4d.files.image import focal_in_diagonals, image_from_array, image_from_pil, load_image_and_alpha
+from more4d.files.record3d import is_recording, read_recording
 from more4d.files.video import read_first_frame
 from more4d.files.video_formats import is_video
 from more4d.foundation.errors import InputError
@@ -128,8 +129,8 @@ def read_photo(
     """The image with what the user knows of it: depth, camera, and what may move.
 
     Args:
-        image: path of a picture or a video (its first frame), PIL image, or array or tensor [H, W, 3], uint8
-            or in [0, 1]. A `Photo` is returned as it is.
+        image: path of a picture, a video or a recording of Record3D (the first frame), PIL image, or array or
+            tensor [H, W, 3], uint8 or in [0, 1]. A `Photo` is returned as it is.
         depth: path of a depth map (`files.depth_formats`), or array or tensor [H, W] in metres, for the whole
             upright image.
         depth_unit: of its values, such as "mm" or 1 / 5000; by default as its format says.
@@ -147,6 +148,10 @@ def read_photo(
     if isinstance(image, Photo):
         return image
     size = size or FilmSize()
+    if is_recording(image) and depth is None:
+        depth = image
+    if is_recording(depth) and intrinsics is None and fov is None:
+        intrinsics = read_recording(Path(depth)).intrinsics
     if depth_unit is not None or depth_kind != METRIC:
         check_depth_options(depth_unit, depth_kind)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
@@ -338,15 +343,7 @@ def _read_image(image: Any, *, max_pixels: int | None) -> tuple[Tensor, Tensor |
         return load_image_and_alpha(path, max_pixels=max_pixels)
     if not isinstance(image, (np.ndarray, Tensor)):
         return image_from_pil(image, max_pixels=max_pixels)
-    # [H, W, 3], as numpy and PIL have it, not [3, H, W].
-    # A copy: arrays that PIL gives are read-only, which torch cannot represent.
-    values = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach().cpu()
-    if values.ndim != 3 or values.shape[-1] != 3:
-        raise InputError(f"an image must be height x width x 3, got shape {tuple(values.shape)}")
-    values = values.float() / 255 if values.dtype == torch.uint8 else values.float()
-    if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > 1:
-        raise InputError("an image must hold uint8 or values in [0, 1]; divide by its white level")
-    return values, None
+    return image_from_array(image), None
 
 
 def _read_depth(

@@ -1,7 +1,7 @@
-"""What lies in a folder of weights, and what presets lack there; of all files only the headers are read."""
+"""What lies in a folder of weights, and what presets lack there: by headers, and by numbers if asked."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ from more4d.pipelines.preset import (
     resolved_options,
 )
 from more4d.weights.layouts.codecs import CODEC_FOLDERS
-from more4d.weights.load import Checkpoint, inspect
+from more4d.weights.load import Checkpoint, check_numbers, inspect
 from more4d.weights.lora.io import check_lora
 from more4d.weights.registry import ROLES, init_empty, layouts
 
@@ -134,22 +134,42 @@ def file_states(
         files: of `files_at`.
         named_only: whether to leave out those that no preset names; they are not opened then.
     """
-    wanted: dict[Path, list[_ExpectedFile]] = {}
+    wanted: dict[str, list[_ExpectedFile]] = {}
     for name, (preset, folder) in presets.items():
         for expected in _wanted(name, preset, folder):
-            wanted.setdefault(_weights_of(expected.path).resolve(), []).append(expected)
+            wanted.setdefault(os.path.realpath(_weights_of(expected.path)), []).append(expected)
     for path in files:
-        named = wanted.get(path.resolve(), [])
+        named = wanted.get(os.path.realpath(path), [])
         roles = tuple(f"{expected.preset} {expected.component}" for expected in named)
         if roles or not named_only:
             yield FileState(path=path, found=_best(path, named), roles=roles)
 
 
-def preset_state(name: str, preset: Preset, folder: Path) -> PresetState:
-    """Which files of a preset are there and can be used, and which are not."""
+def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> FileState:
+    """A file judged by its numbers as well; for `progress` see `weights.load`."""
+    if file.state != "ok":
+        return file
+    # 4D-STraG may carry an OmniMAE with it.
+    inside = (
+        _recognised(file.path, "motion_features", {}) if file.found.architecture == "strag" else file.found
+    )
+    try:
+        for each in {id(each): each for each in (file.found, inside) if not each.problems}.values():
+            check_numbers(each, progress)
+    except WeightsError as error:
+        found = replace(file.found, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
+        return replace(file, found=found)
+    return file
+
+
+def preset_state(name: str, preset: Preset, folder: Path, files: Iterable[FileState] = ()) -> PresetState:
+    """Which files of a preset are there and can be used, by what is known of `files` too."""
+    broken = {os.path.realpath(each.path): each.found.problems for each in files if not each.usable}
     present, missing, optional = 0, [], []
     for wanted in _wanted(name, preset, folder):
         problem = _problem(wanted, preset, folder) if wanted.path.exists() else None
+        if problem is None and (problems := broken.get(os.path.realpath(_weights_of(wanted.path)))):
+            problem = str(problems[0])
         if wanted.path.exists() and problem is None:
             present += 1
             continue

@@ -282,7 +282,7 @@ def load_user_tracks(path: Path) -> "Tracks":
 
     tracks = load_tracks(path)
     if tracks.frames > MAX_FRAMES:
-        raise InputError(f"{path} has {tracks.frames} frames; at most {MAX_FRAMES} can be filmed")
+        raise InputError(f"{path} has {tracks.frames} frames; give at most {MAX_FRAMES}")
     return tracks
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from more4d.foundation.errors import InputError
 
 PICTURE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .webp .heic .heif .hif .avif .tif .tiff .bmp .dib .gif .jp2 .j2k .jpx"
-    " .psd .tga .qoi .ppm .pgm .pbm .pnm .pcx .sgi .dds .ico .icns .xbm".split()
+    " .psd .tga .qoi .ppm .pgm .pbm .pnm .pcx .sgi .dds .ico .icns .xbm .r3d".split()
 )
 """In lower case, of files of a folder; a file that is named itself may be called anything."""
 _NAMED = 3
@@ -44,8 +45,8 @@ def find_photos(named: Sequence[Path]) -> list[Path]:
             )
         else:
             found.append(path)
-    unique = {path.resolve(): path for path in reversed(found)}
-    return [path for path in dict.fromkeys(found) if unique[path.resolve()] == path]
+    unique = {os.path.realpath(path): path for path in reversed(found)}  # of links in a circle, too
+    return [path for path in dict.fromkeys(found) if unique[os.path.realpath(path)] == path]
 
 
 def prompts_of(photos: Sequence[Path], prompts: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from more4d.foundation.documents import read_json
 from more4d.foundation.errors import ConfigError, WeightsError
 from more4d.networks.conditioners import check_tokenizer
 from more4d.networks.interface import fp32_parameters
+from more4d.weights.lora.io import read_lora
 from more4d.weights.registry import (
     ARCHITECTURES,
     ROLES,
@@ -130,11 +131,14 @@ def load(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = torch.float32,
+    progress: Callable[[int], object] = int,
 ) -> Any:
     """The network of a checkpoint in evaluation mode, filled strictly, one tensor at a time.
 
     Args:
+        device: where it is; on "meta" all numbers are read and judged, and none is kept.
         dtype: precision of its parameters; None keeps what is stored. Latent statistics are always float32.
+        progress: called with the bytes of every tensor once it is read.
 
     Raises:
         WeightsError: it has problems, is no network, or holds numbers that are not finite.
@@ -145,7 +149,13 @@ def load(
     if tokenizer := getattr(checkpoint.config, "tokenizer", None):
         check_tokenizer(tokenizer)  # before gigabytes are read, not when the first prompt comes
     network = init_empty(checkpoint.architecture, checkpoint.config)
-    with checkpoint.headers.open() as read:
+    with checkpoint.headers.open() as tensors:
+
+        def read(name: str) -> Tensor:
+            tensor = tensors(name)
+            progress(tensor.nbytes)
+            return tensor
+
         for name, check in plan.checks.items():
             if problem := check(read(name)):
                 raise WeightsError(Problem(Code.WRONG_ARCHITECTURE, problem).line(checkpoint.path))
@@ -154,6 +164,14 @@ def load(
         except NotFiniteError as error:
             problem = Problem(Code.NOT_FINITE, f"{error}; fetch it again")
             raise WeightsError(problem.line(checkpoint.path)) from error
+
+
+def check_numbers(checkpoint: Checkpoint, progress: Callable[[int], object] = int) -> None:
+    """Load weights that have no problems without keeping any: raises `WeightsError` where loading would."""
+    if checkpoint.architecture == "lora":
+        read_lora(checkpoint.path)
+    elif checkpoint.plan is not None:
+        load(checkpoint, device="meta", progress=progress)
 
 
 @torch.no_grad()
@@ -315,7 +333,7 @@ def _filled(
         return target.copy_(value)
     wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
     kept = value.to(device=device, dtype=wanted)
-    _check_finite(stored_name, kept)
+    _check_finite(stored_name, value.to(wanted) if kept.is_meta else kept)
     if kept.stride() != target.stride():  # for example channels_last, which changes how convolutions round
         kept = torch.empty_strided(target.shape, target.stride(), dtype=kept.dtype, device=kept.device).copy_(
             kept

@@ -37,6 +37,7 @@ ALLOWED_IMPORTERS = {
     "diffusers": ("networks/*.py", "performance/*.py", "diffusion/flow_matching.py"),
     "huggingface_hub": ("files/hub_backend.py",),
     "llvmlite": ("raster/numba_backend.py",),
+    "lzfse": ("files/record3d.py",),
     "matplotlib": ("training/curves.py",),
     "numba": ("raster/numba_backend.py",),
     "pi_heif": ("files/image.py",),

@@ -91,7 +91,7 @@ def changed(matrix: Any, row: int, column: int, value: float) -> Any:
 case("empty", "is empty", "a.txt", "")
 case("blank", "no rows of numbers", "a.txt", "\n\n \n")
 case("words", "no rows of numbers", "a.txt", "hello\nworld\n")
-case("utf16", "UTF-8", "a.txt", "1 2 3".encode("utf-16"))
+case("utf16", "UTF-8", "a.txt", "1 2 3".encode("utf-16-le"))
 case("short row", "line 3 has 18 numbers", "a.txt", f"{ROW}\n1{ROW[1:]}\n{ROW[:-2]}\n")
 case("long row", "line 2 has 20 numbers", "a.txt", f"{ROW}\n1{ROW[1:]} 7\n{ROW}\n2{ROW[1:]}")
 case("word in a row", "line 2: 'x' is no number", "a.txt", rows((1, 3, "x")))

@@ -74,15 +74,37 @@ def test_a_windows_list_is_read_too(folder):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"image": "dog.png", "prompt": "x"}\n\n{"image": "cat.png", "prompt": "y"}\n\n'),
+        ("a.csv", "image,prompt\ndog.png,x\n,\ncat.png,y\n,\n"),
+        ("a.txt", "dog.png | x\n\ncat.png | y\n  \n"),
+    ],
+)
+def test_blank_rows_are_left_out_and_reported_once(folder, name, text, caplog):
+    assert [job.prompt for job in jobs_from(folder, name, text)] == ["x", "y"]
+    (said,) = [record.message for record in caplog.records if "blank" in record.message]
+    assert name in said and said.endswith(("left out: 2, 4", "left out: 3, 5"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_decimal_commas_are_numbers_where_commas_separate_nothing(folder, separator):
+    text = "image;prompt;motion;fov;seed\ndog.PNG;it runs, 1,5 m;0,5;60,25;7.0\n".replace(";", separator)
+    (job,) = jobs_from(folder, "jobs.csv", text)
+    assert (job.control.amount, job.fov, job.seed, job.prompt) == (0.5, 60.25, 7, "it runs, 1,5 m")
+    assert job.image == folder / "dog.png"
+
+
+def test_a_list_in_utf16_is_read(folder):
+    (folder / "jobs.csv").write_bytes("image\tprompt\r\ndog.png\tein Hündchen läuft\r\n".encode("utf-16"))
+    (job,) = read_list(folder / "jobs.csv", None, Job(name="item", image=None, prompt=""))
+    assert job.prompt == "ein Hündchen läuft"
+
+
+@pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        (
-            "a.jsonl",
-            '{"image": "dog.png", "prompt": "x"}\n\n{"image": "cat.png", "prompt": "x"}\n',
-            ("line 2", "blank"),
-        ),
-        ("a.csv", "image,prompt\ndog.png,x\n\n", ("line 3", "blank")),
-        ("a.txt", "dog.png | x\n\ncat.png | x\n", ("line 2", "blank")),
+        ("a.csv", 'image,prompt,motion\ndog.png,x,"1,5"\n', ("line 2", "'motion'", "decimal point")),
         ("a.jsonl", '{"image": "dog.png", "promt": "x"}\n', ("line 1", "'promt'", "'prompt'")),
         ("a.csv", "image,caption\ndog.png,x\n", ("line 1", "'caption'", "image, prompt")),
         ("a.csv", "image,prompt\ndog.png,x,y\n", ("line 2", "3 values for 2 columns")),

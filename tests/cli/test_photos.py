@@ -92,6 +92,14 @@ def test_what_names_no_photos_is_refused_in_one_line(command, folder, tmp_path, 
     assert no_output(tmp_path / "out")
 
 
+def test_a_name_with_a_dash_is_explained_and_a_link_to_itself_is_no_file(command, photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)
+    photo.rename("-ball.png")
+    refuses(command("-ball.png", "--prompt", "x"), "./-ball.png", code=2)
+    (photo.parent / "loop.png").symlink_to("loop.png")
+    refuses(command("loop.png", "--prompt", "x"), "there is no file loop.png")
+
+
 def test_a_prompt_without_quotes_is_told(command, photo):
     refuses(
         command(photo, "--prompt", "the", "ball", "rolls"),

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from more4d.cli import weights
 from more4d.cli.main import main
 from more4d.pipelines import preset, preset_check
+from more4d.weights.layouts import encoders
 from more4d.weights.load import inspect, load
 from tests import published_presets as published
 
@@ -155,6 +157,39 @@ def test_a_tokenizer_that_was_not_fetched_whole_is_told(whole, capsys):
     code, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
     assert code == 1
     assert "Git LFS pointer to 4.55 MB" in line_of(lines, "unusable tokenizer", "spiece.model")
+
+
+@pytest.mark.parametrize("kind", ["LoRA", "LoRA without strength", "network", "motion features"])
+def test_what_check_calls_ok_has_numbers_that_load(whole, capsys, monkeypatch, kind):
+    monkeypatch.setattr(encoders, "VIT_HEAD_DIM", 1)  # any width has heads; the published one needs no option
+    lora = whole / "MoGe4D" / "4D-ViSM" / "lora_diffusion_pytorch_model.safetensors"
+    strag = whole / "MoGe4D" / "4D-STraG" / f"{published.TRANSFORMER}.safetensors"
+    path, words = (lora if "LoRA" in kind else strag), "finite"
+    tensors = load_file(path)
+    if kind == "LoRA without strength":
+        words = "must be one number, not 0"
+        tensors |= {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if "alpha" in name}
+    else:
+        prefix = "omnimae" if kind == "motion features" else ""
+        name = [name for name in tensors if name.startswith(prefix) and name.endswith("weight")][-1]
+        tensors[name] = torch.full_like(tensors[name], torch.inf)
+    save_file(tensors, path)
+    code, lines = told(capsys, "check", whole, "--preset", "moge4d")
+    assert code == 1
+    assert words in line_of(lines, "broken", str(path))
+    assert words in line_of(lines, f"unusable {'vism LoRA' if path == lora else 'strag'}")
+
+
+def test_numbers_of_large_files_are_read_if_asked(whole, capsys, monkeypatch):
+    path = whole / published.FUN[1] / f"{published.TRANSFORMER}.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("weight"))
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, path)
+    monkeypatch.setattr(weights, "READ_WHOLE", 0)
+    code, lines = told(capsys, "check", path)
+    assert code == 0 and "the numbers of 1 large file were not read" in lines[-1]
+    code, lines = told(capsys, "check", path, "--values")
+    assert code == 1 and f"'{name}' holds numbers that are not finite" in line_of(lines, "broken", str(path))
 
 
 def test_a_folder_by_the_name_of_a_file_is_told(tmp_path: Path, capsys):

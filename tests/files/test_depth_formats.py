@@ -139,6 +139,16 @@ def test_the_sky_of_renderers_is_infinitely_far(tmp_path: Path) -> None:
     assert bool((load(tmp_path / "d.npy")[0, :3] == torch.inf).all())
 
 
+def test_the_largest_number_of_millimetres_is_a_gap(tmp_path: Path) -> None:
+    millimetres = (DEPTH * 1000).round().astype(np.uint16)
+    millimetres[0, :2] = 65535, 0
+    Image.fromarray(millimetres).save(tmp_path / "d.png")
+    np.save(tmp_path / "d.npy", millimetres)
+    for name, unit, gaps in (("d.png", None, 2), ("d.npy", "mm", 2), ("d.png", "1/5000", 1)):
+        assert load(tmp_path / name, unit=unit).isnan().sum() == gaps
+    assert float(load(tmp_path / "d.png", kind="inverse")[0, 0]) == 65535
+
+
 def test_whole_numbers_in_arrays_are_not_taken_for_metres(tmp_path: Path) -> None:
     millimetres = (DEPTH * 1000).round().astype(np.uint16)
     np.save(tmp_path / "d.npy", millimetres)
@@ -190,12 +200,6 @@ def test_arrays_that_are_no_depth_of_the_photo_are_refused(tmp_path: Path, value
     np.save(tmp_path / "d.npy", values)
     with pytest.raises(InputError, match=words):
         load(tmp_path / "d.npy")
-
-
-def test_record3d_files_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "0.depth").write_bytes(b"bvx2")
-    with pytest.raises(InputError, match=r"Record3D.*EXR"):
-        load(tmp_path / "0.depth")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,13 @@ def test_numbers_of_a_palette_are_no_colours(tmp_path: Path) -> None:
     assert load_mask(tmp_path / "mask.png").unique().tolist() == [0, 3]
 
 
+def test_a_mask_may_be_what_is_opaque(tmp_path: Path) -> None:
+    pixels = np.full((6, 8, 4), 255, np.uint8)
+    pixels[2:, :, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    assert load_mask(tmp_path / "mask.png").sum() == 16
+
+
 def write_avif(path: Path, signal: np.ndarray, *, primaries: int, transfer: int) -> Path:
     """A still in 10 bits, as cameras and games write HDR."""
     about = {"colorspace": primaries, "color_primaries": primaries, "color_trc": transfer}

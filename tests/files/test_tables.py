@@ -16,10 +16,10 @@ from more4d.runs.job import Job
 JOB = Job(name="item", image=None, prompt="", cameras=parse_cameras(["orbit"]))
 
 
-def rows(folder: Path, text: str, *, blank: bool = True) -> list[tuple[int, dict[str, str]]]:
+def rows(folder: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     path = folder / "t.csv"
     path.write_bytes(text.encode())
-    return list(read_table(path, "a list", ("image", "prompt"), blank=blank))
+    return list(read_table(path, "a list", ("image", "prompt")))
 
 
 def test_lines_end_where_files_end_them() -> None:
@@ -66,13 +66,16 @@ def test_breaks_in_a_cell_are_spaces_and_rows_keep_their_line(tmp_path) -> None:
         ("image,image\na,b\n", "line 1 has the column 'image' twice"),
         ("image,promt\na,b\n", "line 1: unknown column 'promt'; did you mean 'prompt'"),
         ('image,prompt\na,"b\n', "line 2 is not CSV"),
-        ("image,prompt\na,b\n\nc,d\n", "line 3 is blank"),
         ("image\0,prompt\n", "NUL"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_line(tmp_path, text, message) -> None:
     with pytest.raises(InputError, match=message):
-        rows(tmp_path, text, blank=False)
+        rows(tmp_path, text)
+
+
+def test_separators_at_the_end_of_all_rows_are_no_columns(tmp_path) -> None:
+    assert rows(tmp_path, "image,prompt,,\na.png,x,,\n") == [(2, {"image": "a.png", "prompt": "x"})]
 
 
 def test_prompts_may_hold_what_other_programs_take_for_line_ends(tmp_path) -> None:

@@ -106,10 +106,14 @@ def test_points_that_are_not_seen_at_their_pixels_are_reported(tmp_path: Path, t
         ({"positions": plain()["positions"].astype(complex)}, "complex128; give real numbers"),
         ({"intrinsics": np.array([16.0, 16, 0.5, 0.5])}, "the principal point is not"),
         ({"intrinsics": np.array([1920.0, 1920, 960, 540])}, "outside of the 16 x 12 picture"),
-        ({"visibility": np.ones((HEIGHT, WIDTH, FRAMES), bool)}, "'visibility' has shape"),
+        ({"visibility": np.ones((HEIGHT, WIDTH, FRAMES), bool)}, "'visibility' is"),
         ({"visibility": np.full((FRAMES, HEIGHT, WIDTH), np.nan)}, "NaN"),
-        ({"colours": plain()["colours"].swapaxes(0, 1)}, "'colours' has shape"),
+        ({"colours": plain()["colours"].swapaxes(0, 1)}, "'colours' is"),
         ({"positions": plain()["positions"][0]}, "frames x height x width x 3"),
+        (
+            {"positions": plain()["positions"].transpose(1, 2, 0, 3)},
+            "'colours' is.*frames x height x width",
+        ),
         (
             {"positions": np.ones((2, 1, 4000, 3)), "colours": np.zeros((1, 4000, 3), np.uint8)},
             "1 x 4000 points, the pixels of no film",

@@ -55,7 +55,7 @@ NO_JSON: dict[str, bytes] = {
     "raw nul": b'{"a": 1}\0',
     "truncated": b'{"a": ',
     "no utf-8": b'{"a": "\xff\xfe"}',
-    "utf-16": '{"a": 1}'.encode("utf-16"),
+    "utf-16 without its mark": '{"a": 1}'.encode("utf-16-le"),
     "number": b"5",
     "text": b'"a"',
     "list of numbers": b"[1]",

@@ -92,6 +92,13 @@ def test_without_a_size_pixels_are_those_of_the_middle() -> None:
         camera_of_unknown_size((800.0, 720.0, 0.5, 0.5))
 
 
+def test_a_view_that_may_be_in_radians_is_said(caplog) -> None:
+    check_fov(60.0)
+    assert not caplog.records
+    check_fov(1.05)
+    assert "1.05 degrees" in caplog.text and "radians" in caplog.text
+
+
 @pytest.mark.parametrize("fov", [0.0, -3.0, 170.0, float("nan")])
 def test_impossible_views_are_refused(fov: float) -> None:
     with pytest.raises(InputError, match="between 1 and 169 degrees"):

@@ -6,10 +6,10 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from more4d.files.problems import first_few, plural
-from more4d.files.tables import read_json_objects, read_table
+from more4d.files.tables import portable_path, read_objects, read_table
 from more4d.files.video_formats import VIDEO_SUFFIXES, is_video
 from more4d.foundation.documents import read_text
 from more4d.foundation.errors import InputError, shown
@@ -71,22 +71,21 @@ def find_sources(folder: Path) -> list[Source]:
     if not names:
         raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
     _log_others(folder, files, names.values())
-    captions = read_captions(folder, names)
+    captions, texts = read_captions(folder, names), _caption_files(files)
     sources = []
     for name, path in names.items():
-        sibling, stat = _caption_file(path), path.stat()
+        sibling, stat = texts.get(path.with_suffix("")), path.stat()
         caption = captions.get(name, "")
-        if sibling.is_file():
+        if sibling is not None:
             caption = " ".join(read_text(sibling, "a caption (.txt)", empty=True).split())
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
 
 
-def _caption_file(video: Path) -> Path:
-    """The text beside a video, which need not be there."""
-    capitals = video.with_suffix(".TXT")
-    return capitals if capitals.is_file() else video.with_suffix(".txt")
+def _caption_files(files: Iterable[Path]) -> dict[Path, Path]:
+    """Texts by the path of the video that they are for, without its suffix."""
+    return {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
 
 
 def _holds_video(path: Path) -> bool:
@@ -96,7 +95,8 @@ def _holds_video(path: Path) -> bool:
 
 def _log_others(folder: Path, files: list[Path], videos: Iterable[Path]) -> None:
     """Log which files are passed over: neither videos nor their captions."""
-    captions = {_caption_file(path) for path in videos}
+    stems = {path.with_suffix("") for path in videos}
+    captions = {text for stem, text in _caption_files(files).items() if stem in stems}
     others = [
         path.relative_to(folder).as_posix()
         for path in files
@@ -122,8 +122,9 @@ def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:
     places: dict[str, str] = {}
     strangers: list[str] = []
     for where, file, text in _lines(folder):
-        video = _video(file, videos)
-        if video is None:
+        path = portable_path(folder, file)
+        video = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
+        if video not in videos:
             close = [name for name in videos if name.lower() == file.lower()]
             close = close or difflib.get_close_matches(file, videos, n=1)
             strangers.append(f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else ""))
@@ -150,28 +151,12 @@ def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
     for path in (found[name] for name in LISTS if name in found):
         columns = ("file", "text")
         if path.suffix.lower() == ".csv":
-            rows = read_table(path, CAPTIONS, columns, required=columns, blank=True)
+            rows = read_table(path, CAPTIONS, columns, required=columns)
         else:
-            rows = read_json_objects(path, CAPTIONS, example='{"file": ..., "text": ...}', blank=True)
+            rows = read_objects(path, CAPTIONS, example='{"file": ..., "text": ...}')
         for number, values in rows:
             where, file, text = f"{path} line {number}", values.get("file"), values.get("text")
             if not isinstance(file, str) or not isinstance(text, str):
                 raise InputError(f"{where} has no 'file' and 'text'; write both as texts")
             if file.strip() or text.strip():
                 yield where, file.strip(), " ".join(text.split())
-
-
-def _video(file: str, videos: Collection[str]) -> str | None:
-    """The video that a line names: as written, with slashes for backslashes, or by a suffix in other case."""
-    for name in (PurePosixPath(file).as_posix(), PurePosixPath(file.replace("\\", "/")).as_posix()):
-        if name in videos:
-            return name
-        path = PurePosixPath(name)
-        same = [
-            other
-            for suffix in (path.suffix.lower(), path.suffix.upper())
-            if path.suffix and (other := path.with_suffix(suffix).as_posix()) in videos
-        ]
-        if len(set(same)) == 1:
-            return same[0]
-    return None

@@ -31,7 +31,7 @@ def test_identifiers_are_plain_and_differ(tmp_path):
 
 def test_captions_come_from_beside_or_from_a_list(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4", "deep/c.mp4", "d.mp4", "E.MOV")
-    (tmp_path / "E.TXT").write_text("a cat")
+    (tmp_path / "E.Txt").write_text("a cat")
     (tmp_path / "a.txt").write_text("\ufeffa sheep\n  walks ", encoding="utf-8")
     (tmp_path / "captions.jsonl").write_text(
         '{"file": "a.mp4", "text": "not this"}\n\n{"file": "b.mp4", "text": "a  dog, \\"Bär\\""}\n'
