@@ -2,6 +2,8 @@
 
     html             scene.html: plays the scene in any browser (`files.html_page`)
     glb              scene.glb: coloured points that move, for programs that open glTF (`files.gltf`)
+    usd              scene.usd: points that move, and the item's cameras (`files.moving_splats_backend`)
+    4dgs             scene.4dgs: Gaussians that move
     gaussian-glb     scene_gaussians.glb: Gaussians that move, as KHR_gaussian_splatting
     gaussian-ply     scene_gaussians.ply: Gaussians of frame 0, as files of 3D Gaussian Splatting
     gaussian-frames  scene_gaussians/frame_0000.ply ...: the same of every frame
@@ -12,8 +14,8 @@
                      uint8, visibility bool, intrinsics (fx, fy, cx, cy normalised), fps, caption;
                      `files.tracks.load_tracks` reads it back
 
-PLY, NPZ and .splat keep this package's axes (x right, y down, z forward); glTF and SPZ prescribe y up and z
-towards the viewer, so there y and z are negated. docs/exports.md says which program opens which.
+PLY, NPZ and .splat keep this package's axes (x right, y down, z forward); glTF, SPZ, USD and .4dgs are y up
+with z towards the viewer, so there y and z are negated. docs/exports.md says which program opens which.
 """
 
 import io
@@ -31,6 +33,7 @@ from more4d.files.atomic import write_bytes
 from more4d.files.gltf import gaussians_glb, points_glb
 from more4d.files.html_page import MOST_SPLATS, export_page, fitting_scene
 from more4d.files.image import to_uint8
+from more4d.files.moving_splats_backend import write_4dgs, write_usd
 from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
@@ -189,6 +192,18 @@ def _export_html(item: FinishedItem, folder: Path) -> list[Path]:
     return [path]
 
 
+def _export_usd(item: FinishedItem, folder: Path) -> list[Path]:
+    path = folder / MAIN_FILES["usd"]
+    write_usd(path, item.sharp.lasting(), item.cameras, title=item.title)
+    return [path]
+
+
+def _export_4dgs(item: FinishedItem, folder: Path) -> list[Path]:
+    path = folder / MAIN_FILES["4dgs"]
+    write_4dgs(path, item.sharp)
+    return [path]
+
+
 def _export_gaussian_frames(item: FinishedItem, folder: Path) -> list[Path]:
     scene, count = item.at_most(MOST_IN_SEQUENCES), item.tracks.frames
     paths = [folder / name for name in export_files("gaussian-frames", count)]
@@ -218,7 +233,7 @@ def _written(kind: str, make: Callable[[FinishedItem], bytes]) -> Callable[[Fini
 
 MAIN_FILES: Mapping[str, str] = MappingProxyType(
     {
-        **{kind: f"scene.{kind}" for kind in ("html", "glb", "spz", "splat", "ply", "npz")},
+        **{kind: f"scene.{kind}" for kind in ("html", "glb", "usd", "4dgs", "spz", "splat", "ply", "npz")},
         "gaussian-glb": "scene_gaussians.glb",
         "gaussian-ply": "scene_gaussians.ply",
         "gaussian-frames": "scene_gaussians/frame_0000.ply",
@@ -233,6 +248,8 @@ EXPORTS: Mapping[str, Callable[[FinishedItem, Path], list[Path]]] = MappingProxy
         "gaussian-glb": _written(
             "gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES).lasting())
         ),
+        "usd": _export_usd,
+        "4dgs": _export_4dgs,
         "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(shown(item.sharp, 0), "frame 0")),
         "gaussian-frames": _export_gaussian_frames,
         "spz": _written("spz", lambda item: spz_bytes(shown(item.sharp, 0))),

@@ -22,10 +22,11 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -105,6 +106,31 @@ def export_page(
     for name, text in texts.items():
         page = page.replace("{{" + name + "}}", text)
     write_bytes(path, page.encode())
+
+
+def save_index(path: Path, items: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Write a page of several items: the sheet of each, which is a link to the page of its scene.
+
+    Args:
+        items: title, folder, and files in it to link: the page first, then films; relative to `path`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    rows = []
+    for title, folder, files in items:
+        links = [f"{folder}/{file}" for file in files]
+        named = zip((quote(link) for link in links), (html.escape(file) for file in files), strict=True)
+        picture = (
+            f'<a href="{quote(links[0])}"><img src="{quote(folder)}/sheet.png" loading="lazy" alt=""></a>'
+        )
+        text = " ".join(f'<a href="{link}">{name}</a>' for link, name in named)
+        rows.append(f"<h2>{html.escape(title)}</h2>\n<p>{text}</p>\n{picture}")
+    style = "body { font: 16px sans-serif; margin: 2em } img { max-width: 100% } a { margin-right: 1em }"
+    head = (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>scenes</title><style>{style}</style>'
+    )
+    write_bytes(path, "\n".join([head, *rows, "</html>\n"]).encode())
 
 
 def base64_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:
