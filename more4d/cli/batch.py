@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
-PAGE, INDEX = "scene.html", "index.html"
-"""Of an item, and of several: the sheets of all that have a page, which they link."""
+PAGE, INDEX = "scene.html", "index.html"  # of an item; of several: their sheets, which link the pages
 
 _log = logging.getLogger(__name__)
 
@@ -278,12 +277,11 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     inputs = [outcome.result.fingerprint for outcome in good]
     codec = good[0].job.video_codec  # of the whole run
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
-    film, made = view_name(codec), [(outcome.job, outcome.result) for outcome in good]
-    rows = [
-        (f"{job.name}: {job.prompt}", job.name, [PAGE, *(f"{name}/{film}" for name in result.cameras)])
-        for job, result in made
-        if PAGE in result.files
-    ]
+    rows, film = [], view_name(codec)
+    for job, result in ((outcome.job, outcome.result) for outcome in good):
+        if PAGE in result.files:
+            files = [PAGE, *(f"{name}/{film}" for name in result.cameras)]
+            rows.append((f"{job.name}: {job.prompt}", job.name, files))
     if rows or (output / INDEX).is_file():  # one of an earlier run is removed
         outputs = [INDEX] if rows else []
         record.stage("index", [inputs, rows], outputs, lambda: rows and save_index(output / INDEX, rows))

@@ -33,7 +33,7 @@ from more4d.files.atomic import write_bytes
 from more4d.files.gltf import gaussians_glb, points_glb
 from more4d.files.html_page import MOST_SPLATS, export_page, fitting_scene
 from more4d.files.image import to_uint8
-from more4d.files.moving_splats_backend import write_4dgs, write_usd
+from more4d.files.moving_splats_backend import fourdgs_bytes, usd_bytes
 from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
@@ -111,24 +111,11 @@ def export_item(item: FinishedItem, folder: Path, kind: str) -> list[Path]:
 
     Raises:
         InputError: the kind is unknown, or the folder cannot be written to.
-    """
-    check_export_kind(kind)
-    return EXPORTS[kind](item, Path(folder))
-
-
-def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
-    """`export_item` of tracks alone."""
-    return export_item(FinishedItem(tracks=tracks.to("cpu"), title=tracks.caption), folder, kind)
-
-
-def check_export_kind(kind: str) -> None:
-    """Refuse an unknown kind, before anything is computed.
-
-    Raises:
-        InputError: lists the kinds.
+        MissingPackageError: the kind needs a package that is not installed.
     """
     if kind not in EXPORTS:
         raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORTS)}")
+    return EXPORTS[kind](item, Path(folder))
 
 
 def export_files(kind: str, frames: int) -> list[str]:
@@ -192,18 +179,6 @@ def _export_html(item: FinishedItem, folder: Path) -> list[Path]:
     return [path]
 
 
-def _export_usd(item: FinishedItem, folder: Path) -> list[Path]:
-    path = folder / MAIN_FILES["usd"]
-    write_usd(path, item.sharp.lasting(), item.cameras, title=item.title)
-    return [path]
-
-
-def _export_4dgs(item: FinishedItem, folder: Path) -> list[Path]:
-    path = folder / MAIN_FILES["4dgs"]
-    write_4dgs(path, item.sharp)
-    return [path]
-
-
 def _export_gaussian_frames(item: FinishedItem, folder: Path) -> list[Path]:
     scene, count = item.at_most(MOST_IN_SEQUENCES), item.tracks.frames
     paths = [folder / name for name in export_files("gaussian-frames", count)]
@@ -248,8 +223,8 @@ EXPORTS: Mapping[str, Callable[[FinishedItem, Path], list[Path]]] = MappingProxy
         "gaussian-glb": _written(
             "gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES).lasting())
         ),
-        "usd": _export_usd,
-        "4dgs": _export_4dgs,
+        "usd": _written("usd", lambda i: usd_bytes(i.sharp.lasting(), i.cameras, title=i.title)),
+        "4dgs": _written("4dgs", lambda item: fourdgs_bytes(item.sharp)),
         "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(shown(item.sharp, 0), "frame 0")),
         "gaussian-frames": _export_gaussian_frames,
         "spz": _written("spz", lambda item: spz_bytes(shown(item.sharp, 0))),

@@ -112,25 +112,18 @@ def save_index(path: Path, items: Sequence[tuple[str, str, Sequence[str]]]) -> N
     """Write a page of several items: the sheet of each, which is a link to the page of its scene.
 
     Args:
-        items: title, folder, and files in it to link: the page first, then films; relative to `path`.
-
-    Raises:
-        InputError: the folder cannot be written to.
+        items: of each the title, its folder beside `path`, and files in that to link: first the page.
     """
-    rows = []
-    for title, folder, files in items:
-        links = [f"{folder}/{file}" for file in files]
-        named = zip((quote(link) for link in links), (html.escape(file) for file in files), strict=True)
-        picture = (
-            f'<a href="{quote(links[0])}"><img src="{quote(folder)}/sheet.png" loading="lazy" alt=""></a>'
-        )
-        text = " ".join(f'<a href="{link}">{name}</a>' for link, name in named)
-        rows.append(f"<h2>{html.escape(title)}</h2>\n<p>{text}</p>\n{picture}")
     style = "body { font: 16px sans-serif; margin: 2em } img { max-width: 100% } a { margin-right: 1em }"
-    head = (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>scenes</title><style>{style}</style>'
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>scenes</title><style>{style}</style>\n'
     )
-    write_bytes(path, "\n".join([head, *rows, "</html>\n"]).encode())
+    for title, folder, files in items:
+        links = [(quote(f"{folder}/{file}"), html.escape(file)) for file in files]
+        text = " ".join(f'<a href="{link}">{name}</a>' for link, name in links)
+        picture = f'<a href="{links[0][0]}"><img src="{quote(folder)}/sheet.png" loading="lazy" alt=""></a>'
+        page += f"<h2>{html.escape(title)}</h2>\n<p>{text}</p>\n{picture}\n"
+    write_bytes(path, f"{page}</html>\n".encode())
 
 
 def base64_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:

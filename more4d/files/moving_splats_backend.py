@@ -8,6 +8,7 @@ Both are y up and z towards the viewer, so y and z are negated, of cameras and q
 metres. Colours of USD are linear light, those of .4dgs are sRGB.
 """
 
+import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from more4d.files.atomic import atomic_write, write_bytes
 from more4d.files.hdr import srgb_decode
 from more4d.foundation.optional import require
 from more4d.geometry.camera import CameraPath
@@ -29,21 +29,19 @@ APERTURE = 0.36
 """36 mm in tenths of a metre, as USD measures apertures and focal lengths; only their ratio shows."""
 CLIPPING_M = (0.01, 100_000.0)
 """USD's own planes hide what is nearer than 1 m."""
-COVERING = 2**0.5
-"""Diameter of a disc that covers a square, over its side."""
+COVERING = 2**0.5  # diameter of a disc that covers a square, over its side
 
 
-def write_usd(path: Path, scene: SplatScene, cameras: Mapping[str, CameraPath], *, title: str = "") -> None:
+def usd_bytes(scene: SplatScene, cameras: Mapping[str, CameraPath], *, title: str = "") -> bytes:
     """A binary USD file: points `/scene/still` and `/scene/moving`, cameras `/scene/cameras/NAME`.
 
     Raises:
         MissingPackageError: usd-core is not installed.
-        InputError: the folder cannot be written to.
     """
-    usd, geom, tf = (require(f"pxr.{name}", extra="usd") for name in ("Usd", "UsdGeom", "Tf"))
+    usd, geom = require("pxr.Usd", extra="usd"), require("pxr.UsdGeom", extra="usd")
+    identifier = require("pxr.Tf", extra="usd").MakeValidIdentifier
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "scene.usdc"
-        stage = usd.Stage.CreateNew(str(place))
+        stage = usd.Stage.CreateNew(f"{folder}/scene.usdc")
         stage.SetDefaultPrim(geom.Xform.Define(stage, "/scene").GetPrim())
         stage.SetMetadata("comment", title)
         geom.SetStageUpAxis(stage, geom.Tokens.y)
@@ -55,15 +53,13 @@ def write_usd(path: Path, scene: SplatScene, cameras: Mapping[str, CameraPath], 
             _add_points(stage, "/scene/still", scene.still, [scene.still.positions])
         if len(scene.moving):
             _add_points(stage, "/scene/moving", scene.moving, list(scene.paths))
-        if cameras:
-            geom.Scope.Define(stage, "/scene/cameras")
         for number, (name, camera_path) in enumerate(cameras.items()):
-            prim = f"/scene/cameras/{tf.MakeValidIdentifier(name)}"
+            prim = f"/scene/cameras/{identifier(name)}"
             if stage.GetPrimAtPath(prim):  # names that differ in what identifiers cannot hold
                 prim += f"_{number}"
             _add_camera(geom.Camera.Define(stage, prim), camera_path)
         stage.Save()
-        write_bytes(path, place.read_bytes())
+        return Path(folder, "scene.usdc").read_bytes()
 
 
 def _add_points(stage: Any, name: str, splats: Splats, places: list[Any]) -> None:
@@ -110,70 +106,57 @@ def _sample(attribute: Any, values: list[Any]) -> None:
         attribute.Set(value, frame)
 
 
-def write_4dgs(path: Path, scene: SplatScene) -> None:
+def fourdgs_bytes(scene: SplatScene) -> bytes:
     """A `.4dgs` file that plays for frames / fps seconds; between two frames Gaussians go straight on.
 
     Raises:
         MissingPackageError: fourdgs is not installed.
-        InputError: the folder cannot be written to.
     """
     fourdgs = require("fourdgs", extra="4dgs")
-    end, still = scene.frames, len(scene.still)
-    parts = [(np.arange(still), 0, end), *_lines(scene)]
-    index = np.concatenate([part[0] for part in parts])
-    first, last = (np.concatenate([np.full(len(part[0]), part[end]) for part in parts]) for end in (1, 2))
+    still = len(scene.still)
+    # the last frame is shown as long as the others
+    paths = np.concatenate([_numbers(scene.paths), _numbers(scene.paths[-1:])])
+    lines = [(np.arange(still), 0, scene.frames), *_lines(scene, paths)]
+    index = np.concatenate([line[0] for line in lines])
+    first, last = (np.concatenate([np.full(len(line[0]), line[end]) for line in lines]) for end in (1, 2))
     splats = Splats.concat([scene.still, scene.moving])
-    moves, row = index >= still, np.maximum(index - still, 0)
-    start = _numbers(splats.positions)[index]
-    speed = np.zeros_like(start)
-    if moves.any():
-        # the last frame is shown as long as the others
-        paths = np.concatenate([_numbers(scene.paths), _numbers(scene.paths[-1:])])
-        start[moves] = paths[first[moves], row[moves]]
-        arrival = paths[last[moves], row[moves]]
-        speed[moves] = (arrival - start[moves]) / (last - first)[moves, None]
+    start, moves = _numbers(splats.positions)[index], index >= still
+    speed = np.zeros_like(start)  # metres per frame
+    start[moves], arrival = (paths[frame[moves], index[moves] - still] for frame in (first, last))
+    speed[moves] = (arrival - start[moves]) / (last - first)[moves, None]
     moment, sigma = first.astype(float), np.full(len(index), np.inf)
     if scene.windows is not None:
         centre, rate = _numbers(scene.windows)[index].T
         fades = rate > 0
         moment[fades], sigma[fades] = centre[fades], 1 / rate[fades]
         start += speed * (moment - first)[:, None]
-    rotations = _numbers(splats.rotations)[index] * np.array([1, 1, -1, -1])
-    colours = np.concatenate([_numbers(splats.colours), _numbers(splats.opacities)[:, None]], 1)[index]
-    gaussians = fourdgs.GaussianSet(
-        positions=(start * FLIP).astype(np.float32),
-        scales=_numbers(splats.scales_m)[index].astype(np.float32),
-        rotations=rotations[:, [1, 2, 3, 0]].astype(np.float32),
-        colors=colours.astype(np.float32),
-        motions=(speed * FLIP * scene.fps).astype(np.float32),
-        mu_t=(moment / scene.fps).astype(np.float32),
-        sigma_t=(sigma / scene.fps).astype(np.float32),
-        win_lo=first / scene.fps,
-        win_hi=last / scene.fps,
-    )
-    depth_m = float(np.median(start[:, 2])) if len(start) else 1.0
-    camera = fourdgs.CameraTrajectory(
-        fov_y_deg=float(np.degrees(2 * np.arctan(0.5 / scene.camera.fy))),
-        position=(0.0, 0.0, 0.0),
-        target=(0.0, 0.0, -depth_m),
-        loop=False,
-    )
-    about = {
-        "coordinate_system": "y-up-right-handed",
-        "meters_per_unit": "1",
-        "color_space": "srgb-rec709-display",
-        "title": scene.caption,
+    # (w, x, y, z) with y and z negated, w last
+    rotations = _numbers(splats.rotations)[:, [1, 2, 3, 0]] * np.array([1, -1, -1, 1])
+    colours = np.concatenate([_numbers(splats.colours), _numbers(splats.opacities)[:, None]], 1)
+    values = {
+        "positions": start * FLIP,
+        "scales": _numbers(splats.scales_m)[index],
+        "rotations": rotations[index],
+        "colors": colours[index],
+        "motions": speed * FLIP * scene.fps,
+        "mu_t": moment / scene.fps,
+        "sigma_t": sigma / scene.fps,
+        "win_lo": first / scene.fps,
+        "win_hi": last / scene.fps,
     }
+    about = {
+        **{"coordinate_system": "y-up-right-handed", "meters_per_unit": "1"},
+        **{"color_space": "srgb-rec709-display", "title": scene.caption},
+    }
+    gaussians = fourdgs.GaussianSet(**{name: value.astype(np.float32) for name, value in values.items()})
     options = fourdgs.WriteOptions(metadata=about, library="more4d", cutoff=LEAST_OPACITY)
-    with atomic_write(path) as temporary:
-        fourdgs.write(str(temporary), gaussians, end / scene.fps, options=options, camera=camera)
+    file = io.BytesIO()
+    fourdgs.write(file, gaussians, scene.frames / scene.fps, options=options)
+    return file.getvalue()
 
 
-def _lines(scene: SplatScene) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Which moving splats (as splats of the scene) go straight from one frame to another one."""
-    if not len(scene.moving):
-        return
-    paths = np.concatenate([_numbers(scene.paths), _numbers(scene.paths[-1:])])
+def _lines(scene: SplatScene, paths: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Which moving splats (numbered as splats of the scene) go straight from one frame to another one."""
     pixel_m = np.maximum(paths[0, :, 2], 1e-6) / scene.focal_px
 
     def halve(rows: np.ndarray, first: int, last: int) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -181,12 +164,10 @@ def _lines(scene: SplatScene) -> Iterator[tuple[np.ndarray, int, int]]:
         there = paths[first : last + 1, rows]
         away = np.linalg.norm(there - (there[0] + part * (there[-1] - there[0])), axis=-1).max(0)
         straight = away <= TOLERANCE_PX * pixel_m[rows]
-        if straight.any():
-            yield len(scene.still) + rows[straight], first, last
+        yield len(scene.still) + rows[straight], first, last
         if not straight.all():
-            middle = (first + last) // 2
-            yield from halve(rows[~straight], first, middle)
-            yield from halve(rows[~straight], middle, last)
+            yield from halve(rows[~straight], first, (first + last) // 2)
+            yield from halve(rows[~straight], (first + last) // 2, last)
 
     yield from halve(np.arange(len(scene.moving)), 0, scene.frames)
 

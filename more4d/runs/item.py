@@ -32,7 +32,6 @@ from more4d.files.scene_folder import (
     TRACKS,
     TRACKS_FILES,
     animation_name,
-    load_finished_item,
     save_animation_stage,
     save_depth_stage,
     save_fill_stage,
@@ -57,7 +56,7 @@ from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
-from more4d.runs.exports import export_kind, files_of
+from more4d.runs.exports import export_folder, files_of
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
 from more4d.runs.record import RunRecord
 
@@ -189,17 +188,14 @@ def _run_stages(item: _Item) -> Result:
     title = job.prompt or item.tracks.caption or job.name
     if job.gaussians:
         made.append(_reconstruct(item))
-    made_of, about = (item.folder, list(cameras)), {"title": title, "textured": textured}
-    about["gaussians"] = job.gaussians
-    size = film_size(item.tracks.height, item.tracks.width, item.pipe.film_size)
+    about = {"title": title, "textured": textured, "gaussians": job.gaussians}
+    about["size"] = film_size(item.tracks.height, item.tracks.width, item.pipe.film_size)
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
             [tracks_id] if kind in TRACK_EXPORTS else [made, title],
             files_of(kind, frames=item.tracks.frames, cameras=cameras),
-            lambda kind=kind: export_kind(
-                load_finished_item(*made_of, **about), item.folder, kind, size=size
-            ),
+            lambda kind=kind: export_folder(item.folder, kind, list(cameras), **about),
         )
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))

@@ -1,7 +1,5 @@
 """USD and .4dgs hold the moving scene, as the libraries of these formats read it."""
 
-from pathlib import Path
-
 import fourdgs
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from fourdgs.validate import validate
 from pxr import Gf, Usd, UsdGeom
 
 from more4d.files.hdr import srgb_decode
-from more4d.files.moving_splats_backend import write_4dgs, write_usd
+from more4d.files.moving_splats_backend import fourdgs_bytes, usd_bytes
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.poses import named_camera_path
 from more4d.geometry.splats import SplatScene, splat_scene
@@ -33,7 +31,8 @@ def path() -> CameraPath:
 def stage(scene: SplatScene, path: CameraPath, tmp_path_factory: pytest.TempPathFactory) -> Usd.Stage:
     file = tmp_path_factory.mktemp("usd") / "scene.usd"
     orbit = named_camera_path("orbit", frames=FRAMES, scene_depth_m=4.0, camera=CAMERA)
-    write_usd(file, scene, {"zoom-in": path, "a path": orbit, "a-path": orbit}, title="it moves")
+    cameras = {"zoom-in": path, "a path": orbit, "a-path": orbit}
+    file.write_bytes(usd_bytes(scene, cameras, title="it moves"))
     return Usd.Stage.Open(str(file))
 
 
@@ -79,12 +78,11 @@ def test_cameras_of_usd_see_points_where_the_films_have_them(
 
 
 @pytest.mark.parametrize("kind", ["tracks", "gaussians"])
-def test_4dgs_shows_what_the_scene_shows_at_any_time(scene: SplatScene, tmp_path: Path, kind: str) -> None:
+def test_4dgs_shows_what_the_scene_shows_at_any_time(scene: SplatScene, kind: str) -> None:
     scene = scene if kind == "tracks" else long_gaussians()
-    file = tmp_path / "scene.4dgs"
-    write_4dgs(file, scene)
-    assert validate(file.read_bytes()).ok
-    read = fourdgs.read(str(file))
+    data = fourdgs_bytes(scene)
+    assert validate(data).ok
+    read = fourdgs.read(data)
     assert read.header.attributes["coordinate_system"] == "y-up-right-handed"
     for frame in (0, scene.frames - 1):
         now, state = scene.at(frame), read.state_at((frame + 0.01) / scene.fps)
@@ -101,8 +99,7 @@ def test_4dgs_shows_what_the_scene_shows_at_any_time(scene: SplatScene, tmp_path
         assert float((colours - now.colours[shown]).abs().max()) < 0.02
 
 
-def test_motion_along_a_line_is_one_gaussian(scene: SplatScene, tmp_path: Path) -> None:
+def test_motion_along_a_line_is_one_gaussian(scene: SplatScene) -> None:
     """As many as splats, and pieces only for what turns."""
-    write_4dgs(tmp_path / "scene.4dgs", scene)
-    pieces = fourdgs.read(str(tmp_path / "scene.4dgs")).gaussians.count - len(scene.still)
+    pieces = fourdgs.read(fourdgs_bytes(scene)).gaussians.count - len(scene.still)
     assert len(scene.moving) < pieces < FRAMES * len(scene.moving)
