@@ -8,7 +8,7 @@ Given are the fixed camera's film, with tracks by optical flow, each point at th
 0; and the even cameras of both orbits as finished films, as far as `--reach` degrees. Depth is that of the
 visual hull of the frozen orbit's even cameras, or with `--depth estimated` of the bundled network, scaled to
 the known distance. Held out are the odd cameras: with time frozen, and with time running, where the camera
-and its moment are both new. Rows:
+and its moment are both new. The fixed camera, whose film is known, says how good the tracks are. Rows:
 
     tracks     points of the tracks alone
     points     with what the films show in their holes as points
@@ -146,14 +146,17 @@ class Work:
         even = [k for k in near if k % 2 == 0]
         self.held_out = [k for k in near if k % 2 and k != FRAMES - 1]  # the last camera is the first
         self.tracks, self.about = make_tracks(folder, depth, list(range(0, FRAMES, 2)))
-        front, _ = pictures(folder, "front")
+        front, opacity = pictures(folder, "front")
         self.films: list[TrainingFilm] = []
         self.filled: list[FilledPoints] = []
         self._film(path_of([0] * FRAMES, "front"), list(range(FRAMES)), front)
-        self.truth: dict[str, tuple[Tensor, Tensor]] = {}
+        shown = list(range(3, FRAMES, 4))
+        self.moments = {"front": [(moment, path_of([0])) for moment in shown]}
+        self.truth = {"front": (front[shown], opacity[shown])}
         for kind, frozen in (("multi_static", True), ("multi", False)):
             video, opacity = pictures(folder, kind)
             self._film(path_of(even, kind), [0 if frozen else k for k in even], video[even])
+            self.moments[kind] = [(0 if frozen else k, path_of([k])) for k in self.held_out]
             self.truth[kind] = video[self.held_out], opacity[self.held_out]
 
     def _film(self, path: CameraPath, times: list[int], frames: Tensor) -> None:
@@ -166,13 +169,9 @@ class Work:
             filled = unproject_fill(frames[index : index + 1], known, one)
             self.filled.append(replace(filled, frame=torch.full_like(filled.frame, moment)))
 
-    def moments(self, kind: str) -> list[tuple[int, CameraPath]]:
-        """Times and cameras that are held out."""
-        return [(0 if kind == "multi_static" else k, path_of([k])) for k in self.held_out]
-
     def points(self, kind: str, *, fills: bool) -> Tensor:
         drawn = []
-        for moment, path in self.moments(kind):
+        for moment, path in self.moments[kind]:
             shown = render_tracks(one_frame(self.tracks, moment), path, **SIZE)
             if fills:
                 filled = FilledPoints.concat(self.filled)
@@ -183,7 +182,7 @@ class Work:
 
     def gaussians(self, scene: GaussianScene, kind: str) -> Tensor:
         drawn = []
-        for moment, path in self.moments(kind):
+        for moment, path in self.moments[kind]:
             shown = render_gaussians(scene, path, times=[float(moment)], **SIZE)
             cover = shown.coverage[..., None]
             drawn.append((shown.colour * cover + 1 - cover)[0])
@@ -247,7 +246,9 @@ def main() -> None:
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
     if options.sheet is not None:
-        captions = [[f"camera {k}" for k in work.held_out]] * len(tiles)
+        captions = [
+            [f"time {moment}" for moment, _ in work.moments[kind]] for kind in work.truth for _ in range(5)
+        ]
         save_sheet(options.sheet, tiles, captions=captions, row_labels=labels, title="orbit", tile_height=160)
 
 
