@@ -295,6 +295,7 @@ def fit_values(
     values: Float[Tensor, "height width"], *, height: int, width: int
 ) -> Float[Tensor, "new_height new_width"]:
     """`fit` for a map of any numbers, NaN and infinite ones too: nearest values."""
+    # where the window lies depends on the shapes alone
     any_camera = Camera(fx=1.0, fy=1.0)
     return fit(values[..., None], any_camera, height=height, width=width, mode="nearest")[0][..., 0]
 
