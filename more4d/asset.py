@@ -37,6 +37,8 @@ from more4d.reconstruction.initial import SIGMA_TO_OPTIMISE, add_filled, scene_o
 _log = logging.getLogger(__name__)
 FROZEN = "frozen"
 """What a film of frozen time is called after its camera."""
+FILLS = "gaussians: fills"
+"""The first part of `build`, for progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +192,7 @@ def build(
     fitted = settings.fit.steps > 0
     sigma = SIGMA_TO_OPTIMISE if fitted else SIGMA_PER_FOOTPRINT
     scene = scene_of_tracks(tracks, films[0].size, sigma=sigma)
-    scene = add_filled(
-        scene, films, sigma=sigma, progress=lambda done, total: callback("gaussians: fills", done, total)
-    )
+    scene = add_filled(scene, films, sigma=sigma, progress=lambda done, total: callback(FILLS, done, total))
     if not fitted:
         return scene
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-EXTRAS = ("ray", "gsplat", "view", "tensorboard", "wandb", "unidepth", "evaluate")
+EXTRAS = ("ray", "gsplat", "view", "usd", "4dgs", "tensorboard", "wandb", "unidepth", "evaluate")
 """Of pyproject.toml; `train` and `dev` are in the requirement files. Each lock holds what those lack."""
 BUILT_WITH_TORCH = "torchvision"
 """Must be of the same build as torch, so it is in no lock."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from more4d.cli.main import DONE, FAILED, ProgressBar, report_error, say
 from more4d.cli.options import open_device
-from more4d.files.scene_folder import save_batch_sheet
+from more4d.files.html_page import save_index
+from more4d.files.scene_folder import save_batch_sheet, view_name
 from more4d.foundation.errors import DistributedError, InputError, More4DError, WeightsError, one_line
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.component_files import Lora
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from more4d.distributed import Processes
 
 SHEET_ITEMS = 12
+PAGE, INDEX = "scene.html", "index.html"  # of an item; of several: their sheets, which link the pages
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +253,10 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
     else:
         record.save()
     for outcome in good:
-        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png")
+        page = f"; {outcome.result.folder}/{PAGE}" if PAGE in outcome.result.files else ""
+        say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}")
+    if sheet and (record.folder / INDEX).is_file():
+        say(f"{record.folder / INDEX}: the sheets, with links to the pages")
     seconds = time.monotonic() - started
     shown = f" (the first {SHEET_ITEMS} of {len(good)})" if sheet and len(good) > SHEET_ITEMS else ""
     say(
@@ -272,6 +277,14 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     inputs = [outcome.result.fingerprint for outcome in good]
     codec = good[0].job.video_codec  # of the whole run
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
+    rows, film = [], view_name(codec)
+    for job, result in ((outcome.job, outcome.result) for outcome in good):
+        if PAGE in result.files:
+            files = [PAGE, *(f"{name}/{film}" for name in result.cameras)]
+            rows.append((f"{job.name}: {job.prompt}", job.name, files))
+    if rows or (output / INDEX).is_file():  # one of an earlier run is removed
+        outputs = [INDEX] if rows else []
+        record.stage("index", [inputs, rows], outputs, lambda: rows and save_index(output / INDEX, rows))
     return path
 
 

@@ -39,7 +39,7 @@ examples:
   bash infer.sh dog.jpg --move "640,300 > 200,320"                   what is at 640,300 goes to 200,320
   bash infer.sh dog.jpg --prompt "the dog sits" --depth depth.npy --intrinsics 1200,1200,960,540
   bash infer.sh dog.jpg --prompt "the dog jumps" --export html        a page that plays the scene
-  bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb
+  bash infer.sh --tracks my_tracks.npz --camera surrounding --export glb --export cameras
   bash infer.sh dog.jpg --prompt "the dog jumps" --video-codec prores --alpha --animation gif
   bash infer.sh --list jobs.jsonl --output results         {"image": ..., "prompt": ..., "camera": "orbit"}
   bash infer.sh --list jobs.jsonl --ray                    on all cores; --ray HOST:PORT: on a cluster
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         say(*describe_camera_paths().split("\n"))
         return 0
     from more4d.pipelines.preset import check_present
-    from more4d.runs.job import camera_folders, own_folders
+    from more4d.runs.job import EXPORT_PACKAGES, camera_folders, own_folders
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
@@ -89,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     check_rasteriser(preset.raster, options.device)
     check_output(options.output)
     check_encoders(options.video_codec, options.animation)
+    for kind in {*options.export} & EXPORT_PACKAGES.keys():
+        check_installed(EXPORT_PACKAGES[kind], extra=kind)
     if options.ray is not None:
         check_installed("ray", extra="ray")
     if options.quiet:
@@ -144,9 +146,9 @@ def _add_output(group: Any) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="of the scene: html (a page that plays it in any browser), glb (moving points), spz, splat, "
-        "gaussian-ply, gaussian-frames, gaussian-glb; of the tracks alone: ply, npz; docs/exports.md says "
-        "what opens which; repeat for more",
+        help="of the scene: html (a page that plays it in any browser), glb, usd (moving points), 4dgs, spz, "
+        "splat, gaussian-ply, gaussian-frames, gaussian-glb; of the tracks alone: ply, npz; of the camera "
+        "paths: cameras (transforms.json and COLMAP); docs/exports.md says what opens which; repeat for more",
     )
     group.add_argument(
         "--video-codec",

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.main import RESUMABLE, ProgressBar, say
@@ -18,6 +20,7 @@ from more4d.foundation.errors import InputError
 if TYPE_CHECKING:
     from more4d.asset import ReconstructionSettings
 
+LINE_EVERY_S = 15.0
 EXAMPLES = """\
 examples:
   more4d reconstruct output/goat                        gaussians.safetensors and gaussians.png in that folder
@@ -27,6 +30,29 @@ examples:
 
 Films from several sides are better than one: three or four camera paths that go to the left and the right.
 """
+
+
+class StageProgress(ProgressBar):
+    """A bar for each stage with its steps and the time left; without a terminal a line now and then."""
+
+    _stage, _begin_s, _said = "", 0.0, (0.0, 0)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """As `pipelines.sampling.Progress`."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._begin_s, self._said = stage, now, (now, done)
+            self.bar.reset(total)
+            self.line(stage)
+        self.bar.total = total  # a stage says how many steps it has once it knows
+        self.describe(f"{stage}, step {done} of {total}")
+        self.move_to(float(done))
+        waited_s, more = now - self._said[0], done - self._said[1]
+        if done == total:
+            self.line(f"{stage} ({now - self._begin_s:.1f} s)")
+        elif waited_s >= LINE_EVERY_S and more > 0:
+            self.line(f"{stage}: step {done} of {total}, {waited_s / more * (total - done):.0f} s left")
+            self._said = now, done
 
 
 def add_command(commands: Any) -> None:
@@ -97,23 +123,17 @@ def run(options: argparse.Namespace) -> int:
     pipe = More4DPipeline(Components.open(preset, folder, open_device(options.device), asked=options.preset))
     if options.quiet:
         logging.getLogger("more4d").setLevel(logging.ERROR)
-    bar = ProgressBar(None, show=not options.quiet)
-    seen: set[str] = set()
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in seen:
-            seen.add(stage)
-            bar.line(stage)
-        bar.describe(f"{stage}: {done} of {total}")
-
+    bar, picture = StageProgress(1, show=not options.quiet), options.item / "gaussians.png"
+    if not options.quiet:
+        say(f"{picture} will show how far it is, drawn anew every 100 steps", stream=sys.stderr)
     try:
         with locked(options.item):
-            scene = reconstruct_item(pipe, options.item, settings, seed=options.seed, progress=report)
+            scene = reconstruct_item(pipe, options.item, settings, seed=options.seed, progress=bar.report)
     finally:
         bar.close()
     say(
         f"{options.item / 'gaussians.safetensors'}: {len(scene)} splats, {len(scene.moving)} of them move",
-        f"{options.item / 'gaussians.png'}",
+        f"{picture}",
     )
     return 0
 

@@ -2,6 +2,8 @@
 
     html             scene.html: plays the scene in any browser (`files.html_page`)
     glb              scene.glb: coloured points that move, for programs that open glTF (`files.gltf`)
+    usd              scene.usd: points that move, and the item's cameras (`files.moving_splats_backend`)
+    4dgs             scene.4dgs: Gaussians that move
     gaussian-glb     scene_gaussians.glb: Gaussians that move, as KHR_gaussian_splatting
     gaussian-ply     scene_gaussians.ply: Gaussians of frame 0, as files of 3D Gaussian Splatting
     gaussian-frames  scene_gaussians/frame_0000.ply ...: the same of every frame
@@ -12,8 +14,8 @@
                      uint8, visibility bool, intrinsics (fx, fy, cx, cy normalised), fps, caption;
                      `files.tracks.load_tracks` reads it back
 
-PLY, NPZ and .splat keep this package's axes (x right, y down, z forward); glTF and SPZ prescribe y up and z
-towards the viewer, so there y and z are negated. docs/exports.md says which program opens which.
+PLY, NPZ and .splat keep this package's axes (x right, y down, z forward); glTF, SPZ, USD and .4dgs are y up
+with z towards the viewer, so there y and z are negated. docs/exports.md says which program opens which.
 """
 
 import io
@@ -31,6 +33,7 @@ from more4d.files.atomic import write_bytes
 from more4d.files.gltf import gaussians_glb, points_glb
 from more4d.files.html_page import MOST_SPLATS, export_page, fitting_scene
 from more4d.files.image import to_uint8
+from more4d.files.moving_splats_backend import fourdgs_bytes, usd_bytes
 from more4d.files.splat_formats import gaussian_ply, splat_bytes, spz_bytes
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath
@@ -108,24 +111,11 @@ def export_item(item: FinishedItem, folder: Path, kind: str) -> list[Path]:
 
     Raises:
         InputError: the kind is unknown, or the folder cannot be written to.
-    """
-    check_export_kind(kind)
-    return EXPORTS[kind](item, Path(folder))
-
-
-def export_tracks(tracks: Tracks, folder: Path, kind: str) -> list[Path]:
-    """`export_item` of tracks alone."""
-    return export_item(FinishedItem(tracks=tracks.to("cpu"), title=tracks.caption), folder, kind)
-
-
-def check_export_kind(kind: str) -> None:
-    """Refuse an unknown kind, before anything is computed.
-
-    Raises:
-        InputError: lists the kinds.
+        MissingPackageError: the kind needs a package that is not installed.
     """
     if kind not in EXPORTS:
         raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORTS)}")
+    return EXPORTS[kind](item, Path(folder))
 
 
 def export_files(kind: str, frames: int) -> list[str]:
@@ -218,7 +208,7 @@ def _written(kind: str, make: Callable[[FinishedItem], bytes]) -> Callable[[Fini
 
 MAIN_FILES: Mapping[str, str] = MappingProxyType(
     {
-        **{kind: f"scene.{kind}" for kind in ("html", "glb", "spz", "splat", "ply", "npz")},
+        **{kind: f"scene.{kind}" for kind in ("html", "glb", "usd", "4dgs", "spz", "splat", "ply", "npz")},
         "gaussian-glb": "scene_gaussians.glb",
         "gaussian-ply": "scene_gaussians.ply",
         "gaussian-frames": "scene_gaussians/frame_0000.ply",
@@ -233,6 +223,8 @@ EXPORTS: Mapping[str, Callable[[FinishedItem, Path], list[Path]]] = MappingProxy
         "gaussian-glb": _written(
             "gaussian-glb", lambda item: gaussians_glb(item.at_most(MOST_IN_SEQUENCES).lasting())
         ),
+        "usd": _written("usd", lambda i: usd_bytes(i.sharp.lasting(), i.cameras, title=i.title)),
+        "4dgs": _written("4dgs", lambda item: fourdgs_bytes(item.sharp)),
         "gaussian-ply": _written("gaussian-ply", lambda item: gaussian_ply(shown(item.sharp, 0), "frame 0")),
         "gaussian-frames": _export_gaussian_frames,
         "spz": _written("spz", lambda item: spz_bytes(shown(item.sharp, 0))),

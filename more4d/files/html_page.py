@@ -22,10 +22,11 @@ import base64
 import gzip
 import html
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -105,6 +106,24 @@ def export_page(
     for name, text in texts.items():
         page = page.replace("{{" + name + "}}", text)
     write_bytes(path, page.encode())
+
+
+def save_index(path: Path, items: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Write a page of several items: the sheet of each, which is a link to the page of its scene.
+
+    Args:
+        items: of each the title, its folder beside `path`, and files in that to link: first the page.
+    """
+    style = "body { font: 16px sans-serif; margin: 2em } img { max-width: 100% } a { margin-right: 1em }"
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>scenes</title><style>{style}</style>\n'
+    )
+    for title, folder, files in items:
+        links = [(quote(f"{folder}/{file}"), html.escape(file)) for file in files]
+        text = " ".join(f'<a href="{link}">{name}</a>' for link, name in links)
+        picture = f'<a href="{links[0][0]}"><img src="{quote(folder)}/sheet.png" loading="lazy" alt=""></a>'
+        page += f"<h2>{html.escape(title)}</h2>\n<p>{text}</p>\n{picture}\n"
+    write_bytes(path, f"{page}</html>\n".encode())
 
 
 def base64_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:

@@ -291,20 +291,11 @@ def crop_camera(camera: Camera, *, left: float, top: float, width: float, height
     )
 
 
-def fit_depth(depth_map: DepthMap, *, height: int, width: int) -> DepthMap:
-    """`fit` for a depth map: nearest values, so that no depth is invented between two surfaces."""
-    depth_m, camera = fit(
-        depth_map.depth_m[..., None], depth_map.camera, height=height, width=width, mode="nearest"
-    )
-    # the mask takes the same window, so it stays aligned with the depth
-    valid, _ = fit_mask(depth_map.valid, depth_map.camera, height=height, width=width)
-    return DepthMap(depth_m=depth_m[..., 0], valid=valid, camera=camera)
-
-
 def fit_values(
     values: Float[Tensor, "height width"], *, height: int, width: int
 ) -> Float[Tensor, "new_height new_width"]:
     """`fit` for a map of any numbers, NaN and infinite ones too: nearest values."""
+    # where the window lies depends on the shapes alone
     any_camera = Camera(fx=1.0, fy=1.0)
     return fit(values[..., None], any_camera, height=height, width=width, mode="nearest")[0][..., 0]
 

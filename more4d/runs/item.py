@@ -17,7 +17,7 @@ from torch import Tensor
 from more4d.files.atomic import file_fingerprint, remove_temporary_files
 from more4d.files.depth_and_cameras import load_camera, load_depth
 from more4d.files.depth_units import METRIC
-from more4d.files.export import TRACK_EXPORTS, export_files, export_item
+from more4d.files.export import TRACK_EXPORTS
 from more4d.files.fills import load_background, load_fill, save_background
 from more4d.files.scene_folder import (
     BACKGROUND,
@@ -32,7 +32,6 @@ from more4d.files.scene_folder import (
     TRACKS,
     TRACKS_FILES,
     animation_name,
-    load_finished_item,
     save_animation_stage,
     save_depth_stage,
     save_fill_stage,
@@ -57,6 +56,7 @@ from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
+from more4d.runs.exports import export_folder, files_of
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
 from more4d.runs.record import RunRecord
 
@@ -189,15 +189,13 @@ def _run_stages(item: _Item) -> Result:
     if job.gaussians:
         made.append(_reconstruct(item))
     about = {"title": title, "textured": textured, "gaussians": job.gaussians}
+    about["size"] = film_size(item.tracks.height, item.tracks.width, item.pipe.film_size)
     for kind in dict.fromkeys(job.exports):
         item.stage(
             f"export {kind}",
             [tracks_id] if kind in TRACK_EXPORTS else [made, title],
-            export_files(kind, item.tracks.frames),
-            lambda kind=kind: export_item(
-                load_finished_item(item.folder, list(cameras), **about),
-                *(item.folder, kind),
-            ),
+            files_of(kind, frames=item.tracks.frames, cameras=cameras),
+            lambda kind=kind: export_folder(item.folder, kind, list(cameras), **about),
         )
     if job.animation:
         _animate(item, job.animation, next(iter(views)), next(iter(views.values())))
@@ -382,9 +380,9 @@ def _reconstruct(item: _Item) -> str:
 
 def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
     def animate() -> None:
-        tracks = item.tracks
-        size = {"size": film_size(tracks.height, tracks.width, item.pipe.film_size), "fps": tracks.fps}
-        save_animation_stage(item.folder, camera, kind, **size, codec=item.job.video_codec)
+        size = film_size(item.tracks.height, item.tracks.width, item.pipe.film_size)
+        how = {"size": size, "fps": item.tracks.fps, "codec": item.job.video_codec}
+        save_animation_stage(item.folder, camera, kind, **how)
 
     return item.stage(f"animation {kind}", [view_id], [animation_name(camera, kind)], animate)
 

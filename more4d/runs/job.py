@@ -27,18 +27,15 @@ if TYPE_CHECKING:
 TRACK_SUFFIXES = (".safetensors", ".npz")
 """What `files.tracks` reads, whose module imports torch."""
 EXPORT_FILES = {
-    "html": ("scene.html",),
-    "glb": ("scene.glb",),
-    "gaussian-glb": ("scene_gaussians.glb",),
-    "gaussian-ply": ("scene_gaussians.ply",),
-    "gaussian-frames": ("scene_gaussians",),
-    "spz": ("scene.spz",),
-    "splat": ("scene.splat",),
-    "ply": ("scene.ply", "scene_frames"),
-    "npz": ("scene.npz",),
+    **{kind: (f"scene.{kind}",) for kind in ("html", "glb", "usd", "4dgs", "spz", "splat", "npz")},
+    **{f"gaussian-{suffix}": (f"scene_gaussians.{suffix}",) for suffix in ("glb", "ply")},
+    **{"gaussian-frames": ("scene_gaussians",), "ply": ("scene.ply", "scene_frames")},
+    "cameras": ("scene_cameras",),
 }
-"""What the kinds of `files.export.EXPORTS`, whose module imports torch, put into the folder of an item."""
-BATCH_FILES = ("run.json", "sheet.png")
+"""What the kinds of `runs.exports.KINDS`, whose module imports torch, put into the folder of an item."""
+EXPORT_PACKAGES = {"usd": "pxr", "4dgs": "fourdgs"}
+"""Of kinds that need one, which is in the extra of the kind's name."""
+BATCH_FILES = ("run.json", "sheet.png", "index.html")
 """Files beside the folders of the items."""
 
 _log = logging.getLogger(__name__)
@@ -158,6 +155,8 @@ def check_values(job: Job) -> None:
             raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
+    if "cameras" in job.exports and not job.cameras:
+        raise InputError("--export cameras writes camera paths, and there is none; give a --camera")
     if job.gaussians and not job.cameras:
         raise InputError("Gaussians are made from films; give a camera path, or better three")
     if job.depth_unit is not None or job.depth_kind != METRIC:
@@ -388,6 +387,7 @@ def own_folders(jobs: list[Job], output: Path) -> list[Job]:
                 for name in names
                 if (name == job.name or name not in taken)
                 and read_identity(output / name) in (None, identity)
+                and (job.tracks is None or (output / name).resolve() != job.tracks.resolve().parent)
             )
             if name != job.name:
                 _log.warning(

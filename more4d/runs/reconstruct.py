@@ -16,7 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from more4d.asset import FROZEN, ReconstructionSettings, build, fit_device, freeze, moves, training_film
+from more4d.asset import (
+    FILLS,
+    FROZEN,
+    ReconstructionSettings,
+    build,
+    fit_device,
+    freeze,
+    moves,
+    training_film,
+)
 from more4d.files.atomic import file_fingerprint, fingerprint
 from more4d.files.depth_and_cameras import load_camera_path
 from more4d.files.fills import load_background
@@ -204,13 +213,20 @@ def _fit(
                 f"step {fit.step} of {fit.settings.steps}",
             )
 
+    pictures = sum(len(film) for film in films.values())
+
+    def report(part: str, done: int, _: int) -> None:
+        # One stage of two parts: all pictures are asked for what fills holes, then come the steps.
+        done += 0 if part == FILLS else pictures  # and in the end the file is written
+        progress("gaussians", done, pictures + settings.fit.steps + 1)
+
     scene = build(
         item.tracks,
         list(films.values()),
         settings,
         device=device,
         state=load_fit(part, identity),
-        callback=lambda _, done, total: progress("gaussians", min(done, total - 1), total),
+        callback=report,
         after=after,
     )
     draw(item.folder / PICTURE, scene, films, item.tracks.caption)

@@ -14,6 +14,7 @@ IMPORT_NAMES = {
     "PyYAML": "yaml",
     "import-linter": "importlinter",
     "opencv-python-headless": "cv2",
+    "usd-core": "pxr",
 }
 # installed although no file imports it, and why
 NOT_IMPORTED = {

@@ -1,15 +1,18 @@
 import json
+import re
 import shutil
+from urllib.parse import quote, unquote
 
 import pytest
 import torch
 
 from more4d.cli import batch
 from more4d.files.video import write_video
+from more4d.foundation import optional
 from more4d.foundation.config import to_mapping
-from more4d.foundation.errors import WeightsError
+from more4d.foundation.errors import InputError, WeightsError
 from more4d.runs.item import Result
-from more4d.runs.job import Job
+from more4d.runs.job import Job, check_values, own_folders
 from more4d.runs.record import RunRecord, locked
 from more4d.weights.load import inspect
 from more4d.weights.state import read_tensors, save_state
@@ -104,3 +107,53 @@ def test_a_sheet_names_its_items_and_says_how_many_it_shows(photo, tmp_path, mon
     assert batch.summarise(RunRecord(tmp_path, {}), made, started=0.0, memory_mib=1) == 0
     assert capsys.readouterr().out.endswith("sheet.png (the first 2 of 3)\n")
     assert [row[0] for row in shown] == ["a: it rolls", "b: it rolls"]
+
+
+def test_a_run_names_the_pages_and_its_index_links_them_at_the_sheets(command, photo, tmp_path):
+    shutil.copy(photo, photo.with_name("a b.png"))
+    words = [
+        photo,
+        photo.with_name("a b.png"),
+        "--prompt",
+        "it <rolls>",
+        "--camera",
+        "static",
+        "--frames",
+        "2",
+    ]
+    result = command(*words, "--export", "html")
+    assert result.code == 0, result.err
+    out = tmp_path / "out"
+    assert f"ball: {out}/ball/sheet.png; {out}/ball/scene.html" in result.out
+    assert f"{out}/index.html: " in result.out
+    page = (out / "index.html").read_text()
+    assert "ball: it &lt;rolls&gt;" in page
+    folder = quote(json.loads((out / "run.json").read_text())["items"][1]["name"])
+    link, picture = re.findall(r'<a href="([^"]*)"><img src="([^"]*)"', page)[1]
+    assert (link, picture) == (f"{folder}/scene.html", f"{folder}/sheet.png")
+    for target in re.findall(r'(?:href|src)="([^"]*)"', page):
+        assert (out / unquote(target)).is_file()
+    # Without pages there is nothing to link.
+    assert command(*words, "--frames", "2").code == 0 and not (out / "index.html").exists()
+
+
+def test_a_format_without_its_package_is_refused_at_once(command, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(optional, "is_installed", lambda module: module != "pxr")
+    result = command(photo, "--prompt", "it rolls", "--export", "usd")
+    assert result.code == 1 and "python -m pip install '.[usd]'" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tracks_are_never_filmed_into_the_folder_that_they_are_read_from(photo, tmp_path):
+    folder = tmp_path / "out/ball"
+    folder.mkdir(parents=True)  # as `Scene.save` leaves it: without a record
+    (folder / "tracks.safetensors").write_bytes(b"tracks")
+    job = Job(name="ball", image=None, prompt="", tracks=folder / "tracks.safetensors")
+    assert own_folders([job], tmp_path / "out")[0].name == "ball-2"
+    assert own_folders([job], tmp_path / "other")[0].name == "ball"
+
+
+def test_camera_files_need_a_camera():
+    job = Job(name="ball", image=None, prompt="it rolls", cameras=(), exports=("cameras",))
+    with pytest.raises(InputError, match="give a --camera"):
+        check_values(job)

@@ -82,7 +82,7 @@ def test_own_tracks_need_no_photo(command, photo, tmp_path):
     tracks = tmp_path / "out/ball/tracks.safetensors"
     result = command("--tracks", tracks, "--camera", "zoom-in", output=tmp_path / "again")
     assert result.code == 0, result.err
-    assert (tmp_path / "again/tracks/zoom-in/view.mp4").is_file()
+    assert (tmp_path / "again/ball/zoom-in/view.mp4").is_file()
 
 
 @pytest.mark.parametrize(

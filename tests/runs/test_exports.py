@@ -4,16 +4,43 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from more4d.cameras.registry import read_camera_file
+from more4d.files.depth_and_cameras import load_camera_path
 from more4d.files.export import EXPORTS, export_item
 from more4d.files.image import save_image
 from more4d.files.scene_folder import load_finished_item
+from more4d.files.tracks import load_tracks
+from more4d.geometry.camera import Camera
+from more4d.geometry.poses import named_camera_path
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.cameras import parse_cameras
+from more4d.raster.render import render_tracks
+from more4d.runs.exports import export_camera
 from more4d.runs.item import run_job
 from more4d.runs.job import Job
+from tests.browser.conftest import FRAMES, HEIGHT, WIDTH, moving_tracks
+
+
+def colmap(folder: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The lens (width, height, fx, fy, cx, cy) of a text model, and poses in the order of its images.
+
+    As the format's own documentation describes it; pycolmap 4.2.1 reads these files alike.
+    """
+    (camera,) = [line for line in (folder / "cameras.txt").read_text().splitlines() if line[0] != "#"]
+    assert camera.split()[1] == "PINHOLE"
+    lines = [line for line in (folder / "images.txt").read_text().splitlines() if line[:1] != "#"]
+    poses = {}
+    for line in lines[::2]:  # every other line has points
+        _, *numbers, _, name = line.split()
+        w, x, y, z, *translation = map(float, numbers)
+        turn = Rotation.from_quat([x, y, z, w]).as_matrix()
+        poses[name] = np.concatenate([turn, np.array(translation)[:, None]], 1)
+    return np.array(camera.split()[2:], float), [poses[name] for name in sorted(poses)]
 
 
 @pytest.fixture
@@ -69,3 +96,54 @@ def test_every_kind_is_made_from_a_folder_that_was_saved(random_preset, job, tmp
     for kind in EXPORTS:
         for path in export_item(item, tmp_path / "saved", kind):
             assert path.stat().st_size > 100
+
+
+def test_camera_paths_are_exported_in_the_world_of_the_scene(random_preset, job, tmp_path) -> None:
+    pipe = More4DPipeline.from_pretrained(random_preset)
+    job = replace(job, exports=("cameras", "gaussian-ply"), cameras=parse_cameras(["orbit"]))
+    result = run_job(pipe, job, tmp_path / "out")
+    folder = tmp_path / "out/scene_cameras/orbit"
+    assert "scene_cameras/orbit/transforms.json" in result.files
+    tracks = load_tracks(tmp_path / "out/tracks.safetensors")
+    known = {"frames": 5, "camera": tracks.camera, "scene_depth_m": 1.0}
+    path = load_camera_path(tmp_path / "out/orbit/camera_path.json", **known)
+    lens, poses = colmap(folder / "sparse/0")
+    assert np.allclose(lens, [80, 60, *(path.intrinsics[0].numpy() * np.array([80, 60, 80, 60]))], atol=1e-4)
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    y_up = json.loads((folder / "transforms_y_up.json").read_text())["frames"]
+    turn, raw = np.diag([1, -1, -1, 1]), read_camera_file(folder / "transforms.json")
+    assert len(poses) == 5
+    for frame in range(5):
+        pose = path.world_to_camera[frame].double().numpy()
+        assert np.allclose(poses[frame], pose[:3], atol=1e-5)
+        opengl = np.linalg.inv(pose) @ turn
+        assert np.allclose(frames[frame]["transform_matrix"], opengl, atol=1e-5)
+        assert np.allclose(y_up[frame]["transform_matrix"], turn @ opengl, atol=1e-5)
+        assert np.allclose(raw.camera_to_world[frame], np.linalg.inv(pose), atol=1e-5)
+        assert frames[frame]["time"] == pytest.approx(frame / tracks.fps)
+    assert np.allclose(read_camera_file(folder / "sparse/0").camera_to_world, raw.camera_to_world, atol=1e-5)
+
+
+def test_exported_cameras_see_a_thing_where_the_film_shows_it(tmp_path: Path) -> None:
+    tracks = moving_tracks()
+    red = replace(tracks, colours=torch.full_like(tracks.colours, 0.5))
+    red.colours[44, 50] = torch.tensor([1.0, 0.0, 0.0])  # the middle of the square that moves
+    path = named_camera_path("orbit", frames=FRAMES, scene_depth_m=3.0, camera=tracks.camera)
+    export_camera(path, tmp_path, size=(HEIGHT, WIDTH), fps=8)
+    film = render_tracks(red, path, height=HEIGHT, width=WIDTH)
+    (width, height, fx, fy, cx, cy), poses = colmap(tmp_path / "sparse/0")
+    assert (width, height) == (WIDTH, HEIGHT)
+    for frame in range(FRAMES):
+        x, y, z = poses[frame] @ np.append(red.positions[frame, 44, 50].double().numpy(), 1)
+        place = fx * x / z + cx, fy * y / z + cy
+        rows, columns = (film.colour[frame, ..., 0] - film.colour[frame, ..., 1] > 0.2).nonzero(as_tuple=True)
+        shown = columns.double().mean() + 0.5, rows.double().mean() + 0.5
+        assert np.allclose(place, shown, atol=1)
+
+
+def test_lenses_fit_films_that_have_a_column_more(tmp_path: Path) -> None:
+    camera = Camera(fx=1.0, fy=1.2, cx=0.4, cy=0.6)
+    path = named_camera_path("orbit", frames=2, scene_depth_m=2.0, camera=camera)
+    export_camera(path, tmp_path, size=(61, 79), fps=12)
+    lens, _ = colmap(tmp_path / "sparse/0")
+    assert np.allclose(lens, [80, 62, 79, 1.2 * 61, 0.4 * 79, 0.6 * 61])

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from more4d.files.depth_and_cameras import load_camera, load_camera_path
-from more4d.files.export import export_files, export_tracks
+from more4d.files.export import FinishedItem, export_files, export_item
 from more4d.files.image import load_image, save_image
 from more4d.files.tracks import load_filled_points, load_tracks
 from more4d.files.video import read_mask_video, read_video
@@ -224,7 +224,9 @@ def test_own_depth_and_intrinsics_are_used_as_they_are(random_preset, job, tmp_p
 
 def test_own_tracks_skip_what_would_make_them(random_preset, job, tmp_path):
     run_job(More4DPipeline.from_pretrained(random_preset), job, tmp_path / "made")
-    export_tracks(load_tracks(tmp_path / "made/tracks.safetensors"), tmp_path / "npz", "npz")
+    export_item(
+        FinishedItem(tracks=load_tracks(tmp_path / "made/tracks.safetensors")), tmp_path / "npz", "npz"
+    )
     pipe = More4DPipeline.from_pretrained(random_preset)
     pipe.components.depth_estimator = None  # would fail if called
     own = Job(
@@ -255,7 +257,7 @@ def test_exports_write_exactly_the_files_that_are_announced(random_preset, job, 
         More4DPipeline.from_pretrained(random_preset), replace(job, cameras=(), frames=2), tmp_path / "out"
     )
     tracks = load_tracks(tmp_path / "out/tracks.safetensors")
-    written = export_tracks(tracks, tmp_path / "export", kind)
+    written = export_item(FinishedItem(tracks=tracks), tmp_path / "export", kind)
     assert [str(path.relative_to(tmp_path / "export")) for path in written] == export_files(kind, 2)
 
 
