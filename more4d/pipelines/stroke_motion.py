@@ -78,7 +78,7 @@ def stroke_objects(
         else:
             x, y = stroke.points[0][0] * width, stroke.points[0][1] * height
             thing = object_at(colours, depth_m, (x, y))
-            # On ground or sky no outline is true: what was taken is told.
+            # Ground and sky have no outline: what moves is reported, so that a mask can be given instead.
             rows, columns = (each.tolist() for each in torch.where(thing))
             _log.warning(
                 "the stroke at %d,%d of %d x %d pixels moves %.1f %% of the picture: columns %d to %d, "

@@ -146,7 +146,8 @@ def load(
     plan = checkpoint.plan
     if checkpoint.problems or plan is None:
         raise checkpoint.error()
-    if tokenizer := getattr(checkpoint.config, "tokenizer", None):
+    tokenizer = getattr(checkpoint.config, "tokenizer", None)
+    if tokenizer and torch.device(device).type != "meta":  # which judges numbers alone
         check_tokenizer(tokenizer)  # before gigabytes are read, not when the first prompt comes
     network = init_empty(checkpoint.architecture, checkpoint.config)
     with checkpoint.headers.open() as tensors:

@@ -157,7 +157,7 @@ def test_without_a_prompt_what_stands_out_moves(command, photo):
         (("--frames", "-3"), ("got -3",)),
         (("--frames", "100000"), ("got 100000", "400")),
         (("--fps", "0"), ("got 0",)),
-        (("--export", "obj"), ("obj", "html, glb, gaussian-glb", "ply, npz")),
+        (("--export", "obj"), ("obj", "html, glb, usd", "gaussian-glb")),
         (("--video-codec", "vp8"), ("vp8", "h264, h265, av1, prores, png")),
         (("--alpha",), ("h264 has no opacity", "prores or png")),
         (("--alpha", "--video-codec", "av1"), ("av1 has no opacity", "prores or png")),
