@@ -141,7 +141,7 @@ def test_a_background_is_shown_behind_the_tracks_and_thinned_first(tracks: Point
 
 
 def test_an_unknown_kind_lists_the_kinds(tracks: PointTracks, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'obj'; known kinds: html, glb, usd"):
+    with pytest.raises(InputError, match="'obj'; known kinds: html, glb, gaussian-glb"):
         export_tracks(tracks, tmp_path, "obj")
     assert not list(tmp_path.iterdir())
 
