@@ -1,4 +1,4 @@
-"""The project's own depth network: 1.6 M parameters, depth and field of view, tens of milliseconds on a CPU.
+"""The project's own depth network: 3.7 M parameters, depth and field of view, tens of milliseconds on a CPU.
 
 It predicts log(depth / focal length), with the focal length in image diagonals. An object of true size S
 metres that fills a share s of the diagonal stands at depth = focal * S / s, so depth / focal is what a

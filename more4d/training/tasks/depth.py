@@ -100,13 +100,22 @@ class DepthOptions:
     Attributes:
         weights: file of initial weights; None: random weights. The file may have fewer blocks than `network`:
             additional blocks start as the identity.
+        initial_share: of the initial weights in what is exported, the rest being the trained ones (WiSE-FT,
+            arXiv 2109.01903): new kinds of images are learned and the old ones are not forgotten.
     """
 
     network: SmallDepthConfig = field(default_factory=SmallDepthConfig)
     weights: Path | None = None
+    initial_share: float = 0.0
     data: DepthData = field(default_factory=DepthData)
     loss: DepthLossWeights = field(default_factory=DepthLossWeights)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial_share <= (self.weights is not None):
+            raise ConfigError(
+                f"options.initial_share: {self.initial_share} must lie from 0 to 1, and be 0 without weights"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +236,12 @@ class DepthTask(Task):
         return {"loss": loss, **parts}
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        return [export_half(folder / "depth.safetensors", self.network, ARCHITECTURE, notes)]
+        network = self.network
+        if self.options.weights and self.options.initial_share:
+            network = SmallDepth(self.options.network)
+            load_smaller(network, load_small_depth(self.options.weights))
+            blend(network, self.network, 1 - self.options.initial_share)
+        return [export_half(folder / "depth.safetensors", network, ARCHITECTURE, notes)]
 
 
 def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
@@ -247,6 +261,15 @@ def load_smaller(network: SmallDepth, smaller: SmallDepth) -> None:
     for block in (*(block for level in network.encoder for block in level), *network.globals):
         block.start_as_identity()
     network.load_state_dict(network.state_dict() | state)
+
+
+@torch.no_grad()
+def blend(network: SmallDepth, other: SmallDepth, share: float) -> None:
+    """Draw the weights of `network` towards those of `other`; a share of 1 arrives there."""
+    state = other.state_dict()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(state[name].to(value), share)
 
 
 def render_photo(

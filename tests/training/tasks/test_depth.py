@@ -95,6 +95,23 @@ def test_a_network_grows_without_forgetting(tmp_path: Path) -> None:
         DepthTask(replace(OPTIONS, network=replace(TINY, widths=(8, 8, 16, 32)), weights=weights))
 
 
+def test_what_is_exported_may_lie_between_the_initial_and_the_trained_weights(tmp_path: Path) -> None:
+    start = DepthTask(OPTIONS)
+    start.export(tmp_path / "start", {})
+    weights = tmp_path / "start/depth.safetensors"
+    larger = replace(TINY, global_blocks=TINY.global_blocks + 1)
+    task = DepthTask(replace(OPTIONS, network=larger, weights=weights, initial_share=0.25))
+    with torch.no_grad():
+        for parameter in task.network.parameters():
+            parameter.add_(1.0)
+    (path,) = task.export(tmp_path / "end", {})
+    before, after = load_small_depth(weights).state_dict(), load_small_depth(path).state_dict()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value + 0.75, atol=2e-3, rtol=2e-3)
+    with pytest.raises(ConfigError, match="initial_share"):
+        replace(OPTIONS, initial_share=0.5)
+
+
 def test_a_batch_has_one_shape_and_a_plausible_truth() -> None:
     task, data = DepthTask(OPTIONS), pictures()
     batch = task.collate([data[0], data[1]])
