@@ -1,4 +1,4 @@
-"""The bundled depth network: 1.6 M parameters, depth and field of view of one image.
+"""The bundled depth network: 3.7 M parameters, depth and field of view of one image.
 
 It predicts log(depth / focal length), with the focal length in image diagonals, so that a known camera gives
 metres by one multiplication (the canonical camera of Metric3D, arXiv 2307.10984).

@@ -39,6 +39,7 @@ class Sampling:
 
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
+        open_steps: the same where a prompt leaves open which way things go; by default `steps`.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
         shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
@@ -52,6 +53,7 @@ class Sampling:
     """
 
     steps: int
+    open_steps: int | None = None
     guidance: float = 1.0
     shift: float = 1.0
     sampler: str = "euler"
@@ -67,8 +69,8 @@ class Sampling:
             raise ConfigError(f"guidance_skip is a share of the steps, 0 to 1; got {self.guidance_skip}")
         if self.attention not in ATTENTION:
             raise ConfigError(f"unknown attention '{self.attention}'; known: {', '.join(ATTENTION)}")
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {self.steps}")
+        if wrong := [each for each in (self.steps, self.open_steps or 1) if not 1 <= each <= MOST_STEPS]:
+            raise ConfigError(f"sampling takes 1 to {MOST_STEPS} steps, got {wrong[0]}")
         # 0 is the unconditional sample, values below 1 weaken the prompt.
         if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance must be finite and at least 0, got {self.guidance}")

@@ -32,7 +32,7 @@ from more4d.pipelines.motion_filters import (
 )
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
-from more4d.pipelines.prompt_words import understand
+from more4d.pipelines.prompt_words import moving, understand
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
     Progress,
@@ -171,7 +171,11 @@ def generate_motion(
             generator=torch_generator("tracks", seed),
             like=picture,
         )
-        guided = preset.tracks.guidance != 1
+        settings = preset.tracks
+        # The mean of all ways to sway is to stand still: few steps come near it.
+        if settings.open_steps and not all(clause.direction for clause in moving(clauses)):
+            settings = replace(settings, steps=settings.open_steps)
+        guided = settings.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
         focus = None
         if thing is not None:
@@ -183,11 +187,11 @@ def generate_motion(
             cond = replace(cond, focus=placed.to(noise))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
-            settings=preset.tracks,
+            settings=settings,
             noise=noise,
             cond=cond,
             uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
-            on_step=step_counter(progress, "tracks", preset.tracks.steps),
+            on_step=step_counter(progress, "tracks", settings.steps),
             **given,
         )
         latents = components.sample("strag", request)

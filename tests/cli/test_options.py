@@ -20,7 +20,7 @@ def preset() -> Preset:
         name="some",
         frames=13,
         pixels=12288,
-        tracks=Sampling(steps=2, guidance=1.5, shift=4.0),
+        tracks=Sampling(steps=2, open_steps=8, guidance=1.5, shift=4.0),
         views=Sampling(steps=4, cache=MAGCACHE),
         components=PARTS,
     )
@@ -38,7 +38,7 @@ def test_nothing_given_changes_nothing():
 
 def test_one_value_is_for_both_stages_and_two_are_for_each():
     both, each = changed("--steps", "20"), changed("--steps", "20,30", "--guidance", "6,1")
-    assert (both.tracks.steps, both.views.steps) == (20, 20)
+    assert (both.tracks.steps, both.tracks.open_steps, both.views.steps) == (20, None, 20)
     assert (each.tracks.steps, each.views.steps) == (20, 30)
     assert (each.tracks.guidance, each.views.guidance) == (6, 1)
     assert each.tracks.shift == 4

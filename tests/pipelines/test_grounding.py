@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from more4d.networks.strag import UNDECIDED, focused
+from more4d.pipeline import More4DPipeline
 from more4d.pipelines.grounding import choose_named
+from more4d.pipelines.motion_filters import Guide
+from more4d.pipelines.prompt_words import understand
+from more4d.pipelines.tracks import generate_motion
 
 
 def two_things() -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,3 +48,20 @@ def test_what_is_undecided_stays_as_the_head_has_it() -> None:
     result = focused(probs, torch.tensor([[[[UNDECIDED, 0.0]]]]), (3,))
     assert torch.equal(result[0, :, 0, 0], probs[0, :, 0, 0])
     assert result[0, :, 0, 1].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(("prompt", "steps"), [("the dog runs to the left", 2), ("the dog nods", 8)])
+def test_what_has_no_direction_is_sampled_in_more_steps(prompt: str, steps: int) -> None:
+    pipe = More4DPipeline.from_pretrained("tiny")
+    counted = []
+    scene = Guide(colours=torch.rand(48, 64, 3), depth_m=torch.full((48, 64), 4.0))
+    clauses = understand(prompt, pipe.preset).clauses
+    generate_motion(
+        pipe.components,
+        scene,
+        prompt,
+        clauses,
+        seed=0,
+        progress=lambda stage, done, total: counted.append((stage, done, total)),
+    )
+    assert counted[-1] == ("tracks", steps, steps)
