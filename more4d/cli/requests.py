@@ -106,6 +106,14 @@ def _add_motion(group: Any) -> None:
         "-3 to 3 (default 0). --motion scales what came out, this changes what comes out",
     )
     group.add_argument(
+        "--motion-reach",
+        type=float,
+        metavar="RANK",
+        help="how far things shall go, as a rank among the clips of the training: 0 least, 0.5 as the middle "
+        "clip, 1 most; for weights with this condition, such as the bundled ones (default: as the prompt "
+        "alone gives): --motion-reach 0.9",
+    )
+    group.add_argument(
         "--move",
         action="append",
         default=[],
@@ -247,6 +255,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         still_guidance=options.still_guidance,
         strokes=tuple(strokes),
         follow=options.follow,
+        reach=options.motion_reach,
     )
     for camera in cameras:
         if camera.file is not None:

@@ -5,6 +5,7 @@ that turns would grow, as every point would leave along its chord.)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,8 @@ EXPLAINED = 0.8
 ROUNDS = 8
 SOFTNESS = 0.15
 """How far neighbouring parts reach into each other, in the size of the object."""
+MOVING = 0.004
+"""Normalised motion (image widths) above which a point counts as moving: half a pixel of the tiny preset."""
 
 
 def fit_rigid(
@@ -180,12 +183,39 @@ def _cluster(features: Float[Tensor, "points dim"], count: int) -> Int[Tensor, "
 
 
 def reach(
-    positions: Float[Tensor, "frames height width 3"],
-    start_depth_m: Float[Tensor, "height width"],
-    moving: Bool[Tensor, "height width"],
+    motion: Float[Tensor, "frames height width 3"],
+    moving: Bool[Tensor, "height width"] | None = None,
+    weight: Float[Tensor, "frames height width"] | None = None,
 ) -> float:
-    """How far things go: root mean square of the normalised way of what moves, over all frames; 0 of none."""
+    """How far things go: root mean square of normalised motion over what moves and all frames; 0 of none.
+
+    Unlike the mean over the picture it does not confuse a small thing that goes far with a large one that
+    trembles.
+
+    Args:
+        moving: by default what ever is `MOVING` from where it began.
+        weight: of each point and frame, such as its visibility.
+    """
+    squared = motion.square().sum(-1)
+    moving = squared.amax(0) > MOVING**2 if moving is None else moving
     if not bool(moving.any()):
         return 0.0
-    way = (positions - positions[:1])[:, moving] / start_depth_m[moving][:, None]
-    return float(way.square().sum(-1).mean().sqrt())
+    weight = torch.ones_like(squared) if weight is None else weight
+    return float(((weight * squared)[:, moving].sum() / weight[:, moving].sum().clamp(min=1e-6)).sqrt())
+
+
+def reach_quantiles(reaches: Sequence[float], count: int = 21) -> list[float]:
+    """The reach of clips at `count` equal ranks from 0 to 1, without those in which nothing moves.
+
+    [] if fewer than two clips move.
+    """
+    moving = torch.tensor([value for value in reaches if value > 0], dtype=torch.float64)
+    if len(moving) < 2:
+        return []
+    return moving.quantile(torch.linspace(0, 1, count, dtype=torch.float64)).tolist()
+
+
+def quantiles_text(reaches: Sequence[float]) -> str:
+    """`reach_quantiles` as a configuration takes them; "" if fewer than two clips move."""
+    found = reach_quantiles(reaches)
+    return f"[{', '.join(f'{value:.4g}' for value in found)}]" if found else ""

@@ -99,6 +99,24 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
     return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
 
 
+def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None) -> None:
+    """Refuse conditions that the 4D-STraG does not take; `reach` is the preset's motion reach, if any.
+
+    Raises:
+        ConfigError: there are motion features, and nothing that takes them, or a reach of another width.
+    """
+    if preset.components.motion_features is not None and strag.config.wan.motion_feature_dim is None:
+        raise ConfigError(
+            f"preset '{preset.name}' has motion_features, and its 4D-STraG {strag.path} takes none: leave "
+            "that component out, or give another file for strag, with Motion Perception"
+        )
+    if reach is not None and reach.config.dim != strag.config.wan.dim:
+        raise ConfigError(
+            f"{reach.path} is for a 4D-STraG of width {reach.config.dim}, and {strag.path} has width "
+            f"{strag.config.wan.dim}; give the file that was trained with it"
+        )
+
+
 def component_file(preset: Preset, component: str) -> ComponentFile:
     """The file of a component that the preset has, with its options."""
     file = preset.components.get(component)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.foundation.documents import read_json
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import ConfigError, InputError
 
 MOST_MOTION = 3.0
 """The largest amount of motion that can be asked for."""
@@ -141,6 +141,8 @@ class MotionControl:
             `MOST_MOTION`.
         still_guidance: above 0, motion is drawn farther away from stillness while it is generated, below 0
             nearer to it; see `diffusion.flow_matching.away_from`.
+        reach: how far things go, as a rank among the clips that the weights were trained on: 0 is least, 0.5
+            the middle clip, 1 most; None leaves it to the prompt. For weights with this condition.
         strokes: paths that things follow.
         follow: 1 keeps strokes exactly, 0 ignores them; between, motion is sampled from their noisy latents.
     """
@@ -149,6 +151,7 @@ class MotionControl:
     still_guidance: float | int = 0.0
     strokes: tuple[Stroke, ...] = ()
     follow: float | int = FOLLOW
+    reach: float | int | None = None
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -166,6 +169,11 @@ class MotionControl:
                 f"still guidance must lie from {-MOST_STILL_GUIDANCE:g} to {MOST_STILL_GUIDANCE:g}, got "
                 f"{self.still_guidance:g}; 0 is none"
             )
+        if self.reach is not None and not 0 <= self.reach <= 1:
+            raise InputError(
+                f"motion reach must lie from 0 (as little as in the training) to 1 (as much), got "
+                f"{self.reach:g}; leave it out for what the prompt alone gives"
+            )
         if not 0 <= self.follow <= 1:
             raise InputError(f"strokes are followed from 0 (not) to 1 (exactly), got {self.follow:g}")
         if len(self.strokes) > MOST_STROKES:
@@ -174,7 +182,20 @@ class MotionControl:
     @property
     def neutral(self) -> bool:
         """Whether it asks for nothing."""
-        return self.amount == 1 and self.still_guidance == 0 and not self.strokes
+        return self.amount == 1 and self.still_guidance == 0 and not self.strokes and self.reach is None
+
+    def check_weights(self, preset: str, *, reach: bool) -> None:
+        """Refuse what a preset's weights cannot do; `reach`: whether they have that condition.
+
+        Raises:
+            ConfigError: one line with what to do.
+        """
+        if self.reach is not None and not reach:
+            raise ConfigError(
+                f"preset '{preset}' has no weights for motion reach; train them as "
+                "config/tiny/motion_reach.yaml does and give the file (--part motion_reach=FILE), or use "
+                "--motion AMOUNT, which scales what any weights generate"
+            )
 
     def with_strokes(self, strokes: tuple[Stroke, ...]) -> "MotionControl":
         """The same with other strokes, such as these in other coordinates."""
@@ -182,8 +203,9 @@ class MotionControl:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
-        # `follow` means nothing without strokes, and must not make a finished item outdated.
+        # What is not asked for is left out, and must not make a finished item outdated.
         values = {"amount": self.amount, "still_guidance": self.still_guidance}
+        values |= {} if self.reach is None else {"reach": self.reach}
         if self.strokes:
             values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.follow}
         return values

@@ -253,7 +253,8 @@ class GeneratorTask(Task):
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)
         constants = self._cache.constants() if options.cache else self.constants()
-        self.register_buffer("empty_text", constants["empty_text"], persistent=False)
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
 
     @abstractmethod
     def pixel_dataset(self) -> Dataset:

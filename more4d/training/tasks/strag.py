@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 from torch.utils.data import Dataset
@@ -15,6 +16,8 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
+from more4d.foundation.errors import ConfigError
+from more4d.geometry.rigid_motion import MOVING, reach
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions, moving_mask
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.component_files import CODEC_METADATA_KEY
@@ -31,6 +34,12 @@ from more4d.training.generator import (
     zero_where,
 )
 from more4d.training.loading import NetworkFile, fingerprint_of, path_of
+from more4d.training.motion_reach import ReachOptions, build_motion_reach, clip_ranks, magnitude_loss
+from more4d.training.task import export_half
+
+OLD_CACHE = "does not say how far things go, which options.motion_reach needs; make it again"
+STILL_CELLS = 16
+"""Side, in latents, of the still scene that is encoded: larger than what any codec sees around a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,7 @@ class STraGOptions(GeneratorOptions):
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
         moving_weight: additional weight of latent tokens with motion; most of a clip is static.
         moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
+        motion_reach: train how far things go as a condition; None: without it.
     """
 
     network: STraGConfig | None = None
@@ -52,7 +62,8 @@ class STraGOptions(GeneratorOptions):
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     clips: FileClipOptions | None = None
     moving_weight: float = 4.0
-    moving_threshold: float = 0.004
+    moving_threshold: float = MOVING
+    motion_reach: ReachOptions | None = None
 
 
 class STraGTask(GeneratorTask):
@@ -72,6 +83,13 @@ class STraGTask(GeneratorTask):
     def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
         super().__init__("strag", with_preset_clip_image(options), generator=generator)
         self.motion_features = self.open_frozen("motion_features_weights")
+        asked, self.motion_reach = options.motion_reach, None
+        if asked and generator:
+            self.motion_reach = build_motion_reach(asked, self.options.network.wan.dim)
+            if asked.alone:
+                self.strag.requires_grad_(False)
+            if asked.magnitude_weight and not hasattr(self, "still"):
+                raise ConfigError(f"the cache in {options.cache} {OLD_CACHE}")
 
     def pixel_dataset(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
@@ -105,9 +123,24 @@ class STraGTask(GeneratorTask):
             clip=cond.clip,
             weight=visible_tokens(batch),
             moving=max_pool2d(moving_mask(batch.motion, self.options.moving_threshold), PIXEL_STRIDE),
+            reach=clip_reaches(batch).to(motion),
             captions=batch.captions,
             names=batch.names,
         )
+
+    @torch.no_grad()
+    def constants(self) -> dict[str, Tensor]:
+        """As `GeneratorTask`, and where they are needed the latents of a scene in which nothing moves."""
+        asked = self.options.motion_reach
+        if self.strag is not None and not (asked and asked.magnitude_weight):
+            return super().constants()
+        source = self.options.clips or self.options.data
+        side, centre = STILL_CELLS * PIXEL_STRIDE, STILL_CELLS // 2
+        device = next(self.codec.parameters()).device
+        still = self.codec.encode_motion(torch.zeros(1, 3, source.frames, side, side, device=device))
+        # [16, f, 1, 1]: the middle, which knows nothing of the picture's edge, stands for every cell.
+        middle = still[0, :, :, centre : centre + 1, centre : centre + 1]
+        return super().constants() | {"still": middle.float().cpu().contiguous()}
 
     def conditions(self, latents: STraGLatents, generator: torch.Generator) -> STraGConditions:
         """The conditions that the pipeline gives the generator, with conditioning dropout."""
@@ -129,13 +162,26 @@ class STraGTask(GeneratorTask):
         latents = self.encoded(batch)
         start = add_noise(latents.motion, self.options.flow, generator)
         conditions = self.extra_conditions(self.conditions(latents, generator), batch, generator)
+        if self.motion_reach is not None:
+            conditions = replace(conditions, reach=self._reach(latents, generator))
         velocity = self.strag(start.noisy, start.sigma, conditions).float()
         weight = latents.weight * (1 + self.options.moving_weight * latents.moving[:, :, None])
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
         auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
         loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
+        if self.motion_reach is not None and (weighed := self.options.motion_reach.magnitude_weight):
+            auxiliary["magnitude"] = magnitude_loss(
+                start, velocity, latents.motion, self.still, latents.moving
+            )
+            loss = loss + weighed * auxiliary["magnitude"]
         levels = noise_level_metrics(start, velocity, weight)
         return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
+
+    def _reach(self, latents: STraGLatents, generator: torch.Generator) -> Float[Tensor, "b dim"]:
+        if latents.reach is None:
+            raise ConfigError(f"the cache in {self.options.cache} {OLD_CACHE}")
+        unknown = self.options.motion_reach.unknown
+        return self.motion_reach(clip_ranks(self.motion_reach, latents.reach, unknown, generator))
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
@@ -144,12 +190,21 @@ class STraGTask(GeneratorTask):
         return conditions
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        """Export with the codec's fingerprint: the generator is valid for the latents of that codec only."""
+        """Export with the codec's fingerprint: the generator is valid for the latents of that codec only.
+
+        How far things go is a file of its own, and the only one where nothing else was trained.
+        """
         codec = self.options.codec
         trained = self.codec is not None and any(p.requires_grad for p in self.codec.parameters())
         if not trained and path_of(codec).exists():
             notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
-        return super().export(folder, notes)
+        paths = []
+        if self.motion_reach is not None:
+            path = folder / "motion_reach.safetensors"
+            paths.append(export_half(path, self.motion_reach, "motion-reach", notes))
+            if self.options.motion_reach.alone:
+                return paths
+        return [*paths, *super().export(folder, notes)]
 
     def auxiliary_losses(
         self,
@@ -169,6 +224,12 @@ def with_preset_clip_image(options: STraGOptions) -> STraGOptions:
     named = options.preset is not None or options.weights is not None
     shown = find_preset(options.preset, options.weights)[0].clip_image if named else "photo"
     return replace(options, clip_image=shown)
+
+
+def clip_reaches(batch: ClipBatch) -> Float[Tensor, " b"]:
+    """How far things go in each clip, in normalised motion; 0 where nothing moves."""
+    clips = zip(batch.motion.movedim(1, -1), batch.weight[:, 0], strict=True)
+    return torch.tensor([reach(motion, weight=weight) for motion, weight in clips])
 
 
 def visible_tokens(batch: ClipBatch) -> Tensor:
