@@ -23,6 +23,7 @@ examples:
   more4d data from-video videos --output data/mine
   more4d data from-video videos --output data/mine --frames 49 --pixels 188416 --depth unidepth --device cuda
   more4d data from-video videos --output data/mine --camera static --most-alike 0.98
+  more4d data from-video videos --output data/mine --least-reach 0.05
   more4d data from-video videos --output data/mine --captioner Qwen/Qwen2.5-VL-3B-Instruct --device cuda
   more4d data from-video videos --output data/mine --ray --workers 16
 
@@ -116,6 +117,21 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         metavar="SSIM",
         help="lowest mean similarity to the first frame: below, too much changes (default 0.4)",
     )
+    good.add_argument(
+        "--least-reach",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="how far what moves must go: root mean square of its way, in picture widths (default 0); the "
+        "report has the quantiles of all clips",
+    )
+    good.add_argument(
+        "--most-reach",
+        type=float,
+        default=100.0,
+        metavar="R",
+        help="how far it may go (default 100: any distance)",
+    )
     good.add_argument("--allow-empty-caption", action="store_true", help="keep clips without a caption")
     good.add_argument(
         "--max_bad_fraction",
@@ -146,7 +162,12 @@ def run(options: argparse.Namespace) -> int:
             camera=options.camera,
             captioner=options.captioner,
             allow_empty_caption=options.allow_empty_caption,
-            bounds=Bounds(max_ssim=options.most_alike, min_ssim=options.least_alike),
+            bounds=Bounds(
+                max_ssim=options.most_alike,
+                min_ssim=options.least_alike,
+                min_reach=options.least_reach,
+                max_reach=options.most_reach,
+            ),
         )
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is not a folder; give one that holds videos")
@@ -175,6 +196,8 @@ def run(options: argparse.Namespace) -> int:
         f"{summary.made} clips made, {summary.dropped} dropped, {summary.clips} in {options.output}; "
         f"see {options.output / PAGE}"
     )
+    if summary.reach_quantiles:
+        say(f"how far things go, from least to most: {summary.reach_quantiles}")
     for name, reason in summary.failures.items():
         report_error(f"{name}: {reason}")
     if not summary.clips and not summary.failures:

@@ -103,17 +103,17 @@ def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None
     """Refuse conditions that the 4D-STraG does not take; `reach` is the preset's motion reach, if any.
 
     Raises:
-        ConfigError: there are motion features, and nothing that takes them, or a reach of another width.
+        ConfigError: there are motion features, and nothing that takes them, or a reach of other sizes.
     """
     if preset.components.motion_features is not None and strag.config.wan.motion_feature_dim is None:
         raise ConfigError(
             f"preset '{preset.name}' has motion_features, and its 4D-STraG {strag.path} takes none: leave "
             "that component out, or give another file for strag, with Motion Perception"
         )
-    if reach is not None and reach.config.dim != strag.config.wan.dim:
+    if reach is not None and not reach.config.fits(strag.config.wan):
         raise ConfigError(
-            f"{reach.path} is for a 4D-STraG of width {reach.config.dim}, and {strag.path} has width "
-            f"{strag.config.wan.dim}; give the file that was trained with it"
+            f"{reach.path} is for a transformer of other sizes than {strag.path}; give the motion_reach that "
+            "was trained with it"
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from more4d.diffusion.flow_matching import denoise
 from more4d.foundation.errors import ConfigError
 from more4d.networks.motion_reach import MotionReach, MotionReachConfig
+from more4d.networks.wan_config import WanConfig
 from more4d.training import loading
 from more4d.training.generator import FlowSample, random_mask
 from more4d.training.loading import NetworkFile
@@ -28,6 +29,7 @@ class ReachOptions:
         quantiles: reach of the training clips at equal ranks from 0 to 1; `more4d data cache` prints them.
         weights: of an earlier training to go on from, with its quantiles.
         unknown: share of the clips whose reach the network is not told.
+        per_block: whether it is added to the modulation of every block, too.
         alone: whether nothing but the condition is trained.
         magnitude_weight: weight (omega of Diffusion4D) of the loss on the magnitude of motion.
     """
@@ -35,6 +37,7 @@ class ReachOptions:
     quantiles: tuple[float, ...] = ()
     weights: NetworkFile | None = None
     unknown: float = 0.15
+    per_block: bool = False
     alone: bool = False
     magnitude_weight: float = 0.0
 
@@ -52,22 +55,23 @@ class ReachOptions:
             )
 
 
-def build_motion_reach(options: ReachOptions, dim: int) -> MotionReach:
-    """The condition for a transformer of width `dim`, new or of an earlier training.
+def build_motion_reach(options: ReachOptions, wan: WanConfig) -> MotionReach:
+    """The condition for a transformer, new or of an earlier training.
 
     Raises:
-        ConfigError: the earlier one was trained for another width.
+        ConfigError: the earlier one was trained for other sizes.
         WeightsError: its file cannot be used.
     """
     if options.weights is None:
-        network = MotionReach(MotionReachConfig(dim=dim, quantiles=len(options.quantiles)))
+        sizes = {"dim": wan.dim, "blocks": wan.layers if options.per_block else 0}
+        network = MotionReach(MotionReachConfig(**sizes, quantiles=len(options.quantiles)))
         network.motion_quantiles.copy_(torch.tensor(options.quantiles))
         return network
     network = loading.load_component(options.weights, "motion_reach")
-    if network.config.dim != dim:
+    if not network.config.fits(wan):
         raise ConfigError(
-            f"{loading.path_of(options.weights)} is for transformers of width {network.config.dim}, and "
-            f"this one has {dim}; give options.motion_reach.quantiles instead"
+            f"{loading.path_of(options.weights)} is for a transformer of other sizes; give "
+            "options.motion_reach.quantiles instead"
         )
     return network.requires_grad_(True)
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from more4d.foundation.errors import ConfigError
 
+REACH = "reach"
+"""The number that says how far what moves in a clip goes."""
 CAMERA_MODES = ("remove", "static", "keep")
 
 
@@ -34,6 +36,7 @@ class Bounds:
         min_motion: minimum 98th percentile of normalised image motion (see docs/conventions.md) over visible
             points (below: nothing moves by itself).
         max_motion: maximum 90th percentile of normalised motion over visible points.
+        min_reach, max_reach: of `geometry.rigid_motion.reach`, how far what moves goes.
         min_camera_agreement: minimum fraction of points consistent with a rigid camera motion (not for
             `camera` "keep").
         max_camera_shift: maximum displacement of static points by the camera's motion, in image widths. Above
@@ -55,6 +58,8 @@ class Bounds:
     min_visible: float = 0.3
     min_motion: float = 0.01
     max_motion: float = 1.0
+    min_reach: float = 0.0
+    max_reach: float = 100.0
     min_camera_agreement: float = 0.3
     max_camera_shift: float = 0.01
 
@@ -102,6 +107,11 @@ class Options:
             )
         if self.camera not in CAMERA_MODES:
             raise ConfigError(f"camera must be one of {', '.join(CAMERA_MODES)}, got '{self.camera}'")
+        if not 0 <= self.bounds.min_reach < self.bounds.max_reach:
+            raise ConfigError(
+                f"bounds of the reach must be 0 <= least < most, got {self.bounds.min_reach:g} and "
+                f"{self.bounds.max_reach:g}"
+            )
         if not -1 <= self.bounds.min_ssim < self.bounds.max_ssim <= 1:
             raise ConfigError(
                 "SSIM bounds must be -1 <= least < most <= 1, got "

@@ -85,7 +85,7 @@ class STraGTask(GeneratorTask):
         self.motion_features = self.open_frozen("motion_features_weights")
         asked, self.motion_reach = options.motion_reach, None
         if asked and generator:
-            self.motion_reach = build_motion_reach(asked, self.options.network.wan.dim)
+            self.motion_reach = build_motion_reach(asked, self.options.network.wan)
             if asked.alone:
                 self.strag.requires_grad_(False)
             if asked.magnitude_weight and not hasattr(self, "still"):
@@ -177,7 +177,7 @@ class STraGTask(GeneratorTask):
         levels = noise_level_metrics(start, velocity, weight)
         return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
 
-    def _reach(self, latents: STraGLatents, generator: torch.Generator) -> Float[Tensor, "b dim"]:
+    def _reach(self, latents: STraGLatents, generator: torch.Generator) -> Float[Tensor, "b rows dim"]:
         if latents.reach is None:
             raise ConfigError(f"the cache in {self.options.cache} {OLD_CACHE}")
         unknown = self.options.motion_reach.unknown
