@@ -117,21 +117,12 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         metavar="SSIM",
         help="lowest mean similarity to the first frame: below, too much changes (default 0.4)",
     )
-    good.add_argument(
-        "--least-reach",
-        type=float,
-        default=0.0,
-        metavar="R",
-        help="how far what moves must go: root mean square of its way, in picture widths (default 0); the "
-        "report has the quantiles of all clips",
-    )
-    good.add_argument(
-        "--most-reach",
-        type=float,
-        default=100.0,
-        metavar="R",
-        help="how far it may go (default 100: any distance)",
-    )
+    for name, default, text in (
+        ("--least-reach", 0.0, "must go: root mean square of its way, in picture widths (default 0)"),
+        ("--most-reach", 100.0, "may go (default 100: any distance)"),
+    ):
+        text = f"how far what moves {text}"
+        good.add_argument(name, type=float, default=default, metavar="R", help=text)
     good.add_argument("--allow-empty-caption", action="store_true", help="keep clips without a caption")
     good.add_argument(
         "--max_bad_fraction",
@@ -196,8 +187,6 @@ def run(options: argparse.Namespace) -> int:
         f"{summary.made} clips made, {summary.dropped} dropped, {summary.clips} in {options.output}; "
         f"see {options.output / PAGE}"
     )
-    if summary.reach_quantiles:
-        say(f"how far things go, from least to most: {summary.reach_quantiles}")
     for name, reason in summary.failures.items():
         report_error(f"{name}: {reason}")
     if not summary.clips and not summary.failures:

@@ -109,9 +109,8 @@ def _add_motion(group: Any) -> None:
         "--motion-reach",
         type=float,
         metavar="RANK",
-        help="how far things shall go, as a rank among the clips of the training: 0 least, 0.5 as the middle "
-        "clip, 1 most; for weights with this condition, such as the bundled ones (default: as the prompt "
-        "alone gives): --motion-reach 0.9",
+        help="how far things go, as a rank among the training clips: 0 least, 0.5 as the middle one, 1 most, "
+        "such as --motion-reach 0.9; for weights that know it (default: as the prompt alone gives)",
     )
     group.add_argument(
         "--move",

@@ -209,7 +209,8 @@ class LatentClips(Dataset):
     def column(self, name: str) -> list[Tensor]:
         """One tensor of every sample that has it, without the rest of the samples."""
         files = (SampleFile(file_of(self.folder, number)) for number in range(self.header.files))
-        return [value for file in files for value in file.column(name)]
+        pairs = ((file._file, key) for file in files for key in file._keys if key.endswith(f"/{name}"))
+        return [file.get_tensor(key) for file, key in pairs]
 
     def constants(self) -> dict[str, Tensor]:
         """Tensors stored once for all samples."""
@@ -309,11 +310,6 @@ class SampleFile:
                 f"sample {number} of {self.path} is not what was written; delete it and make it again"
             )
         return sample
-
-    def column(self, name: str) -> list[Tensor]:
-        """One tensor of every sample that has it."""
-        keys = [key for key in self._file.keys() if key.endswith(f"/{name}")]  # noqa: SIM118
-        return [self._file.get_tensor(key) for key in keys]
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(f"{self.path} is damaged ({error_summary(error)}); delete it and make it again")

@@ -187,35 +187,25 @@ def reach(
     moving: Bool[Tensor, "height width"] | None = None,
     weight: Float[Tensor, "frames height width"] | None = None,
 ) -> float:
-    """How far things go: root mean square of normalised motion over what moves and all frames; 0 of none.
+    """How far things go: root mean square of normalised motion over frames and what moves; 0 if nothing does.
 
-    Unlike the mean over the picture it does not confuse a small thing that goes far with a large one that
-    trembles.
+    A mean over the picture would confuse a small thing that goes far with a large one that trembles.
 
     Args:
         moving: by default what ever is `MOVING` from where it began.
         weight: of each point and frame, such as its visibility.
     """
     squared = motion.square().sum(-1)
-    moving = squared.amax(0) > MOVING**2 if moving is None else moving
-    if not bool(moving.any()):
-        return 0.0
     weight = torch.ones_like(squared) if weight is None else weight
-    return float(((weight * squared)[:, moving].sum() / weight[:, moving].sum().clamp(min=1e-6)).sqrt())
+    moving = squared.amax(0) > MOVING**2 if moving is None else moving
+    total = weight[:, moving].sum().clamp(min=1e-6)
+    return float(((weight * squared)[:, moving].sum() / total).sqrt())
 
 
-def reach_quantiles(reaches: Sequence[float], count: int = 21) -> list[float]:
-    """The reach of clips at `count` equal ranks from 0 to 1, without those in which nothing moves.
-
-    [] if fewer than two clips move.
-    """
+def quantiles_text(reaches: Sequence[float], count: int = 21) -> str:
+    """The reach of clips at `count` equal ranks, as a list for configurations; "" if fewer than two move."""
     moving = torch.tensor([value for value in reaches if value > 0], dtype=torch.float64)
     if len(moving) < 2:
-        return []
-    return moving.quantile(torch.linspace(0, 1, count, dtype=torch.float64)).tolist()
-
-
-def quantiles_text(reaches: Sequence[float]) -> str:
-    """`reach_quantiles` as a configuration takes them; "" if fewer than two clips move."""
-    found = reach_quantiles(reaches)
-    return f"[{', '.join(f'{value:.4g}' for value in found)}]" if found else ""
+        return ""
+    values = moving.quantile(torch.linspace(0, 1, count, dtype=torch.float64)).tolist()
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"

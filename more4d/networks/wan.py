@@ -91,8 +91,7 @@ class WanTransformer(nn.Module):
             reference: latents of an image of the same size; its tokens stand in front of the video, at rotary
                 time 0, take part in every block and are dropped at the end.
             motion: one feature vector per cell of the token grid, for every frame; or one for all cells.
-            reach: of `motion_reach`, added to the time embedding and, where it has rows for them, to the
-                modulation of each block.
+            reach: of `motion_reach`, added to the time embedding and to the modulation of each block.
 
         Raises:
             ValueError: a size is impossible, or a condition does not belong to this configuration.
@@ -136,7 +135,7 @@ class WanTransformer(nn.Module):
             # Rotary angles and motion cells of these tokens go along.
             tokens, context = tokens[:, shard.start : shard.stop], context.within(shard)
         for index, block in enumerate(self.blocks):
-            if reach is not None and reach.shape[1] > 1:
+            if reach is not None:
                 added = reach[:, 1:].unflatten(1, (len(self.blocks), -1))[:, index]
                 context = context._replace(modulation=modulation + added)
             if torch.is_grad_enabled() and self.gradient_checkpointing:

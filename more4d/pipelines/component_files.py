@@ -100,21 +100,19 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
 
 
 def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None) -> None:
-    """Refuse conditions that the 4D-STraG does not take; `reach` is the preset's motion reach, if any.
+    """Refuse motion features that 4D-STraG does not take, and a motion reach of other sizes.
 
     Raises:
-        ConfigError: there are motion features, and nothing that takes them, or a reach of other sizes.
+        ConfigError: names the file.
     """
-    if preset.components.motion_features is not None and strag.config.wan.motion_feature_dim is None:
+    wan = strag.config.wan
+    if preset.components.motion_features is not None and wan.motion_feature_dim is None:
         raise ConfigError(
             f"preset '{preset.name}' has motion_features, and its 4D-STraG {strag.path} takes none: leave "
             "that component out, or give another file for strag, with Motion Perception"
         )
-    if reach is not None and not reach.config.fits(strag.config.wan):
-        raise ConfigError(
-            f"{reach.path} is for a transformer of other sizes than {strag.path}; give the motion_reach that "
-            "was trained with it"
-        )
+    if reach is not None and (reach.config.dim, reach.config.blocks) != (wan.dim, wan.layers):
+        raise ConfigError(f"{reach.path} does not fit {strag.path}; give the one that was trained with it")
 
 
 def component_file(preset: Preset, component: str) -> ComponentFile:

@@ -170,10 +170,8 @@ class MotionControl:
                 f"{self.still_guidance:g}; 0 is none"
             )
         if self.reach is not None and not 0 <= self.reach <= 1:
-            raise InputError(
-                f"motion reach must lie from 0 (as little as in the training) to 1 (as much), got "
-                f"{self.reach:g}; leave it out for what the prompt alone gives"
-            )
+            text = "motion reach must lie from 0 (least) to 1 (most of the training clips), got"
+            raise InputError(f"{text} {self.reach:g}; leave it out for what the prompt alone gives")
         if not 0 <= self.follow <= 1:
             raise InputError(f"strokes are followed from 0 (not) to 1 (exactly), got {self.follow:g}")
         if len(self.strokes) > MOST_STROKES:
@@ -192,9 +190,8 @@ class MotionControl:
         """
         if self.reach is not None and not reach:
             raise ConfigError(
-                f"preset '{preset}' has no weights for motion reach; train them as "
-                "config/tiny/motion_reach.yaml does and give the file (--part motion_reach=FILE), or use "
-                "--motion AMOUNT, which scales what any weights generate"
+                f"preset '{preset}' has no weights for motion reach; give some (--part motion_reach=FILE; "
+                "docs/training.md trains them), or use --motion AMOUNT, which scales what any weights generate"
             )
 
     def with_strokes(self, strokes: tuple[Stroke, ...]) -> "MotionControl":

@@ -183,10 +183,9 @@ def generate_motion(
             placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
             cond = replace(cond, focus=placed.to(noise))
         uncond = replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None
-        if control.reach is not None:
+        if control.reach is not None:  # guidance goes away from no prompt and unknown reach, which is zero
             with components.on_device("motion_reach") as (motion_reach,):
                 cond = replace(cond, reach=motion_reach(noise.new_tensor([control.reach])))
-            # Unknown, which is zero: guidance goes away from no prompt and no wanted reach.
             uncond = uncond and replace(uncond, reach=torch.zeros_like(cond.reach))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(

@@ -119,11 +119,7 @@ def _weighted(values: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h
     return per_sample * (len(values) / (weight.sum() * values.shape[1]).clamp(min=1e-6))
 
 
-CACHE_DEFAULTS = {
-    "clip_image": "photo",
-    "network.background_fill": "False",
-    "data.amounts": "[1.0, 1.0]",
-}
+CACHE_DEFAULTS = {"clip_image": "photo", "network.background_fill": "False", "data.amounts": "[1.0, 1.0]"}
 """Settings assumed for caches written before these settings were stored."""
 
 
@@ -257,8 +253,7 @@ class GeneratorTask(Task):
             self._cache = LatentClips(options.cache, seed=options.seed)
             self._check_cache(options.cache)
         constants = self._cache.constants() if options.cache else self.constants()
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("empty_text", constants["empty_text"], persistent=False)
 
     @abstractmethod
     def pixel_dataset(self) -> Dataset:

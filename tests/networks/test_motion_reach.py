@@ -1,6 +1,5 @@
 """How far things go as a condition: ranks and their inverse, and what adds nothing."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -21,13 +20,10 @@ def network() -> MotionReach:
     return made
 
 
-def test_a_rank_is_the_inverse_of_a_reach():
-    made = network()
-    for rank in (0.0, 0.1, 0.25, 0.6, 1.0):
-        assert float(made.rank(torch.tensor([made.reach_of(rank)]))) == pytest.approx(rank, abs=1e-5)
-    below, above, still = made.rank(torch.tensor([0.001, 7.0, 0.0])).tolist()
-    assert (below, above) == (0, 1)
-    assert math.isnan(still)  # nothing moves: unknown
+def test_a_rank_is_the_place_among_the_quantiles():
+    reaches = torch.tensor([0.001, 0.01, 0.03, 0.1, 0.65, 7.0])
+    assert network().rank(reaches).tolist() == pytest.approx([0, 0, 0.125, 0.5, 0.875, 1], abs=1e-5)
+    assert network().rank(torch.zeros(1)).isnan()  # nothing moves: unknown
 
 
 def test_what_is_unknown_or_untrained_adds_nothing():

@@ -193,7 +193,7 @@ def test_weights_for_a_reach_change_no_bit_until_one_is_asked_for(
 
 
 def test_a_reach_for_other_networks_is_refused(random_preset: Path, tmp_path: Path) -> None:
-    config = MotionReachConfig(dim=8)
+    config = MotionReachConfig(dim=8, blocks=2)
     save_network(tmp_path / "a.safetensors", MotionReach(config), architecture="motion-reach", config=config)
     with pytest.raises(ConfigError, match="trained with it"):
         Components.from_pretrained(

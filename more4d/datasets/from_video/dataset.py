@@ -161,7 +161,6 @@ class Summary:
         videos: number of videos in the folder.
         skipped: number of videos finished before.
         failures: reasons of unusable videos, by name.
-        reach_quantiles: of all clips in the data set; "" if fewer than two move.
     """
 
     clips: int
@@ -170,7 +169,6 @@ class Summary:
     videos: int
     skipped: int
     failures: dict[str, str]
-    reach_quantiles: str
 
 
 def make_dataset(
@@ -232,7 +230,7 @@ def make_dataset(
                 progress(outcome, done, len(sources))
         finally:
             title = f"Clips made from the videos in {folder.name}"
-            quantiles = write_report(output, record.reports(failures), to_mapping(options), title)
+            write_report(output, record.reports(failures), to_mapping(options), title)
         clips = len(writer.sources)
     return Summary(
         clips=clips,
@@ -241,7 +239,6 @@ def make_dataset(
         videos=len(sources),
         skipped=skipped,
         failures=failures,
-        reach_quantiles=quantiles,
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from more4d.datasets.from_video.options import REACH, Bounds, Options
+from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import robust_quantile
 from more4d.geometry.rigid_motion import reach
 from more4d.geometry.tracks import PointTracks, normalise_motion
@@ -172,9 +172,7 @@ def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
 
 
 def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
-    """How far the fastest fiftieth, and nine tenths, of the visible points move in the image, normalised; and
-    how far what moves goes in space.
-    """
+    """How far the fastest fiftieth, and nine tenths, of the visible points move in the image; their reach."""
     way = normalise_motion(tracks.positions, tracks.camera)
     going = reach(way, weight=tracks.visibility.float())
     far = way[..., :2].norm(dim=-1)
@@ -184,12 +182,8 @@ def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
         _verdict(
             "motion of the fastest", fast, fast < bounds.min_motion, f"nothing moves by itself ({fast:.3f})"
         ),
-        _verdict(
-            REACH,
-            going,
-            not bounds.min_reach <= going <= bounds.max_reach,
-            f"things go {'too far' if going > bounds.max_reach else 'not far enough'} (reach {going:.3f})",
-        ),
+        _verdict("reach", going, going < bounds.min_reach, f"things do not go far enough ({going:.3f})"),
+        _verdict("reach", going, going > bounds.max_reach, f"things go too far ({going:.3f})"),
         _verdict("motion of most", most, most > bounds.max_motion, f"motion is implausible ({most:.2f})"),
     ]
 

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from more4d.foundation.errors import ConfigError
 
-REACH = "reach"
-"""The number that says how far what moves in a clip goes."""
 CAMERA_MODES = ("remove", "static", "keep")
 
 
@@ -108,10 +106,8 @@ class Options:
         if self.camera not in CAMERA_MODES:
             raise ConfigError(f"camera must be one of {', '.join(CAMERA_MODES)}, got '{self.camera}'")
         if not 0 <= self.bounds.min_reach < self.bounds.max_reach:
-            raise ConfigError(
-                f"bounds of the reach must be 0 <= least < most, got {self.bounds.min_reach:g} and "
-                f"{self.bounds.max_reach:g}"
-            )
+            found = f"{self.bounds.min_reach:g} and {self.bounds.max_reach:g}"
+            raise ConfigError(f"bounds of the reach must be 0 <= least < most, got {found}")
         if not -1 <= self.bounds.min_ssim < self.bounds.max_ssim <= 1:
             raise ConfigError(
                 "SSIM bounds must be -1 <= least < most <= 1, got "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from more4d.datasets.from_video.options import REACH, ClipReport, VideoOutcome
+from more4d.datasets.from_video.options import ClipReport, VideoOutcome
 from more4d.files.atomic import atomic_write, write_bytes
 from more4d.geometry.rigid_motion import quantiles_text
 
@@ -35,8 +35,8 @@ figcaption, .facts { color: #666; font-size: .85rem; }
 """
 
 
-def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[str, Any], title: str) -> str:
-    """Write both files into the folder of the shards; returns the quantiles of the reach of the kept clips.
+def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[str, Any], title: str) -> None:
+    """Write both files into the folder of the shards.
 
     `videos` is iterated once, and images that are not shown are dropped, because a data set may be large.
 
@@ -62,17 +62,16 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
                 # kept, or the first reason without its numbers
                 outcome = KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
                 counts[outcome] += 1
-                reaches += [clip.numbers[REACH]] if clip.kept and REACH in clip.numbers else []
+                reaches += [clip.numbers.get("reach", 0)] if clip.kept else []
                 if len(shown[outcome]) < ALL_SHOWN:
                     shown[outcome].append((video.video, clip))
     clips = sum(map(len, shown.values()))
     most = ALL_SHOWN if clips <= ALL_SHOWN else SHOWN_OF_EACH
     examples = {outcome: found[:most] for outcome, found in shown.items()}
     quantiles = quantiles_text(reaches)
-    facts = settings | ({"options.motion_reach.quantiles of the kept clips": quantiles} if quantiles else {})
-    page = "".join(_page(title, facts, counts, examples, silent))
+    reach = {"reach of the kept clips, as options.motion_reach.quantiles": quantiles} if quantiles else {}
+    page = "".join(_page(title, settings | reach, counts, examples, silent))
     write_bytes(folder / PAGE, page.encode(errors="replace"))
-    return quantiles
 
 
 def _page(

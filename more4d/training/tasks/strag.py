@@ -34,12 +34,8 @@ from more4d.training.generator import (
     zero_where,
 )
 from more4d.training.loading import NetworkFile, fingerprint_of, path_of
-from more4d.training.motion_reach import ReachOptions, build_motion_reach, clip_ranks, magnitude_loss
+from more4d.training.motion_reach import ReachOptions, build_motion_reach, magnitude_loss
 from more4d.training.task import export_half
-
-OLD_CACHE = "does not say how far things go, which options.motion_reach needs; make it again"
-STILL_CELLS = 16
-"""Side, in latents, of the still scene that is encoded: larger than what any codec sees around a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +84,6 @@ class STraGTask(GeneratorTask):
             self.motion_reach = build_motion_reach(asked, self.options.network.wan)
             if asked.alone:
                 self.strag.requires_grad_(False)
-            if asked.magnitude_weight and not hasattr(self, "still"):
-                raise ConfigError(f"the cache in {options.cache} {OLD_CACHE}")
 
     def pixel_dataset(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
@@ -128,20 +122,6 @@ class STraGTask(GeneratorTask):
             names=batch.names,
         )
 
-    @torch.no_grad()
-    def constants(self) -> dict[str, Tensor]:
-        """As `GeneratorTask`, and where they are needed the latents of a scene in which nothing moves."""
-        asked = self.options.motion_reach
-        if self.strag is not None and not (asked and asked.magnitude_weight):
-            return super().constants()
-        source = self.options.clips or self.options.data
-        side, centre = STILL_CELLS * PIXEL_STRIDE, STILL_CELLS // 2
-        device = next(self.codec.parameters()).device
-        still = self.codec.encode_motion(torch.zeros(1, 3, source.frames, side, side, device=device))
-        # [16, f, 1, 1]: the middle, which knows nothing of the picture's edge, stands for every cell.
-        middle = still[0, :, :, centre : centre + 1, centre : centre + 1]
-        return super().constants() | {"still": middle.float().cpu().contiguous()}
-
     def conditions(self, latents: STraGLatents, generator: torch.Generator) -> STraGConditions:
         """The conditions that the pipeline gives the generator, with conditioning dropout."""
         flow, count = self.options.flow, len(latents.captions)
@@ -170,18 +150,17 @@ class STraGTask(GeneratorTask):
         auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
         loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
         if self.motion_reach is not None and (weighed := self.options.motion_reach.magnitude_weight):
-            auxiliary["magnitude"] = magnitude_loss(
-                start, velocity, latents.motion, self.still, latents.moving
-            )
+            auxiliary["magnitude"] = magnitude_loss(start, velocity, latents.motion, latents.moving)
             loss = loss + weighed * auxiliary["magnitude"]
         levels = noise_level_metrics(start, velocity, weight)
         return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
 
     def _reach(self, latents: STraGLatents, generator: torch.Generator) -> Float[Tensor, "b rows dim"]:
         if latents.reach is None:
-            raise ConfigError(f"the cache in {self.options.cache} {OLD_CACHE}")
-        unknown = self.options.motion_reach.unknown
-        return self.motion_reach(clip_ranks(self.motion_reach, latents.reach, unknown, generator))
+            raise ConfigError(f"the cache {self.options.cache} is too old for motion_reach; make it again")
+        hidden = random_mask(len(latents.captions), self.options.motion_reach.unknown, generator)
+        ranks = self.motion_reach.rank(latents.reach)
+        return self.motion_reach(ranks.masked_fill(hidden.to(ranks.device), torch.nan))
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
@@ -190,21 +169,17 @@ class STraGTask(GeneratorTask):
         return conditions
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
-        """Export with the codec's fingerprint: the generator is valid for the latents of that codec only.
-
-        How far things go is a file of its own, and the only one where nothing else was trained.
-        """
+        """Export with the codec's fingerprint: the generator is valid for the latents of that codec only."""
         codec = self.options.codec
         trained = self.codec is not None and any(p.requires_grad for p in self.codec.parameters())
         if not trained and path_of(codec).exists():
             notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
-        paths = []
-        if self.motion_reach is not None:
-            path = folder / "motion_reach.safetensors"
-            paths.append(export_half(path, self.motion_reach, "motion-reach", notes))
-            if self.options.motion_reach.alone:
-                return paths
-        return [*paths, *super().export(folder, notes)]
+        if self.motion_reach is None:
+            return super().export(folder, notes)
+        reach_path = folder / "motion_reach.safetensors"
+        export_half(reach_path, self.motion_reach, "motion-reach", notes)
+        alone = self.options.motion_reach.alone
+        return [reach_path, *([] if alone else super().export(folder, notes))]
 
     def auxiliary_losses(
         self,
