@@ -191,7 +191,7 @@ class MotionControl:
         if self.reach is not None and not reach:
             raise ConfigError(
                 f"preset '{preset}' has no weights for motion reach; give some (--part motion_reach=FILE; "
-                "docs/training.md trains them), or use --motion AMOUNT, which scales what any weights generate"
+                "docs/training.md trains them), or --motion AMOUNT, which scales what any weights generate"
             )
 
     def with_strokes(self, strokes: tuple[Stroke, ...]) -> "MotionControl":
