@@ -198,7 +198,7 @@ def reach(
     squared = motion.square().sum(-1)
     weight = torch.ones_like(squared) if weight is None else weight
     moving = squared.amax(0) > MOVING**2 if moving is None else moving
-    total = weight[:, moving].sum().clamp(min=1e-6)
+    total = weight[:, moving].sum().clamp(min=1e-6)  # 0 / 1e-6 = 0 where nothing moves
     return float(((weight * squared)[:, moving].sum() / total).sqrt())
 
 

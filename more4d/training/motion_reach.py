@@ -25,7 +25,7 @@ class ReachOptions:
 
     Attributes:
         quantiles: reach of the training clips at equal ranks from 0 to 1; `more4d data cache` prints them.
-        unknown: share of the clips whose reach the network is not told.
+        unknown: share of the clips whose reach is hidden from the network.
         alone: whether nothing but the condition is trained.
         magnitude_weight: weight (omega of Diffusion4D) of the loss on the magnitude of motion.
     """
