@@ -183,7 +183,7 @@ class MotionControl:
         return self.amount == 1 and self.still_guidance == 0 and not self.strokes and self.reach is None
 
     def check_weights(self, preset: str, *, reach: bool) -> None:
-        """Raise ConfigError for what a preset's weights cannot do; `reach`: whether they have that condition."""
+        """Refuse what a preset's weights cannot do, with a ConfigError; `reach`: whether they know it."""
         if self.reach is not None and not reach:
             raise ConfigError(
                 f"preset '{preset}' has no weights for motion reach; give some (--part motion_reach=FILE; "
