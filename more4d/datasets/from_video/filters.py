@@ -175,6 +175,7 @@ def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
     """How far the fastest fiftieth, and nine tenths, of the visible points move in the image; their reach."""
     way = normalise_motion(tracks.positions, tracks.camera)
     going = reach(way, weight=tracks.visibility.float())
+    in_reach = bounds.min_reach <= going <= bounds.max_reach
     far = way[..., :2].norm(dim=-1)
     far = far.masked_fill(~tracks.visibility, 0).amax(0).flatten()
     fast, most = (float(robust_quantile(far, q)) for q in (0.98, 0.9))
@@ -182,8 +183,7 @@ def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
         _verdict(
             "motion of the fastest", fast, fast < bounds.min_motion, f"nothing moves by itself ({fast:.3f})"
         ),
-        _verdict("reach", going, going < bounds.min_reach, f"things do not go far enough ({going:.3f})"),
-        _verdict("reach", going, going > bounds.max_reach, f"things go too far ({going:.3f})"),
+        _verdict("reach", going, not in_reach, f"things go too far, or not far enough ({going:.3f})"),
         _verdict("motion of most", most, most > bounds.max_motion, f"motion is implausible ({most:.2f})"),
     ]
 
