@@ -1,6 +1,7 @@
 """Amount of motion, strokes and unknown nouns: what was asked for against what happens.
 
     python benchmarks/motion_control.py --scenes 12 --output motion_control.json --sheets sheets
+    python benchmarks/motion_control.py --scenes 20 --levels reach guidance
     python benchmarks/motion_control.py --scenes 0 --data ../shared/data       the cut-outs of rgba-a alone
 
 Procedural scenes with their true depth at 192 x 256, and pictures whose opacity is the true outline, seen on
@@ -10,23 +11,30 @@ white. For every scene:
     strokes  a stroke from the middle of an object over a fifth of the width, without a prompt: how far its
              end is missed, in widths; how much of what moves is the object (IoU); jerk
     unknown  scenes with one object, "the blorp moves to the left" or "right": IoU and direction
+
+With --levels instead: --motion-reach 0.1 to 0.9, or --still-guidance -0.5 to 1, against the reach that comes
+out, as training measures it; beside it direction, drift of what is still and jerk, also without the option.
+Spearman is over all scenes and levels, and within each scene (mean).
 """
 
 import argparse
 import json
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from more4d.evaluation.data import large_objects, unseen_scene
 from more4d.evaluation.photos import cut_outs
+from more4d.evaluation.tracks import about_positions
 from more4d.files.previews import draw_tracks, save_sheet
 from more4d.geometry.camera import DepthMap
 from more4d.geometry.rigid_motion import reach
-from more4d.geometry.tracks import UpsampledTracks
+from more4d.geometry.tracks import UpsampledTracks, normalise_motion
 from more4d.metrics.motion import jerk_px, moved_mask
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.depth import read_photo
@@ -39,6 +47,10 @@ AMOUNTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 FOLLOWS = (1.0, 0.85, 0.7, 0.5)
 WAY = 0.2
 DIRECTIONS = {"left": -1, "right": 1}
+LEVELS = {
+    "reach": [MotionControl(reach=each) for each in (0.1, 0.3, 0.5, 0.7, 0.9)],
+    "guidance": [MotionControl(still_guidance=each) for each in (-0.5, 0.0, 0.5, 1.0)],
+}
 
 
 def overlap(one: Tensor, other: Tensor) -> float:
@@ -74,8 +86,51 @@ def measure_amounts(pipe: More4DPipeline, image: Tensor, depth: DepthMap, prompt
     where = moving(tracks_of(pipe, image, depth, prompt))
     for amount in AMOUNTS:
         tracks = tracks_of(pipe, image, depth, prompt, MotionControl(amount=amount))
-        found[amount] = reach(tracks.positions, tracks.depth_m, where)
+        found[amount] = reach(normalise_motion(tracks.positions, tracks.camera), where)
     return [found[amount] / found[1.0] for amount in AMOUNTS] if found[1.0] else None
+
+
+def measure_levels(pipe: More4DPipeline, index: int, split: str, option: str) -> list[dict[str, Any]]:
+    """Measures of one scene without the option, then at each of its `LEVELS`."""
+    frames = pipe.preset.frames
+    clip = render_clip(unseen_scene(index, split=split).scene, frames=frames, visibility="none", **SIZE)
+    truth, rows = clip.tracks, []
+    for control in (NEUTRAL, *LEVELS[option]):
+        tracks = tracks_of(pipe, truth.colours, clip.depth, clip.caption, control)
+        found = about_positions(tracks.positions, clip)
+        rows.append(
+            {
+                "reach": reach(normalise_motion(tracks.positions, tracks.camera)),
+                "direction": [right for _, right in found["directions"]],
+                "drift_px": found["errors"]["drift_px"],
+                "jerk_px": found["jerk_px"],
+            }
+        )
+    jerk = jerk_px(truth.positions, truth.camera, moved_mask(truth.positions, truth.camera))
+    return [{**row, "jerk / truth's": row["jerk_px"] / jerk} for row in rows]
+
+
+def summarise_levels(scenes: list[list[dict[str, Any]]], option: str) -> dict[str, Any]:
+    def ranks_agree(rows: list[list[dict[str, Any]]]) -> float:
+        asked = [number for _ in rows for number in range(len(LEVELS[option]))]
+        return float(spearmanr(asked, [level["reach"] for row in rows for level in row[1:]]).statistic)
+
+    means = []
+    for level in zip(*scenes, strict=True):
+        rights = [right for each in level for right in each["direction"]]
+        row = {name: statistics.fmean(each[name] for each in level) for name in ("reach", "drift_px")}
+        row["jerk / truth's, median"] = statistics.median(each["jerk / truth's"] for each in level)
+        means.append({**row, "direction": statistics.fmean(rights), "of": len(rights)})
+    alone = [ranks_agree([scene]) for scene in scenes if len({each["reach"] for each in scene[1:]}) > 1]
+    return {
+        "scenes": len(scenes),
+        "without, then by level": means,
+        "spearman": ranks_agree(scenes),
+        "spearman within a scene, mean": statistics.fmean(alone),
+        "each level's mean above the last": all(
+            low["reach"] < high["reach"] for low, high in pairwise(means[1:])
+        ),
+    }
 
 
 def measure_strokes(
@@ -123,12 +178,23 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=12)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=[], help="measure these instead")
+    parser.add_argument("--part", help="file of motion_reach in place of the preset's")
     parser.add_argument("--data", type=Path, help="folder that holds rgba-a")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--sheets", type=Path)
     options = parser.parse_args()
-    pipe = More4DPipeline.from_pretrained(options.preset)
+    parts = {"motion_reach": options.part} if options.part else None
+    pipe = More4DPipeline.from_pretrained(options.preset, components=parts)
+    for option in options.levels:
+        levels = []
+        for index in range(options.first, options.first + options.scenes):
+            levels.append(measure_levels(pipe, index, options.split, option))
+            report({"scene": index, option: [each["reach"] for each in levels[-1]]})
+        print(json.dumps({option: summarise_levels(levels, option)}, indent=2), flush=True)
+    if options.levels:
+        return
     rows: list[dict[str, Any]] = []
     for index in range(options.first, options.first + options.scenes):
         scene = unseen_scene(index, split=options.split).scene

@@ -386,7 +386,12 @@ class More4DPipeline:
             callback=callback,
         )
 
+    def tracks_fingerprint(self, control: MotionControl = NEUTRAL) -> str:
+        """Of the networks that tracks depend on: that of the reach only where one is asked for."""
+        more = () if control.reach is None else ("motion_reach",)
+        return self.components.fingerprint(*TRACK_COMPONENTS, *more)
+
     def tracks_metadata(self, seed: int, control: MotionControl = NEUTRAL) -> dict[str, str]:
         """What is stored with tracks: the seed, what was asked of motion, and the networks' fingerprint."""
-        fingerprint = self.components.fingerprint(*TRACK_COMPONENTS)
+        fingerprint = self.tracks_fingerprint(control)
         return {"seed": str(seed), "model": f"{self.preset.name} {fingerprint}", **control.metadata()}

@@ -62,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from more4d.datasets.latent_cache import LatentClips
+    from more4d.geometry.rigid_motion import quantiles_text
     from more4d.training.cache import CacheOptions, make_cache
 
     options.overrides = tuple(options.overrides)
@@ -72,5 +74,7 @@ def run(options: argparse.Namespace) -> int:
             bar.update(done - bar.n)
     size = sum(path.stat().st_size for path in options.output.iterdir())
     say(f"{options.output}: {total} samples, {size / 2**20:.1f} MiB ({size / total / 1024:.0f} KiB each)")
+    if text := quantiles_text([float(each) for each in LatentClips(options.output, seed=0).column("reach")]):
+        say(f"how far things go, from least to most: options.motion_reach.quantiles={text}")
     say(f"train from it: more4d train --config {options.config} options.cache={options.output}")
     return 0

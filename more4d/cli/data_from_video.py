@@ -23,6 +23,7 @@ examples:
   more4d data from-video videos --output data/mine
   more4d data from-video videos --output data/mine --frames 49 --pixels 188416 --depth unidepth --device cuda
   more4d data from-video videos --output data/mine --camera static --most-alike 0.98
+  more4d data from-video videos --output data/mine --least-reach 0.05
   more4d data from-video videos --output data/mine --captioner Qwen/Qwen2.5-VL-3B-Instruct --device cuda
   more4d data from-video videos --output data/mine --ray --workers 16
 
@@ -116,6 +117,12 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         metavar="SSIM",
         help="lowest mean similarity to the first frame: below, too much changes (default 0.4)",
     )
+    for name, default, text in (
+        ("--least-reach", 0.0, "must go: root mean square of its way, in picture widths (default 0)"),
+        ("--most-reach", 100.0, "may go (default 100: any distance)"),
+    ):
+        text = f"how far what moves {text}"
+        good.add_argument(name, type=float, default=default, metavar="R", help=text)
     good.add_argument("--allow-empty-caption", action="store_true", help="keep clips without a caption")
     good.add_argument(
         "--max_bad_fraction",
@@ -146,7 +153,12 @@ def run(options: argparse.Namespace) -> int:
             camera=options.camera,
             captioner=options.captioner,
             allow_empty_caption=options.allow_empty_caption,
-            bounds=Bounds(max_ssim=options.most_alike, min_ssim=options.least_alike),
+            bounds=Bounds(
+                max_ssim=options.most_alike,
+                min_ssim=options.least_alike,
+                min_reach=options.least_reach,
+                max_reach=options.most_reach,
+            ),
         )
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is not a folder; give one that holds videos")

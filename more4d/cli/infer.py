@@ -101,6 +101,8 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipelines.component_files import Lora
 
     jobs = own_folders(jobs, options.output)
+    for job in jobs:
+        job.control.check_weights(preset.name, reach=preset.components.motion_reach is not None)
     show = not options.quiet
     given = {"strag": options.strag_lora, "vism": options.vism_lora}
     settings = PipelineSettings(

@@ -25,6 +25,7 @@ COLUMNS = (
     "mask",
     "motion",
     "still_guidance",
+    "motion_reach",
     "move",
     "follow",
     "tracks",
@@ -150,6 +151,7 @@ def _control(values: Mapping[str, Any], folder: Path, default: MotionControl) ->
         still_guidance=_number(values, "still_guidance", float, default.still_guidance),
         strokes=tuple(stroke for text in drawn for stroke in read_strokes(text)) or default.strokes,
         follow=_number(values, "follow", float, default.follow),
+        reach=_number(values, "motion_reach", float, default.reach),
     )
 
 

@@ -108,6 +108,13 @@ def _add_motion(group: Any) -> None:
         "(still) to 3 (default 0). --motion scales what came out, this changes what comes out",
     )
     group.add_argument(
+        "--motion-reach",
+        type=float,
+        metavar="RANK",
+        help="how far things go, as a rank among the training clips: 0 least, 0.5 as the middle one, 1 most, "
+        "such as --motion-reach 0.9; for weights that know it (default: as the prompt alone gives)",
+    )
+    group.add_argument(
         "--move",
         action="append",
         default=[],
@@ -249,6 +256,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         still_guidance=options.still_guidance,
         strokes=tuple(strokes),
         follow=options.follow,
+        reach=options.motion_reach,
     )
     for camera in cameras:
         if camera.file is not None:

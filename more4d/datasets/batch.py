@@ -124,6 +124,7 @@ class STraGLatents(LatentBatch):
         clip: CLIP embedding of the photo.
         weight: loss weight of each latent position: fraction of visible points that are no padding.
         moving: 1 at latent positions with motion.
+        reach: how far things go (`geometry.rigid_motion.reach`); None in caches of earlier versions.
         captions: the captions, for messages.
         names: names of the clips, for messages.
     """
@@ -138,6 +139,7 @@ class STraGLatents(LatentBatch):
     clip: Float[Tensor, "b tokens clip_dim"] | None = None
     weight: Float[Tensor, "b 1 f h w"]
     moving: Float[Tensor, "b 1 h w"]
+    reach: Float[Tensor, " b"] | None = None
     captions: tuple[str, ...]
     names: tuple[str, ...] = ()
 

@@ -206,6 +206,12 @@ class LatentClips(Dataset):
                 f"sample {place} of {self.folder} is not whole: {error}; make it again"
             ) from error
 
+    def column(self, name: str) -> list[Tensor]:
+        """One tensor of every sample that has it, without the rest of the samples."""
+        files = (SampleFile(file_of(self.folder, number)) for number in range(self.header.files))
+        pairs = ((file._file, key) for file in files for key in file._keys if key.endswith(f"/{name}"))
+        return [file.get_tensor(key) for file, key in pairs]
+
     def constants(self) -> dict[str, Tensor]:
         """Tensors stored once for all samples."""
         return SampleFile(self.folder / CONSTANTS).read(0)

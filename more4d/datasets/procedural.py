@@ -16,6 +16,7 @@ from more4d.datasets.batch import Batch, ClipBatch
 from more4d.datasets.labelled_images import DIRECTIONS, ShapedScenes, label_map, sample_world
 from more4d.foundation.config import derive_seed, numpy_generator, torch_generator
 from more4d.foundation.errors import ConfigError
+from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import normalise_motion
 from more4d.scenes.held_out import HELD_OUT_SEED
 from more4d.scenes.render import render_clip, render_image
@@ -39,6 +40,8 @@ class ProceduralOptions:
         photo_scale: the photo is additionally rendered larger by this factor, for encoders with larger
             inputs; 1: not.
         depth_noise: probability that the depth map is degraded to resemble an estimated one.
+        amounts: every clip's motion is made so much smaller or larger, at random between these: one caption
+            then goes with every reach (`geometry.rigid_motion.scale_motion`).
     """
 
     shapes: tuple[tuple[int, int], ...] = ((96, 128), (96, 128), (96, 128), (128, 96), (112, 112))
@@ -50,6 +53,7 @@ class ProceduralOptions:
     hidden_weight: float = 1.0
     photo_scale: int = 1
     depth_noise: float = 0.5
+    amounts: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.captions_per_scene < 1 or self.group % self.captions_per_scene:
@@ -81,6 +85,9 @@ class ProceduralClips(ShapedScenes):
         if rng.random() < options.depth_noise:
             depth_m = degrade_depth(depth_m, torch_generator("depth", self._seed, index))
         motion = normalise_motion(tracks.positions, tracks.camera)
+        if options.amounts != (1.0, 1.0):
+            amount = float(numpy_generator("amount", self._seed, index).uniform(*options.amounts))
+            motion = scale_motion(motion, tracks.positions[0], tracks.camera, amount, clip.object_ids)
         return ClipBatch(
             image=rearrange(tracks.colours, "h w c -> 1 c h w") * 2 - 1,
             depth_m=depth_m,

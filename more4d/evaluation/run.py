@@ -124,8 +124,9 @@ class Evaluation:
 
 
 def all_components(models: Components) -> list[str]:
-    """The components of the preset; depth is always among them, since an estimator may need no file."""
-    return [part.name for part in fields(ComponentFiles) if part.name == "depth" or models.has(part.name)]
+    """The components of the preset that are measured; depth is always among them, as it may need no file."""
+    names = [part.name for part in fields(ComponentFiles) if part.name != "motion_reach"]
+    return [name for name in names if name == "depth" or models.has(name)]
 
 
 def _tracks(run: Evaluation) -> dict[str, Any]:

@@ -5,6 +5,7 @@ that turns would grow, as every point would leave along its chord.)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,8 @@ EXPLAINED = 0.8
 ROUNDS = 8
 SOFTNESS = 0.15
 """How far neighbouring parts reach into each other, in the size of the object."""
+MOVING = 0.004
+"""Normalised motion (image widths) above which a point counts as moving: half a pixel of the tiny preset."""
 
 
 def fit_rigid(
@@ -180,12 +183,29 @@ def _cluster(features: Float[Tensor, "points dim"], count: int) -> Int[Tensor, "
 
 
 def reach(
-    positions: Float[Tensor, "frames height width 3"],
-    start_depth_m: Float[Tensor, "height width"],
-    moving: Bool[Tensor, "height width"],
+    motion: Float[Tensor, "frames height width 3"],
+    moving: Bool[Tensor, "height width"] | None = None,
+    weight: Float[Tensor, "frames height width"] | None = None,
 ) -> float:
-    """How far things go: root mean square of the normalised way of what moves, over all frames; 0 of none."""
-    if not bool(moving.any()):
-        return 0.0
-    way = (positions - positions[:1])[:, moving] / start_depth_m[moving][:, None]
-    return float(way.square().sum(-1).mean().sqrt())
+    """How far things go: root mean square of normalised motion over frames and what moves; 0 if nothing does.
+
+    A mean over the picture would confuse a small thing that goes far with a large one that trembles.
+
+    Args:
+        moving: by default what ever is `MOVING` from where it began.
+        weight: of each point and frame, such as its visibility.
+    """
+    squared = motion.square().sum(-1)
+    weight = torch.ones_like(squared) if weight is None else weight
+    moving = squared.amax(0) > MOVING**2 if moving is None else moving
+    total = weight[:, moving].sum().clamp(min=1e-6)  # 0 / 1e-6 = 0 where nothing moves
+    return float(((weight * squared)[:, moving].sum() / total).sqrt())
+
+
+def quantiles_text(reaches: Sequence[float], count: int = 21) -> str:
+    """The reach of clips at `count` equal ranks, as a list for configurations; "" if fewer than two move."""
+    moving = torch.tensor([value for value in reaches if value > 0], dtype=torch.float64)
+    if len(moving) < 2:
+        return ""
+    values = moving.quantile(torch.linspace(0, 1, count, dtype=torch.float64)).tolist()
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"

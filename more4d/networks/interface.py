@@ -105,6 +105,7 @@ class STraGConditions(Conditions):
 
     `grounding_probs` replace the output of the text grounding head: training gives the ground truth (teacher
     forcing). `focus` is 1 where the user said that something moves, and 0 elsewhere, on the latent grid.
+    `reach` is what `motion_reach` says of how far things go: a row for the time embedding, more for blocks.
     """
 
     image_latents: Float[Tensor, "b image_channels f h w"]
@@ -115,6 +116,7 @@ class STraGConditions(Conditions):
     motion_features: Float[Tensor, "b feature_dim grid_h grid_w"] | None = None
     grounding_probs: Float[Tensor, "b channels rows columns"] | None = None
     focus: Float[Tensor, "b 1 h w"] | None = None
+    reach: Float[Tensor, "b rows dim"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,6 +215,7 @@ class STraG(nn.Module):
             image=conditions.clip,
             reference=conditions.reference_latents,
             motion=self._motion_tokens(conditions.motion_features, noisy),
+            reach=conditions.reach,
         )
         return velocity.to(noisy.dtype)
 

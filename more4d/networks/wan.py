@@ -81,6 +81,7 @@ class WanTransformer(nn.Module):
         image: Float[Tensor, "b image_tokens image_dim"] | None = None,
         reference: Float[Tensor, "b 16 _ _"] | None = None,
         motion: Float[Tensor, "b cells feature_dim"] | None = None,
+        reach: Float[Tensor, "b rows dim"] | None = None,
     ) -> Float[Tensor, "b out f h w"]:
         """The velocity of `latents` at `timestep` = 1000 sigma.
 
@@ -90,6 +91,7 @@ class WanTransformer(nn.Module):
             reference: latents of an image of the same size; its tokens stand in front of the video, at rotary
                 time 0, take part in every block and are dropped at the end.
             motion: one feature vector per cell of the token grid, for every frame; or one for all cells.
+            reach: of `motion_reach`, added to the time embedding and to the modulation of each block.
 
         Raises:
             ValueError: a size is impossible, or a condition does not belong to this configuration.
@@ -111,7 +113,7 @@ class WanTransformer(nn.Module):
         # 2. Conditions, shared by all blocks.
         embedder = self.condition_embedder
         text = functional.pad(text, (0, 0, 0, config.text_length - text.shape[1]))
-        time, modulation = embedder.embed_time(timestep, dtype)
+        time, modulation = embedder.embed_time(timestep, dtype, None if reach is None else reach[:, 0])
         grid = (frames + bool(num_reference), rows, columns)  # the reference is frame 0 of the rotary grid
         span = TokenSpan(num_reference, tokens.shape[1])
         if config.motion_token_alignment == "moge4d":
@@ -132,7 +134,10 @@ class WanTransformer(nn.Module):
             shard = self.context_parallel.shard(tokens.shape[1], config.heads)
             # Rotary angles and motion cells of these tokens go along.
             tokens, context = tokens[:, shard.start : shard.stop], context.within(shard)
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            if reach is not None:
+                added = reach[:, 1:].unflatten(1, (len(self.blocks), -1))[:, index]
+                context = context._replace(modulation=modulation + added)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 tokens = checkpoint(block, tokens, context, use_reentrant=False)
             else:

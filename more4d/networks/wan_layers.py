@@ -169,15 +169,18 @@ class ConditionEmbedder(nn.Module):
         self.image_embedder = None if config.image_dim is None else _ImageEmbedding(config.image_dim, dim)
 
     def embed_time(
-        self, timestep: Float[Tensor, "b"], dtype: torch.dtype
+        self, timestep: Float[Tensor, "b"], dtype: torch.dtype, added: Float[Tensor, "b dim"] | None = None
     ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b 6 dim"]]:
         """The timestep in float32, for the head, and in `dtype` the modulation that all blocks share.
 
-        diffusers' own forward rounds the former to `dtype` before it computes the latter.
+        diffusers' own forward rounds the former to `dtype` before it computes the latter. What is `added` to
+        the time embedding (`motion_reach`) reaches both.
         """
         # The sinusoid has the type of the layer behind it: float32, unless training has lowered its weights.
         sinusoid = timestep_sinusoid(timestep, self.freq_dim).to(self.time_embedder.linear_1.weight.dtype)
         time = self.time_embedder(sinusoid).float()
+        if added is not None:
+            time = time + added.float()
         return time, self.time_proj(functional.silu(time).to(dtype)).unflatten(1, (6, -1))
 
 

@@ -99,6 +99,22 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
     return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
 
 
+def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None) -> None:
+    """Refuse motion features that 4D-STraG does not take, and a motion reach of other sizes.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    wan = strag.config.wan
+    if preset.components.motion_features is not None and wan.motion_feature_dim is None:
+        raise ConfigError(
+            f"preset '{preset.name}' has motion_features, and its 4D-STraG {strag.path} takes none: leave "
+            "that component out, or give another file for strag, with Motion Perception"
+        )
+    if reach is not None and (reach.config.dim, reach.config.blocks) != (wan.dim, wan.layers):
+        raise ConfigError(f"{reach.path} does not fit {strag.path}; give the one that was trained with it")
+
+
 def component_file(preset: Preset, component: str) -> ComponentFile:
     """The file of a component that the preset has, with its options."""
     file = preset.components.get(component)

@@ -15,11 +15,12 @@ from torch import Tensor
 from more4d.depth.interface import DepthEstimator
 from more4d.depth.registry import open_configured_estimator, other_estimators
 from more4d.files.atomic import fingerprint, path_fingerprint
-from more4d.foundation.errors import ConfigError, InputError, WeightsError
+from more4d.foundation.errors import InputError, WeightsError
 from more4d.performance.offload import OFFLOAD_DEVICE, Memory, OffloadedModule
 from more4d.pipelines.component_files import (
     Lora,
     all_loras,
+    check_conditions,
     component_path,
     drop_unused_motion_features,
     inspect_component,
@@ -176,7 +177,7 @@ class Components:
 
         Raises:
             WeightsError: one line about the first such file.
-            ConfigError: there are motion features, and nothing that takes them.
+            ConfigError: as `check_conditions`.
             InputError, MissingPackageError: the preset's rasteriser cannot run here.
         """
         if needs_gpu(self.preset.raster):  # the others run anywhere, and some take a second to import
@@ -188,11 +189,8 @@ class Components:
         for component in ROLES:
             if self.has(component):
                 self.checkpoint(component)
-        if self.has("motion_features") and self.config("strag").wan.motion_feature_dim is None:
-            raise ConfigError(
-                f"preset '{self.preset.name}' has motion_features, and its 4D-STraG {self._path('strag')} "
-                "takes none: leave that component out, or give another file for strag, with Motion Perception"
-            )
+        reach = self.checkpoint("motion_reach") if self.has("motion_reach") else None
+        check_conditions(self.preset, self.checkpoint("strag"), reach)
         for component, loras in self.loras.items():
             # On the meta device: names and shapes without memory.
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from more4d.foundation.documents import read_json
-from more4d.foundation.errors import InputError
+from more4d.foundation.errors import ConfigError, InputError
 
 MOST_MOTION = 3.0
 """The largest amount of motion that can be asked for."""
@@ -141,6 +141,8 @@ class MotionControl:
             `MOST_MOTION`.
         still_guidance: X draws motion away from stillness while it is generated, to about 1 + X times the
             way; -1 is still. See `diffusion.flow_matching.away_from`.
+        reach: how far things go, as a rank among the clips that the weights were trained on: 0 is least, 0.5
+            the middle clip, 1 most; None leaves it to the prompt. For weights with this condition.
         strokes: paths that things follow.
         follow: 1 keeps strokes exactly, 0 ignores them; between, motion is sampled from their noisy latents.
     """
@@ -149,6 +151,7 @@ class MotionControl:
     still_guidance: float | int = 0.0
     strokes: tuple[Stroke, ...] = ()
     follow: float | int = FOLLOW
+    reach: float | int | None = None
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -166,6 +169,9 @@ class MotionControl:
                 f"still guidance must lie from -1 (still) to {MOST_STILL_GUIDANCE:g}, got "
                 f"{self.still_guidance:g}; 0 is none"
             )
+        if self.reach is not None and not 0 <= self.reach <= 1:
+            text = "motion reach must lie from 0 (least) to 1 (most of the training clips), got"
+            raise InputError(f"{text} {self.reach:g}; leave it out for what the prompt alone gives")
         if not 0 <= self.follow <= 1:
             raise InputError(f"strokes are followed from 0 (not) to 1 (exactly), got {self.follow:g}")
         if len(self.strokes) > MOST_STROKES:
@@ -174,7 +180,15 @@ class MotionControl:
     @property
     def neutral(self) -> bool:
         """Whether it asks for nothing."""
-        return self.amount == 1 and self.still_guidance == 0 and not self.strokes
+        return self.amount == 1 and self.still_guidance == 0 and not self.strokes and self.reach is None
+
+    def check_weights(self, preset: str, *, reach: bool) -> None:
+        """Refuse what a preset's weights cannot do, with a ConfigError; `reach`: whether they know it."""
+        if self.reach is not None and not reach:
+            raise ConfigError(
+                f"preset '{preset}' has no weights for motion reach; give some (--part motion_reach=FILE; "
+                "docs/training.md trains them), or --motion AMOUNT, which scales what any weights generate"
+            )
 
     def with_strokes(self, strokes: tuple[Stroke, ...]) -> "MotionControl":
         """The same with other strokes, such as these in other coordinates."""
@@ -182,8 +196,9 @@ class MotionControl:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the run record."""
-        # `follow` means nothing without strokes, and must not make a finished item outdated.
+        # What is not asked for is left out, and must not make a finished item outdated.
         values = {"amount": self.amount, "still_guidance": self.still_guidance}
+        values |= {} if self.reach is None else {"reach": self.reach}
         if self.strokes:
             values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.follow}
         return values

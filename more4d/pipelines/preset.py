@@ -110,6 +110,7 @@ class ComponentFiles:
         vism: 4D-ViSM.
         motion_features: what feeds the motion perception module.
         clip: CLIP vision encoder.
+        motion_reach: how far things go, as a condition of this 4D-STraG (`--motion-reach`).
     """
 
     trajectory_codec: str | ComponentFile
@@ -120,6 +121,7 @@ class ComponentFiles:
     depth: str | ComponentFile | None = None
     motion_features: str | ComponentFile | None = None
     clip: str | ComponentFile | None = None
+    motion_reach: str | ComponentFile | None = None
 
     def get(self, component: str) -> ComponentFile | None:
         """The file of a component, with its options."""

@@ -81,6 +81,7 @@ def image_to_tracks(
         WeightsError: a network's file cannot be used.
         ValueError: `image` and `depth` differ in size.
     """
+    control.check_weights(components.preset.name, reach=components.has("motion_reach"))
     preset, understood = components.preset, understand(prompt, components.preset)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
@@ -149,7 +150,7 @@ def generate_motion(
         scene: at the size at which the codec encodes.
         clauses: what the prompt says; where known, as many things move as it names (`grounding`).
         photo: the same picture, sharper, for motion features that look closer.
-        control: `still_guidance` and `follow` are used.
+        control: `still_guidance`, `reach` and `follow` are used.
         drawn: normalised motion that is followed as closely as `control.follow` says.
         thing: where something may move; for networks with text grounding.
     """
@@ -185,12 +186,17 @@ def generate_motion(
         if focus is not None:
             placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
             cond = replace(cond, focus=placed.to(noise))
+        uncond = replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None
+        if control.reach is not None:  # guidance goes away from no prompt and unknown reach, which is zero
+            with components.on_device("motion_reach") as (motion_reach,):
+                cond = replace(cond, reach=motion_reach(noise.new_tensor([control.reach])))
+            uncond = uncond and replace(uncond, reach=torch.zeros_like(cond.reach))
         # z_sigma = (1 - sigma) z_traj + sigma eps is denoised from sigma = 1, which is noise alone.
         request = SamplingRequest(
             settings=settings,
             noise=noise,
             cond=cond,
-            uncond=replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None,
+            uncond=uncond,
             on_step=step_counter(progress, "tracks", settings.steps),
             **given,
         )

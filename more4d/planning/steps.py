@@ -83,7 +83,8 @@ def planned_components(preset: Preset, folder: Path) -> dict[str, PlannedCompone
     """
     known = PUBLISHED_COMPONENTS.get(preset.name, {})
     planned = {}
-    for component in (each.name for each in fields(ComponentFiles) if each.name in ROLES):
+    asked_for = ROLES.keys() - {"motion_reach"}  # a run without --motion-reach does not load it
+    for component in (each.name for each in fields(ComponentFiles) if each.name in asked_for):
         file = preset.components.get(component)
         if file is None:
             continue

@@ -47,7 +47,7 @@ from more4d.files.video_formats import DEFAULT_CODEC, check_encoders
 from more4d.foundation.errors import InputError
 from more4d.geometry.camera import CameraPath, DepthMap
 from more4d.geometry.tracks import Tracks, depth_of_tracks
-from more4d.pipeline import DEFAULT_FRAMES, TRACK_COMPONENTS, VIEW_COMPONENTS, More4DPipeline
+from more4d.pipeline import DEFAULT_FRAMES, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.background import Background
 from more4d.pipelines.cameras import CameraSpec
 from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_photo
@@ -259,7 +259,7 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             job.seed,
             frames,
             job.fps,
-            pipe.components.fingerprint(*TRACK_COMPONENTS),
+            pipe.tracks_fingerprint(job.control),
             preset.frames,
             asdict(preset.tracks),
             [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],

@@ -119,7 +119,7 @@ def _weighted(values: Float[Tensor, "b c t h w"], weight: Float[Tensor, "b 1 t h
     return per_sample * (len(values) / (weight.sum() * values.shape[1]).clamp(min=1e-6))
 
 
-CACHE_DEFAULTS = {"clip_image": "photo", "network.background_fill": "False"}
+CACHE_DEFAULTS = {"clip_image": "photo", "network.background_fill": "False", "data.amounts": "[1.0, 1.0]"}
 """Settings assumed for caches written before these settings were stored."""
 
 

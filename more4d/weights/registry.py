@@ -43,6 +43,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip-vision": Architecture("conditioners", "ClipVision", "ClipVisionConfig"),
     "omnimae": Architecture("motion_perception", "OmniMAETrunk", "OmniMAEConfig"),
     "tiny-features": Architecture("motion_perception", "TinyFeatures", "TinyFeaturesConfig"),
+    "motion-reach": Architecture("motion_reach", "MotionReach", "MotionReachConfig"),
     "prompt-reader": Architecture("strag", "TextGrounding", "TextGroundingConfig"),
     "tiny-trajectory-codec": Architecture("tiny_trajectory", "TinyTrajectoryCodec", "TinyTrajectoryConfig"),
     "tiny-video-codec": Architecture("tiny_video", "TinyVideoCodec", "TinyVideoConfig"),
@@ -62,6 +63,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "vism": ("vism",),
     "motion_features": ("omnimae", "tiny-features"),
     "clip": ("clip-vision",),
+    "motion_reach": ("motion-reach",),
 }
 """Which architectures can be which component of a preset."""
 

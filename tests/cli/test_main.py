@@ -231,9 +231,9 @@ def test_the_options_are_these():
         " camera-loop camera-reverse camera-scale camera-smooth camera-taste compile context-parallel depth"
         " depth-kind depth-model depth-unit device export fill follow fov fps frames gaussians guidance"
         " guidance-skip h help"
-        " independent-views intrinsics list list-cameras mask memory motion move output part pictures preset"
-        " prompt quiet raster ray sampler seed seeds shift size steps still-guidance strag-lora tracks"
-        " video-codec vism-lora weights",
+        " independent-views intrinsics list list-cameras mask memory motion motion-reach move output part"
+        " pictures preset prompt quiet raster ray sampler seed seeds shift size steps still-guidance"
+        " strag-lora tracks video-codec vism-lora weights",
         "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed"
         " weights",
         "view": "depth-model device h help host part points port preset weights",
@@ -253,7 +253,8 @@ def test_the_options_are_these():
         "data import": "captions clips-per-shard frames h help intrinsics max-bad-fraction max_bad_fraction"
         " output size stride workers",
         "data from-video": "allow-empty-caption camera captioner depth device fps frames h help least-alike"
-        " max_bad_fraction most-alike output pixels quiet ray stride-clips tracker workers",
+        " least-reach max_bad_fraction most-alike most-reach output pixels quiet ray stride-clips tracker"
+        " workers",
     }
 
 

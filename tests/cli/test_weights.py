@@ -290,7 +290,7 @@ def test_an_empty_folder_and_nothing_are_told(tmp_path: Path, capsys):
 
 def test_a_folder_with_its_own_preset_is_checked_against_it(capsys):
     _, lines = told(capsys, "check", TINY_WEIGHTS)
-    assert "preset tiny: 7 of 7 components are there" in lines
+    assert "preset tiny: 8 of 8 components are there" in lines
 
 
 def test_links_in_a_circle_end(whole, capsys):

@@ -137,12 +137,7 @@ def test_the_reach_grows_with_the_amount() -> None:
     motion[:, 1:4, 2:6, 0] = torch.linspace(0, 0.2, 5)[:, None, None]
     moving = motion.abs().amax((0, -1)) > 0
     reaches = [
-        reach(
-            positions_from_motion(scale_motion(motion, start, CAMERA, amount), start, CAMERA),
-            start[..., 2],
-            moving,
-        )
-        for amount in (0.0, 0.5, 1.0, 2.0, 3.0)
+        reach(scale_motion(motion, start, CAMERA, amount), moving) for amount in (0.0, 0.5, 1.0, 2.0, 3.0)
     ]
     assert reaches[0] == 0
     assert [value / reaches[2] for value in reaches] == pytest.approx([0, 0.5, 1, 2, 3], abs=0.05)

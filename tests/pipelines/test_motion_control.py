@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from more4d.foundation.errors import InputError
-from more4d.geometry.camera import Camera
+from more4d.foundation.errors import ConfigError, InputError
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.networks.motion_reach import MotionReach, MotionReachConfig
+from more4d.pipelines.components import Components
 from more4d.pipelines.depth import Photo
 from more4d.pipelines.motion_control import MotionControl, Stroke, read_strokes
 from more4d.pipelines.outlines import object_at
 from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
+from more4d.pipelines.tracks import image_to_tracks
+from more4d.weights.state import save_network
 
 CAMERA = Camera(fx=1.0, fy=4 / 3)
 HEIGHT, WIDTH = 96, 128
@@ -74,6 +78,7 @@ def test_what_is_no_stroke_is_refused(text: str, message: str) -> None:
         ({"amount": float("nan")}, "got nan"),
         ({"still_guidance": 9}, "got 9"),
         ({"follow": 1.5}, "got 1.5"),
+        ({"reach": 1.2}, "got 1.2; leave it out"),
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, float], message: str) -> None:
@@ -158,3 +163,55 @@ def test_a_stroke_on_a_photo_that_is_cropped_stays_on_its_place() -> None:
     stroke = Stroke.of([(200, 50), (250, 25)]).normalised(100, 400)
     fitted = Photo(image=image, strokes=(stroke,)).fitted(100, 200)
     assert fitted.strokes[0].points == ((0.5, 0.5), (0.75, 0.25))
+
+
+def write_motion_reach(folder: Path) -> Path:
+    """A condition for the networks of a random preset, as if it was trained."""
+    torch.manual_seed(0)
+    config = MotionReachConfig(dim=24, blocks=2, freq_dim=16, hidden=8, quantiles=3)
+    network = MotionReach(config)
+    torch.nn.init.normal_(network.motion_reach[2].weight)
+    save_network(folder / "reach.safetensors", network, architecture="motion-reach", config=config)
+    return folder / "reach.safetensors"
+
+
+def test_weights_for_a_reach_change_no_bit_until_one_is_asked_for(
+    random_preset: Path, tmp_path: Path
+) -> None:
+    depth_m = torch.full((96, 128), 3.0)
+    depth = DepthMap(depth_m=depth_m, valid=depth_m > 0, camera=CAMERA)
+    image = torch.rand(96, 128, 3, generator=torch.Generator().manual_seed(0))
+
+    def motion(components: Components, reach: float | None = None) -> torch.Tensor:
+        control = MotionControl(reach=reach)
+        settings = {"seed": 3, "frames": 5, "fps": 12.0, "control": control}
+        return image_to_tracks(components, image, depth, "it rolls", **settings).motion
+
+    def opened(**files: str) -> Components:
+        components = Components.from_pretrained(random_preset, components=files)
+        # The head of an untrained network is zero, and nothing would be seen behind it.
+        head = components.network("strag").transformer.proj_out.weight
+        torch.nn.init.normal_(head, generator=torch.Generator().manual_seed(0))
+        return components
+
+    without, with_reach = opened(), opened(motion_reach=str(write_motion_reach(tmp_path)))
+    assert torch.equal(motion(without), motion(with_reach))
+    little, much = motion(with_reach, 0.1), motion(with_reach, 0.9)
+    assert not torch.equal(little, much)
+    with pytest.raises(ConfigError, match=r"no weights for motion reach; give some .* or --motion"):
+        motion(without, 0.5)
+
+
+def test_a_reach_for_other_networks_is_refused(random_preset: Path, tmp_path: Path) -> None:
+    config = MotionReachConfig(dim=8, blocks=2)
+    save_network(tmp_path / "a.safetensors", MotionReach(config), architecture="motion-reach", config=config)
+    with pytest.raises(ConfigError, match="trained with it"):
+        Components.from_pretrained(
+            random_preset, components={"motion_reach": str(tmp_path / "a.safetensors")}
+        )
+
+
+def test_what_is_not_asked_for_is_not_recorded() -> None:
+    assert "reach" not in MotionControl(amount=2).as_dict()
+    assert MotionControl(reach=0.0).as_dict()["reach"] == 0
+    assert not MotionControl(reach=0.0).neutral

@@ -265,7 +265,7 @@ def test_bundled_files_are_inspected_without_slow_libraries():
     code = (
         "import sys; from pathlib import Path; from more4d.weights.load import inspect\n"
         "found = [inspect(path) for path in sorted(Path(sys.argv[1]).glob('*.safetensors'))]\n"
-        "assert len(found) == 7 and not any(each.problems for each in found)\n"
+        "assert len(found) == 8 and not any(each.problems for each in found)\n"
         "print([name for name in ('transformers', 'diffusers', 'peft', 'accelerate') if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(TINY)]

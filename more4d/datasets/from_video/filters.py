@@ -13,6 +13,7 @@ from torch.nn.functional import conv2d, interpolate, pad
 
 from more4d.datasets.from_video.options import Bounds, Options
 from more4d.geometry.camera import robust_quantile
+from more4d.geometry.rigid_motion import reach
 from more4d.geometry.tracks import PointTracks, normalise_motion
 from more4d.metrics.image_quality import ssim
 from more4d.tracking.camera_motion import CameraMotion
@@ -171,14 +172,18 @@ def coherence(tracks: PointTracks, bounds: Bounds) -> Verdict:
 
 
 def motion(tracks: PointTracks, bounds: Bounds) -> list[Verdict]:
-    """How far the fastest fiftieth, and nine tenths, of the visible points move in the image, normalised."""
-    far = normalise_motion(tracks.positions, tracks.camera)[..., :2].norm(dim=-1)
+    """How far the fastest fiftieth, and nine tenths, of the visible points move in the image; their reach."""
+    way = normalise_motion(tracks.positions, tracks.camera)
+    going = reach(way, weight=tracks.visibility.float())
+    in_reach = bounds.min_reach <= going <= bounds.max_reach
+    far = way[..., :2].norm(dim=-1)
     far = far.masked_fill(~tracks.visibility, 0).amax(0).flatten()
     fast, most = (float(robust_quantile(far, q)) for q in (0.98, 0.9))
     return [
         _verdict(
             "motion of the fastest", fast, fast < bounds.min_motion, f"nothing moves by itself ({fast:.3f})"
         ),
+        _verdict("reach", going, not in_reach, f"things go too far, or not far enough ({going:.3f})"),
         _verdict("motion of most", most, most > bounds.max_motion, f"motion is implausible ({most:.2f})"),
     ]
 

@@ -34,6 +34,7 @@ class Bounds:
         min_motion: minimum 98th percentile of normalised image motion (see docs/conventions.md) over visible
             points (below: nothing moves by itself).
         max_motion: maximum 90th percentile of normalised motion over visible points.
+        min_reach, max_reach: of `geometry.rigid_motion.reach`, how far what moves goes.
         min_camera_agreement: minimum fraction of points consistent with a rigid camera motion (not for
             `camera` "keep").
         max_camera_shift: maximum displacement of static points by the camera's motion, in image widths. Above
@@ -55,6 +56,8 @@ class Bounds:
     min_visible: float = 0.3
     min_motion: float = 0.01
     max_motion: float = 1.0
+    min_reach: float = 0.0
+    max_reach: float = 100.0
     min_camera_agreement: float = 0.3
     max_camera_shift: float = 0.01
 
@@ -102,6 +105,9 @@ class Options:
             )
         if self.camera not in CAMERA_MODES:
             raise ConfigError(f"camera must be one of {', '.join(CAMERA_MODES)}, got '{self.camera}'")
+        if not 0 <= self.bounds.min_reach < self.bounds.max_reach:
+            found = f"{self.bounds.min_reach:g} and {self.bounds.max_reach:g}"
+            raise ConfigError(f"bounds of the reach must be 0 <= least < most, got {found}")
         if not -1 <= self.bounds.min_ssim < self.bounds.max_ssim <= 1:
             raise ConfigError(
                 "SSIM bounds must be -1 <= least < most <= 1, got "

@@ -14,6 +14,7 @@ from typing import Any
 
 from more4d.datasets.from_video.options import ClipReport, VideoOutcome
 from more4d.files.atomic import atomic_write, write_bytes
+from more4d.geometry.rigid_motion import quantiles_text
 
 PAGE, LINES = "report.html", "report.jsonl"
 ALL_SHOWN = 300
@@ -45,6 +46,7 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
     counts: Counter[str] = Counter()
     shown: defaultdict[str, list[tuple[str, ClipReport]]] = defaultdict(list)
     silent: list[VideoOutcome] = []
+    reaches: list[float] = []
     with atomic_write(folder / LINES) as temporary, temporary.open("w") as lines:
         for video in videos:
             about = {"video": video.video}
@@ -60,12 +62,15 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
                 # kept, or the first reason without its numbers
                 outcome = KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
                 counts[outcome] += 1
+                reaches += [clip.numbers.get("reach", 0)] if clip.kept else []
                 if len(shown[outcome]) < ALL_SHOWN:
                     shown[outcome].append((video.video, clip))
     clips = sum(map(len, shown.values()))
     most = ALL_SHOWN if clips <= ALL_SHOWN else SHOWN_OF_EACH
     examples = {outcome: found[:most] for outcome, found in shown.items()}
-    page = "".join(_page(title, settings, counts, examples, silent))
+    quantiles = quantiles_text(reaches)
+    reach = {"reach of the kept clips, as options.motion_reach.quantiles": quantiles} if quantiles else {}
+    page = "".join(_page(title, settings | reach, counts, examples, silent))
     write_bytes(folder / PAGE, page.encode(errors="replace"))
 
 

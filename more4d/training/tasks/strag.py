@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 from torch.utils.data import Dataset
@@ -15,6 +16,8 @@ from torch.utils.data import Dataset
 from more4d.datasets.batch import ClipBatch, STraGLatents
 from more4d.datasets.file_clips import FileClipOptions, open_clips
 from more4d.datasets.procedural import ProceduralOptions
+from more4d.foundation.errors import ConfigError
+from more4d.geometry.rigid_motion import MOVING, reach
 from more4d.networks.interface import FRAME_STRIDE, PIXEL_STRIDE, STraGConditions, moving_mask
 from more4d.networks.strag import STraG, STraGConfig
 from more4d.pipelines.component_files import CODEC_METADATA_KEY
@@ -31,6 +34,8 @@ from more4d.training.generator import (
     zero_where,
 )
 from more4d.training.loading import NetworkFile, fingerprint_of, path_of
+from more4d.training.motion_reach import ReachOptions, build_motion_reach, magnitude_loss
+from more4d.training.task import export_half
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class STraGOptions(GeneratorOptions):
         clips: a data set from files (`more4d data import`, `more4d data from-video`).
         moving_weight: additional weight of latent tokens with motion; most of a clip is static.
         moving_threshold: normalised motion (image widths) above which a pixel counts as moving.
+        motion_reach: train how far things go as a condition; None: without it.
     """
 
     network: STraGConfig | None = None
@@ -52,7 +58,8 @@ class STraGOptions(GeneratorOptions):
     data: ProceduralOptions = field(default_factory=ProceduralOptions)
     clips: FileClipOptions | None = None
     moving_weight: float = 4.0
-    moving_threshold: float = 0.004
+    moving_threshold: float = MOVING
+    motion_reach: ReachOptions | None = None
 
 
 class STraGTask(GeneratorTask):
@@ -72,6 +79,11 @@ class STraGTask(GeneratorTask):
     def __init__(self, options: STraGOptions, *, generator: bool = True) -> None:
         super().__init__("strag", with_preset_clip_image(options), generator=generator)
         self.motion_features = self.open_frozen("motion_features_weights")
+        asked, self.motion_reach = options.motion_reach, None
+        if asked and generator:
+            self.motion_reach = build_motion_reach(asked, self.options.network.wan)
+            if asked.alone:
+                self.strag.requires_grad_(False)
 
     def pixel_dataset(self) -> Dataset:
         return open_clips(self.options.clips, self.options.data, seed=self.options.seed)
@@ -105,6 +117,7 @@ class STraGTask(GeneratorTask):
             clip=cond.clip,
             weight=visible_tokens(batch),
             moving=max_pool2d(moving_mask(batch.motion, self.options.moving_threshold), PIXEL_STRIDE),
+            reach=clip_reaches(batch).to(motion),
             captions=batch.captions,
             names=batch.names,
         )
@@ -129,13 +142,25 @@ class STraGTask(GeneratorTask):
         latents = self.encoded(batch)
         start = add_noise(latents.motion, self.options.flow, generator)
         conditions = self.extra_conditions(self.conditions(latents, generator), batch, generator)
+        if self.motion_reach is not None:
+            conditions = replace(conditions, reach=self._reach(latents, generator))
         velocity = self.strag(start.noisy, start.sigma, conditions).float()
         weight = latents.weight * (1 + self.options.moving_weight * latents.moving[:, :, None])
         losses = flow_losses(velocity, start.target, weight, self.options.flow.difference)
         auxiliary = self.auxiliary_losses(start, velocity, conditions, batch)
         loss = losses.mean() + auxiliary.pop("auxiliary", 0.0)
+        if self.motion_reach is not None and (weighed := self.options.motion_reach.magnitude_weight):
+            auxiliary["magnitude"] = magnitude_loss(start, velocity, latents.motion, latents.moving)
+            loss = loss + weighed * auxiliary["magnitude"]
         levels = noise_level_metrics(start, velocity, weight)
         return {"loss": loss, "flow": losses.mean(), **auxiliary, **levels}
+
+    def _reach(self, latents: STraGLatents, generator: torch.Generator) -> Float[Tensor, "b rows dim"]:
+        if latents.reach is None:
+            raise ConfigError(f"the cache {self.options.cache} is too old for motion_reach; make it again")
+        hidden = random_mask(len(latents.captions), self.options.motion_reach.unknown, generator)
+        ranks = self.motion_reach.rank(latents.reach)
+        return self.motion_reach(ranks.masked_fill(hidden.to(ranks.device), torch.nan))
 
     def extra_conditions(
         self, conditions: STraGConditions, batch: ClipBatch | STraGLatents, generator: torch.Generator
@@ -149,7 +174,12 @@ class STraGTask(GeneratorTask):
         trained = self.codec is not None and any(p.requires_grad for p in self.codec.parameters())
         if not trained and path_of(codec).exists():
             notes = {**notes, CODEC_METADATA_KEY: fingerprint_of(codec)}
-        return super().export(folder, notes)
+        if self.motion_reach is None:
+            return super().export(folder, notes)
+        reach_path = folder / "motion_reach.safetensors"
+        export_half(reach_path, self.motion_reach, "motion-reach", notes)
+        alone = self.options.motion_reach.alone
+        return [reach_path, *([] if alone else super().export(folder, notes))]
 
     def auxiliary_losses(
         self,
@@ -169,6 +199,12 @@ def with_preset_clip_image(options: STraGOptions) -> STraGOptions:
     named = options.preset is not None or options.weights is not None
     shown = find_preset(options.preset, options.weights)[0].clip_image if named else "photo"
     return replace(options, clip_image=shown)
+
+
+def clip_reaches(batch: ClipBatch) -> Float[Tensor, " b"]:
+    """How far things go in each clip, in normalised motion; 0 where nothing moves."""
+    clips = zip(batch.motion.movedim(1, -1), batch.weight[:, 0], strict=True)
+    return torch.tensor([reach(motion, weight=weight) for motion, weight in clips])
 
 
 def visible_tokens(batch: ClipBatch) -> Tensor:

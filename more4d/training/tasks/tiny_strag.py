@@ -59,6 +59,8 @@ class TinySTraGOptions(STraGOptions):
                 "clips from files do not say which pixels are objects: set options.hint_weight=0 and"
                 " options.teacher_forcing_prob=0"
             )
+        if self.motion_reach and self.motion_reach.alone:
+            raise ConfigError("options.motion_reach.alone is for task: strag; this one trains image stems")
         if not 0 <= self.teacher_forcing_prob <= 1:
             raise ConfigError(
                 f"options.teacher_forcing_prob must lie in [0, 1], got {self.teacher_forcing_prob}"

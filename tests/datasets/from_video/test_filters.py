@@ -57,7 +57,16 @@ def test_a_good_clip_passes_every_filter(make_video):
     assert [verdict.reason for verdict in filters.image_verdicts(make_video(9), BOUNDS)] == [""] * 4
     tracks = tracks_of(moving())
     verdicts = [*filters.track_verdicts(tracks, BOUNDS), *filters.steadiness(steady_of(tracks), BOUNDS)]
-    assert [verdict.reason for verdict in verdicts] == [""] * 7
+    assert [verdict.reason for verdict in verdicts] == [""] * 8
+
+
+@pytest.mark.parametrize("bounds", [{"min_reach": 0.9}, {"max_reach": 0.01}])
+def test_a_reach_out_of_bounds_is_a_reason(bounds):
+    reasons = {
+        each.name: each.reason for each in filters.motion(tracks_of(moving()), replace(BOUNDS, **bounds))
+    }
+    assert reasons.pop("reach").startswith("things go too far, or not far enough (0.")
+    assert set(reasons.values()) == {""}
 
 
 def test_a_clip_with_a_black_frame_is_dropped(make_video):
