@@ -77,8 +77,7 @@ class Sampling:
         batched = self.batched_cfg and self.guidance != 1
         if self.cache is not None:
             check_guidance(self.cache, batched_cfg=batched, guidance_skip=self.guidance_skip)
-        # sigma' = shift sigma / (1 + (shift - 1) sigma): 0 would make every level 0.
-        if not 0 < self.shift < math.inf:
+        if not 0 < self.shift < math.inf:  # shift sigma / (1 + (shift - 1) sigma): 0 would make all levels 0
             raise ConfigError(f"shift must be finite and above 0, got {self.shift}")
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"unknown sampler '{self.sampler}'; known: {', '.join(SAMPLERS)}")
@@ -125,8 +124,7 @@ class ComponentFiles:
 
     def get(self, component: str) -> ComponentFile | None:
         """The file of a component, with its options."""
-        named = getattr(self, component)
-        return ComponentFile(file=named) if isinstance(named, str) else named
+        return ComponentFile(file=each) if isinstance(each := getattr(self, component), str) else each
 
 
 @dataclass(frozen=True, kw_only=True)

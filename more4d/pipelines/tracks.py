@@ -32,6 +32,7 @@ from more4d.pipelines.motion_filters import (
 )
 from more4d.pipelines.moving_objects import move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
+from more4d.pipelines.preset import Sampling
 from more4d.pipelines.prompt_words import moving, understand
 from more4d.pipelines.sampling import (
     NULL_PROMPT,
@@ -172,10 +173,7 @@ def generate_motion(
             generator=torch_generator("tracks", seed),
             like=picture,
         )
-        settings = preset.tracks
-        # The mean of all ways to sway is to stand still: few steps come near it.
-        if settings.open_steps and not all(clause.direction for clause in moving(clauses)):
-            settings = replace(settings, steps=settings.open_steps)
+        settings = _sampling(preset.tracks, clauses)
         guided = settings.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
         focus = None
@@ -214,6 +212,14 @@ def generate_motion(
     # Latents are 4 frames each: a temporal filter removes steps at their borders.
     smoothed = smooth_in_time(filtered.view(maps.shape), preset.smooth_motion_passes)
     return rearrange(smoothed, "t xyz h w -> xyz t h w").clone()
+
+
+def _sampling(settings: Sampling, clauses: Sequence[Clause]) -> Sampling:
+    """With more steps where a prompt leaves open which way things go, if the preset says so."""
+    # The mean of all ways to sway is to stand still: few steps come near it.
+    if settings.open_steps and not all(clause.direction for clause in moving(clauses)):
+        return replace(settings, steps=settings.open_steps)
+    return settings
 
 
 def _given_latents(
