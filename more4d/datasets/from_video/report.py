@@ -62,7 +62,7 @@ def write_report(folder: Path, videos: Iterable[VideoOutcome], settings: dict[st
                 # kept, or the first reason without its numbers
                 outcome = KEPT if clip.kept else clip.reasons[0].partition(" (")[0]
                 counts[outcome] += 1
-                reaches += [clip.numbers.get("reach", 0)] if clip.kept else []
+                reaches += [clip.numbers.get("reach", 0.0)] if clip.kept else []
                 if len(shown[outcome]) < ALL_SHOWN:
                     shown[outcome].append((video.video, clip))
     clips = sum(map(len, shown.values()))
