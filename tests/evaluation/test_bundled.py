@@ -12,7 +12,6 @@ from more4d.evaluation.views import PerceptualMetrics, measure_view, summarise_v
 from more4d.pipelines.components import Components
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "tiny"
-MEBIBYTE = 2**20
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +19,8 @@ def models():
     return Components.from_pretrained(WEIGHTS)
 
 
-def test_all_weights_fit_into_25_mebibytes():
-    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) <= 25 * MEBIBYTE
+def test_all_weights_fit_into_48_megabytes():
+    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) <= 48e6
 
 
 def test_prompts_are_followed_and_still_things_stay(models):
