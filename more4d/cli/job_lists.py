@@ -34,7 +34,7 @@ COLUMNS = (
     "fps",
     "name",
 )
-NUMBERS = ("depth_unit", "fov", "motion", "still_guidance", "follow", "seed", "frames", "fps")
+NUMBERS = ("depth_unit", "fov", "motion", "motion_reach", "still_guidance", "follow", "seed", "frames", "fps")
 FORMATS = ".jsonl, .csv, .tsv or .txt"
 LIST = f"a list of items ({FORMATS})"
 

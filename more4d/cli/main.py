@@ -133,7 +133,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, others = parser.parse_known_args(arguments)
     if others:
         hint = "; photos stand together, and prompts are in quotes" if command == "infer" else ""
-        if dashed := next((word for word in others if os.path.isfile(word)), None):
+        if dashed := next((word for word in others if word[:1] == "-" and os.path.isfile(word)), None):
             hint = f"; write a file of that name as ./{dashed}"
         parser.error(f"unrecognized arguments: {' '.join(others)}{hint}")
     return options

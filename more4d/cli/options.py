@@ -263,7 +263,7 @@ def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Pre
         names = ("steps", "guidance", "shift", "sampler", "guidance_skip")
         given = {name: each[number] for name in names if (each := getattr(options, name)) is not None}
         if "steps" in given:
-            given["open_steps"] = None  # asked for: whatever the prompt
+            given["open_steps"] = 0  # asked for: whatever the prompt
         if options.cache is not None:
             given["cache"] = _cache(options.cache[number], settings.cache)
         if options.compile:

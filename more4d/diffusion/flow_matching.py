@@ -204,7 +204,7 @@ def away_from(
     A network that sees what an earlier step has enlarged enlarges it again: with a constant w the effect
     would grow with the number of steps, to exp(3.8 w). From level a to level b the distance to x_s grows by
     the factor 1 + w (1 - b / a) / (1 - b) if the network follows; w is such that all steps together make
-    1 + weight, an equal share each.
+    1 + weight, an equal share each (by Euler's method; samplers that ask twice a step draw farther).
 
     Args:
         velocity: the network, other guidance included.
@@ -216,7 +216,8 @@ def away_from(
         return velocity
     starts, ends = sigmas[:-1], sigmas[1:]
     acts = (starts >= AWAY_FROM) & (starts <= AWAY_BELOW)
-    growth = (1 + weight) ** (1 / max(int(acts.sum()), 1)) - 1
+    acts[-1] |= not bool(acts.any())  # of one step, which begins at noise alone
+    growth = (1 + weight) ** (1 / int(acts.sum())) - 1
     weights = torch.where(acts, growth * (1 - ends) / (1 - ends / starts), 0)
 
     def guided(noisy: Tensor, sigma: Tensor) -> Tensor:

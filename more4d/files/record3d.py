@@ -8,6 +8,7 @@ not looked at.
 
 import math
 import re
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,8 +25,6 @@ from more4d.foundation.errors import InputError
 DESCRIPTION = "a recording of Record3D (.r3d)"
 LARGEST_MEMBER = 16 << 20
 """Bytes; a picture has about one million, a depth map (at most 960 x 720) less than three."""
-MOST_BLOCKS = 256
-"""Of a compressed depth map: a whole one of 960 x 720 has under 100, and each may claim 24 MB."""
 _METADATA = {
     **{"w": int, "h": int, "K": [float], "dw?": int, "dh?": int},
     "perFrameIntrinsicCoeffs?": (None, [[float]]),
@@ -87,7 +86,8 @@ def _depth(packed: bytes, about: dict[str, Any]) -> np.ndarray:
     width, height = about["w"], about["h"]
     if min(width, height) < 1:
         raise ValueError(f"its pictures are {width} x {height}")
-    if packed.count(b"bvx2") > MOST_BLOCKS:  # which begins each; the package takes what memory they ask for
+    most = 4 * max(width * height, about.get("dw", 0) * about.get("dh", 0))
+    if not unpacked_bytes(packed) <= min(most, LARGEST_MEMBER):  # the package takes what memory they ask for
         raise ValueError("its depth claims more than a camera gives")
     try:
         values = np.frombuffer(lzfse.decompress(packed), "<f4")
@@ -101,10 +101,37 @@ def _depth(packed: bytes, about: dict[str, Any]) -> np.ndarray:
     return values.reshape(rows, columns).astype(np.float32)
 
 
+def unpacked_bytes(packed: bytes) -> int:
+    """What all blocks of an LZFSE stream claim to hold, in bytes, without unpacking any.
+
+    Raises:
+        ValueError: a block is of a kind that no encoder writes, or cut off.
+    """
+    place, total = 0, 0
+    while packed[place : place + 4] != b"bvx$":
+        try:
+            kind, raw = struct.unpack_from("<4sI", packed, place)
+            if kind == b"bvx-":  # stored as it is
+                length = 8 + raw
+            elif kind == b"bvxn":  # LZVN, for short streams
+                length = 12 + struct.unpack_from("<I", packed, place + 8)[0]
+            elif kind == b"bvx2":  # sizes of literals, of matches and of the header, packed into 64 bits each
+                literals, matches, sizes = struct.unpack_from("<3Q", packed, place + 8)
+                length = (sizes & 0xFFFFFFFF) + (literals >> 20 & 0xFFFFF) + (matches >> 40 & 0xFFFFF)
+            else:
+                raise ValueError("its depth is not compressed by LZFSE")
+        except struct.error as error:
+            raise ValueError("its depth is cut off") from error
+        place, total = place + max(length, 8), total + raw
+    return total
+
+
 def _intrinsics(about: dict[str, Any]) -> tuple[float, float, float, float]:
     # Of the first frame if each has its own; the matrix of all is stored column by column.
     frames, matrix = about.get("perFrameIntrinsicCoeffs"), about["K"]
     if len(matrix) != 9 or (frames and len(frames[0]) < 4):
         raise ValueError("its intrinsics are no 3x3 matrix")
     fx, fy, cx, cy = frames[0][:4] if frames else (matrix[0], matrix[4], matrix[6], matrix[7])
+    if not (fx > 0 and fy > 0):
+        raise ValueError("its focal length is not above 0")
     return fx / about["w"], fy / about["h"], cx / about["w"], cy / about["h"]

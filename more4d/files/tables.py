@@ -9,6 +9,7 @@ hold separators, line breaks and blank lines; a line break in a cell is a space.
 import csv
 import difflib
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -153,9 +154,9 @@ def portable_path(folder: Path, text: str) -> Path:
     """The file in `folder` that a list of any system names: with backslashes, the suffix in other case."""
     path = folder / text
     for name in dict.fromkeys((path, folder / text.replace("\\", "/"))):
-        if name.exists():
+        if os.path.exists(name):  # False of names that are too long, where Path.exists raises
             return name
-        if name.parent.is_dir():
+        if os.path.isdir(name.parent):
             same = [each for each in name.parent.iterdir() if each.stem == name.stem]
             same = [each for each in same if each.suffix.lower() == name.suffix.lower()]
             if len(same) == 1:

@@ -6,6 +6,7 @@ that turns would grow, as every point would leave along its chord.)
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -203,9 +204,12 @@ def reach(
 
 
 def quantiles_text(reaches: Sequence[float], count: int = 21) -> str:
-    """The reach of clips at `count` equal ranks, as a list for configurations; "" if fewer than two move."""
+    """The reach of clips at `count` equal ranks, as a list for configurations; "" if too few differ."""
     moving = torch.tensor([value for value in reaches if value > 0], dtype=torch.float64)
     if len(moving) < 2:
         return ""
     values = moving.quantile(torch.linspace(0, 1, count, dtype=torch.float64)).tolist()
-    return f"[{', '.join(f'{value:.4g}' for value in values)}]"
+    texts = [f"{value:.4g}" for value in values]
+    # Ranks are found between quantiles that grow: of few clips, fewer quantiles.
+    grow = all(float(low) < float(high) for low, high in pairwise(texts))
+    return f"[{', '.join(texts)}]" if grow else quantiles_text(reaches, count // 2) if count > 3 else ""

@@ -99,8 +99,8 @@ def drop_unused_motion_features(preset: Preset, folder: Path, *, updated: bool =
     return replace(preset, components=replace(preset.components, motion_features=None, strag=strag))
 
 
-def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None) -> None:
-    """Refuse motion features that 4D-STraG does not take, and a motion reach of other sizes.
+def check_conditions(preset: Preset, strag: Checkpoint) -> None:
+    """Refuse motion features that 4D-STraG does not take.
 
     Raises:
         ConfigError: names the file.
@@ -111,8 +111,16 @@ def check_conditions(preset: Preset, strag: Checkpoint, reach: Checkpoint | None
             f"preset '{preset.name}' has motion_features, and its 4D-STraG {strag.path} takes none: leave "
             "that component out, or give another file for strag, with Motion Perception"
         )
-    if reach is not None and (reach.config.dim, reach.config.blocks) != (wan.dim, wan.layers):
-        raise ConfigError(f"{reach.path} does not fit {strag.path}; give the one that was trained with it")
+
+
+def check_reach(strag: Checkpoint, reach: Checkpoint) -> None:
+    """Refuse a motion reach of other sizes than 4D-STraG: `ConfigError`, which names the files."""
+    wan = strag.config.wan
+    if (reach.config.dim, reach.config.blocks) != (wan.dim, wan.layers):
+        raise ConfigError(
+            f"{reach.path} does not fit {strag.path}; give the one that was trained with it (--part "
+            "motion_reach=FILE), or no motion reach"
+        )
 
 
 def component_file(preset: Preset, component: str) -> ComponentFile:

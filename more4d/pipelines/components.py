@@ -189,8 +189,7 @@ class Components:
         for component in ROLES:
             if self.has(component):
                 self.checkpoint(component)
-        reach = self.checkpoint("motion_reach") if self.has("motion_reach") else None
-        check_conditions(self.preset, self.checkpoint("strag"), reach)
+        check_conditions(self.preset, self.checkpoint("strag"))
         for component, loras in self.loras.items():
             # On the meta device: names and shapes without memory.
             network = init_empty(self.checkpoint(component).architecture, self.checkpoint(component).config)

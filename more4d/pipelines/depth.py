@@ -150,8 +150,9 @@ def read_photo(
     size = size or FilmSize()
     if is_recording(image) and depth is None:
         depth = image
-    if is_recording(depth) and intrinsics is None and fov is None:
-        intrinsics = read_recording(Path(depth)).intrinsics
+    recording = next((each for each in (depth, image) if is_recording(each)), None)
+    if recording is not None and intrinsics is None and fov is None:
+        intrinsics = read_recording(Path(recording)).intrinsics
     if depth_unit is not None or depth_kind != METRIC:
         check_depth_options(depth_unit, depth_kind)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large

@@ -39,7 +39,7 @@ class Sampling:
 
     Attributes:
         steps: number of sampling steps, 1 to 1000: training has no more noise levels.
-        open_steps: the same where a prompt leaves open which way things go; by default `steps`.
+        open_steps: the same of tracks where a prompt leaves open which way things go; 0: as `steps`.
         guidance: scale of classifier-free guidance; 1 leaves the unconditional pass out.
         shift: see `diffusion.flow_matching.shift_sigma`.
         sampler: a name of `diffusion.flow_matching.SAMPLERS`.
@@ -53,7 +53,7 @@ class Sampling:
     """
 
     steps: int
-    open_steps: int | None = None
+    open_steps: int = 0
     guidance: float = 1.0
     shift: float = 1.0
     sampler: str = "euler"

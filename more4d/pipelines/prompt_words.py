@@ -43,6 +43,11 @@ class Understood:
         return next((place for place, each in enumerate(self.clauses) if len(each.nouns) != 1), None)
 
     @property
+    def still(self) -> bool:
+        """Whether it is understood and lets nothing move: "nothing moves", "the dog stays still"."""
+        return self.thesaurus is not None and not moving(self.clauses)
+
+    @property
     def is_foreign(self) -> bool:
         """Whether it is in another language than English."""
         return self.thesaurus is not None and self.thesaurus.is_foreign(self.prompt)

@@ -80,11 +80,12 @@ def stroke_objects(
             thing = object_at(colours, depth_m, (x, y))
             # Ground and sky have no outline: what moves is reported, so that a mask can be given instead.
             rows, columns = (each.tolist() for each in torch.where(thing))
+            span = (min(columns), max(columns), min(rows), max(rows)) if rows else (0, 0, 0, 0)
             _log.warning(
                 "the stroke at %d,%d of %d x %d pixels moves %.1f %% of the picture: columns %d to %d, "
                 "rows %d to %d; a mask says exactly what moves",
                 *(x, y, width, height, 100 * float(thing.float().mean())),
-                *(min(columns), max(columns), min(rows), max(rows)),
+                *span,
             )
         # Two strokes that start on one thing turn or stretch it: they need not find quite the same outline.
         taken = sorted(set(numbers))

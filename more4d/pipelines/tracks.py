@@ -20,6 +20,7 @@ from more4d.geometry.rigid_motion import scale_motion
 from more4d.geometry.tracks import UpsampledTracks, positions_from_motion, resample_frames
 from more4d.language.clauses import Clause
 from more4d.networks.interface import PIXEL_STRIDE, latent_frames
+from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.grounding import Meant, choose, encode_conditions, look
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl
@@ -83,6 +84,8 @@ def image_to_tracks(
         ValueError: `image` and `depth` differ in size.
     """
     control.check_weights(components.preset.name, reach=components.has("motion_reach"))
+    if control.reach is not None:  # of another 4D-STraG than the preset's it is only told if it is asked for
+        check_reach(components.checkpoint("strag"), components.checkpoint("motion_reach"))
     preset, understood = components.preset, understand(prompt, components.preset)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
@@ -99,6 +102,8 @@ def image_to_tracks(
             outline = meant.thing if outline is None else outline & meant.thing
     if drawn is not None and control.follow == 1:
         motion = drawn
+    elif understood.still:
+        motion = torch.zeros(preset.frames, *size, 3)
     else:
         asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}
         motion = generate_motion(components, small, meant.prompt, meant.clauses, photo=image, **asked)

@@ -1,7 +1,7 @@
 """Operations of one item with a preset, and bytes on the GPU and in host memory by memory mode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -118,6 +118,8 @@ def plan_inference(
     """
     planned = checked_size(preset, frames, size)
     preset = drop_unused_motion_features(preset, folder)  # as `Components.open`
+    tracks = preset.tracks  # of the prompts that take most steps
+    preset = replace(preset, tracks=replace(tracks, steps=tracks.open_steps or tracks.steps))
     components = planned_components(preset, folder)
     for component in GENERATORS:
         heads = components[component].config.wan.heads

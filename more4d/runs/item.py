@@ -6,7 +6,7 @@ continued gives the same files as one that went through.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
 from more4d.runs.exports import export_folder, files_of
 from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
-from more4d.runs.record import RunRecord
+from more4d.runs.record import RunRecord, as_inputs
 
 MOST_FILM_BYTES = 512 << 20
 """Of what cameras see, kept in memory between stages; what is more is drawn again. Three films of 49 frames
@@ -261,7 +261,7 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
             job.fps,
             pipe.tracks_fingerprint(job.control),
             preset.frames,
-            asdict(preset.tracks),
+            as_inputs(preset.tracks),
             [preset.median_motion_px, preset.smooth_motion_passes, preset.clip_image],
             [preset.whole_objects, preset.object_relief],
             [file_fingerprint(mask) for mask in job.masks],
@@ -319,7 +319,7 @@ def _fill(item: _Item, name: str, render_id: str, fills: dict[str, str]) -> str:
         )
         save_fill_stage(item.folder / name, view.fill, film.small.hole_mask, view.filled)
 
-    settings = [preset.frames, asdict(preset.views), list(earlier.values())]
+    settings = [preset.frames, as_inputs(preset.views), list(earlier.values())]
     inputs = [render_id, job.prompt, job.seed, pipe.components.fingerprint(*VIEW_COMPONENTS), settings]
     return item.stage(f"fill {name}", inputs, [f"{name}/{file}" for file in FILL_FILES], make)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
 from more4d.foundation.documents import read_json
 from more4d.foundation.errors import InputError
+from more4d.pipelines.preset import Sampling
 
 NAME = "run.json"
 LOCK = ".more4d.lock"
@@ -211,6 +213,11 @@ class RunRecord:
             (self.folder / output).is_file() and _describe(self.folder / output) == files[output]
             for output in outputs
         )
+
+
+def as_inputs(sampling: Sampling) -> dict[str, Any]:
+    """Settings of sampling as inputs of a stage; what came later and asks for nothing outdates no result."""
+    return {name: value for name, value in asdict(sampling).items() if (name, value) != ("open_steps", 0)}
 
 
 def peak_memory_mib() -> int:

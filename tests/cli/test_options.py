@@ -38,7 +38,7 @@ def test_nothing_given_changes_nothing():
 
 def test_one_value_is_for_both_stages_and_two_are_for_each():
     both, each = changed("--steps", "20"), changed("--steps", "20,30", "--guidance", "6,1")
-    assert (both.tracks.steps, both.tracks.open_steps, both.views.steps) == (20, None, 20)
+    assert (both.tracks.steps, both.tracks.open_steps, both.views.steps) == (20, 0, 20)
     assert (each.tracks.steps, each.views.steps) == (20, 30)
     assert (each.tracks.guidance, each.views.guidance) == (6, 1)
     assert each.tracks.shift == 4

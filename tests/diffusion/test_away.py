@@ -65,3 +65,9 @@ def test_the_effect_does_not_depend_on_the_number_of_steps(weight: float, steps:
     plain = euler(wide, start, sigmas) - STILL
     guided = euler(away_from(wide, STILL, weight, sigmas), start, sigmas) - STILL
     assert torch.allclose(guided, (1 + weight) * plain, atol=0.05 * float(plain.abs().max()))
+
+
+def test_a_single_step_is_guided_too() -> None:
+    sigmas = torch.tensor([1.0, 0.0])
+    clean = euler(away_from(field, STILL, 1.0, sigmas), NOISY, sigmas)
+    assert torch.allclose(clean, torch.full_like(clean, 0.5 + 2.0), atol=1e-5)

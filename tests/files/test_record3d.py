@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from more4d.files.depth_and_cameras import load_depth
-from more4d.files.record3d import read_recording
+from more4d.files.record3d import read_recording, unpacked_bytes
 from more4d.foundation.errors import InputError
 from more4d.pipelines.depth import read_photo
 
@@ -67,8 +68,11 @@ def test_the_lens_of_the_frame_goes_before_that_of_all(tmp_path: Path) -> None:
         ({"about": ABOUT | {"w": 0}}, "pictures are 0 x 80"),
         ({"about": ABOUT | {"dw": 13, "dh": 16}}, "192 values, not 13 x 16"),
         ({"about": ABOUT | {"K": [1.0]}}, "no 3x3 matrix"),
-        ({"depth": b"bvx2" + bytes(60)}, "cannot be decompressed"),
-        ({"depth": b"bvx2" * 300}, "claims more"),
+        ({"about": ABOUT | {"K": [0.0] * 9}}, "focal length is not above 0"),
+        ({"depth": b"bvx2" + bytes(60)}, "cut off"),
+        ({"depth": b"zlib" + bytes(60)}, "not compressed by LZFSE"),
+        ({"depth": b"bvxn" + struct.pack("<II", 1 << 28, 4) + bytes(4) + b"bvx$"}, "claims more"),
+        ({"depth": lzfse.compress(bytes(8 * WIDTH * HEIGHT))}, "claims more"),
     ],
 )
 def test_damaged_recordings_are_one_line_with_the_way_out(tmp_path: Path, fault: dict, words: str) -> None:
@@ -83,3 +87,16 @@ def test_films_of_other_cameras_and_parts_of_recordings_are_told(tmp_path: Path)
     (tmp_path / "0.depth").write_bytes(b"bvx2")
     with pytest.raises(InputError, match=r"give the \.r3d file"):
         load_depth(tmp_path / "0.depth", height=16, width=12)
+
+
+@pytest.mark.parametrize("count", [10, 3000, 400_000])
+def test_what_a_stream_claims_is_what_it_holds(count: int) -> None:
+    noise = np.random.default_rng(0).normal(size=count).astype("<f4")
+    for values in (noise, np.round(noise), np.zeros_like(noise)):  # stored, compressed, short
+        assert unpacked_bytes(lzfse.compress(values.tobytes())) == values.nbytes
+
+
+def test_the_lens_stays_with_better_depth(tmp_path: Path) -> None:
+    photo = read_photo(write(tmp_path / "walk.r3d"), depth=np.full((HEIGHT, WIDTH), 2.0, np.float32))
+    assert photo.camera_is_given
+    assert photo.camera.fx == pytest.approx(50 / WIDTH)

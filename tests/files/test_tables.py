@@ -8,7 +8,7 @@ import pytest
 
 from more4d.cli.job_lists import read_list
 from more4d.datasets.from_video.sources import find_sources
-from more4d.files.tables import read_lines, read_table, split_lines
+from more4d.files.tables import portable_path, read_lines, read_table, split_lines
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs.job import Job
@@ -144,3 +144,8 @@ def test_a_video_captioned_twice_is_reported(tmp_path, caplog) -> None:
         (source,) = find_sources(tmp_path)
     assert source.caption == "two"
     assert "line 3 captions a.mp4 again" in caplog.text and "line 4 names 'b.mp4'" in caplog.text
+
+
+def test_a_name_too_long_for_any_file_names_none(tmp_path: Path) -> None:
+    for name in ("x" * 300 + ".jpg", "x" * 300 + "/a.jpg"):
+        assert portable_path(tmp_path, name) == tmp_path / name

@@ -10,6 +10,7 @@ import torch
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.networks.motion_reach import MotionReach, MotionReachConfig
+from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import Components
 from more4d.pipelines.depth import Photo
 from more4d.pipelines.motion_control import MotionControl, Stroke, read_strokes
@@ -205,10 +206,12 @@ def test_weights_for_a_reach_change_no_bit_until_one_is_asked_for(
 def test_a_reach_for_other_networks_is_refused(random_preset: Path, tmp_path: Path) -> None:
     config = MotionReachConfig(dim=8, blocks=2)
     save_network(tmp_path / "a.safetensors", MotionReach(config), architecture="motion-reach", config=config)
+    # Told when a reach is asked for: another 4D-STraG alone is used as before.
+    models = Components.from_pretrained(
+        random_preset, components={"motion_reach": str(tmp_path / "a.safetensors")}
+    )
     with pytest.raises(ConfigError, match="trained with it"):
-        Components.from_pretrained(
-            random_preset, components={"motion_reach": str(tmp_path / "a.safetensors")}
-        )
+        check_reach(models.checkpoint("strag"), models.checkpoint("motion_reach"))
 
 
 def test_what_is_not_asked_for_is_not_recorded() -> None:

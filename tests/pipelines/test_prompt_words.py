@@ -64,3 +64,11 @@ def test_the_run_says_what_was_understood(prompt: str, said: str, tiny: Preset) 
         "another",
         "out",
     }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "still"),
+    [("nothing moves", True), ("the dog stays still", True), ("the dog stays and the cat runs", False)],
+)
+def test_a_prompt_that_lets_nothing_move_is_recognised(tiny: Preset, prompt: str, still: bool) -> None:
+    assert understand(prompt, tiny).still is still

@@ -1,5 +1,6 @@
 """Training how far things go: what is trained, what is exported, and the loss on magnitudes."""
 
+import json
 import math
 
 import pytest
@@ -98,7 +99,11 @@ def test_the_loss_compares_magnitudes_below_half_noise_only():
 
 def test_quantiles_are_of_what_moves():
     assert quantiles_text([0.0, 1.0, 3.0, 2.0], count=3) == "[1, 2, 3]"
-    assert quantiles_text([0.0, 1.0]) == ""
+    assert quantiles_text([0.0, 1.0]) == quantiles_text([1.0, 1.0]) == ""
+    # Equal neighbours are no ranks: fewer quantiles, which training takes.
+    assert quantiles_text([0.1, 0.1, 0.1, 0.2]) == "[0.1, 0.2]"
+    text = quantiles_text([0.1, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert len(ReachOptions(quantiles=tuple(json.loads(text))).quantiles) < 21
 
 
 @pytest.mark.parametrize("values", [(), (0.1,), (0.2, 0.1)])

@@ -1,5 +1,6 @@
 """Train the small depth network on procedural scenes, and measure an estimator on unseen ones."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -222,6 +223,8 @@ class DepthTask(Task):
         self.network = SmallDepth(options.network)
         if options.weights:
             load_smaller(self.network, load_small_depth(options.weights))
+        # In a tuple, so that it is no part of what is trained: the file may be another one by the end.
+        self._initial = (copy.deepcopy(self.network),) if options.initial_share else ()
 
     def dataset(self) -> DepthImages:
         options, network = self.options, self.options.network
@@ -237,9 +240,8 @@ class DepthTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         network = self.network
-        if self.options.weights and self.options.initial_share:
-            network = SmallDepth(self.options.network)
-            load_smaller(network, load_small_depth(self.options.weights))
+        for initial in self._initial:
+            network = copy.deepcopy(initial)
             blend(network, self.network, 1 - self.options.initial_share)
         return [export_half(folder / "depth.safetensors", network, ARCHITECTURE, notes)]
 
