@@ -175,6 +175,15 @@ def test_tracks_are_never_filmed_into_the_folder_that_they_are_read_from(photo, 
     job = Job(name="ball", image=None, prompt="", tracks=folder / "tracks.safetensors")
     assert own_folders([job], tmp_path / "out")[0].name == "ball-2"
     assert own_folders([job], tmp_path / "other")[0].name == "ball"
+    (tmp_path / "circle").mkdir()
+    (tmp_path / "circle/ball").symlink_to("ball")
+    assert own_folders([job], tmp_path / "circle")[0].name == "ball"
+
+
+def test_tracks_of_links_in_a_circle_are_one_line_and_1(command, tmp_path):
+    (tmp_path / "tracks.safetensors").symlink_to("tracks.safetensors")
+    result = command("--tracks", tmp_path / "tracks.safetensors")
+    assert result.code == 1 and "there is no file" in result.err and result.err.count("\n") == 1
 
 
 def test_camera_files_need_a_camera():
