@@ -118,8 +118,7 @@ def run_batch(pipe: More4DPipeline, jobs: list[Job], output: Path, *, show: bool
 
     Raises:
         WeightsError: a network cannot be loaded.
-        InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
-            in the way.
+        InputError: the folder cannot be written to, or another run is writing into it.
     """
     started = time.monotonic()
     with locked(output):
@@ -142,8 +141,7 @@ def run_shared_batch(
     """As `run_batch`, called by all processes of a launcher: each makes a part of the list.
 
     Raises:
-        InputError: the folder cannot be written to, another run is writing into it, or a foreign file is
-            in the way.
+        InputError: the folder cannot be written to, or another run is writing into it.
         DistributedError: the processes cannot reach each other, or one of them is gone.
     """
     started = time.monotonic()
@@ -246,8 +244,14 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
         for outcome in outcomes
     ]
     good = [outcome for outcome in outcomes if outcome.result is not None]
-    sheet = _sheet(record, good, record.folder) if len(good) > 1 else None
     failures = [f"{outcome.job.name}: {outcome.failure}" for outcome in outcomes if outcome.failure]
+    sheet, indexed = None, False
+    try:
+        if len(good) > 1:
+            sheet = _sheet(record, good)
+            indexed = _index(record, good)
+    except InputError as error:  # a foreign file: the items are made all the same
+        failures.append(str(error))
     if failures:
         record.fail("; ".join(failures))
     else:
@@ -255,7 +259,7 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
     for outcome in good:
         page = f"; {outcome.result.folder}/{PAGE}" if PAGE in outcome.result.files else ""
         say(f"{outcome.job.name}: {outcome.result.folder}/sheet.png{page}")
-    if sheet and (record.folder / INDEX).is_file():
+    if indexed:
         say(f"{record.folder / INDEX}: the sheets, with links to the pages")
     seconds = time.monotonic() - started
     shown = f" (the first {SHEET_ITEMS} of {len(good)})" if sheet and len(good) > SHEET_ITEMS else ""
@@ -268,8 +272,8 @@ def summarise(record: RunRecord, outcomes: list[Outcome], *, started: float, mem
     return 1 if failures else 0
 
 
-def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
-    path = output / "sheet.png"
+def _sheet(record: RunRecord, good: list[Outcome]) -> Path:
+    path = record.folder / "sheet.png"
     shown = []
     for job, result in ((outcome.job, outcome.result) for outcome in good[:SHEET_ITEMS]):
         label = f"{job.name}: {job.prompt}" if job.prompt else job.name
@@ -277,15 +281,21 @@ def _sheet(record: RunRecord, good: list[Outcome], output: Path) -> Path:
     inputs = [outcome.result.fingerprint for outcome in good]
     codec = good[0].job.video_codec  # of the whole run
     record.stage("sheet", inputs, ["sheet.png"], lambda: save_batch_sheet(path, shown, codec))
-    rows, film = [], view_name(codec)
+    return path
+
+
+def _index(record: RunRecord, good: list[Outcome]) -> bool:
+    """Whether there are pages, and so an index of them."""
+    path, inputs = record.folder / INDEX, [outcome.result.fingerprint for outcome in good]
+    rows, film = [], view_name(good[0].job.video_codec)
     for job, result in ((outcome.job, outcome.result) for outcome in good):
         if PAGE in result.files:
             files = [PAGE, *(f"{name}/{film}" for name in result.cameras)]
             rows.append((f"{job.name}: {job.prompt}", job.name, files))
-    if rows or (output / INDEX).is_file():  # one of an earlier run is removed
+    if rows or path.is_file():  # one of an earlier run is removed
         outputs = [INDEX] if rows else []
-        record.stage("index", [inputs, rows], outputs, lambda: rows and save_index(output / INDEX, rows))
-    return path
+        record.stage("index", [inputs, rows], outputs, lambda: rows and save_index(path, rows))
+    return bool(rows)
 
 
 def reason_of(error: BaseException) -> str:

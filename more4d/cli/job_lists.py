@@ -1,5 +1,6 @@
 """Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a file of images."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,14 @@ def read_list(
     return unique_names(jobs)
 
 
+def name_of_tracks(path: Path | None) -> str:
+    """Of an item of own tracks: tracks of an item are named after its folder, others after their file."""
+    if path is None:
+        return "item"
+    real = Path(os.path.realpath(path))  # of links in a circle, too
+    return (real.parent.name if path.name == "tracks.safetensors" else "") or path.stem
+
+
 def _rows(path: Path) -> Iterator[Row]:
     """File and line of each item, for messages, and the values it gives by column."""
     kind = path.suffix.lower()
@@ -118,11 +127,11 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
         key: portable_path(folder, texts[key]) if key in texts else None
         for key in ("image", "depth", "tracks")
     }
-    source = paths["image"] or paths["tracks"]
     job = replace(
         defaults,
         **paths,
-        name=texts.get("name", source.stem if source else "item"),
+        name=texts.get("name")
+        or (paths["image"].stem if paths["image"] else name_of_tracks(paths["tracks"])),
         prompt=texts.get("prompt", ""),
         cameras=_cameras(values.get("camera"), folder, options) or defaults.cameras,
         # A number is metres per unit.

@@ -3,7 +3,6 @@
 import argparse
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from more4d.cli.camera import add_camera_options, camera_options
@@ -186,7 +185,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     Raises:
         InputError: a value cannot be used.
     """
-    from more4d.cli.job_lists import read_list
+    from more4d.cli.job_lists import name_of_tracks, read_list
     from more4d.runs.job import (
         WITHOUT_PROMPT,
         check,
@@ -214,7 +213,7 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     unprompted = options.prompt is None and options.tracks is None and not options.move
     if unprompted:
         options.prompt = [WITHOUT_PROMPT]
-    jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=_name_of(options.tracks))]
+    jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=name_of_tracks(options.tracks))]
     jobs = [with_spoken_cameras(each) for each in jobs]
     with usage_errors(options.parser):
         for each in jobs:
@@ -287,11 +286,6 @@ def _job_of(options: argparse.Namespace) -> "Job":
         animation=options.animation,
         gaussians=options.gaussians,
     )
-
-
-def _name_of(tracks: Path) -> str:
-    """Of the item of own tracks: tracks of an item are named after its folder, others after their file."""
-    return (tracks.resolve().parent.name if tracks.name == "tracks.safetensors" else "") or tracks.stem
 
 
 def _photo_jobs(options: argparse.Namespace, job: "Job") -> list["Job"]:

@@ -2,7 +2,7 @@
 
 A cache is a folder:
 
-    cache.json                    format, version, kind, samples, group, dtype, and what made it
+    cache.json                    format, version, kind, samples, group, dtype, reach, and what made it
     constants.safetensors         tensors that belong to no sample, such as the embedding of the empty prompt
     latents-000000.safetensors    samples 0 to `per_file` - 1: tensors `0/motion`, `0/text`, ...; texts in the
                                   metadata
@@ -42,6 +42,7 @@ AGAIN = "make the cache again"
 HEADER_SHAPE = {
     **dict.fromkeys(("kind", "dtype?"), str),
     **dict.fromkeys(("samples", "group", "per_file"), int),
+    "reach?": bool,
     "made_of?": {str: str},
     "settings?": {str: str},
 }
@@ -59,6 +60,7 @@ class CacheHeader:
         group: number of consecutive samples with one shape.
         per_file: number of samples per file.
         dtype: precision of the stored tensors.
+        reach: whether every sample has its `reach`; earlier versions did not store it or say so.
         made_of: fingerprints of the encoder files, by name.
         settings: settings of the data that the samples depend on.
     """
@@ -68,6 +70,7 @@ class CacheHeader:
     group: int
     per_file: int
     dtype: str = "float16"
+    reach: bool = False
     made_of: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 

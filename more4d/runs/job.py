@@ -6,6 +6,7 @@ Jobs are read and checked before torch is imported: what needs it is imported in
 import logging
 import platform
 from dataclasses import asdict, dataclass, fields, replace
+from os.path import dirname, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,7 @@ _log = logging.getLogger(__name__)
 ITEM_FILES = (
     *BATCH_FILES,
     *("photo.png", "depth.npy", "depth.png", "camera.json", "tracks.safetensors", "tracks.mp4"),
-    "cameras.png",
-    *("gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
+    *("cameras.png", "gaussians.safetensors", "gaussians.part.safetensors", "gaussians.png", "paths"),
 )
 """Files beside the folders of an item's cameras."""
 WITHOUT_PROMPT = "it moves"
@@ -387,7 +387,7 @@ def own_folders(jobs: list[Job], output: Path) -> list[Job]:
                 for name in names
                 if (name == job.name or name not in taken)
                 and read_identity(output / name) in (None, identity)
-                and (job.tracks is None or (output / name).resolve() != job.tracks.resolve().parent)
+                and (job.tracks is None or realpath(output / name) != dirname(realpath(job.tracks)))
             )
             if name != job.name:
                 _log.warning(

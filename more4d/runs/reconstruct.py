@@ -213,19 +213,21 @@ def _fit(
                 f"step {fit.step} of {fit.settings.steps}",
             )
 
+    state = load_fit(part, identity)
+    before = 0 if state is None else state[0]  # steps of a run that was stopped are no progress of this one
     pictures = sum(len(film) for film in films.values())
 
     def report(part: str, done: int, _: int) -> None:
         # One stage of two parts: all pictures are asked for what fills holes, then come the steps.
-        done += 0 if part == FILLS else pictures  # and in the end the file is written
-        progress("gaussians", done, pictures + settings.fit.steps + 1)
+        done += 0 if part == FILLS else pictures - before  # and in the end the file is written
+        progress("gaussians", done, pictures + settings.fit.steps - before + 1)
 
     scene = build(
         item.tracks,
         list(films.values()),
         settings,
         device=device,
-        state=load_fit(part, identity),
+        state=state,
         callback=report,
         after=after,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from more4d.files.atomic import file_fingerprint, fingerprint, write_bytes
@@ -139,7 +139,7 @@ class RunRecord:
             **({"result": result} if isinstance(result, dict) else {}),
         }
         for file in outdated.difference(*(stage["files"] for stage in self._stages.values())):
-            (self.folder / file).unlink(missing_ok=True)
+            self._remove(file)
         self.save()
         return stage["fingerprint"], True
 
@@ -165,11 +165,15 @@ class RunRecord:
                 *(self.folder, removed[0], more),
             )
         for file in removed:
-            (self.folder / file).unlink()
-            if (self.folder / file).parent != self.folder:
-                with suppress(OSError):  # it holds something else
-                    (self.folder / file).parent.rmdir()
+            self._remove(file)
         self.save()
+
+    def _remove(self, file: str) -> None:
+        """Remove a file, and the folders below the item's own that are empty without it."""
+        (self.folder / file).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            for parent in PurePath(file).parents[:-1]:
+                (self.folder / parent).rmdir()
 
     def fail(self, reason: str) -> None:
         """Keep why the run did not get to its end."""

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -74,6 +74,7 @@ def make_cache(options: CacheOptions) -> Iterator[tuple[int, int]]:
         group=group,
         per_file=-(-options.per_file // group) * group,
         dtype=options.dtype,
+        reach=any(field.name == "reach" for field in fields(task.latents)),
         made_of={name: fingerprint_of(file) for name, file in task.encoder_files().items()},
         settings={**source_settings(task.options), "seed": str(task.options.seed)},
     )

@@ -137,6 +137,30 @@ def test_a_run_names_the_pages_and_its_index_links_them_at_the_sheets(command, p
     assert command(*words, "--frames", "2").code == 0 and not (out / "index.html").exists()
 
 
+@pytest.mark.parametrize("foreign", ["index.html", "sheet.png"])
+@pytest.mark.parametrize("pages", [True, False])
+def test_a_foreign_file_is_kept_and_the_summary_goes_on(tmp_path, monkeypatch, capsys, foreign, pages):
+    monkeypatch.setattr(batch, "save_batch_sheet", lambda path, *_: path.write_bytes(b"picture"))
+    (tmp_path / foreign).write_text("mine")
+    files = ("scene.html",) if pages else ()
+    made = [
+        batch.Outcome(
+            job=Job(name=name, image=None, prompt="it rolls"),
+            seconds=1.0,
+            result=Result(folder=tmp_path / name, fingerprint=name, files=files, stages_run=1),
+        )
+        for name in ("a", "b")
+    ]
+    made.append(batch.Outcome(job=Job(name="c", image=None, prompt=""), seconds=1.0, failure="it broke"))
+    assert batch.summarise(RunRecord(tmp_path, {}), made, started=0.0, memory_mib=1) == 1
+    said = capsys.readouterr()
+    assert (tmp_path / foreign).read_text() == "mine" and "with links to the pages" not in said.out
+    assert "a: " in said.out and "2 of 3 items" in said.out and "error: c: it broke" in said.err
+    refused = pages or foreign == "sheet.png"
+    assert (f"{foreign} is in the way" in said.err) == refused
+    assert len(json.loads((tmp_path / "run.json").read_text())["items"]) == 3
+
+
 def test_a_format_without_its_package_is_refused_at_once(command, photo, tmp_path, monkeypatch):
     monkeypatch.setattr(optional, "is_installed", lambda module: module != "pxr")
     result = command(photo, "--prompt", "it rolls", "--export", "usd")
@@ -151,6 +175,15 @@ def test_tracks_are_never_filmed_into_the_folder_that_they_are_read_from(photo, 
     job = Job(name="ball", image=None, prompt="", tracks=folder / "tracks.safetensors")
     assert own_folders([job], tmp_path / "out")[0].name == "ball-2"
     assert own_folders([job], tmp_path / "other")[0].name == "ball"
+    (tmp_path / "circle").mkdir()
+    (tmp_path / "circle/ball").symlink_to("ball")
+    assert own_folders([job], tmp_path / "circle")[0].name == "ball"
+
+
+def test_tracks_of_links_in_a_circle_are_one_line_and_1(command, tmp_path):
+    (tmp_path / "tracks.safetensors").symlink_to("tracks.safetensors")
+    result = command("--tracks", tmp_path / "tracks.safetensors")
+    assert result.code == 1 and "there is no file" in result.err and result.err.count("\n") == 1
 
 
 def test_camera_files_need_a_camera():

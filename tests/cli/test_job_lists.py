@@ -168,3 +168,11 @@ def test_intrinsics_are_four_numbers():
     for text in ("1,2,3", "1,2,3,4,5", "a,b,c,d", ""):
         with pytest.raises(InputError, match=r"."):
             parse_intrinsics(text)
+
+
+def test_tracks_of_items_are_named_after_their_folders(folder):
+    tracks = ["one/tracks.safetensors", "two/tracks.safetensors", "own.npz"]
+    lines = "".join(json.dumps({"tracks": name}) + "\n" for name in tracks)
+    (folder / "list.jsonl").write_text(lines)
+    jobs = read_list(folder / "list.jsonl", None, Job(name="item", image=None, prompt=""))
+    assert [job.name for job in jobs] == ["one", "two", "own"]

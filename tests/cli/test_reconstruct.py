@@ -87,6 +87,10 @@ def test_a_terminal_has_a_bar_for_each_stage(monkeypatch):
     progress.bar.refresh()
     last = terminal.text.split("\r")[-1]
     assert "gaussians, step 150 of 600" in last and "25%" in last and "left" in last
+    progress.report("gaussians", 1, 1)  # as the end of a stage is told
+    progress.bar.refresh()
+    last = terminal.text.split("\r")[-1]
+    assert "gaussians, step 600 of 600" in last and "100%" in last
 
 
 def test_the_steps_of_the_gaussians_are_counted_once_and_a_picture_shows_them(item, capsys):

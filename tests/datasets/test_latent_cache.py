@@ -94,6 +94,15 @@ def test_a_cache_of_something_else_is_left_alone(made, change):
         LatentCache.begin(made, header(**change), {})
 
 
+def test_a_cache_of_before_there_was_a_reach_is_read_but_not_gone_on_with(made):
+    values = json.loads((made / "cache.json").read_text())
+    del values["reach"]
+    (made / "cache.json").write_text(json.dumps(values))
+    assert LatentClips(made, seed=0).sample(5).captions == ("scene 5",)
+    with pytest.raises(InputError, match="another reach: False, not True"):
+        LatentCache.begin(made, header(reach=True), {})
+
+
 def test_a_damaged_file_is_named(made):
     path = file_of(made, 1)
     path.write_bytes(path.read_bytes()[:100])

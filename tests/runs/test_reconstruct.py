@@ -85,8 +85,11 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same(item, monkeypatch, tm
     assert (folder / stages.PART).is_file()
     assert (folder / stages.PICTURE).is_file()  # how far it was
     done.append("stopped")
-    again = reconstruct_item(pipe, folder, SHORT)
+    reports = []
+    again = reconstruct_item(pipe, folder, SHORT, progress=lambda *each: reports.append(each))
     assert done == [0, 1, 2, "stopped", 3]  # one step was left
+    pictures = 3 * 4
+    assert reports[-2:] == [("gaussians", pictures + 1, pictures + 2), ("gaussians", 1, 1)]
     assert torch.equal(again.positions, whole.positions)
     assert torch.equal(again.colours, whole.colours)
 

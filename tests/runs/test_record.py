@@ -76,6 +76,16 @@ def test_what_a_stage_no_longer_writes_is_removed(tmp_path):
     assert {path.name for path in tmp_path.glob("?.*")} == {"b.txt", "c.txt", "d.txt"}
 
 
+def test_folders_that_are_empty_then_are_removed_too(tmp_path):
+    for name in ("old/sparse/0", "mine/sparse/0", "new"):
+        (tmp_path / "cameras" / name).mkdir(parents=True)
+    write(tmp_path, "cameras/old/sparse/0/a.txt", "cameras/mine/sparse/0/a.txt")
+    (tmp_path / "cameras/mine/film.mp4").write_text("precious")
+    write(tmp_path, "cameras/new/a.txt")
+    left = {path.relative_to(tmp_path / "cameras").as_posix() for path in tmp_path.rglob("cameras/**/*")}
+    assert left == {"mine", "mine/film.mp4", "new", "new/a.txt"}
+
+
 def test_a_foreign_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.txt").write_text("precious")
     with pytest.raises(InputError, match=r"a\.txt is in the way"):

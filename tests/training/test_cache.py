@@ -126,6 +126,8 @@ def test_an_interrupted_cache_is_gone_on_with_and_comes_out_the_same(tiny, tmp_p
     assert made(config, tmp_path / "twice") == [2, 4]
     assert made(config, tmp_path / "twice") == [4]
     assert_equal(tmp_path / "once", tmp_path / "twice")
+    assert read_header(tmp_path / "once").reach
+    assert len(LatentClips(tmp_path / "once", seed=0).column("reach")) == 4
 
 
 def test_more_processes_write_the_same_cache(tiny, tmp_path):
@@ -168,6 +170,7 @@ def test_the_header_says_what_the_cache_was_made_of(tiny, tmp_path):
     made(config, tmp_path / "cache")
     header = read_header(tmp_path / "cache")
     assert header.kind == "vism-latents"
+    assert not header.reach
     assert header.made_of.keys() == {"codec", "text"}
     assert header.settings["data.shapes"] == "[[32, 48]]"
     assert header.settings["seed"] == "0"

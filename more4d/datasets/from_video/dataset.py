@@ -18,6 +18,8 @@ from more4d.foundation.errors import InputError
 
 FOLDER, SETTINGS = "from-video", "settings.json"
 VERSION = 2  # 2: static points stand still
+SETTINGS_DEFAULTS = {"bounds.min_reach": 0.0, "bounds.max_reach": 100.0}
+"""What settings of earlier versions, which do not name these, amount to."""
 AGAIN = "delete it, and its video is done again"
 VIDEO = {
     "video": str,
@@ -136,7 +138,7 @@ def _read(path: Path, shape: Any) -> dict[str, Any]:
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
+        old, new = before.get(key, SETTINGS_DEFAULTS.get(prefix + key)), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, f"{prefix}{key}.")
         elif old != new:

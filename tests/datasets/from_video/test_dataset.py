@@ -113,6 +113,17 @@ def test_other_settings_are_refused_by_name(folder):
         make(folder, Maker(), changed)
 
 
+def test_settings_of_before_there_was_a_reach_are_gone_on_with(folder):
+    make(folder, Maker())
+    path = folder.parent / "out/from-video/settings.json"
+    values = json.loads(path.read_text())
+    del values["settings"]["bounds"]["min_reach"], values["settings"]["bounds"]["max_reach"]
+    path.write_text(json.dumps(values))
+    assert make(folder, Maker()).made == 0
+    with pytest.raises(InputError, match=r"bounds.min_reach was 0.0, now 0.1\);"):
+        make(folder, Maker(), replace(OPTIONS, bounds=Bounds(min_reach=0.1)))
+
+
 def test_a_changed_video_is_not_mixed_with_its_old_clips(folder):
     make(folder, Maker())
     (folder / "b.mp4").write_bytes(b"other")
