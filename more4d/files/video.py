@@ -1,8 +1,10 @@
 """Reading videos (`video_decoding`) and writing them with PyAV."""
 
 import io
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -81,8 +83,27 @@ class VideoWriter:
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
+        with _ordinary_scheduling():
+            packets = self._stream.encode(frame)
+        for packet in packets:
             self._container.mux(packet)
+
+
+@contextmanager
+def _ordinary_scheduling() -> Iterator[None]:
+    """Threads keep the policy that they had. (Opened by root, SVT-AV1 makes itself and its caller real-time.)
+
+    A real-time thread runs before everything else of a machine, and hands that on to what it starts.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(OSError):  # it has ended
+            if os.sched_getscheduler(thread) != policy and policy == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, policy, parameters)
 
 
 @contextmanager

@@ -294,11 +294,11 @@ def _check_tracks_only(job: Job) -> None:
         "a field of view": job.fov,
         "masks": job.masks or None,
         "what moves": None if job.control.neutral else job.control,
-        "a number of frames": job.frames,
+        "a number of frames (--frames)": job.frames,
     }
     extra = [name for name, value in given.items() if value is not None]
     if extra:
-        raise InputError(f"{job.tracks} already holds {extra[0]}; leave that out, or leave out the tracks")
+        raise InputError(f"{job.tracks} already holds {extra[0]}; leave out one of the two")
 
 
 def unique_names(jobs: list[Job]) -> list[Job]:

@@ -1,5 +1,6 @@
 """Videos come back as they were written."""
 
+import os
 from pathlib import Path
 
 import av
@@ -173,3 +174,13 @@ def test_films_may_have_opacity(tmp_path, codec):
 def test_h264_has_no_opacity(tmp_path):
     with pytest.raises(ValueError, match="no opacity"):
         write_video(tmp_path / "film.mp4", [torch.rand(8, 8, 4)], fps=12)
+
+
+def test_encoders_leave_the_scheduling_of_the_process_alone(tmp_path: Path) -> None:
+    # SVT-AV1 makes itself and its caller real-time where it may, and what they start after it.
+    before = os.sched_getscheduler(0)
+    with open_video_writer(tmp_path / "a.mp4", fps=8, codec="av1") as writer:
+        for _ in range(3):
+            writer.write(torch.rand(64, 64, 3))
+        threads = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+    assert threads == {before}
