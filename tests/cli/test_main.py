@@ -247,7 +247,7 @@ def test_the_options_are_these():
         "camera convert": "as fov frames h help scene",
         "camera learn": "depth-model device h help output part preset weights",
         "camera formats": "h help",
-        "weights check": "h help preset",
+        "weights check": "h help preset values",
         "weights convert": "as h help option role",
         "data cache": "config device dtype h help output per-file samples variations workers",
         "data import": "captions clips-per-shard frames h help intrinsics max-bad-fraction max_bad_fraction"

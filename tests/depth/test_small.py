@@ -172,6 +172,6 @@ def test_training_on_one_scene_lowers_the_loss() -> None:
 
 def test_the_bundled_file_is_small_and_finite() -> None:
     weights = BUNDLED_WEIGHTS / "depth.safetensors"
-    assert weights.stat().st_size <= 3_500_000
+    assert weights.stat().st_size <= 8_000_000
     state = load_small_depth(weights).state_dict()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())

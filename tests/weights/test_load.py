@@ -10,6 +10,7 @@ from torch import nn
 
 from more4d.networks.conditioners import ClipVisionConfig, TextEncoderConfig
 from more4d.networks.motion_perception import MotionModulation, OmniMAEConfig
+from more4d.networks.motion_reach import MotionReachConfig
 from more4d.networks.strag import STraG, STraGConfig, TextGroundingConfig
 from more4d.networks.trajectory_vae import WanTrajectoryVaeConfig
 from more4d.networks.video_vae import WanVideoVaeConfig
@@ -38,6 +39,7 @@ SIZES = {
     "strag": CONFIG,
     "vism": ViSMConfig(wan=replace(CONFIG.wan, in_channels=36, motion_feature_dim=None)),
     "clip-vision": ClipVisionConfig(dim=32, layers=3, heads=2, ff=48, patch=4, image_size=16),
+    "motion-reach": MotionReachConfig(dim=16, blocks=2),
     "omnimae": OmniMAEConfig(dim=16, depth=1, heads=2),
     "prompt-reader": TextGroundingConfig(feature_dim=16, text_dim=16, dim=16, heads=2),
     "wan-video-vae": VIDEO,
