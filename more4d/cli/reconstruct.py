@@ -44,7 +44,7 @@ class StageProgress(ProgressBar):
             self._stage, self._begin_s, self._said = stage, now, (now, done)
             self.bar.reset(total)
             self.line(stage)
-        elif done == total:  # its end is told as 1 of 1
+        elif done == total:  # a stage ends as 1 of 1
             done = total = max(total, self.bar.total)
         self.bar.total = total  # a stage says how many steps it has once it knows
         self.describe(f"{stage}, step {done} of {total}")

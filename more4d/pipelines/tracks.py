@@ -84,8 +84,6 @@ def image_to_tracks(
         ValueError: `image` and `depth` differ in size.
     """
     control.check_weights(components.preset.name, reach=components.has("motion_reach"))
-    if control.reach is not None:  # of another 4D-STraG than the preset's it is only told if it is asked for
-        check_reach(components.checkpoint("strag"), components.checkpoint("motion_reach"))
     preset, understood = components.preset, understand(prompt, components.preset)
     large = Guide(colours=image, depth_m=depth.depth_m)
     # All of the photo at the networks' size; where the shapes differ it is stretched a little, not cropped.
@@ -100,10 +98,8 @@ def image_to_tracks(
         meant = look(components, small, image, depth.depth_m, understood, outline=known)
         if meant.thing is not None:
             outline = meant.thing if outline is None else outline & meant.thing
-    if drawn is not None and control.follow == 1:
-        motion = drawn
-    elif understood.still:
-        motion = torch.zeros(preset.frames, *size, 3)
+    if understood.still or (drawn is not None and control.follow == 1):
+        motion = torch.zeros(preset.frames, *size, 3) if drawn is None else drawn
     else:
         asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}
         motion = generate_motion(components, small, meant.prompt, meant.clauses, photo=image, **asked)
@@ -179,7 +175,6 @@ def generate_motion(
             like=picture,
         )
         settings = _sampling(preset.tracks, clauses)
-        guided = settings.guidance != 1
         given = {} if control.neutral else _given_latents(components, control, drawn, like=noise)
         focus = None
         if thing is not None:
@@ -189,8 +184,9 @@ def generate_motion(
         if focus is not None:
             placed = interpolate(focus, noise.shape[-2:], mode="nearest-exact")
             cond = replace(cond, focus=placed.to(noise))
-        uncond = replace(cond, text=text.encode_text([NULL_PROMPT])) if guided else None
+        uncond = replace(cond, text=text.encode_text([NULL_PROMPT])) if settings.guidance != 1 else None
         if control.reach is not None:  # guidance goes away from no prompt and unknown reach, which is zero
+            check_reach(components.checkpoint("strag"), components.checkpoint("motion_reach"))
             with components.on_device("motion_reach") as (motion_reach,):
                 cond = replace(cond, reach=motion_reach(noise.new_tensor([control.reach])))
             uncond = uncond and replace(uncond, reach=torch.zeros_like(cond.reach))

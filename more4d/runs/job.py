@@ -161,7 +161,7 @@ def check_values(job: Job) -> None:
         raise InputError("Gaussians are made from films; give a camera path, or better three")
     if job.depth_unit is not None or job.depth_kind != METRIC:
         check_depth_options(job.depth_unit, job.depth_kind)
-        if job.depth is None and Path(job.image).suffix.lower() != ".r3d":
+        if job.depth is None and Path(job.image or "").suffix.lower() != ".r3d":
             raise InputError("a unit or kind of depth says what a depth map holds; give one (--depth FILE)")
     if job.fov is not None:
         check_fov(job.fov)

@@ -105,7 +105,7 @@ def test_the_usual_camera_spans_its_angle_over_the_longer_side(height: int, widt
 
 
 def test_a_missing_or_foreign_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot load depth model .*fetch it again") as caught:
+    with pytest.raises(WeightsError, match=r"cannot load depth model .*fetch it again") as caught:
         open_depth_estimator(f"transformers:{tmp_path / 'nowhere'}")
     assert "\n" not in str(caught.value)
     transformers.Dinov2Config(**BACKBONE).save_pretrained(tmp_path)
