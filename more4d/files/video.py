@@ -83,14 +83,14 @@ class VideoWriter:
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        with _ordinary_scheduling():
+        with ordinary_scheduling():
             packets = self._stream.encode(frame)
         for packet in packets:
             self._container.mux(packet)
 
 
 @contextmanager
-def _ordinary_scheduling() -> Iterator[None]:
+def ordinary_scheduling() -> Iterator[None]:
     """Threads keep the policy that they had. (Opened by root, SVT-AV1 makes itself and its caller real-time.)
 
     A real-time thread runs before everything else of a machine, and hands that on to what it starts.

@@ -8,6 +8,8 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from more4d.files.video import ordinary_scheduling
+
 COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 70, 210], [235, 235, 235], [120, 120, 120]], np.uint8)
 """Of the stripes in `stripes`, from the left."""
 
@@ -48,7 +50,7 @@ def write(
         rotation: counter-clockwise, as the container states it.
     """
     deep = film.dtype == np.uint16
-    with av.open(str(path), "w", format=container) as output:
+    with ordinary_scheduling(), av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate)
         stream.height, stream.width = film.shape[1:3]
         stream.pix_fmt, stream.options = pixels, options or {}
