@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from tests.architecture.source import ROOT, name, python_files, tree
 
@@ -65,6 +66,13 @@ def test_no_file_names_a_place_on_one_machine() -> None:
     assert lines_with(MACHINE_PATH, outside_tests) == []
     workplace = re.compile(r"(?<![\w.])/(work|opt|root)/\w")
     assert lines_with(workplace, list(python_files("tests"))) == []
+
+
+def test_no_bundled_weights_name_a_place_on_one_machine() -> None:
+    """Training notes its overrides in what it exports, and these may be paths."""
+    for path in (ROOT / "models").rglob("*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            assert not MACHINE_PATH.search(" ".join((weights.metadata() or {}).values())), name(path)
 
 
 def test_no_file_names_an_issue_or_a_session() -> None:
