@@ -240,8 +240,8 @@ class DepthTask(Task):
 
     def export(self, folder: Path, notes: dict[str, str]) -> list[Path]:
         network = self.network
-        for initial in self._initial:
-            network = copy.deepcopy(initial)
+        if self._initial:
+            network = copy.deepcopy(self._initial[0])
             blend(network, self.network, 1 - self.options.initial_share)
         return [export_half(folder / "depth.safetensors", network, ARCHITECTURE, notes)]
 
