@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 
 from more4d.files.hdr import srgb_decode
-from more4d.files.splat_formats import SH_0
+from more4d.files.splat_formats import FLIP, SH_0, flipped_rotations
 from more4d.geometry.shared_paths import TOLERANCE_PX
 from more4d.geometry.splats import Splats, SplatScene
 
 FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT = 5126, 5121, 5123
 POINTS = 0
 ARRAY_BUFFER = 34962
-FLIP = np.array([1, -1, -1], np.float32)
 HIDDEN_SCALE = 1e-6
 """Not 0: a singular transform is not allowed everywhere."""
 MOST_TARGETS = 32
@@ -117,7 +116,7 @@ def _points(glb: "_Glb", splats: Splats) -> dict[str, int]:
 
 
 def _gaussians(glb: "_Glb", splats: Splats) -> dict[str, int]:
-    turn = splats.rotations.numpy()[:, [1, 2, 3, 0]] * np.array([1, -1, -1, 1], np.float32)
+    turn = flipped_rotations(splats.rotations.numpy())
     turn = turn / np.linalg.norm(turn, axis=1, keepdims=True)
     return _points(glb, splats) | {
         f"{GAUSSIANS}:SCALE": glb.accessor(splats.scales_m.numpy(), "VEC3"),

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from more4d.files.hdr import srgb_decode
+from more4d.files.splat_formats import FLIP, flipped_rotations, numbers
 from more4d.foundation.optional import require
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.gaussian_scene import LEAST_OPACITY
 from more4d.geometry.shared_paths import TOLERANCE_PX
 from more4d.geometry.splats import Splats, SplatScene
 
-FLIP = np.array([1.0, -1.0, -1.0])
-FLIP_4 = np.diag([1.0, -1.0, -1.0, 1.0])
+FLIP_4 = np.diag([*FLIP, 1.0])
 APERTURE = 0.36
 """36 mm in tenths of a metre, as USD measures apertures and focal lengths; only their ratio shows."""
 CLIPPING_M = (0.01, 100_000.0)
@@ -66,12 +66,12 @@ def _add_points(stage: Any, name: str, splats: Splats, places: list[Any]) -> Non
     """Points that are at each of `places` in one frame."""
     geom, vt = require("pxr.UsdGeom", extra="usd"), require("pxr.Vt", extra="usd")
     points = geom.Points.Define(stage, name)
-    widths = vt.FloatArray.FromNumpy((_numbers(splats.footprint_m) * COVERING).astype(np.float32))
+    widths = vt.FloatArray.FromNumpy((numbers(splats.footprint_m) * COVERING).astype(np.float32))
     points.CreateWidthsAttr(widths)
     points.SetWidthsInterpolation(geom.Tokens.vertex)
     colours = srgb_decode(splats.colours.cpu()).numpy()
     points.CreateDisplayColorPrimvar(geom.Tokens.vertex).Set(vt.Vec3fArray.FromNumpy(colours))
-    arrays = [vt.Vec3fArray.FromNumpy((_numbers(place) * FLIP).astype(np.float32)) for place in places]
+    arrays = [vt.Vec3fArray.FromNumpy((numbers(place) * FLIP).astype(np.float32)) for place in places]
     _sample(points.CreatePointsAttr(), arrays)
     _sample(points.CreateExtentAttr(), [geom.Points.ComputeExtent(array, widths) for array in arrays])
 
@@ -79,10 +79,10 @@ def _add_points(stage: Any, name: str, splats: Splats, places: list[Any]) -> Non
 def _add_camera(camera: Any, path: CameraPath) -> None:
     gf = require("pxr.Gf", extra="usd")
     # Columns of a USD matrix are rows of ours.
-    poses = FLIP_4 @ np.linalg.inv(_numbers(path.world_to_camera)) @ FLIP_4
+    poses = FLIP_4 @ np.linalg.inv(numbers(path.world_to_camera)) @ FLIP_4
     matrices = [gf.Matrix4d(pose.T.tolist()) for pose in poses]
     _sample(camera.AddTransformOp().GetAttr(), matrices)
-    fx, fy, cx, cy = _numbers(path.intrinsics).T
+    fx, fy, cx, cy = numbers(path.intrinsics).T
     focal = fx * APERTURE
     camera.CreateHorizontalApertureAttr(APERTURE)
     camera.CreateClippingRangeAttr(gf.Vec2f(*CLIPPING_M))
@@ -115,27 +115,26 @@ def fourdgs_bytes(scene: SplatScene) -> bytes:
     fourdgs = require("fourdgs", extra="4dgs")
     still = len(scene.still)
     # the last frame is shown as long as the others
-    paths = np.concatenate([_numbers(scene.paths), _numbers(scene.paths[-1:])])
+    paths = np.concatenate([numbers(scene.paths), numbers(scene.paths[-1:])])
     lines = [(np.arange(still), 0, scene.frames), *_lines(scene, paths)]
     index = np.concatenate([line[0] for line in lines])
     first, last = (np.concatenate([np.full(len(line[0]), line[end]) for line in lines]) for end in (1, 2))
     splats = Splats.concat([scene.still, scene.moving])
-    start, moves = _numbers(splats.positions)[index], index >= still
+    start, moves = numbers(splats.positions)[index], index >= still
     speed = np.zeros_like(start)  # metres per frame
     start[moves], arrival = (paths[frame[moves], index[moves] - still] for frame in (first, last))
     speed[moves] = (arrival - start[moves]) / (last - first)[moves, None]
     moment, sigma = first.astype(float), np.full(len(index), np.inf)
     if scene.windows is not None:
-        centre, rate = _numbers(scene.windows)[index].T
+        centre, rate = numbers(scene.windows)[index].T
         fades = rate > 0
         moment[fades], sigma[fades] = centre[fades], 1 / rate[fades]
         start += speed * (moment - first)[:, None]
-    # (w, x, y, z) with y and z negated, w last
-    rotations = _numbers(splats.rotations)[:, [1, 2, 3, 0]] * np.array([1, -1, -1, 1])
-    colours = np.concatenate([_numbers(splats.colours), _numbers(splats.opacities)[:, None]], 1)
+    rotations = flipped_rotations(numbers(splats.rotations))
+    colours = np.concatenate([numbers(splats.colours), numbers(splats.opacities)[:, None]], 1)
     values = {
         "positions": start * FLIP,
-        "scales": _numbers(splats.scales_m)[index],
+        "scales": numbers(splats.scales_m)[index],
         "rotations": rotations[index],
         "colors": colours[index],
         "motions": speed * FLIP * scene.fps,
@@ -170,7 +169,3 @@ def _lines(scene: SplatScene, paths: np.ndarray) -> Iterator[tuple[np.ndarray, i
             yield from halve(rows[~straight], (first + last) // 2, last)
 
     yield from halve(np.arange(len(scene.moving)), 0, scene.frames)
-
-
-def _numbers(tensor: Any) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy()

@@ -14,11 +14,14 @@ import math
 import struct
 
 import numpy as np
+from torch import Tensor
 
 from more4d.geometry.splats import Splats
 
 SH_0 = 0.28209479177387814
 """Value of the spherical harmonic of degree 0, sqrt(1 / 4 pi): a colour is 0.5 + SH_0 coefficient."""
+FLIP = np.array([1, -1, -1], np.float32)
+"""This package's axes to y up and z towards the viewer, and back: glTF, SPZ, USD, .4dgs."""
 LEAST_OPACITY = 1e-4
 """Logits of 0 and 1 are infinite."""
 PLY_FIELDS = (
@@ -45,45 +48,45 @@ def gaussian_ply(splats: Splats, comment: str = "") -> bytes:
         *(f"property float {name}" for name in PLY_FIELDS),
         "end_header\n",
     ]
-    opacity = _numbers(splats.opacities).clip(LEAST_OPACITY, 1 - LEAST_OPACITY)
+    opacity = numbers(splats.opacities).clip(LEAST_OPACITY, 1 - LEAST_OPACITY)
     columns = [
-        _numbers(splats.positions),
-        (_numbers(splats.colours) - 0.5) / SH_0,
+        numbers(splats.positions),
+        (numbers(splats.colours) - 0.5) / SH_0,
         np.log(opacity / (1 - opacity))[:, None],
-        np.log(_numbers(splats.scales_m)),
-        _numbers(splats.rotations),
+        np.log(numbers(splats.scales_m)),
+        numbers(splats.rotations),
     ]
     return "\n".join(lines).encode() + np.concatenate(columns, 1).astype("<f4").tobytes()
 
 
 def splat_bytes(splats: Splats) -> bytes:
     """A `.splat` file; the largest and most opaque splats come first, as it may be read in parts."""
-    size = _numbers(splats.scales_m).prod(1) * _numbers(splats.opacities)
+    size = numbers(splats.scales_m).prod(1) * numbers(splats.opacities)
     order = np.argsort(-size, kind="stable")
     record = np.zeros(
         len(splats), [("position", "<f4", 3), ("scale", "<f4", 3), ("colour", "u1", 4), ("rotation", "u1", 4)]
     )
-    record["position"] = _numbers(splats.positions)[order]
-    record["scale"] = _numbers(splats.scales_m)[order]
-    colours = np.concatenate([_numbers(splats.colours), _numbers(splats.opacities)[:, None]], 1)
+    record["position"] = numbers(splats.positions)[order]
+    record["scale"] = numbers(splats.scales_m)[order]
+    colours = np.concatenate([numbers(splats.colours), numbers(splats.opacities)[:, None]], 1)
     record["colour"] = _bytes(colours[order] * 255)
-    record["rotation"] = _bytes(_numbers(splats.rotations)[order] * 128 + 128)
+    record["rotation"] = _bytes(numbers(splats.rotations)[order] * 128 + 128)
     return record.tobytes()
 
 
 def spz_bytes(splats: Splats) -> bytes:
     """An `.spz` file; equal splats give equal bytes."""
-    positions = _numbers(splats.positions) * np.array([1, -1, -1])
+    positions = numbers(splats.positions) * FLIP
     # As fine as 24 bits with a sign allow for the farthest splat.
     farthest = max(float(np.abs(positions).max(initial=0)), 1e-3)
     fraction = min(SPZ_FINEST, SPZ_BITS - 2 - math.ceil(math.log2(farthest)))
     fixed = np.rint(positions * 2.0**fraction).astype("<i4")
     columns = [
         fixed[..., None].view(np.uint8)[..., :3],
-        _bytes(_numbers(splats.opacities) * 255),
-        _bytes((SPZ_COLOUR * (_numbers(splats.colours) - 0.5) / SH_0 + 0.5) * 255),
-        _bytes((np.log(_numbers(splats.scales_m)) + 10) * 16),
-        _smallest_three(_numbers(splats.rotations)[:, [1, 2, 3, 0]] * np.array([1, -1, -1, 1])),
+        _bytes(numbers(splats.opacities) * 255),
+        _bytes((SPZ_COLOUR * (numbers(splats.colours) - 0.5) / SH_0 + 0.5) * 255),
+        _bytes((np.log(numbers(splats.scales_m)) + 10) * 16),
+        _smallest_three(flipped_rotations(numbers(splats.rotations))),
     ]
     # magic, version, splats, degree of spherical harmonics, fractional bits, flags, reserved
     header = struct.pack("<IIIBBBB", SPZ_MAGIC, SPZ_VERSION, len(splats), 0, fraction, 0, 0)
@@ -111,5 +114,11 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
-def _numbers(tensor: object) -> np.ndarray:
+def flipped_rotations(rotations: np.ndarray) -> np.ndarray:
+    """Quaternions (w, x, y, z) of this package's axes as (x, y, z, w) of those of `FLIP`."""
+    return rotations[:, [1, 2, 3, 0]] * np.append(FLIP, np.float32(1))
+
+
+def numbers(tensor: Tensor) -> np.ndarray:
+    """A tensor of any device as an array of float64."""
     return tensor.detach().cpu().double().numpy()
