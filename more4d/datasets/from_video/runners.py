@@ -125,6 +125,11 @@ def _end(children: Iterable[BaseProcess]) -> None:
         child.join(max(0.0, until - time.monotonic()))
         child.kill()
         child.join()  # a killed process needs a moment to exit
+    # The pool's own thread joins them too: where it collected the exit first, `join` returned before it was
+    # noted, and the process counts as alive for another moment.
+    until = time.monotonic() + _EXIT_TIMEOUT_S
+    while set(children) & set(multiprocessing.active_children()) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 class _Notes(logging.StreamHandler):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -63,6 +64,21 @@ def test_a_run_that_is_left_leaves_no_process(videos):
     assert set(multiprocessing.active_children()) - others
     outcomes.close()
     assert not set(multiprocessing.active_children()) - others
+
+
+def test_a_process_whose_exit_another_thread_collects_has_ended_too(monkeypatch):
+    """The pool's own thread may take the exit status: `join` then returns before that is noted."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    poll = child._popen.poll
+
+    def late(flag: int = os.WNOHANG) -> int | None:
+        return poll(flag) if child._popen.returncode is not None or time.monotonic() > noted else None
+
+    noted = time.monotonic() + 1.0
+    monkeypatch.setattr(child._popen, "poll", late)
+    runners._end([child])
+    assert child not in multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("kind", [MemoryError, OSError, IndexError, KeyError, TypeError, OverflowError])
