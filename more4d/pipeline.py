@@ -192,10 +192,13 @@ class More4DPipeline:
         """
         if (tracks is None) == (image is None):
             raise InputError("a scene needs an image and a prompt, or tracks in their place")
-        if tracks is not None and (mask is not None or known or not control.neutral):
+        given = [each for each in (mask, depth, intrinsics, *known.values()) if each is not None]
+        if tracks is not None and (given or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
         prompt, specs = steered(prompt, named_cameras(cameras))
+        if camera_chooser is not None:
+            camera_chooser.check(specs.values())
         seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))

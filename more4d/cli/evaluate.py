@@ -87,11 +87,15 @@ def add_command(commands: Any) -> None:
     add_device_option(how)
     how.add_argument("--quiet", action="store_true", help="show no progress")
     add_sampling_options(parser)
-    parser.set_defaults(run=run, after_interrupt=RESUMABLE)
+    parser.set_defaults(run=run, parser=parser, after_interrupt=RESUMABLE)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, or resume an earlier run; prints the results as JSON."""
+    sections = tuple(dict.fromkeys(options.only or BY_DEFAULT))
+    for name in ("clip", "video_features", "lpips"):
+        if getattr(options, name) and "views" not in sections:
+            options.parser.error(f"--{name.replace('_', '-')} does nothing without --only views")
     if options.data is not None and not options.data.is_dir():
         raise InputError(f"there is no folder {options.data}; give --data one of real photos and frames")
     from more4d.pipelines.preset import check_present
@@ -107,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
     models.check_sampling()
     output = options.output or Path("output") / "evaluation" / models.preset.name
     wanted = EvaluationOptions(
-        sections=tuple(dict.fromkeys(options.only or BY_DEFAULT)),
+        sections=sections,
         scenes=options.scenes,
         seeds=options.seeds,
         pairs=options.pairs,

@@ -74,8 +74,10 @@ def run(options: argparse.Namespace) -> int:
 
         say(*describe_camera_paths().split("\n"))
         return 0
+    from more4d.pipelines.cameras import FilmSize
     from more4d.pipelines.preset import check_present
     from more4d.runs.job import EXPORT_PACKAGES, camera_folders, own_folders
+    from more4d.runs.photos import check_contents
 
     # Refused before torch is imported, which takes seconds: everything that the arguments alone decide.
     jobs = jobs_of(options)
@@ -100,6 +102,9 @@ def run(options: argparse.Namespace) -> int:
     from more4d.pipeline import More4DPipeline
     from more4d.pipelines.component_files import Lora
 
+    if options.list is None and len({(job.image, job.tracks) for job in jobs}) == 1:
+        # Before there is a folder; of several, one whose files cannot be used stops no other.
+        check_contents(jobs[0], FilmSize.parse(preset.size))
     jobs = own_folders(jobs, options.output)
     for job in jobs:
         job.control.check_weights(preset.name, reach=preset.components.motion_reach is not None)

@@ -145,6 +145,8 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
         frames=_number(values, "frames", int, None if paths["tracks"] else defaults.frames),
         fps=_number(values, "fps", float, defaults.fps),
     )
+    if job.tracks is not None and "fps" in values:
+        raise InputError(f"{job.tracks} already holds frames per second; leave out 'fps'")
     job = with_spoken_cameras(job)
     check(job)
     return job
@@ -159,7 +161,7 @@ def _control(values: Mapping[str, Any], folder: Path, default: MotionControl) ->
         amount=_number(values, "motion", float, default.amount),
         still_guidance=_number(values, "still_guidance", float, default.still_guidance),
         strokes=tuple(stroke for text in drawn for stroke in read_strokes(text)) or default.strokes,
-        follow=_number(values, "follow", float, default.follow),
+        follow=_number(values, "follow", float, default.follow if drawn else None),
         reach=_number(values, "motion_reach", float, default.reach),
     )
 

@@ -269,6 +269,8 @@ def with_sampling_options(preset: "Preset", options: argparse.Namespace) -> "Pre
         if options.compile:
             given["compile"] = True
         stages[stage] = replace(settings, **given)
+    if options.guidance_skip is not None and all(each.guidance == 1 for each in stages.values()):
+        raise ConfigError(f"--guidance-skip does nothing in {preset.name}, without guidance; give --guidance")
     return replace(preset, **stages)
 
 

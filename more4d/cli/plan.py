@@ -24,6 +24,9 @@ counted on the networks themselves; times are not predicted.
 """
 
 
+LORA_RANK = 128
+
+
 def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
@@ -62,10 +65,13 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--task", choices=("infer", "train"), default="infer", help="default: infer")
     parser.add_argument(
-        "--lora-rank", type=parse_count, default=128, metavar="N", help="for training (default 128)"
+        "--lora-rank",
+        type=parse_count,
+        metavar="N",
+        help=f"with --task train (default {LORA_RANK})",
     )
     parser.add_argument("--json", action="store_true", help="numbers for programs")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 @checked
@@ -109,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan; returns 0."""
     from more4d.pipelines.preset import find_preset
 
+    if options.lora_rank is not None and options.task != "train":
+        options.parser.error("--lora-rank does nothing without --task train")
     preset, folder = find_preset(options.preset, options.weights)  # refuses before torch is imported
 
     from more4d.planning.inference import plan_inference
@@ -118,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":
-        plan = plan_training(preset, folder, lora_rank=options.lora_rank, **given)
+        plan = plan_training(preset, folder, lora_rank=options.lora_rank or LORA_RANK, **given)
         lines = training_lines(plan, limit)
     else:
         modes = {} if limit or options.memory is None else {"memories": (options.memory,)}

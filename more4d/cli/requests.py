@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from more4d.runs.job import Job
 
 MOST_SEEDS = 100
+DEFAULT_FPS = 12.0
+OF_FILES = ("scale", "lens", "convention")
+OF_PHOTOS = ("--fps", "--strag-lora", "--depth-model")
+"""Options about what files of cameras hold, and about what is made of a photo."""
 ONE_ITEM = "--ray goes with --list jobs.jsonl, or with several photos"
 _log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         help="complete each camera path alone: do not reuse what earlier paths filled in",
     )
     what.add_argument("--frames", type=int, metavar="N", help="number of frames (default 49)")
-    what.add_argument("--fps", type=float, default=12.0, metavar="N", help="frames per second (default 12)")
+    what.add_argument("--fps", type=float, metavar="N", help=f"frames per second (default {DEFAULT_FPS:g})")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
     what.add_argument(
         "--seeds",
@@ -126,9 +130,9 @@ def _add_motion(group: Any) -> None:
     group.add_argument(
         "--follow",
         type=float,
-        default=FOLLOW,
         metavar="X",
-        help=f"how closely strokes are followed: 1 exactly, and stiff; 0 not at all (default {FOLLOW:g})",
+        help=f"with --move: how closely strokes are followed: 1 exactly, and stiff; 0 not at all (default "
+        f"{FOLLOW:g})",
     )
 
 
@@ -209,12 +213,14 @@ def jobs_of(options: argparse.Namespace) -> list["Job"]:
     if not source or options.list:
         _refuse_with_list(options)
         jobs = read_list(listed, options.pictures, job, camera_options(options))
+        _refuse_without(options, jobs)
         return _with_seeds(jobs, options.seeds)
     unprompted = options.prompt is None and options.tracks is None and not options.move
     if unprompted:
         options.prompt = [WITHOUT_PROMPT]
     jobs = _photo_jobs(options, job) if options.photo else [replace(job, name=name_of_tracks(options.tracks))]
     jobs = [with_spoken_cameras(each) for each in jobs]
+    _refuse_without(options, jobs)
     with usage_errors(options.parser):
         for each in jobs:
             check(each)
@@ -279,7 +285,7 @@ def _job_of(options: argparse.Namespace) -> "Job":
         tracks=options.tracks,
         seed=options.seed,
         frames=options.frames,
-        fps=options.fps,
+        fps=DEFAULT_FPS if options.fps is None else options.fps,
         exports=tuple(dict.fromkeys(options.export)),
         video_codec=options.video_codec,
         alpha=options.alpha,
@@ -327,6 +333,20 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
         options.parser.error(f"{given[0]} does not go with --list; put it into the list")
     if given:
         options.parser.error(f"{given[0]} needs a photo to go with: bash infer.sh PHOTO {given[0]} ...")
+
+
+def _refuse_without(options: argparse.Namespace, jobs: list["Job"]) -> None:
+    """Refuse what says something only beside something else, which no item has."""
+    strokes = any(job.control.strokes for job in jobs)
+    files = any(camera.file for job in jobs for camera in job.cameras)
+    photos = any(job.image for job in jobs)
+    for name, needs, there in (
+        ("--follow", "a stroke: --move 'x,y > x,y'", strokes),
+        *((f"--camera-{name}", "a camera file: --camera FILE", files) for name in OF_FILES),
+        *((name, "a photo: --tracks are all that it is about", photos) for name in OF_PHOTOS),
+    ):
+        if getattr(options, name[2:].replace("-", "_")) not in (None, []) and not there:
+            options.parser.error(f"{name} does nothing without {needs}")
 
 
 @checked

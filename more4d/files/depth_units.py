@@ -49,12 +49,17 @@ def check_depth_suffix(path: Path) -> None:
         )
 
 
-def check_depth_options(unit: str | float | int | None, kind: str) -> None:
+def check_depth_options(unit: str | float | int | None, kind: str, *, given: bool) -> None:
     """Refuse a unit or a kind of depth that does not exist, or a unit where there is none.
+
+    Args:
+        given: whether there is a depth map that they are about.
 
     Raises:
         InputError: names the value and what is possible.
     """
+    if (unit is not None or kind != METRIC) and not given:
+        raise InputError("a unit or kind of depth says what a depth map holds; give one (--depth FILE)")
     if kind not in DEPTH_KINDS:
         raise InputError(f"the kind of depth must be {', '.join(DEPTH_KINDS)}; got {shown(kind)}")
     if unit is None:

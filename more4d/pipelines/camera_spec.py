@@ -308,12 +308,14 @@ class CameraChooser:
             raise InputError(f"'{text}' is no chooser of cameras; give {TASTE}=FILE or {VLM}=FOLDER")
         return cls(kind=kind, source=Path(source))
 
-    def check(self) -> None:
-        """Refuse what is not there.
+    def check(self, cameras: Iterable[Any]) -> None:
+        """Refuse what is not there, and what has nothing to choose among `cameras`.
 
         Raises:
             InputError: names the file or folder.
         """
+        if not any(getattr(camera, "choose", 0) for camera in cameras):
+            raise InputError(f"a chooser ({self}) needs a camera to choose; give --camera auto")
         if self.kind == TASTE and not self.source.is_file():
             raise InputError(f"there is no file {self.source}; more4d camera learn writes one")
         if self.kind == VLM and not self.source.is_dir():

@@ -131,6 +131,7 @@ def check_request(
         raise InputError("the prompt is empty; say what happens: 'the dog runs to the left'")
     check_timing(frames, float(fps))
     control.check()
+    control.check_together()
     if masked and control.strokes:
         raise InputError(TWICE_SAID)
 

@@ -43,12 +43,15 @@ class Stroke:
         times: at each point, from 0 to 1 as shares of the film.
         mask: picture of the thing (white, or by number), of the whole photo; once that is read, where the
             thing is, [H, W]. None: what is under the first point is looked for.
+        scale, shift: of `placed`, all of them together: what made x and y of pixels of the photo.
     """
 
     points: tuple[tuple[float, float], ...]
     depths: tuple[float, ...]
     times: tuple[float, ...]
     mask: Any = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(
@@ -119,8 +122,21 @@ class Stroke:
         self, scale: tuple[float, float], shift: tuple[float, float] = (0.0, 0.0), mask: Any = None
     ) -> "Stroke":
         """With other coordinates: x and y times `scale`, plus `shift`; and the mask in these."""
-        points = tuple((x * scale[0] + shift[0], y * scale[1] + shift[1]) for x, y in self.points)
-        return replace(self, points=points, mask=mask)
+
+        def place(point: tuple[float, float]) -> tuple[float, float]:
+            return point[0] * scale[0] + shift[0], point[1] * scale[1] + shift[1]
+
+        return replace(
+            self,
+            points=tuple(map(place, self.points)),
+            mask=mask,
+            scale=(self.scale[0] * scale[0], self.scale[1] * scale[1]),
+            shift=place(self.shift),
+        )
+
+    def on_photo(self, point: tuple[float, float]) -> tuple[float, float]:
+        """A point of the picture that the stroke is placed on, in pixels of the photo: undoes `placed`."""
+        return (point[0] - self.shift[0]) / self.scale[0], (point[1] - self.shift[1]) / self.scale[1]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as `read_strokes` takes them."""
@@ -145,12 +161,13 @@ class MotionControl:
             the middle clip, 1 most; None leaves it to the prompt. For weights with this condition.
         strokes: paths that things follow.
         follow: 1 keeps strokes exactly, 0 ignores them; between, motion is sampled from their noisy latents.
+            None: `FOLLOW`.
     """
 
     amount: float | int = 1.0
     still_guidance: float | int = 0.0
     strokes: tuple[Stroke, ...] = ()
-    follow: float | int = FOLLOW
+    follow: float | int | None = None
     reach: float | int | None = None
 
     def check(self) -> None:
@@ -172,15 +189,38 @@ class MotionControl:
         if self.reach is not None and not 0 <= self.reach <= 1:
             text = "motion reach must lie from 0 (least) to 1 (most of the training clips), got"
             raise InputError(f"{text} {self.reach:g}; leave it out for what the prompt alone gives")
-        if not 0 <= self.follow <= 1:
+        if not 0 <= self.closeness <= 1:
             raise InputError(f"strokes are followed from 0 (not) to 1 (exactly), got {self.follow:g}")
         if len(self.strokes) > MOST_STROKES:
             raise InputError(f"got {len(self.strokes)} strokes; at most {MOST_STROKES} can be followed")
 
+    def check_together(self) -> None:
+        """Refuse what would do nothing without something else, or beside it.
+
+        Raises:
+            InputError: one line that names both.
+        """
+        if self.follow is not None and not self.strokes:
+            raise InputError(
+                f"follow {self.follow:g} says how closely strokes are followed, and there is none; draw one "
+                "(--move 'x,y > x,y'), or leave it out"
+            )
+        if self.strokes and self.closeness == 1 and (self.still_guidance or self.reach is not None):
+            asked = "still guidance" if self.still_guidance else "motion reach"
+            raise InputError(
+                f"{asked} is about motion that is generated, and with follow 1 none is; lower one or leave "
+                "the other out"
+            )
+
+    @property
+    def closeness(self) -> float | int:
+        """`follow`, or the default."""
+        return FOLLOW if self.follow is None else self.follow
+
     @property
     def neutral(self) -> bool:
         """Whether it asks for nothing."""
-        return self.amount == 1 and self.still_guidance == 0 and not self.strokes and self.reach is None
+        return self == NEUTRAL
 
     def check_weights(self, preset: str, *, reach: bool) -> None:
         """Refuse what a preset's weights cannot do, with a ConfigError; `reach`: whether they know it."""
@@ -200,7 +240,7 @@ class MotionControl:
         values = {"amount": self.amount, "still_guidance": self.still_guidance}
         values |= {} if self.reach is None else {"reach": self.reach}
         if self.strokes:
-            values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.follow}
+            values |= {"strokes": [stroke.as_dict() for stroke in self.strokes], "follow": self.closeness}
         return values
 
     def metadata(self) -> dict[str, str]:

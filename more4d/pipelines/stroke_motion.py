@@ -79,13 +79,17 @@ def stroke_objects(
             x, y = stroke.points[0][0] * width, stroke.points[0][1] * height
             thing = object_at(colours, depth_m, (x, y))
             # Ground and sky have no outline: what moves is reported, so that a mask can be given instead.
-            rows, columns = (each.tolist() for each in torch.where(thing))
-            span = (min(columns), max(columns), min(rows), max(rows)) if rows else (0, 0, 0, 0)
+            # In pixels of the photo, as the stroke is: those of the film are another size.
+            places = torch.where(thing)[::-1]
+            ends = (
+                [[int(pick(each)) for each in places] for pick in (min, max)] if thing.any() else [(x, y)] * 2
+            )
+            first, last = (stroke.on_photo((x / width, y / height)) for x, y in ends)
             _log.warning(
-                "the stroke at %d,%d of %d x %d pixels moves %.1f %% of the picture: columns %d to %d, "
-                "rows %d to %d; a mask says exactly what moves",
-                *(x, y, width, height, 100 * float(thing.float().mean())),
-                *span,
+                "the stroke at %.0f,%.0f moves %.1f %% of the picture: columns %.0f to %.0f, rows %.0f to "
+                "%.0f of the photo; a mask says exactly what moves",
+                *(*stroke.on_photo(stroke.points[0]), 100 * float(thing.float().mean())),
+                *(first[0], last[0], first[1], last[1]),
             )
         # Two strokes that start on one thing turn or stretch it: they need not find quite the same outline.
         taken = sorted(set(numbers))

@@ -90,7 +90,7 @@ def image_to_tracks(
     size = working_size(*depth.depth_m.shape, pixels=preset.pixels, multiple=preset.multiple)
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn = None
-    if control.strokes and control.follow > 0:
+    if control.strokes and control.closeness > 0:
         objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
         meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
     else:
@@ -98,7 +98,7 @@ def image_to_tracks(
         meant = look(components, small, image, depth.depth_m, understood, outline=known)
         if meant.thing is not None:
             outline = meant.thing if outline is None else outline & meant.thing
-    if understood.still or (drawn is not None and control.follow == 1):
+    if understood.still or (drawn is not None and control.closeness == 1):
         motion = torch.zeros(preset.frames, *size, 3) if drawn is None else drawn
     else:
         asked = {"control": control, "drawn": drawn, "thing": meant.thing, "seed": seed, "progress": progress}
@@ -239,9 +239,9 @@ def _given_latents(
         def latents(motion: Tensor) -> Tensor:
             return codec.encode_motion(rearrange(motion, "t h w xyz -> 1 xyz t h w").to(like)).to(like)
 
-        if drawn is not None and control.follow > 0:
+        if drawn is not None and control.closeness > 0:
             # Of latents with little noise little is left to change.
-            given |= {"start": latents(drawn), "from_sigma": 1 - control.follow}
+            given |= {"start": latents(drawn), "from_sigma": 1 - control.closeness}
         if control.still_guidance:
             given["still"] = (latents(still), control.still_guidance)
     return given

@@ -34,6 +34,7 @@ from more4d.pipelines.motion_control import MotionControl
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.runs.item import run_job
 from more4d.runs.job import Job, check, check_files
+from more4d.runs.photos import check_contents
 from more4d.runs.record import RunRecord, locked
 
 MOVED = "moved"
@@ -149,6 +150,7 @@ def move_item(
     )
     check(job)
     check_files(job)
+    check_contents(job, pipe.film_size)
     folder = output / job.name
     with locked(folder):
         run_job(pipe, job, folder, progress=progress)

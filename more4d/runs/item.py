@@ -50,14 +50,15 @@ from more4d.geometry.tracks import Tracks, depth_of_tracks
 from more4d.pipeline import DEFAULT_FRAMES, VIEW_COMPONENTS, More4DPipeline
 from more4d.pipelines.background import Background
 from more4d.pipelines.cameras import CameraSpec
-from more4d.pipelines.depth import Photo, depth_map_from_file, film_size, read_photo
+from more4d.pipelines.depth import depth_map_from_file, film_size
 from more4d.pipelines.preset import TEXTURE
 from more4d.pipelines.sampling import Progress, no_progress
 from more4d.pipelines.views import Film, completed_frames, frames_with_alpha
 from more4d.raster.registry import AUTO
 from more4d.runs.camera_stage import choose_for_item
 from more4d.runs.exports import export_folder, files_of
-from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs, load_user_tracks
+from more4d.runs.job import Job, about_run, camera_folders, check_files, control_inputs
+from more4d.runs.photos import read_job_photo, read_job_tracks
 from more4d.runs.record import RunRecord, as_inputs
 
 MOST_FILM_BYTES = 512 << 20
@@ -124,8 +125,8 @@ class _Item:
         """The image at the size of its films; of own tracks, their colours."""
         job = self.job
         if job.tracks is not None:
-            return load_user_tracks(job.tracks).colours
-        return self.pipe.prepare_image(_photo(self))
+            return read_job_tracks(job).colours
+        return self.pipe.prepare_image(read_job_photo(job, self.pipe.film_size))
 
     @property
     def depth(self) -> DepthMap:
@@ -237,11 +238,11 @@ def _make_depth(item: _Item) -> str:
 
     def make() -> None:
         if job.tracks is None:
-            photo = _photo(item)
+            photo = read_job_photo(job, pipe.film_size)
             item.image = pipe.prepare_image(photo)
             depth = pipe.estimate_depth(photo)
         else:
-            tracks = load_user_tracks(job.tracks)
+            tracks = read_job_tracks(job)
             item.image, depth = tracks.colours, depth_of_tracks(tracks)
         save_depth_stage(item.folder, item.image, depth)
 
@@ -272,11 +273,11 @@ def _make_tracks(item: _Item, depth_id: str) -> str:
     def make() -> None:
         if job.tracks is None:
             settings = {"num_frames": frames, "fps": job.fps, "seed": job.seed, "control": job.control}
-            tracks = pipe.generate_tracks(
-                _photo(item), item.depth, job.prompt, **settings, callback=item.report("tracks")
-            )
+            photo = read_job_photo(job, pipe.film_size)
+            report = item.report("tracks")
+            tracks = pipe.generate_tracks(photo, item.depth, job.prompt, **settings, callback=report)
         else:
-            tracks = quantise_tracks(load_user_tracks(job.tracks))
+            tracks = quantise_tracks(read_job_tracks(job))
         about = pipe.tracks_metadata(job.seed, job.control) | {"prompt": job.prompt}
         save_tracks_stage(item.folder, tracks, about)
         item.tracks = tracks
@@ -385,14 +386,3 @@ def _animate(item: _Item, kind: str, camera: str, view_id: str) -> str:
         save_animation_stage(item.folder, camera, kind, **how)
 
     return item.stage(f"animation {kind}", [view_id], [animation_name(camera, kind)], animate)
-
-
-def _photo(item: _Item) -> Photo:
-    """The job's image with the user's own depth, intrinsics and masks."""
-    job = item.job
-    known = {
-        **{name: getattr(job, name) for name in ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")},
-        "mask": job.masks or None,
-        "strokes": job.control.strokes,
-    }
-    return read_photo(job.image, **known, size=item.pipe.film_size)

@@ -16,13 +16,12 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
 from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.camera_words import steered
-from more4d.pipelines.cameras import MAX_FRAMES, CameraSpec, check_timing, folder_name, parse_cameras
+from more4d.pipelines.cameras import CameraSpec, check_timing, folder_name, parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
 
 if TYPE_CHECKING:
-    from more4d.geometry.tracks import Tracks
     from more4d.pipeline import More4DPipeline
 
 TRACK_SUFFIXES = (".safetensors", ".npz")
@@ -131,6 +130,7 @@ def check(job: Job) -> None:
     if job.tracks is not None:
         _check_tracks_only(job)
     check_values(job)
+    job.control.check_together()
     for camera in job.cameras:
         camera.check()
 
@@ -150,19 +150,15 @@ def check_values(job: Job) -> None:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")
     check_film_format(job.video_codec, alpha=job.alpha, animation=job.animation)
     if job.chooser is not None:
-        job.chooser.check()
-        if not any(camera.choose for camera in job.cameras):
-            raise InputError(f"a chooser ({job.chooser}) needs a camera to choose; give --camera auto")
+        job.chooser.check(job.cameras)
     if job.animation is not None and not job.cameras:
         raise InputError(f"the {job.animation} shows what the first camera films; give a camera path")
     if "cameras" in job.exports and not job.cameras:
         raise InputError("--export cameras writes camera paths, and there is none; give a --camera")
     if job.gaussians and not job.cameras:
         raise InputError("Gaussians are made from films; give a camera path, or better three")
-    if job.depth_unit is not None or job.depth_kind != METRIC:
-        check_depth_options(job.depth_unit, job.depth_kind)
-        if job.depth is None and Path(job.image or "").suffix.lower() != ".r3d":
-            raise InputError("a unit or kind of depth says what a depth map holds; give one (--depth FILE)")
+    given = job.depth is not None or Path(job.image or "").suffix.lower() == ".r3d"
+    check_depth_options(job.depth_unit, job.depth_kind, given=given)
     if job.fov is not None:
         check_fov(job.fov)
     if job.intrinsics is not None:
@@ -269,20 +265,6 @@ def stage_names(job: Job, *, fill: str) -> list[str]:
         *animation,
         "sheet",
     ]
-
-
-def load_user_tracks(path: Path) -> "Tracks":
-    """The user's own tracks.
-
-    Raises:
-        InputError: the file cannot be used, or has too many frames.
-    """
-    from more4d.files.tracks import load_tracks
-
-    tracks = load_tracks(path)
-    if tracks.frames > MAX_FRAMES:
-        raise InputError(f"{path} has {tracks.frames} frames; give at most {MAX_FRAMES}")
-    return tracks
 
 
 def _check_tracks_only(job: Job) -> None:

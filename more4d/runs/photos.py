@@ -1,13 +1,23 @@
-"""The photos that a command line names: files, folders and patterns. Without torch."""
+"""What items are made of: the photos that a command line names, and the contents of their files.
+
+Photos are found without torch, which is imported where files are read.
+"""
 
 import glob
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from more4d.files.video_formats import VIDEO_SUFFIXES
 from more4d.foundation.errors import InputError
+from more4d.pipelines.cameras import MAX_FRAMES, FilmSize
+
+if TYPE_CHECKING:
+    from more4d.geometry.tracks import Tracks
+    from more4d.pipelines.depth import Photo
+    from more4d.runs.job import Job
 
 PICTURE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .webp .heic .heif .hif .avif .tif .tiff .bmp .dib .gif .jp2 .j2k .jpx"
@@ -63,6 +73,38 @@ def prompts_of(photos: Sequence[Path], prompts: Sequence[str]) -> list[str]:
             "each in their order, or a --list with a prompt per line"
         )
     return list(prompts)
+
+
+def read_job_photo(job: "Job", size: FilmSize) -> "Photo":
+    """The job's image with the user's own depth, intrinsics, masks and strokes.
+
+    Raises:
+        InputError: one of them cannot be used, or does not fit the image.
+    """
+    from more4d.pipelines.depth import read_photo
+
+    names = ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")
+    known = {name: getattr(job, name) for name in names}
+    return read_photo(job.image, **known, mask=job.masks or None, strokes=job.control.strokes, size=size)
+
+
+def read_job_tracks(job: "Job") -> "Tracks":
+    """The user's own tracks.
+
+    Raises:
+        InputError: the file cannot be used, or has too many frames.
+    """
+    from more4d.files.tracks import load_tracks
+
+    tracks = load_tracks(job.tracks)
+    if tracks.frames > MAX_FRAMES:
+        raise InputError(f"{job.tracks} has {tracks.frames} frames; give at most {MAX_FRAMES}")
+    return tracks
+
+
+def check_contents(job: "Job", size: FilmSize) -> None:
+    """Refuse a job by what its files hold, before it has a folder: raises `InputError`."""
+    _ = read_job_photo(job, size) if job.tracks is None else read_job_tracks(job)
 
 
 def _pattern(path: Path) -> str | None:

@@ -74,6 +74,37 @@ def test_a_missing_picture_and_a_folder_are_refused(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--move=999,10 > 20,20", "--mask"])
+def test_what_does_not_fit_the_photo_leaves_no_folder(command, photo, tmp_path, option):
+    text_named_png(tmp_path / "mask.png")
+    given = [option, tmp_path / "mask.png"] if option == "--mask" else [option]
+    word = "mask.png" if option == "--mask" else "starts at 999,10, outside of the photo of 80 x 60"
+    refuses(command(photo, *SAY, "--seeds", 2, *given), word)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (["--follow", "0.85"], "--follow does nothing without a stroke"),
+        (["--follow", "1", "--move", "9,9 > 20,9", "--motion-reach", "0.9"], "motion reach"),
+        (["--camera-scale", "0.1"], "--camera-scale does nothing without a camera file"),
+        (["--depth-unit", "mm"], "says what a depth map holds"),
+    ],
+)
+def test_an_option_that_does_nothing_alone_is_refused(command, photo, given, word):
+    refuses(command(photo, *SAY, *given), word, code=2)
+
+
+def test_an_option_that_does_nothing_in_a_list_is_refused(command, photo, tmp_path):
+    rows = tmp_path / "jobs.csv"
+    rows.write_text(f"image,prompt,follow\n{photo},the ball rolls,0.5\n")
+    refuses(command("--list", rows), "line 2", "follow 0.5")
+    rows.write_text(f"image,prompt\n{photo},the ball rolls\n")
+    refuses(command("--list", rows, "--follow", "0.5"), "--follow does nothing", code=2)
+    refuses(command("--tracks", "my.npz", "--fps", "12"), "--fps does nothing without a photo", code=2)
+
+
 def grey(path: Path) -> None:
     Image.new("L", (64, 48), 90).save(path)
 

@@ -217,11 +217,11 @@ def test_impossible_units_are_refused(unit: str) -> None:
 
 
 def test_kinds_are_three_and_only_metric_depth_has_a_unit() -> None:
-    check_depth_options("mm", "metric")
+    check_depth_options("mm", "metric", given=True)
     with pytest.raises(InputError, match="metric, inverse, relative; got 'disparity'"):
-        check_depth_options(None, "disparity")
+        check_depth_options(None, "disparity", given=True)
     with pytest.raises(InputError, match="inverse depth has no unit"):
-        check_depth_options("mm", "inverse")
+        check_depth_options("mm", "inverse", given=True)
 
 
 def test_depth_of_other_tools_is_that_of_the_plain_file(shared: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from more4d.foundation.errors import ConfigError, InputError
 from more4d.geometry.camera import Camera, DepthMap
 from more4d.networks.motion_reach import MotionReach, MotionReachConfig
+from more4d.pipelines.cameras import check_request
 from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import Components
 from more4d.pipelines.depth import Photo
@@ -87,6 +89,28 @@ def test_impossible_values_are_refused(values: dict[str, float], message: str) -
         MotionControl(**values).check()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"follow": 0.85}, "follow 0.85 says .* and there is none"),
+        ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "reach": 0.9}, "motion reach .* follow 1"),
+        ({"follow": 1, "strokes": (Stroke.of([(1, 2), (3, 4)]),), "still_guidance": 1}, "still guidance"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(values: dict[str, Any], message: str) -> None:
+    control = MotionControl(**values)
+    control.check()
+    with pytest.raises(InputError, match=message):
+        check_request("the dog runs", 9, 12.0, control)
+
+
+def test_a_placed_stroke_knows_the_pixels_of_the_photo() -> None:
+    (stroke,) = read_strokes("30,40 > 50,60")
+    placed = stroke.normalised(96, 128).placed((1.5, 2.0), (-0.2, 0.1))
+    found = [placed.on_photo(point) for point in placed.points]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(stroke.points))
+
+
 def disc() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A red disc before a green wall: colours, depth, and where it is."""
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
@@ -104,14 +128,16 @@ def test_the_thing_under_a_point_is_found() -> None:
 
 def test_strokes_of_one_thing_share_its_number(caplog: pytest.LogCaptureFixture) -> None:
     colours, depth_m, _ = disc()
-    strokes = [Stroke.of([(x / WIDTH, y / HEIGHT), (0.9, 0.5)]) for x, y in ((36, 48), (45, 50), (100, 20))]
+    # On a photo of twice the size: it, and not the film, is what strokes are drawn on.
+    drawn = [Stroke.of([start, (230, 96)]) for start in ((72, 96), (90, 100), (200, 40))]
+    strokes = [stroke.normalised(2 * HEIGHT, 2 * WIDTH) for stroke in drawn]
     objects, numbers = stroke_objects(strokes, colours, depth_m)
     assert numbers == [1, 1, 2]
     assert int(objects[48, 40]) == 1
     # What was taken is told: on a wall or on ground no outline is true.
     first = caplog.messages[0]
-    assert f"the stroke at 36,48 of {WIDTH} x {HEIGHT} pixels moves" in first
-    assert re.search(r"columns 2\d to 5\d, rows 3\d to 6\d", first)
+    assert re.search(r"the stroke at 72,96 moves 5\.\d % of the picture", first)
+    assert re.search(r"columns [45]\d to 1[01]\d, rows 6\d to 12\d of the photo", first)
     assert "a mask says exactly" in first
 
 
