@@ -2,6 +2,7 @@
 
     python benchmarks/motion_control.py --scenes 12 --output motion_control.json --sheets sheets
     python benchmarks/motion_control.py --scenes 20 --levels reach guidance
+    python benchmarks/motion_control.py --scenes 10 --following
     python benchmarks/motion_control.py --scenes 0 --data ../shared/data       the cut-outs of rgba-a alone
 
 Procedural scenes with their true depth at 192 x 256, and pictures whose opacity is the true outline, seen on
@@ -12,6 +13,11 @@ white. For every scene:
              end is missed, in widths; how much of what moves is the object (IoU); jerk
     unknown  scenes with one object, "the blorp moves to the left" or "right": IoU and direction
 
+With --following instead, in as many scenes as are asked for in which something walks: strokes along its true
+way and away from it, beside the true caption, at each of `CLOSENESS`. Articulation is what the best rigid
+motion of the true thing leaves of its tracks (rms, pixels), way how far it goes along the stroke, as a share
+of that; both also of the truth and of the prompt alone.
+
 With --levels instead: --motion-reach 0.1 to 0.9, or --still-guidance -0.5 to 1, against the reach that comes
 out, as training measures it; beside it direction, drift of what is still and jerk, also without the option.
 Spearman is over all scenes and levels, and within each scene (mean).
@@ -20,7 +26,9 @@ Spearman is over all scenes and levels, and within each scene (mean).
 import argparse
 import json
 import statistics
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +40,20 @@ from more4d.evaluation.data import large_objects, unseen_scene
 from more4d.evaluation.photos import cut_outs
 from more4d.evaluation.tracks import about_positions
 from more4d.files.previews import draw_tracks, save_sheet
-from more4d.geometry.camera import DepthMap
-from more4d.geometry.rigid_motion import reach
+from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.rigid_motion import fit_rigid, reach
 from more4d.geometry.tracks import UpsampledTracks, normalise_motion
 from more4d.metrics.motion import jerk_px, moved_mask
 from more4d.pipeline import More4DPipeline
 from more4d.pipelines.depth import read_photo
 from more4d.pipelines.motion_control import NEUTRAL, MotionControl, Stroke
 from more4d.pipelines.tracks import image_to_tracks
-from more4d.scenes.render import render_clip
+from more4d.scenes.render import SceneClip, render_clip
 
 SIZE = {"height": 192, "width": 256}
 AMOUNTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 FOLLOWS = (1.0, 0.85, 0.7, 0.5)
+CLOSENESS = (1.0, 0.95, 0.85, 0.7, 0.5, 0.3)
 WAY = 0.2
 DIRECTIONS = {"left": -1, "right": 1}
 LEVELS = {
@@ -156,6 +165,60 @@ def measure_strokes(
     return measures, pictures
 
 
+def articulation_px(positions: Tensor, thing: Tensor, camera: Camera) -> float:
+    """What the best rigid motion from frame 0 leaves of the tracks of a thing: rms, pixels."""
+    points = positions[:, thing].double()
+    poses = fit_rigid(points[0], points)
+    left = points - (points[0] @ poses[:, :3, :3].mT + poses[:, None, :3, 3])
+    focal_px = camera.focal_px(width=thing.shape[1], height=thing.shape[0])[0]
+    return float((focal_px * left / points[..., 2:]).square().sum(-1).mean().sqrt())
+
+
+def measure_following(pipe: More4DPipeline, clip: SceneClip, thing: Tensor) -> dict[str, Any]:
+    """Articulation and way of the truth, of the prompt alone, and at each closeness along and against."""
+    truth, camera = clip.tracks, clip.tracks.camera
+    x, y = innermost(thing)
+    at = (slice(None), int(y), int(x))
+
+    def place(positions: Tensor) -> Tensor:
+        return camera.project(positions[at][[0, -1]])[0]
+
+    def measured(positions: Tensor, way: Tensor) -> dict[str, float]:
+        gone = camera.project(positions[-1][thing])[0] - camera.project(positions[0][thing])[0]
+        along = float((gone.mean(0) @ way) / (way @ way))
+        missed = float((place(positions).diff(dim=0)[0] - way).norm())
+        px = articulation_px(positions, thing, camera)
+        return {"articulation_px": px, "along": along, "missed": missed}
+
+    start, end = place(truth.positions)
+    way = end - start
+    found = {"truth": measured(truth.positions, way)}
+    alone = tracks_of(pipe, truth.colours, clip.depth, clip.caption)
+    found["prompt"] = measured(alone.positions, way)
+    for name, asked in (("stroke", way), ("against", -way)):
+        for follow in CLOSENESS:
+            # With the true outline: what is missed of it would rest, and count as articulation.
+            stroke = replace(Stroke.of([start.tolist(), (start + asked).tolist()]), mask=thing)
+            control = MotionControl(strokes=(stroke,), follow=follow)
+            tracks = tracks_of(pipe, truth.colours, clip.depth, clip.caption, control)
+            found[f"{name} {follow:g}"] = measured(tracks.positions, asked)
+    return found
+
+
+def walking(split: str, first: int, frames: int) -> Iterator[tuple[int, SceneClip, Tensor]]:
+    """Scenes in which one thing walks across: index, clip, and where the thing is."""
+    for index in count(first):
+        scene = unseen_scene(index, split=split).scene
+        movers = {action.object_id: action for action in scene.actions if action.verb != "still"}
+        ways = [(action.verb, action.direction) for action in movers.values()]
+        if len(ways) != 1 or ways[0][0] not in ("walk", "run") or ways[0][1] not in DIRECTIONS:
+            continue
+        clip = render_clip(scene, frames=frames, visibility="none", **SIZE)
+        (number,) = movers
+        if number in large_objects(clip):
+            yield index, clip, clip.object_ids == number
+
+
 def measure_unknown(
     pipe: More4DPipeline, image: Tensor, depth: DepthMap, thing: Tensor
 ) -> tuple[list[dict[str, Any]], list[Tensor]]:
@@ -179,6 +242,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=[], help="measure these instead")
+    parser.add_argument("--following", action="store_true", help="measure closeness to strokes instead")
     parser.add_argument("--part", help="file of motion_reach in place of the preset's")
     parser.add_argument("--data", type=Path, help="folder that holds rgba-a")
     parser.add_argument("--preset", default="tiny")
@@ -193,7 +257,18 @@ def main() -> None:
             levels.append(measure_levels(pipe, index, options.split, option))
             report({"scene": index, option: [each["reach"] for each in levels[-1]]})
         print(json.dumps({option: summarise_levels(levels, option)}, indent=2), flush=True)
-    if options.levels:
+    if options.following:
+        scenes = []
+        found = walking(options.split, options.first, pipe.preset.frames)
+        for index, clip, thing in islice(found, options.scenes):
+            scenes.append(measure_following(pipe, clip, thing))
+            report({"scene": index, "caption": clip.caption, **scenes[-1]})
+        medians = {
+            name: {key: statistics.median(each[name][key] for each in scenes) for key in scenes[0][name]}
+            for name in scenes[0]
+        }
+        print(json.dumps(medians, indent=2), flush=True)
+    if options.levels or options.following:
         return
     rows: list[dict[str, Any]] = []
     for index in range(options.first, options.first + options.scenes):

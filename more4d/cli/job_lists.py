@@ -1,8 +1,9 @@
 """Lists of items: JSON lines, CSV, `image | prompt` lines, and a captions file beside a file of images."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,16 @@ def read_list(
     rows = list(_pair(path, images) if images is not None else _rows(path))
     if not rows:
         raise InputError(f"{path} lists nothing; give one item per line")
-    jobs = []
+    jobs, folder = [], (images or path).parent
+
+    @cache
+    def camera(name: str) -> CameraSpec:
+        """One for all rows that name it: what it has read of its file is theirs, too."""
+        return CameraSpec.parse(name, folder).with_options(options)
+
     for where, values in rows:
         try:
-            jobs.append(_job(values, (images or path).parent, defaults, options))
+            jobs.append(_job(values, folder, defaults, camera))
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     return unique_names(jobs)
@@ -117,7 +124,7 @@ def _pair(captions: Path, images: Path) -> Iterator[Row]:
         yield f"{images} line {number}", {"image": path.strip(), "prompt": text.strip()}
 
 
-def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: CameraOptions) -> Job:
+def _job(values: Mapping[str, Any], folder: Path, defaults: Job, camera: Callable[[str], CameraSpec]) -> Job:
     texts = {
         key: _text(values, key)
         for key in ("image", "depth", "depth_kind", "tracks", "name", "prompt")
@@ -133,7 +140,7 @@ def _job(values: Mapping[str, Any], folder: Path, defaults: Job, options: Camera
         name=texts.get("name")
         or (paths["image"].stem if paths["image"] else name_of_tracks(paths["tracks"])),
         prompt=texts.get("prompt", ""),
-        cameras=_cameras(values.get("camera"), folder, options) or defaults.cameras,
+        cameras=_cameras(values.get("camera"), camera) or defaults.cameras,
         # A number is metres per unit.
         depth_unit=str(values["depth_unit"]) if "depth_unit" in values else None,
         depth_kind=texts.get("depth_kind", defaults.depth_kind),
@@ -188,8 +195,8 @@ def _number(values: Mapping[str, Any], column: str, kind: type, default: Any) ->
     return kind(value)
 
 
-def _cameras(value: Any, folder: Path, options: CameraOptions) -> tuple[CameraSpec, ...]:
-    return tuple(CameraSpec.parse(name, folder).with_options(options) for name in _names(value, "camera"))
+def _cameras(value: Any, camera: Callable[[str], CameraSpec]) -> tuple[CameraSpec, ...]:
+    return tuple(camera(name) for name in _names(value, "camera"))
 
 
 def _names(value: Any, column: str) -> list[str]:

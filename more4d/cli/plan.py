@@ -24,9 +24,6 @@ counted on the networks themselves; times are not predicted.
 """
 
 
-LORA_RANK = 128
-
-
 def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
@@ -64,12 +61,7 @@ def add_command(commands: Any) -> None:
         help=f"one of {', '.join(MODES)}; or GiB that a GPU has, for the modes that fit",
     )
     parser.add_argument("--task", choices=("infer", "train"), default="infer", help="default: infer")
-    parser.add_argument(
-        "--lora-rank",
-        type=parse_count,
-        metavar="N",
-        help=f"with --task train (default {LORA_RANK})",
-    )
+    parser.add_argument("--lora-rank", type=parse_count, metavar="N", help="with --task train (default 128)")
     parser.add_argument("--json", action="store_true", help="numbers for programs")
     parser.set_defaults(run=run, parser=parser)
 
@@ -126,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     given = {"frames": options.frames, "size": options.size, "gpus": options.gpus}
     limit = options.memory if isinstance(options.memory, float) else None
     if options.task == "train":
-        plan = plan_training(preset, folder, lora_rank=options.lora_rank or LORA_RANK, **given)
+        plan = plan_training(preset, folder, lora_rank=options.lora_rank or 128, **given)
         lines = training_lines(plan, limit)
     else:
         modes = {} if limit or options.memory is None else {"memories": (options.memory,)}

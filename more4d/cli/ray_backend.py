@@ -56,10 +56,10 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
     ray = require("ray", extra="ray")
     started, show = time.monotonic(), not options.quiet
     loras = {
-        component: [replace(lora, path=lora.path.resolve()) for lora in each]
+        component: [replace(lora, path=lora.path.absolute()) for lora in each]
         for component, each in settings.loras.items()
     }
-    settings = replace(settings, folder=settings.folder.resolve(), loras=loras)
+    settings = replace(settings, folder=settings.folder.absolute(), loras=loras)
     with locked(options.output):
         record = RunRecord(options.output, {"kind": "batch", "ray": options.ray})
         connected = ray.is_initialized()
@@ -68,7 +68,7 @@ def run_ray_batch(options: argparse.Namespace, jobs: Sequence[Job], settings: Pi
             connect(ray, cpus=usable_cores(), device=options.device, address=address)
         try:
             with recorded(record):
-                outcomes, memory_mib = _run(ray, options.output.resolve(), jobs, settings, show=show)
+                outcomes, memory_mib = _run(ray, options.output.absolute(), jobs, settings, show=show)
         finally:
             if not connected:
                 ray.shutdown()  # ends the tasks, too
@@ -143,11 +143,19 @@ def _work(settings: PipelineSettings, job: Job, output: Path) -> tuple[Outcome, 
 
 
 def absolute(job: Job) -> Job:
-    """The job as a process with another working directory can read it."""
-    cameras = tuple(
-        camera if camera.file is None else replace(camera, file=camera.file.resolve())
-        for camera in job.cameras
+    """The job as a process with another working directory can read it.
+
+    Links stay as they are: one that leads to itself is a file that is not there, and that item's matter.
+    """
+
+    def placed(each: Any, *names: str) -> Any:
+        paths = {name: path for name in names if (path := getattr(each, name)) is not None}
+        return replace(each, **{name: path.absolute() for name, path in paths.items()})
+
+    return replace(
+        placed(job, "image", "depth", "tracks"),
+        cameras=tuple(placed(camera, "file") for camera in job.cameras),
+        chooser=job.chooser and placed(job.chooser, "source"),
+        masks=tuple(mask.absolute() for mask in job.masks),
+        control=job.control.with_strokes(tuple(placed(each, "mask") for each in job.control.strokes)),
     )
-    paths = {name: getattr(job, name) for name in ("image", "depth", "tracks")}
-    known = {name: path and path.resolve() for name, path in paths.items()}
-    return replace(job, cameras=cameras, masks=tuple(mask.resolve() for mask in job.masks), **known)

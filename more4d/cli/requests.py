@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 100
 DEFAULT_FPS = 12.0
-OF_FILES = ("scale", "lens", "convention")
-OF_PHOTOS = ("--fps", "--strag-lora", "--depth-model")
-"""Options about what files of cameras hold, and about what is made of a photo."""
 ONE_ITEM = "--ray goes with --list jobs.jsonl, or with several photos"
 _log = logging.getLogger(__name__)
 
@@ -337,16 +334,17 @@ def _refuse_with_list(options: argparse.Namespace) -> None:
 
 def _refuse_without(options: argparse.Namespace, jobs: list["Job"]) -> None:
     """Refuse what says something only beside something else, which no item has."""
-    strokes = any(job.control.strokes for job in jobs)
-    files = any(camera.file for job in jobs for camera in job.cameras)
-    photos = any(job.image for job in jobs)
-    for name, needs, there in (
-        ("--follow", "a stroke: --move 'x,y > x,y'", strokes),
-        *((f"--camera-{name}", "a camera file: --camera FILE", files) for name in OF_FILES),
-        *((name, "a photo: --tracks are all that it is about", photos) for name in OF_PHOTOS),
+    there = {
+        "a stroke: --move 'x,y > x,y'": any(job.control.strokes for job in jobs),
+        "a camera file: --camera FILE": any(camera.file for job in jobs for camera in job.cameras),
+        "a photo: tracks are made already": any(job.image for job in jobs),
+    }
+    names = ("follow", "camera-scale camera-lens camera-convention", "fps strag-lora depth-model")
+    for needs, name in (
+        (each, name) for each, some in zip(there, names, strict=True) for name in some.split()
     ):
-        if getattr(options, name[2:].replace("-", "_")) not in (None, []) and not there:
-            options.parser.error(f"{name} does nothing without {needs}")
+        if getattr(options, name.replace("-", "_")) not in (None, []) and not there[needs]:
+            options.parser.error(f"--{name} does nothing without {needs}")
 
 
 @checked

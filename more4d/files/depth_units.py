@@ -52,8 +52,7 @@ def check_depth_suffix(path: Path) -> None:
 def check_depth_options(unit: str | float | int | None, kind: str, *, given: bool) -> None:
     """Refuse a unit or a kind of depth that does not exist, or a unit where there is none.
 
-    Args:
-        given: whether there is a depth map that they are about.
+    `given`: whether there is a depth map that they are about.
 
     Raises:
         InputError: names the value and what is possible.

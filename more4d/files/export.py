@@ -175,7 +175,8 @@ def _export_html(item: FinishedItem, folder: Path) -> list[Path]:
     path = folder / MAIN_FILES["html"]
     title = item.title or item.tracks.caption or "scene"
     style = "points" if item.gaussians is None else "splats"
-    export_page(path, fitting_scene(item.splats, most=MOST_SPLATS), item.cameras, title=title, style=style)
+    scene, encoded = fitting_scene(item.splats, most=MOST_SPLATS)
+    export_page(path, scene, item.cameras, title=title, style=style, encoded=encoded)
     return [path]
 
 

@@ -35,6 +35,8 @@ from more4d.files.atomic import write_bytes
 from more4d.geometry.camera import CameraPath
 from more4d.geometry.splats import SIGMA_PER_FOOTPRINT, SharedPaths, SplatScene, share_paths
 
+Encoded = tuple[dict[str, Any], bytes]
+
 VERSION = 1
 SCRIPTS = ("scene.js", "renderer.js", "camera.js", "player.js")
 MOST_SLOPE = 4.0
@@ -49,8 +51,10 @@ MARGIN, LOW_PASS_PX2, NEAR = 1.5, 0.1, 0.02
 
 def fitting_scene(
     make: Callable[[int, int], SplatScene], *, most_bytes: int = MOST_SCENE_BYTES, most: int = MOST_SPLATS
-) -> SplatScene:
+) -> tuple[SplatScene, Encoded]:
     """The sharpest scene that has at most `most` splats and that `base64_scene` keeps within `most_bytes`.
+
+    With it what `base64_scene` made of it, which takes most of the time.
 
     Args:
         make: the scene with one splat for each block of so many pixels a side: of what the photo shows, and
@@ -59,22 +63,29 @@ def fitting_scene(
     step = behind = 1
     scene = make(step, behind)
     blocks = len(scene)
-    while len(scene) > most or len(base64_scene(scene)[1]) > most_bytes:
+    while len(scene) > most or len((encoded := base64_scene(scene))[1]) > most_bytes:
         step, behind = (step, behind + 1) if step == behind else (behind, behind)
         scene = make(step, behind)
         if step == behind:
             if len(scene) == blocks:  # it has no blocks: optimised Gaussians are all kept
-                break
+                return scene, base64_scene(scene)
             blocks = len(scene)
-    return scene
+    return scene, encoded
 
 
 def export_page(
-    path: Path, scene: SplatScene, cameras: Mapping[str, CameraPath], *, title: str, style: str = "points"
+    path: Path,
+    scene: SplatScene,
+    cameras: Mapping[str, CameraPath],
+    *,
+    title: str,
+    style: str = "points",
+    encoded: Encoded | None = None,
 ) -> None:
     """Write the page.
 
     Args:
+        encoded: `base64_scene` of the scene, if there is one already.
         cameras: camera paths to ride, by name.
         title: shown above the scene.
         style: what is drawn first, points or splats.
@@ -82,7 +93,7 @@ def export_page(
     Raises:
         InputError: the folder cannot be written to.
     """
-    header, data = base64_scene(scene)
+    header, data = encoded or base64_scene(scene)
     depth_m = float(np.median(_numbers(scene.still.positions[:, 2]))) if len(scene.still) else 1.0
     header |= {
         "name": path.stem,
@@ -126,13 +137,13 @@ def save_index(path: Path, items: Sequence[tuple[str, str, Sequence[str]]]) -> N
     write_bytes(path, f"{page}</html>\n".encode())
 
 
-def base64_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:
+def base64_scene(scene: SplatScene) -> Encoded:
     """`encode_scene`, packed as the page holds it; equal scenes give equal bytes."""
     header, data = encode_scene(scene)
     return header, base64.b64encode(gzip.compress(data, 9, mtime=0))
 
 
-def encode_scene(scene: SplatScene) -> tuple[dict[str, Any], bytes]:
+def encode_scene(scene: SplatScene) -> Encoded:
     """What `page/scene.js` reads: the header says what the bytes are; the head of this module explains."""
     shared = share_paths(scene)
     still, moving = _in_reach(scene.still.positions), _in_reach(scene.moving.positions)

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,17 +152,32 @@ def check_columns(where: str, names: Iterable[str], known: Sequence[str]) -> Non
 
 
 def portable_path(folder: Path, text: str) -> Path:
-    """The file in `folder` that a list of any system names: with backslashes, the suffix in other case."""
+    """The file in `folder` that a list of any system names: with backslashes, the suffix in other case.
+
+    Raises:
+        InputError: it could be several files.
+    """
     path = folder / text
     for name in dict.fromkeys((path, folder / text.replace("\\", "/"))):
         if os.path.exists(name):  # False of names that are too long, where Path.exists raises
             return name
         if os.path.isdir(name.parent):
-            same = [each for each in name.parent.iterdir() if each.stem == name.stem]
-            same = [each for each in same if each.suffix.lower() == name.suffix.lower()]
-            if len(same) == 1:
-                return same[0]
+            found = _listing(name.parent, os.stat(name.parent).st_mtime_ns)
+            same = found.get((name.stem, name.suffix.lower()), [])
+            if len(same) > 1:
+                raise InputError(f"there is no file {name}, but {' and '.join(same)}; write one of these")
+            if same:
+                return name.parent / same[0]
     return path
+
+
+@lru_cache(maxsize=64)
+def _listing(folder: Path, modified_ns: int) -> dict[tuple[str, str], list[str]]:
+    """Names in a folder by stem and suffix in lower case; lists name thousands of files of one folder."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        found.setdefault((Path(name).stem, Path(name).suffix.lower()), []).append(name)
+    return found
 
 
 def _separator(path: Path, header: str, columns: Sequence[str]) -> str:

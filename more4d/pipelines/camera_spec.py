@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,8 +176,8 @@ class CameraSpec:
             )
         if not self.file.is_dir():
             check_suffix(self.file)  # torch is imported by readers
-        if not self._is_ours():
-            self._read()
+        if not self._is_ours:
+            _ = self._from_file
 
     def content(self) -> str:
         """What identifies the path in a run record: its name, or the content of its file; and its options."""
@@ -184,9 +185,9 @@ class CameraSpec:
 
         if self.file is None:
             return f"{self.recipe or self.name}{self.options.text}"
-        if self._is_ours():
+        if self._is_ours:
             return f"{file_fingerprint(self.file)}{self.options.text}"
-        return f"{self._read().fingerprint()}{self.options.text}"
+        return f"{self._from_file.fingerprint()}{self.options.text}"
 
     def sample(
         self, *, frames: int, source: "Camera", scene_depth_m: float, seconds: float = DEFAULT_SECONDS
@@ -211,14 +212,14 @@ class CameraSpec:
 
         if self.choose:
             raise InputError(f"'{self}' is chosen for a scene while it is made; name a path or a file")
-        ours, options = self.file is None or self._is_ours(), self.options
+        ours, options = self.file is None or self._is_ours, self.options
         if ours:
             made, options = self._made(frames if self._is_plain() else None, source, scene_depth_m)
             if self._is_plain():
                 return Adopted(path=made, metres_per_unit=1.0, reason="it is ours", source=OURS)
             raw = raw_of_path(made)
         else:
-            raw = self._read()
+            raw = self._from_file
         return adopt_path(
             raw,
             name=self.name,
@@ -234,6 +235,7 @@ class CameraSpec:
         options = replace(self.options, strength=1.0) if self.file is None else self.options
         return not options.changes_path
 
+    @cached_property
     def _is_ours(self) -> bool:
         from more4d.cameras.registry import camera_format
 
@@ -245,9 +247,11 @@ class CameraSpec:
         Raises:
             InputError: as `check`.
         """
-        return None if self.file is None or self._is_ours() or self.options.changes_path else self._read()
+        return None if self.file is None or self._is_ours or self.options.changes_path else self._from_file
 
-    def _read(self) -> "RawCameraPath":
+    @cached_property
+    def _from_file(self) -> "RawCameraPath":
+        """What the file holds, read once: all photos of a run share the spec."""
         from more4d.cameras.registry import read_camera_file
 
         return read_camera_file(

@@ -120,7 +120,7 @@ def folder_name(name: str) -> str:
 
 
 def check_request(
-    prompt: str, frames: int, fps: float, control: MotionControl = NEUTRAL, *, masked: bool = False
+    prompt: str, frames: int | None, fps: float, control: MotionControl = NEUTRAL, *, masked: bool = False
 ) -> None:
     """Refuse what gives no scene; where motion is drawn a prompt is not needed.
 
@@ -128,7 +128,7 @@ def check_request(
         InputError: names the value.
     """
     if not isinstance(prompt, str) or not (prompt.strip() or control.strokes):
-        raise InputError("the prompt is empty; say what happens: 'the dog runs to the left'")
+        raise InputError("the prompt is empty; say what moves and where, such as 'the dog runs to the left'")
     check_timing(frames, float(fps))
     control.check()
     control.check_together()

@@ -195,22 +195,15 @@ class MotionControl:
             raise InputError(f"got {len(self.strokes)} strokes; at most {MOST_STROKES} can be followed")
 
     def check_together(self) -> None:
-        """Refuse what would do nothing without something else, or beside it.
-
-        Raises:
-            InputError: one line that names both.
-        """
+        """Refuse what would do nothing without something else, or beside it, with an InputError."""
         if self.follow is not None and not self.strokes:
-            raise InputError(
-                f"follow {self.follow:g} says how closely strokes are followed, and there is none; draw one "
-                "(--move 'x,y > x,y'), or leave it out"
+            text = (
+                f"follow {self.follow:g} says how closely strokes are followed, and there is none; draw one"
             )
+            raise InputError(f"{text} (--move 'x,y > x,y'), or leave it out")
         if self.strokes and self.closeness == 1 and (self.still_guidance or self.reach is not None):
             asked = "still guidance" if self.still_guidance else "motion reach"
-            raise InputError(
-                f"{asked} is about motion that is generated, and with follow 1 none is; lower one or leave "
-                "the other out"
-            )
+            raise InputError(f"{asked} changes what is generated, and with follow 1 nothing is; lower that")
 
     @property
     def closeness(self) -> float | int:

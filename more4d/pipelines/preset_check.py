@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from more4d.files.checkpoint_headers import INDEX_SUFFIX, SHARD, weight_files_in
 from more4d.files.problems import Problem, ProblemCode, error_summary
 from more4d.files.torch_files import GGUF_SUFFIX, SUFFIXES, download_problem
@@ -43,11 +45,13 @@ class FileState:
         path: the file, the index of shards, or the folder.
         found: what it is.
         roles: components of presets that name it, as "fun-1.3b strag".
+        dtype: of those in which these presets compute, the one with the smallest range.
     """
 
     path: Path
     found: Checkpoint
     roles: tuple[str, ...] = ()
+    dtype: torch.dtype = torch.float32
 
     @property
     def state(self) -> Literal["ok", "unknown", "refused", "broken"]:
@@ -112,6 +116,7 @@ class _ExpectedFile:
     path: Path
     role: str | None
     options: Mapping[str, Any]
+    dtype: torch.dtype = torch.float32
 
 
 def files_at(place: Path) -> list[Path]:
@@ -142,7 +147,9 @@ def file_states(
         named = wanted.get(os.path.realpath(path), [])
         roles = tuple(f"{expected.preset} {expected.component}" for expected in named)
         if roles or not named_only:
-            yield FileState(path=path, found=_best(path, named), roles=roles)
+            dtypes = [torch.float32, *(expected.dtype for expected in named)]
+            narrow = min(dtypes, key=lambda dtype: torch.finfo(dtype).max)
+            yield FileState(path=path, found=_best(path, named), roles=roles, dtype=narrow)
 
 
 def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> FileState:
@@ -155,7 +162,7 @@ def with_numbers(file: FileState, progress: Callable[[int], object] = int) -> Fi
     )
     try:
         for each in {id(each): each for each in (file.found, inside) if not each.problems}.values():
-            check_numbers(each, progress)
+            check_numbers(each, file.dtype, progress)
     except WeightsError as error:
         found = replace(file.found, problems=(Problem(ProblemCode.UNREADABLE, str(error)),))
         return replace(file, found=found)
@@ -295,9 +302,8 @@ def _wanted(name: str, preset: Preset, folder: Path) -> Iterator[_ExpectedFile]:
             continue
         options = resolved_options(file, folder)
         role = component.name if component.name in ROLES else None
-        yield _ExpectedFile(
-            preset=name, component=component.name, path=folder / file.file, role=role, options=options
-        )
+        about = {"role": role, "options": options, "dtype": getattr(torch, preset.dtype)}
+        yield _ExpectedFile(preset=name, component=component.name, path=folder / file.file, **about)
         if options.get(TOKENIZER, WITHOUT_FILES) != WITHOUT_FILES:
             path = Path(options[TOKENIZER])
             yield _ExpectedFile(preset=name, component=TOKENIZER, path=path, role=None, options={})

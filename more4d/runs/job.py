@@ -16,8 +16,8 @@ from more4d.foundation.errors import InputError
 from more4d.geometry.intrinsics import check_fov, check_intrinsics
 from more4d.pipelines.camera_spec import CameraChooser
 from more4d.pipelines.camera_words import steered
-from more4d.pipelines.cameras import CameraSpec, check_timing, folder_name, parse_cameras
-from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
+from more4d.pipelines.cameras import CameraSpec, check_request, check_timing, folder_name, parse_cameras
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl
 from more4d.pipelines.preset import TEXTURE
 from more4d.raster.registry import AUTO
 
@@ -123,14 +123,11 @@ def check(job: Job) -> None:
     """
     if job.image is None and job.tracks is None:
         raise InputError("there is nothing to start from; give a photo or tracks")
-    if job.tracks is None and not job.prompt.strip() and not job.control.strokes:
-        raise InputError(
-            "the prompt is empty; say what moves and where, for example 'the dog runs to the left'"
-        )
-    if job.tracks is not None:
+    if job.tracks is None:
+        check_request(job.prompt, job.frames, job.fps, job.control, masked=bool(job.masks))
+    else:
         _check_tracks_only(job)
     check_values(job)
-    job.control.check_together()
     for camera in job.cameras:
         camera.check()
 
@@ -143,8 +140,6 @@ def check_values(job: Job) -> None:
     """
     check_timing(job.frames, job.fps)
     job.control.check()
-    if job.masks and job.control.strokes:
-        raise InputError(TWICE_SAID)
     for kind in job.exports:
         if kind not in EXPORT_FILES:
             raise InputError(f"unknown export '{kind}'; known kinds: {', '.join(EXPORT_FILES)}")

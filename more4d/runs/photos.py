@@ -1,7 +1,4 @@
-"""What items are made of: the photos that a command line names, and the contents of their files.
-
-Photos are found without torch, which is imported where files are read.
-"""
+"""The photos that a command line names, found without torch; and what the files of an item hold."""
 
 import glob
 import logging
@@ -76,24 +73,15 @@ def prompts_of(photos: Sequence[Path], prompts: Sequence[str]) -> list[str]:
 
 
 def read_job_photo(job: "Job", size: FilmSize) -> "Photo":
-    """The job's image with the user's own depth, intrinsics, masks and strokes.
-
-    Raises:
-        InputError: one of them cannot be used, or does not fit the image.
-    """
+    """The job's image with the user's own depth, intrinsics, masks and strokes: see `read_photo`."""
     from more4d.pipelines.depth import read_photo
 
-    names = ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")
-    known = {name: getattr(job, name) for name in names}
+    known = {name: getattr(job, name) for name in ("depth", "depth_unit", "depth_kind", "intrinsics", "fov")}
     return read_photo(job.image, **known, mask=job.masks or None, strokes=job.control.strokes, size=size)
 
 
 def read_job_tracks(job: "Job") -> "Tracks":
-    """The user's own tracks.
-
-    Raises:
-        InputError: the file cannot be used, or has too many frames.
-    """
+    """The user's own tracks; raises `InputError` where they cannot be used, or have too many frames."""
     from more4d.files.tracks import load_tracks
 
     tracks = load_tracks(job.tracks)

@@ -26,6 +26,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from more4d.geometry.camera import Camera
+from more4d.geometry.label_maps import nearest_place
 from more4d.geometry.tracks import PointTracks
 from more4d.tracking.camera_motion import CameraMotion, motion_from_positions
 from more4d.tracking.lifting import EdgeAwareFilter, inside_image
@@ -271,12 +272,9 @@ def _outline_gain(
     core = candidates & (mean_gain(own, own_px)[0] > CORE_GAIN * least).numpy()
     if not core.any():
         return np.zeros((height, width), np.float32)
-    distance, nearest = cv2.distanceTransformWithLabels(
-        (~core).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    pixel = np.zeros(nearest.max() + 1, np.int64)
-    pixel[nearest[core]] = np.flatnonzero(core)
-    source = torch.from_numpy(pixel[nearest].ravel())
+    place = nearest_place(core)
+    distance = np.hypot(*(np.indices(core.shape) - np.divmod(place, width)))
+    source = torch.from_numpy(place.ravel())
     shift = own.flatten(1, 2)[:, source].view_as(own)
     shift_px = own_px.flatten(1)[:, source].view_as(own_px)
     lags = (own_px < LAG * shift_px) | ~torch.from_numpy(candidates)

@@ -167,12 +167,12 @@ def load(
             raise WeightsError(problem.line(checkpoint.path)) from error
 
 
-def check_numbers(checkpoint: Checkpoint, progress: Callable[[int], object] = int) -> None:
+def check_numbers(checkpoint: Checkpoint, dtype: torch.dtype, progress: Callable[[int], object]) -> None:
     """Load weights that have no problems without keeping any: raises `WeightsError` where loading would."""
     if checkpoint.architecture == "lora":
         read_lora(checkpoint.path)
     elif checkpoint.plan is not None:
-        load(checkpoint, device="meta", progress=progress)
+        load(checkpoint, device="meta", dtype=dtype, progress=progress)
 
 
 @torch.no_grad()

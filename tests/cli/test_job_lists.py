@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from more4d.cameras import registry
+from more4d.cameras.registry import read_camera_file
 from more4d.cli.job_lists import read_list
 from more4d.files.image import save_image
 from more4d.foundation.errors import InputError
@@ -11,6 +13,7 @@ from more4d.geometry.intrinsics import parse_intrinsics
 from more4d.pipelines.cameras import parse_cameras
 from more4d.runs.job import Job, folder_name, unique_names
 
+POSE = "{} 0.9 0.9 0.5 0.5 0 0 1 0 0 0.0 0 1 0 0 0 0 1 {}"
 DEFAULTS = Job(name="item", image=None, prompt="", cameras=parse_cameras(["orbit"]), seed=4, frames=9)
 
 
@@ -25,6 +28,20 @@ def folder(tmp_path: Path) -> Path:
 def jobs_from(folder: Path, name: str, text: str, pictures: Path | None = None) -> list[Job]:
     (folder / name).write_text(text)
     return read_list(folder / name, pictures, DEFAULTS)
+
+
+def test_a_camera_file_is_read_once_for_all_items(folder, monkeypatch):
+    (folder / "re10k.txt").write_text("\n".join(["url", *(POSE.format(frame, frame) for frame in range(3))]))
+    reads = []
+
+    def counting(path, **how):
+        reads.append(path)
+        return read_camera_file(path, **how)
+
+    monkeypatch.setattr(registry, "read_camera_file", counting)
+    rows = "".join(f"{name}.png,it runs,re10k.txt\n" for name in ("dog", "cat"))
+    jobs = jobs_from(folder, "jobs.csv", f"image,prompt,camera\n{rows}")
+    assert len({job.cameras[0].content() for job in jobs}) == len(reads) == 1
 
 
 def test_json_lines_say_everything(folder):

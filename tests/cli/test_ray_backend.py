@@ -12,9 +12,12 @@ import pytest
 
 from more4d.cli import ray_backend
 from more4d.cli.batch import Outcome
-from more4d.foundation.errors import MissingPackageError, WeightsError
+from more4d.cli.ray_backend import absolute
+from more4d.foundation.errors import InputError, MissingPackageError, WeightsError
+from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.motion_control import MotionControl, Stroke
 from more4d.pipelines.preset import find_preset
-from more4d.runs.job import Job
+from more4d.runs.job import Job, check_files
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ray_backend.PipelineSettings(
@@ -99,6 +102,24 @@ def items(monkeypatch):
     monkeypatch.setattr(ray_backend, "More4DPipeline", lambda networks: "pipeline")
     monkeypatch.setattr(ray_backend, "_pipelines", {})
     return ends
+
+
+def test_paths_are_made_absolute_also_of_links_in_a_circle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("loop.png").symlink_to("loop.png")
+    stroke = Stroke.of([(1, 2), (3, 4)], mask=Path("loop.png"))
+    job = Job(
+        name="a",
+        image=Path("loop.png"),
+        prompt="",
+        masks=(Path("loop.png"),),
+        control=MotionControl(strokes=(stroke,)),
+        chooser=CameraChooser.parse("taste=loop.png"),
+    )
+    made, here = absolute(job), tmp_path / "loop.png"
+    assert [made.image, *made.masks, made.control.strokes[0].mask, made.chooser.source] == [here] * 4
+    with pytest.raises(InputError, match=r"there is no file .*loop"):
+        check_files(made)
 
 
 def test_a_failed_item_is_tried_once_more_after_the_others(items, tmp_path, capsys):

@@ -192,6 +192,19 @@ def test_numbers_of_large_files_are_read_if_asked(whole, capsys, monkeypatch):
     assert code == 1 and f"'{name}' holds numbers that are not finite" in line_of(lines, "broken", str(path))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_are_judged_in_the_type_of_the_preset(whole, capsys, dtype):
+    path = whole / published.FUN[1] / f"{published.TRANSFORMER}.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("weight"))
+    # Below the largest number of float32, above that of bfloat16.
+    save_file(tensors | {name: torch.full(tensors[name].shape, 3.4e38)}, path)
+    published.write_small_preset(whole.parent / "presets/fun-1.3b.yaml", "fun-1.3b", dtype=dtype)
+    _, lines = told(capsys, "check", whole, "--preset", "fun-1.3b")
+    state = "ok" if dtype == "float32" else "broken"
+    assert ("not finite in bfloat16" in line_of(lines, state, str(path))) == (dtype == "bfloat16")
+
+
 def test_a_folder_by_the_name_of_a_file_is_told(tmp_path: Path, capsys):
     (tmp_path / "w.safetensors").mkdir()
     code, lines = told(capsys, "check", tmp_path)

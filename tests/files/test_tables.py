@@ -1,13 +1,18 @@
 """Tables as spreadsheets of any country write them; what does not fit is named by its line."""
 
 import logging
+import os
 import shutil
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from more4d.cli.job_lists import read_list
-from more4d.datasets.from_video.sources import find_sources
+from more4d.datasets.from_video import sources
+from more4d.datasets.from_video.sources import find_sources, read_captions
+from more4d.files import tables
 from more4d.files.tables import portable_path, read_lines, read_table, split_lines
 from more4d.foundation.errors import InputError
 from more4d.pipelines.cameras import parse_cameras
@@ -144,6 +149,34 @@ def test_a_video_captioned_twice_is_reported(tmp_path, caplog) -> None:
         (source,) = find_sources(tmp_path)
     assert source.caption == "two"
     assert "line 3 captions a.mp4 again" in caplog.text and "line 4 names 'b.mp4'" in caplog.text
+
+
+def test_files_that_are_elsewhere_are_looked_for_in_one_listing(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.MP4").touch()
+    rows = "".join(f"{number}.mp4,one\n" for number in range(100))
+    (tmp_path / "captions.csv").write_text(f"file,text\na.mp4,two\n{rows}")
+    listings, searches = [], []
+    monkeypatch.setattr(tables.os, "listdir", counted(os.listdir, listings))
+    monkeypatch.setattr(sources.difflib, "get_close_matches", counted(get_close_matches, searches))
+    assert read_captions(tmp_path, ["a.MP4"]) == {"a.MP4": "two"}
+    # One listing finds the lists, the other one the names; five lines are shown.
+    assert len(listings) <= 2 and len(searches) == 5
+
+
+def counted(function, calls: list) -> Any:
+    def call(*given, **named):
+        calls.append(given)
+        return function(*given, **named)
+
+    return call
+
+
+def test_a_name_of_several_files_is_refused(tmp_path) -> None:
+    for name in ("a.JPG", "a.jpg"):
+        (tmp_path / name).touch()
+    assert portable_path(tmp_path, "a.jpg") == tmp_path / "a.jpg"
+    with pytest.raises(InputError, match=r"a\.JPG and a\.jpg; write one"):
+        portable_path(tmp_path, "a.Jpg")
 
 
 def test_a_name_too_long_for_any_file_names_none(tmp_path: Path) -> None:

@@ -81,6 +81,14 @@ def test_beside_a_lora_the_condition_is_trained_whole(tmp_path):
     assert [path.stem for path in task.export(tmp_path, {})] == ["motion_reach", "strag_lora"]
 
 
+def test_alone_goes_without_a_lora():
+    with pytest.raises(ConfigError, match=r"motion_reach.alone .* options.start.lora"):
+        STraGOptions(
+            start=StartOptions(lora=LoraOptions(rank=2)),
+            motion_reach=ReachOptions(quantiles=QUANTILES, alone=True),
+        )
+
+
 def test_the_loss_compares_magnitudes_below_half_noise_only():
     clean = torch.randn(2, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     moving = torch.ones(2, 1, 4, 4)

@@ -74,18 +74,24 @@ def find_sources(folder: Path) -> list[Source]:
     captions, texts = read_captions(folder, names), _caption_files(files)
     sources = []
     for name, path in names.items():
-        sibling, stat = texts.get(path.with_suffix("")), path.stat()
+        siblings, stat = texts.get(path.with_suffix(""), []), path.stat()
         caption = captions.get(name, "")
-        if sibling is not None:
-            caption = " ".join(read_text(sibling, "a caption (.txt)", empty=True).split())
+        if siblings:
+            caption = " ".join(read_text(siblings[-1], "a caption (.txt)", empty=True).split())
+        if len(siblings) > 1:  # their suffixes differ in case
+            _log.warning("%s has %d captions; %s is taken", path, len(siblings), siblings[-1].name)
         about = {"caption": caption, "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
         sources.append(Source(path=path, name=name, **about))
     return sources
 
 
-def _caption_files(files: Iterable[Path]) -> dict[Path, Path]:
+def _caption_files(files: Iterable[Path]) -> dict[Path, list[Path]]:
     """Texts by the path of the video that they are for, without its suffix."""
-    return {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
+    found: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() == ".txt":
+            found.setdefault(path.with_suffix(""), []).append(path)
+    return found
 
 
 def _holds_video(path: Path) -> bool:
@@ -96,7 +102,7 @@ def _holds_video(path: Path) -> bool:
 def _log_others(folder: Path, files: list[Path], videos: Iterable[Path]) -> None:
     """Log which files are passed over: neither videos nor their captions."""
     stems = {path.with_suffix("") for path in videos}
-    captions = {text for stem, text in _caption_files(files).items() if stem in stems}
+    captions = {text for stem, texts in _caption_files(files).items() if stem in stems for text in texts}
     others = [
         path.relative_to(folder).as_posix()
         for path in files
@@ -120,35 +126,39 @@ def read_captions(folder: Path, videos: Collection[str]) -> dict[str, str]:
     """
     captions: dict[str, str] = {}
     places: dict[str, str] = {}
-    strangers: list[str] = []
+    strangers: list[tuple[str, str]] = []
     for where, file, text in _lines(folder):
         path = portable_path(folder, file)
         video = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
         if video not in videos:
-            close = [name for name in videos if name.lower() == file.lower()]
-            close = close or difflib.get_close_matches(file, videos, n=1)
-            strangers.append(f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else ""))
+            strangers.append((where, file))
             continue
         if captions.setdefault(video, text) != text:
             _log.warning(
                 "%s captions %s again, otherwise than %s; the later is taken", where, video, places[video]
             )
         captions[video], places[video] = text, where
-    if strangers and not captions:
-        raise InputError(
-            f"the captions of {folder} name no video in it: {strangers[0]}; write paths as in there"
-        )
-    for stranger in strangers[:_NAMED]:
+    named = [_stranger(*each, videos) for each in strangers[:_NAMED]]
+    if named and not captions:
+        raise InputError(f"the captions of {folder} name no video in it: {named[0]}; write paths as in there")
+    for stranger in named:
         _log.warning("%s, and there is no such video", stranger)
     if len(strangers) > _NAMED:
         _log.warning("%d more lines of the captions name no video in %s", len(strangers) - _NAMED, folder)
     return captions
 
 
+def _stranger(where: str, file: str, videos: Collection[str]) -> str:
+    """A line that names no video, and what may have been meant: a search through all of them."""
+    close = [name for name in videos if name.lower() == file.lower()]
+    close = close or difflib.get_close_matches(file, videos, n=1)
+    return f"{where} names {shown(file)}" + (f" (is it '{close[0]}'?)" if close else "")
+
+
 def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Where each line of the lists of captions is, the file it names, and its text."""
-    found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
-    for path in (found[name] for name in LISTS if name in found):
+    found = [path for path in sorted(folder.iterdir()) if path.name.lower() in LISTS]
+    for path in sorted(found, key=lambda path: LISTS.index(path.name.lower())):
         columns = ("file", "text")
         if path.suffix.lower() == ".csv":
             rows = read_table(path, CAPTIONS, columns, required=columns)

@@ -61,6 +61,13 @@ class STraGOptions(GeneratorOptions):
     moving_threshold: float = MOVING
     motion_reach: ReachOptions | None = None
 
+    def __post_init__(self) -> None:
+        if self.motion_reach and self.motion_reach.alone and self.start.lora:
+            raise ConfigError(
+                "options.motion_reach.alone trains nothing but the condition, and options.start.lora a LoRA; "
+                "leave one of the two out"
+            )
+
 
 class STraGTask(GeneratorTask):
     """Flow matching loss on the velocity of trajectory latents."""

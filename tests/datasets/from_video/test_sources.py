@@ -20,6 +20,15 @@ def test_videos_are_found_in_all_folders_but_hidden_ones(tmp_path):
     assert [source.name for source in find_sources(tmp_path)] == ["a.mkv", "b.MP4", "deep/er/c.webm"]
 
 
+def test_of_two_captions_of_one_video_the_one_taken_is_named(tmp_path, caplog):
+    (tmp_path / "a.mp4").touch()
+    for name in ("a.TXT", "a.txt"):
+        (tmp_path / name).write_text(f"it is {name}")
+    (source,) = find_sources(tmp_path)
+    assert source.caption == "it is a.txt"
+    assert "a.mp4 has 2 captions; a.txt is taken" in caplog.text
+
+
 def test_identifiers_are_plain_and_differ(tmp_path):
     touch(tmp_path, "a/walk.mp4", "b/walk.mp4", "walk.mp4", "ein Bär läuft!.mp4", "??.mp4")
     names = [source.identifier for source in find_sources(tmp_path)]
