@@ -1,4 +1,4 @@
-"""The pictures of the README, from what the commands of the README have made:
+"""The pictures of the documents. Those of the README, from what its commands have made:
 
     bash infer.sh --list examples/samples.jsonl --frames 25
     bash scripts/more4d.sh evaluate
@@ -7,6 +7,13 @@
 result.gif moves: each sample photo, what moves in it, two views.
 unseen.png shows scenes of the test set by rank of their error, the best, the worst and what lies between;
 photos.png the photos of the evaluation (NOTICE says whose they are). Nothing is chosen by its result.
+
+Those of control.md are made by the pipeline itself, of the sample photos, in some minutes:
+
+    .venv/bin/python docs/pictures.py --control
+
+strokes.jpg shows strokes on photos and films of them, follow.jpg how closely they are followed, amounts.jpg
+how much moves. The camera stands still in all of them.
 """
 
 import argparse
@@ -15,10 +22,13 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageDraw
+from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from more4d.files.image import load_image, save_image
+from more4d import More4DPipeline, MotionControl, Stroke
+from more4d.files.atomic import write_bytes
+from more4d.files.image import encode_jpeg, image_from_pil, load_image, save_image
 from more4d.files.previews import compose_sheet
 from more4d.files.scene_folder import VIEW_NAMES
 from more4d.files.video import read_video
@@ -101,6 +111,77 @@ def stack(pictures: list[Path], target: Path) -> None:
     save_image(target, rearrange(small.clamp(0, 1), "c h w -> h w c"))
 
 
+FRAMES = 13
+SHOWN = (4, 8, 12)
+EXAMPLES = DOCS.parent / "examples"
+PROMPTS = {
+    "goat.jpg": "the black goat walks to the left",
+    "robot.jpg": "the purple robot walks to the right",
+    "balloons.jpg": "the red hot-air balloon drifts up",
+}
+STROKES = {
+    "goat.jpg": [[(250, 190), (110, 200)]],
+    "robot.jpg": [[(178, 270), (300, 280)]],
+    "balloons.jpg": [[(225, 170), (330, 60)], [(315, 75), (420, 130), (500, 90)]],
+}
+WINDOWS = {"goat.jpg": (60, 0, 400, 340), "robot.jpg": (110, 140, 440, 470)}
+"""What follow.jpg shows of them: first and last column and row."""
+
+
+def film(pipe: More4DPipeline, photo: str, control: MotionControl, *, prompt: bool) -> Tensor:
+    """The sample photo with this motion, from the camera of the photo."""
+    how = {"prompt": PROMPTS[photo] if prompt else "", "num_frames": FRAMES, "control": control}
+    return pipe(EXAMPLES / photo, cameras=["static"], **how).views["static"].frames
+
+
+def strokes_of(photo: str) -> tuple[Stroke, ...]:
+    return tuple(Stroke.of(points) for points in STROKES[photo])
+
+
+def with_strokes(photo: str) -> Tensor:
+    """The photo with its strokes drawn on it: a ring where they start, a disc at each further point."""
+    image = Image.open(EXAMPLES / photo).convert("RGB")
+    pen = ImageDraw.Draw(image)
+    for points in STROKES[photo]:
+        pen.line(points, fill="yellow", width=5)
+        for (x, y), fill in zip(points, [None, *["yellow"] * len(points[1:])], strict=True):
+            pen.ellipse((x - 9, y - 9, x + 9, y + 9), fill=fill, outline="yellow", width=5)
+    return image_from_pil(image)[0]
+
+
+def control(pipe: More4DPipeline) -> None:
+    """Write strokes.jpg, follow.jpg and amounts.jpg."""
+    rows = []
+    for photo in ("goat.jpg", "balloons.jpg"):
+        made = film(pipe, photo, MotionControl(strokes=strokes_of(photo)), prompt=False)
+        rows.append([with_strokes(photo), *made[list(SHOWN)]])
+    captions = [["photo and strokes", *(f"frame {frame} of {FRAMES - 1}" for frame in SHOWN)]] * 2
+    jpeg(DOCS / "strokes.jpg", rows, captions)
+
+    rows, captions = [], []
+    for follow in (1.0, 0.95, 0.85, 0.7, 0.5):
+        rows.append([])
+        for photo, (left, top, right, bottom) in WINDOWS.items():
+            asked = MotionControl(strokes=strokes_of(photo), follow=follow)
+            made = film(pipe, photo, asked, prompt=True)[:, top:bottom, left:right]
+            rows[-1] += made[list(SHOWN)]
+        captions.append([f"--follow {follow:g}", *[""] * (len(rows[-1]) - 1)])
+    jpeg(DOCS / "follow.jpg", rows, captions)
+
+    by_amount = {f"--motion {each:g}": MotionControl(amount=each) for each in (0, 1, 2)}
+    by_reach = {f"--motion-reach {each:g}": MotionControl(reach=each) for each in (0.1, 0.5, 0.9)}
+    rows, captions = [], []
+    for photo in ("goat.jpg", "balloons.jpg"):
+        for asked in (by_amount, by_reach):
+            rows.append([film(pipe, photo, each, prompt=True)[-1] for each in asked.values()])
+            captions.append(list(asked))
+    jpeg(DOCS / "amounts.jpg", rows, captions)
+
+
+def jpeg(target: Path, rows: list[list[Tensor]], captions: list[list[str]]) -> None:
+    write_bytes(target, encode_jpeg(compose_sheet(rows, captions=captions, tile_height=TILE_HEIGHT)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,7 +202,11 @@ def main() -> None:
         default=["camel", "sheep"],
         help="photos without permission to be shown here (default: camel sheep)",
     )
+    parser.add_argument("--control", action="store_true", help="only the pictures of control.md")
     options = parser.parse_args()
+    if options.control:
+        control(More4DPipeline.from_pretrained())
+        return
     animation(options.items, options.fps)
     unseen(options.evaluation)
     photos(options.evaluation, options.leave_out)

@@ -57,7 +57,7 @@ def check_depth_options(unit: str | float | int | None, kind: str, *, given: boo
     Raises:
         InputError: names the value and what is possible.
     """
-    if (unit is not None or kind != METRIC) and not given:
+    if not given:
         raise InputError("a unit or kind of depth says what a depth map holds; give one (--depth FILE)")
     if kind not in DEPTH_KINDS:
         raise InputError(f"the kind of depth must be {', '.join(DEPTH_KINDS)}; got {shown(kind)}")

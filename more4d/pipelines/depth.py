@@ -153,7 +153,8 @@ def read_photo(
     recording = next((each for each in (depth, image) if is_recording(each)), None)
     if recording is not None and intrinsics is None and fov is None:
         intrinsics = read_recording(Path(recording)).intrinsics
-    check_depth_options(depth_unit, depth_kind, given=depth is not None)
+    if depth_unit is not None or depth_kind != METRIC:
+        check_depth_options(depth_unit, depth_kind, given=depth is not None)
     side = max(size.longest or 0, size.height or 0, size.width or 0)  # 0: the photo's, however large
     # Intrinsics in pixels, strokes and a depth map refer to the true size of the image.
     known = depth is not None or intrinsics is not None or bool(strokes)

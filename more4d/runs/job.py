@@ -152,8 +152,9 @@ def check_values(job: Job) -> None:
         raise InputError("--export cameras writes camera paths, and there is none; give a --camera")
     if job.gaussians and not job.cameras:
         raise InputError("Gaussians are made from films; give a camera path, or better three")
-    given = job.depth is not None or Path(job.image or "").suffix.lower() == ".r3d"
-    check_depth_options(job.depth_unit, job.depth_kind, given=given)
+    if job.depth_unit is not None or job.depth_kind != METRIC:
+        given = job.depth is not None or Path(job.image or "").suffix.lower() == ".r3d"
+        check_depth_options(job.depth_unit, job.depth_kind, given=given)
     if job.fov is not None:
         check_fov(job.fov)
     if job.intrinsics is not None:
