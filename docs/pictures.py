@@ -18,7 +18,9 @@ how much moves. The camera stands still in all of them.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -27,11 +29,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from more4d import More4DPipeline, MotionControl, Stroke
+from more4d.evaluation.data import unseen_scene
 from more4d.files.atomic import write_bytes
 from more4d.files.image import encode_jpeg, image_from_pil, load_image, save_image
 from more4d.files.previews import compose_sheet
 from more4d.files.scene_folder import VIEW_NAMES
 from more4d.files.video import read_video
+from more4d.scenes.render import render_clip
 
 DOCS = Path(__file__).parent
 TILE_HEIGHT = 150
@@ -121,17 +125,19 @@ PROMPTS = {
 }
 STROKES = {
     "goat.jpg": [[(250, 190), (110, 200)]],
-    "robot.jpg": [[(178, 270), (300, 280)]],
-    "balloons.jpg": [[(225, 170), (330, 60)], [(315, 75), (420, 130), (500, 90)]],
+    "balloons.jpg": [[(225, 170), (130, 60)], [(315, 75), (420, 130), (500, 90)]],
 }
-WINDOWS = {"goat.jpg": (60, 0, 400, 340), "robot.jpg": (110, 140, 440, 470)}
-"""What follow.jpg shows of them: first and last column and row."""
+LEOPARD = 38
+"""The validation scene with a leopard, whose outline is known."""
 
 
-def film(pipe: More4DPipeline, photo: str, control: MotionControl, *, prompt: bool) -> Tensor:
-    """The sample photo with this motion, from the camera of the photo."""
-    how = {"prompt": PROMPTS[photo] if prompt else "", "num_frames": FRAMES, "control": control}
-    return pipe(EXAMPLES / photo, cameras=["static"], **how).views["static"].frames
+def film(pipe: More4DPipeline, photo: Any, control: MotionControl, *, prompt: bool) -> Tensor:
+    """A sample photo, or a picture of the leopard, with this motion, from the camera of the photo."""
+    named = isinstance(photo, str)
+    text = PROMPTS[photo] if named else "the yellow leopard walks to the right"
+    how = {"prompt": text if prompt else "", "num_frames": FRAMES, "control": control}
+    image = EXAMPLES / photo if named else photo
+    return pipe(image, cameras=["static"], **how).views["static"].frames
 
 
 def strokes_of(photo: str) -> tuple[Stroke, ...]:
@@ -152,26 +158,31 @@ def with_strokes(photo: str) -> Tensor:
 def control(pipe: More4DPipeline) -> None:
     """Write strokes.jpg, follow.jpg and amounts.jpg."""
     rows = []
-    for photo in ("goat.jpg", "balloons.jpg"):
-        made = film(pipe, photo, MotionControl(strokes=strokes_of(photo)), prompt=False)
+    for photo, follow in (("goat.jpg", 0.85), ("balloons.jpg", 1.0)):
+        made = film(pipe, photo, MotionControl(strokes=strokes_of(photo), follow=follow), prompt=False)
         rows.append([with_strokes(photo), *made[list(SHOWN)]])
     captions = [["photo and strokes", *(f"frame {frame} of {FRAMES - 1}" for frame in SHOWN)]] * 2
     jpeg(DOCS / "strokes.jpg", rows, captions)
 
+    clip = render_clip(
+        unseen_scene(LEOPARD, split="validation").scene, frames=1, visibility="none", height=480, width=640
+    )
+    mask = clip.object_ids == clip.object_ids[203, 326]
+    leopard = replace(Stroke.of([(326, 203), (476, 203)]), mask=mask.numpy())
     rows, captions = [], []
     for follow in (1.0, 0.95, 0.85, 0.7, 0.5):
         rows.append([])
-        for photo, (left, top, right, bottom) in WINDOWS.items():
-            asked = MotionControl(strokes=strokes_of(photo), follow=follow)
-            made = film(pipe, photo, asked, prompt=True)[:, top:bottom, left:right]
-            rows[-1] += made[list(SHOWN)]
-        captions.append([f"--follow {follow:g}", *[""] * (len(rows[-1]) - 1)])
+        for photo, strokes in (("goat.jpg", strokes_of("goat.jpg")), (clip.tracks.colours, (leopard,))):
+            asked = MotionControl(strokes=strokes, follow=follow)
+            made = film(pipe, photo, asked, prompt=True)[list(SHOWN[1:])]
+            rows[-1] += made[:, 0:360, 60:400] if photo == "goat.jpg" else made[:, 120:420, 170:600]
+        captions.append([f"--follow {follow:g}", *[f"frame {frame}" for frame in (12, 8, 12)]])
     jpeg(DOCS / "follow.jpg", rows, captions)
 
     by_amount = {f"--motion {each:g}": MotionControl(amount=each) for each in (0, 1, 2)}
     by_reach = {f"--motion-reach {each:g}": MotionControl(reach=each) for each in (0.1, 0.5, 0.9)}
     rows, captions = [], []
-    for photo in ("goat.jpg", "balloons.jpg"):
+    for photo in ("goat.jpg", "robot.jpg"):
         for asked in (by_amount, by_reach):
             rows.append([film(pipe, photo, each, prompt=True)[-1] for each in asked.values()])
             captions.append(list(asked))

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from more4d.geometry.camera import Camera, DepthMap
+from more4d.geometry.camera import Camera
 from more4d.geometry.rigid_motion import fit_rigid
 from more4d.geometry.tracks import normalise_motion
 from more4d.pipelines.motion_control import Stroke
-from more4d.pipelines.moving_objects import cells_of, objects_of_masks
+from more4d.pipelines.moving_objects import objects_of_masks
 from more4d.pipelines.outlines import object_at
 
 _log = logging.getLogger(__name__)
@@ -33,29 +33,6 @@ def read_stroke(stroke: Stroke, height: int, width: int) -> Stroke:
     """
     mask = None if stroke.mask is None else objects_of_masks(stroke.mask, height, width) > 0
     return replace(stroke.normalised(height, width), mask=mask)
-
-
-def draw_motion(
-    strokes: Sequence[Stroke],
-    colours: Float[Tensor, "height width 3"],
-    depth: DepthMap,
-    small_depth_m: Float[Tensor, "small_h small_w"],
-    *,
-    frames: int,
-) -> tuple[Int[Tensor, "height width"], Float[Tensor, "frames small_h small_w 3"]]:
-    """What strokes move: the number of the object at every pixel, and normalised motion of small pixels.
-
-    Args:
-        strokes: of `pipelines.depth.Photo`: points in widths and heights of the picture, masks of its size.
-        colours, depth: of the photo at the size of its films.
-        small_depth_m: of small pixels.
-    """
-    # First what moves, at the size of the photo; then how, at that of the networks.
-    objects, numbers = stroke_objects(strokes, colours, depth.depth_m)
-    cells = cells_of(objects, tuple(small_depth_m.shape))
-    start = depth.camera.unproject_depth(small_depth_m)
-    asked = list(zip(numbers, strokes, strict=True))
-    return objects, stroke_motion(asked, cells, start, depth.camera, frames=frames)
 
 
 def stroke_objects(

@@ -31,7 +31,7 @@ from more4d.pipelines.motion_filters import (
     smooth_in_time,
     weighted_vector_median,
 )
-from more4d.pipelines.moving_objects import move_as_wholes
+from more4d.pipelines.moving_objects import cells_of, move_as_wholes
 from more4d.pipelines.object_depth import reduce_relief
 from more4d.pipelines.preset import Sampling
 from more4d.pipelines.prompt_words import moving, understand
@@ -44,7 +44,7 @@ from more4d.pipelines.sampling import (
     step_counter,
     uncond_prompts,
 )
-from more4d.pipelines.stroke_motion import draw_motion
+from more4d.pipelines.stroke_motion import stroke_motion, stroke_objects
 from more4d.raster.render import surface_patches, visible_points
 
 FRAMES_AT_ONCE = 8  # bounds memory (patches take twice that of tracks); does not change results
@@ -91,7 +91,12 @@ def image_to_tracks(
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn = None
     if control.strokes and control.closeness > 0:
-        objects, drawn = draw_motion(control.strokes, image, depth, small.depth_m, frames=preset.frames)
+        objects, numbers = stroke_objects(control.strokes, image, depth.depth_m)
+        pairs = list(zip(numbers, control.strokes, strict=True))
+        # In depth as it is shown: flattened afterwards, what moves in parallel would be sheared.
+        flat = flattened(depth, small, image, objects, preset.object_relief)[1]
+        start = depth.camera.unproject_depth(flat.depth_m)
+        drawn = stroke_motion(pairs, cells_of(objects, size), start, depth.camera, frames=preset.frames)
         meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
     else:
         known = outline if objects is None else objects > 0
@@ -108,9 +113,7 @@ def image_to_tracks(
         picks = None if depth.estimated else joint_bilateral_source(small, large)
         guide = (image, depth.depth_m, objects, outline)
         motion, source, objects, cells = move_as_wholes(motion, *guide, picks=picks)
-        if depth.estimated and preset.object_relief < 1:
-            depth = replace(depth, depth_m=reduce_relief(depth.depth_m, objects, preset.object_relief))
-            small = shrink(Guide(colours=image, depth_m=depth.depth_m), *size)
+        depth, small = flattened(depth, small, image, objects, preset.object_relief)
     else:
         source, cells = joint_bilateral_source(small, large), None
     # X_t = X_0 + z_0 dX / a_x and so on: metres from motion in units of depth.
@@ -130,6 +133,20 @@ def image_to_tracks(
         scene_depth_m=scene_depth_m,
         objects=cells,
     )
+
+
+def flattened(
+    depth: DepthMap,
+    small: Guide,
+    image: Float[Tensor, "height width 3"],
+    objects: Int[Tensor, "height width"],
+    relief: float,
+) -> tuple[DepthMap, Guide]:
+    """Depth, large and small, with as much relief in each object as is kept of estimated depth."""
+    if not depth.estimated or relief >= 1:
+        return depth, small
+    depth = replace(depth, depth_m=reduce_relief(depth.depth_m, objects, relief))
+    return depth, shrink(Guide(colours=image, depth_m=depth.depth_m), *small.depth_m.shape)
 
 
 @torch.inference_mode()

@@ -184,6 +184,22 @@ def test_a_stroke_that_starts_outside_of_the_photo_is_refused() -> None:
         Stroke.of([(640, 300), (1, 1)]).normalised(240, 320)
 
 
+def test_what_follows_exactly_keeps_its_shape_in_estimated_depth() -> None:
+    # Of relief as a small network estimates it only a quarter is shown, and the motion has to be of that.
+    colours, depth_m, inside = disc()
+    columns = torch.arange(WIDTH).expand(HEIGHT, WIDTH)
+    depth_m = torch.where(inside, 3 + 0.04 * (columns - 40), depth_m)
+    depth = DepthMap(depth_m=depth_m, valid=depth_m > 0, camera=CAMERA, estimated=True)
+    stroke = Stroke.of([(40, 48), (70, 48)]).normalised(HEIGHT, WIDTH)
+    control = MotionControl(strokes=(stroke,), follow=1)
+    settings = {"seed": 0, "frames": 5, "fps": 12.0, "control": control}
+    tracks = image_to_tracks(Components.from_pretrained(), colours, depth, "", **settings)
+    core = inside & (((torch.arange(HEIGHT) - 48).abs() < 10)[:, None]) & ((columns - 40).abs() < 10)
+    way = (tracks.positions[-1] - tracks.positions[0])[core]
+    assert float(way.mean(0).norm()) > 0.5
+    assert float((way - way.mean(0)).norm(dim=-1).max()) < 0.02 * float(way.mean(0).norm())
+
+
 def test_a_stroke_on_a_photo_that_is_cropped_stays_on_its_place() -> None:
     # A photo twice as wide as its film shows: the film is the middle half.
     image = torch.zeros(100, 400, 3)
