@@ -20,7 +20,6 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -118,11 +117,7 @@ def stack(pictures: list[Path], target: Path) -> None:
 FRAMES = 13
 SHOWN = (4, 8, 12)
 EXAMPLES = DOCS.parent / "examples"
-PROMPTS = {
-    "goat.jpg": "the black goat walks to the left",
-    "robot.jpg": "the purple robot walks to the right",
-    "balloons.jpg": "the red hot-air balloon drifts up",
-}
+GOAT_GOES, LEOPARD_GOES = "the black goat walks to the left", "the yellow leopard walks to the right"
 STROKES = {
     "goat.jpg": [[(250, 190), (110, 200)]],
     "balloons.jpg": [[(225, 170), (130, 60)], [(315, 75), (420, 130), (500, 90)]],
@@ -131,13 +126,17 @@ LEOPARD = 38
 """The validation scene with a leopard, whose outline is known."""
 
 
-def film(pipe: More4DPipeline, photo: Any, control: MotionControl, *, prompt: bool) -> Tensor:
-    """A sample photo, or a picture of the leopard, with this motion, from the camera of the photo."""
-    named = isinstance(photo, str)
-    text = PROMPTS[photo] if named else "the yellow leopard walks to the right"
-    how = {"prompt": text if prompt else "", "num_frames": FRAMES, "control": control}
-    image = EXAMPLES / photo if named else photo
+def film(pipe: More4DPipeline, image: Path | Tensor, prompt: str, control: MotionControl) -> Tensor:
+    """A picture with this motion, from the camera of the photo."""
+    how = {"prompt": prompt, "num_frames": FRAMES, "control": control}
     return pipe(image, cameras=["static"], **how).views["static"].frames
+
+
+def leopard() -> tuple[Tensor, Tensor]:
+    """The picture, and where the thing is."""
+    scene = unseen_scene(LEOPARD, split="validation").scene
+    clip = render_clip(scene, frames=1, visibility="none", height=480, width=640)
+    return clip.tracks.colours, clip.object_ids == clip.object_ids[203, 326]
 
 
 def strokes_of(photo: str) -> tuple[Stroke, ...]:
@@ -155,36 +154,40 @@ def with_strokes(photo: str) -> Tensor:
     return image_from_pil(image)[0]
 
 
-def control(pipe: More4DPipeline) -> None:
-    """Write strokes.jpg, follow.jpg and amounts.jpg."""
+def strokes(pipe: More4DPipeline) -> None:
+    """Write strokes.jpg."""
     rows = []
     for photo, follow in (("goat.jpg", 0.85), ("balloons.jpg", 1.0)):
-        made = film(pipe, photo, MotionControl(strokes=strokes_of(photo), follow=follow), prompt=False)
+        control = MotionControl(strokes=strokes_of(photo), follow=follow)
+        made = film(pipe, EXAMPLES / photo, "", control)
         rows.append([with_strokes(photo), *made[list(SHOWN)]])
     captions = [["photo and strokes", *(f"frame {frame} of {FRAMES - 1}" for frame in SHOWN)]] * 2
     jpeg(DOCS / "strokes.jpg", rows, captions)
 
-    clip = render_clip(
-        unseen_scene(LEOPARD, split="validation").scene, frames=1, visibility="none", height=480, width=640
-    )
-    mask = clip.object_ids == clip.object_ids[203, 326]
-    leopard = replace(Stroke.of([(326, 203), (476, 203)]), mask=mask.numpy())
+
+def closeness(pipe: More4DPipeline) -> None:
+    """Write follow.jpg."""
+    picture, thing = leopard()
+    stroke = replace(Stroke.of([(326, 203), (476, 203)]), mask=thing.numpy())
     rows, captions = [], []
     for follow in (1.0, 0.95, 0.85, 0.7, 0.5):
-        rows.append([])
-        for photo, strokes in (("goat.jpg", strokes_of("goat.jpg")), (clip.tracks.colours, (leopard,))):
-            asked = MotionControl(strokes=strokes, follow=follow)
-            made = film(pipe, photo, asked, prompt=True)[list(SHOWN[1:])]
-            rows[-1] += made[:, 0:360, 60:400] if photo == "goat.jpg" else made[:, 120:420, 170:600]
+        asked = MotionControl(strokes=strokes_of("goat.jpg"), follow=follow)
+        goat = film(pipe, EXAMPLES / "goat.jpg", GOAT_GOES, asked)
+        other = film(pipe, picture, LEOPARD_GOES, MotionControl(strokes=(stroke,), follow=follow))
+        shown = list(SHOWN[1:])
+        rows.append([*goat[shown, :360, :340], *other[shown, 120:420, 210:]])
         captions.append([f"--follow {follow:g}", *[f"frame {frame}" for frame in (12, 8, 12)]])
     jpeg(DOCS / "follow.jpg", rows, captions)
 
+
+def amounts(pipe: More4DPipeline) -> None:
+    """Write amounts.jpg."""
     by_amount = {f"--motion {each:g}": MotionControl(amount=each) for each in (0, 1, 2)}
     by_reach = {f"--motion-reach {each:g}": MotionControl(reach=each) for each in (0.1, 0.5, 0.9)}
     rows, captions = [], []
-    for photo in ("goat.jpg", "robot.jpg"):
+    for image, prompt in ((EXAMPLES / "goat.jpg", GOAT_GOES), (leopard()[0], LEOPARD_GOES)):
         for asked in (by_amount, by_reach):
-            rows.append([film(pipe, photo, each, prompt=True)[-1] for each in asked.values()])
+            rows.append([film(pipe, image, prompt, each)[-1] for each in asked.values()])
             captions.append(list(asked))
     jpeg(DOCS / "amounts.jpg", rows, captions)
 
@@ -216,7 +219,8 @@ def main() -> None:
     parser.add_argument("--control", action="store_true", help="only the pictures of control.md")
     options = parser.parse_args()
     if options.control:
-        control(More4DPipeline.from_pretrained())
+        for make in (strokes, closeness, amounts):
+            make(More4DPipeline.from_pretrained())
         return
     animation(options.items, options.fps)
     unseen(options.evaluation)
