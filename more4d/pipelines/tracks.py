@@ -23,7 +23,7 @@ from more4d.networks.interface import PIXEL_STRIDE, latent_frames
 from more4d.pipelines.component_files import check_reach
 from more4d.pipelines.components import ENCODERS, Components
 from more4d.pipelines.grounding import Meant, choose, encode_conditions, look
-from more4d.pipelines.motion_control import NEUTRAL, MotionControl
+from more4d.pipelines.motion_control import NEUTRAL, MotionControl, Stroke
 from more4d.pipelines.motion_filters import (
     Guide,
     joint_bilateral_source,
@@ -91,12 +91,9 @@ def image_to_tracks(
     small, scene_depth_m = shrink(large, *size), depth.scene_depth_m
     drawn = None
     if control.strokes and control.closeness > 0:
-        objects, numbers = stroke_objects(control.strokes, image, depth.depth_m)
-        pairs = list(zip(numbers, control.strokes, strict=True))
-        # In depth as it is shown: flattened afterwards, what moves in parallel would be sheared.
-        flat = flattened(depth, small, image, objects, preset.object_relief)[1]
-        start = depth.camera.unproject_depth(flat.depth_m)
-        drawn = stroke_motion(pairs, cells_of(objects, size), start, depth.camera, frames=preset.frames)
+        objects, drawn = draw_motion(
+            control.strokes, depth, small, image, preset.object_relief, frames=preset.frames
+        )
         meant = Meant(prompt=understood.text or prompt, thing=objects > 0)
     else:
         known = outline if objects is None else objects > 0
@@ -133,6 +130,18 @@ def image_to_tracks(
         scene_depth_m=scene_depth_m,
         objects=cells,
     )
+
+
+def draw_motion(
+    strokes: Sequence[Stroke], depth: DepthMap, small: Guide, image: Tensor, relief: float, *, frames: int
+) -> tuple[Int[Tensor, "height width"], Float[Tensor, "frames small_h small_w 3"]]:
+    """The objects under strokes, and normalised motion of small pixels; arguments as for `flattened`."""
+    objects, numbers = stroke_objects(strokes, image, depth.depth_m)
+    # In depth as it is shown: flattened afterwards, what moves in parallel would be sheared.
+    flat = flattened(depth, small, image, objects, relief)[1].depth_m
+    cells, asked = cells_of(objects, tuple(flat.shape)), list(zip(numbers, strokes, strict=True))
+    start = depth.camera.unproject_depth(flat)
+    return objects, stroke_motion(asked, cells, start, depth.camera, frames=frames)
 
 
 def flattened(
