@@ -32,7 +32,7 @@ from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
-from more4d.pipelines.camera_spec import CameraChooser
+from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.camera_taste import liked_by
 from more4d.pipelines.camera_words import steered
 from more4d.pipelines.cameras import (
@@ -41,6 +41,7 @@ from more4d.pipelines.cameras import (
     camera_path,
     check_camera_frames,
     check_request,
+    check_timing,
     named_cameras,
     sampled,
 )
@@ -54,7 +55,7 @@ from more4d.pipelines.scene import Scene, View, film_views, with_background
 from more4d.pipelines.tracks import image_to_tracks
 from more4d.pipelines.views import Film, complete_film, render
 
-DEFAULT_FRAMES, DEFAULT_FPS = 49, 12.0
+DEFAULT_FPS = 12.0
 TRACK_COMPONENTS = ("strag", "trajectory_codec", "text", "motion_features", "clip")
 VIEW_COMPONENTS = ("vism", "video_codec", "text", "clip")
 
@@ -195,7 +196,8 @@ class More4DPipeline:
         if tracks is not None and (mask is not None or known or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
-        prompt, specs = steered(prompt, named_cameras(cameras))
+        check_timing(num_frames, float(fps))
+        prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
         seed = drawn_seed(seed, generator)
         if tracks is not None:
             own = tracks if isinstance(tracks, Tracks) else load_tracks(Path(tracks))

@@ -150,8 +150,12 @@ def check_camera_frames(cameras: "Mapping[str, CameraSpec | CameraPath]", frames
 
 def named_cameras(
     cameras: "Iterable[str | Path | CameraPath] | Mapping[str, str | Path | CameraPath] | None",
+    frames: int | None = None,
 ) -> "dict[str, CameraSpec | CameraPath]":
     """Cameras by the name of their view, which is also that of its folder.
+
+    Args:
+        frames: as for `CameraSpec.check`.
 
     Raises:
         InputError: there is no such path, two have one name, or a name cannot be that of a folder.
@@ -170,7 +174,7 @@ def named_cameras(
         if names.count(name) > 1:
             raise InputError(f"two cameras would both be called '{name}'; give a dict of names and cameras")
         if isinstance(camera, CameraSpec):
-            camera.check()
+            camera.check(frames)
     return dict(zip(names, listed, strict=True))
 
 

@@ -42,7 +42,7 @@ def test_a_list_films_along_files_of_others(command, folder, tmp_path):
     assert result.code == 0, result.err
     assert "look at a point 2.5 units away" in result.err
     item = tmp_path / "out" / "wall"
-    names = ["transforms-reverse", "text_model-0.5", "unreal-cam02", "orbit-0.5"]
+    names = ["transforms-reverse-scaleauto", "text_model-0.5-scaleauto", "unreal-cam02-scaleauto", "orbit-0.5"]
     assert all((item / name / "view.mp4").is_file() for name in names)
     recorded = json.loads((item / "run.json").read_text())["job"]["cameras"]
     assert recorded[0] == f"{folder / 'transforms.json'}:reverse:scale=auto" and recorded[3] == "orbit:0.5"
