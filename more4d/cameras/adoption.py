@@ -162,20 +162,10 @@ def adopt_path(
     )
     notes = raw.notes if raw.source == OURS else (f"{raw.source}, {raw.frames} poses; {reason}", *raw.notes)
     if options.strength:
-        notes += still_notes(
-            path, elsewhere=anchor == FIRST and not np.allclose(raw.camera_to_world[0], np.eye(4))
-        )
-    if options.level and level is None:
-        notes += (
-            "its cameras do not tell which way is up: they turn too little, or roll; level changes nothing",
-        )
-    elif anchor == FIRST and level is not None and horizon_tilt_deg(level) < 0.5 * horizon_tilt_deg(poses):
-        tilt = horizon_tilt_deg(rigid_inverse(path.world_to_camera.double()))
-        if tilt > TILT_DEG:
-            notes += (
-                f"the horizon of a level photo tilts by up to {tilt:.0f} degrees, as the file's first frame "
-                "is not level; add :level to keep it",
-            )
+        elsewhere = anchor == FIRST and not np.allclose(raw.camera_to_world[0], np.eye(4))
+        notes += still_notes(path, elsewhere=elsewhere)
+    if anchor == FIRST:
+        notes += _horizon_notes(path, poses, level, asked=options.level)
     unit = raw.unit if options.scale is None else options.scale
     metric = unit == METRES or isinstance(unit, float)
     return Adopted(
@@ -225,6 +215,23 @@ def horizon_tilt_deg(poses: Tensor) -> float:
     """The most that x axes of poses [frames, 4, 4] leave the horizontal plane of the first by."""
     tilt = (poses[:, :3, 0] @ poses[0, :3, 1]).abs().clamp(max=1).asin()
     return math.degrees(float(tilt.max()))
+
+
+def _horizon_notes(path: CameraPath, poses: Tensor, level: Tensor | None, *, asked: bool) -> tuple[str, ...]:
+    """A line about a horizon that tilts and need not, or cannot be helped as was asked."""
+    if level is None:
+        unknown = (
+            "its cameras do not tell which way is up: they turn too little, or roll; level changes nothing"
+        )
+        return (unknown,) if asked else ()
+    tilt = horizon_tilt_deg(rigid_inverse(path.world_to_camera.double()))
+    # what rolls by itself does so when it is level, too
+    if tilt < TILT_DEG or horizon_tilt_deg(level) > 0.5 * horizon_tilt_deg(poses):
+        return ()
+    return (
+        f"the horizon of a level photo tilts by up to {tilt:.0f} degrees, as the file's first frame is not "
+        "level; add :level to keep it",
+    )
 
 
 def still_notes(path: CameraPath, *, elsewhere: bool = False) -> tuple[str, ...]:
