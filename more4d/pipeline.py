@@ -32,6 +32,7 @@ from more4d.geometry.intrinsics import Intrinsics
 from more4d.geometry.tracks import FilledPoints, Tracks, depth_of_tracks
 from more4d.performance.offload import Memory
 from more4d.pipelines.camera_choice import with_chosen_cameras
+from more4d.pipelines.camera_measures import report_made_up
 from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraChooser
 from more4d.pipelines.camera_taste import liked_by
 from more4d.pipelines.camera_words import steered
@@ -306,7 +307,7 @@ class More4DPipeline:
         """Stage 3: what the camera sees of the tracks, with holes where they leave nothing to see."""
         preset, size = self.preset, (tracks.height, tracks.width)
         callback(f"render {camera_path.name}", 0, camera_path.frames)
-        return render(
+        film = render(
             tracks,
             camera_path,
             size=film_size(*size, self.film_size),
@@ -316,6 +317,8 @@ class More4DPipeline:
             device=self.components.device,
             progress=lambda done, total: callback(f"render {camera_path.name}", done, total),
         )
+        report_made_up(camera_path, tracks, film.hole_mask)
+        return film
 
     def complete_view(
         self,

@@ -25,8 +25,6 @@ MAX_FRAMES = 400
 DEFAULT_SIZE = "default"
 DEFAULT_SIDE = 1280
 MIN_SIDE, MAX_SIDE = 16, 8192
-SEEN_SHARE, SEEN_STRIDE = 0.01, 8
-"""A film has nothing to show if less of the points is in the picture; every eighth point is tried."""
 _NAME_LENGTH, _NAME_BYTES = 80, 240
 """File systems allow 255 bytes, and a repeated name gets a number."""
 
@@ -62,8 +60,7 @@ def camera_path(
     adopted = spec.adopt(frames=tracks.frames, **depth, seconds=seconds)
     if adopted.metric and spec.file is not None:  # only now it is known how far a metre is
         for line in adopted.jump_notes(scene_depth_m):
-            _log.warning("%s: %s", spec, line)
-    _report_nothing_seen(adopted.path, tracks, spec)
+            _log.warning("%s: %s", spec.short, line)
     return adopted.path
 
 
@@ -76,25 +73,6 @@ def scene_depth_of(tracks: "Tracks") -> float:
     # Tracks have a depth at every pixel, in front of the camera.
     depth = DepthMap(depth_m=tracks.depth_m, valid=tracks.depth_m > 0, camera=tracks.camera)
     return depth.scene_depth_m
-
-
-def _report_nothing_seen(path: "CameraPath", tracks: "Tracks", spec: CameraSpec) -> None:
-    """Warn of a path that looks past the scene, before networks make something up."""
-    if spec.file is None:  # named paths are scaled to the scene
-        return
-    shares = []
-    for frame in sorted({0, path.frames // 2, path.frames - 1}):
-        at_frame = tracks.positions_in(slice(frame, frame + 1))[0]
-        points = at_frame[::SEEN_STRIDE, ::SEEN_STRIDE].reshape(-1, 3).cpu()
-        position, depth_m = path.camera(frame).project(path.to_camera(frame, points))
-        seen = (depth_m > 0) & (position > 0).all(-1) & (position < 1).all(-1)
-        shares.append(float(seen.float().mean()))
-    if max(shares) < SEEN_SHARE:
-        _log.warning(
-            "camera path %s sees nothing of the scene: what it films is made up; is it in other units or of "
-            'another world? (in its file: "units": "scene" or "metres", "start": "photo")',
-            spec,
-        )
 
 
 def check_timing(frames: int | None, fps: float) -> None:
