@@ -225,15 +225,13 @@ def report_made_up(path: CameraPath, tracks: Tracks, holes: Bool[Tensor, "frames
     remedy = (
         "is it in other units, or of another world? 'more4d camera show' with --scene draws where it looks"
     )
-    scene, poses, missed = SmallScene(tracks), rigid_inverse(path.world_to_camera.double()), 0.0
-    for part in (1.0, *PARTS) if path.frames == tracks.frames else ():
+    scene, poses = SmallScene(tracks), rigid_inverse(path.world_to_camera.double())
+    for part in PARTS if path.frames == tracks.frames else ():
         weaker = rigid_inverse(scale_poses(poses, part))[scene.moments].float()
         there = replace(path, world_to_camera=weaker, intrinsics=path.intrinsics[scene.moments])
         left = scene.draw(there).hole_mask.float().mean((1, 2))
-        if part == 1:  # fewer pixels have fewer holes
-            missed = mean - float(left.mean())
-        elif float(left.quantile(0.95)) < MOST_HOLES:
-            remedy = f"at {part:g} of its strength about {100 * (float(left.mean()) + missed):.0f} %"
+        if float(left.quantile(0.95)) < MOST_HOLES:
+            remedy = f"at {part:g} of its strength no frame would be much above {100 * MOST_HOLES:.0f} %"
             break
     _log.warning(
         "camera %s: of its film %.0f %%, of frame %d %.0f %%, has nothing of the photo and is made up; %s",

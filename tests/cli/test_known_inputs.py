@@ -82,7 +82,9 @@ def test_a_path_elsewhere_is_reported_and_a_quaternion_of_another_order_refused(
     moved = json.loads((folder / "notident.json").read_text()) | {"start": "photo"}
     (tmp_path / "moved.json").write_text(json.dumps(moved))
     result = command("--tracks", folder / "good.npz", "--camera", tmp_path / "moved.json")
-    assert result.code == 0 and "does not begin" not in result.err and "nothing of the photo" not in result.err
+    assert (
+        result.code == 0 and "does not begin" not in result.err and "nothing of the photo" not in result.err
+    )
 
 
 def test_a_path_in_pixels_films_the_scene(command, shared):
