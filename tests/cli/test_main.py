@@ -229,9 +229,9 @@ def test_the_options_are_these():
     assert options == {
         "infer": "alpha animation cache camera camera-anchor camera-chooser camera-convention camera-lens"
         " camera-level camera-loop camera-reverse camera-scale camera-smooth camera-taste compile"
-        " context-parallel depth depth-kind depth-model depth-unit device export fill follow fov fps frames gaussians guidance"
-        " guidance-skip h help"
-        " independent-views intrinsics list list-cameras mask memory motion motion-reach move output part"
+        " context-parallel depth depth-kind depth-model depth-unit device export fill follow fov fps frames"
+        " gaussians guidance guidance-skip h help independent-views"
+        " intrinsics list list-cameras mask memory motion motion-reach move output part"
         " pictures preset prompt quiet raster ray sampler seed seeds shift size steps still-guidance"
         " strag-lora tracks video-codec vism-lora weights",
         "reconstruct": "coarse depth-model device fine h help no-frozen part pixels preset quiet seed"
