@@ -42,7 +42,6 @@ from more4d.pipelines.cameras import (
     camera_path,
     check_camera_frames,
     check_request,
-    check_timing,
     named_cameras,
     sampled,
 )
@@ -197,7 +196,6 @@ class More4DPipeline:
         if tracks is not None and (mask is not None or known or not control.neutral):
             raise InputError("tracks say themselves what moves; leave mask, control and the like out")
         # what cannot be filmed is refused before anything is computed
-        check_timing(num_frames, float(fps))
         prompt, specs = steered(prompt, named_cameras(cameras, num_frames if tracks is None else 0))
         seed = drawn_seed(seed, generator)
         if tracks is not None:

@@ -82,18 +82,20 @@ class Adopted:
     metric: bool = False
     notes: tuple[str, ...] = ()
 
-    def jump_notes(self, scene_depth_m: float, *, counted: bool = True) -> list[str]:
+    def jump_notes(self, scene_depth_m: float, frames: int | None = None) -> list[str]:
         """A line about frames that are far from the one before, if there are any.
 
         Args:
             scene_depth_m: of the scene; infinite where it is not known yet, so that only turns count.
-            counted: whether the path has as many frames as the film will have.
+            frames: of the film, in which it is told; None: as many as the path has; 0: not known yet.
         """
-        found, frames = jumps(self.path, scene_depth_m), self.path.frames
+        found, frames = jumps(self.path, scene_depth_m), self.path.frames if frames is None else frames
         if not found:
             return []
-        part = f"after {100 * found[0] / frames:.0f} % of the film"
-        where = f"at frame {found[0]} of the film's {frames}" if counted else part
+        part = found[0] / (self.path.frames - 1)
+        where = f"at frame {part * (frames - 1):.0f} of the film's {frames}"
+        if not frames:
+            where = f"after {100 * part:.0f} % of the film"
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         return [f"there is a jump {where}{more}; is it one smooth path?"]
 

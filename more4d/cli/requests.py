@@ -240,14 +240,13 @@ def _with_seeds(jobs: list["Job"], seeds: int) -> list["Job"]:
 
 def _job_of(options: argparse.Namespace) -> "Job":
     """What the arguments say of every item."""
-    from more4d.pipelines.cameras import check_timing, parse_cameras
+    from more4d.pipelines.cameras import parse_cameras
     from more4d.pipelines.motion_control import MotionControl, is_stroke_file, read_strokes
     from more4d.runs.job import DEFAULT_CAMERAS, Job
 
     drawn = [text for text in options.move if not is_stroke_file(text)]
     with usage_errors(options.parser):
         strokes = [stroke for text in drawn for stroke in read_strokes(text)]
-        check_timing(options.frames, options.fps)
         asked = camera_options(options)
         cameras = tuple(each.with_options(asked) for each in parse_cameras(options.camera or ()))
     strokes += [stroke for text in options.move if text not in drawn for stroke in read_strokes(text)]

@@ -143,12 +143,11 @@ class CameraSpec:
         from more4d.files.depth_and_cameras import distance_from_photo
         from more4d.geometry.camera import Camera
 
-        count = int(frames or DEFAULT_FRAMES)
-        adopted = self.adopt(frames=count, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
+        adopted = self.adopt(frames=DEFAULT_FRAMES, source=Camera(fx=1.0, fy=1.0), scene_depth_m=1.0)
         depth_m = math.inf if adopted.metric else 1.0
         lines = list(adopted.notes)
         if adopted.source != OURS:
-            lines += adopted.jump_notes(depth_m, counted=frames != 0)
+            lines += adopted.jump_notes(depth_m, frames)
         metres, degrees = distance_from_photo(adopted.path)
         if metres > AT_PHOTO_M or degrees > AT_PHOTO_DEG:
             lines.append(

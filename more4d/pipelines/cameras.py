@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from more4d.foundation.errors import InputError
-from more4d.pipelines.camera_spec import CameraSpec
+from more4d.pipelines.camera_spec import DEFAULT_FRAMES, CameraSpec
 from more4d.pipelines.camera_spec import parse_cameras as parse_cameras
 from more4d.pipelines.motion_control import NEUTRAL, TWICE_SAID, MotionControl
 
@@ -59,7 +59,9 @@ def camera_path(
     depth = {"source": source, "scene_depth_m": scene_depth_m}
     adopted = spec.adopt(frames=tracks.frames, **depth, seconds=seconds)
     if adopted.metric and spec.file is not None:  # only now it is known how far a metre is
-        for line in adopted.jump_notes(scene_depth_m):
+        # in many frames, for a film of few is no path that jumps
+        dense = spec.adopt(frames=DEFAULT_FRAMES, **depth, seconds=seconds)
+        for line in dense.jump_notes(scene_depth_m, tracks.frames):
             _log.warning("%s: %s", spec.short, line)
     return adopted.path
 

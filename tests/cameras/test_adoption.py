@@ -279,5 +279,7 @@ def test_a_path_that_stands_still_is_reported() -> None:
 def test_jumps_are_told_in_frames_of_the_film() -> None:
     far = slide(3)
     far[2, 0, 3] += 9
-    assert "at frame 17 of the film's 31" in adopt(far, frames=31, unit="metres").jump_notes(1.0)[0]
-    assert "after 55 % of the film" in adopt(far, frames=31, unit="metres").jump_notes(1.0, counted=False)[0]
+    path = adopt(far, frames=31, unit="metres")
+    assert "at frame 17 of the film's 31" in path.jump_notes(1.0)[0]
+    assert "at frame 28 of the film's 51" in path.jump_notes(1.0, 51)[0]
+    assert "after 57 % of the film" in path.jump_notes(1.0, 0)[0]
