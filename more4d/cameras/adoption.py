@@ -51,7 +51,7 @@ that they may leave their common plane by.
 UPRIGHT = 0.3
 """Least cosine between down and the cameras' y axes: steeper ones have no horizon."""
 TILT_DEG = 5.0
-"""From where a tilted horizon is told of; half of it is what hands do that hold a camera."""
+"""From where a note names a tilted horizon; hands that hold a camera make half of it."""
 STILL = 1e-5
 """What rounding leaves of numbers of a path that does not move."""
 JUMP_DEG, JUMP_DEPTHS = 30.0, 0.2
@@ -87,7 +87,7 @@ class Adopted:
 
         Args:
             scene_depth_m: of the scene; infinite where it is not known yet, so that only turns count.
-            frames: of the film, in which it is told; None: as many as the path has; 0: not known yet.
+            frames: of the film, whose number a line names; None: as many as the path has; 0: not known yet.
         """
         found, frames = jumps(self.path, scene_depth_m), self.path.frames if frames is None else frames
         if not found:
